@@ -1,0 +1,113 @@
+"""Reads a YAML file so that every value knows its line and every `${ENV}` is filled in or refused."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from exporters.errors import ConfigError, Problem
+
+Place = tuple[str | int, ...]
+REFERENCE = re.compile(r"\$(\$\{|\{([A-Za-z_]\w*)\})")
+PUBLIC = {"id", "service", "environment", "labels", "listen", "advertise"}
+"""Values that end in labels and addresses: what the environment gives them is not taken to be a secret."""
+
+
+@dataclass
+class Document:
+    """The data of one file, the line of each place in it, and what was filled in from outside."""
+
+    file: str
+    data: object = None
+    lines: dict[Place, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set)
+
+    def line(self, place: Place) -> int | None:
+        """The line of that place, else of the nearest place around it."""
+        for end in range(len(place), 0, -1):
+            if place[:end] in self.lines:
+                return self.lines[place[:end]]
+        return None
+
+    def mistake(self, place: Place, message: str) -> None:
+        """Note a mistake at that place."""
+        self.problems.append(Problem(self.file, self.line(place), written(place), message))
+
+
+def written(place: Place) -> str:
+    """`("checks", 2, "timeout")` as `checks[2].timeout`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+
+
+def read(path: Path, environment: Mapping[str, str] | None = None) -> Document:
+    """The document in that file. ConfigError if it cannot be read or is not YAML; smaller mistakes are collected."""
+    document = Document(str(path))
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                for place, line in _lines(node, (), document):
+                    document.lines[place] = line
+                document.data = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except OSError as error:
+        raise ConfigError([Problem(str(path), None, "", f"cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(str(path), None, "", "is not UTF-8 text")]) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise ConfigError([Problem(str(path), line, "", f"is not YAML: {error.problem}")]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError([Problem(str(path), None, "", f"is not YAML: {error}")]) from error
+    document.data = _filled(document, document.data, (), os.environ if environment is None else environment)
+    return document
+
+
+def _lines(node: yaml.Node, place: Place, document: Document) -> Iterator[tuple[Place, int]]:
+    # YAML itself lets a second key silently replace the first.
+    if isinstance(node, yaml.MappingNode):
+        seen: set[object] = set()
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else str(key)
+            here = (*place, name)
+            if name in seen:
+                document.problems.append(
+                    Problem(document.file, key.start_mark.line + 1, written(here), "is given twice")
+                )
+            seen.add(name)
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here, document)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*place, index), value.start_mark.line + 1
+            yield from _lines(value, (*place, index), document)
+
+
+def _filled(document: Document, value: object, place: Place, environment: Mapping[str, str]) -> object:
+    if isinstance(value, dict):
+        return {key: _filled(document, item, (*place, key), environment) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(document, item, (*place, index), environment) for index, item in enumerate(value)]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        name = match.group(2)
+        if name is None:
+            return "${"
+        if not environment.get(name):
+            document.mistake(place, f"${{{name}}} is not set in the environment")
+            return ""
+        if not PUBLIC.intersection(place):
+            document.secrets.add(environment[name])
+        return environment[name]
+
+    return REFERENCE.sub(fill, value)

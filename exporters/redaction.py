@@ -1,0 +1,36 @@
+"""Nothing that came from the environment, a secret file or a password field is ever shown again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+MASK = "***"
+SHORTEST = 3  # masking every "a" of a text would garble it and give the password away
+USERINFO = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class Redactor:
+    """Masks the known secret values, as written, percent-encoded or decoded, and any `user:password@` in a URL."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {form for secret in secrets for form in (secret, quote(secret, safe=""), unquote(secret))}
+        usable = sorted((secret for secret in known if len(secret) >= SHORTEST), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, usable))) if usable else None
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets, on one line: a target must not be able to forge a log line."""
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        return UNPRINTABLE.sub(" ", USERINFO.sub(rf"\1:{MASK}@", text)).strip()
+
+
+def shown_url(url: str) -> str:
+    """The URL without password, query values and fragment, fit to be read by anyone."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.netloc.rpartition("@")[0].partition(":")[0]
+    query = "&".join(f"{item.partition('=')[0]}={MASK}" for item in parts.query.split("&")) if parts.query else ""
+    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, query, ""))

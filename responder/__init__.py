@@ -1,0 +1,1 @@
+"""Puts the last known-good version back: safely, once, and with every act and refusal on record."""

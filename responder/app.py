@@ -1,0 +1,156 @@
+"""The only place where all parts meet: start, reload and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from pathlib import Path
+
+from aiohttp import web
+
+from responder.clients import Connections
+from responder.config import Config, load
+from responder.errors import ConfigError
+from responder.execution import Event, Execution, Halted, Held, Stopped
+from responder.journal import open_journal
+from responder.logs import say, set_up
+from responder.metrics import Metrics
+from responder.policies import Mandate
+from responder.web.access import Access, error
+from responder.web.api import Api
+from responder.web.receiver import Receiver
+from responder.web.server import listen, routes
+from responder.web.status import Status
+from responder.worker import Worker
+
+log = logging.getLogger("responder")
+
+
+class App:
+    """One responder process. What it works with is one value, swapped whole or not at all."""
+
+    def __init__(self, config: Config, file: Path | None = None) -> None:
+        self._file = file
+        self._metrics = Metrics()
+        self._retired: list[Connections] = []
+        self._connections = config.connections()
+        self._use(config, self._connections)
+
+    def _use(self, config: Config, connections: Connections) -> None:
+        self._config = config
+        self._mandate = config.mandate
+        self._connections = connections
+        self._access = Access(config.web)
+        self._metrics.reload_ok.set(1)
+        self._metrics.reload_at.set(config.loaded_at.timestamp())
+
+    def mandate(self) -> Mandate:
+        return self._mandate
+
+    def connections(self) -> Connections:
+        return self._connections
+
+    async def run(self, *, ready: asyncio.Event | None = None) -> None:
+        """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
+        config = self._config
+        journal = await open_journal(config.state)
+        worker = Worker(
+            journal,
+            self.mandate,
+            self.connections,
+            concurrent=config.limits.concurrent,
+            lease=config.limits.lease,
+            listeners=(self._metrics.happened, _tell),
+        )
+        receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
+        api = Api(journal, self.mandate, self.connections, worker, receiver)
+        status = Status(journal, self.mandate, worker, self._metrics)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        runner = working = None
+        try:
+            working = asyncio.create_task(worker.run(), name="worker")
+            runner = await listen(routes(lambda: self._access, receiver, api, status, self._reload_asked), config.web)
+            say(
+                log,
+                "listening",
+                address=config.web.listen,
+                services=len(config.services),
+                policies=len(config.policies),
+            )
+            if ready is not None:
+                ready.set()
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if working.done():
+                working.result()
+            say(log, "stopping")
+        finally:
+            if runner is not None:
+                await runner.cleanup()  # no new requests; those under way are answered
+            await worker.close()
+            if working is not None:
+                working.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await working
+            await journal.close()
+            for connections in (self._connections, *self._retired):
+                await connections.close()
+
+    def reload(self) -> list[str]:
+        """Reads the file again and uses it whole, or keeps what is in use; returns the mistakes."""
+        try:
+            if self._file is None:
+                raise ConfigError(["there is no file to read again"])
+            new = load(self._file)
+            if fixed := self._changed(new):
+                raise ConfigError([f"{self._file}: {name} cannot change without a restart" for name in fixed])
+        except ConfigError as e:
+            self._metrics.reload_ok.set(0)
+            say(log, "reload refused; the old configuration stays in use", level=logging.ERROR, mistakes=e.mistakes)
+            return e.mistakes
+        self._retired.append(self._connections)  # a rollback under way may still hold it: closed at the end
+        self._use(new, new.connections())
+        say(log, "reloaded", services=len(new.services), policies=len(new.policies))
+        return []
+
+    def _changed(self, new: Config) -> list[str]:
+        old = self._config
+        return [
+            name
+            for name, before, after in (
+                ("state", old.state, new.state),
+                ("web.listen", old.web.listen, new.web.listen),
+                ("limits", old.limits, new.limits),
+                ("log", old.log, new.log),
+            )
+            if before != after
+        ]
+
+    async def _reload_asked(self, request: web.Request) -> web.Response:
+        if mistakes := self.reload():
+            return error(400, "; ".join(mistakes))
+        return web.json_response({"reloaded": True})
+
+
+def _tell(execution: Execution, events: tuple[Event, ...]) -> None:
+    """One line an event."""
+    told = execution.accepted
+    for event in events:
+        facts = event.model_dump(mode="json", exclude={"at", "type", "plan", "alerts"}, exclude_none=True)
+        bad = isinstance(event, Halted | Stopped) or execution.state == "stuck"
+        level = logging.WARNING if bad or isinstance(event, Held) else logging.INFO
+        say(log, f"rollback {event.type}", level=level, execution=execution.id, service=told.service, **facts)
+
+
+async def serve(file: Path) -> None:
+    """Reads the configuration and serves. Raises ConfigError."""
+    config = load(file)
+    set_up(config.log.style, config.log.level)
+    await App(config, file).run()

@@ -1,0 +1,158 @@
+"""From plan to outcome, one loop forward and back, resumable at every line; it does not know who drives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from responder.errors import Drift, Halt
+from responder.execution import (
+    Closed,
+    Done,
+    Event,
+    Execution,
+    Halted,
+    Held,
+    Planned,
+    Started,
+    Stopped,
+)
+from responder.plan import Gate, Move, Plan
+from responder.world import World
+
+
+class Record(Protocol):
+    """The memory of what is done. Raises `Superseded` where somebody else wrote first."""
+
+    async def append(self, execution: Execution, *events: Event) -> Execution: ...
+
+
+class Reins(Protocol):
+    """How others stop a rollback: cooperatively, at the next safe point."""
+
+    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+        """Who asks to stop, and why; None to go on. Before an act the live state of its alerts is asked as well."""
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, but no longer than until somebody asks to stop."""
+
+
+Planner = Callable[[Execution], Awaitable[Plan]]
+
+
+async def carry_out(
+    execution: Execution,
+    *,
+    record: Record,
+    world: World,
+    reins: Reins,
+    plan_for: Planner,
+    approval_within: float = 900.0,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Execution:
+    """Drives an execution until it is closed, stuck or waiting for a human. Enter it again after a crash.
+
+    Each event is committed before the next thing is done. What has been done and what is begun next go into one
+    commit: a crash between the two would tell nothing that reading the lever does not tell as well.
+    """
+    pending: list[Event] = []
+    if execution.state == "accepted":
+        try:
+            plan = await plan_for(execution)
+        except Halt as halt:
+            execution = await record.append(execution, Halted(at=now(), reason=f"no plan could be made: {halt}"))
+        else:
+            planned = Planned(at=now(), plan=plan)
+            if why := execution.accepted.needs_approval:
+                until = datetime.fromtimestamp(now().timestamp() + approval_within, UTC)
+                return await record.append(execution, planned, Held(at=now(), reason=why, until=until))
+            pending = [planned]
+
+    async def commit(*events: Event) -> Execution:
+        nonlocal pending
+        written, pending = (*pending, *events), []
+        return await record.append(execution, *written)
+
+    while execution.state in ("accepted", "running", "turning_back"):
+        ahead = _ahead(execution, pending)
+        if not ahead.todo:
+            outcome = ahead.ending or "failed"
+            return await commit(Closed(at=now(), outcome=outcome, by="responder", reason=ahead.reason))
+        step = ahead.todo[0]
+        if ahead.state == "running" and (asked := await reins.stop_asked(ahead, about_to_act=isinstance(step, Move))):
+            execution = await commit(
+                Stopped(at=now(), by=asked[0], reason=asked[1], hold=ahead.accepted.on_stop == "hold")
+            )
+            continue
+        number = ahead.steps_begun
+        execution = await commit(Started(at=now(), step=number, title=str(step)))
+        try:
+            changed, note = await _take(step, execution, world, reins, again=ahead.current is not None)
+        except _StopAsked:
+            continue  # the loop asks again, and records who it was
+        except Halt as halt:
+            freeze = isinstance(halt, Drift) or (isinstance(step, Gate) and step.otherwise == "freeze")
+            execution = await commit(Halted(at=now(), step=number, reason=str(halt), freeze=freeze))
+        else:
+            pending = [Done(at=now(), step=number, changed=changed, note=note)]
+    return execution
+
+
+def _ahead(execution: Execution, pending: list[Event]) -> Execution:
+    for event in pending:
+        execution = execution.after(event)
+    return execution
+
+
+class _StopAsked(Exception):
+    pass
+
+
+async def _take(
+    step: Move | Gate, execution: Execution, world: World, reins: Reins, *, again: bool
+) -> tuple[bool, str]:
+    """Takes one step; returns whether anything was changed, and a note on what was found."""
+    if isinstance(step, Move):
+        return await _move(step, world, reins, again=again)
+    return False, await _wait_for(step, execution, world, reins)
+
+
+async def _move(move: Move, world: World, reins: Reins, *, again: bool) -> tuple[bool, str]:
+    found = await world.read(move.lever)
+    if found == move.to and await world.settled(move.lever, move.to):
+        # Where this step was begun before a crash, it was most likely we who put it there.
+        return again, "it was there already"
+    if found not in (move.was, move.to):
+        raise Drift(
+            f"the {move.lever} is {found!r}, neither {move.was!r} nor {move.to!r}: somebody else moved it, so nothing "
+            "more is touched"
+        )
+    await world.write(move.lever, move.to, was=move.was)
+    while not await world.settled(move.lever, move.to):
+        if (found := await world.read(move.lever)) != move.to:
+            raise Drift(f"the {move.lever} was set to {move.to!r} and is {found!r} now: somebody else moved it")
+        await reins.pause(0.5)
+    return True, ""
+
+
+async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins) -> str:
+    """Returns once every check has held for `hold_for`. Raises Halt at the deadline with what was wrong last."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + gate.within
+    good_since: float | None = None
+    wrong = "nothing was seen yet"
+    while True:
+        findings = await asyncio.gather(*(world.holds(check) for check in gate.checks))
+        bad = [f.reason for f in findings if not f.holds]
+        good_since = None if bad else clock() if good_since is None else good_since
+        if good_since is not None and clock() - good_since >= gate.hold_for:
+            return "; ".join(f.reason for f in findings)
+        wrong = "; ".join(bad) or wrong
+        left = deadline - clock()
+        if left <= 0:
+            raise Halt(f"{gate.name}: not so for {gate.hold_for:g} s within {gate.within:g} s: {wrong}")
+        await reins.pause(min(gate.every, left))
+        if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):
+            raise _StopAsked

@@ -1,0 +1,138 @@
+"""What a gate asks: PromQL over the service's own signals, or the service itself over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, ClassVar
+
+import re2
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    HttpUrl,
+    JsonValue,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from responder.clients.http import Http
+from responder.clients.prometheus import Prometheus
+from responder.durations import Duration
+
+
+class Finding(BaseModel):
+    """What a check saw. `reason` is a sentence that an engineer can act on, also where it holds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    holds: bool
+    reason: str
+
+
+class PromqlCheck(BaseModel):
+    """Every series of an instant query is within the bounds. No data, and NaN, never hold: silence is not health."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    client: ClassVar[type] = Prometheus
+
+    promql: str = Field(min_length=1, description="Instant query; every series of the answer must be within the bounds")
+    at_least: float | None = Field(default=None, description="Lower bound, included")
+    at_most: float | None = Field(default=None, description="Upper bound, included")
+    above: float | None = Field(default=None, description="Lower bound, excluded")
+    below: float | None = Field(default=None, description="Upper bound, excluded")
+
+    @model_validator(mode="after")
+    def _says_what_is_good(self) -> PromqlCheck:
+        if all(bound is None for bound in (self.at_least, self.at_most, self.above, self.below)):
+            raise ValueError("needs at least one of at_least, at_most, above, below")
+        return self
+
+    def _within(self, value: float) -> bool:
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    async def holds(self, prometheus: Prometheus) -> Finding:
+        samples = await prometheus.query(self.promql)
+        if not samples:
+            return Finding(holds=False, reason=f"{self.promql} has no data")
+        wrong = [s for s in samples if not self._within(s.value)]
+        told = "; ".join(
+            f"{s.value:g} {json.dumps(s.labels) if s.labels else ''}".strip() for s in (wrong or samples)[:3]
+        )
+        return Finding(holds=not wrong, reason=f"{self.promql} is {told}, wanted {self._wanted()}")
+
+    def _wanted(self) -> str:
+        bounds = (("at least", self.at_least), ("at most", self.at_most), ("above", self.above), ("below", self.below))
+        return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+
+
+class HttpCheck(BaseModel):
+    """A GET that answers with the status, and where asked with the body or JSON fields. Redirects are not followed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    client: ClassVar[type] = Http
+
+    http: HttpUrl = Field(description="URL to GET")
+    status: int = Field(default=200, ge=100, le=599, description="The status that means healthy")
+    body: str | None = Field(default=None, description="RE2 expression that the body must contain")
+    fields: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Fields that the JSON body must have, as {version: '2.1'}; dots go deeper"
+    )
+    headers: dict[str, str] = Field(default_factory=dict, description="Request headers")
+    timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for the whole answer")
+
+    @field_validator("body")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            options = re2.Options()
+            options.log_errors = False
+            try:
+                re2.compile(value, options)
+            except re2.error:
+                raise ValueError(f"{value!r} is not a regular expression of RE2") from None
+        return value
+
+    async def holds(self, http: Http) -> Finding:
+        status, body = await http.get(str(self.http), headers=self.headers, timeout=self.timeout)
+        wrong = f"{self.http} answered {status}"
+        if status != self.status:
+            return Finding(holds=False, reason=f"{wrong}, wanted {self.status}")
+        if self.body is not None and not re2.search(self.body, body):
+            return Finding(holds=False, reason=f"{wrong}, but its body does not contain {self.body!r}")
+        if self.fields:
+            try:
+                document = json.loads(body)
+            except ValueError:
+                return Finding(holds=False, reason=f"{wrong}, but its body is not JSON")
+            for path, value in self.fields.items():
+                if (found := _field(document, path)) != value:
+                    return Finding(holds=False, reason=f"{wrong} with {path}={found!r}, wanted {value!r}")
+        return Finding(holds=True, reason=wrong)
+
+
+def _field(document: Any, path: str) -> Any:
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
+def _which(value: Any) -> str | None:
+    for key in ("promql", "http"):
+        if (key in value) if isinstance(value, dict) else hasattr(value, key):
+            return f"<{key}>"
+    return None
+
+
+Check = Annotated[
+    Annotated[PromqlCheck, Tag("<promql>")] | Annotated[HttpCheck, Tag("<http>")],
+    Discriminator(_which, custom_error_type="check", custom_error_message="a check has one of the keys promql, http"),
+]
+"""The table of checks that exist; which one is meant is told by its first key."""

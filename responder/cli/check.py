@@ -1,0 +1,84 @@
+"""`responder check`: refuses what would fail at 3 a.m., with the place of every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from responder.cli import show
+from responder.clients.alertmanager import Alertmanager
+from responder.clients.prometheus import Prometheus
+from responder.config import Config, load
+from responder.errors import ConfigError, ResponderError
+from responder.journal import open_journal
+from responder.strategies import levers_of
+from responder.world import World
+
+
+async def check(file: Path, *, live: bool, output: str) -> int:
+    """Exit code 0 where all is well, 2 where the file is wrong, 1 where something that it names does not answer."""
+    mistakes: list[str] = []
+    config: Config | None = None
+    try:
+        config = load(file)
+        _state(config)
+    except ConfigError as e:
+        mistakes = e.mistakes
+    silent = [told async for told in _silent(config)] if live and config and not mistakes else []
+    if output == "json":
+        print(json.dumps({"mistakes": mistakes, "does_not_answer": silent}, indent=2))
+    else:
+        out = show.console()
+        for told in mistakes:
+            out.print(told, style="red", markup=False, soft_wrap=True)
+        for told in silent:
+            out.print(told, style="yellow", markup=False, soft_wrap=True)
+        if config and not mistakes:
+            modes = ", ".join(f"{p.name} ({p.mode})" for p in config.policies) or "none"
+            out.print(f"{file}: {len(config.services)} services; policies: {modes}", markup=False, soft_wrap=True)
+        if not mistakes and not silent:
+            out.print("all is well", style="green")
+    return 2 if mistakes else 1 if silent else 0
+
+
+def _state(config: Config) -> None:
+    """Whether the journal can be there at all, without disturbing a responder that has it open."""
+    if config.state.startswith("sqlite:///"):
+        file = Path(config.state.removeprefix("sqlite://"))
+        nearest = next(p for p in (file.parent, *file.parents) if p.exists())
+        if not os.access(nearest, os.W_OK):
+            raise ConfigError([f"state: {nearest} is not writable for this user"])
+
+
+async def _silent(config: Config) -> AsyncIterator[str]:
+    """What does not answer: Prometheus, Alertmanager, the shared journal, every lever and every check."""
+    connections = config.connections()
+    world = World(connections)
+    try:
+        try:
+            await (await connections.to(Prometheus)).query("vector(1)")
+        except ResponderError as e:
+            yield f"prometheus: {e}"
+        try:
+            await (await connections.to(Alertmanager)).alerts({})
+        except ResponderError as e:
+            yield f"alertmanager: {e}"
+        if not config.state.startswith("sqlite:"):
+            try:
+                await (await open_journal(config.state)).close()
+            except ConfigError as e:
+                yield str(e)
+        for i, service in enumerate(config.services):
+            for lever in levers_of(service.rollback):
+                try:
+                    await world.read(lever)
+                except ResponderError as e:
+                    yield f"services[{i}].rollback: {e}"
+            for j, one in enumerate(service.healthy):
+                finding = await world.holds(one)
+                if not finding.holds:
+                    yield f"services[{i}].healthy[{j}]: does not hold now: {finding.reason}"
+    finally:
+        await connections.close()

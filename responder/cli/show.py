@@ -1,0 +1,185 @@
+"""How things look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {
+    "succeeded": "green",
+    "good": "green",
+    "allow": "green",
+    "compensated": "yellow",
+    "mitigated": "yellow",
+    "cancelled": "yellow",
+    "needs_approval": "yellow",
+    "held": "yellow",
+    "candidate": "cyan",
+    "running": "cyan",
+    "accepted": "cyan",
+    "turning_back": "yellow",
+    "failed": "red",
+    "stuck": "bold red",
+    "bad": "red",
+    "suspect": "red",
+    "refuse": "red",
+    "ignore": "dim",
+}
+
+
+def word(text: str | None) -> Text:
+    """A state, an outcome or a verdict in its colour."""
+    return Text(text or "-", style=_COLOURS.get(text or "", ""))
+
+
+def clock(text: str | None) -> str:
+    if not text:
+        return "-"
+    when = datetime.fromisoformat(text).astimezone()
+    return when.strftime("%H:%M:%S" if when.date() == datetime.now(UTC).astimezone().date() else "%Y-%m-%d %H:%M:%S")
+
+
+def _plain(text: Any) -> str:
+    # What came from a label must not colour, clear or retitle an engineer's terminal.
+    return escape("".join(c if c.isprintable() else "�" for c in str(text if text is not None else "-")))
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else _plain(cell) for cell in row))
+    return made
+
+
+def status(body: dict[str, Any]) -> RenderableType:
+    armed = (
+        Text("armed", style="bold green") if body["armed"] else Text(f"NOT ARMED: {body['stopped']}", style="bold red")
+    )
+    parts: list[RenderableType] = [armed]
+    for key, title in (
+        ("stuck", "Stuck: needs a human"),
+        ("waiting_for_approval", "Waiting for approval"),
+        ("active", "Under way"),
+    ):
+        if body[key]:
+            rows = (
+                (x["id"], x["service"], f"{x['from_version']} → {x['to_version']}", word(x["state"]), x["reason"])
+                for x in body[key]
+            )
+            parts.append(table(f"\n{title}", ("id", "service", "versions", "state", "reason"), rows))
+    parts.append(
+        table(
+            "\nServices",
+            ("service", "environment", "version", "known as", "since", "strategy"),
+            (
+                (
+                    s["service"],
+                    s["environment"],
+                    s["version"] or "not told yet",
+                    word(s["status"]),
+                    clock(s["deployed_at"]),
+                    s["strategy"],
+                )
+                for s in body["services"]
+            ),
+        )
+    )
+    done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
+    parts.append(Text(f"\nRollbacks: {done}"))
+    return Group(*parts)
+
+
+def history(rows: list[dict[str, Any]]) -> RenderableType:
+    if not rows:
+        return Text("no rollbacks yet")
+    return table(
+        "",
+        ("when", "id", "service", "versions", "outcome", "took", "why"),
+        (
+            (
+                clock(x["accepted_at"]),
+                x["id"],
+                f"{x['service']}/{x['environment']}",
+                f"{x['from_version']} → {x['to_version']}",
+                word(x["outcome"] or x["state"]),
+                f"{x['duration_seconds']:.1f} s" if x["duration_seconds"] is not None else "-",
+                x["reason"],
+            )
+            for x in rows
+        ),
+    )
+
+
+def versions(rows: list[dict[str, Any]]) -> RenderableType:
+    if not rows:
+        return Text("no versions were ever told")
+    return table(
+        "",
+        ("version", "environment", "known as", "since", "why"),
+        ((v["version"], v["environment"], word(v["status"]), clock(v["status_at"]), v["reason"]) for v in rows),
+    )
+
+
+def decisions(rows: list[dict[str, Any]]) -> RenderableType:
+    """Why it acted and why not: each decision with what every guard said."""
+    if not rows:
+        return Text("no decisions yet")
+    parts: list[RenderableType] = []
+    for row in rows:
+        head = Text.assemble(
+            (clock(row["last_at"]), "bold"),
+            f"  {_plain(row['service'])} {_plain(row['environment'])}  policy {row['policy'] or '(none)'}  ",
+            word(row["verdict"]),
+            f" by {row['guard']}" + (f", {row['times']} times" if row["times"] > 1 else ""),
+        )
+        parts += [head, verdicts(row["body"]["verdicts"]), Text("")]
+    return Group(*parts)
+
+
+def verdicts(rows: list[dict[str, Any]]) -> RenderableType:
+    return table("", ("", "guard", "reason"), ((word(v["verdict"]), v["guard"], v["reason"]) for v in rows))
+
+
+def explained(body: dict[str, Any]) -> RenderableType:
+    """What would be decided now, and the plan."""
+    parts: list[RenderableType] = [
+        Text.assemble(
+            (f"{_plain(body['service'])} {_plain(body['environment'])}", "bold"),
+            f"  policy {body['policy']}  ",
+            word(body["verdict"]),
+            f" by {body['guard']}: {body['reason']}",
+        ),
+        verdicts(body["verdicts"]),
+    ]
+    if "no_plan" in body:
+        parts.append(Text(f"no plan: {body['no_plan']}", style="red"))
+    if plan := body.get("plan"):
+        parts.append(Text(f"\nThe plan {plan['hash']}: {plan['from_version']} → {plan['to_version']}", style="bold"))
+        parts += [Text(f"  {n}. {step}") for n, step in enumerate(plan["steps_told"], 1)]
+    return Group(*parts)
+
+
+def execution(body: dict[str, Any]) -> RenderableType:
+    """One rollback as its events tell it."""
+    head = Text.assemble(
+        (body["id"], "bold"),
+        f"  {body['service']} in {body['environment']}  {body['from_version']} → {body['to_version']}  ",
+        word(body["outcome"] or body["state"]),
+    )
+    rows = []
+    for event in body["events"]:
+        told = event.get("title") or event.get("note") or event.get("reason") or ""
+        rows.append((clock(event["at"]), event["type"], told))
+    return Group(head, Text(body["reason"] or "", style="dim"), table("", ("", "", ""), rows))
+
+
+def console() -> Console:
+    return Console(highlight=False, soft_wrap=False)

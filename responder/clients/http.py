@@ -1,0 +1,42 @@
+"""Plain HTTP, for the checks that ask a service itself."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import aiohttp
+
+from responder.errors import Unavailable
+
+_MOST = 1 << 20
+"""Bytes of a body that are looked at."""
+
+
+class Http:
+    """Fetches what the configuration names, never what a label or an annotation says."""
+
+    def __init__(self) -> None:
+        # A new connection each time: a kept one goes on talking to the old process after a switch.
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+
+    @classmethod
+    async def connect(cls, settings: Any) -> Self:
+        return cls()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def get(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+        """Status and body, without following redirects. Raises `Unavailable` where there is no answer."""
+        try:
+            async with self._session.get(
+                url, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=timeout)
+            ) as response:
+                body = bytearray()
+                while len(body) < _MOST and (chunk := await response.content.read(_MOST - len(body))):
+                    body += chunk
+                return response.status, body.decode(errors="replace")
+        except TimeoutError:
+            raise Unavailable(f"{url} did not answer within {timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"{url}: {e or type(e).__name__}") from e

@@ -1,0 +1,135 @@
+"""This host: links and small files that change atomically, and commands that end by their deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Any, Self
+
+from responder.errors import Halt, Unavailable
+
+_SAID = 2000
+"""Characters kept of what a failing command said last."""
+
+
+class Local:
+    """Files and processes of the host that the responder runs on."""
+
+    @classmethod
+    async def connect(cls, settings: Any) -> Self:
+        return cls()
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def link_target(self, link: Path) -> Path | None:
+        """Where a symbolic link points, as an absolute path; None where there is no link. A plain file is a `Halt`."""
+
+        def read() -> Path | None:
+            try:
+                return Path(os.path.normpath(link.parent / link.readlink()))
+            except FileNotFoundError:
+                return None
+            except OSError as e:
+                raise Halt(f"{link} is not a symbolic link: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def text(self, file: Path) -> str | None:
+        """What a small file says, without surrounding white space; None where there is none."""
+
+        def read() -> str | None:
+            try:
+                return file.read_text().strip()
+            except FileNotFoundError:
+                return None
+            except OSError as e:
+                raise Halt(f"{file} cannot be read: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def is_directory(self, path: Path) -> bool:
+        return await asyncio.to_thread(path.is_dir)
+
+    async def switch_link(self, link: Path, target: Path) -> None:
+        """Points the link to the target in one rename: whoever looks sees the old or the new, never none."""
+        await asyncio.to_thread(_replace, link, lambda new: new.symlink_to(os.path.relpath(target, link.parent)))
+
+    async def write_text(self, file: Path, text: str) -> None:
+        """Replaces a small file in one rename, on disk before this returns."""
+
+        def put(new: Path) -> None:
+            with new.open("w") as f:
+                f.write(text + "\n")
+                f.flush()
+                os.fsync(f.fileno())
+
+        await asyncio.to_thread(_replace, file, put)
+
+    async def remove(self, file: Path) -> None:
+        await asyncio.to_thread(lambda: file.unlink(missing_ok=True))
+
+    async def run(self, argv: tuple[str, ...], *, within: float, cwd: Path | None = None) -> str:
+        """Runs a command to its end and returns the tail of what it said.
+
+        At the deadline, or when we are cancelled, its whole process group is killed. Raises `Halt` where it exits
+        other than 0 and `Unavailable` where it did not end in time.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                cwd=cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise Halt(f"{argv[0]} cannot be started: {e.strerror}") from e
+        said = bytearray()
+        try:
+            async with asyncio.timeout(within):
+                await self._listen(process, said)
+        except TimeoutError:
+            raise Unavailable(f"{' '.join(argv)} did not end within {within:g} s") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        text = said.decode(errors="replace").strip()
+        if process.returncode:
+            raise Halt(f"{' '.join(argv)} exited with {process.returncode}: {text or '(it said nothing)'}")
+        return text
+
+    async def _listen(self, process: asyncio.subprocess.Process, said: bytearray) -> None:
+        async def keep_the_tail() -> None:
+            while process.stdout and (chunk := await process.stdout.read(4096)):
+                said.extend(chunk)
+                del said[:-_SAID]
+
+        reading = asyncio.create_task(keep_the_tail())
+        try:
+            await process.wait()
+            # A daemon that the command left behind may hold the pipe open for ever: what was said by now is enough.
+            await asyncio.wait([reading], timeout=0.2)
+        finally:
+            reading.cancel()
+
+
+def _replace(path: Path, make: Any) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        new.unlink(missing_ok=True)
+        make(new)
+        new.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as e:
+        raise Unavailable(f"{path} cannot be replaced: {e.strerror}") from e

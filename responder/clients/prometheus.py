@@ -1,0 +1,95 @@
+"""Prometheus' query API, asked off the event loop and with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+
+from responder.durations import Duration
+from responder.errors import Halt, Unavailable
+
+
+class PrometheusSettings(BaseModel):
+    """Where Prometheus, or anything with its query API, answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: HttpUrl = Field(description="Base URL, as http://localhost:9090")
+    token: SecretStr | None = Field(default=None, description="Bearer token, as ${PROMETHEUS_TOKEN}")
+    timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for one query")
+
+
+class Sample(BaseModel):
+    """One series of an instant vector."""
+
+    labels: dict[str, str]
+    value: float
+
+
+class Prometheus:
+    """Instant queries. No answer is `Unavailable`; a query that Prometheus refuses is a `Halt`."""
+
+    def __init__(self, settings: PrometheusSettings) -> None:
+        self._settings = settings
+        self._connect: Any = None
+        # prometheus-api-client is synchronous, and a thread that hangs in it cannot be stopped: it must not starve the
+        # default executor, which files and name resolution need.
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="prometheus")
+
+    @classmethod
+    async def connect(cls, settings: PrometheusSettings | None) -> Self:
+        if settings is None:
+            raise Halt("a PromQL check needs `prometheus: {url: ...}` in the configuration")
+        return cls(settings)
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
+        """The instant vector (a scalar counts as one sample without labels), at a time or now; empty where no data."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return await loop.run_in_executor(self._threads, self._ask, promql, at)
+        except TimeoutError:
+            raise Unavailable(
+                f"Prometheus at {self._settings.url} did not answer in {self._settings.timeout:g} s"
+            ) from None
+
+    def _ask(self, promql: str, at: datetime | None) -> list[Sample]:
+        from prometheus_api_client import PrometheusConnect  # imports requests and dateparser: not at our start
+        from prometheus_api_client.exceptions import PrometheusApiClientException
+        from requests import RequestException
+        from urllib3.util import Retry
+
+        if self._connect is None:
+            token = self._settings.token
+            self._connect = PrometheusConnect(
+                str(self._settings.url).rstrip("/"),
+                headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+                timeout=self._settings.timeout,
+                retry=Retry(total=0),  # whoever asks knows how long it is worth asking
+                method="GET",
+            )
+        try:
+            params = {"time": at.timestamp()} if at else None
+            result = self._connect.custom_query(promql, params=params)
+        except RequestException as e:
+            raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
+        except PrometheusApiClientException as e:
+            if "HTTP Status Code 4" in str(e):
+                raise Halt(f"Prometheus refuses {promql!r}: {e}") from e
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {e}") from e
+        return _samples(result)
+
+
+def _samples(result: Any) -> list[Sample]:
+    if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
+        result = [{"metric": {}, "value": result}]
+    samples = [Sample(labels=one["metric"], value=float(one["value"][1])) for one in result]
+    return [s for s in samples if not math.isnan(s.value)]  # NaN is no data

@@ -1,0 +1,230 @@
+"""What happened to one rollback: events in the past tense, and the execution as the pure fold of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.alerts import Alert, Timestamp
+from responder.plan import Gate, Plan, Step, back
+
+State = Literal["accepted", "held", "running", "turning_back", "stuck", "closed"]
+"""Every state but `closed` locks its service and environment; `stuck` stays locked until a human closes it."""
+
+Outcome = Literal["succeeded", "compensated", "mitigated", "cancelled", "failed"]
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: Timestamp
+
+
+class Accepted(_Event):
+    """The guards allowed it. Everything that a later part needs is here."""
+
+    type: Literal["accepted"] = "accepted"
+    service: str
+    environment: str
+    policy: str
+    strategy: str
+    from_version: str
+    to_version: str
+    artifact: str = ""  # of the version to go back to
+    requested_by: str
+    reason: str
+    on_stop: Literal["turn_back", "hold"] = "turn_back"
+    needs_approval: str = ""  # why, where a human has to approve the plan first
+    alerts: tuple[Alert, ...] = ()
+    truncated_alerts: int = 0
+    onset_at: Timestamp | None = None
+    received_at: Timestamp
+
+
+class Planned(_Event):
+    type: Literal["planned"] = "planned"
+    plan: Plan
+
+
+class Held(_Event):
+    """The plan waits for a human."""
+
+    type: Literal["held"] = "held"
+    reason: str
+    until: Timestamp
+
+
+class Approved(_Event):
+    type: Literal["approved"] = "approved"
+    by: str
+    plan_hash: str
+
+
+class Resumed(_Event):
+    """Another worker, or the same one after a crash, goes on from here."""
+
+    type: Literal["resumed"] = "resumed"
+    worker: str
+
+
+class Started(_Event):
+    """Written before a step is taken. Its (execution, seq) is the fence: of two workers the second fails here."""
+
+    type: Literal["started"] = "started"
+    step: int
+    title: str
+
+
+class Done(_Event):
+    type: Literal["done"] = "done"
+    step: int
+    changed: bool
+    note: str = ""
+
+
+class Halted(_Event):
+    """A step could not be done. `freeze` leaves everything as it is for a human."""
+
+    type: Literal["halted"] = "halted"
+    step: int | None = None  # None: it never came to a plan
+    reason: str
+    freeze: bool = False
+
+
+class Stopped(_Event):
+    """Somebody asked it to stop, and it did at the next safe point: between two steps, never inside one."""
+
+    type: Literal["stopped"] = "stopped"
+    by: str
+    reason: str
+    hold: bool = False  # leave what was done so far as it is, and call a human
+
+
+class GaveUp(_Event):
+    type: Literal["gave_up"] = "gave_up"
+    reason: str
+
+
+class Closed(_Event):
+    type: Literal["closed"] = "closed"
+    outcome: Outcome
+    by: str
+    reason: str
+
+
+Event = Annotated[
+    Accepted | Planned | Held | Approved | Resumed | Started | Done | Halted | Stopped | GaveUp | Closed,
+    Field(discriminator="type"),
+]
+
+
+class Execution(BaseModel):
+    """One rollback, as its events tell it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    seq: int  # of the last event
+    state: State
+    accepted: Accepted
+    plan: Plan | None = None
+    todo: tuple[Step, ...] = ()
+    taken: tuple[Step, ...] = ()
+    current: Step | None = None  # started and neither done nor halted
+    steps_begun: int = 0  # how many steps have been started; the next one gets this number
+    changed: bool = False  # whether any write had an effect
+    cancelled: bool = False
+    held_until: Timestamp | None = None
+    reason: str = ""
+    outcome: Outcome | None = None
+    ended_at: Timestamp | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether a worker has something to do for it now."""
+        return self.state in ("accepted", "running", "turning_back")
+
+    def after(self, event: Event) -> Execution:
+        """The execution once this event has happened."""
+        return self.model_copy(update={"seq": self.seq + 1, **self._change(event)})
+
+    def _change(self, event: Event) -> dict[str, object]:
+        match event:
+            case Planned():
+                return {"plan": event.plan, "todo": event.plan.steps, "state": "running"}
+            case Held():
+                return {"state": "held", "reason": event.reason, "held_until": event.until}
+            case Approved():
+                return {"state": "running", "reason": f"approved by {event.by}", "held_until": None}
+            case Started():
+                return {"current": self.todo[0], "steps_begun": event.step + 1}
+            case Done():
+                return {
+                    "taken": (*self.taken, self.todo[0]),
+                    "todo": self.todo[1:],
+                    "current": None,
+                    "changed": self.changed or event.changed,
+                }
+            case Halted() if event.freeze or self.state == "turning_back":
+                return self._stuck(event.reason)
+            case Halted():
+                return self._turned_back(event.reason)
+            case Stopped():
+                reason = f"stopped by {event.by}: {event.reason}"
+                return {**(self._stuck(reason) if event.hold else self._turned_back(reason)), "cancelled": True}
+            case GaveUp():
+                return self._stuck(event.reason)
+            case Closed():
+                reason = event.reason or self.reason
+                return {"state": "closed", "outcome": event.outcome, "reason": reason, "ended_at": event.at, "todo": ()}
+        return {}
+
+    def _turned_back(self, reason: str) -> dict[str, object]:
+        # The step that was under way may have had its effect before it failed, so it is turned round as well: where it
+        # had none, its lever is found where it should be and nothing is written.
+        taken = (*self.taken, *((self.current,) if self.current else ()))
+        return {"state": "turning_back", "todo": back(taken), "taken": (), "current": None, "reason": reason}
+
+    def _stuck(self, reason: str) -> dict[str, object]:
+        return {"state": "stuck", "todo": (), "current": None, "reason": reason}
+
+    @property
+    def ending(self) -> Outcome | None:
+        """The outcome that it has come to, where no step is left and only `Closed` is missing."""
+        if self.todo or (self.plan is None and self.state != "turning_back"):
+            return None
+        if self.state == "running":
+            return "succeeded"
+        if self.state == "turning_back":
+            return "cancelled" if self.cancelled else "compensated" if self.changed else "failed"
+        return None
+
+    @property
+    def verification_failed(self) -> bool:
+        """Whether all was set back and the service still did not recover: then neither version is to be trusted."""
+        if self.plan is None or self.state not in ("stuck", "closed") or self.outcome == "succeeded":
+            return False
+        last = self.plan.steps[-1]
+        return isinstance(last, Gate) and last.otherwise == "freeze" and self.taken == self.plan.steps[:-1]
+
+
+def begin(execution_id: str, accepted: Accepted) -> Execution:
+    """The execution after its first event."""
+    return Execution(id=execution_id, seq=0, state="accepted", accepted=accepted)
+
+
+def fold(execution_id: str, events: list[Event]) -> Execution:
+    """The execution that these events tell of. Raises ValueError where the first is not `Accepted`."""
+    first, *rest = events
+    if not isinstance(first, Accepted):
+        raise ValueError(f"execution {execution_id} begins with {first.type}, not accepted")
+    execution = begin(execution_id, first)
+    for event in rest:
+        execution = execution.after(event)
+    return execution
+
+
+def seconds_between(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds()

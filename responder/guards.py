@@ -1,0 +1,208 @@
+"""Whether to act: pure functions over a situation, each with a reason that an engineer understands at 3 a.m."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.durations import format_duration
+from responder.policies import Incident
+from responder.survey import Situation
+
+Kind = Literal["allow", "refuse", "needs_approval"]
+
+
+class Verdict(BaseModel):
+    """What one guard says. Every guard is asked and every answer is kept; the first that refuses decides."""
+
+    model_config = ConfigDict(frozen=True)
+
+    guard: str
+    verdict: Kind
+    reason: str
+
+
+Guard = Callable[[Incident, Situation, datetime], tuple[Kind, str]]
+
+
+def stopped(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """The kill switch. It stops forced rollbacks as well."""
+    if situation.stopped:
+        return "refuse", f"automation is stopped: {situation.stopped}"
+    return "allow", "automation is armed"
+
+
+def known(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """The service is one that the configuration knows. Labels choose among what is configured, and nothing else."""
+    if situation.service is None:
+        return "refuse", situation.service_problem
+    return "allow", f"{situation.service.name} in {situation.service.environment} is configured"
+
+
+def episode(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """A re-sent alert is a no-op."""
+    if situation.opened:
+        return "refuse", f"this alert has opened the rollback {situation.opened} already"
+    return "allow", "this alert has not opened a rollback before"
+
+
+def single_flight(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """One rollback a service at a time; a stuck one locks it until a human closes it."""
+    latest = situation.latest
+    if latest and latest.state == "stuck":
+        return (
+            "refuse",
+            f"rollback {latest.id} is stuck and needs a human: {latest.reason} (responder close {latest.id})",
+        )
+    if latest and latest.state != "closed":
+        return "refuse", f"rollback {latest.id} is under way ({latest.state})"
+    return "allow", "no other rollback of it is under way"
+
+
+def deployed_within(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """Only what changed lately can be rolled back: otherwise the trouble has another cause."""
+    running, window = situation.running, incident.policy.deployed_within
+    if running is None:
+        return "refuse", "nothing to roll back: no deployment of it was ever told (responder deployed SERVICE VERSION)"
+    if incident.forced:
+        return "allow", f"not asked: requested by {incident.requested_by}"
+    if running.rolled_back_by:
+        return (
+            "refuse",
+            f"the last change was our own rollback {running.rolled_back_by}: going back further needs a human",
+        )
+    age = (now - running.at).total_seconds()
+    told = f"{running.version} was deployed {format_duration(max(age, 0) // 1)} ago"
+    if age > window:
+        return "refuse", f"nothing to roll back: {told}, longer than deployed_within ({format_duration(window)})"
+    onset = min((alert.starts_at for alert in incident.alerts), default=now)
+    if onset < running.at:
+        before = format_duration((running.at - onset).total_seconds() // 1)
+        return "refuse", f"the trouble began {before} before {running.version} was deployed: it is not the deployment"
+    return "allow", f"{told}, within {format_duration(window)}"
+
+
+def target(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """The version to go back to is concrete, known good, and not the one that runs."""
+    running, to = situation.running, situation.target
+    if running is None:
+        return "refuse", "no version is known to run"
+    if to is None:
+        if incident.version is not None:
+            return "refuse", f"version {incident.version} is not known: it was never deployed here"
+        return (
+            "refuse",
+            f"no version other than {running.version} is known good (responder versions {incident.service})",
+        )
+    if to.version == running.version:
+        return "refuse", f"{to.version} is the version that runs"
+    if to.status in ("bad", "suspect"):
+        return "refuse", f"{to.version} is {to.status}"
+    if to.status != "good" and not incident.forced:
+        return "refuse", f"{to.version} is a {to.status}, not known good"
+    return "allow", f"back to {to.version}, which is {to.status}"
+
+
+def once_per_version(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """One rollback per bad version without a human: whoever deployed it again may have had a reason."""
+    if situation.rolled_back_before and not incident.forced and situation.running:
+        return "refuse", (
+            f"{situation.running.version} was rolled back before by {situation.rolled_back_before} and deployed again: "
+            "this needs a human"
+        )
+    return "allow", "the running version was not rolled back before"
+
+
+def cooldown(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """Counted from the end of the policy's last rollback of the service, whichever alert opened that."""
+    if incident.forced:
+        return "allow", f"not asked: requested by {incident.requested_by}"
+    last = situation.last_of_policy
+    if last and last.ended_at:
+        until = last.ended_at + timedelta(seconds=incident.policy.cooldown)
+        if now < until:
+            left = format_duration((until - now).total_seconds() // 1)
+            return "refuse", f"cooling down for another {left} after {last.id} (until {until:%H:%M:%S} UTC)"
+    return "allow", "no cooldown is running"
+
+
+def firing(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """Still firing and not silenced, asked of Alertmanager now: a body may be late, replayed or forged."""
+    if incident.forced:
+        return "allow", f"not asked: requested by {incident.requested_by}"
+    if situation.live is None:
+        return "allow", "not asked: something else speaks against it"
+    match situation.live.state:
+        case "firing":
+            return "allow", situation.live.reason
+        case "suppressed":
+            return "refuse", f"silenced: {situation.live.reason}"
+        case "gone":
+            return "refuse", f"resolved by now: {situation.live.reason}"
+        case "unknown":
+            return "refuse", f"cannot tell whether it still fires: {situation.live.reason}"
+
+
+def mode(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """Asked last, so that what is kept in observe mode is exactly what auto mode would have done."""
+    if incident.forced:
+        return "allow", f"requested by {incident.requested_by}"
+    match incident.policy.mode:
+        case "observe":
+            return "refuse", "observe mode: it would have acted"
+        case "approve":
+            return "needs_approval", f"policy {incident.policy.name} asks for approval"
+        case "auto":
+            return "allow", "auto mode"
+
+
+GUARDS: tuple[Guard, ...] = (
+    stopped,
+    known,
+    episode,
+    single_flight,
+    deployed_within,
+    target,
+    once_per_version,
+    cooldown,
+    firing,
+    mode,
+)
+"""In the order in which they decide. `episode` and `single_flight` come early because they explain the later ones."""
+
+
+class Judgement(BaseModel):
+    """The verdicts of all guards, and what they come to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def deciding(self) -> Verdict:
+        """The first that refuses; else the first that wants approval; else the last, which allowed it."""
+        for kind in ("refuse", "needs_approval"):
+            for verdict in self.verdicts:
+                if verdict.verdict == kind:
+                    return verdict
+        return self.verdicts[-1]
+
+
+def judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
+    """Asks every guard. Without a service there is nothing that the later ones could be asked about."""
+    verdicts = []
+    for guard in GUARDS:
+        kind, reason = guard(incident, situation, now)
+        verdicts.append(Verdict(guard=guard.__name__, verdict=kind, reason=reason))
+        if guard is known and kind == "refuse":
+            break
+    return Judgement(verdicts=tuple(verdicts))
+
+
+def needs_live(incident: Incident, judgement: Judgement, situation: Situation) -> bool:
+    """Whether only Alertmanager can still say no: it is not asked about what is refused anyway."""
+    against = [v.guard for v in judgement.verdicts if v.verdict == "refuse"]
+    return not incident.forced and situation.live is None and against in ([], ["mode"])

@@ -1,0 +1,29 @@
+"""The memory of everything. History, dedup, cooldowns, locks and leases are all read from here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from responder.errors import ConfigError
+from responder.journal.database import Database, Row, Transaction
+
+__all__ = ["Database", "Row", "Transaction", "open_journal"]
+
+
+async def open_journal(state: str) -> Database:
+    """Opens `sqlite:///absolute/path` or `postgresql://…`. Raises ConfigError, and never shows a password."""
+    if state.startswith("sqlite:///"):
+        from responder.journal.sqlite import Sqlite
+
+        return await Sqlite.open(Path(state.removeprefix("sqlite://")))
+    if re.match(r"postgres(ql)?://", state):
+        try:
+            from responder.journal.postgres import Postgres
+        except ImportError:
+            raise ConfigError(
+                ["state: PostgreSQL needs the extra: pip install 'rollback-responder[postgres]'"]
+            ) from None
+
+        return await Postgres.open(state)
+    raise ConfigError(["state: must be sqlite:///absolute/path or postgresql://user@host/database"])

@@ -1,0 +1,72 @@
+"""What the journal asks of a database: transactions, its own clock, and a word when something changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.resources import files
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+T = TypeVar("T")
+P = ParamSpec("P")
+Row = Mapping[str, Any]
+
+
+class Transaction(Protocol):
+    """One transaction. Its statements are those of queries.sql, called by their names."""
+
+    async def all(self, query: str, **params: Any) -> list[Row]:
+        """Every row."""
+
+    async def one(self, query: str, **params: Any) -> Row | None:
+        """The first row, None where there is none."""
+
+    async def lock(self, key: str) -> None:
+        """Nobody else holds this key until the transaction ends."""
+
+    def notify(self) -> None:
+        """Once this is committed, whoever waits in `changed` wakes up, in every replica."""
+
+
+class Database(Protocol):
+    """SQLite or PostgreSQL. Where it cannot be used, every method raises `JournalUnavailable`."""
+
+    exclusive: bool
+    """Whether no other process can have it open."""
+
+    async def transaction(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What `act` returns, once all that it did is durable; where it raises, nothing of it happened.
+
+        `act` awaits nothing but the transaction that it is handed, and may be run again.
+        """
+
+    async def read(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same for an `act` that only reads."""
+
+    async def changed(self, within: float) -> bool:
+        """Waits until something was notified since the last call, or for so many seconds; tells which."""
+
+    async def close(self) -> None: ...
+
+
+def load_statements(dialect: Mapping[str, str]) -> dict[str, str]:
+    """The named statements of queries.sql, with the database's own words put in for `{now}` and `{later}`."""
+    text = files("responder.journal").joinpath("queries.sql").read_text()
+    statements = {}
+    for part in re.split(r"^-- name: ", text, flags=re.MULTILINE)[1:]:
+        name, body = part.split("\n", 1)
+        sql = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
+        for word, meaning in dialect.items():
+            sql = sql.replace("{" + word + "}", meaning)
+        statements[name.strip()] = sql
+    return statements
+
+
+def load_migrations() -> list[str]:
+    """The sections of schema.sql, in order; the first is number 1."""
+    text = files("responder.journal").joinpath("schema.sql").read_text()
+    return re.split(r"^-- migration: \d+$", text, flags=re.MULTILINE)[1:]

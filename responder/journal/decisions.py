@@ -1,0 +1,69 @@
+"""Why it acted and why it did not: every verdict with its reasons, and the switch that stops everything."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.alerts import Timestamp
+from responder.journal.database import Row, Transaction
+
+KILL_SWITCH = "stopped"
+
+
+class Decision(BaseModel):
+    """One verdict on one incident, as it is kept. `body` holds all that it rests on, as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    incident: str
+    at: Timestamp
+    last_at: Timestamp
+    times: int = 1  # how often the same verdict was given on the same incident
+    policy: str
+    service: str
+    environment: str
+    verdict: str
+    guard: str
+    reason: str
+    execution: str | None = None
+    body: str
+
+
+class Thrown(BaseModel):
+    """Who stopped all automation, when and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    thrown_by: str
+    reason: str
+    at: Timestamp
+
+
+async def record(tx: Transaction, decision: Decision) -> None:
+    await tx.all("record_decision", **decision.model_dump(exclude={"times", "last_at"}))
+
+
+async def find(tx: Transaction, *, service: str | None, since: datetime | None, most: int) -> list[Row]:
+    """Newest first."""
+    return await tx.all("decisions", service=service, since=since, most=most)
+
+
+async def stopped(tx: Transaction) -> Thrown | None:
+    row = await tx.one("switch", name=KILL_SWITCH)
+    return Thrown.model_validate(row) if row else None
+
+
+async def stop_all(tx: Transaction, by: str, reason: str, at: datetime) -> None:
+    """Throws the kill switch: nothing new is begun, and what is under way stops at its next safe point."""
+    await tx.all("throw_switch", name=KILL_SWITCH, by=by, reason=reason, at=at)
+    tx.notify()
+
+
+async def resume_all(tx: Transaction) -> bool:
+    """Releases the kill switch; False where it was not thrown."""
+    released = await tx.one("release_switch", name=KILL_SWITCH) is not None
+    tx.notify()
+    return released

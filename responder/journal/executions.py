@@ -1,0 +1,240 @@
+"""Executions in the journal: accepted once, appended to behind a fence, claimed under a lease."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter
+
+from responder.errors import Conflict, Superseded, Unknown
+from responder.execution import (
+    Accepted,
+    Closed,
+    Done,
+    Event,
+    Execution,
+    GaveUp,
+    Halted,
+    Resumed,
+    Started,
+    begin,
+    fold,
+    seconds_between,
+)
+from responder.journal import deployments
+from responder.journal.database import Row, Transaction
+from responder.plan import Move
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+_HANDING_OVER = timedelta(seconds=5)
+"""How long whoever accepted an execution on a worker's behalf has to hand it over before the worker looks for it."""
+
+
+def new_id(at: datetime) -> str:
+    """An id that sorts by time and says on sight when it was: `20261123-231500-4f2a9c1b`."""
+    return f"{at:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+
+
+async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Execution:
+    """Writes a new execution down. The schema refuses a second live one, and an alert that has opened one before.
+
+    Raises Conflict then; nothing of it is kept.
+    """
+    firing = min((alert.starts_at for alert in accepted.alerts), default=None)
+    inserted = await tx.one(
+        "insert_execution",
+        id=execution_id,
+        service=accepted.service,
+        environment=accepted.environment,
+        policy=accepted.policy,
+        strategy=accepted.strategy,
+        from_version=accepted.from_version,
+        to_version=accepted.to_version,
+        requested_by=accepted.requested_by,
+        reason=accepted.reason,
+        onset_at=accepted.onset_at,
+        firing_at=firing,
+        accepted_at=accepted.at,
+    )
+    if inserted is None:
+        raise Conflict(f"{accepted.service} in {accepted.environment} is being rolled back already")
+    for alert in accepted.alerts:
+        if not await tx.one(
+            "insert_episode",
+            policy=accepted.policy,
+            service=accepted.service,
+            environment=accepted.environment,
+            fingerprint=alert.fingerprint,
+            starts_at=alert.starts_at,
+            execution=execution_id,
+        ):
+            raise Conflict(f"the alert {alert.name} has opened a rollback already")
+    execution = begin(execution_id, accepted)
+    await _write(tx, execution, accepted)
+    tx.notify()
+    return execution
+
+
+async def append(tx: Transaction, execution: Execution, events: Collection[Event], worker: str | None) -> Execution:
+    """Appends what happened and returns the execution after it. Raises Superseded where somebody else wrote first.
+
+    What follows from it for the versions (the bad one is marked, the good one is the running one) is part of the same
+    transaction.
+    """
+    acted_at: datetime | None = None
+    for event in events:
+        if isinstance(event, Started) and execution.todo and isinstance(execution.todo[0], Move):
+            acted_at = acted_at or event.at
+        execution = execution.after(event)
+        await _write(tx, execution, event)
+        await _follow(tx, execution, event)
+    ended = execution.ended_at
+    updated = await tx.one(
+        "project_execution",
+        id=execution.id,
+        worker=worker,
+        state=execution.state,
+        outcome=execution.outcome,
+        reason=execution.reason or execution.accepted.reason,
+        seq=execution.seq,
+        changed=execution.changed,
+        plan_hash=execution.plan.hash if execution.plan else None,
+        acted_at=acted_at,
+        ended_at=ended,
+        duration=seconds_between(execution.accepted.at, ended) if ended else None,
+    )
+    if updated is None:
+        raise Superseded(f"execution {execution.id} belongs to another worker now")
+    if worker is None or not execution.live:
+        tx.notify()
+    return execution
+
+
+async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
+    step = event.step if isinstance(event, Started | Done | Halted) else None
+    title = event.title if isinstance(event, Started) else None
+    note = event.note if isinstance(event, Done) else event.reason if isinstance(event, Halted) else None
+    written = await tx.one(
+        "append_event",
+        execution=execution.id,
+        seq=execution.seq,
+        at=event.at,
+        type=event.type,
+        step=step,
+        title=title,
+        note=note,
+        body=event.model_dump_json(),
+    )
+    if written is None:
+        raise Superseded(f"somebody else has written event {execution.seq} of execution {execution.id}")
+
+
+async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
+    told = execution.accepted
+    if isinstance(event, Closed) and event.outcome == "succeeded":
+        why = f"rolled back by {execution.id}: {told.reason}"
+        await deployments.mark(tx, told.service, told.environment, told.from_version, "bad", why, event.at)
+        await deployments.record(
+            tx,
+            deployments.Deployment(
+                id=f"{execution.id}-back",
+                service=told.service,
+                environment=told.environment,
+                version=told.to_version,
+                at=event.at,
+                recorded_by="responder",
+                rolled_back_by=execution.id,
+            ),
+        )
+    elif isinstance(event, Halted | GaveUp) and execution.verification_failed:
+        why = f"{told.service} did not recover after {execution.id}"
+        for version in (told.from_version, told.to_version):
+            await deployments.mark(tx, told.service, told.environment, version, "suspect", why, event.at)
+
+
+async def load(tx: Transaction, execution_id: str) -> Execution:
+    """The execution as its events tell it. Raises Unknown."""
+    return fold(execution_id, await events_of(tx, execution_id))
+
+
+async def events_of(tx: Transaction, execution_id: str) -> list[Event]:
+    rows = await tx.all("events_of", execution=execution_id)
+    if not rows:
+        raise Unknown(f"there is no execution {execution_id}")
+    return [_EVENT.validate_json(row["body"]) for row in rows]
+
+
+async def claim(
+    tx: Transaction, worker: str, at: datetime, *, concurrent: int, mine: Collection[str]
+) -> list[tuple[Execution, int]]:
+    """Takes as many executions that nobody carries out as `concurrent` allows over all replicas.
+
+    Returns each with how often it has been resumed. What another boot had begun gets a `Resumed` event, whose number
+    is at once the fence against that boot, should it still live.
+    """
+    await tx.lock("claim")
+    counted = await tx.one("count_carried_out")
+    free = concurrent - (counted["n"] if counted else 0)
+    taken = []
+    for row in await tx.all("claimable", worker=worker):
+        again = row["worker"] is not None
+        if row["id"] in mine or (row["worker"] == worker and at - row["accepted_at"] < _HANDING_OVER):
+            continue
+        # What is in our own name but not in our hands is counted as carried out already: it needs no free place.
+        if row["worker"] != worker:
+            if free <= 0:
+                break
+            free -= 1
+        await tx.all("claim", execution=row["id"], worker=worker, again=int(again))
+        execution = await load(tx, row["id"])
+        if again:
+            execution = await append(tx, execution, [Resumed(at=at, worker=worker)], worker)
+        taken.append((execution, row["resumptions"] + again))
+    return taken
+
+
+async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concurrent: int) -> bool:
+    """Claims an execution in the transaction that accepts it, where there is room: nothing has to look for it then."""
+    await tx.lock("claim")
+    counted = await tx.one("count_carried_out")
+    if counted and counted["n"] >= concurrent:
+        return False
+    await tx.all("claim", execution=execution.id, worker=worker, again=0)
+    return True
+
+
+async def ask_to_stop(tx: Transaction, execution_id: str, by: str, reason: str) -> None:
+    """Asks whoever carries it out to stop at the next safe point. Raises Conflict where there is nothing to stop."""
+    if not await tx.one("ask_to_stop", id=execution_id, by=by, reason=reason):
+        row = await tx.one("execution_row", id=execution_id)
+        if row is None:
+            raise Unknown(f"there is no execution {execution_id}")
+        raise Conflict(f"execution {execution_id} is {row['state']}: there is nothing to stop")
+    tx.notify()
+
+
+async def register(tx: Transaction, worker: str, lease: float, at: datetime) -> None:
+    await tx.all("forget_workers", before=at - timedelta(days=1))
+    await tx.all("register_worker", worker=worker, host=socket.gethostname(), lease=lease)
+
+
+async def renew(tx: Transaction, worker: str, lease: float) -> bool:
+    """Whether the lease still stood and stands for another while."""
+    return await tx.one("renew_lease", worker=worker, lease=lease) is not None
+
+
+async def find(
+    tx: Transaction,
+    *,
+    service: str | None = None,
+    state: str | None = None,
+    since: datetime | None = None,
+    most: int = 100,
+) -> list[Row]:
+    """History rows, newest first."""
+    return await tx.all("executions", service=service, state=state, since=since, most=most)

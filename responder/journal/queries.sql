@@ -1,0 +1,202 @@
+-- Every statement of the journal, each with a name and a sentence. `:name` is a parameter; `{now}` and `{later}` are
+-- the database's own clock, now and after `:lease` seconds.
+
+-- name: register_worker
+-- A boot of a worker takes its lease.
+INSERT INTO workers (id, host, started_at, expires_at) VALUES (:worker, :host, {now}, {later});
+
+-- name: renew_lease
+-- Refused (no row) once it has run out: somebody may have taken over already.
+UPDATE workers SET expires_at = {later} WHERE id = :worker AND expires_at > {now} RETURNING id;
+
+-- name: end_lease
+-- A worker that stops in good order lets others go on at once.
+UPDATE workers SET expires_at = {now} WHERE id = :worker AND expires_at > {now};
+
+-- name: end_all_leases
+-- For a database that only one process can have open: whoever held a lease is dead.
+UPDATE workers SET expires_at = {now} WHERE expires_at > {now};
+
+-- name: forget_workers
+-- Boots that ended a day ago and own nothing any more.
+DELETE FROM workers WHERE expires_at < :before AND id NOT IN (SELECT worker FROM executions WHERE worker IS NOT NULL);
+
+-- name: claimable
+-- Live executions that nobody carries out: never claimed, or claimed by a worker whose lease has run out.
+SELECT x.id, x.worker, x.resumptions, x.accepted_at FROM executions AS x
+LEFT JOIN workers AS w ON w.id = x.worker
+WHERE x.state IN ('accepted', 'running', 'turning_back') AND (w.id IS NULL OR w.expires_at <= {now} OR w.id = :worker)
+ORDER BY x.accepted_at, x.id;
+
+-- name: count_carried_out
+-- How many executions are in the hands of a worker that lives.
+SELECT count(*) AS n FROM executions AS x JOIN workers AS w ON w.id = x.worker
+WHERE x.state IN ('accepted', 'running', 'turning_back') AND w.expires_at > {now};
+
+-- name: claim
+-- The worker owns it from here on; a second claim of the same counts as a resumption.
+UPDATE executions SET worker = :worker, resumptions = resumptions + :again WHERE id = :execution;
+
+-- name: release
+-- Hands an execution back, as when it waits for a human.
+UPDATE executions SET worker = NULL WHERE id = :execution AND worker = :worker;
+
+-- name: insert_execution
+-- Refused (no row) where the service has a live or stuck rollback.
+INSERT INTO executions (id, service, environment, policy, strategy, from_version, to_version, requested_by, state,
+                        reason, seq, onset_at, firing_at, accepted_at, changed)
+VALUES (:id, :service, :environment, :policy, :strategy, :from_version, :to_version, :requested_by, 'accepted',
+        :reason, 0, :onset_at, :firing_at, :accepted_at, FALSE)
+ON CONFLICT DO NOTHING RETURNING id;
+
+-- name: insert_episode
+-- Refused (no row) where this alert instance has opened a rollback already.
+INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, execution)
+VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :execution)
+ON CONFLICT DO NOTHING RETURNING execution;
+
+-- name: episodes_since
+-- Alert instances, begun then or later, that have opened a rollback of the service.
+SELECT fingerprint, starts_at, execution FROM episodes
+WHERE policy = :policy AND service = :service AND environment = :environment AND starts_at >= :since;
+
+-- name: append_event
+-- The fence: refused (no row) where somebody has written this number before us.
+INSERT INTO events (execution, seq, at, type, step, title, note, body)
+VALUES (:execution, :seq, :at, :type, :step, :title, :note, :body)
+ON CONFLICT DO NOTHING RETURNING seq;
+
+-- name: project_execution
+-- What the events add up to, in the same transaction. Refused (no row) where another worker owns it.
+UPDATE executions SET state = :state, outcome = :outcome, reason = :reason, seq = :seq, changed = :changed,
+    plan_hash = :plan_hash, acted_at = coalesce(acted_at, :acted_at), ended_at = :ended_at, duration_seconds = :duration
+WHERE id = :id AND (CAST(:worker AS TEXT) IS NULL OR worker = :worker) RETURNING id;
+
+-- name: events_of
+SELECT body FROM events WHERE execution = :execution ORDER BY seq;
+
+-- name: execution_row
+SELECT * FROM executions WHERE id = :id;
+
+-- name: executions
+-- History, newest first.
+SELECT * FROM executions
+WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+  AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR accepted_at >= :since)
+ORDER BY accepted_at DESC, id DESC LIMIT :most;
+
+-- name: open_executions
+-- All that is live, held or stuck, with what is asked of it.
+SELECT * FROM executions WHERE state <> 'closed' ORDER BY accepted_at, id;
+
+-- name: latest_of_service
+-- The newest rollback of a service: where one is live or stuck, it is this one.
+SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
+WHERE service = :service AND environment = :environment ORDER BY accepted_at DESC, id DESC LIMIT 1;
+
+-- name: last_of_policy
+-- The rollback from whose end the policy's cooldown is counted.
+SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
+WHERE service = :service AND environment = :environment AND policy = :policy AND ended_at IS NOT NULL AND changed
+ORDER BY ended_at DESC LIMIT 1;
+
+-- name: rollback_of_version
+-- Whether this version has been rolled back from before, however long ago.
+SELECT id FROM executions
+WHERE service = :service AND environment = :environment AND from_version = :version AND changed ORDER BY accepted_at DESC LIMIT 1;
+
+-- name: last_ends
+-- When each policy last finished on each service: what its cooldown is counted from.
+SELECT policy, service, environment, max(ended_at) AS ended_at FROM executions
+WHERE ended_at IS NOT NULL AND changed GROUP BY policy, service, environment;
+
+-- name: ask_to_stop
+-- Only what is under way or waiting can be stopped; the first who asks is on record.
+UPDATE executions SET stop_by = coalesce(stop_by, :by), stop_reason = coalesce(stop_reason, :reason)
+WHERE id = :id AND state IN ('accepted', 'held', 'running') RETURNING id;
+
+-- name: stop_asked
+SELECT stop_by, stop_reason FROM executions WHERE id = :id AND stop_by IS NOT NULL;
+
+-- name: throw_switch
+INSERT INTO switches (name, thrown_by, reason, at) VALUES (:name, :by, :reason, :at)
+ON CONFLICT (name) DO UPDATE SET thrown_by = excluded.thrown_by, reason = excluded.reason, at = excluded.at;
+
+-- name: release_switch
+DELETE FROM switches WHERE name = :name RETURNING name;
+
+-- name: switch
+SELECT thrown_by, reason, at FROM switches WHERE name = :name;
+
+-- name: record_decision
+-- The same verdict on the same incident is counted once more, with its newest reason.
+INSERT INTO decisions (id, incident, at, last_at, times, policy, service, environment, verdict, guard, reason, execution, body)
+VALUES (:id, :incident, :at, :at, 1, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :body)
+ON CONFLICT (incident, verdict, guard) DO UPDATE
+SET last_at = excluded.last_at, times = decisions.times + 1, reason = excluded.reason, body = excluded.body
+RETURNING id;
+
+-- name: decisions
+-- Newest first.
+SELECT * FROM decisions
+WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR last_at >= :since)
+ORDER BY last_at DESC, id DESC LIMIT :most;
+
+-- name: trouble_since
+-- Whether a rollback-worthy alert was judged for this service since then: such a version has not earned to be good.
+SELECT id FROM decisions
+WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' LIMIT 1;
+
+-- name: insert_deployment
+-- Refused (no row) where this deployment was told before.
+INSERT INTO deployed (id, service, environment, version, artifact, at, recorded_by, rolled_back_by)
+VALUES (:id, :service, :environment, :version, :artifact, :at, :by, :rolled_back_by)
+ON CONFLICT DO NOTHING RETURNING id;
+
+-- name: deployments
+-- Newest first.
+SELECT * FROM deployed
+WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
+ORDER BY at DESC, id DESC LIMIT :most;
+
+-- name: newest_deployment
+SELECT d.*, v.status FROM deployed AS d
+JOIN versions AS v ON v.service = d.service AND v.environment = d.environment AND v.version = d.version
+WHERE d.service = :service AND d.environment = :environment ORDER BY d.at DESC, d.id DESC LIMIT 1;
+
+-- name: running
+-- The newest deployment of every service.
+SELECT d.*, v.status FROM deployed AS d
+JOIN versions AS v ON v.service = d.service AND v.environment = d.environment AND v.version = d.version
+WHERE NOT EXISTS (
+    SELECT 1 FROM deployed AS newer
+    WHERE newer.service = d.service AND newer.environment = d.environment AND (newer.at, newer.id) > (d.at, d.id))
+ORDER BY d.service, d.environment;
+
+-- name: add_version
+INSERT INTO versions (service, environment, version, status, reason, status_at, artifact)
+VALUES (:service, :environment, :version, :status, :reason, :at, :artifact)
+ON CONFLICT (service, environment, version) DO NOTHING;
+
+-- name: mark_version
+UPDATE versions SET status = :status, reason = :reason, status_at = :at
+WHERE service = :service AND environment = :environment AND version = :version RETURNING version;
+
+-- name: version
+SELECT * FROM versions WHERE service = :service AND environment = :environment AND version = :version;
+
+-- name: versions_of_service
+-- Newest status first.
+SELECT * FROM versions
+WHERE service = :service AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
+ORDER BY status_at DESC, version DESC LIMIT :most;
+
+-- name: good_target
+-- The version to go back to: known good, not the running one, and of those the one that was deployed last.
+SELECT v.version, v.artifact, max(d.at) AS deployed_at FROM versions AS v
+JOIN deployed AS d ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
+WHERE v.service = :service AND v.environment = :environment AND v.status = 'good' AND v.version <> :running
+GROUP BY v.version, v.artifact ORDER BY deployed_at DESC LIMIT 1;
+
+-- name: count_by_outcome
+SELECT outcome, count(*) AS n FROM executions GROUP BY outcome;

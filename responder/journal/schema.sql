@@ -1,0 +1,139 @@
+-- The journal's tables, in the SQL that SQLite (3.35 and newer) and PostgreSQL (13 and newer) both read.
+-- Forward only: a change of the schema is a new numbered section; what has run once is never edited.
+-- migration: 1
+
+-- One row a boot of a worker; an id is never used again.
+CREATE TABLE workers (
+    id TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    started_at TIMESTAMPTZ NOT NULL,
+    expires_at TIMESTAMPTZ NOT NULL
+);
+
+-- What the events add up to, kept in the same transaction as they are, so that the guarantees below can be the schema's.
+CREATE TABLE executions (
+    id TEXT PRIMARY KEY,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    strategy TEXT NOT NULL,
+    from_version TEXT NOT NULL,
+    to_version TEXT NOT NULL,
+    requested_by TEXT NOT NULL,
+    state TEXT NOT NULL,
+    outcome TEXT,
+    reason TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    onset_at TIMESTAMPTZ,
+    firing_at TIMESTAMPTZ,
+    accepted_at TIMESTAMPTZ NOT NULL,
+    acted_at TIMESTAMPTZ,
+    ended_at TIMESTAMPTZ,
+    duration_seconds DOUBLE PRECISION,
+    changed BOOLEAN NOT NULL,
+    plan_hash TEXT,
+    worker TEXT,
+    resumptions INTEGER NOT NULL DEFAULT 0,
+    stop_by TEXT,
+    stop_reason TEXT
+);
+-- One live or stuck rollback a service and environment, whichever replica asks.
+CREATE UNIQUE INDEX executions_one_live ON executions (service, environment) WHERE state <> 'closed';
+CREATE INDEX executions_of_service ON executions (service, environment, accepted_at);
+CREATE INDEX executions_recent ON executions (accepted_at);
+
+-- Which alert instances have opened a rollback: a re-sent alert finds itself here and is a no-op.
+CREATE TABLE episodes (
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    starts_at TIMESTAMPTZ NOT NULL,
+    execution TEXT NOT NULL REFERENCES executions (id),
+    PRIMARY KEY (policy, service, environment, fingerprint, starts_at)
+);
+
+-- Appended, never changed. The primary key is the fence: of two workers the second fails on its own append.
+CREATE TABLE events (
+    execution TEXT NOT NULL REFERENCES executions (id),
+    seq INTEGER NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    type TEXT NOT NULL,
+    step INTEGER,
+    title TEXT,
+    note TEXT,
+    body TEXT NOT NULL,
+    PRIMARY KEY (execution, seq)
+);
+
+-- Every act and every refusal with its reason. The same verdict on the same incident, heard again, is counted, not repeated.
+CREATE TABLE decisions (
+    id TEXT PRIMARY KEY,
+    incident TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    last_at TIMESTAMPTZ NOT NULL,
+    times INTEGER NOT NULL,
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    guard TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    execution TEXT,
+    body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX decisions_once ON decisions (incident, verdict, guard);
+CREATE INDEX decisions_recent ON decisions (last_at);
+CREATE INDEX decisions_of_service ON decisions (service, environment, last_at);
+
+CREATE TABLE deployed (
+    id TEXT PRIMARY KEY,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    version TEXT NOT NULL,
+    artifact TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    recorded_by TEXT NOT NULL,
+    rolled_back_by TEXT
+);
+CREATE INDEX deployed_of_service ON deployed (service, environment, at);
+
+CREATE TABLE versions (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    version TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    status_at TIMESTAMPTZ NOT NULL,
+    artifact TEXT NOT NULL,
+    PRIMARY KEY (service, environment, version)
+);
+
+-- Switches that an operator throws; today there is one, the kill switch.
+CREATE TABLE switches (
+    name TEXT PRIMARY KEY,
+    thrown_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL
+);
+
+-- The documented views (docs/reference/views.md): columns are only ever added.
+CREATE VIEW rollback_history AS
+    SELECT id, service, environment, policy, strategy, from_version, to_version, requested_by, state, outcome, reason,
+           onset_at, firing_at, accepted_at, acted_at, ended_at, duration_seconds, changed
+    FROM executions;
+CREATE VIEW rollback_steps AS
+    SELECT began.execution, x.service, x.environment, began.step, began.title, began.at AS started_at,
+           ended.at AS ended_at, ended.type AS result, ended.note
+    FROM events AS began
+    JOIN executions AS x ON x.id = began.execution
+    LEFT JOIN events AS ended
+        ON ended.execution = began.execution AND ended.step = began.step AND ended.type IN ('done', 'halted')
+    WHERE began.type = 'started';
+CREATE VIEW rollback_decisions AS
+    SELECT id, at, last_at, times, policy, service, environment, verdict, guard, reason, execution FROM decisions;
+CREATE VIEW deployments AS
+    SELECT d.id, d.service, d.environment, d.version, d.artifact, d.at, d.recorded_by, d.rolled_back_by, v.status
+    FROM deployed AS d
+    LEFT JOIN versions AS v
+        ON v.service = d.service AND v.environment = d.environment AND v.version = d.version;

@@ -1,0 +1,212 @@
+"""What happened, as series. Labels are bounded: never an execution id, an error text or a digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from pydantic import BaseModel, ConfigDict
+
+from responder.execution import Closed, Done, Event, Execution, Started
+from responder.journal import Row, Transaction, deployments
+from responder.journal.decisions import stopped
+from responder.journal.deployments import Deployment
+from responder.plan import Gate, Move
+from responder.policies import Mandate
+from responder.respond import Decided
+
+_STAGES = ("firing", "received", "decided", "started", "acted", "verified")
+_STATES = ("accepted", "held", "running", "turning_back", "stuck")
+
+
+class Snapshot(BaseModel):
+    """What the journal holds at the moment of a scrape."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    stopped: bool
+    open_executions: list[Row]
+    ends: list[Row]
+    running: list[Deployment]
+
+
+async def take_snapshot(tx: Transaction) -> Snapshot:
+    return Snapshot(
+        stopped=await stopped(tx) is not None,
+        open_executions=await tx.all("open_executions"),
+        ends=await tx.all("last_ends"),
+        running=await deployments.running(tx),
+    )
+
+
+class Metrics:
+    """The responder's own series, in a registry of their own. Documented in docs/reference/metrics.md."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.webhooks = Counter(
+            "responder_webhooks", "Webhook requests by what became of them.", ["outcome"], registry=self.registry
+        )
+        self.alerts = Counter(
+            "responder_alerts", "Alerts received, by their status.", ["status"], registry=self.registry
+        )
+        self.decisions = Counter(
+            "responder_decisions",
+            "Verdicts, by policy and the guard that decided.",
+            ["policy", "verdict", "guard"],
+            registry=self.registry,
+        )
+        self.executions = Counter(
+            "responder_executions",
+            "Rollbacks that came to an end.",
+            ["service", "strategy", "outcome"],
+            registry=self.registry,
+        )
+        self.duration = Histogram(
+            "responder_execution_duration_seconds",
+            "From accepted to closed.",
+            ["service", "strategy", "outcome"],
+            buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 3600),
+            registry=self.registry,
+        )
+        self.stages = Histogram(
+            "responder_stage_seconds",
+            "From the end of the stage before to the end of this one; the first stage begins at the onset.",
+            ["stage"],
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+            registry=self.registry,
+        )
+        self.steps = Histogram(
+            "responder_step_duration_seconds",
+            "How long a step took, by the kind of lever; gates count as `gate`.",
+            ["lever"],
+            buckets=(0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600),
+            registry=self.registry,
+        )
+        self.reload_ok = Gauge(
+            "responder_config_last_reload_successful",
+            "1 where the configuration in use is the newest one.",
+            registry=self.registry,
+        )
+        self.reload_at = Gauge(
+            "responder_config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was read.",
+            registry=self.registry,
+        )
+        self._began: dict[str, tuple[datetime, str]] = {}
+
+    def decided(self, decided: Iterable[Decided]) -> None:
+        for one in decided:
+            deciding = one.judgement.deciding
+            self.decisions.labels(one.incident.policy.name, deciding.verdict, deciding.guard).inc()
+            if execution := one.execution:
+                told = execution.accepted
+                times = [
+                    told.onset_at,
+                    min((a.starts_at for a in told.alerts), default=None),
+                    told.received_at,
+                    told.at,
+                ]
+                for stage, (start, end) in zip(_STAGES, pairwise(times), strict=False):
+                    if start and end:
+                        self.stages.labels(stage).observe(max((end - start).total_seconds(), 0))
+
+    def happened(self, execution: Execution, events: tuple[Event, ...]) -> None:
+        """Counts what was committed. Stages are counted once, where the first step and the last one are seen here."""
+        told = execution.accepted
+        for event in events:
+            match event:
+                case Started():
+                    # Of what another process began we do not know the time; its own series have the beginning.
+                    lever = _kind(execution, event)
+                    if event.step == 0:
+                        self.stages.labels("started").observe(max((event.at - told.at).total_seconds(), 0))
+                    self._began[execution.id] = (event.at, lever)
+                case Done() if execution.id in self._began:
+                    at, lever = self._began[execution.id]
+                    took = max((event.at - at).total_seconds(), 0)
+                    self.steps.labels(lever).observe(took)
+                    if event.step == 0:
+                        self.stages.labels("acted").observe(took)
+                case Closed():
+                    self._closed(execution, event)
+
+    def _closed(self, execution: Execution, event: Closed) -> None:
+        told = execution.accepted
+        self.executions.labels(told.service, told.strategy, event.outcome).inc()
+        took = (event.at - told.at).total_seconds()
+        self.duration.labels(told.service, told.strategy, event.outcome).observe(took)
+        began = self._began.pop(execution.id, None)
+        if event.outcome == "succeeded" and began:
+            self.stages.labels("verified").observe((event.at - began[0]).total_seconds())
+
+
+def _kind(execution: Execution, event: Started) -> str:
+    step = next((s for s in execution.plan.steps if str(s) == event.title), None) if execution.plan else None
+    return step.lever.lever if isinstance(step, Move) else "gate" if isinstance(step, Gate) else "back"
+
+
+class State:
+    """A collector of what the journal says, made anew for each scrape: what has gone from it must go from here."""
+
+    def __init__(self, snapshot: Snapshot | None, mandate: Mandate, *, armed: bool) -> None:
+        self._snapshot, self._mandate, self._armed = snapshot, mandate, armed
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        up = "1 where the journal could be read for this scrape."
+        yield GaugeMetricFamily("responder_journal_up", up, value=float(self._snapshot is not None))
+        if self._snapshot is None:
+            return  # absent, not zero: nobody may read "nothing is stuck" from a journal that cannot be read
+        armed = self._armed and not self._snapshot.stopped
+        yield GaugeMetricFamily("responder_armed", "1 where it may act on its own.", value=float(armed))
+        active = GaugeMetricFamily("responder_executions_active", "Rollbacks that are not closed.", labels=["state"])
+        for state in _STATES:
+            active.add_metric([state], sum(row["state"] == state for row in self._snapshot.open_executions))
+        yield active
+        stuck = sum(row["state"] == "stuck" for row in self._snapshot.open_executions)
+        yield GaugeMetricFamily(
+            "responder_stuck_executions", "Rollbacks locked until a human closes them.", value=stuck
+        )
+        yield self._cooldowns()
+        yield from self._deployments()
+
+    def _cooldowns(self) -> Metric:
+        family = GaugeMetricFamily(
+            "responder_cooldown_until_timestamp_seconds", "When the policy may act again.", labels=["policy", "service"]
+        )
+        until: dict[tuple[str, str], float] = {}
+        for row in self._snapshot.ends if self._snapshot else ():
+            end = row["ended_at"] + timedelta(seconds=self._mandate.policy(row["policy"]).cooldown)
+            key = (row["policy"], row["service"])
+            until[key] = max(until.get(key, 0.0), end.timestamp())
+        for key, timestamp in until.items():
+            family.add_metric(key, timestamp)
+        return family
+
+    def _deployments(self) -> Iterator[Metric]:
+        when = GaugeMetricFamily(
+            "responder_deployment_timestamp_seconds",
+            "When the running version was deployed; absent where we put it there ourselves.",
+            labels=["service", "environment"],
+        )
+        info = GaugeMetricFamily(
+            "responder_deployment_info",
+            "The version that runs, and what is known of it.",
+            labels=["service", "environment", "version", "deployment_id", "status"],
+        )
+        for one in self._snapshot.running if self._snapshot else ():
+            if not one.rolled_back_by:
+                when.add_metric([one.service, one.environment], one.at.timestamp())
+            info.add_metric([one.service, one.environment, one.version, one.id, one.status or ""], 1.0)
+        yield when
+        yield info

@@ -1,0 +1,74 @@
+"""A rollback as data: which levers are set back, in which order, with which gates between."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from responder.checks import Check
+from responder.durations import Duration, format_duration
+from responder.levers import AnyLever
+
+
+class Move(BaseModel):
+    """One lever, from `was` to `to`. Undoing it is the same move turned round."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["move"] = "move"
+    lever: AnyLever
+    was: JsonValue
+    to: JsonValue
+    one_way: bool = Field(default=False, description="Has no way back and needs none, as a snapshot or an invalidation")
+
+    def turned(self) -> Move:
+        return self.model_copy(update={"was": self.to, "to": self.was})
+
+    def __str__(self) -> str:
+        return f"{self.lever}: {self.was} → {self.to}"
+
+
+class Gate(BaseModel):
+    """Checks that must all hold, for a while, before going on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["gate"] = "gate"
+    name: str
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
+    hold_for: Duration = Field(default=0.0, description="How long they must hold without a break")
+    within: Duration = Field(default=60.0, description="Deadline for all of it")
+    every: Duration = Field(default=1.0, gt=0, description="Pause between two looks")
+    otherwise: Literal["turn_back", "freeze"] = "turn_back"
+
+    def __str__(self) -> str:
+        bake = f" for {format_duration(self.hold_for)}" if self.hold_for else ""
+        return f"{self.name}{bake}, within {format_duration(self.within)}"
+
+
+Step = Annotated[Move | Gate, Field(discriminator="kind")]
+
+
+class Plan(BaseModel):
+    """Decided once, journalled before the first act, and never changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    environment: str
+    strategy: str
+    from_version: str
+    to_version: str
+    steps: tuple[Step, ...]
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that an approval names, so that it holds for this very plan."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+def back(taken: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The way back over what was taken: the moves in reverse, each turned round. A gate has nothing to undo."""
+    return tuple(step.turned() for step in reversed(taken) if isinstance(step, Move) and not step.one_way)

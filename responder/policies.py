@@ -1,0 +1,182 @@
+"""Which services to roll back for which alerts, in which mode; and the incidents that a body of alerts adds up to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from responder.alerts import Alert
+from responder.durations import Duration
+from responder.matching import MatcherText, all_match
+from responder.services import Name, Service
+
+Mode = Literal["observe", "approve", "auto"]
+
+
+class Verify(BaseModel):
+    """When a rollback counts as verified."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    bake: Duration = Field(
+        default=120.0, alias="for", description="How long the service must be healthy without a break"
+    )
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for that, counted from the last move")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Verify:
+        if self.bake > self.within:
+            raise ValueError("`for` is longer than `within`: it could never be met")
+        return self
+
+
+class ServiceOfLabel(BaseModel):
+    """The configured service that a label of the alert names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str = Field(min_length=1, description="Name of the label, as service")
+
+
+class Policy(BaseModel):
+    """First match wins, for each alert by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    match: Annotated[
+        tuple[MatcherText, ...], Field(min_length=1, description="Matchers as in Alertmanager; all must match")
+    ]
+    roll_back: ServiceOfLabel | tuple[Name, ...] = Field(
+        description="Names of services, or {label: service} for the one that the label names, in the environment of the alert"
+    )
+    mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
+    cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, counted from its end")
+    deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
+    verify: Verify = Verify()
+    on_stop: Literal["turn_back", "hold"] = Field(
+        default="turn_back", description="What a stop does with what was done so far"
+    )
+    approve_within: Duration = Field(default=900.0, gt=0, description="How long a plan waits for approval")
+
+    @field_validator("roll_back")
+    @classmethod
+    def _names_something(cls, value: ServiceOfLabel | tuple[str, ...]) -> ServiceOfLabel | tuple[str, ...]:
+        if value == ():
+            raise ValueError("names no service")
+        return value
+
+    def services_of(self, alert: Alert) -> tuple[str, ...]:
+        if isinstance(self.roll_back, ServiceOfLabel):
+            return (alert.labels.get(self.roll_back.label, ""),)
+        return self.roll_back
+
+
+BY_HAND = Policy.model_validate(
+    {"name": "by-hand", "match": ['service=~".+"'], "roll_back": {"label": "service"}, "mode": "auto"}
+)
+"""The policy of a rollback that a person asks for where no policy of the service says otherwise."""
+
+
+class Mandate(BaseModel):
+    """All that the responder may do: which services it knows, on whose behalf it acts, and the file that stops it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    services: tuple[Service, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    stop_file: Path | None = None
+
+    def policy(self, name: str) -> Policy:
+        """The policy of that name; what a person asked for has one of its own."""
+        return next((p for p in self.policies if p.name == name), BY_HAND)
+
+    def service(self, name: str, environment: str) -> tuple[Service | None, str]:
+        """The configured service, or why there is none. Without an environment it must be the only one of its name."""
+        named = [s for s in self.services if s.name == name]
+        if not name:
+            return None, "the alert does not name a service"
+        if not named:
+            return None, f"no service {name!r} is configured"
+        if environment:
+            exact = [s for s in named if s.environment == environment]
+            return (exact[0], "") if exact else (None, f"{name} is not configured in the environment {environment!r}")
+        if len(named) > 1:
+            places = ", ".join(s.environment for s in named)
+            return None, f"no environment is named, and {name} is configured in {places}"
+        return named[0], ""
+
+    def stop_file_says(self) -> str:
+        """Why the stop file stops us; empty where there is none. Its presence is enough."""
+        return f"the stop file {self.stop_file} exists" if self.stop_file and self.stop_file.exists() else ""
+
+
+class Incident(BaseModel):
+    """One episode: a policy, a service, and the alerts that opened it; or a person who asks for the rollback."""
+
+    model_config = ConfigDict(frozen=True)
+
+    policy: Policy
+    service: str
+    environment: str
+    alerts: tuple[Alert, ...] = ()
+    received_at: datetime
+    truncated_alerts: int = 0
+    requested_by: str = "alertmanager"
+    reason: str = ""
+    forced: bool = False
+    version: str | None = None  # where a person names the version to go back to
+
+    @property
+    def id(self) -> str:
+        """The same for the same trouble however often it is sent: policy, service and the alert that came first."""
+        if not self.alerts:
+            return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
+        first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
+        told = (self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat())
+        return hashlib.sha256("\0".join(told).encode()).hexdigest()[:20]
+
+    @property
+    def title(self) -> str:
+        """What happened, in a few words."""
+        if self.reason:
+            return self.reason
+        names = sorted({alert.name for alert in self.alerts})
+        return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} on {self.service} in {self.environment}"
+
+
+def match_alerts(
+    alerts: Sequence[Alert], policies: Sequence[Policy], received_at: datetime, *, sender: str, truncated: int = 0
+) -> tuple[list[Incident], list[Alert]]:
+    """Incidents of the firing alerts, and the firing alerts that no policy wants. Each alert is looked at by itself."""
+    found: dict[tuple[str, str, str], list[Alert]] = {}
+    by_name = {policy.name: policy for policy in policies}
+    unwanted = []
+    for alert in alerts:
+        if alert.status != "firing":
+            continue
+        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
+        if policy is None:
+            unwanted.append(alert)
+            continue
+        for service in policy.services_of(alert):
+            key = (policy.name, service, alert.labels.get("environment", ""))
+            found.setdefault(key, []).append(alert)
+    incidents = [
+        Incident(
+            policy=by_name[name],
+            service=service,
+            environment=environment,
+            alerts=tuple(members),
+            received_at=received_at,
+            truncated_alerts=truncated,
+            requested_by=sender,
+        )
+        for (name, service, environment), members in found.items()
+    ]
+    return incidents, unwanted

@@ -1,0 +1,216 @@
+"""From alerts to a verdict on record, and where all guards allow it, to an accepted execution."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.alerts import Alert
+from responder.clients import Connections
+from responder.errors import Conflict
+from responder.execution import Accepted, Execution
+from responder.guards import Judgement, Verdict, judge, needs_live
+from responder.journal import Database, Transaction, decisions, executions
+from responder.policies import Incident, Mandate
+from responder.survey import Live, Situation, ask_live, gather
+
+_ALERTS_KEPT = 20
+"""How many alerts of a refused incident are kept with the decision; what is accepted keeps all."""
+
+
+class Decided(BaseModel):
+    """The verdict on one incident, and the execution where there is one."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    incident: Incident
+    situation: Situation
+    judgement: Judgement
+    at: datetime
+    execution: Execution | None = None
+    claimed: bool = False  # by the worker that was named, in the same transaction
+
+    @property
+    def environment(self) -> str:
+        return self.situation.service.environment if self.situation.service else self.incident.environment
+
+    def told(self) -> dict[str, Any]:
+        """What the sender is answered, and what the decision record shows."""
+        deciding = self.judgement.deciding
+        return {
+            "policy": self.incident.policy.name,
+            "service": self.incident.service,
+            "environment": self.environment,
+            "verdict": deciding.verdict,
+            "guard": deciding.guard,
+            "reason": deciding.reason,
+            "execution": self.execution.id if self.execution else None,
+        }
+
+
+class Claimer(BaseModel):
+    """The worker of this process, which takes what is accepted in the same transaction where it has room."""
+
+    worker: str
+    concurrent: int
+
+
+async def respond(
+    incidents: Sequence[Incident],
+    *,
+    mandate: Mandate,
+    journal: Database,
+    connections: Connections,
+    claimer: Claimer | None = None,
+) -> list[Decided]:
+    """Judges every incident, and has all verdicts and executions in the journal when it returns.
+
+    What the journal and the configuration refuse is settled in one transaction. Only where nothing else speaks
+    against it is Alertmanager asked; then everything is judged anew, because time has passed.
+    Raises JournalUnavailable, and then nothing was accepted.
+    """
+    # Always in the same order: two bodies must not wait for each other's locks.
+    ordered = sorted(incidents, key=lambda i: (i.service, i.environment, i.policy.name))
+    nothing_asked: list[Live | None] = [None] * len(ordered)
+    settled, open_ones = await journal.transaction(_decide, ordered, nothing_asked, mandate, claimer)
+    if open_ones:
+        lives = await asyncio.gather(*(ask_live(incident, connections) for incident in open_ones))
+        more, _ = await journal.transaction(_decide, open_ones, lives, mandate, claimer)
+        settled += more
+    return settled
+
+
+async def explain(
+    incidents: Sequence[Incident], *, mandate: Mandate, journal: Database, connections: Connections
+) -> list[Decided]:
+    """The same judgement, with nothing recorded and nothing begun."""
+    decided = []
+    for incident in incidents:
+        situation = await journal.read(gather, incident, mandate)
+        now = datetime.now(UTC)
+        judgement = judge(incident, situation, now)
+        if needs_live(incident, judgement, situation):
+            situation = situation.model_copy(update={"live": await ask_live(incident, connections)})
+            judgement = judge(incident, situation, now)
+        decided.append(Decided(incident=incident, situation=situation, judgement=judgement, at=now))
+    return decided
+
+
+async def _decide(
+    tx: Transaction,
+    incidents: Sequence[Incident],
+    lives: Sequence[Live | None],
+    mandate: Mandate,
+    claimer: Claimer | None,
+) -> tuple[list[Decided], list[Incident]]:
+    settled, open_ones = [], []
+    for incident, live in zip(incidents, lives, strict=True):
+        now = datetime.now(UTC)
+        situation = await gather(tx, incident, mandate)
+        if live is not None:
+            situation = situation.model_copy(update={"live": live})
+        judgement = judge(incident, situation, now)
+        if needs_live(incident, judgement, situation):
+            open_ones.append(incident)
+            continue
+        decided = Decided(incident=incident, situation=situation, judgement=judgement, at=now)
+        if judgement.deciding.verdict != "refuse":
+            decided = await _accept(tx, decided, claimer)
+        await decisions.record(tx, _as_record(decided))
+        settled.append(decided)
+    return settled, open_ones
+
+
+async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) -> Decided:
+    incident, situation, deciding = decided.incident, decided.situation, decided.judgement.deciding
+    service, running, target = situation.service, situation.running, situation.target
+    if service is None or running is None or target is None:
+        raise Conflict("an incident without a service, a running version and a target was allowed: this is a bug")
+    accepted = Accepted(
+        at=decided.at,
+        service=service.name,
+        environment=service.environment,
+        policy=incident.policy.name,
+        strategy=service.rollback.strategy,
+        from_version=running.version,
+        to_version=target.version,
+        artifact=target.artifact,
+        requested_by=incident.requested_by,
+        reason=incident.title,
+        needs_approval=deciding.reason if deciding.verdict == "needs_approval" else "",
+        on_stop=incident.policy.on_stop,
+        alerts=incident.alerts,
+        truncated_alerts=incident.truncated_alerts,
+        received_at=incident.received_at,
+    )
+    execution = await executions.accept(tx, executions.new_id(decided.at), accepted)
+    claimed = claimer is not None and await executions.claim_new(
+        tx, execution, claimer.worker, concurrent=claimer.concurrent
+    )
+    return decided.model_copy(update={"execution": execution, "claimed": claimed})
+
+
+def _as_record(decided: Decided) -> decisions.Decision:
+    incident, situation = decided.incident, decided.situation
+    running, target = situation.running, situation.target
+    facts = {
+        "verdicts": [verdict.model_dump() for verdict in decided.judgement.verdicts],
+        "alerts": [_alert(alert) for alert in incident.alerts[:_ALERTS_KEPT]],
+        "alerts_in_all": len(incident.alerts),
+        "truncated_alerts": incident.truncated_alerts,
+        "requested_by": incident.requested_by,
+        "running": running.model_dump(mode="json", include={"id", "version", "at", "status"}) if running else None,
+        "target": target.model_dump() if target else None,
+        "live": situation.live.model_dump() if situation.live else None,
+    }
+    told = decided.told()
+    at = decided.at
+    return decisions.Decision(
+        id=executions.new_id(at), incident=incident.id, at=at, last_at=at, body=json.dumps(facts), **told
+    )
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    return {
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "starts_at": alert.starts_at.isoformat(),
+        "fingerprint": alert.fingerprint,
+    }
+
+
+async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
+    """Puts on record that no policy wants these alerts: an engineer who expected a rollback will ask."""
+    services = sorted({alert.labels.get("service", "") for alert in alerts})
+    names = sorted({alert.name for alert in alerts})
+    key = "\0".join(sorted({alert.fingerprint for alert in alerts}))
+    told = {
+        "policy": "",
+        "service": services[0] if len(services) == 1 else "",
+        "environment": alerts[0].labels.get("environment", "") if len(services) == 1 else "",
+        "verdict": "ignore",
+        "guard": "policy",
+        "reason": f"no policy matches {', '.join(names[:5])}{' …' if len(names) > 5 else ''}",
+        "execution": None,
+    }
+    facts = {
+        "verdicts": [Verdict(guard="policy", verdict="refuse", reason=str(told["reason"])).model_dump()],
+        "alerts": [_alert(alert) for alert in alerts[:_ALERTS_KEPT]],
+        "alerts_in_all": len(alerts),
+    }
+    decision = decisions.Decision(
+        id=executions.new_id(now),
+        incident=hashlib.sha256(key.encode()).hexdigest()[:20],
+        at=now,
+        last_at=now,
+        body=json.dumps(facts),
+        **told,
+    )
+    await journal.transaction(decisions.record, decision)
+    return told

@@ -1,0 +1,56 @@
+"""What can be rolled back: one thing that has versions, in one environment, and what its health looks like."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.checks import Check
+from responder.durations import Duration
+from responder.plan import Gate, Plan
+from responder.strategies import AnyStrategy, Target
+from responder.world import World
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
+"""Lower-case letters, digits, `-`, `_` and `.`: a name is a label value, a file name and a part of a URL."""
+
+
+class Service(BaseModel):
+    """Says how it is rolled back and when it is healthy. Its identity is name and environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = Field(description="The value of the alerts' `service` label")
+    environment: Name = Field(description="The value of the alerts' `environment` label")
+    depends_on: tuple[Name, ...] = Field(default=(), description="Services of the same environment that it needs")
+    rollback: AnyStrategy = Field(description="How the last good version is put back")
+    healthy: Annotated[
+        tuple[Check, ...],
+        Field(min_length=1, description="The service's own signals. All must hold for a rollback to count as verified"),
+    ]
+    traffic: tuple[Check, ...] = Field(
+        default=(),
+        description="What shows that it is used and its targets are up: health without traffic proves nothing",
+    )
+    good_after: Duration = Field(
+        default=600.0, description="A version that has run this long, healthy and without trouble, is known good"
+    )
+
+    async def plan(self, world: World, target: Target, *, verify_for: float, verify_within: float) -> Plan:
+        """The strategy's steps, and at the end the verification, which no strategy can leave out."""
+        verify = Gate(
+            name=f"{self.name} is healthy",
+            checks=(*self.healthy, *self.traffic),
+            hold_for=verify_for,
+            within=verify_within,
+            otherwise="freeze",
+        )
+        return Plan(
+            service=self.name,
+            environment=self.environment,
+            strategy=self.rollback.strategy,
+            from_version=target.from_version,
+            to_version=target.to_version,
+            steps=(*await self.rollback.steps(world, target), verify),
+        )

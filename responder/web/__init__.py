@@ -1,0 +1,1 @@
+"""HTTP: alerts in, and everything that is known out."""

@@ -1,0 +1,101 @@
+"""Who may say what, decided before a body is read; and every error as JSON with its place."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from responder.config import Scope, Web
+from responder.errors import Conflict, Invalid, JournalUnavailable, Superseded, Unknown
+from responder.logs import say
+
+log = logging.getLogger("responder.web")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Who:
+    """The name that goes on record, and what it may do."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+
+ANYONE = Who("anyone on this host", frozenset(("alerts", "read", "operate", "approve")))
+"""Without tokens the listener is on a loopback address: whoever reaches it has a shell here."""
+
+WHO: web.RequestKey[Who] = web.RequestKey("who", Who)
+
+
+class Access:
+    """Bearer tokens, kept as digests and compared in constant time."""
+
+    def __init__(self, settings: Web) -> None:
+        self._known = [
+            (hashlib.sha256(token.secret.encode()).digest(), Who(token.name, frozenset(token.scopes)))
+            for token in settings.tokens
+        ]
+
+    def who(self, request: web.Request) -> Who | None:
+        """The bearer of the request's token; None for a stranger."""
+        if not self._known:
+            return ANYONE
+        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        digest = hashlib.sha256(secret.strip().encode()).digest()
+        found = None
+        for known, who in self._known:
+            if hmac.compare_digest(known, digest):
+                found = who
+        return found
+
+
+def error(status: int, message: str, where: str = "", **headers: str) -> web.Response:
+    body = {"error": message, "where": where} if where else {"error": message}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def needs(access: Callable[[], Access], scope: Scope, handler: Handler) -> Handler:
+    """The handler, for those who hold the scope; its errors as answers."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        who = access().who(request)
+        if who is None:
+            return error(401, "a bearer token is needed", **{"WWW-Authenticate": "Bearer"})
+        if scope not in who.scopes:
+            return error(403, f"{who.name} has not the scope {scope}")
+        request[WHO] = who
+        try:
+            return await handler(request)
+        except web.HTTPException as e:
+            return error(e.status, e.reason)
+        except Invalid as e:
+            return error(400, str(e), e.where)
+        except Unknown as e:
+            return error(404, str(e))
+        except (Conflict, Superseded) as e:
+            return error(409, str(e))
+        except JournalUnavailable as e:
+            say(log, "journal unavailable", level=logging.ERROR, path=request.path, reason=str(e))
+            return error(503, str(e), **{"Retry-After": "5"})
+        except Exception as e:
+            log.exception("request failed", extra={"fields": {"path": request.path}})
+            return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
+
+    return guarded
+
+
+def who_asks(request: web.Request, said: dict[str, Any]) -> str:
+    """The name for the record. Only where there are no tokens does it matter who somebody says that they are."""
+    who = request[WHO]
+    if who is ANYONE and said.get("by"):
+        return str(said["by"])[:100]
+    return who.name

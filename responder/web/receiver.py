@@ -1,0 +1,117 @@
+"""`POST /api/v1/alerts`: 202 only once the journal holds it, 503 where the sender should come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from responder.alerts import AlertGroup, read_body
+from responder.clients import Connections
+from responder.errors import Conflict, Invalid, JournalUnavailable
+from responder.journal import Database
+from responder.logs import say
+from responder.metrics import Metrics
+from responder.policies import Mandate, match_alerts
+from responder.respond import Decided, note_unwanted, respond
+from responder.web.access import WHO, error
+from responder.worker import Worker
+
+log = logging.getLogger("responder.decisions")
+
+MOST_BYTES = 4 << 20
+"""Of a body; Alertmanager's are about 800 bytes an alert."""
+
+READ_WITHIN = 5.0
+"""Seconds for the whole body to arrive."""
+
+MOST_AT_ONCE = 200
+"""Requests under way; one more is told to come back (503), because Alertmanager retries 5xx and never 429."""
+
+
+class Receiver:
+    """Takes the bodies of Alertmanager, Grafana Alerting and vmalert."""
+
+    def __init__(
+        self,
+        journal: Database,
+        mandate: Callable[[], Mandate],
+        connections: Callable[[], Connections],
+        worker: Worker,
+        metrics: Metrics,
+    ) -> None:
+        self._journal, self._mandate, self._connections = journal, mandate, connections
+        self._worker, self._metrics = worker, metrics
+        self._under_way = 0
+
+    async def post(self, request: web.Request) -> web.Response:
+        """The handler. What is refused for a reason is a 202 as well: it was understood, and it is on record."""
+        outcome = "failed"
+        if self._under_way >= MOST_AT_ONCE:
+            self._metrics.webhooks.labels("overloaded").inc()
+            return error(503, "too much at once", **{"Retry-After": "5"})
+        self._under_way += 1
+        try:
+            group = await _body(request)
+            answer = await self._take(group, request[WHO].name)
+            outcome = "accepted"
+            return web.json_response(answer, status=202)
+        except Conflict as e:  # somebody else was quicker in the very same moment: judged anew when it comes again
+            outcome = "unavailable"
+            raise JournalUnavailable(str(e)) from e
+        except JournalUnavailable:
+            outcome = "unavailable"
+            raise
+        except (Invalid, web.HTTPException):
+            outcome = "invalid"
+            raise
+        finally:
+            self._under_way -= 1
+            self._metrics.webhooks.labels(outcome).inc()
+
+    async def _take(self, group: AlertGroup, sender: str) -> dict[str, object]:
+        now = datetime.now(UTC)
+        for alert in group.alerts:
+            self._metrics.alerts.labels(alert.status).inc()
+        if group.truncated_alerts:
+            say(log, "alerts were cut off: set max_alerts to 0", level=logging.WARNING, missing=group.truncated_alerts)
+        mandate = self._mandate()
+        incidents, unwanted = match_alerts(
+            group.alerts, mandate.policies, now, sender=sender, truncated=group.truncated_alerts
+        )
+        told = [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
+        if incidents:
+            decided = await respond(
+                incidents,
+                mandate=mandate,
+                journal=self._journal,
+                connections=self._connections(),
+                claimer=self._worker.claimer,
+            )
+            self.begin(decided)
+            told += [one.told() for one in decided]
+        return {"alerts": len(group.alerts), "decisions": told}
+
+    def begin(self, decided: list[Decided]) -> None:
+        """Logs and counts each verdict, and hands what was accepted to the worker."""
+        self._metrics.decided(decided)
+        for one in decided:
+            if one.execution and one.claimed:
+                self._worker.take_over(one.execution)
+            say(log, "decision", **one.told())
+
+
+async def _body(request: web.Request) -> AlertGroup:
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(reason=f"Content-Type must be application/json, not {request.content_type}")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise web.HTTPUnsupportedMediaType(reason="a compressed body is not accepted")
+    try:
+        async with asyncio.timeout(READ_WITHIN):
+            body = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(reason=f"the body did not arrive within {READ_WITHIN:g} s") from None
+    return read_body(body, datetime.now(UTC))

@@ -1,0 +1,68 @@
+"""The routes, and the listener with its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from responder.config import Web
+from responder.errors import ConfigError
+from responder.web.access import Access, needs
+from responder.web.api import Api
+from responder.web.receiver import MOST_BYTES, Receiver
+from responder.web.status import Status
+
+
+def routes(
+    access: Callable[[], Access],
+    receiver: Receiver,
+    api: Api,
+    status: Status,
+    reload: Callable[[web.Request], Awaitable[web.Response]],
+) -> web.Application:
+    """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
+    app = web.Application(client_max_size=MOST_BYTES)
+    one = "/api/v1/executions/{id}"
+    app.add_routes(
+        [
+            web.post("/api/v1/alerts", needs(access, "alerts", receiver.post)),
+            web.post("/api/v2/alerts", needs(access, "alerts", receiver.post)),
+            web.get("/api/v1/deployments", needs(access, "read", api.deployments)),
+            web.post("/api/v1/deployments", needs(access, "operate", api.deployed)),
+            web.get("/api/v1/versions/{service}", needs(access, "read", api.versions)),
+            web.post("/api/v1/rollbacks", needs(access, "operate", api.rollback)),
+            web.post("/api/v1/explain", needs(access, "read", api.explain)),
+            web.get("/api/v1/executions", needs(access, "read", api.executions)),
+            web.get(one, needs(access, "read", api.execution)),
+            web.post(one + "/approve", needs(access, "approve", api.approve)),
+            web.post(one + "/stop", needs(access, "operate", api.stop)),
+            web.post(one + "/close", needs(access, "operate", api.close)),
+            web.get("/api/v1/decisions", needs(access, "read", api.decisions)),
+            web.get("/api/v1/status", needs(access, "read", status.status)),
+            web.get("/metrics", needs(access, "read", status.metrics)),
+            web.get("/-/healthy", status.healthy),
+            web.get("/-/ready", status.ready),
+            web.post("/-/reload", needs(access, "operate", reload)),
+        ]
+    )
+    return app
+
+
+async def listen(app: web.Application, settings: Web) -> web.AppRunner:
+    """Opens the listener. Raises ConfigError where the address is taken."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=75,  # the library's default of an hour is the only limit on a silent connection
+        auto_decompress=False,  # nothing is unpacked before its sender is known (CVE-2026-54278)
+        shutdown_timeout=5,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, backlog=512).start()
+    except OSError as e:
+        await runner.cleanup()
+        raise ConfigError([f"web.listen: {settings.listen} cannot be listened on: {e.strerror}"]) from e
+    return runner

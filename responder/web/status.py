@@ -1,0 +1,115 @@
+"""How it is now, for people, for Prometheus, and for whoever restarts us."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+
+from responder.errors import JournalUnavailable
+from responder.journal import Database, Transaction
+from responder.metrics import Metrics, Snapshot, State, take_snapshot
+from responder.policies import Mandate
+from responder.worker import Worker
+
+
+class _Both:
+    """What was counted and what the journal holds now, as one exposition."""
+
+    def __init__(self, metrics: Metrics, state: State) -> None:
+        self._parts = (metrics.registry, state)
+
+    def collect(self) -> Iterator[Metric]:
+        for part in self._parts:
+            yield from part.collect()
+
+
+_SHOWN = ("id", "service", "environment", "state", "from_version", "to_version", "reason", "accepted_at", "plan_hash")
+
+
+class Status:
+    """Reads the journal, and says so where it cannot."""
+
+    def __init__(self, journal: Database, mandate: Callable[[], Mandate], worker: Worker, metrics: Metrics) -> None:
+        self._journal, self._mandate, self._worker, self._metrics = journal, mandate, worker, metrics
+
+    async def healthy(self, request: web.Request) -> web.Response:
+        """`GET /-/healthy`: the process runs. A broken journal is no reason to restart it."""
+        return web.Response(text="healthy\n")
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """`GET /-/ready`: the journal answers and this process may act."""
+        if await self._snapshot() is None:
+            return web.Response(text="the journal cannot be read\n", status=503)
+        if not self._worker.has_lease:
+            return web.Response(text="no lease yet\n", status=503)
+        return web.Response(text="ready\n")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """`GET /metrics`."""
+        mandate = self._mandate()
+        state = State(await self._snapshot(), mandate, armed=not mandate.stop_file_says())
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
+
+    async def status(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/status`: armed or not and why, what is under way, and every service's versions."""
+        snapshot = await self._journal.read(take_snapshot)
+        totals = await self._journal.read(_totals)
+        mandate = self._mandate()
+        thrown = await self._journal.read(_thrown)
+        stopped = mandate.stop_file_says() or thrown
+        running = {(d.service, d.environment): d for d in snapshot.running}
+        services = []
+        for service in mandate.services:
+            deployed = running.get((service.name, service.environment))
+            services.append(
+                {
+                    "service": service.name,
+                    "environment": service.environment,
+                    "strategy": service.rollback.strategy,
+                    "version": deployed.version if deployed else None,
+                    "status": deployed.status if deployed else None,
+                    "deployed_at": deployed.at.isoformat() if deployed else None,
+                    "rolled_back_by": deployed.rolled_back_by if deployed else None,
+                }
+            )
+        body = {
+            "armed": not stopped,
+            "stopped": stopped or None,
+            "active": _of(snapshot, "accepted", "running", "turning_back"),
+            "waiting_for_approval": _of(snapshot, "held"),
+            "stuck": _of(snapshot, "stuck"),
+            "rollbacks": totals,
+            "services": services,
+            "policies": [{"name": p.name, "mode": p.mode} for p in mandate.policies],
+            "at": datetime.now(UTC).isoformat(),
+        }
+        return web.json_response(body)
+
+    async def _snapshot(self) -> Snapshot | None:
+        try:
+            return await self._journal.read(take_snapshot)
+        except JournalUnavailable:
+            return None
+
+
+def _of(snapshot: Snapshot, *states: str) -> list[dict[str, Any]]:
+    rows = [{name: row[name] for name in _SHOWN} for row in snapshot.open_executions if row["state"] in states]
+    plain: list[dict[str, Any]] = json.loads(json.dumps(rows, default=lambda value: value.isoformat()))
+    return plain
+
+
+async def _totals(tx: Transaction) -> dict[str, int]:
+    rows = await tx.all("count_by_outcome")
+    return {row["outcome"] or "open": row["n"] for row in rows}
+
+
+async def _thrown(tx: Transaction) -> str:
+    row = await tx.one("switch", name="stopped")
+    return f"stopped by {row['thrown_by']}: {row['reason']}" if row else ""

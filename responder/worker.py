@@ -1,0 +1,354 @@
+"""Claims what was accepted, carries it out under a lease, goes on after a crash, and gives up after N resumptions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from responder.carry_out import carry_out
+from responder.clients import Connections
+from responder.errors import Halt, JournalUnavailable, Superseded
+from responder.execution import Closed, Event, Execution, GaveUp, Stopped
+from responder.journal import Database, Transaction, decisions, executions
+from responder.logs import say
+from responder.plan import Plan
+from responder.policies import Incident, Mandate
+from responder.promotion import promote
+from responder.respond import Claimer
+from responder.strategies import Target
+from responder.survey import Live, ask_live
+from responder.world import World
+
+log = logging.getLogger("responder.worker")
+
+Listener = Callable[[Execution, tuple[Event, ...]], None]
+"""Is told of every event once it is committed; it must not wait and must not raise."""
+
+
+def _boottime() -> float:
+    # Goes on while the machine sleeps and does not jump with the wall clock.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Lease:
+    """The right to act, by the database's clock, for one boot of one worker."""
+
+    def __init__(self, journal: Database, seconds: float, clock: Callable[[], float] = _boottime) -> None:
+        self.id = uuid.uuid4().hex
+        self.seconds = seconds
+        self._journal = journal
+        self._clock = clock
+        self._renewed_at = float("-inf")
+
+    def guard(self) -> None:
+        """Raises Superseded where the lease may have run out. To be called with no await before the write it guards.
+
+        A process that was paused for longer than its lease would otherwise finish its step before anything told it.
+        """
+        if self._clock() - self._renewed_at > 0.75 * self.seconds:
+            raise Superseded("the lease has run out: another worker may have gone on with it")
+
+    async def take(self) -> None:
+        asked_at = self._clock()
+        await self._journal.transaction(executions.register, self.id, self.seconds, datetime.now(UTC))
+        self._renewed_at = asked_at
+
+    async def keep(self) -> None:
+        """Renews until the lease is lost, and returns then."""
+        while True:
+            await asyncio.sleep(self.seconds / 4)
+            asked_at = self._clock()
+            try:
+                renewed = await self._journal.transaction(executions.renew, self.id, self.seconds)
+            except JournalUnavailable as e:
+                say(log, "lease not renewed", level=logging.WARNING, reason=str(e))
+                if self._clock() - self._renewed_at > self.seconds:
+                    return
+                continue
+            if not renewed:
+                return
+            self._renewed_at = asked_at
+
+
+class Reins:
+    """How a rollback under way hears that somebody wants it to stop."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.stirred = asyncio.Event()
+        self._live: tuple[float, Live] | None = None
+
+    def decided_now(self) -> None:
+        """The guards have just asked Alertmanager; the first act follows at once and need not ask again."""
+        self._live = (asyncio.get_running_loop().time(), Live(state="firing", reason="asked by the guards"))
+
+    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+        mandate = self._worker.mandate()
+        if reason := mandate.stop_file_says():
+            return "stop file", reason
+        if asked := await self._worker.journal.read(_stop_of, execution.id):
+            return asked
+        if about_to_act and execution.accepted.alerts:
+            live = await self._ask(execution, mandate)
+            if live.state == "suppressed":
+                return "alertmanager", live.reason
+        return None
+
+    async def _ask(self, execution: Execution, mandate: Mandate) -> Live:
+        now = asyncio.get_running_loop().time()
+        if self._live is None or now - self._live[0] > 1.0:
+            told = execution.accepted
+            incident = Incident(
+                policy=mandate.policy(told.policy),
+                service=told.service,
+                environment=told.environment,
+                alerts=told.alerts,
+                received_at=told.received_at,
+            )
+            # "Gone" and "unknown" do not stop it: half a rollback is worse than either end of it.
+            self._live = (now, await ask_live(incident, self._worker.connections()))
+        return self._live[1]
+
+    async def pause(self, seconds: float) -> None:
+        self.stirred.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stirred.wait()
+
+
+async def _stop_of(tx: Transaction, execution_id: str) -> tuple[str, str] | None:
+    if thrown := await decisions.stopped(tx):
+        return thrown.thrown_by, f"all automation was stopped: {thrown.reason}"
+    row = await tx.one("stop_asked", id=execution_id)
+    return (row["stop_by"], row["stop_reason"]) if row else None
+
+
+@dataclass
+class _Run:
+    task: asyncio.Task[None]
+    reins: Reins
+
+
+class Worker:
+    """One per process. Several, on a shared journal, are interchangeable: any of them finishes what another began."""
+
+    def __init__(
+        self,
+        journal: Database,
+        mandate: Callable[[], Mandate],
+        connections: Callable[[], Connections],
+        *,
+        concurrent: int = 1,
+        lease: float = 15.0,
+        resume_at_most: int = 5,
+        poll: float = 1.0,
+        listeners: tuple[Listener, ...] = (),
+    ) -> None:
+        self.journal = journal
+        self.mandate = mandate
+        self.connections = connections
+        self._concurrent = concurrent
+        self._lease_seconds = lease
+        self._resume_at_most = resume_at_most
+        self._poll = poll
+        self._listeners = listeners
+        self._lease: Lease | None = None
+        self._running: dict[str, _Run] = {}
+        self._closing = False
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether this process may act now."""
+        return self._lease is not None
+
+    @property
+    def claimer(self) -> Claimer | None:
+        """For `respond`, so that it claims what it accepts on this worker's behalf; None where it cannot act now."""
+        if self._lease is None or self._closing or len(self._running) >= self._concurrent:
+            return None
+        with contextlib.suppress(Superseded):
+            self._lease.guard()
+            return Claimer(worker=self._lease.id, concurrent=self._concurrent)
+        return None
+
+    def take_over(self, execution: Execution) -> None:
+        """Begins at once with what was accepted and claimed for this worker."""
+        if self._lease is not None and not self._closing and execution.id not in self._running:
+            reins = Reins(self)
+            reins.decided_now()
+            self._begin(execution, self._lease, reins)
+
+    async def run(self) -> None:
+        """Works until cancelled. A lost lease ends everything that was begun under it; then a new one is taken."""
+        while True:
+            lease = Lease(self.journal, self._lease_seconds)
+            try:
+                if self.journal.exclusive:  # whoever held a lease on this file is dead: its lock was free
+                    await self.journal.transaction(_end_all_leases)
+                await lease.take()
+            except JournalUnavailable as e:
+                say(log, "no lease", level=logging.ERROR, reason=str(e))
+                await asyncio.sleep(self._poll)
+                continue
+            self._lease = lease
+            keeping = asyncio.create_task(lease.keep(), name="lease")
+            own = [keeping, *(asyncio.create_task(work) for work in (self._work(lease), self._keep_house()))]
+            try:
+                done, _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    with contextlib.suppress(Superseded):
+                        task.result()  # a bug in our own loops ends the process, loudly
+                say(log, "lease lost", level=logging.ERROR, worker=lease.id)
+            finally:
+                self._lease = None
+                everything = [*own, *(run.task for run in self._running.values())]
+                for task in everything:
+                    task.cancel()
+                await asyncio.gather(*everything, return_exceptions=True)
+                self._running.clear()
+
+    async def close(self, grace: float = 5.0) -> None:
+        """Takes nothing new, gives what is under way so long to end, and lets others go on with the rest at once."""
+        self._closing = True
+        if tasks := [run.task for run in self._running.values()]:
+            await asyncio.wait(tasks, timeout=grace)
+        if self._lease is not None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(JournalUnavailable):
+                await self.journal.transaction(_end_lease, self._lease.id)
+
+    async def _work(self, lease: Lease) -> None:
+        while True:
+            try:
+                if not self._closing:
+                    await self._claim(lease)
+            except JournalUnavailable as e:
+                say(log, "journal unavailable", level=logging.ERROR, reason=str(e))
+                await asyncio.sleep(self._poll)
+            if await self.journal.changed(self._poll):
+                for run in self._running.values():
+                    run.reins.stirred.set()
+
+    async def _keep_house(self) -> None:
+        """What is due from time to time; apart from the claims, because checks may take long to answer."""
+        while True:
+            await asyncio.sleep(self._poll)
+            with contextlib.suppress(JournalUnavailable):
+                await self._expire()
+                for deployment in await promote(self.journal, self.mandate(), self._world(), datetime.now(UTC)):
+                    say(log, "known good", service=deployment.service, version=deployment.version)
+
+    async def _claim(self, lease: Lease) -> None:
+        lease.guard()
+        claimed = await self.journal.transaction(
+            executions.claim, lease.id, datetime.now(UTC), concurrent=self._concurrent, mine=tuple(self._running)
+        )
+        for execution, resumptions in claimed:
+            if execution.id in self._running:
+                continue
+            if resumptions:
+                say(log, "resumed", execution=execution.id, times=resumptions, state=execution.state)
+            if resumptions > self._resume_at_most:
+                why = f"it was resumed {resumptions} times and never came to an end"
+                await self._append(lease, execution, GaveUp(at=datetime.now(UTC), reason=why))
+            else:
+                self._begin(execution, lease, Reins(self))
+
+    def _begin(self, execution: Execution, lease: Lease, reins: Reins) -> None:
+        task = asyncio.create_task(self._carry_out(execution, lease, reins), name=f"rollback-{execution.id}")
+        self._running[execution.id] = _Run(task, reins)
+
+    async def _carry_out(self, execution: Execution, lease: Lease, reins: Reins) -> None:
+        record = _Record(self, lease)
+        try:
+            await carry_out(
+                execution,
+                record=record,
+                world=self._world(lease),
+                reins=reins,
+                plan_for=self._plan,
+                approval_within=self.mandate().policy(execution.accepted.policy).approve_within,
+            )
+        except Superseded as e:
+            say(log, "superseded", level=logging.WARNING, execution=execution.id, reason=str(e))
+        except JournalUnavailable as e:
+            # As after a crash: what is in the journal is true, and the claim loop goes on from there.
+            say(log, "interrupted", level=logging.ERROR, execution=execution.id, reason=str(e))
+        except Exception:
+            # A bug is not a Halt. It is tried anew like a crash, and after N times the execution is stuck, not looping.
+            log.exception("carrying out failed", extra={"fields": {"execution": execution.id}})
+        finally:
+            self._running.pop(execution.id, None)
+
+    def _world(self, lease: Lease | None = None) -> World:
+        return World(self.connections(), guard=lease.guard) if lease else World(self.connections())
+
+    async def _plan(self, execution: Execution) -> Plan:
+        told, mandate = execution.accepted, self.mandate()
+        service, problem = mandate.service(told.service, told.environment)
+        if service is None:
+            raise Halt(problem)
+        target = Target(
+            service=told.service,
+            environment=told.environment,
+            from_version=told.from_version,
+            to_version=told.to_version,
+            artifact=told.artifact,
+        )
+        verify = mandate.policy(told.policy).verify
+        return await service.plan(self._world(), target, verify_for=verify.bake, verify_within=verify.within)
+
+    async def _append(self, lease: Lease | None, execution: Execution, *events: Event) -> Execution:
+        after = await self.journal.transaction(executions.append, execution, events, lease.id if lease else None)
+        if lease and after.state == "held":
+            await self.journal.transaction(_release, after.id, lease.id)
+        for listener in self._listeners:
+            listener(after, events)
+        return after
+
+    async def _expire(self) -> None:
+        """Plans that nobody approved in time are cancelled: what was true when they were made is not any more."""
+        now = datetime.now(UTC)
+        for execution in await self.journal.read(_held):
+            asked = await self.journal.read(_stop_of, execution.id)
+            if asked is None and (execution.held_until is None or now < execution.held_until):
+                continue
+            by, reason = asked or ("responder", "nobody approved it in time")
+            stopped = Stopped(at=now, by=by, reason=reason)
+            with contextlib.suppress(Superseded):  # approved at this very moment
+                await self._append(None, execution, stopped, Closed(at=now, outcome="cancelled", by=by, reason=reason))
+
+
+class _Record:
+    """What `carry_out` writes to: the journal, behind the fence of this lease."""
+
+    def __init__(self, worker: Worker, lease: Lease) -> None:
+        self._worker, self._lease = worker, lease
+
+    async def append(self, execution: Execution, *events: Event) -> Execution:
+        return await self._worker._append(self._lease, execution, *events)
+
+
+async def _held(tx: Transaction) -> list[Execution]:
+    return [await executions.load(tx, row["id"]) for row in await tx.all("open_executions") if row["state"] == "held"]
+
+
+async def _release(tx: Transaction, execution_id: str, worker: str) -> None:
+    await tx.all("release", execution=execution_id, worker=worker)
+
+
+async def _end_lease(tx: Transaction, worker: str) -> None:
+    await tx.all("end_lease", worker=worker)
+    tx.notify()
+
+
+async def _end_all_leases(tx: Transaction) -> None:
+    await tx.all("end_all_leases")

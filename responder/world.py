@@ -1,0 +1,79 @@
+"""The one door to the outside: whatever is read, written or asked goes through here, with a deadline and retries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from pydantic import JsonValue
+
+from responder.checks import Check, Finding
+from responder.clients import Connections
+from responder.errors import Halt, Unavailable
+from responder.levers.lever import Lever
+
+T = TypeVar("T")
+
+
+class World:
+    """Reads and writes levers, and asks checks.
+
+    `guard` is called right before every write, with no await between: it raises `Superseded` where this process may
+    no longer act. A process that was paused for longer than its lease finds out here, before it does harm.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        guard: Callable[[], None] = lambda: None,
+        retry_every: float = 1.0,
+    ) -> None:
+        self._connections = connections
+        self._guard = guard
+        self._retry_every = retry_every
+
+    async def read(self, lever: Lever) -> JsonValue:
+        """The lever's value now. Raises `Halt` where it cannot be had within the deadline."""
+
+        async def once(client: Any) -> JsonValue:
+            return await lever.read(client)
+
+        return await self._insist(f"reading the {lever}", lever, once)
+
+    async def write(self, lever: Lever, value: JsonValue, *, was: JsonValue) -> None:
+        """Sets the lever. Tried again while the other side is unavailable: writing twice is writing once."""
+
+        async def once(client: Any) -> None:
+            self._guard()
+            await lever.write(client, value, was=was)
+
+        await self._insist(f"setting the {lever}", lever, once)
+
+    async def settled(self, lever: Lever, value: JsonValue) -> bool:
+        async def look(client: Any) -> bool:
+            return await lever.settled(client, value)
+
+        return await self._insist(f"watching the {lever}", lever, look)
+
+    async def holds(self, check: Check) -> Finding:
+        """One look, without retries: a gate looks again by itself. No answer does not hold."""
+        try:
+            client: Any = await self._connections.to(check.client)
+            return await check.holds(client)
+        except (Unavailable, Halt) as e:
+            return Finding(holds=False, reason=str(e))
+
+    async def _insist(self, doing: str, lever: Lever, act: Callable[[Any], Awaitable[T]]) -> T:
+        last = "no answer"
+        try:
+            async with asyncio.timeout(lever.patience):
+                while True:
+                    try:
+                        return await act(await self._connections.to(lever.client))
+                    except Unavailable as e:
+                        last = str(e)
+                    await asyncio.sleep(self._retry_every)
+        except TimeoutError:
+            raise Halt(f"{doing} did not succeed within {lever.patience:g} s: {last}") from None
