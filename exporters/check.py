@@ -60,7 +60,7 @@ class Check(BaseModel, ABC):
     interval: Duration = 15.0
     timeout: Duration | None = None
     max_latency: Duration | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
 
     reasons: ClassVar[tuple[str, ...]] = ()
     """Why this type can fail, besides `timeout` and `latency`: each is a series probe_failed_due_to_<reason>."""
@@ -82,9 +82,9 @@ class Check(BaseModel, ABC):
         It need not watch the time: it is cancelled at the deadline, and must then leave nothing behind.
         """
 
-    def secrets(self) -> Iterator[str]:
+    def secrets(self) -> list[str]:
         """Every text that must never be shown."""
-        yield from _secrets(self)
+        return list(_secrets(self))
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

@@ -58,9 +58,10 @@ class Connections:
 
     async def keep(self, check_id: str, session: Session) -> None:
         """Keep a session that works for the next probe of that check."""
-        if (other := self._kept.pop(check_id, None)) is not None:
+        # Swapped before anything is awaited: two scrapes may come here at once, and none may be lost.
+        other, self._kept[check_id] = self._kept.pop(check_id, None), session
+        if other is not None:
             await other.close()
-        self._kept[check_id] = session
 
     async def close(self) -> None:
         """Close everything; probes that still run fail."""
@@ -86,13 +87,19 @@ class CoalescingResolver(AbstractResolver):
         key = (host, port, family)
         task = self._running.get(key)
         if task is None:
-            task = self._running[key] = asyncio.create_task(self._system.resolve(host, port, family))
+            task = self._running[key] = asyncio.create_task(self._looked_up(host, port, family))
             task.add_done_callback(lambda done: self._forget(key, done))
         try:
             return await asyncio.shield(task)
         finally:
             if (record := phases.get()) is not None:
                 record.resolve += perf_counter() - began
+
+    async def _looked_up(self, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+        try:
+            return await self._system.resolve(host, port, family)
+        except UnicodeError as error:  # empty or overlong labels fail before anyone is asked
+            raise OSError(None, "is not a host name") from error
 
     def _forget(self, key: tuple[str, int, int], done: asyncio.Task[list[ResolveResult]]) -> None:
         del self._running[key]

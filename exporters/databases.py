@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import importlib
 import shlex
 import ssl
 from contextlib import suppress
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis as RedisClient
 
 GOODBYE = 0.2  # seconds: enough for a server that listens, and less than the half second kept back from the scrape
-DRIVERS = {"postgresql": "asyncpg", "postgres": "asyncpg", "redis": "redis", "rediss": "redis"}
+DRIVERS = {"postgresql": "asyncpg", "postgres": "asyncpg", "redis": "redis.asyncio", "rediss": "redis.asyncio"}
 
 
 class Session(Protocol):
@@ -43,9 +43,12 @@ def refusal(dsn: str) -> str | None:
     driver = DRIVERS.get(parts.scheme)
     if driver is None:
         return "must begin with postgresql:// or redis:// (rediss:// for TLS)"
-    if importlib.util.find_spec(driver) is None:
+    try:
+        # Now, and not in the first probe: it takes 100 ms, in which no other probe could go on.
+        importlib.import_module(driver)
+    except ImportError:
         extra = "postgres" if driver == "asyncpg" else "redis"
-        return f"needs the package {driver}: pip install 'rollback-responder[{extra}]'"
+        return f"needs the package {driver.partition('.')[0]}: pip install 'rollback-responder[{extra}]'"
     return None
 
 
@@ -58,7 +61,7 @@ def passwords(dsn: str) -> list[str]:
 
 def kind(dsn: str) -> str:
     """`postgresql` or `redis`."""
-    return "redis" if DRIVERS[urlsplit(dsn).scheme] == "redis" else "postgresql"
+    return "redis" if urlsplit(dsn).scheme.startswith("redis") else "postgresql"
 
 
 async def connect(dsn: str, password: str | None) -> Session:
@@ -79,9 +82,15 @@ class Postgres:
 
         given = {"password": password} if password is not None else {}
         try:
-            # No statement cache: PgBouncer hands the next query to another server that has never heard of the statement.
+            # No statement cache: behind PgBouncer the next query may meet a server that never heard of the statement.
             return cls(await asyncpg.connect(dsn, timeout=3600, statement_cache_size=0, **given))
-        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        except (
+            OSError,
+            ValueError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as error:
             spare_the_target(error)
             raise Failed(f"cannot connect: {described(error)}", reason="connect") from error
 
@@ -125,7 +134,7 @@ class Redis:
         from redis.backoff import NoBackoff
         from redis.exceptions import RedisError
 
-        given = {"password": password} if password is not None else {}
+        given: dict[str, Any] = {"password": password} if password is not None else {}
         client = RedisClient.from_url(
             dsn,
             single_connection_client=True,
@@ -140,11 +149,11 @@ class Redis:
         try:
             await client.initialize()
         except (OSError, ValueError, RedisError) as error:
-            await client.aclose()
+            await cls(client).close()
             spare_the_target(error)
             raise Failed(f"cannot connect: {described(error)}", reason="connect") from error
         except asyncio.CancelledError:
-            await client.aclose()
+            await cls(client).close()
             raise
         return cls(client)
 
@@ -154,7 +163,7 @@ class Redis:
         from redis.exceptions import RedisError
 
         try:
-            answer = await self._client.execute_command(*shlex.split(query))
+            answer = await self._client.execute_command(*shlex.split(query))  # type: ignore[no-untyped-call]
         except (OSError, Lost) as error:
             raise Failed(f"the connection was lost: {described(error)}", reason="connect") from error
         except RedisError as error:
@@ -167,7 +176,8 @@ class Redis:
         from redis.exceptions import RedisError
 
         with suppress(OSError, TimeoutError, RedisError):
-            await self._client.aclose()
+            async with asyncio.timeout(GOODBYE):
+                await self._client.aclose()
 
     async def drop(self) -> None:
         """As Session.drop."""

@@ -53,8 +53,7 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Document:
         try:
             node = loader.get_single_node()
             if node is not None:
-                for place, line in _lines(node, (), document):
-                    document.lines[place] = line
+                document.lines.update(_lines(node, (), document))
                 document.data = loader.construct_document(node)
         finally:
             loader.dispose()

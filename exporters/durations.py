@@ -12,7 +12,7 @@ WRITTEN = re.compile("".join(rf"(?:(\d+){unit})?" for unit in UNITS))
 
 
 def parse(text: object) -> float:
-    """Seconds of `30s`, `1m30s`, `500ms`; units from large to small, each once. ValueError for anything else or zero."""
+    """Seconds of `30s`, `1m30s`, `500ms`; units from large to small. ValueError for anything else and for zero."""
     match = WRITTEN.fullmatch(text) if isinstance(text, str) and text else None
     if match is None:
         raise ValueError("is not a duration: write it with units from large to small, such as 500ms, 15s or 1m30s")

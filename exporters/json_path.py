@@ -16,12 +16,16 @@ def steps(path: str) -> tuple[str | int, ...]:
     while rest:
         match = STEP.match(rest)
         if match is None or (not found and rest.startswith(".") and not path.startswith("$")):
-            raise ValueError(f"is not a path: {path!r} cannot be read from {rest!r}; write it as status or checks[0].ms")
+            raise ValueError(
+                f"is not a path: {path!r} cannot be read from {rest!r}; write it as status or checks[0].ms"
+            )
         name, index, odd = match.groups()
         found.append(int(index) if index is not None else name or odd)
         rest = rest[match.end() :]
         if rest and rest[0] not in ".[":
-            raise ValueError(f"is not a path: {path!r} cannot be read from {rest!r}; write it as status or checks[0].ms")
+            raise ValueError(
+                f"is not a path: {path!r} cannot be read from {rest!r}; write it as status or checks[0].ms"
+            )
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -16,7 +17,7 @@ class Redactor:
     """Masks the known secret values, as written, percent-encoded or decoded, and any `user:password@` in a URL."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {form for secret in secrets for form in (secret, quote(secret, safe=""), unquote(secret))}
+        known = {form for secret in secrets for form in _forms(secret)}
         usable = sorted((secret for secret in known if len(secret) >= SHORTEST), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, usable))) if usable else None
 
@@ -25,6 +26,11 @@ class Redactor:
         if self._known is not None:
             text = self._known.sub(MASK, text)
         return UNPRINTABLE.sub(" ", USERINFO.sub(rf"\1:{MASK}@", text)).strip()
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    # Reasons quote what they expected and got, with repr() or as JSON.
+    return secret, quote(secret, safe=""), unquote(secret), repr(secret)[1:-1], json.dumps(secret)[1:-1]
 
 
 def shown_url(url: str) -> str:

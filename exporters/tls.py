@@ -32,6 +32,8 @@ class Tls(BaseModel):
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ValueError(f"{name} {path} is not a file")
+        if not (self.ca_file or self.cert_file):
+            return self
         try:
             context(self)
         except (ssl.SSLError, OSError) as error:
@@ -83,7 +85,7 @@ def earliest_expiry(connection: ssl.SSLObject) -> float | None:
     """
     chain = getattr(connection, "get_unverified_chain", None)
     try:
-        sent: list[bytes] = chain() if chain is not None else [connection.getpeercert(binary_form=True)]
+        sent: list[bytes | None] = chain() if chain is not None else [connection.getpeercert(binary_form=True)]
     except ValueError:  # the handshake is not over
         return None
     return min((not_after(der) for der in sent if der), default=None)

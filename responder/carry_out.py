@@ -130,7 +130,11 @@ async def _move(move: Move, world: World, reins: Reins, *, again: bool) -> tuple
             "more is touched"
         )
     await world.write(move.lever, move.to, was=move.was)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + move.lever.patience
     while not await world.settled(move.lever, move.to):
+        if clock() > deadline:
+            raise Halt(f"the {move.lever} was set to {move.to!r} and has not settled in {move.lever.patience:g} s")
         if (found := await world.read(move.lever)) != move.to:
             raise Drift(f"the {move.lever} was set to {move.to!r} and is {found!r} now: somebody else moved it")
         await reins.pause(0.5)

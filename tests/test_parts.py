@@ -210,10 +210,12 @@ async def _said(directory: Path) -> bool:
 @pytest.mark.skipif(not Path("/usr/bin/setpriv").exists(), reason="setpriv (util-linux) gives the lifeline")
 def test_servers_go_when_the_tests_are_killed(tmp_path: Path) -> None:
     code = f"""
-import asyncio, os, pathlib
+import asyncio, os, pathlib, sys
 from tests import parts
-async def ready(): return True
-process = asyncio.run(parts.Process.start({SLEEPS!r}, log=pathlib.Path({str(tmp_path)!r}) / "log", ready=ready))
+log = pathlib.Path({str(tmp_path)!r}) / "log"
+argv = [sys.executable, "-u", "-c", "import time; print('up'); time.sleep(60)"]
+async def up(): return "up" in log.read_text()
+process = asyncio.run(parts.Process.start(argv, log=log, ready=up))
 print(process.pid, flush=True)
 os.kill(os.getpid(), 9)
 """

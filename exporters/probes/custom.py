@@ -11,7 +11,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -23,6 +23,7 @@ from exporters.json_path import JsonPath, pick
 from exporters.notes import Notes
 
 LONGEST_OUTPUT = 65536
+REAPING = 0.2  # seconds, less than the half second kept back from the scrape
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -35,7 +36,7 @@ class Custom(Check):
 
     type: Literal["custom"]
     command: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
-    env: dict[str, SecretStr] = {}
+    env: dict[str, SecretStr] = Field(default_factory=dict)
     cwd: str = "/"
     value: Literal["number", "json", "prometheus"] | None = None
     json_path: JsonPath | None = None
@@ -92,7 +93,8 @@ class Custom(Check):
             reading = asyncio.gather(_capped(stdout), _capped(stderr))
             ending = asyncio.ensure_future(process.wait())
             try:
-                await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+                first: list[asyncio.Future[Any]] = [reading, ending]
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
                 if reading.done():
                     reading.result()  # raises for a flood while the command still runs
                 code = await ending
@@ -171,7 +173,9 @@ class Custom(Check):
                 pipe.close()
             if process is not None:
                 _kill(process)
-                await process.wait()
+                # A process in the middle of I/O dies when that is over, which may be never: the sample cannot wait.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), REAPING)
 
 
 async def _pipe(opened: list[asyncio.ReadTransport]) -> tuple[asyncio.StreamReader, int]:
@@ -202,9 +206,9 @@ def _selector(text: str) -> tuple[str, dict[str, str]]:
     try:
         samples = [sample for family in text_string_to_metric_families(f"{text} 0\n") for sample in family.samples]
     except ValueError as error:
-        raise ValueError(f"sample {text!r} is not a series such as queue_depth{{queue=\"mail\"}}") from error
+        raise ValueError(f'sample {text!r} is not a series such as queue_depth{{queue="mail"}}') from error
     if len(samples) != 1:
-        raise ValueError(f"sample {text!r} is not a series such as queue_depth{{queue=\"mail\"}}")
+        raise ValueError(f'sample {text!r} is not a series such as queue_depth{{queue="mail"}}')
     return samples[0].name, samples[0].labels
 
 

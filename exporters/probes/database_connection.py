@@ -55,7 +55,7 @@ class DatabaseConnection(Check):
         """The DSN without its secrets."""
         return shown_url(self.dsn.get_secret_value())
 
-    def secrets(self) -> list[str]:  # type: ignore[override]
+    def secrets(self) -> list[str]:
         """As Check.secrets, and the password inside the DSN."""
         return [*super().secrets(), *passwords(self.dsn.get_secret_value())]
 
@@ -95,7 +95,9 @@ class DatabaseConnection(Check):
         password = self.password.get_secret_value() if self.password else None
         session = await connect(self.dsn.get_secret_value(), password)
         took = perf_counter() - began
-        out.gauge("probe_database_connect_seconds", "Time to a connection that may be used; absent on a kept one.", took)
+        out.gauge(
+            "probe_database_connect_seconds", "Time to a connection that may be used; absent on a kept one.", took
+        )
         out.say("connected")
         return session
 

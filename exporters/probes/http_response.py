@@ -8,7 +8,15 @@ from time import perf_counter, time
 from typing import Annotated, ClassVar, Literal, Self
 
 import aiohttp
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from yarl import URL
 
 from exporters.check import Check, Regex
@@ -20,28 +28,11 @@ from exporters.json_path import JsonPath, pick
 from exporters.notes import Notes
 from exporters.phases import Phases, phases
 from exporters.redaction import shown_url
+from exporters.redirects import MOST_REDIRECTS, REDIRECTS, redirected
+from exporters.statuses import Statuses, among
 from exporters.tls import Handshake, Tls, earliest_expiry, handshake
 
-MOST_REDIRECTS = 10
-REDIRECTS = {301, 302, 303, 307, 308}
 LONGEST_SHOWN = 100
-
-
-def _statuses(value: object) -> object:
-    if isinstance(value, tuple):
-        return value
-    found = []
-    for item in value if isinstance(value, list) else [value]:
-        text = str(item)
-        if len(text) != 3 or text[0] not in "12345" or not (text[1:].isdigit() or text[1:] == "xx"):
-            raise ValueError(f"{item!r} is not a status such as 200 or a class such as 2xx")
-        found.append(text)
-    if not found:
-        raise ValueError("names no status: nothing could pass")
-    return tuple(found)
-
-
-Statuses = Annotated[tuple[str, ...], BeforeValidator(_statuses)]
 
 
 class BasicAuth(BaseModel):
@@ -62,14 +53,14 @@ class HttpResponse(Check):
     type: Literal["http_response"]
     url: str
     method: Annotated[str, Field(pattern=r"^[A-Z]+$")] = "GET"
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
     bearer_token: SecretStr | None = None
     basic_auth: BasicAuth | None = None
     body: SecretStr | None = None
     expected_status: Statuses = ("2xx",)
     body_matches: Regex | None = None
     body_matches_not: Regex | None = None
-    json_equals: dict[JsonPath, JsonValue] = {}
+    json_equals: dict[JsonPath, JsonValue] = Field(default_factory=dict)
     body_limit_bytes: Annotated[int, Field(ge=0)] = 1_048_576
     follow_redirects: bool = False
     certificate_valid_for: Duration | None = None
@@ -124,7 +115,7 @@ class HttpResponse(Check):
             sent["Authorization"] = auth
         return sent
 
-    def secrets(self) -> list[str]:  # type: ignore[override]
+    def secrets(self) -> list[str]:
         """As Check.secrets, the credentials as they are sent, and the values of the URL's query."""
         sent = [value for name, value in self._headers.items() if name.lower() == "authorization"]
         credentials = [value.partition(" ")[2] for value in sent]
@@ -176,7 +167,7 @@ class HttpResponse(Check):
                 if not goes_on:
                     await self._judge(response, redirects, out, spent)
                     return
-                method, url, sent, body = _redirected(response, method, url, sent, body)
+                method, url, sent, body = redirected(response, method, url, sent, body)
         raise Failed(f"more than {MOST_REDIRECTS} redirects", reason="redirect")
 
     def _clock(self, spent: Phases, began: float, resolved: float) -> None:
@@ -195,9 +186,8 @@ class HttpResponse(Check):
             body = await self._body(response, out)
         finally:
             spent.transfer += perf_counter() - began
-        status = str(response.status)
-        if not any(status == one or (one.endswith("xx") and one[0] == status[0]) for one in self.expected_status):
-            raise Failed(f"status is {status}, expected {' or '.join(self.expected_status)}", reason="status")
+        if not among(response.status, self.expected_status):
+            raise Failed(f"status is {response.status}, expected {' or '.join(self.expected_status)}", reason="status")
         if self.body_matches is not None and not self.body_matches.found_in(body):
             raise Failed(f"the body does not match {self.body_matches.written!r}", reason="regex")
         if self.body_matches_not is not None and self.body_matches_not.found_in(body):
@@ -250,26 +240,12 @@ class HttpResponse(Check):
                 getattr(spent, phase),
                 phase=phase,
             )
-        out.gauge("probe_http_ssl", "1 if the last connection was made with TLS.", float(secured.connection is not None))
+        out.gauge(
+            "probe_http_ssl", "1 if the last connection was made with TLS.", float(secured.connection is not None)
+        )
         if secured.connection is not None and (expiry := earliest_expiry(secured.connection)) is not None:
             meaning = "Unix time at which the first certificate that the server sent runs out."
             out.gauge("probe_ssl_earliest_cert_expiry", meaning, expiry)
-
-
-def _redirected(
-    response: aiohttp.ClientResponse, method: str, url: URL, sent: dict[str, str], body: bytes | None
-) -> tuple[str, URL, dict[str, str], bytes | None]:
-    try:
-        target = url.join(URL(response.headers["Location"]))
-        stranger = target.origin() != url.origin()
-    except ValueError as error:
-        raise Failed("the redirect leads to something that is not a URL", reason="redirect") from error
-    if target.scheme not in ("http", "https") or (url.scheme == "https" and target.scheme == "http"):
-        raise Failed(f"the redirect leads from {url.scheme} to {target.scheme}", reason="redirect")
-    if (response.status == 303 and method != "HEAD") or (response.status in (301, 302) and method == "POST"):
-        method, body = "GET", None
-    # Credentials are for the origin that they were configured for; any header may be one.
-    return method, target, {} if stranger else sent, None if stranger else body
 
 
 def _plain(error: BaseException) -> str:

@@ -86,8 +86,12 @@ class Postgres:
                     timeout=5,
                     server_settings={"application_name": "rollback-responder", "synchronous_commit": "on"},
                 )
-            async with pool.acquire() as connection:
-                await _migrate(connection)
+            try:
+                async with pool.acquire() as connection:
+                    await _migrate(connection)
+            except BaseException:
+                pool.terminate()
+                raise
         except (OSError, TimeoutError, asyncpg.PostgresError, ValueError) as e:
             raise ConfigError([f"state: PostgreSQL cannot be used: {type(e).__name__}: {e}"]) from e
         return cls(dsn, pool)

@@ -184,7 +184,11 @@ class Sqlite:
                 raise ConfigError(
                     [f"state: {file} is in use by another responder; several can share a PostgreSQL, not a file"]
                 ) from None
-            _migrate(file)
+            try:
+                _migrate(file)
+            except BaseException:
+                lock.close()
+                raise
         except (OSError, sqlite3.Error) as e:
             raise ConfigError([f"state: {file} cannot be used: {e}"]) from e
         return cls(file, lock)

@@ -1,0 +1,47 @@
+# Everything on a fresh Debian or Ubuntu with Python 3.11 or newer: what is missing is installed or named.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+$(READY): requirements.lock pyproject.toml scripts/make-venv.sh
+	@PYTHON=$(PYTHON) sh scripts/make-venv.sh $(VENV)
+	@touch $@
+
+demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up afterwards)
+	@sh scripts/install-debian.sh prometheus prometheus-alertmanager
+	@$(BIN)/python -m examples.demo
+
+test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL and Redis
+	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server
+	@$(BIN)/pytest -q
+
+soak: $(READY)  ## the slow drills
+	@$(BIN)/pytest -q -m soak
+
+lint: $(READY)  ## ruff, mypy strict, and the layers of the house
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo >/tmp/lint-imports.$$$$ 2>&1 || { cat /tmp/lint-imports.$$$$; rm -f /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
+
+bench: $(READY)  ## speed, as ratios against a baseline in the same run
+	@sh scripts/install-debian.sh prometheus-alertmanager webhook wrk
+	@$(BIN)/python -m benchmarks
+
+docs: $(READY)  ## the reference pages that are made from the code
+	@$(BIN)/python -m docs.generate
+
+lock:  ## pins every version anew
+	@$(BIN)/pip install -q uv
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
+		--no-emit-index-url --no-header pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: help demo test soak lint bench docs lock clean

@@ -1,0 +1,82 @@
+"""The exporter's own series: what it did, how long that took of its own time, and whether it kept up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from itertools import product
+from time import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from exporters.probes import TYPES
+
+OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+LAG_INTERVAL = 0.5
+
+
+class OwnMetrics:
+    """Counters and histograms of one exporter, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.probes = Counter(
+            "exporter_probes",
+            "Probes by check type and outcome: success, failure, unable (not the target's fault), bug.",
+            ["type", "outcome"],
+            registry=self.registry,
+        )
+        for kind, outcome in product(TYPES, ("success", "failure", "unable", "bug")):
+            self.probes.labels(kind, outcome)  # from 0, or a rate would not see the first
+        self.overhead = Histogram(
+            "exporter_overhead_seconds",
+            "Time to answer /probe less the time of the probe itself.",
+            buckets=OVERHEAD_BUCKETS,
+            registry=self.registry,
+        )
+        self.lag = Histogram(
+            "exporter_event_loop_lag_seconds",
+            "How late the event loop wakes up: the more, the less durations and timeouts of probes mean.",
+            buckets=OVERHEAD_BUCKETS,
+            registry=self.registry,
+        )
+        self.checks = Gauge("exporter_checks", "Configured checks.", registry=self.registry)
+        self.reloaded = Gauge(
+            "exporter_config_last_reload_successful",
+            "1 if the last attempt to load the configuration succeeded.",
+            registry=self.registry,
+        )
+        self.reloaded_at = Gauge(
+            "exporter_config_last_reload_success_timestamp_seconds",
+            "Unix time of the last successful load of the configuration.",
+            registry=self.registry,
+        )
+
+    def loaded(self, checks: int) -> None:
+        """The configuration was loaded."""
+        self.checks.set(checks)
+        self.reloaded.set(1)
+        self.reloaded_at.set(time())
+
+    async def watch_lag(self) -> None:
+        """Measure the lag of this event loop until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL
+            await asyncio.sleep(LAG_INTERVAL)
+            self.lag.observe(max(0.0, loop.time() - due))
+
+
+class Collected(Collector):
+    """Families that were collected elsewhere, in a thread for instance."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        yield from self._families

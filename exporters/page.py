@@ -1,0 +1,119 @@
+"""The page for people: every check's last result and why; nothing in it can be mistaken for markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from string import Template
+from urllib.parse import quote
+
+from exporters.check import Check
+from exporters.durations import written
+from exporters.probing import History, Result
+
+PAGE = Template(files("exporters").joinpath("page.html").read_text(encoding="utf-8"))
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def fill(template: str, **values: object) -> Markup:
+    """The template with its `{names}` filled in; whatever is not Markup is escaped."""
+    return Markup(template.format_map({k: v if isinstance(v, Markup) else escape(str(v)) for k, v in values.items()}))
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    """Markup, one after the other."""
+    return Markup("\n".join(parts))
+
+
+def overview(checks: Iterable[Check], history: History, now: float) -> str:
+    """All checks, those that fail first; `now` is Unix time."""
+    latest = [(check, history.latest(check.id)) for check in checks]
+    latest.sort(key=lambda pair: (pair[1] is None, pair[1] is not None and pair[1].success))
+    failing = sum(1 for _, result in latest if result is not None and not result.success)
+    unseen = sum(1 for _, result in latest if result is None)
+    content = fill(
+        "<p>{total} checks, {failing} failing, {unseen} not asked for yet. Prometheus decides when each is probed.</p>"
+        '<nav><a href="/metrics">/metrics</a> <a href="/sd">/sd</a> <a href="/-/ready">/-/ready</a></nav>'
+        '<div class="sheet"><table><tr><th>Last result<th>Check<th>Service<th>Environment<th>Type<th>Duration<th>Age'
+        "<th>Reason<th></tr>{rows}</table></div>",
+        total=len(latest),
+        failing=failing,
+        unseen=unseen,
+        rows=joined(_row(check, result, now) for check, result in latest),
+    )
+    return PAGE.substitute(title="Exporters", content=content)
+
+
+def detail(check: Check, results: list[Result], now: float) -> str:
+    """One check: what it asks, and the log of every probe that is remembered, latest first."""
+    content = fill(
+        "<p>{type} for service {service} in {environment}: {target}. Every {interval}, at most {patience}.</p>"
+        '<nav><a href="/">all checks</a> <a href="/probe?check={id}&amp;debug=true">probe now</a></nav>{results}',
+        type=check.type,
+        service=check.service,
+        environment=check.environment,
+        target=check.shown_target,
+        interval=written(check.interval),
+        patience=written(check.patience),
+        id=quote(check.id),
+        results=joined(_remembered(result, now) for result in results)
+        or Markup("<p>Not probed yet. Failures are kept longer than successes.</p>"),
+    )
+    return PAGE.substitute(title=escape(check.id), content=content)
+
+
+def _row(check: Check, result: Result | None, now: float) -> Markup:
+    return fill(
+        "<tr><td>{state}<td>{id}<td>{service}<td>{environment}<td class=soft>{type}<td class=number>{duration}"
+        '<td class=number>{age}<td class=why>{why}<td><a href="/?check={quoted}">log</a></tr>',
+        state=_state(result),
+        id=check.id,
+        service=check.service,
+        environment=check.environment,
+        type=check.type,
+        duration="" if result is None else f"{result.duration * 1000:.1f} ms",
+        age="" if result is None else _age(now - result.at),
+        why="" if result is None else result.why,
+        quoted=quote(check.id),
+    )
+
+
+def _remembered(result: Result, now: float) -> Markup:
+    return fill(
+        "<h2>{state} {age} ago</h2><div class=sheet><div class=soft>{at}, took {duration} ms of {allowed} s</div>"
+        "<pre>{log}</pre></div>",
+        state=_state(result),
+        age=_age(now - result.at),
+        at=datetime.fromtimestamp(result.at, UTC).isoformat(timespec="seconds"),
+        duration=f"{result.duration * 1000:.1f}",
+        allowed=f"{result.allowed:g}",
+        log=log_text(result),
+    )
+
+
+def log_text(result: Result) -> str:
+    """The log of a probe as lines of milliseconds and text."""
+    return "\n".join(f"{seconds * 1000:9.1f} ms  {text}" for seconds, text in result.log)
+
+
+def _state(result: Result | None) -> Markup:
+    if result is None:
+        return Markup('<span class="state none">none yet</span>')
+    if result.success:
+        return Markup('<span class="state good">ok</span>')
+    return fill('<span class="state bad">failed: {reason}</span>', reason=result.reason)
+
+
+def _age(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,81 @@
+#!/bin/sh
+# Installs what is missing of the Debian packages that are named, without starting any service; silent if all are there.
+#   scripts/install-debian.sh [PACKAGE...]     default: prometheus prometheus-alertmanager
+set -eu
+[ $# -gt 0 ] || set -- prometheus prometheus-alertmanager
+
+# The program that a package brings, where its name is another: one that was installed by hand is as good.
+there() {
+    case $1 in
+        prometheus-alertmanager) command -v prometheus-alertmanager || command -v alertmanager ;;
+        *) command -v "$1" ;;
+    esac >/dev/null 2>&1 && return 0
+    command -v dpkg-query >/dev/null 2>&1 || return 1
+    # A package is never half there: "removed" still leaves configuration files and an entry behind.
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=
+for package in "$@"; do
+    there "$package" || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+missing=${missing# }
+
+give_up() {
+    echo "missing: $missing" >&2
+    echo "$1" >&2
+    exit 1
+}
+
+command -v apt-get >/dev/null 2>&1 ||
+    give_up "This is not Debian or Ubuntu: install them from https://prometheus.io/download/ and put them on the PATH."
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null 2>&1 ||
+        give_up "Neither root nor sudo: ask an administrator for: apt-get install --no-install-recommends $missing"
+    as_root=sudo
+fi
+
+# Debian starts and enables services as they are installed. A policy that says no keeps it from that; it is gone
+# again when we are done, however we end, and one that was there before stays as it is.
+policy=/usr/sbin/policy-rc.d
+ours=
+log=$(mktemp)
+before=$(mktemp)
+leave() {
+    rm -f "$log" "$before"
+    [ -z "$ours" ] || $as_root rm -f "$policy"
+}
+trap leave EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$log"
+    $as_root true || give_up "sudo was refused."
+    ours=yes
+    $as_root install -m 755 "$log" "$policy" || give_up "$policy could not be written."
+fi
+
+installed() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort; }
+
+echo "installing $missing (no service is started)"
+installed >"$before"
+# shellcheck disable=SC2086  # the list is words on purpose
+if ! {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing ||
+        { $as_root apt-get update &&
+            $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; }
+} </dev/null >"$log" 2>&1; then
+    tail -n 15 "$log" >&2
+    give_up "apt-get failed; above is what it said last."
+fi
+
+# The policy keeps them from starting now, not from being enabled for the next boot.
+if command -v systemctl >/dev/null 2>&1; then
+    for package in $(installed | comm -13 "$before" -); do
+        for unit in $(dpkg -L "$package" | sed -n 's,^\(/usr\)\{0,1\}/lib/systemd/system/\([^/]*\.\(service\|socket\|timer\)\)$,\2,p'); do
+            $as_root systemctl disable "$unit" >/dev/null 2>&1 || true # a template, or one that is never enabled
+        done
+    done
+fi

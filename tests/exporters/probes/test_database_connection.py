@@ -1,0 +1,143 @@
+"""PostgreSQL and Redis as they are, refused, hung, stopped and back again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from exporters.connections import Connections
+from exporters.probing import run
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(60)
+
+
+async def test_postgres_answers(ask: Any, postgres: Any) -> None:
+    result, series = await ask(type="database_connection", dsn=postgres.dsn, query="SELECT 40 + 2", expected=42)
+    assert result.success, result.why
+    assert series["probe_database_connect_seconds"] > 0
+    assert series["probe_database_query_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("SELECT 1 / 0", "query"),
+        ("SELECT nonsense", "query"),
+        ("CREATE TABLE t (x int)", "query"),
+        ("SELECT 41", "result"),
+        ("SELECT 42 WHERE false", "result"),
+    ],
+)
+async def test_a_query_that_fails_is_told_apart(ask: Any, postgres: Any, query: str, reason: str) -> None:
+    result, series = await ask(type="database_connection", dsn=postgres.dsn, query=query, expected="42")
+    assert result.reason == reason
+    assert "probe_database_connect_seconds" in series
+
+
+async def test_a_slow_query_is_a_timeout(ask: Any, postgres: Any) -> None:
+    result, _ = await ask(
+        type="database_connection", dsn=postgres.dsn, query="SELECT pg_sleep(60)", timeout="300ms", fresh_every=9
+    )
+    assert result.reason == "timeout"
+
+
+async def test_a_wrong_password_is_never_shown(ask: Any, postgres: Any) -> None:
+    dsn = postgres.dsn.replace("s3cret-pw", "wr0ng-pw")
+    result, series = await ask(type="database_connection", dsn=dsn)
+    assert result.reason == "connect"
+    assert "authentication failed" in result.why
+    assert "wr0ng-pw" not in repr(result) + repr(result.log)
+    assert "probe_database_query_seconds" not in series
+
+
+async def test_the_password_may_come_apart_from_the_dsn(ask: Any, postgres: Any) -> None:
+    dsn = postgres.dsn.replace(":s3cret-pw", "")
+    result, _ = await ask(type="database_connection", dsn=dsn, password="s3cret-pw")
+    assert result.success, result.why
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "redis"])
+async def test_refused(ask: Any, port: int, scheme: str) -> None:
+    result, _ = await ask(type="database_connection", dsn=f"{scheme}://u:s3cret-pw@127.0.0.1:{port}/0")
+    assert result.reason == "connect"
+    assert "s3cret" not in repr(result) + repr(result.log)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "redis", "rediss"])
+async def test_a_server_that_accepts_and_never_speaks(ask: Any, talk: Any, scheme: str) -> None:
+    dsn = f"{scheme}://u:pw@127.0.0.1:{await talk(silent)}/0"
+    result, _ = await ask(type="database_connection", dsn=dsn, timeout="200ms")
+    assert result.reason == "timeout"
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "redis"])
+async def test_a_server_that_speaks_something_else(ask: Any, answer: Any, scheme: str) -> None:
+    url = await answer(b"HTTP/1.1 400 Bad Request\r\n\r\n", seen=[])
+    dsn = f"{scheme}://u:pw@{url.removeprefix('http://')}0"
+    result, _ = await ask(type="database_connection", dsn=dsn, timeout="300ms")
+    assert result.reason in ("connect", "timeout")
+
+
+async def test_kept_connections_and_every_kth_fresh(make: Any, reach: Connections, postgres: Any) -> None:
+    check = make(type="database_connection", dsn=postgres.dsn, query="SELECT pg_backend_pid()", fresh_every=3)
+    fresh = []
+    for _ in range(7):
+        result, notes = await run(check, reach)
+        assert result.success, result.why
+        fresh.append("probe_database_connect_seconds" in {family.name for family in notes.collect()})
+    assert fresh == [True, False, False, True, False, False, True]
+
+
+async def test_two_scrapes_at_once_do_not_share_a_connection(make: Any, reach: Connections, postgres: Any) -> None:
+    check = make(type="database_connection", dsn=postgres.dsn, query="SELECT pg_sleep(0.05)", fresh_every=100)
+    results = await asyncio.gather(*(run(check, reach) for _ in range(4)))
+    assert all(result.success for result, _ in results)
+
+
+async def test_a_server_that_stops_and_comes_back(make: Any, reach: Connections, postgres: Any) -> None:
+    kept = make(id="kept", type="database_connection", dsn=postgres.dsn, fresh_every=100)
+    fresh = make(id="fresh", type="database_connection", dsn=postgres.dsn)
+
+    async def holds() -> list[bool]:
+        return [(await run(check, reach))[0].success for check in (kept, fresh)]
+
+    assert await holds() == [True, True]
+    await asyncio.to_thread(postgres.stop)
+    assert await holds() == [False, False]
+    await asyncio.to_thread(postgres.start)
+    assert await holds() == [True, True]
+    await asyncio.to_thread(postgres.stop)
+    await asyncio.to_thread(postgres.start)
+    # The kept connection died with the server, but whoever connects now is served.
+    assert await holds() == [True, True]
+
+
+async def test_redis_answers(ask: Any, redis_port: int) -> None:
+    dsn = f"redis://:s3cret-pw@127.0.0.1:{redis_port}/0"
+    result, series = await ask(type="database_connection", dsn=dsn, expected="PONG")
+    assert result.success, result.why
+    assert series["probe_database_query_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("password", "query", "reason"),
+    [
+        ("s3cret-pw", "NONSENSE", "query"),
+        ("s3cret-pw", "GET nothing", "result"),
+        ("wr0ng-pw", "PING", "connect"),
+    ],
+)
+async def test_redis_fails(ask: Any, redis_port: int, password: str, query: str, reason: str) -> None:
+    dsn = f"redis://:{password}@127.0.0.1:{redis_port}/0"
+    result, _ = await ask(type="database_connection", dsn=dsn, query=query, expected="PONG")
+    assert result.reason == reason, result.why
+    assert password not in repr(result) + repr(result.log)
+
+
+async def test_redis_kept(make: Any, reach: Connections, redis_port: int) -> None:
+    check = make(type="database_connection", dsn=f"redis://:s3cret-pw@127.0.0.1:{redis_port}/0", fresh_every=2)
+    assert [(await run(check, reach))[0].success for _ in range(4)] == [True] * 4

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.cli import main
+
+GOOD = """checks:
+- {id: good, service: s, environment: e, type: custom, command: [echo, "5"], value: number}
+- {id: bad, service: s, environment: e, type: custom, command: ["false"]}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "e.yml").write_text(GOOD)
+    return tmp_path / "e.yml"
+
+
+def test_check(path: Path, capsys: Any) -> None:
+    assert main(["check", "--config", str(path)]) == 0
+    assert "2 checks, no mistakes" in capsys.readouterr().out
+    assert main(["check", "--config", str(path), "--output", "json"]) == 0
+    assert [check["id"] for check in json.loads(capsys.readouterr().out)["checks"]] == ["good", "bad"]
+
+
+def test_a_mistake_is_two_without_a_trace(path: Path, capsys: Any) -> None:
+    path.write_text("checks:\n- {id: x, service: s, environment: e, type: tcp, address: h}\n")
+    assert main(["check", "--config", str(path)]) == 2
+    told = capsys.readouterr()
+    assert told.err == f"{path}:2: checks[0].address: must be written host:port, or [address]:port for IPv6\n"
+    assert main(["check", "--config", str(path), "--output", "json"]) == 2
+    assert json.loads(capsys.readouterr().out)["problems"][0]["path"] == "checks[0].address"
+
+
+@pytest.mark.parametrize(("check", "code"), [("good", 0), ("bad", 1), ("unknown", 2)])
+def test_probe(path: Path, capsys: Any, check: str, code: int) -> None:
+    assert main(["probe", check, "--config", str(path)]) == code
+    assert main(["probe", check, "--config", str(path), "--output", "json"]) == code
+    out = capsys.readouterr().out
+    assert {0: '"success": true', 1: '"reason": "exit"', 2: "there are: good, bad"}[code] in out
+
+
+def test_a_probe_that_cannot_be_made(path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("exporters.probes.custom.Custom._executable", "/nowhere/at/all")
+    assert main(["probe", "good", "--config", str(path)]) == 1
+    assert "cannot tell: the command cannot be started" in capsys.readouterr().out
+
+
+def test_no_file(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("exporters.cli.log_to_stderr", lambda: None)
+    assert main(["serve", "--config", str(tmp_path / "gone.yml")]) == 2
+    assert "cannot be read: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["probe"]])
+def test_every_command_helps_with_an_example(command: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([*command, "--help"])
+    assert left.value.code == 0
+    assert "example: exporters " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["probe"], ["check", "--output", "xml"]])
+def test_wrong_usage_is_two(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2

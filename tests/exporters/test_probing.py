@@ -1,0 +1,145 @@
+"""The clock, the verdict and the memory, with probes that do exactly what a test needs."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from typing import Any, Literal
+
+import pytest
+
+from exporters.check import Check
+from exporters.connections import Connections
+from exporters.errors import Failed, Unable, spare_the_target
+from exporters.notes import Notes
+from exporters.probing import History, Result, allowed_time, run
+
+
+class Scripted(Check):
+    type: Literal["scripted"] = "scripted"
+    does: Any = None
+    reasons = ("status",)
+
+    @property
+    def shown_target(self) -> str:
+        return "nothing"
+
+    async def probe(self, out: Notes, reach: Connections) -> None:
+        await self.does(out)
+
+
+def scripted(does: Any, **fields: Any) -> Scripted:
+    return Scripted(id="it", service="s", environment="e", does=does, **fields)
+
+
+async def says_yes(out: Notes) -> None:
+    out.say("yes")
+
+
+async def says_no(_: Notes) -> None:
+    raise Failed("no", reason="status")
+
+
+async def hangs(_: Notes) -> None:
+    await asyncio.sleep(60)
+
+
+def values(notes: Notes) -> dict[str, float]:
+    return {sample.name: sample.value for family in notes.collect() for sample in family.samples}
+
+
+@pytest.mark.parametrize(
+    ("patience", "scrape", "allowed"),
+    [(10, None, 10), (10, 5, 4.5), (1, 5, 1), (1, 1, 0.5), (5, 0.6, 0.3), (3, 3.5, 3)],
+)
+def test_the_deadline_leaves_time_for_the_answer(patience: float, scrape: float | None, allowed: float) -> None:
+    assert allowed_time(patience, scrape) == pytest.approx(allowed)
+
+
+async def test_success(reach: Connections) -> None:
+    result, notes = await run(scripted(says_yes), reach)
+    assert result.success
+    assert values(notes) | {"probe_duration_seconds": 0} == {
+        "probe_success": 1,
+        "probe_duration_seconds": 0,
+        "probe_timeout_seconds": 10,
+        "probe_failed_due_to_timeout": 0,
+        "probe_failed_due_to_latency": 0,
+        "probe_failed_due_to_status": 0,
+    }
+
+
+async def test_failure(reach: Connections) -> None:
+    result, notes = await run(scripted(says_no), reach)
+    assert (result.success, result.reason, result.why) == (False, "status", "no")
+    assert values(notes)["probe_failed_due_to_status"] == 1
+
+
+async def test_a_target_that_hangs_is_a_failed_sample(reach: Connections) -> None:
+    result, notes = await run(scripted(hangs), reach, scrape_timeout=0.1)
+    assert (result.reason, result.allowed) == ("timeout", 0.05)
+    assert values(notes)["probe_success"] == 0
+
+
+async def test_too_slow_is_a_failure_of_its_own(reach: Connections) -> None:
+    async def slow(_: Notes) -> None:
+        await asyncio.sleep(0.02)
+
+    result, _ = await run(scripted(slow, max_latency="1ms"), reach)
+    assert result.reason == "latency"
+
+
+async def test_when_we_were_asleep_the_target_is_not_to_blame(reach: Connections, monkeypatch: Any) -> None:
+    monkeypatch.setattr("exporters.probing.TOO_LATE", 0.01)
+
+    async def blocked(_: Notes) -> None:
+        time.sleep(0.1)
+        await asyncio.sleep(0.001)
+
+    with pytest.raises(Unable, match="late"):
+        await run(scripted(blocked, timeout="20ms"), reach)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
+def test_our_own_limits_are_not_the_targets_failure(number: int) -> None:
+    outer = RuntimeError("wrapped")
+    outer.__cause__ = OSError(number, "limit")
+    with pytest.raises(Unable):
+        spare_the_target(outer)
+    spare_the_target(OSError(errno.ECONNREFUSED, "refused"))
+
+
+async def test_a_bug_surfaces(reach: Connections) -> None:
+    async def buggy(_: Notes) -> None:
+        raise KeyError("oops")
+
+    with pytest.raises(KeyError):
+        await run(scripted(buggy), reach)
+
+
+def result(at: float, *, success: bool) -> Result:
+    return Result("it", success, "" if success else "status", "", at, 0.1, 1, ())
+
+
+def test_failures_are_remembered_longer_than_successes() -> None:
+    history = History()
+    for at in range(5):
+        history.record(result(at, success=False))
+    for at in range(100, 200):
+        history.record(result(at, success=True))
+    assert [r.at for r in history.of("it")] == [199, 198, 197, 4, 3, 2, 1, 0]
+    assert history.latest("it") == result(199, success=True)
+
+
+def test_tells_when_a_check_turns() -> None:
+    history = History()
+    turns = [history.record(result(at, success=ok)) for at, ok in enumerate([True, True, False, False, True])]
+    assert turns == [False, False, True, False, True]
+
+
+def test_forgets_what_is_no_longer_configured() -> None:
+    history = History()
+    history.record(result(1, success=True))
+    history.forget_all_but({"other"})
+    assert history.latest("it") is None

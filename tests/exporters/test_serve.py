@@ -1,0 +1,114 @@
+"""The real process: signals, logs, and what is left when it is gone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+CHECKS = (
+    "checks: [{{id: hung, service: s, environment: e, type: tcp, address: '127.0.0.1:{port}', answer_matches: x}}]\n"
+)
+
+
+class Exporter:
+    def __init__(self, path: Path, port: int, first: str = "") -> None:
+        self.port, self.path = port, path
+        argv = [sys.executable, "-c", f"import sys; from exporters.cli import main\n{first}\nsys.exit(main())", "serve"]
+        argv += ["--config", str(path), "--listen", f"127.0.0.1:{port}"]
+        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+            return str(response.read().decode())
+
+    def until(self, path: str, text: str) -> None:
+        for _ in range(200):
+            with suppress(OSError):
+                if text in self.get(path):
+                    return
+            time.sleep(0.05)
+        pytest.fail(f"{path} never said {text}")
+
+    def log(self) -> list[dict[str, object]]:
+        _, stderr = self.process.communicate(timeout=5)
+        return [json.loads(line) for line in stderr.splitlines()]
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def exporter(tmp_path: Path, port: int, silent: int) -> Iterator[Exporter]:
+    (tmp_path / "e.yml").write_text(CHECKS.format(port=silent))
+    exporter = Exporter(tmp_path / "e.yml", port)
+    exporter.until("/-/ready", "ok")
+    yield exporter
+    exporter.process.kill()
+    exporter.process.communicate()
+
+
+def test_stops_within_a_second_though_a_probe_hangs(exporter: Exporter) -> None:
+    with socket.create_connection(("127.0.0.1", exporter.port)) as scrape:
+        scrape.sendall(b"GET /probe?check=hung HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.2)
+        began = time.monotonic()
+        exporter.process.send_signal(signal.SIGTERM)
+        assert exporter.process.wait(5) == 0
+        assert time.monotonic() - began < 2
+    assert [line["msg"] for line in exporter.log()] == ["listening", "stopping"]
+
+
+def test_a_name_server_that_hangs_does_not_keep_it_from_stopping(tmp_path: Path, port: int) -> None:
+    (tmp_path / "e.yml").write_text(CHECKS.format(port=1).replace("127.0.0.1:1", "shop.example:1"))
+    hangs = "import socket, time\nsocket.getaddrinfo_ = socket.getaddrinfo\nsocket.getaddrinfo = lambda h, *a, **k: "
+    hangs += "time.sleep(30) if h == 'shop.example' else socket.getaddrinfo_(h, *a, **k)"
+    exporter = Exporter(tmp_path / "e.yml", port, hangs)
+    try:
+        exporter.until("/-/ready", "ok")
+        with socket.create_connection(("127.0.0.1", port)) as scrape:
+            scrape.sendall(b"GET /probe?check=hung HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(0.2)
+            exporter.process.send_signal(signal.SIGTERM)
+            assert exporter.process.wait(5) == 0
+    finally:
+        exporter.process.kill()
+        exporter.process.communicate()
+
+
+def test_reloads_on_sighup_and_keeps_the_old_on_a_mistake(exporter: Exporter) -> None:
+    exporter.path.write_text("checks: []\n")
+    exporter.process.send_signal(signal.SIGHUP)
+    exporter.until("/metrics", "exporter_checks 0.0")
+    exporter.path.write_text("checks: 5\n")
+    exporter.process.send_signal(signal.SIGHUP)
+    exporter.until("/metrics", "exporter_config_last_reload_successful 0.0")
+    assert exporter.get("/sd") == "[]"
+    exporter.process.send_signal(signal.SIGTERM)
+    log = exporter.log()
+    assert [line["msg"] for line in log][1:3] == [
+        "configuration reloaded",
+        "configuration not reloaded, the old one stays",
+    ]
+    assert log[2]["problems"] == [f"{exporter.path}:1: checks: must be a list"]
+
+
+def test_an_address_in_use_is_told_plainly(exporter: Exporter) -> None:
+    second = Exporter(exporter.path, exporter.port)
+    _, stderr = second.process.communicate(timeout=10)
+    assert second.process.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{exporter.port}: " in stderr
+    assert "Traceback" not in stderr

@@ -1,0 +1,242 @@
+"""Carries a stage's rollback out with a crash, a failing gate, a stranger or a second worker at any chosen point."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from responder.carry_out import carry_out
+from responder.clients import Connections
+from responder.clients.http import Http
+from responder.clients.local import Local
+from responder.errors import Superseded
+from responder.execution import Accepted, Event, Execution
+from responder.journal import Database, Transaction, deployments, executions
+from responder.journal.deployments import Deployment
+from responder.levers.lever import Lever
+from responder.plan import Plan
+from responder.strategies import Target, levers_of
+from responder.world import World
+from tests.responder.crash.stages import Stage
+
+
+class Crash(BaseException):
+    """The process is gone: nothing catches it, nothing is cleaned up by our code."""
+
+
+@dataclass
+class Point:
+    """Counts what is done to the outside and to the journal, and acts at one chosen moment."""
+
+    at: int | None = None  # the number of the call, from 0; None: never
+    after: bool = False  # once the call has had its effect, or before
+    act: Callable[[], Awaitable[None]] | None = None  # what happens then; None: a crash
+    seen: int = 0
+    names: list[str] = field(default_factory=list)
+
+    async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        mine, self.seen = self.seen == self.at, self.seen + 1
+        self.names.append(name)
+        if mine and not self.after:
+            await self._happen()
+        result = await call()
+        if mine and self.after:
+            await self._happen()
+        return result
+
+    async def _happen(self) -> None:
+        if self.act is None:
+            raise Crash
+        await self.act()
+
+
+class Effects:
+    """How often a lever really changed, counted over all crashes and workers of one rollback."""
+
+    def __init__(self, levers: tuple[Lever, ...]) -> None:
+        self.writes = 0
+        self._levers = levers
+
+    async def counted(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        before = [await lever.read(Local()) for lever in self._levers]
+        try:
+            return await call()
+        finally:
+            self.writes += [await lever.read(Local()) for lever in self._levers] != before
+
+
+class _Watched:
+    """A client every call of which passes through the point, and is seen to change a lever or not."""
+
+    def __init__(self, client: Any, point: Point, effects: Effects) -> None:
+        self._client, self._point, self._effects = client, point, effects
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._point.around(name, lambda: self._effects.counted(lambda: method(*args, **kwargs)))
+
+        return call
+
+
+class HealthOf:
+    """Stands where services would answer: by default they are well."""
+
+    def __init__(self) -> None:
+        self.sick: set[str] = set()
+
+    async def get(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+        return (503 if any(part in url for part in self.sick) else 200), "{}"
+
+
+class _Connections(Connections):
+    def __init__(self, point: Point, health: HealthOf, effects: Effects) -> None:
+        super().__init__()
+        self._watched = {Local: _Watched(Local(), point, effects), Http: _Watched(health, point, effects)}
+
+    async def to(self, kind: Any) -> Any:
+        return self._watched[kind]
+
+
+class Reins:
+    """Nobody asks to stop, unless the drill says so; waiting takes no time."""
+
+    def __init__(self) -> None:
+        self.stop: tuple[str, str] | None = None
+        self.asked = 0
+        self.stop_at: int | None = None
+
+    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+        self.asked += 1
+        if self.stop_at is not None and self.asked > self.stop_at:
+            return "alice", "a drill"
+        return None
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+class Drill:
+    """One rollback of one stage in one journal, resumed by as many workers as it takes."""
+
+    def __init__(self, stage: Stage, journal: Database) -> None:
+        self.stage, self.journal = stage, journal
+        self.effects = Effects(tuple(levers_of(stage.service.rollback)))
+        self.health, self.reins = HealthOf(), Reins()
+        self.id = ""
+        self._workers: list[str] = []
+
+    async def accept(self) -> None:
+        """What the receiver would have journalled: two deployments and an accepted execution."""
+        service = self.stage.service
+        now = datetime.now(UTC)
+
+        async def act(tx: Transaction) -> None:
+            for n, (version, status) in enumerate(((self.stage.to_version, "good"), (self.stage.from_version, None))):
+                deployment = Deployment(
+                    id=f"d{n}",
+                    service=service.name,
+                    environment=service.environment,
+                    version=version,
+                    at=now.replace(microsecond=n),
+                    recorded_by="drill",
+                )
+                await deployments.record(tx, deployment, status)  # type: ignore[arg-type]
+            accepted = Accepted(
+                at=now,
+                service=service.name,
+                environment=service.environment,
+                policy="drill",
+                strategy=service.rollback.strategy,
+                from_version=self.stage.from_version,
+                to_version=self.stage.to_version,
+                requested_by="drill",
+                reason="a drill",
+                received_at=now,
+            )
+            self.id = (await executions.accept(tx, executions.new_id(now), accepted)).id
+
+        await self.journal.transaction(act)
+
+    async def claim(self) -> tuple[str, Execution]:
+        """A new worker takes over; the lease of the one before has run out."""
+        worker = f"worker-{len(self._workers)}"
+
+        async def act(tx: Transaction) -> Execution:
+            await tx.all("end_all_leases")
+            await executions.register(tx, worker, 60.0, datetime.now(UTC))
+            claimed = await executions.claim(tx, worker, datetime.now(UTC), concurrent=9, mine=())
+            return next(execution for execution, _ in claimed if execution.id == self.id)
+
+        execution = await self.journal.transaction(act)
+        self._workers.append(worker)
+        return worker, execution
+
+    async def run(self, point: Point, *, guard: Callable[[], None] = lambda: None) -> Execution:
+        """One worker's try, from the journal to the end or to the point."""
+        worker, execution = await self.claim()
+        return await self.go_on(worker, execution, point, guard=guard)
+
+    async def go_on(
+        self, worker: str, execution: Execution, point: Point, *, guard: Callable[[], None] = lambda: None
+    ) -> Execution:
+        world = World(_Connections(point, self.health, self.effects), guard=guard, retry_every=0.0)
+        service = self.stage.service
+
+        async def plan_for(asked: Execution) -> Plan:
+            told = asked.accepted
+            target = Target(
+                service=told.service,
+                environment=told.environment,
+                from_version=told.from_version,
+                to_version=told.to_version,
+            )
+            return await service.plan(world, target, verify_for=0.0, verify_within=0.0)
+
+        record = _Record(self.journal, worker, point)
+        return await carry_out(execution, record=record, world=world, reins=self.reins, plan_for=plan_for)
+
+    async def run_to_the_end(self) -> Execution:
+        """The last worker meets no more trouble. What is over already needs none."""
+        execution = await self.load()
+        return await self.run(Point()) if execution.live else execution
+
+    async def load(self) -> Execution:
+        return await self.journal.read(executions.load, self.id)
+
+    async def events(self) -> list[Event]:
+        return await self.journal.read(executions.events_of, self.id)
+
+    async def status_of(self, version: str) -> str:
+        async def find(tx: Transaction) -> str:
+            row = await tx.one("version", service="shop", environment="test", version=version)
+            return str(row["status"]) if row else ""
+
+        return await self.journal.read(find)
+
+    async def running(self) -> list[Deployment]:
+        return await self.journal.read(deployments.running)
+
+
+class _Record:
+    def __init__(self, journal: Database, worker: str, point: Point) -> None:
+        self._journal, self._worker, self._point = journal, worker, point
+
+    async def append(self, execution: Execution, *events: Event) -> Execution:
+        async def write() -> Execution:
+            return await self._journal.transaction(executions.append, execution, events, self._worker)
+
+        result: Execution = await self._point.around("append", write)
+        return result
+
+
+def lapsed() -> None:
+    """The guard of a worker whose lease has run out."""
+    raise Superseded("the lease has run out")

@@ -1,0 +1,98 @@
+"""The table of strategies under the crash harness: adding a strategy adds one entry here, and gets all of its drills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from responder.services import Service
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A small world of its own in a directory, in which a bad version runs."""
+
+    service: Service
+    from_version: str
+    to_version: str
+    outside: Callable[[], Any]  # everything that a rollback may change, and what follows it
+    rolled_back: Any  # `outside` after success
+    stranger: str  # a value that anybody else might set any of its levers to
+
+    @property
+    def before(self) -> Any:
+        """`outside` before anything was done."""
+        return self._before
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_before", self.outside())
+
+
+def _release(root: Path, current: str, *others: str) -> dict[str, Any]:
+    for version in (current, *others):
+        (root / "releases" / version).mkdir(parents=True)
+    (root / "current").symlink_to(f"releases/{current}")
+    (root / "followed").write_text(current)
+    # What runs is what the restart command saw: a crash between the switch and the restart must not go unnoticed.
+    return {"root": str(root), "restart": ["/bin/sh", "-c", "basename $(readlink current) > followed"]}
+
+
+def _runs(root: Path) -> tuple[str, str]:
+    return (root / "current").readlink().name, (root / "followed").read_text().strip()
+
+
+def immediate(directory: Path) -> Stage:
+    root = directory / "shop"
+    service = {
+        "name": "shop",
+        "environment": "test",
+        "rollback": {"strategy": "immediate", "release": _release(root, "2", "1", "hotfix")},
+        "healthy": [{"http": "http://shop/health"}],
+    }
+    return Stage(
+        service=Service.model_validate(service),
+        from_version="2",
+        to_version="1",
+        outside=lambda: _runs(root),
+        rolled_back=("1", "1"),
+        stranger="hotfix",
+    )
+
+
+def blue_green(directory: Path) -> Stage:
+    blue, green, pointer = directory / "blue", directory / "green", directory / "live"
+    pointer.write_text("green\n")
+    colour = {"ready": [{"http": "http://idle/health"}]}
+    service = {
+        "name": "shop",
+        "environment": "test",
+        "rollback": {
+            "strategy": "blue_green",
+            "pointer": {"file": str(pointer), "restart": ["/bin/sh", "-c", f"cp {pointer} {directory}/proxied"]},
+            "colours": {
+                "blue": {**colour, "release": _release(blue, "0", "1", "hotfix")},
+                "green": {**colour, "release": _release(green, "2", "1", "hotfix")},
+            },
+            "ready_for": "0s",
+            "ready_within": "1ms",  # a gate that fails is waited for in real time
+        },
+        "healthy": [{"http": "http://shop/health"}],
+    }
+    (directory / "proxied").write_text("green\n")
+
+    def outside() -> Any:
+        return (_runs(blue), _runs(green), pointer.read_text().strip(), (directory / "proxied").read_text().strip())
+
+    return Stage(
+        service=Service.model_validate(service),
+        from_version="2",
+        to_version="1",
+        outside=outside,
+        rolled_back=(("1", "1"), ("2", "2"), "blue", "blue"),
+        stranger="hotfix",
+    )
+
+
+STAGES: dict[str, Callable[[Path], Stage]] = {"immediate": immediate, "blue_green": blue_green}

@@ -1,0 +1,266 @@
+"""Wherever it crashes, and crashes again, a rollback ends as if nothing had happened: once, whole, and on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from responder.clients.local import Local
+from responder.errors import Halt, Superseded
+from responder.execution import Halted, Started
+from responder.journal import Database
+from responder.levers.lever import Lever
+from responder.plan import Gate, Move
+from tests.responder.crash.drill import Crash, Drill, Point, lapsed
+from tests.responder.crash.stages import STAGES, Stage
+
+pytestmark = pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
+Make = Callable[[Path], Stage]
+
+
+class Bench:
+    """Hands out one drill after another, each with a stage and a journal of its own."""
+
+    def __init__(self, make: Make, state: str, directory: Path, fresh: Callable[[], object]) -> None:
+        self._make, self._directory, self._fresh, self._n = make, directory, fresh, 0
+
+    async def drill(self) -> Drill:
+        self._n += 1
+        directory = self._directory / f"drill-{self._n}"
+        directory.mkdir()
+        journal: Database = await self._fresh()  # type: ignore[misc]
+        drill = Drill(self._make(directory), journal)
+        await drill.accept()
+        return drill
+
+
+@pytest.fixture
+async def bench(make: Make, journal: Database, tmp_path: Path) -> Bench:
+    async def fresh() -> Database:
+        # Truncating is a hundred times cheaper than a new database for each of some thousand drills.
+        await journal.transaction(_forget_everything)
+        return journal
+
+    return Bench(make, "", tmp_path, fresh)
+
+
+async def _forget_everything(tx: object) -> None:
+    connection = tx._connection  # type: ignore[attr-defined] - no statement of the journal forgets
+    for table in ("events", "episodes", "decisions", "deployed", "versions", "executions", "workers"):
+        done = connection.execute(f"DELETE FROM {table}")
+        if hasattr(done, "__await__"):
+            await done
+
+
+async def calls_of_an_undisturbed_run(bench: Bench) -> int:
+    drill, point = await bench.drill(), Point()
+    ended = await drill.run(point)
+    assert ended.outcome == "succeeded"
+    return point.seen
+
+
+async def assert_rolled_back_once(drill: Drill, moves: int) -> None:
+    ended = await drill.run_to_the_end()
+    assert (ended.state, ended.outcome) == ("closed", "succeeded"), ended.reason
+    assert drill.stage.outside() == drill.stage.rolled_back
+    assert drill.effects.writes == moves
+    assert await drill.status_of(drill.stage.from_version) == "bad"
+    assert await drill.status_of(drill.stage.to_version) == "good"
+    assert [d.version for d in await drill.running()] == [drill.stage.to_version]
+    assert (await drill.load()).changed
+
+
+async def moves_of(bench: Bench) -> int:
+    drill = await bench.drill()
+    await drill.run(Point())
+    return drill.effects.writes
+
+
+async def test_undisturbed(bench: Bench) -> None:
+    drill = await bench.drill()
+    ended = await drill.run(Point())
+    assert ended.plan is not None
+    assert drill.effects.writes == sum(isinstance(step, Move) for step in ended.plan.steps)
+    await assert_rolled_back_once(drill, drill.effects.writes)
+
+
+async def test_a_crash_at_every_call(bench: Bench) -> None:
+    calls, moves = await calls_of_an_undisturbed_run(bench), await moves_of(bench)
+    assert calls > 8
+    for at in range(calls):
+        for after in (False, True):
+            drill = await bench.drill()
+            with pytest.raises(Crash):
+                await drill.run(Point(at=at, after=after))
+            await assert_rolled_back_once(drill, moves)
+
+
+async def test_a_crash_at_every_call_and_again_in_the_resumed_run(bench: Bench) -> None:
+    calls, moves = await calls_of_an_undisturbed_run(bench), await moves_of(bench)
+    for first in range(calls):
+        second, over = 0, False
+        while not over:
+            drill = await bench.drill()
+            with pytest.raises(Crash):
+                await drill.run(Point(at=first, after=True))
+            if (await drill.load()).live:
+                again = Point(at=second, after=second % 2 == 0)
+                try:
+                    await drill.run(again)
+                    over = True
+                except Crash:
+                    second += 1
+            else:
+                over = True
+            await assert_rolled_back_once(drill, moves)
+
+
+async def test_a_failing_gate_at_every_gate(bench: Bench) -> None:
+    drill = await bench.drill()
+    plan = (await drill.run(Point())).plan
+    assert plan is not None
+    gates = [step for step in plan.steps if isinstance(step, Gate)]
+    assert gates[-1].otherwise == "freeze"
+    for gate in gates:
+        drill = await bench.drill()
+        drill.health.sick = {str(check.http.host) for check in gate.checks if hasattr(check, "http")}
+        ended = await drill.run(Point())
+        if gate.otherwise == "turn_back":
+            assert (ended.state, ended.outcome) == ("closed", "compensated")
+            assert drill.stage.outside() == drill.stage.before
+            assert await drill.status_of(drill.stage.to_version) == "good"
+        else:
+            assert (ended.state, ended.outcome) == ("stuck", None)
+            assert ended.verification_failed
+            assert drill.stage.outside() == drill.stage.rolled_back  # left as it is: no ping-pong
+            assert await drill.status_of(drill.stage.from_version) == "suspect"
+            assert await drill.status_of(drill.stage.to_version) == "suspect"
+
+
+async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(bench: Bench) -> None:
+    drill = await bench.drill()
+    plan = (await drill.run(Point())).plan
+    assert plan is not None
+    gate = next((s for s in plan.steps if isinstance(s, Gate) and s.otherwise == "turn_back"), None)
+    at, over = 0, gate is None  # a strategy of moves only has nothing to turn back for
+    while not over:
+        drill = await bench.drill()
+        drill.health.sick = {str(check.http.host) for check in gate.checks if hasattr(check, "http")}
+        try:
+            await drill.run(Point(at=at, after=at % 2 == 1))
+            over = True
+        except Crash:
+            at += 1
+        ended = await drill.run_to_the_end()
+        assert (ended.state, ended.outcome) in (("closed", "compensated"), ("closed", "failed")), ended.reason
+        assert drill.stage.outside() == drill.stage.before
+
+
+async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
+    drill, begun = await bench.drill(), Point()
+    plan = (await drill.run(begun)).plan
+    assert plan is not None
+    appends = [i for i, name in enumerate(begun.names) if name == "append"]
+    for number, step in enumerate(plan.steps):
+        if not isinstance(step, Move):
+            continue
+        drill = await bench.drill()
+        # The stranger comes between plan and act: right after the step was begun.
+        lever = step.lever.model_validate(_moved(step.lever, drill))
+        meddle = Point(at=appends[number], after=True, act=lambda lever=lever, d=drill: _meddle(lever, d))  # type: ignore[misc]
+        ended = await drill.run(meddle)
+        assert ended.state == "stuck"
+        assert "somebody else moved it" in ended.reason
+        assert await lever.read(Local()) == drill.stage.stranger  # a hotfix is never undone by a robot
+
+
+def _moved(lever: Lever, drill: Drill) -> dict[str, object]:
+    """The same lever in the directory of another drill."""
+    text = lever.model_dump_json()
+    here = next(part for part in text.split("/") if part.startswith("drill-"))
+    there = next(part for part in drill.stage.service.model_dump_json().split("/") if part.startswith("drill-"))
+    return dict(json.loads(text.replace(f"/{here}/", f"/{there}/")))
+
+
+async def _meddle(lever: Lever, drill: Drill) -> None:
+    quiet = lever.model_copy(update={"restart": None})
+    await quiet.write(Local(), drill.stage.stranger, was=await lever.read(Local()))
+
+
+async def test_a_second_worker_at_every_call(bench: Bench) -> None:
+    """A paused worker wakes up after another has finished its work: it writes nothing more, here or outside."""
+    calls, moves = await calls_of_an_undisturbed_run(bench), await moves_of(bench)
+    for at in range(calls):
+        drill = await bench.drill()
+        worker, execution = await drill.claim()
+        after_pause = {"lapsed": False}
+
+        async def another_goes_on(drill: Drill = drill, state: dict[str, bool] = after_pause) -> None:
+            await assert_rolled_back_once(drill, moves)
+            state["lapsed"] = True
+
+        def guard(state: dict[str, bool] = after_pause) -> None:
+            if state["lapsed"]:
+                lapsed()
+
+        try:
+            await drill.go_on(worker, execution, Point(at=at, act=another_goes_on), guard=guard)
+        except Superseded:
+            pass
+        else:
+            pytest.fail(f"the paused worker went on after call {at}")
+        await assert_rolled_back_once(drill, moves)
+
+
+async def test_the_fence_holds_without_the_guard(bench: Bench) -> None:
+    """Should a pause fall right between guard and write, the number of the event still stops it."""
+    calls, moves = await calls_of_an_undisturbed_run(bench), await moves_of(bench)
+    for at in range(calls):
+        drill = await bench.drill()
+        worker, execution = await drill.claim()
+
+        async def another_goes_on(drill: Drill = drill) -> None:
+            await assert_rolled_back_once(drill, moves)
+
+        with pytest.raises(Superseded):
+            await drill.go_on(worker, execution, Point(at=at, act=another_goes_on))
+        await assert_rolled_back_once(drill, moves)
+
+
+async def test_a_stop_at_every_safe_point_turns_back(bench: Bench) -> None:
+    undisturbed = await bench.drill()
+    await undisturbed.run(Point())
+    for at in range(undisturbed.reins.asked):
+        drill = await bench.drill()
+        drill.reins.stop_at = at
+        ended = await drill.run(Point())
+        assert (ended.state, ended.outcome) == ("closed", "cancelled")
+        assert drill.stage.outside() == drill.stage.before
+        assert "alice" in ended.reason
+
+
+async def test_a_step_that_cannot_be_done_is_turned_back(bench: Bench) -> None:
+    drill, begun = await bench.drill(), Point()
+    plan = (await drill.run(begun)).plan
+    assert plan is not None
+    appends = [i for i, name in enumerate(begun.names) if name == "append"]
+    for number, step in enumerate(plan.steps):
+        if not isinstance(step, Move):
+            continue
+        drill = await bench.drill()
+        run = next(i for i, name in enumerate(begun.names) if i > appends[number] and name == "run")
+
+        async def fails() -> None:
+            raise Halt("the restart failed")
+
+        ended = await drill.run(Point(at=run, act=fails))
+        assert (ended.state, ended.outcome) in (("closed", "compensated"), ("closed", "failed"))
+        assert drill.stage.outside() == drill.stage.before
+        events = await drill.events()
+        assert any(isinstance(event, Halted) and "the restart failed" in event.reason for event in events)
+        assert [event.step for event in events if isinstance(event, Started)] == sorted(
+            event.step for event in events if isinstance(event, Started)
+        )

@@ -1,0 +1,416 @@
+"""The journal's guarantees, the same on SQLite and on PostgreSQL: once, in order, behind a fence, under a lease."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.alerts import Alert, fingerprint
+from responder.errors import ConfigError, Conflict, JournalUnavailable, Superseded, Unknown
+from responder.execution import Accepted, Closed, Execution, Halted, Resumed
+from responder.journal import Database, Transaction, decisions, deployments, executions, open_journal
+from responder.journal.decisions import Decision
+from responder.journal.deployments import Deployment
+
+NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
+
+
+def alert(name: str = "ShopDown", **labels: str) -> Alert:
+    labels = {"alertname": name, "service": "shop", **labels}
+    return Alert(status="firing", labels=labels, starts_at=NOW, fingerprint=fingerprint(labels))
+
+
+def accepted(service: str = "shop", *, alerts: tuple[Alert, ...] = (), at: datetime = NOW) -> Accepted:
+    return Accepted(
+        at=at,
+        service=service,
+        environment="test",
+        policy="p",
+        strategy="immediate",
+        from_version="2",
+        to_version="1",
+        requested_by="tests",
+        reason="a test",
+        alerts=alerts,
+        received_at=at,
+    )
+
+
+async def accept(journal: Database, service: str = "shop", **more: Any) -> Execution:
+    told = accepted(service, **more)
+    return await journal.transaction(executions.accept, executions.new_id(told.at), told)
+
+
+async def worker(journal: Database, name: str = "w1", lease: float = 60.0) -> str:
+    await journal.transaction(executions.register, name, lease, datetime.now(UTC))
+    return name
+
+
+async def claim(journal: Database, name: str, *, concurrent: int = 9) -> list[tuple[Execution, int]]:
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    return await journal.transaction(executions.claim, name, later, concurrent=concurrent, mine=())
+
+
+def deployment(version: str, minutes: int = 0, **more: Any) -> Deployment:
+    told = {"id": f"d-{version}-{minutes}", "service": "shop", "environment": "test", "recorded_by": "tests", **more}
+    return Deployment(version=version, at=NOW + timedelta(minutes=minutes), **told)
+
+
+async def test_what_was_accepted_is_read_back_whole(journal: Database) -> None:
+    first = await accept(journal, alerts=(alert(instance="a"), alert(instance="b")))
+    assert await journal.read(executions.load, first.id) == first
+
+
+async def test_one_live_execution_a_service(journal: Database) -> None:
+    first = await accept(journal)
+    with pytest.raises(Conflict, match="being rolled back"):
+        await accept(journal)
+    await accept(journal, "other")
+    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
+    await journal.transaction(executions.append, first, [done], None)
+    await accept(journal)
+
+
+async def test_a_stuck_one_keeps_the_lock(journal: Database) -> None:
+    first = await accept(journal)
+    await journal.transaction(executions.append, first, [Halted(at=NOW, reason="drift", freeze=True)], None)
+    with pytest.raises(Conflict):
+        await accept(journal)
+
+
+async def test_an_alert_opens_one_rollback(journal: Database) -> None:
+    first = await accept(journal, alerts=(alert(),))
+    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
+    await journal.transaction(executions.append, first, [done], None)
+    with pytest.raises(Conflict, match="opened a rollback"):
+        await accept(journal, alerts=(alert(instance="new"), alert()))
+    # What was refused left nothing behind: neither the execution nor the other alert's episode.
+    assert len(await journal.read(executions.find)) == 1
+    await accept(journal, alerts=(alert(instance="new"),))
+
+
+async def test_racing_submissions_are_accepted_once_each(journal: Database) -> None:
+    async def submit(service: str) -> bool:
+        try:
+            await accept(journal, service, alerts=(alert(service=service),))
+        except Conflict:
+            return False
+        return True
+
+    services = [f"s{n}" for n in range(200)]
+    results = await asyncio.gather(*(submit(s) for s in services), *(submit(s) for s in services))
+    assert sum(results) == 200
+    assert len(await journal.read(executions.find, most=1000)) == 200
+
+
+async def test_the_fence(journal: Database) -> None:
+    execution = await accept(journal)
+    first = Resumed(at=NOW, worker="a")
+    await journal.transaction(executions.append, execution, [first], None)
+    with pytest.raises(Superseded, match="event 1"):
+        await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker="b")], None)
+    assert [e.type for e in await journal.read(executions.events_of, execution.id)] == ["accepted", "resumed"]
+
+
+async def test_only_the_owner_appends(journal: Database) -> None:
+    execution = await accept(journal)
+    owner = await worker(journal)
+    await claim(journal, owner)
+    with pytest.raises(Superseded, match="another worker"):
+        await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker="x")], "somebody else")
+    await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker=owner)], owner)
+
+
+async def test_claims_are_limited_over_all_workers(journal: Database) -> None:
+    for service in ("a", "b", "c"):
+        await accept(journal, service)
+    one, two = await worker(journal, "w1"), await worker(journal, "w2")
+    assert len(await claim(journal, one, concurrent=2)) == 2
+    assert await claim(journal, two, concurrent=2) == []
+    assert len(await claim(journal, two, concurrent=3)) == 1
+
+
+async def test_a_lapsed_lease_lets_another_go_on(journal: Database) -> None:
+    execution = await accept(journal)
+    dead = await worker(journal, "dead", lease=0.05)
+    assert [x.id for x, _ in await claim(journal, dead)] == [execution.id]
+    heir = await worker(journal, "heir")
+    await asyncio.sleep(0.1)
+    [(resumed, times)] = await claim(journal, heir)
+    assert (resumed.id, times) == (execution.id, 1)
+    assert not await journal.transaction(executions.renew, dead, 60.0)
+    with pytest.raises(Superseded):
+        await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker=dead)], dead)
+
+
+async def test_a_lease_is_renewed_while_it_stands(journal: Database) -> None:
+    name = await worker(journal, lease=5.0)
+    assert await journal.transaction(executions.renew, name, 5.0)
+    assert not await journal.transaction(executions.renew, "never seen", 5.0)
+
+
+async def test_what_fails_leaves_nothing_and_disturbs_nobody(journal: Database) -> None:
+    async def fails(tx: Transaction) -> None:
+        await deployments.record(tx, deployment("9"))
+        raise LookupError("half way")
+
+    async def works(n: int) -> None:
+        await journal.transaction(deployments.record, deployment(str(n)))
+
+    results = await asyncio.gather(
+        *(works(n) for n in range(20)),
+        journal.transaction(fails),
+        *(works(n) for n in range(20, 40)),
+        return_exceptions=True,
+    )
+    assert [type(r) for r in results if r is not None] == [LookupError]
+    found = await journal.read(deployments.find, "shop", None, 100)
+    assert {row["id"] for row in found} == {f"d-{n}-0" for n in range(40)}
+
+
+async def test_changed_wakes_whoever_waits(journal: Database) -> None:
+    while await journal.changed(0.05):
+        pass
+    waiting = asyncio.create_task(journal.changed(10))
+    await asyncio.sleep(0)
+    await accept(journal)
+    assert await waiting
+    assert not await journal.changed(0.05)
+
+
+async def test_two_replicas_hear_of_each_other(state: str) -> None:
+    if state.startswith("sqlite"):
+        opened = await open_journal(state)
+        with pytest.raises(ConfigError, match="in use by another responder"):
+            await open_journal(state)
+        await opened.close()
+        return
+    one, two = await open_journal(state), await open_journal(state)
+    while await two.changed(0.3):
+        pass
+    waiting = asyncio.create_task(two.changed(10))
+    await accept(one)
+    assert await waiting
+    assert len(await two.read(executions.find)) == 1
+    await one.close()
+    await two.close()
+
+
+async def test_it_opens_again_with_all_that_it_had(state: str) -> None:
+    first = await open_journal(state)
+    execution = await accept(first, alerts=(alert(),))
+    await first.close()
+    second = await open_journal(state)
+    assert await second.read(executions.load, execution.id) == execution
+    await second.close()
+
+
+async def test_a_newer_schema_is_refused(state: str) -> None:
+    opened = await open_journal(state)
+    if state.startswith("sqlite"):
+        await opened.close()
+        with sqlite3.connect(state.removeprefix("sqlite://")) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+    else:
+        import asyncpg
+
+        await opened.close()
+        raw = await asyncpg.connect(state)
+        await raw.execute("INSERT INTO schema_version VALUES (99)")
+        await raw.close()
+    with pytest.raises(ConfigError, match="newer version"):
+        await open_journal(state)
+
+
+async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
+    def decision(n: int, guard: str) -> Decision:
+        return Decision(
+            id=f"x{n}",
+            incident="i",
+            at=NOW + timedelta(minutes=n),
+            last_at=NOW,
+            policy="p",
+            service="shop",
+            environment="test",
+            verdict="refuse",
+            guard=guard,
+            reason=f"reason {n}",
+            body='{"n": 1}',
+        )
+
+    for n, guard in enumerate(("cooldown", "cooldown", "mode", "cooldown")):
+        await journal.transaction(decisions.record, decision(n, guard))
+    rows = await journal.read(decisions.find, service="shop", since=None, most=10)
+    assert [(r["guard"], r["times"], r["reason"]) for r in rows] == [
+        ("cooldown", 3, "reason 3"),
+        ("mode", 1, "reason 2"),
+    ]
+    assert rows[0]["at"] == NOW
+    assert rows[0]["last_at"] == NOW + timedelta(minutes=3)
+    assert await journal.read(decisions.find, service=None, since=NOW + timedelta(hours=1), most=10) == []
+
+
+async def test_deployments_and_what_becomes_of_versions(journal: Database) -> None:
+    assert await journal.transaction(deployments.record, deployment("1"), "good")
+    assert await journal.transaction(deployments.record, deployment("2", 1))
+    assert not await journal.transaction(deployments.record, deployment("2", 1))
+    [running] = await journal.read(deployments.running)
+    assert (running.version, running.status) == ("2", "candidate")
+    with pytest.raises(Unknown):
+        await journal.transaction(deployments.mark, "shop", "test", "7", "good", "no reason", NOW)
+
+
+async def test_a_success_marks_both_versions_in_the_same_transaction(journal: Database) -> None:
+    await journal.transaction(deployments.record, deployment("1", -20), "good")
+    await journal.transaction(deployments.record, deployment("2", -10))
+    execution = await accept(journal)
+    done = Closed(at=NOW, outcome="succeeded", by="responder", reason="")
+    await journal.transaction(executions.append, execution, [done], None)
+    [running] = await journal.read(deployments.running)
+    assert (running.version, running.rolled_back_by, running.status) == ("1", execution.id, "good")
+
+    async def status(tx: Transaction) -> Any:
+        return await tx.one("version", service="shop", environment="test", version="2")
+
+    assert (await journal.read(status))["status"] == "bad"
+
+
+async def test_the_kill_switch(journal: Database) -> None:
+    assert await journal.read(decisions.stopped) is None
+    await journal.transaction(decisions.stop_all, "alice", "maintenance", NOW)
+    thrown = await journal.read(decisions.stopped)
+    assert thrown is not None
+    assert (thrown.thrown_by, thrown.reason, thrown.at) == ("alice", "maintenance", NOW)
+    assert await journal.transaction(decisions.resume_all)
+    assert not await journal.transaction(decisions.resume_all)
+
+
+async def test_stopping(journal: Database) -> None:
+    execution = await accept(journal)
+    await journal.transaction(executions.ask_to_stop, execution.id, "alice", "first")
+    await journal.transaction(executions.ask_to_stop, execution.id, "bob", "second")
+
+    async def asked(tx: Transaction) -> Any:
+        return await tx.one("stop_asked", id=execution.id)
+
+    row = await journal.read(asked)
+    assert (row["stop_by"], row["stop_reason"]) == ("alice", "first")
+    with pytest.raises(Unknown):
+        await journal.transaction(executions.ask_to_stop, "nobody", "x", "y")
+    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
+    await journal.transaction(executions.append, execution, [done], None)
+    with pytest.raises(Conflict, match="closed"):
+        await journal.transaction(executions.ask_to_stop, execution.id, "x", "y")
+
+
+@pytest.mark.parametrize(
+    ("view", "columns"),
+    [
+        (
+            "rollback_history",
+            "id service environment policy strategy from_version to_version requested_by state outcome "
+            "reason onset_at firing_at accepted_at acted_at ended_at duration_seconds changed",
+        ),
+        ("rollback_steps", "execution service environment step title started_at ended_at result note"),
+        ("rollback_decisions", "id at last_at times policy service environment verdict guard reason execution"),
+        ("deployments", "id service environment version artifact at recorded_by rolled_back_by status"),
+    ],
+)
+async def test_the_documented_views_have_their_columns(journal: Database, view: str, columns: str) -> None:
+    async def look(tx: Any) -> list[str]:
+        if hasattr(tx._connection, "fetch"):
+            statement = await tx._connection.prepare(f"SELECT * FROM {view}")
+            return [a.name for a in statement.get_attributes()]
+        return [d[0] for d in tx._connection.execute(f"SELECT * FROM {view}").description]
+
+    assert await journal.read(look) == columns.split()
+
+
+async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) -> None:
+    import asyncpg
+
+    dsn = await postgres_server.database("grafana_reads")
+    admin = await asyncpg.connect(dsn)
+    if not await admin.fetchval("SELECT 1 FROM pg_roles WHERE rolname = 'grafana_reader'"):
+        await admin.execute("CREATE ROLE grafana_reader")
+    opened = await open_journal(dsn)
+    await accept(opened)
+    await admin.execute("SET ROLE grafana_reader")
+    assert await admin.fetchval("SELECT count(*) FROM rollback_history") == 1
+    for view in ("rollback_steps", "rollback_decisions", "deployments"):
+        await admin.fetch(f"SELECT * FROM {view}")
+    for table in ("executions", "events", "decisions", "deployed", "versions", "workers", "switches", "episodes"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await admin.fetch(f"SELECT * FROM {table}")
+    await admin.close()
+    await opened.close()
+
+
+async def test_postgres_that_stops_is_unavailable_and_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from tests import parts
+
+    parts.need("postgres")
+    directory = tmp_path_factory.mktemp("stopping")
+    for parent in (directory, *directory.parents[:2]):
+        parent.chmod(0o755)
+    async with parts.postgres(directory) as server:
+        opened = await open_journal(await server.database("comes_back"))
+        execution = await accept(opened)
+        await server.stop(mode="immediate")
+        with pytest.raises(JournalUnavailable):
+            await accept(opened, "other")
+        with pytest.raises(JournalUnavailable):
+            await opened.read(executions.load, execution.id)
+        await server.start()
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    assert await opened.read(executions.load, execution.id) == execution
+                    break
+                except JournalUnavailable:
+                    await asyncio.sleep(0.05)
+        await accept(opened, "other")
+        async with asyncio.timeout(10):  # it listens again as well
+            while not await opened.changed(0.2):
+                await accept(opened, f"s{datetime.now(UTC).timestamp()}")
+        await opened.close()
+
+
+async def test_a_full_disk_is_unavailable_and_nothing_is_lost(tmp_path: Path) -> None:
+    opened = await open_journal(f"sqlite://{tmp_path / 'state.db'}")
+    execution = await accept(opened)
+
+    async def full(tx: Any) -> None:
+        tx._connection.execute("PRAGMA max_page_count = 1")
+
+    async def room(tx: Any) -> None:
+        tx._connection.execute("PRAGMA max_page_count = 1000000")
+
+    await opened.transaction(full)
+    big = tuple(alert(instance=str(n), pad="x" * 900) for n in range(200))
+    with pytest.raises(JournalUnavailable, match="full"):
+        await accept(opened, "other", alerts=big)
+    await opened.transaction(room)
+    await accept(opened, "other", alerts=big)
+    assert await opened.read(executions.load, execution.id) == execution
+    await opened.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://relative.db", "mysql://x", "", "sqlite:state.db"])
+async def test_a_state_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="must be sqlite:///"):
+        await open_journal(url)
+
+
+async def test_a_state_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        await open_journal(f"sqlite://{tmp_path / 'file' / 'state.db'}")
+    with pytest.raises(ConfigError, match="PostgreSQL cannot be used"):
+        await open_journal("postgresql://nobody@127.0.0.1:1/none")
