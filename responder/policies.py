@@ -53,7 +53,7 @@ class Policy(BaseModel):
         tuple[MatcherText, ...], Field(min_length=1, description="Matchers as in Alertmanager; all must match")
     ]
     roll_back: ServiceOfLabel | tuple[Name, ...] = Field(
-        description="Names of services, or {label: service} for the one that the label names, in the environment of the alert"
+        description="Names of services, or {label: service}: the one that the label names, in its environment"
     )
     mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
     cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, counted from its end")

@@ -1,0 +1,419 @@
+"""The rules, their tests, their runbooks and the routes hold together, whichever Prometheus evaluates them."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from tests import parts
+
+ROOT = Path(__file__).parents[2]
+DIRECTORY = ROOT / "alert_rules"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+RUNBOOK_URL = "https://github.com/rollback-responder/rollback-responder/blob/main/docs/runbooks/{}.md"
+
+EXAMPLES = {
+    name: yaml.safe_load((DIRECTORY / f"{name}.example.yml").read_text()) for name in ("alertmanager", "prometheus")
+}
+FILES = sorted(path for path in DIRECTORY.glob("*.yml") if not path.name.endswith(".example.yml"))
+TESTS = sorted((DIRECTORY / "tests").glob("*.yml"))
+RULES: list[tuple[Path, dict[str, Any]]] = [
+    (path, rule) for path in FILES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
+]
+ALERTS = {rule["alert"]: rule for _, rule in RULES if "alert" in rule}
+ROLLING_BACK = sorted(name for name, rule in ALERTS.items() if "rollback" in rule["labels"])
+KEEPING_LOGS = sorted(name for name, rule in ALERTS.items() if "preserve_logs" in rule["labels"])
+FOR_HUMANS = sorted(set(ALERTS) - {*ROLLING_BACK, *KEEPING_LOGS, "RollbackAutomationArmed"})
+
+DEPLOYED_LATELY = (
+    "and on (service, environment) "
+    "(time() - max by (service, environment) (responder_deployment_timestamp_seconds) < 3600)"
+)
+
+
+def run(*argv: str | Path) -> str:
+    parts.need(str(argv[0]))
+    program = parts.program(str(argv[0]))
+    assert program
+    ran = subprocess.run([program, *map(str, argv[1:])], capture_output=True, text=True, cwd=DIRECTORY)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def one_line(expr: str) -> str:
+    return " ".join(expr.split())
+
+
+def of(name: str) -> dict[str, Any]:
+    return ALERTS[name]
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_promtool_accepts_the_rules(file: Path) -> None:
+    run("promtool", "check", "rules", "--lint-fatal", file)
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
+def test_the_rules_fire_when_they_should_and_only_then(file: Path) -> None:
+    run("promtool", "test", "rules", file)
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
+def test_no_sample_at_the_edge_of_a_window_decides(file: Path, tmp_path: Path) -> None:
+    """Prometheus 3 leaves out the sample at the very start of a window, as a millisecond less does here."""
+    shortened = 0
+
+    def shorter(match: re.Match[str]) -> str:
+        nonlocal shortened
+        shortened += 1
+        units = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+        return f"[{int(match[1]) * units[match[2]] - 1}ms]"
+
+    for rules in FILES:
+        (tmp_path / rules.name).write_text(re.sub(r"\[(\d+)([mhd])\]", shorter, rules.read_text()))
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / file.name).write_text(file.read_text())
+    assert shortened > 20
+    run("promtool", "test", "rules", tmp_path / "tests" / file.name)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_says_what_why_and_where_to_read_on(name: str) -> None:
+    annotations = of(name)["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url"}
+    assert all(text.strip() for text in annotations.values())
+    assert annotations["runbook_url"] == RUNBOOK_URL.format(name)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_labels_are_constant(name: str) -> None:
+    labels = of(name)["labels"]
+    assert "{{" not in json.dumps(labels), "a label that changes makes a new alert each time"
+    assert labels["severity"] in {"critical", "warning", "none"}
+    assert set(labels) <= {"severity", "rollback", "preserve_logs"}
+    assert not {"rollback", "preserve_logs"} <= set(labels), "the responder would get it twice"
+
+
+def test_alerts_and_recordings_have_one_home() -> None:
+    named = [rule["alert"] for _, rule in RULES if "alert" in rule]
+    assert sorted(named) == sorted(ALERTS)
+    recorded = [(rule["record"], *sorted(rule.get("labels", {}).items())) for _, rule in RULES if "record" in rule]
+    assert len(recorded) == len(set(recorded))
+    everything = "\n".join(rule["expr"] for _, rule in RULES)
+    unused = [name for name, *_ in recorded if not re.search(re.escape(name) + r"\b", everything)]
+    assert unused == [], "a recording rule that nothing reads"
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_only_what_was_deployed_lately_may_roll_back(name: str) -> None:
+    rule = of(name)
+    joined = DEPLOYED_LATELY in one_line(rule["expr"])
+    assert joined == (rule["labels"].get("rollback") == "true")
+    assert rule["labels"].get("rollback") in {None, "true"}
+
+
+@pytest.mark.parametrize("name", ROLLING_BACK)
+def test_what_may_roll_back_is_about_now_and_never_about_missing_data(name: str) -> None:
+    rule = of(name)
+    assert rule["labels"]["severity"] == "critical"
+    assert not {"for", "keep_firing_for"} & set(rule), "the window is the damping, and the past is no reason"
+    assert not re.search(r"\babsent|\bunless\b|\bup\b|\bor\b|vector\(", rule["expr"])
+
+
+def test_the_seed_has_its_rules() -> None:
+    """What was asked for by name, by the numbers it was asked with."""
+    wanted = {
+        "ServiceFailing": ["[5m]", ">= 3"],
+        "SeveralServicesFailing": ["[3m]", ">= 2"],
+        "ResourceWarning": ["> 0.80"],
+        "ResourceCritical": ["> 0.95"],
+        "SystemMetricHigh": ["> 0.90"],
+        "DatabaseConnectionLost": ["probe_failed_due_to_connect"],
+        "HighErrorRate": ["> 0.05"],
+        "SystemOverload": ["resource_load1"],
+    }
+    assert {n: [part for part in ps if part in of(n)["expr"]] for n, ps in wanted.items()} == wanted
+
+
+def published() -> re.Pattern[str]:
+    """What the sources of the exporters and the responder have for names; an f-string may stand for several."""
+    text = "\n".join(path.read_text() for name in ("exporters", "responder") for path in (ROOT / name).rglob("*.py"))
+    names = re.findall(r'"((?:resource|probe|exporter|responder)_[\w{}]+)"', text)
+    return re.compile("|".join(re.sub(r"\{\w+\}", "[a-z0-9]+", name) + "(_total)?" for name in set(names)))
+
+
+def titled(value: Any) -> str:
+    return str(value.get("alert") or value.get("record")) if isinstance(value, dict) else value.stem
+
+
+@pytest.mark.parametrize(("file", "rule"), RULES, ids=titled)
+def test_the_rules_ask_for_series_that_are_published(file: Path, rule: dict[str, Any]) -> None:
+    selectors = re.sub(r'"[^"]*"', '""', rule["expr"])
+    asked = re.findall(r"(?<![\w:])(?:resource|probe|exporter|responder)_\w+(?![\w:(])", selectors)
+    assert [name for name in asked if not published().fullmatch(name)] == [], file.name
+
+
+# --- their tests ------------------------------------------------------------------------------------------------------
+def expectations(name: str) -> tuple[int, int]:
+    """How often a test expects the alert, and how often it expects none."""
+    checks = [
+        check
+        for file in TESTS
+        for group in yaml.safe_load(file.read_text())["tests"]
+        for check in group["alert_rule_test"]
+        if check["alertname"] == name
+    ]
+    fires = sum(bool(check["exp_alerts"]) for check in checks)
+    return fires, len(checks) - fires
+
+
+@pytest.mark.parametrize("name", sorted(set(ALERTS) - {"RollbackAutomationArmed"}))
+def test_every_alert_is_tested_both_ways(name: str) -> None:
+    fires, silent = expectations(name)
+    assert fires >= 1
+    assert silent >= 3  # before, one short or without data, and after
+
+
+def test_the_watchdog_is_never_expected_to_be_silent() -> None:
+    fires, silent = expectations("RollbackAutomationArmed")
+    assert fires >= 2
+    assert silent == 0
+
+
+def titles(name: str) -> str:
+    return "\n".join(
+        group["name"]
+        for file in TESTS
+        for group in yaml.safe_load(file.read_text())["tests"]
+        if group["name"].startswith(f"{name}:")
+    )
+
+
+@pytest.mark.parametrize("name", ROLLING_BACK)
+def test_what_may_roll_back_is_tested_for_all_that_must_not(name: str) -> None:
+    for case in ("resolves", "short of|one failure short", "missing data", "not before the deployment", "long ago"):
+        assert re.search(case, titles(name)), f"no test of {name} says: {case}"
+
+
+def test_tests_name_only_alerts_that_exist() -> None:
+    """promtool takes an unknown name for an alert that does not fire."""
+    for file in TESTS:
+        for group in yaml.safe_load(file.read_text())["tests"]:
+            assert {check["alertname"] for check in group["alert_rule_test"]} <= set(ALERTS), group["name"]
+            assert group["name"].split(":")[0] in ALERTS
+
+
+# --- runbooks ---------------------------------------------------------------------------------------------------------
+def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
+    assert sorted(path.stem for path in RUNBOOKS.glob("*.md")) == sorted(ALERTS)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_a_page_answers_the_four_questions_briefly(name: str) -> None:
+    text = (RUNBOOKS / f"{name}.md").read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    assert headings == [name, "What it means", "What the responder does", "How to stop it", "What to check"]
+    assert len(text.splitlines()) <= 50
+    assert f"silence add alertname={name}" in text
+    if name in ROLLING_BACK:
+        assert "responder stop" in text
+        assert "alertname=RollbackAutomationArmed" in text
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (RUNBOOKS / link).resolve().is_file()
+
+
+async def test_the_silences_of_the_pages_work_as_written(tmp_path: Path) -> None:
+    parts.need("prometheus-alertmanager", "amtool")
+    written = {
+        command
+        for page in RUNBOOKS.glob("*.md")
+        for command in re.findall(r"^amtool .*silence add .*$", page.read_text(), re.MULTILINE)
+    }
+    assert len(written) > len(ALERTS)
+    async with parts.alertmanager(tmp_path, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n") as am:
+        for command in sorted(written):
+            program, *arguments = shlex.split(command.replace("http://127.0.0.1:9093", am.url))
+            assert re.fullmatch(r"[0-9a-f-]{36}\n", run(program, *arguments))
+
+
+def commands() -> dict[tuple[str, str], set[str]]:
+    """Our own commands on the pages, each with the options that are given to it."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for page in RUNBOOKS.glob("*.md"):
+        for written in re.findall(r"^(?:responder|exporters) .*$|(?<=`)[^`\n]+(?=`)", page.read_text(), re.MULTILINE):
+            if match := re.match(r"(responder|exporters) (\w+)(.*)", written):
+                found.setdefault((match[1], match[2]), set()).update(re.findall(r"(?<=\s)--[a-z-]+", match[3]))
+    return found
+
+
+@pytest.mark.parametrize(("program", "command"), sorted(commands()))
+def test_the_commands_of_the_pages_exist_with_their_options(program: str, command: str) -> None:
+    module = f"from {program}.cli import main; import sys; sys.argv[0] = '{program}'; main([{command!r}, '--help'])"
+    ran = subprocess.run([sys.executable, "-c", module], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    known = set(re.findall(r"--[a-z-]+", ran.stdout))
+    assert commands()[program, command] <= known
+
+
+# --- the example configurations ---------------------------------------------------------------------------------------
+def test_prometheus_takes_the_example(tmp_path: Path) -> None:
+    """With everything that it names: the rules beside it and a token where it says one is."""
+    text = (DIRECTORY / "prometheus.example.yml").read_text()
+    token = tmp_path / "responder.token"
+    token.write_text("secret")
+    for file in FILES:
+        (tmp_path / file.name).write_text(file.read_text())
+    example = tmp_path / "prometheus.yml"
+    example.write_text(text.replace("/etc/prometheus/responder.token", str(token)))
+    assert str(token) in example.read_text()
+    run("promtool", "check", "config", example)
+    assert sorted(EXAMPLES["prometheus"]["rule_files"]) == [file.name for file in FILES]
+
+
+def test_the_jobs_that_the_rules_ask_for_are_in_the_example() -> None:
+    jobs = {job["job_name"] for job in EXAMPLES["prometheus"]["scrape_configs"]}
+    asked = {
+        job for _, rule in RULES for names in re.findall(r'job!?=~?"([^"]+)"', rule["expr"]) for job in names.split("|")
+    }
+    assert asked == {"probes", "exporters", "responder"}
+    assert asked <= jobs
+    responder = next(job for job in EXAMPLES["prometheus"]["scrape_configs"] if job["job_name"] == "responder")
+    assert responder["static_configs"] == [{"targets": ["127.0.0.1:9095"]}], "labels here would rename the series' own"
+
+
+def test_amtool_takes_the_example() -> None:
+    assert "SUCCESS" in run("amtool", "check-config", "alertmanager.example.yml")
+
+
+def receivers(**labels: str) -> list[str]:
+    argv = [f"{name}={value}" for name, value in labels.items()]
+    return run("amtool", "config", "routes", "test", "--config.file=alertmanager.example.yml", *argv).strip().split(",")
+
+
+BACKEND = {"service": "backend", "environment": "production"}
+
+
+@pytest.mark.parametrize("name", [*ROLLING_BACK, *KEEPING_LOGS])
+def test_the_responder_and_humans_hear_of_what_it_acts_on(name: str) -> None:
+    assert receivers(alertname=name, **of(name)["labels"], **BACKEND) == ["responder", "humans"]
+
+
+@pytest.mark.parametrize("name", FOR_HUMANS)
+def test_humans_alone_hear_of_the_rest(name: str) -> None:
+    assert receivers(alertname=name, **of(name)["labels"], **BACKEND) == ["humans"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"alertname": "RollbackRequested", **BACKEND}, ["responder", "humans"]),
+        ({"alertname": "RollbackRequested", "rollback": "true", "preserve_logs": "true"}, ["responder", "humans"]),
+        ({"alertname": "SomebodysOwn", "rollback": "true", "preserve_logs": "true"}, ["responder", "humans"]),
+        ({"alertname": "SomebodysOwn", "rollback": "false"}, ["humans"]),
+        ({"alertname": "RollbackAutomationArmed", "severity": "none"}, ["responder"]),
+    ],
+    ids=lambda value: " ".join(value.values() if isinstance(value, dict) else value),
+)
+def test_other_alerts_go_where_they_belong_and_nowhere_twice(labels: dict[str, str], expected: list[str]) -> None:
+    assert receivers(**labels) == expected
+
+
+def test_the_responder_gets_every_alert_alone_at_once_and_again() -> None:
+    routes = [route for route in EXAMPLES["alertmanager"]["route"]["routes"] if route["receiver"] == "responder"]
+    assert len(routes) == 4
+    for route in routes:
+        assert route["group_by"] == ["..."]
+        assert route["group_wait"] == "0s"
+        assert route["group_interval"] == "10s"
+        assert route["repeat_interval"] in {"1m", "5m"}
+        assert route.get("continue") == (None if "RollbackAutomationArmed" in str(route["matchers"]) else True)
+    (receiver,) = [each for each in EXAMPLES["alertmanager"]["receivers"] if each["name"] == "responder"]
+    assert receiver["webhook_configs"] == [
+        {
+            "url": "http://127.0.0.1:9095/api/v1/alerts",
+            "send_resolved": True,
+            "max_alerts": 0,
+            "http_config": {
+                "follow_redirects": False,
+                "authorization": {"type": "Bearer", "credentials_file": "/etc/alertmanager/responder.token"},
+            },
+        }
+    ]
+
+
+def test_no_inhibition_mutes_what_the_responder_acts_on() -> None:
+    for inhibition in EXAMPLES["alertmanager"]["inhibit_rules"]:
+        (target,) = inhibition["target_matchers"]
+        match = re.fullmatch(r'alertname=~?"([\w|]+)"', target)
+        assert match, f"{target} may match anything"
+        assert set(match[1].split("|")) <= set(FOR_HUMANS)
+        (source,) = inhibition["source_matchers"]
+        assert source.split('"')[1] in ALERTS
+
+
+# --- against the real thing -------------------------------------------------------------------------------------------
+async def test_a_real_prometheus_evaluates_every_rule(tmp_path: Path) -> None:
+    parts.need("prometheus")
+    config = "global: {scrape_interval: 200ms, evaluation_interval: 200ms}"
+    async with parts.prometheus(tmp_path, config, rules={file.name: file.read_text() for file in FILES}) as p:
+        await p.until('ALERTS{alertname="RollbackAutomationArmed", alertstate="firing"}')
+        bad = []
+        for _, rule in RULES:
+            try:
+                await p.query(rule["expr"])
+            except RuntimeError as error:
+                bad.append(str(error))
+        assert bad == []
+
+
+async def test_a_real_alertmanager_hands_each_alert_over_alone_with_the_token(tmp_path: Path) -> None:
+    parts.need("prometheus-alertmanager")
+    posts: list[tuple[str | None, dict[str, Any]]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        posts.append((request.headers.get("Authorization"), await request.json()))
+        return web.Response(status=202)
+
+    async def slack(_: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    app = web.Application()
+    app.router.add_post("/api/v1/alerts", take)
+    app.router.add_post("/slack", slack)
+    server = TestServer(app)
+    await server.start_server()
+    try:
+        config = (DIRECTORY / "alertmanager.example.yml").read_text()
+        for name, secret in {"responder.token": "s3cret", "slack.url": str(server.make_url("/slack"))}.items():
+            (tmp_path / name).write_text(secret)
+            config = config.replace(f"/etc/alertmanager/{name}", str(tmp_path / name))
+        config = config.replace("http://127.0.0.1:9095/", str(server.make_url("/")))
+        async with parts.alertmanager(tmp_path, config) as am:
+            for service in ("backend", "frontend"):
+                await am.alert({"alertname": "ServiceFailing", "service": service, **of("ServiceFailing")["labels"]})
+            await am.alert({"alertname": "CheckFailing", "service": "shop", **of("CheckFailing")["labels"]})
+            await am.alert({"alertname": "RollbackAutomationArmed", "severity": "none"})
+            await parts.until(lambda: arrived(posts), lambda n: n >= 3)
+    finally:
+        await server.close()
+    assert {token for token, _ in posts} == {"Bearer s3cret"}
+    assert all(len(body["alerts"]) == 1 and body["truncatedAlerts"] == 0 for _, body in posts)
+    labels = [body["alerts"][0]["labels"] for _, body in posts]
+    assert sorted((each["alertname"], each.get("service", "")) for each in labels) == [
+        ("RollbackAutomationArmed", ""),
+        ("ServiceFailing", "backend"),
+        ("ServiceFailing", "frontend"),
+    ]
+
+
+async def arrived(posts: list[Any]) -> int:
+    return len(posts)

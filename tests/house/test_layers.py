@@ -1,0 +1,53 @@
+"""The house stands as docs/architecture.md draws it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MODULES = [p for package in ("responder", "exporters") for p in sorted((ROOT / package).rglob("*.py"))]
+
+
+def test_imports_go_down() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    ran = subprocess.run([lint, "--no-logo"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_every_module_is_in_a_layer() -> None:
+    layers = (ROOT / "pyproject.toml").read_text()
+    for module in (ROOT / "responder").iterdir():
+        if module.name not in ("__init__.py", "__main__.py", "py.typed", "__pycache__"):
+            assert re.search(rf"responder\.{module.stem}\b", layers), f"{module.name} is in no layer of pyproject.toml"
+
+
+def test_every_module_promises_something() -> None:
+    for module in MODULES:
+        first = module.read_text().splitlines()[:1]
+        assert first and first[0].startswith('"""') and len(first[0]) > 15, f"{module} has no docstring"
+
+
+def test_no_room_without_a_meaning_of_its_own() -> None:
+    empty = {"utils", "util", "common", "core", "base", "manager", "handler", "handlers", "helper", "helpers"}
+    assert [m for m in MODULES if empty & {m.stem, *m.relative_to(ROOT).parts}] == []
+
+
+def test_nothing_is_hidden() -> None:
+    found = [
+        f"{module.relative_to(ROOT)}:{number}"
+        for module in MODULES
+        for number, line in enumerate(module.read_text().splitlines(), 1)
+        if re.search(r"\b(TODO|FIXME|XXX)\b|pragma: no cover|except Exception: *pass|NotImplementedError", line)
+    ]
+    assert found == []
+
+
+def test_starting_needs_no_sdk() -> None:
+    """A responder that is started in a hurry does not import what it may never use."""
+    heavy = "asyncpg boto3 botocore kubernetes aiodocker requests dateparser prometheus_api_client rich".split()
+    code = f"import sys, responder.app; print([m for m in {heavy!r} if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
