@@ -47,7 +47,17 @@ def test_nothing_is_hidden() -> None:
 
 def test_starting_needs_no_sdk() -> None:
     """A responder that is started in a hurry does not import what it may never use."""
-    heavy = "asyncpg boto3 botocore kubernetes aiodocker requests dateparser prometheus_api_client rich".split()
+    heavy = [
+        "asyncpg",
+        "boto3",
+        "botocore",
+        "kubernetes",
+        "aiodocker",
+        "requests",
+        "dateparser",
+        "prometheus_api_client",
+        "rich",
+    ]
     code = f"import sys, responder.app; print([m for m in {heavy!r} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

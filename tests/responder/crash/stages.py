@@ -1,4 +1,4 @@
-"""The table of strategies under the crash harness: adding a strategy adds one entry here, and gets all of its drills."""
+"""The table of strategies under the crash harness: adding a strategy adds one entry here, and gets all the drills."""
 
 from __future__ import annotations
 

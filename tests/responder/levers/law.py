@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from responder.errors import Drift
 from responder.levers import AnyLever
 from responder.levers.lever import Lever
-from pydantic import TypeAdapter
 
 _ANY: TypeAdapter[Any] = TypeAdapter(AnyLever)
 

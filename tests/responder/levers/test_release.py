@@ -107,7 +107,8 @@ async def test_a_version_never_leads_out_of_the_releases(version: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"root": "relative"}, {"root": "/x", "link": "a/b"}, {"root": "/x", "restart": []}, {"root": "/x", "n": 1}]
+    "fields",
+    [{"root": "relative"}, {"root": "/x", "link": "a/b"}, {"root": "/x", "restart": []}, {"root": "/x", "n": 1}],
 )
 def test_what_cannot_be_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

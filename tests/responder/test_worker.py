@@ -1,0 +1,297 @@
+"""The worker takes, resumes, stops and gives up as promised, on either journal, with time in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.clients import Connections
+from responder.clients.http import Http
+from responder.clients.local import Local
+from responder.errors import JournalUnavailable, Superseded
+from responder.execution import Approved, Event, Execution
+from responder.journal import Database, decisions, executions
+from responder.policies import Mandate
+from responder.worker import Lease, Worker
+from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.responder.crash.drill import Drill, HealthOf
+from tests.responder.crash.stages import immediate
+
+
+class _Connections(Connections):
+    """The local host as it is, and services whose health the test decides."""
+
+    def __init__(self, health: HealthOf) -> None:
+        super().__init__()
+        self._clients: dict[type, Any] = {Local: Local(), Http: health}
+
+    async def to(self, kind: Any) -> Any:
+        return self._clients[kind]
+
+
+class Office:
+    """Workers over one journal and one stage."""
+
+    def __init__(self, drill: Drill, directory: Path) -> None:
+        self.drill, self.stop_file = drill, directory / "stop"
+        self.heard: list[str] = []
+        self._running: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    def mandate(self) -> Mandate:
+        return Mandate(services=(self.drill.stage.service,), stop_file=self.stop_file)
+
+    def worker(self, *, journal: Database | None = None, **more: Any) -> Worker:
+        def listen(execution: Execution, events: tuple[Event, ...]) -> None:
+            self.heard += [event.type for event in events]
+
+        more = {"lease": 2.0, "poll": 0.02, **more}
+        connections = _Connections(self.drill.health)
+        worker = Worker(journal or self.drill.journal, self.mandate, lambda: connections, listeners=(listen,), **more)
+        self._running.append((worker, asyncio.create_task(worker.run())))
+        return worker
+
+    async def until(self, holds: Callable[[Execution], bool]) -> Execution:
+        async with asyncio.timeout(20):
+            while not holds(execution := await self.drill.load()):
+                await asyncio.sleep(0.01)
+        return execution
+
+    async def close(self) -> None:
+        for worker, task in self._running:
+            await worker.close(grace=0.1)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.fixture
+async def office(journal: Database, tmp_path: Path) -> AsyncIterator[Office]:  # noqa: F811
+    drill = Drill(immediate(tmp_path), journal)
+    made = Office(drill, tmp_path)
+    yield made
+    await made.close()
+
+
+def never_verified(office: Office) -> None:
+    """The rollback stays in its last gate for as long as the test likes."""
+    office.drill.health.sick = {"shop"}
+
+
+def over(execution: Execution) -> bool:
+    return execution.state == "closed"
+
+
+def in_the_gate(execution: Execution) -> bool:
+    return execution.steps_begun == 2
+
+
+async def test_it_takes_what_waits_and_brings_it_to_an_end(office: Office) -> None:
+    await office.drill.accept()
+    office.worker()
+    await office.until(in_the_gate)
+    # The policy by hand bakes for two minutes: stopping is the quick way out, and turns it back.
+    await office.drill.journal.transaction(executions.ask_to_stop, office.drill.id, "alice", "enough")
+    ended = await office.until(over)
+    assert ended.outcome == "cancelled"
+    assert ended.reason == "stopped by alice: enough"
+    assert office.drill.stage.outside() == office.drill.stage.before
+    assert office.heard[:2] == ["planned", "started"]
+
+
+async def test_it_wakes_up_at_once_when_something_is_accepted(office: Office) -> None:
+    office.worker(poll=30.0)
+    await asyncio.sleep(0.1)
+    await office.drill.accept()
+    async with asyncio.timeout(10):  # far below the poll: it was told
+        await office.until(in_the_gate)
+
+
+async def test_the_kill_switch_stops_what_is_under_way(office: Office) -> None:
+    await office.drill.accept()
+    office.worker()
+    await office.until(in_the_gate)
+    await office.drill.journal.transaction(decisions.stop_all, "bob", "wrong", datetime.now(UTC))
+    ended = await office.until(over)
+    assert (ended.outcome, "bob" in ended.reason) == ("cancelled", True)
+
+
+async def test_the_stop_file_stops_what_is_under_way(office: Office) -> None:
+    await office.drill.accept()
+    office.worker()
+    await office.until(in_the_gate)
+    office.stop_file.touch()
+    assert "stop file" in (await office.until(over)).reason
+
+
+async def test_another_worker_goes_on_when_the_first_is_gone(office: Office) -> None:
+    never_verified(office)
+    await office.drill.accept()
+    first = office.worker()
+    await office.until(in_the_gate)
+    await first.close(grace=0)  # in good order: its lease ends at once
+    office.drill.health.sick = set()
+    office.worker()
+    resumed = await office.until(lambda x: x.steps_begun == 3)
+    assert resumed.state == "running"
+    assert office.heard.count("resumed") == 0  # written in the claim itself
+    assert [e.type for e in await office.drill.events()].count("resumed") == 1
+
+
+async def test_it_gives_up_after_so_many_resumptions(office: Office) -> None:
+    await office.drill.accept()
+    for _ in range(3):
+        await office.drill.claim()  # takes it, and dies
+
+    async def end_leases(tx: Any) -> None:
+        await tx.all("end_all_leases")
+
+    await office.drill.journal.transaction(end_leases)
+    office.worker(resume_at_most=2)
+    stuck = await office.until(lambda x: x.state == "stuck")
+    assert "was resumed 3 times" in stuck.reason
+    assert office.drill.stage.outside() == office.drill.stage.before
+
+
+async def test_a_bug_is_tried_again_and_ends_as_stuck(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    await office.drill.accept()
+
+    async def explode(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    office.drill.health.get = explode  # type: ignore[method-assign]
+    monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
+    office.worker(resume_at_most=2)
+    stuck = await office.until(lambda x: x.state == "stuck")
+    assert "never came to an end" in stuck.reason
+
+
+class _Broken:
+    """A journal that cannot be used while it is told to be broken."""
+
+    def __init__(self, whole: Database) -> None:
+        self._whole, self.broken = whole, False
+        self.exclusive = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.broken and name in ("transaction", "read"):
+            return self._fails
+        return getattr(self._whole, name)
+
+    async def _fails(self, *_: Any, **__: Any) -> Any:
+        raise JournalUnavailable("it is away")
+
+
+async def test_a_journal_that_goes_away_and_comes_back(
+    office: Office, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_verified(office)
+    await office.drill.accept()
+    broken = _Broken(office.drill.journal)
+    office.worker(journal=broken)
+    await office.until(in_the_gate)
+    monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
+    broken.broken = True
+    office.drill.health.sick = set()
+    async with asyncio.timeout(20):
+        while "interrupted" not in caplog.messages:
+            await asyncio.sleep(0.01)
+    broken.broken = False
+    async with asyncio.timeout(20):
+        await office.until(lambda x: x.steps_begun > 2 or x.state == "closed")
+    # The link was switched once, whatever the journal did meanwhile.
+    assert office.drill.stage.outside() == office.drill.stage.rolled_back
+
+
+async def test_approval(office: Office) -> None:
+    await _accept_held(office)
+    office.worker()
+    held = await office.until(lambda x: x.state == "held")
+    assert held.plan is not None
+    assert office.drill.stage.outside() == office.drill.stage.before
+    approved = Approved(at=datetime.now(UTC), by="alice", plan_hash=held.plan.hash)
+    await office.drill.journal.transaction(executions.append, held, [approved], None)
+    await office.until(in_the_gate)
+    assert office.drill.stage.outside() == office.drill.stage.rolled_back
+
+
+async def test_what_nobody_approves_is_cancelled(office: Office) -> None:
+    await _accept_held(office)
+    office.mandate = lambda: Mandate(  # type: ignore[method-assign]
+        services=(office.drill.stage.service,), policies=(_policy(approve_within="50ms"),)
+    )
+    office.worker()
+    ended = await office.until(over)
+    assert (ended.outcome, ended.reason) == ("cancelled", "nobody approved it in time")
+    assert office.drill.stage.outside() == office.drill.stage.before
+
+
+def _policy(**more: Any) -> Any:
+    from responder.policies import Policy
+
+    return Policy.model_validate({"name": "drill", "match": ["a=b"], "roll_back": ["shop"], **more})
+
+
+async def _accept_held(office: Office) -> None:
+    """Accepted on the condition that somebody approves."""
+    original = executions.accept
+
+    async def with_approval(tx: Any, execution_id: str, accepted: Any) -> Any:
+        return await original(
+            tx, execution_id, accepted.model_copy(update={"needs_approval": "the policy asks for it"})
+        )
+
+    executions.accept = with_approval  # type: ignore[assignment]
+    try:
+        await office.drill.accept()
+    finally:
+        executions.accept = original
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:  # noqa: F811
+    clock = _Clock()
+    lease = Lease(journal, 10.0, clock)
+    with pytest.raises(Superseded):
+        lease.guard()  # never taken
+    await lease.take()
+    lease.guard()
+    clock.now += 7.4
+    lease.guard()
+    clock.now += 0.2
+    with pytest.raises(Superseded, match="lease has run out"):
+        lease.guard()
+
+
+async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:  # noqa: F811
+    lease = Lease(journal, 0.2)
+    await lease.take()
+
+    async def end(tx: Any) -> None:
+        await tx.all("end_lease", worker=lease.id)
+
+    await journal.transaction(end)
+    async with asyncio.timeout(5):
+        await lease.keep()
+
+
+async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> None:  # noqa: F811
+    clock, broken = _Clock(), _Broken(journal)
+    lease = Lease(broken, 0.2, clock)  # type: ignore[arg-type]
+    await lease.take()
+    broken.broken = True
+    clock.now += 1.0
+    async with asyncio.timeout(5):
+        await lease.keep()
