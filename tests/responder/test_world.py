@@ -1,0 +1,122 @@
+"""The door to the outside insists while the other side is away, ends at the deadline, and asks the guard each time."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import JsonValue
+
+from responder.checks import HttpCheck
+from responder.clients import Connections
+from responder.errors import Drift, Halt, Superseded, Unavailable
+from responder.levers.lever import Lever
+from responder.world import World
+
+
+class Switch:
+    """A client whose answers are a list: a value, or what is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.written = list(answers), []  # type: ignore[var-annotated]
+
+    @classmethod
+    async def connect(cls, settings: Any) -> Switch:
+        return settings  # type: ignore[no-any-return]
+
+    async def close(self) -> None: ...
+
+    def answer(self) -> Any:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class SwitchLever(Lever):
+    client: ClassVar[type] = Switch
+    worth: float = 5.0
+
+    @property
+    def patience(self) -> float:
+        return self.worth
+
+    async def read(self, client: Switch) -> JsonValue:
+        return client.answer()  # type: ignore[no-any-return]
+
+    async def write(self, client: Switch, value: JsonValue, *, was: JsonValue) -> None:
+        client.answer()
+        client.written.append(value)
+
+    def __str__(self) -> str:
+        return "switch"
+
+
+def world(switch: Switch, **more: Any) -> World:
+    return World(Connections({Switch: switch}), retry_every=0.0, **more)
+
+
+async def test_it_tries_again_while_the_other_side_is_away() -> None:
+    switch = Switch(Unavailable("away"), Unavailable("away"), "on")
+    assert await world(switch).read(SwitchLever()) == "on"
+
+
+async def test_it_halts_at_the_deadline_with_the_last_reason() -> None:
+    with pytest.raises(Halt, match=r"reading the switch did not succeed within 0.05 s: still away"):
+        await world(Switch(Unavailable("still away"))).read(SwitchLever(worth=0.05))
+
+
+@pytest.mark.parametrize("error", [Halt("no"), Drift("moved"), Superseded("gone"), ZeroDivisionError()])
+async def test_anything_else_comes_out_at_once(error: Exception) -> None:
+    switch = Switch(error, "on")
+    with pytest.raises(type(error)):
+        await world(switch).write(SwitchLever(), "off", was="on")
+    assert switch.answers == ["on"]
+
+
+async def test_the_guard_is_asked_before_every_try_of_a_write() -> None:
+    asked = 0
+
+    def guard() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise Superseded("the lease has run out")
+
+    switch = Switch(Unavailable("away"))
+    with pytest.raises(Superseded):
+        await world(switch, guard=guard).write(SwitchLever(), "off", was="on")
+    assert (asked, switch.written) == (3, [])
+
+
+async def test_reading_needs_no_guard() -> None:
+    def guard() -> None:
+        raise Superseded("the lease has run out")
+
+    assert await world(Switch("on"), guard=guard).read(SwitchLever()) == "on"
+
+
+async def test_no_answer_to_a_check_does_not_hold() -> None:
+    connections = Connections()
+    finding = await World(connections).holds(HttpCheck(http="http://127.0.0.1:1/"))  # type: ignore[arg-type]
+    await connections.close()
+    assert not finding.holds
+    assert "127.0.0.1:1" in finding.reason
+
+
+async def test_a_connection_that_failed_is_tried_anew() -> None:
+    class Late(Switch):
+        tries = 0
+
+        @classmethod
+        async def connect(cls, settings: Any) -> Late:
+            cls.tries += 1
+            if cls.tries < 3:
+                raise Unavailable("not yet")
+            return cls("on")
+
+    class LateLever(SwitchLever):
+        client: ClassVar[type] = Late
+
+    assert await World(Connections(), retry_every=0.0).read(LateLever()) == "on"
+    assert Late.tries == 3
