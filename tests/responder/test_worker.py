@@ -19,7 +19,6 @@ from responder.execution import Approved, Event, Execution
 from responder.journal import Database, decisions, executions
 from responder.policies import Mandate
 from responder.worker import Lease, Worker
-from tests.journals import journal, postgres_server, state  # noqa: F401
 from tests.responder.crash.drill import Drill, HealthOf
 from tests.responder.crash.stages import immediate
 
@@ -71,7 +70,7 @@ class Office:
 
 
 @pytest.fixture
-async def office(journal: Database, tmp_path: Path) -> AsyncIterator[Office]:  # noqa: F811
+async def office(journal: Database, tmp_path: Path) -> AsyncIterator[Office]:
     drill = Drill(immediate(tmp_path), journal)
     made = Office(drill, tmp_path)
     yield made
@@ -261,7 +260,7 @@ class _Clock:
         return self.now
 
 
-async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:  # noqa: F811
+async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:
     clock = _Clock()
     lease = Lease(journal, 10.0, clock)
     with pytest.raises(Superseded):
@@ -275,7 +274,7 @@ async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:  #
         lease.guard()
 
 
-async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:  # noqa: F811
+async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:
     lease = Lease(journal, 0.2)
     await lease.take()
 
@@ -287,7 +286,7 @@ async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:  # noqa
         await lease.keep()
 
 
-async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> None:  # noqa: F811
+async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> None:
     clock, broken = _Clock(), _Broken(journal)
     lease = Lease(broken, 0.2, clock)  # type: ignore[arg-type]
     await lease.take()
