@@ -9,8 +9,6 @@ from unittest.mock import Mock
 import aiohttp
 import aioresponses.core
 
-from tests.journals import journal, postgres_server, state  # noqa: F401 - fixtures
-
 
 class _ClientResponse(aiohttp.ClientResponse):
     # aiohttp 3.14 made `stream_writer` a required argument, which aioresponses 0.7.9 does not hand over

@@ -19,6 +19,7 @@ from responder.execution import Approved, Event, Execution
 from responder.journal import Database, decisions, executions
 from responder.policies import Mandate
 from responder.worker import Lease, Worker
+from tests.journals import journal, postgres_server, state  # noqa: F401
 from tests.responder.crash.drill import Drill, HealthOf
 from tests.responder.crash.stages import immediate
 
@@ -45,7 +46,7 @@ class Office:
     def mandate(self) -> Mandate:
         return Mandate(services=(self.drill.stage.service,), stop_file=self.stop_file)
 
-    def worker(self, *, journal: Database | None = None, **more: Any) -> Worker:
+    def worker(self, *, journal: Database | None = None, **more: Any) -> Worker:  # noqa: F811
         def listen(execution: Execution, events: tuple[Event, ...]) -> None:
             self.heard += [event.type for event in events]
 
@@ -70,7 +71,7 @@ class Office:
 
 
 @pytest.fixture
-async def office(journal: Database, tmp_path: Path) -> AsyncIterator[Office]:
+async def office(journal: Database, tmp_path: Path) -> AsyncIterator[Office]:  # noqa: F811
     drill = Drill(immediate(tmp_path), journal)
     made = Office(drill, tmp_path)
     yield made
@@ -241,9 +242,7 @@ async def _accept_held(office: Office) -> None:
     original = executions.accept
 
     async def with_approval(tx: Any, execution_id: str, accepted: Any) -> Any:
-        return await original(
-            tx, execution_id, accepted.model_copy(update={"needs_approval": "the policy asks for it"})
-        )
+        return await original(tx, execution_id, accepted.model_copy(update={"needs_approval": "the policy asks"}))
 
     executions.accept = with_approval  # type: ignore[assignment]
     try:
@@ -260,7 +259,7 @@ class _Clock:
         return self.now
 
 
-async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:
+async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:  # noqa: F811
     clock = _Clock()
     lease = Lease(journal, 10.0, clock)
     with pytest.raises(Superseded):
@@ -274,7 +273,7 @@ async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:
         lease.guard()
 
 
-async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:
+async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:  # noqa: F811
     lease = Lease(journal, 0.2)
     await lease.take()
 
@@ -286,7 +285,7 @@ async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:
         await lease.keep()
 
 
-async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> None:
+async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> None:  # noqa: F811
     clock, broken = _Clock(), _Broken(journal)
     lease = Lease(broken, 0.2, clock)  # type: ignore[arg-type]
     await lease.take()
