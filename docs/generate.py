@@ -1,0 +1,333 @@
+"""Writes the reference pages that the code itself knows best: `python -m docs.generate`, or `--check` to compare."""
+
+from __future__ import annotations
+
+import argparse
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import BaseModel, HttpUrl, JsonValue, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from exporters.cli import _parser as _exporters
+from responder.checks import Check
+from responder.cli.main import _parser as _responder
+from responder.config import Config
+from responder.durations import Duration, format_duration
+from responder.levers import AnyLever
+from responder.levers.lever import Lever
+from responder.levers.release import AbsolutePath, Argv, PlainName
+from responder.matching import MatcherText
+from responder.services import Name
+from responder.strategies import AnyStrategy
+from responder.strategies.strategy import Strategy
+
+REFERENCE = Path(__file__).parent / "reference"
+MADE = "<!-- Made by `python -m docs.generate`. Change the code, not this page. -->"
+
+# Compared one after the other, because not every annotation can be a key.
+WORDS: tuple[tuple[Any, str], ...] = (
+    (Duration, "duration"),
+    (Name, "name"),
+    (MatcherText, "matcher"),
+    (AbsolutePath, "absolute path"),
+    (PlainName, "file name"),
+    (Argv, "command (list of text)"),
+    (Check, "[check](#checks)"),
+    (AnyStrategy, "[strategy](#strategies)"),
+    (JsonValue, "anything"),
+    (SecretStr, "text, never shown"),
+    (HttpUrl, "URL"),
+    (Path, "path"),
+    (str, "text"),
+    (int, "whole number"),
+    (float, "number"),
+    (bool, "true or false"),
+)
+FALLBACK = {Name: "Lower-case letters, digits, `-`, `_` and `.`; at most 63 characters"}
+
+CONFIGURATION = """\
+# Configuration: responder.yml
+
+One YAML file, read whole at the start and at each reload. [examples/responder.yml](../../examples/responder.yml) shows
+it with comments; `responder check` finds every mistake and names its line and path.
+
+- Unknown keys, and keys that are written twice, are mistakes.
+- A **duration** is Prometheus': `500ms`, `30s`, `5m`, `1h30m`. Only `0` needs no unit.
+- A **matcher** is Alertmanager's: `name="value"` with `=`, `!=`, `=~`, `!~`; expressions are RE2 and match the whole
+  value; a missing label has the empty value.
+- A **name** has lower-case letters, digits, `-`, `_` and `.`, at most 63 characters.
+- `${NAME}` is filled in from the environment and must be set there; `$$` is a dollar sign.
+- Reload: `SIGHUP` or `POST /-/reload`. The whole file is taken or none of it; `state`, `web.listen`, `limits` and `log`
+  cannot change without a restart.
+"""
+
+
+def configuration() -> str:
+    """docs/reference/configuration.md, from the models that read responder.yml."""
+    parts = [MADE, "", CONFIGURATION, "## All keys", "", *_table(_rows(Config, ""))]
+    parts += ["", "## Strategies", "", "`strategy` says which one. Paths continue `services[].rollback`."]
+    for one in _members(AnyStrategy):
+        parts += ["", f"### {_tag(one, 'strategy')}", "", _told(one), "", *_table(_rows(one, ""))]
+    parts += [
+        "",
+        "## Levers",
+        "",
+        "What a strategy sets back. Paths continue the key of the strategy that names the lever.",
+    ]
+    for one in _members(AnyLever):
+        parts += ["", f"### {_tag(one, 'lever')}", "", _told(one), "", *_table(_rows(one, ""))]
+    parts += ["", "## Checks", "", "Which one is meant is told by its first key."]
+    for one in _members(Check):
+        first = next(iter(one.model_fields))
+        parts += ["", f"### {first}", "", _told(one), "", *_table(_rows(one, ""))]
+    return "\n".join(parts) + "\n"
+
+
+def undescribed() -> list[str]:
+    """Every field that says nothing of itself, as `Policy.name`: each needs a `Field(description=...)`."""
+    models: list[type[BaseModel]] = [Config, *_members(AnyStrategy), *_members(AnyLever), *_members(Check)]
+    seen: list[str] = []
+    for model in models:
+        for owner, key, field, kind in _fields(model):
+            name = f"{owner.__name__}.{key}"
+            if not field.description and _model_of(kind) is None and name not in seen and not _is_tag(key):
+                seen.append(name)
+    return seen
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, FieldInfo, Any]]:
+    """Every field of a model and of the models inside it; levers and strategies have sections of their own."""
+    hints = get_type_hints(model, include_extras=True)
+    for name, field in model.model_fields.items():
+        kind = hints[name]
+        yield model, field.alias or name, field, kind
+        inner = _model_of(kind)
+        if inner is not None and not issubclass(inner, Lever | Strategy):
+            yield from _fields(inner)
+
+
+def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, str]]:
+    hints = get_type_hints(model, include_extras=True)
+    for name, field in sorted(model.model_fields.items(), key=lambda pair: not _is_tag(pair[0])):
+        kind, key = hints[name], field.alias or name
+        here = f"{path}{key}"
+        inner = _model_of(kind)
+        yield here, _type(kind, field), _default(kind, field, key), _meaning(kind, field, key, inner)
+        if inner is not None and not issubclass(inner, Lever | Strategy):
+            many = get_origin(_bare(kind)) is tuple
+            yield from _rows(inner, f"{here}{'[]' if many else ''}.")
+
+
+def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | None) -> str:
+    if _is_tag(key):
+        return "Which lever it is; may be left out" if key == "lever" else "Which strategy it is"
+    if field.description:
+        return field.description
+    if inner is not None:
+        return _told(inner)
+    return next((told for known, told in FALLBACK.items() if kind == known), "")
+
+
+def _is_tag(key: str) -> bool:
+    return key in ("strategy", "lever")
+
+
+def _table(rows: Iterator[tuple[str, str, str, str]]) -> list[str]:
+    head = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    return head + [
+        f"| `{path}` | {_cell(kind)} | {_cell(default)} | {_cell(told)} |" for path, kind, default, told in rows
+    ]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _type(kind: Any, field: FieldInfo | None = None) -> str:
+    bounds = _bounds(field, format_duration if kind == Duration else "{:g}".format) if field else ""
+    for known, word in WORDS:
+        if kind == known:
+            return word + bounds
+    bare, arguments = _bare(kind), get_args(_bare(kind))
+    if bare != kind and any(bare == known for known, _ in WORDS):
+        return _type(bare) + bounds
+    match get_origin(bare):
+        case origin if origin is Literal:
+            return ", ".join(f"`{value}`" for value in arguments)
+        case origin if origin is tuple:
+            return f"list of {_type(arguments[0])}{bounds}"
+        case origin if origin is dict:
+            return f"map of text to {_type(arguments[1])}"
+        case origin if origin in (Union, types.UnionType):
+            return " or ".join(_type(one) for one in arguments if one is not type(None)) + bounds
+    if isinstance(bare, type) and issubclass(bare, Lever):
+        return f"[{_tag(bare, 'lever')}](#{_tag(bare, 'lever')})"
+    if isinstance(bare, type) and issubclass(bare, BaseModel):
+        keys = [one.alias or name for name, one in bare.model_fields.items()]
+        return "`{" + ", ".join(keys) + "}`"
+    raise TypeError(f"{kind} has no word yet: add it to WORDS in docs/generate.py")
+
+
+def _bounds(field: FieldInfo, told: Callable[[Any], str]) -> str:
+    said = []
+    for one in field.metadata:
+        match one:
+            case Ge():
+                said.append(f"at least {told(one.ge)}")
+            case Gt():
+                said.append(f"above {told(one.gt)}")
+            case Le():
+                said.append(f"at most {told(one.le)}")
+            case MinLen() if one.min_length == 1 and get_origin(field.annotation) is tuple:
+                said.append("at least one")
+    return f"; {', '.join(said)}" if said else ""
+
+
+def _default(kind: Any, field: FieldInfo, key: str) -> str:
+    value = field.default
+    if value is PydanticUndefined:
+        return "required" if field.default_factory is None else "none"
+    if key == "strategy":
+        return "required"
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, BaseModel):
+        return "as below"
+    if kind == Duration:
+        return f"`{format_duration(value)}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _bare(kind: Any) -> Any:
+    """Without `Annotated`, and without `| None`."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType):
+        some = [one for one in get_args(kind) if one is not type(None)]
+        if len(some) == 1:
+            return _bare(some[0])
+    return kind
+
+
+def _model_of(kind: Any) -> type[BaseModel] | None:
+    """The one model that a field holds, alone or in a list; None where there is none, or a choice of several."""
+    bare = _bare(kind)
+    if get_origin(bare) is tuple:
+        bare = _bare(get_args(bare)[0])
+    return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
+
+
+def _members(union: Any) -> list[type[BaseModel]]:
+    return [_bare(one) for one in get_args(_bare(union))]
+
+
+def _tag(model: type[BaseModel], key: str) -> str:
+    return str(model.model_fields[key].default)
+
+
+def _told(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+CLI = """\
+# Command line
+
+`responder` talks HTTP to the running responder, except `serve` and `check`, which read the configuration.
+[exporters.md](exporters.md) has more on `exporters`.
+
+Exit codes: 0 done; 1 understood, and the answer is no (refused, not succeeded, a human is needed); 2 the command or the
+configuration is wrong, or no responder answers.
+"""
+_EVERYWHERE = ("help", "config", "output", "url", "token_file")
+
+
+def cli() -> str:
+    """docs/reference/cli.md, from the parsers of both programs."""
+    parts = [MADE, "", CLI]
+    for parser in (_responder(), _exporters()):
+        commands = _commands(parser)
+        parts += [
+            f"## {parser.prog}",
+            "",
+            parser.description or "",
+            "",
+            "| option of every command | meaning |",
+            "|---|---|",
+        ]
+        common: dict[str, argparse.Action] = {}
+        for command in commands.values():
+            common |= {a.dest: a for a in command._actions if a.dest in _EVERYWHERE[1:]}
+        for dest in _EVERYWHERE[1:]:
+            if dest in common:
+                without = [name for name, c in commands.items() if dest not in {a.dest for a in c._actions}]
+                less = f" (not of {', '.join(f'`{one}`' for one in without)})" if without else ""
+                parts.append(f"| {_usage(common[dest])} | {_cell(_help(common[dest]) + less)} |")
+        for name, command in commands.items():
+            parts += ["", f"### {parser.prog} {name}", "", command.description or ""]
+            own = [a for a in command._actions if a.dest not in _EVERYWHERE]
+            if own:
+                parts += ["", "| argument | meaning |", "|---|---|"]
+                parts += [f"| {_usage(a)} | {_cell(_help(a))} |" for a in own]
+            example = (command.epilog or "").removeprefix("example: ")
+            parts += ["", "```", example, "```"]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _usage(action: argparse.Action) -> str:
+    value = "" if action.nargs == 0 else str(action.metavar or ("" if action.choices else action.dest.upper()))
+    if action.choices:
+        value = " or ".join(str(one) for one in action.choices)
+    if not action.option_strings:
+        return f"`{action.metavar or action.dest}`".replace("|", "\\|")
+    return f"`{' '.join((action.option_strings[-1], value)).strip()}`"
+
+
+def _help(action: argparse.Action) -> str:
+    told = action.help or ""
+    needed = action.required if action.option_strings else action.nargs != "?"
+    marks = ["required"] if needed else []
+    if action.default not in (None, False, "") and str(action.default) not in told:
+        marks.append(f"default `{action.default}`")
+    return "; ".join((*([told] if told else []), *marks))
+
+
+PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "cli.md": cli}
+
+
+def stale() -> list[str]:
+    """The pages that are not what the code would write."""
+    return [name for name, make in PAGES.items() if not _same(REFERENCE / name, make())]
+
+
+def _same(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text() == text
+
+
+def main() -> int:
+    """Writes the pages, or with `--check` tells which are stale (exit code 1)."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is stale")
+    if parser.parse_args().check:
+        for name in (found := stale()):
+            print(f"docs/reference/{name} is stale: python -m docs.generate")
+        return 1 if found else 0
+    for name, make in PAGES.items():
+        (REFERENCE / name).write_text(make())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
