@@ -19,7 +19,10 @@ _OUTSIDE_BRACKETS = re.compile(rb'[^][{}"]+|"(?:[^"\\]+|\\.)*"', re.DOTALL)
 def _aware(when: datetime) -> datetime:
     if when.tzinfo is None:
         raise ValueError("a timestamp needs a time zone")
-    return when.astimezone(UTC) if when.year > 1 else when.replace(tzinfo=UTC)
+    try:
+        return when.astimezone(UTC) if when.year > 1 else when.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("this time is past the end of the calendar") from None
 
 
 Timestamp = Annotated[datetime, AfterValidator(_aware)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Annotated, Any, ClassVar
 
 import re2
@@ -21,6 +22,8 @@ from pydantic import (
 from responder.clients.http import Http
 from responder.clients.prometheus import Prometheus
 from responder.durations import Duration
+
+_ABSENT = object()
 
 
 class Finding(BaseModel):
@@ -60,7 +63,7 @@ class PromqlCheck(BaseModel):
 
     async def holds(self, prometheus: Prometheus) -> Finding:
         samples = await prometheus.query(self.promql)
-        if not samples:
+        if all(math.isnan(sample.value) for sample in samples):
             return Finding(holds=False, reason=f"{self.promql} has no data")
         wrong = [s for s in samples if not self._within(s.value)]
         told = "; ".join(
@@ -113,14 +116,19 @@ class HttpCheck(BaseModel):
             except ValueError:
                 return Finding(holds=False, reason=f"{wrong}, but its body is not JSON")
             for path, value in self.fields.items():
-                if (found := _field(document, path)) != value:
-                    return Finding(holds=False, reason=f"{wrong} with {path}={found!r}, wanted {value!r}")
+                found = _field(document, path)
+                if found is _ABSENT:
+                    return Finding(holds=False, reason=f"{wrong} without {path}, wanted {json.dumps(value)}")
+                # As JSON: in Python `True == 1`, but a service that says true did not say 1.
+                if json.dumps(found, sort_keys=True) != json.dumps(value, sort_keys=True):
+                    told = f"{path}={json.dumps(found)}, wanted {json.dumps(value)}"
+                    return Finding(holds=False, reason=f"{wrong} with {told}")
         return Finding(holds=True, reason=wrong)
 
 
 def _field(document: Any, path: str) -> Any:
     for name in path.split("."):
-        document = document.get(name) if isinstance(document, dict) else None
+        document = document.get(name, _ABSENT) if isinstance(document, dict) else _ABSENT
     return document
 
 

@@ -30,6 +30,7 @@ from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.durations import Duration
 from responder.errors import ConfigError
+from responder.journal import state_problem
 from responder.policies import Mandate, Policy
 from responder.services import Service
 
@@ -93,7 +94,7 @@ class Web(BaseModel):
     @classmethod
     def _has_a_port(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError(f"{value!r} is not an address and a port such as 127.0.0.1:9095")
         return value
 
@@ -148,6 +149,13 @@ class Config(BaseModel):
     services: tuple[Service, ...] = Field(default=(), description="What can be rolled back")
     policies: tuple[Policy, ...] = Field(default=(), description="First match wins, for each alert by itself")
     _loaded_at: datetime = PrivateAttr(default_factory=lambda: datetime.now(UTC))
+
+    @field_validator("state")
+    @classmethod
+    def _is_one_of_the_journals(cls, value: str) -> str:
+        if problem := state_problem(value):
+            raise ValueError(problem)
+        return value
 
     @property
     def loaded_at(self) -> datetime:
@@ -206,6 +214,8 @@ def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:
         text = file.read_text()
     except OSError as e:
         raise ConfigError([f"{file}: cannot be read: {e.strerror}"]) from None
+    except UnicodeDecodeError as e:
+        raise ConfigError([f"{file}: cannot be read: it is not UTF-8 ({e.reason})"]) from None
     return parse(text, str(file), os.environ if environment is None else environment)
 
 
@@ -219,11 +229,15 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
                 [f"{name}: must be a mapping with state, prometheus, alertmanager, services and policies"]
             )
         mistakes = list(_walk(node, (), lines))
-        data = yaml.safe_load(text)
+        raw = yaml.safe_load(text)
     except yaml.MarkedYAMLError as e:
         at = f":{e.problem_mark.line + 1}" if e.problem_mark else ""
         raise ConfigError([f"{name}{at}: not YAML: {e.problem}"]) from None
-    data, missing = _expand(data, environment, ())
+    except (yaml.YAMLError, ValueError) as e:
+        raise ConfigError([f"{name}: not YAML: {str(e).splitlines()[0]}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{name}: not YAML that can be used: an anchor refers to itself"]) from None
+    data, missing = _expand(raw, environment, ())
     mistakes += missing
     if not mistakes:
         try:
@@ -233,7 +247,9 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
             found = [(_real(tuple(error["loc"]), data), error) for error in e.errors(include_url=False)]
             # A list whose only item is wrong is told to be too short as well: that is no news.
             inner = {path[:n] for path, _ in found for n in range(len(path))}
-            mistakes = [(path, _sentence(e)) for path, e in found if e["type"] != "too_short" or path not in inner]
+            told = [(path, e) for path, e in found if e["type"] != "too_short" or path not in inner]
+            # What was written, not what it stands for: that may be a secret.
+            mistakes = [(path, _sentence(e, _at(raw, path))) for path, e in told]
         else:
             mistakes = list(config.contradictions())
             if not mistakes:
@@ -295,11 +311,21 @@ def _real(location: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     return tuple(path)
 
 
-def _sentence(error: Any) -> str:
+def _at(data: Any, path: tuple[int | str, ...]) -> Any:
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else data[int(part)] if isinstance(data, list) else None
+    return data
+
+
+def _sentence(error: Any, written: Any) -> str:
     match error["type"]:
         case "extra_forbidden":
             key = str(error["loc"][-1])
-            return f"unknown key{_meant(key, _known_keys())}"
+            return (
+                f"unknown key here{_meant(key, _known_keys() - {key})}"
+                if key in _known_keys()
+                else (f"unknown key{_meant(key, _known_keys())}")
+            )
         case "missing":
             return "is missing"
         case "union_tag_not_found":
@@ -308,7 +334,7 @@ def _sentence(error: Any) -> str:
             return f"{error['ctx']['tag']!r} is none of {error['ctx']['expected_tags']}"
         case "value_error":
             return str(error["ctx"]["error"])
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r:.80}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {written!r:.80}"
 
 
 def _known_keys() -> set[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
 _UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
-_DURATION = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS))
 
 
 def parse_duration(text: object) -> float:
@@ -16,7 +16,7 @@ def parse_duration(text: object) -> float:
 
     The grammar is Prometheus' `model.ParseDuration`: units in falling order, whole numbers, each unit once.
     """
-    if text in (0, "0"):
+    if text == "0" or (text == 0 and not isinstance(text, bool)):
         return 0.0
     if not isinstance(text, str):
         raise ValueError(f"a duration needs a unit, such as 30s or 5m, not {text!r}")

@@ -13,9 +13,13 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return getattr(record, "fields", {})
 
 
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def _clean(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:2000])
+    text = _printable(text[:2000])
     return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text or not text else text
 
 
@@ -24,16 +28,19 @@ class _Console(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC)
         told = " ".join(f"{name}={_clean(value)}" for name, value in _fields(record).items() if value is not None)
         line = f"{at:%H:%M:%S}.{int(record.msecs):03d} {record.levelname:<7} {_clean_message(record)} {told}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if record.exc_info:
+            # Indented, so that no text in it can pass for a line of ours.
+            line += "".join(f"\n    {_printable(told)}" for told in self.formatException(record.exc_info).splitlines())
+        return line
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
+            **_fields(record),
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": _clean_message(record),
-            **_fields(record),
         }
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)

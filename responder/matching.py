@@ -10,8 +10,9 @@ from typing import Annotated
 import re2
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
+_PLAIN = r"""[^\s{}!=~,\\"'`]+"""
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_MATCHER = re.compile(rf"""\s*({_QUOTED}|[^\s{{}}!=~,\\"'`]+)\s*(=~|!~|!=|=)\s*({_QUOTED}|[^",]*?)\s*""", re.DOTALL)
+_MATCHER = re.compile(rf"""\s*({_QUOTED}|{_PLAIN})\s*(=~|!~|!=|=)\s*({_QUOTED}|[^",]*?)\s*""", re.DOTALL)
 _ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False  # the library would write to stderr what we say better, with the path
@@ -27,6 +28,10 @@ def _unquoted(text: str, of: str) -> str:
         return _ESCAPES[char]
 
     return re.sub(r"\\(.)", escaped, text[1:-1], flags=re.DOTALL)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,9 @@ class Matcher:
         return self._equal(labels.get(self.name, "")) is self.op.startswith("=")  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
-        escaped = self.value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'{self.name}{self.op}"{escaped}"'
+        escaped = _escaped(self.value)
+        name = self.name if re.fullmatch(_PLAIN, self.name) else f'"{_escaped(self.name)}"'
+        return f'{name}{self.op}"{escaped}"'
 
 
 def parse_matcher(text: object) -> Matcher:

@@ -141,11 +141,11 @@ class Metrics:
     def _closed(self, execution: Execution, event: Closed) -> None:
         told = execution.accepted
         self.executions.labels(told.service, told.strategy, event.outcome).inc()
-        took = (event.at - told.at).total_seconds()
+        took = max((event.at - told.at).total_seconds(), 0)
         self.duration.labels(told.service, told.strategy, event.outcome).observe(took)
         began = self._began.pop(execution.id, None)
         if event.outcome == "succeeded" and began:
-            self.stages.labels("verified").observe((event.at - began[0]).total_seconds())
+            self.stages.labels("verified").observe(max((event.at - began[0]).total_seconds(), 0))
 
 
 def _kind(execution: Execution, event: Started) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from responder.alerts import Alert
 from responder.durations import Duration
@@ -52,9 +52,10 @@ class Policy(BaseModel):
     match: Annotated[
         tuple[MatcherText, ...], Field(min_length=1, description="Matchers as in Alertmanager; all must match")
     ]
-    roll_back: ServiceOfLabel | tuple[Name, ...] = Field(
-        description="Names of services, or {label: service}: the one that the label names, in its environment"
-    )
+    roll_back: Annotated[
+        Annotated[ServiceOfLabel, Tag("<label>")] | Annotated[tuple[Name, ...], Tag("<names>")],
+        Discriminator(lambda value: "<label>" if isinstance(value, dict | ServiceOfLabel) else "<names>"),
+    ] = Field(description="Names of services, or {label: service}: the one that the label names, in its environment")
     mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
     cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, counted from its end")
     deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
@@ -74,7 +75,7 @@ class Policy(BaseModel):
     def services_of(self, alert: Alert) -> tuple[str, ...]:
         if isinstance(self.roll_back, ServiceOfLabel):
             return (alert.labels.get(self.roll_back.label, ""),)
-        return self.roll_back
+        return tuple(dict.fromkeys(self.roll_back))
 
 
 BY_HAND = Policy.model_validate(
@@ -154,7 +155,7 @@ def match_alerts(
     alerts: Sequence[Alert], policies: Sequence[Policy], received_at: datetime, *, sender: str, truncated: int = 0
 ) -> tuple[list[Incident], list[Alert]]:
     """Incidents of the firing alerts, and the firing alerts that no policy wants. Each alert is looked at by itself."""
-    found: dict[tuple[str, str, str], list[Alert]] = {}
+    found: dict[tuple[str, str, str], dict[tuple[str, datetime], Alert]] = {}
     by_name = {policy.name: policy for policy in policies}
     unwanted = []
     for alert in alerts:
@@ -166,13 +167,13 @@ def match_alerts(
             continue
         for service in policy.services_of(alert):
             key = (policy.name, service, alert.labels.get("environment", ""))
-            found.setdefault(key, []).append(alert)
+            found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [
         Incident(
             policy=by_name[name],
             service=service,
             environment=environment,
-            alerts=tuple(members),
+            alerts=tuple(members.values()),
             received_at=received_at,
             truncated_alerts=truncated,
             requested_by=sender,

@@ -306,12 +306,16 @@ class Worker:
         verify = mandate.policy(told.policy).verify
         return await service.plan(self._world(), target, verify_for=verify.bake, verify_within=verify.within)
 
+    def tell(self, execution: Execution, events: tuple[Event, ...]) -> None:
+        """Lets everybody know who listens to what was committed."""
+        for listener in self._listeners:
+            listener(execution, events)
+
     async def _append(self, lease: Lease | None, execution: Execution, *events: Event) -> Execution:
         after = await self.journal.transaction(executions.append, execution, events, lease.id if lease else None)
         if lease and after.state == "held":
             await self.journal.transaction(_release, after.id, lease.id)
-        for listener in self._listeners:
-            listener(after, events)
+        self.tell(after, events)
         return after
 
     async def _expire(self) -> None:

@@ -37,9 +37,12 @@ def bearer(token_file: Path | None) -> str | None:
     if token_file is None:
         return os.environ.get("RESPONDER_TOKEN")
     try:
-        return token_file.read_text().strip()
-    except OSError as e:
-        raise ResponderError(f"{token_file} cannot be read: {e.strerror}") from None
+        token = token_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ResponderError(f"{token_file} cannot be read: {e}") from None
+    if not token.isascii() or not token.isprintable():
+        raise ResponderError(f"{token_file} holds something other than one token")
+    return token
 
 
 class Client:
@@ -66,10 +69,9 @@ class Client:
     async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         try:
             async with self._session.request(method, self._url + path, **how) as response:
-                body = await response.json()
-                status = response.status
-        except aiohttp.ContentTypeError:
-            raise ResponderError(f"{self._url} answered, but it is not a responder") from None
+                if response.headers.get("Server") != "rollback-responder":
+                    raise ResponderError(f"{self._url} answered, but it is not a responder")
+                body, status = await response.json(), response.status
         except (aiohttp.ClientError, TimeoutError) as e:
             told = str(e) or type(e).__name__
             raise ResponderError(

@@ -29,7 +29,7 @@ def _out(args: argparse.Namespace, body: Any, shown: Any) -> None:
     if args.output == "json":
         print(json.dumps(body, indent=2))
     else:
-        show.console().print(shown)
+        show.console().print(show.clean(shown) if isinstance(shown, str) else shown, markup=False)
 
 
 async def _status(args: argparse.Namespace, client: Client) -> int:

@@ -45,9 +45,13 @@ def clock(text: str | None) -> str:
     return when.strftime("%H:%M:%S" if when.date() == datetime.now(UTC).astimezone().date() else "%Y-%m-%d %H:%M:%S")
 
 
+def clean(text: Any) -> str:
+    """What came from a label must not clear or retitle an engineer's terminal."""
+    return "".join(c if c.isprintable() else "�" for c in str(text if text is not None else "-"))
+
+
 def _plain(text: Any) -> str:
-    # What came from a label must not colour, clear or retitle an engineer's terminal.
-    return escape("".join(c if c.isprintable() else "�" for c in str(text if text is not None else "-")))
+    return escape(clean(text))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
@@ -61,7 +65,9 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
 
 def status(body: dict[str, Any]) -> RenderableType:
     armed = (
-        Text("armed", style="bold green") if body["armed"] else Text(f"NOT ARMED: {body['stopped']}", style="bold red")
+        Text("armed", style="bold green")
+        if body["armed"]
+        else Text(f"NOT ARMED: {clean(body['stopped'])}", style="bold red")
     )
     parts: list[RenderableType] = [armed]
     for key, title in (
@@ -136,7 +142,7 @@ def decisions(rows: list[dict[str, Any]]) -> RenderableType:
     for row in rows:
         head = Text.assemble(
             (clock(row["last_at"]), "bold"),
-            f"  {_plain(row['service'])} {_plain(row['environment'])}  policy {row['policy'] or '(none)'}  ",
+            f"  {clean(row['service'])} {clean(row['environment'])}  policy {row['policy'] or '(none)'}  ",
             word(row["verdict"]),
             f" by {row['guard']}" + (f", {row['times']} times" if row["times"] > 1 else ""),
         )
@@ -152,18 +158,18 @@ def explained(body: dict[str, Any]) -> RenderableType:
     """What would be decided now, and the plan."""
     parts: list[RenderableType] = [
         Text.assemble(
-            (f"{_plain(body['service'])} {_plain(body['environment'])}", "bold"),
+            (f"{clean(body['service'])} {clean(body['environment'])}", "bold"),
             f"  policy {body['policy']}  ",
             word(body["verdict"]),
-            f" by {body['guard']}: {body['reason']}",
+            f" by {body['guard']}: {clean(body['reason'])}",
         ),
         verdicts(body["verdicts"]),
     ]
     if "no_plan" in body:
-        parts.append(Text(f"no plan: {body['no_plan']}", style="red"))
+        parts.append(Text(f"no plan: {clean(body['no_plan'])}", style="red"))
     if plan := body.get("plan"):
         parts.append(Text(f"\nThe plan {plan['hash']}: {plan['from_version']} → {plan['to_version']}", style="bold"))
-        parts += [Text(f"  {n}. {step}") for n, step in enumerate(plan["steps_told"], 1)]
+        parts += [Text(f"  {n}. {clean(step)}") for n, step in enumerate(plan["steps_told"], 1)]
     return Group(*parts)
 
 
@@ -171,14 +177,14 @@ def execution(body: dict[str, Any]) -> RenderableType:
     """One rollback as its events tell it."""
     head = Text.assemble(
         (body["id"], "bold"),
-        f"  {body['service']} in {body['environment']}  {body['from_version']} → {body['to_version']}  ",
+        f"  {clean(body['service'])} in {clean(body['environment'])}  {body['from_version']} → {body['to_version']}  ",
         word(body["outcome"] or body["state"]),
     )
     rows = []
     for event in body["events"]:
         told = event.get("title") or event.get("note") or event.get("reason") or ""
         rows.append((clock(event["at"]), event["type"], told))
-    return Group(head, Text(body["reason"] or "", style="dim"), table("", ("", "", ""), rows))
+    return Group(head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows))
 
 
 def console() -> Console:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import quote
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter
 
 from responder.durations import Duration
 from responder.errors import Unavailable
@@ -43,6 +44,27 @@ class LiveAlert(BaseModel):
     inhibited_by: tuple[str, ...] = ()
 
 
+class _Status(BaseModel):
+    state: Literal["active", "suppressed", "unprocessed"]
+    silenced_by: tuple[str, ...] = Field(alias="silencedBy")
+    inhibited_by: tuple[str, ...] = Field(alias="inhibitedBy")
+
+
+class _Raw(BaseModel):
+    """An alert as API v2 tells it."""
+
+    fingerprint: str
+    status: _Status
+
+    def live(self) -> LiveAlert:
+        return LiveAlert(fingerprint=self.fingerprint, **dict(self.status))
+
+
+_ALERTS = TypeAdapter(list[_Raw])
+_SILENCE = TypeAdapter(Silence)
+T = TypeVar("T")
+
+
 class Alertmanager:
     """Asks all peers at once. One answer is enough; none is `Unavailable`."""
 
@@ -65,27 +87,22 @@ class Alertmanager:
         """
         filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
         found: dict[str, LiveAlert] = {}
-        for peer in await self._all("/api/v2/alerts", filters):
+        for peer in await self._all("/api/v2/alerts", filters, _ALERTS):
             for raw in peer:
-                status = raw["status"]
-                alert = LiveAlert(
-                    fingerprint=raw["fingerprint"],
-                    state=status["state"],
-                    silenced_by=status["silencedBy"],
-                    inhibited_by=status["inhibitedBy"],
-                )
+                alert = raw.live()
                 if alert.fingerprint not in found or alert.state == "suppressed":
                     found[alert.fingerprint] = alert
         return list(found.values())
 
     async def silence(self, silence_id: str) -> Silence:
         """Author and comment of a silence; one that has gone by now still explains a refusal, and is told as such."""
-        for raw in await self._all(f"/api/v2/silence/{silence_id}", []):
-            return Silence.model_validate(raw)
-        return Silence(id=silence_id, createdBy="an unknown author")
+        try:
+            return (await self._all(f"/api/v2/silence/{quote(silence_id, safe='')}", [], _SILENCE))[0]
+        except Unavailable:
+            return Silence(id=silence_id, createdBy="an unknown author")
 
-    async def _all(self, path: str, query: list[tuple[str, str]]) -> list[Any]:
-        asked = [self._get(str(url).rstrip("/") + path, query) for url in self._settings.urls]
+    async def _all(self, path: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> list[T]:
+        asked = [self._get(str(url).rstrip("/") + path, query, shape) for url in self._settings.urls]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
@@ -93,15 +110,13 @@ class Alertmanager:
         good = [a for a in answers if not isinstance(a, BaseException)]
         if not good:
             raise Unavailable("no Alertmanager answered: " + "; ".join(str(a) for a in answers))
-        return [a for a in good if a is not None]
+        return good
 
-    async def _get(self, url: str, query: list[tuple[str, str]]) -> Any:
+    async def _get(self, url: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> T:
         try:
             async with self._session.get(url, params=query) as response:
-                if response.status == 404:
-                    return None
                 if response.status != 200:
                     raise Unavailable(f"{url} answered {response.status}")
-                return await response.json()
+                return shape.validate_json(await response.read())
         except (aiohttp.ClientError, TimeoutError, ValueError) as e:
             raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e

@@ -17,7 +17,10 @@ class Http:
 
     def __init__(self) -> None:
         # A new connection each time: a kept one goes on talking to the old process after a switch.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+        # And no cookies: they would pin us to the instance that answered first.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True, limit=0), cookie_jar=aiohttp.DummyCookieJar()
+        )
 
     @classmethod
     async def connect(cls, settings: Any) -> Self:

@@ -14,6 +14,9 @@ from responder.errors import Halt, Unavailable
 _SAID = 2000
 """Characters kept of what a failing command said last."""
 
+_LISTEN_ON = 0.2
+"""Seconds that we listen on after a command has ended, for what is still in the pipe."""
+
 
 class Local:
     """Files and processes of the host that the responder runs on."""
@@ -46,8 +49,8 @@ class Local:
                 return file.read_text().strip()
             except FileNotFoundError:
                 return None
-            except OSError as e:
-                raise Halt(f"{file} cannot be read: {e.strerror}") from e
+            except (OSError, UnicodeDecodeError) as e:
+                raise Halt(f"{file} cannot be read: {e}") from e
 
         return await asyncio.to_thread(read)
 
@@ -78,21 +81,28 @@ class Local:
         At the deadline, or when we are cancelled, its whole process group is killed. Raises `Halt` where it exits
         other than 0 and `Unavailable` where it did not end in time.
         """
+        # A pipe of our own: asyncio's would make `wait` wait for every daemon that the command leaves behind.
+        reading_end, writing_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 cwd=cwd,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=writing_end,
+                stderr=writing_end,
                 start_new_session=True,
             )
-        except OSError as e:
-            raise Halt(f"{argv[0]} cannot be started: {e.strerror}") from e
+        except (OSError, ValueError) as e:
+            os.close(reading_end)
+            raise Halt(f"{argv[0]} cannot be started: {e}") from e
+        finally:
+            os.close(writing_end)
         said = bytearray()
+        listening = asyncio.create_task(_listen(reading_end, said))
         try:
             async with asyncio.timeout(within):
-                await self._listen(process, said)
+                await process.wait()
+                await asyncio.wait([listening], timeout=_LISTEN_ON)
         except TimeoutError:
             raise Unavailable(f"{' '.join(argv)} did not end within {within:g} s") from None
         finally:
@@ -100,24 +110,25 @@ class Local:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+            listening.cancel()
+            await asyncio.wait([listening])
         text = said.decode(errors="replace").strip()
         if process.returncode:
             raise Halt(f"{' '.join(argv)} exited with {process.returncode}: {text or '(it said nothing)'}")
         return text
 
-    async def _listen(self, process: asyncio.subprocess.Process, said: bytearray) -> None:
-        async def keep_the_tail() -> None:
-            while process.stdout and (chunk := await process.stdout.read(4096)):
-                said.extend(chunk)
-                del said[:-_SAID]
 
-        reading = asyncio.create_task(keep_the_tail())
-        try:
-            await process.wait()
-            # A daemon that the command left behind may hold the pipe open for ever: what was said by now is enough.
-            await asyncio.wait([reading], timeout=0.2)
-        finally:
-            reading.cancel()
+async def _listen(pipe: int, said: bytearray) -> None:
+    """Keeps the tail of what comes out of the pipe, and closes it in the end."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
+    try:
+        while chunk := await reader.read(4096):
+            said.extend(chunk)
+            del said[:-_SAID]
+    finally:
+        transport.close()
 
 
 def _replace(path: Path, make: Any) -> None:
@@ -125,6 +136,8 @@ def _replace(path: Path, make: Any) -> None:
     try:
         new.unlink(missing_ok=True)
         make(new)
+        if path.is_file() and not path.is_symlink():
+            new.chmod(path.stat().st_mode & 0o7777)  # whoever could read it before can read it afterwards
         new.replace(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -132,4 +145,6 @@ def _replace(path: Path, make: Any) -> None:
         finally:
             os.close(directory)
     except OSError as e:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
         raise Unavailable(f"{path} cannot be replaced: {e.strerror}") from e

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Self
@@ -82,14 +81,18 @@ class Prometheus:
         except RequestException as e:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:
-            if "HTTP Status Code 4" in str(e):
+            if "HTTP Status Code 4" in str(e) and "HTTP Status Code 429" not in str(e):
                 raise Halt(f"Prometheus refuses {promql!r}: {e}") from e
             raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {e}") from e
-        return _samples(result)
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
+        try:
+            return _samples(result)
+        except (KeyError, TypeError, ValueError) as e:
+            raise Halt(f"{promql!r} does not give an instant vector") from e
 
 
 def _samples(result: Any) -> list[Sample]:
     if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
         result = [{"metric": {}, "value": result}]
-    samples = [Sample(labels=one["metric"], value=float(one["value"][1])) for one in result]
-    return [s for s in samples if not math.isnan(s.value)]  # NaN is no data
+    return [Sample(labels=one["metric"], value=float(one["value"][1])) for one in result]

@@ -8,7 +8,14 @@ from pathlib import Path
 from responder.errors import ConfigError
 from responder.journal.database import Database, Row, Transaction
 
-__all__ = ["Database", "Row", "Transaction", "open_journal"]
+__all__ = ["Database", "Row", "Transaction", "open_journal", "state_problem"]
+
+
+def state_problem(state: str) -> str:
+    """What is wrong with a `state`; empty where it names a journal that we know."""
+    if re.match(r"sqlite:///.|postgres(ql)?://.", state):
+        return ""
+    return "must be sqlite:///absolute/path or postgresql://user@host/database"
 
 
 async def open_journal(state: str) -> Database:
@@ -26,4 +33,4 @@ async def open_journal(state: str) -> Database:
             ) from None
 
         return await Postgres.open(state)
-    raise ConfigError(["state: must be sqlite:///absolute/path or postgresql://user@host/database"])
+    raise ConfigError([f"state: {state_problem(state)}"])

@@ -75,6 +75,14 @@ async def newest(tx: Transaction, service: str, environment: str) -> Deployment 
     return Deployment.model_validate(row) if row else None
 
 
+async def get(tx: Transaction, deployment_id: str) -> Deployment:
+    """The deployment as it was told first. Raises Unknown."""
+    row = await tx.one("deployment", id=deployment_id)
+    if row is None:
+        raise Unknown(f"there is no deployment {deployment_id}")
+    return Deployment.model_validate(row)
+
+
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:
     return await tx.all("deployments", service=service, environment=environment, most=most)
 

@@ -153,6 +153,9 @@ INSERT INTO deployed (id, service, environment, version, artifact, at, recorded_
 VALUES (:id, :service, :environment, :version, :artifact, :at, :by, :rolled_back_by)
 ON CONFLICT DO NOTHING RETURNING id;
 
+-- name: deployment
+SELECT * FROM deployed WHERE id = :id;
+
 -- name: deployments
 -- Newest first.
 SELECT * FROM deployed

@@ -50,7 +50,7 @@ class Access:
         scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        digest = hashlib.sha256(secret.strip().encode()).digest()
+        digest = hashlib.sha256(secret.strip().encode(errors="surrogateescape")).digest()
         found = None
         for known, who in self._known:
             if hmac.compare_digest(known, digest):
@@ -76,7 +76,7 @@ def needs(access: Callable[[], Access], scope: Scope, handler: Handler) -> Handl
         try:
             return await handler(request)
         except web.HTTPException as e:
-            return error(e.status, e.reason)
+            return error(e.status, e.text or e.reason)
         except Invalid as e:
             return error(400, str(e), e.where)
         except Unknown as e:

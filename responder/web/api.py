@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 from uuid import uuid4
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from responder.alerts import Timestamp, path_of, read_body
 from responder.clients import Connections
 from responder.errors import Conflict, Halt, Invalid, Unknown
-from responder.execution import Approved, Closed, Execution, Outcome
+from responder.execution import Approved, Closed, Event, Execution, Outcome, State
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
 from responder.journal.deployments import Deployment, Status
 from responder.policies import BY_HAND, Incident, Mandate, match_alerts
@@ -34,11 +35,18 @@ class _Asked(BaseModel):
     by: str | None = Field(default=None, max_length=100)
 
 
+def _version(text: str) -> str:
+    # It may become the name of a directory, and it is shown in terminals.
+    if text in (".", "..") or not text.isprintable() or any(c.isspace() or c == "/" for c in text):
+        raise ValueError("a version is one printable word without slashes")
+    return text
+
+
 class _Deployed(_Asked):
     id: str | None = Field(default=None, min_length=1, max_length=200)
     service: str
     environment: str | None = None
-    version: str = Field(min_length=1, max_length=200, pattern=r"^[^\s/][^\s/]*$")
+    version: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_version)]
     artifact: str = Field(default="", max_length=1000)
     at: Timestamp | None = None
     status: Status | None = None
@@ -95,6 +103,8 @@ class Api:
             recorded_by=who_asks(request, asked.model_dump()),
         )
         new = await self._journal.transaction(deployments.record, deployment, asked.status)
+        if not new:  # what was told first stands
+            deployment = await self._journal.read(deployments.get, deployment.id)
         return _json({"deployment": deployment.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
 
     async def deployments(self, request: web.Request) -> web.Response:
@@ -116,7 +126,10 @@ class Api:
                 most=_limit(request),
             )
 
-        return _json({"versions": await self._journal.read(find)})
+        found, name = await self._journal.read(find), request.match_info["service"]
+        if not found and all(service.name != name for service in self._mandate().services):
+            raise Unknown(f"no service {name!r} is configured, and no version of it was ever told")
+        return _json({"versions": found})
 
     async def rollback(self, request: web.Request) -> web.Response:
         """`POST /api/v1/rollbacks`: by hand. It passes cooldown, mode and deployed_within, and nothing else."""
@@ -187,6 +200,8 @@ class Api:
     async def executions(self, request: web.Request) -> web.Response:
         """`GET /api/v1/executions[?service=&state=&since=&limit=]`, newest first."""
         query = request.query
+        if query.get("state", "closed") not in get_args(State):
+            raise Invalid(f"must be one of {', '.join(get_args(State))}", "state")
         found = await self._journal.read(
             executions.find,
             service=query.get("service"),
@@ -212,7 +227,7 @@ class Api:
         asked = await _read(request, _Approve)
         by, now = who_asks(request, asked.model_dump()), datetime.now(UTC)
 
-        async def act(tx: Transaction) -> Execution:
+        async def act(tx: Transaction) -> tuple[Execution, Event]:
             execution = await executions.load(tx, request.match_info["id"])
             if execution.state != "held" or execution.plan is None:
                 raise Conflict(f"execution {execution.id} is {execution.state}: nothing waits for approval")
@@ -221,9 +236,9 @@ class Api:
             if execution.plan.hash != asked.plan_hash:
                 raise Conflict(f"the plan is {execution.plan.hash}, not {asked.plan_hash}: read it again")
             event = Approved(at=now, by=by, plan_hash=asked.plan_hash)
-            return await executions.append(tx, execution, [event], None)
+            return await executions.append(tx, execution, [event], None), event
 
-        return _json(_brief(await self._journal.transaction(act)))
+        return _json(self._heard(*await self._journal.transaction(act)))
 
     async def stop(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/stop`, at the next safe point; `{id}` `all` throws the kill switch."""
@@ -245,14 +260,19 @@ class Api:
                 raise Conflict("the kill switch is not thrown")
             return _json({"closed": "all", "by": by})
 
-        async def act(tx: Transaction) -> Execution:
+        async def act(tx: Transaction) -> tuple[Execution, Event]:
             execution = await executions.load(tx, execution_id)
             if execution.state != "stuck":
                 raise Conflict(f"execution {execution.id} is {execution.state}: only a stuck one is closed by hand")
             event = Closed(at=now, outcome=asked.outcome, by=by, reason=f"{asked.reason} (was: {execution.reason})")
-            return await executions.append(tx, execution, [event], None)
+            return await executions.append(tx, execution, [event], None), event
 
-        return _json(_brief(await self._journal.transaction(act)))
+        return _json(self._heard(*await self._journal.transaction(act)))
+
+    def _heard(self, execution: Execution, event: Event) -> dict[str, Any]:
+        """What a person did is counted and logged like what a worker did."""
+        self._worker.tell(execution, (event,))
+        return execution.model_dump(mode="json", include={"id", "seq", "state", "outcome", "reason"})
 
     async def decisions(self, request: web.Request) -> web.Response:
         """`GET /api/v1/decisions[?service=&since=&limit=]`: why it acted and why not, newest first."""
@@ -269,10 +289,6 @@ def _covers(roll_back: Any, service: str) -> bool:
 def _told(decided: Decided) -> dict[str, Any]:
     verdicts = [verdict.model_dump() for verdict in decided.judgement.verdicts]
     return {**decided.told(), "verdicts": verdicts}
-
-
-def _brief(execution: Execution) -> dict[str, Any]:
-    return execution.model_dump(mode="json", include={"id", "seq", "state", "outcome", "reason"})
 
 
 def _json(data: Any, status: int = 200) -> web.Response:
@@ -292,7 +308,7 @@ async def _read(request: web.Request, model: type[M]) -> M:
 
 def _limit(request: web.Request) -> int:
     text = request.query.get("limit", "100")
-    if not text.isdigit() or not 1 <= int(text) <= 1000:
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= 1000:
         raise Invalid("must be a number from 1 to 1000", "limit")
     return int(text)
 
@@ -303,6 +319,6 @@ def _since(request: web.Request) -> datetime | None:
         return None
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise Invalid("must be a time such as 2026-11-23T22:00:00Z", "since") from None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -106,12 +106,12 @@ class Receiver:
 
 async def _body(request: web.Request) -> AlertGroup:
     if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(reason=f"Content-Type must be application/json, not {request.content_type}")
+        raise web.HTTPUnsupportedMediaType(text=f"Content-Type must be application/json, not {request.content_type}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise web.HTTPUnsupportedMediaType(reason="a compressed body is not accepted")
+        raise web.HTTPUnsupportedMediaType(text="a compressed body is not accepted")
     try:
         async with asyncio.timeout(READ_WITHIN):
             body = await request.read()
     except TimeoutError:
-        raise web.HTTPRequestTimeout(reason=f"the body did not arrive within {READ_WITHIN:g} s") from None
+        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {READ_WITHIN:g} s") from None
     return read_body(body, datetime.now(UTC))

@@ -8,10 +8,24 @@ from aiohttp import web
 
 from responder.config import Web
 from responder.errors import ConfigError
-from responder.web.access import Access, needs
+from responder.web.access import Access, Handler, error, needs
 from responder.web.api import Api
 from responder.web.receiver import MOST_BYTES, Receiver
 from responder.web.status import Status
+
+
+@web.middleware
+async def _no_such_place(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """An address or a method that is none is told as JSON too."""
+    try:
+        return await handler(request)
+    except web.HTTPException as e:
+        return error(e.status, f"{request.method} {request.path}: {e.reason}")
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    # So that the command line can tell a responder from whatever else answers at a mistyped address.
+    response.headers["Server"] = "rollback-responder"
 
 
 def routes(
@@ -22,7 +36,8 @@ def routes(
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
     """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
-    app = web.Application(client_max_size=MOST_BYTES)
+    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place])
+    app.on_response_prepare.append(_sign)
     one = "/api/v1/executions/{id}"
     app.add_routes(
         [

@@ -1,0 +1,322 @@
+"""Every command says what it did by its exit code, and a mistake of its user is one sentence, never a stack trace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiohttp import web
+
+from responder.cli.main import main
+from responder.execution import GaveUp, Held, Planned
+from responder.journal import executions
+from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
+from tests.responder.outside import serving
+from tests.responder.web.conftest import SECRETS, House
+
+COMMANDS = (
+    "serve",
+    "check",
+    "rollback",
+    "approve",
+    "stop",
+    "close",
+    "status",
+    "history",
+    "explain",
+    "deployed",
+    "versions",
+)
+CONFIG = """\
+state: sqlite://{state}
+prometheus: {{url: "http://localhost:9090"}}
+alertmanager: {{urls: ["http://localhost:9093"]}}
+"""
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Awaitable[Said]]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("RESPONDER_URL", "RESPONDER_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command and returns all that it said; whatever it is, no stack trace."""
+
+    def once(argv: tuple[str, ...]) -> int:
+        try:
+            return main(list(argv))
+        except SystemExit as end:
+            return int(end.code or 0)
+
+    async def run_it(*argv: str) -> Said:
+        capsys.readouterr()
+        code = await asyncio.to_thread(once, argv)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Said(code, out, err)
+
+    return run_it
+
+
+@pytest.fixture
+def ask(run: Run, house: House) -> Run:
+    """The same, of a responder that answers."""
+
+    async def ask_it(command: str, *argv: str) -> Said:
+        return await run(command, "--url", str(house.client.make_url("/")), *argv)
+
+    return ask_it
+
+
+async def begin(house: House, *events: Any) -> str:
+    now = datetime.now(UTC)
+    await house.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
+    if events:
+        await house.append("r1", *events)
+    return "r1"
+
+
+# --- help ---
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_every_command_has_help_with_an_example(command: str, run: Run) -> None:
+    code, out, err = await run(command, "--help")
+    assert (code, err) == (0, "")
+    assert f"example: responder {command}" in out
+    assert "--output {text,json}" in out
+
+
+async def test_the_help_names_every_command(run: Run) -> None:
+    code, out, _ = await run("--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+    code, out, _ = await run("--version")
+    assert (code, out.startswith("responder ")) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "argv", [(), ("rolback",), ("status", "--colour"), ("rollback", "backend"), ("history", "--limit", "x")]
+)
+async def test_a_command_that_is_none_is_2_and_said_on_stderr(argv: tuple[str, ...], run: Run) -> None:
+    code, out, err = await run(*argv)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: responder")
+
+
+# --- the way to the responder ---
+async def test_nobody_listens(run: Run, free_port: int) -> None:
+    code, out, err = await run("status", "--url", f"http://127.0.0.1:{free_port}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"responder: no responder answers at http://127.0.0.1:{free_port}:")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://", "ftp://x", "http://no such host", "http://127.0.0.1:99999"])
+async def test_a_url_that_is_none(run: Run, url: str) -> None:
+    code, out, err = await run("status", "--url", url)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'"x"', b"null", b"{", b'{"status":"success"}'])
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+async def test_something_else_listens(run: Run, body: bytes, kind: str) -> None:
+    async def other(request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=kind)
+
+    async with serving(**{"api/v1/status": other}) as url:
+        code, out, err = await run("status", "--url", url)
+    assert (code, out) == (2, "")
+    assert "it is not a responder" in err
+
+
+async def test_the_address_comes_from_the_environment_or_the_configuration(
+    run: Run, house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "responder.yml").write_text(f"web: {{listen: '{house.client.host}:{house.client.port}'}}\n")
+    assert (await run("status")).code == 0
+    monkeypatch.setenv("RESPONDER_URL", "http://127.0.0.1:1")
+    assert (await run("status")).code == 2
+    assert (await run("status", "--url", str(house.client.make_url("")))).code == 0
+
+
+async def test_tokens(run: Run, guarded_house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = str(guarded_house.client.make_url(""))
+    code, _, err = await run("status", "--url", url)
+    assert (code, err) == (1, "responder: a bearer token is needed\n")
+    (tmp_path / "token").write_text(SECRETS["read"] + "\n")
+    assert (await run("status", "--url", url, "--token-file", "token")).code == 0
+    monkeypatch.setenv("RESPONDER_TOKEN", SECRETS["read"])
+    assert (await run("status", "--url", url)).code == 0
+    code, _, err = await run("stop", "--all", "--url", url)
+    assert (code, err) == (1, "responder: read-only has not the scope operate\n")
+
+
+@pytest.mark.parametrize("content", [None, b"two\nlines", b"\xff\xfe", b""])
+async def test_a_token_file_that_is_no_good(
+    run: Run, guarded_house: House, content: bytes | None, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "token").write_bytes(content)
+    url = str(guarded_house.client.make_url(""))
+    code, out, err = await run("status", "--url", url, "--token-file", "token")
+    assert (code in (1, 2), out, len(err.splitlines())) == (True, "", 1)
+
+
+# --- what they say ---
+async def test_status(ask: Run, house: House) -> None:
+    await house.good_then_new()
+    code, out, _ = await ask("status")
+    assert (code, out.splitlines()[0]) == (0, "armed")
+    assert "2.1" in out
+    assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
+    await begin(house, GaveUp(at=datetime.now(UTC), reason="too often"))
+    code, out, _ = await ask("status")
+    assert (code, "Stuck: needs a human" in out) == (1, True)
+
+
+async def test_stop_all_and_close_all(ask: Run) -> None:
+    code, out, _ = await ask("stop", "--all", "--reason", "maintenance")
+    assert (code, "responder close --all" in out) == (0, True)
+    code, out, _ = await ask("status")
+    assert (code, "NOT ARMED: stopped by " in out, "maintenance" in out) == (1, True, True)
+    assert (await ask("close", "--all", "--reason", "over")).code == 0
+    assert (await ask("close", "--all", "--reason", "over")).code == 1
+    assert (await ask("status")).code == 0
+
+
+@pytest.mark.parametrize("command", [("stop",), ("close", "--reason", "x")])
+async def test_stop_and_close_want_one_or_all(ask: Run, command: tuple[str, ...]) -> None:
+    for argv in (command, (*command, "r1", "--all")):
+        code, _, err = await ask(*argv)
+        assert (code, err) == (2, "responder: name an execution, or --all\n")
+
+
+async def test_deployed_and_versions(ask: Run) -> None:
+    for word in ("recorded", "was recorded before"):
+        code, out, _ = await ask("deployed", "backend", "2.0", "--good", "--id", "d1")
+        assert (code, out) == (0, f"2.0 of backend in production: {word} as d1\n")
+    code, out, _ = await ask("versions", "backend")
+    assert (code, "good" in out) == (0, True)
+    assert json.loads((await ask("versions", "backend", "--output", "json")).out)[0]["version"] == "2.0"
+    code, _, err = await ask("deployed", "nobody", "1")
+    assert (code, err) == (1, "responder: no service 'nobody' is configured\n")
+
+
+async def test_what_looks_like_markup_is_text(ask: Run) -> None:
+    assert "2.0[red]x" in (await ask("deployed", "backend", "2.0[red]x")).out
+
+
+async def test_rollback_by_hand(ask: Run, house: House) -> None:
+    code, out, _ = await ask("rollback", "backend", "--reason", "x")
+    assert (code, "nothing to roll back" in out) == (1, True)
+    await house.good_then_new()
+    code, out, _ = await ask("rollback", "backend", "--reason", "x", "--dry-run")
+    assert (code, "2.1 → 2.0" in out) == (0, True)
+    code, out, _ = await ask("rollback", "backend", "--reason", "x", "--output", "json")
+    execution = json.loads(out)["execution"]
+    assert code == 0
+    code, out, _ = await ask("history", execution)
+    assert (code, execution in out) == (0, True)
+    assert execution in (await ask("history")).out
+    assert json.loads((await ask("history", "--output", "json")).out)[0]["id"] == execution
+    assert (await ask("stop", execution)).code == 0
+    code, _, err = await ask("history", "none")
+    assert (code, err) == (1, "responder: there is no execution none\n")
+
+
+async def test_approve(ask: Run, house: House) -> None:
+    now = datetime.now(UTC)
+    held = Held(at=now, reason="ask", until=now + timedelta(minutes=5))
+    one = await begin(house, Planned(at=now, plan=plan()), held)
+    assert (await ask("approve", one, "--plan", "000000000000")).code == 1
+    code, out, _ = await ask("approve", one)
+    assert (code, out) == (0, f"r1: plan {plan().hash} is approved\n")
+    assert (await ask("approve", one)).code == 1
+
+
+async def test_close(ask: Run, house: House) -> None:
+    one = await begin(house)
+    assert (await ask("close", one, "--reason", "x")).code == 1
+    await house.append(one, GaveUp(at=datetime.now(UTC), reason="too often"))
+    assert (await ask("close", one, "--reason", "fixed by hand")).code == 0
+
+
+async def test_explain(ask: Run, house: House, tmp_path: Path) -> None:
+    assert (await ask("explain", "--last")).out == "no decisions yet\n"
+    (tmp_path / "body.json").write_bytes(as_bytes(sent_body()))
+    code, out, _ = await ask("explain", "body.json")
+    assert (code, "deployed_within" in out) == (0, True)
+    await house.post("/api/v1/alerts", sent_body())
+    code, out, _ = await ask("explain")
+    assert (code, "nothing to roll back" in out) == (0, True)
+    (tmp_path / "body.json").write_bytes(b"{")
+    code, _, err = await ask("explain", "body.json")
+    assert (code, err.startswith("responder: Invalid JSON")) == (1, True)
+    code, _, err = await ask("explain", "none.json")
+    assert (code, err) == (2, "responder: none.json cannot be read: No such file or directory\n")
+
+
+@pytest.mark.parametrize("command", [("history",), ("history", "r1"), ("status",), ("explain",)])
+async def test_what_a_sender_wrote_cannot_command_the_terminal(
+    ask: Run, house: House, command: tuple[str, ...]
+) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07"
+    now = datetime.now(UTC)
+    told = accepted(reason=f"down {evil}", at=now, received_at=now)
+    await house.journal.transaction(executions.accept, "r1", told)
+    await house.post("/api/v1/alerts", sent_body(sent_alert({"alertname": evil, "service": evil})))
+    await house.post("/api/v1/executions/all/stop", {"reason": evil})
+    assert "\x1b" not in (await ask(*command)).out
+
+
+# --- check and serve ---
+async def test_check(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "responder.yml"
+    file.write_text(CONFIG.format(state=tmp_path / "state.db"))
+    code, out, _ = await run("check")
+    assert (code, "all is well" in out) == (0, True)
+    file.write_text(CONFIG.format(state=tmp_path / "state.db") + "polices: []\n")
+    code, out, _ = await run("check")
+    assert (code, out) == (2, "responder.yml:4: polices: unknown key; did you mean policies?\n")
+    code, out, _ = await run("check", "--output", "json")
+    assert (code, len(json.loads(out)["mistakes"])) == (2, 1)
+    code, out, _ = await run("check", "--config", "none.yml")
+    assert (code, out) == (2, "none.yml: cannot be read: No such file or directory\n")
+
+
+async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, free_port: int) -> None:
+    text = CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
+    (tmp_path / "responder.yml").write_text(text)
+    code, out, _ = await run("check", "--live", "--output", "json")
+    silent = json.loads(out)["does_not_answer"]
+    assert (code, [told.partition(":")[0] for told in silent]) == (1, ["prometheus", "alertmanager"])
+
+
+async def test_serve_refuses_a_wrong_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "responder.yml").write_text("a: [\n")
+    code, out, err = await run("serve")
+    assert (code, out) == (2, "")
+    assert err.startswith("responder.yml:2: not YAML")
+
+
+async def test_a_state_that_no_journal_understands_is_found_by_check(run: Run, tmp_path: Path) -> None:
+    text = CONFIG.format(state="x").replace("sqlite://x", "mysql://x")
+    (tmp_path / "responder.yml").write_text(text)
+    assert (await run("check")).code == 2

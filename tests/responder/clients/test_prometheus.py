@@ -1,0 +1,148 @@
+"""Prometheus' answers are samples, its refusals are final, and no answer comes back as such within its deadline."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.errors import Halt, Unavailable
+from tests.responder.outside import FakePrometheus
+
+
+@pytest.fixture
+async def client(prometheus: FakePrometheus) -> AsyncIterator[Prometheus]:
+    made = await Prometheus.connect(PrometheusSettings(url=prometheus.url, token=SecretStr("sesame"), timeout=0.3))
+    yield made
+    await made.close()
+
+
+async def test_a_vector(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.vectors["up"] = [({"job": "a"}, "1"), ({"job": "b"}, "0.5"), ({"job": "c"}, "-Inf")]
+    assert [(s.labels, s.value) for s in await client.query("up")] == [
+        ({"job": "a"}, 1.0),
+        ({"job": "b"}, 0.5),
+        ({"job": "c"}, float("-inf")),
+    ]
+    assert prometheus.asked[0].path == "/api/v1/query"
+    assert prometheus.asked[0].headers["Authorization"] == "Bearer sesame"
+    assert "time" not in prometheus.asked[0].query
+
+
+async def test_no_data_is_an_empty_list(client: Prometheus) -> None:
+    assert await client.query("absent_series") == []
+
+
+async def test_a_scalar(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.results["1"] = {"resultType": "scalar", "result": [1e9, "1"]}
+    assert [(s.labels, s.value) for s in await client.query("1")] == [({}, 1.0)]
+
+
+async def test_a_query_at_a_time(client: Prometheus, prometheus: FakePrometheus) -> None:
+    await client.query("up", at=datetime(2026, 11, 23, 22, tzinfo=UTC))
+    assert float(prometheus.asked[0].query["time"]) == 1795471200.0
+
+
+async def test_a_query_is_sent_as_it_is(client: Prometheus, prometheus: FakePrometheus) -> None:
+    promql = 'sum(rate(x{a=~"ä+&b=c"}[5m])) / 2 # %20'
+    await client.query(promql)
+    assert prometheus.asked[0].query["query"] == promql
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_query_that_prometheus_refuses_is_a_halt(
+    status: int, client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.status, prometheus.raw = status, b'{"status":"error","error":"unexpected end of input"}'
+    with pytest.raises(Halt, match=r"refuses 'sum\(': .*unexpected end of input"):
+        await client.query("sum(")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+async def test_a_prometheus_that_cannot_answer_now_is_unavailable(
+    status: int, client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.status, prometheus.raw = status, b"not now"
+    with pytest.raises(Unavailable, match=str(status)):
+        await client.query("up")
+
+
+@pytest.mark.parametrize("raw", [b"", b"<html>", b"{", b"[]", b"null", b"{}", b'{"data": {}}', b'{"data": null}'])
+async def test_an_answer_that_is_not_prometheus_is_unavailable(
+    raw: bytes, client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.raw = raw
+    with pytest.raises(Unavailable, match="Prometheus at"):
+        await client.query("up")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"resultType": "matrix", "result": [{"metric": {}, "values": [[1e9, "1"]]}]},
+        {"resultType": "string", "result": [1e9, "text"]},
+    ],
+)
+async def test_what_is_no_instant_vector_is_a_halt(
+    result: dict[str, Any], client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.results["q"] = result
+    with pytest.raises(Halt, match="q"):
+        await client.query("q")
+
+
+async def test_no_answer_in_time_is_unavailable(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.hangs = True
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="did not answer"):
+        await client.query("up")
+    assert time.monotonic() - began < 2
+
+
+async def test_five_queries_that_hang_do_not_stop_the_sixth(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.hangs = True
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            await client.query("up")
+    prometheus.hangs = False
+    prometheus.vectors["up"] = [({}, "1")]
+    assert len(await client.query("up")) == 1
+
+
+async def test_nobody_listening_is_unavailable(free_port: int) -> None:
+    client = await Prometheus.connect(PrometheusSettings(url=f"http://127.0.0.1:{free_port}", timeout=0.5))
+    with pytest.raises(Unavailable, match="ConnectionError"):
+        await client.query("up")
+    await client.close()
+
+
+async def test_without_settings_it_says_what_is_missing() -> None:
+    with pytest.raises(Halt, match="needs `prometheus:"):
+        await Prometheus.connect(None)
+
+
+async def test_closing_leaves_no_connection_open(prometheus: FakePrometheus) -> None:
+    """A reload opens a new client each time: what the old one leaves open would add up."""
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=1.0))
+    await client.query("up")
+    transport = prometheus.asked[0].transport
+    await client.close()
+    del client
+    gc.collect()
+    for _ in range(50):
+        if transport is None or transport.is_closing():
+            return
+        await _turn()
+    pytest.fail("the connection is still open")
+
+
+async def _turn() -> None:
+    import asyncio
+
+    await asyncio.sleep(0.001)

@@ -1,0 +1,55 @@
+"""What the tests of the responder share: a real journal in a file, and the servers outside."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from responder.clients import Connections
+from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.journal import Database, open_journal
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await open_journal(f"sqlite://{tmp_path / 'state.db'}")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def alertmanager() -> AsyncIterator[FakeAlertmanager]:
+    async with FakeAlertmanager().up() as up:
+        yield up
+
+
+@pytest.fixture
+async def prometheus() -> AsyncIterator[FakePrometheus]:
+    async with FakePrometheus().up() as up:
+        yield up
+
+
+@pytest.fixture
+async def connections(alertmanager: FakeAlertmanager, prometheus: FakePrometheus) -> AsyncIterator[Connections]:
+    """Connections to the two, with deadlines that a test can wait for."""
+    made = Connections(
+        {
+            Alertmanager: AlertmanagerSettings(urls=(alertmanager.url,), timeout=0.5),
+            Prometheus: PrometheusSettings(url=prometheus.url, timeout=0.5),
+        }
+    )
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

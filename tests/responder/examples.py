@@ -1,0 +1,206 @@
+"""One example of each thing that the responder speaks of, valid as it is; a test names only what matters to it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from responder.alerts import Alert, fingerprint
+from responder.checks import PromqlCheck
+from responder.execution import Accepted
+from responder.journal.deployments import Deployment
+from responder.levers import CurrentRelease
+from responder.plan import Gate, Move, Plan
+from responder.policies import Incident, Mandate, Policy
+from responder.services import Service
+from responder.survey import Candidate, Live, Past, Situation
+
+NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
+LABELS = {"alertname": "BackendDown", "service": "backend", "environment": "production"}
+ZERO = "0001-01-01T00:00:00Z"
+
+
+def ago(seconds: float, now: datetime = NOW) -> datetime:
+    return now - timedelta(seconds=seconds)
+
+
+def alert(labels: dict[str, str] | None = None, **other: Any) -> Alert:
+    """A firing alert that began a minute ago."""
+    labels = LABELS if labels is None else labels
+    told = {"status": "firing", "labels": labels, "starts_at": ago(60), "fingerprint": fingerprint(labels), **other}
+    return Alert(**told)
+
+
+def sent_alert(labels: dict[str, str] | None = None, **other: Any) -> dict[str, Any]:
+    """The same as Alertmanager writes it into a body, begun ten seconds ago by the real clock."""
+    labels = LABELS if labels is None else labels
+    return {
+        "status": "firing",
+        "labels": labels,
+        "annotations": {"summary": "no answer"},
+        "startsAt": ago(10, datetime.now(UTC)).isoformat(),
+        "endsAt": ZERO,
+        "generatorURL": "http://prometheus:9090/graph?g0.expr=probe_success+%3D%3D+0",
+        "fingerprint": fingerprint(labels),
+        **other,
+    }
+
+
+def sent_body(*alerts: dict[str, Any], **other: Any) -> dict[str, Any]:
+    """A body as Alertmanager 0.25 sends it."""
+    alerts = alerts or (sent_alert(),)
+    return {
+        "receiver": "web\\.hook",
+        "status": "firing",
+        "alerts": list(alerts),
+        "groupLabels": {"alertname": "BackendDown"},
+        "commonLabels": LABELS,
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager:9093",
+        "version": "4",
+        "groupKey": '{}:{alertname="BackendDown"}',
+        "truncatedAlerts": 0,
+        **other,
+    }
+
+
+def as_bytes(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+def service(name: str = "backend", environment: str = "production", **other: Any) -> Service:
+    told = {
+        "rollback": {"strategy": "immediate", "release": {"root": Path("/srv") / name}},
+        "healthy": ({"promql": f'probe_success{{service="{name}"}}', "at_least": 1.0},),
+        **other,
+    }
+    return Service(name=name, environment=environment, **told)
+
+
+def policy(**other: Any) -> Policy:
+    """A policy in auto mode for `BackendDown`."""
+    told = {
+        "name": "backend-down",
+        "match": ['alertname="BackendDown"'],
+        "roll_back": ("backend",),
+        "mode": "auto",
+        **other,
+    }
+    return Policy(**told)
+
+
+def mandate(*policies: Policy, services: tuple[Service, ...] | None = None, stop_file: Path | None = None) -> Mandate:
+    return Mandate(
+        services=(service(),) if services is None else services,
+        policies=policies or (policy(),),
+        stop_file=stop_file,
+    )
+
+
+def incident(**other: Any) -> Incident:
+    told = {
+        "policy": policy(),
+        "service": "backend",
+        "environment": "production",
+        "alerts": (alert(),),
+        "received_at": NOW,
+        **other,
+    }
+    return Incident(**told)
+
+
+def by_hand(**other: Any) -> Incident:
+    """A rollback that a person asks for."""
+    return incident(**{"alerts": (), "forced": True, "requested_by": "alice", "reason": "errors after 2.1", **other})
+
+
+def deployment(**other: Any) -> Deployment:
+    """Version 2.1, deployed ten minutes ago."""
+    told = {
+        "id": "deploy-21",
+        "service": "backend",
+        "environment": "production",
+        "version": "2.1",
+        "at": ago(600),
+        "recorded_by": "ci",
+        "status": "candidate",
+        **other,
+    }
+    return Deployment(**told)
+
+
+def past(**other: Any) -> Past:
+    """A rollback that ended well an hour ago."""
+    told = {
+        "id": "20261123-210000-0000aaaa",
+        "policy": "backend-down",
+        "state": "closed",
+        "outcome": "succeeded",
+        "from_version": "1.9",
+        "to_version": "1.8",
+        "changed": True,
+        "ended_at": ago(3600),
+        "reason": "BackendDown",
+        **other,
+    }
+    return Past(**told)
+
+
+FIRES = Live(state="firing", reason="Alertmanager says that it fires")
+
+
+def situation(**other: Any) -> Situation:
+    """Everything speaks for acting."""
+    told = {
+        "service": service(),
+        "running": deployment(),
+        "target": Candidate(version="2.0", status="good"),
+        "live": FIRES,
+        **other,
+    }
+    return Situation(**told)
+
+
+def release(root: str = "/srv/backend") -> CurrentRelease:
+    return CurrentRelease(root=Path(root))
+
+
+def move(was: str = "2.1", to: str = "2.0", **other: Any) -> Move:
+    return Move(lever=other.pop("lever", release()), was=was, to=to, **other)
+
+
+def gate(**other: Any) -> Gate:
+    told = {"name": "backend is healthy", "checks": (PromqlCheck(promql="up", at_least=1.0),), **other}
+    return Gate(**told)
+
+
+def plan(*steps: Move | Gate) -> Plan:
+    """One move and the verification, or the steps that are given."""
+    return Plan(
+        service="backend",
+        environment="production",
+        strategy="immediate",
+        from_version="2.1",
+        to_version="2.0",
+        steps=steps or (move(), gate(otherwise="freeze")),
+    )
+
+
+def accepted(**other: Any) -> Accepted:
+    told = {
+        "at": NOW,
+        "service": "backend",
+        "environment": "production",
+        "policy": "backend-down",
+        "strategy": "immediate",
+        "from_version": "2.1",
+        "to_version": "2.0",
+        "requested_by": "alertmanager",
+        "reason": "BackendDown on backend in production",
+        "alerts": (alert(),),
+        "received_at": NOW,
+        **other,
+    }
+    return Accepted(**told)

@@ -1,0 +1,107 @@
+"""Stand-ins for the servers outside, spoken to over real sockets: Alertmanager's API v2 and Prometheus' query API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(**handlers: Handler) -> AsyncIterator[str]:
+    """A server on a free port whose routes are `/name`; gives its base URL."""
+    app = web.Application()
+    for name, handler in handlers.items():
+        app.router.add_route("*", f"/{name}", handler)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+class Outside:
+    """A server whose answers a test sets; `asked` is what it was asked."""
+
+    path = ""
+
+    def __init__(self) -> None:
+        self.asked: list[web.Request] = []
+        self.status = 200
+        self.raw: bytes | None = None
+        self.content_type = "application/json"
+        self.hangs = False
+        self.url = ""
+        self._released = asyncio.Event()
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[Any]:
+        app = web.Application()
+        app.router.add_get("/{rest:.*}", self._answer)
+        async with TestServer(app) as server:
+            self.url = str(server.make_url("")).rstrip("/")
+            yield self
+            self._released.set()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request)
+        if self.hangs:
+            await self._released.wait()
+        if self.raw is not None:
+            return web.Response(body=self.raw, status=self.status, content_type=self.content_type)
+        if self.status != 200:
+            return web.json_response({"status": "error", "error": "as the test wants it"}, status=self.status)
+        return self.answer(request)
+
+    def answer(self, request: web.Request) -> web.StreamResponse:
+        raise NotImplementedError
+
+
+class FakeAlertmanager(Outside):
+    """Keeps alerts and silences, and answers `/api/v2/alerts` by its filters as the real one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alerts: list[dict[str, Any]] = []
+        self.silences: dict[str, dict[str, Any]] = {}
+
+    def fires(
+        self,
+        labels: dict[str, str],
+        fingerprint: str,
+        *,
+        state: str = "active",
+        silenced_by: tuple[str, ...] = (),
+        inhibited_by: tuple[str, ...] = (),
+    ) -> None:
+        status = {"state": state, "silencedBy": list(silenced_by), "inhibitedBy": list(inhibited_by), "mutedBy": []}
+        self.alerts.append({"labels": labels, "fingerprint": fingerprint, "status": status})
+
+    def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path.startswith("/api/v2/silence/"):
+            silence = self.silences.get(request.path.rpartition("/")[2])
+            return web.json_response(silence) if silence else web.Response(status=404)
+        wanted = [text.partition("=") for text in request.query.getall("filter", [])]
+        found = [a for a in self.alerts if all(f'"{a["labels"].get(name, "")}"' == value for name, _, value in wanted)]
+        return web.json_response(found)
+
+
+class FakePrometheus(Outside):
+    """Answers `/api/v1/query` with the vector that the test put under the query; nothing there is no data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors: dict[str, list[tuple[dict[str, str], str]]] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+
+    def answer(self, request: web.Request) -> web.StreamResponse:
+        promql = request.query.get("query", "")
+        if promql in self.results:
+            data = self.results[promql]
+        else:
+            vector = [{"metric": labels, "value": [1e9, value]} for labels, value in self.vectors.get(promql, [])]
+            data = {"resultType": "vector", "result": vector}
+        return web.json_response({"status": "success", "data": data})

@@ -1,0 +1,214 @@
+"""Each guard says yes and no for its own reason, the first no decides, and a person passes only what is theirs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from responder.guards import GUARDS, Judgement, Verdict, judge, needs_live
+from responder.policies import Incident
+from responder.survey import Candidate, Live, Situation
+from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment, incident, past, policy, situation
+
+UNKNOWN = situation(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
+
+
+def verdict_of(guard: str, one: Incident, facts: Situation) -> Verdict:
+    return next(v for v in judge(one, facts, NOW).verdicts if v.guard == guard)
+
+
+def aged(mode: str = "auto", **other: Any) -> Incident:
+    return incident(policy=policy(mode=mode, **other))
+
+
+@pytest.mark.parametrize(
+    ("one", "facts", "guard", "verdict", "reason"),
+    [
+        (incident(), situation(), "mode", "allow", "auto mode"),
+        (incident(), situation(stopped="stopped by bob: storm"), "stopped", "refuse", "stopped by bob: storm"),
+        (incident(), UNKNOWN, "known", "refuse", "no service 'x' is configured"),
+        (incident(), situation(opened="r1"), "episode", "refuse", "has opened the rollback r1 already"),
+        (incident(), situation(latest=past(state="stuck", id="r1")), "single_flight", "refuse", "responder close r1"),
+        (incident(), situation(latest=past(state="running")), "single_flight", "refuse", "is under way (running)"),
+        (incident(), situation(latest=past(state="held")), "single_flight", "refuse", "is under way (held)"),
+        (incident(), situation(latest=past(state="accepted")), "single_flight", "refuse", "under way (accepted)"),
+        (incident(), situation(latest=past(state="turning_back")), "single_flight", "refuse", "(turning_back)"),
+        (incident(), situation(latest=past()), "mode", "allow", "auto mode"),
+        (incident(), situation(running=None, target=None), "deployed_within", "refuse", "no deployment of it was ever"),
+        (incident(), situation(running=deployment(at=ago(3600))), "mode", "allow", "auto mode"),
+        (incident(), situation(running=deployment(at=ago(3601))), "deployed_within", "refuse", "1h1s ago, longer than"),
+        (
+            incident(alerts=(alert(starts_at=ago(720)),)),
+            situation(),
+            "deployed_within",
+            "refuse",
+            "began 2m before 2.1 was deployed",
+        ),
+        (
+            incident(alerts=(alert(), alert(starts_at=ago(601)))),
+            situation(),
+            "deployed_within",
+            "refuse",
+            "it is not the deployment",
+        ),
+        (incident(alerts=(alert(starts_at=ago(600)),)), situation(), "mode", "allow", "auto mode"),
+        (
+            incident(),
+            situation(running=deployment(rolled_back_by="r1")),
+            "deployed_within",
+            "refuse",
+            "our own rollback r1: going back further needs a human",
+        ),
+        (incident(), situation(target=None), "target", "refuse", "no version other than 2.1 is known good"),
+        (
+            incident(),
+            situation(target=Candidate(version="2.1", status="good")),
+            "target",
+            "refuse",
+            "2.1 is the version that runs",
+        ),
+        (incident(), situation(target=Candidate(version="2.0", status="bad")), "target", "refuse", "2.0 is bad"),
+        (incident(), situation(target=Candidate(version="2.0", status="suspect")), "target", "refuse", "is suspect"),
+        (
+            incident(),
+            situation(target=Candidate(version="2.0", status="candidate")),
+            "target",
+            "refuse",
+            "is a candidate, not known good",
+        ),
+        (
+            incident(),
+            situation(rolled_back_before="r0"),
+            "once_per_version",
+            "refuse",
+            "2.1 was rolled back before by r0 and deployed again",
+        ),
+        (
+            incident(),
+            situation(last_of_policy=past(ended_at=ago(1799))),
+            "cooldown",
+            "refuse",
+            "cooling down for another 1s",
+        ),
+        (incident(), situation(last_of_policy=past(ended_at=ago(1800))), "mode", "allow", "auto mode"),
+        (
+            aged(cooldown=7200.0),
+            situation(last_of_policy=past(ended_at=ago(3600))),
+            "cooldown",
+            "refuse",
+            "another 1h after 20261123-210000-0000aaaa (until 23:00:00 UTC)",
+        ),
+        (aged(cooldown=0.0), situation(last_of_policy=past(ended_at=ago(0))), "mode", "allow", "auto mode"),
+        (
+            incident(),
+            situation(live=Live(state="suppressed", reason="silence s1 of bob: deploying")),
+            "firing",
+            "refuse",
+            "silenced: silence s1 of bob: deploying",
+        ),
+        (incident(), situation(live=Live(state="gone", reason="not there")), "firing", "refuse", "resolved by now"),
+        (
+            incident(),
+            situation(live=Live(state="unknown", reason="no answer")),
+            "firing",
+            "refuse",
+            "cannot tell whether it still fires: no answer",
+        ),
+        (aged("observe"), situation(), "mode", "refuse", "observe mode: it would have acted"),
+        (aged("approve"), situation(), "mode", "needs_approval", "policy backend-down asks for approval"),
+        # A person.
+        (by_hand(), situation(live=None), "mode", "allow", "requested by alice"),
+        (by_hand(policy=policy(mode="observe")), situation(live=None), "mode", "allow", "requested by alice"),
+        (by_hand(policy=policy(mode="approve")), situation(live=None), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(running=deployment(at=ago(10**6))), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(last_of_policy=past(ended_at=ago(1))), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(rolled_back_before="r0"), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(running=deployment(rolled_back_by="r1")), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(target=Candidate(version="2.0", status="candidate")), "mode", "allow", "by alice"),
+        (by_hand(), situation(live=Live(state="suppressed", reason="")), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(live=Live(state="gone", reason="")), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(stopped="the stop file exists"), "stopped", "refuse", "the stop file exists"),
+        (by_hand(), UNKNOWN, "known", "refuse", "is configured"),
+        (by_hand(), situation(latest=past(state="stuck")), "single_flight", "refuse", "is stuck and needs a human"),
+        (by_hand(), situation(latest=past(state="running")), "single_flight", "refuse", "is under way"),
+        (by_hand(), situation(running=None, target=None), "deployed_within", "refuse", "nothing to roll back"),
+        (by_hand(), situation(target=Candidate(version="2.0", status="bad")), "target", "refuse", "2.0 is bad"),
+        (by_hand(), situation(target=Candidate(version="2.0", status="suspect")), "target", "refuse", "suspect"),
+        (by_hand(), situation(target=Candidate(version="2.1", status="good")), "target", "refuse", "that runs"),
+        (by_hand(version="0.9"), situation(target=None), "target", "refuse", "0.9 is not known: it was never deployed"),
+        (by_hand(), situation(target=None), "target", "refuse", "responder versions backend"),
+    ],
+)
+def test_who_decides_and_why(one: Incident, facts: Situation, guard: str, verdict: str, reason: str) -> None:
+    deciding = judge(one, facts, NOW).deciding
+    assert (deciding.guard, deciding.verdict) == (guard, verdict)
+    assert reason in deciding.reason
+
+
+def test_every_guard_is_asked_even_where_an_early_one_refuses() -> None:
+    judgement = judge(aged("observe"), situation(stopped="storm", opened="r1"), NOW)
+    assert [v.guard for v in judgement.verdicts] == [guard.__name__ for guard in GUARDS]
+    assert judgement.deciding.guard == "stopped"
+    assert [v.guard for v in judgement.verdicts if v.verdict == "refuse"] == ["stopped", "episode", "mode"]
+
+
+def test_without_a_service_nothing_else_can_be_asked() -> None:
+    assert [v.guard for v in judge(incident(), UNKNOWN, NOW).verdicts] == ["stopped", "known"]
+
+
+def test_every_verdict_has_a_reason() -> None:
+    for facts in (situation(), UNKNOWN, situation(running=None, target=None), situation(live=None)):
+        for one in (incident(), by_hand()):
+            assert all(v.reason for v in judge(one, facts, NOW).verdicts)
+
+
+def test_a_refusal_outweighs_an_approval_that_comes_before_it() -> None:
+    verdicts = (
+        Verdict(guard="a", verdict="needs_approval", reason="x"),
+        Verdict(guard="b", verdict="refuse", reason="y"),
+        Verdict(guard="c", verdict="allow", reason="z"),
+    )
+    assert Judgement(verdicts=verdicts).deciding.guard == "b"
+    assert Judgement(verdicts=(verdicts[0], verdicts[2])).deciding.guard == "a"
+    assert Judgement(verdicts=(verdicts[2],)).deciding.guard == "c"
+
+
+def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done() -> None:
+    facts = situation(last_of_policy=past(ended_at=ago(10)))
+    observed, acted = judge(aged("observe"), facts, NOW), judge(aged("auto"), facts, NOW)
+    assert observed.deciding == acted.deciding
+    assert observed.verdicts[:-1] == acted.verdicts[:-1]
+
+
+@pytest.mark.parametrize(
+    ("one", "facts", "needed"),
+    [
+        (incident(), situation(live=None), True),
+        (aged("approve"), situation(live=None), True),
+        (aged("observe"), situation(live=None), True),
+        (incident(), situation(live=FIRES), False),
+        (incident(), situation(live=None, opened="r1"), False),
+        (aged("observe"), situation(live=None, stopped="storm"), False),
+        (by_hand(), situation(live=None), False),
+        (incident(), UNKNOWN, False),
+    ],
+)
+def test_alertmanager_is_asked_only_where_nothing_else_speaks_against_it(
+    one: Incident, facts: Situation, needed: bool
+) -> None:
+    assert needs_live(one, judge(one, facts, NOW), facts) is needed
+
+
+def test_a_deployment_from_the_future_is_no_negative_age() -> None:
+    facts = situation(running=deployment(at=NOW + timedelta(seconds=30)))
+    one = incident(alerts=(alert(starts_at=NOW + timedelta(seconds=40)),))
+    verdict = verdict_of("deployed_within", one, facts)
+    assert verdict.verdict == "allow"
+    assert "2.1 was deployed 0s ago" in verdict.reason
+
+
+def test_the_cooldown_is_told_to_the_second() -> None:
+    facts = situation(last_of_policy=past(ended_at=NOW - timedelta(seconds=10, milliseconds=500)))
+    assert "another 29m49s after" in verdict_of("cooldown", incident(), facts).reason

@@ -1,0 +1,203 @@
+"""The series that dashboards hold on to have their names and a bounded set of labels, whatever senders write."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from responder.execution import Closed, Done, Event, Execution, Halted, Outcome, Planned, Started, begin
+from responder.guards import judge
+from responder.metrics import Metrics, Snapshot, State
+from responder.respond import Decided
+from tests.responder.examples import NOW, accepted, ago, deployment, incident, mandate, plan, situation
+
+CONTRACT = {
+    "responder_webhooks_total": {"outcome"},
+    "responder_alerts_total": {"status"},
+    "responder_decisions_total": {"policy", "verdict", "guard"},
+    "responder_executions_total": {"service", "strategy", "outcome"},
+    "responder_executions_active": {"state"},
+    "responder_execution_duration_seconds_count": None,
+    "responder_stage_seconds_count": {"stage"},
+    "responder_step_duration_seconds_count": {"lever"},
+    "responder_cooldown_until_timestamp_seconds": {"policy", "service"},
+    "responder_deployment_timestamp_seconds": {"service", "environment"},
+    "responder_deployment_info": None,
+    "responder_armed": set(),
+    "responder_stuck_executions": set(),
+    "responder_journal_up": set(),
+}
+"""Design, section 5. None: labels may be added to those that are promised."""
+
+
+def samples(*collectors: Any) -> list[Any]:
+    text = "".join(generate_latest(c).decode() for c in collectors)
+    return [s for family in text_string_to_metric_families(text) for s in family.samples]
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def story(*events: Event) -> list[tuple[Execution, Event]]:
+    execution, told = begin("r1", accepted()), []
+    for event in events:
+        execution = execution.after(event)
+        told.append((execution, event))
+    return told
+
+
+def tell(metrics: Metrics, *events: Event) -> None:
+    for execution, event in story(*events):
+        metrics.happened(execution, (event,))
+
+
+def at(seconds: float) -> Any:
+    return NOW + timedelta(seconds=seconds)
+
+
+def whole(outcome: Outcome = "succeeded") -> list[Event]:
+    one = plan()
+    return [
+        Planned(at=at(1), plan=one),
+        Started(at=at(2), step=0, title=str(one.steps[0])),
+        Done(at=at(3), step=0, changed=True),
+        Started(at=at(3), step=1, title=str(one.steps[1])),
+        Done(at=at(9), step=1, changed=False),
+        Closed(at=at(9), outcome=outcome, by="responder", reason=""),
+    ]
+
+
+def state(snapshot: Snapshot | None, *, armed: bool = True) -> list[Any]:
+    registry = CollectorRegistry()
+    registry.register(State(snapshot, mandate(), armed=armed))  # type: ignore[arg-type]
+    return samples(registry)
+
+
+def snapshot(**other: Any) -> Snapshot:
+    told = {
+        "stopped": False,
+        "open_executions": [{"state": "stuck"}, {"state": "running"}],
+        "ends": [{"policy": "backend-down", "service": "backend", "environment": "production", "ended_at": NOW}],
+        "running": [deployment()],
+        **other,
+    }
+    return Snapshot(**told)
+
+
+def test_every_series_of_the_contract_is_there_with_its_labels() -> None:
+    metrics = Metrics()
+    metrics.webhooks.labels("accepted").inc()
+    metrics.alerts.labels("firing").inc()
+    metrics.decided([decided()])
+    tell(metrics, *whole())
+    found: dict[str, set[str]] = {}
+    for sample in (*samples(metrics.registry), *state(snapshot())):
+        found.setdefault(sample.name, set()).update(sample.labels)
+    for name, labels in CONTRACT.items():
+        assert name in found, name
+        if labels is not None:
+            assert found[name] == labels, name
+    assert {"service", "environment", "version", "deployment_id"} <= found["responder_deployment_info"]
+
+
+def decided() -> Decided:
+    one, facts = incident(), situation()
+    return Decided(
+        incident=one, situation=facts, judgement=judge(one, facts, NOW), at=NOW, execution=begin("r1", accepted())
+    )
+
+
+def test_a_verdict_is_counted_by_the_guard_that_decided() -> None:
+    metrics = Metrics()
+    one, facts = incident(), situation(stopped="storm")
+    metrics.decided([Decided(incident=one, situation=facts, judgement=judge(one, facts, NOW), at=NOW)] * 2)
+    counted = value(metrics, "responder_decisions_total", policy="backend-down", verdict="refuse", guard="stopped")
+    assert counted == 2
+
+
+def test_the_stages_of_a_success() -> None:
+    metrics = Metrics()
+    metrics.decided([decided()])
+    tell(metrics, *whole())
+    sums = {
+        stage: value(metrics, "responder_stage_seconds_sum", stage=stage)
+        for stage in ("firing", "received", "decided", "started", "acted", "verified")
+    }
+    assert sums == {"firing": None, "received": 60.0, "decided": 0.0, "started": 2.0, "acted": 1.0, "verified": 6.0}
+    assert value(metrics, "responder_step_duration_seconds_sum", lever="current_release") == 1.0
+    assert value(metrics, "responder_step_duration_seconds_sum", lever="gate") == 6.0
+
+
+def test_an_end_is_counted_with_its_outcome_and_its_time() -> None:
+    metrics = Metrics()
+    labels = {"service": "backend", "strategy": "immediate", "outcome": "failed"}
+    tell(metrics, *whole("failed"))
+    assert value(metrics, "responder_executions_total", **labels) == 1
+    assert value(metrics, "responder_execution_duration_seconds_sum", **labels) == 9.0
+    assert value(metrics, "responder_stage_seconds_count", stage="verified") is None
+
+
+def test_a_step_on_the_way_back_is_counted_apart() -> None:
+    metrics, one = Metrics(), plan()
+    tell(
+        metrics,
+        Planned(at=at(1), plan=one),
+        Started(at=at(2), step=0, title=str(one.steps[0])),
+        Halted(at=at(3), step=0, reason="no"),
+        Started(at=at(4), step=1, title="current release of /srv/backend: 2.0 → 2.1"),
+        Done(at=at(6), step=1, changed=True),
+        Closed(at=at(6), outcome="compensated", by="responder", reason=""),
+    )
+    assert value(metrics, "responder_step_duration_seconds_sum", lever="back") == 2.0
+
+
+def test_a_clock_that_went_backwards_makes_no_negative_time() -> None:
+    metrics, one = Metrics(), plan()
+    tell(
+        metrics,
+        Planned(at=at(1), plan=one),
+        Started(at=at(-5), step=0, title="x"),
+        Done(at=at(-9), step=0, changed=True),
+        Started(at=at(-9), step=1, title="y"),
+        Done(at=at(-10), step=1, changed=False),
+        Closed(at=at(-20), outcome="succeeded", by="responder", reason=""),
+    )
+    assert all(s.value >= 0 for s in samples(metrics.registry) if s.name.startswith("responder") and "_sum" in s.name)
+
+
+def test_no_label_holds_an_id_a_text_or_a_digest() -> None:
+    metrics = Metrics()
+    metrics.decided([decided()])
+    tell(metrics, *whole())
+    values = {v for s in (*samples(metrics.registry), *state(snapshot())) for k, v in s.labels.items() if k != "le"}
+    assert not values & {"r1", plan().hash, "BackendDown on backend in production", *(str(s) for s in plan().steps)}
+
+
+def test_what_the_journal_says() -> None:
+    found = {(s.name, *sorted(s.labels.values())): s.value for s in state(snapshot())}
+    assert found[("responder_stuck_executions",)] == 1
+    assert found[("responder_executions_active", "running")] == 1
+    assert found[("responder_executions_active", "held")] == 0
+    assert found[("responder_cooldown_until_timestamp_seconds", "backend", "backend-down")] == NOW.timestamp() + 1800
+    assert found[("responder_deployment_timestamp_seconds", "backend", "production")] == ago(600).timestamp()
+    assert found[("responder_armed",)] == 1
+
+
+def test_what_we_put_there_ourselves_is_no_deployment_to_blame() -> None:
+    names = {s.name for s in state(snapshot(running=[deployment(rolled_back_by="r1")]))}
+    assert "responder_deployment_timestamp_seconds" not in names
+    assert "responder_deployment_info" in names
+
+
+def test_the_kill_switch_and_the_stop_file_disarm() -> None:
+    for told in (state(snapshot(stopped=True)), state(snapshot(), armed=False)):
+        assert next(s.value for s in told if s.name == "responder_armed") == 0
+
+
+def test_without_a_journal_only_that_is_told() -> None:
+    assert [(s.name, s.value) for s in state(None)] == [("responder_journal_up", 0.0)]

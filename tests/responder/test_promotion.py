@@ -1,0 +1,159 @@
+"""A version is known good only where it ran its time, is healthy now, and no alert spoke against it meanwhile."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from responder.clients import Connections
+from responder.journal import Database, decisions, deployments
+from responder.journal.decisions import Decision
+from responder.journal.deployments import Status
+from responder.policies import Mandate
+from responder.promotion import promote
+from responder.world import World
+from tests.responder.examples import NOW, ago, deployment, mandate, service
+from tests.responder.outside import FakePrometheus
+
+BACKEND = service(good_after=600.0)
+HEALTH = 'probe_success{service="backend"}'
+
+
+@pytest.fixture(autouse=True)
+def healthy(prometheus: FakePrometheus) -> None:
+    prometheus.vectors[HEALTH] = [({}, "1")]
+
+
+async def promoted(journal: Database, connections: Connections, by: Mandate | None = None) -> list[str]:
+    by = by or mandate(services=(BACKEND,))
+    return [d.version for d in await promote(journal, by, World(connections), NOW)]
+
+
+async def status(journal: Database, version: str = "2.1") -> Any:
+    found = {d.version: d.status for d in await journal.read(deployments.running)}
+    return found.get(version)
+
+
+async def deploy(
+    journal: Database, seconds_ago: float = 600, version: str = "2.1", known: Status | None = None
+) -> None:
+    one = deployment(id=f"d-{version}", version=version, at=ago(seconds_ago))
+    await journal.transaction(deployments.record, one, known)
+
+
+async def judged(journal: Database, seconds_ago: float, verdict: str = "refuse", **other: Any) -> None:
+    told = {
+        "id": "d1",
+        "incident": "i1",
+        "at": ago(seconds_ago),
+        "last_at": ago(seconds_ago),
+        "policy": "p",
+        "service": "backend",
+        "environment": "production",
+        "verdict": verdict,
+        "guard": "mode",
+        "reason": "x",
+        "body": "{}",
+        **other,
+    }
+    await journal.transaction(decisions.record, Decision(**told))
+
+
+async def test_it_has_earned_it(journal: Database, connections: Connections) -> None:
+    await deploy(journal)
+    assert await promoted(journal, connections) == ["2.1"]
+    assert await status(journal) == "good"
+    assert await promoted(journal, connections) == [], "once is enough"
+
+
+async def test_why_is_on_record(journal: Database, connections: Connections) -> None:
+    await deploy(journal)
+    await promoted(journal, connections)
+
+    async def version(tx: Any) -> Any:
+        return await tx.one("version", service="backend", environment="production", version="2.1")
+
+    assert (await journal.read(version))["reason"] == "healthy and without trouble for 10m"
+
+
+async def test_not_before_its_time(journal: Database, connections: Connections) -> None:
+    await deploy(journal, 599.9)
+    assert await promoted(journal, connections) == []
+    assert await status(journal) == "candidate"
+
+
+@pytest.mark.parametrize("known", ["suspect", "bad", "good"])
+async def test_what_was_judged_otherwise_stays_so(journal: Database, connections: Connections, known: Status) -> None:
+    await deploy(journal, known=known)
+    assert await promoted(journal, connections) == []
+    assert await status(journal) == known
+
+
+async def test_only_the_version_that_runs(journal: Database, connections: Connections) -> None:
+    await deploy(journal, 6000, "2.0")
+    await deploy(journal, 60, "2.1")
+    assert await promoted(journal, connections) == []
+
+
+@pytest.mark.parametrize("vector", [[], [({}, "0")], [({}, "NaN")], [({}, "1"), ({"pod": "b"}, "0")]])
+async def test_not_while_it_is_unhealthy_or_unheard_of(
+    journal: Database, connections: Connections, prometheus: FakePrometheus, vector: list[tuple[dict[str, str], str]]
+) -> None:
+    await deploy(journal)
+    prometheus.vectors[HEALTH] = vector
+    assert await promoted(journal, connections) == []
+    prometheus.vectors[HEALTH] = [({}, "1")]
+    assert await promoted(journal, connections) == ["2.1"]
+
+
+async def test_not_without_traffic(journal: Database, connections: Connections, prometheus: FakePrometheus) -> None:
+    await deploy(journal)
+    used = mandate(services=(service(good_after=600.0, traffic=({"promql": "requests", "above": 0.0},)),))
+    assert await promoted(journal, connections, used) == []
+    prometheus.vectors["requests"] = [({}, "5")]
+    assert await promoted(journal, connections, used) == ["2.1"]
+
+
+async def test_not_where_prometheus_does_not_answer(
+    journal: Database, connections: Connections, prometheus: FakePrometheus
+) -> None:
+    await deploy(journal)
+    prometheus.status = 500
+    assert await promoted(journal, connections) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "earned"),
+    [
+        ({"seconds_ago": 300}, False),
+        ({"seconds_ago": 300, "verdict": "allow"}, False),
+        ({"seconds_ago": 300, "verdict": "needs_approval"}, False),
+        ({"seconds_ago": 300, "verdict": "ignore"}, True),
+        ({"seconds_ago": 601}, True),
+        ({"seconds_ago": 300, "service": "other"}, True),
+        ({"seconds_ago": 300, "environment": "staging"}, True),
+    ],
+)
+async def test_an_alert_since_its_deployment_speaks_against_it(
+    journal: Database, connections: Connections, trouble: dict[str, Any], earned: bool
+) -> None:
+    await deploy(journal)
+    await judged(journal, **trouble)
+    assert (await promoted(journal, connections) == ["2.1"]) is earned
+
+
+async def test_what_is_no_longer_configured_is_left_alone(journal: Database, connections: Connections) -> None:
+    await deploy(journal)
+    assert await promoted(journal, connections, mandate(services=(service("other"),))) == []
+
+
+async def test_a_sick_service_does_not_keep_a_healthy_one_from_its_due(
+    journal: Database, connections: Connections
+) -> None:
+    await deploy(journal)
+    one = deployment(id="o", service="other", version="7", at=NOW - timedelta(hours=1))
+    await journal.transaction(deployments.record, one, None)
+    both = mandate(services=(service("other", good_after=600.0), BACKEND))
+    assert await promoted(journal, connections, both) == ["2.1"]

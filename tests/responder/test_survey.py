@@ -1,0 +1,238 @@
+"""The guards hear every fact that the journal and Alertmanager have, and `unknown` where one could not be learned."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from responder.alerts import fingerprint
+from responder.clients import Connections
+from responder.execution import Closed, Done, Event, Outcome, Planned, Started, Stopped
+from responder.journal import Database, decisions, deployments, executions
+from responder.journal.deployments import Status
+from responder.policies import Incident, Mandate
+from responder.survey import Situation, ask_live, gather
+from tests.responder.examples import (
+    LABELS,
+    NOW,
+    accepted,
+    ago,
+    alert,
+    by_hand,
+    deployment,
+    incident,
+    mandate,
+    plan,
+    policy,
+    service,
+)
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
+
+FINGERPRINT = fingerprint(LABELS)
+ALERTS = 'ALERTS{alertname="BackendDown",service="backend",environment="production",alertstate="firing"}'
+
+
+async def known(journal: Database, one: Incident | None = None, by: Mandate | None = None) -> Situation:
+    return await journal.read(gather, one or incident(), by or mandate())
+
+
+async def deploy(journal: Database, version: str, seconds_ago: float, status: Status | None = None) -> None:
+    one = deployment(id=f"d-{version}-{seconds_ago}", version=version, at=ago(seconds_ago))
+    await journal.transaction(deployments.record, one, status)
+
+
+async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *, changed: bool = True) -> None:
+    execution = await journal.transaction(executions.accept, execution_id, accepted())
+    events: list[Event] = [
+        Planned(at=NOW, plan=plan()),
+        Started(at=NOW, step=0, title="x"),
+        Done(at=NOW, step=0, changed=changed),
+        *([] if outcome == "succeeded" else [Stopped(at=NOW, by="a", reason="b")]),
+        Closed(at=NOW + timedelta(seconds=5), outcome=outcome, by="responder", reason="over"),
+    ]
+    await journal.transaction(executions.append, execution, events, None)
+
+
+# --- what the journal knows ---
+async def test_of_a_new_service_nothing_is_known(journal: Database) -> None:
+    assert await known(journal) == Situation(service=service())
+
+
+async def test_an_unknown_service_says_why(journal: Database) -> None:
+    found = await known(journal, incident(service="nobody"))
+    assert (found.service, found.service_problem) == (None, "no service 'nobody' is configured")
+
+
+async def test_the_running_version_is_the_newest_and_the_target_the_last_good_one(journal: Database) -> None:
+    await deploy(journal, "1.8", 4000, "good")
+    await deploy(journal, "1.9", 3000, "good")
+    await deploy(journal, "2.0", 2000, "bad")
+    await deploy(journal, "2.1", 600)
+    found = await known(journal)
+    assert found.running is not None
+    assert (found.running.version, found.running.status) == ("2.1", "candidate")
+    assert found.target is not None
+    assert (found.target.version, found.target.status) == ("1.9", "good")
+
+
+async def test_a_good_version_that_runs_is_not_its_own_target(journal: Database) -> None:
+    await deploy(journal, "2.1", 600, "good")
+    assert (await known(journal)).target is None
+
+
+async def test_a_named_version_is_found_with_what_is_known_of_it(journal: Database) -> None:
+    await deploy(journal, "1.8", 4000, "suspect")
+    await deploy(journal, "2.1", 600)
+    found = await known(journal, by_hand(version="1.8"))
+    assert found.target is not None
+    assert (found.target.version, found.target.status) == ("1.8", "suspect")
+    assert (await known(journal, by_hand(version="0.1"))).target is None
+
+
+async def test_another_environment_is_another_service(journal: Database) -> None:
+    await deploy(journal, "2.1", 600)
+    both = mandate(services=(service(), service(environment="staging")))
+    assert (await known(journal, incident(environment="staging"), both)).running is None
+    assert (await known(journal, incident(), both)).running is not None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changed", "cools"),
+    [("succeeded", True, True), ("compensated", True, True), ("failed", False, False)],
+)
+async def test_past_rollbacks(journal: Database, outcome: Outcome, changed: bool, cools: bool) -> None:
+    await deploy(journal, "2.0", 4000, "good")
+    await deploy(journal, "2.1", 600)
+    await rolled_back(journal, "r1", outcome, changed=changed)
+    found = await known(journal)
+    assert found.latest is not None
+    assert (found.latest.id, found.latest.state, found.latest.outcome) == ("r1", "closed", outcome)
+    assert (found.last_of_policy is not None) is cools
+    if found.last_of_policy:
+        assert found.last_of_policy.ended_at == NOW + timedelta(seconds=5)
+    other = await known(journal, incident(policy=policy(name="another")))
+    assert other.last_of_policy is None, "each policy has its own cooldown"
+
+
+async def test_a_version_that_was_rolled_back_and_is_deployed_again(journal: Database) -> None:
+    await deploy(journal, "2.0", 4000, "good")
+    await deploy(journal, "2.1", 600)
+    await rolled_back(journal, "r1", "succeeded")
+    assert (await known(journal)).rolled_back_before is None, "2.0 runs now"
+    await deploy(journal, "2.1", -60)
+    assert (await known(journal)).rolled_back_before == "r1"
+
+
+async def test_an_alert_that_opened_one_before(journal: Database) -> None:
+    await rolled_back(journal, "r1", "failed", changed=False)
+    assert (await known(journal)).opened == "r1"
+    again = incident(alerts=(alert(starts_at=ago(5)),))
+    assert (await known(journal, again)).opened is None, "it went away and came back: another episode"
+    joined = incident(alerts=(alert({**LABELS, "pod": "p"}, starts_at=ago(5)), alert()))
+    assert (await known(journal, joined)).opened == "r1"
+
+
+async def test_who_stopped_everything(journal: Database, tmp_path: Path) -> None:
+    await journal.transaction(decisions.stop_all, "bob", "storm", NOW)
+    assert (await known(journal)).stopped == "stopped by bob: storm"
+    (tmp_path / "stop").touch()
+    assert "the stop file" in (await known(journal, by=mandate(stop_file=tmp_path / "stop"))).stopped
+    assert await journal.transaction(decisions.resume_all)
+    assert (await known(journal)).stopped == ""
+
+
+# --- what Alertmanager and Prometheus say now ---
+async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT)
+    live = await ask_live(incident(), connections)
+    assert (live.state, live.reason) == ("firing", "Alertmanager says that it fires")
+
+
+async def test_one_alert_that_fires_is_enough(connections: Connections, alertmanager: FakeAlertmanager) -> None:
+    pod = {**LABELS, "pod": "p"}
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=("s1",))
+    alertmanager.fires(pod, fingerprint(pod))
+    assert (await ask_live(incident(alerts=(alert(), alert(pod))), connections)).state == "firing"
+
+
+async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
+    connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    alertmanager.fires(LABELS, "0" * 16)
+    assert (await ask_live(incident(), connections)).state == "gone"
+
+
+@pytest.mark.parametrize(
+    ("silenced_by", "inhibited_by", "reason"),
+    [
+        (("s1",), (), "silence s1 of bob: deploying"),
+        ((), ("abc",), "inhibited by abc"),
+        (("s1",), ("abc",), "silence s1 of bob: deploying; inhibited by abc"),
+        (("gone",), (), "silence gone of an unknown author"),
+        ((), (), "muted in Alertmanager"),
+    ],
+)
+async def test_it_is_suppressed_and_by_whom(
+    silenced_by: tuple[str, ...],
+    inhibited_by: tuple[str, ...],
+    reason: str,
+    connections: Connections,
+    alertmanager: FakeAlertmanager,
+) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=silenced_by, inhibited_by=inhibited_by)
+    alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
+    live = await ask_live(incident(), connections)
+    assert (live.state, live.reason) == ("suppressed", reason)
+
+
+async def test_what_went_past_alertmanager_is_asked_of_prometheus(
+    connections: Connections, prometheus: FakePrometheus
+) -> None:
+    prometheus.vectors[ALERTS] = [(LABELS, "1")]
+    live = await ask_live(incident(), connections)
+    assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
+
+
+async def test_a_silence_is_not_outvoted_by_prometheus(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
+    prometheus.vectors[ALERTS] = [(LABELS, "1")]
+    assert (await ask_live(incident(), connections)).state == "suppressed"
+
+
+async def test_neither_has_it(connections: Connections) -> None:
+    live = await ask_live(incident(), connections)
+    assert (live.state, live.reason) == ("gone", "neither Alertmanager nor Prometheus has it firing now")
+
+
+async def test_no_answer_is_unknown(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    prometheus.status = 500
+    assert (await ask_live(incident(), connections)).state == "unknown", "Prometheus could have had it"
+    alertmanager.status = 503
+    live = await ask_live(incident(), connections)
+    assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
+
+
+async def test_only_labels_that_all_alerts_share_are_asked_for(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    other = {**LABELS, "alertname": "Other"}
+    await ask_live(incident(alerts=(alert(), alert(other))), connections)
+    assert alertmanager.asked[0].query.getall("filter") == ['service="backend"', 'environment="production"']
+
+
+async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
+    evil = {"alertname": 'x"} or vector(1) #\n\\'}
+    assert (await ask_live(incident(alerts=(alert(evil),)), connections)).state == "gone"
+    asked = prometheus.asked[0].query["query"]
+    assert asked == r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
+
+
+def test_the_examples_are_in_one_time_zone() -> None:
+    assert NOW.tzinfo is UTC
+    assert datetime.now(UTC) > NOW

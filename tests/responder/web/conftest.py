@@ -1,0 +1,159 @@
+"""The real routes over a real journal, with nobody who carries anything out unless a test asks for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import SecretStr
+
+from responder.clients import Connections
+from responder.config import Token, Web
+from responder.execution import Event, Execution
+from responder.journal import Database, deployments, executions
+from responder.metrics import Metrics
+from responder.policies import Mandate
+from responder.web.access import Access
+from responder.web.api import Api
+from responder.web.receiver import Receiver
+from responder.web.server import routes
+from responder.web.status import Status
+from responder.worker import Worker
+from tests.responder.examples import ago, deployment, mandate, service
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
+
+SECRETS = {scope: f"token-with-scope-{scope}" for scope in ("alerts", "read", "operate", "approve")}
+
+
+@dataclass
+class House:
+    """A responder that a test can talk to, and all that is around it."""
+
+    client: TestClient[web.Request, web.Application]
+    journal: Database
+    file: Path
+    shop: Path
+    worker: Worker
+    mandate: Mandate
+    settings: Web
+    alertmanager: FakeAlertmanager
+    prometheus: FakePrometheus
+    mistakes: list[str] = field(default_factory=list)
+
+    async def ask(self, method: str, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
+        """Status and JSON of one request."""
+        if isinstance(body, bytes):
+            how.setdefault("headers", {"Content-Type": "application/json"})
+            how["data"] = body
+        elif body is not None:
+            how["json"] = body
+        async with self.client.request(method, path, **how) as response:
+            return response.status, await response.json()
+
+    async def get(self, path: str, **how: Any) -> tuple[int, Any]:
+        return await self.ask("GET", path, **how)
+
+    async def post(self, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
+        return await self.ask("POST", path, body, **how)
+
+    async def series(self) -> str:
+        async with self.client.get("/metrics") as response:
+            return await response.text()
+
+    async def deployed(self, version: str = "2.1", seconds_ago: float = 600, status: Any = None, **other: Any) -> None:
+        at = ago(seconds_ago, datetime.now(UTC))
+        one = deployment(version=version, at=at, id=f"deploy-{version}", **other)
+        await self.journal.transaction(deployments.record, one, status)
+
+    async def good_then_new(self) -> None:
+        """2.0 was known good, and 2.1 was deployed a minute ago."""
+        await self.deployed("2.0", 86400, "good")
+        await self.deployed("2.1", 60)
+
+    async def append(self, execution_id: str, *events: Event) -> Execution:
+        execution = await self.journal.read(executions.load, execution_id)
+        return await self.journal.transaction(executions.append, execution, events, None)
+
+    def break_journal(self) -> None:
+        """As a disk does that lost a page: statements fail from here on."""
+        with sqlite3.connect(self.file) as connection:
+            connection.execute("ALTER TABLE switches RENAME TO lost")
+        connection.close()
+
+    def mend_journal(self) -> None:
+        with sqlite3.connect(self.file) as connection:
+            connection.execute("ALTER TABLE lost RENAME TO switches")
+        connection.close()
+
+
+@pytest.fixture
+async def make_house(
+    journal: Database,
+    tmp_path: Path,
+    connections: Connections,
+    alertmanager: FakeAlertmanager,
+    prometheus: FakePrometheus,
+) -> AsyncIterator[Callable[..., Any]]:
+    servers: list[TestClient[Any, Any]] = []
+    shop = tmp_path / "shop"
+    for version in ("2.0", "2.1"):
+        (shop / "releases" / version).mkdir(parents=True)
+    (shop / "current").symlink_to("releases/2.1")
+    backend = service(rollback={"strategy": "immediate", "release": {"root": shop}})
+
+    async def make(*tokens: Token) -> House:
+        metrics = Metrics()
+        worker = Worker(journal, lambda: house.mandate, lambda: connections, poll=0.02, listeners=(metrics.happened,))
+        receiver = Receiver(journal, lambda: house.mandate, lambda: connections, worker, metrics)
+        api = Api(journal, lambda: house.mandate, lambda: connections, worker, receiver)
+        status = Status(journal, lambda: house.mandate, worker, metrics)
+
+        async def reload(request: web.Request) -> web.Response:
+            return web.json_response({"reloaded": True})
+
+        settings = Web(tokens=tokens)
+        access = Access(settings)
+        app = routes(lambda: access, receiver, api, status, reload)
+        server = TestServer(app)
+        await server.start_server(auto_decompress=False)  # as `listen` does
+        client: TestClient[Any, Any] = TestClient(server)
+        servers.append(client)
+        house = House(
+            client=client,
+            journal=journal,
+            file=tmp_path / "state.db",
+            shop=shop,
+            worker=worker,
+            mandate=mandate(services=(backend,)),
+            settings=settings,
+            alertmanager=alertmanager,
+            prometheus=prometheus,
+        )
+        return house
+
+    yield make
+    for client in servers:
+        await client.close()
+
+
+@pytest.fixture
+async def house(make_house: Callable[..., Any]) -> House:
+    """Without tokens: whoever reaches it may do everything."""
+    made: House = await make_house()
+    return made
+
+
+@pytest.fixture
+async def guarded_house(make_house: Callable[..., Any]) -> House:
+    """With one token for each scope."""
+    made: House = await make_house(
+        *(Token(name=f"{scope}-only", scopes=(scope,), token=SecretStr(secret)) for scope, secret in SECRETS.items())
+    )
+    return made

@@ -1,0 +1,170 @@
+"""Nobody does anything that their token does not allow, and a stranger learns nothing but that they are one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pydantic import SecretStr
+
+from responder.config import Token, Web
+from responder.web.access import ANYONE, Access
+from tests.responder.examples import sent_body
+from tests.responder.web.conftest import SECRETS, House
+
+ROUTES = [
+    ("POST", "/api/v1/alerts", "alerts"),
+    ("POST", "/api/v2/alerts", "alerts"),
+    ("GET", "/api/v1/deployments", "read"),
+    ("POST", "/api/v1/deployments", "operate"),
+    ("GET", "/api/v1/versions/backend", "read"),
+    ("POST", "/api/v1/rollbacks", "operate"),
+    ("POST", "/api/v1/explain", "read"),
+    ("GET", "/api/v1/executions", "read"),
+    ("GET", "/api/v1/executions/x", "read"),
+    ("POST", "/api/v1/executions/x/approve", "approve"),
+    ("POST", "/api/v1/executions/x/stop", "operate"),
+    ("POST", "/api/v1/executions/all/stop", "operate"),
+    ("POST", "/api/v1/executions/x/close", "operate"),
+    ("GET", "/api/v1/decisions", "read"),
+    ("GET", "/api/v1/status", "read"),
+    ("GET", "/metrics", "read"),
+    ("POST", "/-/reload", "operate"),
+]
+
+
+def bearer(scope: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {SECRETS[scope]}"}
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
+async def test_a_route_opens_to_its_scope_alone(guarded_house: House, method: str, path: str, scope: str) -> None:
+    async with guarded_house.client.request(method, path) as response:
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert await response.json() == {"error": "a bearer token is needed"}
+    for other in SECRETS:
+        async with guarded_house.client.request(method, path, headers=bearer(other)) as response:
+            if other == scope:
+                assert response.status not in (401, 403)
+            else:
+                assert (response.status, await response.json()) == (
+                    403,
+                    {"error": f"{other}-only has not the scope {scope}"},
+                )
+
+
+@pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
+async def test_whoever_restarts_us_needs_no_token(guarded_house: House, path: str) -> None:
+    async with guarded_house.client.get(path) as response:
+        assert response.status in (200, 503)
+
+
+async def test_every_route_is_in_the_table_above(guarded_house: House) -> None:
+    found = {
+        (route.method, str(route.resource.canonical))
+        for route in guarded_house.client.app.router.routes()
+        if route.method != "HEAD" and route.resource
+    }
+    known = {(m, p.replace("/x/", "/{id}/").replace("/executions/x", "/executions/{id}")) for m, p, _ in ROUTES}
+    known = {(m, p.replace("/all/", "/{id}/").replace("versions/backend", "versions/{service}")) for m, p in known}
+    assert found == known | {("GET", "/-/healthy"), ("GET", "/-/ready")}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong-token-wrong-token",
+        f"Basic {SECRETS['alerts']}",
+        SECRETS["alerts"],
+        f"Bearer {SECRETS['alerts']}x",
+        f"Bearer {SECRETS['alerts'][:-1]}",
+        f"Bearer {SECRETS['alerts'].upper()}",
+        f"Bearer {SECRETS['alerts']} {SECRETS['read']}",
+    ],
+)
+async def test_what_is_no_token_of_ours_is_a_401(guarded_house: House, header: str) -> None:
+    status, _ = await guarded_house.post("/api/v1/alerts", sent_body(), headers={"Authorization": header})
+    assert status == 401
+
+
+@pytest.mark.parametrize("header", ["bearer {}", "BEARER {}", "Bearer  {} "])
+async def test_the_scheme_is_written_as_the_sender_likes(guarded_house: House, header: str) -> None:
+    headers = {"Authorization": header.format(SECRETS["read"])}
+    assert (await guarded_house.get("/api/v1/executions", headers=headers))[0] == 200
+
+
+async def raw(house: House, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(house.client.host, house.client.port)
+    writer.write(request)
+    answer = await asyncio.wait_for(reader.read(4000), 2)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_a_stranger_is_refused_before_the_body_is_read(guarded_house: House) -> None:
+    head = (
+        b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n{"
+    )
+    assert (await raw(guarded_house, head)).startswith(b"HTTP/1.1 401")
+
+
+async def test_a_token_that_is_no_text_is_a_401_as_well(guarded_house: House) -> None:
+    head = b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\xe4\r\n\r\n"
+    assert (await raw(guarded_house, head)).startswith(b"HTTP/1.1 401")
+
+
+async def test_without_tokens_everybody_here_may_do_everything(house: House) -> None:
+    assert (await house.get("/api/v1/status"))[0] == 200
+    _, body = await house.post("/api/v1/executions/all/stop", {"reason": "x", "by": "alice"})
+    assert body["by"] == "alice", "they may say who they are"
+    _, body = await house.post("/api/v1/executions/all/stop", {"reason": "x"})
+    assert body["by"] == ANYONE.name
+
+
+async def test_with_tokens_nobody_can_say_that_they_are_somebody_else(guarded_house: House) -> None:
+    said = {"reason": "x", "by": "the boss"}
+    _, body = await guarded_house.post("/api/v1/executions/all/stop", said, headers=bearer("operate"))
+    assert body["by"] == "operate-only"
+
+
+def token(name: str, secret: str) -> Token:
+    return Token(name=name, scopes=("read",), token=SecretStr(secret))
+
+
+class _Asking:
+    def __init__(self, secret: str) -> None:
+        self.headers = {"Authorization": f"Bearer {secret}"}
+
+
+def test_two_tokens_of_one_name_let_it_be_changed_without_a_gap() -> None:
+    access = Access(Web(tokens=(token("am", "the-old-secret-of-am"), token("am", "the-new-secret-of-am"))))
+    for secret in ("the-old-secret-of-am", "the-new-secret-of-am"):
+        who = access.who(_Asking(secret))  # type: ignore[arg-type]
+        assert who is not None
+        assert who.name == "am"
+    assert access.who(_Asking("the-next-secret-of-am")) is None  # type: ignore[arg-type]
+
+
+async def test_a_bug_is_a_500_that_shows_nothing_of_its_inside(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("postgresql://user:hunter2@db/state")
+
+    monkeypatch.setattr(house.journal, "read", broken)
+    status, body = await house.get("/api/v1/executions")
+    assert status == 500
+    assert "hunter2" not in str(body)
+    assert "RuntimeError" in body["error"]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v1/nope", 404), ("GET", "/api/v1/alerts", 405)])
+async def test_an_address_that_is_none_is_answered_as_json_too(
+    house: House, method: str, path: str, status: int
+) -> None:
+    async with house.client.request(method, path) as response:
+        assert (response.status, response.content_type) == (status, "application/json")
+        assert (await response.json())["error"]

@@ -1,0 +1,338 @@
+"""An alert is answered 202 only once its verdict is in the journal, and 5xx only where sending it again can help."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from responder.alerts import fingerprint
+from responder.execution import Closed, Done, Event, Outcome, Planned, Started
+from responder.journal import decisions
+from responder.web import receiver
+from tests.responder.examples import LABELS, NOW, ago, as_bytes, mandate, plan, policy, sent_alert, sent_body
+from tests.responder.web.conftest import House
+
+ALERTS = "/api/v1/alerts"
+JSON = {"Content-Type": "application/json"}
+FINGERPRINT = fingerprint(LABELS)
+
+
+@pytest.fixture
+async def ready(house: House) -> House:
+    """Everything speaks for acting."""
+    await house.good_then_new()
+    house.alertmanager.fires(LABELS, FINGERPRINT)
+    return house
+
+
+async def executions_of(house: House) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await house.get("/api/v1/executions"))[1]["executions"]
+    return found
+
+
+async def test_an_alert_that_all_guards_allow_is_accepted(ready: House) -> None:
+    status, answer = await ready.post(ALERTS, sent_body())
+    (decision,) = answer["decisions"]
+    assert (status, answer["alerts"]) == (202, 1)
+    assert (decision["verdict"], decision["guard"], decision["reason"]) == ("allow", "mode", "auto mode")
+    assert (decision["policy"], decision["service"], decision["environment"]) == (
+        "backend-down",
+        "backend",
+        "production",
+    )
+    (execution,) = await executions_of(ready)
+    assert execution["id"] == decision["execution"]
+    assert (execution["state"], execution["from_version"], execution["to_version"]) == ("accepted", "2.1", "2.0")
+    assert (ready.shop / "current").readlink().name == "2.1", "nothing is done inside the request"
+
+
+async def test_a_refusal_is_a_202_with_its_reason(ready: House) -> None:
+    ready.mandate = mandate(policy(mode="observe"), services=ready.mandate.services)
+    status, answer = await ready.post(ALERTS, sent_body())
+    (decision,) = answer["decisions"]
+    assert status == 202
+    assert (decision["verdict"], decision["guard"], decision["execution"]) == ("refuse", "mode", None)
+    assert decision["reason"] == "observe mode: it would have acted"
+    assert await executions_of(ready) == []
+    (kept,) = (await ready.get("/api/v1/decisions"))[1]["decisions"]
+    assert kept["reason"] == decision["reason"]
+    assert [v["guard"] for v in kept["body"]["verdicts"]][-1] == "mode"
+
+
+async def test_the_same_alert_again_opens_nothing_and_is_counted(ready: House) -> None:
+    body = sent_body()
+    first = (await ready.post(ALERTS, body))[1]["decisions"][0]
+    for _ in range(2):
+        again = (await ready.post(ALERTS, body))[1]["decisions"][0]
+        assert (again["guard"], again["reason"]) == (
+            "episode",
+            f"this alert has opened the rollback {first['execution']} already",
+        )
+    assert len(await executions_of(ready)) == 1
+    kept = (await ready.get("/api/v1/decisions"))[1]["decisions"]
+    assert sorted((d["guard"], d["times"]) for d in kept) == [("episode", 2), ("mode", 1)]
+
+
+async def test_many_copies_at_the_same_moment_open_one(ready: House) -> None:
+    body = sent_body()
+    answers = await asyncio.gather(*(ready.post(ALERTS, body) for _ in range(12)))
+    assert all(status == 202 for status, _ in answers)
+    opened = [d["execution"] for _, answer in answers for d in answer["decisions"] if d["execution"]]
+    assert len(opened) == 1
+    assert len(await executions_of(ready)) == 1
+
+
+async def test_the_same_alert_twice_in_one_body_opens_one(ready: House) -> None:
+    one = sent_alert()
+    status, answer = await ready.post(ALERTS, sent_body(one, one))
+    assert status == 202
+    assert [d["verdict"] for d in answer["decisions"]] == ["allow"]
+
+
+async def test_a_service_that_a_policy_names_twice_is_rolled_back_once(ready: House) -> None:
+    ready.mandate = mandate(policy(roll_back=("backend", "backend")), services=ready.mandate.services)
+    status, answer = await ready.post(ALERTS, sent_body())
+    assert status == 202
+    assert [d["verdict"] for d in answer["decisions"]] == ["allow"]
+
+
+async def test_another_alert_of_the_same_service_finds_it_busy(ready: House) -> None:
+    other = {**LABELS, "pod": "p1"}
+    ready.alertmanager.fires(other, fingerprint(other))
+    first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
+    (decision,) = (await ready.post(ALERTS, sent_body(sent_alert(other))))[1]["decisions"]
+    assert (decision["guard"], decision["reason"]) == ("single_flight", f"rollback {first} is under way (accepted)")
+
+
+def steps_until_closed(outcome: Outcome, *, changed: bool) -> list[Event]:
+    now = datetime.now(UTC)
+    return [
+        Planned(at=now, plan=plan()),
+        Started(at=now, step=0, title="move"),
+        Done(at=now, step=0, changed=changed),
+        Closed(at=now, outcome=outcome, by="a", reason="b"),
+    ]
+
+
+@pytest.mark.parametrize(("changed", "guard"), [(True, "cooldown"), (False, "mode")])
+async def test_after_its_end_the_cooldown_holds_where_anything_was_changed(
+    ready: House, changed: bool, guard: str
+) -> None:
+    first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
+    await ready.append(first, *steps_until_closed("cancelled", changed=changed))
+    await ready.deployed("2.2", 0)
+    ready.alertmanager.fires(LABELS, FINGERPRINT)
+    body = sent_body(sent_alert(startsAt=datetime.now(UTC).isoformat()))
+    (decision,) = (await ready.post(ALERTS, body))[1]["decisions"]
+    assert decision["guard"] == guard, decision
+
+
+async def test_after_a_success_the_bad_version_is_no_target(ready: House) -> None:
+    first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
+    await ready.append(first, *steps_until_closed("succeeded", changed=True))
+    _, answer = await ready.get("/api/v1/versions/backend")
+    assert {v["version"]: v["status"] for v in answer["versions"]} == {"2.1": "bad", "2.0": "good"}
+    body = sent_body(sent_alert(startsAt=datetime.now(UTC).isoformat()))
+    (decision,) = (await ready.post(ALERTS, body))[1]["decisions"]
+    assert (decision["guard"], "our own rollback" in decision["reason"]) == ("deployed_within", True), "no ping-pong"
+
+
+@pytest.mark.parametrize(
+    ("state", "silenced_by", "reason"),
+    [
+        ("suppressed", ("s1",), "silenced: silence s1 of bob: deploying"),
+        ("suppressed", (), "silenced: muted in Alertmanager"),
+    ],
+)
+async def test_a_silence_stops_it(house: House, state: str, silenced_by: tuple[str, ...], reason: str) -> None:
+    await house.good_then_new()
+    house.alertmanager.fires(LABELS, FINGERPRINT, state=state, silenced_by=silenced_by)
+    house.alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
+    (decision,) = (await house.post(ALERTS, sent_body()))[1]["decisions"]
+    assert (decision["verdict"], decision["guard"], decision["reason"]) == ("refuse", "firing", reason)
+
+
+async def test_a_forged_alert_alone_does_nothing(house: House) -> None:
+    await house.good_then_new()
+    (decision,) = (await house.post(ALERTS, sent_body()))[1]["decisions"]
+    assert (decision["verdict"], decision["guard"]) == ("refuse", "firing")
+    assert "neither Alertmanager nor Prometheus has it firing now" in decision["reason"]
+
+
+@pytest.mark.parametrize("raw", [None, b"{}", b'[{"fingerprint": "x"}]', b"null"])
+async def test_where_alertmanager_cannot_be_asked_nothing_is_done_and_it_is_said(
+    house: House, raw: bytes | None
+) -> None:
+    await house.good_then_new()
+    house.alertmanager.status, house.alertmanager.raw = (500 if raw is None else 200), raw
+    status, answer = await house.post(ALERTS, sent_body())
+    assert status == 202
+    (decision,) = answer["decisions"]
+    assert (decision["verdict"], decision["guard"]) == ("refuse", "firing")
+    assert "cannot tell whether it still fires" in decision["reason"]
+
+
+async def test_an_alert_that_no_policy_wants_is_on_record(ready: House) -> None:
+    body = sent_body(sent_alert({"alertname": "Unheard", "service": "x", "environment": "y"}))
+    status, answer = await ready.post(ALERTS, body)
+    assert status == 202
+    (decision,) = answer["decisions"]
+    assert (decision["verdict"], decision["guard"]) == ("ignore", "policy")
+    assert decision["reason"] == "no policy matches Unheard"
+    assert (await ready.get("/api/v1/decisions?service=x"))[1]["decisions"][0]["environment"] == "y"
+
+
+async def test_resolved_alerts_decide_nothing(ready: House) -> None:
+    resolved = sent_alert(status="resolved", endsAt=datetime.now(UTC).isoformat())
+    assert await ready.post(ALERTS, sent_body(resolved, status="resolved")) == (202, {"alerts": 1, "decisions": []})
+
+
+async def test_each_alert_of_a_body_is_answered(ready: House) -> None:
+    nobody = sent_alert({"alertname": "BackendDown", "service": "backend", "environment": "moon"})
+    unheard = sent_alert({"alertname": "Unheard"})
+    _, answer = await ready.post(ALERTS, sent_body(sent_alert(), nobody, unheard))
+    assert answer["alerts"] == 3
+    told = {(d["environment"], d["verdict"], d["guard"]) for d in answer["decisions"]}
+    assert told == {("production", "allow", "mode"), ("moon", "refuse", "known"), ("", "ignore", "policy")}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"notification_reason": "first notification", "routeLabels": {"a": "b"}},
+        {"version": "1", "orgId": 1, "state": "alerting", "title": "x"},
+        {"truncatedAlerts": 5},
+    ],
+)
+async def test_every_generation_of_bodies_is_understood(ready: House, extra: dict[str, Any]) -> None:
+    status, answer = await ready.post(ALERTS, sent_body(**extra))
+    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
+
+
+@pytest.mark.parametrize("path", [ALERTS, "/api/v2/alerts"])
+async def test_vmalert_may_post_its_bare_list(ready: House, path: str) -> None:
+    one = {"labels": LABELS, "startsAt": ago(10, datetime.now(UTC)).isoformat(), "annotations": {}}
+    status, answer = await ready.post(path, [one])
+    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
+
+
+async def test_the_sender_is_on_record_by_its_token(guarded_house: House) -> None:
+    house = guarded_house
+    await house.good_then_new()
+    house.alertmanager.fires(LABELS, FINGERPRINT)
+    headers = {"Authorization": "Bearer token-with-scope-alerts"}
+    assert (await house.post(ALERTS, sent_body(), headers=headers))[0] == 202
+    rows = await house.journal.read(decisions.find, service=None, since=None, most=1)
+    assert json.loads(rows[0]["body"])["requested_by"] == "alerts-only"
+
+
+# --- refusals of the request itself ---
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b"", "body"),
+        (b"{", "body"),
+        (b"[" * 100_000, "body"),
+        (b'{"version":"4","alerts":[],"x":' + b"[" * 50 + b"]" * 50 + b"}", "body"),
+        (as_bytes(sent_body(version="5")), "version"),
+        (as_bytes(sent_body(sent_alert(startsAt="2026-11-23T22:00:00"))), "alerts[0].startsAt"),
+        (as_bytes(sent_body(sent_alert(), sent_alert(labels={"a": "x" * 2000}))), "alerts[1].labels.a"),
+    ],
+)
+async def test_nonsense_is_a_400_with_its_place(house: House, body: bytes, where: str) -> None:
+    status, answer = await house.post(ALERTS, body)
+    assert (status, answer["where"]) == (400, where)
+    assert answer["error"]
+
+
+async def test_a_time_past_the_calendar_is_no_crash(house: House) -> None:
+    """A 5xx would be sent again until the end of time."""
+    status, _ = await house.post(ALERTS, sent_body(sent_alert(endsAt="9999-12-31T23:59:59-10:00")))
+    assert status in (202, 400)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": ""},
+        {"Content-Type": "application/json", "Content-Encoding": "br"},
+    ],
+)
+async def test_another_kind_of_body_is_a_415(house: House, headers: dict[str, str]) -> None:
+    status, answer = await house.post(ALERTS, as_bytes(sent_body()), headers=headers)
+    assert status == 415
+    assert answer["error"]
+
+
+async def test_a_compressed_body_is_a_415_and_not_unpacked(house: House) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    status, answer = await house.post(ALERTS, gzip.compress(as_bytes(sent_body())), headers=headers)
+    assert (status, answer["error"]) == (415, "a compressed body is not accepted")
+
+
+async def test_a_charset_does_not_matter(ready: House) -> None:
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    assert (await ready.post(ALERTS, as_bytes(sent_body()), headers=headers))[0] == 202
+
+
+async def test_a_body_that_is_too_large_is_a_413(house: House) -> None:
+    status, answer = await house.ask("POST", ALERTS, headers=JSON, data=io.BytesIO(b" " * (receiver.MOST_BYTES + 1)))
+    assert status == 413
+    assert answer["error"]
+
+
+async def test_a_body_that_never_arrives_is_a_408(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "READ_WITHIN", 0.05)
+    reader, writer = await asyncio.open_connection(house.client.host, house.client.port)
+    writer.write(
+        b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    )
+    answer = await asyncio.wait_for(reader.read(2000), 2)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"the body did not arrive within 0.05 s" in answer
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_too_much_at_once_is_told_to_come_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "MOST_AT_ONCE", 0)
+    async with house.client.post(ALERTS, json=sent_body()) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+    assert 'responder_webhooks_total{outcome="overloaded"} 1.0' in await house.series()
+
+
+async def test_a_journal_that_cannot_be_written_is_a_503_and_nothing_was_accepted(ready: House) -> None:
+    ready.break_journal()
+    async with ready.client.post(ALERTS, json=sent_body()) as response:
+        assert (response.status, response.headers["Retry-After"]) == (503, "5")
+        assert "the journal" in (await response.json())["error"]
+    ready.mend_journal()
+    assert await executions_of(ready) == []
+    status, answer = await ready.post(ALERTS, sent_body())
+    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow"), "sent again, it is accepted"
+
+
+async def test_every_outcome_is_counted(ready: House) -> None:
+    await ready.post(ALERTS, sent_body())
+    await ready.post(ALERTS, b"{")
+    await ready.post(ALERTS, b"x", headers={"Content-Type": "text/plain"})
+    series = await ready.series()
+    assert 'responder_webhooks_total{outcome="accepted"} 1.0' in series
+    assert 'responder_webhooks_total{outcome="invalid"} 2.0' in series
+    assert 'responder_alerts_total{status="firing"} 1.0' in series
+    assert 'responder_decisions_total{guard="mode",policy="backend-down",verdict="allow"} 1.0' in series
+
+
+async def test_the_time_of_the_sender_is_not_trusted_for_the_record(ready: House) -> None:
+    await ready.post(ALERTS, sent_body(sent_alert(startsAt=NOW.isoformat())))
+    (kept,) = (await ready.get("/api/v1/decisions"))[1]["decisions"]
+    assert datetime.fromisoformat(kept["at"]) > ago(60, datetime.now(UTC))
