@@ -248,6 +248,9 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
             # A list whose only item is wrong is told to be too short as well: that is no news.
             inner = {path[:n] for path, _ in found for n in range(len(path))}
             told = [(path, e) for path, e in found if e["type"] != "too_short" or path not in inner]
+            # A key that is missing because it is misspelt is one mistake.
+            near = {(*p[:-1], *_near(str(p[-1]))) for p, e in told if e["type"] == "extra_forbidden"}
+            told = [(path, e) for path, e in told if e["type"] != "missing" or path not in near]
             # What was written, not what it stands for: that may be a secret.
             mistakes = [(path, _sentence(e, _at(raw, path))) for path, e in told]
         else:
@@ -342,8 +345,12 @@ def _known_keys() -> set[str]:
     return {key for part in (schema, *schema["$defs"].values()) for key in part.get("properties", ())}
 
 
+def _near(word: str, known: set[str] | None = None) -> list[str]:
+    return difflib.get_close_matches(word, (known or _known_keys()) - {word}, n=1)
+
+
 def _meant(word: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
+    near = _near(word, known)
     return f"; did you mean {near[0]}?" if near else ""
 
 

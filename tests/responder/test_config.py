@@ -119,7 +119,7 @@ def test_what_is_written_is_what_is_used() -> None:
             ALL + "    cooldown: 5min\n",
             "r.yml:14: policies[0].cooldown: '5min' is not a duration such as 30s, 5m or 1h30m",
         ),
-        (HEAD + "limits: {lease: 1s}\n", "r.yml:4: limits.lease: input should be greater than or equal to 2, not 1.0"),
+        (HEAD + "limits: {lease: 1s}\n", "r.yml:4: limits.lease: input should be greater than or equal to 2, not '1s'"),
         (
             ALL + "    verify:\n      for: 10m\n      within: 1m\n",
             "r.yml:14: policies[0].verify: `for` is longer than `within`: it could never be met",

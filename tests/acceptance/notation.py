@@ -1,0 +1,298 @@
+"""A play is told in order, one line an act: when, what is done, and what must then be seen.
+
+In the manner of Alertmanager's acceptance tests:
+
+    await play(
+        stage,
+        deploy(at(0), "2"),
+        push(at(1), alert()),
+        want(between(1, 60), outcome("succeeded")),
+    )
+
+Times are seconds since the play began. `at(2)` is not before second 2, and never before the line above has been done,
+however slow the machine is. `between(2, 60)` looks from second 2 on, until it holds, for 58 seconds at most.
+`throughout(between(2, 5), ...)` must hold at every look. What fails shows the whole play with its real times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal as signals
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import aiohttp
+
+from tests import parts
+from tests.acceptance.sights import Sight
+from tests.acceptance.stage import BAD, Stage
+
+Do = Callable[[Stage], Awaitable[str | None]]
+"""Does something to the stage; returns what is worth telling of it."""
+
+
+# --- when -------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Moment:
+    """Not before `second`, and `pause` after the line above."""
+
+    second: float = 0.0
+    pause: float = 0.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds from and to."""
+
+    start: float
+    end: float
+
+
+def at(second: float) -> Moment:
+    return Moment(second=second)
+
+
+def after(pause: float) -> Moment:
+    """So many seconds after the line above."""
+    return Moment(pause=pause)
+
+
+def between(start: float, end: float) -> Span:
+    return Span(start, end)
+
+
+at_once = Moment()
+"""As soon as the line above has been done."""
+
+soon = between(0, 60)
+"""Within the minute: the machine is shared, and how quick it is is measured elsewhere."""
+
+
+# --- what is done -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Act:
+    """One line of a play."""
+
+    told: str
+    moment: Moment
+    do: Do
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert by its labels."""
+
+    labels: tuple[tuple[str, str], ...]
+
+
+def alert(name: str = "ShopBroken", **labels: str) -> Alert:
+    """An alert of the shop in production."""
+    return Alert(tuple({"alertname": name, "service": "shop", "environment": "production", **labels}.items()))
+
+
+def deploy(moment: Moment, version: str = BAD, *, healthy: bool = False) -> Act:
+    """A pipeline puts a release into place: it tells of it, switches the link and restarts the service."""
+
+    async def do(stage: Stage) -> None:
+        stage.shop.release(version, healthy=healthy)
+        await stage.deployed(version)
+        await stage.shop.switch(version)
+
+    return Act(f"deploy {version}", moment, do)
+
+
+def push(moment: Moment, pushed: Alert) -> Act:
+    """To every Alertmanager, with the same time."""
+    return Act("push", moment, lambda stage: stage.alert(dict(pushed.labels)))
+
+
+def resolve(moment: Moment, pushed: Alert) -> Act:
+    return Act("resolve", moment, lambda stage: stage.alert(dict(pushed.labels), over=True))
+
+
+def silence(moment: Moment, what: Alert, *, by: str, comment: str) -> Act:
+    """In every Alertmanager, as `amtool silence add` does it."""
+
+    async def do(stage: Stage) -> None:
+        for one in stage.alertmanagers:
+            await one.silence(dict(what.labels), author=by, comment=comment)
+
+    return Act(f"silence by {by}", moment, do)
+
+
+def expire_silences(moment: Moment) -> Act:
+    async def do(stage: Stage) -> None:
+        for one in stage.alertmanagers:
+            for found in await parts._call("GET", f"{one.url}/api/v2/silences"):
+                await one.expire(found["id"])
+
+    return Act("expire silences", moment, do)
+
+
+def post(moment: Moment, what: Alert, *, answers: set[int], times: int = 1, within: float = 60.0) -> Act:
+    """The body that Alertmanager has for the alert, straight to every replica, so many times at once."""
+
+    async def do(stage: Stage) -> str:
+        body = await stage.body(dict(what.labels))
+        began = time.monotonic()
+        posted = [one.post("/api/v1/alerts", body) for _ in range(times) for one in stage.responders.values()]
+        statuses = [answer.status for answer in await asyncio.gather(*posted)]
+        took = time.monotonic() - began
+        told = ", ".join(f"{statuses.count(status)} x {status}" for status in sorted(set(statuses)))
+        assert set(statuses) <= answers, f"answered {told}, wanted {answers}"
+        assert took < within, f"answered after {took:.1f} s"
+        return told
+
+    return Act(f"post {times} x", moment, do)
+
+
+def command(moment: Moment, *argv: str, code: int = 0) -> Act:
+    """The command line; `{id}` and `{plan}` are those of the newest rollback."""
+
+    async def do(stage: Stage) -> str:
+        words = list(argv)
+        if any("{" in word for word in argv):
+            newest = (await stage.executions())[0]
+            words = [word.format(id=newest["id"], plan=newest["plan_hash"]) for word in argv]
+        said = await stage.responder.command(*words)
+        assert said.code == code, f"exited with {said.code}, wanted {code}: {said.out}{said.err}"
+        assert "Traceback" not in said.err, said.err
+        return f"{said.out}{said.err}".strip()
+
+    return Act(f"responder {' '.join(argv)}", moment, do)
+
+
+def start(moment: Moment, name: str = "a", *, wait: bool = True) -> Act:
+    return Act(f"start {name}", moment, lambda stage: stage.responders[name].start(wait=wait))
+
+
+def kill(moment: Moment, name: str = "a") -> Act:
+    """As by the kernel or a power cut: nothing is said and nothing is cleaned up."""
+
+    async def do(stage: Stage) -> None:
+        await stage.responders[name].end(signals.SIGKILL)
+
+    return Act(f"kill {name}", moment, do)
+
+
+def terminate(moment: Moment, name: str = "a", *, within: float) -> Act:
+    """As systemd and Kubernetes do it; it must exit with 0 by then."""
+
+    async def do(stage: Stage) -> str:
+        began = time.monotonic()
+        code = await stage.responders[name].end(signals.SIGTERM, within)
+        assert code == 0, f"exited with {code} after {time.monotonic() - began:.1f} s"
+        return f"gone after {time.monotonic() - began:.1f} s"
+
+    return Act(f"terminate {name}", moment, do)
+
+
+def signal(moment: Moment, number: signals.Signals, name: str = "a") -> Act:
+    async def do(stage: Stage) -> None:
+        stage.responders[name].signal(number)
+
+    return Act(f"{number.name} to {name}", moment, do)
+
+
+def postgres_crashes(moment: Moment) -> Act:
+    async def do(stage: Stage) -> None:
+        assert stage.postgres is not None
+        await stage.postgres.stop("immediate")
+
+    return Act("postgres crashes", moment, do)
+
+
+def postgres_starts(moment: Moment) -> Act:
+    async def do(stage: Stage) -> None:
+        assert stage.postgres is not None
+        await stage.postgres.start()
+
+    return Act("postgres starts", moment, do)
+
+
+def do(moment: Moment, told: str, what: Do) -> Act:
+    """Anything else."""
+    return Act(told, moment, what)
+
+
+# --- what must be seen ------------------------------------------------------------------------------------------------
+_NOT_NOW = (aiohttp.ClientError, TimeoutError, OSError, KeyError, IndexError)
+"""What looking may meet while something is down: nothing was seen."""
+
+
+async def _look(stage: Stage, sight: Sight) -> tuple[bool, str]:
+    try:
+        return await sight.look(stage)
+    except _NOT_NOW as e:
+        return False, f"{type(e).__name__}: {e}"
+
+
+def want(span: Span, *sights: Sight) -> Act:
+    """All of it is seen at once within the span."""
+
+    async def do(stage: Stage) -> str:
+        # Acts that took long must not eat up the time in which it may be seen: the length of the span counts from here.
+        return await _all_seen(stage, sights, until=time.monotonic() + span.end - span.start)
+
+    return Act(f"want {', '.join(s.told for s in sights)}", at(span.start), do)
+
+
+async def _all_seen(stage: Stage, sights: tuple[Sight, ...], *, until: float) -> str:
+    while True:
+        seen = [await _look(stage, sight) for sight in sights]
+        if all(holds for holds, _ in seen):
+            return "; ".join(what for _, what in seen)
+        if time.monotonic() > until:
+            wrong = [f"{s.told}: {what}" for s, (holds, what) in zip(sights, seen, strict=True) if not holds]
+            raise AssertionError("not seen: " + "; ".join(wrong))
+        await asyncio.sleep(0.03)
+
+
+def throughout(span: Span, *sights: Sight) -> Act:
+    """All of it holds at every look, from the start of the span to its end."""
+
+    async def do(stage: Stage) -> None:
+        until = time.monotonic() + span.end - span.start
+        while time.monotonic() < until:
+            for sight in sights:
+                holds, what = await _look(stage, sight)
+                assert holds, f"{sight.told} does not hold: {what}"
+            await asyncio.sleep(0.1)
+
+    return Act(f"throughout {', '.join(s.told for s in sights)}", at(span.start), do)
+
+
+# --- the play ---------------------------------------------------------------------------------------------------------
+async def play(stage: Stage, *acts: Act) -> None:
+    """Does one act after another. Raises AssertionError with the story so far where something is not as it must be."""
+    began, story = time.monotonic(), []
+    for act in acts:
+        now = time.monotonic() - began
+        await asyncio.sleep(max(act.moment.second - now, act.moment.pause, 0.0))
+        started = time.monotonic() - began
+        try:
+            told = await act.do(stage)
+        except Exception as e:
+            story.append(_line(started, act.told, f"✗ {e}"))
+            raise AssertionError("\n".join(["", *story, *await _epilogue(stage)])) from e
+        story.append(_line(started, act.told, told or ""))
+    print("\n".join(story))  # shown by pytest where the test fails later on
+
+
+def _line(second: float, told: str, found: str) -> str:
+    return f"{second:7.2f} s  {told}" + (f"  →  {found}" if found else "")
+
+
+async def _epilogue(stage: Stage) -> list[str]:
+    """Where to look: what was on record, and the end of every log."""
+    lines = [f"shop was started as {stage.shop.versions()}"]
+    with contextlib.suppress(Exception):
+        for one in await stage.executions():
+            lines.append(f"{one['id']}: {one['state']} {one['outcome']}: {one['reason']}")
+            lines += [f"    {event}" for event in one["events"][1:] if event.pop("plan", True)]
+    for responder in stage.responders.values():
+        if responder.process:
+            lines.append(responder.process.tail())
+    return lines

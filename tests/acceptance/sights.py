@@ -1,0 +1,181 @@
+"""What can be seen from outside: over HTTP, on the service, in the logs; never in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.acceptance.stage import Responder, Stage
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Whether it is so, and what was seen."""
+
+    told: str
+    look: Callable[[Stage], Awaitable[tuple[bool, str]]]
+
+
+def answers(version: str) -> Sight:
+    """The service itself says which release it is."""
+
+    async def look(stage: Stage) -> tuple[bool, str]:
+        running = await stage.shop.version()
+        return running == version, f"the shop answers as {running or 'nobody'}"
+
+    return Sight(f"answers({version})", look)
+
+
+def started_as(*versions: str) -> Sight:
+    """Every release that it ever was, in order: an act done twice would show here."""
+
+    async def look(stage: Stage) -> tuple[bool, str]:
+        seen = stage.shop.versions()
+        return seen == list(versions), f"it was started as {' → '.join(seen)}"
+
+    return Sight(f"started_as({', '.join(versions)})", look)
+
+
+def outcome(wanted: str, *, rollbacks: int = 1) -> Sight:
+    """The newest rollback is closed with this outcome, and there are so many in all."""
+
+    async def look(stage: Stage) -> tuple[bool, str]:
+        found = await stage.executions()
+        told = [f"{one['id']} {one['state']} {one['outcome']} ({one['reason']})" for one in found] or ["none"]
+        closed = all(one["state"] == "closed" for one in found)
+        return closed and len(found) == rollbacks and found[0]["outcome"] == wanted, "; ".join(told)
+
+    return Sight(f"outcome({wanted})", look)
+
+
+def state(wanted: str, because: str = "") -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        newest = (await stage.executions())[0]
+        return newest["state"] == wanted and because in newest["reason"], f"{newest['state']}: {newest['reason']}"
+
+    return Sight(f"state({wanted})", look)
+
+
+def no_rollback() -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        found = await stage.executions()
+        return not found, f"{len(found)} rollbacks"
+
+    return Sight("no_rollback", look)
+
+
+def _under_way(title: str) -> Callable[[Stage], Awaitable[tuple[bool, str]]]:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        newest = (await stage.executions())[0]
+        told = [event for event in newest["events"] if event["type"] != "resumed"]
+        last = told[-1]
+        return last["type"] == "started" and title in last["title"], f"{last['type']} {last.get('title', '')}"
+
+    return look
+
+
+def verifying() -> Sight:
+    """Everything was set back, and it is being watched whether the service recovers."""
+    return Sight("verifying", _under_way("is healthy"))
+
+
+def moving() -> Sight:
+    """The release is being switched, or the service restarted."""
+    return Sight("moving", _under_way("release"))
+
+
+def resumed(times: int) -> Sight:
+    """It was taken over so often, by itself after a crash or by another replica."""
+
+    async def look(stage: Stage) -> tuple[bool, str]:
+        seen = (await stage.executions())[0]["resumptions"]
+        return seen >= times, f"resumed {seen} times"
+
+    return Sight(f"resumed({times})", look)
+
+
+def whole() -> Sight:
+    """The newest history has no gap and nothing twice: steps begin in order, and it is closed exactly once."""
+
+    async def look(stage: Stage) -> tuple[bool, str]:
+        events = (await stage.executions())[0]["events"]
+        types = [event["type"] for event in events]
+        done = [event["step"] for event in events if event["type"] == "done"]
+        good = (
+            types[0] == "accepted"
+            and types[-1] == "closed"
+            and types.count("closed") == types.count("planned") == 1
+            and done == sorted(set(done))
+        )
+        return good, " ".join(types)
+
+    return Sight("whole", look)
+
+
+def marked(version: str, status: str) -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        found = (await stage.responder.get("/api/v1/versions/shop")).body["versions"]
+        known = {one["version"]: one["status"] for one in found}
+        return known.get(version) == status, f"{known}"
+
+    return Sight(f"marked({version}, {status})", look)
+
+
+def rollback_is_the_newest_deployment(version: str) -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        newest = (await stage.responder.get("/api/v1/deployments")).body["deployments"][0]
+        execution = (await stage.executions())[0]["id"]
+        told = f"{newest['version']} by {newest['recorded_by']}, {newest['rolled_back_by']}"
+        return newest["version"] == version and newest["rolled_back_by"] == execution, told
+
+    return Sight(f"rollback_is_the_newest_deployment({version})", look)
+
+
+def refused(guard: str, *words: str) -> Sight:
+    """A decision on record, with its guard, and all these words in its reason."""
+
+    async def look(stage: Stage) -> tuple[bool, str]:
+        found = (await stage.responder.get("/api/v1/decisions")).body["decisions"]
+        told = [f"{one['verdict']} by {one['guard']}: {one['reason']}" for one in found]
+        hit = [
+            one
+            for one in found
+            if one["verdict"] == "refuse" and one["guard"] == guard and all(word in one["reason"] for word in words)
+        ]
+        return bool(hit), "; ".join(told) or "no decision"
+
+    return Sight(f"refused({guard})", look)
+
+
+async def series(responder: Responder, name: str, **labels: str) -> float:
+    """The sum of the samples of a series."""
+    text = (await responder.get("/metrics")).body
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+def metric(name: str, value: float, *, at_least: bool = False, **labels: str) -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        seen = await series(stage.responder, name, **labels)
+        return (seen >= value if at_least else seen == value), f"{name} is {seen:g}"
+
+    return Sight(f"{name} {'>=' if at_least else '='} {value:g}", look)
+
+
+def ready(name: str = "a", status: int = 200) -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        answer = await stage.responders[name].get("/-/ready")
+        return answer.status == status, f"{name} answers {answer.status}: {answer.body!s:.60}"
+
+    return Sight(f"ready({name}, {status})", look)
+
+
+def logged(event: str, name: str = "a") -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        said: list[Any] = [line["event"] for line in stage.responders[name].said()]
+        return event in said, f"{name} said {said[-5:]}"
+
+    return Sight(f"logged({event!r})", look)

@@ -1,0 +1,133 @@
+"""A bad release is rolled back once, however often and by however many it is asked for, and never against a silence."""
+
+from __future__ import annotations
+
+from tests.acceptance.conftest import SetUp
+from tests.acceptance.notation import (
+    after,
+    alert,
+    at,
+    at_once,
+    between,
+    deploy,
+    do,
+    expire_silences,
+    play,
+    post,
+    push,
+    resolve,
+    silence,
+    soon,
+    throughout,
+    want,
+)
+from tests.acceptance.sights import (
+    answers,
+    marked,
+    metric,
+    no_rollback,
+    outcome,
+    refused,
+    rollback_is_the_newest_deployment,
+    started_as,
+    whole,
+)
+from tests.acceptance.stage import BAD, GOOD, Stage
+
+
+async def test_from_a_rule_to_the_last_good_release(stage_with: SetUp) -> None:
+    stage = await stage_with(prometheus=True)
+    assert stage.prometheus is not None
+    # A fresh Prometheus does not know for some seconds where to send its alerts.
+    await stage.prometheus.alertmanagers(1, within=60)
+    await play(
+        stage,
+        deploy(at(0)),
+        want(between(0, 90), outcome("succeeded"), answers(GOOD)),
+        want(soon, marked(BAD, "bad"), marked(GOOD, "good"), rollback_is_the_newest_deployment(GOOD), whole()),
+        want(soon, metric("responder_executions_total", 1, service="shop", outcome="succeeded")),
+        # The rule keeps silent from now on, and nothing more happens.
+        throughout(between(0, 2), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+    )
+
+
+async def test_a_silence_stops_it_and_its_end_lets_it_go_on(stage: Stage) -> None:
+    await play(
+        stage,
+        deploy(at(0)),
+        silence(at_once, alert(), by="alice", comment="the new cart goes live"),
+        push(at_once, alert()),
+        # Alertmanager sends nothing of what is silenced; a body that comes nevertheless is late, replayed or forged.
+        throughout(between(0, 3), no_rollback()),
+        post(at_once, alert(), answers={202}),
+        want(soon, refused("firing", "alice", "the new cart goes live"), no_rollback(), started_as(GOOD, BAD)),
+        expire_silences(at_once),
+        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+    )
+
+
+async def test_a_body_that_was_kept_for_later_is_refused(stage: Stage) -> None:
+    body = {}
+
+    async def keep(stage: Stage) -> None:
+        body.update(await stage.body(dict(alert("Kept").labels)))
+
+    async def replay(stage: Stage) -> str:
+        for one in body["alerts"]:
+            one["labels"]["alertname"] = "ShopBroken"  # which Alertmanager knows nothing of
+        answer = await stage.responder.post("/api/v1/alerts", body)
+        return f"{answer.status} {answer.body}"
+
+    await play(
+        stage,
+        deploy(at(0)),
+        push(at_once, alert("Kept")),
+        do(at_once, "keep the body", keep),
+        resolve(after(0.5), alert("Kept")),
+        do(after(0.5), "replay it", replay),
+        want(soon, refused("firing"), no_rollback()),
+    )
+
+
+async def test_two_alertmanagers_that_know_nothing_of_each_other(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(alertmanagers=2),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, outcome("succeeded"), answers(GOOD)),
+        # Both send it again every second.
+        throughout(between(0, 4), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+        want(soon, refused("episode")),
+    )
+
+
+async def test_two_replicas_and_two_alertmanagers(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(postgres=True, replicas=2, alertmanagers=2),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, outcome("succeeded"), answers(GOOD), whole()),
+        throughout(between(0, 3), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+    )
+
+
+async def test_the_same_body_fifty_times_at_once(stage: Stage) -> None:
+    await play(
+        stage,
+        deploy(at(0)),
+        push(at_once, alert()),
+        post(at_once, alert(), times=50, answers={202, 503}),
+        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD), whole()),
+        post(at_once, alert(), times=50, answers={202}),
+        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+    )
+
+
+async def test_the_same_body_fifty_times_at_once_to_two_replicas(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(postgres=True, replicas=2),
+        deploy(at(0)),
+        push(at_once, alert()),
+        post(at_once, alert(), times=25, answers={202, 503}),
+        want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD), whole()),
+    )
