@@ -30,7 +30,7 @@ def answer(port: int) -> None:
     version, health = release.name, int((release / "health").read_text())
 
     class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             metrics = self.path == "/metrics"
             body = f'shop_healthy{{version="{version}"}} {int(health == 200)}\n' if metrics else f"{version}\n"
             self.send_response(200 if metrics else health)
@@ -68,7 +68,7 @@ def keep(port: int) -> None:
 
     signal.signal(signal.SIGTERM, leave)
     while True:
-        argv = [sys.executable, "-S", "-E", "-s", __file__, "answer", "--root", os.getcwd(), "--port", str(port)]
+        argv = [sys.executable, "-S", "-E", "-s", __file__, "answer", "--root", str(Path.cwd()), "--port", str(port)]
         child[:] = [subprocess.Popen(argv, stdin=subprocess.PIPE)]
         child[0].wait()
         time.sleep(0.01)
