@@ -22,7 +22,7 @@ _PACES = {"idle": 8.0, "50 a second": 50.0}
 
 
 def run(quick: bool, beside: Path | None) -> list[Table]:
-    rounds, counts = (1, (30, 100)) if quick else (5, (60, 200))
+    rounds, counts = (1, (16, 60)) if quick else (4, (40, 200))
     everyone = contestants(beside)
     taken: dict[tuple[str, str], list[list[float]]] = {}
     for number in range(rounds):

@@ -20,7 +20,7 @@ _EVENT = struct.Struct("iIII")
 
 
 class Watcher:
-    """`with` it, act, and ask `acts` afterwards: service → nanoseconds of CLOCK_MONOTONIC when its link was switched."""
+    """`with` it, act, and ask `acts` afterwards: when each service's link was switched, in ns of CLOCK_MONOTONIC."""
 
     def __init__(self, root: Path, services: Sequence[str]) -> None:
         self._argv = [sys.executable, "-m", "benchmarks.links", str(root), *services]

@@ -15,7 +15,7 @@ _IDLE = 5.0
 
 
 def run(quick: bool, beside: Path | None) -> list[Table]:
-    rounds = 3 if quick else 11
+    rounds = 2 if quick else 11
     everyone = contestants(beside)
     weights = {one.name: _weigh(one) for one in everyone}  # also warms: byte code is compiled, files are in memory
     times: dict[str, list[float]] = {}

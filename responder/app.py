@@ -62,6 +62,7 @@ class App:
             self.connections,
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
+            resume_at_most=config.limits.resumptions,
             listeners=(self._metrics.happened, _tell),
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)

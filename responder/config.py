@@ -120,6 +120,9 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     concurrent: int = Field(default=1, ge=1, le=100, description="Rollbacks carried out at once, over all replicas")
+    resumptions: int = Field(
+        default=5, ge=0, le=1000, description="How often one is taken up again after a crash before it is stuck"
+    )
     lease: Duration = Field(
         default=15.0, ge=2, le=300, description="How soon another replica goes on after this one died; the same on all"
     )

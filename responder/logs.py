@@ -57,6 +57,7 @@ def set_up(style: Literal["console", "json"], level: str) -> None:
     handler.setFormatter(_Json() if style == "json" else _Console())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel("WARNING")
+    logging.getLogger("asyncpg").setLevel("ERROR")  # that PostgreSQL is away we say ourselves, in one line
 
 
 def say(log: logging.Logger, event: str, /, *, level: int = logging.INFO, error: bool = False, **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every body that Alertmanager, Grafana or vmalert sends is read; any other is refused with the place of its mistake."""
+"""Every body that Alertmanager, Grafana or vmalert sends is read; any other is refused with its place."""
 
 from __future__ import annotations
 
