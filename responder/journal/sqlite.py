@@ -1,13 +1,13 @@
-"""The journal in one SQLite file: one process, one writing thread, many transactions to a sync of the disk."""
+"""The journal in one SQLite file: one process, one writer, many transactions to a sync of the disk."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import queue
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
@@ -23,7 +23,7 @@ _DIALECT = {
     "now": f"strftime('{_CLOCK}', 'now')",
     "later": f"strftime('{_CLOCK}', 'now', '+' || :lease || ' seconds')",
 }
-_MOST_IN_ONE_COMMIT = 256
+_MOST_IN_ONE_COMMIT = 64
 
 
 def _bound(value: Any) -> Any:
@@ -32,7 +32,7 @@ def _bound(value: Any) -> Any:
 
 
 class _Transaction:
-    """Runs statements at once: inside the writing thread nothing is ever waited for."""
+    """Runs statements at once: nothing is ever waited for."""
 
     def __init__(self, connection: sqlite3.Connection, statements: dict[str, str]) -> None:
         self._connection = connection
@@ -74,81 +74,112 @@ def _run_through(act: Any) -> Any:
     raise RuntimeError("a transaction awaited something other than its own statements")
 
 
-class _Thread:
-    """A connection with a thread of its own, that takes what is queued and commits it together."""
+_Job = tuple[Callable[[Transaction], Awaitable[Any]], asyncio.Future[Any]]
+_Answer = tuple[Any, Exception | None]
 
-    def __init__(self, file: Path, statements: dict[str, str], *, writes: bool, notify: Callable[[], None]) -> None:
-        self._file, self._statements, self._writes, self._notify = file, statements, writes, notify
-        self._queue: queue.SimpleQueue[tuple[Any, Any, asyncio.AbstractEventLoop] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._work, name=f"journal-{'writes' if writes else 'reads'}", daemon=True
-        )
-        self._thread.start()
 
-    def submit(self, act: Callable[[Transaction], Awaitable[Any]]) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        self._queue.put((act, future, loop))
-        return future
+class _Reader:
+    """A connection with a thread of its own: a long history must not hold up the loop."""
+
+    def __init__(self, file: Path, statements: dict[str, str]) -> None:
+        self._statements = statements
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-reads")
+        self._connection = connect(file)
+
+    async def read(self, act: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, act)
+
+    def _read(self, act: Callable[[Transaction], Awaitable[T]]) -> T:
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                result: T = _run_through(act(_Transaction(self._connection, self._statements)))
+                return result
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as e:
+            raise JournalUnavailable(f"the journal cannot be read: {e}") from e
 
     def close(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
+        self._thread.shutdown()
+        self._connection.close()
 
-    def _work(self) -> None:
-        connection = connect(self._file)
-        closing = False
-        while not closing:
-            batch = [self._queue.get()]
-            while self._writes and len(batch) < _MOST_IN_ONE_COMMIT and not self._queue.empty():
-                batch.append(self._queue.get())
-            closing = None in batch
-            jobs = [job for job in batch if job is not None]
-            if jobs:
-                self._take(connection, jobs)
-        connection.close()
 
-    def _take(self, connection: sqlite3.Connection, jobs: list[tuple[Any, Any, asyncio.AbstractEventLoop]]) -> None:
-        results: list[tuple[Any, BaseException | None]] = []
-        notified = False
+class _Writer:
+    """Runs what is queued together and commits it once.
+
+    Statements run in the loop: they take microseconds, and in a thread of their own each would wait for the
+    interpreter's lock. Only the commit, which waits for the disk, is left to a thread; what comes in meanwhile is the
+    next batch.
+    """
+
+    def __init__(self, file: Path, statements: dict[str, str], notify: Callable[[], None]) -> None:
+        self._file, self._statements, self._notify = file, statements, notify
+        self._connection = connect(file)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-commits")
+        self._queue: deque[_Job] = deque()
+        self._working: asyncio.Task[None] | None = None
+
+    def submit(self, act: Callable[[Transaction], Awaitable[Any]]) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().create_future()
+        self._queue.append((act, future))
+        if self._working is None:
+            self._working = asyncio.create_task(self._work(), name="journal-writes")
+        return future
+
+    async def close(self) -> None:
+        if self._working is not None:
+            await self._working
+        await asyncio.to_thread(self._thread.shutdown)
+        self._connection.close()
+
+    async def _work(self) -> None:
         try:
-            connection.execute("BEGIN IMMEDIATE" if self._writes else "BEGIN")
-            for act, _, _ in jobs:
-                transaction = _Transaction(connection, self._statements)
-                connection.execute("SAVEPOINT one")
-                try:
-                    results.append((_run_through(act(transaction)), None))
-                    notified |= transaction.notified
-                except sqlite3.OperationalError:
-                    raise
-                except BaseException as e:
-                    connection.execute("ROLLBACK TO one")
-                    results.append((None, e))
-                connection.execute("RELEASE one")
-            connection.execute("COMMIT")
+            while self._queue:
+                jobs = [self._queue.popleft() for _ in range(min(len(self._queue), _MOST_IN_ONE_COMMIT))]
+                answers, notified = await self._commit(jobs)
+                for (_, future), (value, error) in zip(jobs, answers, strict=True):
+                    if future.cancelled():
+                        continue
+                    if error is None:
+                        future.set_result(value)
+                    else:
+                        future.set_exception(error)
+                if notified:
+                    self._notify()
+        finally:
+            self._working = None
+
+    async def _commit(self, jobs: list[_Job]) -> tuple[list[_Answer], bool]:
+        try:
+            answers, notified = self._run(jobs)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.execute, "COMMIT")
+            return answers, notified
         except sqlite3.Error as e:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             broken = JournalUnavailable(f"the journal {self._file} cannot be used: {e}")
             broken.__cause__ = e
-            results, notified = [(None, broken)] * len(jobs), False
-        loops: dict[asyncio.AbstractEventLoop, list[Any]] = {}
-        for (_, future, loop), (value, error) in zip(jobs, results, strict=True):
-            loops.setdefault(loop, []).append((future, value, error))
-        for loop, answers in loops.items():
-            loop.call_soon_threadsafe(_answer, answers)
-        if notified:
-            self._notify()
+            return [(None, broken)] * len(jobs), False
 
-
-def _answer(answers: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
-    for future, value, error in answers:
-        if future.cancelled():
-            continue
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
+    def _run(self, jobs: list[_Job]) -> tuple[list[_Answer], bool]:
+        """All of them in one transaction, each behind a savepoint: what fails disturbs no other."""
+        answers: list[_Answer] = []
+        notified = False
+        self._connection.execute("BEGIN IMMEDIATE")
+        for act, _ in jobs:
+            transaction = _Transaction(self._connection, self._statements)
+            self._connection.execute("SAVEPOINT one")
+            try:
+                answers.append((_run_through(act(transaction)), None))
+                notified |= transaction.notified
+            except sqlite3.OperationalError:
+                raise
+            except Exception as e:
+                self._connection.execute("ROLLBACK TO one")
+                answers.append((None, e))
+            self._connection.execute("RELEASE one")
+        return answers, notified
 
 
 def connect(file: Path) -> sqlite3.Connection:
@@ -165,11 +196,10 @@ class Sqlite:
 
     def __init__(self, file: Path, lock: IO[str]) -> None:
         self._lock = lock
-        self._loop = asyncio.get_running_loop()
         self._change = asyncio.Event()
         statements = load_statements(_DIALECT)
-        self._writer = _Thread(file, statements, writes=True, notify=self._tell)
-        self._reader = _Thread(file, statements, writes=False, notify=self._tell)
+        self._writer = _Writer(file, statements, self._change.set)
+        self._reader = _Reader(file, statements)
 
     @classmethod
     async def open(cls, file: Path) -> Self:
@@ -203,8 +233,7 @@ class Sqlite:
     async def read(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        result: T = await asyncio.shield(self._reader.submit(lambda t: act(t, *args, **kwargs)))
-        return result
+        return await self._reader.read(lambda t: act(t, *args, **kwargs))
 
     async def changed(self, within: float) -> bool:
         try:
@@ -215,11 +244,8 @@ class Sqlite:
         self._change.clear()
         return True
 
-    def _tell(self) -> None:
-        self._loop.call_soon_threadsafe(self._change.set)
-
     async def close(self) -> None:
-        await asyncio.to_thread(self._writer.close)
+        await self._writer.close()
         await asyncio.to_thread(self._reader.close)
         self._lock.close()
 

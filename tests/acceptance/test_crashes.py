@@ -1,14 +1,16 @@
-"""Killed, paused, restarted or without its journal at any moment: the rollback happens once, and nothing is lost."""
+"""Killed, paused or told to go at any moment, it ends what it began: once, whole, and by whoever is left."""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import random
 import signal as signals
-from itertools import groupby
+
+import pytest
 
 from tests.acceptance.conftest import SetUp
 from tests.acceptance.notation import (
+    Act,
     after,
     alert,
     at,
@@ -18,144 +20,197 @@ from tests.acceptance.notation import (
     do,
     kill,
     play,
-    postgres_crashes,
-    postgres_starts,
     push,
+    resolve,
+    signal,
     soon,
     start,
     terminate,
     throughout,
     want,
 )
-from tests.acceptance.sights import Sight, answers, outcome, ready, resumed, verifying, whole
+from tests.acceptance.sights import (
+    answers,
+    logged,
+    marked,
+    moving,
+    outcome,
+    ready,
+    resumed,
+    started_as,
+    state,
+    verifying,
+    whole,
+)
 from tests.acceptance.stage import BAD, GOOD, Stage
 
-
-def followed(*versions: str) -> Sight:
-    """The service ran these, one after the other. A restart that a crash cut off may be given once more."""
-
-    async def look(stage: Stage) -> tuple[bool, str]:
-        seen = [version for version, _ in groupby(stage.shop.versions())]
-        return seen == list(versions), " → ".join(seen)
-
-    return Sight(f"followed({' → '.join(versions)})", look)
+ROUNDS, KILLS = 5, 4
+"""Twenty kills in all; a rollback that was resumed more than five times is given up, which has a test of its own."""
 
 
-async def test_killed_twenty_times_at_random_moments(stage: Stage) -> None:
-    seed = random.randrange(10**6)
-    dice = random.Random(seed)  # printed, so that a failure can be played again
-    print("seed", seed)
-    stage.shop.restart_takes(0.2)
+@pytest.fixture
+def chance() -> random.Random:
+    """ACCEPTANCE_SEED repeats a run; the seed is shown where the test fails."""
+    seed = int(os.environ.get("ACCEPTANCE_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"ACCEPTANCE_SEED={seed}")
+    return random.Random(seed)
 
-    async def kill_and_start_again(stage: Stage) -> str:
-        for _ in range(20):
-            await asyncio.sleep(dice.uniform(0, 0.25))
-            await stage.responder.end(signals.SIGKILL)
-            await stage.responder.start(wait=dice.random() < 0.7)
-        return f"seed {seed}"
 
+async def test_killed_twenty_times_at_random_moments(stage_with: SetUp, chance: random.Random) -> None:
+    # The same policy acts again and again here, each time on another release.
+    stage = await stage_with(cooldown="0s")
+    history = [GOOD]
+    for n in range(1, ROUNDS + 1):
+        bad, what = f"{BAD}.{n}", alert(round=str(n))
+        history += [bad, GOOD]
+        moments = [chance.uniform(0, 0.5), *(chance.uniform(0, 2) for _ in range(KILLS - 1))]
+        # Each is started without waiting, so that some of the kills come while it starts.
+        kills = [act for moment in moments for act in (kill(after(moment)), start(at_once, wait=False))]
+        await play(
+            stage,
+            want(soon, ready()),
+            deploy(at_once, bad),
+            push(at_once, what),
+            *kills,
+            want(soon, outcome("succeeded", rollbacks=n), answers(GOOD), started_as(*history)),
+            want(soon, marked(bad, "bad"), marked(GOOD, "good"), whole()),
+            resolve(at_once, what),
+        )
+
+
+async def test_killed_again_and_again_it_calls_a_human(stage_with: SetUp) -> None:
+    """What keeps killing its worker is parked, and says so; the service stays where it is."""
+    deaths = [act for n in range(6) for act in (want(soon, verifying(), resumed(n)), kill(at_once), start(at_once))]
     await play(
-        stage,
+        await stage_with(verify_for="5s"),
         deploy(at(0)),
         push(at_once, alert()),
-        do(after(dice.uniform(0, 0.2)), "kill it 20 times", kill_and_start_again),
-        want(soon, ready(), outcome("succeeded"), answers(GOOD), whole()),
-        want(soon, followed(GOOD, BAD, GOOD)),
+        *deaths,
+        want(soon, state("stuck", "resumed 6 times"), answers(GOOD), started_as(GOOD, BAD, GOOD)),
+        throughout(between(0, 1), state("stuck")),
     )
 
 
-async def test_killed_while_it_verifies(stage_with: SetUp) -> None:
-    await play(
-        await stage_with(verify_for="4s"),
-        deploy(at(0)),
-        push(at_once, alert()),
-        want(soon, verifying()),
-        kill(at_once),
-        start(at_once),
-        want(soon, outcome("succeeded"), resumed(1), answers(GOOD), whole(), followed(GOOD, BAD, GOOD)),
-    )
+async def test_another_replica_goes_on_after_a_kill(stage_with: SetUp, chance: random.Random) -> None:
+    stage = await stage_with(postgres=True, replicas=2, cooldown="0s")
+    history = [GOOD]
+    for n in range(1, 4):
+        bad, what = f"{BAD}.{n}", alert(round=str(n))
+        history += [bad, GOOD]
+        await play(
+            stage,
+            want(soon, ready("a"), ready("b")),
+            deploy(at_once, bad),
+            push(at_once, what),
+            _owner_dies(chance.uniform(0, 1)),
+            want(soon, outcome("succeeded", rollbacks=n), answers(GOOD), started_as(*history)),
+            want(soon, marked(bad, "bad"), marked(GOOD, "good"), whole()),
+            resolve(at_once, what),
+            do(at_once, "start who died", _start_the_dead),
+        )
 
 
-async def test_another_replica_goes_on(stage_with: SetUp) -> None:
-    stage = await stage_with(postgres=True, replicas=2, verify_for="8s", verify_within="60s")
+def _owner_dies(moment: float) -> Act:
+    """Whoever carries it out by then; where it is over by then or nobody has it yet, replica a."""
 
-    async def kill_the_owner(stage: Stage) -> str:
+    async def dies(stage: Stage) -> str:
+        found = [one for one in await stage.executions() if one["state"] != "closed"]
+        try:
+            name = stage.owner(found[0]["id"]) if found else "a"
+        except ValueError:
+            name = "a"
+        await stage.responders[name].end(signals.SIGKILL)
+        return f"{name} in {found[0]['state'] if found else 'nothing'}"
+
+    return do(after(moment), "kill the owner", dies)
+
+
+async def _start_the_dead(stage: Stage) -> None:
+    for one in stage.responders.values():
+        if not one.running:
+            await one.start()
+
+
+@pytest.mark.parametrize("under_way", [moving(), verifying()], ids=["moving", "verifying"])
+async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) -> None:  # type: ignore[no-untyped-def]
+    """The other replica finishes; the one that wakes up writes nothing more, neither outside nor on record."""
+    stage = await stage_with(postgres=True, replicas=2, verify_for="3s")
+    stage.shop.restart_takes(1.0)
+    paused, ended = [], []
+
+    async def pause(stage: Stage) -> str:
         owner = stage.owner((await stage.executions())[0]["id"])
-        await stage.responders[owner].end(signals.SIGKILL)
+        stage.responders[owner].signal(signals.SIGSTOP)
+        paused.append(owner)
+        # From now on only the other one is asked.
+        stage.responders = {name: stage.responders[name] for name in sorted(stage.responders, key=lambda n: n == owner)}
         return owner
 
-    await play(
-        stage,
-        deploy(at(0)),
-        push(at_once, alert()),
-        want(soon, verifying()),
-        do(at_once, "kill the owner", kill_the_owner),
-        want(soon, outcome("succeeded"), resumed(1), answers(GOOD), whole(), followed(GOOD, BAD, GOOD)),
-    )
+    async def remember(stage: Stage) -> None:
+        ended.extend(await stage.executions())
 
-
-async def test_paused_for_longer_than_its_lease(stage_with: SetUp) -> None:
-    stage = await stage_with(postgres=True, replicas=2, verify_for="5s", verify_within="60s")
-    paused: list[str] = []
-
-    async def pause_the_owner(stage: Stage) -> str:
-        paused.append(stage.owner((await stage.executions())[0]["id"]))
-        stage.responders[paused[0]].signal(signals.SIGSTOP)
-        return paused[0]
-
-    async def wake_it_up(stage: Stage) -> None:
+    async def wake(stage: Stage) -> None:
         stage.responders[paused[0]].signal(signals.SIGCONT)
 
+    async def unchanged(stage: Stage) -> None:
+        assert await stage.executions() == ended
+
+    async def is_back(stage: Stage) -> str:
+        [sleeper] = paused
+        await want(soon, ready(sleeper), logged("lease lost", sleeper)).do(stage)
+        return sleeper
+
     await play(
         stage,
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying()),
-        do(at_once, "pause the owner", pause_the_owner),
-        want(soon, outcome("succeeded"), resumed(1)),
-        do(at_once, "wake it up", wake_it_up),
-        throughout(between(0, 3), outcome("succeeded"), whole(), followed(GOOD, BAD, GOOD)),
+        want(soon, under_way),
+        do(at_once, "pause the owner", pause),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
+        do(at_once, "remember", remember),
+        do(at_once, "wake it", wake),
+        do(at_once, "it takes a new lease", is_back),
+        throughout(between(0, 3), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
+        do(at_once, "nothing was written", unchanged),
     )
 
 
-async def test_terminated_in_good_order(stage_with: SetUp) -> None:
+async def test_told_to_go_while_it_verifies(stage_with: SetUp) -> None:
     await play(
-        await stage_with(verify_for="8s", verify_within="60s"),
+        # Longer than the grace that it gives what is under way.
+        await stage_with(verify_for="7s", verify_within="40s"),
         deploy(at(0)),
         push(at_once, alert()),
         want(soon, verifying()),
-        terminate(at_once, within=15.0),
+        terminate(at_once, within=25),
         start(at_once),
-        want(soon, outcome("succeeded"), resumed(1), answers(GOOD), whole(), followed(GOOD, BAD, GOOD)),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
     )
 
 
-async def test_postgres_goes_away_midway(stage_with: SetUp) -> None:
+async def test_told_to_go_while_it_restarts_the_service(stage: Stage) -> None:
+    stage.shop.restart_takes(1.0)
     await play(
-        await stage_with(postgres=True, verify_for="4s", verify_within="60s"),
+        stage,
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, verifying()),
-        postgres_crashes(at_once),
-        postgres_starts(after(1)),
-        want(soon, outcome("succeeded"), answers(GOOD), whole(), followed(GOOD, BAD, GOOD)),
+        want(soon, moving()),
+        terminate(at_once, within=25),
+        start(at_once),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )
 
 
-async def test_without_a_journal_nothing_is_accepted_and_nothing_is_lost(stage_with: SetUp) -> None:
-    async def post_a_body(stage: Stage) -> str:
-        answer = await stage.responder.post("/api/v1/alerts", await stage.body(dict(alert().labels)))
-        assert answer.status == 503, f"answered {answer.status} {answer.body}"
-        return "503"
-
+async def test_killed_while_the_service_restarts(stage: Stage) -> None:
+    """The link is switched and the restart not over: the service must not be left on the bad release unnoticed."""
+    stage.shop.restart_takes(1.0)
     await play(
-        await stage_with(postgres=True),
+        stage,
         deploy(at(0)),
-        postgres_crashes(at_once),
         push(at_once, alert()),
-        want(soon, ready(status=503)),
-        do(at_once, "post a body", post_a_body),
-        postgres_starts(after(1)),
-        # Alertmanager was told to come back, and does.
-        want(soon, outcome("succeeded"), answers(GOOD), whole(), followed(GOOD, BAD, GOOD)),
+        want(soon, moving()),
+        kill(after(0.3)),
+        start(at_once),
+        signal(at_once, signals.SIGHUP),  # a reload in the midst of it changes nothing
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), resumed(1), whole()),
     )

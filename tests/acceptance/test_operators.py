@@ -1,0 +1,193 @@
+"""An engineer stops it, lets it go on, approves and reconfigures it, and is always told what came of it."""
+
+from __future__ import annotations
+
+import signal as signals
+from typing import Any
+
+from tests.acceptance.conftest import SetUp
+from tests.acceptance.notation import (
+    Act,
+    after,
+    alert,
+    at,
+    at_once,
+    between,
+    command,
+    deploy,
+    do,
+    play,
+    post,
+    push,
+    signal,
+    soon,
+    throughout,
+    want,
+)
+from tests.acceptance.sights import (
+    answers,
+    marked,
+    metric,
+    no_rollback,
+    outcome,
+    refused,
+    started_as,
+    state,
+    verifying,
+    whole,
+)
+from tests.acceptance.stage import BAD, GOOD, Stage
+
+
+async def test_the_kill_switch(stage: Stage) -> None:
+    await play(
+        stage,
+        deploy(at(0)),
+        command(at_once, "stop", "--all", "--reason", "we move house"),
+        push(at_once, alert()),
+        want(soon, refused("stopped", "we move house"), no_rollback(), metric("responder_armed", 0)),
+        command(at_once, "status", code=1),
+        post(at_once, alert(), answers={202}),
+        throughout(between(0, 1.5), no_rollback()),
+        command(at_once, "close", "--all", "--reason", "we have moved"),
+        # Alertmanager sends it again.
+        want(soon, outcome("succeeded"), answers(GOOD), metric("responder_armed", 1)),
+        command(at_once, "status"),
+        command(at_once, "close", "--all", "--reason", "twice", code=1),
+    )
+
+
+async def test_a_rollback_under_way_is_stopped_and_turned_back(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(verify_for="15s", verify_within="40s"),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, verifying(), answers(GOOD)),
+        command(at_once, "stop", "{id}", "--reason", "it is the network"),
+        want(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
+        # It is still sent every second, and was decided once.
+        throughout(between(0, 2.5), outcome("cancelled"), started_as(GOOD, BAD, GOOD, BAD)),
+        want(soon, marked(GOOD, "good"), refused("episode")),
+        command(at_once, "stop", "{id}", code=1),
+    )
+
+
+async def test_the_kill_switch_turns_back_what_is_under_way(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(verify_for="15s", verify_within="40s"),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, verifying(), answers(GOOD)),
+        command(at_once, "stop", "--all", "--reason", "everybody out"),
+        want(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
+    )
+
+
+async def test_a_plan_waits_for_its_approval(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(mode="approve"),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, state("held"), metric("responder_executions_active", 1, state="held")),
+        throughout(between(0, 2), state("held"), started_as(GOOD, BAD)),
+        command(at_once, "approve", "{id}", "--plan", "000000000000", code=1),
+        want(soon, state("held")),
+        command(at_once, "approve", "{id}", "--plan", "{plan}"),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+    )
+
+
+async def test_a_plan_that_nobody_approves_is_cancelled(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(mode="approve", approve_within="2s"),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, state("closed", "nobody approved it in time"), outcome("cancelled")),
+        command(at_once, "approve", "{id}", code=1),
+        throughout(between(0, 1.5), outcome("cancelled"), answers(BAD), started_as(GOOD, BAD)),
+    )
+
+
+async def test_what_is_not_approved_can_be_stopped(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(mode="approve"),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, state("held")),
+        command(at_once, "stop", "{id}", "--reason", "not now"),
+        want(soon, outcome("cancelled"), started_as(GOOD, BAD)),
+    )
+
+
+RELOADED = "responder_config_last_reload_successful"
+
+
+def _write(**changes: Any) -> Act:
+    async def write(stage: Stage) -> None:
+        stage.responder.write({**stage.responder.config, **changes})
+
+    return do(at_once, f"write {', '.join(changes)}", write)
+
+
+def _reload(status: int, *words: str) -> Act:
+    async def reload(stage: Stage) -> str:
+        answer = await stage.responder.post("/-/reload", None)
+        assert answer.status == status, f"{answer}"
+        assert all(word in str(answer.body) for word in words), f"{answer}"
+        return f"{answer.body}"
+
+    return do(at_once, "reload", reload)
+
+
+def _policies(*names: str) -> Act:
+    async def look(stage: Stage) -> None:
+        told = (await stage.responder.get("/api/v1/status")).body["policies"]
+        assert tuple(policy["name"] for policy in told) == names, told
+
+    return do(at_once, f"policies {names}", look)
+
+
+async def test_a_broken_file_keeps_what_is_in_use(stage: Stage) -> None:
+    policy = stage.responder.config["policies"][0]
+    quiet = {**policy, "name": "shop-watched", "mode": "observe"}
+    await play(
+        stage,
+        deploy(at(0)),
+        want(soon, metric(RELOADED, 1)),
+        _write(policies=[{**policy, "coldown": "1h"}], limits={"lease": "soon"}),
+        signal(at_once, signals.SIGHUP),
+        want(soon, metric(RELOADED, 0)),
+        _policies("shop-broken"),
+        _reload(400, "policies[0].coldown", "did you mean cooldown?", "limits.lease"),
+        # It says so beforehand as well, with every mistake.
+        command(at_once, "check", code=2),
+        _write(policies=[quiet]),
+        signal(at_once, signals.SIGHUP),
+        want(soon, metric(RELOADED, 1)),
+        _policies("shop-watched"),
+        push(at_once, alert()),
+        want(soon, refused("mode", "it would have acted"), no_rollback()),
+        _write(limits={"lease": "9s"}),
+        _reload(400, "limits cannot change without a restart"),
+        want(soon, metric(RELOADED, 0)),
+        _write(),
+        _reload(200),
+        want(soon, metric(RELOADED, 1)),
+        _policies("shop-broken"),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD)),
+    )
+
+
+async def test_a_reload_in_the_midst_of_a_rollback(stage_with: SetUp) -> None:
+    """The plan was decided and written down: a new file does not change what is under way."""
+    stage = await stage_with(verify_for="3s")
+    await play(
+        stage,
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, verifying()),
+        _write(policies=[]),
+        signal(after(0.2), signals.SIGHUP),
+        _policies(),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+    )

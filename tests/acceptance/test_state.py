@@ -1,0 +1,102 @@
+"""Where the journal is not to be had, nothing is accepted and nothing is lost; and one file has one process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.acceptance.conftest import SetUp
+from tests.acceptance.notation import (
+    after,
+    alert,
+    at,
+    at_once,
+    deploy,
+    do,
+    expire_silences,
+    play,
+    post,
+    postgres_crashes,
+    postgres_starts,
+    push,
+    silence,
+    soon,
+    want,
+)
+from tests.acceptance.sights import (
+    answers,
+    marked,
+    metric,
+    outcome,
+    ready,
+    refused,
+    started_as,
+    verifying,
+    whole,
+)
+from tests.acceptance.stage import BAD, GOOD, Responder, Stage
+
+
+async def test_postgres_crashes_while_a_rollback_verifies(stage_with: SetUp) -> None:
+    before: list[dict[str, Any]] = []
+
+    async def remember(stage: Stage) -> None:
+        before.extend((await stage.executions())[0]["events"])
+
+    async def nothing_lost(stage: Stage) -> str:
+        events = (await stage.executions())[0]["events"]
+        assert events[: len(before)] == before
+        return f"{len(before)} of {len(events)} events were there before"
+
+    await play(
+        await stage_with(postgres=True, verify_for="3s"),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, verifying()),
+        do(at_once, "remember", remember),
+        postgres_crashes(at_once),
+        want(soon, metric("responder_journal_up", 0)),
+        postgres_starts(after(2.5)),  # longer than its lease
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        want(soon, marked(BAD, "bad"), marked(GOOD, "good"), ready()),
+        do(at_once, "nothing was lost", nothing_lost),
+    )
+
+
+async def test_postgres_crashes_and_is_back_at_once(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(postgres=True),
+        deploy(at(0)),
+        push(at_once, alert()),
+        want(soon, verifying()),
+        postgres_crashes(at_once),
+        postgres_starts(at_once),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+    )
+
+
+async def test_alertmanager_is_told_to_come_back_while_the_journal_is_away(stage_with: SetUp) -> None:
+    await play(
+        await stage_with(postgres=True),
+        deploy(at(0)),
+        silence(at_once, alert(), by="tests", comment="until the journal is away"),
+        push(at_once, alert()),
+        postgres_crashes(at_once),
+        want(soon, ready("a", 503)),
+        post(at_once, alert(), answers={503}, within=15),
+        expire_silences(at_once),
+        # Alertmanager's own request, and one more because of the answer.
+        want(soon, metric("responder_webhooks_total", 3, at_least=True, outcome="unavailable")),
+        want(soon, metric("responder_journal_up", 0), answers(BAD)),
+        postgres_starts(at_once),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+        want(soon, refused("episode")),
+    )
+
+
+async def test_a_second_process_on_the_same_file_is_refused(stage: Stage) -> None:
+    second = Responder(stage.directory, "second", stage.responder.config)
+    said = await second.command("serve")
+    assert said.code == 2
+    assert "state.db is in use by another responder" in said.err
+    assert len(said.err.strip().splitlines()) == 1, said.err
+    await play(stage, deploy(at(0)), push(at_once, alert()), want(soon, outcome("succeeded"), answers(GOOD)))
