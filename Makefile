@@ -20,9 +20,6 @@ test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL 
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server
 	@$(BIN)/pytest -q
 
-soak: $(READY)  ## the slow drills
-	@$(BIN)/pytest -q -m soak
-
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -44,4 +41,4 @@ lock:  ## pins every version anew
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test soak lint bench docs lock clean
+.PHONY: help demo test lint bench docs lock clean
