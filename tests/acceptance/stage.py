@@ -303,7 +303,7 @@ async def set_up(
             "state": state,
             "prometheus": {"url": f"http://127.0.0.1:{watching}"},
             "alertmanager": {"urls": [f"http://127.0.0.1:{port}" for port in in_front]},
-            "limits": {"lease": "2s", "resumptions": 100},
+            "limits": {"lease": "2s"},
             "services": [
                 {
                     "name": "shop",
