@@ -20,7 +20,9 @@ from responder.metrics import Metrics
 from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
+from responder.web.approval import ApprovalPage, Links
 from responder.web.receiver import Receiver
+from responder.web.registry import Registry
 from responder.web.server import listen, routes
 from responder.web.status import Status
 from responder.worker import Worker
@@ -43,6 +45,7 @@ class App:
         self._mandate = config.mandate
         self._connections = connections
         self._access = Access(config.web)
+        self._links = Links(config.web)
         self._metrics.reload_ok.set(1)
         self._metrics.reload_at.set(config.loaded_at.timestamp())
 
@@ -66,7 +69,9 @@ class App:
             listeners=(self._metrics.happened, _tell),
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
-        api = Api(journal, self.mandate, self.connections, worker, receiver)
+        api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
+        approval = ApprovalPage(journal, api, lambda: self._links)
+        registry = Registry(journal, self.mandate)
         status = Status(journal, self.mandate, worker, self._metrics)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -76,7 +81,9 @@ class App:
         runner = working = None
         try:
             working = asyncio.create_task(worker.run(), name="worker")
-            runner = await listen(routes(lambda: self._access, receiver, api, status, self._reload_asked), config.web)
+            runner = await listen(
+                routes(lambda: self._access, receiver, api, registry, status, approval, self._reload_asked), config.web
+            )
             say(
                 log,
                 "listening",

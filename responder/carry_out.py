@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from responder.errors import Drift, Halt
@@ -58,17 +58,20 @@ async def carry_out(
     commit: a crash between the two would tell nothing that reading the lever does not tell as well.
     """
     pending: list[Event] = []
-    if execution.state == "accepted":
+    # What was approved is planned once more: an approval is for one plan, and the world may have moved since.
+    approved = execution.plan if execution.approved_by and not execution.steps_begun else None
+    if execution.state == "accepted" or (approved and execution.state == "running"):
         try:
             plan = await plan_for(execution)
         except Halt as halt:
             execution = await record.append(execution, Halted(at=now(), reason=f"no plan could be made: {halt}"))
         else:
-            planned = Planned(at=now(), plan=plan)
-            if why := execution.accepted.needs_approval:
-                until = datetime.fromtimestamp(now().timestamp() + approval_within, UTC)
-                return await record.append(execution, planned, Held(at=now(), reason=why, until=until))
-            pending = [planned]
+            if why := _why_hold(execution, plan, approved):
+                until = now() + timedelta(seconds=approval_within)
+                return await record.append(
+                    execution, Planned(at=now(), plan=plan), Held(at=now(), reason=why, until=until)
+                )
+            pending = [] if approved else [Planned(at=now(), plan=plan)]
 
     async def commit(*events: Event) -> Execution:
         nonlocal pending
@@ -98,6 +101,15 @@ async def carry_out(
         else:
             pending = [Done(at=now(), step=number, changed=changed, note=note)]
     return execution
+
+
+def _why_hold(execution: Execution, plan: Plan, approved: Plan | None) -> str:
+    """Why a human has to approve this plan; empty where nobody has to, or somebody has."""
+    if approved and plan.hash == approved.hash:
+        return ""
+    if approved:
+        return f"the plan is another one by now than {execution.approved_by} approved ({approved.hash})"
+    return execution.accepted.needs_approval or plan.irreversible
 
 
 def _ahead(execution: Execution, pending: list[Event]) -> Execution:

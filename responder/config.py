@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    HttpUrl,
     PrivateAttr,
     SecretStr,
     ValidationError,
@@ -28,9 +29,11 @@ from responder.alerts import path_of
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
-from responder.durations import Duration
+from responder.conduct import Limits, Watchdog
 from responder.errors import ConfigError
+from responder.freezes import Freeze
 from responder.journal import state_problem
+from responder.matching import all_match
 from responder.policies import Mandate, Policy
 from responder.services import Service
 
@@ -86,6 +89,9 @@ class Web(BaseModel):
     listen: str = Field(
         default="127.0.0.1:9095", description="Address and port; without tokens only a loopback address"
     )
+    external_url: HttpUrl | None = Field(
+        default=None, description="How people reach it, for links in messages; else the address that it listens on"
+    )
     tokens: tuple[Token, ...] = Field(
         default=(), description="Bearer tokens; none is allowed on a loopback address only"
     )
@@ -114,20 +120,6 @@ class Web(BaseModel):
             return self.host == "localhost"
 
 
-class Limits(BaseModel):
-    """How much may go on at once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    concurrent: int = Field(default=1, ge=1, le=100, description="Rollbacks carried out at once, over all replicas")
-    resumptions: int = Field(
-        default=5, ge=0, le=1000, description="How often one is taken up again after a crash before it is stuck"
-    )
-    lease: Duration = Field(
-        default=15.0, ge=2, le=300, description="How soon another replica goes on after this one died; the same on all"
-    )
-
-
 class Log(BaseModel):
     """How the responder's own log looks."""
 
@@ -149,6 +141,10 @@ class Config(BaseModel):
     limits: Limits = Limits()
     log: Log = Log()
     stop_file: Path | None = Field(default=None, description="While this file exists, nothing is begun and all stops")
+    watchdog: Watchdog | None = Field(
+        default=None, description="An alert that always fires; where it stays away or is silenced, nothing is begun"
+    )
+    freezes: tuple[Freeze, ...] = Field(default=(), description="When nothing is rolled back without approval")
     services: tuple[Service, ...] = Field(default=(), description="What can be rolled back")
     policies: tuple[Policy, ...] = Field(default=(), description="First match wins, for each alert by itself")
     _loaded_at: datetime = PrivateAttr(default_factory=lambda: datetime.now(UTC))
@@ -166,7 +162,14 @@ class Config(BaseModel):
 
     @property
     def mandate(self) -> Mandate:
-        return Mandate(services=self.services, policies=self.policies, stop_file=self.stop_file)
+        return Mandate(
+            services=self.services,
+            policies=self.policies,
+            stop_file=self.stop_file,
+            limits=self.limits,
+            freezes=self.freezes,
+            watchdog=self.watchdog,
+        )
 
     def connections(self) -> Connections:
         return Connections({Prometheus: self.prometheus, Alertmanager: self.alertmanager})
@@ -195,6 +198,14 @@ class Config(BaseModel):
             for j, name in enumerate(policy.roll_back if isinstance(policy.roll_back, tuple) else ()):
                 if name not in names:
                     yield ("policies", i, "roll_back", j), f"no service {name} is configured{_meant(name, names)}"
+            fixed = {m.name: m.value for m in policy.match if m.op == "="}
+            for j, noise in enumerate(policy.silence):
+                if all_match(noise.match, fixed):
+                    yield ("policies", i, "silence", j), "would silence the very alerts that the policy acts on"
+        for i, freeze in enumerate(self.freezes):
+            for j, name in enumerate(freeze.services):
+                if name not in names:
+                    yield ("freezes", i, "services", j), f"no service {name} is configured{_meant(name, names)}"
 
     def _ring(self, start: Service) -> list[str]:
         needs = {s.name: s.depends_on for s in self.services if s.environment == start.environment}

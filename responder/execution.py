@@ -34,6 +34,7 @@ class Accepted(_Event):
     to_version: str
     artifact: str = ""  # of the version to go back to
     requested_by: str
+    forced: bool = False  # a person asked for it, against cooldown and mode
     reason: str
     on_stop: Literal["turn_back", "hold"] = "turn_back"
     needs_approval: str = ""  # why, where a human has to approve the plan first
@@ -137,6 +138,7 @@ class Execution(BaseModel):
     changed: bool = False  # whether any write had an effect
     cancelled: bool = False
     held_until: Timestamp | None = None
+    approved_by: str | None = None
     reason: str = ""
     outcome: Outcome | None = None
     ended_at: Timestamp | None = None
@@ -155,9 +157,10 @@ class Execution(BaseModel):
             case Planned():
                 return {"plan": event.plan, "todo": event.plan.steps, "state": "running"}
             case Held():
-                return {"state": "held", "reason": event.reason, "held_until": event.until}
+                return {"state": "held", "reason": event.reason, "held_until": event.until, "approved_by": None}
             case Approved():
-                return {"state": "running", "reason": f"approved by {event.by}", "held_until": None}
+                told = {"reason": f"approved by {event.by}", "approved_by": event.by}
+                return {"state": "running", "held_until": None, **told}
             case Started():
                 return {"current": self.todo[0], "steps_begun": event.step + 1}
             case Done():

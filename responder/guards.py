@@ -32,7 +32,16 @@ def stopped(incident: Incident, situation: Situation, now: datetime) -> tuple[Ki
     """The kill switch. It stops forced rollbacks as well."""
     if situation.stopped:
         return "refuse", f"automation is stopped: {situation.stopped}"
-    return "allow", "automation is armed"
+    return "allow", "nobody stopped it"
+
+
+def armed(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """The watchdog comes through, and nobody silenced it. What a person asks for does not need it."""
+    if incident.forced:
+        return "allow", _not_asked(incident)
+    if why := situation.disarmed or (situation.live.disarmed if situation.live else ""):
+        return "refuse", f"automation is disarmed: {why}"
+    return "allow", "the watchdog is heard"
 
 
 def known(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
@@ -68,7 +77,7 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
     if running is None:
         return "refuse", "nothing to roll back: no deployment of it was ever told (responder deployed SERVICE VERSION)"
     if incident.forced:
-        return "allow", f"not asked: requested by {incident.requested_by}"
+        return "allow", _not_asked(incident)
     if running.rolled_back_by:
         return (
             "refuse",
@@ -78,10 +87,18 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
     told = f"{running.version} was deployed {format_duration(max(age, 0) // 1)} ago"
     if age > window:
         return "refuse", f"nothing to roll back: {told}, longer than deployed_within ({format_duration(window)})"
-    onset = min((alert.starts_at for alert in incident.alerts), default=now)
+    live = situation.live
+    began = [alert.starts_at for alert in incident.alerts] + ([live.began_at] if live and live.began_at else [])
+    onset = min(began, default=now)
     if onset < running.at:
         before = format_duration((running.at - onset).total_seconds() // 1)
-        return "refuse", f"the trouble began {before} before {running.version} was deployed: it is not the deployment"
+        return (
+            "refuse",
+            f"nothing to roll back: the trouble began {before} before {running.version} was deployed: it is not the "
+            "deployment",
+        )
+    if live and live.was_so_before:
+        return "refuse", f"nothing to roll back: before {running.version} was deployed, {live.was_so_before}"
     return "allow", f"{told}, within {format_duration(window)}"
 
 
@@ -106,6 +123,13 @@ def target(incident: Incident, situation: Situation, now: datetime) -> tuple[Kin
     return "allow", f"back to {to.version}, which is {to.status}"
 
 
+def no_rollback(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """A version that somebody marked, as a security fix, is never taken away; lifting the mark is a human's."""
+    if past := situation.no_rollback_past:
+        return "refuse", f"must not be rolled back past {past} (responder mark {incident.service} VERSION --lift)"
+    return "allow", "no version is marked no_rollback since the target"
+
+
 def once_per_version(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """One rollback per bad version without a human: whoever deployed it again may have had a reason."""
     if situation.rolled_back_before and not incident.forced and situation.running:
@@ -119,7 +143,7 @@ def once_per_version(incident: Incident, situation: Situation, now: datetime) ->
 def cooldown(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """Counted from the end of the policy's last rollback of the service, whichever alert opened that."""
     if incident.forced:
-        return "allow", f"not asked: requested by {incident.requested_by}"
+        return "allow", _not_asked(incident)
     last = situation.last_of_policy
     if last and last.ended_at:
         until = last.ended_at + timedelta(seconds=incident.policy.cooldown)
@@ -129,10 +153,45 @@ def cooldown(incident: Incident, situation: Situation, now: datetime) -> tuple[K
     return "allow", "no cooldown is running"
 
 
+def brake(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """Many services in trouble at once is not the deployment of one of them."""
+    if incident.forced:
+        return "allow", _not_asked(incident)
+    others, limit = situation.also_in_trouble, situation.brake
+    if len(others) + 1 >= limit.services:
+        named = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+        return "refuse", (
+            f"{len(others) + 1} services are in trouble within {format_duration(limit.within)} (also {named}): "
+            "that is not the deployment of one of them"
+        )
+    return "allow", f"{len(others)} other services are in trouble"
+
+
+def per_hour(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """A limit on everything together: automation that is wrong is wrong often."""
+    if incident.forced:
+        return "allow", _not_asked(incident)
+    if situation.begun_lately >= situation.per_hour:
+        then = f" (again at {situation.next_place_at:%H:%M:%S} UTC)" if situation.next_place_at else ""
+        return "refuse", f"{situation.begun_lately} rollbacks in the last hour, {situation.per_hour} are allowed{then}"
+    return "allow", f"{situation.begun_lately} rollbacks in the last hour"
+
+
+def dependencies(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """Roll back the cause, not the symptoms."""
+    if incident.forced:
+        return "allow", _not_asked(incident)
+    if situation.needs_locked:
+        return "refuse", f"it depends on what is being rolled back: {', '.join(situation.needs_locked)}"
+    if situation.live and situation.live.needs_failing:
+        return "refuse", f"it depends on what is failing itself: {'; '.join(situation.live.needs_failing)}"
+    return "allow", "nothing that it depends on is failing"
+
+
 def firing(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """Still firing and not silenced, asked of Alertmanager now: a body may be late, replayed or forged."""
-    if incident.forced:
-        return "allow", f"not asked: requested by {incident.requested_by}"
+    if incident.by_name:
+        return "allow", _not_asked(incident)
     if situation.live is None:
         return "allow", "not asked: something else speaks against it"
     match situation.live.state:
@@ -144,6 +203,17 @@ def firing(incident: Incident, situation: Situation, now: datetime) -> tuple[Kin
             return "refuse", f"resolved by now: {situation.live.reason}"
         case "unknown":
             return "refuse", f"cannot tell whether it still fires: {situation.live.reason}"
+
+
+def freeze(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """In a freeze window a human says yes to every rollback."""
+    service = situation.service
+    holding = [f.name for f in situation.freezes if service and f.holds(service.name, service.environment, now)]
+    if holding and incident.forced:
+        return "allow", f"frozen by {', '.join(holding)}, but {_not_asked(incident)}"
+    if holding:
+        return "needs_approval", f"frozen by {', '.join(holding)}: a human has to approve"
+    return "allow", "no freeze window"
 
 
 def mode(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
@@ -159,16 +229,26 @@ def mode(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind,
             return "allow", "auto mode"
 
 
+def _not_asked(incident: Incident) -> str:
+    return f"not asked: requested by {incident.requested_by}"
+
+
 GUARDS: tuple[Guard, ...] = (
     stopped,
+    armed,
     known,
     episode,
     single_flight,
     deployed_within,
     target,
+    no_rollback,
     once_per_version,
     cooldown,
+    brake,
+    per_hour,
+    dependencies,
     firing,
+    freeze,
     mode,
 )
 """In the order in which they decide. `episode` and `single_flight` come early because they explain the later ones."""
@@ -203,6 +283,6 @@ def judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
 
 
 def needs_live(incident: Incident, judgement: Judgement, situation: Situation) -> bool:
-    """Whether only Alertmanager can still say no: it is not asked about what is refused anyway."""
+    """Whether only the outside can still say no: it is not asked about what is refused anyway."""
     against = [v.guard for v in judgement.verdicts if v.verdict == "refuse"]
-    return not incident.forced and situation.live is None and against in ([], ["mode"])
+    return not incident.by_name and situation.live is None and against in ([], ["mode"])

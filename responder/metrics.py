@@ -19,6 +19,7 @@ from responder.journal.deployments import Deployment
 from responder.plan import Gate, Move
 from responder.policies import Mandate
 from responder.respond import Decided
+from responder.survey import watchdog_missing
 
 _STAGES = ("firing", "received", "decided", "started", "acted", "verified")
 _STATES = ("accepted", "held", "running", "turning_back", "stuck")
@@ -29,15 +30,17 @@ class Snapshot(BaseModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    stopped: bool
+    stopped: str  # why it does not act on its own; empty where it does
     open_executions: list[Row]
     ends: list[Row]
     running: list[Deployment]
 
 
-async def take_snapshot(tx: Transaction) -> Snapshot:
+async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Snapshot:
+    thrown = await stopped(tx)
+    by_hand = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
     return Snapshot(
-        stopped=await stopped(tx) is not None,
+        stopped=by_hand or await watchdog_missing(tx, mandate, now),
         open_executions=await tx.all("open_executions"),
         ends=await tx.all("last_ends"),
         running=await deployments.running(tx),
@@ -156,8 +159,8 @@ def _kind(execution: Execution, event: Started) -> str:
 class State:
     """A collector of what the journal says, made anew for each scrape: what has gone from it must go from here."""
 
-    def __init__(self, snapshot: Snapshot | None, mandate: Mandate, *, armed: bool) -> None:
-        self._snapshot, self._mandate, self._armed = snapshot, mandate, armed
+    def __init__(self, snapshot: Snapshot | None, mandate: Mandate, *, disarmed: str = "") -> None:
+        self._snapshot, self._mandate, self._disarmed = snapshot, mandate, disarmed
 
     def describe(self) -> list[Metric]:
         return []
@@ -167,7 +170,7 @@ class State:
         yield GaugeMetricFamily("responder_journal_up", up, value=float(self._snapshot is not None))
         if self._snapshot is None:
             return  # absent, not zero: nobody may read "nothing is stuck" from a journal that cannot be read
-        armed = self._armed and not self._snapshot.stopped
+        armed = not self._disarmed and not self._snapshot.stopped
         yield GaugeMetricFamily("responder_armed", "1 where it may act on its own.", value=float(armed))
         active = GaugeMetricFamily("responder_executions_active", "Rollbacks that are not closed.", labels=["state"])
         for state in _STATES:

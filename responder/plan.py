@@ -22,6 +22,7 @@ class Move(BaseModel):
     was: JsonValue
     to: JsonValue
     one_way: bool = Field(default=False, description="Has no way back and needs none, as a snapshot or an invalidation")
+    irreversible: str = Field(default="", description="What is lost for good by it; then somebody else has to consent")
 
     def turned(self) -> Move:
         return self.model_copy(update={"was": self.to, "to": self.was})
@@ -62,6 +63,11 @@ class Plan(BaseModel):
     from_version: str
     to_version: str
     steps: tuple[Step, ...]
+
+    @property
+    def irreversible(self) -> str:
+        """What is lost for good by any of its moves; empty where all of it can be turned back."""
+        return "; ".join(step.irreversible for step in self.steps if isinstance(step, Move) and step.irreversible)
 
     @property
     def hash(self) -> str:

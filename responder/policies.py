@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from responder.alerts import Alert
+from responder.conduct import Limits, Watchdog
 from responder.durations import Duration
+from responder.freezes import Freeze
 from responder.matching import MatcherText, all_match
 from responder.services import Name, Service
 
@@ -43,6 +45,20 @@ class ServiceOfLabel(BaseModel):
     label: str = Field(min_length=1, description="Name of the label, as service")
 
 
+class Noise(BaseModel):
+    """Alerts that a rollback of the service causes; they are silenced while it is carried out, and no longer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    match: Annotated[
+        tuple[MatcherText, ...],
+        Field(min_length=1, description="Matchers of the noise; it must not match what the policy itself acts on"),
+    ]
+    longest: Duration = Field(
+        default=900.0, alias="for", gt=0, le=6 * 3600, description="It ends by itself after that, whatever happens"
+    )
+
+
 class Policy(BaseModel):
     """First match wins, for each alert by itself."""
 
@@ -57,9 +73,19 @@ class Policy(BaseModel):
         Discriminator(lambda value: "<label>" if isinstance(value, dict | ServiceOfLabel) else "<names>"),
     ] = Field(description="Names of services, or {label: service}: the one that the label names, in its environment")
     mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
+    force: bool = Field(
+        default=False,
+        description="An engineer asks by an alert: passes cooldown, mode and deployed_within; labels version, strategy",
+    )
     cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, counted from its end")
     deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
+    expression: str = Field(
+        default="",
+        description="PromQL that has a result while the trouble lasts; where it had one before the deployment already, "
+        "the deployment is not the cause",
+    )
     verify: Verify = Verify()
+    silence: tuple[Noise, ...] = Field(default=(), description="Noise to silence in Alertmanager while it works")
     on_stop: Literal["turn_back", "hold"] = Field(
         default="turn_back", description="What a stop does with what was done so far"
     )
@@ -85,13 +111,28 @@ BY_HAND = Policy.model_validate(
 
 
 class Mandate(BaseModel):
-    """All that the responder may do: which services it knows, on whose behalf it acts, and the file that stops it."""
+    """All that the responder may do: which services it knows, on whose behalf it acts, and what holds it back."""
 
     model_config = ConfigDict(frozen=True)
 
     services: tuple[Service, ...] = ()
     policies: tuple[Policy, ...] = ()
     stop_file: Path | None = None
+    limits: Limits = Limits()
+    freezes: tuple[Freeze, ...] = ()
+    watchdog: Watchdog | None = None
+
+    def is_watchdog(self, alert: Alert) -> bool:
+        return self.watchdog is not None and all_match(self.watchdog.match, alert.labels)
+
+    def needs(self, service: Service) -> list[Service]:
+        """Everything that a service depends on, near and far. The configuration has no rings."""
+        found: list[Service] = []
+        for name in service.depends_on:
+            needed, _ = self.service(name, service.environment)
+            if needed is not None:
+                found += [one for one in (needed, *self.needs(needed)) if one not in found]
+        return found
 
     def policy(self, name: str) -> Policy:
         """The policy of that name; what a person asked for has one of its own."""
@@ -132,6 +173,12 @@ class Incident(BaseModel):
     reason: str = ""
     forced: bool = False
     version: str | None = None  # where a person names the version to go back to
+    strategy: str | None = None  # where a person names one of the service's strategies
+
+    @property
+    def by_name(self) -> bool:
+        """Whether a person asks by our own API, who is known by name; everything else must be firing now."""
+        return not self.alerts
 
     @property
     def id(self) -> str:
@@ -151,11 +198,25 @@ class Incident(BaseModel):
         return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} on {self.service} in {self.environment}"
 
 
+class _Key(NamedTuple):
+    policy: str
+    service: str
+    environment: str
+    version: str | None
+    strategy: str | None
+
+
+def _reason(alerts: Iterable[Alert]) -> str:
+    """What the engineer wrote. Who it was cannot be told from an alert, so nobody is named."""
+    told = (alert.annotations.get("reason", "").strip() for alert in alerts)
+    return next((reason[:1000] for reason in told if reason), "")
+
+
 def match_alerts(
     alerts: Sequence[Alert], policies: Sequence[Policy], received_at: datetime, *, sender: str, truncated: int = 0
 ) -> tuple[list[Incident], list[Alert]]:
     """Incidents of the firing alerts, and the firing alerts that no policy wants. Each alert is looked at by itself."""
-    found: dict[tuple[str, str, str], dict[tuple[str, datetime], Alert]] = {}
+    found: dict[_Key, dict[tuple[str, datetime], Alert]] = {}
     by_name = {policy.name: policy for policy in policies}
     unwanted = []
     for alert in alerts:
@@ -166,18 +227,23 @@ def match_alerts(
             unwanted.append(alert)
             continue
         for service in policy.services_of(alert):
-            key = (policy.name, service, alert.labels.get("environment", ""))
+            asked = (alert.labels.get("version"), alert.labels.get("strategy")) if policy.force else (None, None)
+            key = _Key(policy.name, service, alert.labels.get("environment", ""), *asked)
             found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [
         Incident(
-            policy=by_name[name],
-            service=service,
-            environment=environment,
+            policy=by_name[key.policy],
+            service=key.service,
+            environment=key.environment,
             alerts=tuple(members.values()),
             received_at=received_at,
             truncated_alerts=truncated,
             requested_by=sender,
+            reason=_reason(members.values()) if by_name[key.policy].force else "",
+            forced=by_name[key.policy].force,
+            version=key.version,
+            strategy=key.strategy,
         )
-        for (name, service, environment), members in found.items()
+        for key, members in found.items()
     ]
     return incidents, unwanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +17,16 @@ from responder.errors import Conflict
 from responder.execution import Accepted, Execution
 from responder.guards import Judgement, Verdict, judge, needs_live
 from responder.journal import Database, Transaction, decisions, executions
+from responder.live import ask_live
 from responder.policies import Incident, Mandate
-from responder.survey import Live, Situation, ask_live, gather
+from responder.survey import Live, Situation, gather
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
 
 _ALERTS_KEPT = 20
 """How many alerts of a refused incident are kept with the decision; what is accepted keeps all."""
@@ -68,6 +76,7 @@ async def respond(
     journal: Database,
     connections: Connections,
     claimer: Claimer | None = None,
+    clock: Clock = utc_now,
 ) -> list[Decided]:
     """Judges every incident, and has all verdicts and executions in the journal when it returns.
 
@@ -78,28 +87,43 @@ async def respond(
     # Always in the same order: two bodies must not wait for each other's locks.
     ordered = sorted(incidents, key=lambda i: (i.service, i.environment, i.policy.name))
     nothing_asked: list[Live | None] = [None] * len(ordered)
-    settled, open_ones = await journal.transaction(_decide, ordered, nothing_asked, mandate, claimer)
+    settled, open_ones = await journal.transaction(_decide, ordered, nothing_asked, mandate, claimer, clock)
     if open_ones:
-        lives = await asyncio.gather(*(ask_live(incident, connections) for incident in open_ones))
-        more, _ = await journal.transaction(_decide, open_ones, lives, mandate, claimer)
+        lives = await asyncio.gather(
+            *(ask_live(incident, situation, mandate, connections) for incident, situation in open_ones)
+        )
+        asked = [incident for incident, _ in open_ones]
+        more, _ = await journal.transaction(_decide, asked, lives, mandate, claimer, clock)
         settled += more
     return settled
 
 
 async def explain(
-    incidents: Sequence[Incident], *, mandate: Mandate, journal: Database, connections: Connections
+    incidents: Sequence[Incident],
+    *,
+    mandate: Mandate,
+    journal: Database,
+    connections: Connections,
+    clock: Clock = utc_now,
 ) -> list[Decided]:
     """The same judgement, with nothing recorded and nothing begun."""
     decided = []
     for incident in incidents:
-        situation = await journal.read(gather, incident, mandate)
-        now = datetime.now(UTC)
+        now = clock()
+        situation = await journal.read(gather, incident, mandate, now, beside=_beside(incident, incidents, mandate))
         judgement = judge(incident, situation, now)
         if needs_live(incident, judgement, situation):
-            situation = situation.model_copy(update={"live": await ask_live(incident, connections)})
+            live = await ask_live(incident, situation, mandate, connections)
+            situation = situation.model_copy(update={"live": live})
             judgement = judge(incident, situation, now)
         decided.append(Decided(incident=incident, situation=situation, judgement=judgement, at=now))
     return decided
+
+
+def _beside(incident: Incident, incidents: Sequence[Incident], mandate: Mandate) -> frozenset[str]:
+    """The configured services that the same body tells to be in trouble in the same environment."""
+    told = [i for i in incidents if i.environment == incident.environment and not i.forced]
+    return frozenset(service.name for i in told if (service := mandate.service(i.service, i.environment)[0]))
 
 
 async def _decide(
@@ -108,16 +132,17 @@ async def _decide(
     lives: Sequence[Live | None],
     mandate: Mandate,
     claimer: Claimer | None,
-) -> tuple[list[Decided], list[Incident]]:
+    clock: Clock,
+) -> tuple[list[Decided], list[tuple[Incident, Situation]]]:
     settled, open_ones = [], []
     for incident, live in zip(incidents, lives, strict=True):
-        now = datetime.now(UTC)
-        situation = await gather(tx, incident, mandate)
+        now = clock()
+        situation = await gather(tx, incident, mandate, now, beside=_beside(incident, incidents, mandate))
         if live is not None:
             situation = situation.model_copy(update={"live": live})
         judgement = judge(incident, situation, now)
         if needs_live(incident, judgement, situation):
-            open_ones.append(incident)
+            open_ones.append((incident, situation))
             continue
         decided = Decided(incident=incident, situation=situation, judgement=judgement, at=now)
         if judgement.deciding.verdict != "refuse":
@@ -137,11 +162,12 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
         service=service.name,
         environment=service.environment,
         policy=incident.policy.name,
-        strategy=service.rollback.strategy,
+        strategy=incident.strategy or service.rollback.strategy,
         from_version=running.version,
         to_version=target.version,
         artifact=target.artifact,
         requested_by=incident.requested_by,
+        forced=incident.forced,
         reason=incident.title,
         needs_approval=deciding.reason if deciding.verdict == "needs_approval" else "",
         on_stop=incident.policy.on_stop,
@@ -167,12 +193,18 @@ def _as_record(decided: Decided) -> decisions.Decision:
         "requested_by": incident.requested_by,
         "running": running.model_dump(mode="json", include={"id", "version", "at", "status"}) if running else None,
         "target": target.model_dump() if target else None,
-        "live": situation.live.model_dump() if situation.live else None,
+        "live": situation.live.model_dump(mode="json") if situation.live else None,
     }
     told = decided.told()
     at = decided.at
     return decisions.Decision(
-        id=executions.new_id(at), incident=incident.id, at=at, last_at=at, body=json.dumps(facts), **told
+        id=executions.new_id(at),
+        incident=incident.id,
+        at=at,
+        last_at=at,
+        forced=incident.forced,
+        body=json.dumps(facts),
+        **told,
     )
 
 

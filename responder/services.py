@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from responder.checks import Check
 from responder.durations import Duration
+from responder.errors import Halt
 from responder.plan import Gate, Plan
 from responder.strategies import AnyStrategy, Target
 from responder.world import World
@@ -25,6 +26,9 @@ class Service(BaseModel):
     environment: Name = Field(description="The value of the alerts' `environment` label")
     depends_on: tuple[Name, ...] = Field(default=(), description="Services of the same environment that it needs")
     rollback: AnyStrategy = Field(description="How the last good version is put back")
+    alternatives: tuple[AnyStrategy, ...] = Field(
+        default=(), description="Other ways to do it, which only a person takes by naming the strategy"
+    )
     healthy: Annotated[
         tuple[Check, ...],
         Field(min_length=1, description="The service's own signals. All must hold for a rollback to count as verified"),
@@ -37,8 +41,25 @@ class Service(BaseModel):
         default=600.0, description="A version that has run this long, healthy and without trouble, is known good"
     )
 
-    async def plan(self, world: World, target: Target, *, verify_for: float, verify_within: float) -> Plan:
-        """The strategy's steps, and at the end the verification, which no strategy can leave out."""
+    @model_validator(mode="after")
+    def _each_way_once(self) -> Service:
+        names = [way.strategy for way in (self.rollback, *self.alternatives)]
+        if len(set(names)) < len(names):
+            raise ValueError("alternatives: each strategy can be configured once, as it is asked for by its name")
+        return self
+
+    def way(self, strategy: str | None) -> AnyStrategy | None:
+        """The configured strategy of that name, or the usual one where none is named; None where there is no such."""
+        ways = (self.rollback, *self.alternatives)
+        return next((way for way in ways if strategy in (None, way.strategy)), None)
+
+    async def plan(
+        self, world: World, target: Target, *, verify_for: float, verify_within: float, strategy: str | None = None
+    ) -> Plan:
+        """The strategy's steps, and at the end the verification, which no strategy can leave out. Raises Halt."""
+        way = self.way(strategy)
+        if way is None:
+            raise Halt(f"{self.name} is not configured to be rolled back by {strategy}")
         verify = Gate(
             name=f"{self.name} is healthy",
             checks=(*self.healthy, *self.traffic),
@@ -49,8 +70,8 @@ class Service(BaseModel):
         return Plan(
             service=self.name,
             environment=self.environment,
-            strategy=self.rollback.strategy,
+            strategy=way.strategy,
             from_version=target.from_version,
             to_version=target.to_version,
-            steps=(*await self.rollback.steps(world, target), verify),
+            steps=(*await way.steps(world, target), verify),
         )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.clients import Connections
-from responder.clients.alertmanager import Alertmanager
-from responder.clients.prometheus import Prometheus
-from responder.errors import Halt, Unavailable
+from responder.conduct import Brake
+from responder.durations import format_duration
+from responder.freezes import Freeze
 from responder.journal import Transaction, decisions, deployments
 from responder.journal.deployments import Deployment
 from responder.policies import Incident, Mandate
 from responder.services import Service
+
+_HOUR = timedelta(hours=1)
+WATCHDOG = "watchdog"
 
 
 class Candidate(BaseModel):
@@ -44,12 +47,16 @@ class Past(BaseModel):
 
 
 class Live(BaseModel):
-    """What Alertmanager says of the incident's alerts at this moment."""
+    """What the outside says at this moment: of the incident's alerts, of the watchdog, of what the service needs."""
 
     model_config = ConfigDict(frozen=True)
 
     state: Literal["firing", "suppressed", "gone", "unknown"]
     reason: str
+    disarmed: str = ""  # why, where the watchdog is silenced or nobody can tell
+    began_at: datetime | None = None  # when the alerts' expressions first became true, before their `for`
+    was_so_before: str = ""  # what shows that the trouble is older than the deployment
+    needs_failing: tuple[str, ...] = ()  # services that it depends on and that are not healthy, each with its reason
 
 
 class Situation(BaseModel):
@@ -60,41 +67,108 @@ class Situation(BaseModel):
     service: Service | None = None
     service_problem: str = ""  # why there is none
     stopped: str = ""  # who stopped all automation, and why
+    disarmed: str = ""  # why, where the watchdog has not been heard in time
     opened: str | None = None  # the execution that an alert of this incident has opened before
     running: Deployment | None = None  # the newest deployment
     target: Candidate | None = None
+    no_rollback_past: str = ""  # the version between the target and now that must stay, and why
     rolled_back_before: str | None = None  # the execution that rolled the running version back before
     latest: Past | None = None  # the newest rollback of the service; a live or stuck one is always the newest
     last_of_policy: Past | None = None  # the newest of the incident's policy that ended and had changed something
+    also_in_trouble: tuple[str, ...] = ()  # other services of the environment, at about the same time
+    brake: Brake = Brake()
+    begun_lately: int = 0  # rollbacks of all services begun in the last hour
+    next_place_at: datetime | None = None  # when one of them is an hour ago
+    per_hour: int = 1
+    freezes: tuple[Freeze, ...] = ()
+    needs_locked: tuple[str, ...] = ()  # services that it depends on and that are being rolled back or stuck
     live: Live | None = None  # None: not asked, because something else speaks against it already
 
 
-async def gather(tx: Transaction, incident: Incident, mandate: Mandate) -> Situation:
-    """Everything that the journal knows, in the transaction that will also record the verdict."""
+async def gather(
+    tx: Transaction, incident: Incident, mandate: Mandate, now: datetime, *, beside: Collection[str] = ()
+) -> Situation:
+    """Everything that the journal knows, in the transaction that will also record the verdict.
+
+    `beside` are services that are told to be in trouble in the same breath.
+    """
     thrown = await decisions.stopped(tx)
     stopped = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
     service, problem = mandate.service(incident.service, incident.environment)
+    if service and service.way(incident.strategy) is None:
+        problem, service = f"{service.name} is not configured to be rolled back by {incident.strategy!r}", None
     if service is None:
         return Situation(stopped=stopped, service_problem=problem)
     name, environment = service.name, service.environment
     await tx.lock(f"{name}/{environment}")
     where = {"service": name, "environment": environment}
-    running, before, target = await deployments.newest(tx, name, environment), None, None
-    if running:
-        before = await tx.one("rollback_of_version", **where, version=running.version)
-        target = await _target(tx, incident, name, environment, running.version)
+    running = await deployments.newest(tx, name, environment)
+    before = await tx.one("rollback_of_version", **where, version=running.version) if running else None
+    target = await _target(tx, incident, name, environment, running.version) if running else None
+    staying = await tx.one("no_rollback_since", **where, target=target.version) if target else None
     latest = await tx.one("latest_of_service", **where)
     last = await tx.one("last_of_policy", **where, policy=incident.policy.name)
+    begun = await tx.one("begun_since", since=now - _HOUR)
     return Situation(
         service=service,
         stopped=stopped,
+        disarmed=await watchdog_missing(tx, mandate, now),
         opened=await _opened(tx, incident, name, environment),
         running=running,
         target=target,
+        no_rollback_past=f"{staying['version']}: {staying['no_rollback']}" if staying else "",
         rolled_back_before=before["id"] if before else None,
         latest=Past.model_validate(latest) if latest else None,
         last_of_policy=Past.model_validate(last) if last else None,
+        also_in_trouble=await also_in_trouble(tx, incident, service, mandate.limits.brake, now, beside),
+        brake=mandate.limits.brake,
+        begun_lately=begun["n"] if begun else 0,
+        next_place_at=begun["first_at"] + _HOUR if begun and begun["first_at"] else None,
+        per_hour=mandate.limits.per_hour,
+        freezes=mandate.freezes,
+        needs_locked=await _needs_locked(tx, service, mandate),
     )
+
+
+async def watchdog_missing(tx: Transaction, mandate: Mandate, now: datetime) -> str:
+    """Why automation is disarmed, where the watchdog has not come in time; empty where it has, or none is wanted."""
+    if mandate.watchdog is None:
+        return ""
+    allowed = 2 * mandate.watchdog.interval
+    heard = await decisions.heard_at(tx, WATCHDOG)
+    if heard is None:
+        return "the watchdog alert has never come through Alertmanager"
+    silent = (now - heard).total_seconds()
+    if silent <= allowed:
+        return ""
+    return (
+        f"the watchdog alert came last {format_duration(silent // 1)} ago, longer than {format_duration(allowed)}: "
+        "something between Prometheus and here is broken or silenced"
+    )
+
+
+async def also_in_trouble(
+    tx: Transaction, incident: Incident, service: Service, brake: Brake, now: datetime, beside: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Measured from when this incident was heard first: being told again later does not make it another trouble."""
+    heard = await tx.one("first_heard", incident=incident.id)
+    first = heard["at"] if heard and heard["at"] else now
+    within = timedelta(seconds=brake.within)
+    where = {"service": service.name, "environment": service.environment}
+    rows = await tx.all("in_trouble", **where, since=first - within, until=first + within)
+    # Services that one policy rolls back together for one alert are one trouble.
+    together = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
+    others = {*(row["service"] for row in rows), *beside} - {service.name, *together}
+    return tuple(sorted(others))
+
+
+async def _needs_locked(tx: Transaction, service: Service, mandate: Mandate) -> tuple[str, ...]:
+    locked = []
+    for needed in mandate.needs(service):
+        latest = await tx.one("latest_of_service", service=needed.name, environment=needed.environment)
+        if latest and latest["state"] != "closed":
+            locked.append(f"{needed.name} ({latest['id']} is {latest['state']})")
+    return tuple(locked)
 
 
 async def _target(tx: Transaction, incident: Incident, name: str, environment: str, running: str) -> Candidate | None:
@@ -117,44 +191,3 @@ async def _opened(tx: Transaction, incident: Incident, name: str, environment: s
     )
     opened = {(row["fingerprint"], row["starts_at"]): str(row["execution"]) for row in rows}
     return next((opened[key] for a in incident.alerts if (key := (a.fingerprint, a.starts_at)) in opened), None)
-
-
-async def ask_live(incident: Incident, connections: Connections) -> Live:
-    """Whether the incident's alerts fire now and nobody silenced them.
-
-    Asked of Alertmanager. What it does not know (vmalert and Grafana may send past it) is asked of Prometheus'
-    `ALERTS`. No answer is `unknown`, which never allows anything.
-    """
-    labels = _common_labels(incident)
-    fingerprints = {alert.fingerprint for alert in incident.alerts}
-    try:
-        alertmanager = await connections.to(Alertmanager)
-        seen = [alert for alert in await alertmanager.alerts(labels) if alert.fingerprint in fingerprints]
-        if any(alert.state != "suppressed" for alert in seen):
-            return Live(state="firing", reason="Alertmanager says that it fires")
-        if seen:
-            why = [str(await alertmanager.silence(i)) for alert in seen[:3] for i in alert.silenced_by[:2]]
-            why += [f"inhibited by {i}" for alert in seen[:3] for i in alert.inhibited_by[:2]]
-            return Live(state="suppressed", reason="; ".join(dict.fromkeys(why)) or "muted in Alertmanager")
-        prometheus = await connections.to(Prometheus)
-        selector = ",".join(f"{k}={_quoted(v)}" for k, v in {**labels, "alertstate": "firing"}.items())
-        if await prometheus.query(f"ALERTS{{{selector}}}"):
-            return Live(state="firing", reason="Prometheus says that it fires; Alertmanager does not know it")
-    except (Unavailable, Halt) as e:
-        return Live(state="unknown", reason=str(e))
-    return Live(state="gone", reason="neither Alertmanager nor Prometheus has it firing now")
-
-
-def _common_labels(incident: Incident) -> dict[str, str]:
-    # Only these survive the way through relabelling and external labels on both sides.
-    first = incident.alerts[0].labels
-    return {
-        name: first[name]
-        for name in ("alertname", "service", "environment")
-        if name in first and all(alert.labels.get(name) == first[name] for alert in incident.alerts)
-    }
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'

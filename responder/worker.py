@@ -5,128 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from responder.carry_out import carry_out
 from responder.clients import Connections
-from responder.errors import Halt, JournalUnavailable, Superseded
+from responder.errors import Halt, JournalUnavailable, Superseded, Unavailable
 from responder.execution import Closed, Event, Execution, GaveUp, Stopped
-from responder.journal import Database, Transaction, decisions, executions
+from responder.journal import Database, Transaction, executions
+from responder.lease import Lease
+from responder.live import ask_watchdog
 from responder.logs import say
+from responder.noise import keep
 from responder.plan import Plan
-from responder.policies import Incident, Mandate
+from responder.policies import Mandate
 from responder.promotion import promote
+from responder.reins import Reins, stop_of
 from responder.respond import Claimer
 from responder.strategies import Target
-from responder.survey import Live, ask_live
 from responder.world import World
 
 log = logging.getLogger("responder.worker")
 
 Listener = Callable[[Execution, tuple[Event, ...]], None]
 """Is told of every event once it is committed; it must not wait and must not raise."""
-
-
-def _boottime() -> float:
-    # Goes on while the machine sleeps and does not jump with the wall clock.
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Lease:
-    """The right to act, by the database's clock, for one boot of one worker."""
-
-    def __init__(self, journal: Database, seconds: float, clock: Callable[[], float] = _boottime) -> None:
-        self.id = uuid.uuid4().hex
-        self.seconds = seconds
-        self._journal = journal
-        self._clock = clock
-        self._renewed_at = float("-inf")
-
-    def guard(self) -> None:
-        """Raises Superseded where the lease may have run out. To be called with no await before the write it guards.
-
-        A process that was paused for longer than its lease would otherwise finish its step before anything told it.
-        """
-        if self._clock() - self._renewed_at > 0.75 * self.seconds:
-            raise Superseded("the lease has run out: another worker may have gone on with it")
-
-    async def take(self) -> None:
-        asked_at = self._clock()
-        await self._journal.transaction(executions.register, self.id, self.seconds, datetime.now(UTC))
-        self._renewed_at = asked_at
-
-    async def keep(self) -> None:
-        """Renews until the lease is lost, and returns then."""
-        while True:
-            await asyncio.sleep(self.seconds / 4)
-            asked_at = self._clock()
-            try:
-                renewed = await self._journal.transaction(executions.renew, self.id, self.seconds)
-            except JournalUnavailable as e:
-                say(log, "lease not renewed", level=logging.WARNING, reason=str(e))
-                if self._clock() - self._renewed_at > self.seconds:
-                    return
-                continue
-            if not renewed:
-                return
-            self._renewed_at = asked_at
-
-
-class Reins:
-    """How a rollback under way hears that somebody wants it to stop."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self.stirred = asyncio.Event()
-        self._live: tuple[float, Live] | None = None
-
-    def decided_now(self) -> None:
-        """The guards have just asked Alertmanager; the first act follows at once and need not ask again."""
-        self._live = (asyncio.get_running_loop().time(), Live(state="firing", reason="asked by the guards"))
-
-    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
-        mandate = self._worker.mandate()
-        if reason := mandate.stop_file_says():
-            return "stop file", reason
-        if asked := await self._worker.journal.read(_stop_of, execution.id):
-            return asked
-        if about_to_act and execution.accepted.alerts:
-            live = await self._ask(execution, mandate)
-            if live.state == "suppressed":
-                return "alertmanager", live.reason
-        return None
-
-    async def _ask(self, execution: Execution, mandate: Mandate) -> Live:
-        now = asyncio.get_running_loop().time()
-        if self._live is None or now - self._live[0] > 1.0:
-            told = execution.accepted
-            incident = Incident(
-                policy=mandate.policy(told.policy),
-                service=told.service,
-                environment=told.environment,
-                alerts=told.alerts,
-                received_at=told.received_at,
-            )
-            # "Gone" and "unknown" do not stop it: half a rollback is worse than either end of it.
-            self._live = (now, await ask_live(incident, self._worker.connections()))
-        return self._live[1]
-
-    async def pause(self, seconds: float) -> None:
-        self.stirred.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.stirred.wait()
-
-
-async def _stop_of(tx: Transaction, execution_id: str) -> tuple[str, str] | None:
-    if thrown := await decisions.stopped(tx):
-        return thrown.thrown_by, f"all automation was stopped: {thrown.reason}"
-    row = await tx.one("stop_asked", id=execution_id)
-    return (row["stop_by"], row["stop_reason"]) if row else None
 
 
 @dataclass
@@ -158,6 +61,7 @@ class Worker:
         self._resume_at_most = resume_at_most
         self._poll = poll
         self._listeners = listeners
+        self.disarmed = ""  # why, where the watchdog is silenced by now; for people and for `responder_armed`
         self._lease: Lease | None = None
         self._running: dict[str, _Run] = {}
         self._closing = False
@@ -180,7 +84,7 @@ class Worker:
     def take_over(self, execution: Execution) -> None:
         """Begins at once with what was accepted and claimed for this worker."""
         if self._lease is not None and not self._closing and execution.id not in self._running:
-            reins = Reins(self)
+            reins = Reins(self.journal, self.mandate, self.connections)
             reins.decided_now()
             self._begin(execution, self._lease, reins)
 
@@ -198,7 +102,8 @@ class Worker:
                 continue
             self._lease = lease
             keeping = asyncio.create_task(lease.keep(), name="lease")
-            own = [keeping, *(asyncio.create_task(work) for work in (self._work(lease), self._keep_house()))]
+            works = (self._work(lease), self._keep_house(), self._keep_quiet())
+            own = [keeping, *(asyncio.create_task(work) for work in works)]
             try:
                 done, _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -246,6 +151,35 @@ class Worker:
                 for deployment in await promote(self.journal, self.mandate(), self._world(), datetime.now(UTC)):
                     say(log, "known good", service=deployment.service, version=deployment.version)
 
+    async def _keep_quiet(self) -> None:
+        """Looks after the silences of what is under way, and asks whether the watchdog is silenced; Alertmanager may
+        be slow to answer, so nothing else waits for it.
+        """
+        settled: frozenset[str] | None = None  # None: a crash may have left silences behind
+        while True:
+            mandate = self.mandate()
+            if mandate.watchdog:
+                watchdog = await ask_watchdog(mandate.watchdog, self.connections())
+                self.disarmed = "" if watchdog.state == "firing" else watchdog.reason
+            if any(policy.silence for policy in mandate.policies):
+                with contextlib.suppress(JournalUnavailable):
+                    settled = await self._silence(mandate, settled)
+            await asyncio.sleep(self._poll * 2)
+
+    async def _silence(self, mandate: Mandate, settled: frozenset[str] | None) -> frozenset[str] | None:
+        found = await self.journal.read(_under_way)
+        live = frozenset(execution.id for execution in found)
+        if live == settled:
+            return settled
+        ours = [execution for execution in found if execution.id in self._running]
+        try:
+            for told in await keep(ours, live, mandate, self.connections(), datetime.now(UTC)):
+                say(log, "noise", what=told)
+        except Unavailable as e:
+            say(log, "noise cannot be silenced", level=logging.WARNING, reason=str(e))
+            return None  # a rollback never waits for this, but the next round tries again
+        return live
+
     async def _claim(self, lease: Lease) -> None:
         lease.guard()
         claimed = await self.journal.transaction(
@@ -260,7 +194,7 @@ class Worker:
                 why = f"it was resumed {resumptions} times and never came to an end"
                 await self._append(lease, execution, GaveUp(at=datetime.now(UTC), reason=why))
             else:
-                self._begin(execution, lease, Reins(self))
+                self._begin(execution, lease, Reins(self.journal, self.mandate, self.connections))
 
     def _begin(self, execution: Execution, lease: Lease, reins: Reins) -> None:
         task = asyncio.create_task(self._carry_out(execution, lease, reins), name=f"rollback-{execution.id}")
@@ -304,7 +238,9 @@ class Worker:
             artifact=told.artifact,
         )
         verify = mandate.policy(told.policy).verify
-        return await service.plan(self._world(), target, verify_for=verify.bake, verify_within=verify.within)
+        return await service.plan(
+            self._world(), target, verify_for=verify.bake, verify_within=verify.within, strategy=told.strategy
+        )
 
     def tell(self, execution: Execution, events: tuple[Event, ...]) -> None:
         """Lets everybody know who listens to what was committed."""
@@ -322,7 +258,7 @@ class Worker:
         """Plans that nobody approved in time are cancelled: what was true when they were made is not any more."""
         now = datetime.now(UTC)
         for execution in await self.journal.read(_held):
-            asked = await self.journal.read(_stop_of, execution.id)
+            asked = await self.journal.read(stop_of, execution.id)
             if asked is None and (execution.held_until is None or now < execution.held_until):
                 continue
             by, reason = asked or ("responder", "nobody approved it in time")
@@ -343,6 +279,11 @@ class _Record:
 
 async def _held(tx: Transaction) -> list[Execution]:
     return [await executions.load(tx, row["id"]) for row in await tx.all("open_executions") if row["state"] == "held"]
+
+
+async def _under_way(tx: Transaction) -> list[Execution]:
+    rows = await tx.all("open_executions")
+    return [await executions.load(tx, row["id"]) for row in rows if row["state"] in ("running", "turning_back")]
 
 
 async def _release(tx: Transaction, execution_id: str, worker: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.live import Live
 
@@ -74,11 +75,29 @@ async def _deployed(args: argparse.Namespace, client: Client) -> int:
     return OK
 
 
+async def _mark(args: argparse.Namespace, client: Client) -> int:
+    if not (args.status or args.no_rollback or args.lift):
+        raise ResponderError("name a status, or --no-rollback WHY, or --lift")
+    asked = {
+        "environment": args.environment,
+        "status": args.status,
+        "no_rollback": "" if args.lift else args.no_rollback,
+        "reason": args.reason,
+        "by": _me(),
+    }
+    body = await client.post(f"/api/v1/versions/{quote(args.service)}/{quote(args.version)}", asked)
+    told = body["version"]
+    stays = f", must not be rolled back past: {told['no_rollback']}" if told["no_rollback"] else ""
+    _out(args, body, f"{told['version']} of {told['service']} in {told['environment']} is {told['status']}{stays}")
+    return OK
+
+
 async def _rollback(args: argparse.Namespace, client: Client) -> int:
     asked = {
         "service": args.service,
         "environment": args.environment,
         "version": args.to,
+        "strategy": args.strategy,
         "reason": args.reason,
         "dry_run": args.dry_run,
         "by": _me(),
@@ -235,6 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("service")
     one.add_argument("--environment", help="needed where the service is in several")
     one.add_argument("--to", metavar="VERSION", help="a version that was deployed before (the last known-good one)")
+    one.add_argument("--strategy", help="one of the service's alternatives (the usual one)")
     one.add_argument("--reason", required=True, help="for the record")
     one.add_argument("--dry-run", action="store_true", help="show guards and plan, do nothing")
     one.add_argument("--wait", action="store_true", help="show it until it is over; exit 1 unless it succeeded")
@@ -292,6 +312,19 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--good", action="store_true", help="known good already, as for the first release that is told")
     one.add_argument("--id", help="id of the deployment; telling it twice is telling it once")
     one.add_argument("--at", metavar="TIME", help="when, as 2026-11-23T22:00:00Z (now)")
+    one = add(
+        "mark",
+        "say what you know of a version",
+        'responder mark backend 2.1.0 --no-rollback "fixes CVE-2026-1234"',
+        _mark,
+    )
+    one.add_argument("service")
+    one.add_argument("version")
+    one.add_argument("status", nargs="?", choices=("candidate", "good", "suspect", "bad"))
+    one.add_argument("--environment", help="needed where the service is in several")
+    one.add_argument("--no-rollback", metavar="WHY", help="nothing may be rolled back past it, as for a security fix")
+    one.add_argument("--lift", action="store_true", help="it may be rolled back past again")
+    one.add_argument("--reason", default="", help="for the record")
     one = add("versions", "what is known of a service's versions", "responder versions backend", _versions)
     one.add_argument("service")
     one.add_argument("--environment")

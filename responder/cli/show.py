@@ -98,6 +98,10 @@ def status(body: dict[str, Any]) -> RenderableType:
             ),
         )
     )
+    if body["policies"]:
+        columns = ("policy", "mode", "would have acted (observe)", "last")
+        told = ((p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"])
+        parts.append(table("\nPolicies", columns, told))
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
     parts.append(Text(f"\nRollbacks: {done}"))
     return Group(*parts)
@@ -129,8 +133,11 @@ def versions(rows: list[dict[str, Any]]) -> RenderableType:
         return Text("no versions were ever told")
     return table(
         "",
-        ("version", "environment", "known as", "since", "why"),
-        ((v["version"], v["environment"], word(v["status"]), clock(v["status_at"]), v["reason"]) for v in rows),
+        ("version", "environment", "known as", "since", "why", "must stay"),
+        (
+            (v["version"], v["environment"], word(v["status"]), clock(v["status_at"]), v["reason"], v["no_rollback"])
+            for v in rows
+        ),
     )
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Literal, Self, TypeVar
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter
 
+from responder.alerts import Alert, Timestamp
 from responder.durations import Duration
 from responder.errors import Unavailable
+from responder.matching import MatcherText
 
 
 class AlertmanagerSettings(BaseModel):
@@ -35,13 +39,46 @@ class Silence(BaseModel):
         return f"silence {self.id} of {self.created_by}" + (f": {self.comment}" if self.comment else "")
 
 
+class _Listed(Silence):
+    """One of all silences, with the state that it is in."""
+
+    status: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        return self.status.get("state", "")
+
+
+class NewSilence(BaseModel):
+    """A silence to be made. Its comment is its identity, and says whose it is."""
+
+    matchers: tuple[MatcherText, ...]
+    comment: str
+    starts_at: datetime
+    ends_at: datetime
+
+    def posted(self, author: str) -> dict[str, Any]:
+        matchers = [
+            {"name": m.name, "value": m.value, "isRegex": m.op.endswith("~"), "isEqual": m.op.startswith("=")}
+            for m in self.matchers
+        ]
+        times = {"startsAt": self.starts_at.isoformat(), "endsAt": self.ends_at.isoformat()}
+        return {"matchers": matchers, **times, "createdBy": author, "comment": self.comment}
+
+
 class LiveAlert(BaseModel):
     """One alert as an Alertmanager has it now."""
 
     fingerprint: str
     state: Literal["active", "suppressed", "unprocessed"]
+    labels: dict[str, str] = Field(default_factory=dict)
+    starts_at: Timestamp | None = None
     silenced_by: tuple[str, ...] = ()
     inhibited_by: tuple[str, ...] = ()
+
+    def as_alert(self, now: datetime) -> Alert:
+        """As it would come in a webhook body."""
+        return Alert(status="firing", labels=self.labels, starts_at=self.starts_at or now, fingerprint=self.fingerprint)
 
 
 class _Status(BaseModel):
@@ -54,14 +91,18 @@ class _Raw(BaseModel):
     """An alert as API v2 tells it."""
 
     fingerprint: str
+    labels: dict[str, str] = Field(default_factory=dict)
+    starts_at: Timestamp | None = Field(default=None, alias="startsAt")
     status: _Status
 
     def live(self) -> LiveAlert:
-        return LiveAlert(fingerprint=self.fingerprint, **dict(self.status))
+        told = {"fingerprint": self.fingerprint, "labels": self.labels, "starts_at": self.starts_at}
+        return LiveAlert(**told, **dict(self.status))
 
 
 _ALERTS = TypeAdapter(list[_Raw])
 _SILENCE = TypeAdapter(Silence)
+_SILENCES = TypeAdapter(list[_Listed])
 T = TypeVar("T")
 
 
@@ -100,6 +141,35 @@ class Alertmanager:
             return (await self._all(f"/api/v2/silence/{quote(silence_id, safe='')}", [], _SILENCE))[0]
         except Unavailable:
             return Silence(id=silence_id, createdBy="an unknown author")
+
+    async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
+        """Makes those that are wanted and not there yet, and expires the author's others, on every peer by itself.
+
+        They are known by their comments: one that is there in any state, also run out, is never made again. `live`
+        tells by its comment whether a silence may stay. Returns what was done, a sentence each. Raises Unavailable
+        where a peer does not answer; what was done on others stays done, and the next call goes on.
+        """
+        done = []
+        for base in (str(url).rstrip("/") for url in self._settings.urls):
+            own = [s for s in await self._get(f"{base}/api/v2/silences", [], _SILENCES) if s.created_by == author]
+            there = {silence.comment for silence in own}
+            for new in wanted:
+                if new.comment not in there:
+                    await self._send("POST", f"{base}/api/v2/silences", new.posted(author))
+                    done.append(f"silenced: {new.comment}")
+            for old in own:
+                if old.state != "expired" and not live(old.comment):
+                    await self._send("DELETE", f"{base}/api/v2/silence/{quote(old.id, safe='')}", None)
+                    done.append(f"expired: {old.comment}")
+        return done
+
+    async def _send(self, method: str, url: str, body: Any) -> None:
+        try:
+            async with self._session.request(method, url, json=body) as response:
+                if response.status != 200:
+                    raise Unavailable(f"{url} answered {response.status}: {(await response.text())[:200]}")
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
 
     async def _all(self, path: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> list[T]:
         asked = [self._get(str(url).rstrip("/") + path, query, shape) for url in self._settings.urls]

@@ -29,6 +29,7 @@ class Decision(BaseModel):
     guard: str
     reason: str
     execution: str | None = None
+    forced: bool = False  # a person asked for it
     body: str
 
 
@@ -49,6 +50,16 @@ async def record(tx: Transaction, decision: Decision) -> None:
 async def find(tx: Transaction, *, service: str | None, since: datetime | None, most: int) -> list[Row]:
     """Newest first."""
     return await tx.all("decisions", service=service, since=since, most=most)
+
+
+async def hear(tx: Transaction, name: str, at: datetime) -> None:
+    """Something that is told again and again was heard; the newest time is kept."""
+    await tx.all("hear", name=name, at=at)
+
+
+async def heard_at(tx: Transaction, name: str) -> datetime | None:
+    row = await tx.one("heard", name=name)
+    return row["at"] if row else None
 
 
 async def stopped(tx: Transaction) -> Thrown | None:

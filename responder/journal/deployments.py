@@ -64,6 +64,12 @@ async def mark(
     tx.notify()
 
 
+async def mark_no_rollback(tx: Transaction, service: str, environment: str, version: str, why: str) -> None:
+    """Says why a version must not be rolled back past, as a security fix; empty lifts it. Raises Unknown."""
+    if not await tx.one("mark_no_rollback", service=service, environment=environment, version=version, why=why):
+        raise Unknown(f"version {version} of {service} in {environment} is not known")
+
+
 async def running(tx: Transaction) -> list[Deployment]:
     """The newest deployment of every service, with the status of its version."""
     return [Deployment.model_validate(row) for row in await tx.all("running")]

@@ -110,6 +110,11 @@ WHERE service = :service AND environment = :environment AND from_version = :vers
 SELECT policy, service, environment, max(ended_at) AS ended_at FROM executions
 WHERE ended_at IS NOT NULL AND changed GROUP BY policy, service, environment;
 
+-- name: begun_since
+-- Rollbacks that were begun since then and did something, or still may; and when the first of them was.
+SELECT count(*) AS n, min(accepted_at) AS first_at FROM executions
+WHERE accepted_at >= :since AND (changed OR state <> 'closed');
+
 -- name: ask_to_stop
 -- Only what is under way or waiting can be stopped; the first who asks is on record.
 UPDATE executions SET stop_by = coalesce(stop_by, :by), stop_reason = coalesce(stop_reason, :reason)
@@ -128,10 +133,19 @@ DELETE FROM switches WHERE name = :name RETURNING name;
 -- name: switch
 SELECT thrown_by, reason, at FROM switches WHERE name = :name;
 
+-- name: hear
+INSERT INTO heard (name, at) VALUES (:name, :at)
+ON CONFLICT (name) DO UPDATE SET at = excluded.at WHERE heard.at < excluded.at;
+
+-- name: heard
+SELECT at FROM heard WHERE name = :name;
+
 -- name: record_decision
 -- The same verdict on the same incident is counted once more, with its newest reason.
-INSERT INTO decisions (id, incident, at, last_at, times, policy, service, environment, verdict, guard, reason, execution, body)
-VALUES (:id, :incident, :at, :at, 1, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :body)
+INSERT INTO decisions
+    (id, incident, at, last_at, times, policy, service, environment, verdict, guard, reason, execution, forced, body)
+VALUES
+    (:id, :incident, :at, :at, 1, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced, :body)
 ON CONFLICT (incident, verdict, guard) DO UPDATE
 SET last_at = excluded.last_at, times = decisions.times + 1, reason = excluded.reason, body = excluded.body
 RETURNING id;
@@ -141,6 +155,21 @@ RETURNING id;
 SELECT * FROM decisions
 WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR last_at >= :since)
 ORDER BY last_at DESC, id DESC LIMIT :most;
+
+-- name: first_heard
+-- When an incident was judged for the first time.
+SELECT min(at) AS at FROM decisions WHERE incident = :incident;
+
+-- name: in_trouble
+-- Other services of the environment for which an alert wanted a rollback for the first time between these moments.
+SELECT DISTINCT service FROM decisions
+WHERE environment = :environment AND at BETWEEN :since AND :until AND service <> :service AND NOT forced
+  AND verdict <> 'ignore' AND guard <> 'known';
+
+-- name: observed
+-- How often each policy would have acted, had it not been in observe mode.
+SELECT policy, count(*) AS n, min(at) AS first_at, max(last_at) AS last_at FROM decisions
+WHERE guard = 'mode' AND verdict = 'refuse' GROUP BY policy;
 
 -- name: trouble_since
 -- Whether a rollback-worthy alert was judged for this service since then: such a version has not earned to be good.
@@ -184,6 +213,20 @@ ON CONFLICT (service, environment, version) DO NOTHING;
 -- name: mark_version
 UPDATE versions SET status = :status, reason = :reason, status_at = :at
 WHERE service = :service AND environment = :environment AND version = :version RETURNING version;
+
+-- name: mark_no_rollback
+-- Why it must not be rolled back past; empty lifts it.
+UPDATE versions SET no_rollback = :why
+WHERE service = :service AND environment = :environment AND version = :version RETURNING version;
+
+-- name: no_rollback_since
+-- A version that must not be rolled back past and was deployed after the target was, the newest of them.
+SELECT v.version, v.no_rollback FROM versions AS v
+JOIN deployed AS d ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
+WHERE v.service = :service AND v.environment = :environment AND v.no_rollback <> '' AND v.version <> :target
+  AND d.at > (SELECT max(t.at) FROM deployed AS t
+              WHERE t.service = v.service AND t.environment = v.environment AND t.version = :target)
+ORDER BY d.at DESC LIMIT 1;
 
 -- name: version
 SELECT * FROM versions WHERE service = :service AND environment = :environment AND version = :version;

@@ -137,3 +137,17 @@ CREATE VIEW deployments AS
     FROM deployed AS d
     LEFT JOIN versions AS v
         ON v.service = d.service AND v.environment = d.environment AND v.version = d.version;
+
+-- migration: 2
+
+-- Why a version must not be rolled back past, as a security fix; empty where nobody said so.
+ALTER TABLE versions ADD COLUMN no_rollback TEXT NOT NULL DEFAULT '';
+-- Whether a person asked for it: then it says nothing about the trouble that others are in.
+ALTER TABLE decisions ADD COLUMN forced BOOLEAN NOT NULL DEFAULT FALSE;
+CREATE INDEX decisions_in_environment ON decisions (environment, at);
+
+-- When something that is told again and again was heard last, as the watchdog.
+CREATE TABLE heard (
+    name TEXT PRIMARY KEY,
+    at TIMESTAMPTZ NOT NULL
+);

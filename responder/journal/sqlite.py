@@ -61,7 +61,7 @@ class _Transaction:
 def _read(name: str, value: Any) -> Any:
     if isinstance(value, str) and (name == "at" or name.endswith("_at")):
         return datetime.fromisoformat(value)
-    return bool(value) if name == "changed" else value
+    return bool(value) if name in ("changed", "forced") else value
 
 
 def _run_through(act: Any) -> Any:

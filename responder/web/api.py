@@ -1,27 +1,26 @@
-"""What people and pipelines ask and say: deployments, rollbacks by hand, executions, decisions, status."""
+"""What people ask and say: rollbacks by hand, executions and how they are steered, decisions, previews."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar, get_args
-from uuid import uuid4
+from typing import Any, TypeVar, get_args
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from responder.alerts import Timestamp, path_of, read_body
+from responder.alerts import Alert, fingerprint, read_body
 from responder.clients import Connections
-from responder.errors import Conflict, Halt, Invalid, Unknown
-from responder.execution import Approved, Closed, Event, Execution, Outcome, State
-from responder.journal import Database, Row, Transaction, decisions, deployments, executions
-from responder.journal.deployments import Deployment, Status
+from responder.clients.alertmanager import Alertmanager
+from responder.errors import Conflict, Halt, Invalid, Unavailable, Unknown
+from responder.execution import Approved, Closed, Event, Execution, Outcome, State, fold
+from responder.journal import Database, Transaction, decisions, executions
 from responder.policies import BY_HAND, Incident, Mandate, match_alerts
 from responder.respond import Decided, explain, respond
 from responder.strategies import Target
-from responder.web.access import who_asks
+from responder.web.access import WHO, who_asks
+from responder.web.asked import Asked, answer, limit, read, since
 from responder.web.receiver import Receiver
 from responder.worker import Worker
 from responder.world import World
@@ -29,47 +28,25 @@ from responder.world import World
 M = TypeVar("M", bound=BaseModel)
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    by: str | None = Field(default=None, max_length=100)
-
-
-def _version(text: str) -> str:
-    # It may become the name of a directory, and it is shown in terminals.
-    if text in (".", "..") or not text.isprintable() or any(c.isspace() or c == "/" for c in text):
-        raise ValueError("a version is one printable word without slashes")
-    return text
-
-
-class _Deployed(_Asked):
-    id: str | None = Field(default=None, min_length=1, max_length=200)
-    service: str
-    environment: str | None = None
-    version: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_version)]
-    artifact: str = Field(default="", max_length=1000)
-    at: Timestamp | None = None
-    status: Status | None = None
-
-
-class _Rollback(_Asked):
+class _Rollback(Asked):
     service: str
     environment: str | None = None
     version: str | None = None
+    strategy: str | None = None
     reason: str = Field(min_length=1, max_length=1000)
     dry_run: bool = False
 
 
-class _Stop(_Asked):
+class _Stop(Asked):
     reason: str = Field(default="", max_length=1000)
 
 
-class _Close(_Asked):
+class _Close(Asked):
     outcome: Outcome = "failed"
     reason: str = Field(min_length=1, max_length=1000)
 
 
-class _Approve(_Asked):
+class _Approve(Asked):
     plan_hash: str
 
 
@@ -83,57 +60,32 @@ class Api:
         connections: Callable[[], Connections],
         worker: Worker,
         receiver: Receiver,
+        approve_link: Callable[[Execution], str | None],
     ) -> None:
         self._journal, self._mandate, self._connections = journal, mandate, connections
-        self._worker, self._receiver = worker, receiver
+        self._worker, self._receiver, self._approve_link = worker, receiver, approve_link
 
-    async def deployed(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/deployments`: a version was put into place."""
-        asked = await _read(request, _Deployed)
-        service, problem = self._mandate().service(asked.service, asked.environment or "")
-        if service is None:
-            raise Unknown(problem)
-        deployment = Deployment(
-            id=asked.id or f"{asked.version}-{uuid4().hex[:8]}",
-            service=service.name,
-            environment=service.environment,
-            version=asked.version,
-            artifact=asked.artifact,
-            at=asked.at or datetime.now(UTC),
-            recorded_by=who_asks(request, asked.model_dump()),
-        )
-        new = await self._journal.transaction(deployments.record, deployment, asked.status)
-        if not new:  # what was told first stands
-            deployment = await self._journal.read(deployments.get, deployment.id)
-        return _json({"deployment": deployment.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
+    async def preview(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/preview?alertname=…&service=…`: what an alert with these labels would lead to, without acting.
 
-    async def deployments(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""
-        query = request.query
-        found = await self._journal.read(
-            deployments.find, query.get("service"), query.get("environment"), _limit(request)
-        )
-        return _json({"deployments": found})
-
-    async def versions(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/versions/{service}[?environment=]`."""
-
-        async def find(tx: Transaction) -> list[Row]:
-            return await tx.all(
-                "versions_of_service",
-                service=request.match_info["service"],
-                environment=request.query.get("environment"),
-                most=_limit(request),
-            )
-
-        found, name = await self._journal.read(find), request.match_info["service"]
-        if not found and all(service.name != name for service in self._mandate().services):
-            raise Unknown(f"no service {name!r} is configured, and no version of it was ever told")
-        return _json({"versions": found})
+        A link to it belongs into the annotations of an alert: what would be done, and which guards would refuse.
+        """
+        labels = {name: value for name, value in request.query.items() if value}
+        if not labels:
+            raise Invalid("needs the labels of an alert, as ?alertname=ServiceFailing&service=backend", "query")
+        now = datetime.now(UTC)
+        try:
+            alertmanager = await self._connections().to(Alertmanager)
+            alerts = [one.as_alert(now) for one in await alertmanager.alerts(labels)]
+        except Unavailable:
+            alerts = []  # the guards will say so
+        if not alerts:
+            alerts = [Alert(status="firing", labels=labels, starts_at=now, fingerprint=fingerprint(labels))]
+        return answer(await self._explain(alerts, now))
 
     async def rollback(self, request: web.Request) -> web.Response:
         """`POST /api/v1/rollbacks`: by hand. It passes cooldown, mode and deployed_within, and nothing else."""
-        asked = await _read(request, _Rollback)
+        asked = await read(request, _Rollback)
         mandate = self._mandate()
         service, problem = mandate.service(asked.service, asked.environment or "")
         if service is None:
@@ -147,32 +99,33 @@ class Api:
             reason=asked.reason,
             forced=True,
             version=asked.version,
+            strategy=asked.strategy,
         )
         journal, connections = self._journal, self._connections()
         if asked.dry_run:
             decided = (await explain([incident], mandate=mandate, journal=journal, connections=connections))[0]
-            return _json(await self._explained(decided))
+            return answer(await self._explained(decided))
         claimer = self._worker.claimer
         decided = (
             await respond([incident], mandate=mandate, journal=journal, connections=connections, claimer=claimer)
         )[0]
         self._receiver.begin([decided])
-        return _json(_told(decided), status=202 if decided.execution else 409)
+        return answer(_told(decided), status=202 if decided.execution else 409)
 
     async def explain(self, request: web.Request) -> web.Response:
         """`POST /api/v1/explain`: an alert body in; policy, guards and plan out, without acting."""
         now = datetime.now(UTC)
-        group = read_body(await request.read(), now)
+        return answer(await self._explain(read_body(await request.read(), now).alerts, now))
+
+    async def _explain(self, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
         mandate = self._mandate()
-        incidents, unwanted = match_alerts(group.alerts, mandate.policies, now, sender="explain")
+        incidents, unwanted = match_alerts(alerts, mandate.policies, now, sender="explain")
         decided = await explain(incidents, mandate=mandate, journal=self._journal, connections=self._connections())
-        return _json(
-            {
-                "incidents": [await self._explained(one) for one in decided],
-                "unmatched": [alert.labels for alert in unwanted],
-                "resolved": sum(alert.status == "resolved" for alert in group.alerts),
-            }
-        )
+        return {
+            "incidents": [await self._explained(one) for one in decided],
+            "unmatched": [alert.labels for alert in unwanted],
+            "resolved": sum(alert.status == "resolved" for alert in alerts),
+        }
 
     async def _explained(self, decided: Decided) -> dict[str, Any]:
         situation, told = decided.situation, _told(decided)
@@ -188,7 +141,11 @@ class Api:
         verify = decided.incident.policy.verify
         try:
             plan = await situation.service.plan(
-                World(self._connections()), target, verify_for=verify.bake, verify_within=verify.within
+                World(self._connections()),
+                target,
+                verify_for=verify.bake,
+                verify_within=verify.within,
+                strategy=decided.incident.strategy,
             )
         except Halt as halt:
             return {**told, "no_plan": str(halt)}
@@ -206,10 +163,10 @@ class Api:
             executions.find,
             service=query.get("service"),
             state=query.get("state"),
-            since=_since(request),
-            most=_limit(request),
+            since=since(request),
+            most=limit(request),
         )
-        return _json({"executions": found})
+        return answer({"executions": found})
 
     async def execution(self, request: web.Request) -> web.Response:
         """`GET /api/v1/executions/{id}`: its row, its plan and all its events."""
@@ -218,47 +175,59 @@ class Api:
         async def find(tx: Transaction) -> dict[str, Any]:
             events = await executions.events_of(tx, execution_id)
             row = await tx.one("execution_row", id=execution_id)
-            return {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
+            link = self._approve_link(fold(execution_id, events)) if "approve" in request[WHO].scopes else None
+            told = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
+            return {**told, "approve_url": link} if link else told
 
-        return _json(await self._journal.read(find))
+        return answer(await self._journal.read(find))
 
     async def approve(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/approve`: for exactly the plan that the hash names."""
-        asked = await _read(request, _Approve)
-        by, now = who_asks(request, asked.model_dump()), datetime.now(UTC)
+        asked = await read(request, _Approve)
+        by = who_asks(request, asked.model_dump())
+        return answer(await self.approve_plan(request.match_info["id"], asked.plan_hash, by))
+
+    async def approve_plan(self, execution_id: str, plan_hash: str, by: str) -> dict[str, Any]:
+        """Raises Conflict where the plan is another one, does not wait, or waits for somebody else."""
+        now = datetime.now(UTC)
 
         async def act(tx: Transaction) -> tuple[Execution, Event]:
-            execution = await executions.load(tx, request.match_info["id"])
+            execution = await executions.load(tx, execution_id)
             if execution.state != "held" or execution.plan is None:
                 raise Conflict(f"execution {execution.id} is {execution.state}: nothing waits for approval")
             if execution.held_until and now >= execution.held_until:
                 raise Conflict(f"the time to approve execution {execution.id} is over")
-            if execution.plan.hash != asked.plan_hash:
-                raise Conflict(f"the plan is {execution.plan.hash}, not {asked.plan_hash}: read it again")
-            event = Approved(at=now, by=by, plan_hash=asked.plan_hash)
+            if execution.plan.hash != plan_hash:
+                raise Conflict(f"the plan is {execution.plan.hash}, not {plan_hash}: read it again")
+            if execution.plan.irreversible and by == execution.accepted.requested_by:
+                raise Conflict(
+                    f"{execution.plan.irreversible}: that cannot be undone, so somebody else than {by}, who asked for "
+                    "it, has to approve it"
+                )
+            event = Approved(at=now, by=by, plan_hash=plan_hash)
             return await executions.append(tx, execution, [event], None), event
 
-        return _json(self._heard(*await self._journal.transaction(act)))
+        return self._heard(*await self._journal.transaction(act))
 
     async def stop(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/stop`, at the next safe point; `{id}` `all` throws the kill switch."""
-        asked = await _read(request, _Stop)
+        asked = await read(request, _Stop)
         by, execution_id = who_asks(request, asked.model_dump()), request.match_info["id"]
         reason = asked.reason or "no reason was given"
         if execution_id == "all":
             await self._journal.transaction(decisions.stop_all, by, reason, datetime.now(UTC))
-            return _json({"stopped": "all", "by": by, "reason": reason}, status=202)
+            return answer({"stopped": "all", "by": by, "reason": reason}, status=202)
         await self._journal.transaction(executions.ask_to_stop, execution_id, by, reason)
-        return _json({"stopped": execution_id, "by": by, "reason": reason}, status=202)
+        return answer({"stopped": execution_id, "by": by, "reason": reason}, status=202)
 
     async def close(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/close`: a human has looked at a stuck one; `all` releases the kill switch."""
-        asked = await _read(request, _Close)
+        asked = await read(request, _Close)
         by, execution_id, now = who_asks(request, asked.model_dump()), request.match_info["id"], datetime.now(UTC)
         if execution_id == "all":
             if not await self._journal.transaction(decisions.resume_all):
                 raise Conflict("the kill switch is not thrown")
-            return _json({"closed": "all", "by": by})
+            return answer({"closed": "all", "by": by})
 
         async def act(tx: Transaction) -> tuple[Execution, Event]:
             execution = await executions.load(tx, execution_id)
@@ -267,7 +236,7 @@ class Api:
             event = Closed(at=now, outcome=asked.outcome, by=by, reason=f"{asked.reason} (was: {execution.reason})")
             return await executions.append(tx, execution, [event], None), event
 
-        return _json(self._heard(*await self._journal.transaction(act)))
+        return answer(self._heard(*await self._journal.transaction(act)))
 
     def _heard(self, execution: Execution, event: Event) -> dict[str, Any]:
         """What a person did is counted and logged like what a worker did."""
@@ -277,9 +246,9 @@ class Api:
     async def decisions(self, request: web.Request) -> web.Response:
         """`GET /api/v1/decisions[?service=&since=&limit=]`: why it acted and why not, newest first."""
         found = await self._journal.read(
-            decisions.find, service=request.query.get("service"), since=_since(request), most=_limit(request)
+            decisions.find, service=request.query.get("service"), since=since(request), most=limit(request)
         )
-        return _json({"decisions": [{**row, "body": json.loads(row["body"])} for row in found]})
+        return answer({"decisions": [{**row, "body": json.loads(row["body"])} for row in found]})
 
 
 def _covers(roll_back: Any, service: str) -> bool:
@@ -289,36 +258,3 @@ def _covers(roll_back: Any, service: str) -> bool:
 def _told(decided: Decided) -> dict[str, Any]:
     verdicts = [verdict.model_dump() for verdict in decided.judgement.verdicts]
     return {**decided.told(), "verdicts": verdicts}
-
-
-def _json(data: Any, status: int = 200) -> web.Response:
-    def plain(value: Any) -> Any:
-        return value.isoformat() if isinstance(value, datetime) else str(value)
-
-    return web.json_response(data, status=status, dumps=lambda d: json.dumps(d, default=plain))
-
-
-async def _read(request: web.Request, model: type[M]) -> M:
-    try:
-        return model.model_validate_json(await request.read() or b"{}")
-    except ValidationError as e:
-        first = e.errors(include_url=False, include_context=False)[0]
-        raise Invalid(first["msg"], path_of(first["loc"]) or "body") from None
-
-
-def _limit(request: web.Request) -> int:
-    text = request.query.get("limit", "100")
-    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= 1000:
-        raise Invalid("must be a number from 1 to 1000", "limit")
-    return int(text)
-
-
-def _since(request: web.Request) -> datetime | None:
-    text = request.query.get("since")
-    if text is None:
-        return None
-    try:
-        when = datetime.fromisoformat(text)
-        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise Invalid("must be a time such as 2026-11-23T22:00:00Z", "since") from None

@@ -12,11 +12,12 @@ from aiohttp import web
 from responder.alerts import AlertGroup, read_body
 from responder.clients import Connections
 from responder.errors import Conflict, Invalid, JournalUnavailable
-from responder.journal import Database
+from responder.journal import Database, decisions
 from responder.logs import say
 from responder.metrics import Metrics
 from responder.policies import Mandate, match_alerts
 from responder.respond import Decided, note_unwanted, respond
+from responder.survey import WATCHDOG
 from responder.web.access import WHO, error
 from responder.worker import Worker
 
@@ -79,8 +80,11 @@ class Receiver:
         if group.truncated_alerts:
             say(log, "alerts were cut off: set max_alerts to 0", level=logging.WARNING, missing=group.truncated_alerts)
         mandate = self._mandate()
+        alerts = [alert for alert in group.alerts if not mandate.is_watchdog(alert)]
+        if any(alert.status == "firing" and mandate.is_watchdog(alert) for alert in group.alerts):
+            await self._journal.transaction(decisions.hear, WATCHDOG, now)
         incidents, unwanted = match_alerts(
-            group.alerts, mandate.policies, now, sender=sender, truncated=group.truncated_alerts
+            alerts, mandate.policies, now, sender=sender, truncated=group.truncated_alerts
         )
         told = [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
         if incidents:

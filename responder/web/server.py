@@ -10,7 +10,9 @@ from responder.config import Web
 from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error, needs
 from responder.web.api import Api
+from responder.web.approval import ApprovalPage
 from responder.web.receiver import MOST_BYTES, Receiver
+from responder.web.registry import Registry
 from responder.web.status import Status
 
 
@@ -32,7 +34,9 @@ def routes(
     access: Callable[[], Access],
     receiver: Receiver,
     api: Api,
+    registry: Registry,
     status: Status,
+    approval: ApprovalPage,
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
     """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
@@ -43,9 +47,11 @@ def routes(
         [
             web.post("/api/v1/alerts", needs(access, "alerts", receiver.post)),
             web.post("/api/v2/alerts", needs(access, "alerts", receiver.post)),
-            web.get("/api/v1/deployments", needs(access, "read", api.deployments)),
-            web.post("/api/v1/deployments", needs(access, "operate", api.deployed)),
-            web.get("/api/v1/versions/{service}", needs(access, "read", api.versions)),
+            web.get("/api/v1/deployments", needs(access, "read", registry.deployments)),
+            web.post("/api/v1/deployments", needs(access, "operate", registry.deployed)),
+            web.get("/api/v1/versions/{service}", needs(access, "read", registry.versions)),
+            web.post("/api/v1/versions/{service}/{version}", needs(access, "operate", registry.mark)),
+            web.get("/api/v1/preview", needs(access, "read", api.preview)),
             web.post("/api/v1/rollbacks", needs(access, "operate", api.rollback)),
             web.post("/api/v1/explain", needs(access, "read", api.explain)),
             web.get("/api/v1/executions", needs(access, "read", api.executions)),
@@ -55,6 +61,8 @@ def routes(
             web.post(one + "/close", needs(access, "operate", api.close)),
             web.get("/api/v1/decisions", needs(access, "read", api.decisions)),
             web.get("/api/v1/status", needs(access, "read", status.status)),
+            web.get("/approve/{id}", approval.show),  # the signed link is the permission
+            web.post("/approve/{id}", approval.approve),
             web.get("/metrics", needs(access, "read", status.metrics)),
             web.get("/-/healthy", status.healthy),
             web.get("/-/ready", status.ready),

@@ -12,9 +12,9 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from responder.errors import JournalUnavailable
-from responder.journal import Database, Transaction
+from responder.journal import Database, Row, Transaction
 from responder.metrics import Metrics, Snapshot, State, take_snapshot
-from responder.policies import Mandate
+from responder.policies import Mandate, Policy
 from responder.worker import Worker
 
 
@@ -53,17 +53,17 @@ class Status:
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
         mandate = self._mandate()
-        state = State(await self._snapshot(), mandate, armed=not mandate.stop_file_says())
+        state = State(await self._snapshot(), mandate, disarmed=self._worker.disarmed)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 
     async def status(self, request: web.Request) -> web.Response:
         """`GET /api/v1/status`: armed or not and why, what is under way, and every service's versions."""
-        snapshot = await self._journal.read(take_snapshot)
-        totals = await self._journal.read(_totals)
         mandate = self._mandate()
-        thrown = await self._journal.read(_thrown)
-        stopped = mandate.stop_file_says() or thrown
+        snapshot = await self._journal.read(take_snapshot, mandate, datetime.now(UTC))
+        totals = await self._journal.read(_totals)
+        observed = {row["policy"]: row for row in await self._journal.read(_observed)}
+        stopped = snapshot.stopped or self._worker.disarmed
         running = {(d.service, d.environment): d for d in snapshot.running}
         services = []
         for service in mandate.services:
@@ -87,14 +87,14 @@ class Status:
             "stuck": _of(snapshot, "stuck"),
             "rollbacks": totals,
             "services": services,
-            "policies": [{"name": p.name, "mode": p.mode} for p in mandate.policies],
+            "policies": [_policy(p, observed.get(p.name)) for p in mandate.policies],
             "at": datetime.now(UTC).isoformat(),
         }
         return web.json_response(body)
 
     async def _snapshot(self) -> Snapshot | None:
         try:
-            return await self._journal.read(take_snapshot)
+            return await self._journal.read(take_snapshot, self._mandate(), datetime.now(UTC))
         except JournalUnavailable:
             return None
 
@@ -110,6 +110,11 @@ async def _totals(tx: Transaction) -> dict[str, int]:
     return {row["outcome"] or "open": row["n"] for row in rows}
 
 
-async def _thrown(tx: Transaction) -> str:
-    row = await tx.one("switch", name="stopped")
-    return f"stopped by {row['thrown_by']}: {row['reason']}" if row else ""
+async def _observed(tx: Transaction) -> list[Row]:
+    return await tx.all("observed")
+
+
+def _policy(policy: Policy, observed: Row | None) -> dict[str, Any]:
+    """With what it would have done in observe mode: the evidence for letting it act."""
+    told = {"name": policy.name, "mode": policy.mode, "would_have_acted": observed["n"] if observed else 0}
+    return {**told, "last_at": observed["last_at"].isoformat() if observed else None}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from responder.freezes import Freeze
 from responder.guards import GUARDS, Judgement, Verdict, judge, needs_live
 from responder.policies import Incident
 from responder.survey import Candidate, Live, Situation
@@ -17,6 +18,17 @@ UNKNOWN = situation(service=None, service_problem="no service 'x' is configured"
 
 def verdict_of(guard: str, one: Incident, facts: Situation) -> Verdict:
     return next(v for v in judge(one, facts, NOW).verdicts if v.guard == guard)
+
+
+def live(**other: Any) -> Situation:
+    return situation(live=FIRES.model_copy(update=other))
+
+
+def freeze(**other: Any) -> Freeze:
+    return Freeze.model_validate({"name": "always", "time_intervals": [{}], **other})
+
+
+ALWAYS = freeze()
 
 
 def aged(mode: str = "auto", **other: Any) -> Incident:
@@ -116,6 +128,34 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             "refuse",
             "cannot tell whether it still fires: no answer",
         ),
+        (incident(), situation(disarmed="no watchdog"), "armed", "refuse", "automation is disarmed: no watchdog"),
+        (incident(), live(disarmed="muted by silence s1 of bob"), "armed", "refuse", "muted by silence s1 of bob"),
+        (incident(), live(began_at=ago(601)), "deployed_within", "refuse", "began 1s before 2.1 was deployed"),
+        (incident(), live(began_at=ago(599)), "mode", "allow", "auto mode"),
+        (incident(), live(was_so_before="up == 0 had a result"), "deployed_within", "refuse", "up == 0 had a result"),
+        (incident(), situation(no_rollback_past="2.0.1: fixes a CVE"), "no_rollback", "refuse", "2.0.1: fixes a CVE"),
+        (incident(), situation(also_in_trouble=("b", "c")), "brake", "refuse", "3 services are in trouble within 2m"),
+        (incident(), situation(also_in_trouble=("b",)), "mode", "allow", "auto mode"),
+        (incident(), situation(begun_lately=6, per_hour=6), "per_hour", "refuse", "6 rollbacks in the last hour"),
+        (incident(), situation(begun_lately=5, per_hour=6), "mode", "allow", "auto mode"),
+        (
+            incident(),
+            situation(begun_lately=1, per_hour=1, next_place_at=NOW),
+            "per_hour",
+            "refuse",
+            "1 are allowed (again at 22:00:00 UTC)",
+        ),
+        (incident(), situation(needs_locked=("db (r1 is running)",)), "dependencies", "refuse", "db (r1 is running)"),
+        (
+            incident(),
+            live(needs_failing=("db (no answer)",)),
+            "dependencies",
+            "refuse",
+            "failing itself: db (no answer)",
+        ),
+        (incident(), situation(freezes=(ALWAYS,)), "freeze", "needs_approval", "frozen by always"),
+        (incident(), situation(freezes=(freeze(services=("other",)),)), "mode", "allow", "auto mode"),
+        (aged("observe"), situation(freezes=(ALWAYS,)), "mode", "refuse", "observe mode"),
         (aged("observe"), situation(), "mode", "refuse", "observe mode: it would have acted"),
         (aged("approve"), situation(), "mode", "needs_approval", "policy backend-down asks for approval"),
         # A person.
@@ -129,6 +169,15 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (by_hand(), situation(target=Candidate(version="2.0", status="candidate")), "mode", "allow", "by alice"),
         (by_hand(), situation(live=Live(state="suppressed", reason="")), "mode", "allow", "requested by alice"),
         (by_hand(), situation(live=Live(state="gone", reason="")), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(disarmed="no watchdog"), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(also_in_trouble=("b", "c", "d")), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(begun_lately=9), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(needs_locked=("db (r1 is stuck)",)), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(freezes=(ALWAYS,)), "mode", "allow", "requested by alice"),
+        (by_hand(), situation(no_rollback_past="2.0.1: CVE"), "no_rollback", "refuse", "mark backend VERSION --lift"),
+        # An engineer who asks by an alert: the same, but the alert must be there.
+        (incident(forced=True), situation(last_of_policy=past(ended_at=ago(1))), "mode", "allow", "by alertmanager"),
+        (incident(forced=True), situation(live=Live(state="gone", reason="x")), "firing", "refuse", "resolved by now"),
         (by_hand(), situation(stopped="the stop file exists"), "stopped", "refuse", "the stop file exists"),
         (by_hand(), UNKNOWN, "known", "refuse", "is configured"),
         (by_hand(), situation(latest=past(state="stuck")), "single_flight", "refuse", "is stuck and needs a human"),
@@ -155,7 +204,7 @@ def test_every_guard_is_asked_even_where_an_early_one_refuses() -> None:
 
 
 def test_without_a_service_nothing_else_can_be_asked() -> None:
-    assert [v.guard for v in judge(incident(), UNKNOWN, NOW).verdicts] == ["stopped", "known"]
+    assert [v.guard for v in judge(incident(), UNKNOWN, NOW).verdicts] == ["stopped", "armed", "known"]
 
 
 def test_every_verdict_has_a_reason() -> None:
@@ -192,6 +241,7 @@ def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done()
         (incident(), situation(live=None, opened="r1"), False),
         (aged("observe"), situation(live=None, stopped="storm"), False),
         (by_hand(), situation(live=None), False),
+        (incident(forced=True), situation(live=None), True),
         (incident(), UNKNOWN, False),
     ],
 )

@@ -72,15 +72,15 @@ def whole(outcome: Outcome = "succeeded") -> list[Event]:
     ]
 
 
-def state(snapshot: Snapshot | None, *, armed: bool = True) -> list[Any]:
+def state(snapshot: Snapshot | None, *, disarmed: str = "") -> list[Any]:
     registry = CollectorRegistry()
-    registry.register(State(snapshot, mandate(), armed=armed))  # type: ignore[arg-type]
+    registry.register(State(snapshot, mandate(), disarmed=disarmed))  # type: ignore[arg-type]
     return samples(registry)
 
 
 def snapshot(**other: Any) -> Snapshot:
     told = {
-        "stopped": False,
+        "stopped": "",
         "open_executions": [{"state": "stuck"}, {"state": "running"}],
         "ends": [{"policy": "backend-down", "service": "backend", "environment": "production", "ended_at": NOW}],
         "running": [deployment()],
@@ -195,7 +195,7 @@ def test_what_we_put_there_ourselves_is_no_deployment_to_blame() -> None:
 
 
 def test_the_kill_switch_and_the_stop_file_disarm() -> None:
-    for told in (state(snapshot(stopped=True)), state(snapshot(), armed=False)):
+    for told in (state(snapshot(stopped="by bob")), state(snapshot(), disarmed="silenced")):
         assert next(s.value for s in told if s.name == "responder_armed") == 0
 
 

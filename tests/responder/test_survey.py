@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from responder.alerts import fingerprint
-from responder.clients import Connections
 from responder.execution import Closed, Done, Event, Outcome, Planned, Started, Stopped
 from responder.journal import Database, decisions, deployments, executions
 from responder.journal.deployments import Status
 from responder.policies import Incident, Mandate
-from responder.survey import Situation, ask_live, gather
+from responder.survey import Situation, gather
 from tests.responder.examples import (
     LABELS,
     NOW,
@@ -28,14 +26,10 @@ from tests.responder.examples import (
     policy,
     service,
 )
-from tests.responder.outside import FakeAlertmanager, FakePrometheus
-
-FINGERPRINT = fingerprint(LABELS)
-ALERTS = 'ALERTS{alertname="BackendDown",service="backend",environment="production",alertstate="firing"}'
 
 
 async def known(journal: Database, one: Incident | None = None, by: Mandate | None = None) -> Situation:
-    return await journal.read(gather, one or incident(), by or mandate())
+    return await journal.read(gather, one or incident(), by or mandate(), NOW)
 
 
 async def deploy(journal: Database, version: str, seconds_ago: float, status: Status | None = None) -> None:
@@ -57,7 +51,7 @@ async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *,
 
 # --- what the journal knows ---
 async def test_of_a_new_service_nothing_is_known(journal: Database) -> None:
-    assert await known(journal) == Situation(service=service())
+    assert await known(journal) == Situation(service=service(), per_hour=6)
 
 
 async def test_an_unknown_service_says_why(journal: Database) -> None:
@@ -141,96 +135,6 @@ async def test_who_stopped_everything(journal: Database, tmp_path: Path) -> None
     assert "the stop file" in (await known(journal, by=mandate(stop_file=tmp_path / "stop"))).stopped
     assert await journal.transaction(decisions.resume_all)
     assert (await known(journal)).stopped == ""
-
-
-# --- what Alertmanager and Prometheus say now ---
-async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager) -> None:
-    alertmanager.fires(LABELS, FINGERPRINT)
-    live = await ask_live(incident(), connections)
-    assert (live.state, live.reason) == ("firing", "Alertmanager says that it fires")
-
-
-async def test_one_alert_that_fires_is_enough(connections: Connections, alertmanager: FakeAlertmanager) -> None:
-    pod = {**LABELS, "pod": "p"}
-    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=("s1",))
-    alertmanager.fires(pod, fingerprint(pod))
-    assert (await ask_live(incident(alerts=(alert(), alert(pod))), connections)).state == "firing"
-
-
-async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
-    connections: Connections, alertmanager: FakeAlertmanager
-) -> None:
-    alertmanager.fires(LABELS, "0" * 16)
-    assert (await ask_live(incident(), connections)).state == "gone"
-
-
-@pytest.mark.parametrize(
-    ("silenced_by", "inhibited_by", "reason"),
-    [
-        (("s1",), (), "silence s1 of bob: deploying"),
-        ((), ("abc",), "inhibited by abc"),
-        (("s1",), ("abc",), "silence s1 of bob: deploying; inhibited by abc"),
-        (("gone",), (), "silence gone of an unknown author"),
-        ((), (), "muted in Alertmanager"),
-    ],
-)
-async def test_it_is_suppressed_and_by_whom(
-    silenced_by: tuple[str, ...],
-    inhibited_by: tuple[str, ...],
-    reason: str,
-    connections: Connections,
-    alertmanager: FakeAlertmanager,
-) -> None:
-    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=silenced_by, inhibited_by=inhibited_by)
-    alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
-    live = await ask_live(incident(), connections)
-    assert (live.state, live.reason) == ("suppressed", reason)
-
-
-async def test_what_went_past_alertmanager_is_asked_of_prometheus(
-    connections: Connections, prometheus: FakePrometheus
-) -> None:
-    prometheus.vectors[ALERTS] = [(LABELS, "1")]
-    live = await ask_live(incident(), connections)
-    assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
-
-
-async def test_a_silence_is_not_outvoted_by_prometheus(
-    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
-) -> None:
-    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
-    prometheus.vectors[ALERTS] = [(LABELS, "1")]
-    assert (await ask_live(incident(), connections)).state == "suppressed"
-
-
-async def test_neither_has_it(connections: Connections) -> None:
-    live = await ask_live(incident(), connections)
-    assert (live.state, live.reason) == ("gone", "neither Alertmanager nor Prometheus has it firing now")
-
-
-async def test_no_answer_is_unknown(
-    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
-) -> None:
-    prometheus.status = 500
-    assert (await ask_live(incident(), connections)).state == "unknown", "Prometheus could have had it"
-    alertmanager.status = 503
-    live = await ask_live(incident(), connections)
-    assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
-
-
-async def test_only_labels_that_all_alerts_share_are_asked_for(
-    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
-) -> None:
-    other = {**LABELS, "alertname": "Other"}
-    await ask_live(incident(alerts=(alert(), alert(other))), connections)
-    assert alertmanager.asked[0].query.getall("filter") == ['service="backend"', 'environment="production"']
-
-
-async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
-    evil = {"alertname": 'x"} or vector(1) #\n\\'}
-    assert (await ask_live(incident(alerts=(alert(evil),)), connections)).state == "gone"
-    asked = prometheus.asked[0].query["query"]
-    assert asked == r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
 
 
 def test_the_examples_are_in_one_time_zone() -> None:

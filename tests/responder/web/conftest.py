@@ -22,7 +22,9 @@ from responder.metrics import Metrics
 from responder.policies import Mandate
 from responder.web.access import Access
 from responder.web.api import Api
+from responder.web.approval import ApprovalPage, Links
 from responder.web.receiver import Receiver
+from responder.web.registry import Registry
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.worker import Worker
@@ -112,7 +114,10 @@ async def make_house(
         metrics = Metrics()
         worker = Worker(journal, lambda: house.mandate, lambda: connections, poll=0.02, listeners=(metrics.happened,))
         receiver = Receiver(journal, lambda: house.mandate, lambda: connections, worker, metrics)
-        api = Api(journal, lambda: house.mandate, lambda: connections, worker, receiver)
+        links = Links(Web(tokens=tokens))
+        api = Api(journal, lambda: house.mandate, lambda: connections, worker, receiver, links.link)
+        registry = Registry(journal, lambda: house.mandate)
+        approval = ApprovalPage(journal, api, lambda: links)
         status = Status(journal, lambda: house.mandate, worker, metrics)
 
         async def reload(request: web.Request) -> web.Response:
@@ -120,7 +125,7 @@ async def make_house(
 
         settings = Web(tokens=tokens)
         access = Access(settings)
-        app = routes(lambda: access, receiver, api, status, reload)
+        app = routes(lambda: access, receiver, api, registry, status, approval, reload)
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)

@@ -61,7 +61,7 @@ async def test_an_empty_house(house: House) -> None:
                 "rolled_back_by": None,
             }
         ],
-        "policies": [{"name": "backend-down", "mode": "auto"}],
+        "policies": [{"name": "backend-down", "mode": "auto", "would_have_acted": 0, "last_at": None}],
     }
 
 

@@ -1,0 +1,51 @@
+"""Silences the noise that a rollback causes, for as long as it lasts, and never what it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from responder.clients import Connections
+from responder.clients.alertmanager import Alertmanager, NewSilence
+from responder.execution import Execution
+from responder.matching import all_match
+from responder.policies import Mandate, Noise
+
+AUTHOR = "rollback-responder"
+
+
+def silences_for(execution: Execution, mandate: Mandate, now: datetime) -> Iterator[NewSilence]:
+    """What the policy wants silenced. One that would hide the rollback's own alerts or the watchdog is left out."""
+    told = execution.accepted
+    for number, noise in enumerate(mandate.policy(told.policy).silence):
+        if _hides(noise, execution, mandate):
+            continue
+        yield NewSilence(
+            matchers=noise.match,
+            comment=f"rollback {execution.id}: noise {number} of {told.service} in {told.environment}",
+            starts_at=now,
+            ends_at=now + timedelta(seconds=noise.longest),
+        )
+
+
+def _hides(noise: Noise, execution: Execution, mandate: Mandate) -> bool:
+    labels = [alert.labels for alert in execution.accepted.alerts]
+    watchdog = {m.name: m.value for m in mandate.watchdog.match if m.op == "="} if mandate.watchdog else None
+    return any(all_match(noise.match, one) for one in [*labels, *([watchdog] if watchdog else [])])
+
+
+def execution_of(comment: str) -> str:
+    """The execution that a silence of ours belongs to, by its comment; empty where it is none of ours."""
+    word, _, rest = comment.partition(" ")
+    return rest.partition(":")[0] if word == "rollback" else ""
+
+
+async def keep(
+    ours: Iterable[Execution], live: frozenset[str], mandate: Mandate, connections: Connections, now: datetime
+) -> list[str]:
+    """Makes the silences of the rollbacks that are ours, and expires those of rollbacks that are over, whoever made
+    them: so they end after a crash as well. Returns what was done. Raises Unavailable.
+    """
+    wanted = [silence for one in ours for silence in silences_for(one, mandate, now)]
+    alertmanager = await connections.to(Alertmanager)
+    return await alertmanager.keep_silences(wanted, lambda comment: execution_of(comment) in live, AUTHOR)

@@ -1,0 +1,114 @@
+"""Approving by a link: signed for one plan of one rollback, and for as long as that plan waits.
+
+The link is the permission: whoever has it may approve this one plan and nothing else. It opens a page that only shows
+the plan, because chat clients open links by themselves; a button there approves. The key comes from the tokens of those
+who may approve, so that every replica makes and reads the same links, and a changed token ends those that were made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html import escape
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from responder.config import Web
+from responder.errors import Conflict, ResponderError
+from responder.execution import Execution
+from responder.journal import Database, executions
+from responder.web.api import Api
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+_STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}dt{color:#666}"
+
+
+class Links:
+    """Makes and reads links; none can be made where nobody has a token that may approve."""
+
+    def __init__(self, settings: Web) -> None:
+        secrets = sorted(token.secret for token in settings.tokens if "approve" in token.scopes)
+        self._key = hashlib.sha256("\0".join(["approval link", *secrets]).encode()).digest() if secrets else None
+        self._base = str(settings.external_url or f"http://{settings.listen}").rstrip("/")
+
+    def link(self, execution: Execution) -> str | None:
+        """For a plan that waits; None where there is nothing to approve, or no link may stand for a name."""
+        plan, until = execution.plan, execution.held_until
+        if self._key is None or execution.state != "held" or not plan or not until or plan.irreversible:
+            return None
+        ends = str(int(until.timestamp()))
+        query = {"plan": plan.hash, "until": ends, "signature": self._sign(execution.id, plan.hash, ends)}
+        return f"{self._base}/approve/{quote(execution.id)}?{urlencode(query)}"
+
+    def allows(self, execution_id: str, plan: str, until: str, signature: str, now: datetime) -> bool:
+        if self._key is None:
+            return False
+        right = self._sign(execution_id, plan, until)
+        ours = hmac.compare_digest(right.encode(), signature.encode(errors="surrogateescape"))
+        return ours and now.timestamp() < int(until)
+
+    def _sign(self, *parts: str) -> str:
+        text = "\0".join(parts).encode(errors="surrogateescape")
+        return hmac.new(self._key or b"", text, hashlib.sha256).hexdigest()
+
+
+class ApprovalPage:
+    """`GET /approve/{id}` shows the plan, `POST` approves it."""
+
+    def __init__(self, journal: Database, api: Api, links: Callable[[], Links]) -> None:
+        self._journal, self._api, self._links = journal, api, links
+
+    async def show(self, request: web.Request) -> web.Response:
+        try:
+            execution = await self._execution(request)
+        except ResponderError as e:
+            return _page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=403)
+        told, plan = execution.accepted, execution.plan
+        steps = "".join(f"<li>{escape(str(step))}</li>" for step in (plan.steps if plan else ()))
+        body = (
+            f"<p>{escape(execution.reason)}</p><dl><dt>Why</dt><dd>{escape(told.reason)}</dd>"
+            f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
+            f"<dt>Approve before</dt><dd>{execution.held_until:%Y-%m-%d %H:%M:%S} UTC</dd></dl><ol>{steps}</ol>"
+            '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
+            "<button>Approve this rollback</button></form>"
+        )
+        return _page(f"Roll back {told.service} in {told.environment}?", body)
+
+    async def approve(self, request: web.Request) -> web.Response:
+        try:
+            execution = await self._execution(request)
+            name = str((await request.post()).get("name", "")).strip()[:80]
+            if not name:
+                raise Conflict("a name is needed, for the record")
+            await self._api.approve_plan(execution.id, request.query["plan"], f"{name} (by link)")
+        except ResponderError as e:
+            return _page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=409)
+        return _page(
+            "Approved", f"<p>{escape(execution.id)} goes on. It is on record that {escape(name)} approved it.</p>"
+        )
+
+    async def _execution(self, request: web.Request) -> Execution:
+        execution_id, query = request.match_info["id"], request.query
+        plan = query.get("plan", "")
+        signed = (execution_id, plan, query.get("until", ""), query.get("signature", ""))
+        if not self._links().allows(*signed, datetime.now(UTC)):
+            raise Conflict("this link is not valid, or not any more")
+        execution = await self._journal.read(executions.load, execution_id)
+        if execution.state != "held" or execution.plan is None or execution.plan.hash != plan:
+            raise Conflict(f"rollback {execution_id} is {execution.state}: this plan does not wait any more")
+        return execution
+
+
+def _page(title: str, body: str, status: int = 200) -> web.Response:
+    text = f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>"
+    return web.Response(
+        text=f"{text}<h1>{escape(title)}</h1>{body}", content_type="text/html", status=status, headers=_HEADERS
+    )

@@ -1,0 +1,103 @@
+"""What Alertmanager and Prometheus say now, and `unknown` where they do not say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from responder.alerts import fingerprint
+from responder.clients import Connections
+from responder.live import ask_alerts
+from tests.responder.examples import LABELS, alert, incident
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
+
+FINGERPRINT = fingerprint(LABELS)
+ALERTS = 'ALERTS{alertname="BackendDown",service="backend",environment="production",alertstate="firing"}'
+
+
+async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT)
+    live = await ask_alerts(incident(), connections)
+    assert (live.state, live.reason) == ("firing", "Alertmanager says that it fires")
+
+
+async def test_one_alert_that_fires_is_enough(connections: Connections, alertmanager: FakeAlertmanager) -> None:
+    pod = {**LABELS, "pod": "p"}
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=("s1",))
+    alertmanager.fires(pod, fingerprint(pod))
+    assert (await ask_alerts(incident(alerts=(alert(), alert(pod))), connections)).state == "firing"
+
+
+async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
+    connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    alertmanager.fires(LABELS, "0" * 16)
+    assert (await ask_alerts(incident(), connections)).state == "gone"
+
+
+@pytest.mark.parametrize(
+    ("silenced_by", "inhibited_by", "reason"),
+    [
+        (("s1",), (), "silence s1 of bob: deploying"),
+        ((), ("abc",), "inhibited by abc"),
+        (("s1",), ("abc",), "silence s1 of bob: deploying; inhibited by abc"),
+        (("gone",), (), "silence gone of an unknown author"),
+        ((), (), "muted in Alertmanager"),
+    ],
+)
+async def test_it_is_suppressed_and_by_whom(
+    silenced_by: tuple[str, ...],
+    inhibited_by: tuple[str, ...],
+    reason: str,
+    connections: Connections,
+    alertmanager: FakeAlertmanager,
+) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=silenced_by, inhibited_by=inhibited_by)
+    alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
+    live = await ask_alerts(incident(), connections)
+    assert (live.state, live.reason) == ("suppressed", reason)
+
+
+async def test_what_went_past_alertmanager_is_asked_of_prometheus(
+    connections: Connections, prometheus: FakePrometheus
+) -> None:
+    prometheus.vectors[ALERTS] = [(LABELS, "1")]
+    live = await ask_alerts(incident(), connections)
+    assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
+
+
+async def test_a_silence_is_not_outvoted_by_prometheus(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
+    prometheus.vectors[ALERTS] = [(LABELS, "1")]
+    assert (await ask_alerts(incident(), connections)).state == "suppressed"
+
+
+async def test_neither_has_it(connections: Connections) -> None:
+    live = await ask_alerts(incident(), connections)
+    assert (live.state, live.reason) == ("gone", "neither Alertmanager nor Prometheus has it firing now")
+
+
+async def test_no_answer_is_unknown(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    prometheus.status = 500
+    assert (await ask_alerts(incident(), connections)).state == "unknown", "Prometheus could have had it"
+    alertmanager.status = 503
+    live = await ask_alerts(incident(), connections)
+    assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
+
+
+async def test_only_labels_that_all_alerts_share_are_asked_for(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    other = {**LABELS, "alertname": "Other"}
+    await ask_alerts(incident(alerts=(alert(), alert(other))), connections)
+    assert alertmanager.asked[0].query.getall("filter") == ['service="backend"', 'environment="production"']
+
+
+async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
+    evil = {"alertname": 'x"} or vector(1) #\n\\'}
+    assert (await ask_alerts(incident(alerts=(alert(evil),)), connections)).state == "gone"
+    asked = prometheus.asked[0].query["query"]
+    assert asked == r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
