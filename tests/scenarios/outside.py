@@ -1,0 +1,148 @@
+"""Alertmanager and Prometheus in the process: what fires, since when, who silenced it, and what is healthy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from responder.alerts import fingerprint
+from responder.clients.alertmanager import LiveAlert, NewSilence, Silence
+from responder.clients.prometheus import Sample
+from responder.errors import Unavailable
+from responder.matching import Matcher, all_match
+
+_SELECTOR = re.compile(r"(\w+)\{(.*)\}")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass
+class Fired:
+    """One alert, from the moment its expression became true to the moment it did not."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    active_at: datetime
+    starts_at: datetime
+    ends_at: datetime | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.labels)
+
+    def fires_at(self, when: datetime) -> bool:
+        return self.starts_at <= when and (self.ends_at is None or when < self.ends_at)
+
+    def sent(self) -> dict[str, Any]:
+        """As Alertmanager writes it into a body."""
+        return {
+            "status": "resolved" if self.ends_at else "firing",
+            "labels": self.labels,
+            "annotations": self.annotations,
+            "startsAt": self.starts_at.isoformat(),
+            "endsAt": (self.ends_at or datetime(1, 1, 1, tzinfo=UTC)).isoformat(),
+            "generatorURL": "",
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass
+class Set:
+    """A silence, ours or an engineer's."""
+
+    id: str
+    matchers: tuple[Matcher, ...]
+    by: str
+    comment: str
+    ends_at: datetime
+
+
+@dataclass
+class Outside:
+    """What the two know; each of them can be down."""
+
+    down: set[str] = field(default_factory=set)
+    fired: list[Fired] = field(default_factory=list)
+    silences: list[Set] = field(default_factory=list)
+    series: dict[str, Callable[[dict[str, str], datetime], list[Sample]]] = field(default_factory=dict)
+    vanished: bool = False  # Prometheus died long enough ago that Alertmanager took its alerts for resolved
+
+    def firing(self) -> list[Fired]:
+        return [] if self.vanished else [one for one in self.fired if one.fires_at(datetime.now(UTC))]
+
+    def silenced_by(self, labels: dict[str, str]) -> tuple[str, ...]:
+        now = datetime.now(UTC)
+        return tuple(s.id for s in self.silences if now < s.ends_at and all_match(s.matchers, labels))
+
+
+class FakeAlertmanager:
+    """The client's own methods, answered from what the scenario says."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
+        self._up()
+        return [
+            LiveAlert(
+                fingerprint=one.fingerprint,
+                state="suppressed" if self._outside.silenced_by(one.labels) else "active",
+                labels=one.labels,
+                starts_at=one.starts_at,
+                silenced_by=self._outside.silenced_by(one.labels),
+            )
+            for one in self._outside.firing()
+            if labels.items() <= one.labels.items()
+        ]
+
+    async def silence(self, silence_id: str) -> Silence:
+        self._up()
+        found = next(s for s in self._outside.silences if s.id == silence_id)
+        return Silence(id=found.id, createdBy=found.by, comment=found.comment)
+
+    async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
+        self._up()
+        own = [s for s in self._outside.silences if s.by == author]
+        for new in wanted:
+            if all(s.comment != new.comment for s in own):
+                made = Set(f"own-{len(self._outside.silences)}", new.matchers, author, new.comment, new.ends_at)
+                self._outside.silences.append(made)
+        for old in own:
+            if not live(old.comment):
+                old.ends_at = min(old.ends_at, datetime.now(UTC))
+        return []
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _up(self) -> None:
+        if "alertmanager" in self._outside.down:
+            raise Unavailable("no Alertmanager answered")
+
+
+class FakePrometheus:
+    """Instant queries of one plain selector, at any time: all that the responder and the scenarios ask for."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
+        if "prometheus" in self._outside.down:
+            raise Unavailable("Prometheus did not answer")
+        found = _SELECTOR.fullmatch(promql)
+        assert found, f"a scenario asks one selector at a time, not {promql}"
+        name, wanted = found[1], dict(_LABEL.findall(found[2]))
+        when = at or datetime.now(UTC)
+        if name in self._outside.series:
+            return self._outside.series[name](wanted, when)
+        wanted.pop("alertstate", None)
+        alerts = [one for one in self._outside.fired if wanted.items() <= one.labels.items() and one.fires_at(when)]
+        if name == "ALERTS":
+            return [Sample(labels=one.labels, value=1.0) for one in alerts]
+        assert name == "ALERTS_FOR_STATE", f"nobody knows the series {name}"
+        return [Sample(labels=one.labels, value=one.active_at.timestamp()) for one in alerts]
+
+    async def close(self) -> None:
+        """Nothing is open."""

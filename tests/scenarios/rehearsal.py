@@ -1,0 +1,454 @@
+"""A whole responder in one process and in virtual time; only Alertmanager, Prometheus and the services are acted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from responder.clients import Connections
+from responder.clients.alertmanager import Alertmanager
+from responder.clients.local import Local
+from responder.clients.prometheus import Prometheus, Sample
+from responder.config import Config, Web, parse
+from responder.durations import parse_duration
+from responder.journal import Database, open_journal
+from responder.matching import parse_matcher
+from responder.metrics import Metrics
+from responder.noise import AUTHOR
+from responder.policies import Mandate
+from responder.web.access import Access
+from responder.web.api import Api
+from responder.web.approval import ApprovalPage, Links
+from responder.web.receiver import Receiver
+from responder.web.registry import Registry
+from responder.web.server import routes
+from responder.web.status import Status
+from responder.worker import Worker
+from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Outside, Set
+from tests.scenarios.scenario import Given, Seen
+from tests.scenarios.virtual import VirtualLoop
+
+VERSIONS = ("1.9", "2.0", "2.1", "2.2")
+
+
+class Rehearsal:
+    """Every act of the notation, over the responder's own HTTP where there is one for it."""
+
+    def __init__(self, loop: VirtualLoop, directory: Path, given: Given) -> None:
+        self._loop, self._directory, self._given = loop, directory, given
+        self._outside = Outside(series={"healthy": self._healthy, "trouble": self._trouble})
+        self._health: dict[str, str] = {}
+        self._troubled: dict[str, tuple[datetime, datetime | None]] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._working: asyncio.Task[None] | None = None
+        self._changed: dict[str, Any] = {}
+
+    # --- up and down ---
+    async def __aenter__(self) -> Rehearsal:
+        for name in self._given.services:
+            self._make_releases(name)
+        self._config = self._configured()
+        self._journal: Database = await open_journal(self._config.state)
+        clients = {
+            Alertmanager: FakeAlertmanager(self._outside),
+            Prometheus: FakePrometheus(self._outside),
+            Local: Local(),
+        }
+        self._connections = _Connections(clients)
+        self._metrics = Metrics()
+        self._start_worker()
+        links = Links(Web())
+        receiver = Receiver(self._journal, self._mandate, self._connect, self._worker, self._metrics)
+        api = Api(self._journal, self._mandate, self._connect, self._worker, receiver, links.link)
+        status = Status(self._journal, self._mandate, self._worker, self._metrics)
+        self._parts = (receiver, api, status)
+        access = Access(Web())
+        app = routes(
+            lambda: access,
+            receiver,
+            api,
+            Registry(self._journal, self._mandate),
+            status,
+            ApprovalPage(self._journal, api, lambda: links),
+            _no_reload,
+        )
+        with self._loop.really():
+            self._client: TestClient[Any, Any] = TestClient(TestServer(app))
+            await self._client.start_server()
+        await self._until_it_works()
+        for name in self._given.services:
+            for n, version in enumerate(self._given.good_before):
+                days = timedelta(days=len(self._given.good_before) - n)
+                await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
+        if self._given.watchdog is not None:
+            await self.act_watchdog("comes")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in (self._watching, self._working):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        with self._loop.really():
+            await self._client.close()
+        await self._journal.close()
+
+    def _start_worker(self) -> None:
+        self._worker = Worker(
+            self._journal, self._mandate, self._connect, poll=5.0, listeners=(self._metrics.happened,)
+        )
+        self._working = asyncio.create_task(self._worker.run())
+
+    async def _until_it_works(self) -> None:
+        while not self._worker.has_lease:
+            await asyncio.sleep(0.001)
+
+    def _mandate(self) -> Mandate:
+        return self._config.mandate
+
+    def _connect(self) -> Connections:
+        return self._connections
+
+    # --- the house ---
+    def _root(self, service: str) -> Path:
+        return self._directory / service
+
+    def _make_releases(self, name: str) -> None:
+        colours = ("blue", "green") if self._given.strategies.get(name) == "blue_green" else ("",)
+        for colour in colours:
+            for version in VERSIONS:
+                (self._root(name) / colour / "releases" / version).mkdir(parents=True)
+
+    def _rollback(self, name: str, strategy: str) -> dict[str, Any]:
+        root = self._root(name)
+        if strategy == "blue_green":
+            ready = [{"promql": f'healthy{{service="{name}",part="idle"}}', "at_least": 1}]
+            colours = {c: {"release": {"root": str(root / c)}, "ready": ready} for c in ("blue", "green")}
+            pointer = {"file": str(root / "live")}
+            return {"strategy": "blue_green", "pointer": pointer, "colours": colours, "ready_for": "30s"}
+        return {"strategy": strategy, "release": {"root": str(root)}}
+
+    def _configured(self, **changed: Any) -> Config:
+        given = self._given
+        forced = {
+            "name": "by-request",
+            "match": ['alertname="RollbackRequested"'],
+            "roll_back": {"label": "service"},
+            "force": True,
+            "verify": {"for": "1m", "within": "5m"},
+        }
+        usual = {
+            "name": "failing",
+            "match": ['alertname="Failing"'],
+            "roll_back": {"label": "service"},
+            "mode": "auto",
+            "verify": {"for": "1m", "within": "5m"},
+            **given.policy,
+            **changed.get("policy", {}),
+        }
+        services = [
+            {
+                "name": name,
+                "environment": "production",
+                "depends_on": given.depends_on.get(name, []),
+                "rollback": self._rollback(name, given.strategies.get(name, "immediate")),
+                "alternatives": [self._rollback(name, s) for n, s in given.alternatives.items() if n == name],
+                "healthy": [{"promql": f'healthy{{service="{name}"}}', "at_least": 1}],
+            }
+            for name in given.services
+        ]
+        told = {
+            "state": f"sqlite://{self._directory / 'state.db'}",
+            "prometheus": {"url": "http://prometheus:9090"},
+            "alertmanager": {"urls": ["http://alertmanager:9093"]},
+            "stop_file": str(self._directory / "STOP"),
+            "limits": {**given.limits, **changed.get("limits", {})},
+            "watchdog": given.watchdog,
+            "freezes": changed.get("freezes", given.freezes),
+            "services": services,
+            "policies": [*given.policies, forced, usual],
+        }
+        return parse(json.dumps(told), "scenario", {})
+
+    def _running(self, service: str) -> str:
+        root = self._root(service)
+        if self._given.strategies.get(service) == "blue_green":
+            root = root / (root / "live").read_text().strip()
+        return (root / "current").readlink().name
+
+    def _put(self, service: str, version: str) -> None:
+        """As a pipeline does it: on the idle colour and then the pointer, or in place."""
+        root = self._root(service)
+        if self._given.strategies.get(service) == "blue_green":
+            live = root / "live"
+            idle = "green" if live.exists() and live.read_text().strip() == "blue" else "blue"
+            _link(root / idle, version)
+            live.write_text(idle)
+        else:
+            _link(root, version)
+
+    # --- series ---
+    def _healthy(self, labels: dict[str, str], when: datetime) -> list[Sample]:
+        service = labels["service"]
+        if labels.get("part") == "idle":
+            return [Sample(labels=labels, value=1.0)]
+        told = self._health.get(service, "0" if self._running(service) in self._given.sick else "1")
+        return [] if told == "missing" else [Sample(labels=labels, value=float(told))]
+
+    def _trouble(self, labels: dict[str, str], when: datetime) -> list[Sample]:
+        since, until = self._troubled.get(labels["service"], (None, None))
+        there = since is not None and since <= when and (until is None or when < until)
+        return [Sample(labels=labels, value=1.0)] if there else []
+
+    # --- how it is looked at ---
+    async def wait_until(self, second: float) -> None:
+        await asyncio.sleep(max(0.0, second - self._loop.time()))
+
+    async def see(self) -> Seen:
+        await asyncio.sleep(0.01)  # whatever began at this very moment has gone on
+        found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
+        whole = [await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in reversed(found)]
+        now = datetime.now(UTC)
+        return Seen(
+            decisions=(await self._ask("GET", "/api/v1/decisions?limit=1000"))["decisions"],
+            executions=whole,
+            running={name: self._running(name) for name in self._given.services},
+            armed=(await self._ask("GET", "/api/v1/status"))["armed"],
+            silences=sum(s.by == AUTHOR and now < s.ends_at for s in self._outside.silences),
+        )
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        with self._loop.really():
+            async with self._client.request(method, path, json=body) as response:
+                self.answered = response.status
+                return await response.json()
+
+    async def _say(self, path: str, body: dict[str, Any], told: dict[str, Any]) -> Any:
+        """An operator's request; `answer` in the scenario is the status that it must get."""
+        wanted = told.get("answer")
+        asked = {key: value for key, value in told.items() if key != "answer"}
+        answer = await self._ask("POST", path, {"by": "alice", **body, **asked})
+        right = self.answered == wanted if wanted else self.answered < 400
+        assert right, f"POST {path} was answered {self.answered}: {answer}"
+        return answer
+
+    async def _newest(self) -> dict[str, Any]:
+        found: list[dict[str, Any]] = (await self._ask("GET", "/api/v1/executions"))["executions"]
+        assert found, "there is no rollback yet"
+        return found[0]
+
+    # --- deployments and versions ---
+    async def _deploy(
+        self, service: str, version: str, *, at: datetime | None = None, status: str | None = None
+    ) -> None:
+        self._put(service, version)
+        body = {"service": service, "version": version, "at": at.isoformat() if at else None, "status": status}
+        await self._say("/api/v1/deployments", {k: v for k, v in body.items() if v is not None}, {})
+
+    async def act_deploys(self, told: dict[str, str]) -> None:
+        """`{backend: "2.1"}`: put into place and told."""
+        for service, version in told.items():
+            await self._deploy(service, version)
+
+    async def act_tells(self, told: dict[str, Any]) -> None:
+        """`{service: …, version: …, ahead: 30s}`: only told, by a clock that is ahead or behind."""
+        rest = dict(told)
+        ahead = parse_duration(rest.pop("ahead", "0")) - parse_duration(rest.pop("behind", "0"))
+        at = (datetime.now(UTC) + timedelta(seconds=ahead)).isoformat()
+        await self._say("/api/v1/deployments", {"at": at}, rest)
+
+    async def act_moves(self, told: dict[str, str]) -> None:
+        """`{backend: "2.2"}`: somebody puts another version into place and tells nobody."""
+        for service, version in told.items():
+            self._put(service, version)
+
+    async def act_marks(self, told: dict[str, Any]) -> None:
+        """`{service: …, version: …, status: …}` or `no_rollback: why`."""
+        rest = dict(told)
+        await self._say(f"/api/v1/versions/{rest.pop('service')}/{rest.pop('version')}", {}, rest)
+
+    async def act_health(self, told: dict[str, Any]) -> None:
+        """`{backend: 0}`; also `nan` and `missing`, or `by version` again."""
+        for service, value in told.items():
+            self._health[service] = str(value)
+            if value == "by version":
+                del self._health[service]
+
+    async def act_trouble(self, told: dict[str, str]) -> None:
+        """`{backend: begins}` or `ends`: what a policy's `expression` asks for."""
+        for service, what in told.items():
+            now = datetime.now(UTC)
+            since = self._troubled.get(service, (now, None))[0]
+            self._troubled[service] = (now, None) if what == "begins" else (since, now)
+
+    # --- alerts ---
+    def _fire(self, told: dict[str, Any]) -> Fired:
+        labels = {k: str(v) for k, v in told.items() if k not in ("pending", "annotations")}
+        labels = {"alertname": "Failing", "environment": "production", **labels}
+        now = datetime.now(UTC)
+        active = now - timedelta(seconds=parse_duration(told.get("pending", "0")))
+        return Fired({k: v for k, v in labels.items() if v != ""}, told.get("annotations", {}), active, now)
+
+    async def act_fires(self, told: Any) -> None:
+        """`{service: backend, …}`, or a list of them in one body; `pending: 2m` is how long the rule waited."""
+        fired = [self._fire(one) for one in (told if isinstance(told, list) else [told])]
+        self._outside.fired += fired
+        await self._send(fired)
+
+    async def act_fires_unsent(self, told: dict[str, Any]) -> None:
+        """The same, but the webhook is lost."""
+        self._outside.fired.append(self._fire(told))
+
+    async def act_forged(self, told: dict[str, Any]) -> None:
+        """A body that nobody's Alertmanager knows of."""
+        await self._send([self._fire(told)])
+
+    async def act_sent_again(self, told: dict[str, Any]) -> None:
+        """All alerts with these labels, as after `repeat_interval`; `times` and more keys of the body are possible."""
+        rest = dict(told)
+        times, extra = rest.pop("times", 1), rest.pop("body", {})
+        for _ in range(times):
+            await self._send(self._with(rest), **extra)
+
+    async def act_resolves(self, told: dict[str, Any]) -> None:
+        """All alerts with these labels; `unsent: true` where nobody is told."""
+        rest = dict(told)
+        unsent = rest.pop("unsent", False)
+        over = self._with(rest)
+        for one in over:
+            one.ends_at = datetime.now(UTC)
+        if not unsent:
+            await self._send(over)
+
+    async def act_body(self, told: Any) -> None:
+        """A body as it is, sent as it is; `answer` is the status that it must get."""
+        body, wanted = told["body"], told["answer"]
+        answer = await self._ask("POST", "/api/v1/alerts", body)
+        assert self.answered == wanted, f"answered {self.answered}: {answer}"
+
+    def _with(self, labels: dict[str, Any]) -> list[Fired]:
+        wanted = {k: str(v) for k, v in labels.items()}
+        found = [one for one in self._outside.firing() if wanted.items() <= one.labels.items()]
+        assert found, f"no alert with {wanted} fires"
+        return found
+
+    async def _send(self, fired: list[Fired], **extra: Any) -> None:
+        """Alertmanager keeps what is silenced to itself."""
+        loud = [one.sent() for one in fired if not self._outside.silenced_by(one.labels)]
+        if loud:
+            body = {"version": "4", "status": "firing", "alerts": loud, **extra}
+            await self._ask("POST", "/api/v1/alerts", body)
+            assert self.answered == 202, f"the receiver answered {self.answered}"
+
+    # --- Alertmanager, Prometheus, the watchdog ---
+    async def act_silence(self, told: dict[str, Any]) -> None:
+        """`{match: ['service="backend"'], by: bob, comment: …}`; `for` is how long."""
+        until = datetime.now(UTC) + timedelta(seconds=parse_duration(told.get("for", "2h")))
+        matchers = tuple(parse_matcher(text) for text in told["match"])
+        name = f"silence-{len(self._outside.silences)}"
+        self._outside.silences.append(Set(name, matchers, told["by"], told.get("comment", ""), until))
+
+    async def act_expire_silences(self, told: Any) -> None:
+        for one in self._outside.silences:
+            one.ends_at = min(one.ends_at, datetime.now(UTC))
+
+    async def act_down(self, name: str) -> None:
+        """`alertmanager` or `prometheus`."""
+        self._outside.down.add(name)
+
+    async def act_up(self, name: str) -> None:
+        self._outside.down.discard(name)
+
+    async def act_prometheus_dies(self, told: Any) -> None:
+        """It answers nobody, and Alertmanager takes all that it had for resolved, and says so."""
+        over = self._outside.firing()
+        for one in over:
+            one.ends_at = datetime.now(UTC)
+        self._outside.down.add("prometheus")
+        self._outside.vanished = True
+        await self._send(over)
+
+    async def act_watchdog(self, what: str) -> None:
+        """`comes` at its interval, or `stays away`."""
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        fired = Fired({"alertname": "RollbackAutomationArmed"}, {}, datetime.now(UTC), datetime.now(UTC))
+        self._outside.fired = [one for one in self._outside.fired if one.labels != fired.labels]
+        if what == "comes":
+            self._outside.fired.append(fired)
+            self._watching = asyncio.create_task(self._watch(fired))
+            await self._send([fired])
+
+    async def _watch(self, fired: Fired) -> None:
+        assert self._config.watchdog is not None
+        while True:
+            await asyncio.sleep(self._config.watchdog.interval)
+            await self._send([fired])
+
+    # --- engineers ---
+    async def act_rollback(self, told: dict[str, Any]) -> None:
+        await self._say("/api/v1/rollbacks", {"reason": "by hand"}, told)
+
+    async def act_approve(self, told: dict[str, Any]) -> None:
+        """The plan that waits, or `plan: HASH`."""
+        newest = await self._newest()
+        await self._say(f"/api/v1/executions/{newest['id']}/approve", {"plan_hash": newest["plan_hash"]}, told)
+
+    async def act_stop(self, told: dict[str, Any]) -> None:
+        """The newest rollback, or `all: true`."""
+        rest = dict(told)
+        name = "all" if rest.pop("all", False) else (await self._newest())["id"]
+        await self._say(f"/api/v1/executions/{name}/stop", {}, rest)
+
+    async def act_close(self, told: dict[str, Any]) -> None:
+        rest = dict(told)
+        name = "all" if rest.pop("all", False) else (await self._newest())["id"]
+        await self._say(f"/api/v1/executions/{name}/close", {"reason": "looked at it"}, rest)
+
+    async def act_stop_file(self, what: str) -> None:
+        """`appears` or `goes`."""
+        file = self._directory / "STOP"
+        file.touch() if what == "appears" else file.unlink()
+
+    async def act_reconfigure(self, told: dict[str, Any]) -> None:
+        """Other settings of the usual policy, the limits or the freezes, as after a reload."""
+        self._config = self._configured(**told)
+
+    async def act_crash(self, told: Any) -> None:
+        """The worker is gone in the midst of whatever it did, and another one comes."""
+        assert self._working is not None
+        self._working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._working
+        self._start_worker()
+        for part in self._parts:
+            part._worker = self._worker
+        await self._until_it_works()
+
+
+class _Connections(Connections):
+    def __init__(self, clients: dict[type, Any]) -> None:
+        super().__init__()
+        self._clients = clients
+
+    async def to(self, kind: Any) -> Any:
+        return self._clients[kind]
+
+
+def _link(root: Path, version: str) -> None:
+    new = root / ".new"
+    new.symlink_to(f"releases/{version}")
+    new.replace(root / "current")
+
+
+async def _no_reload(request: web.Request) -> web.Response:
+    return web.json_response({})

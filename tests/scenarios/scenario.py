@@ -1,0 +1,162 @@
+"""The scenario notation: what happens when, and what must have been decided and done. README.md tells every key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from responder.durations import Duration, parse_duration
+
+START = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Given(_Strict):
+    """How this house differs from the usual one: a backend, one policy in auto mode, one in which one forces."""
+
+    start: datetime = START
+    services: list[str] = ["backend"]
+    strategies: dict[str, str] = {}
+    alternatives: dict[str, str] = {}
+    depends_on: dict[str, list[str]] = {}
+    policy: dict[str, Any] = {}
+    policies: list[dict[str, Any]] = []  # before the usual ones
+    limits: dict[str, Any] = {}
+    watchdog: dict[str, Any] | None = None
+    freezes: list[dict[str, Any]] = []
+    sick: list[str] = ["2.1"]  # versions that are not healthy
+    good_before: list[str] = ["2.0"]  # versions that are known good, the newest last: it runs
+
+
+class ExpectedDecision(_Strict):
+    """Part of a decision on record. `reason` must be contained."""
+
+    service: str | None = None
+    policy: str | None = None
+    verdict: str
+    guard: str | None = None
+    reason: str = ""
+    times: int | None = None
+
+    def seen_in(self, found: dict[str, Any]) -> bool:
+        exact = self.model_dump(exclude={"reason"}, exclude_none=True)
+        return all(found[name] == value for name, value in exact.items()) and self.reason in found["reason"]
+
+
+class Expect(_Strict):
+    """`rollbacks` is all of them, oldest first, as `backend 2.1 -> 2.0 succeeded`; what is left out is not asked."""
+
+    decisions: list[ExpectedDecision] = []
+    never: list[ExpectedDecision] = []
+    rollbacks: list[str] | None = None
+    reason: str = ""  # contained in the reason of the newest rollback
+    events: list[str] | None = None  # of the newest rollback, as [accepted, planned, held]
+    running: dict[str, str] = {}
+    armed: bool | None = None
+    silences: int | None = None  # of ours, that stand
+
+
+class Step(_Strict):
+    """One thing that happens, at its time."""
+
+    at: Duration
+    act: str
+    told: Any
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or len(value) != 1:
+            raise ValueError("a step is one time with one act, as `5m: {fires: {service: backend}}`")
+        [(at, what)] = value.items()
+        act, told = (what, {}) if isinstance(what, str) else next(iter(what.items()))
+        return {"at": parse_duration(str(at)), "act": act, "told": told}
+
+
+class Scenario(_Strict):
+    name: str
+    because: str
+    real: bool = Field(default=False, description="also played on real processes with real clocks")
+    given: Given = Given()
+    timeline: list[Step]
+    expect: Expect
+
+
+class House(Protocol):
+    """Where a scenario is played: every act of the notation is a method `act_NAME`."""
+
+    async def wait_until(self, second: float) -> None: ...
+
+    async def see(self) -> Seen: ...
+
+
+class Seen(BaseModel):
+    """What can be seen from outside."""
+
+    decisions: list[dict[str, Any]]
+    executions: list[dict[str, Any]]  # oldest first, with their events
+    running: dict[str, str]
+    armed: bool
+    silences: int
+
+
+def load(file: Path) -> list[Scenario]:
+    return [Scenario.model_validate(one) for one in yaml.safe_load(file.read_text())]
+
+
+def mistakes(expect: Expect, seen: Seen) -> list[str]:
+    """Where what was seen is not what was expected, a sentence each."""
+    out = []
+    for wanted in expect.decisions:
+        if not any(wanted.seen_in(found) for found in seen.decisions):
+            out.append(f"no decision {wanted.model_dump(exclude_none=True)}")
+    for wanted in expect.never:
+        out += [f"a decision that must never be: {f}" for f in seen.decisions if wanted.seen_in(f)]
+    told = [
+        f"{x['service']} {x['from_version']} -> {x['to_version']} {x['outcome'] or x['state']}" for x in seen.executions
+    ]
+    if expect.rollbacks is not None and told != expect.rollbacks:
+        out.append(f"the rollbacks are {told}, not {expect.rollbacks}")
+    newest = seen.executions[-1] if seen.executions else {"reason": "", "events": []}
+    if expect.reason not in newest["reason"]:
+        out.append(f"the newest rollback's reason is {newest['reason']!r}, without {expect.reason!r}")
+    if expect.events is not None and (types := [event["type"] for event in newest["events"]]) != expect.events:
+        out.append(f"its events are {types}, not {expect.events}")
+    for service, version in expect.running.items():
+        if seen.running.get(service) != version:
+            out.append(f"{service} runs {seen.running.get(service)}, not {version}")
+    if expect.armed is not None and seen.armed != expect.armed:
+        out.append(f"armed is {seen.armed}")
+    if expect.silences is not None and seen.silences != expect.silences:
+        out.append(f"{seen.silences} silences of ours stand, not {expect.silences}")
+    return out
+
+
+async def play(scenario: Scenario, house: House) -> None:
+    """Lets it happen. Raises AssertionError with every mistake, and all decisions that were made."""
+    for number, step in enumerate(scenario.timeline):
+        await house.wait_until(step.at)
+        if step.act == "expect":
+            _check(Expect.model_validate(step.told), await house.see(), f"{scenario.name}, step {number}")
+            continue
+        act = getattr(house, f"act_{step.act}", None)
+        assert act is not None, f"{scenario.name}: there is no act {step.act!r}"
+        await act(step.told)
+    final = scenario.expect
+    # It acts exactly when it should: what is not expected must not have happened.
+    whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
+    _check(whole, await house.see(), scenario.name)
+
+
+def _check(expect: Expect, seen: Seen, where: str) -> None:
+    if wrong := mistakes(expect, seen):
+        keys = ("service", "policy", "verdict", "guard", "reason", "times")
+        decided = [" ".join(f"{d[key]}" for key in keys) for d in seen.decisions]
+        raise AssertionError("\n  ".join([f"{where}:", *wrong, "decisions, newest first:", *decided]))

@@ -1,0 +1,91 @@
+"""Time that passes only when everybody waits: an hour of timers in milliseconds, with real threads and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import time_machine
+
+T = TypeVar("T")
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+    """Waits for real things only while something real is under way; else the clock jumps to the next timer."""
+
+    loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready: list[Any] = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if self.loop.under_way or timeout is None:
+            ready = super().select(5.0)
+            if not ready and timeout is None:
+                raise RuntimeError("everybody waits, and for nothing")
+            return ready
+        self.loop.jump(timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop with a clock of its own, which `datetime.now` follows."""
+
+    def __init__(self, start: datetime) -> None:
+        self._selector_of_ours = _Selector()
+        self._selector_of_ours.loop = self
+        self.under_way = 0
+        self._seconds = 0.0
+        self._start = start.timestamp()
+        self._traveller = time_machine.travel(start, tick=False)
+        self._coordinates = self._traveller.start()
+        super().__init__(self._selector_of_ours)
+
+    def time(self) -> float:
+        return self._seconds
+
+    def jump(self, seconds: float) -> None:
+        self._seconds += seconds
+        self._coordinates.move_to(datetime.fromtimestamp(self._start + self._seconds, UTC))
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        self.under_way += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._done)
+        return future
+
+    def _done(self, _: object) -> None:
+        self.under_way -= 1
+
+    @contextlib.contextmanager
+    def really(self) -> Iterator[None]:
+        """What is done meanwhile takes real time, and the clock stands still."""
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+    def close(self) -> None:
+        super().close()
+        self._traveller.stop()
+
+
+def run(start: datetime, act: Callable[[VirtualLoop], Awaitable[T]]) -> T:
+    """Runs it to its end, in its own time."""
+    loop = VirtualLoop(start)
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(act(loop))  # type: ignore[arg-type]
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        asyncio.set_event_loop(None)
+        loop.close()
