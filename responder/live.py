@@ -11,6 +11,7 @@ from responder.clients.alertmanager import Alertmanager, LiveAlert
 from responder.clients.prometheus import Prometheus
 from responder.conduct import Watchdog
 from responder.errors import Halt, Unavailable
+from responder.journal.deployments import Deployment
 from responder.matching import all_match
 from responder.policies import Incident, Mandate
 from responder.services import Service
@@ -19,6 +20,10 @@ from responder.world import World
 
 _BEFORE = timedelta(seconds=30)
 """So long before a deployment was told it is asked whether the trouble was there: a rollout may have begun by then."""
+
+_TROUBLE = "service_environment:trouble"
+"""Recorded by our own rules: what an alert would say were it not joined with the deployment. An alert that is joined
+can by itself never show that the trouble is older."""
 
 
 async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, connections: Connections) -> Live:
@@ -98,16 +103,23 @@ async def _was_so_before(incident: Incident, situation: Situation, connections: 
     if situation.running is None or incident.forced:
         return ""
     at = situation.running.at - _BEFORE
-    queries = [_selector("ALERTS", {**_common_labels(incident), "alertstate": "firing"})]
+    labels = _common_labels(incident)
+    queries = [_selector("ALERTS", {**labels, "alertstate": "firing"}), _selector(_TROUBLE, labels)]
     queries += [incident.policy.expression] if incident.policy.expression else []
     try:
         prometheus = await connections.to(Prometheus)
         for query in queries:
-            if await prometheus.query(query, at=at):
+            if any(_concerns(sample.labels, situation.running) for sample in await prometheus.query(query, at=at)):
                 return f"{query} had a result at {at:%H:%M:%S} UTC already"
     except (Unavailable, Halt) as e:
         return f"cannot tell what was before the deployment: {e}"
     return ""
+
+
+def _concerns(labels: Mapping[str, str], running: Deployment) -> bool:
+    """Whether a series is about this service; one that names none is about whatever was asked for."""
+    service, environment = labels.get("service", running.service), labels.get("environment", running.environment)
+    return (service, environment) == (running.service, running.environment)
 
 
 async def _needs_failing(

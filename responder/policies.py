@@ -81,8 +81,8 @@ class Policy(BaseModel):
     deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
     expression: str = Field(
         default="",
-        description="PromQL that has a result while the trouble lasts; where it had one before the deployment already, "
-        "the deployment is not the cause",
+        description="PromQL that has a result for the service while the trouble lasts; where it had one before the "
+        "deployment already, the deployment is not the cause",
     )
     verify: Verify = Verify()
     silence: tuple[Noise, ...] = Field(default=(), description="Noise to silence in Alertmanager while it works")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import uuid4
 
@@ -26,6 +26,9 @@ def _version(text: str) -> str:
     return text
 
 
+_SKEW = timedelta(minutes=5)
+
+
 class _Deployed(Asked):
     id: str | None = Field(default=None, min_length=1, max_length=200)
     service: str
@@ -41,6 +44,16 @@ class _Mark(Asked):
     status: Status | None = None
     no_rollback: str | None = Field(default=None, max_length=1000)  # why it must stay; empty lifts it
     reason: str = Field(default="", max_length=1000)
+
+
+def _not_in_the_future(told: datetime | None) -> datetime:
+    """A pipeline's clock may be a little ahead of ours: trouble would seem to have begun before the deployment."""
+    now = datetime.now(UTC)
+    if told is None or now < told <= now + _SKEW:
+        return now
+    if told > now:
+        raise Invalid(f"is {told - now} in the future: whose clock is wrong?", "at")
+    return told
 
 
 class Registry:
@@ -61,7 +74,7 @@ class Registry:
             environment=service.environment,
             version=asked.version,
             artifact=asked.artifact,
-            at=asked.at or datetime.now(UTC),
+            at=_not_in_the_future(asked.at),
             recorded_by=who_asks(request, asked.model_dump()),
         )
         new = await self._journal.transaction(deployments.record, deployment, asked.status)

@@ -14,7 +14,7 @@ from responder.clients.prometheus import Sample
 from responder.errors import Unavailable
 from responder.matching import Matcher, all_match
 
-_SELECTOR = re.compile(r"(\w+)\{(.*)\}")
+_SELECTOR = re.compile(r"([\w:]+)\{(.*)\}", re.DOTALL)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -141,6 +141,8 @@ class FakePrometheus:
         alerts = [one for one in self._outside.fired if wanted.items() <= one.labels.items() and one.fires_at(when)]
         if name == "ALERTS":
             return [Sample(labels=one.labels, value=1.0) for one in alerts]
+        if name == "service_environment:trouble":
+            return []
         assert name == "ALERTS_FOR_STATE", f"nobody knows the series {name}"
         return [Sample(labels=one.labels, value=one.active_at.timestamp()) for one in alerts]
 

@@ -89,6 +89,7 @@ class Rehearsal:
                 await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
         if self._given.watchdog is not None:
             await self.act_watchdog("comes")
+        self._zero = self._loop.time()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -210,7 +211,7 @@ class Rehearsal:
 
     # --- how it is looked at ---
     async def wait_until(self, second: float) -> None:
-        await asyncio.sleep(max(0.0, second - self._loop.time()))
+        await asyncio.sleep(max(0.0, self._zero + second - self._loop.time()))
 
     async def see(self) -> Seen:
         await asyncio.sleep(0.01)  # whatever began at this very moment has gone on
