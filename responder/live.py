@@ -28,17 +28,20 @@ can by itself never show that the trouble is older."""
 
 async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, connections: Connections) -> Live:
     """Everything that only the outside knows. What cannot be learned says so, and allows nothing."""
-    alerts, disarmed, before, failing = await asyncio.gather(
+    alerts, since, disarmed, before, failing = await asyncio.gather(
         ask_alerts(incident, connections),
+        _since(incident, connections),
         _disarmed(incident, mandate, connections),
         _was_so_before(incident, situation, connections),
         _needs_failing(incident, situation.service, mandate, connections),
     )
+    if alerts.state == "firing":
+        alerts = since.model_copy(update={"reason": alerts.reason} if since.state == "firing" else {})
     return alerts.model_copy(update={"disarmed": disarmed, "was_so_before": before, "needs_failing": failing})
 
 
 async def ask_alerts(incident: Incident, connections: Connections) -> Live:
-    """Whether the incident's alerts fire now and nobody silenced them, and since when.
+    """Whether the incident's alerts fire now and nobody silenced them.
 
     Asked of Alertmanager. What it does not know (vmalert and Grafana may send past it) is asked of Prometheus'
     `ALERTS`. No answer is `unknown`, which never allows anything.
@@ -53,13 +56,10 @@ async def ask_alerts(incident: Incident, connections: Connections) -> Live:
         if seen and all(alert.state == "suppressed" for alert in seen):
             return Live(state="suppressed", reason=await _who_muted(seen, alertmanager))
         if seen:
-            began = None if incident.forced else await _began_at(labels, connections)
-            return Live(state="firing", reason="Alertmanager says that it fires", began_at=began)
+            return Live(state="firing", reason="Alertmanager says that it fires")
         prometheus = await connections.to(Prometheus)
         if await prometheus.query(_selector("ALERTS", {**labels, "alertstate": "firing"})):
-            began = await _began_at(labels, connections)
-            reason = "Prometheus says that it fires; Alertmanager does not know it"
-            return Live(state="firing", reason=reason, began_at=began)
+            return Live(state="firing", reason="Prometheus says that it fires; Alertmanager does not know it")
     except (Unavailable, Halt) as e:
         return Live(state="unknown", reason=str(e))
     return Live(state="gone", reason="neither Alertmanager nor Prometheus has it firing now")
@@ -92,11 +92,17 @@ async def _who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager) -> str
     return "; ".join(dict.fromkeys(why)) or "muted in Alertmanager"
 
 
-async def _began_at(labels: Mapping[str, str], connections: Connections) -> datetime | None:
-    """`activeAt` of the oldest alert with these labels. None where Prometheus does not have them, as with vmalert."""
-    prometheus = await connections.to(Prometheus)
-    found = await prometheus.query(_selector("ALERTS_FOR_STATE", labels))
-    return min((datetime.fromtimestamp(s.value, UTC) for s in found), default=None)
+async def _since(incident: Incident, connections: Connections) -> Live:
+    """`activeAt` of the oldest alert like these; none where Prometheus does not have them, as with vmalert."""
+    if incident.forced:
+        return Live(state="firing", reason="")
+    try:
+        prometheus = await connections.to(Prometheus)
+        found = await prometheus.query(_selector("ALERTS_FOR_STATE", _common_labels(incident)))
+    except (Unavailable, Halt) as e:
+        return Live(state="unknown", reason=f"since when it fires cannot be told: {e}")
+    began = min((datetime.fromtimestamp(s.value, UTC) for s in found), default=None)
+    return Live(state="firing", reason="", began_at=began)
 
 
 async def _was_so_before(incident: Incident, situation: Situation, connections: Connections) -> str:
@@ -104,15 +110,17 @@ async def _was_so_before(incident: Incident, situation: Situation, connections: 
         return ""
     at = situation.running.at - _BEFORE
     labels = _common_labels(incident)
-    queries = [_selector("ALERTS", {**labels, "alertstate": "firing"}), _selector(_TROUBLE, labels)]
+    alerts = _selector("ALERTS", {**labels, "alertstate": "firing"})
+    queries = [f"{alerts} or {_selector(_TROUBLE, labels)}"]
     queries += [incident.policy.expression] if incident.policy.expression else []
     try:
         prometheus = await connections.to(Prometheus)
-        for query in queries:
-            if any(_concerns(sample.labels, situation.running) for sample in await prometheus.query(query, at=at)):
-                return f"{query} had a result at {at:%H:%M:%S} UTC already"
+        answers = await asyncio.gather(*(prometheus.query(query, at=at) for query in queries))
     except (Unavailable, Halt) as e:
         return f"cannot tell what was before the deployment: {e}"
+    for query, samples in zip(queries, answers, strict=True):
+        if any(_concerns(sample.labels, situation.running) for sample in samples):
+            return f"{query} had a result at {at:%H:%M:%S} UTC already"
     return ""
 
 

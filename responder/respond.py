@@ -173,6 +173,7 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
         on_stop=incident.policy.on_stop,
         alerts=incident.alerts,
         truncated_alerts=incident.truncated_alerts,
+        onset_at=situation.live.began_at if situation.live else None,
         received_at=incident.received_at,
     )
     execution = await executions.accept(tx, executions.new_id(decided.at), accepted)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from responder.cli import show
 from responder.clients.alertmanager import Alertmanager
 from responder.clients.prometheus import Prometheus
 from responder.config import Config, load
+from responder.durations import format_duration
 from responder.errors import ConfigError, ResponderError
 from responder.journal import open_journal
 from responder.strategies import levers_of
@@ -27,8 +28,9 @@ async def check(file: Path, *, live: bool, output: str) -> int:
     except ConfigError as e:
         mistakes = e.mistakes
     silent = [told async for told in _silent(config)] if live and config and not mistakes else []
+    hints = list(_hints(config)) if config and not mistakes else []
     if output == "json":
-        print(json.dumps({"mistakes": mistakes, "does_not_answer": silent}, indent=2))
+        print(json.dumps({"mistakes": mistakes, "does_not_answer": silent, "hints": hints}, indent=2))
     else:
         out = show.console()
         for told in mistakes:
@@ -38,9 +40,22 @@ async def check(file: Path, *, live: bool, output: str) -> int:
         if config and not mistakes:
             modes = ", ".join(f"{p.name} ({p.mode})" for p in config.policies) or "none"
             out.print(f"{file}: {len(config.services)} services; policies: {modes}", markup=False, soft_wrap=True)
+        for told in hints:
+            out.print(f"hint: {told}", style="dim", markup=False, soft_wrap=True)
         if not mistakes and not silent:
             out.print("all is well", style="green")
     return 2 if mistakes else 1 if silent else 0
+
+
+def _hints(config: Config) -> Iterator[str]:
+    """What is allowed, and not what we would do."""
+    auto = [policy for policy in config.policies if policy.mode == "auto" and not policy.force]
+    if auto and config.watchdog is None:
+        yield "without a watchdog nobody notices that alerts do not get through, and no silence disarms everything"
+    for policy in auto:
+        if policy.verify.bake < 30:
+            told = format_duration(policy.verify.bake)
+            yield f"policy {policy.name}: verify.for of {told} may call a service healthy that is only starting"
 
 
 def _state(config: Config) -> None:
