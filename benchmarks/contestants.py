@@ -125,7 +125,7 @@ def _config(site: Site, port: int, journal: Path) -> dict[str, object]:
         "prometheus": {"url": "http://127.0.0.1:9"},
         "alertmanager": {"urls": [site.alertmanager]},
         "web": {"listen": f"127.0.0.1:{port}"},
-        "limits": {"concurrent": 100},
+        "limits": {"concurrent": 100, "per_hour": 100_000, "brake": {"services": 10_000}},
         "services": [
             {
                 "name": service,

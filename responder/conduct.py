@@ -27,7 +27,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     concurrent: int = Field(default=1, ge=1, le=100, description="Rollbacks carried out at once, over all replicas")
-    per_hour: int = Field(default=6, ge=1, le=1000, description="Rollbacks begun in an hour, over all services")
+    per_hour: int = Field(default=6, ge=1, le=1_000_000, description="Rollbacks begun in an hour, over all services")
     brake: Brake = Brake()
     resumptions: int = Field(
         default=5, ge=0, le=1000, description="How often one is taken up again after a crash before it is stuck"

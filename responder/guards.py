@@ -155,9 +155,10 @@ def cooldown(incident: Incident, situation: Situation, now: datetime) -> tuple[K
 
 def brake(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """Many services in trouble at once is not the deployment of one of them."""
-    if incident.forced:
+    around, limit = situation.around, situation.limits.brake
+    if incident.forced or around is None:
         return "allow", _not_asked(incident)
-    others, limit = situation.also_in_trouble, situation.brake
+    others = around.also_in_trouble
     if len(others) + 1 >= limit.services:
         named = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
         return "refuse", (
@@ -169,20 +170,21 @@ def brake(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind
 
 def per_hour(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """A limit on everything together: automation that is wrong is wrong often."""
-    if incident.forced:
+    around, allowed = situation.around, situation.limits.per_hour
+    if incident.forced or around is None:
         return "allow", _not_asked(incident)
-    if situation.begun_lately >= situation.per_hour:
-        then = f" (again at {situation.next_place_at:%H:%M:%S} UTC)" if situation.next_place_at else ""
-        return "refuse", f"{situation.begun_lately} rollbacks in the last hour, {situation.per_hour} are allowed{then}"
-    return "allow", f"{situation.begun_lately} rollbacks in the last hour"
+    if around.begun_lately >= allowed:
+        then = f" (again at {around.next_place_at:%H:%M:%S} UTC)" if around.next_place_at else ""
+        return "refuse", f"{around.begun_lately} rollbacks in the last hour, {allowed} are allowed{then}"
+    return "allow", f"{around.begun_lately} rollbacks in the last hour"
 
 
 def dependencies(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """Roll back the cause, not the symptoms."""
-    if incident.forced:
+    if incident.forced or situation.around is None:
         return "allow", _not_asked(incident)
-    if situation.needs_locked:
-        return "refuse", f"it depends on what is being rolled back: {', '.join(situation.needs_locked)}"
+    if situation.around.needs_locked:
+        return "refuse", f"it depends on what is being rolled back: {', '.join(situation.around.needs_locked)}"
     if situation.live and situation.live.needs_failing:
         return "refuse", f"it depends on what is failing itself: {'; '.join(situation.live.needs_failing)}"
     return "allow", "nothing that it depends on is failing"
@@ -193,7 +195,7 @@ def firing(incident: Incident, situation: Situation, now: datetime) -> tuple[Kin
     if incident.by_name:
         return "allow", _not_asked(incident)
     if situation.live is None:
-        return "allow", "not asked: something else speaks against it"
+        return "allow", _not_asked(incident)
     match situation.live.state:
         case "firing":
             return "allow", situation.live.reason
@@ -229,8 +231,11 @@ def mode(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind,
             return "allow", "auto mode"
 
 
+_MOOT = "not asked: something else speaks against it"
+
+
 def _not_asked(incident: Incident) -> str:
-    return f"not asked: requested by {incident.requested_by}"
+    return f"not asked: requested by {incident.requested_by}" if incident.forced else _MOOT
 
 
 GUARDS: tuple[Guard, ...] = (
@@ -282,7 +287,7 @@ def judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
     return Judgement(verdicts=tuple(verdicts))
 
 
-def needs_live(incident: Incident, judgement: Judgement, situation: Situation) -> bool:
-    """Whether only the outside can still say no: it is not asked about what is refused anyway."""
+def needs_more(incident: Incident, judgement: Judgement, situation: Situation) -> bool:
+    """Whether only others and the outside can still say no: they are not asked about what is refused anyway."""
     against = [v.guard for v in judgement.verdicts if v.verdict == "refuse"]
     return not incident.by_name and situation.live is None and against in ([], ["mode"])

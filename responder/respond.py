@@ -15,11 +15,11 @@ from responder.alerts import Alert
 from responder.clients import Connections
 from responder.errors import Conflict
 from responder.execution import Accepted, Execution
-from responder.guards import Judgement, Verdict, judge, needs_live
+from responder.guards import Judgement, Verdict, judge, needs_more
 from responder.journal import Database, Transaction, decisions, executions
 from responder.live import ask_live
 from responder.policies import Incident, Mandate
-from responder.survey import Live, Situation, gather
+from responder.survey import Live, Situation, gather, look_around
 
 Clock = Callable[[], datetime]
 
@@ -110,11 +110,13 @@ async def explain(
     decided = []
     for incident in incidents:
         now = clock()
-        situation = await journal.read(gather, incident, mandate, now, beside=_beside(incident, incidents, mandate))
+        situation = await journal.read(gather, incident, mandate, now)
         judgement = judge(incident, situation, now)
-        if needs_live(incident, judgement, situation):
+        if situation.service and needs_more(incident, judgement, situation):
             live = await ask_live(incident, situation, mandate, connections)
-            situation = situation.model_copy(update={"live": live})
+            beside = _beside(incident, incidents, mandate)
+            around = await journal.read(look_around, incident, situation.service, mandate, now, beside)
+            situation = situation.model_copy(update={"live": live, "around": around})
             judgement = judge(incident, situation, now)
         decided.append(Decided(incident=incident, situation=situation, judgement=judgement, at=now))
     return decided
@@ -137,11 +139,13 @@ async def _decide(
     settled, open_ones = [], []
     for incident, live in zip(incidents, lives, strict=True):
         now = clock()
-        situation = await gather(tx, incident, mandate, now, beside=_beside(incident, incidents, mandate))
-        if live is not None:
-            situation = situation.model_copy(update={"live": live})
+        situation = await gather(tx, incident, mandate, now)
+        if live is not None and situation.service:
+            beside = _beside(incident, incidents, mandate)
+            around = await look_around(tx, incident, situation.service, mandate, now, beside)
+            situation = situation.model_copy(update={"live": live, "around": around})
         judgement = judge(incident, situation, now)
-        if needs_live(incident, judgement, situation):
+        if needs_more(incident, judgement, situation):
             open_ones.append((incident, situation))
             continue
         decided = Decided(incident=incident, situation=situation, judgement=judgement, at=now)

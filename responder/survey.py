@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.conduct import Brake
+from responder.conduct import Brake, Limits
 from responder.durations import format_duration
 from responder.freezes import Freeze
 from responder.journal import Transaction, decisions, deployments
@@ -59,6 +59,17 @@ class Live(BaseModel):
     needs_failing: tuple[str, ...] = ()  # services that it depends on and that are not healthy, each with its reason
 
 
+class Around(BaseModel):
+    """What goes on with other services. In a storm of alerts this is the dear part: it is asked for what is left."""
+
+    model_config = ConfigDict(frozen=True)
+
+    also_in_trouble: tuple[str, ...] = ()  # other services of the environment, at about the same time
+    begun_lately: int = 0  # rollbacks of all services begun in the last hour
+    next_place_at: datetime | None = None  # when one of them is an hour ago
+    needs_locked: tuple[str, ...] = ()  # services that it depends on and that are being rolled back or stuck
+
+
 class Situation(BaseModel):
     """All facts about one incident at one moment. What could not be learned says so; nothing is assumed."""
 
@@ -75,23 +86,14 @@ class Situation(BaseModel):
     rolled_back_before: str | None = None  # the execution that rolled the running version back before
     latest: Past | None = None  # the newest rollback of the service; a live or stuck one is always the newest
     last_of_policy: Past | None = None  # the newest of the incident's policy that ended and had changed something
-    also_in_trouble: tuple[str, ...] = ()  # other services of the environment, at about the same time
-    brake: Brake = Brake()
-    begun_lately: int = 0  # rollbacks of all services begun in the last hour
-    next_place_at: datetime | None = None  # when one of them is an hour ago
-    per_hour: int = 1
+    limits: Limits = Limits()
     freezes: tuple[Freeze, ...] = ()
-    needs_locked: tuple[str, ...] = ()  # services that it depends on and that are being rolled back or stuck
-    live: Live | None = None  # None: not asked, because something else speaks against it already
+    around: Around | None = None  # both None: not asked, because something else speaks against it already
+    live: Live | None = None
 
 
-async def gather(
-    tx: Transaction, incident: Incident, mandate: Mandate, now: datetime, *, beside: Collection[str] = ()
-) -> Situation:
-    """Everything that the journal knows, in the transaction that will also record the verdict.
-
-    `beside` are services that are told to be in trouble in the same breath.
-    """
+async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: datetime) -> Situation:
+    """Everything that the journal knows of the service, in the transaction that will also record the verdict."""
     thrown = await decisions.stopped(tx)
     stopped = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
     service, problem = mandate.service(incident.service, incident.environment)
@@ -108,7 +110,6 @@ async def gather(
     staying = await tx.one("no_rollback_since", **where, target=target.version) if target else None
     latest = await tx.one("latest_of_service", **where)
     last = await tx.one("last_of_policy", **where, policy=incident.policy.name)
-    begun = await tx.one("begun_since", since=now - _HOUR)
     return Situation(
         service=service,
         stopped=stopped,
@@ -120,12 +121,20 @@ async def gather(
         rolled_back_before=before["id"] if before else None,
         latest=Past.model_validate(latest) if latest else None,
         last_of_policy=Past.model_validate(last) if last else None,
+        limits=mandate.limits,
+        freezes=mandate.freezes,
+    )
+
+
+async def look_around(
+    tx: Transaction, incident: Incident, service: Service, mandate: Mandate, now: datetime, beside: Collection[str] = ()
+) -> Around:
+    """What the journal knows of others. `beside` are services that are told to be in trouble in the same breath."""
+    begun = await tx.one("begun_since", since=now - _HOUR)
+    return Around(
         also_in_trouble=await also_in_trouble(tx, incident, service, mandate.limits.brake, now, beside),
-        brake=mandate.limits.brake,
         begun_lately=begun["n"] if begun else 0,
         next_place_at=begun["first_at"] + _HOUR if begun and begun["first_at"] else None,
-        per_hour=mandate.limits.per_hour,
-        freezes=mandate.freezes,
         needs_locked=await _needs_locked(tx, service, mandate),
     )
 

@@ -15,7 +15,7 @@ from responder.levers import CurrentRelease
 from responder.plan import Gate, Move, Plan
 from responder.policies import Incident, Mandate, Policy
 from responder.services import Service
-from responder.survey import Candidate, Live, Past, Situation
+from responder.survey import Around, Candidate, Live, Past, Situation
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 LABELS = {"alertname": "BackendDown", "service": "backend", "environment": "production"}
@@ -157,6 +157,7 @@ def situation(**other: Any) -> Situation:
         "service": service(),
         "running": deployment(),
         "target": Candidate(version="2.0", status="good"),
+        "around": Around(),
         "live": FIRES,
         **other,
     }

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from responder.freezes import Freeze
-from responder.guards import GUARDS, Judgement, Verdict, judge, needs_live
+from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
 from responder.policies import Incident
-from responder.survey import Candidate, Live, Situation
+from responder.survey import Around, Candidate, Live, Situation
 from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment, incident, past, policy, situation
 
 UNKNOWN = situation(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
@@ -22,6 +22,10 @@ def verdict_of(guard: str, one: Incident, facts: Situation) -> Verdict:
 
 def live(**other: Any) -> Situation:
     return situation(live=FIRES.model_copy(update=other))
+
+
+def around(**other: Any) -> Situation:
+    return situation(around=Around(**other))
 
 
 def freeze(**other: Any) -> Freeze:
@@ -134,18 +138,18 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (incident(), live(began_at=ago(599)), "mode", "allow", "auto mode"),
         (incident(), live(was_so_before="up == 0 had a result"), "deployed_within", "refuse", "up == 0 had a result"),
         (incident(), situation(no_rollback_past="2.0.1: fixes a CVE"), "no_rollback", "refuse", "2.0.1: fixes a CVE"),
-        (incident(), situation(also_in_trouble=("b", "c")), "brake", "refuse", "3 services are in trouble within 2m"),
-        (incident(), situation(also_in_trouble=("b",)), "mode", "allow", "auto mode"),
-        (incident(), situation(begun_lately=6, per_hour=6), "per_hour", "refuse", "6 rollbacks in the last hour"),
-        (incident(), situation(begun_lately=5, per_hour=6), "mode", "allow", "auto mode"),
+        (incident(), around(also_in_trouble=("b", "c")), "brake", "refuse", "3 services are in trouble within 2m"),
+        (incident(), around(also_in_trouble=("b",)), "mode", "allow", "auto mode"),
+        (incident(), around(begun_lately=6), "per_hour", "refuse", "6 rollbacks in the last hour"),
+        (incident(), around(begun_lately=5), "mode", "allow", "auto mode"),
         (
             incident(),
-            situation(begun_lately=1, per_hour=1, next_place_at=NOW),
+            around(begun_lately=7, next_place_at=NOW),
             "per_hour",
             "refuse",
-            "1 are allowed (again at 22:00:00 UTC)",
+            "6 are allowed (again at 22:00:00 UTC)",
         ),
-        (incident(), situation(needs_locked=("db (r1 is running)",)), "dependencies", "refuse", "db (r1 is running)"),
+        (incident(), around(needs_locked=("db (r1 is running)",)), "dependencies", "refuse", "db (r1 is running)"),
         (
             incident(),
             live(needs_failing=("db (no answer)",)),
@@ -170,9 +174,9 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (by_hand(), situation(live=Live(state="suppressed", reason="")), "mode", "allow", "requested by alice"),
         (by_hand(), situation(live=Live(state="gone", reason="")), "mode", "allow", "requested by alice"),
         (by_hand(), situation(disarmed="no watchdog"), "mode", "allow", "requested by alice"),
-        (by_hand(), situation(also_in_trouble=("b", "c", "d")), "mode", "allow", "requested by alice"),
-        (by_hand(), situation(begun_lately=9), "mode", "allow", "requested by alice"),
-        (by_hand(), situation(needs_locked=("db (r1 is stuck)",)), "mode", "allow", "requested by alice"),
+        (by_hand(), around(also_in_trouble=("b", "c", "d")), "mode", "allow", "requested by alice"),
+        (by_hand(), around(begun_lately=9), "mode", "allow", "requested by alice"),
+        (by_hand(), around(needs_locked=("db (r1 is stuck)",)), "mode", "allow", "requested by alice"),
         (by_hand(), situation(freezes=(ALWAYS,)), "mode", "allow", "requested by alice"),
         (by_hand(), situation(no_rollback_past="2.0.1: CVE"), "no_rollback", "refuse", "mark backend VERSION --lift"),
         # An engineer who asks by an alert: the same, but the alert must be there.
@@ -248,7 +252,7 @@ def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done()
 def test_alertmanager_is_asked_only_where_nothing_else_speaks_against_it(
     one: Incident, facts: Situation, needed: bool
 ) -> None:
-    assert needs_live(one, judge(one, facts, NOW), facts) is needed
+    assert needs_more(one, judge(one, facts, NOW), facts) is needed
 
 
 def test_a_deployment_from_the_future_is_no_negative_age() -> None:

@@ -51,7 +51,7 @@ async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *,
 
 # --- what the journal knows ---
 async def test_of_a_new_service_nothing_is_known(journal: Database) -> None:
-    assert await known(journal) == Situation(service=service(), per_hour=6)
+    assert await known(journal) == Situation(service=service())
 
 
 async def test_an_unknown_service_says_why(journal: Database) -> None:
