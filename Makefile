@@ -27,7 +27,7 @@ lint: $(READY)  ## ruff, mypy strict, and the layers of the house
 	@$(BIN)/lint-imports --no-logo >/tmp/lint-imports.$$$$ 2>&1 || { cat /tmp/lint-imports.$$$$; rm -f /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
 
 bench: $(READY)  ## speed, as ratios against a baseline in the same run
-	@sh scripts/install-debian.sh prometheus-alertmanager webhook wrk
+	@sh scripts/install-debian.sh prometheus prometheus-alertmanager webhook wrk
 	@$(BIN)/python -m benchmarks
 
 docs: $(READY)  ## the reference pages that are made from the code

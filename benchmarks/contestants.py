@@ -19,11 +19,12 @@ _TELL = "from responder.cli import main; raise SystemExit(main())"
 
 @dataclass(frozen=True)
 class Site:
-    """One round of one contestant: a directory, the services in it, and where Alertmanager is."""
+    """One round of one contestant: a directory, the services in it, and where Alertmanager and Prometheus are."""
 
     directory: Path
     services: Sequence[str]
     alertmanager: str = "http://127.0.0.1:9"  # where nobody listens: for bodies that are refused before it is asked
+    prometheus: str = "http://127.0.0.1:9"
     acts: bool = False  # whether the links of the services are switched, or nothing is done
     deployed_ago: timedelta = timedelta(minutes=2)
 
@@ -122,7 +123,7 @@ def _config(site: Site, port: int, journal: Path) -> dict[str, object]:
     health = f"{site.alertmanager}/-/healthy"  # answers at once and is not ours: a gate that costs nearly nothing
     return {
         "state": f"sqlite:///{journal}",
-        "prometheus": {"url": "http://127.0.0.1:9"},
+        "prometheus": {"url": site.prometheus},
         "alertmanager": {"urls": [site.alertmanager]},
         "web": {"listen": f"127.0.0.1:{port}"},
         "limits": {"concurrent": 100, "per_hour": 100_000, "brake": {"services": 10_000}},

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.alertmanager import alertmanager, fire
 from benchmarks.bodies import body
 from benchmarks.contestants import Contestant, Site, contestants
 from benchmarks.links import Watcher
+from benchmarks.monitoring import alertmanager, fire, prometheus
 from benchmarks.report import Aim, Table, main, ms
 
 _WARM = 5
@@ -34,8 +34,12 @@ def run(quick: bool, beside: Path | None) -> list[Table]:
 
 def _one_round(contestant: Contestant, counts: tuple[int, ...]) -> dict[str, list[float]]:
     names = [f"svc-{n:03d}" for n in range(_WARM + sum(counts))]
-    with tempfile.TemporaryDirectory(prefix="bench-act-") as directory, alertmanager(Path(directory)) as asked:
-        site = Site(Path(directory), names, alertmanager=asked.url, acts=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-act-") as directory,
+        alertmanager(Path(directory)) as asked,
+        prometheus(Path(directory)) as queried,
+    ):
+        site = Site(Path(directory), names, alertmanager=asked.url, prometheus=queried.url, acts=True)
         site.lay_out()
         server = contestant.start(site)
         try:

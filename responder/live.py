@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager, LiveAlert
-from responder.clients.prometheus import Prometheus
+from responder.clients.prometheus import Prometheus, Sample
 from responder.conduct import Watchdog
 from responder.errors import Halt, Unavailable
 from responder.journal.deployments import Deployment
@@ -25,19 +25,27 @@ _TROUBLE = "service_environment:trouble"
 """Recorded by our own rules: what an alert would say were it not joined with the deployment. An alert that is joined
 can by itself never show that the trouble is older."""
 
+_ASKED = "asked_before"
+"""A label that tells apart, in one answer, what is so now and what was so before."""
+
 
 async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, connections: Connections) -> Live:
     """Everything that only the outside knows. What cannot be learned says so, and allows nothing."""
-    alerts, since, disarmed, before, failing = await asyncio.gather(
+    alerts, past, disarmed, failing = await asyncio.gather(
         ask_alerts(incident, connections),
-        _since(incident, connections),
+        _past(incident, situation, connections),
         _disarmed(incident, mandate, connections),
-        _was_so_before(incident, situation, connections),
         _needs_failing(incident, situation.service, mandate, connections),
     )
-    if alerts.state == "firing":
-        alerts = since.model_copy(update={"reason": alerts.reason} if since.state == "firing" else {})
-    return alerts.model_copy(update={"disarmed": disarmed, "was_so_before": before, "needs_failing": failing})
+    live = alerts if alerts.state != "firing" or past.state == "firing" else past
+    return live.model_copy(
+        update={
+            "disarmed": disarmed,
+            "began_at": past.began_at,
+            "was_so_before": past.was_so_before,
+            "needs_failing": failing,
+        }
+    )
 
 
 async def ask_alerts(incident: Incident, connections: Connections) -> Live:
@@ -92,42 +100,42 @@ async def _who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager) -> str
     return "; ".join(dict.fromkeys(why)) or "muted in Alertmanager"
 
 
-async def _since(incident: Incident, connections: Connections) -> Live:
-    """`activeAt` of the oldest alert like these; none where Prometheus does not have them, as with vmalert."""
-    if incident.forced:
+async def _past(incident: Incident, situation: Situation, connections: Connections) -> Live:
+    """Since when it fires (`activeAt` of the oldest alert like these; Prometheus may not know it, as with vmalert), and
+    whether something shows that it was so before the deployment.
+    """
+    running = situation.running
+    if running is None or incident.forced:
         return Live(state="firing", reason="")
-    try:
-        prometheus = await connections.to(Prometheus)
-        found = await prometheus.query(_selector("ALERTS_FOR_STATE", _common_labels(incident)))
-    except (Unavailable, Halt) as e:
-        return Live(state="unknown", reason=f"since when it fires cannot be told: {e}")
-    began = min((datetime.fromtimestamp(s.value, UTC) for s in found), default=None)
-    return Live(state="firing", reason="", began_at=began)
-
-
-async def _was_so_before(incident: Incident, situation: Situation, connections: Connections) -> str:
-    if situation.running is None or incident.forced:
-        return ""
-    at = situation.running.at - _BEFORE
-    labels = _common_labels(incident)
-    alerts = _selector("ALERTS", {**labels, "alertstate": "firing"})
-    queries = [f"{alerts} or {_selector(_TROUBLE, labels)}"]
+    labels, at = _common_labels(incident), running.at - _BEFORE
+    alerts, trouble = _selector("ALERTS", {**labels, "alertstate": "firing"}), _selector(_TROUBLE, labels)
+    # One question: each costs as much as all the rest of a decision.
+    before = [f"{what} @ {at.timestamp():.3f}" for what in (alerts, trouble)]
+    asked = [f'label_replace({what}, "{_ASKED}", "{n}", "", "")' for n, what in enumerate(before)]
+    queries = [" or ".join([_selector("ALERTS_FOR_STATE", labels), *asked])]
     queries += [incident.policy.expression] if incident.policy.expression else []
     try:
         prometheus = await connections.to(Prometheus)
-        answers = await asyncio.gather(*(prometheus.query(query, at=at) for query in queries))
+        now, *expression = await asyncio.gather(
+            prometheus.query(queries[0]), *(prometheus.query(query, at=at) for query in queries[1:])
+        )
     except (Unavailable, Halt) as e:
-        return f"cannot tell what was before the deployment: {e}"
-    for query, samples in zip(queries, answers, strict=True):
-        if any(_concerns(sample.labels, situation.running) for sample in samples):
-            return f"{query} had a result at {at:%H:%M:%S} UTC already"
-    return ""
+        return Live(state="unknown", reason=f"since when it is so cannot be told: {e}")
+    since = [sample for sample in now if _ASKED not in sample.labels]
+    was = [before[int(sample.labels[_ASKED])].partition(" @ ")[0] for sample in now if _ASKED in sample.labels]
+    was += [query for query, found in zip(queries[1:], expression, strict=True) if _concerning(found, running)]
+    return Live(
+        state="firing",
+        reason="",
+        began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
+        was_so_before=f"{was[0]} had a result at {at:%H:%M:%S} UTC already" if was else "",
+    )
 
 
-def _concerns(labels: Mapping[str, str], running: Deployment) -> bool:
-    """Whether a series is about this service; one that names none is about whatever was asked for."""
-    service, environment = labels.get("service", running.service), labels.get("environment", running.environment)
-    return (service, environment) == (running.service, running.environment)
+def _concerning(samples: Iterable[Sample], running: Deployment) -> bool:
+    """Whether any of the series is about this service; one that names none is about whatever was asked for."""
+    where = {"service": running.service, "environment": running.environment}
+    return any(all(s.labels.get(name, value) == value for name, value in where.items()) for s in samples)
 
 
 async def _needs_failing(

@@ -131,13 +131,25 @@ class FakePrometheus:
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
         if "prometheus" in self._outside.down:
             raise Unavailable("Prometheus did not answer")
-        alerts, either, trouble = promql.rpartition(" or service_environment:trouble")
-        found = _SELECTOR.fullmatch(alerts if either else trouble)
-        assert found, f"a scenario asks one selector at a time, not {promql}"
+        found = []
+        for part in re.split(r" or (?=label_replace\()", promql):
+            asked = re.fullmatch(r'label_replace\((.*) @ ([\d.]+), "(\w+)", "(\d+)", "", ""\)', part, re.DOTALL)
+            when = datetime.fromtimestamp(float(asked[2]), UTC) if asked else at or datetime.now(UTC)
+            marks = {asked[3]: asked[4]} if asked else {}
+            found += [
+                Sample(labels={**one.labels, **marks}, value=one.value)
+                for one in self._select(asked[1] if asked else part, when)
+            ]
+        return found
+
+    def _select(self, selector: str, when: datetime) -> list[Sample]:
+        found = _SELECTOR.fullmatch(selector)
+        assert found, f"a scenario asks one selector at a time, not {selector}"
         name, wanted = found[1], dict(_LABEL.findall(found[2]))
-        when = at or datetime.now(UTC)
         if name in self._outside.series:
             return self._outside.series[name](wanted, when)
+        if name == "service_environment:trouble":
+            return []
         wanted.pop("alertstate", None)
         alerts = [one for one in self._outside.fired if wanted.items() <= one.labels.items() and one.fires_at(when)]
         if name == "ALERTS":

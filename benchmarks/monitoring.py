@@ -1,4 +1,5 @@
-"""A real Alertmanager, in which alerts fire that it tells nobody of: the webhook is ours to send, and to time."""
+"""A real Alertmanager, in which alerts fire that it tells nobody of: the webhook is ours to send, and to time.
+Beside it a real Prometheus that has no rules: it is asked since when they fire, and how it was before."""
 
 from __future__ import annotations
 
@@ -28,6 +29,25 @@ def alertmanager(directory: Path) -> Iterator[Server]:
         port=port,
         ready="/-/ready",
         log=directory / "alertmanager.log",
+        cwd=directory,
+    )
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def prometheus(directory: Path) -> Iterator[Server]:
+    """Listens on a loopback port and is gone afterwards."""
+    config, port = directory / "prometheus.yml", free_port()
+    config.write_text("scrape_configs: []\n")
+    argv = [program("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}"]
+    server = Server.start(
+        [*argv, f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"],
+        port=port,
+        ready="/-/ready",
+        log=directory / "prometheus.log",
         cwd=directory,
     )
     try:
