@@ -41,7 +41,7 @@ def armed(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind
         return "allow", _not_asked(incident)
     if why := situation.disarmed or (situation.live.disarmed if situation.live else ""):
         return "refuse", f"automation is disarmed: {why}"
-    return "allow", "the watchdog is heard"
+    return "allow", "nothing disarms it"
 
 
 def known(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
