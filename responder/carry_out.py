@@ -96,8 +96,9 @@ async def carry_out(
         except _StopAsked:
             continue  # the loop asks again, and records who it was
         except Halt as halt:
-            freeze = isinstance(halt, Drift) or (isinstance(step, Gate) and step.otherwise == "freeze")
-            execution = await commit(Halted(at=now(), step=number, reason=str(halt), freeze=freeze))
+            drift = isinstance(halt, Drift)
+            freeze = drift or (isinstance(step, Gate) and step.otherwise == "freeze")
+            execution = await commit(Halted(at=now(), step=number, reason=str(halt), freeze=freeze, drift=drift))
         else:
             pending = [Done(at=now(), step=number, changed=changed, note=note)]
     return execution
@@ -128,7 +129,11 @@ async def _take(
     """Takes one step; returns whether anything was changed, and a note on what was found."""
     if isinstance(step, Move):
         return await _move(step, world, reins, again=again)
-    return False, await _wait_for(step, execution, world, reins)
+    seen = await _wait_for(step, execution, world, reins)
+    for move in execution.standing:
+        if (found := await world.read(move.lever)) != move.to:
+            raise Drift(f"the {move.lever} was set to {move.to!r} and is {found!r} now: somebody else moved it")
+    return False, seen
 
 
 async def _move(move: Move, world: World, reins: Reins, *, again: bool) -> tuple[bool, str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.alerts import Alert, Timestamp
-from responder.plan import Gate, Plan, Step, back
+from responder.plan import Gate, Move, Plan, Step, back
 
 State = Literal["accepted", "held", "running", "turning_back", "stuck", "closed"]
 """Every state but `closed` locks its service and environment; `stuck` stays locked until a human closes it."""
@@ -92,6 +92,7 @@ class Halted(_Event):
     step: int | None = None  # None: it never came to a plan
     reason: str
     freeze: bool = False
+    drift: bool = False  # somebody else moved a lever: that says nothing about the versions
 
 
 class Stopped(_Event):
@@ -192,6 +193,12 @@ class Execution(BaseModel):
 
     def _stuck(self, reason: str) -> dict[str, object]:
         return {"state": "stuck", "todo": (), "current": None, "reason": reason}
+
+    @property
+    def standing(self) -> list[Move]:
+        """The moves taken so far that nothing later has overridden: their levers must be where they were put."""
+        last = {step.lever: step for step in self.taken if isinstance(step, Move) and not step.one_way}
+        return list(last.values())
 
     @property
     def ending(self) -> Outcome | None:

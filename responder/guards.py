@@ -131,13 +131,16 @@ def no_rollback(incident: Incident, situation: Situation, now: datetime) -> tupl
 
 
 def once_per_version(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
-    """One rollback per bad version without a human: whoever deployed it again may have had a reason."""
-    if situation.rolled_back_before and not incident.forced and situation.running:
-        return "refuse", (
-            f"{situation.running.version} was rolled back before by {situation.rolled_back_before} and deployed again: "
-            "this needs a human"
-        )
-    return "allow", "the running version was not rolled back before"
+    """One rollback per bad version without a human: whoever deployed it again, or said no, may have had a reason."""
+    before = situation.tried_before
+    if incident.forced or before is None:
+        return "allow", "no rollback of the running version was tried before"
+    told = f"{before.from_version} was rolled back before by {before.id} and deployed again"
+    if before.outcome != "succeeded":
+        told = f"{before.id} tried to roll {before.from_version} back before and was {before.outcome}"
+    if before.stop_by:
+        told = f"{before.stop_by} stopped {before.id}, which was to roll {before.from_version} back"
+    return "refuse", f"{told}: this needs a human"
 
 
 def cooldown(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
@@ -158,7 +161,7 @@ def brake(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind
     around, limit = situation.around, situation.limits.brake
     if incident.forced or around is None:
         return "allow", _not_asked(incident)
-    others = around.also_in_trouble
+    others = sorted({*around.also_in_trouble, *(situation.live.also_in_trouble if situation.live else ())})
     if len(others) + 1 >= limit.services:
         named = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
         return "refuse", (

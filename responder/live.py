@@ -32,7 +32,7 @@ _ASKED = "asked_before"
 async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, connections: Connections) -> Live:
     """Everything that only the outside knows. What cannot be learned says so, and allows nothing."""
     alerts, past, disarmed, failing = await asyncio.gather(
-        ask_alerts(incident, connections),
+        ask_alerts(incident, mandate, connections),
         _past(incident, situation, connections),
         _disarmed(incident, mandate, connections),
         _needs_failing(incident, situation.service, mandate, connections),
@@ -48,11 +48,12 @@ async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, c
     )
 
 
-async def ask_alerts(incident: Incident, connections: Connections) -> Live:
-    """Whether the incident's alerts fire now and nobody silenced them.
+async def ask_alerts(incident: Incident, mandate: Mandate, connections: Connections) -> Live:
+    """Whether the incident's alerts fire now and nobody silenced them, and which other services are in trouble.
 
-    Asked of Alertmanager. What it does not know (vmalert and Grafana may send past it) is asked of Prometheus'
-    `ALERTS`. No answer is `unknown`, which never allows anything.
+    Asked of Alertmanager, which knows all of a storm when it sends the first of its bodies. What it does not know
+    (vmalert and Grafana may send past it) is asked of Prometheus' `ALERTS`. No answer is `unknown`, which never allows
+    anything.
     """
     if not incident.alerts:
         return Live(state="firing", reason=f"requested by {incident.requested_by}")
@@ -60,17 +61,33 @@ async def ask_alerts(incident: Incident, connections: Connections) -> Live:
     fingerprints = {alert.fingerprint for alert in incident.alerts}
     try:
         alertmanager = await connections.to(Alertmanager)
-        seen = [alert for alert in await alertmanager.alerts(labels) if alert.fingerprint in fingerprints]
+        everyone = await alertmanager.alerts({k: v for k, v in labels.items() if k == "environment"})
+        others = _others_in_trouble(everyone, incident, mandate)
+        seen = [alert for alert in everyone if alert.fingerprint in fingerprints]
         if seen and all(alert.state == "suppressed" for alert in seen):
             return Live(state="suppressed", reason=await _who_muted(seen, alertmanager))
         if seen:
-            return Live(state="firing", reason="Alertmanager says that it fires")
+            return Live(state="firing", reason="Alertmanager says that it fires", also_in_trouble=others)
         prometheus = await connections.to(Prometheus)
         if await prometheus.query(_selector("ALERTS", {**labels, "alertstate": "firing"})):
-            return Live(state="firing", reason="Prometheus says that it fires; Alertmanager does not know it")
+            reason = "Prometheus says that it fires; Alertmanager does not know it"
+            return Live(state="firing", reason=reason, also_in_trouble=others)
     except (Unavailable, Halt) as e:
         return Live(state="unknown", reason=str(e))
     return Live(state="gone", reason="neither Alertmanager nor Prometheus has it firing now")
+
+
+def _others_in_trouble(alerts: Iterable[LiveAlert], incident: Incident, mandate: Mandate) -> tuple[str, ...]:
+    """Other services that policies would roll back for alerts that began at about the same time, silenced or not."""
+    began = min(alert.starts_at for alert in incident.alerts)
+    found = set()
+    for live in alerts:
+        alert = live.as_alert(began)
+        policy = next((p for p in mandate.policies if all_match(p.match, alert.labels)), None)
+        near = abs((alert.starts_at - began).total_seconds()) <= mandate.limits.brake.within
+        if policy and near and not policy.force and not mandate.is_watchdog(alert):
+            found |= {mandate.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)}
+    return tuple(sorted({service.name for service in found if service} - incident.together))
 
 
 async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> Live:

@@ -181,6 +181,12 @@ class Incident(BaseModel):
         return not self.alerts
 
     @property
+    def together(self) -> set[str]:
+        """The service, and those that its policy rolls back with it for one alert: they are one trouble."""
+        named = self.policy.roll_back if isinstance(self.policy.roll_back, tuple) else ()
+        return {self.service, *named}
+
+    @property
     def id(self) -> str:
         """The same for the same trouble however often it is sent: policy, service and the alert that came first."""
         if not self.alerts:

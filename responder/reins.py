@@ -37,8 +37,8 @@ class Reins:
         return await self._outside(execution, mandate) if about_to_act else None
 
     async def _outside(self, execution: Execution, mandate: Mandate) -> tuple[str, str] | None:
-        """What speaks against the next act. That an alert is gone, or nobody can tell, does not: half a rollback is
-        worse than either end of it.
+        """What speaks against the next act. Once something was changed, an alert that is gone does not: half a rollback
+        is worse than either end of it. And that nobody can tell does not either: it was known when it was decided.
         """
         told, now = execution.accepted, asyncio.get_running_loop().time()
         if self._asked_at is not None and now - self._asked_at < 1.0:
@@ -51,18 +51,19 @@ class Reins:
             received_at=told.received_at,
             forced=told.forced,
         )
-        if told.alerts:
-            live = await ask_alerts(incident, self._connections())
-            if live.state == "suppressed":
-                return "alertmanager", live.reason
+        begun, around = execution.changed or told.forced, self._connections()
+        live = await ask_alerts(incident, mandate, around)
+        if live.state == "suppressed" or (live.state == "gone" and not begun):
+            return "alertmanager", live.reason
         if mandate.watchdog and not told.forced:
-            watchdog = await ask_watchdog(mandate.watchdog, self._connections())
+            watchdog = await ask_watchdog(mandate.watchdog, around)
             if watchdog.state == "suppressed":
                 return "watchdog", watchdog.reason
         service, _ = mandate.service(told.service, told.environment)
-        if service and not (told.forced or execution.changed):
+        if service and not begun:
             brake = mandate.limits.brake
-            others = await self._journal.read(also_in_trouble, incident, service, brake, told.at)
+            known = await self._journal.read(also_in_trouble, incident, service, brake, told.at)
+            others = sorted({*known, *live.also_in_trouble})
             if len(others) + 1 >= brake.services:
                 return "brake", f"{', '.join(others[:5])} are in trouble too: it is not the deployment of one of them"
         self._asked_at = now

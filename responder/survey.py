@@ -44,6 +44,7 @@ class Past(BaseModel):
     changed: bool
     ended_at: datetime | None
     reason: str
+    stop_by: str | None = None
 
 
 class Live(BaseModel):
@@ -56,6 +57,7 @@ class Live(BaseModel):
     disarmed: str = ""  # why, where the watchdog is silenced or nobody can tell
     began_at: datetime | None = None  # when the alerts' expressions first became true, before their `for`
     was_so_before: str = ""  # what shows that the trouble is older than the deployment
+    also_in_trouble: tuple[str, ...] = ()  # other services, by alerts that began at about the same time
     needs_failing: tuple[str, ...] = ()  # services that it depends on and that are not healthy, each with its reason
 
 
@@ -83,7 +85,7 @@ class Situation(BaseModel):
     running: Deployment | None = None  # the newest deployment
     target: Candidate | None = None
     no_rollback_past: str = ""  # the version between the target and now that must stay, and why
-    rolled_back_before: str | None = None  # the execution that rolled the running version back before
+    tried_before: Past | None = None  # the rollback of the running version that there was before
     latest: Past | None = None  # the newest rollback of the service; a live or stuck one is always the newest
     last_of_policy: Past | None = None  # the newest of the incident's policy that ended and had changed something
     limits: Limits = Limits()
@@ -118,7 +120,7 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
         running=running,
         target=target,
         no_rollback_past=f"{staying['version']}: {staying['no_rollback']}" if staying else "",
-        rolled_back_before=before["id"] if before else None,
+        tried_before=Past.model_validate(before) if before else None,
         latest=Past.model_validate(latest) if latest else None,
         last_of_policy=Past.model_validate(last) if last else None,
         limits=mandate.limits,
@@ -165,10 +167,7 @@ async def also_in_trouble(
     within = timedelta(seconds=brake.within)
     where = {"service": service.name, "environment": service.environment}
     rows = await tx.all("in_trouble", **where, since=first - within, until=first + within)
-    # Services that one policy rolls back together for one alert are one trouble.
-    together = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
-    others = {*(row["service"] for row in rows), *beside} - {service.name, *together}
-    return tuple(sorted(others))
+    return tuple(sorted({*(row["service"] for row in rows), *beside} - incident.together))
 
 
 async def _needs_locked(tx: Transaction, service: Service, mandate: Mandate) -> tuple[str, ...]:

@@ -151,10 +151,14 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
                 rolled_back_by=execution.id,
             ),
         )
-    elif isinstance(event, Halted | GaveUp) and execution.verification_failed:
+    elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _drifted(event):
         why = f"{told.service} did not recover after {execution.id}"
         for version in (told.from_version, told.to_version):
             await deployments.mark(tx, told.service, told.environment, version, "suspect", why, event.at)
+
+
+def _drifted(event: Halted | GaveUp) -> bool:
+    return isinstance(event, Halted) and event.drift
 
 
 async def load(tx: Transaction, execution_id: str) -> Execution:

@@ -101,9 +101,11 @@ WHERE service = :service AND environment = :environment AND policy = :policy AND
 ORDER BY ended_at DESC LIMIT 1;
 
 -- name: rollback_of_version
--- Whether this version has been rolled back from before, however long ago.
-SELECT id FROM executions
-WHERE service = :service AND environment = :environment AND from_version = :version AND changed ORDER BY accepted_at DESC LIMIT 1;
+-- The rollback of this version that there was before, however long ago, or that a person stopped by name.
+SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason, stop_by FROM executions
+WHERE service = :service AND environment = :environment AND from_version = :version
+  AND (changed OR (outcome = 'cancelled' AND stop_by IS NOT NULL))
+ORDER BY accepted_at DESC LIMIT 1;
 
 -- name: last_ends
 -- When each policy last finished on each service: what its cooldown is counted from.

@@ -7,7 +7,7 @@ import pytest
 from responder.alerts import fingerprint
 from responder.clients import Connections
 from responder.live import ask_alerts
-from tests.responder.examples import LABELS, alert, incident
+from tests.responder.examples import LABELS, alert, incident, mandate
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 FINGERPRINT = fingerprint(LABELS)
@@ -16,7 +16,7 @@ ALERTS = 'ALERTS{alertname="BackendDown",service="backend",environment="producti
 
 async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager) -> None:
     alertmanager.fires(LABELS, FINGERPRINT)
-    live = await ask_alerts(incident(), connections)
+    live = await ask_alerts(incident(), mandate(), connections)
     assert (live.state, live.reason) == ("firing", "Alertmanager says that it fires")
 
 
@@ -24,14 +24,14 @@ async def test_one_alert_that_fires_is_enough(connections: Connections, alertman
     pod = {**LABELS, "pod": "p"}
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=("s1",))
     alertmanager.fires(pod, fingerprint(pod))
-    assert (await ask_alerts(incident(alerts=(alert(), alert(pod))), connections)).state == "firing"
+    assert (await ask_alerts(incident(alerts=(alert(), alert(pod))), mandate(), connections)).state == "firing"
 
 
 async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
     connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
     alertmanager.fires(LABELS, "0" * 16)
-    assert (await ask_alerts(incident(), connections)).state == "gone"
+    assert (await ask_alerts(incident(), mandate(), connections)).state == "gone"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ async def test_it_is_suppressed_and_by_whom(
 ) -> None:
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=silenced_by, inhibited_by=inhibited_by)
     alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
-    live = await ask_alerts(incident(), connections)
+    live = await ask_alerts(incident(), mandate(), connections)
     assert (live.state, live.reason) == ("suppressed", reason)
 
 
@@ -61,7 +61,7 @@ async def test_what_went_past_alertmanager_is_asked_of_prometheus(
     connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors[ALERTS] = [(LABELS, "1")]
-    live = await ask_alerts(incident(), connections)
+    live = await ask_alerts(incident(), mandate(), connections)
     assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
 
 
@@ -70,11 +70,11 @@ async def test_a_silence_is_not_outvoted_by_prometheus(
 ) -> None:
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
     prometheus.vectors[ALERTS] = [(LABELS, "1")]
-    assert (await ask_alerts(incident(), connections)).state == "suppressed"
+    assert (await ask_alerts(incident(), mandate(), connections)).state == "suppressed"
 
 
 async def test_neither_has_it(connections: Connections) -> None:
-    live = await ask_alerts(incident(), connections)
+    live = await ask_alerts(incident(), mandate(), connections)
     assert (live.state, live.reason) == ("gone", "neither Alertmanager nor Prometheus has it firing now")
 
 
@@ -82,22 +82,25 @@ async def test_no_answer_is_unknown(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     prometheus.status = 500
-    assert (await ask_alerts(incident(), connections)).state == "unknown", "Prometheus could have had it"
+    assert (await ask_alerts(incident(), mandate(), connections)).state == "unknown", "Prometheus could have had it"
     alertmanager.status = 503
-    live = await ask_alerts(incident(), connections)
+    live = await ask_alerts(incident(), mandate(), connections)
     assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
 
 
-async def test_only_labels_that_all_alerts_share_are_asked_for(
+async def test_all_of_the_environment_is_asked_for(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     other = {**LABELS, "alertname": "Other"}
-    await ask_alerts(incident(alerts=(alert(), alert(other))), connections)
-    assert alertmanager.asked[0].query.getall("filter") == ['service="backend"', 'environment="production"']
+    await ask_alerts(incident(alerts=(alert(), alert(other))), mandate(), connections)
+    assert alertmanager.asked[0].query.getall("filter") == ['environment="production"']
+    assert prometheus.asked[0].query["query"] == (
+        'ALERTS{service="backend",environment="production",alertstate="firing"}'
+    ), "only labels that all alerts share"
 
 
 async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
     evil = {"alertname": 'x"} or vector(1) #\n\\'}
-    assert (await ask_alerts(incident(alerts=(alert(evil),)), connections)).state == "gone"
+    assert (await ask_alerts(incident(alerts=(alert(evil),)), mandate(), connections)).state == "gone"
     asked = prometheus.asked[0].query["query"]
     assert asked == r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'

@@ -114,9 +114,11 @@ async def test_a_version_that_was_rolled_back_and_is_deployed_again(journal: Dat
     await deploy(journal, "2.0", 4000, "good")
     await deploy(journal, "2.1", 600)
     await rolled_back(journal, "r1", "succeeded")
-    assert (await known(journal)).rolled_back_before is None, "2.0 runs now"
+    assert (await known(journal)).tried_before is None, "2.0 runs now"
     await deploy(journal, "2.1", -60)
-    assert (await known(journal)).rolled_back_before == "r1"
+    before = (await known(journal)).tried_before
+    assert before is not None
+    assert (before.id, before.stop_by) == ("r1", None)
 
 
 async def test_an_alert_that_opened_one_before(journal: Database) -> None:
