@@ -149,7 +149,7 @@ def _cell(text: str) -> str:
 
 
 def _type(kind: Any, field: FieldInfo | None = None) -> str:
-    bounds = _bounds(field, format_duration if kind == Duration else "{:g}".format) if field else ""
+    bounds = _bounds(field, format_duration if kind == Duration else _number) if field else ""
     for known, word in WORDS:
         if kind == known:
             return word + bounds
@@ -173,6 +173,10 @@ def _type(kind: Any, field: FieldInfo | None = None) -> str:
     raise TypeError(f"{kind} has no word yet: add it to WORDS in docs/generate.py")
 
 
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
 def _bounds(field: FieldInfo, told: Callable[[Any], str]) -> str:
     said = []
     for one in field.metadata:
@@ -194,8 +198,10 @@ def _default(kind: Any, field: FieldInfo, key: str) -> str:
         return "required" if field.default_factory is None else "none"
     if key == "strategy":
         return "required"
-    if value is None or value == ():
+    if value in (None, (), ""):
         return "none"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(str(one) for one in value)}]`"
     if isinstance(value, BaseModel):
         return "as below"
     if kind == Duration:

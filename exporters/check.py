@@ -15,7 +15,9 @@ from exporters.durations import Duration, written
 from exporters.notes import Notes
 
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-RESERVED_LABELS = {"service", "environment", "check_id", "job", "instance"}
+RESERVED_LABELS = {"service", "environment", "check_id", "job", "instance", "phase"}
+ROUTED_BY = {"alertname", "severity", "rollback", "preserve_logs"}
+LONGEST_INTERVAL = 120.0  # seconds: Prometheus forgets a sample after five minutes, and so do the rules
 
 
 class Pattern:
@@ -93,11 +95,18 @@ class Check(BaseModel, ABC):
                 f"timeout {written(self.timeout)} is longer than interval {written(self.interval)}: "
                 "Prometheus refuses such a target"
             )
+        if self.interval > LONGEST_INTERVAL:
+            raise ValueError(
+                f"interval {written(self.interval)} is longer than {written(LONGEST_INTERVAL)}: the alert rules look "
+                "back five minutes and need several samples"
+            )
         for name in self.labels:
             if not LABEL_NAME.fullmatch(name) or name.startswith("__"):
                 raise ValueError(f"label {name!r} is not a label name of Prometheus")
             if name in RESERVED_LABELS:
                 raise ValueError(f"label {name!r} is set by the exporter or by Prometheus")
+            if name in ROUTED_BY:
+                raise ValueError(f"label {name!r} is an alert's: rules decide what may be rolled back, not checks")
         return self
 
 

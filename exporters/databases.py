@@ -7,16 +7,18 @@ import importlib
 import shlex
 import ssl
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
-from exporters.errors import Failed, spare_the_target
+from exporters.errors import Failed, Unable, spare_the_target
 
 if TYPE_CHECKING:
     import asyncpg
     from redis.asyncio import Redis as RedisClient
 
 GOODBYE = 0.2  # seconds: enough for a server that listens, and less than the half second kept back from the scrape
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 DRIVERS = {"postgresql": "asyncpg", "postgres": "asyncpg", "redis": "redis.asyncio", "rediss": "redis.asyncio"}
 
 
@@ -49,6 +51,32 @@ def refusal(dsn: str) -> str | None:
     except ImportError:
         extra = "postgres" if driver == "asyncpg" else "redis"
         return f"needs the package {driver.partition('.')[0]}: pip install 'rollback-responder[{extra}]'"
+    if parts.fragment:
+        return "has a # in it: write %23 where it belongs to a name or a password"
+    return _redis_refusal(dsn) if kind(dsn) == "redis" else _postgres_refusal(parse_qs(parts.query))
+
+
+def _postgres_refusal(options: dict[str, list[str]]) -> str | None:
+    mode = options.get("sslmode", ["prefer"])[-1]
+    if mode not in SSL_MODES:
+        return f"has the sslmode {mode!r}, which is none of {', '.join(SSL_MODES)}"
+    files = [
+        file for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile") for file in options.get(name, ())
+    ]
+    missing = [file for file in files if not Path(file).is_file()]
+    return f"names the file {missing[0]}, which is not there" if missing else None
+
+
+def _redis_refusal(dsn: str) -> str | None:
+    from redis.asyncio import Redis as RedisClient
+
+    path = urlsplit(dsn).path.strip("/")
+    if path and not path.isdigit():
+        return "has a database that is not a number"
+    try:  # this connects to nothing yet
+        RedisClient.from_url(dsn).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError):
+        return "has an option that the driver does not know"
     return None
 
 
@@ -84,6 +112,8 @@ class Postgres:
         try:
             # No statement cache: behind PgBouncer the next query may meet a server that never heard of the statement.
             return cls(await asyncpg.connect(dsn, timeout=3600, statement_cache_size=0, **given))
+        except asyncpg.ClientConfigurationError as error:
+            raise Unable(f"the dsn cannot be used: {described(error)}") from error
         except (
             OSError,
             ValueError,
@@ -99,13 +129,19 @@ class Postgres:
         import asyncpg
 
         lost = (OSError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+        broken = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError, OverflowError)
         try:
-            async with self._connection.transaction(readonly=True):
-                row = await self._connection.fetchrow(query)
-        except (*lost, asyncpg.InterfaceError) as error:
+            # Not `connection.transaction()`: where we are cancelled it would send its ROLLBACK, and wait for an answer
+            # from the very server that hangs. Whoever fails here drops the connection, which rolls back as well.
+            await self._connection.execute("BEGIN READ ONLY")
+            row = await self._connection.fetchrow(query)
+            await self._connection.execute("ROLLBACK")
+        except lost as error:
             raise Failed(f"the connection was lost: {described(error)}", reason="connect") from error
-        except (asyncpg.PostgresError, asyncpg.InternalClientError) as error:
-            raise Failed(f"the query failed: {described(error)}", reason="query") from error
+        except broken as error:
+            gone = isinstance(error, asyncpg.InterfaceError) and self._connection.is_closed()
+            what, reason = ("the connection was lost", "connect") if gone else ("the query failed", "query")
+            raise Failed(f"{what}: {described(error)}", reason=reason) from error
         return None if row is None or not len(row) or row[0] is None else str(row[0])
 
     async def close(self) -> None:

@@ -57,6 +57,9 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Document:
                 document.data = loader.construct_document(node)
         finally:
             loader.dispose()
+    except RecursionError as error:
+        why = "is nested too deep, or an anchor in it refers to itself"
+        raise ConfigError([Problem(str(path), None, "", why)]) from error
     except OSError as error:
         raise ConfigError([Problem(str(path), None, "", f"cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import errno
+import socket
 from dataclasses import dataclass
 
-OUR_OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+OUR_OWN_LIMITS = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL),
+        *(errno.ENETDOWN, errno.ENETUNREACH),  # no way out of here, to anybody
+        socket.EAI_AGAIN,  # no name server answers
+    }
+)
 
 
 class Failed(Exception):
@@ -51,5 +58,5 @@ def spare_the_target(error: BaseException) -> None:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in OUR_OWN_LIMITS:
-            raise Unable(f"this exporter has reached a limit of its host: {seen.strerror}") from error
+            raise Unable(f"this exporter's own host does not let it: {seen.strerror}") from error
         seen = seen.__cause__ or seen.__context__

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+WITHOUT_DEVICE = {"tmpfs", "overlay"}  # memory, and the root of a container
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -49,18 +51,23 @@ class Host:
         return dict(psutil.swap_memory()._asdict())
 
     def mounts(self) -> list[Mount]:
-        """Filesystems on devices, each device once; not those of the network, which could hang us."""
-        found: dict[str, Mount] = {}
-        for part in psutil.disk_partitions(all=False):
+        """Filesystems that can fill, each once; not those of the network, which could hang us."""
+        found: dict[int, Mount] = {}
+        on_devices = {part.mountpoint for part in psutil.disk_partitions(all=False)}
+        for part in psutil.disk_partitions(all=True):
+            if part.mountpoint not in on_devices and part.fstype not in WITHOUT_DEVICE:
+                continue
             # A container sees single files of the host mounted on top of its own, such as /etc/hosts.
-            if part.device in found or not Path(part.mountpoint).is_dir():
+            if not Path(part.mountpoint).is_dir():
                 continue
             try:
-                stat = os.statvfs(part.mountpoint)
+                stat, number = os.statvfs(part.mountpoint), Path(part.mountpoint).stat().st_dev
             except PermissionError:
                 continue  # mounts of other users are none of our business; an I/O error is, and surfaces
+            if number in found or not stat.f_blocks:
+                continue
             unit = stat.f_frsize
-            found[part.device] = Mount(
+            found[number] = Mount(
                 part.device,
                 part.mountpoint,
                 part.fstype,

@@ -51,15 +51,15 @@ def overview(checks: Iterable[Check], history: History, now: float) -> str:
     return PAGE.substitute(title="Exporters", content=content)
 
 
-def detail(check: Check, results: list[Result], now: float) -> str:
-    """One check: what it asks, and the log of every probe that is remembered, latest first."""
+def detail(check: Check, target: str, results: list[Result], now: float) -> str:
+    """One check: what it asks (`target`, without secrets), and the log of every probe remembered, latest first."""
     content = fill(
         "<p>{type} for service {service} in {environment}: {target}. Every {interval}, at most {patience}.</p>"
         '<nav><a href="/">all checks</a> <a href="/probe?check={id}&amp;debug=true">probe now</a></nav>{results}',
         type=check.type,
         service=check.service,
         environment=check.environment,
-        target=check.shown_target,
+        target=target,
         interval=written(check.interval),
         patience=written(check.patience),
         id=quote(check.id),

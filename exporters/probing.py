@@ -15,8 +15,31 @@ from exporters.errors import Failed, Unable
 from exporters.notes import Notes
 
 KEPT_BACK = 0.5  # seconds of the scrape's timeout that are left for the answer to reach Prometheus
-TOO_LATE = 1.0  # seconds past the deadline after which it was us who slept, not the target
+STALLED = 0.2  # the part of its time that a target must have lost to us before a failure is ours
+TICK = 0.05  # seconds
 KEEP_SUCCESSES, KEEP_FAILURES = 3, 10
+
+
+class Stalls:
+    """How long this event loop did not run while a probe was under way: time that the target was not given."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lost = 0.0
+        self._wind()
+
+    def _wind(self) -> None:
+        self._due = self._loop.time() + TICK
+        self._next = self._loop.call_at(self._due, self._tick)
+
+    def _tick(self) -> None:
+        self._lost += max(0.0, self._loop.time() - self._due)
+        self._wind()
+
+    def stop(self) -> float:
+        """The seconds lost; not to be asked twice."""
+        self._next.cancel()
+        return self._lost + max(0.0, self._loop.time() - self._due)
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,7 @@ async def run(check: Check, reach: Connections, *, scrape_timeout: float | None 
     allowed = allowed_time(check.patience, scrape_timeout)
     at, began = time(), perf_counter()
     failure: Failed | None = None
-    clock = asyncio.timeout(allowed)
+    clock, stalls = asyncio.timeout(allowed), Stalls()
     try:
         async with clock:
             await check.probe(notes, reach)
@@ -62,10 +85,16 @@ async def run(check: Check, reach: Connections, *, scrape_timeout: float | None 
         if not clock.expired():
             raise
         failure = Failed(f"no answer within {allowed:g} s", reason="timeout")
+    finally:
+        lost = stalls.stop()
     duration = perf_counter() - began
-    if duration > allowed + TOO_LATE:
-        raise Unable(f"this exporter itself was {duration - allowed:.1f} s late: the target may well have answered")
+    if failure is not None and failure.reason == "timeout" and lost > STALLED * allowed:
+        raise Unable(f"this exporter itself stood still for {lost:.1f} s: the target may well have answered")
     if failure is None and check.max_latency is not None and duration > check.max_latency:
+        if duration - lost <= check.max_latency:
+            raise Unable(
+                f"this exporter itself stood still for {lost:.1f} s: the target may well have been fast enough"
+            )
         failure = Failed(f"took {duration:.3f} s, wanted at most {check.max_latency:g} s", reason="latency")
     why = reach.redact(failure.why) if failure else ""
     notes.say(f"failed: {why}" if failure else "succeeded")

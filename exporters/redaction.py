@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 MASK = "***"
 SHORTEST = 3  # masking every "a" of a text would garble it and give the password away
 USERINFO = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
+LONGEST = 4096  # of what is ever shown; masking a megabyte would hold up every other probe
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -20,12 +21,20 @@ class Redactor:
         known = {form for secret in secrets for form in _forms(secret)}
         usable = sorted((secret for secret in known if len(secret) >= SHORTEST), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, usable))) if usable else None
+        self._longest = len(usable[0]) if usable else 0
 
     def __call__(self, text: str) -> str:
-        """The text without secrets, on one line: a target must not be able to forge a log line."""
+        """The text without secrets, on one line: a target must not be able to forge a log line. Cut at LONGEST."""
+        if len(text) > LONGEST:
+            text = text[: self._safe_cut(text)]
         if self._known is not None:
             text = self._known.sub(MASK, text)
         return UNPRINTABLE.sub(" ", USERINFO.sub(rf"\1:{MASK}@", text)).strip()
+
+    def _safe_cut(self, text: str) -> int:
+        """Where to cut so that no secret is cut in two: half of one would not be known for what it is."""
+        near = self._known.finditer(text, LONGEST - self._longest, LONGEST + self._longest) if self._known else ()
+        return next((found.start() for found in near if found.start() < LONGEST < found.end()), LONGEST)
 
 
 def _forms(secret: str) -> tuple[str, ...]:

@@ -135,10 +135,11 @@ class Web:
     async def page(self, request: web.Request) -> web.Response:
         """The page for people; with `?check=`, what is remembered of that check."""
         wanted, config = request.query.get("check"), self._live.value.config
+        redact = self._live.value.reach.redact
         if wanted is None:
             text = page.overview(config.checks, self._live.history, time())
         elif (check := config.by_id.get(wanted)) is not None:
-            text = page.detail(check, self._live.history.of(check.id), time())
+            text = page.detail(check, redact(check.shown_target), self._live.history.of(check.id), time())
         else:
             raise web.HTTPNotFound(text="no check of that id is configured\n")
         return web.Response(text=text, content_type="text/html", headers=NO_SCRIPTS)

@@ -1,4 +1,4 @@
-"""Runs a configured command, never a shell, and leaves no process of it behind."""
+"""Runs a configured command, never a shell, and leaves no process of its group behind."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from exporters.json_path import JsonPath, pick
 from exporters.notes import Notes
 
 LONGEST_OUTPUT = 65536
+BUFFERED = 0.1  # seconds: what a command that has ended wrote is in the pipe already
 REAPING = 0.2  # seconds, less than the half second kept back from the scrape
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -90,7 +91,8 @@ class Custom(Check):
     async def probe(self, out: Notes, reach: Connections) -> None:
         """As Check.probe."""
         async with self._running() as (process, stdout, stderr):
-            reading = asyncio.gather(_capped(stdout), _capped(stderr))
+            output, complaint = bytearray(), bytearray()
+            reading = asyncio.gather(_read_into(output, stdout), _read_into(complaint, stderr))
             ending = asyncio.ensure_future(process.wait())
             try:
                 first: list[asyncio.Future[Any]] = [reading, ending]
@@ -100,7 +102,8 @@ class Custom(Check):
                 code = await ending
                 # What it left running would hold its output open for ever.
                 _kill(process)
-                output, complaint = await reading
+                with suppress(TimeoutError):  # what left the group may hold the output open for as long as it likes
+                    await asyncio.wait_for(asyncio.shield(reading), BUFFERED)
             finally:
                 reading.cancel()
                 ending.cancel()
@@ -108,11 +111,11 @@ class Custom(Check):
         out.gauge("probe_custom_exit_code", "Exit code of the command; negative is the signal that ended it.", code)
         out.say(f"exit code {code}, {len(output)} bytes of output")
         if complaint:
-            out.say(f"stderr: {complaint[:1024].decode(errors='replace')}")
+            out.say(f"stderr: {bytes(complaint[:1024]).decode(errors='replace')}")
         if code != 0:
             raise Failed(f"the command ended with exit code {code}", reason="exit")
         if self.value is not None:
-            self._judge(self._read(output.decode(errors="replace")), out)
+            self._judge(self._read(bytes(output).decode(errors="replace")), out)
 
     def _judge(self, value: float, out: Notes) -> None:
         out.gauge("probe_custom_value", "The number that the command gave.", value)
@@ -187,13 +190,11 @@ async def _pipe(opened: list[asyncio.ReadTransport]) -> tuple[asyncio.StreamRead
     return reader, theirs
 
 
-async def _capped(stream: asyncio.StreamReader) -> bytes:
-    read = bytearray()
+async def _read_into(read: bytearray, stream: asyncio.StreamReader) -> None:
     while chunk := await stream.read(LONGEST_OUTPUT):
         read += chunk
         if len(read) > LONGEST_OUTPUT:
             raise Failed(f"the command printed more than {LONGEST_OUTPUT} bytes", reason="output")
-    return bytes(read)
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from time import perf_counter
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -48,6 +49,11 @@ class DatabaseConnection(Check):
     def _asks_something(self) -> Self:
         if self.query is not None and not self.query.strip():
             raise ValueError("query is empty")
+        if self.query is not None and kind(self.dsn.get_secret_value()) == "redis":
+            try:
+                shlex.split(self.query)
+            except ValueError as error:
+                raise ValueError(f"query is not a command: {str(error).lower()}") from error
         return self
 
     @property
@@ -56,8 +62,9 @@ class DatabaseConnection(Check):
         return shown_url(self.dsn.get_secret_value())
 
     def secrets(self) -> list[str]:
-        """As Check.secrets, and the password inside the DSN."""
-        return [*super().secrets(), *passwords(self.dsn.get_secret_value())]
+        """As Check.secrets, and the password inside the DSN. A DSN that holds none is no secret."""
+        dsn = self.dsn.get_secret_value()
+        return [secret for secret in (*super().secrets(), *passwords(dsn)) if secret != shown_url(dsn)]
 
     async def probe(self, out: Notes, reach: Connections) -> None:
         """As Check.probe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from socket import AF_UNSPEC
 from time import perf_counter
 from typing import ClassVar, Literal
 
@@ -64,7 +65,7 @@ class Tcp(Check):
         host, port = host_and_port(self.address)
         began = perf_counter()
         try:
-            addresses = [entry["host"] for entry in await reach.resolver.resolve(host, port)]
+            addresses = [entry["host"] for entry in await reach.resolver.resolve(host, port, AF_UNSPEC)]
         except OSError as error:
             spare_the_target(error)
             raise Failed(f"{host} has no address: {described(error)}", reason="resolve") from error
@@ -78,12 +79,13 @@ class Tcp(Check):
             try:
                 streams = await asyncio.open_connection(address, port, ssl=security, server_hostname=name)
             except OSError as error:
-                spare_the_target(error)
                 out.say(f"{address}: {described(error)}")
                 last = error
             else:
                 self._measure(began, out)
                 return streams
+        if last is not None:
+            spare_the_target(last)
         record = handshake.get()
         step = "tls" if record and record.began else "connect"
         raise Failed(f"cannot connect: {described(last or OSError('no address'))}", reason=step) from last

@@ -29,13 +29,14 @@ RULES: list[tuple[Path, dict[str, Any]]] = [
     (path, rule) for path in FILES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
 ]
 ALERTS = {rule["alert"]: rule for _, rule in RULES if "alert" in rule}
+TROUBLE = "service_environment:trouble"
 ROLLING_BACK = sorted(name for name, rule in ALERTS.items() if "rollback" in rule["labels"])
 KEEPING_LOGS = sorted(name for name, rule in ALERTS.items() if "preserve_logs" in rule["labels"])
 FOR_HUMANS = sorted(set(ALERTS) - {*ROLLING_BACK, *KEEPING_LOGS, "RollbackAutomationArmed"})
 
 DEPLOYED_LATELY = (
     "and on (service, environment) "
-    "(time() - max by (service, environment) (responder_deployment_timestamp_seconds) < 3600)"
+    "(time() - max by (service, environment) (responder_deployment_timestamp_seconds) < 3600 > -60)"
 )
 
 
@@ -54,6 +55,19 @@ def one_line(expr: str) -> str:
 
 def of(name: str) -> dict[str, Any]:
     return ALERTS[name]
+
+
+def troubles(name: str) -> list[dict[str, Any]]:
+    """What is recorded of the alert's trouble, whether or not something was deployed."""
+    return [rule for _, rule in RULES if rule.get("record") == TROUBLE and rule["labels"]["alertname"] == name]
+
+
+def unfolded(expr: str) -> str:
+    """The expression, followed by what the recording rules say that it reads."""
+    read = {rule["record"] for _, rule in RULES if "record" in rule and re.search(rf"{rule['record']}\b", expr)}
+    recorded = [rule for _, rule in RULES if rule.get("record") in read - {TROUBLE}]
+    recorded += [rule for name in re.findall(rf'{TROUBLE}{{alertname="(\w+)"}}', expr) for rule in troubles(name)]
+    return "\n".join([expr, *(unfolded(rule["expr"]) for rule in recorded)])
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------
@@ -126,7 +140,25 @@ def test_what_may_roll_back_is_about_now_and_never_about_missing_data(name: str)
     rule = of(name)
     assert rule["labels"]["severity"] == "critical"
     assert not {"for", "keep_firing_for"} & set(rule), "the window is the damping, and the past is no reason"
-    assert not re.search(r"\babsent|\bunless\b|\bup\b|\bor\b|vector\(", rule["expr"])
+    (trouble,) = troubles(name)
+    for expr in (rule["expr"], trouble["expr"]):
+        assert not re.search(r"\babsent|\bunless\b|\bup\b|\bor\b|vector\(", expr)
+
+
+@pytest.mark.parametrize("name", ROLLING_BACK)
+def test_the_trouble_is_recorded_without_the_deployment_before_the_alert_asks_for_it(name: str) -> None:
+    """The responder asks how it was before the deployment: the alert alone begins with it."""
+    (trouble,) = troubles(name)
+    assert trouble["labels"] == {"alertname": name}
+    assert "responder_" not in unfolded(trouble["expr"])
+    assert one_line(of(name)["expr"]) == f'{TROUBLE}{{alertname="{name}"}} {DEPLOYED_LATELY}'
+    groups = [group["rules"] for path in FILES for group in yaml.safe_load(path.read_text())["groups"]]
+    (rules,) = [rules for rules in groups if of(name) in rules]
+    assert rules.index(trouble) < rules.index(of(name))
+
+
+def test_nothing_else_is_recorded_as_trouble() -> None:
+    assert sorted(r["labels"]["alertname"] for _, r in RULES if r.get("record") == TROUBLE) == ROLLING_BACK
 
 
 def test_the_seed_has_its_rules() -> None:
@@ -141,7 +173,7 @@ def test_the_seed_has_its_rules() -> None:
         "HighErrorRate": ["> 0.05"],
         "SystemOverload": ["resource_load1"],
     }
-    assert {n: [part for part in ps if part in of(n)["expr"]] for n, ps in wanted.items()} == wanted
+    assert {n: [part for part in ps if part in unfolded(of(n)["expr"])] for n, ps in wanted.items()} == wanted
 
 
 def published() -> re.Pattern[str]:
@@ -200,7 +232,8 @@ def titles(name: str) -> str:
 
 @pytest.mark.parametrize("name", ROLLING_BACK)
 def test_what_may_roll_back_is_tested_for_all_that_must_not(name: str) -> None:
-    for case in ("resolves", "short of|one failure short", "missing data", "not before the deployment", "long ago"):
+    wanted = ["resolves", "short of|one failure short", "missing data", "not before the deployment", "long ago"]
+    for case in [*wanted, "older than the deployment", "begins after the deployment", "in the future"]:
         assert re.search(case, titles(name)), f"no test of {name} says: {case}"
 
 
@@ -288,6 +321,19 @@ def test_the_jobs_that_the_rules_ask_for_are_in_the_example() -> None:
     assert asked <= jobs
     responder = next(job for job in EXAMPLES["prometheus"]["scrape_configs"] if job["job_name"] == "responder")
     assert responder["static_configs"] == [{"targets": ["127.0.0.1:9095"]}], "labels here would rename the series' own"
+
+
+def test_the_documented_jobs_are_those_that_the_rules_ask_for() -> None:
+    found: dict[Path, set[tuple[str, str]]] = {}
+    for path in [ROOT / "README.md", *(p for d in ("docs", "examples", "alert_rules") for p in (ROOT / d).rglob("*"))]:
+        if path.suffix not in {".md", ".yml"}:
+            continue
+        for job in re.split(r"(?=\bjob_name:)", path.read_text())[1:]:
+            name, job = re.findall(r"[\w-]+", job)[1], re.split(r"\n#?\s*\n|```", job)[0]
+            if asked := re.search(r"/sd\b", job) or re.search(r":9469\b", job):
+                found.setdefault(path.relative_to(ROOT), set()).add((name, asked[0]))
+    assert set().union(*found.values()) == {("probes", "/sd"), ("exporters", ":9469")}
+    assert {Path("docs/reference/exporters.md"), Path("examples/exporters.yml")} <= set(found)
 
 
 def test_amtool_takes_the_example() -> None:

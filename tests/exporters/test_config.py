@@ -93,6 +93,8 @@ MISTAKES = [
         "f.yml:2: checks[0]: at_least is above at_most",
     ),
     (f"checks:\n- {{{CUSTOM}, value: prometheus, sample: 'x{{'}}", "f.yml:2: checks[0]: sample 'x{' is not a series"),
+    (f"checks:\n- {{{HTTP}, interval: 3m}}", "f.yml:2: checks[0]: interval 180s is longer than 120s"),
+    (f"checks:\n- {{{HTTP}, labels: {{rollback: 'true'}}}}", "f.yml:2: checks[0]: label 'rollback' is an alert's"),
     ("checks:\n- {id: 'a b', type: tcp}", "f.yml:2: checks[0].id: does not match"),
     ("a: [", "f.yml:1: is not YAML"),
     ("a: !!python/object:os.system x", "f.yml:1: is not YAML"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from exporters.document import Document, read, written
+from exporters.errors import ConfigError
 
 
 @pytest.fixture
@@ -47,3 +48,10 @@ def test_what_is_not_set_is_a_mistake(file: Path, environment: dict[str, str]) -
 def test_public_values_are_not_secret(file: Path) -> None:
     file.write_text("environment: ${ONE}\nlabels: {team: '${ONE}'}\n")
     assert read(file, {"ONE": "production"}).secrets == set()
+
+
+@pytest.mark.parametrize("text", ["checks: &a [*a]", "[" * 3000])
+def test_a_file_that_goes_round_or_too_deep(file: Path, text: str) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="refers to itself"):
+        read(file, {})

@@ -27,10 +27,10 @@ def test_what_a_target_says_is_never_markup(make: Any) -> None:
     history = History()
     history.record(failed("it", "<script>alert(1)</script> {why} $title"))
     check = make(type="tcp", address="h:1", labels={"x": "<b>"})
-    for text in (page.overview([check], history, 101.0), page.detail(check, history.of("it"), 101.0)):
+    for text in (page.overview([check], history, 101.0), page.detail(check, "h:1", history.of("it"), 101.0)):
         assert "<script" not in text
         assert "&lt;script&gt;alert(1)&lt;/script&gt; {why} $title" in text
 
 
 def test_a_check_that_nobody_asked_for(make: Any) -> None:
-    assert "Not probed yet" in page.detail(make(type="tcp", address="h:1"), [], 0.0)
+    assert "Not probed yet" in page.detail(make(type="tcp", address="h:1"), "h:1", [], 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import time
 from typing import Any, Literal
 
@@ -90,18 +91,29 @@ async def test_too_slow_is_a_failure_of_its_own(reach: Connections) -> None:
     assert result.reason == "latency"
 
 
-async def test_when_we_were_asleep_the_target_is_not_to_blame(reach: Connections, monkeypatch: Any) -> None:
-    monkeypatch.setattr("exporters.probing.TOO_LATE", 0.01)
-
+@pytest.mark.parametrize("limit", [{"timeout": "100ms"}, {"max_latency": "100ms"}])
+async def test_when_we_were_asleep_the_target_is_not_to_blame(reach: Connections, limit: dict[str, str]) -> None:
     async def blocked(_: Notes) -> None:
-        time.sleep(0.1)
+        await asyncio.sleep(0.001)
+        time.sleep(0.3)
         await asyncio.sleep(0.001)
 
-    with pytest.raises(Unable, match="late"):
-        await run(scripted(blocked, timeout="20ms"), reach)
+    with pytest.raises(Unable, match=r"stood still for 0\.[23] s"):
+        await run(scripted(blocked, **limit), reach)
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL])
+async def test_a_short_stall_does_not_excuse_a_target_that_hangs(reach: Connections) -> None:
+    async def hangs(_: Notes) -> None:
+        time.sleep(0.08)
+        await asyncio.sleep(60)
+
+    result, _ = await run(scripted(hangs, timeout="600ms"), reach)
+    assert result.reason == "timeout"
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.ENETDOWN, socket.EAI_AGAIN]
+)
 def test_our_own_limits_are_not_the_targets_failure(number: int) -> None:
     outer = RuntimeError("wrapped")
     outer.__cause__ = OSError(number, "limit")

@@ -49,3 +49,11 @@ def test_one_line_stays_one_line() -> None:
 )
 def test_shown_url(url: str, shown: str) -> None:
     assert shown_url(url) == shown
+
+
+def test_a_megabyte_is_cut_and_no_secret_with_it() -> None:
+    secret = "s3cret-" * 5
+    for before in range(4096 - len(secret) - 1, 4097):
+        shown = Redactor([secret])("x" * before + secret + "y" * 1_000_000)
+        assert len(shown) <= 4096
+        assert "s3cret" not in shown

@@ -221,6 +221,14 @@ async def test_a_disk_that_never_answers_does_not_take_all_threads(
     assert [response.status for response in await asyncio.gather(*stuck)] == [200] * MOST_COLLECTIONS
 
 
+async def test_a_secret_in_a_path_is_not_on_the_page(serve: Serve, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    monkeypatch.setenv("HOOK", "sup3rs3cret")
+    client = await serve({"type": "http_response", "url": f"http://127.0.0.1:{port}/${{HOOK}}/x"})
+    await client.get("/probe", params={"check": "it"})
+    for path in ("/", "/?check=it", "/probe?check=it&debug=true"):
+        assert "sup3rs3cret" not in await (await client.get(path)).text()
+
+
 async def test_pages(serve: Serve, port: int) -> None:
     client = await serve({"type": "tcp", "address": f"127.0.0.1:{port}"})
     await client.get("/probe?check=it")

@@ -1,21 +1,24 @@
-"""Alertmanager and Prometheus in the process: what fires, since when, who silenced it, and what is healthy."""
+"""Alertmanager, Prometheus and levers in the process: what fires, since when, who muted it, and what is healthy."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from responder.alerts import fingerprint
 from responder.clients.alertmanager import LiveAlert, NewSilence, Silence
+from responder.clients.local import Local
 from responder.clients.prometheus import Sample
 from responder.errors import Unavailable
 from responder.matching import Matcher, all_match
 
-_SELECTOR = re.compile(r"([\w:]+)\{(.*)\}", re.DOTALL)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+# Strict, so that a label which breaks out of its quotes is not understood here either.
+_SELECTOR = re.compile(r'([\w:]+)\{((?:\w+="(?:[^"\\\n]|\\.)*",?)*)\}')
+_LABEL = re.compile(r'(\w+)="((?:[^"\\\n]|\\.)*)"')
 
 
 @dataclass
@@ -27,13 +30,14 @@ class Fired:
     active_at: datetime
     starts_at: datetime
     ends_at: datetime | None = None
+    ahead: timedelta = timedelta()  # how far Prometheus' clock is ahead of ours
 
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.labels)
 
     def fires_at(self, when: datetime) -> bool:
-        return self.starts_at <= when and (self.ends_at is None or when < self.ends_at)
+        return self.starts_at - self.ahead <= when and (self.ends_at is None or when < self.ends_at)
 
     def sent(self) -> dict[str, Any]:
         """As Alertmanager writes it into a body."""
@@ -67,14 +71,20 @@ class Outside:
     fired: list[Fired] = field(default_factory=list)
     silences: list[Set] = field(default_factory=list)
     series: dict[str, Callable[[dict[str, str], datetime], list[Sample]]] = field(default_factory=dict)
-    vanished: bool = False  # Prometheus died long enough ago that Alertmanager took its alerts for resolved
+    inhibited: list[tuple[Matcher, ...]] = field(default_factory=list)
 
     def firing(self) -> list[Fired]:
-        return [] if self.vanished else [one for one in self.fired if one.fires_at(datetime.now(UTC))]
+        return [one for one in self.fired if one.fires_at(datetime.now(UTC))]
 
     def silenced_by(self, labels: dict[str, str]) -> tuple[str, ...]:
         now = datetime.now(UTC)
         return tuple(s.id for s in self.silences if now < s.ends_at and all_match(s.matchers, labels))
+
+    def inhibited_by(self, labels: dict[str, str]) -> tuple[str, ...]:
+        return tuple("0123456789abcdef" for matchers in self.inhibited if all_match(matchers, labels))
+
+    def muted(self, labels: dict[str, str]) -> bool:
+        return bool(self.silenced_by(labels) or self.inhibited_by(labels))
 
 
 class FakeAlertmanager:
@@ -88,10 +98,11 @@ class FakeAlertmanager:
         return [
             LiveAlert(
                 fingerprint=one.fingerprint,
-                state="suppressed" if self._outside.silenced_by(one.labels) else "active",
+                state="suppressed" if self._outside.muted(one.labels) else "active",
                 labels=one.labels,
                 starts_at=one.starts_at,
                 silenced_by=self._outside.silenced_by(one.labels),
+                inhibited_by=self._outside.inhibited_by(one.labels),
             )
             for one in self._outside.firing()
             if labels.items() <= one.labels.items()
@@ -145,7 +156,7 @@ class FakePrometheus:
     def _select(self, selector: str, when: datetime) -> list[Sample]:
         found = _SELECTOR.fullmatch(selector)
         assert found, f"a scenario asks one selector at a time, not {selector}"
-        name, wanted = found[1], dict(_LABEL.findall(found[2]))
+        name, wanted = found[1], {n: _plain(v) for n, v in _LABEL.findall(found[2])}
         if name in self._outside.series:
             return self._outside.series[name](wanted, when)
         if name == "service_environment:trouble":
@@ -159,3 +170,31 @@ class FakePrometheus:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class Hands(Local):
+    """This host's files, which may not answer for a while."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    async def link_target(self, link: Path) -> Path | None:
+        self._up()
+        return await super().link_target(link)
+
+    async def text(self, file: Path) -> str | None:
+        self._up()
+        return await super().text(file)
+
+    async def switch_link(self, link: Path, target: Path) -> None:
+        await super().switch_link(link, target)
+        if "levers after a write" in self._outside.down:
+            self._outside.down |= {"levers"}
+
+    def _up(self) -> None:
+        if "levers" in self._outside.down:
+            raise Unavailable("the host did not answer")
+
+
+def _plain(escaped: str) -> str:
+    return re.sub(r"\\(.)", lambda found: {"n": "\n"}.get(found[1], found[1]), escaped)

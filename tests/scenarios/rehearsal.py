@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
 from responder.clients.local import Local
 from responder.clients.prometheus import Prometheus, Sample
-from responder.config import Config, Web, parse
+from responder.config import Config, Web
 from responder.durations import parse_duration
 from responder.journal import Database, open_journal
 from responder.matching import parse_matcher
@@ -31,7 +32,7 @@ from responder.web.registry import Registry
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.worker import Worker
-from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Outside, Set
+from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Hands, Outside, Set
 from tests.scenarios.scenario import Given, Seen
 from tests.scenarios.virtual import VirtualLoop
 
@@ -43,9 +44,17 @@ class Rehearsal:
 
     def __init__(self, loop: VirtualLoop, directory: Path, given: Given) -> None:
         self._loop, self._directory, self._given = loop, directory, given
-        self._outside = Outside(series={"healthy": self._healthy, "trouble": self._trouble})
+        self._outside = Outside(
+            series={
+                "healthy": self._healthy,
+                "requests": self._requests,
+                "trouble": self._trouble,
+                "service_environment:trouble": self._recorded,
+            }
+        )
         self._health: dict[str, str] = {}
-        self._troubled: dict[str, tuple[datetime, datetime | None]] = {}
+        self._traffic: dict[str, str] = {}
+        self._troubled: dict[tuple[str, str], tuple[datetime, datetime | None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
         self._changed: dict[str, Any] = {}
@@ -59,7 +68,7 @@ class Rehearsal:
         clients = {
             Alertmanager: FakeAlertmanager(self._outside),
             Prometheus: FakePrometheus(self._outside),
-            Local: Local(),
+            Local: Hands(self._outside),
         }
         self._connections = _Connections(clients)
         self._metrics = Metrics()
@@ -87,7 +96,7 @@ class Rehearsal:
             for n, version in enumerate(self._given.good_before):
                 days = timedelta(days=len(self._given.good_before) - n)
                 await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
-        if self._given.watchdog is not None:
+        if self._given.watchdog is not None and self._given.watchdog_heard:
             await self.act_watchdog("comes")
         self._zero = self._loop.time()
         return self
@@ -104,7 +113,13 @@ class Rehearsal:
 
     def _start_worker(self) -> None:
         self._worker = Worker(
-            self._journal, self._mandate, self._connect, poll=5.0, listeners=(self._metrics.happened,)
+            self._journal,
+            self._mandate,
+            self._connect,
+            poll=5.0,
+            concurrent=self._config.limits.concurrent,
+            resume_at_most=self._config.limits.resumptions,
+            listeners=(self._metrics.happened,),
         )
         self._working = asyncio.create_task(self._worker.run())
 
@@ -157,12 +172,12 @@ class Rehearsal:
         }
         services = [
             {
-                "name": name,
-                "environment": "production",
+                **_where(name, "name"),
                 "depends_on": given.depends_on.get(name, []),
                 "rollback": self._rollback(name, given.strategies.get(name, "immediate")),
                 "alternatives": [self._rollback(name, s) for n, s in given.alternatives.items() if n == name],
                 "healthy": [{"promql": f'healthy{{service="{name}"}}', "at_least": 1}],
+                "traffic": [{"promql": f'requests{{service="{name}"}}', "above": 0}] if given.traffic else [],
             }
             for name in given.services
         ]
@@ -177,24 +192,28 @@ class Rehearsal:
             "services": services,
             "policies": [*given.policies, forced, usual],
         }
-        return parse(json.dumps(told), "scenario", {})
+        config = Config.model_validate_json(json.dumps(told))
+        assert not list(config.contradictions()), list(config.contradictions())
+        return config
+
+    def _colours(self, service: str) -> tuple[str, str] | None:
+        """The one with the traffic and the idle one."""
+        if self._given.strategies.get(service) != "blue_green":
+            return None
+        live = self._root(service) / "live"
+        return ("blue", "green") if live.exists() and live.read_text().strip() == "blue" else ("green", "blue")
 
     def _running(self, service: str) -> str:
-        root = self._root(service)
-        if self._given.strategies.get(service) == "blue_green":
-            root = root / (root / "live").read_text().strip()
-        return (root / "current").readlink().name
+        colours = self._colours(service)
+        link = self._root(service) / (colours[0] if colours else "") / "current"
+        return link.readlink().name if link.is_symlink() else ""
 
     def _put(self, service: str, version: str) -> None:
         """As a pipeline does it: on the idle colour and then the pointer, or in place."""
-        root = self._root(service)
-        if self._given.strategies.get(service) == "blue_green":
-            live = root / "live"
-            idle = "green" if live.exists() and live.read_text().strip() == "blue" else "blue"
-            _link(root / idle, version)
-            live.write_text(idle)
-        else:
-            _link(root, version)
+        colours = self._colours(service)
+        _link(self._root(service) / (colours[1] if colours else ""), version)
+        if colours:
+            (self._root(service) / "live").write_text(colours[1])
 
     # --- series ---
     def _healthy(self, labels: dict[str, str], when: datetime) -> list[Sample]:
@@ -204,10 +223,23 @@ class Rehearsal:
         told = self._health.get(service, "0" if self._running(service) in self._given.sick else "1")
         return [] if told == "missing" else [Sample(labels=labels, value=float(told))]
 
+    def _requests(self, labels: dict[str, str], when: datetime) -> list[Sample]:
+        told = self._traffic.get(labels["service"], "10")
+        return [] if told == "missing" else [Sample(labels=labels, value=float(told))]
+
     def _trouble(self, labels: dict[str, str], when: datetime) -> list[Sample]:
-        since, until = self._troubled.get(labels["service"], (None, None))
-        there = since is not None and since <= when and (until is None or when < until)
-        return [Sample(labels=labels, value=1.0)] if there else []
+        return self._series("trouble", labels, when)
+
+    def _recorded(self, labels: dict[str, str], when: datetime) -> list[Sample]:
+        return self._series("recorded", labels, when)
+
+    def _series(self, name: str, labels: dict[str, str], when: datetime) -> list[Sample]:
+        return [
+            Sample(labels={**labels, "service": service}, value=1.0)
+            for (kind, service), (since, until) in self._troubled.items()
+            if kind == name and labels.get("service", service) == service
+            if since <= when and (until is None or when < until)
+        ]
 
     # --- how it is looked at ---
     async def wait_until(self, second: float) -> None:
@@ -216,15 +248,24 @@ class Rehearsal:
     async def see(self) -> Seen:
         await asyncio.sleep(0.01)  # whatever began at this very moment has gone on
         found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
-        whole = [await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in reversed(found)]
-        now = datetime.now(UTC)
+        found.sort(key=lambda x: (x["accepted_at"], x["service"], x["environment"]))  # here many happen at one moment
+        whole = [await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in found]
+        now, status = datetime.now(UTC), await self._ask("GET", "/api/v1/status")
         return Seen(
             decisions=(await self._ask("GET", "/api/v1/decisions?limit=1000"))["decisions"],
             executions=whole,
             running={name: self._running(name) for name in self._given.services},
-            armed=(await self._ask("GET", "/api/v1/status"))["armed"],
+            deployed={s["service"]: s["version"] or "" for s in status["services"]},
+            versions={name: await self._versions(name) for name in self._given.services},
+            armed=status["armed"],
+            would_have_acted={p["name"]: p["would_have_acted"] for p in status["policies"]},
             silences=sum(s.by == AUTHOR and now < s.ends_at for s in self._outside.silences),
         )
+
+    async def _versions(self, service: str) -> dict[str, str]:
+        name, _, environment = service.partition("@")
+        found = await self._ask("GET", f"/api/v1/versions/{name}?environment={environment or 'production'}")
+        return {row["version"]: row["status"] for row in found["versions"]}
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
         with self._loop.really():
@@ -241,8 +282,9 @@ class Rehearsal:
         assert right, f"POST {path} was answered {self.answered}: {answer}"
         return answer
 
-    async def _newest(self) -> dict[str, Any]:
-        found: list[dict[str, Any]] = (await self._ask("GET", "/api/v1/executions"))["executions"]
+    async def _newest(self, service: str = "") -> dict[str, Any]:
+        query = f"?service={service}" if service else ""
+        found: list[dict[str, Any]] = (await self._ask("GET", f"/api/v1/executions{query}"))["executions"]
         assert found, "there is no rollback yet"
         return found[0]
 
@@ -251,7 +293,8 @@ class Rehearsal:
         self, service: str, version: str, *, at: datetime | None = None, status: str | None = None
     ) -> None:
         self._put(service, version)
-        body = {"service": service, "version": version, "at": at.isoformat() if at else None, "status": status}
+        told = {"at": at.isoformat() if at else None, "status": status}
+        body = {**_where(service, "service"), "version": version, **told}
         await self._say("/api/v1/deployments", {k: v for k, v in body.items() if v is not None}, {})
 
     async def act_deploys(self, told: dict[str, str]) -> None:
@@ -260,16 +303,29 @@ class Rehearsal:
             await self._deploy(service, version)
 
     async def act_tells(self, told: dict[str, Any]) -> None:
-        """`{service: …, version: …, ahead: 30s}`: only told, by a clock that is ahead or behind."""
+        """`{service: …, version: …}`: only told; `ahead: 30s` or `behind` is the time that it says, against ours."""
         rest = dict(told)
         ahead = parse_duration(rest.pop("ahead", "0")) - parse_duration(rest.pop("behind", "0"))
         at = (datetime.now(UTC) + timedelta(seconds=ahead)).isoformat()
-        await self._say("/api/v1/deployments", {"at": at}, rest)
+        await self._say("/api/v1/deployments", {"at": at} if ahead else {}, rest)
 
     async def act_moves(self, told: dict[str, str]) -> None:
         """`{backend: "2.2"}`: somebody puts another version into place and tells nobody."""
         for service, version in told.items():
             self._put(service, version)
+
+    async def act_idles(self, told: dict[str, str]) -> None:
+        """`{backend: "2.2"}`: somebody puts a version on the colour without traffic, and tells nobody."""
+        for service, version in told.items():
+            colours = self._colours(service)
+            assert colours, f"{service} is not blue_green"
+            _link(self._root(service) / colours[1], version)
+
+    async def act_loses(self, told: dict[str, str]) -> None:
+        """`{backend: "2.0"}`: that release has been tidied away."""
+        for service, version in told.items():
+            for release in self._root(service).glob(f"**/releases/{version}"):
+                release.rmdir()
 
     async def act_marks(self, told: dict[str, Any]) -> None:
         """`{service: …, version: …, status: …}` or `no_rollback: why`."""
@@ -283,41 +339,76 @@ class Rehearsal:
             if value == "by version":
                 del self._health[service]
 
+    async def act_traffic(self, told: dict[str, Any]) -> None:
+        """`{backend: 0}` requests a second; also `missing`."""
+        self._traffic |= {service: str(value) for service, value in told.items()}
+
     async def act_trouble(self, told: dict[str, str]) -> None:
-        """`{backend: begins}` or `ends`: what a policy's `expression` asks for."""
+        """`{backend: begins}` or `ends`: what a policy's `expression` asks for, as `trouble{service="backend"}`."""
+        self._change("trouble", told)
+
+    async def act_recorded_trouble(self, told: dict[str, str]) -> None:
+        """The same of `service_environment:trouble`, which our own rules record."""
+        self._change("recorded", told)
+
+    def _change(self, kind: str, told: dict[str, str]) -> None:
+        now = datetime.now(UTC)
         for service, what in told.items():
-            now = datetime.now(UTC)
-            since = self._troubled.get(service, (now, None))[0]
-            self._troubled[service] = (now, None) if what == "begins" else (since, now)
+            since = self._troubled.get((kind, service), (now, None))[0]
+            self._troubled[kind, service] = (now, None) if what == "begins" else (since, now)
 
     # --- alerts ---
     def _fire(self, told: dict[str, Any]) -> Fired:
-        labels = {k: str(v) for k, v in told.items() if k not in ("pending", "annotations")}
+        labels = {k: str(v) for k, v in told.items() if k not in ("pending", "ahead", "annotations")}
         labels = {"alertname": "Failing", "environment": "production", **labels}
-        now = datetime.now(UTC)
+        ahead = timedelta(seconds=parse_duration(told.get("ahead", "0")))
+        now = datetime.now(UTC) + ahead
         active = now - timedelta(seconds=parse_duration(told.get("pending", "0")))
-        return Fired({k: v for k, v in labels.items() if v != ""}, told.get("annotations", {}), active, now)
+        plain = {k: v for k, v in labels.items() if v != ""}
+        return Fired(plain, told.get("annotations", {}), active, now, ahead=ahead)
 
     async def act_fires(self, told: Any) -> None:
-        """`{service: backend, …}`, or a list of them in one body; `pending: 2m` is how long the rule waited."""
+        """`{service: backend, …}`, or a list of them in one body; `pending: 2m` is how long the rule waited, and
+        `ahead: 30s` how far Prometheus' clock is ahead.
+        """
+        await self._send(self._fire_all(told))
+
+    async def act_fires_apart(self, told: list[dict[str, Any]]) -> None:
+        """All of them at the same moment, but a body for each, as with `group_by: ['...']`."""
+        for one in self._fire_all(told):
+            await self._send([one])
+
+    async def act_fires_unsent(self, told: Any) -> None:
+        """The same as `fires`, but the webhook is lost, or waits for its `group_interval`."""
+        self._fire_all(told)
+
+    def _fire_all(self, told: Any) -> list[Fired]:
         fired = [self._fire(one) for one in (told if isinstance(told, list) else [told])]
         self._outside.fired += fired
-        await self._send(fired)
-
-    async def act_fires_unsent(self, told: dict[str, Any]) -> None:
-        """The same, but the webhook is lost."""
-        self._outside.fired.append(self._fire(told))
+        return fired
 
     async def act_forged(self, told: dict[str, Any]) -> None:
         """A body that nobody's Alertmanager knows of."""
         await self._send([self._fire(told)])
 
     async def act_sent_again(self, told: dict[str, Any]) -> None:
-        """All alerts with these labels, as after `repeat_interval`; `times` and more keys of the body are possible."""
+        """All alerts with these labels, as after `repeat_interval`; `times`, more keys of the `body`, and
+        `starts_later: 2s` where another Alertmanager has them since then.
+        """
         rest = dict(told)
         times, extra = rest.pop("times", 1), rest.pop("body", {})
+        later = timedelta(seconds=parse_duration(rest.pop("starts_later", "0")))
+        found = [replace(one, starts_at=one.starts_at + later) for one in self._with(rest)]
         for _ in range(times):
-            await self._send(self._with(rest), **extra)
+            await self._send(found, **extra)
+
+    async def act_group(self, told: list[dict[str, Any]]) -> None:
+        """One body with the newest alert of each of these, firing or resolved by now."""
+        await self._send([self._ever(one) for one in told])
+
+    async def act_in_flight(self, told: dict[str, Any]) -> None:
+        """A body that was on its way: it says that the newest such alert fires, whatever has happened since."""
+        await self._post([replace(self._ever(told), ends_at=None)])
 
     async def act_resolves(self, told: dict[str, Any]) -> None:
         """All alerts with these labels; `unsent: true` where nobody is told."""
@@ -341,13 +432,19 @@ class Rehearsal:
         assert found, f"no alert with {wanted} fires"
         return found
 
+    def _ever(self, labels: dict[str, Any]) -> Fired:
+        wanted = {k: str(v) for k, v in labels.items()}
+        return [one for one in self._outside.fired if wanted.items() <= one.labels.items()][-1]
+
     async def _send(self, fired: list[Fired], **extra: Any) -> None:
-        """Alertmanager keeps what is silenced to itself."""
-        loud = [one.sent() for one in fired if not self._outside.silenced_by(one.labels)]
-        if loud:
-            body = {"version": "4", "status": "firing", "alerts": loud, **extra}
-            await self._ask("POST", "/api/v1/alerts", body)
-            assert self.answered == 202, f"the receiver answered {self.answered}"
+        """Alertmanager keeps what is muted to itself."""
+        if loud := [one for one in fired if not self._outside.muted(one.labels)]:
+            await self._post(loud, **extra)
+
+    async def _post(self, fired: list[Fired], **extra: Any) -> None:
+        body = {"version": "4", "status": "firing", "alerts": [one.sent() for one in fired], **extra}
+        answer = await self._ask("POST", "/api/v1/alerts", body)
+        assert self.answered == 202, f"the receiver answered {self.answered}: {answer}"
 
     # --- Alertmanager, Prometheus, the watchdog ---
     async def act_silence(self, told: dict[str, Any]) -> None:
@@ -361,12 +458,17 @@ class Rehearsal:
         for one in self._outside.silences:
             one.ends_at = min(one.ends_at, datetime.now(UTC))
 
+    async def act_inhibit(self, told: dict[str, Any]) -> None:
+        """`{match: ['service="backend"']}`: another alert mutes these from now on."""
+        self._outside.inhibited.append(tuple(parse_matcher(text) for text in told["match"]))
+
     async def act_down(self, name: str) -> None:
-        """`alertmanager` or `prometheus`."""
+        """`alertmanager`, `prometheus` or `levers`: it does not answer; `levers after a write`: but for one write."""
         self._outside.down.add(name)
 
     async def act_up(self, name: str) -> None:
-        self._outside.down.discard(name)
+        """It answers again."""
+        self._outside.down = {one for one in self._outside.down if not one.startswith(name)}
 
     async def act_prometheus_dies(self, told: Any) -> None:
         """It answers nobody, and Alertmanager takes all that it had for resolved, and says so."""
@@ -374,7 +476,6 @@ class Rehearsal:
         for one in over:
             one.ends_at = datetime.now(UTC)
         self._outside.down.add("prometheus")
-        self._outside.vanished = True
         await self._send(over)
 
     async def act_watchdog(self, what: str) -> None:
@@ -405,12 +506,13 @@ class Rehearsal:
         await self._say(f"/api/v1/executions/{newest['id']}/approve", {"plan_hash": newest["plan_hash"]}, told)
 
     async def act_stop(self, told: dict[str, Any]) -> None:
-        """The newest rollback, or `all: true`."""
+        """The newest rollback, that `of: backend`, or `all: true`."""
         rest = dict(told)
-        name = "all" if rest.pop("all", False) else (await self._newest())["id"]
+        name = "all" if rest.pop("all", False) else (await self._newest(rest.pop("of", "")))["id"]
         await self._say(f"/api/v1/executions/{name}/stop", {}, rest)
 
     async def act_close(self, told: dict[str, Any]) -> None:
+        """The newest rollback, which is stuck, or `all: true`, which releases the kill switch."""
         rest = dict(told)
         name = "all" if rest.pop("all", False) else (await self._newest())["id"]
         await self._say(f"/api/v1/executions/{name}/close", {"reason": "looked at it"}, rest)
@@ -434,6 +536,12 @@ class Rehearsal:
         for part in self._parts:
             part._worker = self._worker
         await self._until_it_works()
+
+
+def _where(service: str, key: str) -> dict[str, str]:
+    """`backend` is the one in production, `backend@staging` the other."""
+    name, _, environment = service.partition("@")
+    return {key: name, "environment": environment or "production"}
 
 
 class _Connections(Connections):

@@ -22,7 +22,7 @@ class Given(_Strict):
     """How this house differs from the usual one: a backend, one policy in auto mode, one in which one forces."""
 
     start: datetime = START
-    services: list[str] = ["backend"]
+    services: list[str] = ["backend"]  # in production; `backend@staging` is another one
     strategies: dict[str, str] = {}
     alternatives: dict[str, str] = {}
     depends_on: dict[str, list[str]] = {}
@@ -30,7 +30,9 @@ class Given(_Strict):
     policies: list[dict[str, Any]] = []  # before the usual ones
     limits: dict[str, Any] = {}
     watchdog: dict[str, Any] | None = None
+    watchdog_heard: bool = True  # it came at the very beginning, and comes at its interval
     freezes: list[dict[str, Any]] = []
+    traffic: bool = False  # whether the services say what shows that they are used
     sick: list[str] = ["2.1"]  # versions that are not healthy
     good_before: list[str] = ["2.0"]  # versions that are known good, the newest last: it runs
 
@@ -39,6 +41,7 @@ class ExpectedDecision(_Strict):
     """Part of a decision on record. `reason` must be contained."""
 
     service: str | None = None
+    environment: str | None = None
     policy: str | None = None
     verdict: str
     guard: str | None = None
@@ -59,7 +62,10 @@ class Expect(_Strict):
     reason: str = ""  # contained in the reason of the newest rollback
     events: list[str] | None = None  # of the newest rollback, as [accepted, planned, held]
     running: dict[str, str] = {}
+    deployed: dict[str, str] = {}  # what the registry takes for running
+    versions: dict[str, dict[str, str]] = {}  # of each service, what is known of them
     armed: bool | None = None
+    would_have_acted: dict[str, int] = {}  # of each policy in observe mode
     silences: int | None = None  # of ours, that stand
 
 
@@ -103,7 +109,10 @@ class Seen(BaseModel):
     decisions: list[dict[str, Any]]
     executions: list[dict[str, Any]]  # oldest first, with their events
     running: dict[str, str]
+    deployed: dict[str, str] = {}
+    versions: dict[str, dict[str, str]] = {}
     armed: bool
+    would_have_acted: dict[str, int] = {}
     silences: int
 
 
@@ -132,6 +141,17 @@ def mistakes(expect: Expect, seen: Seen) -> list[str]:
     for service, version in expect.running.items():
         if seen.running.get(service) != version:
             out.append(f"{service} runs {seen.running.get(service)}, not {version}")
+    for service, version in expect.deployed.items():
+        if seen.deployed.get(service) != version:
+            out.append(f"the registry says that {service} runs {seen.deployed.get(service)}, not {version}")
+    for service, known in expect.versions.items():
+        there = seen.versions.get(service, {})
+        out += [
+            f"{service} {v} is {there.get(v)}, not {status}" for v, status in known.items() if there.get(v) != status
+        ]
+    for policy, times in expect.would_have_acted.items():
+        if (found_times := seen.would_have_acted.get(policy)) != times:
+            out.append(f"{policy} would have acted {found_times} times, not {times}")
     if expect.armed is not None and seen.armed != expect.armed:
         out.append(f"armed is {seen.armed}")
     if expect.silences is not None and seen.silences != expect.silences:
@@ -143,6 +163,8 @@ async def play(scenario: Scenario, house: House) -> None:
     """Lets it happen. Raises AssertionError with every mistake, and all decisions that were made."""
     for number, step in enumerate(scenario.timeline):
         await house.wait_until(step.at)
+        if step.act == "nothing":
+            continue
         if step.act == "expect":
             _check(Expect.model_validate(step.told), await house.see(), f"{scenario.name}, step {number}")
             continue

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
+import psutil
 import pytest
+from pydantic import ValidationError
 
 from exporters.connections import Connections
 from exporters.probing import run
@@ -28,6 +31,8 @@ async def test_postgres_answers(ask: Any, postgres: Any) -> None:
         ("SELECT 1 / 0", "query"),
         ("SELECT nonsense", "query"),
         ("CREATE TABLE t (x int)", "query"),
+        ("SELECT $1::int", "query"),
+        ("SELECT '294276-01-01'::timestamp", "query"),
         ("SELECT 41", "result"),
         ("SELECT 42 WHERE false", "result"),
     ],
@@ -141,3 +146,54 @@ async def test_redis_fails(ask: Any, redis_port: int, password: str, query: str,
 async def test_redis_kept(make: Any, reach: Connections, redis_port: int) -> None:
     check = make(type="database_connection", dsn=f"redis://:s3cret-pw@127.0.0.1:{redis_port}/0", fresh_every=2)
     assert [(await run(check, reach))[0].success for _ in range(4)] == [True] * 4
+
+
+def backends(asking: str) -> list[psutil.Process]:
+    """The processes of PostgreSQL that serve a query just now, by the title that each gives itself."""
+    titles = {p: " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])}
+    return [process for process, title in titles.items() if title.startswith("postgres: ") and asking in title]
+
+
+async def test_a_backend_that_freezes_in_the_midst_of_a_query(ask: Any, postgres: Any) -> None:
+    """Whoever waits for its ROLLBACK waits for ever: the sample would be missing, and not failed."""
+    query = {"dsn": postgres.dsn, "query": "SELECT pg_sleep(9)", "timeout": "2s"}
+    asking = asyncio.create_task(ask(type="database_connection", **query))
+    frozen: list[psutil.Process] = []
+    try:
+        async with asyncio.timeout(10):
+            while not frozen:
+                await asyncio.sleep(0.01)
+                frozen = backends("SELECT")
+        for process in frozen:
+            process.suspend()
+        result, _ = await asyncio.wait_for(asking, 5)
+    finally:
+        for process in frozen:
+            process.resume()
+    assert result.reason == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "told"),
+    [
+        ("postgresql://u:12#34secret@h/db", "write %23"),
+        ("postgresql://h/db?sslmode=bogus", "'bogus', which is none of disable"),
+        ("postgresql://h/db?sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem, which is not there"),
+        ("redis://h/0?foo=bar", "an option that the driver does not know"),
+        ("redis://h/abc", "a database that is not a number"),
+    ],
+)
+def test_a_dsn_that_no_driver_would_take(make: Any, dsn: str, told: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(told)) as raised:
+        make(type="database_connection", dsn=dsn)
+    assert "34secret" not in str([error["msg"] for error in raised.value.errors()])
+
+
+def test_a_command_that_cannot_be_taken_apart(make: Any) -> None:
+    with pytest.raises(ValidationError, match="no closing quotation"):
+        make(type="database_connection", dsn="redis://h/0", query='GET "abc')
+
+
+def test_a_dsn_without_a_password_is_no_secret(make: Any) -> None:
+    assert "redis://h:6379/0" not in make(type="database_connection", dsn="redis://h:6379/0").secrets()
+    assert "redis://:pw-of-it@h/0" in make(type="database_connection", dsn="redis://:pw-of-it@h/0").secrets()

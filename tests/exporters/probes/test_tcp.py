@@ -76,3 +76,10 @@ async def test_tls(ask: Any, talk: Any, certificates: Any, server_tls: Any) -> N
     assert "probe_ssl_earliest_cert_expiry" in series
     result, _ = await ask(type="tcp", address=address, tls={})
     assert result.reason == "tls"
+
+
+async def test_ipv6(ask: Any) -> None:
+    server = await asyncio.start_server(greet, "::1", 0)
+    async with server:
+        result, _ = await ask(type="tcp", address=f"[::1]:{server.sockets[0].getsockname()[1]}")
+    assert result.success, result.why
