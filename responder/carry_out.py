@@ -85,9 +85,8 @@ async def carry_out(
             return await commit(Closed(at=now(), outcome=outcome, by="responder", reason=ahead.reason))
         step = ahead.todo[0]
         if ahead.state == "running" and (asked := await reins.stop_asked(ahead, about_to_act=isinstance(step, Move))):
-            execution = await commit(
-                Stopped(at=now(), by=asked[0], reason=asked[1], hold=ahead.accepted.on_stop == "hold")
-            )
+            hold = ahead.accepted.on_stop == "hold" and (ahead.changed or ahead.current is not None)
+            execution = await commit(Stopped(at=now(), by=asked[0], reason=asked[1], hold=hold))
             continue
         number = ahead.steps_begun
         execution = await commit(Started(at=now(), step=number, title=str(step)))

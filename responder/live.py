@@ -87,7 +87,7 @@ def _others_in_trouble(alerts: Iterable[LiveAlert], incident: Incident, mandate:
         near = abs((alert.starts_at - began).total_seconds()) <= mandate.limits.brake.within
         if policy and near and not policy.force and not mandate.is_watchdog(alert):
             found |= {mandate.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)}
-    return tuple(sorted({service.name for service in found if service} - incident.together))
+    return tuple(sorted({service.name for service in found if service} - mandate.one_trouble(incident)))
 
 
 async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> Live:

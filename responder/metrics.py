@@ -17,7 +17,7 @@ from responder.journal import Row, Transaction, deployments
 from responder.journal.decisions import stopped
 from responder.journal.deployments import Deployment
 from responder.plan import Gate, Move
-from responder.policies import Mandate
+from responder.policies import BY_HAND, Mandate
 from responder.respond import Decided
 from responder.survey import watchdog_missing
 
@@ -108,7 +108,9 @@ class Metrics:
     def decided(self, decided: Iterable[Decided]) -> None:
         for one in decided:
             deciding = one.judgement.deciding
-            self.decisions.labels(one.incident.policy.name, deciding.verdict, deciding.guard).inc()
+            # What a person is refused is told to that person: it must not look like an alert that nobody acts on.
+            policy = BY_HAND.name if one.incident.by_name else one.incident.policy.name
+            self.decisions.labels(policy, deciding.verdict, deciding.guard).inc()
             if execution := one.execution:
                 told = execution.accepted
                 times = [

@@ -75,7 +75,7 @@ class Policy(BaseModel):
     mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
     force: bool = Field(
         default=False,
-        description="An engineer asks by an alert: passes cooldown, mode and deployed_within; labels version, strategy",
+        description="Its alert is an engineer's request: passes what a person passes; labels version, strategy",
     )
     cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, counted from its end")
     deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
@@ -134,6 +134,13 @@ class Mandate(BaseModel):
                 found += [one for one in (needed, *self.needs(needed)) if one not in found]
         return found
 
+    def one_trouble(self, incident: Incident) -> set[str]:
+        """The service, what its policy rolls back with it, and what depends on it: a cause and its symptoms."""
+        named = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
+        service, _ = self.service(incident.service, incident.environment)
+        symptoms = {s.name for s in self.services if service is not None and service in self.needs(s)}
+        return {incident.service, *named, *symptoms}
+
     def policy(self, name: str) -> Policy:
         """The policy of that name; what a person asked for has one of its own."""
         return next((p for p in self.policies if p.name == name), BY_HAND)
@@ -179,12 +186,6 @@ class Incident(BaseModel):
     def by_name(self) -> bool:
         """Whether a person asks by our own API, who is known by name; everything else must be firing now."""
         return not self.alerts
-
-    @property
-    def together(self) -> set[str]:
-        """The service, and those that its policy rolls back with it for one alert: they are one trouble."""
-        named = self.policy.roll_back if isinstance(self.policy.roll_back, tuple) else ()
-        return {self.service, *named}
 
     @property
     def id(self) -> str:

@@ -37,8 +37,8 @@ class Reins:
         return await self._outside(execution, mandate) if about_to_act else None
 
     async def _outside(self, execution: Execution, mandate: Mandate) -> tuple[str, str] | None:
-        """What speaks against the next act. Once something was changed, an alert that is gone does not: half a rollback
-        is worse than either end of it. And that nobody can tell does not either: it was known when it was decided.
+        """What speaks against the next act. Once it has begun, an alert that is gone does not, nor that nobody can
+        tell: half a rollback is worse than either end of it.
         """
         told, now = execution.accepted, asyncio.get_running_loop().time()
         if self._asked_at is not None and now - self._asked_at < 1.0:
@@ -51,9 +51,11 @@ class Reins:
             received_at=told.received_at,
             forced=told.forced,
         )
-        begun, around = execution.changed or told.forced, self._connections()
+        # A person's word, and a step that may have had its effect before a crash, are past the point of asking again.
+        begun = told.forced or execution.approved_by is not None or execution.steps_begun > 0
+        around = self._connections()
         live = await ask_alerts(incident, mandate, around)
-        if live.state == "suppressed" or (live.state == "gone" and not begun):
+        if live.state == "suppressed" or (live.state != "firing" and not begun):
             return "alertmanager", live.reason
         if mandate.watchdog and not told.forced:
             watchdog = await ask_watchdog(mandate.watchdog, around)
@@ -61,10 +63,9 @@ class Reins:
                 return "watchdog", watchdog.reason
         service, _ = mandate.service(told.service, told.environment)
         if service and not begun:
-            brake = mandate.limits.brake
-            known = await self._journal.read(also_in_trouble, incident, service, brake, told.at)
+            known = await self._journal.read(also_in_trouble, incident, service, mandate, told.at)
             others = sorted({*known, *live.also_in_trouble})
-            if len(others) + 1 >= brake.services:
+            if len(others) + 1 >= mandate.limits.brake.services:
                 return "brake", f"{', '.join(others[:5])} are in trouble too: it is not the deployment of one of them"
         self._asked_at = now
         return None

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.conduct import Brake, Limits
+from responder.conduct import Limits
 from responder.durations import format_duration
 from responder.freezes import Freeze
 from responder.journal import Transaction, decisions, deployments
@@ -107,6 +107,9 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
     await tx.lock(f"{name}/{environment}")
     where = {"service": name, "environment": environment}
     running = await deployments.newest(tx, name, environment)
+    # Told again, it is no new deployment: what counts is since when this version runs, and who put it there.
+    since = await tx.one("version_runs_since", **where, version=running.version) if running else None
+    running = running.model_copy(update=dict(since)) if running and since else running
     before = await tx.one("rollback_of_version", **where, version=running.version) if running else None
     target = await _target(tx, incident, name, environment, running.version) if running else None
     staying = await tx.one("no_rollback_since", **where, target=target.version) if target else None
@@ -134,7 +137,7 @@ async def look_around(
     """What the journal knows of others. `beside` are services that are told to be in trouble in the same breath."""
     begun = await tx.one("begun_since", since=now - _HOUR)
     return Around(
-        also_in_trouble=await also_in_trouble(tx, incident, service, mandate.limits.brake, now, beside),
+        also_in_trouble=await also_in_trouble(tx, incident, service, mandate, now, beside),
         begun_lately=begun["n"] if begun else 0,
         next_place_at=begun["first_at"] + _HOUR if begun and begun["first_at"] else None,
         needs_locked=await _needs_locked(tx, service, mandate),
@@ -159,15 +162,15 @@ async def watchdog_missing(tx: Transaction, mandate: Mandate, now: datetime) -> 
 
 
 async def also_in_trouble(
-    tx: Transaction, incident: Incident, service: Service, brake: Brake, now: datetime, beside: Collection[str] = ()
+    tx: Transaction, incident: Incident, service: Service, mandate: Mandate, now: datetime, beside: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Measured from when this incident was heard first: being told again later does not make it another trouble."""
     heard = await tx.one("first_heard", incident=incident.id)
     first = heard["at"] if heard and heard["at"] else now
-    within = timedelta(seconds=brake.within)
+    within = timedelta(seconds=mandate.limits.brake.within)
     where = {"service": service.name, "environment": service.environment}
     rows = await tx.all("in_trouble", **where, since=first - within, until=first + within)
-    return tuple(sorted({*(row["service"] for row in rows), *beside} - incident.together))
+    return tuple(sorted({*(row["service"] for row in rows), *beside} - mandate.one_trouble(incident)))
 
 
 async def _needs_locked(tx: Transaction, service: Service, mandate: Mandate) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from responder.carry_out import carry_out
 from responder.clients import Connections
 from responder.errors import Halt, JournalUnavailable, Superseded, Unavailable
-from responder.execution import Closed, Event, Execution, GaveUp, Stopped
+from responder.execution import Accepted, Closed, Event, Execution, GaveUp, Stopped
 from responder.journal import Database, Transaction, executions
 from responder.lease import Lease
 from responder.live import ask_watchdog
@@ -230,6 +230,9 @@ class Worker:
         service, problem = mandate.service(told.service, told.environment)
         if service is None:
             raise Halt(problem)
+        # It may have waited for its turn, or for an approval, while somebody learned more about it.
+        if problem := await self.journal.read(_closed_by_now, told):
+            raise Halt(problem)
         target = Target(
             service=told.service,
             environment=told.environment,
@@ -275,6 +278,16 @@ class _Record:
 
     async def append(self, execution: Execution, *events: Event) -> Execution:
         return await self._worker._append(self._lease, execution, *events)
+
+
+async def _closed_by_now(tx: Transaction, told: Accepted) -> str:
+    """Why the target is none any more; empty where it still is one."""
+    where = {"service": told.service, "environment": told.environment}
+    target = await tx.one("version", **where, version=told.to_version)
+    if target and target["status"] in ("bad", "suspect"):
+        return f"{told.to_version} is {target['status']} by now: {target['reason']}"
+    staying = await tx.one("no_rollback_since", **where, target=told.to_version)
+    return f"{staying['version']} must stay by now: {staying['no_rollback']}" if staying else ""
 
 
 async def _held(tx: Transaction) -> list[Execution]:

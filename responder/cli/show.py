@@ -191,7 +191,11 @@ def execution(body: dict[str, Any]) -> RenderableType:
     for event in body["events"]:
         told = event.get("title") or event.get("note") or event.get("reason") or ""
         rows.append((clock(event["at"]), event["type"], told))
-    return Group(head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows))
+    parts: list[RenderableType] = [head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows)]
+    if body["state"] == "held":
+        parts.append(Text(f"\nresponder approve {body['id']} --plan {body['plan_hash']}", style="yellow"))
+        parts += [Text(f"or open {body['approve_url']}", overflow="fold")] if body.get("approve_url") else []
+    return Group(*parts)
 
 
 def console() -> Console:

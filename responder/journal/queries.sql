@@ -164,9 +164,10 @@ SELECT min(at) AS at FROM decisions WHERE incident = :incident;
 
 -- name: in_trouble
 -- Other services of the environment for which an alert wanted a rollback for the first time between these moments.
-SELECT DISTINCT service FROM decisions
-WHERE environment = :environment AND at BETWEEN :since AND :until AND service <> :service AND NOT forced
-  AND verdict <> 'ignore' AND guard <> 'known';
+SELECT DISTINCT d.service FROM decisions AS d
+WHERE d.environment = :environment AND d.at BETWEEN :since AND :until AND d.service <> :service AND NOT d.forced
+  AND d.verdict <> 'ignore' AND d.guard <> 'known'
+  AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since);
 
 -- name: observed
 -- How often each policy would have acted, had it not been in observe mode.
@@ -176,7 +177,8 @@ WHERE guard = 'mode' AND verdict = 'refuse' GROUP BY policy;
 -- name: trouble_since
 -- Whether a rollback-worthy alert was judged for this service since then: such a version has not earned to be good.
 SELECT id FROM decisions
-WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' LIMIT 1;
+WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' AND NOT forced
+LIMIT 1;
 
 -- name: insert_deployment
 -- Refused (no row) where this deployment was told before.
@@ -197,6 +199,14 @@ ORDER BY at DESC, id DESC LIMIT :most;
 SELECT d.*, v.status FROM deployed AS d
 JOIN versions AS v ON v.service = d.service AND v.environment = d.environment AND v.version = d.version
 WHERE d.service = :service AND d.environment = :environment ORDER BY d.at DESC, d.id DESC LIMIT 1;
+
+-- name: version_runs_since
+-- The first of the newest deployments that are all of this version.
+SELECT min(at) AS at, max(rolled_back_by) AS rolled_back_by FROM deployed
+WHERE service = :service AND environment = :environment AND version = :version
+  AND at > coalesce((SELECT max(other.at) FROM deployed AS other
+                     WHERE other.service = :service AND other.environment = :environment AND other.version <> :version),
+                    CAST('1970-01-01T00:00:00.000000+00:00' AS TIMESTAMPTZ));
 
 -- name: running
 -- The newest deployment of every service.

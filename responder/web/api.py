@@ -84,7 +84,7 @@ class Api:
         return answer(await self._explain(alerts, now))
 
     async def rollback(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/rollbacks`: by hand. It passes cooldown, mode and deployed_within, and nothing else."""
+        """`POST /api/v1/rollbacks`: by hand. It passes what docs/reference/guards.md says that a person passes."""
         asked = await read(request, _Rollback)
         mandate = self._mandate()
         service, problem = mandate.service(asked.service, asked.environment or "")
