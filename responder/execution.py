@@ -197,7 +197,8 @@ class Execution(BaseModel):
     @property
     def standing(self) -> list[Move]:
         """The moves taken so far that nothing later has overridden: their levers must be where they were put."""
-        last = {step.lever: step for step in self.taken if isinstance(step, Move) and not step.one_way}
+        moves = [step for step in self.taken if isinstance(step, Move) and not step.one_way]
+        last = {move.lever.model_dump_json(): move for move in moves}
         return list(last.values())
 
     @property

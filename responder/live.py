@@ -80,14 +80,15 @@ async def ask_alerts(incident: Incident, mandate: Mandate, connections: Connecti
 def _others_in_trouble(alerts: Iterable[LiveAlert], incident: Incident, mandate: Mandate) -> tuple[str, ...]:
     """Other services that policies would roll back for alerts that began at about the same time, silenced or not."""
     began = min(alert.starts_at for alert in incident.alerts)
-    found = set()
+    found: set[str] = set()
     for live in alerts:
         alert = live.as_alert(began)
         policy = next((p for p in mandate.policies if all_match(p.match, alert.labels)), None)
         near = abs((alert.starts_at - began).total_seconds()) <= mandate.limits.brake.within
         if policy and near and not policy.force and not mandate.is_watchdog(alert):
-            found |= {mandate.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)}
-    return tuple(sorted({service.name for service in found if service} - mandate.one_trouble(incident)))
+            named = [mandate.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)]
+            found |= {service.name for service in named if service}
+    return tuple(sorted(found - mandate.one_trouble(incident)))
 
 
 async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> Live:

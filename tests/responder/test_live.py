@@ -7,7 +7,7 @@ import pytest
 from responder.alerts import fingerprint
 from responder.clients import Connections
 from responder.live import ask_alerts
-from tests.responder.examples import LABELS, alert, incident, mandate
+from tests.responder.examples import LABELS, alert, incident, mandate, policy, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 FINGERPRINT = fingerprint(LABELS)
@@ -104,3 +104,16 @@ async def test_a_label_cannot_break_out_of_the_query(connections: Connections, p
     assert (await ask_alerts(incident(alerts=(alert(evil),)), mandate(), connections)).state == "gone"
     asked = prometheus.asked[0].query["query"]
     assert asked == r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
+
+
+async def test_other_services_are_in_trouble_whatever_their_checks_look_like(
+    connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    health = ({"http": "http://cart/health", "fields": {"status": "up"}, "headers": {"Accept": "*/*"}},)
+    services = (service(), service("cart", healthy=health), service("search", healthy=health))
+    by = mandate(policy(roll_back={"label": "service"}), services=services)
+    for name in ("backend", "cart", "search"):
+        labels = {**LABELS, "service": name}
+        alertmanager.fires(labels, fingerprint(labels))
+    live = await ask_alerts(incident(policy=by.policies[0]), by, connections)
+    assert live.also_in_trouble == ("cart", "search")
