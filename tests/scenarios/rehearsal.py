@@ -153,6 +153,11 @@ class Rehearsal:
         return {"strategy": strategy, "release": {"root": str(root)}}
 
     def _configured(self, **changed: Any) -> Config:
+        config = Config.model_validate_json(json.dumps(self._configuration(**changed)))
+        assert not list(config.contradictions()), list(config.contradictions())
+        return config
+
+    def _configuration(self, **changed: Any) -> dict[str, Any]:
         given = self._given
         forced = {
             "name": "by-request",
@@ -181,7 +186,7 @@ class Rehearsal:
             }
             for name in given.services
         ]
-        told = {
+        return {
             "state": f"sqlite://{self._directory / 'state.db'}",
             "prometheus": {"url": "http://prometheus:9090"},
             "alertmanager": {"urls": ["http://alertmanager:9093"]},
@@ -192,9 +197,6 @@ class Rehearsal:
             "services": services,
             "policies": [*given.policies, forced, usual],
         }
-        config = Config.model_validate_json(json.dumps(told))
-        assert not list(config.contradictions()), list(config.contradictions())
-        return config
 
     def _colours(self, service: str) -> tuple[str, str] | None:
         """The one with the traffic and the idle one."""
@@ -499,6 +501,11 @@ class Rehearsal:
     # --- engineers ---
     async def act_rollback(self, told: dict[str, Any]) -> None:
         await self._say("/api/v1/rollbacks", {"reason": "by hand"}, told)
+
+    async def act_until(self, told: dict[str, Any]) -> None:
+        """`{state: running}`: of the newest rollback; in virtual time it is so at once, in reality after a while."""
+        while (await self._ask("GET", "/api/v1/executions?state=" + told["state"]))["executions"] == []:
+            await asyncio.sleep(0.05)
 
     async def act_approve(self, told: dict[str, Any]) -> None:
         """The plan that waits, or `plan: HASH`."""

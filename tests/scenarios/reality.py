@@ -1,0 +1,222 @@
+"""The same scenarios on real processes with real clocks: responder, Prometheus, Alertmanager; a minute takes 2 s."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+from responder.durations import format_duration, parse_duration
+from responder.matching import parse_matcher
+from responder.noise import AUTHOR
+from tests import parts
+from tests.acceptance.stage import Responder
+from tests.scenarios.rehearsal import Rehearsal
+from tests.scenarios.scenario import Expect, Scenario, Seen, mistakes
+
+FASTER = 30
+SHORTEST = {"for": 2.0, "within": 6.0, "interval": 2.0, "ready_for": 4.0}
+DURATIONS = {"cooldown", "deployed_within", "for", "within", "approve_within", "interval", "good_after", "ready_for"}
+PATIENCE = 60.0  # seconds until what is expected must be seen; a few are usual
+AND_NOTHING_MORE = 3.0
+WATCHDOG = "RollbackAutomationArmed"
+
+
+def faster(told: Any) -> Any:
+    """A configuration with every duration shortened, and none below what real parts need."""
+    if isinstance(told, list):
+        return [faster(one) for one in told]
+    if not isinstance(told, dict):
+        return told
+    return {key: _faster(key, value) if key in DURATIONS else faster(value) for key, value in told.items()}
+
+
+def _faster(key: str, text: str) -> str:
+    seconds = parse_duration(text)
+    return text if seconds == 0 else format_duration(max(seconds / FASTER, SHORTEST.get(key, 1.0)))
+
+
+class Reality(Rehearsal):
+    """Acts that need an exact moment, or an Alertmanager that lies, are not to be had here."""
+
+    def __init__(self, directory: Path, scenario: Scenario) -> None:
+        self._clock = asyncio.get_running_loop().time
+        super().__init__(None, directory, scenario.given)  # type: ignore[arg-type]
+        self._names = {name for step in scenario.timeline if step.act == "fires" for name in _alertnames(step.told)}
+        self._wanted: list[dict[str, str]] = []
+        self._armed = scenario.given.watchdog is not None and scenario.given.watchdog_heard
+        self._leaving = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Reality:
+        for name in self._given.services:
+            self._make_releases(name)
+        ports = [parts.free_port() for _ in range(3)]
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics_page)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        self._leaving.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", ports[0]).start()
+        config = faster(self._configuration())
+        config["prometheus"] = {"url": f"http://127.0.0.1:{ports[1]}"}
+        config["alertmanager"] = {"urls": [f"http://127.0.0.1:{ports[2]}"]}
+        config["limits"] = {**config["limits"], "lease": "2s"}
+        self._responder = Responder(self._directory, "a", {k: v for k, v in config.items() if v is not None})
+        self._leaving.push_async_callback(self._end)
+        self._alertmanager = await self._leaving.enter_async_context(
+            parts.alertmanager(self._directory, self._routes(), port=ports[2])
+        )
+        await self._responder.start()
+        for name in self._given.services:
+            for n, version in enumerate(self._given.good_before):
+                days = timedelta(days=len(self._given.good_before) - n)
+                await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
+        scraped = [{"job_name": "house", "static_configs": [{"targets": [f"127.0.0.1:{ports[0]}"]}]}]
+        told = {
+            "global": {"scrape_interval": "300ms", "scrape_timeout": "300ms", "evaluation_interval": "300ms"},
+            "scrape_configs": scraped,
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ports[2]}"]}]}]},
+        }
+        await self._leaving.enter_async_context(
+            parts.prometheus(self._directory, yaml.safe_dump(told), rules={"house.rules": self._rules()}, port=ports[1])
+        )
+        if self._armed:
+            while not (await self._ask("GET", "/api/v1/status"))["armed"]:
+                await asyncio.sleep(0.1)
+        self._zero = self._clock()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._leaving.aclose()
+
+    async def _end(self) -> None:
+        if self._responder.running:
+            await self._responder.end(signal.SIGKILL)
+
+    def _routes(self) -> str:
+        hook = {"url": f"{self._responder.url}/api/v1/alerts", "send_resolved": True}
+        route = {"group_by": ["..."], "group_wait": "0s", "group_interval": "1s", "repeat_interval": "1s"}
+        receivers = [{"name": "responder", "webhook_configs": [hook]}]
+        return yaml.safe_dump({"route": {"receiver": "responder", **route}, "receivers": receivers})
+
+    def _rules(self) -> str:
+        """One rule an alert: it fires while its series is there, with the labels of the series."""
+        plain = "max without (instance, job, wanted)"
+        rules = [{"alert": name, "expr": f'{plain} (wanted{{wanted="{name}"}})'} for name in sorted(self._names)]
+        rules.append({"alert": WATCHDOG, "expr": f"{plain} (armed)"})
+        return yaml.safe_dump({"groups": [{"name": "house", "rules": rules}]})
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        lines = ["armed 1"] if self._armed else []
+        for wanted in self._wanted:
+            labels = {("wanted" if name == "alertname" else name): value for name, value in wanted.items()}
+            lines.append(f"wanted{{{','.join(f'{name}={json.dumps(value)}' for name, value in labels.items())}}} 1")
+        for service in self._given.services:
+            for sample in self._healthy({"service": service}, datetime.now(UTC)):
+                lines.append(f'healthy{{service="{service}"}} {sample.value}')
+            lines.append(f'healthy{{service="{service}",part="idle"}} 1')
+        return web.Response(text="\n".join([*lines, ""]))
+
+    # --- how it is looked at ---
+    async def wait_until(self, second: float) -> None:
+        await asyncio.sleep(max(0.0, self._zero + second / FASTER - self._clock()))
+
+    async def see(self) -> Seen:
+        found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
+        found.sort(key=lambda x: (x["accepted_at"], x["service"]))
+        silences = await parts._call("GET", f"{self._alertmanager.url}/api/v2/silences")
+        status = await self._ask("GET", "/api/v1/status")
+        return Seen(
+            decisions=(await self._ask("GET", "/api/v1/decisions?limit=1000"))["decisions"],
+            executions=[await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in found],
+            running={name: self._running(name) for name in self._given.services},
+            deployed={s["service"]: s["version"] or "" for s in status["services"]},
+            versions={name: await self._versions(name) for name in self._given.services},
+            armed=status["armed"],
+            would_have_acted={p["name"]: p["would_have_acted"] for p in status["policies"]},
+            silences=sum(s["createdBy"] == AUTHOR and s["status"]["state"] == "active" for s in silences),
+        )
+
+    async def agree(self, expect: Expect) -> None:
+        """Until it is as expected; and a while later it still is."""
+        end = self._clock() + PATIENCE
+        while wrong := mistakes(expect, seen := await self.see()):
+            if self._clock() > end:
+                raise AssertionError("\n  ".join([*wrong, *(f"{d['guard']}: {d['reason']}" for d in seen.decisions)]))
+            await asyncio.sleep(0.2)
+
+    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await (self._responder.get(path) if method == "GET" else self._responder.post(path, body))
+        self.answered = answer.status
+        return answer.body
+
+    # --- what happens ---
+    async def act_fires(self, told: Any) -> None:
+        for one in told if isinstance(told, list) else [told]:
+            labels = self._fire(one).labels
+            if labels["alertname"] == "RollbackRequested":
+                await asyncio.to_thread(self._amtool, labels, one.get("annotations", {}))
+            else:
+                self._wanted.append(labels)
+
+    def _amtool(self, labels: dict[str, str], annotations: dict[str, str]) -> None:
+        told = [f"{name}={value}" for name, value in labels.items()]
+        told += [f"--annotation={name}={json.dumps(value)}" for name, value in annotations.items()]
+        amtool = parts.program("amtool") or "amtool"
+        subprocess.run([amtool, f"--alertmanager.url={self._alertmanager.url}", "alert", "add", *told], check=True)
+
+    async def act_sent_again(self, told: dict[str, Any]) -> None:
+        """Alertmanager does that by itself, every second."""
+
+    async def act_resolves(self, told: dict[str, Any]) -> None:
+        wanted = {name: str(value) for name, value in told.items()}
+        self._wanted = [labels for labels in self._wanted if not wanted.items() <= labels.items()]
+
+    async def act_silence(self, told: dict[str, Any]) -> None:
+        matchers = {m.name: m.value for m in map(parse_matcher, told["match"])}
+        await self._alertmanager.silence(matchers, author=told["by"], comment=told.get("comment", ""))
+
+    async def act_watchdog(self, what: str) -> None:
+        self._armed = what == "comes"
+
+    async def act_crash(self, told: Any) -> None:
+        await self._responder.end(signal.SIGKILL)
+        await self._responder.start()
+
+
+def _alertnames(told: Any) -> Iterator[str]:
+    for one in told if isinstance(told, list) else [told]:
+        if (name := one.get("alertname", "Failing")) != "RollbackRequested":
+            yield name
+
+
+async def play(scenario: Scenario, directory: Path) -> None:
+    """Lets it happen. Raises AssertionError with what is not as it must be."""
+    async with Reality(directory, scenario) as house:
+        for step in scenario.timeline:
+            await house.wait_until(step.at)
+            if step.act == "expect":
+                await house.agree(Expect.model_validate(step.told))
+            elif step.act != "nothing":
+                assert step.act in ACTS, f"{step.act} cannot be had in reality"
+                await getattr(house, f"act_{step.act}")(step.told)
+        final = scenario.expect
+        whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
+        await house.agree(whole)
+        await asyncio.sleep(AND_NOTHING_MORE)
+        await house.agree(whole)
+
+
+ACTS = {
+    *("deploys", "fires", "sent_again", "resolves", "silence", "watchdog", "crash", "marks", "moves", "health"),
+    *("rollback", "approve", "stop", "close", "stop_file", "until"),
+}

@@ -1,0 +1,35 @@
+"""A dozen scenarios on real Prometheus and Alertmanager, with real clocks, all of them at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests import parts
+from tests.scenarios.reality import play
+from tests.scenarios.test_scenarios import SCENARIOS
+
+REAL = [scenario for _, scenario in SCENARIOS if scenario.real]
+AT_ONCE = 6
+
+
+async def test_reality(tmp_path: Path) -> None:
+    parts.need("prometheus", "prometheus-alertmanager", "amtool")
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> str:
+        async with turns:
+            directory = tmp_path / f"{number}"
+            directory.mkdir()
+            try:
+                await play(REAL[number], directory)
+            except AssertionError as e:
+                return f"{REAL[number].name}: {e}"
+        return ""
+
+    failed = [told for told in await asyncio.gather(*map(one, range(len(REAL)))) if told]
+    assert not failed, "\n\n".join(failed)
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(REAL) >= 10
