@@ -288,7 +288,7 @@ async def set_up(
     **policy: Any,
 ) -> AsyncIterator[Stage]:
     """A stage on which release 1 runs and is known good. Whatever was started on it is gone when this is left."""
-    parts.need("prometheus-alertmanager", *(["prometheus"] if prometheus else []), *(["postgres"] if postgres else []))
+    parts.need("prometheus-alertmanager", "prometheus", *(["postgres"] if postgres else []))
     async with contextlib.AsyncExitStack() as leaving:
         server = await leaving.enter_async_context(parts.postgres(directory)) if postgres else None
         state = await server.database("state") if server else f"sqlite://{directory / 'state.db'}"
@@ -337,12 +337,12 @@ async def set_up(
         leaving.push_async_callback(_end_all, responders)
         for responder in responders.values():
             await responder.start()
-        if prometheus:
-            stage.prometheus = await leaving.enter_async_context(
-                parts.prometheus(
-                    directory, _prometheus_config(behind.port, senders), rules={"shop.rules": RULES}, port=watching
-                )
-            )
+        # Where nothing is scraped it still answers that it knows nothing of the past, without which nothing is begun.
+        watched = _prometheus_config(behind.port, senders) if prometheus else "{}"
+        rules = {"shop.rules": RULES} if prometheus else {}
+        stage.prometheus = await leaving.enter_async_context(
+            parts.prometheus(directory, watched, rules=rules, port=watching)
+        )
         await stage.deployed(GOOD, ago=60, good=True)
         yield stage
 
