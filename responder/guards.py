@@ -90,7 +90,8 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
     live = situation.live
     began = [alert.starts_at for alert in incident.alerts] + ([live.began_at] if live and live.began_at else [])
     onset = min(began, default=now)
-    if onset < running.at:
+    rollout = situation.service.rollout if situation.service else 0.0
+    if (running.at - onset).total_seconds() > rollout:
         before = format_duration((running.at - onset).total_seconds() // 1)
         return (
             "refuse",

@@ -18,9 +18,6 @@ from responder.services import Service
 from responder.survey import Live, Situation
 from responder.world import World
 
-_BEFORE = timedelta(seconds=30)
-"""So long before a deployment was told it is asked whether the trouble was there: a rollout may have begun by then."""
-
 _TROUBLE = "service_environment:trouble"
 """Recorded by our own rules: what an alert would say were it not joined with the deployment. An alert that is joined
 can by itself never show that the trouble is older."""
@@ -123,9 +120,9 @@ async def _past(incident: Incident, situation: Situation, connections: Connectio
     whether something shows that it was so before the deployment.
     """
     running = situation.running
-    if running is None or incident.forced:
+    if running is None or incident.forced or situation.service is None:
         return Live(state="firing", reason="")
-    labels, at = _common_labels(incident), running.at - _BEFORE
+    labels, at = _common_labels(incident), running.at - timedelta(seconds=situation.service.rollout)
     alerts, trouble = _selector("ALERTS", {**labels, "alertstate": "firing"}), _selector(_TROUBLE, labels)
     # One question: each costs as much as all the rest of a decision.
     before = [f"{what} @ {at.timestamp():.3f}" for what in (alerts, trouble)]

@@ -37,6 +37,10 @@ class Service(BaseModel):
         default=(),
         description="What shows that it is used and its targets are up: health without traffic proves nothing",
     )
+    rollout: Duration = Field(
+        default=30.0,
+        description="How long a deployment may be under way before it is told: older trouble is not of its making",
+    )
     good_after: Duration = Field(
         default=600.0, description="A version that has run this long, healthy and without trouble, is known good"
     )

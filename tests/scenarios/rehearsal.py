@@ -183,6 +183,7 @@ class Rehearsal:
                 "alternatives": [self._rollback(name, s) for n, s in given.alternatives.items() if n == name],
                 "healthy": [{"promql": f'healthy{{service="{name}"}}', "at_least": 1}],
                 "traffic": [{"promql": f'requests{{service="{name}"}}', "above": 0}] if given.traffic else [],
+                **given.service,
             }
             for name in given.services
         ]

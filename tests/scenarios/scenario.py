@@ -26,6 +26,7 @@ class Given(_Strict):
     strategies: dict[str, str] = {}
     alternatives: dict[str, str] = {}
     depends_on: dict[str, list[str]] = {}
+    service: dict[str, Any] = {}  # of every service
     policy: dict[str, Any] = {}
     policies: list[dict[str, Any]] = []  # before the usual ones
     limits: dict[str, Any] = {}

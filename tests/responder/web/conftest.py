@@ -45,6 +45,7 @@ class House:
     worker: Worker
     mandate: Mandate
     settings: Web
+    links: Links
     alertmanager: FakeAlertmanager
     prometheus: FakePrometheus
     mistakes: list[str] = field(default_factory=list)
@@ -138,6 +139,7 @@ async def make_house(
             worker=worker,
             mandate=mandate(services=(backend,)),
             settings=settings,
+            links=links,
             alertmanager=alertmanager,
             prometheus=prometheus,
         )

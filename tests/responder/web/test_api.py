@@ -442,3 +442,56 @@ async def test_a_body_that_is_none_is_a_400(house: House, path: str, body: bytes
     status, answer = await house.post(f"/api/v1/{path}", body)
     assert status == 400
     assert json.dumps(answer)
+
+
+# --- marks and previews ---
+async def test_what_a_person_knows_of_a_version(house: House) -> None:
+    await house.good_then_new()
+    path = "/api/v1/versions/backend/2.1"
+    status, body = await house.post(path, {"no_rollback": "fixes CVE-2026-1", "by": "alice"})
+    assert (status, body["version"]["no_rollback"]) == (200, "fixes CVE-2026-1 (alice)")
+    status, body = await house.post("/api/v1/rollbacks", {"service": "backend", "reason": "x"})
+    assert (status, body["guard"], "CVE-2026-1" in body["reason"]) == (409, "no_rollback", True)
+    status, body = await house.post(path, {"no_rollback": "", "status": "bad", "reason": "eats rows", "by": "bob"})
+    told = body["version"]
+    assert (told["status"], told["reason"], told["no_rollback"]) == ("bad", "bob: eats rows", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "told"),
+    [
+        ("backend/2.1", {}, 400, "needs status or no_rollback"),
+        ("backend/9.9", {"status": "bad"}, 404, "version 9.9 of backend in production is not known"),
+        ("nobody/2.1", {"status": "bad"}, 404, "no service 'nobody' is configured"),
+        ("backend/2.1", {"status": "worse"}, 400, "Input should be"),
+    ],
+)
+async def test_a_mark_that_makes_no_sense(house: House, path: str, body: Any, status: int, told: str) -> None:
+    await house.good_then_new()
+    answered, found = await house.post(f"/api/v1/versions/{path}", body)
+    assert (answered, told in found["error"]) == (status, True)
+
+
+async def test_a_preview_begins_nothing(house: House) -> None:
+    await house.good_then_new()
+    query = "/api/v1/preview?alertname=BackendDown&service=backend&environment=production"
+    status, body = await house.get(query)
+    [one] = body["incidents"]
+    assert (status, one["verdict"], one["guard"]) == (200, "refuse", "firing"), "nothing fires"
+    house.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
+    [one] = (await house.get(query))[1]["incidents"]
+    assert (one["verdict"], one["plan"]["to_version"]) == ("allow", "2.0")
+    assert (await house.get("/api/v1/executions"))[1]["executions"] == []
+    assert (await house.get("/api/v1/decisions"))[1]["decisions"] == []
+    assert (await house.get("/api/v1/preview"))[0] == 400
+
+
+async def test_a_deployment_from_a_clock_that_is_ahead(house: House) -> None:
+    ahead = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+    asked = {"service": "backend", "version": "3.0", "at": ahead}
+    status, body = await house.post("/api/v1/deployments", asked)
+    assert status == 201
+    assert datetime.fromisoformat(body["deployment"]["at"]) <= datetime.now(UTC)
+    far = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
+    status, body = await house.post("/api/v1/deployments", {**asked, "at": far})
+    assert (status, body["where"], "whose clock is wrong" in body["error"]) == (400, "at", True)
