@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from pydantic import JsonValue
+
 from responder.errors import Drift, Halt
 from responder.execution import (
     Closed,
@@ -97,7 +99,10 @@ async def carry_out(
         except Halt as halt:
             drift = isinstance(halt, Drift)
             freeze = drift or (isinstance(step, Gate) and step.otherwise == "freeze")
-            execution = await commit(Halted(at=now(), step=number, reason=str(halt), freeze=freeze, drift=drift))
+            by = halt.by if isinstance(halt, Drift) else ""
+            execution = await commit(
+                Halted(at=now(), step=number, reason=str(halt), freeze=freeze, drift=drift, reverted_by=by)
+            )
         else:
             pending = [Done(at=now(), step=number, changed=changed, note=note)]
     return execution
@@ -127,34 +132,73 @@ async def _take(
 ) -> tuple[bool, str]:
     """Takes one step; returns whether anything was changed, and a note on what was found."""
     if isinstance(step, Move):
-        return await _move(step, world, reins, again=again)
+        return await _move(step, execution, world, reins, again=again)
     seen = await _wait_for(step, execution, world, reins)
-    for move in execution.standing:
-        if (found := await world.read(move.lever)) != move.to:
-            raise Drift(f"the {move.lever} was set to {move.to!r} and is {found!r} now: somebody else moved it")
+    await _stand(execution, world)
     return False, seen
 
 
-async def _move(move: Move, world: World, reins: Reins, *, again: bool) -> tuple[bool, str]:
-    found = await world.read(move.lever)
-    if found == move.to and await world.settled(move.lever, move.to):
+async def _stand(execution: Execution, world: World) -> None:
+    """Raises Drift where a lever is not where we put it any more: whoever moved it is reported, and never fought."""
+    for move in execution.standing:
+        if not move.lever.same(found := await world.read(move.lever), move.to):
+            raise await _moved(move, found, world)
+
+
+async def _moved(move: Move, found: JsonValue, world: World) -> Drift:
+    who = await world.moved_by(move.lever)
+    told = f"the {move.lever} was set to {move.lever.tell(move.to)} and is {move.lever.tell(found)} now"
+    return Drift(f"{told}: {who or 'somebody else'} moved it", by=who)
+
+
+async def _move(move: Move, execution: Execution, world: World, reins: Reins, *, again: bool) -> tuple[bool, str]:
+    lever = move.lever
+    found = await world.read(lever)
+    if lever.same(found, move.to) and await _has_settled(move, world):
         # Where this step was begun before a crash, it was most likely we who put it there.
         return again, "it was there already"
-    if found not in (move.was, move.to):
+    if not lever.same(found, move.was) and not lever.same(found, move.to):
+        who = await world.moved_by(lever)
         raise Drift(
-            f"the {move.lever} is {found!r}, neither {move.was!r} nor {move.to!r}: somebody else moved it, so nothing "
-            "more is touched"
+            f"the {lever} is {lever.tell(found)}, neither {lever.tell(move.was)} nor {lever.tell(move.to)}: "
+            f"{who or 'somebody else'} moved it, so nothing more is touched",
+            by=who,
         )
-    await world.write(move.lever, move.to, was=move.was)
+    await world.write(lever, move.to, was=move.was)
     clock = asyncio.get_running_loop().time
-    deadline = clock() + move.lever.patience
-    while not await world.settled(move.lever, move.to):
+    deadline = clock() + lever.settles_within
+    while True:
+        try:
+            if await world.settled(lever, move.to):
+                return True, ""
+        except Drift:
+            raise
+        except Halt as halt:
+            if not move.back:
+                raise
+            return True, f"set back; {halt}"
         if clock() > deadline:
-            raise Halt(f"the {move.lever} was set to {move.to!r} and has not settled in {move.lever.patience:g} s")
-        if (found := await world.read(move.lever)) != move.to:
-            raise Drift(f"the {move.lever} was set to {move.to!r} and is {found!r} now: somebody else moved it")
-        await reins.pause(0.5)
-    return True, ""
+            late = f"the {lever} was set to {lever.tell(move.to)} and has not settled in {lever.settles_within:g} s"
+            if move.back:
+                return True, late
+            raise Halt(late)
+        if not lever.same(found := await world.read(lever), move.to):
+            raise await _moved(move, found, world)
+        if bad := [f.reason for f in await asyncio.gather(*map(world.holds, move.meanwhile)) if not f.holds]:
+            raise Halt(f"while the {lever} followed: {'; '.join(bad)}")
+        await world.nudge(lever, move.to)
+        await reins.pause(move.every)
+        if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):
+            raise _StopAsked
+
+
+async def _has_settled(move: Move, world: World) -> bool:
+    try:
+        return await world.settled(move.lever, move.to)
+    except Drift:
+        raise
+    except Halt:
+        return False  # where it never will, that is told after it was written once more
 
 
 async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins) -> str:
@@ -172,6 +216,7 @@ async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins
         wrong = "; ".join(bad) or wrong
         left = deadline - clock()
         if left <= 0:
+            await _stand(execution, world)  # a lever that was put back explains it best
             raise Halt(f"{gate.name}: not so for {gate.hold_for:g} s within {gate.within:g} s: {wrong}")
         await reins.pause(min(gate.every, left))
         if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):

@@ -19,9 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from responder.clients.docker import Docker
 from responder.clients.http import Http
+from responder.clients.kubernetes import Kubernetes
 from responder.clients.prometheus import Prometheus
 from responder.durations import Duration
+from responder.kubernetes_objects import is_ready, trouble_of
 
 _ABSENT = object()
 
@@ -132,15 +135,87 @@ def _field(document: Any, path: str) -> Any:
     return document
 
 
+class Pods(BaseModel):
+    """Which pods, and how many of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: str = Field(min_length=1, description="Their namespace")
+    labels: dict[str, str] = Field(min_length=1, description="Labels that they all have")
+    at_least: int = Field(default=1, ge=0, description="How many must be ready")
+
+
+class PodsCheck(BaseModel):
+    """Pods are ready: at least so many, and none of them is in trouble that waiting does not mend."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    client: ClassVar[type] = Kubernetes
+
+    pods: Pods = Field(description="The pods of Kubernetes that must be ready")
+
+    async def holds(self, kube: Kubernetes) -> Finding:
+        found = await kube.list("Pod", self.pods.namespace, self.pods.labels)
+        if trouble := next(filter(None, map(trouble_of, found)), ""):
+            return Finding(holds=False, reason=trouble)
+        ready = sum(map(is_ready, found))
+        told = (
+            f"{ready} of {len(found)} pods with {', '.join(f'{k}={v}' for k, v in self.pods.labels.items())} are ready"
+        )
+        return Finding(holds=ready >= self.pods.at_least, reason=f"{told}, wanted {self.pods.at_least}")
+
+
+class Containers(BaseModel):
+    """Which containers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    project: str = Field(min_length=1, description="Compose project")
+    service: str = Field(min_length=1, description="Service in it")
+    numbers: tuple[int, ...] = Field(default=(), description="Which of its containers; none means all")
+
+
+class ContainersCheck(BaseModel):
+    """Containers of a Compose service run, and are healthy where they have a HEALTHCHECK."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    client: ClassVar[type] = Docker
+
+    containers: Containers = Field(description="The containers that must be healthy")
+
+    async def holds(self, docker: Docker) -> Finding:
+        told = {
+            "com.docker.compose.project": self.containers.project,
+            "com.docker.compose.service": self.containers.service,
+        }
+        found = [c for c in await docker.containers(told) if c["State"]["Running"]]
+        wanted = self.containers.numbers
+        if wanted:
+            found = [c for c in found if int(c["Config"]["Labels"]["com.docker.compose.container-number"]) in wanted]
+        states = {c["Name"].lstrip("/"): (c["State"].get("Health") or {}).get("Status", "running") for c in found}
+        bad = [f"{name} is {state}" for name, state in states.items() if state not in ("healthy", "running", "none")]
+        enough = len(found) >= max(len(wanted), 1)
+        few = f"{len(found)} of {len(wanted) or 'its'} containers run"
+        return Finding(
+            holds=enough and not bad, reason="; ".join(bad) or (few if not enough else f"{', '.join(states)} run")
+        )
+
+
 def _which(value: Any) -> str | None:
-    for key in ("promql", "http"):
+    for key in ("promql", "http", "pods", "containers"):
         if (key in value) if isinstance(value, dict) else hasattr(value, key):
             return f"<{key}>"
     return None
 
 
 Check = Annotated[
-    Annotated[PromqlCheck, Tag("<promql>")] | Annotated[HttpCheck, Tag("<http>")],
-    Discriminator(_which, custom_error_type="check", custom_error_message="a check has one of the keys promql, http"),
+    Annotated[PromqlCheck, Tag("<promql>")]
+    | Annotated[HttpCheck, Tag("<http>")]
+    | Annotated[PodsCheck, Tag("<pods>")]
+    | Annotated[ContainersCheck, Tag("<containers>")],
+    Discriminator(
+        _which,
+        custom_error_type="check",
+        custom_error_message="a check has one of the keys promql, http, pods, containers",
+    ),
 ]
 """The table of checks that exist; which one is meant is told by its first key."""

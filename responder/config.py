@@ -28,6 +28,8 @@ from pydantic import (
 from responder.alerts import path_of
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.docker import DockerSettings
+from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.conduct import Limits, Watchdog
 from responder.errors import ConfigError
@@ -137,6 +139,8 @@ class Config(BaseModel):
     state: str = Field(description="sqlite:///absolute/path or postgresql://user:${PGPASSWORD}@host/database")
     prometheus: PrometheusSettings = Field(description="Asked by PromQL checks, and for alerts past Alertmanager")
     alertmanager: AlertmanagerSettings = Field(description="Asked before every act whether the alert still fires")
+    kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
+    docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -172,7 +176,14 @@ class Config(BaseModel):
         )
 
     def connections(self) -> Connections:
-        return Connections({Prometheus: self.prometheus, Alertmanager: self.alertmanager})
+        return Connections(
+            {
+                Prometheus: self.prometheus,
+                Alertmanager: self.alertmanager,
+                Kubernetes: self.kubernetes,
+                Docker: self.docker,
+            }
+        )
 
     def contradictions(self) -> Iterator[tuple[tuple[int | str, ...], str]]:
         """What each part cannot see by itself: the place of every mistake, and what is wrong."""

@@ -14,6 +14,10 @@ class Halt(ResponderError):
 class Drift(Halt):
     """A lever is neither `was` nor `to`: somebody else moved it. Nothing more is touched; a human decides."""
 
+    def __init__(self, message: str, by: str = "") -> None:
+        super().__init__(message)
+        self.by = by  # who, where the outside keeps books of that
+
 
 class Unavailable(ResponderError):
     """The other side did not answer properly. Worth another try before the deadline; then it is a `Halt`."""

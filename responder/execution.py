@@ -33,6 +33,7 @@ class Accepted(_Event):
     from_version: str
     to_version: str
     artifact: str = ""  # of the version to go back to
+    from_artifact: str = ""  # of the version that runs
     requested_by: str
     forced: bool = False  # a person asked for it, against cooldown and mode
     reason: str
@@ -93,6 +94,7 @@ class Halted(_Event):
     reason: str
     freeze: bool = False
     drift: bool = False  # somebody else moved a lever: that says nothing about the versions
+    reverted_by: str = ""  # who did, where the outside keeps books of that, as `argocd-controller`
 
 
 class Stopped(_Event):

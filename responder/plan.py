@@ -23,12 +23,17 @@ class Move(BaseModel):
     to: JsonValue
     one_way: bool = Field(default=False, description="Has no way back and needs none, as a snapshot or an invalidation")
     irreversible: str = Field(default="", description="What is lost for good by it; then somebody else has to consent")
+    meanwhile: tuple[Check, ...] = Field(
+        default=(), description="Must hold at every look while the world follows; where one does not, it is turned back"
+    )
+    every: Duration = Field(default=0.5, gt=0, description="Pause between two looks while the world follows")
+    back: bool = Field(default=False, description="On the way back: what was there before need not be healthy")
 
     def turned(self) -> Move:
-        return self.model_copy(update={"was": self.to, "to": self.was})
+        return self.model_copy(update={"was": self.to, "to": self.was, "meanwhile": (), "back": not self.back})
 
     def __str__(self) -> str:
-        return f"{self.lever}: {self.was} → {self.to}"
+        return f"{self.lever}: {self.lever.tell(self.was)} → {self.lever.tell(self.to)}"
 
 
 class Gate(BaseModel):
@@ -52,6 +57,15 @@ class Gate(BaseModel):
 Step = Annotated[Move | Gate, Field(discriminator="kind")]
 
 
+class Draft(BaseModel):
+    """What a strategy would do, and what people should know about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Plan(BaseModel):
     """Decided once, journalled before the first act, and never changed afterwards."""
 
@@ -63,6 +77,7 @@ class Plan(BaseModel):
     from_version: str
     to_version: str
     steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()  # what people have to know, as what brings the bad version back if nobody mends it
 
     @property
     def irreversible(self) -> str:

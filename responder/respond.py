@@ -170,6 +170,7 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
         from_version=running.version,
         to_version=target.version,
         artifact=target.artifact,
+        from_artifact=running.artifact,
         requested_by=incident.requested_by,
         forced=incident.forced,
         reason=incident.title,

@@ -71,11 +71,13 @@ class Service(BaseModel):
             within=verify_within,
             otherwise="freeze",
         )
+        draft = await way.draft(world, target)
         return Plan(
             service=self.name,
             environment=self.environment,
             strategy=way.strategy,
             from_version=target.from_version,
             to_version=target.to_version,
-            steps=(*await way.steps(world, target), verify),
+            steps=(*draft.steps, verify),
+            notes=draft.notes,
         )

@@ -239,6 +239,8 @@ class Worker:
             from_version=told.from_version,
             to_version=told.to_version,
             artifact=told.artifact,
+            from_artifact=told.from_artifact,
+            execution=execution.id,
         )
         verify = mandate.policy(told.policy).verify
         return await service.plan(

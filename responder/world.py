@@ -57,6 +57,26 @@ class World:
 
         return await self._insist(f"watching the {lever}", lever, look)
 
+    async def nudge(self, lever: Lever, value: JsonValue) -> None:
+        """Lets the lever help the world along; it may write, so it is guarded like a write."""
+
+        async def once(client: Any) -> None:
+            self._guard()
+            await lever.nudge(client, value)
+
+        await self._insist(f"following the {lever}", lever, once)
+
+    async def ask(self, lever: Lever, question: Callable[[Any], Awaitable[T]]) -> T:
+        """Puts a question about the lever to its client, with the lever's patience. It changes nothing."""
+        return await self._insist(f"looking at the {lever}", lever, question)
+
+    async def moved_by(self, lever: Lever) -> str:
+        """Who set it last; empty where nobody says so, for whatever reason."""
+        try:
+            return await lever.moved_by(await self._connections.to(lever.client))
+        except (Unavailable, Halt):
+            return ""
+
     async def holds(self, check: Check) -> Finding:
         """One look, without retries: a gate looks again by itself. No answer does not hold."""
         try:

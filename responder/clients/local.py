@@ -75,6 +75,24 @@ class Local:
     async def remove(self, file: Path) -> None:
         await asyncio.to_thread(lambda: file.unlink(missing_ok=True))
 
+    async def converse(self, socket: Path, command: str, *, within: float) -> str:
+        """Says one line to a Unix socket, and returns all that comes back. Raises `Unavailable` and `Halt`."""
+        try:
+            async with asyncio.timeout(within):
+                reader, writer = await asyncio.open_unix_connection(str(socket))
+                try:
+                    writer.write(f"{command}\n".encode())
+                    await writer.drain()
+                    return (await reader.read()).decode(errors="replace")
+                finally:
+                    writer.close()
+        except TimeoutError:
+            raise Unavailable(f"{socket} did not answer within {within:g} s") from None
+        except (ConnectionError, FileNotFoundError) as e:
+            raise Unavailable(f"{socket} does not answer: {e.strerror}") from e
+        except OSError as e:
+            raise Halt(f"{socket}: {e.strerror or e}") from e
+
     async def run(self, argv: tuple[str, ...], *, within: float, cwd: Path | None = None) -> str:
         """Runs a command to its end and returns the tail of what it said.
 

@@ -6,9 +6,38 @@ from typing import Annotated
 
 from pydantic import Field
 
+from responder.levers.compose import ComposeOverride
+from responder.levers.docker import ServiceImage
+from responder.levers.kubernetes import (
+    KeptPods,
+    Partition,
+    PodTemplate,
+    Reconciliation,
+    Replicas,
+    RolloutPaused,
+    RolloutSettings,
+    ServiceSelector,
+)
+from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.levers.release import CurrentRelease, PointerFile
 
 __all__ = ["AnyLever", "CurrentRelease", "PointerFile"]
 
-AnyLever = Annotated[CurrentRelease | PointerFile, Field(discriminator="lever")]
+AnyLever = Annotated[
+    CurrentRelease
+    | PointerFile
+    | NginxInclude
+    | HaproxyServers
+    | ServiceImage
+    | ComposeOverride
+    | PodTemplate
+    | RolloutSettings
+    | RolloutPaused
+    | Partition
+    | Replicas
+    | KeptPods
+    | ServiceSelector
+    | Reconciliation,
+    Field(discriminator="lever"),
+]
 """Every lever, told apart by `lever`; decoding this union is the validation of a plan."""

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from responder.errors import Drift
+
 
 class Lever(BaseModel, ABC):
     """Something of the outside world that can be read and set. Its fields say which one; they hold no secrets.
 
-    The three verbs are handed the connected `client` that the lever names; what goes wrong there comes out as
+    Its verbs are handed the connected `client` that the lever names; what goes wrong there comes out as
     `Unavailable` (try again), `Halt` (turn back) or `Drift` (freeze).
     """
 
@@ -22,6 +24,11 @@ class Lever(BaseModel, ABC):
     def patience(self) -> float:
         """Seconds that one read or write of it is worth, retries included."""
         return 30.0
+
+    @property
+    def settles_within(self) -> float:
+        """Seconds that the world may take to follow a write."""
+        return self.patience
 
     @abstractmethod
     async def read(self, client: Any) -> JsonValue:
@@ -35,8 +42,44 @@ class Lever(BaseModel, ABC):
         """
 
     async def settled(self, client: Any, value: JsonValue) -> bool:
-        """Whether the world has finished following the value; where it has not, it is written once more."""
-        return await self.read(client) == value
+        """Whether the world has finished following the value. Raises `Halt` where it never will."""
+        return self.same(await self.read(client), value)
+
+    async def nudge(self, client: Any, value: JsonValue) -> None:
+        """Helps a world along that does not follow by itself; called between two looks, so often, and after crashes."""
+
+    def same(self, found: JsonValue, value: JsonValue) -> bool:
+        """Whether what was found is this value."""
+        return found == value
+
+    def must_be(self, found: JsonValue, *values: JsonValue) -> None:
+        """Raises `Drift` where what was found is none of the values that we know of."""
+        if not any(self.same(found, value) for value in values):
+            told = ", nor ".join(repr(value) for value in values)
+            raise Drift(f"{self} is {found!r}, neither {told}: somebody else moved it")
+
+    async def moved_by(self, client: Any) -> str:
+        """Who set it last, where the outside keeps books of that; empty where not."""
+        return ""
+
+    async def value_of(self, client: Any, version: str, artifact: str) -> JsonValue:
+        """The value that stands for a version of the service. Raises `Halt` where there is none any more."""
+        return version
+
+    async def runs(self, client: Any, found: JsonValue, version: str, artifact: str) -> bool:
+        """Whether the value that was found is that version."""
+        return found == version
+
+    async def prepare(self, client: Any, value: JsonValue) -> tuple[str, ...]:
+        """Looks for all that would keep the value from being set, and changes nothing.
+
+        Returns what people should know about it. Raises `Halt` where something stands in the way.
+        """
+        return ()
+
+    def tell(self, value: JsonValue) -> str:
+        """The value in an engineer's words."""
+        return str(value)
 
     @abstractmethod
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from responder.clients.local import Local
 from responder.durations import Duration
-from responder.errors import Drift, Halt
+from responder.errors import Halt
 from responder.levers.lever import Lever
 
 
@@ -64,8 +64,7 @@ class _Pointer(Lever):
             raise Halt(f"{self} cannot be set to {value!r}")
         if self.restart:
             await local.write_text(self._note, json.dumps({"was": was, "to": value}))
-        if (found := await self.read(local)) not in (was, value):
-            raise Drift(f"{self} is {found!r}, neither {was!r} nor {value!r}: somebody else moved it")
+        self.must_be(found := await self.read(local), was, value)
         if found != value:
             await self._point(local, value)
         if self.restart:

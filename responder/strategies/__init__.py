@@ -10,18 +10,20 @@ from pydantic import BaseModel, Field
 from responder.levers.lever import Lever
 from responder.strategies.blue_green import BlueGreen
 from responder.strategies.immediate import Immediate
+from responder.strategies.rolling import Rolling
 from responder.strategies.strategy import Target
 
 __all__ = ["AnyStrategy", "Target", "levers_of"]
 
-AnyStrategy = Annotated[Immediate | BlueGreen, Field(discriminator="strategy")]
+AnyStrategy = Annotated[Immediate | Rolling | BlueGreen, Field(discriminator="strategy")]
 """Every strategy, told apart by `strategy`."""
 
 
 def levers_of(model: BaseModel) -> Iterator[Lever]:
     """Every lever that a strategy's configuration names, however deep, so that all of them can be tried beforehand."""
     for value in dict(model).values():
-        if isinstance(value, Lever):
-            yield value
-        elif isinstance(value, BaseModel):
-            yield from levers_of(value)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Lever):
+                yield one
+            elif isinstance(one, BaseModel):
+                yield from levers_of(one)

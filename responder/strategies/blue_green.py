@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from responder.checks import Check
+from responder.checks import Check, ContainersCheck, PodsCheck
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.levers import CurrentRelease, PointerFile
-from responder.plan import Gate, Move, Step
-from responder.strategies.strategy import Strategy, Target, read_expecting
+from responder.levers.docker import ServiceImage
+from responder.levers.kubernetes import KeptPods, PodTemplate, Replicas, ServiceSelector
+from responder.levers.proxy import HaproxyServers, NginxInclude
+from responder.plan import Draft, Gate, Move
+from responder.strategies.docker import containers, each_container
+from responder.strategies.kubernetes import Workpiece, workpiece
+from responder.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
 from responder.world import World
 
+_POINTERS = {"file": PointerFile, "service": ServiceSelector, "nginx": NginxInclude, "haproxy": HaproxyServers}
 
-class Colour(BaseModel):
+
+def _which(value: Any) -> str | None:
+    for key, model in _POINTERS.items():
+        if key in value if isinstance(value, dict) else isinstance(value, model):
+            return f"<{key}>"
+    return None
+
+
+Pointer = Annotated[
+    Annotated[PointerFile, Tag("<file>")]
+    | Annotated[ServiceSelector, Tag("<service>")]
+    | Annotated[NginxInclude, Tag("<nginx>")]
+    | Annotated[HaproxyServers, Tag("<haproxy>")],
+    Discriminator(
+        _which,
+        custom_error_type="pointer",
+        custom_error_message=f"a pointer has one of the keys {', '.join(_POINTERS)}",
+    ),
+]
+
+
+class Colour(Place):
     """One of the two places where the service runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    release: CurrentRelease = Field(description="The releases of this colour")
-    ready: Annotated[tuple[Check, ...], Field(min_length=1, description="What must hold of this colour by itself")]
+    release: CurrentRelease | None = Field(default=None, description="The releases of this colour")
+    kubernetes: PodTemplate | None = Field(default=None, description="The Deployment of this colour")
+    docker: ServiceImage | None = Field(default=None, description="The Compose service of this colour")
+    ready: tuple[Check, ...] = Field(default=(), description="What must hold of this colour by itself")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Colour:
+        if not self.ready and self.release is not None:
+            raise ValueError("ready: is missing: only pods and containers can be asked without it")
+        return self
 
 
 class Colours(BaseModel):
@@ -37,27 +73,117 @@ class BlueGreen(Strategy):
     """The idle colour is brought to the good version and proven ready before any traffic goes there."""
 
     strategy: Literal["blue_green"] = "blue_green"
-    pointer: PointerFile = Field(description="File that names the colour which has the traffic")
+    pointer: Pointer = Field(description="What says which colour has the traffic")
     colours: Colours = Field(description="Both colours, by their names")
     ready_for: Duration = Field(default=2.0, description="How long the idle colour must be ready before the switch")
     ready_within: Duration = Field(default=60.0, gt=0, description="Deadline for that")
+    keep_pods: int = Field(default=1, ge=0, le=20, description="Failed pods that are taken out and kept for study")
+    failed_replicas: int | None = Field(
+        default=None, ge=0, description="What the failed colour is scaled to after the switch; else left as it is"
+    )
 
-    async def steps(self, world: World, target: Target) -> tuple[Step, ...]:
-        match live := await world.read(self.pointer):
+    @model_validator(mode="after")
+    def _fits_together(self) -> BlueGreen:
+        selector = isinstance(self.pointer, ServiceSelector)
+        if any((colour.kubernetes is not None) != selector for colour in (self.colours.blue, self.colours.green)):
+            raise ValueError("pointer: a Service switches between colours in Kubernetes, and only it does")
+        return self
+
+    async def draft(self, world: World, target: Target) -> Draft:
+        pointer = self.pointer
+        if isinstance(pointer, ServiceSelector):
+            pointer = pointer.model_copy(update={"mark": target.execution})
+        match live := await world.read(pointer):
             case "blue":
                 idle, serving, colour = "green", self.colours.blue, self.colours.green
             case "green":
                 idle, serving, colour = "blue", self.colours.green, self.colours.blue
             case _:
-                raise Halt(f"the {self.pointer} names {live!r}, neither blue nor green; nothing was touched")
-        await read_expecting(world, serving.release, target)
-        return (
-            Move(lever=colour.release, was=await world.read(colour.release), to=target.to_version),
-            Gate(
-                name=f"{idle} is ready before it gets traffic",
-                checks=colour.ready,
-                hold_for=self.ready_for,
-                within=self.ready_within,
-            ),
-            Move(lever=self.pointer, was=live, to=idle),
+                raise Halt(f"the {pointer} names {live!r}, neither blue nor green; nothing was touched")
+        await _serves(world, serving, target)
+        await world.ask(pointer, lambda c: pointer.prepare(c, idle))
+        if serving.kubernetes is not None and colour.kubernetes is not None:
+            draft = _InKubernetes(self, pointer, live, idle, serving.kubernetes, colour.kubernetes, colour.ready)
+            return await draft.made(world, target)
+        switch = Move(lever=pointer, was=live, to=idle)
+        if colour.docker is not None:
+            work = await containers(world, colour.docker, target, running=False)
+            told = {"project": colour.docker.project, "service": colour.docker.service}
+            well = ContainersCheck.model_validate({"containers": told})
+            before, after = self.gates(idle, (well, *colour.ready))
+            (moves,) = work.moves(len(work.levers))
+            return Draft(steps=(*moves, before, switch, after, *work.last), notes=work.notes)
+        to, notes = await value_of(world, colour.place, target)
+        first = Move(lever=colour.place, was=await world.read(colour.place), to=to)
+        before, after = self.gates(idle, colour.ready)
+        return Draft(steps=(first, before, switch, after), notes=notes)
+
+    def gates(self, idle: str, checks: tuple[Check, ...]) -> tuple[Gate, Gate]:
+        names = f"{idle} is ready before it gets traffic", f"{idle} is ready with the traffic"
+        one, other = (
+            Gate(name=name, checks=checks, hold_for=self.ready_for, within=self.ready_within) for name in names
         )
+        return one, other
+
+
+async def _serves(world: World, colour: Colour, target: Target) -> None:
+    """Raises Halt where what has the traffic is not the version that the deployments tell of."""
+    levers = [colour.place] if colour.docker is None else await each_container(world, colour.docker)
+    for lever in levers:
+        await read_expecting(world, lever, target)
+
+
+@dataclass(frozen=True)
+class _InKubernetes:
+    """Two Deployments and the Service in front of them."""
+
+    way: BlueGreen
+    pointer: Any
+    live: str
+    idle: str
+    failed: PodTemplate
+    good: PodTemplate
+    ready: tuple[Check, ...]
+
+    async def made(self, world: World, target: Target) -> Draft:
+        piece = await workpiece(world, self.good, target, running=False)
+        serving = Replicas(**self.failed.where, mark=target.execution)
+        wanted, scaled = await self._scaled_up(world, piece, await _count(world, serving) or 1)
+        service = await world.ask(self.pointer, self.pointer.object)
+        labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
+        told = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted}
+        before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": told}), *self.ready))
+        switch = Move(lever=self.pointer, was=self.live, to=self.idle)
+        steps = (*piece.first, piece.move(), *piece.last, *scaled, before, switch, after)
+        left, notes = await self._left_behind(world, serving, target)
+        return Draft(steps=(*steps, *left), notes=(*piece.notes, *notes))
+
+    async def _scaled_up(self, world: World, piece: Workpiece, wanted: int) -> tuple[int, tuple[Move, ...]]:
+        """As many as the other colour has now, not as its manifest says, and no more than its autoscaler allows."""
+        lever = Replicas(**self.good.where, mark=piece.template.mark, within=self.good.within)
+        if scaler := await world.ask(lever, lever.autoscaler):
+            lever = lever.model_copy(update={"autoscaled": True})
+            wanted = min(wanted, int(scaler["spec"]["maxReplicas"]))
+        there = await _count(world, lever)
+        return wanted, (Move(lever=lever, was=there, to=wanted),) if there < wanted else ()
+
+    async def _left_behind(
+        self, world: World, serving: Replicas, target: Target
+    ) -> tuple[tuple[Move, ...], tuple[str, ...]]:
+        moves: list[Move] = []
+        if self.way.keep_pods:
+            kept = KeptPods(**self.failed.where, count=self.way.keep_pods)
+            mark = target.execution or "by-hand"
+            moves.append(Move(lever=kept, was=await world.read(kept), to=mark, one_way=True))
+        now, then = await _count(world, serving), self.way.failed_replicas
+        if then is None or then == now:
+            return tuple(moves), ()
+        scaler: Any = await world.ask(serving, serving.autoscaler)
+        if then and scaler:
+            return tuple(moves), (f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it",)
+        return (*moves, Move(lever=serving, was=now, to=then)), ()
+
+
+async def _count(world: World, lever: Replicas) -> int:
+    found = await world.read(lever)
+    return found if isinstance(found, int) else 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
 from responder.errors import Halt
 from responder.levers.lever import Lever
-from responder.plan import Step
+from responder.plan import Draft
 from responder.world import World
 
 
@@ -22,6 +23,8 @@ class Target(BaseModel):
     from_version: str
     to_version: str
     artifact: str = ""  # of the version to go back to, as an image digest; empty where the version itself names it
+    from_artifact: str = ""  # of the version that runs
+    execution: str = ""  # for the marks that a rollback leaves on what it changes
 
 
 class Strategy(BaseModel, ABC):
@@ -30,19 +33,52 @@ class Strategy(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @abstractmethod
-    async def steps(self, world: World, target: Target) -> tuple[Step, ...]:
+    async def draft(self, world: World, target: Target) -> Draft:
         """The steps, without the final verification, which is the same for all. Raises Halt where there is no way."""
 
 
-async def read_expecting(world: World, lever: Lever, target: Target) -> str:
+class Place(BaseModel):
+    """Where the service runs: exactly one of the fields that are optional levers is set."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self._places) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(_place_fields(type(self)))}")
+        return self
+
+    @property
+    def _places(self) -> list[Lever]:
+        return [lever for name in _place_fields(type(self)) if (lever := getattr(self, name)) is not None]
+
+    @property
+    def place(self) -> Lever:
+        return self._places[0]
+
+
+_PLACES = ("release", "kubernetes", "docker")
+
+
+def _place_fields(model: type[BaseModel]) -> list[str]:
+    return [name for name in _PLACES if name in model.model_fields]
+
+
+async def read_expecting(world: World, lever: Lever, target: Target) -> JsonValue:
     """The lever's value, where it is the version that the last deployment told of.
 
     Raises Halt otherwise: what runs is then not what was judged, and whoever put it there knows more than we do.
     """
     found = await world.read(lever)
-    if found != target.from_version:
+    if not await world.ask(lever, lambda c: lever.runs(c, found, target.from_version, target.from_artifact)):
         raise Halt(
-            f"the {lever} is {found!r}, but the deployments say that {target.from_version!r} runs; "
+            f"the {lever} is {lever.tell(found)}, but the deployments say that {target.from_version} runs; "
             f"nothing was touched (tell of it with: responder deployed {target.service} VERSION)"
         )
-    return target.from_version
+    return found
+
+
+async def value_of(world: World, lever: Lever, target: Target) -> tuple[JsonValue, tuple[str, ...]]:
+    """The value that stands for the version to go back to, and what people should know. Raises Halt where there is
+    none, or where something would keep it from being set.
+    """
+    value = await world.ask(lever, lambda c: lever.value_of(c, target.to_version, target.artifact))
+    return value, await world.ask(lever, lambda c: lever.prepare(c, value))

@@ -137,6 +137,7 @@ class Api:
             from_version=situation.running.version,
             to_version=situation.target.version,
             artifact=situation.target.artifact,
+            from_artifact=situation.running.artifact,
         )
         verify = decided.incident.policy.verify
         try:

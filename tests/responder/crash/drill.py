@@ -12,14 +12,12 @@ from typing import Any
 from responder.carry_out import carry_out
 from responder.clients import Connections
 from responder.clients.http import Http
-from responder.clients.local import Local
 from responder.errors import Superseded
 from responder.execution import Accepted, Event, Execution
 from responder.journal import Database, Transaction, deployments, executions
 from responder.journal.deployments import Deployment
-from responder.levers.lever import Lever
 from responder.plan import Plan
-from responder.strategies import Target, levers_of
+from responder.strategies import Target
 from responder.world import World
 from tests.responder.crash.stages import Stage
 
@@ -55,18 +53,18 @@ class Point:
 
 
 class Effects:
-    """How often a lever really changed, counted over all crashes and workers of one rollback."""
+    """How often the outside really changed by our hand, counted over all crashes and workers of one rollback."""
 
-    def __init__(self, levers: tuple[Lever, ...]) -> None:
+    def __init__(self, written: Callable[[], Any]) -> None:
         self.writes = 0
-        self._levers = levers
+        self._written = written
 
     async def counted(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        before = [await lever.read(Local()) for lever in self._levers]
+        before = self._written()
         try:
             return await call()
         finally:
-            self.writes += [await lever.read(Local()) for lever in self._levers] != before
+            self.writes += self._written() != before
 
 
 class _Watched:
@@ -97,18 +95,20 @@ class HealthOf:
 
 
 class _Connections(Connections):
-    def __init__(self, point: Point, health: HealthOf, effects: Effects) -> None:
+    def __init__(self, stage: Stage, point: Point, health: HealthOf, effects: Effects) -> None:
         super().__init__()
-        self._watched = {Local: _Watched(Local(), point, effects), Http: _Watched(health, point, effects)}
+        clients = {**stage.clients, Http: health}
+        self._watched = {kind: _Watched(client, point, effects) for kind, client in clients.items()}
 
     async def to(self, kind: Any) -> Any:
         return self._watched[kind]
 
 
 class Reins:
-    """Nobody asks to stop, unless the drill says so; waiting takes no time."""
+    """Nobody asks to stop, unless the drill says so; waiting takes no time of ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        self._wait = wait
         self.stop: tuple[str, str] | None = None
         self.asked = 0
         self.stop_at: int | None = None
@@ -120,6 +120,7 @@ class Reins:
         return None
 
     async def pause(self, seconds: float) -> None:
+        self._wait(seconds)
         await asyncio.sleep(0)
 
 
@@ -128,8 +129,8 @@ class Drill:
 
     def __init__(self, stage: Stage, journal: Database) -> None:
         self.stage, self.journal = stage, journal
-        self.effects = Effects(tuple(levers_of(stage.service.rollback)))
-        self.health, self.reins = HealthOf(), Reins()
+        self.effects = Effects(stage.written)
+        self.health, self.reins = HealthOf(), Reins(stage.wait)
         self.id = ""
         self._workers: list[str] = []
 
@@ -187,7 +188,7 @@ class Drill:
     async def go_on(
         self, worker: str, execution: Execution, point: Point, *, guard: Callable[[], None] = lambda: None
     ) -> Execution:
-        world = World(_Connections(point, self.health, self.effects), guard=guard, retry_every=0.0)
+        world = World(_Connections(self.stage, point, self.health, self.effects), guard=guard, retry_every=0.0)
         service = self.stage.service
 
         async def plan_for(asked: Execution) -> Plan:
@@ -197,6 +198,7 @@ class Drill:
                 environment=told.environment,
                 from_version=told.from_version,
                 to_version=told.to_version,
+                execution=asked.id,
             )
             return await service.plan(world, target, verify_for=0.0, verify_within=0.0)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from responder.clients.local import Local
+from responder.levers.lever import Lever
 from responder.services import Service
 
 
@@ -19,11 +21,15 @@ class Stage:
     to_version: str
     outside: Callable[[], Any]  # everything that a rollback may change, and what follows it
     rolled_back: Any  # `outside` after success
-    stranger: str  # a value that anybody else might set any of its levers to
+    stranger: Callable[[Lever], Awaitable[Any]]  # sets a lever to what anybody else might, and returns that value
+    clients: dict[type, Any] = field(default_factory=lambda: {Local: Local()})
+    written: Callable[[], Any] = lambda: None  # what our levers set, to count how often it changes
+    wait: Callable[[float], None] = lambda seconds: None  # lets time go by there
+    step_back: Any = None  # `outside` after a rollback that was turned back; None: as before
 
     @property
     def before(self) -> Any:
-        """`outside` before anything was done."""
+        """`outside` before anything was done, and again after it was turned back."""
         return self._before
 
     def __post_init__(self) -> None:
@@ -37,6 +43,15 @@ def _release(root: Path, current: str, *others: str) -> dict[str, Any]:
     (root / "followed").write_text(current)
     # What runs is what the restart command saw: a crash between the switch and the restart must not go unnoticed.
     return {"root": str(root), "restart": ["/bin/sh", "-c", "basename $(readlink current) > followed"]}
+
+
+def _stranger(lever: Lever) -> Awaitable[Any]:
+    async def act() -> Any:
+        quiet = lever.model_copy(update={"restart": None})
+        await quiet.write(Local(), "hotfix", was=await lever.read(Local()))
+        return await lever.read(Local())
+
+    return act()
 
 
 def _runs(root: Path) -> tuple[str, str]:
@@ -57,7 +72,8 @@ def immediate(directory: Path) -> Stage:
         to_version="1",
         outside=lambda: _runs(root),
         rolled_back=("1", "1"),
-        stranger="hotfix",
+        stranger=_stranger,
+        written=lambda: (root / "current").readlink(),
     )
 
 
@@ -91,7 +107,8 @@ def blue_green(directory: Path) -> Stage:
         to_version="1",
         outside=outside,
         rolled_back=(("1", "1"), ("2", "2"), "blue", "blue"),
-        stranger="hotfix",
+        stranger=_stranger,
+        written=lambda: ((blue / "current").readlink(), (green / "current").readlink(), pointer.read_text()),
     )
 
 

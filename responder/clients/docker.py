@@ -1,0 +1,149 @@
+"""The Docker Engine, one step at a time: each verb is one request, so that a crash falls between two of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.durations import Duration
+from responder.errors import Halt, Unavailable
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+_SAID = 600
+"""Characters kept of what a failed container said last."""
+
+
+class DockerSettings(BaseModel):
+    """Where the engine listens. Its socket is as good as root on that host: give a socket proxy where you can."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str | None = Field(
+        default=None,
+        pattern=r"^(unix|tcp|https?)://",
+        description="As unix:///var/run/docker.sock; by default $DOCKER_HOST, or the usual sockets",
+    )
+    timeout: Duration = Field(default=30.0, gt=0, description="Longest wait for one answer, past what a stop may take")
+    pull_within: Duration = Field(default=300.0, gt=0, description="Longest time for pulling an image")
+
+
+class Docker:
+    """Containers and images of one engine."""
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
+        self._engine: Any = None
+
+    @classmethod
+    async def connect(cls, settings: DockerSettings | None) -> Self:
+        return cls(settings or DockerSettings())
+
+    async def close(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+            self._engine = None
+
+    async def container(self, name: str) -> Object | None:
+        """What `docker inspect` says of a container; None where there is none."""
+        return await self._maybe(self._api().containers.container(name).show(), f"container {name}")
+
+    async def containers(self, labels: dict[str, str]) -> list[Object]:
+        """Every container with these labels, stopped ones too, as `docker inspect` says it."""
+        told = [f"{key}={value}" for key, value in labels.items()]
+        found = await self._ask(self._api().containers.list(all=True, filters={"label": told}), "the containers")
+        shown = [await self.container(one.id) for one in found]
+        return [one for one in shown if one is not None]
+
+    async def image(self, name: str) -> Object | None:
+        """What `docker image inspect` says; None where it is not on this host."""
+        return await self._maybe(self._api().images.inspect(name), f"image {name}")
+
+    async def pull(self, name: str) -> None:
+        """Gets an image from its registry. Raises `Halt` where the registry does not have it."""
+        await self._ask(self._api().images.pull(name), f"pulling {name}", within=self._settings.pull_within)
+
+    async def create(self, name: str, config: Object) -> str:
+        """Creates a container, without starting it, and returns its id."""
+        made = await self._ask(self._api().containers.create(config, name=name), f"creating {name}")
+        return str(made.id)
+
+    async def join(self, container: str, network: str, endpoint: Object) -> None:
+        """Connects a container to a further network, under the given aliases and addresses."""
+        body = {"Container": container, "EndpointConfig": endpoint}
+        api = self._api()
+
+        async def connect() -> None:
+            found = await api.networks.get(network)
+            await found.connect(body)
+
+        await self._ask(connect(), f"connecting {container} to {network}")
+
+    async def start(self, name: str) -> None:
+        await self._ask(self._api().containers.container(name).start(), f"starting {name}")
+
+    async def stop(self, name: str, *, within: float) -> None:
+        """Asks the container to end, and kills it after so many seconds."""
+        stopping = self._api().containers.container(name).stop(t=round(within))
+        await self._ask(stopping, f"stopping {name}", within=within + self._settings.timeout)
+
+    async def rename(self, name: str, to: str) -> None:
+        await self._ask(self._api().containers.container(name).rename(to), f"renaming {name} to {to}")
+
+    async def set_restart_policy(self, name: str, policy: Object) -> None:
+        """What the engine does when the container ends by itself, or when the engine starts again."""
+        api = self._api()
+        asking = api._query_json(f"containers/{name}/update", "POST", data={"RestartPolicy": policy})
+        await self._ask(asking, f"changing the restart policy of {name}")
+
+    async def remove(self, name: str) -> None:
+        """Removes a container that is not running; none is as good."""
+        await self._maybe(self._api().containers.container(name).delete(), f"removing {name}")
+
+    async def said(self, name: str) -> str:
+        """The end of what a container wrote."""
+        lines = await self._maybe(
+            self._api().containers.container(name).log(stdout=True, stderr=True, tail=10), f"the log of {name}"
+        )
+        return "".join(lines or ()).strip()[-_SAID:]
+
+    def _api(self) -> Any:
+        if self._engine is None:
+            from aiodocker import Docker as Engine
+
+            try:
+                self._engine = Engine(url=self._settings.host)
+            except (ValueError, OSError) as e:
+                raise Halt(f"no Docker Engine is configured: {e}") from e
+        return self._engine
+
+    async def _maybe(self, asking: Awaitable[T], doing: str) -> T | None:
+        from aiodocker.exceptions import DockerError
+
+        try:
+            return await self._ask(asking, doing)
+        except Halt as halt:
+            if isinstance(halt.__cause__, DockerError) and halt.__cause__.status == 404:
+                return None
+            raise
+
+    async def _ask(self, asking: Awaitable[T], doing: str, *, within: float | None = None) -> T:
+        import aiohttp
+        from aiodocker.exceptions import DockerError
+
+        within = within or self._settings.timeout
+        try:
+            async with asyncio.timeout(within):
+                return await asking
+        except TimeoutError:
+            raise Unavailable(f"{doing}: the Docker Engine did not answer within {within:g} s") from None
+        except DockerError as e:
+            if e.status in (900, 503):  # 900: aiodocker's word for a connection that could not be made
+                raise Unavailable(f"{doing}: the Docker Engine: {e.message}") from e
+            raise Halt(f"{doing}: {e.message}") from e
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"{doing}: the Docker Engine: {e or type(e).__name__}") from e

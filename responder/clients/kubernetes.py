@@ -1,0 +1,207 @@
+"""Kubernetes, spoken as raw JSON: fields that this client has never heard of survive every patch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.durations import Duration
+from responder.errors import Halt, Unavailable
+from responder.kubernetes_objects import Object
+
+_HOMES = {
+    "Pod": "api/v1",
+    "Service": "api/v1",
+    "ConfigMap": "api/v1",
+    "Secret": "api/v1",
+    "ServiceAccount": "api/v1",
+    "PersistentVolumeClaim": "api/v1",
+    "Deployment": "apis/apps/v1",
+    "ReplicaSet": "apis/apps/v1",
+    "StatefulSet": "apis/apps/v1",
+    "DaemonSet": "apis/apps/v1",
+    "ControllerRevision": "apis/apps/v1",
+    "EndpointSlice": "apis/discovery.k8s.io/v1",
+    "HorizontalPodAutoscaler": "apis/autoscaling/v2",
+    "Application": "apis/argoproj.io/v1alpha1",
+    "HelmRelease": "apis/helm.toolkit.fluxcd.io/v2",
+    "Canary": "apis/flagger.app/v1beta1",
+}
+_PLURALS = {"Canary": "canaries"}
+
+
+class KubernetesSettings(BaseModel):
+    """How the API server is reached. By default as any tool does: the pod's service account, or the kubeconfig."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kubeconfig: Path | None = Field(default=None, description="File to use in place of $KUBECONFIG or ~/.kube/config")
+    context: str | None = Field(default=None, description="Its context, where not the current one")
+    timeout: Duration = Field(default=10.0, gt=0, description="Longest wait for one answer")
+
+
+class Forbidden(Halt):
+    """The API server knows us and says no."""
+
+
+class Kubernetes:
+    """A few verbs on any object. Every write says which `resourceVersion` it was decided on."""
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        self._settings = settings
+        self._api: Any = None
+
+    @classmethod
+    async def connect(cls, settings: KubernetesSettings | None) -> Self:
+        return cls(settings or KubernetesSettings())
+
+    async def close(self) -> None:
+        if self._api is not None:
+            await self._api.close()
+            self._api = None
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """The object; None where there is none. Raises `Forbidden`, `Halt` and `Unavailable`."""
+        status, answer = await self.request("GET", _path(kind, namespace, name))
+        return None if status == 404 else _good(status, answer, f"{kind} {namespace}/{name}")
+
+    async def list(self, kind: str, namespace: str, labels: dict[str, str] | None = None) -> list[Object]:
+        """The objects of a namespace, by labels; none where the cluster does not know the kind."""
+        query = {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
+        status, answer = await self.request("GET", _path(kind, namespace), query)
+        return [] if status == 404 else list(_good(status, answer, f"the {kind}s of {namespace}")["items"])
+
+    async def patch(self, found: Object, operations: Iterable[Object], *, dry_run: bool = False) -> Object:
+        """Changes the object as it was found, with a JSON patch, and returns it as it is now.
+
+        Raises `Unavailable` where it has changed since: whoever asks looks again, and decides anew.
+        """
+        kind, meta = found["kind"], found["metadata"]
+        # `replace`, not `test`: a stale version is then a 409, while a failed test is a 422 like any mistake of ours.
+        version = {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
+        status, answer = await self.request(
+            "PATCH",
+            _path(kind, meta["namespace"], meta["name"]),
+            {"dryRun": "All"} if dry_run else {},
+            body=[version, *operations],
+            content_type="application/json-patch+json",
+        )
+        return _good(status, answer, f"{kind} {meta['namespace']}/{meta['name']}")
+
+    async def delete_pod(self, pod: Object) -> None:
+        """Deletes this very pod; one of the same name that came after it stays."""
+        meta = pod["metadata"]
+        status, answer = await self.request(
+            "DELETE",
+            _path("Pod", meta["namespace"], meta["name"]),
+            body={"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": meta["uid"]}},
+        )
+        if status not in (404, 409):
+            _good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
+
+    async def may(self, verb: str, kind: str, namespace: str) -> bool:
+        """Whether our account has this right in the namespace."""
+        home = _HOMES[kind].split("/")
+        attributes = {
+            "verb": verb,
+            "group": home[1] if home[0] == "apis" else "",
+            "resource": _plural(kind),
+            "namespace": namespace,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        status, answer = await self.request(
+            "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review
+        )
+        return bool(_good(status, answer, "our own rights")["status"].get("allowed"))
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> tuple[int, Object]:
+        """Status and answer. Raises `Unavailable` where there is none, and where it is the server's own trouble."""
+        status, answer = await self._send(method, path, query, body, content_type)
+        if status == 401:  # a token that has run out: an exec plugin or the mounted file has a new one
+            await self.close()
+            status, answer = await self._send(method, path, query, body, content_type)
+        if status == 429 or status >= 500:
+            raise Unavailable(f"the Kubernetes API answered {status}: {answer.get('message', '')}")
+        return status, answer
+
+    async def _send(
+        self, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
+    ) -> tuple[int, Object]:
+        api = await self._connected()
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        for auth in (await api.configuration.auth_settings()).values():
+            headers[auth["key"]] = auth["value"]
+        url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        try:
+            response = await api.call_api(method, url, headers, body=body, _request_timeout=timeout)
+            await response.read()
+            return response.status, json.loads(response.data) if response.data else {}
+        except TimeoutError:
+            raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
+        except ValueError:
+            raise Unavailable(f"the Kubernetes API answered {method} {path} with something that is not JSON") from None
+
+    async def _connected(self) -> Any:
+        if self._api is None:
+            from kubernetes.aio import config  # half a second: not at our start
+            from kubernetes.aio.client import ApiClient, Configuration
+
+            configuration = Configuration()
+            file = self._settings.kubeconfig
+            try:
+                if file is None and self._settings.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+                    config.load_incluster_config(client_configuration=configuration)
+                else:
+                    await config.load_kube_config(
+                        config_file=str(file) if file else None,
+                        context=self._settings.context,
+                        client_configuration=configuration,
+                        persist_config=False,
+                    )
+            except (config.ConfigException, OSError, KeyError, TypeError) as e:
+                raise Halt(f"no Kubernetes cluster is configured: {e}") from e
+            configuration.retries = 0  # whoever asks knows how long it is worth asking
+            self._api = ApiClient(configuration)
+        return self._api
+
+
+def _plural(kind: str) -> str:
+    return _PLURALS.get(kind, f"{kind.lower()}s")
+
+
+def _path(kind: str, namespace: str, name: str = "") -> str:
+    return f"/{_HOMES[kind]}/namespaces/{namespace}/{_plural(kind)}{'/' + name if name else ''}"
+
+
+def _good(status: int, answer: Object, what: str) -> Object:
+    if status < 300:
+        return answer
+    told = answer.get("message") or f"status {status}"
+    match status:
+        case 401 | 403:
+            raise Forbidden(f"{what}: the cluster does not let us: {told}")
+        case 409:
+            raise Unavailable(f"{what} changed while we looked at it: {told}")
+    raise Halt(f"{what}: {told}")

@@ -1,0 +1,187 @@
+"""What Kubernetes objects say, read the way that Kubernetes' own tools read them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from responder.images import digest_of, tag_of
+
+Object = dict[str, Any]
+"""One of them, as the API server sent it."""
+
+PREFIX = "rollback-responder.io"
+"""Of every annotation and label that we write."""
+
+_HOPELESS = {
+    "ImagePullBackOff": "its image cannot be pulled",
+    "InvalidImageName": "its image has a name that cannot be",
+    "ErrImageNeverPull": "its image is not on the node and may not be pulled",
+    "CrashLoopBackOff": "it crashes again and again",
+    "RunContainerError": "it cannot be started",
+    "CreateContainerError": "it cannot be created",
+    "CreateContainerConfigError": "something that it needs is missing",
+}
+"""Reasons why a container waits for what will not come by waiting, in plain words."""
+
+
+def owned_by(owner: Object, found: list[Object]) -> list[Object]:
+    """Those whose controller is this very object: a name alone may have been used before."""
+    uid = owner["metadata"]["uid"]
+    return [
+        one
+        for one in found
+        if any(ref.get("controller") and ref["uid"] == uid for ref in one["metadata"].get("ownerReferences", ()))
+    ]
+
+
+def template_of(revision: Object) -> Object:
+    """The pod template that a ReplicaSet or ControllerRevision keeps, without what their controllers put into it."""
+    if revision["kind"] == "ReplicaSet":
+        template = dict(revision["spec"]["template"])
+        meta = dict(template.get("metadata", {}))
+        meta["labels"] = {k: v for k, v in meta.get("labels", {}).items() if k != "pod-template-hash"}
+        return {**template, "metadata": meta}
+    return {k: v for k, v in revision["data"]["spec"]["template"].items() if k != "$patch"}
+
+
+def number_of(revision: Object) -> int:
+    """Its revision number: the highest is the newest."""
+    if revision["kind"] == "ReplicaSet":
+        return int(revision["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0))
+    return int(revision["revision"])
+
+
+def same_template(one: Object, other: Object) -> bool:
+    return _plain(one) == _plain(other)
+
+
+def _plain(template: Object) -> Object:
+    # An API server fills `creationTimestamp: null` and empty maps in on some paths and not on others.
+    meta = {k: v for k, v in (template.get("metadata") or {}).items() if v not in (None, {}, "")}
+    return {**template, "metadata": meta}
+
+
+def images_of(template: Object) -> dict[str, str]:
+    spec = template["spec"]
+    return {c["name"]: c["image"] for c in (*spec.get("initContainers", ()), *spec["containers"])}
+
+
+def main_image(template: Object, container: str | None) -> str:
+    """The image of the container that the version is about: the one that is named, or as `kubectl logs` chooses it."""
+    meta = template.get("metadata") or {}
+    name = container or (meta.get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+    containers = template["spec"]["containers"]
+    return str(next((c["image"] for c in containers if c["name"] == name), "" if container else containers[0]["image"]))
+
+
+def runs(template: Object, version: str, artifact: str, container: str | None) -> bool:
+    """Whether this template is that version: by the artifact, by the recommended label, or by the image's tag."""
+    image = main_image(template, container)
+    if artifact and (image == artifact or (digest_of(artifact) and digest_of(image) == digest_of(artifact))):
+        return True
+    if artifact and digest_of(artifact) and digest_of(image):
+        return False  # both say exactly what they are, and it is not the same
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    return version in (labels.get("app.kubernetes.io/version"), tag_of(image))
+
+
+def references_of(template: Object) -> Iterator[tuple[str, str]]:
+    """What the pods cannot start without, as kind and name."""
+    spec = template["spec"]
+    if account := spec.get("serviceAccountName"):
+        yield "ServiceAccount", account
+    for volume in spec.get("volumes", ()):
+        for source in (volume, *volume.get("projected", {}).get("sources", ())):
+            yield from _named(source.get("configMap"), "ConfigMap", "name")
+            yield from _named(source.get("secret"), "Secret", "name" if source is not volume else "secretName")
+        yield from _named(volume.get("persistentVolumeClaim"), "PersistentVolumeClaim", "claimName")
+    for one in (*spec.get("initContainers", ()), *spec["containers"]):
+        for source in one.get("envFrom", ()):
+            yield from _named(source.get("configMapRef"), "ConfigMap", "name")
+            yield from _named(source.get("secretRef"), "Secret", "name")
+        for variable in one.get("env", ()):
+            value = variable.get("valueFrom", {})
+            yield from _named(value.get("configMapKeyRef"), "ConfigMap", "name")
+            yield from _named(value.get("secretKeyRef"), "Secret", "name")
+
+
+def _named(source: Object | None, kind: str, key: str) -> Iterator[tuple[str, str]]:
+    if source and not source.get("optional") and source.get(key):
+        yield kind, source[key]
+
+
+def is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def trouble_of(pod: Object) -> str:
+    """Why this pod will not become ready by waiting, in plain words; empty where it still may."""
+    status = pod.get("status", {})
+    for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = one.get("state", {}).get("waiting") or {}
+        if (reason := waiting.get("reason", "")) not in _HOPELESS:
+            continue
+        last = (one.get("lastState") or {}).get("terminated") or {}
+        told = [waiting.get("message", ""), f"it exited with {last['exitCode']}" if "exitCode" in last else ""]
+        more = "; ".join(part for part in told if part)
+        where = f"pod {pod['metadata']['name']}, container {one['name']} ({one['image']})"
+        return f"{where}: {_HOPELESS[reason]} ({reason}{': ' + more if more else ''})"
+    return ""
+
+
+def condition(workload: Object, kind: str) -> Object:
+    found = workload.get("status", {}).get("conditions", ())
+    return next((c for c in found if c["type"] == kind), {})
+
+
+def unfinished(workload: Object) -> str:
+    """What a rollout still waits for, as `kubectl rollout status` says it; empty where it is complete."""
+    spec, status = workload["spec"], workload.get("status", {})
+    if workload["metadata"]["generation"] > status.get("observedGeneration", 0):
+        return "the controller has not seen the change yet"
+    if workload["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        updated, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)
+        total = updated
+    else:
+        wanted = spec.get("replicas", 1)
+        updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+        total = status.get("replicas", 0)
+    if updated < wanted:
+        return f"{updated} of {wanted} pods are updated"
+    if total > updated:
+        return f"{total - updated} old pods are still there"
+    return f"{available} of {updated} updated pods are available" if available < updated else ""
+
+
+def writer_of(workload: Object, *path: str) -> str:
+    """Who changed a field last, by the object's own books (`managedFields`); empty where they do not say."""
+    latest = ("", "")
+    for entry in workload["metadata"].get("managedFields", ()):
+        fields: Any = entry.get("fieldsV1", {})
+        for part in path:
+            fields = fields.get(f"f:{part}") if isinstance(fields, dict) else None
+        if fields is not None:
+            latest = max(latest, (entry.get("time", ""), entry.get("manager", "")))
+    return latest[1]
+
+
+def escape(key: str) -> str:
+    """A key as a part of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def annotate(found: Object, **annotations: str) -> list[Object]:
+    """The operations of a JSON patch that set these of our annotations, one by one, and leave all others."""
+    nothing_yet = not found["metadata"].get("annotations")
+    first = [{"op": "add", "path": "/metadata/annotations", "value": {}}] if nothing_yet else []
+    return [
+        *first,
+        *(
+            {"op": "add", "path": f"/metadata/annotations/{escape(f'{PREFIX}/{key}')}", "value": value}
+            for key, value in annotations.items()
+        ),
+    ]

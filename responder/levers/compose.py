@@ -1,0 +1,63 @@
+"""The image of a service in a Compose file of our own, so that the next `docker compose up` keeps the good version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field, JsonValue
+
+from responder.clients.local import Local
+from responder.errors import Halt
+from responder.levers.lever import Lever
+from responder.levers.release import AbsolutePath
+
+_HEAD = "# Written by the rollback responder. Remove it once the images of the other Compose files are good again.\n"
+
+
+class ComposeOverride(Lever):
+    """One service's image in an override file; None where the file does not name it."""
+
+    client: ClassVar[type] = Local
+
+    lever: Literal["compose_override"] = "compose_override"
+    file: AbsolutePath = Field(description="The file, which has nothing else in it")
+    service: str = Field(min_length=1, description="The service")
+
+    async def read(self, local: Local) -> JsonValue:
+        image = (await self._images(local)).get(self.service)
+        return image if isinstance(image, str) else None
+
+    async def write(self, local: Local, value: JsonValue, *, was: JsonValue) -> None:
+        images = await self._images(local)
+        self.must_be(images.get(self.service), was, value)
+        images[self.service] = value
+        services = {name: {"image": image} for name, image in sorted(images.items()) if image is not None}
+        if services:
+            await local.write_text(self.file, _HEAD + yaml.safe_dump({"services": services}).strip())
+        else:
+            await local.remove(self.file)
+
+    async def _images(self, local: Local) -> dict[str, Any]:
+        """The images by service. Raises Halt where the file is not ours."""
+        text = await local.text(self.file)
+        if not text:
+            return {}
+        try:
+            services = yaml.safe_load(text)["services"]
+            if not text.startswith("# Written by the rollback responder"):
+                raise Halt(f"{self.file} was not written by us: name another file for `override`")
+            return {name: one["image"] for name, one in services.items()}
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as e:
+            raise Halt(f"{self.file} is not a Compose file of ours") from e
+
+    def __str__(self) -> str:
+        return f"image of {self.service} in {self.file}"
+
+
+def override_beside(files: list[str]) -> Path | None:
+    """The file that `docker compose up` reads besides by itself; None where the files are named by hand."""
+    if len(files) == 1 and (file := Path(files[0])).stem in ("compose", "docker-compose"):
+        return file.with_name(f"{file.stem}.override{file.suffix}")
+    return None

@@ -1,0 +1,132 @@
+"""Who else writes to a workload, and how the narrowest part of it is told to leave it alone."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from responder.clients.kubernetes import Forbidden, Kubernetes
+from responder.errors import Halt
+from responder.kubernetes_objects import Object, annotate, escape, writer_of
+from responder.levers.kubernetes.workload import Name, Workload
+from responder.levers.lever import Lever
+
+_FLUX = "kustomize.toolkit.fluxcd.io"
+_HELM = "helm.toolkit.fluxcd.io"
+
+
+class Reconciliation(Lever):
+    """Whether Argo CD or Flux may put back what Git says: `on` or `off`. Off is what a rollback leaves behind."""
+
+    client: ClassVar[type] = Kubernetes
+
+    lever: Literal["reconciliation"] = "reconciliation"
+    kind: Literal["Application", "HelmRelease", "Deployment", "StatefulSet", "DaemonSet"] = Field(
+        description="Kind of the object that says so"
+    )
+    namespace: Name = Field(description="Its namespace")
+    name: Name = Field(description="Its name")
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        return None if found is None else self._value(found)
+
+    def _value(self, found: Object) -> str:
+        spec = found["spec"]
+        match self.kind:
+            case "Application":
+                automated = (spec.get("syncPolicy") or {}).get("automated")
+                return "off" if automated is None or automated.get("enabled") is False else "on"
+            case "HelmRelease":
+                return "off" if spec.get("suspend") else "on"
+        annotations = found["metadata"].get("annotations") or {}
+        return "off" if annotations.get(f"{_FLUX}/reconcile") == "disabled" else "on"
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        if found is None:
+            raise Halt(f"there is no {self.kind} {self.namespace}/{self.name}")
+        present = self._value(found)
+        self.must_be(present, was, value)
+        if present == value:
+            return
+        after = await kube.patch(found, self._change(found, off=value == "off"))
+        if self._value(after) != value:
+            raise Halt(f"{self} stays {present}: this version of it does not know how to be suspended")
+
+    def _change(self, found: Object, *, off: bool) -> list[Object]:
+        match self.kind:
+            case "Application":
+                return [{"op": "add", "path": "/spec/syncPolicy/automated/enabled", "value": not off}]
+            case "HelmRelease":
+                return [{"op": "add", "path": "/spec/suspend", "value": off}]
+        path = f"/metadata/annotations/{escape(f'{_FLUX}/reconcile')}"
+        if off:
+            return [*annotate(found), {"op": "add", "path": path, "value": "disabled"}]
+        return [{"op": "remove", "path": path}]
+
+    async def moved_by(self, kube: Kubernetes) -> str:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        return writer_of(found, "spec") if found else ""
+
+    def __str__(self) -> str:
+        return f"reconciliation by {self.kind} {self.namespace}/{self.name}"
+
+
+class Owner(BaseModel):
+    """Who would put the bad version back, what stops that, and who has to mend what."""
+
+    model_config = ConfigDict(frozen=True)
+
+    who: str
+    mend: str
+    suspend: Reconciliation | None = None
+    fights: bool = False  # nothing that we know of keeps it from doing so
+
+
+async def owners_of(kube: Kubernetes, workload: Workload, *, argocd_namespace: str = "argocd") -> list[Owner]:
+    """Everybody who manages this workload and is not a person with kubectl."""
+    found = await workload.object(kube)
+    meta = found["metadata"]
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    owners: list[Owner] = []
+    for ref in meta.get("ownerReferences", ()):
+        if ref["kind"] in ("Rollout", "Canary"):
+            who = "Argo Rollouts" if ref["kind"] == "Rollout" else "Flagger"
+            owners.append(
+                Owner(who=f"{who} ({ref['kind']} {ref['name']})", mend=f"abort {ref['name']} there", fights=True)
+            )
+    for canary in await _list(kube, "Canary", workload.namespace):
+        target = canary["spec"].get("targetRef", {})
+        if (target.get("kind"), target.get("name")) == (workload.kind, workload.name):
+            name = canary["metadata"]["name"]
+            owners.append(Owner(who=f"Flagger (Canary {name})", mend=f"let Flagger roll {name} back", fights=True))
+    if tracked := annotations.get("argocd.argoproj.io/tracking-id") or labels.get("argocd.argoproj.io/instance"):
+        application = tracked.partition(":")[0]
+        home, _, name = application.rpartition("_")
+        lever = Reconciliation(kind="Application", namespace=home or argocd_namespace, name=name)
+        owners.append(Owner(who=f"Argo CD (application {name})", mend=f"put {name} right in Git", suspend=lever))
+    if name := labels.get(f"{_FLUX}/name"):
+        lever = Reconciliation(kind=_flux_kind(workload), namespace=workload.namespace, name=workload.name)
+        owners.append(Owner(who=f"Flux (Kustomization {name})", mend=f"put {name} right in Git", suspend=lever))
+    if name := labels.get(f"{_HELM}/name"):
+        home = labels.get(f"{_HELM}/namespace", workload.namespace)
+        lever = Reconciliation(kind="HelmRelease", namespace=home, name=name)
+        owners.append(Owner(who=f"Flux (HelmRelease {name})", mend=f"put {name} right in Git", suspend=lever))
+    elif name := annotations.get("meta.helm.sh/release-name"):
+        owners.append(
+            Owner(who=f"Helm (release {name})", mend=f"run `helm rollback {name}`, or the next upgrade undoes it")
+        )
+    return owners
+
+
+def _flux_kind(workload: Workload) -> Literal["Deployment", "StatefulSet", "DaemonSet"]:
+    return "Deployment" if workload.deployment else "StatefulSet" if workload.statefulset else "DaemonSet"
+
+
+async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object]:
+    try:
+        return await kube.list(kind, namespace)
+    except Forbidden:  # no right to look: then the labels on the workload itself have to tell
+        return []

@@ -1,0 +1,131 @@
+"""How a workload rolls out: how many pods at a time, and whether it is paused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.clients.kubernetes import Kubernetes
+from responder.durations import Duration
+from responder.errors import Halt
+from responder.kubernetes_objects import Object, annotate, condition, is_ready, trouble_of, unfinished
+from responder.levers.kubernetes.workload import Workload, ordinal_of, partition_of
+
+
+class RolloutSettings(Workload):
+    """The update strategy and `minReadySeconds`, as they stand in the object. A plan puts back what it found."""
+
+    lever: Literal["rollout_settings"] = "rollout_settings"
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @property
+    def _key(self) -> str:
+        return "strategy" if self.deployment else "updateStrategy"
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        return None if found is None else self._value(found)
+
+    def _value(self, found: Object) -> dict[str, Any]:
+        spec = found["spec"]
+        return {self._key: spec.get(self._key, {}), "minReadySeconds": spec.get("minReadySeconds", 0)}
+
+    async def write(self, kube: Kubernetes, value: Any, *, was: JsonValue) -> None:
+        found = await self.object(kube)
+        present = self._value(found)
+        self.must_be(present, was, value)
+        if present != value:
+            await kube.patch(found, [*_settings(value), *annotate(found, execution=self.mark)])
+
+    async def prepare(self, kube: Kubernetes, value: Any) -> tuple[str, ...]:
+        await kube.patch(await self.object(kube), _settings(value), dry_run=True)
+        return ()
+
+    def tell(self, value: Any) -> str:
+        if value is None:
+            return "none"
+        how = value[self._key]
+        parts = [f"{key} {part}" for key, part in (how.get("rollingUpdate") or {"type": how.get("type")}).items()]
+        if value["minReadySeconds"]:
+            parts.append(f"minReadySeconds {value['minReadySeconds']}")
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        return f"rollout settings of {self.what}"
+
+
+def _settings(value: dict[str, Any]) -> list[Object]:
+    return [{"op": "add", "path": f"/spec/{key}", "value": part} for key, part in value.items()]
+
+
+class RolloutPaused(Workload):
+    """Whether a Deployment's rollout is paused."""
+
+    lever: Literal["rollout_paused"] = "rollout_paused"
+
+    @property
+    def settles_within(self) -> float:
+        return 600.0
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        return None if found is None else bool(found["spec"].get("paused"))
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        found = await self.object(kube)
+        present = bool(found["spec"].get("paused"))
+        self.must_be(present, was, value)
+        if present != value:
+            await kube.patch(found, [{"op": "add", "path": "/spec/paused", "value": bool(value)}])
+
+    async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
+        found = await self.object(kube)
+        if bool(found["spec"].get("paused")) != value or value:
+            return found["spec"].get("paused", False) is value
+        if condition(found, "Progressing").get("reason") == "ProgressDeadlineExceeded":
+            pods = await self.pods(kube, found)
+            raise Halt(next(filter(None, map(trouble_of, pods)), f"{self.what}: its progress deadline has passed"))
+        return not unfinished(found)
+
+    def __str__(self) -> str:
+        return f"pause of {self.what}"
+
+
+class Partition(Workload):
+    """From which ordinal on a StatefulSet's pods are updated: lowered batch by batch, it is a rollout in steps."""
+
+    lever: Literal["partition"] = "partition"
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for one batch")
+
+    @property
+    def settles_within(self) -> float:
+        return self.within
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        return None if found is None else partition_of(found)
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        found = await self.object(kube)
+        self.must_be(partition_of(found), was, value)
+        if partition_of(found) != value:
+            rolling = {**(found["spec"]["updateStrategy"].get("rollingUpdate") or {}), "partition": value}
+            await kube.patch(found, [{"op": "add", "path": "/spec/updateStrategy/rollingUpdate", "value": rolling}])
+
+    async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
+        """Whether all pods from that ordinal on are of the newest revision, and ready."""
+        found = await self.object(kube)
+        status = found.get("status", {})
+        if partition_of(found) != value or found["metadata"]["generation"] > status.get("observedGeneration", 0):
+            return False
+        newest = status.get("updateRevision", "")
+        pods = [pod for pod in await self.pods(kube, found) if ordinal_of(pod) >= partition_of(found)]
+        updated = [pod for pod in pods if self.is_of(pod, newest)]
+        if trouble := next(filter(None, map(trouble_of, updated)), ""):
+            raise Halt(trouble)
+        wanted = int(found["spec"].get("replicas", 1)) - partition_of(found)
+        return sum(map(is_ready, updated)) >= wanted
+
+    def __str__(self) -> str:
+        return f"partition of {self.what}"

@@ -1,0 +1,110 @@
+"""How many pods there are, and those of a failed version that are kept for study."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.clients.kubernetes import Kubernetes
+from responder.durations import Duration
+from responder.errors import Halt
+from responder.kubernetes_objects import PREFIX, Object, annotate, is_ready, trouble_of
+from responder.levers.kubernetes.workload import Workload, labels_of
+
+
+class Replicas(Workload):
+    """How many replicas are wanted."""
+
+    lever: Literal["replicas"] = "replicas"
+    autoscaled: bool = Field(default=False, description="A HorizontalPodAutoscaler moves it too: more is as good")
+    within: Duration = Field(default=600.0, gt=0, description="Deadline until they are all ready")
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @property
+    def settles_within(self) -> float:
+        return self.within
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        return None if found is None else int(found["spec"].get("replicas", 1))
+
+    def same(self, found: JsonValue, value: JsonValue) -> bool:
+        if self.autoscaled and isinstance(found, int) and isinstance(value, int):
+            return found >= value
+        return found == value
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        if not isinstance(value, int) or value < 0:
+            raise Halt(f"{self} cannot be set to {value!r}")
+        found = await self.object(kube)
+        present = int(found["spec"].get("replicas", 1))
+        self.must_be(present, value, was)
+        if not self.same(present, value):
+            told = annotate(found, execution=self.mark, **{"replicas-before": str(was)})
+            await kube.patch(found, [{"op": "add", "path": "/spec/replicas", "value": value}, *told])
+
+    async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
+        found = await self.object(kube)
+        status = found.get("status", {})
+        if not self.same(int(found["spec"].get("replicas", 1)), value) or not isinstance(value, int):
+            return False
+        if found["metadata"]["generation"] > status.get("observedGeneration", 0):
+            return False
+        if status.get("readyReplicas", 0) >= value and (value or not status.get("replicas", 0)):
+            return True
+        if trouble := next(filter(None, map(trouble_of, await self.pods(kube, found))), ""):
+            raise Halt(trouble)
+        return False
+
+    async def autoscaler(self, kube: Kubernetes) -> Object | None:
+        """The HorizontalPodAutoscaler that scales this workload; with 0 replicas it is switched off."""
+        for one in await kube.list("HorizontalPodAutoscaler", self.namespace):
+            target = one["spec"]["scaleTargetRef"]
+            if (target["kind"], target["name"]) == (self.kind, self.name):
+                return one
+        return None
+
+    def __str__(self) -> str:
+        return f"replicas of {self.what}"
+
+
+class KeptPods(Workload):
+    """Pods of a failed version that are taken out of their ReplicaSet, so that they stay as they are for study.
+
+    The value is the mark that they carry, which is on the workload as well once that is done. Nothing puts them back.
+    """
+
+    lever: Literal["kept_pods"] = "kept_pods"
+    count: int = Field(ge=1, le=20, description="How many pods are kept, where there are that many")
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await self.object(kube)
+        return dict(found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept")
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        found = await self.object(kube)
+        self.must_be(dict(found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept"), was, value)
+        kept = await kube.list("Pod", self.namespace, {f"{PREFIX}/kept": str(value)})
+        there = sorted(await self.pods(kube, found), key=_ready_last)
+        for pod in there[: max(self.count - len(kept), 0)]:
+            await kube.patch(pod, _out_of_service(pod, labels_of(found), str(value)))
+        await kube.patch(found, annotate(found, kept=str(value)))
+
+    def __str__(self) -> str:
+        return f"pods kept for study of {self.what}"
+
+
+def _ready_last(pod: Object) -> tuple[bool, str]:
+    # A pod that fails tells more than one that works.
+    return is_ready(pod), pod["metadata"]["name"]
+
+
+def _out_of_service(pod: Object, selector: dict[str, str], mark: str) -> list[dict[str, Any]]:
+    """Moves the labels that its ReplicaSet and its Services know it by out of the way, and keeps their values."""
+    labels = pod["metadata"].get("labels", {})
+    ours = {f"{PREFIX}/was-{key.replace('/', '.')}": value for key, value in labels.items() if key in selector}
+    return [
+        {"op": "replace", "path": "/metadata/labels", "value": {**ours, f"{PREFIX}/kept": mark}},
+        *annotate(pod, labels=",".join(f"{k}={v}" for k, v in sorted(labels.items()))),
+    ]

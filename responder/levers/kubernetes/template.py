@@ -1,0 +1,215 @@
+"""The pod template: what a workload's pods are made from, named by the revision that the cluster keeps of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.clients.kubernetes import Forbidden, Kubernetes
+from responder.durations import Duration
+from responder.errors import Halt, Unavailable
+from responder.images import digest_of
+from responder.kubernetes_objects import (
+    Object,
+    annotate,
+    condition,
+    images_of,
+    is_ready,
+    main_image,
+    number_of,
+    references_of,
+    runs,
+    same_template,
+    template_of,
+    trouble_of,
+    unfinished,
+    writer_of,
+)
+from responder.levers.kubernetes.workload import Workload, ordinal_of, partition_of
+
+
+class PodTemplate(Workload):
+    """The pod template of a Deployment, StatefulSet or DaemonSet.
+
+    Its value is a ReplicaSet or ControllerRevision and the images in it, never "the previous one": that would be the
+    bad version after the first rollback.
+    """
+
+    lever: Literal["pod_template"] = "pod_template"
+    container: str | None = Field(
+        default=None, description="Container whose image is the version; else the one that `kubectl logs` shows"
+    )
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for one rollout; progressDeadlineSeconds too")
+    gitops: Literal["refuse", "suspend"] = Field(
+        default="refuse", description="Where Argo CD, Flux or Helm own it: leave it, or stop them and go on"
+    )
+    when_paused: Literal["refuse", "resume"] = Field(
+        default="refuse", description="Where somebody has paused the rollout: leave it, or resume it with the good one"
+    )
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @property
+    def settles_within(self) -> float:
+        return self.within
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await kube.get(self.kind, self.namespace, self.name)
+        return None if found is None else await self._value(kube, found)
+
+    async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
+        template = found["spec"]["template"]
+        kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
+        revision = next((one for one in kept if same_template(template_of(one), template)), None)
+        if revision is None:
+            raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
+        return {"revision": revision["metadata"]["name"], "images": dict(images_of(template))}
+
+    def same(self, found: Any, value: Any) -> bool:
+        if found is None or value is None:
+            return found is value
+        return (found["revision"], found["images"]) == (value["revision"], value["images"])
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        found = await self.object(kube)
+        present = await self._value(kube, found)
+        self.must_be(present, was, value)
+        if self.same(present, value):
+            return
+        await kube.patch(found, await self._change(kube, found, present, value))
+
+    async def _change(self, kube: Kubernetes, found: Object, present: JsonValue, value: Any) -> list[Object]:
+        """The operations that put the template of a revision back. Nothing else of the object is touched."""
+        name = value["revision"]
+        revision = next((r for r in await self.revisions(kube, found) if r["metadata"]["name"] == name), None)
+        if revision is None:
+            raise Halt(f"{self.what} has no revision {name} any more")
+        template = template_of(revision)
+        if images_of(template) != value["images"]:
+            raise Halt(f"revision {name} has other images by now: {images_of(template)}")
+        why = f"rollback {self.mark}: {self.tell(present)} → {self.tell(value)}"
+        told = annotate(found, execution=self.mark, **{"rolled-back": why})
+        cause = {"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": why}
+        return [{"op": "replace", "path": "/spec/template", "value": template}, *told, cause]
+
+    async def settled(self, kube: Kubernetes, value: Any) -> bool:
+        found = await self.object(kube)
+        if not self.same(await self._value(kube, found), value):
+            return False
+        if found["spec"].get("paused"):
+            return True  # nothing follows until somebody resumes it
+        if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
+            return False
+        every = await self.pods(kube, found)
+        pods = [pod for pod in every if self.is_of(pod, str(value["revision"]))]
+        if trouble := next(filter(None, map(trouble_of, pods)), ""):
+            raise Halt(trouble)
+        progress = condition(found, "Progressing")
+        if progress.get("reason") == "ProgressDeadlineExceeded":
+            raise Halt(f"{self.what}: {progress.get('message') or 'its progress deadline has passed'}")
+        if self.statefulset and partition_of(found):
+            first = partition_of(found)
+            wanted = int(found["spec"].get("replicas", 1)) - first
+            return sum(is_ready(pod) and ordinal_of(pod) >= first for pod in pods) >= wanted
+        if unfinished(found):
+            return False
+        self._same_images(pods, value)
+        return True
+
+    def _same_images(self, pods: list[Object], value: dict[str, Any]) -> None:
+        """A tag may have been moved since: what counts is the digest of what runs. Raises Halt."""
+        if not (digest := value.get("digest")):
+            return
+        for pod in pods:
+            for one in pod["status"].get("containerStatuses", ()):
+                ours = one["name"] == value["container"]
+                if ours and (runs_now := digest_of(one.get("imageID", ""))) not in ("", digest):
+                    raise Halt(
+                        f"pod {pod['metadata']['name']} runs {runs_now}, and the version that was good is {digest}: "
+                        f"{value['images'][one['name']]} names another image by now"
+                    )
+
+    async def nudge(self, kube: Kubernetes, value: Any) -> None:
+        """Deletes the pod that its controller would wait for for ever (kubernetes/kubernetes#67250), one at a time."""
+        if self.deployment:
+            return
+        found = await self.object(kube)
+        strategy = found["spec"].get("updateStrategy", {}).get("type", "RollingUpdate")
+        ordered = bool(self.statefulset) and found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
+        if not (strategy == "OnDelete" or ordered) or not self.same(await self._value(kube, found), value):
+            return
+        if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
+            return  # it would be made anew from the bad template
+        pods = await self.pods(kube, found)
+        old = [pod for pod in pods if not self.is_of(pod, str(value["revision"]))]
+        stuck = [pod for pod in old if not is_ready(pod)]
+        if self.statefulset:
+            stuck = [pod for pod in stuck if ordinal_of(pod) >= partition_of(found)]
+        if stuck:
+            await kube.delete_pod(stuck[0])
+        elif strategy == "OnDelete" and old and all(map(is_ready, pods)):
+            await kube.delete_pod(old[-1])
+
+    async def moved_by(self, kube: Kubernetes) -> str:
+        return writer_of(await self.object(kube), "spec", "template")
+
+    async def value_of(self, kube: Kubernetes, version: str, artifact: str) -> JsonValue:
+        found = await self.object(kube)
+        kept = sorted(await self.revisions(kube, found), key=number_of)
+        kind, _, name = artifact.partition("/")
+        if kind.lower() in ("replicaset", "controllerrevision"):
+            fitting, artifact = [one for one in kept if one["metadata"]["name"] == name], ""
+        else:
+            fitting = [one for one in kept if runs(template_of(one), version, artifact, self.container)]
+        if not fitting:
+            images = sorted({main_image(template_of(one), self.container) for one in kept})
+            limit = found["spec"].get("revisionHistoryLimit", 10)
+            raise Halt(
+                f"{self.what} keeps no revision that is {version}; it keeps {', '.join(images) or 'none'} "
+                f"(revisionHistoryLimit: {limit})"
+            )
+        template = template_of(fitting[-1])
+        value: dict[str, JsonValue] = {
+            "revision": fitting[-1]["metadata"]["name"],
+            "images": dict(images_of(template)),
+        }
+        image = main_image(template, self.container)
+        if (digest := digest_of(artifact)) and not digest_of(image):
+            container = next(name for name, one in images_of(template).items() if one == image)
+            value |= {"digest": digest, "container": container}
+        return value
+
+    async def runs(self, kube: Kubernetes, found: JsonValue, version: str, artifact: str) -> bool:
+        kind, _, name = artifact.partition("/")
+        if kind.lower() in ("replicaset", "controllerrevision"):
+            return isinstance(found, dict) and found["revision"] == name
+        return runs((await self.object(kube))["spec"]["template"], version, artifact, self.container)
+
+    async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
+        found = await self.object(kube)
+        if found["spec"].get("paused") and self.when_paused == "refuse":
+            raise Halt(
+                f"somebody has paused the rollout of {self.what} (kubectl rollout resume, or when_paused: resume)"
+            )
+        rights = [("patch", self.kind), ("list", "Pod"), *([] if self.deployment else [("delete", "Pod")])]
+        if missing := [f"{v} {k}s" for v, k in rights if not await kube.may(v, k, self.namespace)]:
+            raise Halt(f"our account may not {', '.join(missing)} in {self.namespace}")
+        present = await self._value(kube, found)
+        change = await self._change(kube, found, present, value)
+        unseen, gone = [], []
+        for kind, name in sorted(set(references_of(change[0]["value"]))):
+            try:
+                if await kube.get(kind, self.namespace, name) is None:
+                    gone.append(f"{kind} {name}")
+            except Forbidden:
+                unseen.append(f"{kind} {name}")
+        if gone:
+            raise Halt(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
+        await kube.patch(found, change, dry_run=True)  # quotas and admission webhooks have their say before we begin
+        return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
+
+    def tell(self, value: Any) -> str:
+        return "none" if value is None else f"{value['revision']} ({', '.join(value['images'].values())})"
+
+    def __str__(self) -> str:
+        return f"pod template of {self.what}"

@@ -1,0 +1,73 @@
+"""Where a Service sends its traffic."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.clients.kubernetes import Kubernetes
+from responder.errors import Halt
+from responder.kubernetes_objects import Object, annotate, escape, is_ready, writer_of
+from responder.levers.kubernetes.workload import Name
+from responder.levers.lever import Lever
+
+
+class ServiceSelector(Lever):
+    """One label in a Service's selector, as the colour that has the traffic."""
+
+    client: ClassVar[type] = Kubernetes
+
+    lever: Literal["service_selector"] = "service_selector"
+    namespace: Name = Field(description="Its namespace")
+    service: Name = Field(description="Name of the Service")
+    key: str = Field(default="color", min_length=1, description="Label that tells the colours apart")
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    async def read(self, kube: Kubernetes) -> JsonValue:
+        found = await kube.get("Service", self.namespace, self.service)
+        return None if found is None else (found["spec"].get("selector") or {}).get(self.key)
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        found = await self.object(kube)
+        present = (found["spec"].get("selector") or {}).get(self.key)
+        self.must_be(present, was, value)
+        if present != value:
+            change = {"op": "replace", "path": f"/spec/selector/{escape(self.key)}", "value": value}
+            await kube.patch(found, [change, *annotate(found, execution=self.mark)])
+
+    async def object(self, kube: Kubernetes) -> Object:
+        found = await kube.get("Service", self.namespace, self.service)
+        if found is None:
+            raise Halt(f"there is no Service {self.namespace}/{self.service}")
+        return found
+
+    async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
+        """Whether its endpoints are exactly the ready pods that it selects, and there is at least one."""
+        if await self.read(kube) != value:
+            return False
+        wanted = {p["metadata"]["name"] for p in await self.selected(kube, str(value)) if is_ready(p)}
+        slices = await kube.list("EndpointSlice", self.namespace, {"kubernetes.io/service-name": self.service})
+        ready = {
+            one["targetRef"]["name"]
+            for part in slices
+            for one in part.get("endpoints") or ()
+            if one.get("conditions", {}).get("ready") and one.get("targetRef")
+        }
+        return bool(wanted) and ready == wanted
+
+    async def selected(self, kube: Kubernetes, value: str) -> list[Object]:
+        """The pods that it selects with this value."""
+        found = await self.object(kube)
+        return await kube.list("Pod", self.namespace, {**(found["spec"].get("selector") or {}), self.key: value})
+
+    async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
+        if not await kube.may("patch", "Service", self.namespace):
+            raise Halt(f"our account may not patch services in {self.namespace}")
+        return ()
+
+    async def moved_by(self, kube: Kubernetes) -> str:
+        return writer_of(await self.object(kube), "spec", "selector")
+
+    def __str__(self) -> str:
+        return f"selector {self.key} of Service {self.namespace}/{self.service}"

@@ -1,0 +1,90 @@
+"""What a Deployment, a StatefulSet and a DaemonSet have in common."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, model_validator
+
+from responder.clients.kubernetes import Kubernetes
+from responder.errors import Halt
+from responder.kubernetes_objects import Object, owned_by
+from responder.levers.lever import Lever
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""A name as Kubernetes allows it."""
+
+_KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
+
+
+class Workload(Lever, ABC):
+    """A lever on one of the three; exactly one is named."""
+
+    client: ClassVar[type] = Kubernetes
+
+    namespace: Name = Field(description="Its namespace")
+    deployment: Name | None = Field(default=None, description="Name of the Deployment")
+    statefulset: Name | None = Field(default=None, description="Name of the StatefulSet")
+    daemonset: Name | None = Field(default=None, description="Name of the DaemonSet")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Workload:
+        if len(self.where) != 2:
+            raise ValueError(f"needs exactly one of {', '.join(_KINDS)}")
+        return self
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The fields that say which workload it is, for another lever on the same one."""
+        named = {key: getattr(self, key) for key in _KINDS if getattr(self, key) is not None}
+        return {"namespace": self.namespace, **named}
+
+    @property
+    def kind(self) -> str:
+        return next(kind for key, kind in _KINDS.items() if getattr(self, key) is not None)
+
+    @property
+    def name(self) -> str:
+        return str(self.deployment or self.statefulset or self.daemonset)
+
+    @property
+    def what(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+    async def object(self, kube: Kubernetes) -> Object:
+        """The object now. Raises Halt where it is not there, or on its way out."""
+        found = await kube.get(self.kind, self.namespace, self.name)
+        if found is None:
+            raise Halt(f"there is no {self.what}")
+        if found["metadata"].get("deletionTimestamp"):
+            raise Halt(f"{self.what} is being deleted")
+        return found
+
+    async def revisions(self, kube: Kubernetes, found: Object) -> list[Object]:
+        """What the cluster remembers of earlier templates."""
+        kind = "ReplicaSet" if self.deployment else "ControllerRevision"
+        return owned_by(found, await kube.list(kind, self.namespace, labels_of(found)))
+
+    async def pods(self, kube: Kubernetes, found: Object) -> list[Object]:
+        return await kube.list("Pod", self.namespace, labels_of(found))
+
+    def is_of(self, pod: Object, revision: str) -> bool:
+        """Whether a pod was made from that ReplicaSet or ControllerRevision."""
+        labels = pod["metadata"].get("labels", {})
+        made_from = labels.get("pod-template-hash" if self.deployment else "controller-revision-hash")
+        return made_from in (revision, revision.removeprefix(f"{self.name}-"))
+
+
+def labels_of(workload: Object) -> dict[str, str]:
+    return dict(workload["spec"]["selector"].get("matchLabels", {}))
+
+
+def ordinal_of(pod: Object) -> int:
+    """The number of a StatefulSet's pod."""
+    return int(pod["metadata"]["name"].rpartition("-")[2])
+
+
+def partition_of(statefulset: Object) -> int:
+    """Pods with a lower ordinal keep their revision."""
+    return int((statefulset["spec"].get("updateStrategy", {}).get("rollingUpdate") or {}).get("partition") or 0)

@@ -1,0 +1,122 @@
+"""Which colour a proxy in front of plain servers or containers sends its traffic to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from responder.clients.local import Local
+from responder.durations import Duration
+from responder.errors import Halt
+from responder.levers.lever import Lever
+from responder.levers.release import AbsolutePath, Argv, _Pointer
+
+Colours = Annotated[dict[str, str], Field(min_length=2)]
+
+
+class NginxInclude(_Pointer):
+    """A file that nginx includes, with the servers of one colour. It is tested before nginx reads it, and put back
+    where nginx does not like it.
+    """
+
+    lever: Literal["nginx_include"] = "nginx_include"
+    nginx: AbsolutePath = Field(description="The included file")
+    servers: Colours = Field(description="What the file says for each colour, as {blue: 'server 127.0.0.1:8081;'}")
+    test: Argv = Field(default=("nginx", "-t"), description="Command that says whether the configuration is good")
+    restart: Argv | None = Field(default=("nginx", "-s", "reload"), description="Command that makes nginx read it")
+
+    @property
+    def _pointer(self) -> Path:
+        return self.nginx
+
+    async def read(self, local: Local) -> JsonValue:
+        text = await local.text(self.nginx)
+        return next((colour for colour, told in self.servers.items() if told.strip() == text), text)
+
+    async def _point(self, local: Local, value: str) -> None:
+        if value not in self.servers:
+            raise Halt(f"{self} knows no {value}")
+        before = await local.text(self.nginx)
+        await local.write_text(self.nginx, self.servers[value].strip())
+        try:
+            await local.run(self.test, within=self.restart_within)
+        except Halt as halt:
+            if before is not None:
+                await local.write_text(self.nginx, before)
+            raise Halt(f"nginx does not like the configuration for {value}, so it was put back: {halt}") from halt
+
+    def __str__(self) -> str:
+        return f"servers in {self.nginx}"
+
+
+class HaproxyServers(Lever):
+    """Which servers of a backend take traffic, set through HAProxy's runtime socket.
+
+    HAProxy forgets this when it is reloaded, unless it keeps a `server-state-file`.
+    """
+
+    client: ClassVar[type] = Local
+
+    lever: Literal["haproxy_servers"] = "haproxy_servers"
+    haproxy: AbsolutePath = Field(description="The runtime socket, at level admin")
+    backend: str = Field(min_length=1, pattern=r"^[-\w.:]+$", description="The backend")
+    servers: Annotated[
+        dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
+        Field(min_length=2, description="The servers of each colour, as {blue: [blue1, blue2], green: [green1]}"),
+    ]
+    within: Duration = Field(default=5.0, gt=0, description="Longest wait for one answer")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> HaproxyServers:
+        names = [name for group in self.servers.values() for name in group]
+        if len(set(names)) < len(names):
+            raise ValueError("servers: each one belongs to one colour")
+        return self
+
+    async def read(self, local: Local) -> JsonValue:
+        """The colour that has the traffic; several joined by `+` in the middle of a switch."""
+        return "+".join(await self._taking(local)) or None
+
+    def same(self, found: JsonValue, value: JsonValue) -> bool:
+        return isinstance(found, str) and value in found.split("+")
+
+    async def write(self, local: Local, value: JsonValue, *, was: JsonValue) -> None:
+        self.must_be(await self.read(local), was, value)
+        if value not in self.servers:
+            raise Halt(f"{self} knows no {value}")
+        # First the new ones, then the old ones: there is no moment without any, and drain lets requests end.
+        for name in self.servers[str(value)]:
+            await self._say(local, f"set server {self.backend}/{name} state ready")
+        for colour, names in self.servers.items():
+            for name in names if colour != value else ():
+                await self._say(local, f"set server {self.backend}/{name} state drain")
+
+    async def settled(self, local: Local, value: JsonValue) -> bool:
+        return await self.read(local) == value
+
+    async def _taking(self, local: Local) -> list[str]:
+        """The colours whose servers are all administratively ready."""
+        states: dict[str, bool] = {}
+        for line in (await self._say(local, f"show servers state {self.backend}")).splitlines():
+            columns = line.split()
+            # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight …
+            if len(columns) > 7 and columns[1] == self.backend:
+                states[columns[3]] = int(columns[6]) & _NOT_TAKING == 0
+        if missing := [name for group in self.servers.values() for name in group if name not in states]:
+            raise Halt(f"{self} has no server {', '.join(missing)}")
+        return [colour for colour, names in self.servers.items() if all(states[name] for name in names)]
+
+    async def _say(self, local: Local, command: str) -> str:
+        answer = await local.converse(self.haproxy, command, within=self.within)
+        if command.startswith("set ") and answer.strip():
+            raise Halt(f"HAProxy refuses {command!r}: {answer.strip()}")
+        return answer
+
+    def __str__(self) -> str:
+        return f"servers of HAProxy's backend {self.backend}"
+
+
+_NOT_TAKING = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x20
+"""HAProxy's administrative states: maintenance (forced, inherited, configured) and drain (forced, inherited)."""

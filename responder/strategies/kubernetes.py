@@ -1,0 +1,70 @@
+"""What every strategy does around a pod template: who else writes to it, and how it rolls out meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.errors import Halt
+from responder.levers.kubernetes import PodTemplate, RolloutPaused, RolloutSettings
+from responder.levers.kubernetes.gitops import owners_of
+from responder.plan import Move
+from responder.strategies.strategy import Target, read_expecting, value_of
+from responder.world import World
+
+
+class Workpiece(BaseModel):
+    """One pod template on its way to the good version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    template: PodTemplate
+    was: Any
+    to: Any
+    first: tuple[Move, ...] = ()  # before it is touched
+    last: tuple[Move, ...] = ()  # afterwards
+    notes: tuple[str, ...] = ()
+
+    def move(self, **more: Any) -> Move:
+        return Move(lever=self.template, was=self.was, to=self.to, **more)
+
+
+async def workpiece(world: World, template: PodTemplate, target: Target, *, running: bool = True) -> Workpiece:
+    """The template as it is and as it shall be. `running`: it must be what the deployments say. Raises Halt."""
+    template = template.model_copy(update={"mark": target.execution})
+    was = await read_expecting(world, template, target) if running else await world.read(template)
+    if was is None:
+        raise Halt(f"there is no {template.what}; nothing was touched")
+    to, notes = await value_of(world, template, target)
+    suspended, told = await _suspended(world, template)
+    paused = RolloutPaused(**template.where)
+    resumed = () if template.daemonset or not await world.read(paused) else (Move(lever=paused, was=True, to=False),)
+    return Workpiece(template=template, was=was, to=to, first=suspended, last=resumed, notes=(*notes, *told))
+
+
+async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, ...], tuple[str, ...]]:
+    moves, notes = [], []
+    for owner in await world.ask(template, lambda kube: owners_of(kube, template)):
+        if owner.fights or template.gitops == "refuse":
+            raise Halt(
+                f"{template.what} belongs to {owner.who}, which would bring the bad version back: {owner.mend}"
+                + ("" if owner.fights else " (gitops: suspend lets us stop it there and go on)")
+            )
+        if owner.suspend is not None and (now := await world.read(owner.suspend)) == "on":
+            moves.append(Move(lever=owner.suspend, was=now, to="off"))
+            notes.append(f"{owner.who} stays suspended afterwards: {owner.mend}, then resume it")
+        else:
+            notes.append(f"{owner.who}: {owner.mend}")
+    return tuple(moves), tuple(notes)
+
+
+async def with_settings(world: World, piece: Workpiece, wanted: dict[str, Any], *moves: Move) -> tuple[Move, ...]:
+    """The moves, under other rollout settings, and the settings as they were before at the end. Raises Halt."""
+    lever = RolloutSettings(**piece.template.where, mark=piece.template.mark)
+    found = await world.read(lever)
+    if found == wanted:
+        return (*piece.first, *moves, *piece.last)
+    await world.ask(lever, lambda kube: lever.prepare(kube, wanted))
+    there = Move(lever=lever, was=found, to=wanted)
+    return (*piece.first, there, *moves, *piece.last, there.turned().model_copy(update={"back": False}))
