@@ -28,7 +28,7 @@ from pydantic import (
 from responder.alerts import path_of
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
-from responder.clients.docker import DockerSettings
+from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.conduct import Limits, Watchdog

@@ -74,7 +74,7 @@ fi
 # The policy keeps them from starting now, not from being enabled for the next boot.
 if command -v systemctl >/dev/null 2>&1; then
     for package in $(installed | comm -13 "$before" -); do
-        for unit in $(dpkg -L "$package" | sed -n 's,^\(/usr\)\{0,1\}/lib/systemd/system/\([^/]*\.\(service\|socket\|timer\)\)$,\2,p'); do
+        for unit in $(dpkg -L "$package" | sed -n 's#^\(/usr\)\{0,1\}/lib/systemd/system/\([^/]*\.\(service\|socket\|timer\)\)$#\2#p'); do
             $as_root systemctl disable "$unit" >/dev/null 2>&1 || true # a template, or one that is never enabled
         done
     done

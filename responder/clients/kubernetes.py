@@ -76,7 +76,8 @@ class Kubernetes:
         """The objects of a namespace, by labels; none where the cluster does not know the kind."""
         query = {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
         status, answer = await self.request("GET", _path(kind, namespace), query)
-        return [] if status == 404 else list(_good(status, answer, f"the {kind}s of {namespace}")["items"])
+        items = [] if status == 404 else _good(status, answer, f"the {kind}s of {namespace}")["items"]
+        return [{"kind": kind, **item} for item in items]  # in a list they do not say what they are
 
     async def patch(self, found: Object, operations: Iterable[Object], *, dry_run: bool = False) -> Object:
         """Changes the object as it was found, with a JSON patch, and returns it as it is now.

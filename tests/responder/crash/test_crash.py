@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from responder.clients.local import Local
 from responder.errors import Halt, Superseded
 from responder.execution import Halted, Started
 from responder.journal import Database
 from responder.levers.lever import Lever
 from responder.plan import Gate, Move
+from tests.responder.crash import kubernetes
 from tests.responder.crash.drill import Crash, Drill, Point, lapsed
-from tests.responder.crash.stages import STAGES, Stage
+from tests.responder.crash.stages import STAGES as PLAIN
+from tests.responder.crash.stages import Stage
 
+STAGES = {**PLAIN, **kubernetes.STAGES}
 pytestmark = pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
 Make = Callable[[Path], Stage]
 

@@ -1,0 +1,25 @@
+"""The responder's own client, without a socket between it and the cluster: fast enough for thousands of drills."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from tests.apiserver.cluster import Cluster, Object
+
+
+class InProcess(Kubernetes):
+    """Everything but the transport is the real one."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(KubernetesSettings())
+        self.cluster = cluster
+
+    async def _send(
+        self, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
+    ) -> tuple[int, Object]:
+        self.cluster.manager = "rollback-responder"
+        try:
+            return self.cluster.handle(method, path, query, body, content_type, self.cluster.token)
+        finally:
+            self.cluster.manager = "tests"

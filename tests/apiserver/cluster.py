@@ -1,0 +1,421 @@
+"""The API server: storage, versions, validation and answers. Its controllers are in `controllers.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from tests.apiserver import controllers
+from tests.apiserver.patches import Rejected, copy, json_patch, merge_patch, strategic_merge
+
+Object = dict[str, Any]
+Key = tuple[str, str, str]  # group/plural, namespace, name
+
+KINDS = {
+    "pods": "Pod", "services": "Service", "configmaps": "ConfigMap", "secrets": "Secret", "nodes": "Node",
+    "serviceaccounts": "ServiceAccount", "persistentvolumeclaims": "PersistentVolumeClaim", "events": "Event",
+    "apps/deployments": "Deployment", "apps/replicasets": "ReplicaSet", "apps/statefulsets": "StatefulSet",
+    "apps/daemonsets": "DaemonSet", "apps/controllerrevisions": "ControllerRevision",
+    "discovery.k8s.io/endpointslices": "EndpointSlice",
+    "autoscaling/horizontalpodautoscalers": "HorizontalPodAutoscaler",
+    "argoproj.io/applications": "Application", "helm.toolkit.fluxcd.io/helmreleases": "HelmRelease",
+    "flagger.app/canaries": "Canary",
+}  # fmt: skip
+VERSIONS = {
+    "": "v1", "apps": "apps/v1", "discovery.k8s.io": "discovery.k8s.io/v1", "autoscaling": "autoscaling/v2",
+    "argoproj.io": "argoproj.io/v1alpha1", "helm.toolkit.fluxcd.io": "helm.toolkit.fluxcd.io/v2",
+    "flagger.app": "flagger.app/v1beta1",
+}  # fmt: skip
+_RESOURCES = {kind: resource for resource, kind in KINDS.items()}
+_REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict",
+            415: "UnsupportedMediaType", 422: "Invalid"}  # fmt: skip
+_WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+
+
+@dataclass
+class Image:
+    """How containers of an image fare."""
+
+    digest: str = ""
+    starts: str = "ready"  # ready, pull_fails, crashes, never_ready
+    ready_after: float = 0.0
+
+
+class Failed(Exception):
+    """An answer that is a Status of failure."""
+
+    def __init__(self, code: int, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.reason = code, message, reason or _REASONS[code]
+
+
+class Cluster:
+    """Objects by kind, namespace and name; each request lets the controllers catch up."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, token: str = "") -> None:
+        self.clock, self.token = clock, token
+        self.objects: dict[Key, Object] = {}
+        self.images: dict[str, Image] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.forbidden: set[tuple[str, str]] = set()
+        self.controllers = True  # False: they lag behind
+        self.version = 1
+        self._uid = 0
+        self.manager = "tests"  # who is told to have written what, as field manager
+        self.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})
+
+    # --- for the controllers and for tests ---
+
+    def all(self, kind: str, namespace: str | None = None) -> list[Object]:
+        resource = _RESOURCES[kind]
+        return [
+            one for (r, n, _), one in self.objects.items() if r == resource and (namespace is None or n == namespace)
+        ]
+
+    def get(self, kind: str, namespace: str, name: str) -> Object:
+        return self.objects[(_RESOURCES[kind], namespace, name)]
+
+    def put(self, manifest: Object, *, before: Object | None = None) -> Object:
+        """Stores a new object, or a new state of one, with a version of its own. Nothing is copied."""
+        kind, meta = manifest["kind"], manifest["metadata"]
+        if before is None:
+            self._uid += 1
+            meta.setdefault("uid", f"uid-{self._uid}")
+            meta.setdefault("creationTimestamp", "2026-11-24T00:00:00Z")
+            meta["generation"] = 1
+        elif manifest.get("spec") != before.get("spec"):
+            meta["generation"] = before["metadata"].get("generation", 1) + 1
+        self.version += 1
+        meta["resourceVersion"] = str(self.version)
+        self.objects[(_RESOURCES[kind], meta.get("namespace", ""), meta["name"])] = manifest
+        return manifest
+
+    def drop(self, found: Object) -> None:
+        """Deletes an object, and in the end what it owned."""
+        meta = found["metadata"]
+        self.objects.pop((_RESOURCES[found["kind"]], meta.get("namespace", ""), meta["name"]), None)
+        for one in list(self.objects.values()):
+            if any(ref["uid"] == meta["uid"] for ref in one["metadata"].get("ownerReferences", ())):
+                self.drop(one)
+
+    def apply(self, manifest: Object) -> Object:
+        """`kubectl apply` of a whole manifest, for tests."""
+        manifest = copy(manifest)
+        meta = manifest["metadata"]
+        resource, namespace = _RESOURCES[manifest["kind"]], meta.get("namespace", "")
+        before = self.objects.get((resource, namespace, meta["name"]))
+        if before is None:
+            status, answer = self.handle("POST", self.path(resource, namespace), body=manifest)
+        else:
+            status, answer = self.handle(
+                "PATCH", self.path(resource, namespace, meta["name"]), body=manifest,
+                content_type="application/strategic-merge-patch+json",
+            )  # fmt: skip
+        assert status < 300, answer
+        return answer
+
+    @staticmethod
+    def path(resource: str, namespace: str, name: str = "") -> str:
+        group, _, plural = resource.rpartition("/")
+        home = f"/apis/{VERSIONS[group]}" if group else "/api/v1"
+        return f"{home}/namespaces/{namespace}/{plural}{'/' + name if name else ''}"
+
+    def step(self) -> None:
+        """Lets controllers and kubelet do what there is to do now."""
+        if self.controllers:
+            controllers.run(self)
+
+    def image(self, reference: str) -> Image:
+        found = self.images.get(reference) or Image()
+        digest = found.digest or (
+            reference.partition("@")[2] or f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}"
+        )
+        return Image(digest, found.starts, found.ready_after)
+
+    # --- requests ---
+
+    def handle(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        token: str = "",
+    ) -> tuple[int, Object]:
+        """Status and answer, as the real one would give them."""
+        try:
+            if self.token and token != self.token:
+                raise Failed(401, "Unauthorized")
+            self.step()
+            status, answer = self._route(method, path, dict(query or {}), body, content_type)
+            answer = _shown(answer)
+            self.step()
+            return status, answer
+        except Failed as e:
+            return e.code, {
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": e.message, "reason": e.reason, "code": e.code,
+            }  # fmt: skip
+
+    def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> tuple[int, Object]:
+        parts = path.strip("/").split("/")
+        group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
+        if path == "/version":
+            return 200, {"major": "1", "minor": "36"}
+        if rest[:1] == ["selfsubjectaccessreviews"]:
+            return 201, self._review(body)
+        namespace, rest = (rest[1], rest[2:]) if rest[:1] == ["namespaces"] and len(rest) > 2 else ("", rest)
+        resource = f"{group}/{rest[0]}".lstrip("/")
+        name, sub = (rest[1:] + ["", ""])[:2]
+        verb = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}.get(method)
+        verb = verb or ("get" if name else "list")
+        self.requests.append((verb, resource))
+        if (verb, resource) in self.forbidden:
+            raise Failed(403, f'{resource} is forbidden: User "responder" cannot {verb} resource in "{namespace}"')
+        if resource not in KINDS:
+            raise Failed(404, "the server could not find the requested resource")
+        if not name:
+            return (
+                self._list(resource, namespace, query)
+                if verb == "list"
+                else self._create(resource, namespace, query, body)
+            )
+        key = (resource, namespace, name)
+        if key not in self.objects:
+            raise Failed(404, f'{resource.rpartition("/")[2]} "{name}" not found')
+        found = self.objects[key]
+        if sub == "scale":
+            return self._scale(found, method, body)
+        match method:
+            case "GET":
+                return 200, found
+            case "DELETE":
+                return self._delete(found, body or {}, query)
+            case "PUT":
+                return 200, self._store(found, body, query)
+            case _:
+                return 200, self._store(found, self._patched(found, body, content_type), query)
+
+    def _list(self, resource: str, namespace: str, query: dict[str, str]) -> tuple[int, Object]:
+        kind = KINDS[resource]
+        selector = query.get("labelSelector", "")
+        items = [one for one in self.all(kind, namespace or None) if matches(one, selector)]
+        if field := query.get("fieldSelector", ""):
+            items = [one for one in items if one["metadata"]["name"] == field.partition("=")[2]]
+        # Items of a list carry neither kind nor apiVersion on the wire of a real one.
+        bare = [{k: v for k, v in one.items() if k not in ("kind", "apiVersion")} for one in items]
+        group = resource.rpartition("/")[0]
+        return 200, {
+            "kind": f"{kind}List", "apiVersion": VERSIONS[group],
+            "metadata": {"resourceVersion": str(self.version)}, "items": bare,
+        }  # fmt: skip
+
+    def _create(self, resource: str, namespace: str, query: dict[str, str], body: Object) -> tuple[int, Object]:
+        made = copy(body)
+        meta = made["metadata"]
+        meta.setdefault("namespace", namespace)
+        made["kind"] = KINDS[resource]
+        if (resource, namespace, meta["name"]) in self.objects:
+            raise Failed(409, f'{resource} "{meta["name"]}" already exists', "AlreadyExists")
+        _default(made)
+        _validate(made, None)
+        if query.get("dryRun") == "All":
+            return 201, made
+        self._tell_managers(made, {})
+        return 201, self.put(made)
+
+    def _patched(self, found: Object, body: Any, content_type: str) -> Object:
+        try:
+            match content_type:
+                case "application/json-patch+json":
+                    return dict(json_patch(found, body))
+                case "application/merge-patch+json":
+                    return dict(merge_patch(found, body))
+                case "application/strategic-merge-patch+json":
+                    return dict(strategic_merge(found, body))
+        except Rejected:
+            raise Failed(422, "the server rejected our request due to an error in our request") from None
+        raise Failed(415, f"the body of the request was in an unknown format - {content_type}")
+
+    def _store(self, before: Object, after: Object, query: dict[str, str]) -> Object:
+        meta = after["metadata"]
+        if meta.get("resourceVersion") not in (None, "", before["metadata"]["resourceVersion"]):
+            told = "the object has been modified; please apply your changes to the latest version and try again"
+            raise Failed(409, f'Operation cannot be fulfilled on "{meta["name"]}": {told}')
+        after = copy({**before, **after})
+        after["metadata"] |= {k: before["metadata"][k] for k in ("uid", "generation", "creationTimestamp")}
+        after["status"] = before.get("status", {})
+        _default(after)
+        _validate(after, before)
+        if query.get("dryRun") == "All":
+            return after
+        self._tell_managers(after, before)
+        return self.put(after, before=before)
+
+    def _tell_managers(self, after: Object, before: Object) -> None:
+        """`managedFields`, as far as who wrote which field of the spec last."""
+        if after["kind"] not in (*_WORKLOADS, "Service", "Application", "HelmRelease"):
+            return
+        changed = [k for k, v in after.get("spec", {}).items() if before.get("spec", {}).get(k) != v]
+        if not changed:
+            return
+        entry = {
+            "manager": self.manager, "operation": "Update", "time": f"2026-11-24T00:00:00.{self.version:09d}Z",
+            "fieldsV1": {"f:spec": {f"f:{key}": {} for key in changed}},
+        }  # fmt: skip
+        after["metadata"].setdefault("managedFields", []).append(entry)
+
+    def _delete(self, found: Object, options: Object, query: dict[str, str]) -> tuple[int, Object]:
+        wanted = options.get("preconditions", {}).get("uid")
+        if wanted and wanted != found["metadata"]["uid"]:
+            raise Failed(409, "the UID in the precondition does not match the UID in record")
+        if "All" not in (query.get("dryRun"), *options.get("dryRun", ())):
+            self.drop(found)
+        return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success", "metadata": {}}
+
+    def _scale(self, found: Object, method: str, body: Any) -> tuple[int, Object]:
+        if method != "GET":
+            self._store(found, {**found, "spec": {**found["spec"], "replicas": body["spec"]["replicas"]}}, {})
+            found = self.get(found["kind"], found["metadata"]["namespace"], found["metadata"]["name"])
+        meta = {k: found["metadata"][k] for k in ("name", "namespace", "uid", "resourceVersion")}
+        spec = {"replicas": found["spec"]["replicas"]}
+        return 200, {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec}
+
+    def _review(self, body: Object) -> Object:
+        asked = body["spec"]["resourceAttributes"]
+        resource = f"{asked.get('group', '')}/{asked['resource']}".lstrip("/")
+        self.requests.append(("create", "authorization.k8s.io/selfsubjectaccessreviews"))
+        return {**body, "status": {"allowed": (asked["verb"], resource) not in self.forbidden}}
+
+    # --- over HTTP ---
+
+    @contextlib.asynccontextmanager
+    async def up(self) -> AsyncIterator[str]:
+        """Serves it on a free port."""
+
+        async def answer(request: web.Request) -> web.Response:
+            text = await request.text()
+            status, told = self.handle(
+                request.method, request.path, dict(request.query), json.loads(text) if text else None,
+                request.content_type, request.headers.get("Authorization", "").removeprefix("Bearer "),
+            )  # fmt: skip
+            return web.json_response(told, status=status)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+    def kubeconfig(self, url: str) -> Object:
+        """What a client reads to find it."""
+        return {
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": url}}],
+            "users": [{"name": "test", "user": {"token": self.token or "none"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        }  # fmt: skip
+
+
+def _shown(answer: Object) -> Object:
+    """A copy without what only our controllers know."""
+    answer = copy(answer)
+    for one in (answer, *answer.get("items", ())):
+        for key in ("born", "readySince", "progress"):
+            one.pop(key, None)
+    return answer  # type: ignore[no-any-return]
+
+
+def matches(found: Object, selector: str) -> bool:
+    """Label selectors: equality, inequality and existence."""
+    labels = found["metadata"].get("labels") or {}
+    for term in filter(None, selector.split(",")):
+        if "!=" in term:
+            key, _, value = term.partition("!=")
+            fits = labels.get(key) != value
+        elif "=" in term:
+            key, _, value = term.replace("==", "=").partition("=")
+            fits = labels.get(key) == value
+        else:
+            fits = (term.lstrip("!") in labels) != term.startswith("!")
+        if not fits:
+            return False
+    return True
+
+
+def _default(made: Object) -> None:
+    """What the API server fills in."""
+    spec = made.setdefault("spec", {}) if made["kind"] in (*_WORKLOADS, "Service", "Pod") else made.get("spec", {})
+    made["metadata"].setdefault("annotations", {}) if made["kind"] == "Deployment" else None
+    rolling = {"maxSurge": "25%", "maxUnavailable": "25%"}
+    match made["kind"]:
+        case "Deployment":
+            for key, value in (("replicas", 1), ("revisionHistoryLimit", 10), ("progressDeadlineSeconds", 600)):
+                spec.setdefault(key, value)
+            spec.setdefault("strategy", {"type": "RollingUpdate"})
+            if spec["strategy"].setdefault("type", "RollingUpdate") == "RollingUpdate":
+                spec["strategy"]["rollingUpdate"] = {**rolling, **(spec["strategy"].get("rollingUpdate") or {})}
+            if not spec.get("minReadySeconds"):
+                spec.pop("minReadySeconds", None)  # zero is not told
+            if not spec.get("paused"):
+                spec.pop("paused", None)
+        case "StatefulSet":
+            for key, value in (("replicas", 1), ("revisionHistoryLimit", 10), ("podManagementPolicy", "OrderedReady")):
+                spec.setdefault(key, value)
+            spec.setdefault("updateStrategy", {"type": "RollingUpdate"})
+            if spec["updateStrategy"].setdefault("type", "RollingUpdate") == "RollingUpdate":
+                told = spec["updateStrategy"].get("rollingUpdate") or {}
+                spec["updateStrategy"]["rollingUpdate"] = {"partition": 0, **told}
+        case "DaemonSet":
+            spec.setdefault("revisionHistoryLimit", 10)
+            spec.setdefault("updateStrategy", {"type": "RollingUpdate"})
+            if spec["updateStrategy"].setdefault("type", "RollingUpdate") == "RollingUpdate":
+                told = spec["updateStrategy"].get("rollingUpdate") or {}
+                spec["updateStrategy"]["rollingUpdate"] = {"maxSurge": 0, "maxUnavailable": 1, **told}
+            if not spec.get("minReadySeconds"):
+                spec.pop("minReadySeconds", None)
+
+
+def _validate(made: Object, before: Object | None) -> None:
+    kind, name = made["kind"], made["metadata"].get("name")
+    if kind not in _WORKLOADS:
+        return
+    spec = made["spec"]
+
+    def invalid(path: str, why: str) -> Failed:
+        return Failed(422, f'{kind}.apps "{name}" is invalid: {path}: {why}')
+
+    if "template" not in spec or "selector" not in spec:
+        raise invalid("spec.template" if "template" not in spec else "spec.selector", "Required value")
+    if before is not None and spec["selector"] != before["spec"]["selector"]:
+        raise invalid("spec.selector", "Invalid value: field is immutable")
+    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
+    if any(labels.get(k) != v for k, v in spec["selector"]["matchLabels"].items()):
+        raise invalid("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")
+    if not isinstance(spec.get("replicas", 0), int):
+        raise Failed(400, f"{kind} in version v1 cannot be handled: json: cannot unmarshal string into Go struct field")
+    if kind == "Deployment":
+        if spec.get("minReadySeconds", 0) >= spec["progressDeadlineSeconds"]:
+            raise invalid("spec.progressDeadlineSeconds", "Invalid value: must be greater than minReadySeconds")
+        rolling = spec["strategy"].get("rollingUpdate")
+        if spec["strategy"]["type"] == "Recreate" and rolling:
+            raise invalid(
+                "spec.strategy.rollingUpdate", "Forbidden: may not be specified when strategy `type` is 'Recreate'"
+            )
+    else:
+        rolling = spec["updateStrategy"].get("rollingUpdate") if kind == "DaemonSet" else None
+    if rolling and rolling["maxSurge"] in (0, "0%") and rolling["maxUnavailable"] in (0, "0%"):
+        raise invalid("spec.strategy.rollingUpdate.maxUnavailable", "Invalid value: may not be 0 when `maxSurge` is 0")

@@ -1,0 +1,98 @@
+"""The three ways to patch an object, as the API server applies them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_KEYS = {"containers": "name", "initContainers": "name", "env": "name", "volumes": "name", "ports": "containerPort"}
+_DELETE = object()
+
+
+class Rejected(Exception):
+    """The patch does not apply (422)."""
+
+
+def copy(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def json_patch(document: Any, operations: list[dict[str, Any]]) -> Any:
+    """RFC 6902, without `move` and `copy`. Raises Rejected for a failing test or a path that is not there."""
+    document = copy(document)
+    for operation in operations:
+        *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
+        place = document
+        for part in parents:
+            place = _child(place, part)
+        match operation["op"]:
+            case "test":
+                if _child(place, last, None) != operation["value"]:
+                    raise Rejected
+            case "add" if isinstance(place, list):
+                place.insert(len(place) if last == "-" else int(last), copy(operation["value"]))
+            case "add":
+                place[last] = copy(operation["value"])
+            case "replace":
+                _child(place, last)
+                place[int(last) if isinstance(place, list) else last] = copy(operation["value"])
+            case "remove":
+                _child(place, last)
+                del place[int(last) if isinstance(place, list) else last]
+            case _:
+                raise Rejected
+    return document
+
+
+def _child(place: Any, part: str, *default: Any) -> Any:
+    try:
+        return place[int(part)] if isinstance(place, list) else place[part]
+    except (KeyError, IndexError, ValueError, TypeError):
+        if default:
+            return default[0]
+        raise Rejected from None
+
+
+def merge_patch(document: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return copy(patch)
+    result = dict(document) if isinstance(document, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge_patch(result.get(key), value)
+    return copy(result)
+
+
+def strategic_merge(document: Any, patch: Any, key: str = "") -> Any:
+    """As merge, but the lists of a pod are merged by their keys; `$patch: replace` and `delete` are honoured."""
+    if isinstance(patch, list):
+        return _merge_list(document, patch, _KEYS.get(key))
+    if not isinstance(patch, dict):
+        return copy(patch)
+    if patch.get("$patch") == "replace":
+        return copy({k: v for k, v in patch.items() if k != "$patch"})
+    result = dict(document) if isinstance(document, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = strategic_merge(result.get(name), value, name)
+    return copy(result)
+
+
+def _merge_list(document: Any, patch: list[Any], by: str | None) -> list[Any]:
+    if by is None or not all(isinstance(one, dict) for one in patch):
+        return list(copy(patch))
+    result = list(document or ())
+    for one in patch:
+        at = next((i for i, there in enumerate(result) if there.get(by) == one.get(by)), None)
+        if one.get("$patch") == "delete":
+            result = [there for there in result if there.get(by) != one.get(by)]
+        elif at is None:
+            result.append(copy(one))
+        else:
+            result[at] = strategic_merge(result[at], one)
+    return result
