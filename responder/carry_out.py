@@ -53,6 +53,7 @@ async def carry_out(
     plan_for: Planner,
     approval_within: float = 900.0,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
 ) -> Execution:
     """Drives an execution until it is closed, stuck or waiting for a human. Enter it again after a crash.
 
@@ -93,7 +94,7 @@ async def carry_out(
         number = ahead.steps_begun
         execution = await commit(Started(at=now(), step=number, title=str(step)))
         try:
-            changed, note = await _take(step, execution, world, reins, again=ahead.current is not None)
+            changed, note = await _take(step, execution, world, reins, clock, again=ahead.current is not None)
         except _StopAsked:
             continue  # the loop asks again, and records who it was
         except Halt as halt:
@@ -128,12 +129,12 @@ class _StopAsked(Exception):
 
 
 async def _take(
-    step: Move | Gate, execution: Execution, world: World, reins: Reins, *, again: bool
+    step: Move | Gate, execution: Execution, world: World, reins: Reins, clock: Callable[[], float], *, again: bool
 ) -> tuple[bool, str]:
     """Takes one step; returns whether anything was changed, and a note on what was found."""
     if isinstance(step, Move):
-        return await _move(step, execution, world, reins, again=again)
-    seen = await _wait_for(step, execution, world, reins)
+        return await _move(step, execution, world, reins, clock, again=again)
+    seen = await _wait_for(step, execution, world, reins, clock)
     await _stand(execution, world)
     return False, seen
 
@@ -151,7 +152,9 @@ async def _moved(move: Move, found: JsonValue, world: World) -> Drift:
     return Drift(f"{told}: {who or 'somebody else'} moved it", by=who)
 
 
-async def _move(move: Move, execution: Execution, world: World, reins: Reins, *, again: bool) -> tuple[bool, str]:
+async def _move(
+    move: Move, execution: Execution, world: World, reins: Reins, clock: Callable[[], float], *, again: bool
+) -> tuple[bool, str]:
     lever = move.lever
     found = await world.read(lever)
     if lever.same(found, move.to) and await _has_settled(move, world):
@@ -165,7 +168,6 @@ async def _move(move: Move, execution: Execution, world: World, reins: Reins, *,
             by=who,
         )
     await world.write(lever, move.to, was=move.was)
-    clock = asyncio.get_running_loop().time
     deadline = clock() + lever.settles_within
     while True:
         try:
@@ -201,9 +203,8 @@ async def _has_settled(move: Move, world: World) -> bool:
         return False  # where it never will, that is told after it was written once more
 
 
-async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins) -> str:
+async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins, clock: Callable[[], float]) -> str:
     """Returns once every check has held for `hold_for`. Raises Halt at the deadline with what was wrong last."""
-    clock = asyncio.get_running_loop().time
     deadline = clock() + gate.within
     good_since: float | None = None
     wrong = "nothing was seen yet"

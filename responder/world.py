@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
 from responder.checks import Check, Finding
-from responder.clients import Connections
+from responder.clients import Connections, acting
 from responder.errors import Halt, Unavailable
 from responder.levers.lever import Lever
 
@@ -19,8 +20,8 @@ T = TypeVar("T")
 class World:
     """Reads and writes levers, and asks checks.
 
-    `guard` is called right before every write, with no await between: it raises `Superseded` where this process may
-    no longer act. A process that was paused for longer than its lease finds out here, before it does harm.
+    `guard` is called by the clients right before everything that changes something: it raises `Superseded` where this
+    process may no longer act. A process that was paused for longer than its lease finds out there, before it does harm.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class World:
         """Sets the lever. Tried again while the other side is unavailable: writing twice is writing once."""
 
         async def once(client: Any) -> None:
-            self._guard()
             await lever.write(client, value, was=was)
 
-        await self._insist(f"setting the {lever}", lever, once)
+        with self._acting():
+            await self._insist(f"setting the {lever}", lever, once)
 
     async def settled(self, lever: Lever, value: JsonValue) -> bool:
         async def look(client: Any) -> bool:
@@ -58,13 +59,13 @@ class World:
         return await self._insist(f"watching the {lever}", lever, look)
 
     async def nudge(self, lever: Lever, value: JsonValue) -> None:
-        """Lets the lever help the world along; it may write, so it is guarded like a write."""
+        """Lets the lever help the world along; it may write."""
 
         async def once(client: Any) -> None:
-            self._guard()
             await lever.nudge(client, value)
 
-        await self._insist(f"following the {lever}", lever, once)
+        with self._acting():
+            await self._insist(f"following the {lever}", lever, once)
 
     async def ask(self, lever: Lever, question: Callable[[Any], Awaitable[T]]) -> T:
         """Puts a question about the lever to its client, with the lever's patience. It changes nothing."""
@@ -84,6 +85,14 @@ class World:
             return await check.holds(client)
         except (Unavailable, Halt) as e:
             return Finding(holds=False, reason=str(e))
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        token = acting.set(self._guard)
+        try:
+            yield
+        finally:
+            acting.reset(token)
 
     async def _insist(self, doing: str, lever: Lever, act: Callable[[Any], Awaitable[T]]) -> T:
         last = "no answer"

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Protocol, Self, TypeVar
+
+acting: ContextVar[Callable[[], None]] = ContextVar("acting", default=lambda: None)
+"""Called by every verb that changes something, right before it does. Raises `Superseded` where we may no longer act.
+
+A lever reads before it writes, so a check before the lever would leave room for a pause in between; and where a value
+goes there and back within one plan, what a late reader finds would look right.
+"""
 
 
 class Client(Protocol):

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from responder.clients import acting
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 
@@ -69,11 +70,13 @@ class Docker:
 
     async def create(self, name: str, config: Object) -> str:
         """Creates a container, without starting it, and returns its id."""
+        acting.get()()
         made = await self._ask(self._api().containers.create(config, name=name), f"creating {name}")
         return str(made.id)
 
     async def join(self, container: str, network: str, endpoint: Object) -> None:
         """Connects a container to a further network, under the given aliases and addresses."""
+        acting.get()()
         body = {"Container": container, "EndpointConfig": endpoint}
         api = self._api()
 
@@ -84,24 +87,29 @@ class Docker:
         await self._ask(connect(), f"connecting {container} to {network}")
 
     async def start(self, name: str) -> None:
+        acting.get()()
         await self._ask(self._api().containers.container(name).start(), f"starting {name}")
 
     async def stop(self, name: str, *, within: float) -> None:
         """Asks the container to end, and kills it after so many seconds."""
+        acting.get()()
         stopping = self._api().containers.container(name).stop(t=round(within))
         await self._ask(stopping, f"stopping {name}", within=within + self._settings.timeout)
 
     async def rename(self, name: str, to: str) -> None:
+        acting.get()()
         await self._ask(self._api().containers.container(name).rename(to), f"renaming {name} to {to}")
 
     async def set_restart_policy(self, name: str, policy: Object) -> None:
         """What the engine does when the container ends by itself, or when the engine starts again."""
+        acting.get()()
         api = self._api()
         asking = api._query_json(f"containers/{name}/update", "POST", data={"RestartPolicy": policy})
         await self._ask(asking, f"changing the restart policy of {name}")
 
     async def remove(self, name: str) -> None:
         """Removes a container that is not running; none is as good."""
+        acting.get()()
         await self._maybe(self._api().containers.container(name).delete(), f"removing {name}")
 
     async def said(self, name: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field
 
+from responder.clients import acting
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 from responder.kubernetes_objects import Object
@@ -153,6 +154,8 @@ class Kubernetes:
             headers[auth["key"]] = auth["value"]
         url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        if method != "GET":
+            acting.get()()
         try:
             response = await api.call_api(method, url, headers, body=body, _request_timeout=timeout)
             await response.read()

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any, Self
 
+from responder.clients import acting
 from responder.errors import Halt, Unavailable
 
 _SAID = 2000
@@ -59,6 +60,7 @@ class Local:
 
     async def switch_link(self, link: Path, target: Path) -> None:
         """Points the link to the target in one rename: whoever looks sees the old or the new, never none."""
+        acting.get()()
         await asyncio.to_thread(_replace, link, lambda new: new.symlink_to(os.path.relpath(target, link.parent)))
 
     async def write_text(self, file: Path, text: str) -> None:
@@ -70,13 +72,16 @@ class Local:
                 f.flush()
                 os.fsync(f.fileno())
 
+        acting.get()()
         await asyncio.to_thread(_replace, file, put)
 
     async def remove(self, file: Path) -> None:
+        acting.get()()
         await asyncio.to_thread(lambda: file.unlink(missing_ok=True))
 
     async def converse(self, socket: Path, command: str, *, within: float) -> str:
         """Says one line to a Unix socket, and returns all that comes back. Raises `Unavailable` and `Halt`."""
+        acting.get()()
         try:
             async with asyncio.timeout(within):
                 reader, writer = await asyncio.open_unix_connection(str(socket))
@@ -102,6 +107,7 @@ class Local:
         # A pipe of our own: asyncio's would make `wait` wait for every daemon that the command leaves behind.
         reading_end, writing_end = os.pipe()
         try:
+            acting.get()()
             process = await asyncio.create_subprocess_exec(
                 *argv,
                 cwd=cwd,
@@ -110,9 +116,11 @@ class Local:
                 stderr=writing_end,
                 start_new_session=True,
             )
-        except (OSError, ValueError) as e:
+        except BaseException as e:
             os.close(reading_end)
-            raise Halt(f"{argv[0]} cannot be started: {e}") from e
+            if isinstance(e, OSError | ValueError):
+                raise Halt(f"{argv[0]} cannot be started: {e}") from e
+            raise
         finally:
             os.close(writing_end)
         said = bytearray()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from responder.clients import acting
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from tests.apiserver.cluster import Cluster, Object
 
@@ -18,6 +19,8 @@ class InProcess(Kubernetes):
     async def _send(
         self, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> tuple[int, Object]:
+        if method != "GET":
+            acting.get()()
         self.cluster.manager = "rollback-responder"
         try:
             return self.cluster.handle(method, path, query, body, content_type, self.cluster.token)

@@ -109,6 +109,7 @@ class Reins:
 
     def __init__(self, wait: Callable[[float], None]) -> None:
         self._wait = wait
+        self.time = 0.0
         self.stop: tuple[str, str] | None = None
         self.asked = 0
         self.stop_at: int | None = None
@@ -120,6 +121,7 @@ class Reins:
         return None
 
     async def pause(self, seconds: float) -> None:
+        self.time += seconds
         self._wait(seconds)
         await asyncio.sleep(0)
 
@@ -203,7 +205,14 @@ class Drill:
             return await service.plan(world, target, verify_for=0.0, verify_within=0.0)
 
         record = _Record(self.journal, worker, point)
-        return await carry_out(execution, record=record, world=world, reins=self.reins, plan_for=plan_for)
+        return await carry_out(
+            execution,
+            record=record,
+            world=world,
+            reins=self.reins,
+            plan_for=plan_for,
+            clock=lambda: self.reins.time,
+        )
 
     async def run_to_the_end(self) -> Execution:
         """The last worker meets no more trouble. What is over already needs none."""

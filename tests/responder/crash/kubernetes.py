@@ -131,6 +131,7 @@ def rolling_deployment(directory: Path) -> Stage:
         "kubernetes": {"namespace": "shop", "deployment": "backend"},
         "batch_size": 2,
         "batch_delay": "5s",
+        "batch_healthy": [{"http": "http://batch/"}],
     }
     return _stage(cluster, clock, rollback, {"backend": ("shop:1", 3)})
 
@@ -139,7 +140,12 @@ def rolling_statefulset(directory: Path) -> Stage:
     cluster, clock = _cluster()
     for version in ("1", "2"):
         cluster.apply(statefulset("web", f"shop:{version}", replicas=2))
-    rollback = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
+    rollback = {
+        "strategy": "rolling",
+        "kubernetes": {"namespace": "shop", "statefulset": "web", "within": "9s"},
+        "batch_delay": "2s",
+        "batch_healthy": [{"http": "http://batch/"}],
+    }
     return _stage(cluster, clock, rollback, {"web": ("shop:1", 2)})
 
 
@@ -183,7 +189,7 @@ def blue_green_deployments(directory: Path) -> Stage:
             },
         },
         "ready_for": "0s",
-        "ready_within": "1ms",
+        "ready_within": "3s",
         "failed_replicas": 1,
     }
     after = {

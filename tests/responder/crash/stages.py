@@ -92,7 +92,7 @@ def blue_green(directory: Path) -> Stage:
                 "green": {**colour, "release": _release(green, "2", "1", "hotfix")},
             },
             "ready_for": "0s",
-            "ready_within": "1ms",  # a gate that fails is waited for in real time
+            "ready_within": "3s",
         },
         "healthy": [{"http": "http://shop/health"}],
     }
