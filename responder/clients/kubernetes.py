@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.clients import acting
@@ -184,9 +185,9 @@ class Kubernetes:
                         client_configuration=configuration,
                         persist_config=False,
                     )
-            except (config.ConfigException, OSError, KeyError, TypeError) as e:
+            except (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError) as e:
                 raise Halt(f"no Kubernetes cluster is configured: {e}") from e
-            configuration.retries = 0  # whoever asks knows how long it is worth asking
+            configuration.retries = None  # whoever asks knows how long it is worth asking
             self._api = ApiClient(configuration)
         return self._api
 

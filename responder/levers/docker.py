@@ -138,8 +138,10 @@ class ServiceImage(Lever):
         image = await docker.image(value["image"])
         if image is None:
             raise Halt(f"the image {value['name']} ({value['image'][:19]}) is gone from this host: was it pruned?")
-        pattern_image = await docker.image(pattern["Image"])
-        config = config_like(pattern, pattern_image, value["image"], networks=_endpoints(pattern))
+        # By its name, so that people see which version it is; by its ID where the name means another one by now.
+        named = await docker.image(value["name"])
+        name = value["name"] if named and named["Id"] == value["image"] else value["image"]
+        config = config_like(pattern, await docker.image(pattern["Image"]), name, networks=_endpoints(pattern))
         told = {REPLACES: pattern["Id"], "io.rollback-responder.execution": self.mark}
         config["Labels"] |= {**told, f"{_COMPOSE}.image": value["image"]}
         made = await docker.create(f"{slot.name}_next_{pattern['Id'][:12]}", config)

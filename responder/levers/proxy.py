@@ -118,5 +118,7 @@ class HaproxyServers(Lever):
         return f"servers of HAProxy's backend {self.backend}"
 
 
-_NOT_TAKING = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x20
-"""HAProxy's administrative states: maintenance (forced, inherited, configured) and drain (forced, inherited)."""
+_NOT_TAKING = 0x01 | 0x02 | 0x08 | 0x10 | 0x20
+"""HAProxy's administrative states: maintenance (forced, inherited, without an address) and drain (forced, inherited).
+0x04 only says that the configuration had the server disabled; it stays set when the server is made ready.
+"""

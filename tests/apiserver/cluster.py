@@ -174,7 +174,7 @@ class Cluster:
             return 201, self._review(body)
         namespace, rest = (rest[1], rest[2:]) if rest[:1] == ["namespaces"] and len(rest) > 2 else ("", rest)
         resource = f"{group}/{rest[0]}".lstrip("/")
-        name, sub = (rest[1:] + ["", ""])[:2]
+        name, sub = [*rest[1:], "", ""][:2]
         verb = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}.get(method)
         verb = verb or ("get" if name else "list")
         self.requests.append((verb, resource))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.journal import Database, open_journal
+from tests.engine import Engine, docker_engine
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 
@@ -45,6 +46,20 @@ async def connections(alertmanager: FakeAlertmanager, prometheus: FakePrometheus
     )
     yield made
     await made.close()
+
+
+@pytest.fixture(scope="session")
+def whole_engine() -> Iterator[Engine]:
+    """One Docker Engine for the whole run, with good, bad and broken images in it."""
+    with docker_engine() as engine:
+        engine.image("shop:1", "1", env={"CARTS": "old"})
+        engine.image("shop:2", "2", env={"CARTS": "new"})
+        engine.image("shop:3", "3")
+        engine.image("shop:crashes", "crashes", starts=False)
+        engine.image("shop:sick", "sick", healthy=False)
+        for version in "123":
+            engine.image(f"plain:{version}", version, check=False)
+        yield engine
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ FIRST, SECOND = move("a", "b"), move("1", "2", lever=release("/srv/other"))
 
 def test_the_way_back_is_the_moves_in_reverse_each_turned_round() -> None:
     assert back((FIRST, gate(), SECOND)) == (SECOND.turned(), FIRST.turned())
-    assert FIRST.turned() == move("b", "a")
+    assert FIRST.turned() == move("b", "a", back=True)
 
 
 def test_turning_twice_is_not_turning() -> None:

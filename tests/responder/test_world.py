@@ -8,7 +8,7 @@ import pytest
 from pydantic import JsonValue
 
 from responder.checks import HttpCheck
-from responder.clients import Connections
+from responder.clients import Connections, acting
 from responder.errors import Drift, Halt, Superseded, Unavailable
 from responder.levers.lever import Lever
 from responder.world import World
@@ -45,6 +45,7 @@ class SwitchLever(Lever):
         return client.answer()  # type: ignore[no-any-return]
 
     async def write(self, client: Switch, value: JsonValue, *, was: JsonValue) -> None:
+        acting.get()()  # as every client does right before it changes something
         client.answer()
         client.written.append(value)
 

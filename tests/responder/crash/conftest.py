@@ -1,13 +1,35 @@
-"""Every drill runs on both databases."""
+"""Every drill runs on both databases, as far as time allows."""
 
 import pytest
 
 from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.responder.crash import docker
+
+_QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done")
+"""Drills of a few runs each."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a strategy does outside is the same on both: the many drills in a cluster are run on Postgres by hand."""
+    """What a strategy does outside is the same on both: the many drills in a cluster are run on Postgres by hand.
+
+    A real engine takes a second for each run, so of its drills only those that tell most are in every suite.
+    """
     for item in items:
-        if "[postgres-kubernetes" in item.nodeid and "undisturbed" not in item.nodeid:
+        if "tests/responder/crash" not in str(item.path):
+            continue
+        quick = any(word in item.name for word in _QUICK)
+        if ("[postgres-kubernetes" in item.nodeid and "undisturbed" not in item.nodeid) or (
+            "-docker" in item.nodeid
+            and (
+                "[postgres" in item.nodeid
+                or not (quick or item.name == "test_a_crash_at_every_call[sqlite-docker_immediate]")
+            )
+        ):
             item.add_marker(pytest.mark.soak)
+
+
+@pytest.fixture(autouse=True)
+def engine_of_the_stage(request: pytest.FixtureRequest) -> None:
+    if "docker" in request.node.name:
+        docker.ENGINES[:] = [request.getfixturevalue("whole_engine")]

@@ -25,7 +25,7 @@ class Stage:
     clients: dict[type, Any] = field(default_factory=lambda: {Local: Local()})
     written: Callable[[], Any] = lambda: None  # what our levers set, to count how often it changes
     wait: Callable[[float], None] = lambda seconds: None  # lets time go by there
-    step_back: Any = None  # `outside` after a rollback that was turned back; None: as before
+    leave: Callable[[], Awaitable[None]] | None = None  # lets go of what it holds
 
     @property
     def before(self) -> Any:

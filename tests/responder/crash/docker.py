@@ -1,0 +1,108 @@
+"""Stages on a real Docker Engine: containers that are replaced one by one, and two colours behind a proxy's file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+from responder.clients.docker import Docker, DockerSettings
+from responder.clients.local import Local
+from responder.levers.lever import Lever
+from responder.services import Service
+from tests.engine import Engine
+from tests.parts import free_port
+from tests.responder.crash.stages import Stage
+
+ENGINES: list[Engine] = []
+"""The engine of this run; the fixture puts it here."""
+
+_HEALTHY = [{"http": "http://shop/health"}]
+
+
+def _stage(engine: Engine, rollback: dict[str, Any], rolled_back: dict[str, Any], pointer: Path | None = None) -> Stage:
+    docker = Docker(DockerSettings(host=engine.url))
+
+    def outside() -> dict[str, Any]:
+        told: dict[str, Any] = {
+            name: (one["Image"], one["State"]) for name, one in engine.containers().items() if "_" not in name
+        }
+        return {**told, **({"pointer": pointer.read_text().strip()} if pointer else {})}
+
+    def written() -> Any:
+        """What each place holds, between two renames as well."""
+        found = sorted(engine.containers().items(), key=lambda item: "_" not in item[0])
+        places = {re.sub("_was_.*", "", name): one["Image"] for name, one in found if "_next_" not in name}
+        return places, pointer.read_text() if pointer else ""
+
+    told = {"name": "shop", "environment": "test", "rollback": rollback, "healthy": _HEALTHY}
+    before = outside()
+    return Stage(
+        service=Service.model_validate(told),
+        from_version="2",
+        to_version="1",
+        outside=outside,
+        rolled_back={**before, **rolled_back},
+        stranger=lambda lever: _stranger(engine, docker, lever),
+        clients={Docker: docker, Local: Local()},
+        written=written,
+        leave=docker.close,
+    )
+
+
+def _stranger(engine: Engine, docker: Docker, lever: Lever) -> Awaitable[Any]:
+    async def act() -> Any:
+        fields = lever.model_dump()
+        if fields["lever"] == "pointer_file":
+            Path(fields["file"]).write_text("purple\n")
+            return await lever.read(Local())
+        name = f"shop-{fields['service']}-{fields['number']}"
+        engine.call("DELETE", f"/containers/{name}", force="true")
+        engine.compose(fields["service"], "shop:3", number=fields["number"], port=free_port())
+        return await lever.read(docker)
+
+    return act()
+
+
+def _engine() -> Engine:
+    ENGINES[0].clear()
+    return ENGINES[0]
+
+
+def rolling(directory: Path) -> Stage:
+    engine = _engine()
+    for number in (1, 2):
+        engine.compose("backend", "plain:2", number=number, port=free_port())
+    docker = {"project": "shop", "service": "backend", "min_uptime": "0s"}
+    good = ("plain:1", "running")
+    return _stage(engine, {"strategy": "rolling", "docker": docker}, {"shop-backend-1": good, "shop-backend-2": good})
+
+
+def immediate(directory: Path) -> Stage:
+    engine = _engine()
+    engine.compose("backend", "plain:2", port=free_port())
+    docker = {"project": "shop", "service": "backend", "min_uptime": "0s"}
+    good = {"shop-backend-1": ("plain:1", "running")}
+    return _stage(engine, {"strategy": "immediate", "docker": docker}, good)
+
+
+def blue_green(directory: Path) -> Stage:
+    engine, pointer = _engine(), directory / "live"
+    engine.compose("blue", "plain:3", port=free_port())
+    engine.compose("green", "plain:2", port=free_port())
+    pointer.write_text("green\n")
+    colours = {
+        colour: {
+            "docker": {"project": "shop", "service": colour, "min_uptime": "0s"},
+            "ready": [{"http": "http://idle/health"}],
+        }
+        for colour in ("blue", "green")
+    }
+    at = {"file": str(pointer), "restart": ["/bin/true"]}
+    rollback = {"strategy": "blue_green", "pointer": at, "colours": colours, "ready_for": "0s"}
+    good = {"shop-blue-1": ("plain:1", "running"), "pointer": "blue"}
+    return _stage(engine, {**rollback, "ready_within": "3s"}, good, pointer)
+
+
+STAGES = {"docker_immediate": immediate, "docker_rolling": rolling, "docker_blue_green": blue_green}

@@ -1,0 +1,187 @@
+"""Containers of a Compose service, on a real Docker Engine: replaced, put back, and never lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.clients.docker import Docker, DockerSettings
+from responder.clients.local import Local
+from responder.errors import Halt, Unavailable
+from responder.execution import Execution
+from responder.levers.compose import ComposeOverride, override_beside
+from responder.levers.docker import ServiceImage
+from tests.engine import Engine
+from tests.parts import free_port
+from tests.responder.levers.law import keeps_the_laws
+from tests.responder.rollback import Rollback
+
+LEVER = ServiceImage(project="shop", service="backend", number=1)
+
+
+def immediate(**more: Any) -> dict[str, Any]:
+    return {"strategy": "immediate", "docker": {"project": "shop", "service": "backend", **more}}
+
+
+async def value(docker: Docker, tag: str) -> Any:
+    found = await docker.image(f"shop:{tag}")
+    assert found
+    return {"image": found["Id"], "name": f"shop:{tag}"}
+
+
+async def ended(docker: Docker, port: int, rollback: dict[str, Any] | None = None, **more: Any) -> Execution:
+    healthy = [{"http": f"http://127.0.0.1:{port}/", "fields": {"version": "1"}}]
+    return await Rollback(rollback or immediate(), {Docker: docker}, healthy=healthy, **more).run()
+
+
+async def test_the_laws(engine: Engine, docker: Docker) -> None:
+    engine.compose("backend", "shop:2", port=free_port())
+    one, two, three = [await value(docker, tag) for tag in "123"]
+    await keeps_the_laws(LEVER, docker, was=two, to=one, stranger=three)
+
+
+async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.call("POST", "/volumes/create", {"Name": "carts"})
+    engine.compose("backend", "shop:2", port=port, env=("MODE=live",), volumes={"carts": "/carts"})
+    before = engine.inspect("shop-backend-1")
+    assert (await ended(docker, port)).outcome == "succeeded"
+    after = engine.inspect("shop-backend-1")
+    assert after["Image"] == (await value(docker, "1"))["image"]
+    env = set(after["Config"]["Env"])
+    assert {"MODE=live", "VERSION=1", "CARTS=old"} <= env  # ours is kept, the bad image's is not
+    assert "CARTS=new" not in env
+    labels = after["Config"]["Labels"]
+    assert labels["shop.version"] == "1"
+    assert "shop.only-2" not in labels
+    assert labels["com.docker.compose.config-hash"] == "abc"
+    assert labels["com.docker.compose.image"] == after["Image"]
+    assert labels["io.rollback-responder.replaces"] == before["Id"]
+    assert after["HostConfig"]["PortBindings"] == before["HostConfig"]["PortBindings"]
+    assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
+    mounts = [{m["Destination"]: m["Name"] for m in one["Mounts"]} for one in (before, after)]
+    assert mounts[0] == mounts[1]  # also the volume without a name
+    for network, alias in (("shop_default", "backend"), ("shop_back", "backend-back")):
+        assert alias in after["NetworkSettings"]["Networks"][network]["Aliases"]
+        assert before["Id"][:12] not in after["NetworkSettings"]["Networks"][network]["Aliases"]
+    kept = engine.inspect(f"shop-backend-1_was_{before['Id'][:12]}")
+    assert kept["Id"] == before["Id"]
+    assert not kept["State"]["Running"]
+    assert kept["HostConfig"]["RestartPolicy"]["Name"] == "no"  # else it would be back with the next engine
+
+
+async def test_what_does_not_start_is_turned_back_to_the_very_container_of_before(
+    engine: Engine, docker: Docker
+) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    before = engine.inspect("shop-backend-1")
+    told = await ended(docker, port, to_version="crashes")
+    assert told.outcome == "compensated"
+    assert "exited with 3: no such table: carts" in told.reason
+    after = engine.inspect("shop-backend-1")
+    assert after["Id"] == before["Id"]
+    assert after["State"]["Running"]
+    assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
+
+
+async def test_what_is_unhealthy_is_turned_back(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    told = await ended(docker, port, to_version="sick")
+    assert told.outcome == "compensated"
+    assert "is unhealthy" in told.reason
+    assert engine.inspect("shop-backend-1")["Image"] == (await value(docker, "2"))["image"]
+
+
+async def test_an_image_that_is_gone_is_said_so_and_nothing_is_touched(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    before = engine.inspect("shop-backend-1")
+    told = await ended(docker, port, to_version="0")
+    assert told.outcome == "failed"
+    assert "neither on this host nor to be had; looked for shop:0" in told.reason
+    assert engine.inspect("shop-backend-1")["Id"] == before["Id"]
+
+
+async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Engine, docker: Docker) -> None:
+    engine.compose("backend", "shop:2", port=free_port())
+    good = await value(docker, "1")
+    found = await LEVER.value_of(docker, "1", good["image"])
+    assert isinstance(found, dict)
+    assert found["image"] == good["image"]
+    with pytest.raises(Halt, match="neither on this host"):
+        await LEVER.value_of(docker, "1", f"sha256:{'0' * 64}")
+
+
+async def test_what_runs_is_not_what_was_told(engine: Engine, docker: Docker) -> None:
+    engine.compose("backend", "shop:3", port=free_port())
+    told = await ended(docker, 1)
+    assert told.outcome == "failed"
+    assert "the deployments say that 2 runs" in told.reason
+
+
+async def test_a_service_without_containers(engine: Engine, docker: Docker) -> None:
+    told = await ended(docker, 1)
+    assert "there is no container of shop/backend" in told.reason
+
+
+async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "compose.yaml"
+    file.write_text("services: {backend: {image: shop:2}}\n")
+    engine.compose("backend", "shop:2", port=port, files=str(file))
+    assert (await ended(docker, port)).outcome == "succeeded"
+    assert yaml.safe_load((tmp_path / "compose.override.yaml").read_text()) == {
+        "services": {"backend": {"image": "shop:1"}}
+    }
+
+
+async def test_an_override_of_somebody_else_is_left_alone_and_told(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    port, file = free_port(), tmp_path / "compose.yaml"
+    theirs = tmp_path / "compose.override.yaml"
+    theirs.write_text("services: {backend: {ports: ['80:80']}}\n")
+    engine.compose("backend", "shop:2", port=port, files=str(file))
+    told = await ended(docker, port)
+    assert told.outcome == "succeeded"
+    assert told.plan
+    assert "the next `docker compose up` of shop brings the bad version back" in told.plan.notes[0]
+    assert theirs.read_text() == "services: {backend: {ports: ['80:80']}}\n"
+
+
+async def test_the_override_keeps_the_laws(tmp_path: Path) -> None:
+    lever = ComposeOverride(file=tmp_path / "compose.override.yaml", service="backend")
+    await keeps_the_laws(lever, Local(), was=None, to="shop:1", stranger="shop:3")
+    assert not lever.file.exists()
+    await ComposeOverride(file=lever.file, service="other").write(Local(), "other:7", was=None)
+    await lever.write(Local(), "shop:1", was=None)
+    await lever.write(Local(), None, was="shop:1")
+    assert yaml.safe_load(lever.file.read_text()) == {"services": {"other": {"image": "other:7"}}}
+    lever.file.write_text("nonsense")
+    with pytest.raises(Halt, match="is not a Compose file of ours"):
+        await lever.read(Local())
+
+
+@pytest.mark.parametrize(
+    ("files", "beside"),
+    [
+        (["/srv/compose.yaml"], "/srv/compose.override.yaml"),
+        (["/srv/docker-compose.yml"], "/srv/docker-compose.override.yml"),
+        (["/srv/docker-compose.prod.yml"], None),
+        (["/srv/compose.yaml", "/srv/more.yaml"], None),
+        ([], None),
+    ],
+)
+def test_the_file_that_compose_reads_by_itself(files: list[str], beside: str | None) -> None:
+    assert override_beside(files) == (Path(beside) if beside else None)
+
+
+async def test_no_engine() -> None:
+    docker = await Docker.connect(DockerSettings(host="unix:///nowhere/docker.sock"))
+    with pytest.raises(Unavailable, match="Docker Engine"):
+        await docker.image("shop:1")
+    await docker.close()

@@ -1,0 +1,174 @@
+"""The client speaks to a server over HTTP: what is said on the wire, and what its errors mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from responder.clients import acting
+from responder.clients.kubernetes import Forbidden, Kubernetes, KubernetesSettings
+from responder.errors import Halt, Superseded, Unavailable
+from tests.apiserver import Cluster
+from tests.apiserver.manifests import deployment
+
+TOKEN = "a-token-of-the-responder"
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster(token=TOKEN)
+    token, cluster.token = cluster.token, ""
+    cluster.apply(deployment("backend", "shop:1"))
+    cluster.token = token
+    return cluster
+
+
+@pytest.fixture
+async def kubernetes(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Kubernetes]:
+    async with cluster.up() as url:
+        file = tmp_path / "config"
+        file.write_text(json.dumps(cluster.kubeconfig(url)))
+        client = await Kubernetes.connect(KubernetesSettings(kubeconfig=file, timeout=2.0))
+        yield client
+        await client.close()
+
+
+async def test_it_reads_as_raw_json(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    cluster.get("Deployment", "shop", "backend")["spec"]["fieldOfTomorrow"] = {"x": 1}
+    found = await kubernetes.get("Deployment", "shop", "backend")
+    assert found
+    assert found["spec"]["fieldOfTomorrow"] == {"x": 1}
+    assert await kubernetes.get("Deployment", "shop", "none") is None
+    (one,) = await kubernetes.list("ReplicaSet", "shop", {"app": "backend"})
+    assert one["kind"] == "ReplicaSet"  # which the server leaves out in a list
+    assert await kubernetes.list("ReplicaSet", "shop", {"app": "other"}) == []
+
+
+async def test_fields_that_nobody_knows_survive_a_patch(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    cluster.get("Deployment", "shop", "backend")["spec"]["template"]["spec"]["fieldOfTomorrow"] = {"x": 1}
+    found = await kubernetes.get("Deployment", "shop", "backend")
+    assert found
+    await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 2}])
+    assert cluster.get("Deployment", "shop", "backend")["spec"]["template"]["spec"]["fieldOfTomorrow"] == {"x": 1}
+
+
+async def test_what_changed_meanwhile_is_not_overwritten(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    found = await kubernetes.get("Deployment", "shop", "backend")
+    assert found
+    change = [{"op": "replace", "path": "/spec/replicas", "value": 2}]
+    await kubernetes.patch(found, change)
+    with pytest.raises(Unavailable, match="changed while we looked"):
+        await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 9}])
+    assert cluster.get("Deployment", "shop", "backend")["spec"]["replicas"] == 2
+
+
+async def test_a_dry_run_changes_nothing(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    found = await kubernetes.get("Deployment", "shop", "backend")
+    assert found
+    told = await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 9}], dry_run=True)
+    assert told["spec"]["replicas"] == 9
+    assert cluster.get("Deployment", "shop", "backend")["spec"]["replicas"] == 4
+
+
+async def test_a_patch_that_cannot_be_says_why(kubernetes: Kubernetes) -> None:
+    found = await kubernetes.get("Deployment", "shop", "backend")
+    assert found
+    with pytest.raises(Halt, match="must be greater than minReadySeconds"):
+        await kubernetes.patch(found, [{"op": "add", "path": "/spec/minReadySeconds", "value": 600}])
+
+
+async def test_rights(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    cluster.forbidden.add(("patch", "apps/deployments"))
+    assert not await kubernetes.may("patch", "Deployment", "shop")
+    assert await kubernetes.may("get", "Pod", "shop")
+    found = await kubernetes.get("Deployment", "shop", "backend")
+    assert found
+    with pytest.raises(Forbidden, match="does not let us"):
+        await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 2}])
+
+
+async def test_a_pod_of_the_same_name_that_came_later_stays(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    pod = cluster.all("Pod")[0]
+    other = {**pod, "metadata": {**pod["metadata"], "uid": "of another time"}}
+    await kubernetes.delete_pod(other)
+    assert pod in cluster.all("Pod")
+    await kubernetes.delete_pod(pod)
+    assert pod not in cluster.all("Pod")
+
+
+async def test_a_token_that_has_run_out_is_read_anew(kubernetes: Kubernetes, cluster: Cluster, tmp_path: Path) -> None:
+    assert await kubernetes.get("Deployment", "shop", "backend")
+    cluster.token = "the-next-token-of-the-responder"
+    told = json.loads((tmp_path / "config").read_text())
+    told["users"][0]["user"]["token"] = cluster.token
+    (tmp_path / "config").write_text(json.dumps(told))
+    assert await kubernetes.get("Deployment", "shop", "backend")
+
+
+async def test_a_token_that_is_wrong_is_said_so(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    cluster.token = "another"
+    with pytest.raises(Forbidden, match="Unauthorized"):
+        await kubernetes.get("Deployment", "shop", "backend")
+
+
+async def test_nothing_is_changed_by_who_may_no_longer_act(kubernetes: Kubernetes, cluster: Cluster) -> None:
+    def gone() -> None:
+        raise Superseded("the lease has run out")
+
+    found = await kubernetes.get("Deployment", "shop", "backend")
+    assert found
+    token = acting.set(gone)
+    try:
+        assert await kubernetes.get("Deployment", "shop", "backend")
+        with pytest.raises(Superseded):
+            await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 2}])
+    finally:
+        acting.reset(token)
+    assert cluster.get("Deployment", "shop", "backend")["spec"]["replicas"] == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [(503, {"message": "etcd is away"}, "503: etcd is away"), (429, {}, "429"), (200, "<html>", "not JSON")],
+)
+async def test_a_server_in_trouble_is_worth_another_try(status: int, body: Any, why: str, tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=body if isinstance(body, str) else json.dumps(body))
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    file = tmp_path / "config"
+    file.write_text(json.dumps(Cluster().kubeconfig(f"http://127.0.0.1:{runner.addresses[0][1]}")))
+    client = await Kubernetes.connect(KubernetesSettings(kubeconfig=file))
+    with pytest.raises(Unavailable, match=why):
+        await client.get("Pod", "shop", "one")
+    await client.close()
+    await runner.cleanup()
+
+
+async def test_nobody_there(tmp_path: Path, free_port: int) -> None:
+    file = tmp_path / "config"
+    file.write_text(json.dumps(Cluster().kubeconfig(f"http://127.0.0.1:{free_port}")))
+    client = await Kubernetes.connect(KubernetesSettings(kubeconfig=file))
+    with pytest.raises(Unavailable, match="the Kubernetes API"):
+        await client.get("Pod", "shop", "one")
+    await client.close()
+
+
+@pytest.mark.parametrize("content", [None, "nonsense: [", "clusters: []"])
+async def test_no_cluster_is_configured(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    if content:
+        file.write_text(content)
+    client = await Kubernetes.connect(KubernetesSettings(kubeconfig=file))
+    with pytest.raises(Halt, match="no Kubernetes cluster is configured"):
+        await client.get("Pod", "shop", "one")

@@ -1,0 +1,310 @@
+"""Every lever of Kubernetes keeps the laws, and the pod template is named by what the cluster keeps of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from responder.errors import Halt, Unavailable
+from responder.levers.kubernetes import (
+    KeptPods,
+    Partition,
+    PodTemplate,
+    Reconciliation,
+    Replicas,
+    RolloutPaused,
+    RolloutSettings,
+    ServiceSelector,
+)
+from tests.apiserver import Cluster, Image
+from tests.apiserver.client import InProcess
+from tests.apiserver.manifests import deployment, service, statefulset, workload
+from tests.responder.levers.law import keeps_the_laws
+
+BACKEND = {"namespace": "shop", "deployment": "backend"}
+
+
+def put_out(cluster: Cluster, kind: str, name: str, versions: str, **more: Any) -> None:
+    for version in versions:
+        cluster.apply(workload(kind, name, f"shop:{version}", **more))
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("Deployment", "deployment"), ("StatefulSet", "statefulset"), ("DaemonSet", "daemonset")]
+)
+async def test_the_laws_of_the_pod_template(kind: str, key: str, cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, kind, "backend", "132")
+    lever = PodTemplate(**{"namespace": "shop", key: "backend"})
+    was = await lever.read(kube)
+    to, stranger = [await lever.value_of(kube, version, "") for version in "13"]
+    await keeps_the_laws(lever, kube, was=was, to=to, stranger=stranger)
+    assert lever.tell(was).endswith("(shop:2)")
+
+
+@pytest.mark.parametrize(
+    ("lever", "was", "to", "stranger"),
+    [
+        (Replicas(**BACKEND), 4, 2, 7),
+        (ServiceSelector(namespace="shop", service="backend"), "green", "blue", "green2"),
+        (RolloutPaused(**BACKEND), False, True, None),
+        (Partition(namespace="shop", statefulset="web"), 0, 3, 2),
+        (Reconciliation(kind="Application", namespace="argocd", name="shop"), "on", "off", None),
+        (Reconciliation(kind="HelmRelease", namespace="shop", name="shop"), "on", "off", None),
+        (Reconciliation(kind="Deployment", namespace="shop", name="backend"), "on", "off", None),
+    ],
+    ids=str,
+)
+async def test_the_laws(lever: Any, was: Any, to: Any, stranger: Any, cluster: Cluster, kube: InProcess) -> None:
+    for colour in ("green", "blue", "green2"):
+        cluster.apply(deployment(f"in-{colour}", "x:1", 1, labels={"app": "b", "color": colour}))
+    cluster.apply(deployment("backend", "shop:1"))
+    cluster.apply(statefulset("web", "shop:1", 3))
+    cluster.apply(service("backend", {"app": "b", "color": "green"}))
+    cluster.apply(application())
+    cluster.apply(helm_release())
+    if stranger is not None:
+        await keeps_the_laws(lever, kube, was=was, to=to, stranger=stranger)
+        return
+    assert await lever.read(kube) == was  # with two values only, there is nothing that a stranger could set
+    for value, before in ((to, was), (to, was), (was, to)):
+        await lever.write(kube, value, was=before)
+        assert await lever.read(kube) == value
+        assert await lever.settled(kube, value)
+
+
+def application(**automated: Any) -> dict[str, Any]:
+    meta = {"name": "shop", "namespace": "argocd"}
+    spec = {"syncPolicy": {"automated": {"selfHeal": True, **automated}}}
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": meta, "spec": spec}
+
+
+def helm_release() -> dict[str, Any]:
+    meta = {"name": "shop", "namespace": "shop"}
+    return {
+        "apiVersion": "helm.toolkit.fluxcd.io/v2",
+        "kind": "HelmRelease",
+        "metadata": meta,
+        "spec": {"interval": "5m"},
+    }
+
+
+async def test_the_laws_of_rollout_settings(cluster: Cluster, kube: InProcess) -> None:
+    cluster.apply(deployment("backend", "shop:1"))
+    lever = RolloutSettings(**BACKEND)
+
+    def settings(surge: int) -> dict[str, Any]:
+        rolling = {"maxSurge": surge, "maxUnavailable": 0}
+        return {"strategy": {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 5}
+
+    await keeps_the_laws(lever, kube, was=await lever.read(kube), to=settings(1), stranger=settings(2))
+
+
+async def test_what_was_changed_is_on_the_object(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    lever = PodTemplate(**BACKEND, mark="01J9")
+    was, to = await lever.read(kube), await lever.value_of(kube, "1", "")
+    await lever.write(kube, to, was=was)
+    told = cluster.get("Deployment", "shop", "backend")["metadata"]["annotations"]
+    assert told["rollback-responder.io/execution"] == "01J9"
+    assert "(shop:2) → " in told["rollback-responder.io/rolled-back"]
+    assert told["kubernetes.io/change-cause"].startswith("rollback 01J9: ")
+    assert await lever.moved_by(kube) == "rollback-responder"
+
+
+async def test_annotations_of_others_are_kept(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    found = cluster.get("Deployment", "shop", "backend")
+    found["metadata"]["annotations"]["theirs/a"] = "1"
+    lever = PodTemplate(**BACKEND)
+    await lever.write(kube, await lever.value_of(kube, "1", ""), was=await lever.read(kube))
+    assert cluster.get("Deployment", "shop", "backend")["metadata"]["annotations"]["theirs/a"] == "1"
+
+
+DIGEST = f"sha256:{'d' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "version", "artifact"),
+    [
+        ("shop:1", {}, "1", ""),
+        ("registry:5000/shop:1", {}, "1", ""),
+        (f"shop@{DIGEST}", {}, "whatever", f"shop@{DIGEST}"),
+        (f"shop@{DIGEST}", {}, "whatever", DIGEST),
+        (f"shop:1@{DIGEST}", {}, "1", ""),
+        ("shop:abc", {"app.kubernetes.io/version": "1"}, "1", ""),
+        ("shop:abc", {}, "1", "shop:abc"),
+    ],
+)
+async def test_how_a_version_is_found(
+    image: str, labels: dict[str, str], version: str, artifact: str, cluster: Cluster, kube: InProcess
+) -> None:
+    one = deployment("backend", image)
+    one["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **labels}
+    cluster.apply(one)
+    one = deployment("backend", "shop:2")
+    one["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **dict.fromkeys(labels, "2")}
+    cluster.apply(one)
+    lever = PodTemplate(**BACKEND)
+    found = await lever.value_of(kube, version, artifact)
+    assert isinstance(found, dict)
+    assert found["images"] == {"app": image}
+    assert await lever.runs(kube, await lever.read(kube), "2", "")
+
+
+async def test_a_version_that_the_cluster_does_not_keep(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12", revisionHistoryLimit=0)
+    with pytest.raises(Halt, match=r"keeps no revision that is 1; it keeps shop:2 \(revisionHistoryLimit: 0\)"):
+        await PodTemplate(**BACKEND).value_of(kube, "1", "")
+
+
+async def test_a_revision_can_be_named(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    name = next(rs["metadata"]["name"] for rs in cluster.all("ReplicaSet") if "shop:1" in str(rs))
+    found = await PodTemplate(**BACKEND).value_of(kube, "a name of our own", f"ReplicaSet/{name}")
+    assert isinstance(found, dict)
+    assert found["revision"] == name
+
+
+async def test_of_several_revisions_of_one_version_the_last_counts(cluster: Cluster, kube: InProcess) -> None:
+    for version, cpu in (("1", "100m"), ("1", "200m"), ("2", "200m")):
+        one = deployment("backend", f"shop:{version}")
+        one["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        cluster.apply(one)
+    found = await PodTemplate(**BACKEND).value_of(kube, "1", "")
+    assert isinstance(found, dict)
+    kept = cluster.get("ReplicaSet", "shop", str(found["revision"]))
+    assert kept["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "200m"
+
+
+async def test_a_tag_that_names_another_image_by_now_is_seen_at_the_pods(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    lever = PodTemplate(**BACKEND)
+    value = await lever.value_of(kube, "1", f"shop@{DIGEST}")
+    await lever.write(kube, value, was=await lever.read(kube))
+    with pytest.raises(Halt, match="shop:1 names another image by now"):
+        await lever.settled(kube, value)
+    cluster.images["shop:1"] = Image(digest=DIGEST)
+    assert await lever.settled(kube, value)
+
+
+@pytest.mark.parametrize(
+    ("starts", "why"),
+    [
+        ("pull_fails", r"its image cannot be pulled \(ImagePullBackOff: Back-off pulling image \"shop:1\"\)"),
+        ("crashes", r"it crashes again and again \(CrashLoopBackOff: .*; it exited with 1\)"),
+    ],
+)
+async def test_what_will_not_come_by_waiting_is_told_at_once(
+    starts: str, why: str, cluster: Cluster, kube: InProcess
+) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    cluster.images["shop:1"] = Image(starts=starts)
+    lever = PodTemplate(**BACKEND)
+    value = await lever.value_of(kube, "1", "")
+    await lever.write(kube, value, was=await lever.read(kube))
+    with pytest.raises(Halt, match=why):
+        await lever.settled(kube, value)
+
+
+async def test_the_progress_deadline_is_told(cluster: Cluster, kube: InProcess, clock: Any) -> None:
+    put_out(cluster, "Deployment", "backend", "12", progressDeadlineSeconds=10)
+    cluster.images["shop:1"] = Image(starts="never_ready")
+    lever = PodTemplate(**BACKEND)
+    value = await lever.value_of(kube, "1", "")
+    await lever.write(kube, value, was=await lever.read(kube))
+    assert not await lever.settled(kube, value)
+    clock.wait(11)
+    with pytest.raises(Halt, match="has timed out progressing"):
+        await lever.settled(kube, value)
+
+
+async def test_a_controller_that_lags_behind_is_waited_for(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    lever = PodTemplate(**BACKEND)
+    value = await lever.value_of(kube, "1", "")
+    cluster.controllers = False
+    await lever.write(kube, value, was=await lever.read(kube))
+    assert not await lever.settled(kube, value)
+    cluster.controllers = True
+    assert await lever.settled(kube, value)
+
+
+async def test_a_template_that_nobody_keeps_yet_is_asked_for_again(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    cluster.controllers = False
+    cluster.apply(deployment("backend", "shop:3"))
+    with pytest.raises(Unavailable, match="has not seen yet"):
+        await PodTemplate(**BACKEND).read(kube)
+
+
+async def test_the_stuck_pod_of_an_ordered_statefulset_is_deleted(cluster: Cluster, kube: InProcess) -> None:
+    cluster.images["shop:2"] = Image(starts="crashes")
+    put_out(cluster, "StatefulSet", "web", "12", replicas=3)
+    lever = PodTemplate(namespace="shop", statefulset="web")
+    value = await lever.value_of(kube, "1", "")
+    await lever.write(kube, value, was=await lever.read(kube))
+    for _ in range(5):
+        assert not await lever.settled(kube, value)  # it would wait for ever (kubernetes/kubernetes#67250)
+    await lever.nudge(kube, value)
+    assert await lever.settled(kube, value)
+    assert [v for v, r in cluster.requests if v == "delete"] == ["delete"]
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+async def test_on_delete_goes_pod_by_pod(kind: str, cluster: Cluster, kube: InProcess) -> None:
+    more = {"replicas": 3} if kind == "StatefulSet" else {}
+    put_out(cluster, kind, "web", "12", updateStrategy={"type": "OnDelete"}, **more)
+    lever = PodTemplate(**{"namespace": "shop", kind.lower(): "web"})
+    value, rounds = await lever.value_of(kube, "2", ""), 0
+    while not await lever.settled(kube, value):
+        await lever.nudge(kube, value)
+        assert sum("Ready" in str(p["status"]) for p in cluster.all("Pod")) >= len(cluster.all("Pod")) - 1
+        rounds += 1
+        assert rounds < 9
+    assert {p["spec"]["containers"][0]["image"] for p in cluster.all("Pod")} == {"shop:2"}
+
+
+async def test_kept_pods_stay_as_they_are_and_are_replaced(cluster: Cluster, kube: InProcess) -> None:
+    cluster.apply(deployment("backend", "shop:2", 3))
+    before = {pod["metadata"]["name"] for pod in cluster.all("Pod")}
+    lever = KeptPods(**BACKEND, count=2)
+    await lever.write(kube, "01J9", was=None)
+    await lever.write(kube, "01J9", was=None)
+    assert await lever.read(kube) == "01J9"
+    kept = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("rollback-responder.io/kept") == "01J9"]
+    assert {p["metadata"]["name"] for p in kept} < before
+    assert len(kept) == 2
+    assert all(not p["metadata"].get("ownerReferences") for p in kept)
+    assert len(cluster.all("Pod")) == 5
+    assert kept[0]["metadata"]["labels"]["rollback-responder.io/was-app"] == "backend"
+
+
+async def test_with_an_autoscaler_more_is_as_good() -> None:
+    lever = Replicas(**BACKEND, autoscaled=True)
+    assert lever.same(5, 4)
+    assert not lever.same(3, 4)
+    assert not Replicas(**BACKEND).same(5, 4)
+
+
+@pytest.mark.parametrize("value", [-1, "many", None])
+async def test_replicas_that_cannot_be(value: Any, cluster: Cluster, kube: InProcess) -> None:
+    cluster.apply(deployment("backend", "shop:2", 3))
+    with pytest.raises(Halt, match="cannot be set to"):
+        await Replicas(**BACKEND).write(kube, value, was=3)
+
+
+async def test_what_is_not_there(kube: InProcess) -> None:
+    for lever in (PodTemplate(**BACKEND), Replicas(**BACKEND), RolloutPaused(**BACKEND), RolloutSettings(**BACKEND)):
+        assert await lever.read(kube) is None
+    with pytest.raises(Halt, match="there is no Deployment shop/backend"):
+        await Replicas(**BACKEND).write(kube, 3, was=1)
+    with pytest.raises(Halt, match="there is no Service shop/backend"):
+        await ServiceSelector(namespace="shop", service="backend").write(kube, "blue", was="green")
+
+
+@pytest.mark.parametrize("fields", [{}, {"deployment": "a", "statefulset": "b"}, {"deployment": "Not A Name"}])
+def test_exactly_one_workload_is_named(fields: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        PodTemplate(namespace="shop", **fields)  # type: ignore[arg-type]

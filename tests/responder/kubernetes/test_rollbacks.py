@@ -1,0 +1,426 @@
+"""Whole rollbacks in a cluster: what is refused beforehand, what turns back, and what is left behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from responder.clients.kubernetes import Kubernetes
+from responder.execution import Execution, Halted
+from responder.plan import Plan
+from tests.apiserver import Cluster, Image
+from tests.apiserver.client import InProcess
+from tests.apiserver.manifests import deployment, service, statefulset, workload
+from tests.responder.rollback import Rollback
+
+BACKEND = {"namespace": "shop", "deployment": "backend"}
+HEALTHY = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}}}]
+
+
+@pytest.fixture
+def bad(cluster: Cluster) -> Cluster:
+    """Version 2 runs, and 1 was good."""
+    for version in "12":
+        cluster.apply(deployment("backend", f"shop:{version}", 6))
+    return cluster
+
+
+def rollback(cluster: Cluster, told: dict[str, Any], clock: Any, **more: Any) -> Rollback:
+    return Rollback(told, {Kubernetes: InProcess(cluster)}, wait=clock.wait, **{"healthy": HEALTHY, **more})
+
+
+def image(cluster: Cluster, kind: str = "Deployment", name: str = "backend") -> str:
+    return str(cluster.get(kind, "shop", name)["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def immediate(**more: Any) -> dict[str, Any]:
+    return {"strategy": "immediate", "kubernetes": {**BACKEND, **more}}
+
+
+def rolling(**more: Any) -> dict[str, Any]:
+    return {"strategy": "rolling", "kubernetes": BACKEND, **more}
+
+
+async def test_a_rolling_rollback_goes_batch_by_batch(bad: Cluster, clock: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    told = rolling(batch_size=2, batch_delay="30s", health_check_interval="10s")
+    one = rollback(bad, told, clock)
+    at = clock.wait
+
+    def wait(seconds: float) -> None:
+        at(seconds)
+        bad.step()
+        pods = [p["spec"]["containers"][0]["image"] for p in bad.all("Pod")]
+        seen.append((pods.count("shop:1"), len(pods)))
+
+    one.reins._wait = wait
+    before = bad.get("Deployment", "shop", "backend")["spec"]
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert image(bad) == "shop:1"
+    news = [new for new, _ in seen]
+    assert max(b - a for a, b in zip([2, *news], news, strict=False)) <= 2  # never more than a batch at a time
+    assert max(total for _, total in seen) <= 8
+    assert clock.now >= 60
+    after = bad.get("Deployment", "shop", "backend")["spec"]
+    assert {k: v for k, v in after.items() if k != "template"} == {k: v for k, v in before.items() if k != "template"}
+
+
+async def test_a_batch_that_is_not_well_is_turned_back_before_the_next_one(bad: Cluster, clock: Any) -> None:
+    bad.images["shop:1"] = Image(starts="crashes")
+    ended = await rollback(bad, rolling(batch_size=1), clock).run()
+    assert ended.outcome == "compensated"
+    assert "it crashes again and again" in ended.reason
+    assert image(bad) == "shop:2"
+    assert bad.get("Deployment", "shop", "backend")["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "25%"
+
+
+async def test_a_check_of_the_batch_turns_back_too(bad: Cluster, clock: Any) -> None:
+    sick = {"pods": {"namespace": "shop", "labels": {"app": "backend", "only": "in-a-dream"}}}
+    told = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
+    ended = await rollback(bad, told, clock).run()
+    assert ended.outcome == "compensated"
+    assert "while the pod template of Deployment shop/backend followed: 0 of 0 pods" in ended.reason
+    assert image(bad) == "shop:2"
+
+
+async def test_rolling_has_no_batches_in_a_recreate_deployment(cluster: Cluster, clock: Any) -> None:
+    for version in "12":
+        cluster.apply(deployment("backend", f"shop:{version}", 2, strategy={"type": "Recreate"}))
+    ended = await rollback(cluster, rolling(), clock).run()
+    assert "has the strategy Recreate, which has no batches: use immediate" in ended.reason
+    ended = await rollback(cluster, immediate(), clock).run()
+    assert ended.outcome == "succeeded"
+
+
+async def test_immediate_lets_everything_be_unavailable_at_once(bad: Cluster, clock: Any) -> None:
+    steps = await rollback(bad, immediate(), clock).steps()
+    assert [step.partition(":")[0] for step in steps] == [
+        "rollout settings of Deployment shop/backend",
+        "pod template of Deployment shop/backend",
+        "rollout settings of Deployment shop/backend",
+        "shop is healthy, within 5s",
+    ]
+    assert "maxUnavailable 25% → maxUnavailable 100%" in steps[0] or "→" in steps[0]
+    assert (await rollback(bad, immediate(), clock).run()).outcome == "succeeded"
+
+
+async def test_a_daemonset(cluster: Cluster, clock: Any) -> None:
+    for n in (2, 3):
+        cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{n}"}})
+    for version in "12":
+        cluster.apply(workload("DaemonSet", "agent", f"shop:{version}"))
+    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "daemonset": "agent"}, "batch_size": 2}
+    healthy = [{"pods": {"namespace": "shop", "labels": {"app": "agent"}, "at_least": 3}}]
+    ended = await rollback(cluster, told, clock, healthy=healthy).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert image(cluster, "DaemonSet", "agent") == "shop:1"
+
+
+async def test_a_statefulset_goes_from_the_highest_ordinal_down(cluster: Cluster, clock: Any) -> None:
+    for version in "12":
+        cluster.apply(statefulset("web", f"shop:{version}", 5))
+    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}, "batch_size": 2}
+    one = rollback(cluster, told, clock, healthy=[{"pods": {"namespace": "shop", "labels": {"app": "web"}}}])
+    steps = [step for step in await one.steps() if "partition" in step]
+    assert [step.partition(": ")[2] for step in steps] == ["0 → 5", "5 → 3", "3 → 1", "1 → 0"]
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert cluster.get("StatefulSet", "shop", "web")["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == 0
+
+
+async def test_a_statefulset_that_hangs_in_the_bad_version_is_freed(cluster: Cluster, clock: Any) -> None:
+    cluster.images["shop:2"] = Image(starts="crashes")
+    for version in "12":
+        cluster.apply(statefulset("web", f"shop:{version}", 3))
+    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
+    one = rollback(cluster, told, clock, healthy=[{"pods": {"namespace": "shop", "labels": {"app": "web"}}}])
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert ended.plan
+    assert "waits for each of them: no batches" in ended.plan.notes[0]
+
+
+Change = Callable[[Cluster], Any]
+
+
+def _paused(cluster: Cluster) -> None:
+    edit(cluster, spec={"paused": True})
+
+
+def _deleting(cluster: Cluster) -> None:
+    edit(cluster, metadata={"deletionTimestamp": "2026-11-24T00:00:00Z"})
+
+
+def edit(cluster: Cluster, **parts: dict[str, Any]) -> None:
+    found = cluster.get("Deployment", "shop", "backend")
+    cluster.put({**found, **{key: {**found[key], **value} for key, value in parts.items()}}, before=found)
+
+
+def _needs_a_config_map(cluster: Cluster) -> None:
+    """The good version did, and it is gone."""
+    for rs in cluster.all("ReplicaSet"):
+        containers = rs["spec"]["template"]["spec"]["containers"]
+        containers[0]["envFrom"] = [{"configMapRef": {"name": "settings-1"}}]
+        rs["spec"]["template"]["spec"]["volumes"] = [{"name": "s", "secret": {"secretName": "keys-1"}}]
+    found = cluster.get("Deployment", "shop", "backend")
+    spec = found["spec"]["template"]["spec"]
+    spec["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings-1"}}]
+    spec["volumes"] = [{"name": "s", "secret": {"secretName": "keys-1"}}]
+
+
+def _owned_by(**meta: Any) -> Change:
+    return lambda cluster: edit(cluster, metadata=meta)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (_paused, "somebody has paused the rollout"),
+        (_deleting, "is being deleted"),
+        (_needs_a_config_map, "needs what is not there any more: ConfigMap settings-1, Secret keys-1"),
+        (lambda c: c.forbidden.add(("patch", "apps/deployments")), "our account may not patch Deployments in shop"),
+        (lambda c: c.apply(deployment("backend", "shop:3", 6)), "the deployments say that 2 runs"),
+        (lambda c: c.drop(c.get("Deployment", "shop", "backend")), "there is no Deployment shop/backend"),
+        (_owned_by(annotations={"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/backend"}), "Argo CD"),
+        (_owned_by(labels={"kustomize.toolkit.fluxcd.io/name": "apps"}), r"belongs to Flux \(Kustomization apps\)"),
+        (_owned_by(labels={"helm.toolkit.fluxcd.io/name": "web"}), r"belongs to Flux \(HelmRelease web\)"),
+        (_owned_by(annotations={"meta.helm.sh/release-name": "web"}), r"belongs to Helm \(release web\)"),
+        (
+            _owned_by(ownerReferences=[{"kind": "Rollout", "name": "web", "uid": "r"}]),
+            r"belongs to Argo Rollouts \(Rollout web\)",
+        ),
+        (
+            lambda c: c.put({
+                "apiVersion": "flagger.app/v1beta1", "kind": "Canary", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"targetRef": {"kind": "Deployment", "name": "backend"}},
+            }),
+            r"belongs to Flagger \(Canary web\)",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_is_refused_before_anything_is_touched(change: Change, why: str, bad: Cluster, clock: Any) -> None:
+    change(bad)
+    bad.step()
+    before = bad.requests.copy()
+    ended = await rollback(bad, immediate(), clock).run()
+    assert ended.outcome == "failed"
+    assert re.search(why, ended.reason), ended.reason
+    writes = [r for r in bad.requests[len(before) :] if r[0] in ("create", "update", "delete")]
+    assert not [r for r in writes if r[1] != "authorization.k8s.io/selfsubjectaccessreviews"]
+
+
+async def test_what_may_not_be_looked_at_is_a_note(bad: Cluster, clock: Any) -> None:
+    _needs_a_config_map(bad)
+    bad.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings-1", "namespace": "shop"}})
+    bad.forbidden.add(("get", "secrets"))
+    plan = await rollback(bad, immediate(), clock).plan()
+    assert plan.notes == ("whether Secret keys-1 are still there could not be seen: no right to",)
+
+
+async def test_a_paused_rollout_is_resumed_with_the_good_version_where_asked(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert image(bad) == "shop:1"
+    assert "paused" not in bad.get("Deployment", "shop", "backend")["spec"]
+    assert {p["spec"]["containers"][0]["image"] for p in bad.all("Pod")} == {"shop:1"}
+
+
+APPLICATION = {
+    "apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": "web", "namespace": "argocd"},
+    "spec": {"syncPolicy": {"automated": {"selfHeal": True}}},
+}  # fmt: skip
+RELEASE = {
+    "apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease", "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"interval": "5m"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("meta", "suspended", "note"),
+    [
+        (
+            {"annotations": {"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/backend"}},
+            lambda c: c.get("Application", "argocd", "web")["spec"]["syncPolicy"]["automated"]["enabled"] is False,
+            "Argo CD (application web) stays suspended afterwards: put web right in Git, then resume it",
+        ),
+        (
+            {"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}},
+            lambda c: (
+                c.get("Deployment", "shop", "backend")["metadata"]["annotations"][
+                    "kustomize.toolkit.fluxcd.io/reconcile"
+                ]
+                == "disabled"
+            ),
+            "Flux (Kustomization apps) stays suspended",
+        ),
+        (
+            {"labels": {"helm.toolkit.fluxcd.io/name": "web"}},
+            lambda c: c.get("HelmRelease", "shop", "web")["spec"]["suspend"],
+            "Flux (HelmRelease web) stays suspended",
+        ),
+        (
+            {"annotations": {"meta.helm.sh/release-name": "web"}},
+            lambda c: True,
+            "Helm (release web): run `helm rollback web`, or the next upgrade undoes it",
+        ),
+    ],
+)
+async def test_the_narrowest_thing_is_suspended_where_asked(
+    meta: dict[str, Any], suspended: Change, note: str, bad: Cluster, clock: Any
+) -> None:
+    for manifest in (APPLICATION, RELEASE):
+        bad.apply(manifest)
+    edit(bad, metadata=meta)
+    ended = await rollback(bad, immediate(gitops="suspend"), clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert suspended(bad)
+    assert ended.plan
+    assert ended.plan.notes[0].startswith(note)
+    assert image(bad) == "shop:1"
+
+
+async def test_what_was_suspended_is_resumed_when_the_rollback_is_turned_back(bad: Cluster, clock: Any) -> None:
+    bad.apply(RELEASE)
+    edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
+    bad.images["shop:1"] = Image(starts="pull_fails")
+    ended = await rollback(bad, immediate(gitops="suspend"), clock).run()
+    assert ended.outcome == "compensated"
+    assert bad.get("HelmRelease", "shop", "web")["spec"]["suspend"] is False
+
+
+async def test_who_reverts_us_is_reported_and_never_fought(bad: Cluster, clock: Any) -> None:
+    one = rollback(bad, immediate(), clock)
+    stood: list[str] = []
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        if image(bad) == "shop:1" and not stood:
+            stood.append("once")
+            bad.manager = "argocd-controller"
+            bad.apply(deployment("backend", "shop:2", 6))
+
+    one.reins._wait = wait
+
+    def patient(plan: Plan) -> Plan:
+        verify = plan.steps[-1].model_copy(update={"hold_for": 10.0, "within": 60.0})
+        return plan.model_copy(update={"steps": (*plan.steps[:-1], verify)})
+
+    ended = await one.run(through=patient)
+    assert ended.state == "stuck"
+    assert "argocd-controller moved it" in ended.reason
+    (halted,) = [event for event in one.record.events if isinstance(event, Halted)]
+    assert halted.drift
+    assert halted.reverted_by == "argocd-controller"
+    assert image(bad) == "shop:2"
+
+
+# --- blue-green ---
+
+
+def colours(cluster: Cluster, *, blue: int = 0, green: int = 3, blue_runs: str = "1") -> None:
+    for colour, versions, replicas in (("blue", ("1", blue_runs), blue), ("green", ("1", "2"), green)):
+        for version in versions:
+            labels = {"app": "backend", "color": colour}
+            cluster.apply(deployment(f"backend-{colour}", f"shop:{version}", replicas, labels=labels))
+    cluster.apply(service("backend", {"app": "backend", "color": "green"}))
+
+
+def blue_green(**more: Any) -> dict[str, Any]:
+    told = {c: {"kubernetes": {"namespace": "shop", "deployment": f"backend-{c}"}} for c in ("blue", "green")}
+    pointer = {"namespace": "shop", "service": "backend"}
+    return {"strategy": "blue_green", "pointer": pointer, "colours": told, "ready_for": "1s", **more}
+
+
+def selector(cluster: Cluster) -> str:
+    return str(cluster.get("Service", "shop", "backend")["spec"]["selector"]["color"])
+
+
+async def test_blue_green_brings_the_idle_colour_up_to_the_active_count_first(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    cluster.images["shop:1"] = Image(ready_after=5.0)
+    one, ready = rollback(cluster, blue_green(keep_pods=2, failed_replicas=1), clock), []
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        cluster.step()
+        blue = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == "blue"]
+        ready.append((selector(cluster), sum("'True'" in str(p["status"]["conditions"]) for p in blue)))
+
+    one.reins._wait = wait
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert all(count == 3 for colour, count in ready if colour == "blue")
+    assert selector(cluster) == "blue"
+    kept = [p for p in cluster.all("Pod") if "rollback-responder.io/kept" in p["metadata"]["labels"]]
+    assert len(kept) == 2
+    assert {p["spec"]["containers"][0]["image"] for p in kept} == {"shop:2"}
+    assert image(cluster, name="backend-green") == "shop:2"
+    assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 1
+
+
+async def test_an_idle_colour_that_does_not_start_never_gets_traffic(cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue_runs="3")
+    cluster.images["shop:1"] = Image(starts="crashes")
+    ended = await rollback(cluster, blue_green(), clock).run()
+    assert ended.outcome == "compensated"
+    assert "it crashes again and again" in ended.reason
+    assert selector(cluster) == "green"
+    assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == 0
+    assert image(cluster, name="backend-blue") == "shop:3"
+
+
+async def test_a_colour_that_fails_under_traffic_is_switched_back(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    one = rollback(cluster, blue_green(), clock)
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        if selector(cluster) == "blue":
+            cluster.images["shop:1"] = Image(starts="crashes")
+
+    one.reins._wait = wait
+    ended = await one.run()
+    assert ended.outcome == "compensated"
+    assert "blue is ready with the traffic" in ended.reason
+    assert selector(cluster) == "green"
+
+
+@pytest.mark.parametrize(("most", "wanted"), [(2, 2), (10, 3)])
+async def test_an_autoscaler_of_the_idle_colour_is_respected(
+    most: int, wanted: int, cluster: Cluster, clock: Any
+) -> None:
+    colours(cluster)
+    scale(cluster, "backend-blue", most)
+    ended = await rollback(cluster, blue_green(), clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == wanted
+
+
+async def test_a_failed_colour_with_an_autoscaler_is_left_to_it(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    scale(cluster, "backend-green", 5)
+    ended = await rollback(cluster, blue_green(failed_replicas=1), clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert ended.plan
+    assert "stays at 3: a HorizontalPodAutoscaler scales it" in ended.plan.notes[0]
+    assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 3
+
+
+def scale(cluster: Cluster, name: str, most: int) -> None:
+    target = {"kind": "Deployment", "name": name, "apiVersion": "apps/v1"}
+    cluster.apply({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name, "namespace": "shop"}, "spec": {"scaleTargetRef": target, "maxReplicas": most},
+    })  # fmt: skip
+
+
+async def test_an_unknown_colour(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    cluster.apply(service("backend", {"app": "backend", "color": "red"}))
+    ended: Execution = await rollback(cluster, blue_green(), clock).run()
+    assert "names 'red', neither blue nor green; nothing was touched" in ended.reason
