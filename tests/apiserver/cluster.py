@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -166,10 +167,10 @@ class Cluster:
             }  # fmt: skip
 
     def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> tuple[int, Object]:
+        if (found := _discovery(path)) is not None:
+            return 200, found
         parts = path.strip("/").split("/")
         group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
-        if path == "/version":
-            return 200, {"major": "1", "minor": "36"}
         if rest[:1] == ["selfsubjectaccessreviews"]:
             return 201, self._review(body)
         namespace, rest = (rest[1], rest[2:]) if rest[:1] == ["namespaces"] and len(rest) > 2 else ("", rest)
@@ -301,7 +302,9 @@ class Cluster:
     async def up(self) -> AsyncIterator[str]:
         """Serves it on a free port."""
 
-        async def answer(request: web.Request) -> web.Response:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if request.query.get("watch") in ("1", "true"):
+                return await self._watch(request)
             text = await request.text()
             status, told = self.handle(
                 request.method, request.path, dict(request.query), json.loads(text) if text else None,
@@ -311,7 +314,7 @@ class Cluster:
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -319,6 +322,35 @@ class Cluster:
             yield f"http://127.0.0.1:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        """ADDED, MODIFIED and DELETED, in order, for what has changed since `resourceVersion`."""
+        query = {k: v for k, v in request.query.items() if k in ("labelSelector", "fieldSelector")}
+        since, token = int(request.query.get("resourceVersion") or 0), request.headers.get("Authorization", "")
+        until = asyncio.get_running_loop().time() + float(request.query.get("timeoutSeconds") or 60)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        seen: dict[str, Object] | None = None
+        while asyncio.get_running_loop().time() < until and request.transport and not request.transport.is_closing():
+            status, told = self.handle("GET", request.path, query, token=token.removeprefix("Bearer "))
+            assert status == 200, told
+            shown = {"kind": told["kind"].removesuffix("List"), "apiVersion": told["apiVersion"]}
+            now = {one["metadata"]["uid"]: {**shown, **one} for one in told["items"]}
+            if seen is None:
+                seen = {uid: one for uid, one in now.items() if int(one["metadata"]["resourceVersion"]) <= since}
+            events = [("DELETED", one) for uid, one in seen.items() if uid not in now]
+            for uid, one in sorted(now.items(), key=lambda item: int(item[1]["metadata"]["resourceVersion"])):
+                if uid not in seen:
+                    events.append(("ADDED", one))
+                elif seen[uid]["metadata"]["resourceVersion"] != one["metadata"]["resourceVersion"]:
+                    events.append(("MODIFIED", one))
+            for kind, one in events:
+                await response.write(json.dumps({"type": kind, "object": one}).encode() + b"\n")
+            seen = now
+            await asyncio.sleep(0.005)
+        with contextlib.suppress(ConnectionError):  # who watched has gone
+            await response.write_eof()
+        return response
 
     def kubeconfig(self, url: str) -> Object:
         """What a client reads to find it."""
@@ -328,6 +360,37 @@ class Cluster:
             "users": [{"name": "test", "user": {"token": self.token or "none"}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         }  # fmt: skip
+
+
+def _discovery(path: str) -> Object | None:
+    """What there is, for clients that ask first, as kubectl does."""
+    if path == "/version":
+        return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        versions = ({"groupVersion": v, "version": v.partition("/")[2]} for g, v in VERSIONS.items() if g)
+        groups = [
+            {"name": v["groupVersion"].partition("/")[0], "versions": [v], "preferredVersion": v} for v in versions
+        ]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+    home = path.removeprefix("/apis/") if path.startswith("/apis/") else path.removeprefix("/api/")
+    if home not in VERSIONS.values():
+        return None
+    group = next(g for g, v in VERSIONS.items() if v == home)
+    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+    resources = [
+        {
+            "name": r.rpartition("/")[2],
+            "singularName": kind.lower(),
+            "namespaced": kind != "Node",
+            "kind": kind,
+            "verbs": verbs,
+        }
+        for r, kind in KINDS.items()
+        if r.rpartition("/")[0] == group
+    ]
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": home, "resources": resources}
 
 
 def _shown(answer: Object) -> Object:

@@ -75,8 +75,10 @@ def rolling(directory: Path) -> Stage:
     for number in (1, 2):
         engine.compose("backend", "plain:2", number=number, port=free_port())
     docker = {"project": "shop", "service": "backend", "min_uptime": "0s"}
+    rollback = {"strategy": "rolling", "docker": docker, "batch_delay": "2s"}
+    rollback["batch_healthy"] = [{"http": "http://batch/"}]
     good = ("plain:1", "running")
-    return _stage(engine, {"strategy": "rolling", "docker": docker}, {"shop-backend-1": good, "shop-backend-2": good})
+    return _stage(engine, rollback, {"shop-backend-1": good, "shop-backend-2": good})
 
 
 def immediate(directory: Path) -> Stage:
