@@ -16,8 +16,9 @@ demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up 
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager
 	@$(BIN)/python -m examples.demo
 
-test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL and Redis
-	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server
+test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
+	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
+		docker.io busybox-static nginx-light haproxy kubernetes-client
 	@$(BIN)/pytest -q
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house
@@ -27,7 +28,7 @@ lint: $(READY)  ## ruff, mypy strict, and the layers of the house
 	@$(BIN)/lint-imports --no-logo >/tmp/lint-imports.$$$$ 2>&1 || { cat /tmp/lint-imports.$$$$; rm -f /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
 
 bench: $(READY)  ## speed, as ratios against a baseline in the same run
-	@sh scripts/install-debian.sh prometheus prometheus-alertmanager webhook wrk
+	@sh scripts/install-debian.sh prometheus prometheus-alertmanager webhook wrk kubernetes-client
 	@$(BIN)/python -m benchmarks
 
 docs: $(READY)  ## the reference pages that are made from the code

@@ -1,7 +1,7 @@
-"""From the decision to all pods healthy, beside `kubectl rollout undo` and `kubectl rollout status`, on the same objects.
+"""From the decision to all pods healthy, beside `kubectl rollout undo` and `status`, on the same objects.
 
-The API server is the one of the tests: its controllers are instant and its pods take `_READY_AFTER` seconds each, so what
-is compared is what the two programs add to that.
+The API server is the one of the tests: its controllers are instant and its pods take `_READY_AFTER` seconds each, so
+what is compared is what the two programs add to that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REPLICAS = 6
 _READY_AFTER = 0.1
 _HEALTHY = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}, "at_least": _REPLICAS}}]
 _WAYS: dict[str, dict[str, Any]] = {
-    "responder, rolling with the same 25 %": {"strategy": "rolling", "batch_size": 2},
+    "responder, rolling in batches of 2": {"strategy": "rolling", "batch_size": 2},
     "responder, immediate": {"strategy": "immediate"},
 }
 

@@ -8,6 +8,10 @@ set -eu
 there() {
     case $1 in
         prometheus-alertmanager) command -v prometheus-alertmanager || command -v alertmanager ;;
+        docker.io) command -v dockerd ;;
+        busybox-static) command -v busybox ;;
+        nginx-light) command -v nginx ;;
+        kubernetes-client) command -v kubectl ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1 && return 0
     command -v dpkg-query >/dev/null 2>&1 || return 1

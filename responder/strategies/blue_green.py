@@ -181,7 +181,8 @@ class _InKubernetes:
         scaler: Any = await world.ask(serving, serving.autoscaler)
         if then and scaler:
             return tuple(moves), (f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it",)
-        return (*moves, Move(lever=serving, was=now, to=then)), ()
+        failed = serving.model_copy(update={"ready": False})
+        return (*moves, Move(lever=failed, was=now, to=then)), ()
 
 
 async def _count(world: World, lever: Replicas) -> int:

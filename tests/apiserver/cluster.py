@@ -399,7 +399,7 @@ def _shown(answer: Object) -> Object:
     for one in (answer, *answer.get("items", ())):
         for key in ("born", "readySince", "progress"):
             one.pop(key, None)
-    return answer  # type: ignore[no-any-return]
+    return answer
 
 
 def matches(found: Object, selector: str) -> bool:
@@ -436,7 +436,8 @@ def _default(made: Object) -> None:
             if not spec.get("paused"):
                 spec.pop("paused", None)
         case "StatefulSet":
-            for key, value in (("replicas", 1), ("revisionHistoryLimit", 10), ("podManagementPolicy", "OrderedReady")):
+            more: dict[str, Any] = {"replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady"}
+            for key, value in more.items():
                 spec.setdefault(key, value)
             spec.setdefault("updateStrategy", {"type": "RollingUpdate"})
             if spec["updateStrategy"].setdefault("type", "RollingUpdate") == "RollingUpdate":

@@ -18,6 +18,7 @@ class Replicas(Workload):
 
     lever: Literal["replicas"] = "replicas"
     autoscaled: bool = Field(default=False, description="A HorizontalPodAutoscaler moves it too: more is as good")
+    ready: bool = Field(default=True, description="Wait until they are all ready; a failed version never is")
     within: Duration = Field(default=600.0, gt=0, description="Deadline until they are all ready")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
 
@@ -51,7 +52,9 @@ class Replicas(Workload):
             return False
         if found["metadata"]["generation"] > status.get("observedGeneration", 0):
             return False
-        if status.get("readyReplicas", 0) >= value and (value or not status.get("replicas", 0)):
+        if not self.ready or not value:
+            return status.get("replicas", 0) <= value
+        if status.get("readyReplicas", 0) >= value:
             return True
         if trouble := next(filter(None, map(trouble_of, await self.pods(kube, found))), ""):
             raise Halt(trouble)

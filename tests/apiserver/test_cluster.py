@@ -1,0 +1,232 @@
+"""The stand-in answers as a real control plane does: shared/facts/kubernetes-observed.md, line by line.
+
+Where `KUBECONFIG_E2E` names a cluster, the same tests run against that one, in a namespace of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from tests.apiserver import Cluster
+from tests.apiserver.manifests import deployment
+from tests.parts import need, until
+from tests.responder.rollback import Rollback
+
+REAL = os.environ.get("KUBECONFIG_E2E")
+IMAGES = os.environ.get("KUBECONFIG_E2E_IMAGES", "shop:1 shop:2").split()
+"""Two images of which the first is good; their tags are the versions."""
+
+JSON, MERGE, STRATEGIC = (f"application/{kind}+json" for kind in ("json-patch", "merge-patch", "strategic-merge-patch"))
+
+
+class Api:
+    """One namespace of a cluster, spoken to over HTTP."""
+
+    def __init__(self, kube: Kubernetes, namespace: str, config: Path) -> None:
+        self.kube, self.namespace, self.config = kube, namespace, config
+
+    async def __call__(self, method: str, resource: str, body: Any = None, **more: Any) -> tuple[int, dict[str, Any]]:
+        home = more.pop("home", "apis/apps/v1")
+        kind = more.pop("content_type", "application/json")
+        path = f"/{home}/namespaces/{self.namespace}/{resource}"
+        return await self.kube.request(method, path, more, body=body, content_type=kind)
+
+    def deployment(
+        self, name: str = "backend", image: str = IMAGES[0], replicas: int = 2, **more: Any
+    ) -> dict[str, Any]:
+        one = deployment(name, image, replicas, **more)
+        one["metadata"]["namespace"] = self.namespace
+        return one
+
+    async def applied(self, **more: Any) -> dict[str, Any]:
+        status, answer = await self("POST", "deployments", self.deployment(**more))
+        assert status == 201, answer
+
+        async def settled() -> bool:
+            _, found = await self("GET", "deployments/backend")
+            status = found.get("status", {})
+            return bool(
+                status.get("observedGeneration") == found["metadata"]["generation"]
+                and status.get("availableReplicas") == found["spec"]["replicas"]
+            )
+
+        await until(settled, within=60.0)
+        return (await self("GET", "deployments/backend"))[1]
+
+
+@pytest.fixture(params=["stand-in", *(["real"] if REAL else [])])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Api]:
+    if request.param == "real":
+        client = await Kubernetes.connect(KubernetesSettings(kubeconfig=Path(str(REAL))))
+        name = f"responder-e2e-{secrets.token_hex(3)}"
+        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        assert (await client.request("POST", "/api/v1/namespaces", body=made))[0] == 201
+        yield Api(client, name, Path(str(REAL)))
+        await client.request("DELETE", f"/api/v1/namespaces/{name}")
+        await client.close()
+        return
+    cluster, config = Cluster(), tmp_path / "config"
+    async with cluster.up() as url:
+        config.write_text(json.dumps(cluster.kubeconfig(url)))
+        client = await Kubernetes.connect(KubernetesSettings(kubeconfig=config))
+        yield Api(client, "shop", config)
+        await client.close()
+
+
+async def test_creation(api: Api) -> None:
+    status, made = await api("POST", "deployments", api.deployment())
+    assert status == 201
+    assert made["kind"] == "Deployment"
+    assert made["metadata"]["generation"] == 1
+    assert made["metadata"]["uid"]
+    assert made["metadata"]["resourceVersion"]
+    status, answer = await api("POST", "deployments", api.deployment())
+    assert (status, answer["reason"], answer["kind"]) == (409, "AlreadyExists", "Status")
+
+
+async def test_what_cannot_be_created(api: Api) -> None:
+    other = api.deployment()
+    other["spec"]["selector"]["matchLabels"] = {"app": "other"}
+    status, answer = await api("POST", "deployments", other)
+    assert (status, answer["reason"]) == (422, "Invalid")
+    assert "spec.template.metadata.labels" in answer["message"]
+    wrong = api.deployment()
+    wrong["spec"]["replicas"] = "many"
+    assert (await api("POST", "deployments", wrong))[0] == 400
+
+
+async def test_what_is_missing(api: Api) -> None:
+    for method in ("GET", "DELETE"):
+        status, answer = await api(method, "deployments/none")
+        assert (status, answer["reason"]) == (404, "NotFound")
+
+
+async def test_after_creation_there_is_a_replicaset(api: Api) -> None:
+    found = await api.applied()
+    _, sets = await api("GET", "replicasets", labelSelector="app=backend")
+    assert sets["kind"] == "ReplicaSetList"
+    (one,) = sets["items"]
+    assert "kind" not in one
+    (owner,) = one["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"]) == (found["metadata"]["uid"], True)
+    assert "pod-template-hash" in one["metadata"]["labels"]
+    assert one["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
+    assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
+
+
+async def test_patches(api: Api) -> None:
+    await api.applied()
+    containers = [{"name": "app", "image": IMAGES[1]}]
+    body = {"spec": {"template": {"spec": {"containers": containers}}}}
+    status, answer = await api("PATCH", "deployments/backend", body, content_type=STRATEGIC)
+    assert (status, answer["metadata"]["generation"]) == (200, 2)
+    change = [{"op": "replace", "path": "/spec/replicas", "value": 1}]
+    assert (await api("PATCH", "deployments/backend", change, content_type=JSON))[1]["spec"]["replicas"] == 1
+    assert (await api("PATCH", "deployments/backend", change, content_type="application/json"))[0] == 415
+    selector = [{"op": "replace", "path": "/spec/selector/matchLabels/app", "value": "x"}]
+    status, answer = await api("PATCH", "deployments/backend", selector, content_type=JSON)
+    assert (status, answer["reason"]) == (422, "Invalid")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "test", "path": "/spec/replicas", "value": 77},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": "1"},
+        {"op": "replace", "path": "/spec/nothing/there", "value": 1},
+    ],
+)
+async def test_a_patch_that_does_not_apply(operation: dict[str, Any], api: Api) -> None:
+    await api.applied()
+    status, answer = await api("PATCH", "deployments/backend", [operation], content_type=JSON)
+    assert status == 422
+    assert "the server rejected our request due to an error in our request" in answer["message"]
+
+
+@pytest.mark.parametrize("how", [JSON, MERGE])
+async def test_a_stale_version_is_a_conflict(how: str, api: Api) -> None:
+    found = await api.applied()
+    stale = found["metadata"]["resourceVersion"]
+    await api("PATCH", "deployments/backend", {"metadata": {"labels": {"a": "b"}}}, content_type=MERGE)
+    body: Any = {"metadata": {"resourceVersion": stale, "labels": {"c": "d"}}}
+    if how == JSON:
+        body = [{"op": "replace", "path": "/metadata/resourceVersion", "value": stale}]
+    status, answer = await api("PATCH", "deployments/backend", body, content_type=how)
+    assert (status, answer["reason"]) == (409, "Conflict")
+
+
+async def test_a_dry_run_stores_nothing(api: Api) -> None:
+    await api.applied()
+    change = [{"op": "replace", "path": "/spec/replicas", "value": 7}]
+    status, answer = await api("PATCH", "deployments/backend", change, content_type=JSON, dryRun="All")
+    assert (status, answer["spec"]["replicas"]) == (200, 7)
+    assert (await api("GET", "deployments/backend"))[1]["spec"]["replicas"] == 2
+
+
+async def test_going_back_uses_the_old_replicaset_under_a_new_number(api: Api) -> None:
+    found = await api.applied()
+    _, before = await api("GET", "replicasets")
+    for image in (IMAGES[1], IMAGES[0]):
+        template = found["spec"]["template"]
+        template["spec"]["containers"][0]["image"] = image
+        body = [{"op": "replace", "path": "/spec/template", "value": template}]
+        assert (await api("PATCH", "deployments/backend", body, content_type=JSON))[0] == 200
+
+        async def seen() -> bool:
+            _, now = await api("GET", "deployments/backend")
+            return bool(now["status"].get("observedGeneration") == now["metadata"]["generation"])
+
+        await until(seen)
+    _, after = await api("GET", "replicasets")
+    names = {one["metadata"]["name"] for one in after["items"]}
+    assert len(names) == 2
+    old = next(one for one in after["items"] if one["metadata"]["name"] == before["items"][0]["metadata"]["name"])
+    assert old["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
+
+
+async def test_a_rollback(api: Api) -> None:
+    """The whole of it, by the responder, on whatever cluster this is."""
+    found = await api.applied()
+    template = found["spec"]["template"]
+    template["spec"]["containers"][0]["image"] = IMAGES[1]
+    body = [{"op": "replace", "path": "/spec/template", "value": template}]
+    assert (await api("PATCH", "deployments/backend", body, content_type=JSON))[0] == 200
+    told = {"strategy": "rolling", "kubernetes": {"namespace": api.namespace, "deployment": "backend"}}
+    healthy = [{"pods": {"namespace": api.namespace, "labels": {"app": "backend"}, "at_least": 2}}]
+    good, bad = (image.rpartition(":")[2] for image in IMAGES)
+    await asyncio.sleep(0.1)
+    one = Rollback(told, {Kubernetes: api.kube}, healthy=healthy, from_version=bad, to_version=good)
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert (await api("GET", "deployments/backend"))[1]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGES[
+        0
+    ]
+
+
+async def test_kubectl_is_content_with_it(api: Api) -> None:
+    need("kubectl")
+    await api.applied()
+    for argv in (
+        ("set", "image", "deployment/backend", f"app={IMAGES[1]}"),
+        ("rollout", "undo", "deployment/backend"),
+        ("rollout", "status", "deployment/backend", "--timeout=30s"),
+    ):
+        process = await asyncio.create_subprocess_exec(
+            "kubectl", "--kubeconfig", str(api.config), "--namespace", api.namespace, *argv,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said
+    assert b"successfully rolled out" in said
+    assert (await api("GET", "deployments/backend"))[1]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGES[
+        0
+    ]

@@ -1,0 +1,204 @@
+"""The manifests render, fit together, and give exactly the rights that the rollbacks use."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporters.config import load as load_exporters
+from responder.clients.kubernetes import Kubernetes
+from responder.config import parse
+from responder.execution import Outcome
+from tests.apiserver import Cluster, Image
+from tests.apiserver.client import InProcess
+from tests.apiserver.manifests import deployment, service, statefulset, workload
+from tests.parts import need
+from tests.responder.rollback import Rollback
+
+HOME = Path(__file__).parents[2] / "deploy" / "kubernetes"
+SECRETS = dict.fromkeys(("PGPASSWORD", "ALERTS_TOKEN", "SCRAPE_TOKEN", "OPERATOR_TOKEN"), "0123456789abcdef")
+Manifests = list[dict[str, Any]]
+
+
+def rendered(directory: Path) -> Manifests:
+    need("kubectl")
+    done = subprocess.run(["kubectl", "kustomize", str(directory)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def read(name: str) -> Manifests:
+    return list(yaml.safe_load_all((HOME / name).read_text()))
+
+
+def of(kind: str, manifests: Manifests) -> Manifests:
+    return [one for one in manifests if one["kind"] == kind]
+
+
+def test_it_renders() -> None:
+    kinds = sorted(one["kind"] for one in rendered(HOME))
+    assert kinds == sorted([
+        "Namespace", "ServiceAccount", "Deployment", "Deployment", "Service", "Service", "PodDisruptionBudget",
+        "ConfigMap", "ConfigMap",
+    ])  # fmt: skip
+    assert [one["kind"] for one in rendered(HOME / "rights")] == ["Role", "RoleBinding", "NetworkPolicy"]
+
+
+def test_everything_finds_what_it_selects() -> None:
+    manifests = [*rendered(HOME), *read("servicemonitor.yaml")]
+    labels = [one["spec"]["template"]["metadata"]["labels"] for one in of("Deployment", manifests)]
+    for one in of("Service", manifests):
+        assert one["spec"]["selector"] in labels
+    for one in of("PodDisruptionBudget", manifests):
+        assert one["spec"]["selector"]["matchLabels"] in labels
+    services = {tuple(one["metadata"]["labels"].items()): one for one in of("Service", manifests)}
+    for one in of("ServiceMonitor", manifests):
+        found = services[tuple(one["spec"]["selector"]["matchLabels"].items())]
+        assert {e["port"] for e in one["spec"]["endpoints"]} <= {p["name"] for p in found["spec"]["ports"]}
+    accounts = {one["metadata"]["name"] for one in of("ServiceAccount", manifests)}
+    (binding,) = of("RoleBinding", read("rights/role.yaml"))
+    assert {subject["name"] for subject in binding["subjects"]} == accounts
+    assert {subject["namespace"] for subject in binding["subjects"]} == {
+        one["metadata"]["name"] for one in of("Namespace", manifests)
+    }
+
+
+def test_the_pods_are_as_confined_as_can_be() -> None:
+    for one in of("Deployment", rendered(HOME)):
+        pod = one["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in pod["containers"]:
+            confined = container["securityContext"]
+            assert confined["readOnlyRootFilesystem"]
+            assert not confined["allowPrivilegeEscalation"]
+            assert confined["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+            assert container["image"] == "rollback-responder:0.1.0"
+
+
+def test_the_probes_ask_what_there_is() -> None:
+    known = {"/-/ready", "/-/healthy"}
+    for one in of("Deployment", rendered(HOME)):
+        for container in one["spec"]["template"]["spec"]["containers"]:
+            for probe in ("readinessProbe", "livenessProbe"):
+                if probe in container:
+                    assert container[probe]["httpGet"]["path"] in known
+
+
+def test_the_configurations_are_good() -> None:
+    config = parse((HOME / "responder.yml").read_text(), "responder.yml", SECRETS)
+    assert config.services[0].rollback.strategy == "rolling"
+    assert load_exporters(HOME / "exporters.yml", {}).config.checks
+
+
+# --- the rights ---
+
+
+def rights() -> set[tuple[str, str]]:
+    (role,) = of("Role", read("rights/role.yaml"))
+    return {
+        (verb, f"{group}/{resource}".lstrip("/"))
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+class Guarded(InProcess):
+    """The account has the rights of the manifest and no other."""
+
+    def __init__(self, cluster: Cluster, allowed: set[tuple[str, str]]) -> None:
+        super().__init__(cluster)
+        self._allowed = allowed
+
+    async def _send(self, method: str, path: str, *more: Any) -> Any:
+        before = len(self.cluster.requests)
+        answer = await super()._send(method, path, *more)
+        asked = set(self.cluster.requests[before:]) - {("create", "authorization.k8s.io/selfsubjectaccessreviews")}
+        if ("get", "secrets") in asked:
+            return 403, {"message": "forbidden"}
+        assert asked <= self._allowed, f"{asked - self._allowed} is not in deploy/kubernetes/rights"
+        return answer
+
+
+def two(cluster: Cluster, make: Callable[..., dict[str, Any]], name: str, **more: Any) -> None:
+    for version in "12":
+        one = make(name, f"shop:{version}", **more)
+        pods = one["spec"]["template"]["spec"]
+        pods["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "keys"}}]
+        pods["serviceAccountName"] = "shop"
+        pods["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+        cluster.apply(one)
+
+
+def daemonset(name: str, image: str, **more: Any) -> dict[str, Any]:
+    return workload("DaemonSet", name, image, **more)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    clock = [0.0]
+    cluster = Cluster(clock=lambda: clock[0])
+    for kind in ("ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim"):
+        for name in ("settings", "keys", "shop", "data"):
+            cluster.put({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "shop"}})
+    two(cluster, deployment, "backend", replicas=2)
+    for colour in ("blue", "green"):
+        two(cluster, deployment, f"c-{colour}", replicas=2, labels={"app": "c", "color": colour})
+    cluster.apply(service("c", {"app": "c", "color": "green"}))
+    cluster.images["shop:2"] = Image(starts="crashes")
+    two(cluster, statefulset, "web", replicas=2)
+    two(cluster, daemonset, "agent")
+    return cluster
+
+
+def way(strategy: str, **where: str) -> dict[str, Any]:
+    return {"strategy": strategy, "kubernetes": {"namespace": "shop", **where}}
+
+
+WAYS: list[tuple[dict[str, Any], str]] = [
+    (way("rolling", deployment="backend"), "backend"),
+    (way("immediate", deployment="backend"), "backend"),
+    (way("rolling", statefulset="web"), "web"),
+    (way("rolling", daemonset="agent"), "agent"),
+    (
+        {
+            "strategy": "blue_green",
+            "pointer": {"namespace": "shop", "service": "c"},
+            "colours": {c: {"kubernetes": {"namespace": "shop", "deployment": f"c-{c}"}} for c in ("blue", "green")},
+            "failed_replicas": 1,
+        },
+        "c",
+    ),
+]
+
+
+async def test_each_strategy_gets_by_with_these_rights_and_needs_all_of_them(cluster: Cluster) -> None:
+    allowed, used = rights(), set()
+    for told, app in WAYS:
+        kube = Guarded(cluster, allowed)
+        healthy = [{"pods": {"namespace": "shop", "labels": {"app": app}}}]
+        if app == "c":
+            for pod in [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == "green"]:
+                cluster.drop(pod)  # its failed pods would keep the check of the whole service from holding
+            healthy[0]["pods"]["labels"]["color"] = "blue"  # type: ignore[index]
+        if told["strategy"] == "immediate":
+            two(cluster, deployment, "backend", replicas=2)
+        before = len(cluster.requests)
+        clock: Any = cluster.clock
+        cells = clock.__closure__[0].cell_contents
+
+        def wait(seconds: float, cells: list[float] = cells) -> None:
+            cells[0] += seconds
+
+        ended = await Rollback(told, {Kubernetes: kube}, healthy=healthy, wait=wait).run()
+        expected: Outcome = "succeeded"
+        assert ended.outcome == expected, (told, ended.reason)
+        used |= set(cluster.requests[before:])
+    assert allowed <= used, f"never used: {sorted(allowed - used)}"
