@@ -115,6 +115,8 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, st
     hints = get_type_hints(model, include_extras=True)
     for name, field in sorted(model.model_fields.items(), key=lambda pair: not _is_tag(pair[0])):
         kind, key = hints[name], field.alias or name
+        if (field.description or "").startswith("Set by the responder"):
+            continue  # a part of plans, not of the configuration
         here = f"{path}{key}"
         inner = _model_of(kind)
         yield here, _type(kind, field), _default(kind, field, key), _meaning(kind, field, key, inner)

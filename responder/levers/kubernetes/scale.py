@@ -17,8 +17,10 @@ class Replicas(Workload):
     """How many replicas are wanted."""
 
     lever: Literal["replicas"] = "replicas"
-    autoscaled: bool = Field(default=False, description="A HorizontalPodAutoscaler moves it too: more is as good")
-    ready: bool = Field(default=True, description="Wait until they are all ready; a failed version never is")
+    autoscaled: bool = Field(
+        default=False, description="Set by the responder: an autoscaler moves it too, and more is as good"
+    )
+    ready: bool = Field(default=True, description="Set by the responder: false for a version that never is")
     within: Duration = Field(default=600.0, gt=0, description="Deadline until they are all ready")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
 
@@ -53,7 +55,7 @@ class Replicas(Workload):
         if found["metadata"]["generation"] > status.get("observedGeneration", 0):
             return False
         if not self.ready or not value:
-            return status.get("replicas", 0) <= value
+            return bool(status.get("replicas", 0) <= value)
         if status.get("readyReplicas", 0) >= value:
             return True
         if trouble := next(filter(None, map(trouble_of, await self.pods(kube, found))), ""):
