@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from responder.alerts import path_of
-from responder.clients import Connections
+from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
@@ -200,6 +200,8 @@ class Config(BaseModel):
                         ("services", i, "depends_on", j),
                         f"no service {needed} is configured in {service.environment}",
                     )
+            for told in sorted({told for kind in service.clients if (told := missing_package(kind))}):
+                yield ("services", i), told
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
         names = {service.name for service in self.services}

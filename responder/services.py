@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,7 +10,7 @@ from responder.checks import Check
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.plan import Gate, Plan
-from responder.strategies import AnyStrategy, Target
+from responder.strategies import AnyStrategy, Target, levers_of
 from responder.world import World
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
@@ -51,6 +51,12 @@ class Service(BaseModel):
         if len(set(names)) < len(names):
             raise ValueError("alternatives: each strategy can be configured once, as it is asked for by its name")
         return self
+
+    @property
+    def clients(self) -> set[type[Any]]:
+        """Every kind of world that it is rolled back in and asked about."""
+        levers = [lever for way in (self.rollback, *self.alternatives) for lever in levers_of(way)]
+        return {one.client for one in (*levers, *self.healthy, *self.traffic)}
 
     def way(self, strategy: str | None) -> AnyStrategy | None:
         """The configured strategy of that name, or the usual one where none is named; None where there is no such."""

@@ -86,7 +86,7 @@ async def _silent(config: Config) -> AsyncIterator[str]:
             except ConfigError as e:
                 yield str(e)
         for i, service in enumerate(config.services):
-            for lever in levers_of(service.rollback):
+            for lever in (one for way in (service.rollback, *service.alternatives) for one in levers_of(way)):
                 try:
                     await world.read(lever)
                 except ResponderError as e:

@@ -177,7 +177,12 @@ def explained(body: dict[str, Any]) -> RenderableType:
     if plan := body.get("plan"):
         parts.append(Text(f"\nThe plan {plan['hash']}: {plan['from_version']} → {plan['to_version']}", style="bold"))
         parts += [Text(f"  {n}. {clean(step)}") for n, step in enumerate(plan["steps_told"], 1)]
+        parts += _notes(plan)
     return Group(*parts)
+
+
+def _notes(plan: dict[str, Any]) -> list[RenderableType]:
+    return [Text(f"note: {clean(note)}", style="yellow") for note in plan.get("notes", ())]
 
 
 def execution(body: dict[str, Any]) -> RenderableType:
@@ -192,6 +197,8 @@ def execution(body: dict[str, Any]) -> RenderableType:
         told = event.get("title") or event.get("note") or event.get("reason") or ""
         rows.append((clock(event["at"]), event["type"], told))
     parts: list[RenderableType] = [head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows)]
+    for plan in [event["plan"] for event in body["events"] if event["type"] == "planned"][-1:]:
+        parts += _notes(plan)
     if body["state"] == "held":
         parts.append(Text(f"\nresponder approve {body['id']} --plan {body['plan_hash']}", style="yellow"))
         parts += [Text(f"or open {body['approve_url']}", overflow="fold")] if body.get("approve_url") else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
+from importlib.util import find_spec
 from typing import Any, Protocol, Self, TypeVar
 
 acting: ContextVar[Callable[[], None]] = ContextVar("acting", default=lambda: None)
@@ -25,6 +26,14 @@ class Client(Protocol):
 
 
 C = TypeVar("C", bound=Client)
+
+
+def missing_package(kind: type[Any]) -> str:
+    """What has to be installed before this kind can be connected; empty where nothing is missing."""
+    package: str | None = getattr(kind, "package", None)
+    if package is None or find_spec(package) is not None:
+        return ""
+    return f"needs the package {package}: pip install 'rollback-responder[{kind.__name__.lower()}]'"
 
 
 class Connections:

@@ -36,6 +36,8 @@ class DockerSettings(BaseModel):
 class Docker:
     """Containers and images of one engine."""
 
+    package = "aiodocker"
+
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
         self._engine: Any = None

@@ -56,6 +56,8 @@ class Forbidden(Halt):
 class Kubernetes:
     """A few verbs on any object. Every write says which `resourceVersion` it was decided on."""
 
+    package = "kubernetes"
+
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings
         self._api: Any = None

@@ -67,6 +67,7 @@ class Cluster:
         self.requests: list[tuple[str, str]] = []
         self.forbidden: set[tuple[str, str]] = set()
         self.controllers = True  # False: they lag behind
+        self.quota: int | None = None  # the most pods in a namespace
         self.version = 1
         self._uid = 0
         self.manager = "tests"  # who is told to have written what, as field manager
@@ -397,7 +398,7 @@ def _shown(answer: Object) -> Object:
     """A copy without what only our controllers know."""
     answer = copy(answer)
     for one in (answer, *answer.get("items", ())):
-        for key in ("born", "readySince", "progress"):
+        for key in ("born", "readySince", "progress", "over"):
             one.pop(key, None)
     return answer
 

@@ -226,6 +226,10 @@ def _deployment_status(cluster: Cluster, found: Object, new: Object | None, sets
         "availableReplicas": available, "unavailableReplicas": max(wanted - available, 0),
         "conditions": [{"type": "Progressing", **progressing}],
     }  # fmt: skip
+    if any(rs.get("over") for rs in sets):
+        told_by = f'pods "{name}-x" is forbidden: exceeded quota: pods, used: pods={cluster.quota}'
+        failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": told_by}
+        status["conditions"].append(failure)
     # Zero is not told, as Go leaves it out.
     status = {k: v for k, v in status.items() if v != 0}
     if status != before:
@@ -249,7 +253,10 @@ def _replicaset(cluster: Cluster, rs: Object) -> None:
         if not pod["metadata"].get("ownerReferences") and _has(pod, wanted_labels):
             _put(cluster, pod, metadata={**pod["metadata"], "ownerReferences": [_owner(rs)]})
     pods = _pods_of(cluster, rs)
-    for _ in range(rs["spec"]["replicas"] - len(pods)):
+    over = cluster.quota is not None and len(cluster.all("Pod", rs["metadata"]["namespace"])) >= cluster.quota
+    if rs.get("over", False) != (over and len(pods) < rs["spec"]["replicas"]):
+        _put(cluster, rs, over=over)
+    for _ in range(0 if over else rs["spec"]["replicas"] - len(pods)):
         cluster.version += 1
         _make_pod(cluster, rs, f"{rs['metadata']['name']}-{_suffix(cluster.version)}", rs["spec"]["template"])
     for pod in sorted(pods, key=_is_ready)[: max(len(pods) - rs["spec"]["replicas"], 0)]:

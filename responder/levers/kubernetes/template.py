@@ -107,6 +107,8 @@ class PodTemplate(Workload):
         progress = condition(found, "Progressing")
         if progress.get("reason") == "ProgressDeadlineExceeded":
             raise Halt(f"{self.what}: {progress.get('message') or 'its progress deadline has passed'}")
+        if (failure := condition(found, "ReplicaFailure")).get("status") == "True":
+            raise Halt(f"{self.what}: no pod can be made: {failure.get('message', '')}")
         if self.statefulset and partition_of(found):
             first = partition_of(found)
             wanted = int(found["spec"].get("replicas", 1)) - first
@@ -205,7 +207,7 @@ class PodTemplate(Workload):
                 unseen.append(f"{kind} {name}")
         if gone:
             raise Halt(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
-        await kube.patch(found, change, dry_run=True)  # quotas and admission webhooks have their say before we begin
+        await kube.patch(found, change, dry_run=True)  # admission webhooks have their say before we begin
         return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
 
     def tell(self, value: Any) -> str:

@@ -301,6 +301,27 @@ async def test_check(run: Run, tmp_path: Path) -> None:
     assert (code, out) == (2, "none.yml: cannot be read: No such file or directory\n")
 
 
+async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        CONFIG.format(state=tmp_path / "state.db")
+        + """services:
+  - name: backend
+    environment: production
+    rollback: {strategy: immediate, kubernetes: {namespace: shop, deployment: backend}}
+    healthy: [{containers: {project: shop, service: backend}}]
+"""
+    )
+    (tmp_path / "responder.yml").write_text(text)
+    assert (await run("check"))[0] == 0
+    monkeypatch.setattr("responder.clients.find_spec", lambda package: None)
+    code, out, _ = await run("check")
+    assert code == 2
+    assert out.splitlines() == [
+        "responder.yml:5: services[0]: needs the package aiodocker: pip install 'rollback-responder[docker]'",
+        "responder.yml:5: services[0]: needs the package kubernetes: pip install 'rollback-responder[kubernetes]'",
+    ]
+
+
 async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, free_port: int) -> None:
     text = CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
     (tmp_path / "responder.yml").write_text(text)

@@ -87,6 +87,16 @@ async def test_a_check_of_the_batch_turns_back_too(bad: Cluster, clock: Any) -> 
     assert image(bad) == "shop:2"
 
 
+async def test_no_room_for_more_pods_is_told_and_needs_none_without_surge(bad: Cluster, clock: Any) -> None:
+    bad.quota = 6
+    ended = await rollback(bad, rolling(), clock).run()
+    assert ended.outcome == "compensated"
+    assert "no pod can be made" in ended.reason
+    assert "exceeded quota" in ended.reason
+    ended = await rollback(bad, rolling(surge=False), clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+
+
 async def test_rolling_has_no_batches_in_a_recreate_deployment(cluster: Cluster, clock: Any) -> None:
     for version in "12":
         cluster.apply(deployment("backend", f"shop:{version}", 2, strategy={"type": "Recreate"}))
