@@ -67,7 +67,10 @@ class Workload(Lever, ABC):
         return owned_by(found, await kube.list(kind, self.namespace, labels_of(found)))
 
     async def pods(self, kube: Kubernetes, found: Object) -> list[Object]:
-        return await kube.list("Pod", self.namespace, labels_of(found))
+        """Its own pods: others may carry the same labels, as one that somebody started to look around."""
+        owners = await self.revisions(kube, found) if self.deployment else [found]
+        pods = await kube.list("Pod", self.namespace, labels_of(found))
+        return [pod for owner in owners for pod in owned_by(owner, pods)]
 
     def is_of(self, pod: Object, revision: str) -> bool:
         """Whether a pod was made from that ReplicaSet or ControllerRevision."""

@@ -242,6 +242,9 @@ async def test_a_template_that_nobody_keeps_yet_is_asked_for_again(cluster: Clus
 async def test_the_stuck_pod_of_an_ordered_statefulset_is_deleted(cluster: Cluster, kube: InProcess) -> None:
     cluster.images["shop:2"] = Image(starts="crashes")
     put_out(cluster, "StatefulSet", "web", "12", replicas=3)
+    stray = {"name": "look-around", "namespace": "shop", "labels": {"app": "web"}}  # somebody's, and not ready
+    spec = {"containers": [{"name": "app", "image": "shop:2"}]}
+    cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": stray, "spec": spec, "status": {}, "born": 0.0})
     lever = PodTemplate(namespace="shop", statefulset="web")
     value = await lever.value_of(kube, "1", "")
     await lever.write(kube, value, was=await lever.read(kube))
@@ -250,6 +253,7 @@ async def test_the_stuck_pod_of_an_ordered_statefulset_is_deleted(cluster: Clust
     await lever.nudge(kube, value)
     assert await lever.settled(kube, value)
     assert [v for v, r in cluster.requests if v == "delete"] == ["delete"]
+    assert cluster.get("Pod", "shop", "look-around")
 
 
 @pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
