@@ -93,13 +93,21 @@ def _path(name: str) -> str:
     raise RuntimeError(f"{name} is not installed: apt-get install -y --no-install-recommends {PACKAGES[name]}")
 
 
+_handed_out: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port nobody listens on, below the range from which outgoing connections take theirs."""
+    """A loopback port nobody listens on, below the range from which outgoing connections take theirs.
+
+    None is handed out twice: who asked first may not listen yet.
+    """
     for _ in range(1000):
         port = random.randint(10_000, 30_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _handed_out:
+                probe.bind(("127.0.0.1", port))
+                _handed_out.add(port)
+                return port
     raise RuntimeError("no free port between 10000 and 30000")
 
 
