@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterable
@@ -61,15 +62,27 @@ class Kubernetes:
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings
         self._api: Any = None
+        self._connecting = asyncio.Lock()  # of several who ask first, one connects
+        self._retired: list[Any] = []
 
     @classmethod
     async def connect(cls, settings: KubernetesSettings | None) -> Self:
         return cls(settings or KubernetesSettings())
 
     async def close(self) -> None:
-        if self._api is not None:
-            await self._api.close()
-            self._api = None
+        opened, self._api, self._retired = [*self._retired, self._api], None, []
+        for one in opened:
+            if one is not None:
+                await one.close()
+
+    async def _retire(self, api: Any) -> None:
+        """The next who asks connects anew. Others may be in the middle of a request on this connection, so it is closed
+        only when the next one retires.
+        """
+        if self._api is api:
+            earlier, self._api, self._retired = self._retired, None, [api]
+            for one in earlier:
+                await one.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object; None where there is none. Raises `Forbidden`, `Halt` and `Unavailable`."""
@@ -141,9 +154,6 @@ class Kubernetes:
     ) -> tuple[int, Object]:
         """Status and answer. Raises `Unavailable` where there is none, and where it is the server's own trouble."""
         status, answer = await self._send(method, path, query, body, content_type)
-        if status == 401:  # a token that has run out: an exec plugin or the mounted file has a new one
-            await self.close()
-            status, answer = await self._send(method, path, query, body, content_type)
         if status == 429 or status >= 500:
             raise Unavailable(f"the Kubernetes API answered {status}: {answer.get('message', '')}")
         return status, answer
@@ -152,6 +162,15 @@ class Kubernetes:
         self, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> tuple[int, Object]:
         api = await self._connected()
+        status, answer = await self._send_over(api, method, path, query, body, content_type)
+        if status == 401:  # a token that has run out: an exec plugin or the mounted file has a new one
+            await self._retire(api)
+            status, answer = await self._send_over(await self._connected(), method, path, query, body, content_type)
+        return status, answer
+
+    async def _send_over(
+        self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
+    ) -> tuple[int, Object]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         for auth in (await api.configuration.auth_settings()).values():
             headers[auth["key"]] = auth["value"]
@@ -171,27 +190,31 @@ class Kubernetes:
             raise Unavailable(f"the Kubernetes API answered {method} {path} with something that is not JSON") from None
 
     async def _connected(self) -> Any:
-        if self._api is None:
-            from kubernetes.aio import config  # half a second: not at our start
-            from kubernetes.aio.client import ApiClient, Configuration
+        async with self._connecting:
+            if self._api is None:
+                self._api = await self._connect()
+            return self._api
 
-            configuration = Configuration()
-            file = self._settings.kubeconfig
-            try:
-                if file is None and self._settings.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-                    config.load_incluster_config(client_configuration=configuration)
-                else:
-                    await config.load_kube_config(
-                        config_file=str(file) if file else None,
-                        context=self._settings.context,
-                        client_configuration=configuration,
-                        persist_config=False,
-                    )
-            except (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError) as e:
-                raise Halt(f"no Kubernetes cluster is configured: {e}") from e
-            configuration.retries = None  # whoever asks knows how long it is worth asking
-            self._api = ApiClient(configuration)
-        return self._api
+    async def _connect(self) -> Any:
+        from kubernetes.aio import config  # half a second: not at our start
+        from kubernetes.aio.client import ApiClient, Configuration
+
+        configuration = Configuration()
+        file = self._settings.kubeconfig
+        try:
+            if file is None and self._settings.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                await config.load_kube_config(
+                    config_file=str(file) if file else None,
+                    context=self._settings.context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError) as e:
+            raise Halt(f"no Kubernetes cluster is configured: {e}") from e
+        configuration.retries = None  # whoever asks knows how long it is worth asking
+        return ApiClient(configuration)
 
 
 def _plural(kind: str) -> str:

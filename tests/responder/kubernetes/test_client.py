@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -108,6 +109,22 @@ async def test_a_token_that_has_run_out_is_read_anew(kubernetes: Kubernetes, clu
     told["users"][0]["user"]["token"] = cluster.token
     (tmp_path / "config").write_text(json.dumps(told))
     assert await kubernetes.get("Deployment", "shop", "backend")
+
+
+async def test_many_who_ask_at_once_share_a_connection_and_a_new_token(
+    kubernetes: Kubernetes, cluster: Cluster, tmp_path: Path
+) -> None:
+    async def ask(n: int) -> bool:
+        return bool(await kubernetes.get("Deployment", "shop", "backend"))
+
+    assert all(await asyncio.gather(*map(ask, range(20))))
+    connected = kubernetes._api
+    told = json.loads((tmp_path / "config").read_text())
+    for n in range(3):
+        cluster.token = told["users"][0]["user"]["token"] = f"token-{n}-of-the-responder"
+        (tmp_path / "config").write_text(json.dumps(told))
+        assert all(await asyncio.gather(*map(ask, range(20))))
+    assert kubernetes._api is not connected
 
 
 async def test_a_token_that_is_wrong_is_said_so(kubernetes: Kubernetes, cluster: Cluster) -> None:
