@@ -38,7 +38,7 @@ async def workpiece(world: World, template: PodTemplate, target: Target, *, runn
         raise Halt(f"there is no {template.what}; nothing was touched")
     to, notes = await value_of(world, template, target)
     suspended, told = await _suspended(world, template)
-    paused = RolloutPaused(**template.where)
+    paused = RolloutPaused(**template.where, within=template.within)
     resumed = () if template.daemonset or not await world.read(paused) else (Move(lever=paused, was=True, to=False),)
     return Workpiece(template=template, was=was, to=to, first=suspended, last=resumed, notes=(*notes, *told))
 
@@ -51,7 +51,10 @@ async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, .
                 f"{template.what} belongs to {owner.who}, which would bring the bad version back: {owner.mend}"
                 + ("" if owner.fights else " (gitops: suspend lets us stop it there and go on)")
             )
-        if owner.suspend is not None and (now := await world.read(owner.suspend)) == "on":
+        now = await world.read(owner.suspend) if owner.suspend is not None else "off"
+        if now is None:
+            raise Halt(f"{template.what} belongs to {owner.who}, which cannot be suspended: it was not found there")
+        if owner.suspend is not None and now == "on":
             moves.append(Move(lever=owner.suspend, was=now, to="off"))
             notes.append(f"{owner.who} stays suspended afterwards: {owner.mend}, then resume it")
         else:

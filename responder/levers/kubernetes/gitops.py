@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from responder.clients.kubernetes import Forbidden, Kubernetes
 from responder.errors import Halt
@@ -85,7 +85,11 @@ class Owner(BaseModel):
     fights: bool = False  # nothing that we know of keeps it from doing so
 
 
-async def owners_of(kube: Kubernetes, workload: Workload, *, argocd_namespace: str = "argocd") -> list[Owner]:
+_ARGOCD = "argocd"
+"""Where Argo CD usually lives; only applications elsewhere are tracked with their namespace."""
+
+
+async def owners_of(kube: Kubernetes, workload: Workload) -> list[Owner]:
     """Everybody who manages this workload and is not a person with kubectl."""
     found = await workload.object(kube)
     meta = found["metadata"]
@@ -105,15 +109,14 @@ async def owners_of(kube: Kubernetes, workload: Workload, *, argocd_namespace: s
     if tracked := annotations.get("argocd.argoproj.io/tracking-id") or labels.get("argocd.argoproj.io/instance"):
         application = tracked.partition(":")[0]
         home, _, name = application.rpartition("_")
-        lever = Reconciliation(kind="Application", namespace=home or argocd_namespace, name=name)
-        owners.append(Owner(who=f"Argo CD (application {name})", mend=f"put {name} right in Git", suspend=lever))
+        lever = _lever("Application", home or _ARGOCD, name)
+        owners.append(_by_git(f"Argo CD (application {name})", name, lever))
     if name := labels.get(f"{_FLUX}/name"):
-        lever = Reconciliation(kind=_flux_kind(workload), namespace=workload.namespace, name=workload.name)
-        owners.append(Owner(who=f"Flux (Kustomization {name})", mend=f"put {name} right in Git", suspend=lever))
+        lever = _lever(workload.kind, workload.namespace, workload.name)
+        owners.append(_by_git(f"Flux (Kustomization {name})", name, lever))
     if name := labels.get(f"{_HELM}/name"):
         home = labels.get(f"{_HELM}/namespace", workload.namespace)
-        lever = Reconciliation(kind="HelmRelease", namespace=home, name=name)
-        owners.append(Owner(who=f"Flux (HelmRelease {name})", mend=f"put {name} right in Git", suspend=lever))
+        owners.append(_by_git(f"Flux (HelmRelease {name})", name, _lever("HelmRelease", home, name)))
     elif name := annotations.get("meta.helm.sh/release-name"):
         owners.append(
             Owner(who=f"Helm (release {name})", mend=f"run `helm rollback {name}`, or the next upgrade undoes it")
@@ -121,8 +124,16 @@ async def owners_of(kube: Kubernetes, workload: Workload, *, argocd_namespace: s
     return owners
 
 
-def _flux_kind(workload: Workload) -> Literal["Deployment", "StatefulSet", "DaemonSet"]:
-    return "Deployment" if workload.deployment else "StatefulSet" if workload.statefulset else "DaemonSet"
+def _lever(kind: str, namespace: str, name: str) -> Reconciliation | None:
+    """None where a label names what cannot be: people write them too."""
+    try:
+        return Reconciliation.model_validate({"kind": kind, "namespace": namespace, "name": name})
+    except ValidationError:
+        return None
+
+
+def _by_git(who: str, name: str, suspend: Reconciliation | None) -> Owner:
+    return Owner(who=who, mend=f"put {name} right in Git", suspend=suspend, fights=suspend is None)
 
 
 async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object]:

@@ -63,10 +63,13 @@ class RolloutPaused(Workload):
     """Whether a Deployment's rollout is paused."""
 
     lever: Literal["rollout_paused"] = "rollout_paused"
+    within: Duration = Field(
+        default=600.0, gt=0, description="Deadline for the rollout that follows when it is resumed"
+    )
 
     @property
     def settles_within(self) -> float:
-        return 600.0
+        return self.within
 
     async def read(self, kube: Kubernetes) -> JsonValue:
         found = await kube.get(self.kind, self.namespace, self.name)

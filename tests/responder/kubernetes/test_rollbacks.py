@@ -10,7 +10,8 @@ import pytest
 
 from responder.clients.kubernetes import Kubernetes
 from responder.execution import Execution, Halted
-from responder.plan import Plan
+from responder.levers.kubernetes import RolloutPaused
+from responder.plan import Move, Plan
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import deployment, service, statefulset, workload
@@ -292,6 +293,25 @@ async def test_the_narrowest_thing_is_suspended_where_asked(
     assert ended.plan
     assert ended.plan.notes[0].startswith(note)
     assert image(bad) == "shop:1"
+
+
+@pytest.mark.parametrize(
+    "tracking",
+    ["elsewhere:apps/Deployment:shop/backend", "Not A Name:apps/Deployment:shop/backend", ":::"],
+)
+async def test_an_owner_that_cannot_be_suspended_is_not_overridden(tracking: str, bad: Cluster, clock: Any) -> None:
+    bad.apply(APPLICATION)
+    edit(bad, metadata={"annotations": {"argocd.argoproj.io/tracking-id": tracking}})
+    ended = await rollback(bad, immediate(gitops="suspend"), clock).run()
+    assert (ended.outcome, "belongs to Argo CD" in ended.reason) == ("failed", True), ended.reason
+    assert image(bad) == "shop:2"
+
+
+async def test_a_resumed_rollout_has_as_long_as_any_other(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    plan = await rollback(bad, immediate(when_paused="resume", within="20m"), clock).plan()
+    (resume,) = [step for step in plan.steps if isinstance(step, Move) and isinstance(step.lever, RolloutPaused)]
+    assert resume.lever.settles_within == 1200
 
 
 async def test_what_was_suspended_is_resumed_when_the_rollback_is_turned_back(bad: Cluster, clock: Any) -> None:
