@@ -171,18 +171,21 @@ class _InKubernetes:
         self, world: World, serving: Replicas, target: Target
     ) -> tuple[tuple[Move, ...], tuple[str, ...]]:
         moves: list[Move] = []
-        if self.way.keep_pods:
-            kept = KeptPods(**self.failed.where, count=self.way.keep_pods)
+        notes: list[str] = []
+        kept = KeptPods(**self.failed.where, count=max(self.way.keep_pods, 1))
+        # What is only for study must not be a reason to turn a good rollback back.
+        if self.way.keep_pods and not await world.ask(kept, lambda kube: kube.may("patch", "Pod", kept.namespace)):
+            notes.append(f"no pod is kept for study: our account may not patch pods in {kept.namespace}")
+        elif self.way.keep_pods:
             mark = target.execution or "by-hand"
             moves.append(Move(lever=kept, was=await world.read(kept), to=mark, one_way=True))
         now, then = await _count(world, serving), self.way.failed_replicas
-        if then is None or then == now:
-            return tuple(moves), ()
-        scaler: Any = await world.ask(serving, serving.autoscaler)
-        if then and scaler:
-            return tuple(moves), (f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it",)
-        failed = serving.model_copy(update={"ready": False})
-        return (*moves, Move(lever=failed, was=now, to=then)), ()
+        if then is not None and then != now:
+            if then and await world.ask(serving, serving.autoscaler):
+                notes.append(f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it")
+            else:
+                moves.append(Move(lever=serving.model_copy(update={"ready": False}), was=now, to=then))
+        return tuple(moves), tuple(notes)
 
 
 async def _count(world: World, lever: Replicas) -> int:

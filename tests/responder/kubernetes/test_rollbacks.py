@@ -393,6 +393,15 @@ async def test_blue_green_brings_the_idle_colour_up_to_the_active_count_first(cl
     assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 1
 
 
+async def test_without_the_right_to_keep_pods_the_rollback_is_made_all_the_same(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    cluster.forbidden.add(("patch", "pods"))
+    ended = await rollback(cluster, blue_green(), clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert ended.plan
+    assert ended.plan.notes == ("no pod is kept for study: our account may not patch pods in shop",)
+
+
 async def test_an_idle_colour_that_does_not_start_never_gets_traffic(cluster: Cluster, clock: Any) -> None:
     colours(cluster, blue_runs="3")
     cluster.images["shop:1"] = Image(starts="crashes")
