@@ -24,7 +24,7 @@ from responder.clients.http import Http
 from responder.clients.kubernetes import Kubernetes
 from responder.clients.prometheus import Prometheus
 from responder.durations import Duration
-from responder.kubernetes_objects import is_ready, trouble_of
+from responder.kubernetes_objects import Name, is_ready, trouble_of
 
 _ABSENT = object()
 
@@ -140,7 +140,7 @@ class Pods(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: str = Field(min_length=1, description="Their namespace")
+    namespace: Name = Field(description="Their namespace")
     labels: dict[str, str] = Field(min_length=1, description="Labels that they all have")
     at_least: int = Field(default=1, ge=0, description="How many must be ready")
 

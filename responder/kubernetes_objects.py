@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from responder.images import digest_of, tag_of
 
 Object = dict[str, Any]
 """One of them, as the API server sent it."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""A name as Kubernetes allows it; it becomes a part of a URL."""
 
 PREFIX = "rollback-responder.io"
 """Of every annotation and label that we write."""

@@ -18,6 +18,13 @@ from responder.errors import Unavailable
 from responder.world import World
 from tests.responder.outside import FakePrometheus, serving
 
+
+@pytest.mark.parametrize("namespace", ["", "shop/pods/x", "../kube-system", "Shop", "a b"])
+def test_a_namespace_becomes_a_part_of_a_url_and_is_a_name(namespace: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        TypeAdapter(Check).validate_python({"pods": {"namespace": namespace, "labels": {"app": "x"}}})
+
+
 BACKEND, FRONTEND = {"service": "backend"}, {"service": "frontend"}
 
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from responder.clients.kubernetes import Forbidden, Kubernetes
 from responder.errors import Halt
-from responder.kubernetes_objects import Object, annotate, escape, writer_of
-from responder.levers.kubernetes.workload import Name, Workload
+from responder.kubernetes_objects import Name, Object, annotate, escape, writer_of
+from responder.levers.kubernetes.workload import Workload
 from responder.levers.lever import Lever
 
 _FLUX = "kustomize.toolkit.fluxcd.io"

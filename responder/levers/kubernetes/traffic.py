@@ -8,8 +8,7 @@ from pydantic import Field, JsonValue
 
 from responder.clients.kubernetes import Kubernetes
 from responder.errors import Halt
-from responder.kubernetes_objects import Object, annotate, escape, is_ready, writer_of
-from responder.levers.kubernetes.workload import Name
+from responder.kubernetes_objects import Name, Object, annotate, escape, is_ready, writer_of
 from responder.levers.lever import Lever
 
 

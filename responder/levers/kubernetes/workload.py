@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from responder.clients.kubernetes import Kubernetes
 from responder.errors import Halt
-from responder.kubernetes_objects import Object, owned_by
+from responder.kubernetes_objects import Name, Object, owned_by
 from responder.levers.lever import Lever
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-"""A name as Kubernetes allows it."""
 
 _KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
 
