@@ -115,6 +115,8 @@ class Engine:
         volumes: dict[str, str] | None = None,
         files: str = "",
         project: str = "shop",
+        labels: dict[str, str] | None = None,
+        stop_timeout: int | None = None,
     ) -> str:
         """A container as `docker compose up` makes it; its name."""
         name, network = f"{project}-{service}-{number}", f"{project}_default"
@@ -130,7 +132,9 @@ class Engine:
                 _PROJECT: project, f"{compose}.service": service, f"{compose}.container-number": str(number),
                 f"{compose}.oneoff": "False", f"{compose}.config-hash": "abc", f"{compose}.image": image_id,
                 f"{compose}.project.config_files": files, f"{compose}.project.working_dir": "/nowhere",
+                **(labels or {}),
             },
+            "StopTimeout": stop_timeout,
             "ExposedPorts": {"8080/tcp": {}},
             "HostConfig": {
                 "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},

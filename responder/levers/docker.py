@@ -39,6 +39,11 @@ class Slot:
             raise Halt(f"there is no container {self.name}")
         return found
 
+    @property
+    def stops_within(self) -> float:
+        """Seconds from TERM to KILL, as the container wants it; 10 are the Engine's default."""
+        return float(self.pattern["Config"].get("StopTimeout") or 10)
+
 
 class ServiceImage(Lever):
     """The image that one container of a Compose service is made from. Its value is the image's ID, never a tag."""
@@ -59,16 +64,18 @@ class ServiceImage(Lever):
     wait_for: tuple[int, ...] = Field(default=(), description="Set by the responder: what must be healthy then")
     mark: str = Field(default="", description="Set by the responder: the execution, for the labels")
 
+    stop_within: Duration = Field(default=10.0, description="Set by the responder: how long it may take to end")
+
     @property
     def patience(self) -> float:
-        return 90.0
+        return 80.0 + self.stop_within
 
     @property
     def settles_within(self) -> float:
         return self.within
 
     async def slots(self, docker: Docker) -> list[Slot]:
-        """The service's containers, by number. Raises Halt where there are none, or where Swarm has them."""
+        """The service's containers, by number. Raises Halt where there are none."""
         labels = {f"{_COMPOSE}.project": self.project, f"{_COMPOSE}.service": self.service}
         slots: dict[str, Slot] = {}
         for one in await docker.containers({**labels, f"{_COMPOSE}.oneoff": "False"}):
@@ -118,7 +125,7 @@ class ServiceImage(Lever):
                 await docker.join(new["Id"], network, endpoint)
         if old is not None:
             if old["State"]["Running"]:
-                await docker.stop(old["Id"], within=float(old["Config"].get("StopTimeout") or 10))
+                await docker.stop(old["Id"], within=slot.stops_within)
             # With `restart: always` it would come up again with the engine, beside the good one.
             await docker.set_restart_policy(old["Id"], {"Name": "no"})
             await docker.rename(old["Id"], f"{slot.name}_was_{old['Id'][:12]}")

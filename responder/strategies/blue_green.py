@@ -181,7 +181,8 @@ class _InKubernetes:
             moves.append(Move(lever=kept, was=await world.read(kept), to=mark, one_way=True))
         now, then = await _count(world, serving), self.way.failed_replicas
         if then is not None and then != now:
-            if then and await world.ask(serving, serving.autoscaler):
+            scaler: Any = await world.ask(serving, serving.autoscaler)
+            if then and scaler:
                 notes.append(f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it")
             else:
                 moves.append(Move(lever=serving.model_copy(update={"ready": False}), was=now, to=then))

@@ -44,7 +44,7 @@ class Containers(BaseModel):
 async def each_container(world: World, lever: ServiceImage) -> list[ServiceImage]:
     """The lever of each container of the service."""
     slots = await world.ask(lever, lever.slots)
-    return [lever.model_copy(update={"number": slot.number}) for slot in slots]
+    return [lever.model_copy(update={"number": slot.number, "stop_within": slot.stops_within}) for slot in slots]
 
 
 async def containers(world: World, lever: ServiceImage, target: Target, *, running: bool = True) -> Containers:

@@ -14,6 +14,7 @@ from responder.errors import Halt, Unavailable
 from responder.execution import Execution
 from responder.levers.compose import ComposeOverride, override_beside
 from responder.levers.docker import ServiceImage
+from responder.plan import Move
 from tests.engine import Engine
 from tests.parts import free_port
 from tests.responder.levers.law import keeps_the_laws
@@ -178,6 +179,25 @@ async def test_the_override_keeps_the_laws(tmp_path: Path) -> None:
 )
 def test_the_file_that_compose_reads_by_itself(files: list[str], beside: str | None) -> None:
     assert override_beside(files) == (Path(beside) if beside else None)
+
+
+async def test_a_container_has_all_the_time_that_it_may_take_to_end(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port, stop_timeout=150)
+    healthy = [{"http": f"http://127.0.0.1:{port}/", "fields": {"version": "1"}}]
+    one = Rollback(immediate(), {Docker: docker}, healthy=healthy)
+    (move,) = [step for step in (await one.plan()).steps if isinstance(step, Move)]
+    assert move.lever.patience > 150
+    assert (await one.run()).outcome == "succeeded"
+    assert engine.inspect("shop-backend-1")["Config"]["StopTimeout"] == 150
+
+
+async def test_swarm_is_left_alone(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port, labels={"com.docker.swarm.service.id": "x"})
+    halted = await ended(docker, port)
+    assert (halted.outcome, "belongs to Swarm" in halted.reason) == ("failed", True)
+    assert engine.inspect("shop-backend-1")["Config"]["Image"] == "shop:2"
 
 
 async def test_no_engine() -> None:
