@@ -10,7 +10,6 @@ import re2
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     HttpUrl,
     JsonValue,
@@ -25,6 +24,7 @@ from responder.clients.kubernetes import Kubernetes
 from responder.clients.prometheus import Prometheus
 from responder.durations import Duration
 from responder.kubernetes_objects import Name, is_ready, trouble_of
+from responder.tagged import told_by_key
 
 _ABSENT = object()
 
@@ -200,22 +200,11 @@ class ContainersCheck(BaseModel):
         )
 
 
-def _which(value: Any) -> str | None:
-    for key in ("promql", "http", "pods", "containers"):
-        if (key in value) if isinstance(value, dict) else hasattr(value, key):
-            return f"<{key}>"
-    return None
-
-
 Check = Annotated[
     Annotated[PromqlCheck, Tag("<promql>")]
     | Annotated[HttpCheck, Tag("<http>")]
     | Annotated[PodsCheck, Tag("<pods>")]
     | Annotated[ContainersCheck, Tag("<containers>")],
-    Discriminator(
-        _which,
-        custom_error_type="check",
-        custom_error_message="a check has one of the keys promql, http, pods, containers",
-    ),
+    told_by_key("check", "promql", "http", "pods", "containers"),
 ]
 """The table of checks that exist; which one is meant is told by its first key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 
 from responder.checks import Check, ContainersCheck, PodsCheck
 from responder.durations import Duration
@@ -18,28 +18,15 @@ from responder.plan import Draft, Gate, Move
 from responder.strategies.docker import containers, each_container
 from responder.strategies.kubernetes import Workpiece, workpiece
 from responder.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
+from responder.tagged import told_by_key
 from responder.world import World
-
-_POINTERS = {"file": PointerFile, "service": ServiceSelector, "nginx": NginxInclude, "haproxy": HaproxyServers}
-
-
-def _which(value: Any) -> str | None:
-    for key, model in _POINTERS.items():
-        if key in value if isinstance(value, dict) else isinstance(value, model):
-            return f"<{key}>"
-    return None
-
 
 Pointer = Annotated[
     Annotated[PointerFile, Tag("<file>")]
     | Annotated[ServiceSelector, Tag("<service>")]
     | Annotated[NginxInclude, Tag("<nginx>")]
     | Annotated[HaproxyServers, Tag("<haproxy>")],
-    Discriminator(
-        _which,
-        custom_error_type="pointer",
-        custom_error_message=f"a pointer has one of the keys {', '.join(_POINTERS)}",
-    ),
+    told_by_key("pointer", "file", "service", "nginx", "haproxy"),
 ]
 
 

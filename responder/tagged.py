@@ -1,0 +1,19 @@
+"""Which of several models a mapping means is told by the one key that only this model has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Discriminator
+
+
+def told_by_key(what: str, *keys: str) -> Discriminator:
+    """For a union whose members are tagged `<key>`. Where none of the keys is there, the mistake names all of them."""
+
+    def which(value: Any) -> str | None:
+        there = value.__contains__ if isinstance(value, dict) else lambda key: hasattr(value, key)
+        return next((f"<{key}>" for key in keys if there(key)), None)
+
+    return Discriminator(
+        which, custom_error_type=what, custom_error_message=f"a {what} has one of the keys {', '.join(keys)}"
+    )
