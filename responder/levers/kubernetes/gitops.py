@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from responder.clients.kubernetes import Forbidden, Kubernetes
 from responder.errors import Halt
 from responder.kubernetes_objects import Name, Object, annotate, escape, writer_of
+from responder.levers.kubernetes.part import PartOfObject
 from responder.levers.kubernetes.workload import Workload
-from responder.levers.lever import Lever
 
 _FLUX = "kustomize.toolkit.fluxcd.io"
 _HELM = "helm.toolkit.fluxcd.io"
 
 
-class Reconciliation(Lever):
+class Reconciliation(PartOfObject):
     """Whether Argo CD or Flux may put back what Git says: `on` or `off`. Off is what a rollback leaves behind."""
-
-    client: ClassVar[type] = Kubernetes
 
     lever: Literal["reconciliation"] = "reconciliation"
     kind: Literal["Application", "HelmRelease", "Deployment", "StatefulSet", "DaemonSet"] = Field(
         description="Kind of the object that says so"
     )
-    namespace: Name = Field(description="Its namespace")
     name: Name = Field(description="Its name")
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        return None if found is None else self._value(found)
+    @property
+    def _address(self) -> tuple[str, str]:
+        return self.kind, self.name
 
-    def _value(self, found: Object) -> str:
+    async def _value(self, kube: Kubernetes, found: Object) -> str:
         spec = found["spec"]
         match self.kind:
             case "Application":
@@ -44,18 +41,12 @@ class Reconciliation(Lever):
         return "off" if annotations.get(f"{_FLUX}/reconcile") == "disabled" else "on"
 
     async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        if found is None:
-            raise Halt(f"there is no {self.kind} {self.namespace}/{self.name}")
-        present = self._value(found)
-        self.must_be(present, was, value)
-        if present == value:
-            return
-        after = await kube.patch(found, self._change(found, off=value == "off"))
-        if self._value(after) != value:
+        await super().write(kube, value, was=was)
+        if (present := await self.read(kube)) != value:
             raise Halt(f"{self} stays {present}: this version of it does not know how to be suspended")
 
-    def _change(self, found: Object, *, off: bool) -> list[Object]:
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        off = value == "off"
         match self.kind:
             case "Application":
                 return [{"op": "add", "path": "/spec/syncPolicy/automated/enabled", "value": not off}]
@@ -67,11 +58,10 @@ class Reconciliation(Lever):
         return [{"op": "remove", "path": path}]
 
     async def moved_by(self, kube: Kubernetes) -> str:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        return writer_of(found, "spec") if found else ""
+        return writer_of(await self.object(kube), "spec")
 
     def __str__(self) -> str:
-        return f"reconciliation by {self.kind} {self.namespace}/{self.name}"
+        return f"reconciliation by {self.what}"
 
 
 class Owner(BaseModel):

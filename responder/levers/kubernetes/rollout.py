@@ -23,20 +23,12 @@ class RolloutSettings(Workload):
     def _key(self) -> str:
         return "strategy" if self.deployment else "updateStrategy"
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        return None if found is None else self._value(found)
-
-    def _value(self, found: Object) -> dict[str, Any]:
+    async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
         spec = found["spec"]
         return {self._key: spec.get(self._key, {}), "minReadySeconds": spec.get("minReadySeconds", 0)}
 
-    async def write(self, kube: Kubernetes, value: Any, *, was: JsonValue) -> None:
-        found = await self.object(kube)
-        present = self._value(found)
-        self.must_be(present, was, value)
-        if present != value:
-            await kube.patch(found, [*_settings(value), *annotate(found, execution=self.mark)])
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        return [*_settings(value), *annotate(found, execution=self.mark)]
 
     async def prepare(self, kube: Kubernetes, value: Any) -> tuple[str, ...]:
         await kube.patch(await self.object(kube), _settings(value), dry_run=True)
@@ -71,16 +63,11 @@ class RolloutPaused(Workload):
     def settles_within(self) -> float:
         return self.within
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        return None if found is None else bool(found["spec"].get("paused"))
+    async def _value(self, kube: Kubernetes, found: Object) -> bool:
+        return bool(found["spec"].get("paused"))
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
-        found = await self.object(kube)
-        present = bool(found["spec"].get("paused"))
-        self.must_be(present, was, value)
-        if present != value:
-            await kube.patch(found, [{"op": "add", "path": "/spec/paused", "value": bool(value)}])
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        return [{"op": "add", "path": "/spec/paused", "value": bool(value)}]
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         found = await self.object(kube)
@@ -105,16 +92,12 @@ class Partition(Workload):
     def settles_within(self) -> float:
         return self.within
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        return None if found is None else partition_of(found)
+    async def _value(self, kube: Kubernetes, found: Object) -> int:
+        return partition_of(found)
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
-        found = await self.object(kube)
-        self.must_be(partition_of(found), was, value)
-        if partition_of(found) != value:
-            rolling = {**(found["spec"]["updateStrategy"].get("rollingUpdate") or {}), "partition": value}
-            await kube.patch(found, [{"op": "add", "path": "/spec/updateStrategy/rollingUpdate", "value": rolling}])
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        rolling = {**(found["spec"]["updateStrategy"].get("rollingUpdate") or {}), "partition": value}
+        return [{"op": "add", "path": "/spec/updateStrategy/rollingUpdate", "value": rolling}]
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         """Whether all pods from that ordinal on are of the newest revision, and ready."""

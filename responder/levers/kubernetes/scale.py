@@ -28,24 +28,19 @@ class Replicas(Workload):
     def settles_within(self) -> float:
         return self.within
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        return None if found is None else int(found["spec"].get("replicas", 1))
+    async def _value(self, kube: Kubernetes, found: Object) -> int:
+        return int(found["spec"].get("replicas", 1))
 
     def same(self, found: JsonValue, value: JsonValue) -> bool:
         if self.autoscaled and isinstance(found, int) and isinstance(value, int):
             return found >= value
         return found == value
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         if not isinstance(value, int) or value < 0:
             raise Halt(f"{self} cannot be set to {value!r}")
-        found = await self.object(kube)
-        present = int(found["spec"].get("replicas", 1))
-        self.must_be(present, value, was)
-        if not self.same(present, value):
-            told = annotate(found, execution=self.mark, **{"replicas-before": str(was)})
-            await kube.patch(found, [{"op": "add", "path": "/spec/replicas", "value": value}, *told])
+        told = annotate(found, execution=self.mark, **{"replicas-before": str(present)})
+        return [{"op": "add", "path": "/spec/replicas", "value": value}, *told]
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         found = await self.object(kube)
@@ -83,18 +78,21 @@ class KeptPods(Workload):
     lever: Literal["kept_pods"] = "kept_pods"
     count: int = Field(ge=1, le=20, description="How many pods are kept, where there are that many")
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await self.object(kube)
-        return dict(found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept")
+    async def _value(self, kube: Kubernetes, found: Object) -> Any:
+        return (found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept")
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        return annotate(found, kept=str(value))
 
     async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
+        # The pods first: the mark on the workload says that all of them are out.
         found = await self.object(kube)
-        self.must_be(dict(found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept"), was, value)
+        self.must_be(await self._value(kube, found), was, value)
         kept = await kube.list("Pod", self.namespace, {f"{PREFIX}/kept": str(value)})
         there = sorted(await self.pods(kube, found), key=_ready_last)
         for pod in there[: max(self.count - len(kept), 0)]:
             await kube.patch(pod, _out_of_service(pod, labels_of(found), str(value)))
-        await kube.patch(found, annotate(found, kept=str(value)))
+        await super().write(kube, value, was=was)
 
     def __str__(self) -> str:
         return f"pods kept for study of {self.what}"

@@ -53,10 +53,6 @@ class PodTemplate(Workload):
     def settles_within(self) -> float:
         return self.within
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await kube.get(self.kind, self.namespace, self.name)
-        return None if found is None else await self._value(kube, found)
-
     async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
         template = found["spec"]["template"]
         kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
@@ -70,15 +66,7 @@ class PodTemplate(Workload):
             return found is value
         return (found["revision"], found["images"]) == (value["revision"], value["images"])
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
-        found = await self.object(kube)
-        present = await self._value(kube, found)
-        self.must_be(present, was, value)
-        if self.same(present, value):
-            return
-        await kube.patch(found, await self._change(kube, found, present, value))
-
-    async def _change(self, kube: Kubernetes, found: Object, present: JsonValue, value: Any) -> list[Object]:
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         """The operations that put the template of a revision back. Nothing else of the object is touched."""
         name = value["revision"]
         revision = next((r for r in await self.revisions(kube, found) if r["metadata"]["name"] == name), None)

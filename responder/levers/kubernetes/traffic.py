@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
 from responder.clients.kubernetes import Kubernetes
 from responder.errors import Halt
 from responder.kubernetes_objects import Name, Object, annotate, escape, is_ready, writer_of
-from responder.levers.lever import Lever
+from responder.levers.kubernetes.part import PartOfObject
 
 
-class ServiceSelector(Lever):
+class ServiceSelector(PartOfObject):
     """One label in a Service's selector, as the colour that has the traffic."""
 
-    client: ClassVar[type] = Kubernetes
-
     lever: Literal["service_selector"] = "service_selector"
-    namespace: Name = Field(description="Its namespace")
     service: Name = Field(description="Name of the Service")
     key: str = Field(default="color", min_length=1, description="Label that tells the colours apart")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
-        found = await kube.get("Service", self.namespace, self.service)
-        return None if found is None else (found["spec"].get("selector") or {}).get(self.key)
+    @property
+    def _address(self) -> tuple[str, str]:
+        return "Service", self.service
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, was: JsonValue) -> None:
-        found = await self.object(kube)
-        present = (found["spec"].get("selector") or {}).get(self.key)
-        self.must_be(present, was, value)
-        if present != value:
-            change = {"op": "replace", "path": f"/spec/selector/{escape(self.key)}", "value": value}
-            await kube.patch(found, [change, *annotate(found, execution=self.mark)])
+    async def _value(self, kube: Kubernetes, found: Object) -> Any:
+        return (found["spec"].get("selector") or {}).get(self.key)
 
-    async def object(self, kube: Kubernetes) -> Object:
-        found = await kube.get("Service", self.namespace, self.service)
-        if found is None:
-            raise Halt(f"there is no Service {self.namespace}/{self.service}")
-        return found
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        change = {"op": "replace", "path": f"/spec/selector/{escape(self.key)}", "value": value}
+        return [change, *annotate(found, execution=self.mark)]
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         """Whether its endpoints are exactly the ready pods that it selects, and there is at least one."""

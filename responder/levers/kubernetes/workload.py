@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from responder.clients.kubernetes import Kubernetes
-from responder.errors import Halt
 from responder.kubernetes_objects import Name, Object, owned_by
-from responder.levers.lever import Lever
+from responder.levers.kubernetes.part import PartOfObject
 
 _KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
 
 
-class Workload(Lever, ABC):
+class Workload(PartOfObject, ABC):
     """A lever on one of the three; exactly one is named."""
 
-    client: ClassVar[type] = Kubernetes
-
-    namespace: Name = Field(description="Its namespace")
     deployment: Name | None = Field(default=None, description="Name of the Deployment")
     statefulset: Name | None = Field(default=None, description="Name of the StatefulSet")
     daemonset: Name | None = Field(default=None, description="Name of the DaemonSet")
@@ -46,17 +42,8 @@ class Workload(Lever, ABC):
         return str(self.deployment or self.statefulset or self.daemonset)
 
     @property
-    def what(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-    async def object(self, kube: Kubernetes) -> Object:
-        """The object now. Raises Halt where it is not there, or on its way out."""
-        found = await kube.get(self.kind, self.namespace, self.name)
-        if found is None:
-            raise Halt(f"there is no {self.what}")
-        if found["metadata"].get("deletionTimestamp"):
-            raise Halt(f"{self.what} is being deleted")
-        return found
+    def _address(self) -> tuple[str, str]:
+        return self.kind, self.name
 
     async def revisions(self, kube: Kubernetes, found: Object) -> list[Object]:
         """What the cluster remembers of earlier templates."""
