@@ -11,7 +11,8 @@ from pathlib import Path
 from aiohttp import web
 
 from responder.clients import Connections
-from responder.config import Config, load
+from responder.config import Config
+from responder.config_file import load
 from responder.errors import ConfigError
 from responder.execution import Event, Execution, Halted, Held, Stopped
 from responder.journal import open_journal

@@ -10,7 +10,8 @@ from pathlib import Path
 from responder.cli import show
 from responder.clients.alertmanager import Alertmanager
 from responder.clients.prometheus import Prometheus
-from responder.config import Config, load
+from responder.config import Config
+from responder.config_file import load
 from responder.durations import format_duration
 from responder.errors import ConfigError, ResponderError
 from responder.journal import open_journal

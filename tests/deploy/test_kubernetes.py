@@ -12,7 +12,7 @@ import yaml
 
 from exporters.config import load as load_exporters
 from responder.clients.kubernetes import Kubernetes
-from responder.config import parse
+from responder.config_file import parse
 from responder.execution import Outcome
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess

@@ -18,7 +18,7 @@ from docs import generate
 from exporters.cli import _parser as exporters_parser
 from exporters.config import load as load_exporters
 from responder.cli.main import _parser as responder_parser
-from responder.config import parse
+from responder.config_file import parse
 from responder.guards import GUARDS
 from responder.journal.database import load_migrations
 from responder.metrics import Metrics, Snapshot, State

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from responder.config import load, parse
+from responder.config_file import load, parse
 from responder.errors import ConfigError
 
 HEAD = """\
