@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager, NewSilence
+from responder.errors import Unavailable
 from responder.execution import Execution
+from responder.journal import Database, Transaction, executions
+from responder.logs import say
 from responder.matching import all_match
 from responder.policies import Mandate, Noise
+
+log = logging.getLogger("responder.noise")
 
 AUTHOR = "rollback-responder"
 
@@ -49,3 +55,33 @@ async def keep(
     wanted = [silence for one in ours for silence in silences_for(one, mandate, now)]
     alertmanager = await connections.to(Alertmanager)
     return await alertmanager.keep_silences(wanted, lambda comment: execution_of(comment) in live, AUTHOR)
+
+
+class Quiet:
+    """Looks after the silences from time to time, and asks Alertmanager only where something may have to be done."""
+
+    def __init__(self, journal: Database) -> None:
+        self._journal = journal
+        self._settled: frozenset[str] | None = None  # None: a crash may have left silences behind
+
+    async def keep(self, mine: Collection[str], mandate: Mandate, connections: Connections) -> None:
+        """`mine` are the executions that this process carries out. A rollback never waits for this."""
+        if not any(policy.silence for policy in mandate.policies):
+            return
+        found = await self._journal.read(_under_way)
+        live = frozenset(execution.id for execution in found)
+        if live == self._settled:
+            return
+        ours = [execution for execution in found if execution.id in mine]
+        try:
+            for told in await keep(ours, live, mandate, connections, datetime.now(UTC)):
+                say(log, "noise", what=told)
+            self._settled = live
+        except Unavailable as e:
+            say(log, "noise cannot be silenced", level=logging.WARNING, reason=str(e))
+            self._settled = None  # the next round tries again
+
+
+async def _under_way(tx: Transaction) -> list[Execution]:
+    rows = await tx.all("open_executions")
+    return [await executions.load(tx, row["id"]) for row in rows if row["state"] in ("running", "turning_back")]

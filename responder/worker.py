@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 from responder.carry_out import carry_out
 from responder.clients import Connections
-from responder.errors import Halt, JournalUnavailable, Superseded, Unavailable
+from responder.errors import Halt, JournalUnavailable, Superseded
 from responder.execution import Accepted, Closed, Event, Execution, GaveUp, Stopped
 from responder.journal import Database, Transaction, executions
 from responder.lease import Lease
 from responder.live import ask_watchdog
 from responder.logs import say
-from responder.noise import keep
+from responder.noise import Quiet
 from responder.plan import Plan
 from responder.policies import Mandate
 from responder.promotion import promote
@@ -155,30 +155,15 @@ class Worker:
         """Looks after the silences of what is under way, and asks whether the watchdog is silenced; Alertmanager may
         be slow to answer, so nothing else waits for it.
         """
-        settled: frozenset[str] | None = None  # None: a crash may have left silences behind
+        quiet = Quiet(self.journal)
         while True:
             mandate = self.mandate()
             if mandate.watchdog:
                 watchdog = await ask_watchdog(mandate.watchdog, self.connections())
                 self.disarmed = "" if watchdog.state == "firing" else watchdog.reason
-            if any(policy.silence for policy in mandate.policies):
-                with contextlib.suppress(JournalUnavailable):
-                    settled = await self._silence(mandate, settled)
+            with contextlib.suppress(JournalUnavailable):
+                await quiet.keep(self._running, mandate, self.connections())
             await asyncio.sleep(self._poll * 2)
-
-    async def _silence(self, mandate: Mandate, settled: frozenset[str] | None) -> frozenset[str] | None:
-        found = await self.journal.read(_under_way)
-        live = frozenset(execution.id for execution in found)
-        if live == settled:
-            return settled
-        ours = [execution for execution in found if execution.id in self._running]
-        try:
-            for told in await keep(ours, live, mandate, self.connections(), datetime.now(UTC)):
-                say(log, "noise", what=told)
-        except Unavailable as e:
-            say(log, "noise cannot be silenced", level=logging.WARNING, reason=str(e))
-            return None  # a rollback never waits for this, but the next round tries again
-        return live
 
     async def _claim(self, lease: Lease) -> None:
         lease.guard()
@@ -294,11 +279,6 @@ async def _closed_by_now(tx: Transaction, told: Accepted) -> str:
 
 async def _held(tx: Transaction) -> list[Execution]:
     return [await executions.load(tx, row["id"]) for row in await tx.all("open_executions") if row["state"] == "held"]
-
-
-async def _under_way(tx: Transaction) -> list[Execution]:
-    rows = await tx.all("open_executions")
-    return [await executions.load(tx, row["id"]) for row in rows if row["state"] in ("running", "turning_back")]
 
 
 async def _release(tx: Transaction, execution_id: str, worker: str) -> None:
