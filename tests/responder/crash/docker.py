@@ -10,10 +10,9 @@ from typing import Any
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.local import Local
 from responder.levers.lever import Lever
-from responder.services import Service
 from tests.engine import Engine
 from tests.parts import free_port
-from tests.responder.crash.stages import Stage
+from tests.responder.crash.stages import Stage, shop
 
 ENGINES: list[Engine] = []
 """The engine of this run; the fixture puts it here."""
@@ -36,14 +35,11 @@ def _stage(engine: Engine, rollback: dict[str, Any], rolled_back: dict[str, Any]
         places = {re.sub("_was_.*", "", name): one["Image"] for name, one in found if "_next_" not in name}
         return places, pointer.read_text() if pointer else ""
 
-    told = {"name": "shop", "environment": "test", "rollback": rollback, "healthy": _HEALTHY}
-    before = outside()
-    return Stage(
-        service=Service.model_validate(told),
-        from_version="2",
-        to_version="1",
+    return shop(
+        rollback,
+        _HEALTHY,
         outside=outside,
-        rolled_back={**before, **rolled_back},
+        rolled_back=rolled_back,
         stranger=lambda lever: _stranger(engine, docker, lever),
         clients={Docker: docker, Local: Local()},
         written=written,

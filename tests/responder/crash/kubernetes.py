@@ -9,11 +9,10 @@ from typing import Any
 from responder.clients.kubernetes import Kubernetes
 from responder.levers.kubernetes import PodTemplate
 from responder.levers.lever import Lever
-from responder.services import Service
 from tests.apiserver import Cluster
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import deployment, service, statefulset
-from tests.responder.crash.stages import Stage
+from tests.responder.crash.stages import Stage, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
 
@@ -33,14 +32,11 @@ def _stage(cluster: Cluster, clock: _Clock, rollback: dict[str, Any], rolled_bac
     def outside() -> Any:
         return _state(cluster)
 
-    told = {"name": "shop", "environment": "test", "rollback": rollback, "healthy": _HEALTHY}
-    before = outside()
-    return Stage(
-        service=Service.model_validate(told),
-        from_version="2",
-        to_version="1",
+    return shop(
+        rollback,
+        _HEALTHY,
         outside=outside,
-        rolled_back={**before, **rolled_back},
+        rolled_back=rolled_back,
         stranger=lambda lever: _stranger(cluster, lever),
         clients={Kubernetes: InProcess(cluster)},
         written=lambda: _written(cluster),

@@ -11,6 +11,8 @@ from responder.clients.local import Local
 from responder.levers.lever import Lever
 from responder.services import Service
 
+_HEALTHY = [{"http": "http://shop/health"}]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -34,6 +36,15 @@ class Stage:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_before", self.outside())
+
+
+def shop(rollback: dict[str, Any], healthy: Any, *, outside: Callable[[], Any], rolled_back: Any, **more: Any) -> Stage:
+    """The service `shop`, whose version 2 is bad. Of an `outside` with names, `rolled_back` says what differs after."""
+    told = {"name": "shop", "environment": "test", "rollback": rollback, "healthy": healthy}
+    before = outside()
+    after = {**before, **rolled_back} if isinstance(before, dict) else rolled_back
+    service = Service.model_validate(told)
+    return Stage(service=service, from_version="2", to_version="1", outside=outside, rolled_back=after, **more)
 
 
 def _release(root: Path, current: str, *others: str) -> dict[str, Any]:
@@ -60,16 +71,9 @@ def _runs(root: Path) -> tuple[str, str]:
 
 def immediate(directory: Path) -> Stage:
     root = directory / "shop"
-    service = {
-        "name": "shop",
-        "environment": "test",
-        "rollback": {"strategy": "immediate", "release": _release(root, "2", "1", "hotfix")},
-        "healthy": [{"http": "http://shop/health"}],
-    }
-    return Stage(
-        service=Service.model_validate(service),
-        from_version="2",
-        to_version="1",
+    return shop(
+        {"strategy": "immediate", "release": _release(root, "2", "1", "hotfix")},
+        _HEALTHY,
         outside=lambda: _runs(root),
         rolled_back=("1", "1"),
         stranger=_stranger,
@@ -81,30 +85,24 @@ def blue_green(directory: Path) -> Stage:
     blue, green, pointer = directory / "blue", directory / "green", directory / "live"
     pointer.write_text("green\n")
     colour = {"ready": [{"http": "http://idle/health"}]}
-    service = {
-        "name": "shop",
-        "environment": "test",
-        "rollback": {
-            "strategy": "blue_green",
-            "pointer": {"file": str(pointer), "restart": ["/bin/sh", "-c", f"cp {pointer} {directory}/proxied"]},
-            "colours": {
-                "blue": {**colour, "release": _release(blue, "0", "1", "hotfix")},
-                "green": {**colour, "release": _release(green, "2", "1", "hotfix")},
-            },
-            "ready_for": "0s",
-            "ready_within": "3s",
+    rollback = {
+        "strategy": "blue_green",
+        "pointer": {"file": str(pointer), "restart": ["/bin/sh", "-c", f"cp {pointer} {directory}/proxied"]},
+        "colours": {
+            "blue": {**colour, "release": _release(blue, "0", "1", "hotfix")},
+            "green": {**colour, "release": _release(green, "2", "1", "hotfix")},
         },
-        "healthy": [{"http": "http://shop/health"}],
+        "ready_for": "0s",
+        "ready_within": "3s",
     }
     (directory / "proxied").write_text("green\n")
 
     def outside() -> Any:
         return (_runs(blue), _runs(green), pointer.read_text().strip(), (directory / "proxied").read_text().strip())
 
-    return Stage(
-        service=Service.model_validate(service),
-        from_version="2",
-        to_version="1",
+    return shop(
+        rollback,
+        _HEALTHY,
         outside=outside,
         rolled_back=(("1", "1"), ("2", "2"), "blue", "blue"),
         stranger=_stranger,
