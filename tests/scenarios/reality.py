@@ -130,6 +130,10 @@ class Reality(Rehearsal):
     async def wait_until(self, second: float) -> None:
         await asyncio.sleep(max(0.0, self._zero + second / FASTER - self._clock()))
 
+    def go_on_from(self, second: float) -> None:
+        """What had to be waited for came late: what follows keeps its distance to it."""
+        self._zero = max(self._zero, self._clock() - second / FASTER)
+
     async def see(self) -> Seen:
         found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
         found.sort(key=lambda x: (x["accepted_at"], x["service"]))
@@ -206,6 +210,7 @@ async def play(scenario: Scenario, directory: Path) -> None:
             await house.wait_until(step.at)
             if step.act == "expect":
                 await house.agree(Expect.model_validate(step.told))
+                house.go_on_from(step.at)
             elif step.act != "nothing":
                 assert step.act in ACTS, f"{step.act} cannot be had in reality"
                 await getattr(house, f"act_{step.act}")(step.told)
