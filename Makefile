@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# Most tests wait for real processes: more workers than cores pay off.
+WORKERS ?= 3
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
@@ -19,7 +21,7 @@ demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up 
 test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
 		docker.io busybox-static nginx-light haproxy kubernetes-client
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house
 	@$(BIN)/ruff check .

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import http.client
 import io
+import ipaddress
 import json
+import random
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections import Counter
@@ -162,10 +165,11 @@ class Engine:
         }
 
     def clear(self) -> None:
-        """Removes every container and volume."""
+        """Removes every container, volume and network: their bridges would stay on this host when the engine ends."""
         for one in self.call("GET", "/containers/json", all="true"):
             self.call("DELETE", f"/containers/{one['Id']}", force="true", v="true")
         self.call("POST", "/volumes/prune")
+        self.call("POST", "/networks/prune")
 
 
 @contextlib.contextmanager
@@ -177,6 +181,7 @@ def docker_engine() -> Iterator[Engine]:
     argv = [
         "dockerd", "--host", engine.url, "--data-root", f"{home}/data", "--exec-root", f"{home}/run",
         "--pidfile", f"{home}/pid", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--bridge=none",
+        "--default-address-pool", f"base={_unused_net()},size=24",
     ]  # fmt: skip
 
     async def answers() -> bool:
@@ -194,6 +199,22 @@ def docker_engine() -> Iterator[Engine]:
         for mount in sorted(_mounts_below(home), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _unused_net() -> ipaddress.IPv4Network:
+    """A net of ours for many small ones: the engine's own choice is few large ones, and other engines take them too."""
+    routes = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
+    taken = [
+        ipaddress.ip_network((_address(route[1]), bin(int(route[7], 16)).count("1")), strict=False)
+        for route in routes
+        if route[1] != "00000000"
+    ]
+    nets = [ipaddress.IPv4Network(f"10.{n}.0.0/16") for n in range(64, 250)]
+    return random.choice([net for net in nets if not any(net.overlaps(one) for one in taken)])
+
+
+def _address(told: str) -> str:
+    return socket.inet_ntoa(int(told, 16).to_bytes(4, sys.byteorder))
 
 
 def _mounts_below(home: Path) -> list[str]:

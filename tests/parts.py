@@ -96,19 +96,26 @@ def _path(name: str) -> str:
 _handed_out: set[int] = set()
 
 
-def free_port() -> int:
-    """A loopback port nobody listens on, below the range from which outgoing connections take theirs.
+def _our_ports() -> range:
+    """Below the range from which outgoing connections take theirs; of several workers of one run each has its own."""
+    first, last, most = 10_000, 30_000, 8
+    if worker := os.environ.get("PYTEST_XDIST_WORKER", ""):
+        share = (last - first) // most
+        first += share * (int(worker.removeprefix("gw")) % most)
+        last = first + share
+    return range(first, last)
 
-    None is handed out twice: who asked first may not listen yet.
-    """
+
+def free_port() -> int:
+    """A loopback port nobody listens on. None is handed out twice: who asked first may not listen yet."""
     for _ in range(1000):
-        port = random.randint(10_000, 30_000)
+        port = random.choice(_our_ports())
         with socket.socket() as probe, contextlib.suppress(OSError):
             if port not in _handed_out:
                 probe.bind(("127.0.0.1", port))
                 _handed_out.add(port)
                 return port
-    raise RuntimeError("no free port between 10000 and 30000")
+    raise RuntimeError(f"no free port in {_our_ports()}")
 
 
 # --- one process ------------------------------------------------------------------------------------------------------
