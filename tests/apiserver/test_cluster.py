@@ -17,7 +17,7 @@ import pytest
 
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from tests.apiserver import Cluster
-from tests.apiserver.manifests import deployment
+from tests.apiserver.manifests import deployment, service, statefulset
 from tests.parts import need, until
 from tests.responder.rollback import Rollback
 
@@ -40,27 +40,32 @@ class Api:
         path = f"/{home}/namespaces/{self.namespace}/{resource}"
         return await self.kube.request(method, path, more, body=body, content_type=kind)
 
-    def deployment(
-        self, name: str = "backend", image: str = IMAGES[0], replicas: int = 2, **more: Any
+    def workload(
+        self, name: str = "backend", image: str = IMAGES[0], *, kind: str = "deployments", **more: Any
     ) -> dict[str, Any]:
-        one = deployment(name, image, replicas, **more)
+        one = (deployment if kind == "deployments" else statefulset)(name, image, 2, **more)
         one["metadata"]["namespace"] = self.namespace
         return one
 
-    async def applied(self, **more: Any) -> dict[str, Any]:
-        status, answer = await self("POST", "deployments", self.deployment(**more))
+    async def applied(self, *, kind: str = "deployments", **more: Any) -> dict[str, Any]:
+        one = self.workload(kind=kind, **more)
+        status, answer = await self("POST", kind, one)
         assert status == 201, answer
+        return await self.settled(f"{kind}/{one['metadata']['name']}")
 
-        async def settled() -> bool:
-            _, found = await self("GET", "deployments/backend")
-            status = found.get("status", {})
-            return bool(
-                status.get("observedGeneration") == found["metadata"]["generation"]
-                and status.get("availableReplicas") == found["spec"]["replicas"]
-            )
+    async def settled(self, resource: str) -> dict[str, Any]:
+        """The workload once its controller has made all that it asks for."""
 
-        await until(settled, within=60.0)
-        return (await self("GET", "deployments/backend"))[1]
+        async def look() -> dict[str, Any]:
+            return (await self("GET", resource))[1]
+
+        def done(found: dict[str, Any]) -> bool:
+            status, wanted = found.get("status", {}), found["spec"]["replicas"]
+            counts = (status.get(one) for one in ("replicas", "updatedReplicas", "availableReplicas"))
+            seen = status.get("observedGeneration") == found["metadata"]["generation"]
+            return seen and all(count == wanted for count in counts)
+
+        return await until(look, done, within=60.0)
 
 
 @pytest.fixture(params=["stand-in", *(["real"] if REAL else [])])
@@ -83,23 +88,23 @@ async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[A
 
 
 async def test_creation(api: Api) -> None:
-    status, made = await api("POST", "deployments", api.deployment())
+    status, made = await api("POST", "deployments", api.workload())
     assert status == 201
     assert made["kind"] == "Deployment"
     assert made["metadata"]["generation"] == 1
     assert made["metadata"]["uid"]
     assert made["metadata"]["resourceVersion"]
-    status, answer = await api("POST", "deployments", api.deployment())
+    status, answer = await api("POST", "deployments", api.workload())
     assert (status, answer["reason"], answer["kind"]) == (409, "AlreadyExists", "Status")
 
 
 async def test_what_cannot_be_created(api: Api) -> None:
-    other = api.deployment()
+    other = api.workload()
     other["spec"]["selector"]["matchLabels"] = {"app": "other"}
     status, answer = await api("POST", "deployments", other)
     assert (status, answer["reason"]) == (422, "Invalid")
     assert "spec.template.metadata.labels" in answer["message"]
-    wrong = api.deployment()
+    wrong = api.workload()
     wrong["spec"]["replicas"] = "many"
     assert (await api("POST", "deployments", wrong))[0] == 400
 
@@ -193,23 +198,55 @@ async def test_going_back_uses_the_old_replicaset_under_a_new_number(api: Api) -
     assert old["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
-async def test_a_rollback(api: Api) -> None:
+def _on(kind: str, name: str) -> dict[str, Any]:
+    return {"kubernetes": {"namespace": "NAMESPACE", kind: name}}
+
+
+_COLOURS = {"blue": IMAGES[0], "green": IMAGES[1]}
+_WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "rolling": ({"strategy": "rolling", **_on("deployment", "backend")}, ["backend"]),
+    "immediate": ({"strategy": "immediate", **_on("deployment", "backend")}, ["backend"]),
+    "by partition": ({"strategy": "rolling", **_on("statefulset", "backend")}, ["backend"]),
+    "blue-green": (
+        {
+            "strategy": "blue_green",
+            "pointer": {"namespace": "NAMESPACE", "service": "backend"},
+            "colours": {colour: _on("deployment", f"backend-{colour}") for colour in _COLOURS},
+            "ready_for": "0s",
+        },
+        ["backend-blue"],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", _WAYS)
+async def test_a_rollback(way: str, api: Api) -> None:
     """The whole of it, by the responder, on whatever cluster this is."""
-    found = await api.applied()
-    template = found["spec"]["template"]
-    template["spec"]["containers"][0]["image"] = IMAGES[1]
-    body = [{"op": "replace", "path": "/spec/template", "value": template}]
-    assert (await api("PATCH", "deployments/backend", body, content_type=JSON))[0] == 200
-    told = {"strategy": "rolling", "kubernetes": {"namespace": api.namespace, "deployment": "backend"}}
+    told, after = _WAYS[way]
+    resource = "statefulsets" if way == "by partition" else "deployments"
+    if way == "blue-green":
+        for colour, image in _COLOURS.items():
+            await api.applied(name=f"backend-{colour}", image=image, labels={"app": "backend", "color": colour})
+        one = service("backend", {"app": "backend", "color": "green"})
+        one["metadata"]["namespace"] = api.namespace
+        assert (await api("POST", "services", one, home="api/v1"))[0] == 201
+    else:
+        found = await api.applied(kind=resource)
+        template = found["spec"]["template"]
+        template["spec"]["containers"][0]["image"] = IMAGES[1]
+        body = [{"op": "replace", "path": "/spec/template", "value": template}]
+        assert (await api("PATCH", f"{resource}/backend", body, content_type=JSON))[0] == 200
+        await api.settled(f"{resource}/backend")
     healthy = [{"pods": {"namespace": api.namespace, "labels": {"app": "backend"}, "at_least": 2}}]
     good, bad = (image.rpartition(":")[2] for image in IMAGES)
-    await asyncio.sleep(0.1)
-    one = Rollback(told, {Kubernetes: api.kube}, healthy=healthy, from_version=bad, to_version=good)
-    ended = await one.run()
+    told = json.loads(json.dumps(told).replace("NAMESPACE", api.namespace))
+    ended = await Rollback(told, {Kubernetes: api.kube}, healthy=healthy, from_version=bad, to_version=good).run()
     assert ended.outcome == "succeeded", ended.reason
-    assert (await api("GET", "deployments/backend"))[1]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGES[
-        0
-    ]
+    for name in after:
+        _, found = await api("GET", f"{resource}/{name}")
+        assert found["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGES[0]
+    if way == "blue-green":
+        assert (await api("GET", "services/backend", home="api/v1"))[1]["spec"]["selector"]["color"] == "blue"
 
 
 async def test_kubectl_is_content_with_it(api: Api) -> None:
