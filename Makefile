@@ -21,7 +21,7 @@ demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up 
 test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
 		docker.io busybox-static nginx-light haproxy kubernetes-client
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
+	@$(BIN)/pytest -q -n $(WORKERS)
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house
 	@$(BIN)/ruff check .
