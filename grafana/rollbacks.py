@@ -46,7 +46,7 @@ WAITING = stat(
 )
 STUCK = stat(
     "Stuck",
-    "Rollbacks that lock their service until a human has looked and closes them: `responder close ID`.",
+    "Rollbacks that lock their service until a human has looked: `responder close ID --reason WHY`.",
     promql("max(responder_stuck_executions)", now=True),
     steps=((None, "green"), (1, "red")),
 )

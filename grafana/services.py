@@ -94,7 +94,7 @@ AGE = labels(
 QUARANTINED = table(
     "Quarantined",
     "Versions that are never gone back to: `bad` was rolled back from, `suspect` did not recover after a rollback. "
-    "`responder mark` lifts it.",
+    "`responder mark SERVICE VERSION good` lifts it.",
     sql("""
 SELECT service, environment, version, status, reason, status_at AS since, deployed_at FROM service_versions
 WHERE status IN ('bad', 'suspect') AND $of_service ORDER BY status_at DESC LIMIT 200

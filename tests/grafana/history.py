@@ -97,8 +97,8 @@ class History:
         await self._is_stuck(f"mail-{round_}", at + timedelta(minutes=20))
         await self._is_cancelled(f"pay-{round_}", at + timedelta(minutes=30))
         await self._waits(f"cart-{round_}", at + timedelta(minutes=40))
-        await self._asked(f"front-{round_}", at + timedelta(minutes=45))
-        await self._refused(round_, at + timedelta(minutes=50))
+        await self._asked(f"front-{round_}", at + timedelta(minutes=43))
+        await self._refused(round_, at + timedelta(minutes=46))
 
     async def play_now(self) -> None:
         """One that is under way at this moment, because checks of `web` fail for real."""

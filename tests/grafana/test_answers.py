@@ -136,3 +136,15 @@ def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, 
         "Brake": pytest.approx(0.01),
         "Journal": 1,
     }
+
+
+def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, world: World) -> None:
+    panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Why did it not act")
+    rows = loop.run(world.rows(panel["targets"][0]["rawSql"]))
+    assert {row["guard"]: (row["refuse"], row["needs_approval"]) for row in rows} == {
+        "mode": (2, 3),
+        "deployed_within": (2, 0),
+        "single_flight": (2, 0),
+        "brake": (2, 0),
+        "stopped": (2, 0),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import yaml
 
 from grafana import generate
 from grafana.panels import Json
+from responder.cli.main import _parser
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = {path.name: json.loads(path.read_text()) for path in generate.DIRECTORY.glob("*.json")}
@@ -166,6 +168,12 @@ def test_links_lead_to_dashboards_and_runbooks_that_are_there(dashboard: Json) -
         elif url.startswith("https:"):
             assert (ROOT / url.partition("/blob/main/")[2].replace("${__value.raw}", "ServiceFailing")).is_file()
     assert any(url.startswith("/alerting/silences") for url in urls)
+
+
+def test_commands_that_are_told_are_there(dashboard: Json) -> None:
+    told = "\n".join([*_values(dashboard, "description"), *_values(dashboard, "content")])
+    for command in re.findall(r"`responder ([^`]+)`", told):
+        _parser().parse_args(shlex.split(command))
 
 
 def test_every_variable_that_is_used_is_there(dashboard: Json) -> None:
