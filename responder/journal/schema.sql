@@ -172,11 +172,10 @@ CREATE VIEW rollback_alerts AS
     FROM episodes;
 CREATE VIEW service_versions AS
     SELECT v.service, v.environment, v.version, v.status, v.reason, v.status_at, v.artifact, v.no_rollback,
-           d.deployed_at,
-           v.version = (SELECT newest.version FROM deployed AS newest
-                        WHERE newest.service = v.service AND newest.environment = v.environment
-                        ORDER BY newest.at DESC, newest.id DESC LIMIT 1) AS runs
+           max(d.at) AS deployed_at, max(CASE WHEN d.place = 1 THEN 1 ELSE 0 END) = 1 AS runs
     FROM versions AS v
-    LEFT JOIN (SELECT service, environment, version, max(at) AS deployed_at FROM deployed
-               GROUP BY service, environment, version) AS d
-        ON d.service = v.service AND d.environment = v.environment AND d.version = v.version;
+    LEFT JOIN (SELECT service, environment, version, at,
+                      row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS place
+               FROM deployed) AS d
+        ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
+    GROUP BY v.service, v.environment, v.version;

@@ -15,6 +15,7 @@ from responder.alerts import Alert, fingerprint
 from responder.errors import ConfigError, Conflict, JournalUnavailable, Superseded, Unknown
 from responder.execution import Accepted, Closed, Execution, Halted, Held, Planned, Resumed, Stopped
 from responder.journal import Database, Transaction, decisions, deployments, executions, open_journal
+from responder.journal.database import load_migrations
 from responder.journal.decisions import Decision
 from responder.journal.deployments import Deployment
 from tests.responder.examples import plan
@@ -380,6 +381,34 @@ async def test_the_views_tell_the_alerts_that_opened_a_rollback(journal: Databas
     assert (found["execution"], found["alertname"], found["summary"]) == (first.id, "ShopDown", "no answer")
     assert json.loads(found["labels"]) == {"alertname": "ShopDown", "service": "shop"}
     assert found["generator_url"] == "http://p/graph"
+
+
+async def test_what_an_older_version_wrote_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    older = load_migrations()[:2]
+    row = {"at": NOW.isoformat(), "body": accepted(alerts=(alert(),)).model_dump_json()}
+    with sqlite3.connect(file) as connection:
+        for migration in older:
+            connection.executescript(migration)
+        connection.execute(f"PRAGMA user_version = {len(older)}")
+        connection.execute(
+            "INSERT INTO executions (id, service, environment, policy, strategy, from_version, to_version, "
+            "requested_by, state, reason, seq, accepted_at, changed) "
+            "VALUES ('r1', 'shop', 'test', 'p', 'immediate', '2', '1', 'tests', 'accepted', '', 0, :at, FALSE)",
+            row,
+        )
+        connection.execute("INSERT INTO events VALUES ('r1', 0, :at, 'accepted', NULL, NULL, NULL, :body)", row)
+        connection.execute("INSERT INTO episodes VALUES ('p', 'shop', 'test', 'f', :at, 'r1')", row)
+    connection.close()
+    opened = await open_journal(f"sqlite://{file}")
+    (event,) = await rows(opened, "rollback_events")
+    (kept,) = await rows(opened, "rollback_alerts")
+    assert (event["type"], event["state"], event["note"]) == ("accepted", None, None)
+    assert (kept["execution"], kept["alertname"], kept["labels"]) == ("r1", "", "")
+    execution = await opened.read(executions.load, "r1")
+    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
+    await opened.transaction(executions.append, execution, [done], None)
+    await opened.close()
 
 
 async def test_the_views_tell_the_versions_that_run_and_where_a_rollback_would_go(journal: Database) -> None:
