@@ -124,7 +124,7 @@ WHERE execution = '$execution' ORDER BY starts_at, alertname
     columns=(
         column("alertname", links=link("Runbook", RUNBOOK)),
         column("labels", custom_minWidth=250),
-        column("source", links=link("In Prometheus", "${__value.raw}")),
+        column("source", links=link("In Prometheus", "${__value.raw:raw}")),  # it is encoded already
     ),
 )
 DECISIONS = table(
