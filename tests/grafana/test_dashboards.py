@@ -207,3 +207,16 @@ def test_the_dashboards_are_provided_from_their_folder_and_cannot_be_changed_the
     (provider,) = PROVISIONED["responder"]["providers"]
     assert (provider["type"], provider["allowUiUpdates"]) == ("file", False)
     assert not any(told["editable"] for told in DASHBOARDS.values())
+
+
+def test_the_compose_file_gives_grafana_what_the_provisioning_asks_for() -> None:
+    file = ROOT / "docker-compose.yml"
+    if not file.exists():
+        pytest.skip("there is no docker-compose.yml yet")
+    grafana = yaml.safe_load(file.read_text())["services"]["grafana"]
+    asked = "\n".join(path.read_text() for path in (ROOT / "grafana" / "provisioning").rglob("*.yml"))
+    assert set(re.findall(r"\$\{(\w+)\}", asked)) <= set(grafana["environment"])
+    assert {Path(name).name for name in re.findall(r"\$__file\{(\S+)\}", asked)} <= set(grafana["secrets"])
+    mounted = {volume.split(":")[1] for volume in grafana["volumes"]}
+    (provider,) = PROVISIONED["responder"]["providers"]
+    assert {provider["options"]["path"], "/etc/grafana/provisioning"} <= mounted
