@@ -33,8 +33,9 @@ bench: $(READY)  ## speed, as ratios against a baseline in the same run
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager webhook wrk kubernetes-client
 	@$(BIN)/python -m benchmarks
 
-docs: $(READY)  ## the reference pages that are made from the code
+docs: $(READY)  ## the reference pages and the dashboards, which are made from the code
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m grafana.generate
 
 lock:  ## pins every version anew
 	@$(BIN)/pip install -q uv

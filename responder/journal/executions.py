@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
 from collections.abc import Collection
@@ -12,14 +13,18 @@ from pydantic import TypeAdapter
 from responder.errors import Conflict, Superseded, Unknown
 from responder.execution import (
     Accepted,
+    Approved,
     Closed,
     Done,
     Event,
     Execution,
     GaveUp,
     Halted,
+    Held,
+    Planned,
     Resumed,
     Started,
+    Stopped,
     begin,
     fold,
     seconds_between,
@@ -72,6 +77,10 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
             fingerprint=alert.fingerprint,
             starts_at=alert.starts_at,
             execution=execution_id,
+            alertname=_text(alert.name),
+            labels=json.dumps(alert.labels, ensure_ascii=False, sort_keys=True),
+            summary=_text(alert.annotations.get("summary", "")),
+            generator_url=_text(alert.generator_url),
         ):
             raise Conflict(f"the alert {alert.name} has opened a rollback already")
     execution = begin(execution_id, accepted)
@@ -118,20 +127,47 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
 async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
     step = event.step if isinstance(event, Started | Done | Halted) else None
     title = event.title if isinstance(event, Started) else None
-    note = event.note if isinstance(event, Done) else event.reason if isinstance(event, Halted) else None
     written = await tx.one(
         "append_event",
         execution=execution.id,
         seq=execution.seq,
         at=event.at,
         type=event.type,
+        state=execution.state,
         step=step,
         title=title,
-        note=note,
+        note=_note(event),
         body=event.model_dump_json(),
     )
     if written is None:
         raise Superseded(f"somebody else has written event {execution.seq} of execution {execution.id}")
+
+
+def _text(told: str) -> str:
+    """Without the one character that PostgreSQL cannot keep: what an alert says must not prevent a rollback."""
+    return told.replace("\0", "")
+
+
+def _note(event: Event) -> str | None:
+    """What a list of the events says of it."""
+    match event:
+        case Accepted() | Halted() | GaveUp():
+            return event.reason
+        case Planned():
+            return f"{len(event.plan.steps)} steps, plan {event.plan.hash}"
+        case Held():
+            return f"{event.reason}; waits until {event.until:%Y-%m-%d %H:%M:%S} UTC"
+        case Approved():
+            return f"by {event.by}, plan {event.plan_hash}"
+        case Resumed():
+            return f"by {event.worker}"
+        case Done():
+            return event.note
+        case Stopped():
+            return f"by {event.by}: {event.reason}"
+        case Closed():
+            return f"{event.outcome}, by {event.by}" + (f": {event.reason}" if event.reason else "")
+    return None
 
 
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:

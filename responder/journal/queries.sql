@@ -51,8 +51,10 @@ ON CONFLICT DO NOTHING RETURNING id;
 
 -- name: insert_episode
 -- Refused (no row) where this alert instance has opened a rollback already.
-INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, execution)
-VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :execution)
+INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, execution,
+                      alertname, labels, summary, generator_url)
+VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :execution,
+        :alertname, :labels, :summary, :generator_url)
 ON CONFLICT DO NOTHING RETURNING execution;
 
 -- name: episodes_since
@@ -62,8 +64,8 @@ WHERE policy = :policy AND service = :service AND environment = :environment AND
 
 -- name: append_event
 -- The fence: refused (no row) where somebody has written this number before us.
-INSERT INTO events (execution, seq, at, type, step, title, note, body)
-VALUES (:execution, :seq, :at, :type, :step, :title, :note, :body)
+INSERT INTO events (execution, seq, at, type, state, step, title, note, body)
+VALUES (:execution, :seq, :at, :type, :state, :step, :title, :note, :body)
 ON CONFLICT DO NOTHING RETURNING seq;
 
 -- name: project_execution
@@ -169,6 +171,13 @@ WHERE d.environment = :environment AND d.at BETWEEN :since AND :until AND d.serv
   AND d.verdict <> 'ignore' AND d.guard <> 'known'
   AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since);
 
+-- name: troubled
+-- How many services of each environment alerts wanted a rollback for, for the first time since then.
+SELECT d.environment, count(DISTINCT d.service) AS n FROM decisions AS d
+WHERE d.last_at >= :since AND d.at >= :since AND NOT d.forced AND d.verdict <> 'ignore' AND d.guard <> 'known'
+  AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since)
+GROUP BY d.environment;
+
 -- name: observed
 -- How often each policy would have acted, had it not been in observe mode.
 SELECT policy, count(*) AS n, min(at) AS first_at, max(last_at) AS last_at FROM decisions
@@ -255,6 +264,18 @@ SELECT v.version, v.artifact, max(d.at) AS deployed_at FROM versions AS v
 JOIN deployed AS d ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
 WHERE v.service = :service AND v.environment = :environment AND v.status = 'good' AND v.version <> :running
 GROUP BY v.version, v.artifact ORDER BY deployed_at DESC LIMIT 1;
+
+-- name: targets
+-- Of every service the version that it would be rolled back to, as `good_target` chooses it.
+SELECT service, environment, version FROM (
+    SELECT service, environment, version,
+           row_number() OVER (PARTITION BY service, environment ORDER BY deployed_at DESC, version DESC) AS place
+    FROM service_versions WHERE status = 'good' AND NOT runs AND deployed_at IS NOT NULL) AS good
+WHERE place = 1;
+
+-- name: count_by_status
+-- How many versions of every service there are of each status.
+SELECT service, environment, status, count(*) AS n FROM versions GROUP BY service, environment, status;
 
 -- name: count_by_outcome
 SELECT outcome, count(*) AS n FROM executions GROUP BY outcome;

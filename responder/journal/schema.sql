@@ -151,3 +151,31 @@ CREATE TABLE heard (
     name TEXT PRIMARY KEY,
     at TIMESTAMPTZ NOT NULL
 );
+
+-- migration: 7
+
+-- What each event came to; null on those that were written before this was kept.
+ALTER TABLE events ADD COLUMN state TEXT;
+-- What people know an alert by; empty on those that were accepted before this was kept.
+ALTER TABLE episodes ADD COLUMN alertname TEXT NOT NULL DEFAULT '';
+ALTER TABLE episodes ADD COLUMN labels TEXT NOT NULL DEFAULT '';
+ALTER TABLE episodes ADD COLUMN summary TEXT NOT NULL DEFAULT '';
+ALTER TABLE episodes ADD COLUMN generator_url TEXT NOT NULL DEFAULT '';
+CREATE INDEX episodes_of_execution ON episodes (execution);
+CREATE INDEX events_recent ON events (at);
+
+CREATE VIEW rollback_events AS
+    SELECT e.execution, x.service, x.environment, e.seq, e.at, e.type, e.state, e.step, e.title, e.note
+    FROM events AS e JOIN executions AS x ON x.id = e.execution;
+CREATE VIEW rollback_alerts AS
+    SELECT execution, policy, service, environment, alertname, starts_at, labels, summary, generator_url, fingerprint
+    FROM episodes;
+CREATE VIEW service_versions AS
+    SELECT v.service, v.environment, v.version, v.status, v.reason, v.status_at, v.artifact, v.no_rollback,
+           max(d.at) AS deployed_at, max(CASE WHEN d.place = 1 THEN 1 ELSE 0 END) = 1 AS runs
+    FROM versions AS v
+    LEFT JOIN (SELECT service, environment, version, at,
+                      row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS place
+               FROM deployed) AS d
+        ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
+    GROUP BY v.service, v.environment, v.version;
