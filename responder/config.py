@@ -205,9 +205,11 @@ class Config(BaseModel):
         for i, policy in enumerate(self.policies):
             if any(policy.name == earlier.name for earlier in self.policies[:i]):
                 yield ("policies", i, "name"), f"{policy.name} is the name of an earlier policy"
-            for j, name in enumerate(policy.roll_back if isinstance(policy.roll_back, tuple) else ()):
-                if name not in names:
-                    yield ("policies", i, "roll_back", j), f"no service {name} is configured{meant(name, names)}"
+            for action in policy.actions:
+                wanted = getattr(policy, action)
+                for j, name in enumerate(wanted if isinstance(wanted, tuple) else ()):
+                    if name not in names:
+                        yield ("policies", i, action, j), f"no service {name} is configured{meant(name, names)}"
             fixed = {m.name: m.value for m in policy.match if m.op == "="}
             for j, noise in enumerate(policy.silence):
                 if all_match(noise.match, fixed):
