@@ -129,6 +129,8 @@ class Api:
 
     async def _explained(self, decided: Decided) -> dict[str, Any]:
         situation, told = decided.situation, _told(decided)
+        if decided.incident.action != "roll_back":
+            return told
         if situation.service is None or situation.running is None or situation.target is None:
             return told
         target = Target(
@@ -253,7 +255,7 @@ class Api:
 
 
 def _covers(roll_back: Any, service: str) -> bool:
-    return not isinstance(roll_back, tuple) or service in roll_back
+    return roll_back is not None and (not isinstance(roll_back, tuple) or service in roll_back)
 
 
 def _told(decided: Decided) -> dict[str, Any]:
