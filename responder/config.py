@@ -191,12 +191,14 @@ class Config(BaseModel):
             first = seen.setdefault((service.name, service.environment), i)
             if first != i:
                 yield ("services", i, "name"), f"{service.name} in {service.environment} is services[{first}] already"
-            for j, needed in enumerate(service.depends_on):
+            needs: list[tuple[tuple[int | str, ...], str]] = [
+                *((("depends_on", j), name) for j, name in enumerate(service.depends_on)),
+                *((("requires", name), name) for name in service.requires),
+            ]
+            for place, needed in needs:
                 if not any((s.name, s.environment) == (needed, service.environment) for s in self.services):
-                    yield (
-                        ("services", i, "depends_on", j),
-                        f"no service {needed} is configured in {service.environment}",
-                    )
+                    told = f"no service {needed} is configured in {service.environment}"
+                    yield ("services", i, *place), told
             for told in sorted({told for kind in service.clients if (told := missing_package(kind))}):
                 yield ("services", i), told
             if ring := self._ring(service):

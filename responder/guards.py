@@ -131,6 +131,13 @@ def no_rollback(incident: Incident, situation: Situation, now: datetime) -> tupl
     return "allow", "no version is marked no_rollback since the target"
 
 
+def fits(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """No pair of versions comes about that does not work with each other; telling otherwise is a human's."""
+    if situation.unfit:
+        return "refuse", f"it would not fit: {'; '.join(situation.unfit)} (roll them back together, or tell --requires)"
+    return "allow", "nothing says that the versions would not work with each other"
+
+
 def once_per_version(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """One rollback per bad version without a human: whoever deployed it again, or said no, may have had a reason."""
     before = situation.tried_before
@@ -251,6 +258,7 @@ GUARDS: tuple[Guard, ...] = (
     deployed_within,
     target,
     no_rollback,
+    fits,
     once_per_version,
     cooldown,
     brake,

@@ -66,6 +66,18 @@ class Draft(BaseModel):
     notes: tuple[str, ...] = ()
 
 
+class Share(BaseModel):
+    """One service's part of a plan for several: so many of its steps, after those of the shares before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    strategy: str
+    from_version: str
+    to_version: str
+    steps: int
+
+
 class Plan(BaseModel):
     """Decided once, journalled before the first act, and never changed afterwards."""
 
@@ -78,6 +90,7 @@ class Plan(BaseModel):
     to_version: str
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()  # what people have to know, as what brings the bad version back if nobody mends it
+    shares: tuple[Share, ...] = ()  # of each service, in the order of the steps, where there are several
 
     @property
     def irreversible(self) -> str:

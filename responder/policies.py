@@ -22,7 +22,7 @@ Mode = Literal["observe", "approve", "auto"]
 Action = Literal["roll_back", "preserve_logs"]
 """What a policy can do. Each is the key under which a policy names the services to do it with."""
 
-_OF_ROLLING_BACK = ("mode", "force", "deployed_within", "verify", "silence", "on_stop", "approve_within")
+_OF_ROLLING_BACK = ("mode", "force", "together", "deployed_within", "verify", "silence", "on_stop", "approve_within")
 
 
 class Verify(BaseModel):
@@ -74,6 +74,15 @@ class Noise(BaseModel):
     )
 
 
+class Together(BaseModel):
+    """Another order than the one that follows from `depends_on`, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: Annotated[tuple[Name, ...], Field(min_length=2, description="The services of `roll_back`, first to last")]
+    because: str = Field(min_length=1, description="Why; it is in every plan")
+
+
 class Policy(BaseModel):
     """First match wins, for each alert by itself."""
 
@@ -86,6 +95,10 @@ class Policy(BaseModel):
     roll_back: Wanted | None = Field(
         default=None,
         description="Names of services, or {label: service}: the one that the label names, in its environment",
+    )
+    together: bool | Together = Field(
+        default=False,
+        description="All services of `roll_back` in one rollback, what needs others first; all of them or none",
     )
     preserve_logs: Wanted | None = Field(
         default=None, description="Services whose logs are kept, whether they are rolled back or not; named likewise"
@@ -124,6 +137,20 @@ class Policy(BaseModel):
         if idle and self.roll_back is None:
             raise ValueError(f"rolls nothing back: {', '.join(idle)} would have no effect")
         return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Policy:
+        named = self.roll_back if isinstance(self.roll_back, tuple) else ()
+        if self.together and len(set(named)) < 2:
+            raise ValueError("together: `roll_back` must name the services, two at least")
+        if isinstance(self.together, Together) and sorted(self.together.order) != sorted(set(named)):
+            raise ValueError(f"together: the order must name each of {', '.join(dict.fromkeys(named))} once")
+        return self
+
+    @property
+    def order(self) -> tuple[tuple[str, ...], str]:
+        """The order that is wanted, and why; empty where it follows from `depends_on`."""
+        return (self.together.order, self.together.because) if isinstance(self.together, Together) else ((), "")
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -178,7 +205,7 @@ class Mandate(BaseModel):
         named = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
         service, _ = self.service(incident.service, incident.environment)
         symptoms = {s.name for s in self.services if service is not None and service in self.needs(s)}
-        return {incident.service, *named, *symptoms}
+        return {incident.service, *incident.together, *named, *symptoms}
 
     def policy(self, name: str) -> Policy:
         """The policy of that name; what a person asked for has one of its own."""
@@ -221,6 +248,14 @@ class Incident(BaseModel):
     forced: bool = False
     version: str | None = None  # where a person names the version to go back to
     strategy: str | None = None  # where a person names one of the service's strategies
+    together: tuple[str, ...] = ()  # every service of one rollback of several, this one too
+
+    @property
+    def members(self) -> tuple[Incident, ...]:
+        """One for each service of the rollback; this one is the first."""
+        others = [name for name in self.together if name != self.service]
+        told = {"version": None, "strategy": None}
+        return (self, *(self.model_copy(update={"service": name, **told}) for name in others))
 
     @property
     def by_name(self) -> bool:
@@ -254,6 +289,7 @@ class _Key(NamedTuple):
     forced: bool
     version: str | None
     strategy: str | None
+    together: tuple[str, ...]
 
 
 def _reason(alerts: Iterable[Alert]) -> str:
@@ -280,7 +316,10 @@ def match_alerts(
         for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
             forced = policy.force and action == "roll_back"
             asked = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
-            key = _Key(policy.name, action, service, environment, forced, *asked)
+            together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
+            if together and service != together[0]:
+                continue  # it goes with the first
+            key = _Key(policy.name, action, service, environment, forced, *asked, together)
             found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [
         Incident(
@@ -296,6 +335,7 @@ def match_alerts(
             forced=key.forced,
             version=key.version,
             strategy=key.strategy,
+            together=key.together,
         )
         for key, members in found.items()
     ]

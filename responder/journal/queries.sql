@@ -49,6 +49,16 @@ VALUES (:id, :service, :environment, :policy, :strategy, :from_version, :to_vers
         :reason, 0, :onset_at, :firing_at, :accepted_at, FALSE)
 ON CONFLICT DO NOTHING RETURNING id;
 
+-- name: insert_part
+-- Refused (no row) where the service has a live or stuck rollback.
+INSERT INTO parts (execution, service, environment, strategy, from_version, to_version, accepted_at, live)
+VALUES (:execution, :service, :environment, :strategy, :from_version, :to_version, :accepted_at, TRUE)
+ON CONFLICT DO NOTHING RETURNING service;
+
+-- name: let_go
+-- A rollback that is closed keeps no service from the next one.
+UPDATE parts SET live = FALSE WHERE execution = :execution;
+
 -- name: insert_episode
 -- Refused (no row) where this alert instance has opened a rollback already.
 INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, execution)
@@ -81,7 +91,7 @@ SELECT * FROM executions WHERE id = :id;
 -- name: executions
 -- History, newest first.
 SELECT * FROM executions
-WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+WHERE (CAST(:service AS TEXT) IS NULL OR id IN (SELECT execution FROM parts WHERE service = :service)) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
   AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR accepted_at >= :since)
 ORDER BY accepted_at DESC, id DESC LIMIT :most;
 
@@ -91,26 +101,30 @@ SELECT * FROM executions WHERE state <> 'closed' ORDER BY accepted_at, id;
 
 -- name: latest_of_service
 -- The newest rollback of a service: where one is live or stuck, it is this one.
-SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
-WHERE service = :service AND environment = :environment ORDER BY accepted_at DESC, id DESC LIMIT 1;
+SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.environment = :environment ORDER BY p.accepted_at DESC, x.id DESC LIMIT 1;
 
 -- name: last_of_policy
 -- The rollback from whose end the policy's cooldown is counted.
-SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
-WHERE service = :service AND environment = :environment AND policy = :policy AND ended_at IS NOT NULL AND changed
-ORDER BY ended_at DESC LIMIT 1;
+SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.environment = :environment AND x.policy = :policy AND x.ended_at IS NOT NULL AND x.changed
+ORDER BY x.ended_at DESC LIMIT 1;
 
 -- name: rollback_of_version
 -- The rollback of this version that there was before, however long ago, or that a person stopped by name.
-SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason, stop_by FROM executions
-WHERE service = :service AND environment = :environment AND from_version = :version
-  AND (changed OR (outcome = 'cancelled' AND stop_by IS NOT NULL))
-ORDER BY accepted_at DESC LIMIT 1;
+SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason, x.stop_by
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.environment = :environment AND p.from_version = :version
+  AND (x.changed OR (x.outcome = 'cancelled' AND x.stop_by IS NOT NULL))
+ORDER BY p.accepted_at DESC LIMIT 1;
 
 -- name: last_ends
 -- When each policy last finished on each service: what its cooldown is counted from.
-SELECT policy, service, environment, max(ended_at) AS ended_at FROM executions
-WHERE ended_at IS NOT NULL AND changed GROUP BY policy, service, environment;
+SELECT x.policy, p.service, p.environment, max(x.ended_at) AS ended_at
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE x.ended_at IS NOT NULL AND x.changed GROUP BY x.policy, p.service, p.environment;
 
 -- name: begun_since
 -- Rollbacks that were begun since then and did something, or still may; and when the first of them was.
@@ -255,6 +269,21 @@ WHERE service = :service AND environment = :environment AND version = :version R
 -- Why it must not be rolled back past; empty lifts it.
 UPDATE versions SET no_rollback = :why
 WHERE service = :service AND environment = :environment AND version = :version RETURNING version;
+
+-- name: add_requirement
+-- What was told last stands.
+INSERT INTO requirements (service, environment, version, needs, versions)
+VALUES (:service, :environment, :version, :needs, :versions)
+ON CONFLICT (service, environment, version, needs) DO UPDATE SET versions = excluded.versions;
+
+-- name: requirements_of
+SELECT needs, versions FROM requirements
+WHERE service = :service AND environment = :environment AND version = :version ORDER BY needs;
+
+-- name: requirements_on
+-- Which versions of other services need a version of this one.
+SELECT service, version, versions FROM requirements WHERE environment = :environment AND needs = :needs
+ORDER BY service, version;
 
 -- name: no_rollback_since
 -- A version that must not be rolled back past and was deployed after the target was, the newest of them.

@@ -190,3 +190,37 @@ CREATE TABLE evidence_episodes (
     evidence TEXT NOT NULL REFERENCES evidence (id),
     PRIMARY KEY (policy, service, environment, fingerprint, starts_at)
 );
+
+-- migration: 8
+
+-- Every service of a rollback: of one alone too, so that one live or stuck rollback a service is the schema's word.
+CREATE TABLE parts (
+    execution TEXT NOT NULL REFERENCES executions (id),
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    strategy TEXT NOT NULL,
+    from_version TEXT NOT NULL,
+    to_version TEXT NOT NULL,
+    accepted_at TIMESTAMPTZ NOT NULL,
+    live BOOLEAN NOT NULL,
+    PRIMARY KEY (execution, service)
+);
+CREATE UNIQUE INDEX parts_one_live ON parts (service, environment) WHERE live;
+CREATE INDEX parts_of_service ON parts (service, environment, accepted_at);
+INSERT INTO parts SELECT id, service, environment, strategy, from_version, to_version, accepted_at, state <> 'closed'
+    FROM executions;
+
+-- Which versions of another service a version works with, as `>=2.1`.
+CREATE TABLE requirements (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    version TEXT NOT NULL,
+    needs TEXT NOT NULL,
+    versions TEXT NOT NULL,
+    PRIMARY KEY (service, environment, version, needs)
+);
+CREATE INDEX requirements_on ON requirements (environment, needs);
+
+CREATE VIEW rollback_parts AS
+    SELECT p.execution, p.service, p.environment, p.strategy, p.from_version, p.to_version, x.state, x.outcome
+    FROM parts AS p JOIN executions AS x ON x.id = p.execution;
