@@ -255,7 +255,7 @@ class Execution(BaseModel):
         if self.todo or (self.plan is None and self.state != "turning_back"):
             return None
         if self.state == "running":
-            return "succeeded"
+            return "mitigated" if self.plan and self.plan.mitigations else "succeeded"
         if self.state == "turning_back":
             return "cancelled" if self.cancelled else "compensated" if self.changed else "failed"
         return None

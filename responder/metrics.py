@@ -149,7 +149,7 @@ class Metrics:
         took = max((event.at - told.at).total_seconds(), 0)
         self.duration.labels(told.service, told.strategy, event.outcome).observe(took)
         began = self._began.pop(execution.id, None)
-        if event.outcome == "succeeded" and began:
+        if event.outcome in ("succeeded", "mitigated") and began:
             self.stages.labels("verified").observe(max((event.at - began[0]).total_seconds(), 0))
 
 

@@ -42,7 +42,7 @@ async def plan(
     wanted, because = order
     first, several = parts[0], len(parts) > 1
     steps: list[Step] = []
-    shares, notes = [], []
+    shares, notes, mitigations = [], [], []
     if sorted(wanted) == sorted(part.service.name for part in parts):
         ordered = sorted(parts, key=lambda part: wanted.index(part.service.name))
     else:
@@ -56,6 +56,7 @@ async def plan(
         versions = {"from_version": part.target.from_version, "to_version": part.target.to_version}
         shares.append(Share(service=name, strategy=part.way, steps=len(draft.steps), **versions))
         steps += draft.steps
+        mitigations += draft.mitigations
         notes += [f"{name}: {note}" if several else note for note in draft.notes]
     if several:
         told = " → ".join(share.service for share in shares)
@@ -76,6 +77,7 @@ async def plan(
         to_version=first.target.to_version,
         steps=(*steps, verify),
         notes=tuple(notes),
+        mitigations=tuple(mitigations),
         shares=tuple(shares) if several else (),
     )
 

@@ -143,7 +143,7 @@ async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
 
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     told = execution.accepted
-    if isinstance(event, Closed) and event.outcome == "succeeded":
+    if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
         why = f"rolled back by {execution.id}: {told.reason}"
         for part in told.parts:
             await deployments.mark(tx, part.service, told.environment, part.from_version, "bad", why, event.at)

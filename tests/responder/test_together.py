@@ -11,7 +11,7 @@ from responder import together
 from responder.clients import Connections
 from responder.errors import Halt
 from responder.execution import Done, Execution, Halted, Planned, Started, begin
-from responder.plan import Move, Plan
+from responder.plan import Mitigation, Move, Plan
 from responder.services import Service
 from responder.strategies import Target
 from responder.world import World
@@ -131,3 +131,16 @@ async def test_where_all_are_alike_nothing_is_partial(tmp_path: Path) -> None:
         .after(Halted(at=NOW, step=2, reason="not healthy", freeze=True))
     )
     assert frozen.reason == "not healthy"
+
+
+async def test_what_only_mitigates_never_ends_as_rolled_back(tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, "backend")])
+    remains = Mitigation(platform="android", blocked_versions=("2",), remains="publish 3, built from 1")
+    made = made.model_copy(update={"mitigations": (remains,)})
+    assert taken(made, 0).ending is None
+    assert taken(made, 0, 1).ending == "mitigated"
+    turned = taken(made, 0).after(Halted(at=NOW, step=1, reason="sick"))
+    assert (
+        turned.after(Started(at=NOW, step=2, title="")).after(Done(at=NOW, step=2, changed=True)).ending
+        == "compensated"
+    )
