@@ -122,7 +122,7 @@ class Metrics:
             deciding = one.judgement.deciding
             # What a person is refused is told to that person: it must not look like an alert that nobody acts on.
             policy = BY_HAND.name if one.incident.by_name else one.incident.policy.name
-            self.decisions.labels(policy, deciding.verdict, deciding.guard).inc()
+            self.decisions.labels(policy, one.verdict, deciding.guard).inc()
             if execution := one.execution:
                 told = execution.accepted
                 times = [
@@ -161,7 +161,7 @@ class Metrics:
         took = max((event.at - told.at).total_seconds(), 0)
         self.duration.labels(told.service, told.strategy, event.outcome).observe(took)
         began = self._began.pop(execution.id, None)
-        if event.outcome == "succeeded" and began:
+        if event.outcome in ("succeeded", "mitigated") and began:
             self.stages.labels("verified").observe(max((event.at - began[0]).total_seconds(), 0))
 
 

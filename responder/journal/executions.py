@@ -68,6 +68,11 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
     )
     if inserted is None:
         raise Conflict(f"{accepted.service} in {accepted.environment} is being rolled back already")
+    for part in accepted.parts:
+        told = part.model_dump(exclude={"artifact", "from_artifact"})
+        where = {"execution": execution_id, "environment": accepted.environment, "accepted_at": accepted.at}
+        if not await tx.one("insert_part", **where, **told):
+            raise Conflict(f"{part.service} in {accepted.environment} is being rolled back already")
     for alert in accepted.alerts:
         if not await tx.one(
             "insert_episode",
@@ -119,6 +124,8 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
     )
     if updated is None:
         raise Superseded(f"execution {execution.id} belongs to another worker now")
+    if execution.state == "closed":
+        await tx.all("let_go", execution=execution.id)
     if worker is None or not execution.live:
         tx.notify()
     return execution
@@ -172,25 +179,26 @@ def _note(event: Event) -> str | None:
 
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     told = execution.accepted
-    if isinstance(event, Closed) and event.outcome == "succeeded":
+    if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
         why = f"rolled back by {execution.id}: {told.reason}"
-        await deployments.mark(tx, told.service, told.environment, told.from_version, "bad", why, event.at)
-        await deployments.record(
-            tx,
-            deployments.Deployment(
-                id=f"{execution.id}-back",
-                service=told.service,
+        for part in told.parts:
+            await deployments.mark(tx, part.service, told.environment, part.from_version, "bad", why, event.at)
+            back = deployments.Deployment(
+                id=f"{execution.id}-back" if part.service == told.service else f"{execution.id}-{part.service}-back",
+                service=part.service,
                 environment=told.environment,
-                version=told.to_version,
+                version=part.to_version,
                 at=event.at,
                 recorded_by="responder",
                 rolled_back_by=execution.id,
-            ),
-        )
+            )
+            await deployments.record(tx, back)
     elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _drifted(event):
-        why = f"{told.service} did not recover after {execution.id}"
-        for version in (told.from_version, told.to_version):
-            await deployments.mark(tx, told.service, told.environment, version, "suspect", why, event.at)
+        names = " and ".join(part.service for part in told.parts)
+        for part in told.parts:
+            for version in (part.from_version, part.to_version):
+                why = f"{names} did not recover after {execution.id}"
+                await deployments.mark(tx, part.service, told.environment, version, "suspect", why, event.at)
 
 
 def _drifted(event: Halted | GaveUp) -> bool:

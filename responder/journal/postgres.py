@@ -22,6 +22,7 @@ _CHANNEL = "rollback_responder"
 _MIGRATING = 0x726F6C6C  # any number that nobody else locks by chance: 'roll'
 _VIEWS = (
     "rollback_history",
+    "rollback_parts",
     "rollback_steps",
     "rollback_events",
     "rollback_alerts",
