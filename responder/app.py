@@ -22,6 +22,8 @@ from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.events import Events
+from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import listen, routes
@@ -60,6 +62,7 @@ class App:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
         config = self._config
         journal = await open_journal(config.state)
+        feed = Feed(journal)
         worker = Worker(
             journal,
             self.mandate,
@@ -67,13 +70,14 @@ class App:
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
             resume_at_most=config.limits.resumptions,
-            listeners=(self._metrics.happened, _tell),
+            listeners=(self._metrics.happened, _tell, feed.happened),
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
         approval = ApprovalPage(journal, api, lambda: self._links)
         registry = Registry(journal, self.mandate)
         status = Status(journal, self.mandate, worker, self._metrics)
+        events = Events(feed, worker, lambda request: self._access.allows(request, "read"))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -83,7 +87,8 @@ class App:
         try:
             working = asyncio.create_task(worker.run(), name="worker")
             runner = await listen(
-                routes(lambda: self._access, receiver, api, registry, status, approval, self._reload_asked), config.web
+                routes(lambda: self._access, receiver, api, registry, status, approval, events, self._reload_asked),
+                config.web,
             )
             say(
                 log,

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from rich.live import Live
-
 from responder.cli import show
 from responder.cli.client import Client, Refused
+from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
 
 OK, NO, WRONG = 0, 1, 2
@@ -109,28 +108,10 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
         _out(args, body, show.explained(body))
         return NO if body["verdict"] == "refuse" or "no_plan" in body else OK
     if args.wait:
-        return await watch(args, client, body["execution"])
-    _out(args, body, f"rollback {body['execution']} was accepted; watch it with: responder history {body['execution']}")
+        # A script must not hang until a human approves.
+        return await show_until(args, client, body["execution"], OVER | {"held"})
+    _out(args, body, f"rollback {body['execution']} was accepted; watch it with: responder watch {body['execution']}")
     return OK
-
-
-async def watch(args: argparse.Namespace, client: Client, execution: str) -> int:
-    """Shows a rollback until it is closed, stuck, or waits for a human."""
-    path = f"/api/v1/executions/{execution}"
-    over = ("closed", "stuck", "held")
-    body = await client.get(path)
-    if args.output == "json":
-        while body["state"] not in over:
-            await asyncio.sleep(0.25)
-            body = await client.get(path)
-        print(json.dumps(body, indent=2))
-    else:
-        with Live(show.execution(body), console=show.console(), refresh_per_second=8) as live:
-            while body["state"] not in over:
-                await asyncio.sleep(0.25)
-                body = await client.get(path)
-                live.update(show.execution(body))
-    return OK if body["outcome"] == "succeeded" else NO
 
 
 async def approve(args: argparse.Namespace, client: Client) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from responder.cli import commands
 from responder.cli.client import Client, Refused, address, bearer
 from responder.cli.commands import NO, OK, WRONG
+from responder.cli.watch import watch
 from responder.errors import ConfigError, ResponderError
 
 
@@ -73,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--reason", required=True, help="for the record")
     one.add_argument("--dry-run", action="store_true", help="show guards and plan, do nothing")
     one.add_argument("--wait", action="store_true", help="show it until it is over; exit 1 unless it succeeded")
+    one = add(
+        "watch",
+        "show a rollback as it happens; exit 0 once it has succeeded, 1 otherwise",
+        "responder watch 20261123-231500-4f2a9c1b",
+        watch,
+    )
+    one.add_argument("id")
     one = add("approve", "approve a plan that waits", "responder approve 20261123-231500-4f2a9c1b", commands.approve)
     one.add_argument("id")
     one.add_argument("--plan", metavar="HASH", help="the plan that you have read (the one that it has now)")

@@ -200,8 +200,14 @@ def execution(body: dict[str, Any]) -> RenderableType:
     for plan in [event["plan"] for event in body["events"] if event["type"] == "planned"][-1:]:
         parts += _notes(plan)
     if body["state"] == "held":
-        parts.append(Text(f"\nresponder approve {body['id']} --plan {body['plan_hash']}", style="yellow"))
-        parts += [Text(f"or open {body['approve_url']}", overflow="fold")] if body.get("approve_url") else []
+        parts += [Text(""), waits(body)]
+    return Group(*parts)
+
+
+def waits(body: dict[str, Any]) -> RenderableType:
+    """How a plan that waits is approved."""
+    parts = [Text(f"responder approve {body['id']} --plan {body['plan_hash']}", style="yellow")]
+    parts += [Text(f"or open {body['approve_url']}", overflow="fold")] if body.get("approve_url") else []
     return Group(*parts)
 
 

@@ -75,6 +75,18 @@ WHERE id = :id AND (CAST(:worker AS TEXT) IS NULL OR worker = :worker) RETURNING
 -- name: events_of
 SELECT body FROM events WHERE execution = :execution ORDER BY seq;
 
+-- name: events_after
+-- What happened since a listener heard last.
+SELECT body FROM events WHERE execution = :execution AND seq > :seq ORDER BY seq LIMIT :most;
+
+-- name: heads
+-- How far every execution has come that is not over, or that was accepted since then.
+SELECT id, seq, ended_at FROM executions WHERE state <> 'closed' OR accepted_at >= :since;
+
+-- name: ended_since
+-- What a listener that was away may have missed the end of.
+SELECT id FROM executions WHERE ended_at >= :since ORDER BY ended_at LIMIT :most;
+
 -- name: execution_row
 SELECT * FROM executions WHERE id = :id;
 

@@ -24,6 +24,8 @@ ROUTES = [
     ("POST", "/api/v1/explain", "read"),
     ("GET", "/api/v1/executions", "read"),
     ("GET", "/api/v1/executions/x", "read"),
+    ("GET", "/api/v1/executions/x/events", "read"),
+    ("GET", "/api/v1/events", "read"),
     ("POST", "/api/v1/executions/x/approve", "approve"),
     ("POST", "/api/v1/executions/x/stop", "operate"),
     ("POST", "/api/v1/executions/all/stop", "operate"),
