@@ -26,6 +26,7 @@ from responder.web.events import Events
 from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.server import listen, routes
 from responder.web.status import Status
 from responder.worker import Worker
@@ -49,6 +50,7 @@ class App:
         self._connections = connections
         self._access = Access(config.web)
         self._links = Links(config.web)
+        self._mistakes: list[str] = []  # of the last reload
         self._metrics.reload_ok.set(1)
         self._metrics.reload_at.set(config.loaded_at.timestamp())
 
@@ -76,7 +78,8 @@ class App:
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
         approval = ApprovalPage(journal, api, lambda: self._links)
         registry = Registry(journal, self.mandate)
-        status = Status(journal, self.mandate, worker, self._metrics)
+        reports = Reports(journal, self.mandate, self.connections, worker, lambda: self._mistakes)
+        status = Status(journal, self.mandate, worker, self._metrics, reports)
         events = Events(feed, worker, lambda request: self._access.allows(request, "read"))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -87,7 +90,17 @@ class App:
         try:
             working = asyncio.create_task(worker.run(), name="worker")
             runner = await listen(
-                routes(lambda: self._access, receiver, api, registry, status, approval, events, self._reload_asked),
+                routes(
+                    lambda: self._access,
+                    receiver,
+                    api,
+                    registry,
+                    status,
+                    approval,
+                    events,
+                    reports,
+                    self._reload_asked,
+                ),
                 config.web,
             )
             say(
@@ -126,6 +139,7 @@ class App:
             if fixed := self._changed(new):
                 raise ConfigError([f"{self._file}: {name} cannot change without a restart" for name in fixed])
         except ConfigError as e:
+            self._mistakes = e.mistakes
             self._metrics.reload_ok.set(0)
             say(log, "reload refused; the old configuration stays in use", level=logging.ERROR, mistakes=e.mistakes)
             return e.mistakes

@@ -16,6 +16,9 @@ from responder.cli import show
 from responder.cli.client import Client, Refused
 from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
+from responder.reports import health_text, postmortem_text
+from responder.reports.health import Report
+from responder.reports.postmortem import PostMortem
 
 OK, NO, WRONG = 0, 1, 2
 """Exit codes: done; understood, and the answer is no; the command or the configuration is wrong."""
@@ -29,9 +32,46 @@ def _out(args: argparse.Namespace, body: Any, shown: Any) -> None:
 
 
 async def status(args: argparse.Namespace, client: Client) -> int:
-    body = await client.get("/api/v1/status")
+    body = await client.get("/api/v1/status", service=args.service, environment=args.environment, health="now")
     _out(args, body, show.status(body))
     return NO if body["stuck"] or not body["armed"] else OK
+
+
+async def report(args: argparse.Namespace, client: Client) -> int:
+    """How it is now: 0 where all is healthy. Of one rollback: the draft of a post-mortem."""
+    form = args.format or args.output
+    if (args.id or args.execution) and (args.service or args.environment or args.since):
+        raise ResponderError("a report of one rollback takes no --service, --environment or --since")
+    if one := args.id or args.execution:
+        return await _post_mortem(args, client, one, form)
+    if args.plot:
+        raise ResponderError("--plot needs the id of a rollback")
+    body = await client.get(
+        "/api/v1/report", service=args.service, environment=args.environment, since=args.since or "24h"
+    )
+    if form == "markdown":
+        print(health_text.markdown(Report.model_validate(body)), end="")
+    elif form == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        show.console().print(show.report(body))
+    return OK if body["status"] == "healthy" else NO
+
+
+async def _post_mortem(args: argparse.Namespace, client: Client, execution: str, form: str) -> int:
+    path = f"/api/v1/executions/{quote(execution)}"
+    body = await client.get(f"{path}/report")
+    if args.plot:
+        drawn = await client.text(f"{path}/plot")
+        try:
+            await asyncio.to_thread(args.plot.write_text, drawn)
+        except OSError as e:
+            raise ResponderError(f"{args.plot} cannot be written: {e.strerror}") from None
+    if form == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        print(postmortem_text.markdown(PostMortem.model_validate(body), str(args.plot) if args.plot else None), end="")
+    return OK
 
 
 async def history(args: argparse.Namespace, client: Client) -> int:

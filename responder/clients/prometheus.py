@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any, Self
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
+
+T = TypeVar("T")
 
 
 class PrometheusSettings(BaseModel):
@@ -30,8 +33,15 @@ class Sample(BaseModel):
     value: float
 
 
+class Series(BaseModel):
+    """One series of a range, without the moments at which it had no value."""
+
+    labels: dict[str, str]
+    points: list[tuple[datetime, float]]
+
+
 class Prometheus:
-    """Instant queries. No answer is `Unavailable`; a query that Prometheus refuses is a `Halt`."""
+    """Queries. No answer is `Unavailable`; a query that Prometheus refuses is a `Halt`."""
 
     def __init__(self, settings: PrometheusSettings) -> None:
         self._settings = settings
@@ -51,16 +61,39 @@ class Prometheus:
 
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
         """The instant vector (a scalar counts as one sample without labels), at a time or now; empty where no data."""
+        params = {"time": at.timestamp()} if at else None
+        result = await self._ask(promql, lambda connect: connect.custom_query(promql, params=params))
+        try:
+            return _samples(result)
+        except (KeyError, TypeError, ValueError) as e:
+            raise Halt(f"{promql!r} does not give an instant vector") from e
+
+    async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
+        """Every series between two moments, with a value for each so many seconds; empty where no data."""
+        result = await self._ask(
+            promql, lambda connect: connect.custom_query_range(promql, start, end, f"{max(step, 0.001):.3f}s")
+        )
+        try:
+            return [
+                Series(
+                    labels=one["metric"], points=[(datetime.fromtimestamp(t, UTC), float(v)) for t, v in one["values"]]
+                )
+                for one in result
+            ]
+        except (KeyError, TypeError, ValueError) as e:
+            raise Halt(f"{promql!r} does not give series") from e
+
+    async def _ask(self, promql: str, how: Callable[[Any], T]) -> T:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.timeout):
-                return await loop.run_in_executor(self._threads, self._ask, promql, at)
+                return await loop.run_in_executor(self._threads, self._wait, promql, how)
         except TimeoutError:
             raise Unavailable(
                 f"Prometheus at {self._settings.url} did not answer in {self._settings.timeout:g} s"
             ) from None
 
-    def _ask(self, promql: str, at: datetime | None) -> list[Sample]:
+    def _wait(self, promql: str, how: Callable[[Any], T]) -> T:
         from prometheus_api_client import PrometheusConnect  # imports requests and dateparser: not at our start
         from prometheus_api_client.exceptions import PrometheusApiClientException
         from requests import RequestException
@@ -76,8 +109,7 @@ class Prometheus:
                 method="GET",
             )
         try:
-            params = {"time": at.timestamp()} if at else None
-            result = self._connect.custom_query(promql, params=params)
+            return how(self._connect)
         except RequestException as e:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:
@@ -86,10 +118,6 @@ class Prometheus:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {e}") from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
-        try:
-            return _samples(result)
-        except (KeyError, TypeError, ValueError) as e:
-            raise Halt(f"{promql!r} does not give an instant vector") from e
 
 
 def _samples(result: Any) -> list[Sample]:

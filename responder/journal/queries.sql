@@ -106,6 +106,11 @@ SELECT * FROM executions WHERE state <> 'closed' ORDER BY accepted_at, id;
 SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
 WHERE service = :service AND environment = :environment ORDER BY accepted_at DESC, id DESC LIMIT 1;
 
+-- name: last_ended
+-- The newest rollback of a service that is over.
+SELECT * FROM executions WHERE service = :service AND environment = :environment AND state = 'closed'
+ORDER BY accepted_at DESC, id DESC LIMIT 1;
+
 -- name: last_of_policy
 -- The rollback from whose end the policy's cooldown is counted.
 SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
@@ -169,6 +174,14 @@ RETURNING id;
 SELECT * FROM decisions
 WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR last_at >= :since)
 ORDER BY last_at DESC, id DESC LIMIT :most;
+
+-- name: refused_since
+-- Alerts that wanted a rollback and did not get it, newest first; that one was opened already is no refusal.
+SELECT service, environment, guard, reason, last_at FROM decisions
+WHERE verdict = 'refuse' AND guard <> 'episode' AND NOT forced AND last_at >= :since ORDER BY last_at DESC LIMIT :most;
+
+-- name: decisions_of_execution
+SELECT * FROM decisions WHERE execution = :execution ORDER BY at;
 
 -- name: first_heard
 -- When an incident was judged for the first time.
@@ -269,4 +282,6 @@ WHERE v.service = :service AND v.environment = :environment AND v.status = 'good
 GROUP BY v.version, v.artifact ORDER BY deployed_at DESC LIMIT 1;
 
 -- name: count_by_outcome
-SELECT outcome, count(*) AS n FROM executions GROUP BY outcome;
+SELECT outcome, count(*) AS n FROM executions
+WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
+GROUP BY outcome;

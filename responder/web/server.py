@@ -14,6 +14,7 @@ from responder.web.approval import ApprovalPage
 from responder.web.events import Events
 from responder.web.receiver import MOST_BYTES, Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.status import Status
 
 
@@ -39,6 +40,7 @@ def routes(
     status: Status,
     approval: ApprovalPage,
     events: Events,
+    reports: Reports,
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
     """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
@@ -60,6 +62,9 @@ def routes(
             web.get("/api/v1/executions", needs(access, "read", api.executions)),
             web.get(one, needs(access, "read", api.execution)),
             web.get(one + "/events", needs(access, "read", events.execution)),
+            web.get(one + "/report", needs(access, "read", reports.execution)),
+            web.get(one + "/plot", needs(access, "read", reports.plot)),
+            web.get("/api/v1/report", needs(access, "read", reports.report)),
             web.get("/api/v1/events", needs(access, "read", events.everything)),
             web.post(one + "/approve", needs(access, "approve", api.approve)),
             web.post(one + "/stop", needs(access, "operate", api.stop)),

@@ -31,6 +31,7 @@ from responder.web.events import Events
 from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.worker import Worker
@@ -78,8 +79,9 @@ class Rehearsal:
         links = Links(Web())
         receiver = Receiver(self._journal, self._mandate, self._connect, self._worker, self._metrics)
         api = Api(self._journal, self._mandate, self._connect, self._worker, receiver, links.link)
-        status = Status(self._journal, self._mandate, self._worker, self._metrics)
-        self._parts = (receiver, api, status)
+        reports = Reports(self._journal, self._mandate, self._connect, self._worker)
+        status = Status(self._journal, self._mandate, self._worker, self._metrics, reports)
+        self._parts = (receiver, api, status, reports)
         access = Access(Web())
         app = routes(
             lambda: access,
@@ -89,6 +91,7 @@ class Rehearsal:
             status,
             ApprovalPage(self._journal, api, lambda: links),
             Events(Feed(self._journal), self._worker),
+            reports,
             _no_reload,
         )
         with self._loop.really():

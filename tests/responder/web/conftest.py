@@ -27,6 +27,7 @@ from responder.web.events import Events
 from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.worker import Worker
@@ -126,7 +127,10 @@ async def make_house(
         api = Api(journal, lambda: house.mandate, lambda: connections, worker, receiver, links.link)
         registry = Registry(journal, lambda: house.mandate)
         approval = ApprovalPage(journal, api, lambda: links)
-        status = Status(journal, lambda: house.mandate, worker, metrics)
+        reports = Reports(
+            journal, lambda: house.mandate, lambda: connections, worker, lambda: house.mistakes, within=1.0
+        )
+        status = Status(journal, lambda: house.mandate, worker, metrics, reports)
 
         async def reload(request: web.Request) -> web.Response:
             return web.json_response({"reloaded": True})
@@ -134,7 +138,7 @@ async def make_house(
         settings = Web(tokens=tokens)
         access = Access(settings)
         events = Events(feed, worker, lambda request: house.access.allows(request, "read"), look=0.05)
-        app = routes(lambda: house.access, receiver, api, registry, status, approval, events, reload)
+        app = routes(lambda: house.access, receiver, api, registry, status, approval, events, reports, reload)
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)
