@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from datetime import datetime
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
-
-T = TypeVar("T")
 
 
 class PrometheusSettings(BaseModel):
@@ -34,14 +32,14 @@ class Sample(BaseModel):
 
 
 class Series(BaseModel):
-    """One series of a range, without the moments at which it had no value."""
+    """One series over a time: seconds since 1970, and values."""
 
     labels: dict[str, str]
-    points: list[tuple[datetime, float]]
+    points: list[tuple[float, float]]
 
 
 class Prometheus:
-    """Queries. No answer is `Unavailable`; a query that Prometheus refuses is a `Halt`."""
+    """Instant queries. No answer is `Unavailable`; a query that Prometheus refuses is a `Halt`."""
 
     def __init__(self, settings: PrometheusSettings) -> None:
         self._settings = settings
@@ -62,38 +60,37 @@ class Prometheus:
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
         """The instant vector (a scalar counts as one sample without labels), at a time or now; empty where no data."""
         params = {"time": at.timestamp()} if at else None
-        result = await self._ask(promql, lambda connect: connect.custom_query(promql, params=params))
+        result = await self._in_time(promql, lambda connect: connect.custom_query(promql, params=params))
         try:
             return _samples(result)
         except (KeyError, TypeError, ValueError) as e:
             raise Halt(f"{promql!r} does not give an instant vector") from e
 
     async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
-        """Every series between two moments, with a value for each so many seconds; empty where no data."""
-        result = await self._ask(
-            promql, lambda connect: connect.custom_query_range(promql, start, end, f"{max(step, 0.001):.3f}s")
+        """Every series of the query over a time, at steps of so many seconds."""
+        # As a plain number: a duration of Prometheus knows no fractions.
+        result = await self._in_time(
+            promql, lambda connect: connect.custom_query_range(promql, start, end, f"{step:g}")
         )
         try:
             return [
-                Series(
-                    labels=one["metric"], points=[(datetime.fromtimestamp(t, UTC), float(v)) for t, v in one["values"]]
-                )
+                Series(labels=one["metric"], points=[(float(at), float(value)) for at, value in one["values"]])
                 for one in result
             ]
         except (KeyError, TypeError, ValueError) as e:
-            raise Halt(f"{promql!r} does not give series") from e
+            raise Halt(f"{promql!r} does not give series over a time") from e
 
-    async def _ask(self, promql: str, how: Callable[[Any], T]) -> T:
+    async def _in_time(self, promql: str, ask: Callable[[Any], Any]) -> Any:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.timeout):
-                return await loop.run_in_executor(self._threads, self._wait, promql, how)
+                return await loop.run_in_executor(self._threads, self._ask, promql, ask)
         except TimeoutError:
             raise Unavailable(
                 f"Prometheus at {self._settings.url} did not answer in {self._settings.timeout:g} s"
             ) from None
 
-    def _wait(self, promql: str, how: Callable[[Any], T]) -> T:
+    def _ask(self, promql: str, ask: Callable[[Any], Any]) -> Any:
         from prometheus_api_client import PrometheusConnect  # imports requests and dateparser: not at our start
         from prometheus_api_client.exceptions import PrometheusApiClientException
         from requests import RequestException
@@ -109,7 +106,7 @@ class Prometheus:
                 method="GET",
             )
         try:
-            return how(self._connect)
+            return ask(self._connect)
         except RequestException as e:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:

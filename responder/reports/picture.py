@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from responder.checks import PromqlCheck
 from responder.clients import Connections
@@ -25,7 +25,7 @@ async def draw(told: PostMortem, mandate: Mandate, connections: Connections, now
     step = max((end - start).total_seconds() / _POINTS, 1.0)
     prometheus = await connections.to(Prometheus)
     found = [one for one in await prometheus.range(query, start, end, step) if _concerns(one, told)]
-    lines = [Line(name=_name(one, found, query), points=tuple(one.points)) for one in found]
+    lines = [Line(name=_name(one, found, query), points=_dated(one)) for one in found]
     return plot(query, lines, marks(told), start, end, step=step)
 
 
@@ -68,6 +68,10 @@ def marks(told: PostMortem) -> list[Mark]:
 def _concerns(series: Series, told: PostMortem) -> bool:
     where = {"service": told.service, "environment": told.environment}
     return all(series.labels.get(name, value) == value for name, value in where.items())
+
+
+def _dated(series: Series) -> tuple[tuple[datetime, float], ...]:
+    return tuple((datetime.fromtimestamp(at, UTC), value) for at, value in series.points)
 
 
 def _name(series: Series, every: Sequence[Series], query: str) -> str:
