@@ -56,7 +56,9 @@ def _lines(told: PostMortem, plot: str | None) -> Iterator[str]:
         yield f"![What was measured, with the moments above](<{plot}>)"
     yield ""
     yield "## Time line"
-    yield from table(("at", "what", ""), ((f"{m.at:%H:%M:%S.%f}"[:-3], m.what, m.detail) for m in told.timeline))
+    yield from table(
+        ("at", "what", ""), ((f"{m.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], m.what, m.detail) for m in told.timeline)
+    )
     yield ""
     yield "## What was changed"
     if told.changes:
@@ -76,8 +78,8 @@ def _lines(told: PostMortem, plot: str | None) -> Iterator[str]:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
         summary = alert.annotations.get("summary", "")
         yield f"- **{cell(alert.name)}** since {moment(alert.starts_at)}: {code(labels)} {cell(summary)}".rstrip()
-    if left := len(told.alerts) - _MOST_ALERTS:
-        yield f"- and {left} more" if left > 0 else ""
+    if (left := len(told.alerts) - _MOST_ALERTS) > 0:
+        yield f"- and {left} more"
     if not told.alerts:
         yield "None: a person asked for it."
     yield ""
