@@ -18,7 +18,7 @@ from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
 from responder.reports import health_text, postmortem_text
 from responder.reports.health import Report
-from responder.reports.postmortem import PostMortem
+from responder.reports.record import PostMortem
 
 OK, NO, WRONG = 0, 1, 2
 """Exit codes: done; understood, and the answer is no; the command or the configuration is wrong."""
@@ -59,7 +59,7 @@ async def report(args: argparse.Namespace, client: Client) -> int:
 
 
 async def _post_mortem(args: argparse.Namespace, client: Client, execution: str, form: str) -> int:
-    path = f"/api/v1/executions/{quote(execution)}"
+    path = f"/api/v1/executions/{quote(execution, safe='')}"
     body = await client.get(f"{path}/report")
     if args.plot:
         drawn = await client.text(f"{path}/plot")

@@ -99,7 +99,7 @@ async def follow(client: Client, execution: str) -> AsyncGenerator[tuple[str, di
     """Every event once, in order, as it happens, and `looked` between: by a stream, which is taken up again where it
     was cut, or where there is none by asking each second. Raises ResponderError where nobody answers for long.
     """
-    path = f"/api/v1/executions/{quote(execution)}/events"
+    path = f"/api/v1/executions/{quote(execution, safe='')}/events"
     after, streams, looked = -1, True, None
     heard: float | None = None
     while True:

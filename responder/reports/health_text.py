@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from responder.reports.health import Check, Report, Rollback
+from responder.reports.facts import Rollback
+from responder.reports.health import Check, Report
 from responder.reports.markdown import cell, code, moment, table
 
 

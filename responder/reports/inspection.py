@@ -12,7 +12,7 @@ from responder.checks import Check, Finding, HttpCheck, PromqlCheck
 from responder.clients import Connections
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
 from responder.policies import Mandate, Policy, ServiceOfLabel
-from responder.reports.health import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
+from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
 from responder.services import Service
 from responder.survey import watchdog_missing
 from responder.world import World

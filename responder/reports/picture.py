@@ -12,7 +12,7 @@ from responder.clients.prometheus import Prometheus, Series
 from responder.errors import Unknown
 from responder.plots import Line, Mark, plot
 from responder.policies import Mandate
-from responder.reports.postmortem import PostMortem, Window
+from responder.reports.record import PostMortem, Window
 
 _POINTS = 300
 _ROOM = 0.15

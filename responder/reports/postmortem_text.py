@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from responder.durations import format_duration
 from responder.reports.markdown import cell, code, moment, table
-from responder.reports.postmortem import PostMortem
+from responder.reports.record import PostMortem
 
 _MOST_ALERTS = 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from responder.clients import Connections
 from responder.errors import Halt, Invalid, Unavailable, Unknown
 from responder.journal import Database, Transaction, decisions, deployments, executions
 from responder.policies import Mandate
-from responder.reports import health, health_text, picture, postmortem, postmortem_text
+from responder.reports import health, health_text, picture, postmortem, postmortem_text, record
 from responder.reports.inspection import inspect
 from responder.services import Service
 from responder.web.access import error
@@ -20,6 +21,9 @@ from responder.web.asked import answer, since
 from responder.worker import Worker
 
 _DAY = timedelta(days=1)
+
+_AT_ONCE = 4
+"""Reports that are made at once: the services are asked by each, and a crowd must not become a load."""
 
 
 class Reports:
@@ -37,6 +41,7 @@ class Reports:
     ) -> None:
         self._journal, self._mandate, self._connections = journal, mandate, connections
         self._worker, self._mistakes, self._within = worker, mistakes, within
+        self._turn = asyncio.Semaphore(_AT_ONCE)
         self._last: dict[tuple[str | None, str | None], tuple[health.Status, datetime]] = {}
 
     async def report(self, request: web.Request) -> web.Response:
@@ -51,17 +56,20 @@ class Reports:
         self, asked: tuple[str | None, str | None], start: datetime | None = None, within: float | None = None
     ) -> health.Report:
         """Raises Unknown where the configuration has no such service."""
-        mandate, now = self._mandate(), datetime.now(UTC)
-        facts = await inspect(
-            self._journal,
-            mandate,
-            services_of(mandate, *asked),
-            self._connections(),
-            now,
-            start or now - _DAY,
-            disarmed=self._worker.disarmed,
-            within=within or self._within,
-        )
+        mandate = self._mandate()
+        services = services_of(mandate, *asked)
+        async with self._turn:
+            now = datetime.now(UTC)
+            facts = await inspect(
+                self._journal,
+                mandate,
+                services,
+                self._connections(),
+                now,
+                start or now - _DAY,
+                disarmed=self._worker.disarmed,
+                within=within or self._within,
+            )
         own = {"has_lease": self._worker.has_lease, "mistake": "; ".join(self._mistakes()[:1])}
         made = health.make_report(facts.model_copy(update=own))
         self._last[asked] = (made.status, made.at)
@@ -111,7 +119,7 @@ def _markdown(request: web.Request) -> bool:
     return wanted == "markdown"
 
 
-async def _record(tx: Transaction, execution_id: str) -> postmortem.Record:
+async def _record(tx: Transaction, execution_id: str) -> record.Record:
     events = await executions.events_of(tx, execution_id)
     told = (await executions.load(tx, execution_id)).accepted
     opened = await tx.all("decisions_of_execution", execution=execution_id)
@@ -130,13 +138,13 @@ async def _record(tx: Transaction, execution_id: str) -> postmortem.Record:
         if row["environment"] == told.environment and row["at"] <= end
     ]
     versions = await tx.all("versions_of_service", service=told.service, environment=told.environment, most=1000)
-    return postmortem.Record.model_validate(
+    return record.Record.model_validate(
         {
             "id": execution_id,
             "events": events,
             "deployed": deployed,
             "verdicts": verdicts,
-            "decisions": [postmortem.Decision.model_validate(row) for row in around],
-            "versions": [postmortem.Version.model_validate(row) for row in versions],
+            "decisions": [record.Decision.model_validate(row) for row in around],
+            "versions": [record.Version.model_validate(row) for row in versions],
         }
     )

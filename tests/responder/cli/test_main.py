@@ -275,7 +275,9 @@ async def test_explain(ask: Run, house: House, tmp_path: Path) -> None:
     assert (code, err) == (2, "responder: none.json cannot be read: No such file or directory\n")
 
 
-@pytest.mark.parametrize("command", [("history",), ("history", "r1"), ("status",), ("explain",)])
+@pytest.mark.parametrize(
+    "command", [("history",), ("history", "r1"), ("status",), ("explain",), ("report",), ("report", "r1")]
+)
 async def test_what_a_sender_wrote_cannot_command_the_terminal(
     ask: Run, house: House, command: tuple[str, ...]
 ) -> None:

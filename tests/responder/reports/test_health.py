@@ -7,17 +7,8 @@ from typing import Any
 
 import pytest
 
-from responder.reports.health import (
-    Asked,
-    Cooldown,
-    Facts,
-    Refused,
-    Report,
-    Rollback,
-    ServiceFacts,
-    make_report,
-    status_of,
-)
+from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
+from responder.reports.health import Report, make_report, status_of
 from responder.reports.health_text import markdown
 from tests.responder.examples import NOW, ago, deployment
 

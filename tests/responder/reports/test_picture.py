@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from responder.reports.picture import span
-from responder.reports.postmortem import Window
+from responder.reports.record import Window
 from tests.responder.examples import NOW, ago
 
 

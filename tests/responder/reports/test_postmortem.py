@@ -21,8 +21,9 @@ from responder.execution import (
     Stopped,
 )
 from responder.guards import Verdict
-from responder.reports.postmortem import Decision, PostMortem, Record, Version, make_postmortem
+from responder.reports.postmortem import make_postmortem
 from responder.reports.postmortem_text import markdown
+from responder.reports.record import Decision, PostMortem, Record, Version
 from tests.responder.examples import NOW, accepted, ago, alert, deployment, gate, move, plan
 
 STEPS = (move("2.1", "2.0"), gate(name="healthy", otherwise="freeze"))
