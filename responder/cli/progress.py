@@ -62,9 +62,10 @@ class Progress:
 
     def take(self, event: dict[str, Any]) -> str:
         """Takes one event in, and returns the sentence that tells it."""
-        at, kind, reason = datetime.fromisoformat(event["at"]), event["type"], event.get("reason") or ""
+        at, kind = datetime.fromisoformat(event["at"]), event["type"]
+        reason = event.get("reason") or event.get("note") or ""
         self.state = event["state"]
-        self.reason = reason or self.reason
+        self.reason = event.get("reason") or self.reason
         match kind:
             case "accepted":
                 versions = f"{event['from_version']} → {event['to_version']}"

@@ -133,7 +133,7 @@ async def _known(
 
 def covers(policy: Policy, service: str) -> bool:
     """Whether a policy may roll it back; one that takes the service from a label may be about any."""
-    return isinstance(policy.roll_back, ServiceOfLabel) or service in policy.roll_back
+    return isinstance(policy.roll_back, ServiceOfLabel) or service in (policy.roll_back or ())
 
 
 def _rollback(row: Row | None) -> Rollback | None:
