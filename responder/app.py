@@ -22,8 +22,11 @@ from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.events import Events
+from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.server import listen, routes
 from responder.web.status import Status
 from responder.worker import Worker
@@ -47,6 +50,7 @@ class App:
         self._connections = connections
         self._access = Access(config.web)
         self._links = Links(config.web)
+        self._mistakes: list[str] = []  # of the last reload
         self._metrics.reload_ok.set(1)
         self._metrics.reload_at.set(config.loaded_at.timestamp())
 
@@ -60,6 +64,7 @@ class App:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
         config = self._config
         journal = await open_journal(config.state)
+        feed = Feed(journal)
         worker = Worker(
             journal,
             self.mandate,
@@ -67,13 +72,15 @@ class App:
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
             resume_at_most=config.limits.resumptions,
-            listeners=(self._metrics.happened, _tell),
+            listeners=(self._metrics.happened, _tell, feed.happened),
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
         approval = ApprovalPage(journal, api, lambda: self._links)
         registry = Registry(journal, self.mandate)
-        status = Status(journal, self.mandate, worker, self._metrics)
+        reports = Reports(journal, self.mandate, self.connections, worker, lambda: self._mistakes)
+        status = Status(journal, self.mandate, worker, self._metrics, reports)
+        events = Events(feed, worker, lambda request: self._access.allows(request, "read"))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -83,7 +90,18 @@ class App:
         try:
             working = asyncio.create_task(worker.run(), name="worker")
             runner = await listen(
-                routes(lambda: self._access, receiver, api, registry, status, approval, self._reload_asked), config.web
+                routes(
+                    lambda: self._access,
+                    receiver,
+                    api,
+                    registry,
+                    status,
+                    approval,
+                    events,
+                    reports,
+                    self._reload_asked,
+                ),
+                config.web,
             )
             say(
                 log,
@@ -121,6 +139,7 @@ class App:
             if fixed := self._changed(new):
                 raise ConfigError([f"{self._file}: {name} cannot change without a restart" for name in fixed])
         except ConfigError as e:
+            self._mistakes = e.mistakes
             self._metrics.reload_ok.set(0)
             say(log, "reload refused; the old configuration stays in use", level=logging.ERROR, mistakes=e.mistakes)
             return e.mistakes

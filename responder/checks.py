@@ -23,6 +23,7 @@ from responder.clients.http import Http
 from responder.clients.kubernetes import Kubernetes
 from responder.clients.prometheus import Prometheus
 from responder.durations import Duration
+from responder.errors import Unavailable
 from responder.kubernetes_objects import Name, is_ready, trouble_of
 from responder.tagged import told_by_key
 
@@ -36,6 +37,7 @@ class Finding(BaseModel):
 
     holds: bool
     reason: str
+    answered: bool = True  # False where nobody could say; then it does not hold, and nothing is known to be wrong
 
 
 class PromqlCheck(BaseModel):
@@ -67,7 +69,7 @@ class PromqlCheck(BaseModel):
     async def holds(self, prometheus: Prometheus) -> Finding:
         samples = await prometheus.query(self.promql)
         if all(math.isnan(sample.value) for sample in samples):
-            return Finding(holds=False, reason=f"{self.promql} has no data")
+            return Finding(holds=False, answered=False, reason=f"{self.promql} has no data")
         wrong = [s for s in samples if not self._within(s.value)]
         told = "; ".join(
             f"{s.value:g} {json.dumps(s.labels) if s.labels else ''}".strip() for s in (wrong or samples)[:3]
@@ -107,7 +109,10 @@ class HttpCheck(BaseModel):
         return value
 
     async def holds(self, http: Http) -> Finding:
-        status, body = await http.get(str(self.http), headers=self.headers, timeout=self.timeout)
+        try:
+            status, body = await http.get(str(self.http), headers=self.headers, timeout=self.timeout)
+        except Unavailable as e:  # it is the service itself that is asked: its silence is an answer
+            return Finding(holds=False, reason=str(e))
         wrong = f"{self.http} answered {status}"
         if status != self.status:
             return Finding(holds=False, reason=f"{wrong}, wanted {self.status}")

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 
 from responder import together
 from responder.carry_out import carry_out
+from responder.checks import Check, Finding
 from responder.clients import Connections
 from responder.errors import Halt, JournalUnavailable, Superseded
-from responder.execution import Closed, Event, Execution, GaveUp, Part, Stopped
+from responder.execution import Closed, Event, Execution, GaveUp, Part, Started, Stopped
 from responder.journal import Database, Transaction, executions
 from responder.lease import Lease
 from responder.live import ask_watchdog
@@ -37,6 +38,7 @@ Listener = Callable[[Execution, tuple[Event, ...]], None]
 class _Run:
     task: asyncio.Task[None]
     reins: Reins
+    seen: dict[str, Finding]  # by check, since the step was begun
 
 
 class Worker:
@@ -183,16 +185,21 @@ class Worker:
                 self._begin(execution, lease, Reins(self.journal, self.mandate, self.connections))
 
     def _begin(self, execution: Execution, lease: Lease, reins: Reins) -> None:
-        task = asyncio.create_task(self._carry_out(execution, lease, reins), name=f"rollback-{execution.id}")
-        self._running[execution.id] = _Run(task, reins)
+        seen: dict[str, Finding] = {}
+        work = self._carry_out(execution, lease, reins, seen)
+        self._running[execution.id] = _Run(asyncio.create_task(work, name=f"rollback-{execution.id}"), reins, seen)
 
-    async def _carry_out(self, execution: Execution, lease: Lease, reins: Reins) -> None:
+    async def _carry_out(self, execution: Execution, lease: Lease, reins: Reins, seen: dict[str, Finding]) -> None:
         record = _Record(self, lease)
+
+        def saw(check: Check, finding: Finding) -> None:
+            seen[check.model_dump_json()] = finding
+
         try:
             await carry_out(
                 execution,
                 record=record,
-                world=self._world(lease),
+                world=World(self.connections(), guard=lease.guard, saw=saw),
                 reins=reins,
                 plan_for=self._plan,
                 approval_within=self.mandate().policy(execution.accepted.policy).approve_within,
@@ -208,8 +215,13 @@ class Worker:
         finally:
             self._running.pop(execution.id, None)
 
-    def _world(self, lease: Lease | None = None) -> World:
-        return World(self.connections(), guard=lease.guard) if lease else World(self.connections())
+    def seen(self, execution_id: str) -> list[Finding]:
+        """What each check of the step under way found last; empty where another replica carries it out."""
+        run = self._running.get(execution_id)
+        return list(run.seen.values()) if run else []
+
+    def _world(self) -> World:
+        return World(self.connections())
 
     async def _plan(self, execution: Execution) -> Plan:
         told, mandate = execution.accepted, self.mandate()
@@ -243,6 +255,8 @@ class Worker:
         after = await self.journal.transaction(executions.append, execution, events, lease.id if lease else None)
         if lease and after.state == "held":
             await self.journal.transaction(_release, after.id, lease.id)
+        if (run := self._running.get(after.id)) and any(isinstance(event, Started) for event in events):
+            run.seen.clear()
         self.tell(after, events)
         return after
 

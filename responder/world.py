@@ -22,6 +22,7 @@ class World:
 
     `guard` is called by the clients right before everything that changes something: it raises `Superseded` where this
     process may no longer act. A process that was paused for longer than its lease finds out there, before it does harm.
+    `saw` is told what every check found, for people who watch.
     """
 
     def __init__(
@@ -29,10 +30,11 @@ class World:
         connections: Connections,
         *,
         guard: Callable[[], None] = lambda: None,
+        saw: Callable[[Check, Finding], None] = lambda check, finding: None,
         retry_every: float = 1.0,
     ) -> None:
         self._connections = connections
-        self._guard = guard
+        self._guard, self._saw = guard, saw
         self._retry_every = retry_every
 
     async def read(self, lever: Lever) -> JsonValue:
@@ -82,9 +84,11 @@ class World:
         """One look, without retries: a gate looks again by itself. No answer does not hold."""
         try:
             client: Any = await self._connections.to(check.client)
-            return await check.holds(client)
+            finding: Finding = await check.holds(client)
         except (Unavailable, Halt) as e:
-            return Finding(holds=False, reason=str(e))
+            finding = Finding(holds=False, answered=False, reason=str(e))
+        self._saw(check, finding)
+        return finding
 
     @contextmanager
     def _acting(self) -> Iterator[None]:

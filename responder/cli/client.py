@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +20,9 @@ from responder.errors import ResponderError
 class Refused(ResponderError):
     """The responder understood, and said no. `body` is what it answered."""
 
-    def __init__(self, message: str, body: dict[str, Any]) -> None:
+    def __init__(self, message: str, body: dict[str, Any], status: int) -> None:
         super().__init__(message)
-        self.body = body
+        self.body, self.status = body, status
 
 
 def address(url: str | None, config: Path) -> str:
@@ -45,12 +49,24 @@ def bearer(token_file: Path | None) -> str | None:
     return token
 
 
+FIRST_WORD = 5.0
+"""Seconds within which a stream says something, if nothing between us and the responder holds it back."""
+
+_SILENCE = 40.0
+"""Seconds without even a heartbeat after which a stream is dead."""
+
+
+class NoStream(ResponderError):
+    """The responder answers, but not with a stream: it has to be asked from time to time."""
+
+
 class Client:
     """One session with a responder."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self._url = url
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.ahead = timedelta()  # by how much the responder's clock is ahead of ours, where it is worth telling
+        headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._session = aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=30))
 
     async def __aenter__(self) -> Client:
@@ -66,19 +82,77 @@ class Client:
         data = {"data": body} if isinstance(body, bytes) else {"json": {k: v for k, v in body.items() if v is not None}}
         return await self._ask("POST", path, **data, headers={"Content-Type": "application/json"})
 
+    async def text(self, path: str) -> str:
+        """What is no JSON, as a plot."""
+        try:
+            async with self._session.get(self._url + path, headers={"Accept": "*/*"}) as response:
+                self._know(response)
+                if response.status < 400:
+                    return await response.text()
+                raise _refused(await response.json(), response.status)
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise self._nobody(e) from None
+
+    async def events(self, path: str, after: int) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Server-sent events after that number, each with its kind, until the responder or the way ends the stream.
+
+        Raises NoStream where there is none to be had.
+        """
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(after)} if after >= 0 else {})}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_SILENCE)
+        try:
+            async with self._session.get(self._url + path, headers=headers, timeout=timeout) as response:
+                self._know(response)
+                if response.status == 503:
+                    raise NoStream("as many watch as may")
+                if response.content_type != "text/event-stream":
+                    raise _refused(await response.json(), response.status)
+                chunks = response.content.iter_any().__aiter__()
+                try:
+                    async with asyncio.timeout(FIRST_WORD):
+                        left = await anext(chunks, b"")
+                except TimeoutError:
+                    raise NoStream("something between holds the stream back") from None
+                while left:
+                    *whole, left = left.replace(b"\r\n", b"\n").split(b"\n\n")
+                    for one in whole:
+                        if event := _event(one.decode()):
+                            yield event
+                    if not (more := await anext(chunks, b"")):
+                        return
+                    left += more
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise self._nobody(e) from None
+
     async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         try:
             async with self._session.request(method, self._url + path, **how) as response:
-                if response.headers.get("Server") != "rollback-responder":
-                    raise ResponderError(f"{self._url} answered, but it is not a responder")
+                self._know(response)
                 body, status = await response.json(), response.status
         except (aiohttp.ClientError, TimeoutError) as e:
-            told = str(e) or type(e).__name__
-            raise ResponderError(
-                f"no responder answers at {self._url}: {told} (--url or RESPONDER_URL says where it is)"
-            ) from None
+            raise self._nobody(e) from None
         if status >= 400:
-            where = f" (at {body['where']})" if body.get("where") else ""
-            message = body.get("error") or f"{body.get('guard')}: {body.get('reason')}"
-            raise Refused(f"{message}{where}", body)
+            raise _refused(body, status)
         return dict(body)
+
+    def _know(self, response: aiohttp.ClientResponse) -> None:
+        if response.headers.get("Server") != "rollback-responder":
+            raise ResponderError(f"{self._url} answered, but it is not a responder")
+        ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
+        self.ahead = ahead if abs(ahead.total_seconds()) > 2 else timedelta()  # the header knows whole seconds
+
+    def _nobody(self, e: Exception) -> ResponderError:
+        told = str(e) or type(e).__name__
+        return ResponderError(f"no responder answers at {self._url}: {told} (--url or RESPONDER_URL says where it is)")
+
+
+def _refused(body: dict[str, Any], status: int) -> Refused:
+    where = f" (at {body['where']})" if body.get("where") else ""
+    message = body.get("error") or f"{body.get('guard')}: {body.get('reason')}"
+    return Refused(f"{message}{where}", body, status)
+
+
+def _event(text: str) -> tuple[str, dict[str, Any]] | None:
+    """Kind and data of one event of a stream; None for a comment, or an empty one."""
+    fields = dict(line.partition(": ")[::2] for line in text.split("\n") if line and not line.startswith(":"))
+    return (fields["event"], json.loads(fields["data"])) if "event" in fields and "data" in fields else None

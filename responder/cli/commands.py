@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from rich.live import Live
-
 from responder.cli import show
 from responder.cli.client import Client, Refused
+from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
+from responder.reports import health_text, postmortem_text
+from responder.reports.health import Report
+from responder.reports.record import PostMortem
 
 OK, NO, WRONG = 0, 1, 2
 """Exit codes: done; understood, and the answer is no; the command or the configuration is wrong."""
@@ -31,9 +33,46 @@ def _out(args: argparse.Namespace, body: Any, shown: Any) -> None:
 
 
 async def status(args: argparse.Namespace, client: Client) -> int:
-    body = await client.get("/api/v1/status")
+    body = await client.get("/api/v1/status", service=args.service, environment=args.environment, health="now")
     _out(args, body, show.status(body))
     return NO if body["stuck"] or not body["armed"] else OK
+
+
+async def report(args: argparse.Namespace, client: Client) -> int:
+    """How it is now: 0 where all is healthy. Of one rollback: the draft of a post-mortem."""
+    form = args.format or args.output
+    if (args.id or args.execution) and (args.service or args.environment or args.since):
+        raise ResponderError("a report of one rollback takes no --service, --environment or --since")
+    if one := args.id or args.execution:
+        return await _post_mortem(args, client, one, form)
+    if args.plot:
+        raise ResponderError("--plot needs the id of a rollback")
+    body = await client.get(
+        "/api/v1/report", service=args.service, environment=args.environment, since=args.since or "24h"
+    )
+    if form == "markdown":
+        print(health_text.markdown(Report.model_validate(body)), end="")
+    elif form == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        show.console().print(show.report(body))
+    return OK if body["status"] == "healthy" else NO
+
+
+async def _post_mortem(args: argparse.Namespace, client: Client, execution: str, form: str) -> int:
+    path = f"/api/v1/executions/{quote(execution, safe='')}"
+    body = await client.get(f"{path}/report")
+    if args.plot:
+        drawn = await client.text(f"{path}/plot")
+        try:
+            await asyncio.to_thread(args.plot.write_text, drawn)
+        except OSError as e:
+            raise ResponderError(f"{args.plot} cannot be written: {e.strerror}") from None
+    if form == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        print(postmortem_text.markdown(PostMortem.model_validate(body), str(args.plot) if args.plot else None), end="")
+    return OK
 
 
 async def history(args: argparse.Namespace, client: Client) -> int:
@@ -112,28 +151,10 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
         _out(args, body, show.explained(body))
         return NO if body["verdict"] == "refuse" or "no_plan" in body else OK
     if args.wait:
-        return await watch(args, client, body["execution"])
-    _out(args, body, f"rollback {body['execution']} was accepted; watch it with: responder history {body['execution']}")
+        # A script must not hang until a human approves.
+        return await show_until(args, client, body["execution"], OVER | {"held"})
+    _out(args, body, f"rollback {body['execution']} was accepted; watch it with: responder watch {body['execution']}")
     return OK
-
-
-async def watch(args: argparse.Namespace, client: Client, execution: str) -> int:
-    """Shows a rollback until it is closed, stuck, or waits for a human."""
-    path = f"/api/v1/executions/{execution}"
-    over = ("closed", "stuck", "held")
-    body = await client.get(path)
-    if args.output == "json":
-        while body["state"] not in over:
-            await asyncio.sleep(0.25)
-            body = await client.get(path)
-        print(json.dumps(body, indent=2))
-    else:
-        with Live(show.execution(body), console=show.console(), refresh_per_second=8) as live:
-            while body["state"] not in over:
-                await asyncio.sleep(0.25)
-                body = await client.get(path)
-                live.update(show.execution(body))
-    return OK if body["outcome"] == "succeeded" else NO
 
 
 async def approve(args: argparse.Namespace, client: Client) -> int:

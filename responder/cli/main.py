@@ -12,6 +12,7 @@ from typing import Any
 from responder.cli import commands
 from responder.cli.client import Client, Refused, address, bearer
 from responder.cli.commands import NO, OK, WRONG
+from responder.cli.watch import watch
 from responder.errors import ConfigError, ResponderError
 
 
@@ -76,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--reason", required=True, help="for the record")
     one.add_argument("--dry-run", action="store_true", help="show guards and plan, do nothing")
     one.add_argument("--wait", action="store_true", help="show it until it is over; exit 1 unless it succeeded")
+    one = add(
+        "watch",
+        "show a rollback as it happens; exit 0 once it has succeeded, 1 otherwise",
+        "responder watch 20261123-231500-4f2a9c1b",
+        watch,
+    )
+    one.add_argument("id")
     one = add("approve", "approve a plan that waits", "responder approve 20261123-231500-4f2a9c1b", commands.approve)
     one.add_argument("id")
     one.add_argument("--plan", metavar="HASH", help="the plan that you have read (the one that it has now)")
@@ -98,14 +106,29 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--all", action="store_true", help="release the kill switch")
     one.add_argument("--outcome", choices=("failed", "succeeded", "compensated", "cancelled"), default="failed")
     one.add_argument("--reason", required=True, help="for the record")
-    add("status", "what is going on; exit 1 where a human is needed", "responder status", commands.status)
+    one = add("status", "what is going on; exit 1 where a human is needed", "responder status", commands.status)
+    one.add_argument("--service", help="only this one")
+    one.add_argument("--environment", help="only this one")
+    one = add(
+        "report",
+        "how healthy it is, what stands out and what to do; or the draft of a post-mortem of one rollback",
+        "responder report 20261123-231500-4f2a9c1b --plot plot.svg > post-mortem.md",
+        commands.report,
+    )
+    one.add_argument("id", nargs="?", help="a rollback; then it is the draft of its post-mortem")
+    one.add_argument("--execution", metavar="ID", help="the same")
+    one.add_argument("--service", help="only this one")
+    one.add_argument("--environment", help="only this one")
+    one.add_argument("--since", metavar="TIME", help="what happened since then is counted: 24h, or a time (24h)")
+    one.add_argument("--format", choices=("text", "markdown", "json"), help="as --output; a post-mortem is Markdown")
+    one.add_argument("--plot", type=Path, metavar="FILE.svg", help="write the plot there, and link to it")
     one = add(
         "history", "past rollbacks, or one with its steps", "responder history --service backend", commands.history
     )
     one.add_argument("id", nargs="?")
     one.add_argument("--service")
     one.add_argument("--state", choices=("accepted", "held", "running", "turning_back", "stuck", "closed"))
-    one.add_argument("--since", metavar="TIME", help="as 2026-11-23T22:00:00Z")
+    one.add_argument("--since", metavar="TIME", help="as 2026-11-23T22:00:00Z, or 24h")
     one.add_argument("--limit", type=int, default=20)
     one = add(
         "explain",

@@ -26,6 +26,10 @@ _COLOURS = {
     "accepted": "cyan",
     "turning_back": "yellow",
     "failed": "red",
+    "healthy": "green",
+    "degraded": "yellow",
+    "unknown": "yellow",
+    "unhealthy": "bold red",
     "stuck": "bold red",
     "bad": "red",
     "suspect": "red",
@@ -70,6 +74,8 @@ def status(body: dict[str, Any]) -> RenderableType:
         if body["armed"]
         else Text(f"NOT ARMED: {clean(body['stopped'])}", style="bold red")
     )
+    if body["health_status"]:
+        armed = Text.assemble(armed, ", ", word(body["health_status"]))
     parts: list[RenderableType] = [armed]
     for key, title in (
         ("stuck", "Stuck: needs a human"),
@@ -85,7 +91,7 @@ def status(body: dict[str, Any]) -> RenderableType:
     parts.append(
         table(
             "\nServices",
-            ("service", "environment", "version", "known as", "since", "strategy"),
+            ("service", "environment", "version", "known as", "since", "strategy", "last rollback"),
             (
                 (
                     s["service"],
@@ -94,6 +100,7 @@ def status(body: dict[str, Any]) -> RenderableType:
                     word(s["status"]),
                     clock(s["deployed_at"]),
                     s["strategy"],
+                    _last(s["last_rollback"]),
                 )
                 for s in body["services"]
             ),
@@ -105,6 +112,48 @@ def status(body: dict[str, Any]) -> RenderableType:
         parts.append(table("\nPolicies", columns, told))
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
     parts.append(Text(f"\nRollbacks: {done}"))
+    return Group(*parts)
+
+
+def _last(rollback: dict[str, Any] | None) -> str:
+    return f"{rollback['outcome']} {clock(rollback['ended_at'])}" if rollback else "-"
+
+
+def report(body: dict[str, Any]) -> RenderableType:
+    """The worst first: checks that fail, what stands out, what to do."""
+    parts: list[RenderableType] = [Text.assemble("It is ", word(body["status"]), f" at {clock(body['at'])}")]
+    columns = ("service", "environment", "", "version", "known as", "since", "can go back to", "last rollback")
+    rows = (
+        (
+            s["service"],
+            s["environment"],
+            word(s["status"]),
+            s["version"] or "not told yet",
+            word(s["known_as"]),
+            clock(s["deployed_at"]),
+            s["can_go_back_to"] or "nothing",
+            _last(s["last_rollback"]),
+        )
+        for s in body["services"]
+    )
+    parts.append(table("\nServices", columns, rows))
+    for key, title in (("failed_checks", "Failed checks"), ("unanswered_checks", "Checks without answer")):
+        if body[key]:
+            found = ((c["service"], c["environment"], c["kind"], c["reason"]) for c in body[key])
+            parts.append(table(f"\n{title}", ("service", "environment", "of", "what it found"), found))
+    if body["warnings"]:
+        told = ((w["about"], w["fact"], clock(w["since"])) for w in body["warnings"])
+        parts.append(table("\nWarnings", ("about", "fact", "since"), told))
+    if body["recommendations"]:
+        parts.append(Text("\nRecommendations", style="bold"))
+    for n, advice in enumerate(body["recommendations"], 1):
+        parts.append(Text(f"{n}. {clean(advice['do'])}: ") + Text(clean(advice["see"]), style="cyan"))
+        parts.append(Text(f"   because {clean(advice['because'])}", style="dim"))
+    done: dict[str, int] = {}
+    for one in body["rollbacks"]:
+        done[one["outcome"] or "open"] = done.get(one["outcome"] or "open", 0) + 1
+    counted = ", ".join(f"{n} {outcome}" for outcome, n in sorted(done.items())) or "none"
+    parts.append(Text(f"\nRollbacks since {clock(body['since'])}: {counted}"))
     return Group(*parts)
 
 
@@ -201,8 +250,14 @@ def execution(body: dict[str, Any]) -> RenderableType:
     for plan in [event["plan"] for event in body["events"] if event["type"] == "planned"][-1:]:
         parts += _notes(plan)
     if body["state"] == "held":
-        parts.append(Text(f"\nresponder approve {body['id']} --plan {body['plan_hash']}", style="yellow"))
-        parts += [Text(f"or open {body['approve_url']}", overflow="fold")] if body.get("approve_url") else []
+        parts += [Text(""), waits(body)]
+    return Group(*parts)
+
+
+def waits(body: dict[str, Any]) -> RenderableType:
+    """How a plan that waits is approved."""
+    parts = [Text(f"responder approve {body['id']} --plan {body['plan_hash']}", style="yellow")]
+    parts += [Text(f"or open {body['approve_url']}", overflow="fold")] if body.get("approve_url") else []
     return Group(*parts)
 
 

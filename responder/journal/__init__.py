@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from responder.errors import ConfigError
-from responder.journal.database import Database, Row, Transaction
+from responder.journal.database import Database, Ear, Row, Transaction
 
-__all__ = ["Database", "Row", "Transaction", "open_journal", "state_problem"]
+__all__ = ["Database", "Ear", "Row", "Transaction", "open_journal", "state_problem"]
 
 
 def state_problem(state: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
@@ -48,9 +49,51 @@ class Database(Protocol):
         """The same for an `act` that only reads."""
 
     async def changed(self, within: float) -> bool:
-        """Waits until something was notified since the last call, or for so many seconds; tells which."""
+        """Waits until something was notified since the last call, or for so many seconds; tells which.
+
+        For one who waits; everybody else who wants to know has an ear of their own.
+        """
+
+    def listen(self) -> Ear:
+        """An ear that hears every notification from now on."""
 
     async def close(self) -> None: ...
+
+
+class Ear:
+    """One who waits for notifications. Many that come while nobody waits are heard as one."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell, self.rang = bell, asyncio.Event()
+
+    async def changed(self, within: float) -> bool:
+        """Waits until the bell rang since the last call, or for so many seconds; tells which."""
+        try:
+            async with asyncio.timeout(within):
+                await self.rang.wait()
+        except TimeoutError:
+            return False
+        self.rang.clear()
+        return True
+
+    def close(self) -> None:
+        self._bell.ears.discard(self)
+
+
+class Bell:
+    """Is rung when something was notified, and heard by all who listen."""
+
+    def __init__(self) -> None:
+        self.ears: set[Ear] = set()
+
+    def ring(self) -> None:
+        for ear in self.ears:
+            ear.rang.set()
+
+    def listen(self) -> Ear:
+        ear = Ear(self)
+        self.ears.add(ear)
+        return ear
 
 
 def load_statements(dialect: Mapping[str, str]) -> dict[str, str]:

@@ -217,6 +217,25 @@ async def events_of(tx: Transaction, execution_id: str) -> list[Event]:
     return [_EVENT.validate_json(row["body"]) for row in rows]
 
 
+async def events_after(tx: Transaction, execution_id: str, seq: int, most: int = 1000) -> list[Event]:
+    """What happened after that number."""
+    rows = await tx.all("events_after", execution=execution_id, seq=seq, most=most)
+    return [_EVENT.validate_json(row["body"]) for row in rows]
+
+
+async def heads(tx: Transaction, since: datetime, *more: str) -> dict[str, Row]:
+    """`seq` and `ended_at` of every execution that is not over, was accepted since then, or is named."""
+    found = {row["id"]: row for row in await tx.all("heads", since=since)}
+    for execution_id in more:
+        if execution_id not in found and (row := await tx.one("execution_row", id=execution_id)):
+            found[execution_id] = row
+    return found
+
+
+async def ended_since(tx: Transaction, since: datetime, most: int = 1000) -> list[str]:
+    return [row["id"] for row in await tx.all("ended_since", since=since, most=most)]
+
+
 async def claim(
     tx: Transaction, worker: str, at: datetime, *, concurrent: int, mine: Collection[str]
 ) -> list[tuple[Execution, int]]:

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import asyncpg
 
 from responder.errors import ConfigError, JournalUnavailable
-from responder.journal.database import Row, Transaction, load_migrations, load_statements
+from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -79,7 +79,8 @@ class Postgres:
         self._dsn = dsn
         self._pool = pool
         self._statements = {name: _numbered(sql) for name, sql in load_statements(_DIALECT).items()}
-        self._change = asyncio.Event()
+        self._bell = Bell()
+        self._ear = self._bell.listen()
         self._listening = asyncio.create_task(self._listen(), name="journal-listens")
 
     @classmethod
@@ -133,13 +134,10 @@ class Postgres:
             raise JournalUnavailable(f"the journal cannot be used: {type(e).__name__}: {e}") from e
 
     async def changed(self, within: float) -> bool:
-        try:
-            async with asyncio.timeout(within):
-                await self._change.wait()
-        except TimeoutError:
-            return False
-        self._change.clear()
-        return True
+        return await self._ear.changed(within)
+
+    def listen(self) -> Ear:
+        return self._bell.listen()
 
     async def _listen(self) -> None:
         """Listens for as long as we live. While it cannot, whoever waits falls back on looking from time to time."""
@@ -149,8 +147,8 @@ class Postgres:
                 lost = asyncio.Event()
                 connection.add_termination_listener(lambda *_, gone=lost: gone.set())
                 try:
-                    await connection.add_listener(_CHANNEL, lambda *_: self._change.set())
-                    self._change.set()  # something may have happened while nobody listened
+                    await connection.add_listener(_CHANNEL, lambda *_: self._bell.ring())
+                    self._bell.ring()  # something may have happened while nobody listened
                     await lost.wait()
                 finally:
                     connection.terminate()

@@ -87,6 +87,18 @@ WHERE id = :id AND (CAST(:worker AS TEXT) IS NULL OR worker = :worker) RETURNING
 -- name: events_of
 SELECT body FROM events WHERE execution = :execution ORDER BY seq;
 
+-- name: events_after
+-- What happened since a listener heard last.
+SELECT body FROM events WHERE execution = :execution AND seq > :seq ORDER BY seq LIMIT :most;
+
+-- name: heads
+-- How far every execution has come that is not over, or that was accepted since then.
+SELECT id, seq, ended_at FROM executions WHERE state <> 'closed' OR accepted_at >= :since;
+
+-- name: ended_since
+-- What a listener that was away may have missed the end of.
+SELECT id FROM executions WHERE ended_at >= :since ORDER BY ended_at LIMIT :most;
+
 -- name: execution_row
 SELECT * FROM executions WHERE id = :id;
 
@@ -106,6 +118,11 @@ SELECT * FROM executions WHERE state <> 'closed' ORDER BY accepted_at, id;
 SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason
 FROM parts AS p JOIN executions AS x ON x.id = p.execution
 WHERE p.service = :service AND p.environment = :environment ORDER BY p.accepted_at DESC, x.id DESC LIMIT 1;
+
+-- name: last_ended
+-- The newest rollback of a service that is over.
+SELECT * FROM executions WHERE service = :service AND environment = :environment AND state = 'closed'
+ORDER BY accepted_at DESC, id DESC LIMIT 1;
 
 -- name: last_of_policy
 -- The rollback from whose end the policy's cooldown is counted.
@@ -175,6 +192,14 @@ RETURNING id;
 SELECT * FROM decisions
 WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR last_at >= :since)
 ORDER BY last_at DESC, id DESC LIMIT :most;
+
+-- name: refused_since
+-- Alerts that wanted a rollback and did not get it, newest first; that one was opened already is no refusal.
+SELECT service, environment, guard, reason, last_at FROM decisions
+WHERE verdict = 'refuse' AND guard <> 'episode' AND NOT forced AND last_at >= :since ORDER BY last_at DESC LIMIT :most;
+
+-- name: decisions_of_execution
+SELECT * FROM decisions WHERE execution = :execution ORDER BY at;
 
 -- name: first_heard
 -- When an incident was judged for the first time.
@@ -332,4 +357,6 @@ WHERE place = 1;
 SELECT service, environment, status, count(*) AS n FROM versions GROUP BY service, environment, status;
 
 -- name: count_by_outcome
-SELECT outcome, count(*) AS n FROM executions GROUP BY outcome;
+SELECT outcome, count(*) AS n FROM executions
+WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
+GROUP BY outcome;

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from responder.errors import ConfigError, JournalUnavailable
-from responder.journal.database import Row, Transaction, load_migrations, load_statements
+from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -196,9 +196,10 @@ class Sqlite:
 
     def __init__(self, file: Path, lock: IO[str]) -> None:
         self._lock = lock
-        self._change = asyncio.Event()
+        self._bell = Bell()
+        self._ear = self._bell.listen()
         statements = load_statements(_DIALECT)
-        self._writer = _Writer(file, statements, self._change.set)
+        self._writer = _Writer(file, statements, self._bell.ring)
         self._reader = _Reader(file, statements)
 
     @classmethod
@@ -236,13 +237,10 @@ class Sqlite:
         return await self._reader.read(lambda t: act(t, *args, **kwargs))
 
     async def changed(self, within: float) -> bool:
-        try:
-            async with asyncio.timeout(within):
-                await self._change.wait()
-        except TimeoutError:
-            return False
-        self._change.clear()
-        return True
+        return await self._ear.changed(within)
+
+    def listen(self) -> Ear:
+        return self._bell.listen()
 
     async def close(self) -> None:
         await self._writer.close()

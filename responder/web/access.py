@@ -57,6 +57,10 @@ class Access:
                 found = who
         return found
 
+    def allows(self, request: web.Request, scope: Scope) -> bool:
+        who = self.who(request)
+        return who is not None and scope in who.scopes
+
 
 def error(status: int, message: str, where: str = "", **headers: str) -> web.Response:
     body = {"error": message, "where": where} if where else {"error": message}

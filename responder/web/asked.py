@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from responder.alerts import path_of
+from responder.durations import parse_duration
 from responder.errors import Invalid
 
 M = TypeVar("M", bound=BaseModel)
@@ -50,8 +52,10 @@ def since(request: web.Request) -> datetime | None:
     text = request.query.get("since")
     if text is None:
         return None
+    with contextlib.suppress(ValueError, OverflowError):
+        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
     try:
         when = datetime.fromisoformat(text)
         return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise Invalid("must be a time such as 2026-11-23T22:00:00Z", "since") from None
+        raise Invalid("must be a time such as 2026-11-23T22:00:00Z, or how long ago, such as 24h", "since") from None

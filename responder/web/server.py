@@ -11,8 +11,10 @@ from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error, needs
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage
+from responder.web.events import Events
 from responder.web.receiver import MOST_BYTES, Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.status import Status
 
 
@@ -37,11 +39,14 @@ def routes(
     registry: Registry,
     status: Status,
     approval: ApprovalPage,
+    events: Events,
+    reports: Reports,
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
     """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
     app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place])
     app.on_response_prepare.append(_sign)
+    app.on_shutdown.append(events.shutdown)
     one = "/api/v1/executions/{id}"
     app.add_routes(
         [
@@ -56,6 +61,11 @@ def routes(
             web.post("/api/v1/explain", needs(access, "read", api.explain)),
             web.get("/api/v1/executions", needs(access, "read", api.executions)),
             web.get(one, needs(access, "read", api.execution)),
+            web.get(one + "/events", needs(access, "read", events.execution)),
+            web.get(one + "/report", needs(access, "read", reports.execution)),
+            web.get(one + "/plot", needs(access, "read", reports.plot)),
+            web.get("/api/v1/report", needs(access, "read", reports.report)),
+            web.get("/api/v1/events", needs(access, "read", events.everything)),
             web.post(one + "/approve", needs(access, "approve", api.approve)),
             web.post(one + "/stop", needs(access, "operate", api.stop)),
             web.post(one + "/close", needs(access, "operate", api.close)),

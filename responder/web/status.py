@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +12,14 @@ from aiohttp import web
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
-from responder.errors import JournalUnavailable
+from responder.errors import Invalid, JournalUnavailable
 from responder.journal import Database, Row, Transaction
+from responder.journal.deployments import Deployment
 from responder.metrics import Metrics, Snapshot, State, take_snapshot
 from responder.policies import Mandate, Policy
+from responder.reports.inspection import covers
+from responder.services import Service
+from responder.web.reports import Reports, scope, services_of
 from responder.worker import Worker
 
 
@@ -30,14 +34,25 @@ class _Both:
             yield from part.collect()
 
 
+_HEALTH_WITHIN = 3.0
+"""Seconds that `health=now` waits for the checks: whoever asks for the status wants to know it soon."""
+
 _SHOWN = ("id", "service", "environment", "state", "from_version", "to_version", "reason", "accepted_at", "plan_hash")
 
 
 class Status:
     """Reads the journal, and says so where it cannot."""
 
-    def __init__(self, journal: Database, mandate: Callable[[], Mandate], worker: Worker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        journal: Database,
+        mandate: Callable[[], Mandate],
+        worker: Worker,
+        metrics: Metrics,
+        reports: Reports,
+    ) -> None:
         self._journal, self._mandate, self._worker, self._metrics = journal, mandate, worker, metrics
+        self._reports = reports
 
     async def healthy(self, request: web.Request) -> web.Response:
         """`GET /-/healthy`: the process runs. A broken journal is no reason to restart it."""
@@ -61,39 +76,61 @@ class Status:
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 
     async def status(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/status`: armed or not and why, what is under way, and every service's versions."""
-        mandate = self._mandate()
+        """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not and why, what is under way, and every
+        service's versions. It reads the journal and asks nobody, but for `health=now`.
+        """
+        mandate, asked = self._mandate(), scope(request)
+        services = services_of(mandate, *asked)
+        if request.query.get("health", "last") not in ("now", "last"):
+            raise Invalid("must be now or last", "health")
+        if request.query.get("health") == "now":
+            await self._reports.make(asked, within=_HEALTH_WITHIN)
         snapshot = await self._journal.read(take_snapshot, mandate, datetime.now(UTC))
-        totals = await self._journal.read(_totals)
+        totals = await self._journal.read(_totals, *asked)
+        last = await self._journal.read(_last_rollbacks, services)
         observed = {row["policy"]: row for row in await self._journal.read(_observed)}
         stopped = snapshot.stopped or self._worker.disarmed
         running = {(d.service, d.environment): d for d in snapshot.running}
-        services = []
-        for service in mandate.services:
-            deployed = running.get((service.name, service.environment))
-            services.append(
-                {
-                    "service": service.name,
-                    "environment": service.environment,
-                    "strategy": service.rollback.strategy,
-                    "version": deployed.version if deployed else None,
-                    "status": deployed.status if deployed else None,
-                    "deployed_at": deployed.at.isoformat() if deployed else None,
-                    "rolled_back_by": deployed.rolled_back_by if deployed else None,
-                }
-            )
+        shown = {(service.name, service.environment) for service in services}
+        rows = [
+            row
+            for row in snapshot.open_executions
+            if (row["service"], row["environment"]) in shown or asked == (None, None)
+        ]
+        told = [_service(one, running.get((one.name, one.environment)), last) for one in services]
+        policies = [
+            p for p in mandate.policies if any(covers(p, one.name) for one in services) or asked == (None, None)
+        ]
         body = {
             "armed": not stopped,
             "stopped": stopped or None,
-            "active": _of(snapshot, "accepted", "running", "turning_back"),
-            "waiting_for_approval": _of(snapshot, "held"),
-            "stuck": _of(snapshot, "stuck"),
+            "active": _of(rows, "accepted", "running", "turning_back"),
+            "waiting_for_approval": _of(rows, "held"),
+            "stuck": _of(rows, "stuck"),
             "rollbacks": totals,
-            "services": services,
-            "policies": [_policy(p, observed.get(p.name)) for p in mandate.policies],
+            "services": told,
+            "policies": [_policy(p, observed.get(p.name)) for p in policies],
             "at": datetime.now(UTC).isoformat(),
         }
-        return web.json_response(body)
+        return web.json_response({**body, **self._in_short(body, policies, asked)})
+
+    def _in_short(
+        self, body: dict[str, Any], policies: Sequence[Policy], asked: tuple[str | None, str | None]
+    ) -> dict[str, Any]:
+        """The same in the words of the seed. What is not one thing, or not known, is null."""
+        services = body["services"]
+        environments = {one["environment"] for one in services}
+        health, at = self._reports.last(asked)
+        return {
+            "integration_running": self._worker.has_lease,
+            "deployment_id": services[0]["deployment_id"] if len(services) == 1 else None,
+            "environment": environments.pop() if len(environments) == 1 else None,
+            "health_status": health,
+            "active_rollbacks": len(body["active"]),
+            "total_rollbacks": sum(body["rollbacks"].values()),
+            "auto_rollback_enabled": body["armed"] and any(p.mode == "auto" and not p.force for p in policies),
+            "last_report_time": at.isoformat() if at else None,
+        }
 
     async def _snapshot(self) -> Snapshot | None:
         try:
@@ -102,14 +139,39 @@ class Status:
             return None
 
 
-def _of(snapshot: Snapshot, *states: str) -> list[dict[str, Any]]:
-    rows = [{name: row[name] for name in _SHOWN} for row in snapshot.open_executions if row["state"] in states]
-    plain: list[dict[str, Any]] = json.loads(json.dumps(rows, default=lambda value: value.isoformat()))
-    return plain
+def _service(service: Service, deployed: Deployment | None, last: dict[tuple[str, str], Row]) -> dict[str, Any]:
+    return {
+        "service": service.name,
+        "environment": service.environment,
+        "strategy": service.rollback.strategy,
+        "version": deployed.version if deployed else None,
+        "status": deployed.status if deployed else None,
+        "deployed_at": deployed.at.isoformat() if deployed else None,
+        "deployment_id": deployed.id if deployed else None,
+        "rolled_back_by": deployed.rolled_back_by if deployed else None,
+        "last_rollback": _plain(last.get((service.name, service.environment))),
+    }
 
 
-async def _totals(tx: Transaction) -> dict[str, int]:
-    rows = await tx.all("count_by_outcome")
+def _of(rows: Sequence[Row], *states: str) -> list[Any]:
+    return [_plain({name: row[name] for name in _SHOWN}) for row in rows if row["state"] in states]
+
+
+def _plain(row: Row | None) -> Any:
+    return json.loads(json.dumps(row, default=lambda value: value.isoformat()))
+
+
+async def _last_rollbacks(tx: Transaction, services: Sequence[Service]) -> dict[tuple[str, str], Row]:
+    found: dict[tuple[str, str], Row] = {}
+    for service in services:
+        if row := await tx.one("last_ended", service=service.name, environment=service.environment):
+            told = {name: row[name] for name in ("id", "from_version", "to_version", "outcome", "ended_at")}
+            found[service.name, service.environment] = told
+    return found
+
+
+async def _totals(tx: Transaction, service: str | None, environment: str | None) -> dict[str, int]:
+    rows = await tx.all("count_by_outcome", service=service, environment=environment)
     return {row["outcome"] or "open": row["n"] for row in rows}
 
 

@@ -293,3 +293,21 @@ async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> 
     clock.now += 1.0
     async with asyncio.timeout(5):
         await lease.keep()
+
+
+async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried_out(office: Office) -> None:
+    never_verified(office)
+    await office.drill.accept()
+    worker = office.worker()
+    assert worker.seen(office.drill.id) == []
+    await office.until(in_the_gate)
+    async with asyncio.timeout(10):
+        while not worker.seen(office.drill.id):
+            await asyncio.sleep(0.01)
+    (finding,) = worker.seen(office.drill.id)
+    assert (finding.holds, "answered 503" in finding.reason) == (False, True)
+    await office.drill.journal.transaction(executions.ask_to_stop, office.drill.id, "alice", "enough")
+    await office.until(over)
+    async with asyncio.timeout(10):
+        while worker.seen(office.drill.id):
+            await asyncio.sleep(0.01)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import JsonValue
 
-from responder.checks import HttpCheck
+from responder.checks import HttpCheck, PromqlCheck
 from responder.clients import Connections, acting
 from responder.errors import Drift, Halt, Superseded, Unavailable
 from responder.levers.lever import Lever
@@ -121,3 +121,13 @@ async def test_a_connection_that_failed_is_tried_anew() -> None:
 
     assert await World(Connections(), retry_every=0.0).read(LateLever()) == "on"
     assert Late.tries == 3
+
+
+async def test_whoever_watches_is_told_what_every_check_found(free_port: int) -> None:
+    seen: list[tuple[str, bool, bool]] = []
+    connections = Connections()
+    world = World(connections, saw=lambda check, f: seen.append((type(check).__name__, f.holds, f.answered)))
+    await world.holds(HttpCheck(http=f"http://127.0.0.1:{free_port}/"))
+    await world.holds(PromqlCheck(promql="up", at_least=1.0))
+    await connections.close()
+    assert seen == [("HttpCheck", False, True), ("PromqlCheck", False, False)]

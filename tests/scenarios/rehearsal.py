@@ -27,8 +27,11 @@ from responder.policies import Mandate
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.events import Events
+from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.worker import Worker
@@ -76,8 +79,9 @@ class Rehearsal:
         links = Links(Web())
         receiver = Receiver(self._journal, self._mandate, self._connect, self._worker, self._metrics)
         api = Api(self._journal, self._mandate, self._connect, self._worker, receiver, links.link)
-        status = Status(self._journal, self._mandate, self._worker, self._metrics)
-        self._parts = (receiver, api, status)
+        reports = Reports(self._journal, self._mandate, self._connect, self._worker)
+        status = Status(self._journal, self._mandate, self._worker, self._metrics, reports)
+        self._parts = (receiver, api, status, reports)
         access = Access(Web())
         app = routes(
             lambda: access,
@@ -86,6 +90,8 @@ class Rehearsal:
             Registry(self._journal, self._mandate),
             status,
             ApprovalPage(self._journal, api, lambda: links),
+            Events(Feed(self._journal), self._worker),
+            reports,
             _no_reload,
         )
         with self._loop.really():

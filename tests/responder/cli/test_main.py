@@ -28,6 +28,8 @@ COMMANDS = (
     "close",
     "status",
     "history",
+    "report",
+    "watch",
     "explain",
     "deployed",
     "versions",
@@ -183,7 +185,7 @@ async def test_a_token_file_that_is_no_good(
 async def test_status(ask: Run, house: House) -> None:
     await house.good_then_new()
     code, out, _ = await ask("status")
-    assert (code, out.splitlines()[0]) == (0, "armed")
+    assert (code, out.splitlines()[0]) == (0, "armed, unknown")
     assert "2.1" in out
     assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
     await begin(house, GaveUp(at=datetime.now(UTC), reason="too often"))
@@ -273,7 +275,9 @@ async def test_explain(ask: Run, house: House, tmp_path: Path) -> None:
     assert (code, err) == (2, "responder: none.json cannot be read: No such file or directory\n")
 
 
-@pytest.mark.parametrize("command", [("history",), ("history", "r1"), ("status",), ("explain",)])
+@pytest.mark.parametrize(
+    "command", [("history",), ("history", "r1"), ("status",), ("explain",), ("report",), ("report", "r1")]
+)
 async def test_what_a_sender_wrote_cannot_command_the_terminal(
     ask: Run, house: House, command: tuple[str, ...]
 ) -> None:
@@ -341,3 +345,59 @@ async def test_a_state_that_no_journal_understands_is_found_by_check(run: Run, t
     text = CONFIG.format(state="x").replace("sqlite://x", "mysql://x")
     (tmp_path / "responder.yml").write_text(text)
     assert (await run("check")).code == 2
+
+
+# --- reports ---
+UP = 'probe_success{service="backend"}'
+
+
+async def test_report(ask: Run, house: House) -> None:
+    await house.good_then_new()
+    house.prometheus.vectors[UP] = [({}, "0")]
+    code, out, _ = await ask("report")
+    assert (code, out.startswith("It is unhealthy at ")) == (1, True)
+    assert f"{UP} is 0, wanted at least 1" in out
+    assert "roll back to 2.0: responder rollback backend" in out
+    code, out, _ = await ask("report", "--service", "backend", "--since", "1h", "--output", "json")
+    assert (code, json.loads(out)["status"]) == (1, "unhealthy")
+    code, out, _ = await ask("report", "--format", "markdown")
+    assert (code, out.splitlines()[0]) == (1, "# Health report: unhealthy")
+    code, _, err = await ask("report", "--service", "nobody")
+    assert (code, err) == (1, "responder: no service 'nobody' is configured\n")
+    assert (await ask("report", "--since", "yesterday")).code == 1
+    assert (await ask("report", "--plot", "x.svg")).code == 2
+
+
+async def test_where_all_is_healthy_a_report_is_0(ask: Run, house: House) -> None:
+    house.prometheus.vectors[UP] = [({}, "1")]
+    house.worker._lease = object()  # type: ignore[assignment]
+    await house.good_then_new()
+    assert (await ask("report")).code == 0
+    house.worker._lease = None
+
+
+async def test_a_post_mortem_with_its_plot(ask: Run, house: House, tmp_path: Path) -> None:
+    await house.good_then_new()
+    await begin(house)
+    points = [[datetime.now(UTC).timestamp() - 60 + n, "1"] for n in range(60)]
+    house.prometheus.results[UP] = {"resultType": "matrix", "result": [{"metric": {}, "values": points}]}
+    code, out, _ = await ask("report", "r1", "--plot", "plot.svg")
+    assert (code, out.splitlines()[0]) == (0, "# Post-mortem draft: backend in production, r1")
+    assert "](<plot.svg>)" in out
+    assert (tmp_path / "plot.svg").read_text().startswith("<svg")
+    code, out, _ = await ask("report", "--execution", "r1", "--output", "json")
+    assert (code, json.loads(out)["id"]) == (0, "r1")
+    assert "](<" not in (await ask("report", "r1")).out
+    code, _, err = await ask("report", "r1", "--plot", "no/such/place.svg")
+    assert (code, err) == (2, "responder: no/such/place.svg cannot be written: No such file or directory\n")
+    house.prometheus.status = 500
+    assert (await ask("report", "r1", "--plot", "plot.svg")).code == 1
+    assert (await ask("report", "none")).code == 1
+    assert (await ask("report", "r1", "--since", "1h")).code == 2
+
+
+async def test_status_of_one_service(ask: Run, house: House) -> None:
+    await house.good_then_new()
+    body = json.loads((await ask("status", "--service", "backend", "--output", "json")).out)
+    assert (body["deployment_id"], body["health_status"]) == ("deploy-2.1", "unknown")
+    assert (await ask("status", "--service", "nobody")).code == 1

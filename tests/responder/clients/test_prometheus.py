@@ -97,6 +97,35 @@ async def test_what_is_no_instant_vector_is_a_halt(
         await client.query("q")
 
 
+async def test_a_range(client: Prometheus, prometheus: FakePrometheus) -> None:
+    start, end = datetime(2026, 11, 23, 22, tzinfo=UTC), datetime(2026, 11, 23, 22, 5, tzinfo=UTC)
+    values = [[start.timestamp() + 15 * n, text] for n, text in enumerate(("1", "0.5", "NaN"))]
+    prometheus.results["up"] = {"resultType": "matrix", "result": [{"metric": {"job": "a"}, "values": values}]}
+    (series,) = await client.range("up", start, end, 15)
+    assert (series.labels, [at for at, _ in series.points][:1]) == ({"job": "a"}, [start.timestamp()])
+    assert str([value for _, value in series.points]) == "[1.0, 0.5, nan]"
+    asked = prometheus.asked[0]
+    assert asked.path == "/api/v1/query_range"
+    assert (float(asked.query["start"]), float(asked.query["end"])) == (start.timestamp(), end.timestamp())
+    assert asked.query["step"] == "15", "as a number: a duration knows no fractions"
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, Halt), (422, Halt), (429, Unavailable), (503, Unavailable)])
+async def test_a_range_that_is_refused_or_not_to_be_had(
+    client: Prometheus, prometheus: FakePrometheus, status: int, error: type[Exception]
+) -> None:
+    prometheus.status = status
+    now = datetime.now(UTC)
+    with pytest.raises(error):
+        await client.range("up", now, now, 15)
+
+
+async def test_what_is_no_range_is_a_halt(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.vectors["up"] = [({}, "1")]
+    with pytest.raises(Halt, match="does not give series over a time"):
+        await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)
+
+
 async def test_no_answer_in_time_is_unavailable(client: Prometheus, prometheus: FakePrometheus) -> None:
     prometheus.hangs = True
     began = time.monotonic()

@@ -512,3 +512,72 @@ async def test_a_state_that_cannot_be_is_refused(tmp_path: Path) -> None:
         await open_journal(f"sqlite://{tmp_path / 'file' / 'state.db'}")
     with pytest.raises(ConfigError, match="PostgreSQL cannot be used"):
         await open_journal("postgresql://nobody@127.0.0.1:1/none")
+
+
+async def test_each_who_listens_hears_of_it(journal: Database) -> None:
+    """The worker and whoever else waits do not take a notification away from each other."""
+    ears = [journal.listen() for _ in range(3)]
+    while await journal.changed(0.05):
+        pass
+    for ear in ears:
+        ear.rang.clear()
+    waiting = [asyncio.create_task(one.changed(10)) for one in (journal, *ears[:2])]
+    await asyncio.sleep(0)
+    await accept(journal)
+    assert await asyncio.gather(*waiting) == [True] * 3
+    assert await ears[2].changed(10), "heard while it was not waiting"
+    ears[0].close()
+    await accept(journal, "other")
+    assert await ears[1].changed(10)
+    assert not await ears[0].changed(0.05)
+
+
+async def test_how_far_each_has_come(journal: Database) -> None:
+    old = await accept(journal, "old", at=NOW - timedelta(days=1))
+    closed = await accept(journal, "closed")
+    live = await accept(journal, "live", at=NOW - timedelta(days=2))
+    for one in (old, closed):
+        ended = [Halted(at=NOW, reason="x"), Closed(at=NOW, outcome="failed", by="tests", reason="")]
+        await journal.transaction(executions.append, one, ended, None)
+    found = await journal.read(executions.heads, NOW)
+    assert {i: (row["seq"], row["ended_at"]) for i, row in found.items()} == {closed.id: (2, NOW), live.id: (0, None)}
+    found = await journal.read(executions.heads, NOW, old.id, "none")
+    assert found[old.id]["seq"] == 2
+    assert "none" not in found
+    assert set(await journal.read(executions.ended_since, NOW)) == {old.id, closed.id}
+    assert await journal.read(executions.ended_since, NOW + timedelta(seconds=1)) == []
+    events = await journal.read(executions.events_after, closed.id, 0)
+    assert [event.type for event in events] == ["halted", "closed"]
+
+
+async def test_what_a_report_asks(journal: Database) -> None:
+    first = await accept(journal)
+    await journal.transaction(
+        executions.append, first, [Closed(at=NOW, outcome="failed", by="tests", reason="over")], None
+    )
+    second = await accept(journal, at=NOW + timedelta(minutes=1))
+    told = {"at": NOW, "last_at": NOW, "policy": "p", "service": "shop", "environment": "test", "reason": "r"}
+    for n, (verdict, guard, forced) in enumerate(
+        [
+            ("refuse", "cooldown", False),
+            ("refuse", "episode", False),
+            ("refuse", "mode", True),
+            ("allow", "mode", False),
+        ]
+    ):
+        execution = second.id if verdict == "allow" else None
+        more = {"id": f"d{n}", "incident": f"i{n}", "verdict": verdict, "guard": guard, "forced": forced, "body": "{}"}
+        await journal.transaction(decisions.record, Decision(**told, **more, execution=execution))
+
+    async def ask(tx: Transaction, query: str, **params: Any) -> list[Any]:
+        return await tx.all(query, **params)
+
+    where = {"service": "shop", "environment": "test"}
+    assert [row["id"] for row in await journal.read(ask, "last_ended", **where)] == [first.id]
+    assert [row["guard"] for row in await journal.read(ask, "refused_since", since=NOW, most=9)] == ["cooldown"]
+    later = NOW + timedelta(seconds=1)
+    assert await journal.read(ask, "refused_since", since=later, most=9) == []
+    assert [row["id"] for row in await journal.read(ask, "decisions_of_execution", execution=second.id)] == ["d3"]
+    for service, environment, n in (("shop", "test", 2), (None, None, 2), ("shop", None, 2), ("other", "test", 0)):
+        rows = await journal.read(ask, "count_by_outcome", service=service, environment=environment)
+        assert sum(row["n"] for row in rows) == n

@@ -23,11 +23,15 @@ from responder.policies import Mandate
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.events import Events
+from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.worker import Worker
+from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import ago, deployment, mandate, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -48,6 +52,8 @@ class House:
     links: Links
     alertmanager: FakeAlertmanager
     prometheus: FakePrometheus
+    feed: Feed
+    access: Access
     mistakes: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
@@ -113,20 +119,26 @@ async def make_house(
 
     async def make(*tokens: Token) -> House:
         metrics = Metrics()
-        worker = Worker(journal, lambda: house.mandate, lambda: connections, poll=0.02, listeners=(metrics.happened,))
+        feed = Feed(journal, poll=0.2, most=3)
+        listeners = (metrics.happened, feed.happened)
+        worker = Worker(journal, lambda: house.mandate, lambda: connections, poll=0.02, listeners=listeners)
         receiver = Receiver(journal, lambda: house.mandate, lambda: connections, worker, metrics)
         links = Links(Web(tokens=tokens))
         api = Api(journal, lambda: house.mandate, lambda: connections, worker, receiver, links.link)
         registry = Registry(journal, lambda: house.mandate)
         approval = ApprovalPage(journal, api, lambda: links)
-        status = Status(journal, lambda: house.mandate, worker, metrics)
+        reports = Reports(
+            journal, lambda: house.mandate, lambda: connections, worker, lambda: house.mistakes, within=1.0
+        )
+        status = Status(journal, lambda: house.mandate, worker, metrics, reports)
 
         async def reload(request: web.Request) -> web.Response:
             return web.json_response({"reloaded": True})
 
         settings = Web(tokens=tokens)
         access = Access(settings)
-        app = routes(lambda: access, receiver, api, registry, status, approval, reload)
+        events = Events(feed, worker, lambda request: house.access.allows(request, "read"), look=0.05)
+        app = routes(lambda: house.access, receiver, api, registry, status, approval, events, reports, reload)
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)
@@ -142,6 +154,8 @@ async def make_house(
             links=links,
             alertmanager=alertmanager,
             prometheus=prometheus,
+            feed=feed,
+            access=access,
         )
         return house
 

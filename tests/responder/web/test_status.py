@@ -7,9 +7,12 @@ import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from responder.execution import GaveUp, Held, Planned
+import pytest
+
+from responder.execution import Closed, GaveUp, Halted, Held, Planned
 from responder.journal import executions
-from tests.responder.examples import accepted, mandate, plan, service
+from responder.policies import Policy
+from tests.responder.examples import accepted, mandate, plan, policy, service
 from tests.responder.web.conftest import House
 
 
@@ -58,11 +61,90 @@ async def test_an_empty_house(house: House) -> None:
                 "version": None,
                 "status": None,
                 "deployed_at": None,
+                "deployment_id": None,
                 "rolled_back_by": None,
+                "last_rollback": None,
             }
         ],
         "policies": [{"name": "backend-down", "mode": "auto", "would_have_acted": 0, "last_at": None}],
+        "integration_running": False,
+        "deployment_id": None,
+        "environment": "production",
+        "health_status": None,
+        "active_rollbacks": 0,
+        "total_rollbacks": 0,
+        "auto_rollback_enabled": True,
+        "last_report_time": None,
     }
+
+
+async def test_the_same_in_the_words_of_the_seed_for_one_deployment(house: House) -> None:
+    """What is not known, or is not one thing, is null."""
+    staging = service(environment="staging")
+    house.mandate = mandate(services=(*house.mandate.services, staging))
+    await house.good_then_new()
+    await house.deployed("3.0", environment="staging")
+    _, body = await house.get("/api/v1/status")
+    assert (body["deployment_id"], body["environment"]) == (None, None)
+    told = accepted(alerts=(), at=datetime.now(UTC), received_at=datetime.now(UTC))
+    await house.journal.transaction(executions.accept, "r1", told)
+    _, body = await house.get("/api/v1/status?service=backend&environment=production")
+    assert (body["deployment_id"], body["environment"]) == ("deploy-2.1", "production")
+    assert (body["active_rollbacks"], body["total_rollbacks"], len(body["services"])) == (1, 1, 1)
+    _, body = await house.get("/api/v1/status?environment=staging")
+    assert (body["deployment_id"], body["active_rollbacks"], body["total_rollbacks"]) == ("deploy-3.0", 0, 0)
+    assert body["active"] == []
+    await house.append("r1", Halted(at=datetime.now(UTC), reason="x"))
+    await house.append("r1", Closed(at=datetime.now(UTC), outcome="failed", by="r", reason=""))
+    _, body = await house.get("/api/v1/status?environment=production")
+    last = body["services"][0]["last_rollback"]
+    assert (last["id"], last["outcome"], body["active_rollbacks"], body["total_rollbacks"]) == ("r1", "failed", 0, 1)
+    assert (await house.get("/api/v1/status?service=nobody"))[0] == 404
+    assert (await house.get("/api/v1/status?service=backend&environment=moon"))[0] == 404
+
+
+async def test_health_is_that_of_the_last_report_of_the_same_services(house: House) -> None:
+    promql = house.mandate.services[0].healthy[0].model_dump()["promql"]
+    house.prometheus.vectors[promql] = [({}, "1")]
+    _, body = await house.get("/api/v1/status")
+    assert (body["health_status"], body["last_report_time"], house.prometheus.asked) == (None, None, [])
+    working = asyncio.create_task(house.worker.run())
+    while not house.worker.has_lease:
+        await asyncio.sleep(0.005)
+    _, body = await house.get("/api/v1/status?health=now")
+    assert (body["integration_running"], body["health_status"]) == (True, "healthy")
+    assert datetime.fromisoformat(body["last_report_time"]) <= datetime.fromisoformat(body["at"])
+    house.prometheus.vectors[promql] = [({}, "0")]
+    assert (await house.get("/api/v1/status"))[1]["health_status"] == "healthy", "it asks nobody by itself"
+    assert (await house.get("/api/v1/status?service=backend"))[1]["health_status"] is None, (
+        "nobody asked about it alone"
+    )
+    assert (await house.get("/api/v1/status?health=now"))[1]["health_status"] == "unhealthy"
+    assert (await house.get("/api/v1/status?health=soon"))[0] == 400
+    working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+
+
+@pytest.mark.parametrize(
+    ("policies", "stopped", "enabled"),
+    [
+        ([policy(mode="auto")], False, True),
+        ([policy(mode="auto")], True, False),
+        ([policy(mode="approve")], False, False),
+        ([policy(mode="observe"), policy(name="two", mode="auto")], False, True),
+        ([policy(mode="auto", force=True)], False, False),
+        ([policy(mode="auto", roll_back=("other",))], False, False),
+    ],
+)
+async def test_automation_is_enabled_where_a_policy_may_act_now(
+    house: House, policies: list[Policy], stopped: bool, enabled: bool
+) -> None:
+    house.mandate = mandate(*policies, services=house.mandate.services)
+    if stopped:
+        await house.post("/api/v1/executions/all/stop", {"reason": "x"})
+    _, body = await house.get("/api/v1/status?service=backend")
+    assert body["auto_rollback_enabled"] is enabled
 
 
 async def test_what_is_open_is_told_by_what_it_needs(house: House) -> None:

@@ -1,0 +1,1 @@
+"""What people read afterwards and meanwhile: how it is now, and what happened in one rollback."""

@@ -1,0 +1,275 @@
+"""How it is now, what stands out and what to do about it: every recommendation names the fact behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel
+
+from responder.durations import format_duration
+from responder.reports.facts import Asked, Facts, Rollback, ServiceFacts
+
+Status = Literal["healthy", "degraded", "unknown", "unhealthy"]
+_WORST: tuple[Status, ...] = ("unhealthy", "unknown", "degraded", "healthy")
+
+_WAITING_LONG = timedelta(seconds=30)
+_JOURNAL_SLOW = 1.0
+
+
+class Check(BaseModel):
+    """A check that does not hold, or that nobody could answer."""
+
+    service: str
+    environment: str
+    kind: str
+    check: str
+    reason: str
+
+
+class Warned(BaseModel):
+    """Something that stands out."""
+
+    about: str
+    fact: str
+    since: datetime | None = None
+
+
+class Recommendation(BaseModel):
+    """What to do, why, and where to go."""
+
+    because: str
+    do: str
+    see: str
+
+
+class ServiceReport(BaseModel):
+    service: str
+    environment: str
+    status: Status
+    version: str | None
+    known_as: str | None
+    deployed_at: datetime | None
+    can_go_back_to: str | None
+    last_rollback: Rollback | None
+    checks: list[Asked]
+
+
+class Report(BaseModel):
+    """The seed's health report: overall status, failed checks, warnings, recommendations."""
+
+    status: Status
+    at: datetime
+    since: datetime
+    services: list[ServiceReport]
+    failed_checks: list[Check]
+    unanswered_checks: list[Check]
+    warnings: list[Warned]
+    recommendations: list[Recommendation]
+    rollbacks: list[Rollback]
+
+
+def make_report(facts: Facts) -> Report:
+    """The same report for the same facts."""
+    told = [
+        ServiceReport(
+            service=one.service,
+            environment=one.environment,
+            status=status_of(one),
+            version=one.running.version if one.running else None,
+            known_as=one.running.status if one.running else None,
+            deployed_at=one.running.at if one.running else None,
+            can_go_back_to=one.target,
+            last_rollback=one.last,
+            checks=list(one.checks),
+        )
+        for one in facts.services
+    ]
+    notes = [*_of_the_responder(facts), *(note for one in facts.services for note in _of_a_service(one, facts))]
+    return Report(
+        status=overall(facts, [one.status for one in told]),
+        at=facts.at,
+        since=facts.since,
+        services=told,
+        failed_checks=list(_checks(facts, "fails")),
+        unanswered_checks=list(_checks(facts, "unknown")),
+        warnings=[warned for warned, _ in notes if warned],
+        recommendations=[advice for _, advice in notes if advice],
+        rollbacks=list(facts.rollbacks),
+    )
+
+
+def status_of(service: ServiceFacts) -> Status:
+    """`unhealthy`: a check of `healthy` fails. `unknown`: one got no answer. `degraded`: `traffic` does not hold, a
+    rollback is open, or a version runs that is bad or suspect. Else `healthy`.
+    """
+    healthy = {check.state for check in service.checks if check.kind == "healthy"}
+    if "fails" in healthy:
+        return "unhealthy"
+    if "unknown" in healthy or not healthy:
+        return "unknown"
+    quarantined = service.running is not None and service.running.status in ("bad", "suspect")
+    traffic = any(check.state != "holds" for check in service.checks if check.kind == "traffic")
+    return "degraded" if traffic or service.open or quarantined else "healthy"
+
+
+def overall(facts: Facts, services: Iterable[Status]) -> Status:
+    """The worst of the services, and no better than the responder itself: a stuck rollback is `unhealthy`, automation
+    that cannot act `degraded`. Without services there is nothing to know.
+    """
+    found: set[Status] = set(services) or {"unknown"}
+    if any(one.open and one.open.state == "stuck" for one in facts.services):
+        found.add("unhealthy")
+    if facts.stopped or facts.disarmed or not facts.has_lease:
+        found.add("degraded")
+    return next(status for status in _WORST if status in found)
+
+
+def _checks(facts: Facts, state: str) -> Iterator[Check]:
+    for one in facts.services:
+        for check in one.checks:
+            if check.state == state:
+                told = check.model_dump(exclude={"state"})
+                yield Check(service=one.service, environment=one.environment, **told)
+
+
+_Note = tuple[Warned | None, Recommendation | None]
+
+
+def _note(about: str, fact: str, do: str = "", see: str = "", since: datetime | None = None) -> _Note:
+    advice = Recommendation(because=f"{about}: {fact}", do=do, see=see) if do else None
+    return Warned(about=about, fact=fact, since=since), advice
+
+
+def _of_the_responder(facts: Facts) -> Iterator[_Note]:
+    me = "the responder"
+    if facts.stopped:
+        yield _note(
+            me, f"it does not act: {facts.stopped}", "let it act again once the reason is gone",
+            'responder close --all --reason "…", or remove the stop file',
+        )  # fmt: skip
+    if facts.disarmed:
+        yield _note(
+            me, f"it is disarmed: {facts.disarmed}", "look for the silence, or for what is broken between",
+            "docs/how-to/arm-with-a-watchdog.md",
+        )  # fmt: skip
+    if not facts.has_lease:
+        yield _note(
+            me, "this process holds no lease and carries nothing out", "look into its log, and at the journal",
+            "docs/runbooks/ResponderJournalDown.md",
+        )  # fmt: skip
+    if facts.journal_took > _JOURNAL_SLOW:
+        yield _note(
+            me, f"reading the journal took {facts.journal_took:.1f} s", "look at the disk, or at PostgreSQL",
+            "docs/runbooks/ResponderJournalDown.md",
+        )  # fmt: skip
+    if facts.mistake:
+        fact = f"the new configuration was refused, the old one is in use: {facts.mistake}"
+        yield _note(me, fact, "mend it", "responder check")
+
+
+def _of_a_service(one: ServiceFacts, facts: Facts) -> Iterator[_Note]:
+    about = f"{one.service} in {one.environment}"
+    if one.open:
+        yield _open(about, one.open, facts.at)
+    yield from _failing(about, one, facts)
+    for check in one.checks:
+        if check.state == "unknown":
+            yield _note(
+                about, f"a check got no answer: {check.reason}", "see whether Prometheus answers and has the series",
+                "responder check --live",
+            )  # fmt: skip
+        elif check.state == "fails" and check.kind == "traffic":
+            yield _note(
+                about, f"nothing shows that it is used: {check.reason}", "see whether traffic reaches it",
+                "docs/reference/configuration.md",
+            )  # fmt: skip
+    yield from _versions(about, one)
+    for cooldown in one.cooldowns:
+        if cooldown.until > facts.at:
+            left = format_duration((cooldown.until - facts.at).total_seconds() // 1)
+            yield _note(about, f"the policy {cooldown.policy} cools down for another {left}")
+    if one.modes and not one.open and all(mode == "observe" for mode in one.modes.values()):
+        yield _note(about, "every policy of it only observes")
+    for refused in one.refused:
+        times = f"{refused.n} times" if refused.n > 1 else "once"
+        yield _note(
+            about, f"alerts wanted a rollback and {refused.guard} refused it {times}: {refused.reason}",
+            "see what every guard said", f"responder explain --last --service {one.service}", refused.last_at,
+        )  # fmt: skip
+
+
+def _open(about: str, rollback: Rollback, now: datetime) -> _Note:
+    waited = format_duration((now - rollback.accepted_at).total_seconds() // 1)
+    told = f"{rollback.id} ({rollback.from_version} → {rollback.to_version})"
+    match rollback.state:
+        case "stuck":
+            return _note(
+                about, f"rollback {told} is stuck: {rollback.reason}", "look at it, then close it by hand",
+                f'responder history {rollback.id}, then: responder close {rollback.id} --reason "…"',
+                rollback.accepted_at,
+            )  # fmt: skip
+        case "held":
+            return _note(
+                about, f"rollback {told} waits for approval: {rollback.reason}", "read its plan; approve or stop it",
+                f"responder approve {rollback.id} --plan {rollback.plan_hash}", rollback.accepted_at,
+            )  # fmt: skip
+        case "accepted" if now - rollback.accepted_at > _WAITING_LONG:
+            return _note(
+                about, f"rollback {told} has waited for its turn for {waited}", "see what else is under way",
+                "responder status", rollback.accepted_at,
+            )  # fmt: skip
+    fact = f"rollback {told} is under way for {waited}"
+    return _note(about, fact, "watch it", f"responder watch {rollback.id}", rollback.accepted_at)
+
+
+def _failing(about: str, one: ServiceFacts, facts: Facts) -> Iterator[_Note]:
+    failing = [check.reason for check in one.checks if check.kind == "healthy" and check.state == "fails"]
+    if not failing or one.open:
+        return
+    fact = f"it is not healthy: {failing[0]}"
+    sick = {s.service for s in facts.services if s.environment == one.environment and status_of(s) == "unhealthy"}
+    if causes := sorted(sick & set(one.depends_on)):
+        do, see = (
+            f"look at {', '.join(causes)} first, which it needs and which is not healthy either",
+            "responder report",
+        )
+    elif one.running is None or one.target is None:
+        do, see = "mend it by hand: there is nothing to go back to", "responder explain --last"
+    elif one.running.rolled_back_by:
+        do, see = (
+            "look for another cause: the last change was our own rollback",
+            "responder report " + (one.running.rolled_back_by),
+        )
+    else:
+        age = format_duration((facts.at - one.running.at).total_seconds() // 1)
+        do = f"if {one.running.version}, deployed {age} ago, is the cause, roll back to {one.target}"
+        see = f'responder rollback {one.service} --environment {one.environment} --reason "…" --dry-run'
+    yield None, Recommendation(because=f"{about}: {fact}", do=do, see=see)
+
+
+def _versions(about: str, one: ServiceFacts) -> Iterator[_Note]:
+    running = one.running
+    told = f"responder deployed {one.service} VERSION --environment {one.environment}"
+    if running is None:
+        yield _note(
+            about, "no deployment of it was ever told: it cannot be rolled back",
+            "let the pipeline tell them; the first one as known good", f"{told} --good",
+        )  # fmt: skip
+        return
+    if running.status in ("bad", "suspect"):
+        yield _note(
+            about, f"{running.version} runs, which is {running.status}", "deploy another one, or mark it once you know",
+            f"responder mark {one.service} {running.version} good --environment {one.environment}", running.at,
+        )  # fmt: skip
+    if one.target is None:
+        yield _note(
+            about, f"no version other than {running.version} is known good: there is nothing to go back to",
+            "say of an earlier one that it is good", f"responder versions {one.service}",
+        )  # fmt: skip
+    elif one.must_stay:
+        yield _note(
+            about, f"it must not be rolled back past {one.must_stay}", "lift that once it does not matter any more",
+            f"responder mark {one.service} {one.must_stay.partition(':')[0]} --lift --environment {one.environment}",
+        )  # fmt: skip

@@ -1,0 +1,160 @@
+"""Gathers what a report rests on: the journal in one read, and every check of every service asked now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from responder.checks import Check, Finding, HttpCheck, PromqlCheck
+from responder.clients import Connections
+from responder.journal import Database, Row, Transaction, decisions, deployments, executions
+from responder.policies import Mandate, Policy, ServiceOfLabel
+from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
+from responder.services import Service
+from responder.survey import watchdog_missing
+from responder.world import World
+
+_AT_ONCE = 8
+_MOST = 1000
+
+
+async def inspect(
+    journal: Database,
+    mandate: Mandate,
+    services: Sequence[Service],
+    connections: Connections,
+    now: datetime,
+    since: datetime,
+    *,
+    disarmed: str = "",
+    within: float = 5.0,
+) -> Facts:
+    """Facts about these services. A check that has not answered within so many seconds is unknown, not well.
+
+    Raises JournalUnavailable.
+    """
+    began = time.monotonic()
+    facts = await journal.read(_known, mandate, services, now, since)
+    took = time.monotonic() - began
+    found = await ask_checks(services, connections, within)
+    told = [one.model_copy(update={"checks": checks}) for one, checks in zip(facts.services, found, strict=True)]
+    return facts.model_copy(
+        update={"services": tuple(told), "journal_took": took, "disarmed": facts.disarmed or disarmed}
+    )
+
+
+async def ask_checks(services: Sequence[Service], connections: Connections, within: float) -> list[tuple[Asked, ...]]:
+    """What every check of each service finds now, all of them within so many seconds, a few at once."""
+    world, turn = World(connections), asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(check: Check) -> Finding:
+        async with turn:
+            return await world.holds(check)
+
+    checks = [[*(("healthy", c) for c in s.healthy), *(("traffic", c) for c in s.traffic)] for s in services]
+    asked = [[(kind, check, asyncio.create_task(ask(check))) for kind, check in some] for some in checks]
+    tasks = [task for some in asked for _, _, task in some]
+    try:
+        if tasks:
+            await asyncio.wait(tasks, timeout=within)
+    finally:
+        late = [task for task in tasks if task.cancel()]
+        await asyncio.gather(*late, return_exceptions=True)
+    silence = Finding(holds=False, answered=False, reason=f"no answer within {within:g} s")
+    return [
+        tuple(_asked(kind, check, silence if task.cancelled() else task.result()) for kind, check, task in some)
+        for some in asked
+    ]
+
+
+def _asked(kind: Any, check: Check, finding: Finding) -> Asked:
+    name = name_of(check)
+    reason = finding.reason if name in finding.reason or finding.answered else f"{name}: {finding.reason}"
+    state: Any = "holds" if finding.holds else "fails" if finding.answered else "unknown"
+    return Asked(kind=kind, check=name, state=state, reason=reason)
+
+
+def name_of(check: Check) -> str:
+    """What a check asks, without what it may send along to be let in."""
+    match check:
+        case PromqlCheck():
+            return check.promql
+        case HttpCheck():
+            return str(check.http)
+    return check.model_dump_json(exclude_defaults=True)
+
+
+async def _known(
+    tx: Transaction, mandate: Mandate, services: Sequence[Service], now: datetime, since: datetime
+) -> Facts:
+    thrown = await decisions.stopped(tx)
+    running = {(one.service, one.environment): one for one in await deployments.running(tx)}
+    still_open = {(row["service"], row["environment"]): row for row in await tx.all("open_executions")}
+    ends = await tx.all("last_ends")
+    refused = await tx.all("refused_since", since=since, most=_MOST)
+    begun = await executions.find(tx, since=since, most=_MOST)
+    wanted = {(service.name, service.environment) for service in services}
+    told = []
+    for service in services:
+        key = (service.name, service.environment)
+        where = {"service": service.name, "environment": service.environment}
+        runs = running.get(key)
+        target = await tx.one("good_target", **where, running=runs.version) if runs else None
+        stays = await tx.one("no_rollback_since", **where, target=target["version"]) if target else None
+        last = await tx.one("last_ended", **where)
+        told.append(
+            ServiceFacts(
+                **where,
+                depends_on=tuple(needed.name for needed in mandate.needs(service)),
+                running=runs,
+                target=target["version"] if target else None,
+                must_stay=f"{stays['version']}: {stays['no_rollback']}" if stays else "",
+                open=_rollback(still_open.get(key)),
+                last=_rollback(last),
+                cooldowns=tuple(_cooldowns(mandate, ends, key)),
+                modes={p.name: "force" if p.force else p.mode for p in mandate.policies if covers(p, service.name)},
+                refused=tuple(_refused(row for row in refused if (row["service"], row["environment"]) == key)),
+            )
+        )
+    return Facts(
+        at=now,
+        since=since,
+        stopped=mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else ""),
+        disarmed=await watchdog_missing(tx, mandate, now),
+        services=tuple(told),
+        rollbacks=tuple(
+            Rollback.model_validate(row) for row in begun if (row["service"], row["environment"]) in wanted
+        ),
+    )
+
+
+def covers(policy: Policy, service: str) -> bool:
+    """Whether a policy may roll it back; one that takes the service from a label may be about any."""
+    return isinstance(policy.roll_back, ServiceOfLabel) or service in (policy.roll_back or ())
+
+
+def _rollback(row: Row | None) -> Rollback | None:
+    return Rollback.model_validate(row) if row else None
+
+
+def _cooldowns(mandate: Mandate, ends: Sequence[Row], key: tuple[str, str]) -> list[Cooldown]:
+    return [
+        Cooldown(
+            policy=row["policy"], until=row["ended_at"] + timedelta(seconds=mandate.policy(row["policy"]).cooldown)
+        )
+        for row in ends
+        if (row["service"], row["environment"]) == key
+    ]
+
+
+def _refused(rows: Any) -> list[Refused]:
+    """By guard, with the newest reason."""
+    found: dict[str, Refused] = {}
+    for row in rows:
+        known = found.get(row["guard"])
+        told = {name: row[name] for name in ("guard", "reason", "last_at")}
+        found[row["guard"]] = known.model_copy(update={"n": known.n + 1}) if known else Refused(n=1, **told)
+    return list(found.values())

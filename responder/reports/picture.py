@@ -1,0 +1,80 @@
+"""The series that decided, over the time of one rollback, asked of Prometheus and drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from responder.checks import PromqlCheck
+from responder.clients import Connections
+from responder.clients.prometheus import Prometheus, Series
+from responder.errors import Unknown
+from responder.plots import Line, Mark, plot
+from responder.policies import Mandate
+from responder.reports.record import PostMortem, Window
+
+_POINTS = 300
+_ROOM = 0.15
+
+
+async def draw(told: PostMortem, mandate: Mandate, connections: Connections, now: datetime) -> str:
+    """SVG. Raises Unknown where no PromQL is configured that could show it, and what Prometheus raises."""
+    query = deciding(told, mandate)
+    start, end = span(told.window, now)
+    step = max((end - start).total_seconds() / _POINTS, 1.0)
+    prometheus = await connections.to(Prometheus)
+    found = [one for one in await prometheus.range(query, start, end, step) if _concerns(one, told)]
+    lines = [Line(name=_name(one, found, query), points=_dated(one)) for one in found]
+    return plot(query, lines, marks(told), start, end, step=step)
+
+
+def deciding(told: PostMortem, mandate: Mandate) -> str:
+    """The policy's expression, or the service's own first PromQL check."""
+    policy = next((p for p in mandate.policies if p.name == told.policy), None)
+    if policy and policy.expression:
+        return policy.expression
+    service, _ = mandate.service(told.service, told.environment)
+    checks = (*service.healthy, *service.traffic) if service else ()
+    if query := next((check.promql for check in checks if isinstance(check, PromqlCheck)), ""):
+        return query
+    raise Unknown(f"no plot: neither the policy {told.policy} nor {told.service} has PromQL in the configuration")
+
+
+def span(window: Window, now: datetime) -> tuple[datetime, datetime]:
+    """From before it was deployed, where that was lately, until after it ended; with some room on both sides."""
+    end = window.ended_at or now
+    began = min(at for at in (window.onset_at, window.firing_at, window.received_at) if at)
+    long_ago = began - max(timedelta(minutes=15), end - began)
+    if window.deployed_at and long_ago <= window.deployed_at < began:
+        began = window.deployed_at
+    room = max((end - began) * _ROOM, timedelta(seconds=30))
+    return began - room, min(end + room, now)
+
+
+def marks(told: PostMortem) -> list[Mark]:
+    window = told.window
+    ended = "verified" if told.outcome == "succeeded" else "ended"
+    moments = (
+        (f"deployed {told.from_version}", window.deployed_at),
+        ("onset", window.onset_at),
+        ("firing", window.firing_at),
+        ("acted", window.acted_at),
+        (ended, window.ended_at),
+    )
+    return [Mark(name=name, at=at) for name, at in moments if at]
+
+
+def _concerns(series: Series, told: PostMortem) -> bool:
+    where = {"service": told.service, "environment": told.environment}
+    return all(series.labels.get(name, value) == value for name, value in where.items())
+
+
+def _dated(series: Series) -> tuple[tuple[datetime, float], ...]:
+    return tuple((datetime.fromtimestamp(at, UTC), value) for at, value in series.points)
+
+
+def _name(series: Series, every: Sequence[Series], query: str) -> str:
+    """By the labels in which it differs from the others."""
+    differ = {n: v for n, v in series.labels.items() if any(one.labels.get(n) != v for one in every)}
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in sorted(differ.items())) or query

@@ -1,0 +1,243 @@
+"""What happened in one rollback: a draft for the meeting afterwards, from what is on record and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+from responder.durations import format_duration
+from responder.execution import (
+    Accepted,
+    Approved,
+    Closed,
+    Done,
+    Event,
+    Execution,
+    GaveUp,
+    Halted,
+    Held,
+    Planned,
+    Resumed,
+    Started,
+    Stopped,
+    fold,
+)
+from responder.plan import Move
+from responder.reports.record import Change, Moment, PostMortem, Record, Stage, Window
+
+_SLOW_TO_FIRE = 60.0
+
+
+def make_postmortem(record: Record) -> PostMortem:
+    """Raises ValueError where the first event is not `Accepted`."""
+    execution = fold(record.id, list(record.events))
+    told, window = execution.accepted, _window(record, execution)
+    began = window.onset_at or window.firing_at
+    return PostMortem(
+        id=record.id,
+        service=told.service,
+        environment=told.environment,
+        strategy=told.strategy,
+        policy=told.policy,
+        requested_by=told.requested_by,
+        from_version=told.from_version,
+        to_version=told.to_version,
+        state=execution.state,
+        outcome=execution.outcome,
+        summary=_summary(execution, window),
+        impact_seconds=(window.ended_at - began).total_seconds() if began and window.ended_at else None,
+        window=window,
+        stages=list(_stages(window, execution)),
+        timeline=sorted(_timeline(record, window), key=lambda moment: moment.at),
+        changes=list(_changes(record)),
+        verdicts=list(record.verdicts),
+        alerts=list(told.alerts),
+        left_to_do=list(_left(record, execution)),
+        questions=list(_questions(record, execution, window)),
+    )
+
+
+def _window(record: Record, execution: Execution) -> Window:
+    told = execution.accepted
+    return Window(
+        deployed_at=record.deployed.at if record.deployed else None,
+        onset_at=told.onset_at,
+        firing_at=min((alert.starts_at for alert in told.alerts), default=None),
+        received_at=told.received_at,
+        accepted_at=told.at,
+        acted_at=next((at for at, move in _begun(record) if isinstance(move, Move)), None),
+        ended_at=execution.ended_at,
+    )
+
+
+def _begun(record: Record) -> Iterator[tuple[datetime, object]]:
+    """When each step was begun, and what it was."""
+    execution: Execution | None = None
+    for event in record.events:
+        if execution is None:
+            execution = fold(record.id, [event])
+            continue
+        if isinstance(event, Started):
+            yield event.at, execution.todo[0]
+        execution = execution.after(event)
+
+
+def _stages(window: Window, execution: Execution) -> Iterator[Stage]:
+    last = "acted → verified" if execution.outcome == "succeeded" else "acted → ended"
+    moments = (
+        ("", window.onset_at),
+        ("onset → firing", window.firing_at),
+        ("firing → received", window.received_at if window.firing_at else None),
+        ("received → accepted", window.accepted_at),
+        ("accepted → acted", window.acted_at),
+        (last, window.ended_at),
+    )
+    known = [(name, at) for name, at in moments if at is not None]
+    for (_, start), (name, end) in pairwise(known):
+        yield Stage(name=name, seconds=max((end - start).total_seconds(), 0.0))
+
+
+def _summary(execution: Execution, window: Window) -> str:
+    told = execution.accepted
+    versions = f"from {told.from_version} to {told.to_version}"
+    who = f"{told.requested_by} asked" if told.forced else f"the policy {told.policy} asked"
+    took = ""
+    if window.ended_at:
+        took = f" within {format_duration((window.ended_at - window.accepted_at).total_seconds() // 1)}"
+    head = f"{told.reason}: {who} for {told.service} in {told.environment} to be rolled back {versions}."
+    match execution.outcome or execution.state:
+        case "succeeded":
+            return f"{head} It was, and was verified{took}."
+        case "compensated":
+            return f"{head} That failed, and what was done was turned back{took}: {execution.reason}"
+        case "cancelled":
+            return f"{head} It was cancelled{took}: {execution.reason}"
+        case "failed":
+            return f"{head} It failed{took}: {execution.reason}"
+        case "stuck":
+            return f"{head} It is stuck and needs a human: {execution.reason}"
+        case "held":
+            return f"{head} The plan waits for approval: {execution.reason}"
+    return f"{head} It is not over."
+
+
+def _timeline(record: Record, window: Window) -> Iterator[Moment]:
+    if record.deployed:
+        told = record.deployed
+        detail = f"{told.version} ({told.id}, told by {told.recorded_by})"
+        yield Moment(at=told.at, what="deployed", detail=detail)
+    if window.onset_at:
+        yield Moment(at=window.onset_at, what="onset", detail="the alert's expression became true")
+    if window.firing_at:
+        yield Moment(at=window.firing_at, what="firing", detail="the first alert")
+    yield Moment(at=window.received_at, what="received", detail="by the responder")
+    for decision in record.decisions:
+        if decision.execution == record.id:
+            continue  # told as `accepted`
+        times = f", {decision.times} times" if decision.times > 1 else ""
+        detail = f"policy {decision.policy or '(none)'}, by {decision.guard}{times}: {decision.reason}"
+        yield Moment(at=decision.at, what=f"decided: {decision.verdict}", detail=detail)
+    for event in record.events:
+        yield Moment(at=event.at, what=event.type.replace("_", " "), detail=_told(event))
+
+
+def _told(event: Event) -> str:
+    match event:
+        case Accepted():
+            return event.needs_approval or event.reason
+        case Planned():
+            return f"{event.plan.hash}: {len(event.plan.steps)} steps"
+        case Approved():
+            return f"by {event.by}"
+        case Resumed():
+            return f"by {event.worker}"
+        case Started():
+            return f"step {event.step + 1}: {event.title}"
+        case Done():
+            note = f": {event.note}" if event.note else ""
+            return f"step {event.step + 1}{'' if event.changed else ', nothing had to be changed'}{note}"
+        case Halted():
+            who = f" (by {event.reverted_by})" if event.reverted_by else ""
+            return f"{'' if event.step is None else f'step {event.step + 1}: '}{event.reason}{who}"
+        case Stopped():
+            return f"by {event.by}: {event.reason}"
+        case Closed():
+            return f"{event.outcome}, by {event.by}{f': {event.reason}' if event.reason else ''}"
+        case Held() | GaveUp():
+            return event.reason
+    return ""
+
+
+def _changes(record: Record) -> Iterator[Change]:
+    """Every move that was begun, with what became of it."""
+    ends = [event for event in record.events if isinstance(event, Done | Halted) and event.step is not None]
+    numbers = [event.step for event in record.events if isinstance(event, Started)]
+    for number, (_, move) in zip(numbers, _begun(record), strict=True):
+        if not isinstance(move, Move):
+            continue
+        end = next((event for event in ends if event.step == number), None)
+        yield Change(
+            lever=str(move.lever),
+            was=move.lever.tell(move.was),
+            to=move.lever.tell(move.to),
+            way_back=move.back,
+            effect=end.changed if isinstance(end, Done) else None,
+        )
+
+
+def _left(record: Record, execution: Execution) -> Iterator[str]:
+    told = execution.accepted
+    if execution.state == "stuck":
+        yield f'Bring {told.service} to a state that you want, then: responder close {record.id} --reason "…"'
+    if execution.state == "held":
+        yield f"Approve or stop it: responder approve {record.id}"
+    for version in record.versions:
+        if version.version not in (told.from_version, told.to_version):
+            continue
+        if version.status == "bad":
+            yield (
+                f"Mend or withdraw {version.version}, which is bad ({version.reason}): deployed again, it is not "
+                "rolled back a second time by itself"
+            )
+        elif version.status == "suspect":
+            yield f"Find out whether {version.version} is any good: it is suspect ({version.reason})"
+    if execution.plan:
+        yield from execution.plan.notes
+        if execution.plan.irreversible and execution.changed:
+            yield f"This cannot be undone: {execution.plan.irreversible}"
+
+
+def _questions(record: Record, execution: Execution, window: Window) -> Iterator[str]:
+    told = execution.accepted
+    if execution.outcome == "succeeded":
+        yield f"What was wrong with {told.from_version}, and why did nothing notice it before it was deployed?"
+    elif execution.verification_failed:
+        yield f"All was set back and {told.service} did not recover: what else had changed?"
+    elif execution.outcome in ("failed", "compensated"):
+        yield f"Why could it not be rolled back ({execution.reason}), and how was the trouble ended instead?"
+    yield f"What did {told.from_version} do that no rollback undoes: data that it wrote, messages that it sent?"
+    yield "Who was affected, how many, and have they been told?"
+    if told.forced:
+        yield "Why did no policy act by itself, and should one?"
+    elif window.onset_at is None:
+        yield "When did the trouble begin? Prometheus could not tell."
+    elif window.firing_at and (window.firing_at - window.onset_at).total_seconds() > _SLOW_TO_FIRE:
+        late = format_duration((window.firing_at - window.onset_at).total_seconds() // 1)
+        yield f"It took {late} from the onset until the alert fired: can it fire sooner?"
+    if waited := _waited_for_approval(record.events):
+        yield f"It waited {format_duration(waited // 1)} for approval: is the policy trusted enough to act by itself?"
+    for event in record.events:
+        match event:
+            case Stopped():
+                yield f"Why did {event.by} stop it ({event.reason})?"
+            case Halted(drift=True):
+                yield f"Who moved what the rollback had set, and why ({event.reason})?"
+    if resumed := sum(isinstance(event, Resumed) for event in record.events):
+        yield f"Why was the responder interrupted ({resumed} times)?"
+
+
+def _waited_for_approval(events: Sequence[Event]) -> float:
+    held = next((event.at for event in events if isinstance(event, Held)), None)
+    approved = next((event.at for event in events if isinstance(event, Approved)), None)
+    return (approved - held).total_seconds() if held and approved else 0.0

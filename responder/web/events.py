@@ -1,0 +1,218 @@
+"""What happens to a rollback, as it happens: server-sent events that go on where a reader was cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from responder.errors import Invalid, JournalUnavailable
+from responder.execution import Accepted, Event, Execution, Planned, fold
+from responder.journal import executions
+from responder.web.access import error
+from responder.web.asked import answer
+from responder.web.feed import LATELY, Feed, TooMany, Watcher
+from responder.worker import Worker
+
+_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_SKEW = timedelta(seconds=10)
+"""How far the clocks of two replicas may be apart for a reader of all rollbacks to miss nothing."""
+
+
+def told(execution: Execution, event: Event) -> dict[str, Any]:
+    """One event with its number and the state that it led to; a plan in words, and no alerts (there may be many)."""
+    body: dict[str, Any] = {
+        "execution": execution.id,
+        "seq": execution.seq,
+        "state": execution.state,
+        **event.model_dump(mode="json", exclude={"plan", "alerts"}),
+    }
+    if isinstance(event, Planned):
+        plan = event.plan
+        steps = [str(step) for step in plan.steps]
+        body["plan"] = {"hash": plan.hash, "strategy": plan.strategy, "steps": steps, "notes": list(plan.notes)}
+    if isinstance(event, Accepted):
+        body["alerts_in_all"] = len(event.alerts) + event.truncated_alerts
+    return body
+
+
+def unfold(execution_id: str, events: list[Event]) -> list[tuple[Execution, Event]]:
+    """Every event with the execution after it."""
+    execution = fold(execution_id, events[:1])
+    pairs = [(execution, events[0])]
+    for event in events[1:]:
+        execution = execution.after(event)
+        pairs.append((execution, event))
+    return pairs
+
+
+class Events:
+    """`GET /api/v1/executions/{id}/events` and `GET /api/v1/events`."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        worker: Worker,
+        may_read: Callable[[web.Request], bool] = lambda request: True,
+        *,
+        heartbeat: float = 15.0,
+        look: float = 1.0,
+        write_within: float = 10.0,
+    ) -> None:
+        self._feed, self._worker, self._may_read = feed, worker, may_read
+        self._heartbeat, self._look, self._write_within = heartbeat, look, write_within
+
+    async def shutdown(self, app: web.Application) -> None:
+        self._feed.close()
+
+    async def execution(self, request: web.Request) -> web.StreamResponse:
+        """`GET /api/v1/executions/{id}/events[?after=SEQ]`: a stream, or with `Accept: application/json` what is known.
+
+        It begins after `Last-Event-ID` (or `after`), and ends once the rollback is closed.
+        """
+        execution_id, after = request.match_info["id"], _number(request)
+        pairs = unfold(execution_id, await self._feed.read(executions.events_of, execution_id))
+        execution = pairs[-1][0]
+        new = [told(*pair) for pair in pairs if pair[0].seq > after]
+        if request.headers.get("Accept") == "application/json":
+            state = {"execution": execution_id, "state": execution.state, "outcome": execution.outcome}
+            return answer({**state, "events": new, "looked": self._looked(execution)})
+
+        async def follow(out: _Stream, watcher: Watcher) -> None:
+            nonlocal execution
+            await out.send((str(one["seq"]), one["type"], one) for one in new)
+            looked: list[dict[str, Any]] = []
+            while execution.state != "closed" and out.open:
+                if await watcher.changed(self._look):
+                    for execution, event in await self._after(execution_id, execution):  # noqa: B020
+                        await out.send([(str(execution.seq), event.type, told(execution, event))])
+                if (now := self._looked(execution)) != looked and now:
+                    await out.send([(None, "looked", {"execution": execution_id, "findings": now})])
+                looked = now
+
+        return await self._stream(request, execution_id, follow)
+
+    async def everything(self, request: web.Request) -> web.StreamResponse:
+        """`GET /api/v1/events`: the events of all rollbacks that are not over, and then every new one.
+
+        The id of an event is its time. Whoever comes back with it (`Last-Event-ID`) is told everything from then on,
+        some of it twice: `execution` and `seq` tell.
+        """
+        since = _time(request)
+
+        async def follow(out: _Stream, watcher: Watcher) -> None:
+            known = await self._feed.read(executions.heads, since or datetime.now(UTC) - LATELY)
+            before = {i for i, row in known.items() if row["ended_at"]} if since is None else set()
+            missed = await self._feed.read(executions.ended_since, since) if since else []
+            at: dict[str, Execution] = {}
+            fresh = [i for i in dict.fromkeys((*missed, *known)) if i not in before]
+            while out.open:
+                for execution_id in fresh:
+                    pairs = await self._after(execution_id, at.get(execution_id))
+                    if pairs:
+                        at[execution_id] = pairs[-1][0]
+                    new = [told(*pair) for pair in pairs if since is None or pair[1].at >= since]
+                    await out.send((one["at"], one["type"], one) for one in new)
+                heads = self._feed.heads
+                at = {i: execution for i, execution in at.items() if execution.state != "closed" or i in heads}
+                await watcher.changed(self._heartbeat)
+                fresh = [i for i, seq in heads.items() if i not in before and (i not in at or seq > at[i].seq)]
+
+        return await self._stream(request, None, follow)
+
+    async def _after(self, execution_id: str, execution: Execution | None) -> list[tuple[Execution, Event]]:
+        if execution is None:
+            return unfold(execution_id, await self._feed.read(executions.events_of, execution_id))
+        pairs = []
+        for event in await self._feed.read(executions.events_after, execution_id, execution.seq):
+            execution = execution.after(event)
+            pairs.append((execution, event))
+        return pairs
+
+    def _looked(self, execution: Execution) -> list[dict[str, Any]]:
+        """What the checks of the step under way said last, where this replica carries it out."""
+        seen = self._worker.seen(execution.id) if execution.current else []
+        return [finding.model_dump(include={"holds", "reason"}) for finding in seen]
+
+    async def _stream(self, request: web.Request, execution_id: str | None, follow: Any) -> web.StreamResponse:
+        try:
+            with self._feed.watch(execution_id) as watcher:
+                # Asked again and again: a token that a reload took away does not see on.
+                wanted = lambda: not self._feed.closing and self._may_read(request)  # noqa: E731
+                out = _Stream(request, self._heartbeat, self._write_within, wanted)
+                await out.begin()
+                beating = asyncio.create_task(out.beat(), name="heartbeat")
+                try:
+                    await follow(out, watcher)
+                except (TimeoutError, ConnectionError):
+                    out.cut()  # too slow, or gone: nothing is kept for it, and it can come back for the rest
+                except JournalUnavailable:
+                    pass  # it ends; whoever comes back is told why
+                finally:
+                    beating.cancel()
+                return out.response
+        except TooMany:
+            return error(503, "as many watch as may: look at it from time to time", **{"Retry-After": "5"})
+
+
+class _Stream:
+    """One reader. What it does not take in time is not kept for it."""
+
+    def __init__(self, request: web.Request, heartbeat: float, write_within: float, wanted: Callable[[], bool]) -> None:
+        self._request, self._heartbeat, self._write_within, self._wanted = request, heartbeat, write_within, wanted
+        self._writing = asyncio.Lock()
+        self.response = web.StreamResponse(headers=_HEADERS)
+
+    @property
+    def open(self) -> bool:
+        transport = self._request.transport
+        return self._wanted() and transport is not None and not transport.is_closing()
+
+    async def begin(self) -> None:
+        await self.response.prepare(self._request)
+        await self._write("retry: 1000\n\n")
+
+    async def send(self, events: Iterable[tuple[str | None, str, dict[str, Any]]]) -> None:
+        for event_id, kind, body in events:
+            head = f"id: {event_id}\n" if event_id is not None else ""
+            await self._write(f"{head}event: {kind}\ndata: {json.dumps(body)}\n\n")
+
+    async def beat(self) -> None:
+        """So that whatever is between us and the reader does not take silence for death."""
+        while True:
+            await asyncio.sleep(self._heartbeat)
+            try:
+                await self._write(": nothing new\n\n")
+            except (TimeoutError, ConnectionError):
+                self.cut()
+                return
+
+    async def _write(self, text: str) -> None:
+        async with self._writing, asyncio.timeout(self._write_within):
+            await self.response.write(text.encode())
+
+    def cut(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+def _number(request: web.Request) -> int:
+    text = request.headers.get("Last-Event-ID") or request.query.get("after", "-1")
+    if not re.fullmatch("-1|[0-9]{1,9}", text):
+        raise Invalid("must be the number of an event", "Last-Event-ID")
+    return int(text)
+
+
+def _time(request: web.Request) -> datetime | None:
+    text = request.headers.get("Last-Event-ID")
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC) - _SKEW
+    except (ValueError, OverflowError):
+        raise Invalid("must be the id of an event, which is its time", "Last-Event-ID") from None

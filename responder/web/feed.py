@@ -1,0 +1,114 @@
+"""Wakes whoever watches a rollback, whichever replica carries it out, at the cost of one short read a second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Concatenate, ParamSpec, TypeVar
+
+from responder.errors import JournalUnavailable
+from responder.execution import Event, Execution
+from responder.journal import Database, Transaction, executions
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+LATELY = timedelta(minutes=5)
+"""How far back a rollback is looked for that began and ended between two looks, by clocks that may differ."""
+
+
+class TooMany(Exception):
+    """As many watch as may."""
+
+
+class Watcher:
+    """One who watches one rollback, or all of them. Nothing is kept for it: the journal has what it has not read."""
+
+    def __init__(self, execution: str | None) -> None:
+        self.execution = execution
+        self.stirred = asyncio.Event()
+        self.stirred.set()  # between what it has read and now something may have happened
+
+    async def changed(self, within: float) -> bool:
+        """Waits until something may have happened, or for so many seconds; tells which."""
+        try:
+            async with asyncio.timeout(within):
+                await self.stirred.wait()
+        except TimeoutError:
+            return False
+        self.stirred.clear()
+        return True
+
+
+class Feed:
+    """Knows how far every rollback has come. It looks only while somebody watches."""
+
+    def __init__(self, journal: Database, *, poll: float = 1.0, most: int = 64) -> None:
+        self._journal, self._poll, self._most = journal, poll, most
+        self._watchers: set[Watcher] = set()
+        self._looking: asyncio.Task[None] | None = None
+        # All who watch take turns at the journal: the rollbacks' own reads and writes never wait for a crowd.
+        self._turn = asyncio.Lock()
+        self.heads: dict[str, int] = {}
+        self.closing = False
+
+    @contextmanager
+    def watch(self, execution: str | None) -> Iterator[Watcher]:
+        """Raises TooMany."""
+        if len(self._watchers) >= self._most or self.closing:
+            raise TooMany
+        watcher = Watcher(execution)
+        self._watchers.add(watcher)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(), name="feed")
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+            if not self._watchers and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+                self.heads.clear()
+
+    async def read(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """One read at a time for all who watch."""
+        async with self._turn:
+            return await self._journal.read(act, *args, **kwargs)
+
+    def happened(self, execution: Execution, events: tuple[Event, ...]) -> None:
+        """What this process committed itself is heard at once."""
+        if self._watchers:
+            self._stir({execution.id: execution.seq})
+
+    def close(self) -> None:
+        """Everybody who watches is sent away, as the process ends."""
+        self.closing = True
+        for watcher in self._watchers:
+            watcher.stirred.set()
+
+    async def _look(self) -> None:
+        with contextlib.closing(self._journal.listen()) as ear:
+            while True:
+                with contextlib.suppress(JournalUnavailable):  # told to who reads; here it is tried again
+                    await self._look_once(datetime.now(UTC) - LATELY)
+                await ear.changed(self._poll)
+
+    async def _look_once(self, lately: datetime) -> None:
+        watched = {w.execution for w in self._watchers if w.execution}
+        found = await self.read(executions.heads, lately, *(watched | self.heads.keys()))
+        self._stir({execution_id: row["seq"] for execution_id, row in found.items()})
+        for execution_id, row in found.items():
+            if row["ended_at"] and row["ended_at"] < lately:
+                self.heads.pop(execution_id, None)
+
+    def _stir(self, found: dict[str, int]) -> None:
+        moved = {execution_id for execution_id, seq in found.items() if seq > self.heads.get(execution_id, -1)}
+        self.heads.update({execution_id: found[execution_id] for execution_id in moved})
+        for watcher in self._watchers:
+            if moved and watcher.execution in (None, *moved):
+                watcher.stirred.set()

@@ -1,0 +1,150 @@
+"""Reports: how it is now, and what happened in one rollback, as JSON, Markdown and a picture."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from responder.clients import Connections
+from responder.errors import Halt, Invalid, Unavailable, Unknown
+from responder.journal import Database, Transaction, decisions, deployments, executions
+from responder.policies import Mandate
+from responder.reports import health, health_text, picture, postmortem, postmortem_text, record
+from responder.reports.inspection import inspect
+from responder.services import Service
+from responder.web.access import error
+from responder.web.asked import answer, since
+from responder.worker import Worker
+
+_DAY = timedelta(days=1)
+
+_AT_ONCE = 4
+"""Reports that are made at once: the services are asked by each, and a crowd must not become a load."""
+
+
+class Reports:
+    """`GET /api/v1/report`, and of one rollback its report and its plot."""
+
+    def __init__(
+        self,
+        journal: Database,
+        mandate: Callable[[], Mandate],
+        connections: Callable[[], Connections],
+        worker: Worker,
+        mistakes: Callable[[], list[str]] = list,
+        *,
+        within: float = 5.0,
+    ) -> None:
+        self._journal, self._mandate, self._connections = journal, mandate, connections
+        self._worker, self._mistakes, self._within = worker, mistakes, within
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._last: dict[tuple[str | None, str | None], tuple[health.Status, datetime]] = {}
+
+    async def report(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/report[?service=&environment=&since=&format=]`."""
+        markdown = _markdown(request)
+        made = await self.make(scope(request), since(request))
+        if markdown:
+            return web.Response(text=health_text.markdown(made), content_type="text/markdown", charset="utf-8")
+        return answer(made.model_dump(mode="json"))
+
+    async def make(
+        self, asked: tuple[str | None, str | None], start: datetime | None = None, within: float | None = None
+    ) -> health.Report:
+        """Raises Unknown where the configuration has no such service."""
+        mandate = self._mandate()
+        services = services_of(mandate, *asked)
+        async with self._turn:
+            now = datetime.now(UTC)
+            facts = await inspect(
+                self._journal,
+                mandate,
+                services,
+                self._connections(),
+                now,
+                start or now - _DAY,
+                disarmed=self._worker.disarmed,
+                within=within or self._within,
+            )
+        own = {"has_lease": self._worker.has_lease, "mistake": "; ".join(self._mistakes()[:1])}
+        made = health.make_report(facts.model_copy(update=own))
+        self._last[asked] = (made.status, made.at)
+        return made
+
+    def last(self, asked: tuple[str | None, str | None]) -> tuple[health.Status | None, datetime | None]:
+        """Of the newest report of the same services that this process made."""
+        return self._last.get(asked, (None, None))
+
+    async def execution(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/executions/{id}/report[?format=]`: the draft of a post-mortem."""
+        markdown, execution_id = _markdown(request), request.match_info["id"]
+        made = postmortem.make_postmortem(await self._journal.read(_record, execution_id))
+        if markdown:
+            text = postmortem_text.markdown(made, request.query.get("plot", "plot"))
+            return web.Response(text=text, content_type="text/markdown", charset="utf-8")
+        return answer(made.model_dump(mode="json"))
+
+    async def plot(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/executions/{id}/plot`: the series that decided, as SVG."""
+        made = postmortem.make_postmortem(await self._journal.read(_record, request.match_info["id"]))
+        try:
+            drawn = await picture.draw(made, self._mandate(), self._connections(), datetime.now(UTC))
+        except (Unavailable, Halt) as e:
+            return error(502, str(e))
+        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return web.Response(text=drawn, content_type="image/svg+xml", charset="utf-8", headers=headers)
+
+
+def scope(request: web.Request) -> tuple[str | None, str | None]:
+    return request.query.get("service"), request.query.get("environment")
+
+
+def services_of(mandate: Mandate, name: str | None, environment: str | None) -> list[Service]:
+    """The configured services of that name and environment, or all. Raises Unknown where one is named and is none."""
+    found = [s for s in mandate.services if name in (None, s.name) and environment in (None, s.environment)]
+    if not found and (name or environment):
+        where = f" in {environment}" if environment else ""
+        raise Unknown(f"{f'no service {name!r}' if name else 'no service'} is configured{where}")
+    return found
+
+
+def _markdown(request: web.Request) -> bool:
+    wanted = request.query.get("format", "json")
+    if wanted not in ("json", "markdown"):
+        raise Invalid("must be json or markdown", "format")
+    return wanted == "markdown"
+
+
+async def _record(tx: Transaction, execution_id: str) -> record.Record:
+    events = await executions.events_of(tx, execution_id)
+    told = (await executions.load(tx, execution_id)).accepted
+    opened = await tx.all("decisions_of_execution", execution=execution_id)
+    verdicts = json.loads(opened[0]["body"])["verdicts"] if opened else []
+    before = [
+        row
+        for row in await deployments.find(tx, told.service, told.environment, 1000)
+        if row["version"] == told.from_version and row["at"] <= told.at
+    ]
+    deployed = deployments.Deployment.model_validate(before[0]) if before else None
+    start = min(at for at in (deployed and deployed.at, told.onset_at, told.received_at) if at)
+    end = max(events[-1].at, told.at)
+    around = [
+        row
+        for row in await decisions.find(tx, service=told.service, since=start, most=1000)
+        if row["environment"] == told.environment and row["at"] <= end
+    ]
+    versions = await tx.all("versions_of_service", service=told.service, environment=told.environment, most=1000)
+    return record.Record.model_validate(
+        {
+            "id": execution_id,
+            "events": events,
+            "deployed": deployed,
+            "verdicts": verdicts,
+            "decisions": [record.Decision.model_validate(row) for row in around],
+            "versions": [record.Version.model_validate(row) for row in versions],
+        }
+    )

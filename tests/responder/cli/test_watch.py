@@ -1,0 +1,247 @@
+"""Who watches sees it to its end, through cut lines and a responder that is away, and leaves it alone on leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from responder.checks import Finding
+from responder.cli import client as client_module
+from responder.cli import watch as watch_module
+from responder.cli.client import Client
+from responder.cli.watch import follow
+from responder.errors import ResponderError
+from responder.execution import Closed, Done, GaveUp, Halted, Held, Planned, Started
+from responder.journal import executions
+from tests.responder.cli.test_main import Run, alone, ask, begin, run  # noqa: F401
+from tests.responder.examples import accepted, move, plan
+from tests.responder.outside import serving
+from tests.responder.web.conftest import House
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+ONE_STEP = plan(move("2.1", "2.0"))
+
+
+async def go_on(house: House, outcome: Any = "succeeded", pause: float = 0.1) -> None:
+    """What a worker would write."""
+    for events in (
+        [Planned(at=now(), plan=ONE_STEP)],
+        [Started(at=now(), step=0, title="the one step")],
+        [Done(at=now(), step=0, changed=True), Closed(at=now(), outcome=outcome, by="responder", reason="")],
+    ):
+        await asyncio.sleep(pause)
+        house.feed.happened(await house.append("r1", *events), tuple(events))
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("failed", 1), ("compensated", 1)])
+async def test_one_line_an_event_where_there_is_no_terminal(ask: Run, house: House, outcome: str, code: int) -> None:  # noqa: F811
+    await house.good_then_new()
+    await begin(house)
+    going_on = asyncio.create_task(go_on(house, outcome))
+    said = await ask("watch", "r1")
+    await going_on
+    assert said.code == code
+    kinds = [line.split()[1] for line in said.out.splitlines()]
+    assert kinds == ["accepted", "planned", "started", "done", "closed"]
+
+
+async def test_as_json_it_is_one_document_at_the_end(ask: Run, house: House) -> None:  # noqa: F811
+    await house.good_then_new()
+    await begin(house)
+    going_on = asyncio.create_task(go_on(house))
+    said = await ask("watch", "r1", "--output", "json")
+    await going_on
+    body = json.loads(said.out)
+    assert (said.code, body["id"], body["outcome"], len(body["events"])) == (0, "r1", "succeeded", 5)
+
+
+async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, house: House) -> None:  # noqa: F811
+    await house.good_then_new()
+    out = (await ask("rollback", "backend", "--reason", "x", "--output", "json")).out
+    one = json.loads(out)["execution"]
+    execution = await house.append(one, Planned(at=now(), plan=ONE_STEP), Held(at=now(), reason="ask", until=now()))
+    url = str(house.client.make_url("/")).rstrip("/")
+    async with Client(url, None) as client:
+        args = type("Args", (), {"output": "text"})()
+        assert await watch_module.show_until(args, client, one, watch_module.OVER | {"held"}) == 1
+        watching = asyncio.create_task(watch_module.show_until(args, client, one, watch_module.OVER))
+        await asyncio.sleep(0.3)
+        assert not watching.done()
+        ended = (Halted(at=now(), reason="nobody"), Closed(at=now(), outcome="cancelled", by="r", reason=""))
+        house.feed.happened(await house.append(execution.id, *ended), ended)
+        assert await asyncio.wait_for(watching, 5) == 1
+
+
+async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, house: House) -> None:  # noqa: F811
+    await house.good_then_new()
+    await begin(house, GaveUp(at=now(), reason="too often"))
+    said = await ask("watch", "r1")
+    assert (said.code, said.out.splitlines()[-1].split()[1:]) == (1, ["gave_up", "too", "often"])
+    await house.append("r1", Closed(at=now(), outcome="succeeded", by="alice", reason="by hand"))
+    said = await ask("watch", "r1")
+    assert (said.code, said.out.splitlines()[-1].split()[1:3]) == (0, ["closed", "succeeded:"])
+
+
+async def test_what_is_not_there_is_1_and_nobody_there_is_2(ask: Run, run: Run, free_port: int) -> None:  # noqa: F811
+    assert (await ask("watch", "none")).err == "responder: there is no execution none\n"
+    assert (await ask("watch", "none")).code == 1
+    assert (await ask("watch", "no such/../one")).code == 1
+    assert (await run("watch", "x", "--url", f"http://127.0.0.1:{free_port}")).code == 2
+
+
+async def test_in_a_terminal_it_is_drawn(house: House) -> None:
+    """A whole process, and what it drew: the steps, the bar and the end."""
+    await house.good_then_new()
+    await begin(house)
+    process = await begin_watching(house, "FORCE_COLOR")
+    await go_on(house)
+    out, err = await asyncio.wait_for(process.communicate(), 10)
+    assert (process.returncode, err) == (0, b"")
+    text = out.decode()
+    assert "✓" in text
+    assert "1 of 1" in text
+    assert "succeeded" in text
+
+
+async def test_leaving_leaves_the_rollback_alone_and_says_so(house: House) -> None:
+    await begin(house)
+    process = await begin_watching(house)
+    assert process.stdout is not None
+    assert b"accepted" in await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode == 130
+    assert err.decode().strip() == "the rollback goes on by itself; see it again with: responder watch r1"
+    assert (await house.journal.read(executions.load, "r1")).state == "accepted"
+
+
+async def begin_watching(house: House, *forced: str) -> asyncio.subprocess.Process:
+    url = str(house.client.make_url("/")).rstrip("/")
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "responder", "watch", "r1", "--url", url,
+        env={"PATH": "/usr/bin", "TERM": "xterm", "COLUMNS": "100", **dict.fromkeys(forced, "1")},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+# --- the line ---
+EVENTS = [
+    {"seq": n, "type": kind, "state": state, "at": "2026-11-23T22:00:00+00:00"}
+    for n, (kind, state) in enumerate([("accepted", "accepted"), ("planned", "running"), ("closed", "closed")])
+]
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@contextlib.asynccontextmanager
+async def responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[Client, list[str]]]:
+    """One whose stream behaves as the test wants; asked without, it knows one more event each time."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal known
+        if "event-stream" in request.headers["Accept"]:
+            asked.append("stream")
+            return await stream(request)
+        asked.append("poll")
+        after = int(request.query["after"])
+        body = {"events": EVENTS[after + 1 : known], "state": EVENTS[known - 1]["state"], "looked": []}
+        known = min(known + 1, 3)
+        return web.json_response(body, headers={"Server": "rollback-responder"})
+
+    async with serving(**{"api/v1/executions/r1/events": answer}) as url, Client(url, None) as client:
+        yield client, asked
+
+
+async def streamed(request: web.Request, events: list[dict[str, Any]], text: str = "") -> web.StreamResponse:
+    headers = {"Server": "rollback-responder", "Content-Type": "text/event-stream"}
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    for event in events:
+        text += f"id: {event['seq']}\nevent: {event['type']}\ndata: {json.dumps(event)}\n\n"
+    for n in range(0, len(text), 7):  # in pieces, as a network has them
+        await response.write(text[n : n + 7].encode())
+    return response
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "AGAIN", 0.05)
+
+
+async def test_a_stream_that_is_cut_is_taken_up_after_the_last_event() -> None:
+    places: list[str | None] = []
+
+    async def one_at_a_time(request: web.Request) -> web.StreamResponse:
+        places.append(request.headers.get("Last-Event-ID"))
+        after = int(places[-1] or -1)
+        return await streamed(request, EVENTS[after + 1 : after + 2], "retry: 1000\n\n: nothing new\n\n")
+
+    async with responder(one_at_a_time) as (client, _):
+        assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
+    assert places == ["0", "1"]
+
+
+async def test_an_event_that_is_told_twice_is_shown_once() -> None:
+    async def again(request: web.Request) -> web.StreamResponse:
+        return await streamed(request, [EVENTS[0], EVENTS[0], EVENTS[1], EVENTS[0], EVENTS[2]])
+
+    async with responder(again) as (client, _):
+        assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
+
+
+async def too_many(request: web.Request) -> web.StreamResponse:
+    headers = {"Server": "rollback-responder"}
+    return web.json_response({"error": "as many watch as may"}, status=503, headers=headers)
+
+
+async def held_back(request: web.Request) -> web.StreamResponse:
+    response = await streamed(request, [])
+    await asyncio.sleep(10)
+    return response
+
+
+@pytest.mark.parametrize("stream", [too_many, held_back])
+async def test_without_a_stream_it_asks_from_time_to_time(stream: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "FIRST_WORD", 0.1)
+    async with responder(stream) as (client, asked):
+        assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
+    assert asked == ["poll", "stream", "poll", "poll"]
+
+
+async def test_a_responder_that_is_away_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    monkeypatch.setattr(watch_module, "AWAY", 0.3)
+    async with responder(broken) as (client, asked):
+        with pytest.raises(ResponderError, match="no responder answers"):
+            async for _ in follow(client, "r1"):
+                pass
+    assert asked.count("stream") > 2
+
+
+async def test_what_the_checks_say_comes_by_either_way(house: House) -> None:
+    url = str(house.client.make_url("/")).rstrip("/")
+    told = accepted(at=now(), received_at=now(), alerts=())
+    await house.journal.transaction(executions.accept, "r1", told)
+    await house.append("r1", Planned(at=now(), plan=ONE_STEP), Started(at=now(), step=0, title="x"))
+    house.worker.seen = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
+    async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:
+        found = [await anext(events) for _ in range(5)]
+    assert [kind for kind, _ in found] == ["accepted", "planned", "started", "looked", "looked"]
+    assert found[3][1]["findings"] == found[4][1]["findings"] == [{"holds": False, "reason": "0 of 2"}]

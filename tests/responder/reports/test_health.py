@@ -1,0 +1,221 @@
+"""The same facts give the same report; what is unknown is never well; every recommendation names its fact."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
+from responder.reports.health import Report, make_report, status_of
+from responder.reports.health_text import markdown
+from tests.responder.examples import NOW, ago, deployment
+
+
+def asked(state: Any = "holds", kind: Any = "healthy", reason: str = "up is 1") -> Asked:
+    return Asked(kind=kind, check="up", state=state, reason=reason)
+
+
+def rollback(**other: Any) -> Rollback:
+    told = {
+        "id": "r1", "service": "backend", "environment": "production", "policy": "p", "state": "closed",
+        "outcome": "succeeded", "from_version": "2.1", "to_version": "2.0", "reason": "down",
+        "accepted_at": ago(120), "ended_at": ago(60), "plan_hash": "abc", **other,
+    }  # fmt: skip
+    return Rollback.model_validate(told)
+
+
+def under_way(state: str, **other: Any) -> Rollback:
+    return rollback(state=state, outcome=None, ended_at=None, **other)
+
+
+def one(**other: Any) -> ServiceFacts:
+    """Everything is well."""
+    told = {
+        "service": "backend", "environment": "production", "running": deployment(), "target": "2.0",
+        "checks": (asked(),), "modes": {"p": "auto"}, **other,
+    }  # fmt: skip
+    return ServiceFacts(**told)
+
+
+def report(*services: ServiceFacts, **other: Any) -> Report:
+    told = {"at": NOW, "since": ago(86400), "services": services or (one(),), **other}
+    return make_report(Facts(**told))
+
+
+def test_where_all_is_well_there_is_nothing_to_say() -> None:
+    made = report()
+    assert (made.status, made.failed_checks, made.unanswered_checks) == ("healthy", [], [])
+    assert (made.warnings, made.recommendations) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        ({}, "healthy"),
+        ({"checks": (asked(), asked("fails"))}, "unhealthy"),
+        ({"checks": (asked("unknown"), asked("fails"))}, "unhealthy"),
+        ({"checks": (asked(), asked("unknown"))}, "unknown"),
+        ({"checks": ()}, "unknown"),
+        ({"checks": (asked(kind="traffic"),)}, "unknown"),
+        ({"checks": (asked(), asked("fails", "traffic"))}, "degraded"),
+        ({"checks": (asked(), asked("unknown", "traffic"))}, "degraded"),
+        ({"open": under_way("running")}, "degraded"),
+        ({"open": under_way("held")}, "degraded"),
+        ({"running": deployment(status="bad")}, "degraded"),
+        ({"running": deployment(status="suspect")}, "degraded"),
+        ({"running": None}, "healthy"),
+    ],
+)
+def test_a_service_is_what_its_checks_say(facts: dict[str, Any], status: str) -> None:
+    assert status_of(one(**facts)) == status
+
+
+SICK = one(service="sick", checks=(asked("fails"),))
+UNKNOWN = one(service="unknown", checks=(asked("unknown"),))
+SO_SO = one(service="so-so", running=deployment(status="bad"))
+
+
+@pytest.mark.parametrize(
+    ("services", "facts", "status"),
+    [
+        ((one(),), {}, "healthy"),
+        ((one(), SO_SO), {}, "degraded"),
+        ((one(), SO_SO, UNKNOWN), {}, "unknown"),
+        ((one(), SO_SO, UNKNOWN, SICK), {}, "unhealthy"),
+        ((one(open=under_way("stuck")),), {}, "unhealthy"),
+        ((one(),), {"stopped": "stopped by alice: x"}, "degraded"),
+        ((one(),), {"disarmed": "silenced"}, "degraded"),
+        ((one(),), {"has_lease": False}, "degraded"),
+        ((UNKNOWN,), {"stopped": "x"}, "unknown"),
+    ],
+)
+def test_all_of_it_is_as_well_as_the_worst(
+    services: tuple[ServiceFacts, ...], facts: dict[str, Any], status: str
+) -> None:
+    assert report(*services, **facts).status == status
+
+
+def test_without_services_there_is_nothing_to_know() -> None:
+    assert make_report(Facts(at=NOW, since=NOW)).status == "unknown"
+
+
+# what is so, what the warning says, where the recommendation leads to (nothing: there is none)
+NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    ({}, {"stopped": "stopped by alice: move"}, "it does not act: stopped by alice: move", "responder close --all"),
+    ({}, {"disarmed": "silenced by bob"}, "it is disarmed: silenced by bob", "arm-with-a-watchdog"),
+    ({}, {"has_lease": False}, "this process holds no lease", "ResponderJournalDown"),
+    ({}, {"journal_took": 2.5}, "reading the journal took 2.5 s", "ResponderJournalDown"),
+    ({}, {"mistake": "r.yml:4: polices: unknown key"}, "r.yml:4: polices: unknown key", "responder check"),
+    ({"open": under_way("stuck", reason="drift")}, {}, "is stuck: drift", "responder close r1"),
+    ({"open": under_way("held", reason="ask")}, {}, "waits for approval: ask", "responder approve r1 --plan abc"),
+    ({"open": under_way("accepted")}, {}, "has waited for its turn for 2m", "responder status"),
+    ({"open": under_way("accepted", accepted_at=ago(5))}, {}, "is under way for 5s", "responder watch r1"),
+    ({"open": under_way("running")}, {}, "is under way for 2m", "responder watch r1"),
+    ({"open": under_way("turning_back")}, {}, "is under way for 2m", "responder watch r1"),
+    ({"checks": (asked("unknown", reason="up has no data"),)}, {}, "got no answer: up has no data", "check --live"),
+    (
+        {"checks": (asked(), asked("fails", "traffic", "rate is 0"))},
+        {},
+        "nothing shows that it is used: rate is 0",
+        "configuration.md",
+    ),
+    ({"running": None, "target": None}, {}, "no deployment of it was ever told", "responder deployed backend"),
+    ({"running": deployment(status="bad")}, {}, "2.1 runs, which is bad", "responder mark backend 2.1 good"),
+    ({"running": deployment(status="suspect")}, {}, "2.1 runs, which is suspect", "responder mark backend 2.1"),
+    ({"target": None}, {}, "no version other than 2.1 is known good", "responder versions backend"),
+    ({"must_stay": "2.1: CVE"}, {}, "must not be rolled back past 2.1: CVE", "responder mark backend 2.1 --lift"),
+    ({"cooldowns": (Cooldown(policy="p", until=NOW + timedelta(minutes=7)),)}, {}, "p cools down for another 7m", ""),
+    ({"modes": {"p": "observe", "q": "observe"}}, {}, "every policy of it only observes", ""),
+    (
+        {"refused": (Refused(guard="cooldown", reason="cooling", n=3, last_at=ago(5)),)},
+        {},
+        "cooldown refused it 3 times: cooling",
+        "responder explain --last --service backend",
+    ),
+]
+
+
+@pytest.mark.parametrize(("service", "facts", "fact", "see"), NOTES, ids=[note[2] for note in NOTES])
+def test_what_stands_out_is_said_and_where_to_go(
+    service: dict[str, Any], facts: dict[str, Any], fact: str, see: str
+) -> None:
+    made = report(one(**service), **facts)
+    (warned,) = [w for w in made.warnings if fact in w.fact]
+    advice = [a for a in made.recommendations if a.because == f"{warned.about}: {warned.fact}"]
+    assert (len(advice), bool(see)) in ((1, True), (0, False))
+    assert all(see in a.see and a.do for a in advice)
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"cooldowns": (Cooldown(policy="p", until=ago(1)),)},
+        {"modes": {"p": "observe", "q": "auto"}},
+        {"modes": {}},
+        {"last": rollback()},
+    ],
+)
+def test_what_is_over_or_in_order_is_not_warned_of(service: dict[str, Any]) -> None:
+    assert report(one(**service)).warnings == []
+
+
+FAILS = (asked("fails", reason="up is 0"),)
+
+
+@pytest.mark.parametrize(
+    ("services", "do", "see"),
+    [
+        (
+            (one(checks=FAILS),),
+            "if 2.1, deployed 10m ago, is the cause, roll back to 2.0",
+            "responder rollback backend",
+        ),
+        ((one(checks=FAILS, target=None),), "there is nothing to go back to", "responder explain"),
+        ((one(checks=FAILS, running=None, target=None),), "there is nothing to go back to", "responder explain"),
+        (
+            (one(checks=FAILS, running=deployment(rolled_back_by="r0")),),
+            "the last change was our own rollback",
+            "responder report r0",
+        ),
+        ((one(checks=FAILS, depends_on=("sick",)), SICK), "look at sick first", "responder report"),
+        ((one(checks=FAILS, depends_on=("fine",)), one(service="fine")), "roll back to 2.0", "responder rollback"),
+        (
+            (one(checks=FAILS, depends_on=("sick",)), SICK.model_copy(update={"environment": "staging"})),
+            "roll back to 2.0",
+            "responder rollback",
+        ),
+    ],
+)
+def test_what_to_do_about_a_sick_service(services: tuple[ServiceFacts, ...], do: str, see: str) -> None:
+    made = report(*services)
+    (advice,) = [a for a in made.recommendations if a.because == "backend in production: it is not healthy: up is 0"]
+    assert do in advice.do
+    assert see in advice.see
+
+
+def test_a_sick_service_that_is_being_rolled_back_is_watched_and_not_rolled_back_again() -> None:
+    made = report(one(checks=FAILS, open=under_way("running")))
+    assert [a.see for a in made.recommendations] == ["responder watch r1"]
+    assert [(c.service, c.reason) for c in made.failed_checks] == [("backend", "up is 0")]
+
+
+def test_as_markdown() -> None:
+    made = report(one(checks=FAILS, last=rollback()), rollbacks=(rollback(),), stopped="stopped by alice: move")
+    text = markdown(made)
+    assert text.startswith("# Health report: unhealthy\n\nAs of 2026-11-23 22:00:00 UTC")
+    assert "| backend | production | unhealthy | 2.1 | candidate |" in text
+    assert "- **the responder**: it does not act: stopped by alice: move" in text
+    assert "1. Let it act again once the reason is gone: `responder close --all" in text
+    assert "| r1 | backend | production | 2.1 → 2.0 | succeeded | down |" in text
+
+
+def test_text_of_others_stays_text_in_markdown() -> None:
+    evil = "x | y\n# Owned\n![i](http://evil) <img src=x> [a](b) `c` @everyone"
+    made = report(one(checks=(asked("fails", reason=evil),)), stopped=evil, rollbacks=(rollback(reason=evil),))
+    text = markdown(made)
+    for line in text.splitlines():
+        assert not line.startswith("# Owned")
+    for part in ("![i]", "<img", " [a](", "@everyone", "x | y"):
+        assert part not in text

@@ -1,0 +1,211 @@
+"""The draft says what is on record, in its order, and asks for what is not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from responder.execution import (
+    Approved,
+    Closed,
+    Done,
+    Event,
+    GaveUp,
+    Halted,
+    Held,
+    Planned,
+    Resumed,
+    Started,
+    Stopped,
+)
+from responder.guards import Verdict
+from responder.reports.postmortem import make_postmortem
+from responder.reports.postmortem_text import markdown
+from responder.reports.record import Decision, PostMortem, Record, Version
+from tests.responder.examples import NOW, accepted, ago, alert, deployment, gate, move, plan
+
+STEPS = (move("2.1", "2.0"), gate(name="healthy", otherwise="freeze"))
+
+
+def at(seconds: float) -> Any:
+    return NOW + timedelta(seconds=seconds)
+
+
+PLANNED = Planned(at=NOW, plan=plan(*STEPS))
+MOVED = [
+    PLANNED,
+    Started(at=at(1), step=0, title=str(STEPS[0])),
+    Done(at=at(2), step=0, changed=True),
+    Started(at=at(2), step=1, title="healthy"),
+]
+SUCCEEDED = [
+    *MOVED,
+    Done(at=at(122), step=1, changed=False, note="up is 1"),
+    Closed(at=at(122), outcome="succeeded", by="responder", reason=""),
+]
+TURNED_BACK = [
+    *MOVED[:2],
+    Halted(at=at(3), step=0, reason="disk full"),
+    Started(at=at(3), step=1, title="back"),
+    Done(at=at(4), step=1, changed=True),
+    Closed(at=at(4), outcome="compensated", by="responder", reason="disk full"),
+]
+
+
+def made(*events: Event, first: dict[str, Any] | None = None, **other: Any) -> PostMortem:
+    told = {"onset_at": ago(90), "received_at": ago(1), **(first or {})}
+    return make_postmortem(Record(id="r1", events=(accepted(**told), *events), **other))
+
+
+def test_the_window_and_its_stages() -> None:
+    told = made(*SUCCEEDED, deployed=deployment(at=ago(300)))
+    window = told.window
+    assert (window.deployed_at, window.onset_at, window.firing_at) == (ago(300), ago(90), ago(60))
+    assert (window.accepted_at, window.acted_at, window.ended_at) == (NOW, at(1), at(122))
+    assert [(stage.name, stage.seconds) for stage in told.stages] == [
+        ("onset → firing", 30),
+        ("firing → received", 59),
+        ("received → accepted", 1),
+        ("accepted → acted", 1),
+        ("acted → verified", 121),
+    ]
+    assert told.impact_seconds == 212
+    assert told.summary.endswith("It was, and was verified within 2m2s.")
+
+
+def test_what_nobody_knows_is_null_and_asked() -> None:
+    told = made(first={"onset_at": None, "alerts": (), "forced": True, "requested_by": "alice"})
+    assert (told.window.deployed_at, told.window.onset_at, told.window.firing_at) == (None, None, None)
+    assert (told.impact_seconds, told.outcome, told.verdicts) == (None, None, [])
+    assert "Why did no policy act by itself, and should one?" in told.questions
+    assert told.summary.endswith("It is not over.")
+    text = markdown(told)
+    assert "How long it lasted is not on record." in text
+    assert "None: a person asked for it." in text
+    assert "| onset | unknown |" in text
+
+
+def test_the_time_line_is_in_order_and_has_everything() -> None:
+    refused = {"at": ago(70), "times": 4, "policy": "p", "verdict": "refuse", "guard": "firing", "reason": "gone"}
+    ours = {**refused, "at": NOW, "verdict": "allow", "guard": "mode", "execution": "r1"}
+    told = made(
+        *SUCCEEDED,
+        deployed=deployment(at=ago(300)),
+        decisions=tuple(Decision(**{"execution": None, **one}) for one in (refused, ours)),
+    )
+    assert [moment.what for moment in told.timeline] == [
+        "deployed", "onset", "decided: refuse", "firing", "received", "accepted", "planned",
+        "started", "done", "started", "done", "closed",
+    ]  # fmt: skip
+    assert told.timeline[2].detail == "policy p, by firing, 4 times: gone"
+
+
+@pytest.mark.parametrize(
+    ("events", "changes"),
+    [
+        ([PLANNED], []),
+        (MOVED[:2], [("2.1", "2.0", False, None)]),
+        (SUCCEEDED, [("2.1", "2.0", False, True)]),
+        (TURNED_BACK, [("2.1", "2.0", False, None), ("2.0", "2.1", True, True)]),
+        (
+            [PLANNED, MOVED[1], Done(at=at(2), step=0, changed=False, note="it was there already")],
+            [("2.1", "2.0", False, False)],
+        ),
+    ],
+)
+def test_what_was_changed(events: list[Event], changes: list[Any]) -> None:
+    assert [(c.was, c.to, c.way_back, c.effect) for c in made(*events).changes] == changes
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        (TURNED_BACK, "That failed, and what was done was turned back within 4s: disk full"),
+        ([Halted(at=at(1), reason="no plan")], "It is not over."),
+        (
+            [Halted(at=at(1), reason="no"), Closed(at=at(1), outcome="failed", by="r", reason="no")],
+            "It failed within 1s: no",
+        ),
+        ([PLANNED, Held(at=at(1), reason="ask", until=at(9))], "The plan waits for approval: ask"),
+        ([*MOVED, GaveUp(at=at(9), reason="resumed 6 times")], "It is stuck and needs a human: resumed 6 times"),
+        (
+            [Stopped(at=at(1), by="bob", reason="mine"), Closed(at=at(1), outcome="cancelled", by="r", reason="mine")],
+            "It was cancelled within 1s: mine",
+        ),
+    ],
+)
+def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
+    assert made(*events).summary.endswith(says)
+
+
+@pytest.mark.parametrize(
+    ("events", "first", "question"),
+    [
+        (SUCCEEDED, {}, "What was wrong with 2.1"),
+        (SUCCEEDED, {"onset_at": None}, "When did the trouble begin?"),
+        (SUCCEEDED, {"onset_at": ago(360)}, "It took 5m from the onset until the alert fired"),
+        (TURNED_BACK, {}, "Why could it not be rolled back (disk full)"),
+        ([*MOVED, Halted(at=at(9), step=1, reason="sick", freeze=True)], {}, "did not recover: what else had changed?"),
+        (
+            [*MOVED, Halted(at=at(9), reason="moved", freeze=True, drift=True)],
+            {},
+            "Who moved what the rollback had set",
+        ),
+        ([*MOVED, Stopped(at=at(9), by="bob", reason="mine")], {}, "Why did bob stop it (mine)?"),
+        ([*MOVED, Resumed(at=at(9), worker="w")], {}, "Why was the responder interrupted (1 times)?"),
+        (
+            [PLANNED, Held(at=at(1), reason="a", until=at(99)), Approved(at=at(61), by="al", plan_hash="h")],
+            {},
+            "It waited 1m for approval",
+        ),
+    ],
+)
+def test_humans_are_asked_what_only_they_know(events: list[Event], first: dict[str, Any], question: str) -> None:
+    questions = made(*events, first=first).questions
+    assert any(question in told for told in questions), questions
+    assert "What did 2.1 do that no rollback undoes: data that it wrote, messages that it sent?" in questions
+
+
+def test_what_is_left_to_do() -> None:
+    noted = Planned(at=NOW, plan=plan(*STEPS).model_copy(update={"notes": ("pin 2.0 in the manifest",)}))
+    versions = (
+        Version(version="2.1", status="bad", reason="rolled back by r1"),
+        Version(version="2.0", status="suspect", reason="did not recover"),
+        Version(version="1.0", status="bad", reason="long ago"),
+    )
+    left = made(noted, GaveUp(at=at(1), reason="x"), versions=versions).left_to_do
+    assert "responder close r1" in left[0]
+    assert left[1].startswith("Mend or withdraw 2.1, which is bad (rolled back by r1)")
+    assert left[2].startswith("Find out whether 2.0 is any good")
+    assert left[3:] == ["pin 2.0 in the manifest"]
+    assert made(*SUCCEEDED).left_to_do == []
+
+
+def test_as_markdown_with_its_plot() -> None:
+    verdicts = (Verdict(guard="mode", verdict="allow", reason="auto mode"),)
+    told = made(*SUCCEEDED, deployed=deployment(at=ago(300)), verdicts=verdicts)
+    text = markdown(told, "plots/r 1.svg")
+    assert text.startswith("# Post-mortem draft: backend in production, r1\n")
+    assert "![What was measured, with the moments above](<plots/r 1.svg>)" in text
+    assert "| mode | allow | auto mode |" in text
+    assert "| acted → verified | 2m1s |" in text
+    assert "| current release of /srv/backend | 2.1 | 2.0 | forward | changed |" in text
+    assert "- [ ] What was wrong with 2.1" in text
+    assert "- **BackendDown** since 2026-11-23 21:59:00 UTC: `environment=production, service=backend`" in text
+    assert "![" not in markdown(told)
+    assert PostMortem.model_validate_json(told.model_dump_json()) == told, "the command line makes it from JSON"
+
+
+def test_text_of_others_stays_text() -> None:
+    evil = alert({"alertname": "a`b", "x": "`<script>`|\n# Owned"}, annotations={"summary": "[x](http://evil)"})
+    text = markdown(made(first={"alerts": (evil,), "reason": "<b>|\n# Owned"}))
+    assert "\n# Owned" not in text
+    assert "[x](http" not in text
+    assert "<b>" not in text
+
+
+def test_many_alerts_are_counted() -> None:
+    alerts = tuple(alert({"alertname": f"A{n}"}) for n in range(25))
+    assert "- and 5 more" in markdown(made(first={"alerts": alerts}))

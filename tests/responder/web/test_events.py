@@ -1,0 +1,373 @@
+"""Whoever watches a rollback sees every event once and in order, wherever it is carried out; and disturbs nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from responder.checks import Finding
+from responder.config import Token, Web
+from responder.execution import Closed, Done, GaveUp, Halted, Planned, Started
+from responder.journal import Database, executions, open_journal
+from responder.web.access import Access
+from responder.web.events import Events
+from responder.web.feed import Feed
+from responder.web.server import routes
+from tests.responder.examples import accepted, alert, move, plan
+from tests.responder.web.conftest import SECRETS, House
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def begin(house: House, name: str = "r1", service: str = "backend", **other: Any) -> str:
+    told = accepted(**{"service": service, "at": now(), "received_at": now(), "alerts": (), **other})
+    await house.journal.transaction(executions.accept, name, told)
+    return name
+
+
+class Reader:
+    """An EventSource, as a browser has one."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self.comments: list[str] = []
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        fields: dict[str, str] = {}
+        async for raw in self.response.content:
+            line = raw.decode().rstrip("\n")
+            if not line and "data" in fields:
+                yield {**fields, "data": json.loads(fields["data"])}
+            if not line:
+                fields = {}
+            elif line.startswith(":"):
+                self.comments.append(line)
+            else:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+
+    async def take(self, count: int) -> list[dict[str, Any]]:
+        taken = []
+        async with asyncio.timeout(5):
+            async for one in self:
+                taken.append(one)
+                if len(taken) == count:
+                    break
+        return taken
+
+
+@asynccontextmanager
+async def reading(house: House, path: str, **headers: str) -> AsyncIterator[Reader]:
+    async with house.client.get(path, headers={k.replace("_", "-"): v for k, v in headers.items()}) as response:
+        assert response.status == 200, await response.text()
+        yield Reader(response)
+
+
+ONE = "/api/v1/executions/r1/events"
+
+
+async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_is_over(house: House) -> None:
+    await begin(house, alerts=(alert(),))
+    async with reading(house, ONE) as reader:
+        assert reader.response.content_type == "text/event-stream"
+        (first,) = await reader.take(1)
+        assert (first["id"], first["event"]) == ("0", "accepted")
+        told = first["data"]
+        assert (told["execution"], told["seq"], told["state"], told["service"]) == ("r1", 0, "accepted", "backend")
+        assert ("alerts" in told, told["alerts_in_all"]) == (False, 1)
+        await house.append("r1", Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one"))
+        planned, started = await reader.take(2)
+        assert planned["data"]["plan"]["steps"] == [str(step) for step in plan().steps]
+        assert planned["data"]["plan"]["hash"] == plan().hash
+        assert (started["id"], started["event"], started["data"]["state"]) == ("2", "started", "running")
+        await house.append("r1", GaveUp(at=now(), reason="x"))
+        await house.append("r1", Closed(at=now(), outcome="failed", by="alice", reason="y"))
+        rest = [one async for one in reader]
+        assert [(one["event"], one["data"]["state"]) for one in rest] == [("gave_up", "stuck"), ("closed", "closed")]
+
+
+@pytest.mark.parametrize(
+    ("header", "query", "ids"),
+    [("", "", ["0", "1", "2", "3"]), ("1", "", ["2", "3"]), ("3", "", []), ("", "?after=2", ["3"])],
+)
+async def test_a_reader_that_was_cut_off_goes_on_after_the_last_that_it_has(
+    house: House, header: str, query: str, ids: list[str]
+) -> None:
+    await begin(house)
+    await house.append("r1", Planned(at=now(), plan=plan()), Halted(at=now(), reason="x"))
+    await house.append("r1", Closed(at=now(), outcome="failed", by="responder", reason=""))
+    headers = {"Last_Event_ID": header} if header else {}
+    async with reading(house, ONE + query, **headers) as reader:
+        assert [one["id"] async for one in reader] == ids
+
+
+@pytest.mark.parametrize("value", ["x", "-2", "1.5", "99999999999", "0; DROP"])
+async def test_a_place_that_is_none(house: House, value: str) -> None:
+    await begin(house)
+    status, body = await house.get(ONE, headers={"Last-Event-ID": value})
+    assert (status, body["where"]) == (400, "Last-Event-ID")
+    status, body = await house.get("/api/v1/events", headers={"Last-Event-ID": value})
+    assert (status, body["where"]) == (400, "Last-Event-ID")
+
+
+async def test_nobody_watches_what_is_not_there(house: House) -> None:
+    status, body = await house.get("/api/v1/executions/none/events")
+    assert (status, body["error"]) == (404, "there is no execution none")
+
+
+async def test_without_a_stream_it_is_told_what_is_known(house: House) -> None:
+    """Where something between holds streams back."""
+    await begin(house)
+    await house.append("r1", Planned(at=now(), plan=plan()))
+    status, body = await house.get(ONE + "?after=0", headers={"Accept": "application/json"})
+    assert (status, [one["type"] for one in body.pop("events")]) == (200, ["planned"])
+    assert body == {"execution": "r1", "state": "running", "outcome": None, "looked": []}
+
+
+async def test_all_rollbacks_in_one_stream(house: House) -> None:
+    await begin(house, "old", "other")
+    await house.append("old", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+    await begin(house)
+    async with reading(house, "/api/v1/events") as reader:
+        (first,) = await reader.take(1)
+        assert (first["data"]["execution"], first["data"]["seq"]) == ("r1", 0), "what is over is not told again"
+        await begin(house, "r2", "frontend")
+        await house.append("r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+        more = await reader.take(3)
+        assert {(one["data"]["execution"], one["event"]) for one in more} == {
+            ("r2", "accepted"),
+            ("r1", "halted"),
+            ("r1", "closed"),
+        }
+
+
+async def test_whoever_comes_back_to_all_of_them_misses_no_end(house: House) -> None:
+    await begin(house)
+    async with reading(house, "/api/v1/events") as reader:
+        (first,) = await reader.take(1)
+    await house.append("r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+    async with reading(house, "/api/v1/events", Last_Event_ID=first["id"]) as reader:
+        assert [one["event"] for one in await reader.take(3)] == ["accepted", "halted", "closed"]
+    later = (datetime.fromisoformat(first["id"]) + timedelta(minutes=1)).isoformat()
+    await begin(house, "r2", "frontend")
+    async with reading(house, "/api/v1/events", Last_Event_ID=later) as reader:
+        await begin(house, "r3", "third", at=now() + timedelta(minutes=2))
+        assert [one["data"]["execution"] for one in await reader.take(1)] == ["r3"]
+
+
+async def test_only_so_many_watch_and_a_place_becomes_free(house: House) -> None:
+    await begin(house)
+    async with contextlib.AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(reading(house, ONE)) for _ in range(3)]
+        for one in readers:
+            await one.take(1)
+        status, body = await house.get(ONE)
+        assert (status, body["error"]) == (503, "as many watch as may: look at it from time to time")
+        status, body = await house.get(ONE, headers={"Accept": "application/json"})
+        assert (status, len(body["events"])) == (200, 1)
+        readers[0].response.close()
+        async with asyncio.timeout(3):
+            while (await house.client.get(ONE, timeout=aiohttp.ClientTimeout(total=0.5))).status == 503:
+                await asyncio.sleep(0.05)
+
+
+async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_house: House) -> None:
+    await begin(guarded_house)
+    for path in (ONE, "/api/v1/events"):
+        assert (await guarded_house.get(path))[0] == 401
+        alone = {"Authorization": f"Bearer {SECRETS['operate']}"}
+        assert (await guarded_house.get(path, headers=alone))[0] == 403
+    async with reading(guarded_house, ONE, Authorization=f"Bearer {SECRETS['read']}") as reader:
+        await reader.take(1)
+        guarded_house.access = Access(Web(tokens=(Token(name="new", scopes=("read",), token=SecretStr("n" * 16)),)))
+        assert [one async for one in reader] == []
+
+
+# --- the feed itself, with its own limits ---
+class _NotAsked:
+    """The other parts of a responder."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            raise AssertionError("not asked here")
+
+        return handler
+
+
+@asynccontextmanager
+async def serving(journal: Database, worker: Any, **limits: Any) -> AsyncIterator[tuple[TestServer, Feed]]:
+    feed = Feed(journal, poll=0.2)
+    events = Events(feed, worker, **limits)
+    other: Any = _NotAsked()
+    access = Access(Web())
+    app = routes(lambda: access, *[other] * 5, events, other, other.reload)
+    async with TestServer(app) as server:
+        yield server, feed
+
+
+class Nobody:
+    """A worker that carries nothing out."""
+
+    findings: tuple[Any, ...] = ()
+
+    def seen(self, execution_id: str) -> list[Any]:
+        return list(self.findings)
+
+
+async def test_silence_is_no_death(journal: Database) -> None:
+    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    async with serving(journal, Nobody(), heartbeat=0.05) as (server, _), aiohttp.ClientSession() as session:
+        async with session.get(server.make_url(ONE)) as response:
+            reader = Reader(response)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    async for _ in reader:
+                        pass
+        assert reader.comments.count(": nothing new") >= 3
+
+
+async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(journal: Database) -> None:
+    """It is not kept for it: what it has not read stays in the journal."""
+    long = "x" * 12_000
+    told = accepted(alerts=(), reason=long)
+    await journal.transaction(executions.accept, "r1", told)
+    execution = await journal.read(executions.load, "r1")
+    steps = [move(str(n), str(n + 1)) for n in range(400)]
+    execution = await journal.transaction(executions.append, execution, [Planned(at=now(), plan=plan(*steps))], None)
+    many = []
+    for n in range(400):
+        many += [Started(at=now(), step=n, title=long), Done(at=now(), step=n, changed=True, note=long)]
+    await journal.transaction(executions.append, execution, many, None)
+    async with serving(journal, Nobody(), write_within=0.3) as (server, feed):
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", server.port))
+        slow.sendall(f"GET {ONE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        slow.setblocking(False)
+        async with aiohttp.ClientSession() as session, session.get(server.make_url(ONE)) as response:
+            taken = await Reader(response).take(802)
+            assert [int(one["id"]) for one in taken] == list(range(802))
+        async with asyncio.timeout(5):
+            while feed._watchers:
+                await asyncio.sleep(0.05)
+        with contextlib.suppress(ConnectionError):
+            got = 0
+            async with asyncio.timeout(5):
+                while chunk := await asyncio.get_running_loop().sock_recv(slow, 1 << 20):
+                    got += len(chunk)
+            assert got < 8_000_000, "it was sent what no longer fitted"
+        slow.close()
+
+
+async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: Database) -> None:
+    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    async with contextlib.AsyncExitStack() as stack:
+        server, _ = await stack.enter_async_context(serving(journal, Nobody()))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        response = await session.get(server.make_url(ONE))
+        reader = Reader(response)
+        await reader.take(1)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        closing = asyncio.create_task(server.close())
+        assert [one async for one in reader] == []
+        await closing
+        assert loop.time() - began < 2
+
+
+async def test_what_the_checks_say_is_told_between_the_events(journal: Database) -> None:
+    worker = Nobody()
+    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    execution = await journal.read(executions.load, "r1")
+    begun = [Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one")]
+    await journal.transaction(executions.append, execution, begun, None)
+    async with (
+        serving(journal, worker, look=0.05) as (server, _),
+        aiohttp.ClientSession() as session,
+        session.get(server.make_url(ONE)) as response,
+    ):
+        reader = Reader(response)
+        await reader.take(3)
+        for reason in ("0 of 2", "1 of 2"):
+            worker.findings = (Finding(holds=False, reason=reason),)
+            (one,) = await reader.take(1)
+            assert (one["event"], one.get("id")) == ("looked", None), "it is no event: nobody resumes after it"
+            assert one["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
+
+
+async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_back(house: House) -> None:
+    await begin(house)
+    async with reading(house, ONE) as reader:
+        await reader.take(1)
+        with sqlite3.connect(house.file) as connection:
+            connection.execute("ALTER TABLE events RENAME TO lost")
+        connection.close()
+        house.feed._stir({"r1": 5})
+        assert [one async for one in reader] == []
+    status, body = await house.get(ONE)
+    assert (status, "the journal cannot be read" in body["error"]) == (503, True)
+
+
+async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_server: Any) -> None:
+    """One carries out and notifies nobody of its steps; the other's readers hear of all of them."""
+    state = await postgres_server.database("events_on_two")
+    one, two = await open_journal(state), await open_journal(state)
+    told = accepted(alerts=(), at=now(), received_at=now())
+    execution = await one.transaction(executions.accept, "r1", told)
+    await one.transaction(executions.claim, "w1", now(), concurrent=1, mine=())
+    try:
+        async with (
+            serving(two, Nobody()) as (server, _),
+            aiohttp.ClientSession() as session,
+            session.get(server.make_url(ONE)) as response,
+            session.get(server.make_url("/api/v1/events")) as everything,
+        ):
+            reader, all_of_them = Reader(response), Reader(everything)
+            await reader.take(1)
+            await all_of_them.take(1)
+            events = [Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one")]
+            execution = await one.transaction(executions.append, execution, events, "w1")
+            assert [e["event"] for e in await reader.take(2)] == ["planned", "started"]
+            assert [e["event"] for e in await all_of_them.take(2)] == ["planned", "started"]
+            ended = [Halted(at=now(), step=0, reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")]
+            await one.transaction(executions.append, execution, ended, "w1")
+            assert [e["event"] async for e in reader] == ["halted", "closed"]
+            assert [e["event"] for e in await all_of_them.take(2)] == ["halted", "closed"]
+    finally:
+        await one.close()
+        await two.close()
+
+
+async def test_a_rollback_is_carried_out_no_slower_where_many_watch(house: House) -> None:
+    """They take turns at the journal, and read only what is new."""
+    await begin(house)
+    asked = 0
+    whole = house.journal.read
+
+    async def counted(*args: Any, **how: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await whole(*args, **how)
+
+    house.journal.read = counted  # type: ignore[method-assign]
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            await (await stack.enter_async_context(reading(house, ONE))).take(1)
+        asked = 0
+        await asyncio.sleep(1.0)
+        assert asked <= 7, "one look in 0.2 s for all of them, while nothing happens"
