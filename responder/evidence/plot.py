@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -10,7 +11,10 @@ import pygal
 from pygal.style import Style
 
 from responder.clients.prometheus import Series
-from responder.evidence.series import Mark, worth_a_look
+from responder.evidence.series import Mark, is_number, worth_a_look
+
+# It leaves a finder of Python 3.3 behind, for plugins that we do not have: every later import would warn of it.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 _MOST_LINES = 8
 _LONGEST_LEGEND = 60
@@ -34,8 +38,8 @@ _MARKS = ("#d62728", "#444444", "#bcbd22")
 
 def plot(name: str, promql: str, found: list[Series], marks: list[Mark], start: datetime, end: datetime) -> bytes:
     """The series that change most, with the moments that matter as lines from top to bottom. Times are UTC."""
-    shown = [one for one in worth_a_look(found, _MOST_LINES) if any(_is_number(value) for _, value in one.points)]
-    values = [value for one in shown for _, value in one.points if _is_number(value)] or [0.0]
+    shown = worth_a_look(found, _MOST_LINES)
+    values = [value for one in shown for _, value in one.points if is_number(value)]
     low, high = min(0.0, *values), max(values)
     high = high if high > low else low + 1.0
     colours = (*_STYLE.colors[: len(shown)], *_MARKS)
@@ -86,12 +90,8 @@ def _with_gaps(one: Series) -> list[tuple[datetime, float | None]]:
         when = datetime.fromtimestamp(at, UTC)
         if n and at - one.points[n - 1][0] > 1.5 * usual:
             drawn.append((when, None))
-        drawn.append((when, value if _is_number(value) else None))
+        drawn.append((when, value if is_number(value) else None))
     return drawn
-
-
-def _is_number(value: float) -> bool:
-    return value - value == 0  # neither NaN nor infinity
 
 
 def _legend(one: Series) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from responder.alerts import Alert
 from responder.checks import PromqlCheck
+from responder.clients.host import in_daemon
 from responder.clients.prometheus import Prometheus, Series
 from responder.policies import Policy
 from responder.services import Service
@@ -73,11 +73,15 @@ async def look_back(
         "series": [{"labels": one.labels, "points": [_point(*p) for p in one.points]} for one in found[:_MOST_SERIES]],
     }
     files = [("json", json.dumps(data, indent=1).encode())]
-    if found:
-        from responder.evidence.plot import plot  # pygal takes a while to be imported: not at our start
-
-        files.append(("svg", await asyncio.to_thread(plot, query.name, query.promql, found, list(marks), start, now)))
+    if worth_a_look(found, 1):
+        files.append(("svg", await in_daemon(_plotted, query, found, list(marks), start, now)))
     return files
+
+
+def _plotted(query: Query, found: list[Series], marks: list[Mark], start: datetime, end: datetime) -> bytes:
+    from responder.evidence.plot import plot  # pygal takes a while to be imported: neither at our start nor on the loop
+
+    return plot(query.name, query.promql, found, marks, start, end)
 
 
 def _point(at: float, value: float) -> list[Any]:
@@ -86,10 +90,15 @@ def _point(at: float, value: float) -> list[Any]:
 
 
 def worth_a_look(found: list[Series], most: int) -> list[Series]:
-    """Those that change most: of a hundred flat lines nobody needs a picture."""
+    """Those that change most, of those that have a value: of a hundred flat lines nobody needs a picture."""
 
     def spread(one: Series) -> float:
-        values = [value for _, value in one.points if value - value == 0]
-        return max(values) - min(values) if values else -1.0
+        values = [value for _, value in one.points if is_number(value)]
+        return max(values) - min(values)
 
-    return sorted(found, key=spread, reverse=True)[:most]
+    some = [one for one in found if any(is_number(value) for _, value in one.points)]
+    return sorted(some, key=spread, reverse=True)[:most]
+
+
+def is_number(value: float) -> bool:
+    return value - value == 0  # neither NaN nor infinity

@@ -28,7 +28,9 @@ class EvidenceSettings(BaseModel):
         default=10.0, gt=0, le=300, description="The most that it delays a rollback, storing included"
     )
     before: Duration = Field(default=600.0, description="Logs are kept from so long before the trouble began")
-    total: Size = Field(default=200 << 20, ge=1 << 20, description="Cap on all that is kept of one execution, before packing")
+    total: Size = Field(
+        default=200 << 20, ge=1 << 20, description="Cap on all that is kept of one execution, before packing"
+    )
     redact: Annotated[
         tuple[str, ...],
         Field(description="RE2 expressions besides the usual ones. Of a match its groups are taken out, or all of it"),
