@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,8 @@ async def look_back(
     }
     files = [("json", json.dumps(data, indent=1).encode())]
     if worth_a_look(found, 1):
-        files.append(("svg", await in_daemon(_plotted, query, found, list(marks), start, now)))
+        with contextlib.suppress(ArithmeticError, ValueError):  # what cannot be drawn is kept as data
+            files.append(("svg", await in_daemon(_plotted, query, found, list(marks), start, now)))
     return files
 
 

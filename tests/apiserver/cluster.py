@@ -123,7 +123,7 @@ class Cluster:
                 content_type="application/strategic-merge-patch+json",
             )  # fmt: skip
         assert status < 300, answer
-        return answer
+        return dict(answer)
 
     @staticmethod
     def path(resource: str, namespace: str, name: str = "") -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from responder.carry_out import carry_out
+from responder.carry_out import Keeper, carry_out, keep_nothing
 from responder.clients import Connections
 from responder.clients.http import Http
 from responder.errors import Superseded
@@ -133,6 +133,7 @@ class Drill:
         self.stage, self.journal = stage, journal
         self.effects = Effects(stage.written)
         self.health, self.reins = HealthOf(), Reins(stage.wait)
+        self.keep: Callable[[Point], Keeper] | None = None
         self.id = ""
         self._workers: list[str] = []
 
@@ -211,6 +212,7 @@ class Drill:
             world=world,
             reins=self.reins,
             plan_for=plan_for,
+            keep=self.keep(point) if self.keep else keep_nothing,
             clock=lambda: self.reins.time,
         )
 
