@@ -196,6 +196,7 @@ class Rehearsal:
             "stop_file": str(self._directory / "STOP"),
             "limits": {**given.limits, **changed.get("limits", {})},
             "watchdog": given.watchdog,
+            "evidence": {"base_directory": str(self._directory / "evidence")},
             "freezes": changed.get("freezes", given.freezes),
             "services": services,
             "policies": [*given.policies, forced, usual],
