@@ -143,6 +143,20 @@ WHERE x.id = '$execution'
         column("times", unit="none", custom_width=70),
     ),
 )
+EVIDENCE = table(
+    "Evidence",
+    "What was kept before anything was touched. To list and fetch it: `responder evidence ID`.",
+    sql("""
+SELECT state, place, files, missing, bytes, problem, kept_at FROM evidence_kept WHERE execution = '$execution'
+"""),
+    noValue="none",
+    columns=(
+        column("place", custom_minWidth=300),
+        column("files", unit="none"),
+        column("missing", unit="none"),
+        column("bytes", unit="bytes"),
+    ),
+)
 HEALTH = timeline(
     "Its service's checks",
     "Each check of the service that is rolled back.",
@@ -204,6 +218,7 @@ DASHBOARD: Json = dashboard(
             Line(8, [(24, STEPS)]),
             Line(9, [(24, EVENTS)]),
             Line(8, [(12, ALERTS), (12, DECISIONS)]),
+            Line(4, [(24, EVIDENCE)]),
             Line(8, [(12, HEALTH), (12, FIRING)]),
         ],
     ),

@@ -235,6 +235,7 @@ def _part(situation: Situation, strategy: str | None) -> Part:
 
 async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) -> Decided:
     incident, situation, deciding = decided.incident, decided.situation, decided.judgement.deciding
+    running = situation.running
     accepted = Accepted(
         at=decided.at,
         environment=decided.environment,
@@ -248,6 +249,8 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
         on_stop=incident.policy.on_stop,
         alerts=incident.alerts,
         truncated_alerts=incident.truncated_alerts,
+        deployment_id=running.id if running else "",
+        deployed_at=running.at if running else None,
         onset_at=situation.live.began_at if situation.live else None,
         received_at=incident.received_at,
     )

@@ -21,6 +21,7 @@ from responder.execution import (
     GaveUp,
     Halted,
     Held,
+    Kept,
     Planned,
     Resumed,
     Started,
@@ -168,7 +169,7 @@ def _note(event: Event) -> str | None:
             return f"by {event.by}, plan {event.plan_hash}"
         case Resumed():
             return f"by {event.worker}"
-        case Done():
+        case Done() | Kept():
             return event.note
         case Stopped():
             return f"by {event.by}: {event.reason}"

@@ -29,6 +29,7 @@ _VIEWS = (
     "rollback_decisions",
     "deployments",
     "service_versions",
+    "evidence_kept",
 )
 
 

@@ -17,6 +17,7 @@ from responder.execution import (
     GaveUp,
     Halted,
     Held,
+    Kept,
     Planned,
     Resumed,
     Started,
@@ -166,6 +167,8 @@ def _told(event: Event) -> str:
             return f"{event.outcome}, by {event.by}{f': {event.reason}' if event.reason else ''}"
         case Held() | GaveUp():
             return event.reason
+        case Kept():
+            return event.note
     return ""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from responder.clients import acting
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.errors import Halt, Unavailable
 from tests.apiserver.cluster import Cluster, Object
 
 
@@ -26,3 +28,9 @@ class InProcess(Kubernetes):
             return self.cluster.handle(method, path, query, body, content_type, self.cluster.token)
         finally:
             self.cluster.manager = "tests"
+
+    async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        status, told = await self._send("GET", path, query, None, "text/plain")
+        if status != 200:
+            raise (Unavailable if status >= 500 else Halt)(told["message"])
+        yield str(told).encode()

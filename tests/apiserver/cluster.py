@@ -64,6 +64,8 @@ class Cluster:
         self.clock, self.token = clock, token
         self.objects: dict[Key, Object] = {}
         self.images: dict[str, Image] = {}
+        self.logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}  # namespace, pod, container: time and line
+        self.previous_logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
         self.forbidden: set[tuple[str, str]] = set()
         self.controllers = True  # False: they lag behind
@@ -121,7 +123,7 @@ class Cluster:
                 content_type="application/strategic-merge-patch+json",
             )  # fmt: skip
         assert status < 300, answer
-        return answer
+        return dict(answer)
 
     @staticmethod
     def path(resource: str, namespace: str, name: str = "") -> str:
@@ -151,14 +153,14 @@ class Cluster:
         body: Any = None,
         content_type: str = "application/json",
         token: str = "",
-    ) -> tuple[int, Object]:
-        """Status and answer, as the real one would give them."""
+    ) -> tuple[int, Any]:
+        """Status and answer, as the real one would give them: an object, or the text of a log."""
         try:
             if self.token and token != self.token:
                 raise Failed(401, "Unauthorized")
             self.step()
             status, answer = self._route(method, path, dict(query or {}), body, content_type)
-            answer = _shown(answer)
+            answer = answer if isinstance(answer, str) else _shown(answer)
             self.step()
             return status, answer
         except Failed as e:
@@ -167,7 +169,7 @@ class Cluster:
                 "message": e.message, "reason": e.reason, "code": e.code,
             }  # fmt: skip
 
-    def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> tuple[int, Object]:
+    def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> tuple[int, Any]:
         if (found := _discovery(path)) is not None:
             return 200, found
         parts = path.strip("/").split("/")
@@ -179,9 +181,10 @@ class Cluster:
         name, sub = [*rest[1:], "", ""][:2]
         verb = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}.get(method)
         verb = verb or ("get" if name else "list")
-        self.requests.append((verb, resource))
-        if (verb, resource) in self.forbidden:
-            raise Failed(403, f'{resource} is forbidden: User "responder" cannot {verb} resource in "{namespace}"')
+        asked = f"{resource}/{sub}" if sub == "log" else resource
+        self.requests.append((verb, asked))
+        if (verb, asked) in self.forbidden:
+            raise Failed(403, f'{asked} is forbidden: User "responder" cannot {verb} resource in "{namespace}"')
         if resource not in KINDS:
             raise Failed(404, "the server could not find the requested resource")
         if not name:
@@ -194,6 +197,8 @@ class Cluster:
         if key not in self.objects:
             raise Failed(404, f'{resource.rpartition("/")[2]} "{name}" not found')
         found = self.objects[key]
+        if sub == "log":
+            return 200, self._log(found, query)
         if sub == "scale":
             return self._scale(found, method, body)
         match method:
@@ -211,14 +216,38 @@ class Cluster:
         selector = query.get("labelSelector", "")
         items = [one for one in self.all(kind, namespace or None) if matches(one, selector)]
         if field := query.get("fieldSelector", ""):
-            items = [one for one in items if one["metadata"]["name"] == field.partition("=")[2]]
+            terms = [term.partition("=") for term in field.split(",")]
+            items = [one for one in items if all(_at(one, name) == value for name, _, value in terms)]
+        start, most = int(query.get("continue") or 0), int(query.get("limit") or 0) or len(items)
+        more = {"continue": str(start + most)} if start + most < len(items) else {}
+        items = items[start : start + most]
         # Items of a list carry neither kind nor apiVersion on the wire of a real one.
         bare = [{k: v for k, v in one.items() if k not in ("kind", "apiVersion")} for one in items]
         group = resource.rpartition("/")[0]
         return 200, {
             "kind": f"{kind}List", "apiVersion": VERSIONS[group],
-            "metadata": {"resourceVersion": str(self.version)}, "items": bare,
+            "metadata": {"resourceVersion": str(self.version), **more}, "items": bare,
         }  # fmt: skip
+
+    def _log(self, pod: Object, query: dict[str, str]) -> str:
+        """As the kubelet gives it: without `tailLines` and `sinceTime` all of it, oldest first."""
+        meta, spec = pod["metadata"], pod["spec"]
+        there = [one["name"] for one in (*spec.get("initContainers", ()), *spec["containers"])]
+        name = query.get("container") or (there[0] if len(there) == 1 else "")
+        if not name:
+            told = f"choose one of: [{' '.join(there)}]"
+            raise Failed(400, f"a container name must be specified for pod {meta['name']}, {told}")
+        if name not in there:
+            raise Failed(400, f"container {name} is not valid for pod {meta['name']}")
+        kept, key = self.logs, (meta["namespace"], meta["name"], name)
+        if query.get("previous") == "true":
+            kept = self.previous_logs
+            if key not in kept:
+                raise Failed(400, f'previous terminated container "{name}" in pod "{meta["name"]}" not found')
+        lines = [(at, line) for at, line in kept.get(key, ()) if at >= query.get("sinceTime", "")]
+        lines = lines[-int(query["tailLines"]) :] if "tailLines" in query else lines
+        stamp = query.get("timestamps") == "true"
+        return "".join(f"{at} {line}\n" if stamp else f"{line}\n" for at, line in lines)
 
     def _create(self, resource: str, namespace: str, query: dict[str, str], body: Object) -> tuple[int, Object]:
         made = copy(body)
@@ -311,7 +340,7 @@ class Cluster:
                 request.method, request.path, dict(request.query), json.loads(text) if text else None,
                 request.content_type, request.headers.get("Authorization", "").removeprefix("Bearer "),
             )  # fmt: skip
-            return web.json_response(told, status=status)
+            return web.Response(text=told) if isinstance(told, str) else web.json_response(told, status=status)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
@@ -392,6 +421,12 @@ def _discovery(path: str) -> Object | None:
         if r.rpartition("/")[0] == group
     ]
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": home, "resources": resources}
+
+
+def _at(found: Object, path: str) -> Any:
+    for part in path.split("."):
+        found = found.get(part, {})
+    return found
 
 
 def _shown(answer: Object) -> Object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import yaml
 from exporters.config import load as load_exporters
 from responder.clients.kubernetes import Kubernetes
 from responder.config_file import parse
+from responder.errors import Halt
 from responder.execution import Outcome
+from responder.sources import PodLogs
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import deployment, service, statefulset, workload
@@ -137,6 +141,22 @@ def two(cluster: Cluster, make: Callable[..., dict[str, Any]], name: str, **more
         cluster.apply(one)
 
 
+async def _of_keeping_logs(cluster: Cluster, kube: Kubernetes) -> set[tuple[str, str]]:
+    """What is asked for where `logs` names pods: all of it, also what they said before a restart."""
+    for pod in cluster.all("Pod"):
+        for status in pod["status"].get("containerStatuses", ()):
+            status["restartCount"] = 1
+    cluster.controllers = False
+    source = PodLogs.model_validate({"kubernetes": {"namespace": "shop", "selector": "app=backend"}})
+    before = len(cluster.requests)
+    for log in await source.logs(kube, datetime.now(UTC)):
+        with contextlib.suppress(Halt):  # nothing is there from before the restart
+            async with contextlib.aclosing(log.chunks()) as chunks:
+                async for _ in chunks:
+                    pass
+    return set(cluster.requests[before:])
+
+
 def daemonset(name: str, image: str, **more: Any) -> dict[str, Any]:
     return workload("DaemonSet", name, image, **more)
 
@@ -201,4 +221,5 @@ async def test_each_strategy_gets_by_with_these_rights_and_needs_all_of_them(clu
         expected: Outcome = "succeeded"
         assert ended.outcome == expected, (told, ended.reason)
         used |= set(cluster.requests[before:])
+    used |= await _of_keeping_logs(cluster, Guarded(cluster, allowed))
     assert allowed <= used, f"never used: {sorted(allowed - used)}"

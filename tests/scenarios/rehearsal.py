@@ -28,6 +28,7 @@ from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
 from responder.web.events import Events
+from responder.web.evidence import Evidence
 from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
@@ -92,6 +93,7 @@ class Rehearsal:
             ApprovalPage(self._journal, api, lambda: links),
             Events(Feed(self._journal), self._worker),
             reports,
+            Evidence(self._journal, lambda: None),
             _no_reload,
         )
         with self._loop.really():
@@ -200,6 +202,7 @@ class Rehearsal:
             "stop_file": str(self._directory / "STOP"),
             "limits": {**given.limits, **changed.get("limits", {})},
             "watchdog": given.watchdog,
+            "evidence": {"base_directory": str(self._directory / "evidence")},
             "freezes": changed.get("freezes", given.freezes),
             "services": services,
             "policies": [*given.policies, forced, usual],

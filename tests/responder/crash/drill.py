@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from responder import together
-from responder.carry_out import carry_out
+from responder.carry_out import Keeper, carry_out, keep_nothing
 from responder.clients import Connections
 from responder.clients.http import Http
 from responder.errors import Superseded
@@ -134,6 +134,7 @@ class Drill:
         self.stage, self.journal = stage, journal
         self.effects = Effects(stage.written)
         self.health, self.reins = HealthOf(), Reins(stage.wait)
+        self.keep: Callable[[Point], Keeper] | None = None
         self.id = ""
         self._workers: list[str] = []
 
@@ -218,6 +219,7 @@ class Drill:
             world=world,
             reins=self.reins,
             plan_for=plan_for,
+            keep=self.keep(point) if self.keep else keep_nothing,
             clock=lambda: self.reins.time,
         )
 

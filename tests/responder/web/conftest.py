@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from responder.clients import Connections
 from responder.config import Token, Web
+from responder.evidence.keeper import Keeper
 from responder.execution import Event, Execution
 from responder.journal import Database, deployments, executions
 from responder.metrics import Metrics
@@ -24,6 +25,7 @@ from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
 from responder.web.events import Events
+from responder.web.evidence import Evidence
 from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
@@ -54,6 +56,7 @@ class House:
     prometheus: FakePrometheus
     feed: Feed
     access: Access
+    keeper: Keeper | None = None
     mistakes: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
@@ -138,7 +141,8 @@ async def make_house(
         settings = Web(tokens=tokens)
         access = Access(settings)
         events = Events(feed, worker, lambda request: house.access.allows(request, "read"), look=0.05)
-        app = routes(lambda: house.access, receiver, api, registry, status, approval, events, reports, reload)
+        evidence = Evidence(journal, lambda: house.keeper)
+        app = routes(lambda: house.access, receiver, api, registry, status, approval, events, reports, evidence, reload)
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)

@@ -33,6 +33,8 @@ ROUTES = [
     ("POST", "/api/v1/executions/x/stop", "operate"),
     ("POST", "/api/v1/executions/all/stop", "operate"),
     ("POST", "/api/v1/executions/x/close", "operate"),
+    ("GET", "/api/v1/executions/x/evidence", "read"),
+    ("GET", "/api/v1/executions/x/evidence/app.log.gz", "read"),
     ("GET", "/api/v1/decisions", "read"),
     ("GET", "/api/v1/status", "read"),
     ("GET", "/metrics", "read"),

@@ -1,0 +1,116 @@
+"""The series that decided: which queries they are, and what they were around the onset, as data and as a small plot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from responder.alerts import Alert
+from responder.checks import PromqlCheck
+from responder.clients.host import in_daemon
+from responder.clients.prometheus import Prometheus, Series
+from responder.plots import MOST_LINES, Line, Mark, plot
+from responder.policies import Policy
+from responder.services import Service
+
+_MOST_QUERIES = 12
+_MOST_SERIES = 200
+_LONGEST = 4096
+_POINTS = 240
+_BEFORE = timedelta(minutes=30)
+_LONGEST_TITLE = 90
+_LONGEST_LEGEND = 60
+
+
+class Query(NamedTuple):
+    """A PromQL expression, and whose it is."""
+
+    name: str
+    promql: str
+
+
+def queries_of(services: Sequence[Service], policy: Policy, alerts: Iterable[Alert]) -> list[Query]:
+    """The policy's, those behind the alerts, and those of the service's health; each once."""
+    found = [Query("policy", policy.expression)] if policy.expression else []
+    found += [Query(f"alert {a.name}", promql) for a in alerts if (promql := expression_of(a.generator_url))]
+    checks = [check for service in services for check in service.healthy]
+    found += [Query(f"healthy[{i}]", c.promql) for i, c in enumerate(checks) if isinstance(c, PromqlCheck)]
+    once = {query.promql: query for query in reversed(found)}
+    return [query for query in found if once[query.promql] is query][:_MOST_QUERIES]
+
+
+def expression_of(generator_url: str) -> str:
+    """What a link to Prometheus' graph page shows; empty where it is none. The link itself is never followed."""
+    try:
+        told = parse_qs(urlsplit(generator_url).query).get("g0.expr", [""])[0]
+    except ValueError:
+        return ""
+    return told if len(told) <= _LONGEST else ""
+
+
+async def look_back(
+    prometheus: Prometheus, query: Query, *, onset: datetime, now: datetime, marks: Iterable[Mark]
+) -> list[tuple[str, bytes]]:
+    """What the query was from half an hour before the onset until now: suffix and content of the files."""
+    start = onset - _BEFORE
+    step = max(round((now - start).total_seconds() / _POINTS), 5)
+    found = await prometheus.range(query.promql, start, now, float(step))
+    data = {
+        "name": query.name,
+        "promql": query.promql,
+        "from": start.isoformat(),
+        "to": now.isoformat(),
+        "step_seconds": step,
+        "marks": {mark.name: mark.at.isoformat() for mark in marks},
+        "series_in_all": len(found),
+        "series": [{"labels": one.labels, "points": [_point(*p) for p in one.points]} for one in found[:_MOST_SERIES]],
+    }
+    files = [("json", json.dumps(data, indent=1).encode())]
+    if shown := worth_a_look(found, MOST_LINES):
+        with contextlib.suppress(ArithmeticError, ValueError):  # what cannot be drawn is kept as data
+            more = f" ({len(shown)} of {len(found)} series)" if len(shown) < len(found) else ""
+            title = _short(f"{query.name}: {query.promql}", _LONGEST_TITLE) + more
+            lines = [Line(name=_legend(one), points=_dated(one)) for one in shown]
+            # Neither at our start nor on the loop: what draws takes a while to be imported.
+            drawn = await in_daemon(lambda: plot(title, lines, list(marks), start, now, step=float(step)))
+            files.append(("svg", drawn.encode()))
+    return files
+
+
+def _dated(one: Series) -> tuple[tuple[datetime, float], ...]:
+    return tuple((datetime.fromtimestamp(at, UTC), value) for at, value in one.points if is_number(value))
+
+
+def _legend(one: Series) -> str:
+    name = one.labels.get("__name__", "")
+    labels = ", ".join(f"{k}={v}" for k, v in one.labels.items() if k != "__name__")
+    return _short(f"{name}{{{labels}}}" if labels else name or "value", _LONGEST_LEGEND)
+
+
+def _short(text: str, most: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _point(at: float, value: float) -> list[Any]:
+    # JSON has no NaN and no infinity: as Prometheus itself writes them.
+    return [datetime.fromtimestamp(at, UTC).isoformat(), repr(value)]
+
+
+def worth_a_look(found: list[Series], most: int) -> list[Series]:
+    """Those that change most, of those that have a value: of a hundred flat lines nobody needs a picture."""
+
+    def spread(one: Series) -> float:
+        values = [value for _, value in one.points if is_number(value)]
+        return max(values) - min(values)
+
+    some = [one for one in found if any(is_number(value) for _, value in one.points)]
+    return sorted(some, key=spread, reverse=True)[:most]
+
+
+def is_number(value: float) -> bool:
+    return value - value == 0  # neither NaN nor infinity

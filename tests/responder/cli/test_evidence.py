@@ -1,0 +1,97 @@
+"""`responder evidence` lists what was kept, and fetches nothing that is not what was kept."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.responder.cli.test_main import CONFIG, Run, alone, ask, run
+from tests.responder.web.conftest import House
+from tests.responder.web.test_evidence import kept
+
+__all__ = ["alone", "ask", "kept", "run"]
+
+
+async def test_it_lists_and_fetches(ask: Run, kept: str, tmp_path: Path) -> None:
+    code, out, _ = await ask("evidence", kept)
+    assert code == 0
+    assert "app.log.gz" in out
+    into = tmp_path / "fetched"
+    code, out, _ = await ask("evidence", kept, "--fetch", str(into))
+    assert (code, "2 files are in" in out or "files are in" in out) == (0, True)
+    assert gzip.decompress((into / "app.log.gz").read_bytes()) == b"it said <b>this</b>\n"
+    assert json.loads((into / "manifest.json").read_text())["id"] == kept
+    assert {file.stat().st_mode & 0o777 for file in into.iterdir()} == {0o600}
+    code, out, _ = await ask("evidence", kept, "--output", "json", "--fetch", str(into))
+    assert (code, "app.log.gz" in json.loads(out)["fetched"]) == (0, True)
+
+
+async def test_what_was_changed_since_is_refused(ask: Run, kept: str, tmp_path: Path) -> None:
+    next((tmp_path / "evidence").rglob("app.log.gz")).write_bytes(gzip.compress(b"nothing happened"))
+    code, _, err = await ask("evidence", kept, "--fetch", str(tmp_path / "fetched"))
+    assert (code, "app.log.gz is not what was kept" in err) == (2, True)
+
+
+async def test_none_is_no(ask: Run, kept: str, house: House) -> None:
+    code, _, err = await ask("evidence", "none")
+    assert (code, err) == (1, "responder: no evidence is kept under none\n")
+
+
+# --- the configuration ---
+SERVICE = """services:
+  - name: backend
+    environment: production
+    rollback: {strategy: immediate, release: {root: /srv/backend}}
+    healthy: [{http: "http://127.0.0.1:1/"}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (SERVICE + "    logs: [{system: true}]\n", "services[0].logs: would be kept nowhere: `evidence` is not"),
+        (
+            SERVICE + "policies: [{name: p, match: [a=b], preserve_logs: [backend]}]\nevidence: {s3: 's3://bucket'}\n",
+            "policies[0].preserve_logs[0]: backend has no `logs` that could be kept",
+        ),
+        ("policies: [{name: p, match: [a=b], preserve_logs: {label: service}}]\n", "preserve_logs: would be kept"),
+        ("policies: [{name: p, match: [a=b], preserve_logs: [x]}]\nevidence: {s3: 's3://bucket'}\n",
+         "policies[0].preserve_logs[0]: no service x is configured"),
+        ("policies: [{name: p, match: [a=b]}]\n", "policies[0]: does nothing: needs one of roll_back, preserve_logs"),
+        ("evidence: {}\n", "evidence: needs exactly one of base_directory, s3"),
+        ("evidence: {base_directory: logs}\n", "evidence.base_directory: logs must be an absolute path"),
+        ("evidence: {s3: bucket}\n", "evidence.s3: 'bucket' is not s3://bucket/prefix"),
+        ("evidence: {s3: 's3://b1c', redact: ['(']}\n", "evidence.redact: '(' is not a regular expression of RE2"),
+        ("evidence: {s3: 's3://b1c', total: 5}\n", "evidence.total: 5 is not a size such as 8B, 8kB"),
+        (SERVICE + "    logs: [{kubernetes: {selector: app=x}}]\n", "logs[0].kubernetes.namespace is missing"),
+        (SERVICE + "    logs: [{file: app.log}]\n", "services[0].logs[0].file: 'app.log' must be an absolute path"),
+        (SERVICE + "    logs: [{journald: {unit: '--all'}}]\n", "services[0].logs[0].journald.unit"),
+        (SERVICE + "    logs: [{docker: {project: shop}}]\n", "needs project and service, or container"),
+        (SERVICE + "    logs: [{nfs: x}]\n", "has one of the keys kubernetes, file, journald, docker, system"),
+        (SERVICE + "    logs: [{system: false}]\n", "services[0].logs[0].system"),
+    ],
+)  # fmt: skip
+async def test_mistakes_are_told_with_their_place(text: str, says: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "responder.yml").write_text(CONFIG.format(state=tmp_path / "state.db") + text)
+    code, out, _ = await run("check")
+    assert code == 2
+    assert says in out
+
+
+async def test_check_live_reads_the_logs_and_writes_to_the_store(run: Run, tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "app.log").write_text("x\n")
+    (tmp_path / "file").touch()
+    text = CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
+    logs = f"    logs: [{{file: '{tmp_path}/app.log'}}, {{file: '{tmp_path}/none.log'}}]\n"
+    for base, wrong in (("evidence", False), ("file/evidence", True)):
+        told = f"evidence: {{base_directory: {tmp_path}/{base}}}\n"
+        (tmp_path / "responder.yml").write_text(text + SERVICE + logs + told)
+        _, out, _ = await run("check", "--live", "--output", "json")
+        silent = json.loads(out)["does_not_answer"]
+        assert "services[0].logs[1]: no file matches" in silent
+        assert not [one for one in silent if one.startswith("services[0].logs[0]")]
+        assert bool([one for one in silent if one.startswith("evidence: ")]) is wrong
+    assert not list((tmp_path / "evidence").rglob("*")), "what it wrote it took away again"

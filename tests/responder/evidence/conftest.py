@@ -1,0 +1,115 @@
+"""A case, and both places where its evidence can lie: a directory, and a bucket of a server that speaks S3."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from pydantic import TypeAdapter
+
+from responder.clients import Connections
+from responder.clients.aws import Aws, AwsSettings
+from responder.clients.host import Host
+from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.evidence.collect import Case, collect
+from responder.evidence.manifest import Manifest, where
+from responder.evidence.settings import EvidenceSettings
+from responder.evidence.stores import Store, store_of
+from responder.sources import LogSource
+from tests.responder.examples import NOW, ago, alert
+from tests.responder.outside import FakePrometheus
+
+SOURCES: TypeAdapter[tuple[LogSource, ...]] = TypeAdapter(tuple[LogSource, ...])
+_BUCKETS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def aws_at(url: str) -> AwsSettings:
+    return AwsSettings.model_validate(
+        {"endpoint_url": url, "access_key_id": "test", "secret_access_key": "test", "timeout": 5.0}
+    )
+
+
+@pytest.fixture
+async def around(prometheus: FakePrometheus, s3_server: str) -> AsyncIterator[Connections]:
+    made = Connections(
+        {
+            Prometheus: PrometheusSettings.model_validate({"url": prometheus.url, "timeout": 5.0}),
+            Aws: aws_at(s3_server),
+            Host: None,
+        }
+    )
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["directory", "s3"])
+async def settings(request: pytest.FixtureRequest, tmp_path: Path, around: Connections) -> EvidenceSettings:
+    if request.param == "directory":
+        return EvidenceSettings(base_directory=tmp_path / "evidence")
+    bucket = f"evidence-{next(_BUCKETS)}"
+    await (await around.to(Aws)).write("s3", "create_bucket", Bucket=bucket)
+    return EvidenceSettings(s3=f"s3://{bucket}/kept/here")
+
+
+@pytest.fixture
+def store(settings: EvidenceSettings, around: Connections) -> Store:
+    return store_of(settings, around)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> EvidenceSettings:
+    return EvidenceSettings(base_directory=tmp_path / "evidence")
+
+
+def sources(*told: dict[str, Any]) -> tuple[LogSource, ...]:
+    """As they stand in YAML."""
+    return SOURCES.validate_json(json.dumps(told))
+
+
+def a_case(*told: dict[str, Any], **other: Any) -> Case:
+    facts = {
+        "id": "20261123-220000-aaaa0000",
+        "execution": "20261123-220000-aaaa0000",
+        "service": "backend",
+        "environment": "production",
+        "policy": "backend-down",
+        "deployment_id": "deploy-21",
+        "reason": "BackendDown on backend in production",
+        "onset": ago(60),
+        "alerts": (alert(),),
+        "sources": sources(*told),
+        **other,
+    }
+    return Case(**facts)
+
+
+async def kept(case: Case, settings: EvidenceSettings, around: Connections, **more: Any) -> Manifest:
+    return await collect(case, settings=settings, store=store_of(settings, around), connections=around, **more)
+
+
+async def unpacked(manifest: Manifest, settings: EvidenceSettings, around: Connections) -> dict[str, bytes]:
+    """What is in the files, by their names, as the store has them."""
+    store, found = store_of(settings, around), {}
+    for file in manifest.files:
+        data = await store.get(where(manifest.deployment_id, manifest.id), file.name)
+        assert data is not None, file.name
+        found[file.name.removesuffix(".gz")] = gzip.decompress(data)
+    return found
+
+
+__all__ = ["NOW", "a_case", "kept", "sources", "unpacked"]

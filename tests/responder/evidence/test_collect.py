@@ -1,0 +1,356 @@
+"""What is kept, what is left out and said so, and that no source costs more than its cap."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from responder.clients import Connections
+from responder.clients.docker import Docker, DockerSettings
+from responder.errors import Halt, Superseded, Unavailable
+from responder.evidence.manifest import MANIFEST, Manifest, where
+from responder.evidence.series import Query
+from responder.evidence.settings import EvidenceSettings
+from responder.evidence.stores import Store, store_of
+from tests.responder.evidence.conftest import a_case, kept, unpacked
+from tests.responder.examples import ago
+from tests.responder.outside import FakePrometheus, serving
+
+
+def written(file: Path, text: str | bytes, *, at: datetime | None = None) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    if at:
+        os.utime(file, (at.timestamp(), at.timestamp()))
+    return file
+
+
+def missing(manifest: Manifest) -> dict[str, str]:
+    return {one.origin: one.reason for one in manifest.missing}
+
+
+# --- both stores ---
+
+
+async def test_what_is_kept_is_packed_hashed_and_found_again(
+    settings: EvidenceSettings, store: Store, around: Connections, tmp_path: Path
+) -> None:
+    log = written(tmp_path / "logs" / "app.log", "one\npassword=hunter2\n")
+    case = a_case({"file": f"{log.parent}/*.log"})
+    manifest = await kept(case, settings, around)
+    assert [file.name for file in manifest.files] == ["alerts.json.gz", "app.log.gz"]
+    assert manifest.missing == ()
+    place = where(case.deployment_id, case.id)
+    for file in manifest.files:
+        data = await store.get(place, file.name)
+        assert data
+        assert (hashlib.sha256(data).hexdigest(), len(data)) == (file.sha256, file.bytes)
+    inside = await unpacked(manifest, settings, around)
+    assert inside["app.log"] == b"one\npassword=[redacted]\n"
+    assert json.loads(inside["alerts.json"])[0]["labels"]["alertname"] == "BackendDown"
+    on_disk = Manifest.model_validate_json(await store.get(place, MANIFEST) or b"")
+    assert on_disk == manifest
+    assert (on_disk.execution, on_disk.deployment_id, on_disk.policy) == (case.id, "deploy-21", "backend-down")
+    assert store.place(place).endswith(f"/deploy-21/{case.id}{'/' if settings.s3 else ''}")
+
+
+async def test_it_is_kept_once_and_found_after_a_crash(
+    settings: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    log = written(tmp_path / "app.log", "before\n")
+    case = a_case({"file": str(log)})
+    first = await kept(case, settings, around)
+    log.write_text("after the rollback\n")
+    assert await kept(case, settings, around) == first
+    assert (await unpacked(first, settings, around))["app.log"] == b"before\n"
+
+
+async def test_what_a_crash_left_half_written_is_written_anew(
+    settings: EvidenceSettings, store: Store, around: Connections, tmp_path: Path
+) -> None:
+    log = written(tmp_path / "app.log", "x\n")
+    case = a_case({"file": str(log)})
+
+    def killed() -> None:
+        raise Superseded("another worker has it")
+
+    with pytest.raises(Superseded):
+        await kept(case, settings, around, guard=killed)
+    place = where(case.deployment_id, case.id)
+    await store.put(place, "left.log.gz", b"of a file that is not there any more")
+    assert await store.get(place, MANIFEST) is None
+    assert [(one.where, one.whole) for one in await store.stored()] == [(place, False)]
+    manifest = await kept(case, settings, around)
+    assert await store.get(place, "left.log.gz") is None
+    assert [(one.where, one.whole) for one in await store.stored()] == [(place, True)]
+    assert {file.name for file in manifest.files} == {"alerts.json.gz", "app.log.gz"}
+
+
+async def test_large_files_go_up_in_parts(around: Connections, settings: EvidenceSettings, tmp_path: Path) -> None:
+    log = written(tmp_path / "big.log", os.urandom(10 << 20))
+    patient = settings.model_copy(update={"within": 60.0})
+    manifest = await kept(a_case({"file": str(log), "cap": "16MiB", "within": "30s"}), patient, around)
+    (big,) = [file for file in manifest.files if file.name == "big.log.gz"]
+    assert big.bytes > 9 << 20
+    assert len((await unpacked(manifest, settings, around))["big.log"]) == big.unpacked_bytes
+
+
+async def test_a_name_never_leaves_its_place(settings: EvidenceSettings, store: Store, around: Connections) -> None:
+    case = a_case(deployment_id="../../etc/../../cron.d", id="x/../../y")
+    manifest = await kept(case, settings, around)
+    home = store.place(where("d", "i")).rstrip("/").removesuffix("d/i")
+    inside = store.place(where(case.deployment_id, case.id)).rstrip("/").removeprefix(home).split("/")
+    assert inside == ["etc-..-..-cron.d-107e1c01", "x-..-..-y-5fc13685"]
+    assert where("a/b", "x") != where("a-b", "x"), "two deployments never share a place"
+    assert manifest.deployment_id == case.deployment_id, "but what it is called is told as it is"
+    for name in ("../manifest.json", "a/b", "", ".", "..", ".hidden", "x" * 300):
+        with pytest.raises(Halt, match="is not a plain name"):
+            await store.get(where("d", "i"), name)
+
+
+# --- files ---
+
+
+async def test_of_a_log_the_end_is_kept_in_whole_lines(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    lines = [f"line {n:06d}\n" for n in range(1000)]
+    log = written(tmp_path / "app.log", "".join(lines))
+    manifest = await kept(a_case({"file": str(log), "cap": "1KiB"}), directory, around)
+    (file,) = [file for file in manifest.files if file.name == "app.log.gz"]
+    text = (await unpacked(manifest, directory, around))["app.log"].decode()
+    assert text == "".join(lines[-len(text) // 12 :])
+    assert 1000 < len(text) <= 1024
+    assert file.skipped_bytes + file.unpacked_bytes == 12_000
+
+
+async def test_rotated_files_are_found_and_those_of_before_are_not(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    written(tmp_path / "app.log", "now\n", at=ago(0))
+    written(tmp_path / "app.log.1", "a while ago\n", at=ago(300))
+    written(tmp_path / "app.log.2.gz", gzip.compress(b"packed\n" * 3), at=ago(400))
+    written(tmp_path / "app.log.9", "yesterday\n", at=ago(86400))
+    manifest = await kept(a_case({"file": f"{tmp_path}/app.log*"}), directory, around)
+    inside = await unpacked(manifest, directory, around)
+    assert {name: text for name, text in inside.items() if name.startswith("app")} == {
+        "app.log": b"now\n",
+        "app.log.1.log": b"a while ago\n",
+        "app.log.2.log": b"packed\n" * 3,
+    }
+
+
+@pytest.mark.parametrize("kind", ["none", "old", "directory", "empty", "fifo", "outside", "broken_gz"])
+async def test_a_file_that_is_not_there_is_said_to_be_missing(
+    kind: str, directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    written(tmp_path / "secret", "of somebody else\n")
+    logs.mkdir()
+    one = logs / "app.log"
+    says = {
+        "none": "no file matches",
+        "old": "1 files match, none written since 2026-11-23 21:49:00 UTC",
+        "directory": "no file matches",
+        "empty": "it is empty",
+        "fifo": "is not a file",
+        "outside": f"is a link to {tmp_path}/secret, outside of {logs}",
+        "broken_gz": "cannot be read: Not a gzipped file",
+    }[kind]
+    pattern = f"{logs}/*.log*"
+    match kind:
+        case "old":
+            written(one, "x\n", at=ago(3600))
+        case "directory":
+            one.mkdir()
+        case "empty":
+            written(one, "")
+        case "fifo":
+            os.mkfifo(one)
+        case "outside":
+            one.symlink_to(tmp_path / "secret")
+        case "broken_gz":
+            written(logs / "app.log.gz", "not packed")
+    started = time.monotonic()
+    manifest = await kept(a_case({"file": pattern}), directory, around)
+    assert time.monotonic() - started < 8.0
+    (reason,) = missing(manifest).values()
+    assert reason.startswith(says)
+    assert [file.name for file in manifest.files] == ["alerts.json.gz"]
+
+
+async def test_a_link_within_the_logs_is_followed(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    written(tmp_path / "logs" / "2026" / "app-17.log", "here\n")
+    (tmp_path / "logs" / "current.log").symlink_to("2026/app-17.log")
+    manifest = await kept(a_case({"file": f"{tmp_path}/logs/*.log"}), directory, around)
+    assert (await unpacked(manifest, directory, around))["current.log"] == b"here\n"
+
+
+async def test_all_of_it_has_a_cap_as_well(directory: EvidenceSettings, around: Connections, tmp_path: Path) -> None:
+    for n in range(3):
+        written(tmp_path / f"{n}.log", b"x" * (600 << 10))
+    small = directory.model_copy(update={"total": 1 << 20})
+    manifest = await kept(a_case({"file": f"{tmp_path}/*.log"}), small, around)
+    assert len([file for file in manifest.files if file.name.endswith(".log.gz")]) == 1
+    assert len(manifest.missing) == 2
+    assert "more than the 1.0 MB in all" in manifest.missing[0].reason
+
+
+# --- slow sources ---
+
+
+def fake_journalctl(directory: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tool = written(directory / "journalctl", f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    return tool
+
+
+async def test_a_slow_source_costs_its_cap_and_keeps_what_came(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "pid"
+    fake_journalctl(tmp_path / "bin", f"echo $$ > {mark}; echo first; sleep 60; echo never", monkeypatch)
+    log = written(tmp_path / "app.log", "fast\n")
+    started = time.monotonic()
+    manifest = await kept(
+        a_case({"journald": {"unit": "backend.service"}, "within": "500ms"}, {"file": str(log)}), directory, around
+    )
+    assert 0.4 < time.monotonic() - started < 8.0
+    inside = await unpacked(manifest, directory, around)
+    assert (inside["journald-backend.service.log"], inside["app.log"]) == (b"first\n", b"fast\n")
+    (cut,) = [file for file in manifest.files if file.cut_off]
+    assert cut.cut_off == "did not answer within 500ms"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+async def test_a_server_that_hangs_costs_its_cap(
+    directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
+) -> None:
+    async def hang(request: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    prometheus.hangs = True
+    async with serving(**{"{any:.*}": hang}) as url:
+        settings = DockerSettings(host=url.replace("http://", "tcp://"), timeout=60.0)
+        connections = Connections({Docker: settings, **around._settings})
+        try:
+            quick = directory.model_copy(update={"within": 4.0})
+            started = time.monotonic()
+            case = a_case({"docker": {"container": "backend"}, "within": "1s"}, queries=(Query("policy", "up"),))
+            manifest = await kept(case, quick, connections)
+            assert 0.9 < time.monotonic() - started < 8.0
+        finally:
+            await connections.close()
+    assert missing(manifest) == {
+        "docker backend": "did not answer within 1s",
+        "series of policy": "Prometheus did not answer in time",
+    }
+
+
+async def test_a_store_that_hangs_costs_no_more_than_all_may(around: Connections, tmp_path: Path) -> None:
+    from responder.clients.aws import Aws
+    from tests.responder.evidence.conftest import aws_at
+
+    async def hang(request: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with serving(**{"{any:.*}": hang}) as url:
+        connections = Connections({**around._settings, Aws: aws_at(url)})
+        started = time.monotonic()
+        with pytest.raises(Unavailable, match="nothing could be stored within 500ms"):
+            await kept(a_case(), EvidenceSettings(s3="s3://bucket/x", within=0.5), connections)
+        assert time.monotonic() - started < 8.0
+        await connections.close()
+
+
+async def test_what_cannot_be_stored_in_time_is_missing_and_the_rest_is_there(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    from responder.evidence.collect import collect
+
+    log = written(tmp_path / "app.log", "x\n")
+    store: Any = store_of(directory, around)
+    put = store.put
+
+    async def slow(place: Any, name: str, data: bytes) -> None:
+        if name == "app.log.gz":
+            await asyncio.sleep(30)
+        await put(place, name, data)
+
+    store.put = slow
+    quick = directory.model_copy(update={"within": 1.0})
+    manifest = await collect(a_case({"file": str(log)}), settings=quick, store=store, connections=around)
+    assert missing(manifest) == {str(log): "not stored within 1s", f"file {log}": "not stored within 1s"}
+    assert [file.name for file in manifest.files] == ["alerts.json.gz"]
+
+
+async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from responder.sources import FileLogs
+
+    async def bug(self: Any, client: Any, since: Any) -> Any:
+        raise KeyError("status")
+
+    monkeypatch.setattr(FileLogs, "logs", bug)
+    manifest = await kept(a_case({"file": "/x/*.log"}), directory, around)
+    assert missing(manifest) == {"file /x/*.log": "KeyError: 'status'"}
+    nowhere = EvidenceSettings(base_directory=written(tmp_path / "a-file", "") / "evidence")
+    with pytest.raises(Halt, match="a-file"):
+        await kept(a_case(), nowhere, around)
+
+
+# --- the system's logs ---
+
+
+async def test_journald_is_asked_for_the_time_that_matters(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_journalctl(tmp_path, 'echo "$@"', monkeypatch)
+    manifest = await kept(a_case({"journald": {"unit": "backend.service"}}, {"system": True}), directory, around)
+    inside = await unpacked(manifest, directory, around)
+    since = f"--since=@{ago(660).timestamp():.0f}"
+    assert inside["journald-backend.service.log"].decode().split() == [
+        "--no-pager", "--output=short-iso-precise", since, "--lines=20000", "--unit=backend.service",
+    ]  # fmt: skip
+    assert b"--unit" not in inside["system.log"]
+
+
+async def test_a_journal_that_we_may_not_read_says_so(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = 'echo "No journal files were opened due to insufficient permissions." >&2; exit 1'
+    fake_journalctl(tmp_path, script, monkeypatch)
+    manifest = await kept(a_case({"journald": {"unit": "backend.service"}}), directory, around)
+    (reason,) = missing(manifest).values()
+    assert reason == "journalctl exited with 1: No journal files were opened due to insufficient permissions."
+
+
+async def test_the_real_journalctl_understands_what_it_is_asked(around: Connections) -> None:
+    from responder.clients.host import Host
+
+    host = await around.to(Host)
+    said = b""
+    try:
+        async for chunk in host.journal(datetime.now(UTC), 10, "--unit=backend.service"):
+            said += chunk
+    except Halt as e:
+        assert "ermission" in str(e) or "No journal files" in str(e) or "cannot be started" in str(e), e
+    else:
+        assert b"unrecognized" not in said

@@ -1,0 +1,356 @@
+"""Evidence is there before the first move, once, wherever it crashes; it stops nothing, and does not stay for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.clients import Connections
+from responder.errors import Superseded
+from responder.evidence.keeper import Keeper
+from responder.evidence.manifest import MANIFEST, where
+from responder.evidence.settings import EvidenceSettings
+from responder.evidence.stores import Store
+from responder.evidence.upkeep import look_after
+from responder.execution import Closed, Execution, Kept
+from responder.journal import Database, deployments, evidence, executions
+from responder.lease import Lease
+from responder.policies import Mandate, Policy
+from responder.services import Service
+from responder.worker import Worker
+from tests.responder.crash.drill import Crash, Drill, Point
+from tests.responder.crash.stages import immediate
+from tests.responder.evidence.conftest import sources
+from tests.responder.examples import LABELS, accepted, ago, alert, deployment, service
+
+KEEPS = Policy(name="keep-logs", match=('alertname="Overload"',), preserve_logs=("backend",))
+
+
+class _Through:
+    """Every call of it passes through the point."""
+
+    def __init__(self, one: Any, point: Point) -> None:
+        self._one, self._point = one, point
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._one, name)
+        if not asyncio.iscoroutinefunction(method):
+            return method
+
+        async def call(*args: Any, **more: Any) -> Any:
+            return await self._point.around(name, lambda: method(*args, **more))
+
+        return call
+
+
+class _Interrupted(Keeper):
+    point: Point
+
+    @property
+    def store(self) -> Store:
+        return _Through(super().store, self.point)  # type: ignore[return-value]
+
+
+@pytest.fixture
+async def drill(journal: Database, tmp_path: Path) -> Drill:
+    made = Drill(immediate(tmp_path), journal)
+    await made.accept()
+    return made
+
+
+def with_logs(one: Service, log: Path) -> Service:
+    return one.model_copy(update={"logs": sources({"file": str(log)})})
+
+
+def keeper_of(drill: Drill, settings: EvidenceSettings, around: Connections, point: Point, log: Path) -> _Interrupted:
+    mandate = Mandate(services=(with_logs(drill.stage.service, log),))
+    keeper = _Interrupted(settings, _Through(drill.journal, point), mandate, around)  # type: ignore[arg-type]
+    keeper.point = point
+    return keeper
+
+
+def guard() -> None:
+    """The lease stands."""
+
+
+async def test_it_is_on_record_before_the_first_step(
+    drill: Drill, directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    log = next(tmp_path.rglob("followed"))  # which the restart of the rollback overwrites
+    drill.keep = lambda point: lambda e: keeper_of(drill, directory, around, point, log).of_rollback(e, guard)
+    ended = await drill.run_to_the_end()
+    assert ended.outcome == "succeeded"
+    events = await drill.events()
+    assert [event.type for event in events][:4] == ["accepted", "planned", "kept", "started"]
+    kept = events[2]
+    assert isinstance(kept, Kept)
+    assert (kept.files, kept.missing, ended.kept) == (2, 0, kept)
+    assert kept.note.startswith("2 files, ")
+    row = await drill.journal.read(evidence.find, drill.id)
+    assert (row["state"], row["execution"], row["files"], row["place"]) == ("kept", drill.id, 2, kept.place)
+    assert json.loads(row["manifest"])["id"] == drill.id
+
+
+async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
+    journal: Database, directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    async def whole(n: int, point: Point) -> tuple[Drill, EvidenceSettings]:
+        home = tmp_path / f"{n}-{point.after}"
+        home.mkdir()
+        settings = directory.model_copy(update={"base_directory": home / "evidence"})
+        one = Drill(immediate(home), journal)
+        await one.accept()
+        log = next(home.rglob("followed"))
+        one.keep = lambda point: lambda e: keeper_of(one, settings, around, point, log).of_rollback(e, guard)
+        with contextlib.suppress(Crash):
+            await one.run(point)
+        await one.run_to_the_end()
+        return one, settings
+
+    async def close(one: Drill) -> None:
+        async def forget(tx: Any) -> None:
+            for table in ("evidence", "events", "episodes", "deployed", "versions", "executions", "workers"):
+                tx._connection.execute(f"DELETE FROM {table}")
+
+        await journal.transaction(forget)
+
+    quiet = Point()
+    one, _ = await whole(-1, quiet)
+    calls = [
+        n for n, name in enumerate(quiet.names) if name in ("get", "begin", "put", "finish", "transaction", "append")
+    ]
+    assert {"get", "begin", "put", "finish", "transaction"} <= set(quiet.names)
+    await close(one)
+    for n in calls:
+        for after in (False, True):
+            one, settings = await whole(n, Point(at=n, after=after))
+            ended = await one.load()
+            assert ended.outcome == "succeeded", (n, after, ended.reason)
+            events = [event.type for event in await one.events()]
+            assert events.count("kept") == 1, (n, after)
+            assert events.index("kept") < events.index("started")
+            (manifest,) = Path(str(settings.base_directory)).rglob(MANIFEST)
+            told = json.loads(manifest.read_text())
+            assert {f.name for f in manifest.parent.iterdir()} == {MANIFEST, *(f["name"] for f in told["files"])}
+            await close(one)
+
+
+async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around: Connections, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
+    log = tmp_path / "followed"
+    told: list[tuple[str, float, int]] = []
+    keeper = keeper_of(drill, nowhere, around, Point(), log)
+    keeper._told = lambda *what: told.append(what)
+    drill.keep = lambda point: lambda e: keeper.of_rollback(e, guard)
+    assert (await drill.run_to_the_end()).outcome == "succeeded"
+    (kept,) = [event for event in await drill.events() if isinstance(event, Kept)]
+    assert kept.note.startswith("no evidence was kept: ")
+    assert kept.place == ""
+    row = await drill.journal.read(evidence.find, drill.id)
+    assert (row["state"], "Not a directory" in row["problem"]) == ("failed", True)
+    assert [one[0] for one in told] == ["failed"]
+
+
+async def test_who_lost_the_lease_writes_no_manifest(
+    drill: Drill, directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    def lapsed() -> None:
+        raise Superseded("the lease has run out")
+
+    keeper = keeper_of(drill, directory, around, Point(), tmp_path / "followed")
+    with pytest.raises(Superseded):
+        await keeper.of_rollback(await drill.load(), lapsed)
+    assert not list(tmp_path.rglob(MANIFEST))
+
+
+async def test_a_plan_that_waits_has_its_evidence_already(
+    drill: Drill, directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    from responder.carry_out import carry_out
+    from responder.execution import begin
+    from responder.world import World
+    from tests.responder.examples import plan
+    from tests.responder.rollback import Record, Reins
+
+    calls = []
+
+    async def keep(execution: Execution) -> Kept:
+        calls.append(execution.id)
+        return Kept(at=datetime.now(UTC), note="x")
+
+    async def plan_for(execution: Execution) -> Any:
+        return plan()
+
+    record, told = Record(), accepted(needs_approval="a freeze")
+    held = await carry_out(
+        begin("r1", told), record=record, world=World(around), reins=Reins(), plan_for=plan_for, keep=keep
+    )
+    assert [event.type for event in record.events] == ["planned", "kept", "held"]
+    assert (held.state, calls) == ("held", ["r1"])
+
+
+# --- by themselves ---
+@pytest.fixture
+async def worker_id(journal: Database) -> AsyncIterator[str]:
+    lease = Lease(journal, 60.0)
+    await lease.take()
+    yield lease.id
+
+
+async def wanted(journal: Database, evidence_id: str = "20261123-220000-bbbb0000") -> str:
+    await journal.transaction(
+        evidence.want, evidence_id, policy="keep-logs", service="backend", environment="production",
+        deployment_id="deploy-21", alerts=[alert({**LABELS, "alertname": "Overload"}, starts_at=datetime.now(UTC))],
+        at=datetime.now(UTC),
+    )  # fmt: skip
+    return evidence_id
+
+
+@pytest.fixture
+def by_itself(journal: Database, settings: EvidenceSettings, around: Connections, tmp_path: Path) -> Keeper:
+    log = tmp_path / "app.log"
+    log.write_text("overloaded\n")
+    return Keeper(settings, journal, Mandate(services=(with_logs(service(), log),), policies=(KEEPS,)), around)
+
+
+async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, journal: Database, worker_id: str) -> None:
+    await journal.transaction(deployments.record, deployment(), "good")
+    one = await wanted(journal)
+    assert await by_itself.next_wanted(worker_id, guard) == "done"
+    assert await by_itself.next_wanted(worker_id, guard) == "nothing"
+    row = await journal.read(evidence.find, one)
+    assert (row["state"], row["execution"], row["deployment_id"], row["worker"]) == ("kept", None, "deploy-21", None)
+    manifest = json.loads(row["manifest"])
+    assert manifest["reason"] == "Overload on backend in production"
+    assert "app.log.gz" in [file["name"] for file in manifest["files"]]
+
+
+async def test_what_a_dead_worker_took_is_kept_by_another(by_itself: Keeper, journal: Database, worker_id: str) -> None:
+    one = await wanted(journal)
+    assert await journal.transaction(evidence.take, worker_id)
+
+    async def dies(tx: Any) -> None:
+        await tx.all("end_lease", worker=worker_id)
+
+    other = Lease(journal, 60.0)
+    await other.take()
+    assert await by_itself.next_wanted(other.id, guard) == "nothing", "it lives, and keeps it"
+    await journal.transaction(dies)
+    assert await by_itself.next_wanted(other.id, guard) == "done"
+    assert (await journal.read(evidence.find, one))["tries"] == 2
+
+
+async def test_a_store_that_is_away_is_tried_again_and_given_up(
+    journal: Database, around: Connections, worker_id: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
+    keeper = Keeper(nowhere, journal, Mandate(services=(service(),), policies=(KEEPS,)), around)
+    one = await wanted(journal)
+    seen = [await keeper.next_wanted(worker_id, guard) for _ in range(6)]
+    assert seen == ["later"] * 4 + ["done", "nothing"]
+    assert (await journal.read(evidence.find, one))["state"] == "failed"
+
+
+async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Database, around: Connections) -> None:
+    one = await wanted(journal)
+    worker = Worker(journal, Mandate, lambda: around, poll=0.02, keeper=lambda: by_itself)
+    running = asyncio.create_task(worker.run())
+    try:
+        async with asyncio.timeout(20):
+            while (await journal.read(evidence.find, one))["state"] != "kept":
+                await asyncio.sleep(0.02)
+    finally:
+        await worker.close(grace=0.1)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+# --- retention ---
+async def aged(keeper: Keeper, evidence_id: str, days: float, *, whole: bool = True) -> None:
+    """Evidence that was kept so long ago, by the clock of whoever cleans."""
+    place = where("deploy-21", evidence_id)
+    begun = b'{"format": "rollback-responder/evidence/1"}'
+    await keeper.store.begin(place, begun)
+    await keeper.store.put(place, "app.log.gz", b"x")
+    if whole:
+        await keeper.store.finish(place, begun)
+
+
+async def ids(keeper: Keeper) -> set[str]:
+    return {one.where.id for one in await keeper.store.stored()}
+
+
+async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_not(
+    by_itself: Keeper, journal: Database, worker_id: str
+) -> None:
+    kept = await wanted(journal)
+    assert await by_itself.next_wanted(worker_id, guard) == "done"
+    now = datetime.now(UTC)
+    await journal.transaction(executions.accept, "open", accepted(at=now, received_at=now))
+    for one in ("open", "closed"):
+        await aged(by_itself, one, 0)
+    assert await by_itself.clean(now + timedelta(days=29)) == []
+    later = now + timedelta(days=31)
+    assert sorted(await by_itself.clean(later)) == sorted([kept, "closed"])
+    assert await ids(by_itself) == {"open"}
+    assert (await journal.read(evidence.find, kept))["state"] == "deleted"
+    execution = await journal.read(executions.load, "open")
+    ended = Closed(at=now, outcome="failed", by="alice", reason="x")
+    await journal.transaction(executions.append, execution, [ended], None)
+    assert await by_itself.clean(later) == ["open"]
+    assert await ids(by_itself) == set()
+
+
+async def test_what_a_crash_left_half_written_is_deleted_after_a_while(by_itself: Keeper) -> None:
+    await aged(by_itself, "half", 0, whole=False)
+    now = datetime.now(UTC)
+    assert await by_itself.clean(now + timedelta(minutes=50)) == []
+    assert await by_itself.clean(now + timedelta(minutes=70)) == ["half"]
+    assert await ids(by_itself) == set()
+
+
+async def test_what_is_not_ours_is_never_deleted(by_itself: Keeper, settings: EvidenceSettings) -> None:
+    place = where("somebody", "elses")
+    await by_itself.store.put(
+        where("deploy-21", "x"), MANIFEST, b'{"name": "another program\'s"}'
+    ) if settings.s3 else None
+    if settings.base_directory:
+        home = settings.base_directory / "somebody" / "elses"
+        home.mkdir(parents=True)
+        (home / MANIFEST).write_text("{}")
+        (settings.base_directory / "nginx").mkdir()
+        (settings.base_directory / "nginx" / "access.log").write_text("x")
+        old = ago(86400 * 900).timestamp()
+        os.utime(home / MANIFEST, (old, old))
+    assert await by_itself.clean(datetime.now(UTC) + timedelta(days=900)) == []
+    assert place not in [one.where for one in await by_itself.store.stored()] or settings.base_directory
+
+
+async def test_it_is_private(
+    journal: Database, directory: EvidenceSettings, around: Connections, worker_id: str
+) -> None:
+    keeper = Keeper(directory, journal, Mandate(services=(service(),), policies=(KEEPS,)), around)
+    await wanted(journal)
+    await keeper.next_wanted(worker_id, guard)
+    base = Path(str(directory.base_directory))
+    for one in (base, *base.rglob("*")):
+        assert one.stat().st_mode & 0o777 == (0o700 if one.is_dir() else 0o600), one
+
+
+async def test_upkeep_ends_with_the_lease(by_itself: Keeper, journal: Database, worker_id: str) -> None:
+    def lapsed() -> None:
+        raise Superseded("the lease has run out")
+
+    await wanted(journal)
+    with pytest.raises(Superseded):
+        await look_after(lambda: by_itself, worker=worker_id, guard=lapsed, poll=0.01)

@@ -1,0 +1,86 @@
+"""The queries that decided, what they were, and a picture of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from xml.etree import ElementTree
+
+import pytest
+from aiohttp import web
+
+from responder.clients import Connections
+from responder.evidence.series import Query, expression_of, queries_of
+from responder.evidence.settings import EvidenceSettings
+from tests.responder.evidence.conftest import a_case, kept, unpacked
+from tests.responder.examples import NOW, ago, alert, policy, service
+from tests.responder.outside import FakePrometheus
+
+LINK = "http://evil.example/graph?g0.expr=sum%28rate%28errors%5B1m%5D%29%29+%3E+1&g0.tab=1"
+
+
+@pytest.mark.parametrize(
+    ("url", "promql"),
+    [
+        (LINK, "sum(rate(errors[1m])) > 1"),
+        ("/graph?g0.expr=up", "up"),
+        ("", ""),
+        ("http://x/graph", ""),
+        ("http://grafana/alerting/abc/view", ""),
+        ("http://[broken", ""),
+        (f"/graph?g0.expr={'x' * 5000}", ""),
+    ],
+)
+def test_what_a_link_to_prometheus_shows(url: str, promql: str) -> None:
+    assert expression_of(url) == promql
+
+
+def test_each_query_once_and_whose_it_is() -> None:
+    two = [alert(generator_url=LINK), alert(generator_url=LINK), alert(generator_url="")]
+    found = queries_of([service()], policy(expression="trouble"), two)
+    assert found == [
+        Query("policy", "trouble"),
+        Query("alert BackendDown", "sum(rate(errors[1m])) > 1"),
+        Query("healthy[0]", 'probe_success{service="backend"}'),
+    ]
+
+
+def answer(request: web.Request) -> web.Response:
+    start, end, step = (float(request.query[name].rstrip("s")) for name in ("start", "end", "step"))
+    times = [start + n * step for n in range(int((end - start) / step) + 1)]
+    series = [
+        {
+            "metric": {"__name__": "up", "instance": f"<{n}>"},
+            "values": [[t, "NaN" if n == 2 else str(n)] for t in times],
+        }
+        for n in range(3)
+    ]
+    found = {"empty": [], "up": series}.get(request.query["query"])
+    if found is None:
+        return web.json_response({"status": "error", "error": "no"}, status=400)
+    return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": found}})
+
+
+async def test_series_are_kept_as_data_and_as_a_plot(
+    directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus, "answer", answer)
+    queries = (Query("policy", "up"), Query("healthy[0]", "empty"), Query("alert X", "wrong("))
+    case = a_case(queries=queries, deployed_at=ago(600), version="2.1", onset=ago(300))
+    manifest = await kept(case, directory, around, now=lambda: NOW)
+    names = [file.name.partition(".")[0][:18] for file in manifest.files]
+    assert names == ["alerts", "series-1-policy", "series-1-policy", "series-2-healthy-0"]
+    inside = await unpacked(manifest, directory, around)
+    data = json.loads(inside["series-1-policy.json"])
+    assert (data["from"], data["to"]) == ((NOW - timedelta(minutes=35)).isoformat(), NOW.isoformat())
+    assert data["marks"] == {"deployment of 2.1": ago(600).isoformat(), "onset": ago(300).isoformat()}
+    assert [one["points"][-1][1] for one in data["series"]] == ["0.0", "1.0", "nan"]
+    picture = ElementTree.fromstring(inside["series-1-policy.svg"])
+    words = " ".join(picture.itertext())
+    assert "deployment of 2.1 21:50:00" in words
+    assert "onset 21:55:00" in words
+    assert "up{instance=<1>}" in words
+    (lost,) = manifest.missing
+    assert (lost.origin, "refuses" in lost.reason) == ("series of alert X", True)
+    asked = [request.query["query"] for request in prometheus.asked]
+    assert sorted(asked) == ["empty", "up", "wrong("], "our own Prometheus, and nothing else, was asked"
