@@ -144,8 +144,8 @@ class Docker:
 
             try:
                 self._engine = Engine(url=self._settings.host)
-            except (ValueError, OSError) as e:
-                raise Halt(f"no Docker Engine is configured: {e}") from e
+            except (ValueError, OSError, AssertionError) as e:  # the last where there is no socket at all
+                raise Halt(f"no Docker Engine is configured: {e or 'none of the usual sockets is there'}") from e
         return self._engine
 
     async def _maybe(self, asking: Awaitable[T], doing: str) -> T | None:

@@ -89,10 +89,14 @@ class Host:
         finally:
             given_up.set()
 
-    def journal(self, since: datetime, lines: int, *more: str) -> AsyncGenerator[bytes, None]:
+    async def journal(self, since: datetime, lines: int, *more: str) -> AsyncGenerator[bytes, None]:
         """The newest entries of the systemd journal since then, oldest first."""
         when = f"--since=@{since.timestamp():.0f}"
-        return self.said("journalctl", "--no-pager", "--output=short-iso-precise", when, f"--lines={lines}", *more)
+        asked = ("journalctl", "--no-pager", "--output=short-iso-precise", when, f"--lines={lines}", *more)
+        async with contextlib.aclosing(self.said(*asked)) as chunks:
+            async for chunk in chunks:
+                if chunk.strip() != b"-- No entries --":  # --quiet would keep from us why there are none
+                    yield chunk
 
     async def said(self, *argv: str) -> AsyncGenerator[bytes, None]:
         """What a command prints, as it comes; whoever stops listening kills it. Raises Halt where it fails."""

@@ -342,6 +342,26 @@ async def test_a_journal_that_we_may_not_read_says_so(
     assert reason == "journalctl exited with 1: No journal files were opened due to insufficient permissions."
 
 
+async def test_a_journal_without_entries_is_empty(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_journalctl(tmp_path, 'echo "-- No entries --"', monkeypatch)
+    manifest = await kept(a_case({"journald": {"unit": "backend.service"}}), directory, around)
+    assert missing(manifest) == {"journald backend.service": "it is empty"}
+
+
+async def test_where_there_is_no_engine_that_is_said(
+    directory: EvidenceSettings, around: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setattr("aiodocker.docker._sock_search_paths", [])
+    connections = Connections({Docker: DockerSettings(), **around._settings})
+    manifest = await kept(a_case({"docker": {"container": "backend"}}), directory, connections)
+    (reason,) = missing(manifest).values()
+    assert reason.startswith("no Docker Engine is configured")
+    await connections.close()
+
+
 async def test_the_real_journalctl_understands_what_it_is_asked(around: Connections) -> None:
     from responder.clients.host import Host
 

@@ -1,0 +1,42 @@
+"""What is kept is asked for once, taken by one worker, and found again, on either journal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from responder.journal import Database, evidence, executions
+from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.responder.examples import accepted, alert
+
+
+async def test_from_wanted_to_deleted(journal: Database) -> None:  # noqa: F811
+    now = datetime.now(UTC)
+    where = {"policy": "p", "service": "backend", "environment": "production", "deployment_id": "d"}
+
+    async def register(tx: Any) -> None:
+        await executions.register(tx, "w1", 60.0, now)
+        await executions.register(tx, "w2", 60.0, now)
+
+    async def seen(tx: Any) -> Any:
+        told = {"policy": "p", "service": "backend", "environment": "production"}
+        since = now - timedelta(hours=1)
+        last = await tx.one("last_evidence_of_policy", **told)
+        return last["id"], len(await tx.all("evidence_episodes_since", **told, since=since))
+
+    await journal.transaction(register)
+    await journal.transaction(evidence.want, "e1", **where, alerts=[alert(starts_at=now)], at=now)
+    assert await journal.read(seen) == ("e1", 1)
+    row = await journal.transaction(evidence.take, "w1")
+    assert row
+    assert (row["id"], row["tries"]) == ("e1", 0)
+    assert await journal.transaction(evidence.take, "w2") is None, "it is in the hands of another"
+    assert await journal.read(evidence.needed) == {"e1"}
+    done = {**where, "execution": None, "state": "kept", "at": now, "size": 5 << 32, "manifest": "{}"}
+    await journal.transaction(evidence.done, "e1", **done)
+    await journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
+    await journal.transaction(evidence.done, "r1", **{**done, "execution": "r1"})
+    assert (await journal.read(evidence.find, "r1"))["bytes"] == 5 << 32
+    assert await journal.read(evidence.needed) == {"r1"}
+    await journal.transaction(evidence.deleted, "e1")
+    assert (await journal.read(evidence.find, "e1"))["state"] == "deleted"
