@@ -36,10 +36,13 @@ bench: $(READY)  ## speed, as ratios against a baseline in the same run
 docs: $(READY)  ## the reference pages that are made from the code
 	@$(BIN)/python -m docs.generate
 
+PIN := $(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \
+	--no-emit-index-url --no-header pyproject.toml
+
 lock:  ## pins every version anew
 	@$(BIN)/pip install -q uv
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
-		--no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	@$(PIN) --group dev -o requirements.lock
+	@echo setuptools | $(PIN) - -c requirements.lock -o requirements.image.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,56 @@
+"""The stack heals: a bad release is shipped, and rolled back and verified, with nobody at the keyboard."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.stack.conftest import Stack
+
+pytestmark = pytest.mark.xdist_group("stack")
+
+
+def get(stack: Stack, port: str, path: str, token: str = "") -> Any:
+    headers = {"Authorization": f"Bearer {(stack.secrets / token).read_text()}"} if token else {}
+    request = urllib.request.Request(f"http://127.0.0.1:{stack.port[port]}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        text = answer.read().decode()
+    return json.loads(text) if text.startswith(("{", "[")) else text
+
+
+def until(ask: Any, holds: Any, within: float) -> Any:
+    end = time.monotonic() + within
+    while not holds(answer := ask()):
+        assert time.monotonic() < end, f"not within {within:g} s; last seen: {answer!r}"
+        time.sleep(0.25)
+    return answer
+
+
+def test_a_bad_release_is_rolled_back_and_verified(stack: Stack) -> None:
+    stack.docker.compose("run", "--rm", "ship", "1.0", "--good")
+    armed = "/api/v1/query?query=min(responder_armed)%2Bmin(up)"
+    until(lambda: get(stack, "PROMETHEUS_PORT", armed)["data"]["result"], lambda r: r and r[0]["value"][1] == "2", 60)
+    assert "1.1 has the customers, in green" in stack.docker.compose("run", "--rm", "ship", "1.1")
+
+    def last(port: str) -> dict[str, Any]:
+        found = get(stack, port, "/api/v1/executions?service=shop", "operator_token")["executions"]
+        return dict(found[0]) if found else {}
+
+    one = until(lambda: last("RESPONDER_A_PORT"), lambda e: e.get("state") == "closed", 90)
+    assert (one["outcome"], one["from_version"], one["to_version"]) == ("succeeded", "1.1", "1.0"), one
+    assert last("RESPONDER_B_PORT") == one
+    assert "Thank you" in get(stack, "SHOP_PORT", "/api/checkout")
+    live = stack.docker.compose("exec", "-T", "shop-proxy", "cat", "/srv/shop/live.conf")
+    assert live.strip() == "set $live shop-blue:8080;"
+    assert get(stack, "RESPONDER_A_PORT", "/api/v1/executions", "operator_token")["executions"] == [one]
+
+
+def test_nobody_gets_in_without_a_token(stack: Stack) -> None:
+    for port in ("RESPONDER_A_PORT", "RESPONDER_B_PORT"):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get(stack, port, "/api/v1/status")
