@@ -105,7 +105,8 @@ class _Layer:
     def file(self, source: Path, name: str = "") -> None:
         mode = 0o755 if os.access(source, os.X_OK) else 0o644
         with source.open("rb") as content:
-            self._add(name or str(source), mode, content, source.stat().st_size)
+            # Its own time: else no compiled file beside it would count, and each start would compile anew.
+            self._add(name or str(source), mode, content, source.stat().st_size, at=int(source.stat().st_mtime))
 
     def tree(self, source: Path, name: str = "", *, without: Container[str] = ()) -> None:
         for directory, below, files in os.walk(source):
@@ -115,14 +116,14 @@ class _Layer:
                 if path.is_file():
                     self.file(path, f"{name or source}{directory.removeprefix(str(source))}/{file}")
 
-    def _add(self, name: str, mode: int, content: IO[bytes] | None, size: int, link: str = "") -> None:
+    def _add(self, name: str, mode: int, content: IO[bytes] | None, size: int, link: str = "", at: int = 0) -> None:
         name = name.lstrip("/")
         if name in self._there:
             return
         self.directory(name.rpartition("/")[0])
         self._there.add(name)
         entry = tarfile.TarInfo(name)
-        entry.mode, entry.size, entry.linkname = mode, size, link
+        entry.mode, entry.size, entry.linkname, entry.mtime = mode, size, link, at
         entry.type = tarfile.SYMTYPE if link else tarfile.REGTYPE
         self._archive.addfile(entry, content)
 
