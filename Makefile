@@ -18,9 +18,12 @@ demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up 
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager
 	@$(BIN)/python -m examples.demo
 
+stack:  ## the whole of it in containers, with Grafana; needs Docker and Compose
+	@sh examples/stack/up.sh
+
 test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
-		docker.io busybox-static nginx-light haproxy kubernetes-client
+		docker.io busybox-static nginx-light haproxy kubernetes-client systemd
 	@$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house
@@ -47,4 +50,4 @@ lock:  ## pins every version anew
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test lint bench docs lock clean
+.PHONY: help demo stack test lint bench docs lock clean

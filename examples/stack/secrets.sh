@@ -1,6 +1,7 @@
 #!/bin/sh
-# secrets.sh [DIRECTORY]: makes the secrets of docker-compose.yml that are not there yet, each of its own chance. Compose mounts these very files,
-# with their mode: any user in a container can read them, and here nobody else can enter the directory.
+# secrets.sh [DIRECTORY]: makes the secrets of docker-compose.yml that are not there yet, each by itself at random. Compose
+# mounts these very files, with their mode: any user in a container can read them, and here nobody else can enter the
+# directory.
 set -eu
 directory=${1:-$(dirname "$0")/secrets}
 mkdir -p -m 700 "$directory"

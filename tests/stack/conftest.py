@@ -60,6 +60,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         told = {name: str(number) for name, number in port.items()}
         docker = Docker(engine.url, files=(ROOT / "docker-compose.yml", more), environment=told)
         stand_ins.build(docker, images())
-        docker.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "60")
+        docker.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "180")
         yield Stack(docker, port, secrets)
         docker.compose("--profile", "ship", "down", "--volumes", "--timeout", "5")

@@ -34,14 +34,14 @@ def until(ask: Any, holds: Any, within: float) -> Any:
 def test_a_bad_release_is_rolled_back_and_verified(stack: Stack) -> None:
     stack.docker.compose("run", "--rm", "ship", "1.0", "--good")
     armed = "/api/v1/query?query=min(responder_armed)%2Bmin(up)"
-    until(lambda: get(stack, "PROMETHEUS_PORT", armed)["data"]["result"], lambda r: r and r[0]["value"][1] == "2", 60)
+    until(lambda: get(stack, "PROMETHEUS_PORT", armed)["data"]["result"], lambda r: r and r[0]["value"][1] == "2", 120)
     assert "1.1 has the customers, in green" in stack.docker.compose("run", "--rm", "ship", "1.1")
 
     def last(port: str) -> dict[str, Any]:
         found = get(stack, port, "/api/v1/executions?service=shop", "operator_token")["executions"]
         return dict(found[0]) if found else {}
 
-    one = until(lambda: last("RESPONDER_A_PORT"), lambda e: e.get("state") == "closed", 90)
+    one = until(lambda: last("RESPONDER_A_PORT"), lambda e: e.get("state") == "closed", 180)
     assert (one["outcome"], one["from_version"], one["to_version"]) == ("succeeded", "1.1", "1.0"), one
     assert last("RESPONDER_B_PORT") == one
     assert "Thank you" in get(stack, "SHOP_PORT", "/api/checkout")
