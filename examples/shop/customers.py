@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import sys
 import time
 from collections import Counter
@@ -32,6 +33,7 @@ def seen(url: str) -> str:
 
 def main() -> None:
     """Asks each URL of the command line in turn, and tells every 5 s."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as the first process of a container it would not end by it
     urls, counted, tell = sys.argv[1:], Counter[str](), time.monotonic() + 5
     while True:
         for url in urls:

@@ -62,4 +62,4 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stand_ins.build(docker, images())
         docker.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "180")
         yield Stack(docker, port, secrets)
-        docker.compose("--profile", "ship", "down", "--volumes", "--timeout", "5")
+        docker.compose("--profile", "ship", "down", "--volumes", "--timeout", "2")

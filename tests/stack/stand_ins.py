@@ -1,7 +1,8 @@
 """Images under the names and tags of docker-compose.yml, made of this host's Debian packages: nothing is pulled.
 
 One layer has everything: the programs with their libraries, a Python with the packages of requirements.image.lock, and
-busybox. The images differ in what they run, and as whom, as the real ones do.
+busybox. The images differ in what they run, and as whom, as the real ones do. The Python that the Dockerfile begins
+with is one of its own, with pip and the wheels to install.
 """
 
 from __future__ import annotations
@@ -9,23 +10,23 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import io
-import os
 import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from tests.parts import program
 from tests.stack.docker import Docker
+from tests.stack.layers import ROOT, Layer
 
-ROOT = Path(__file__).parents[2]
-LEFT_OUT = {"kubernetes", "boto3", "botocore", "awscrt"}  # a hundred megabytes that the stack does not use
+LEFT_OUT = {"kubernetes", "boto3", "botocore", "awscrt", "cryptography", "sqlglot"}
+"""Half of all megabytes, and the stack uses none of them."""
+
+LOCK = ROOT / "requirements.image.lock"
 
 _NOT_OF_PYTHON = {"test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "site-packages", "dist-packages"}
 
@@ -62,84 +63,57 @@ _RUN = {
     "nginx": ["STOPSIGNAL SIGQUIT"],
     "prom/prometheus": ['ENTRYPOINT ["prometheus"]', "USER nobody", "WORKDIR /prometheus"],
     "prom/alertmanager": ['ENTRYPOINT ["alertmanager"]', "USER nobody", "WORKDIR /alertmanager"],
-    "python": ["USER root"],
 }
 
 
-def build(docker: Docker, images: set[str], *, wheels: Path | None = None) -> None:
-    """All of these names, from one layer. With `wheels`, pip is there as well, and installs from them."""
-    with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            _fill(_Layer(archive), wheels)
-        file.seek(0)
-        docker("import", "-", "stand-in:all", stdin=file)
+def build(docker: Docker, images: set[str]) -> None:
+    """All of these names, from one layer."""
+    with _imported(docker, "stand-in:all") as layer:
+        _everything(layer)
     for image in sorted(images):
-        path = "/opt/venv/bin:/usr/local/bin:/usr/sbin:/bin"
-        lines = ["FROM stand-in:all", f"ENV PATH={path} PIP_CONFIG_FILE=/etc/pip.conf", *_RUN[image.partition(":")[0]]]
+        path = "ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/sbin:/bin"
+        lines = ["FROM stand-in:all", path, *_RUN[image.partition(":")[0]]]
         docker("build", "--quiet", "--tag", image, "-", text="\n".join(lines))
 
 
-class _Layer:
-    """A tar whose directories are made as they are needed, and whose files are root's, whoever has them here."""
-
-    def __init__(self, archive: tarfile.TarFile) -> None:
-        self._archive = archive
-        self._there: set[str] = set()
-
-    def directory(self, name: str, owner: int = 0, mode: int = 0o755) -> None:
-        if name in self._there:
-            return
-        self._there.add(name)
-        if parent := name.rpartition("/")[0]:
-            self.directory(parent)
-        entry = tarfile.TarInfo(name)
-        entry.type, entry.mode, entry.uid, entry.gid = tarfile.DIRTYPE, mode, owner, owner
-        self._archive.addfile(entry)
-
-    def text(self, name: str, text: str, mode: int = 0o644) -> None:
-        self._add(name, mode, io.BytesIO(text.encode()), len(text.encode()))
-
-    def link(self, name: str, target: str) -> None:
-        self._add(name, 0o777, None, 0, target)
-
-    def file(self, source: Path, name: str = "") -> None:
-        mode = 0o755 if os.access(source, os.X_OK) else 0o644
-        with source.open("rb") as content:
-            # Its own time: else no compiled file beside it would count, and each start would compile anew.
-            self._add(name or str(source), mode, content, source.stat().st_size, at=int(source.stat().st_mtime))
-
-    def tree(self, source: Path, name: str = "", *, without: Container[str] = ()) -> None:
-        for directory, below, files in os.walk(source):
-            below[:] = sorted(one for one in below if one not in without)
-            for file in sorted(files):
-                path = Path(directory, file)
-                if path.is_file():
-                    self.file(path, f"{name or source}{directory.removeprefix(str(source))}/{file}")
-
-    def _add(self, name: str, mode: int, content: IO[bytes] | None, size: int, link: str = "", at: int = 0) -> None:
-        name = name.lstrip("/")
-        if name in self._there:
-            return
-        self.directory(name.rpartition("/")[0])
-        self._there.add(name)
-        entry = tarfile.TarInfo(name)
-        entry.mode, entry.size, entry.linkname, entry.mtime = mode, size, link, at
-        entry.type = tarfile.SYMTYPE if link else tarfile.REGTYPE
-        self._archive.addfile(entry, content)
+def build_python(docker: Docker, image: str, wheels: Path) -> None:
+    """A Python whose pip installs from these wheels."""
+    with _imported(docker, image) as layer:
+        _system(layer)
+        python, there = _python(layer)
+        for name in ("pip", "setuptools"):
+            for file in importlib.metadata.files(name) or ():
+                if file.parts[0] in (name, "_distutils_hack") and file.suffix != ".exe":
+                    layer.file(Path(str(file.locate())), f"{there}/site-packages/{file}")
+        layer.text("usr/local/bin/pip", '#!/bin/sh\nexec python -m pip "$@"\n', 0o755)
+        layer.text("etc/pip.conf", "[global]\nno-index = true\nfind-links = /opt/wheels\n")
+        layer.tree(wheels, "opt/wheels")
+        layer.libraries([Path(python), *(Path(there) / "lib-dynload").glob("*.so"), *_compiled()])
 
 
-def _fill(layer: _Layer, wheels: Path | None) -> None:
-    for name, (owner, mode) in _OWNED.items():
-        layer.directory(name, owner, mode)
-    layer.link("var/run", "../run")
+@contextlib.contextmanager
+def _imported(docker: Docker, image: str) -> Iterator[Layer]:
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            yield Layer(archive)
+        file.seek(0)
+        docker("import", "--change", "ENV PATH=/usr/local/bin:/bin", "-", image, stdin=file)
+
+
+def _system(layer: Layer) -> None:
     layer.directory("tmp", 0, 0o1777)
     layer.text("etc/passwd", "".join(f"{name}:x:{uid}:{uid}::/:/bin/sh\n" for name, uid in _USERS.items()))
     layer.text("etc/group", "".join(f"{name}:x:{uid}:\n" for name, uid in _USERS.items()))
-    layer.text("postgres-entry", _POSTGRES_ENTRY)
     layer.file(_found("busybox"), "bin/busybox")
     for applet in subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split():
         layer.link(f"bin/{applet}", "busybox")
-    postgres = _found("postgres").parents[1]
+
+
+def _everything(layer: Layer) -> None:
+    for name, (owner, mode) in _OWNED.items():
+        layer.directory(name, owner, mode)
+    _system(layer)
+    layer.link("var/run", "../run")
     programs = {
         "bin/prometheus": _found("prometheus"),
         "bin/alertmanager": _found("prometheus-alertmanager"),
@@ -147,24 +121,23 @@ def _fill(layer: _Layer, wheels: Path | None) -> None:
     }
     for name, source in programs.items():
         layer.file(source, name)
-    layer.tree(postgres, without={"bitcode", "extension"})
-    layer.tree(Path("/usr/share/postgresql") / postgres.name, without={"man"})
     layer.tree(Path("/usr/share/prometheus/alertmanager"), without={"ui"})  # its templates
+    postgres = _found("postgres").parents[1]
+    layer.text("postgres-entry", _POSTGRES_ENTRY)
+    layer.tree(postgres / "lib", without={"bitcode"})
+    layer.tree(Path("/usr/share/postgresql") / postgres.name, without={"man"})
     layer.tree(Path("/usr/share/zoneinfo/Etc"))
-    for one in (postgres / "bin").iterdir():
+    servers = [postgres / "bin" / name for name in ("postgres", "psql", "initdb", "pg_ctl", "pg_isready")]
+    for one in servers:
+        layer.file(one)
         layer.link(f"usr/local/bin/{one.name}", str(one))
     python, there = _python(layer)
-    libraries = [*_packages(layer, python, there), *(Path(there) / "lib-dynload").glob("*.so")]
-    if wheels is not None:
-        layer.tree(Path(importlib.metadata.distribution("pip").locate_file("pip")), f"{there}/site-packages/pip")
-        layer.tree(wheels, "opt/wheels")
-        layer.text("etc/pip.conf", "[global]\nno-index = true\nfind-links = /opt/wheels\n")
-    postgres_programs = (postgres / "bin" / name for name in ("postgres", "psql", "initdb", "pg_ctl", "pg_isready"))
-    for library in _needed_by([*programs.values(), *postgres_programs, Path(python), *libraries]):
-        layer.file(library)
+    _packages(layer, python, there)
+    extensions = (Path(there) / "lib-dynload").glob("*.so")
+    layer.libraries([*programs.values(), *servers, Path(python), *extensions, *_compiled()])
 
 
-def _python(layer: _Layer) -> tuple[str, str]:
+def _python(layer: Layer) -> tuple[str, str]:
     """This interpreter and its library, both under their own paths."""
     executable = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
     there = Path(sysconfig.get_path("stdlib"))
@@ -175,36 +148,34 @@ def _python(layer: _Layer) -> tuple[str, str]:
     return str(executable), str(there)
 
 
-def _packages(layer: _Layer, python: str, there: str) -> list[Path]:
-    """A virtual environment with what the image's lock names, and ourselves; which of its files are compiled."""
-    compiled: list[Path] = []
+def _packages(layer: Layer, python: str, there: str) -> None:
+    """A virtual environment with what the image's lock names, and ourselves."""
     site = f"opt/venv/lib/{Path(there).name}/site-packages"
     layer.text("opt/venv/pyvenv.cfg", f"home = {Path(python).parent}\ninclude-system-site-packages = false\n")
     layer.link("opt/venv/bin/python", python)
-    locked = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.image.lock").read_text(), flags=re.MULTILINE)
-    for name in locked:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # only for another Python
-            for file in importlib.metadata.files(name) or () if name not in LEFT_OUT else ():
-                source = Path(str(file.locate()))
-                if ".." not in file.parts and source.is_file():
-                    layer.file(source, f"{site}/{file}")
-                    compiled += [source] if source.suffix == ".so" else []
+    for file, source in _locked():
+        layer.file(source, f"{site}/{file}")
     about = importlib.metadata.distribution("rollback-responder")
     layer.text(f"{site}/rollback_responder-{about.version}.dist-info/METADATA", str(about.read_text("METADATA")))
     for name in ("responder", "exporters"):
         layer.tree(ROOT / name, f"{site}/{name}")
         command = f"#!/opt/venv/bin/python\nimport sys\nfrom {name}.cli import main\nsys.exit(main())\n"
         layer.text(f"opt/venv/bin/{name}", command, 0o755)
-    return compiled
+
+
+def _locked() -> Iterator[tuple[str, Path]]:
+    """What the image's lock installs here, but for what is left out: each name in site-packages, and the file."""
+    for name in re.findall(r"^([\w.-]+)==", LOCK.read_text(), flags=re.MULTILINE):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # only for another Python
+            for file in importlib.metadata.files(name) or () if name not in LEFT_OUT else ():
+                source = Path(str(file.locate()))
+                if ".." not in file.parts and source.is_file():
+                    yield str(file), source
+
+
+def _compiled() -> list[Path]:
+    return [source for _, source in _locked() if source.suffix == ".so"]
 
 
 def _found(name: str) -> Path:
     return Path(str(program(name))).resolve()
-
-
-def _needed_by(programs: list[Path]) -> Iterator[Path]:
-    """What `ldd` names, of all of them, the loader as well."""
-    said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
-    for name in sorted(set(re.findall(r"(/\S+) \(0x", said))):
-        if not name.startswith(str(ROOT)):  # a wheel brings some of its own, which are there already
-            yield Path(name)
