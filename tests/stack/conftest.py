@@ -57,9 +57,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     more.write_text(json.dumps(override(secrets)))
     port = {name: free_port() for name in PORTS}
     with docker_engine() as engine:
-        told = {name: str(number) for name, number in port.items()}
-        docker = Docker(engine.url, files=(ROOT / "docker-compose.yml", more), environment=told)
+        docker = Docker(engine.url, home, more, **{name: str(number) for name, number in port.items()})
         stand_ins.build(docker, images())
-        docker.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "180")
+        docker("compose", "up", "--detach", "--no-build", "--wait", "--wait-timeout", "180")
         yield Stack(docker, port, secrets)
-        docker.compose("--profile", "ship", "down", "--volumes", "--timeout", "2")
+        docker("compose", "--profile", "ship", "down", "--volumes", "--timeout", "2")

@@ -32,22 +32,26 @@ def config(**environment: str) -> dict[str, Any]:
 class Docker:
     """`docker` and `docker compose`, for one engine. What fails is an AssertionError with all that was said."""
 
-    def __init__(self, host: str, *, files: tuple[Path, ...] = (), environment: dict[str, str] | None = None) -> None:
-        # The classic builder: this engine has no other.
-        self._environment = {**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0", **(environment or {})}
-        self._files = [f"--file={file}" for file in files]
+    def __init__(self, host: str, home: Path, *files: Path, **environment: str) -> None:
+        plugins = home / "cli-plugins"
+        plugins.mkdir(exist_ok=True)
+        (plugins / "docker-compose").symlink_to(compose_program())
+        self._environment = {
+            **os.environ,
+            "DOCKER_HOST": host,
+            "DOCKER_CONFIG": str(home),
+            "DOCKER_BUILDKIT": "0",  # the classic builder: this engine has no other
+            "COMPOSE_FILE": os.pathsep.join(str(file) for file in (ROOT / "docker-compose.yml", *files)),
+            **environment,
+        }
 
-    def __call__(self, *words: str, text: str | None = None, stdin: IO[bytes] | None = None) -> str:
-        return self._run(["docker", *words], text, stdin)
+    def __call__(self, *words: str, text: str = "", stdin: IO[bytes] | None = None) -> str:
+        return self.run("docker", *words, text=text, stdin=stdin)
 
-    def compose(self, *words: str) -> str:
-        return self._run([str(compose_program()), *self._files, *words], "", None)
-
-    def _run(self, argv: list[str], text: str | None, stdin: IO[bytes] | None) -> str:
-        given: dict[str, Any] = {"stdin": stdin} if stdin else {"input": (text or "").encode()}
+    def run(self, *argv: str, text: str = "", stdin: IO[bytes] | None = None) -> str:
+        """Any command that talks to this engine, as a script of ours."""
+        given: dict[str, Any] = {"stdin": stdin} if stdin else {"input": text.encode()}
         done = subprocess.run(argv, cwd=ROOT, env=self._environment, capture_output=True, check=False, **given)
-        said = done.stdout.decode(errors="replace")
-        assert done.returncode == 0, (
-            f"{' '.join(argv)}: {done.returncode}\n{said}\n{done.stderr.decode(errors='replace')}"
-        )
+        said, wrong = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
+        assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{said}\n{wrong}"
         return said

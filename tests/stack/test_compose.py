@@ -36,7 +36,7 @@ def test_a_key_that_compose_does_not_know_is_a_failure(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yml"
     wrong.write_text("services: {shop-web: {helthcheck: {}}}\n")
     with pytest.raises(AssertionError, match="helthcheck"):
-        Docker("unix:///nowhere", files=(ROOT / "docker-compose.yml", wrong)).compose("config", "--quiet")
+        Docker("unix:///nowhere", tmp_path, wrong)("compose", "config", "--quiet")
 
 
 def test_all_that_was_promised_is_there() -> None:
@@ -146,6 +146,14 @@ def test_what_is_mounted_is_there() -> None:
             if mount["type"] == "bind":
                 assert Path(mount["source"]).exists(), mount["source"]
                 assert mount["read_only"], mount["source"]
+
+
+def test_grafana_is_told_what_its_provisioning_asks_for() -> None:
+    provisioning = ROOT / "grafana" / "provisioning"
+    text = "".join(file.read_text() for file in provisioning.rglob("*.y*ml"))
+    assert set(re.findall(r"\$\{([A-Z_]+)\}", text)) <= set(SERVICES["grafana"]["environment"])
+    for path in re.findall(r"^ +path: (/\S+)$", text, flags=re.MULTILINE):
+        assert path in {mount["target"] for mount in SERVICES["grafana"]["volumes"]}
 
 
 def test_both_responders_are_one() -> None:

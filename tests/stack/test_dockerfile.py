@@ -93,7 +93,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     subprocess.run(pip, check=True, capture_output=True)
     base = LINES[0].split()[1]
     with docker_engine() as engine:
-        one = Docker(engine.url)
+        one = Docker(engine.url, tmp_path_factory.mktemp("docker"))
         stand_ins.build_python(one, base, wheels)
         one("build", "--quiet", "--network", "none", "--tag", TAG, ".")
         yield one
