@@ -24,7 +24,7 @@ stack:  ## the whole of it in containers, with Grafana; needs Docker and Compose
 test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
 		docker.io busybox-static nginx-light haproxy kubernetes-client systemd
-	@$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
+	@$(BIN)/pytest -q -n $(WORKERS)
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house
 	@$(BIN)/ruff check .
@@ -36,8 +36,9 @@ bench: $(READY)  ## speed, as ratios against a baseline in the same run
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager webhook wrk kubernetes-client
 	@$(BIN)/python -m benchmarks
 
-docs: $(READY)  ## the reference pages that are made from the code
+docs: $(READY)  ## the reference pages and the dashboards, which are made from the code
 	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m grafana.generate
 
 PIN := $(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \
 	--no-emit-index-url --no-header pyproject.toml

@@ -88,7 +88,9 @@ async def carry_out(
         ahead = _ahead(execution, pending)
         if not ahead.todo:
             outcome = ahead.ending or "failed"
-            return await commit(Closed(at=now(), outcome=outcome, by="responder", reason=ahead.reason))
+            remains = [one.remains for one in ahead.plan.mitigations] if ahead.plan and outcome == "mitigated" else []
+            reason = f"what remains to do: {'; '.join(remains)}" if remains else ahead.reason
+            return await commit(Closed(at=now(), outcome=outcome, by="responder", reason=reason))
         step = ahead.todo[0]
         if ahead.state == "running" and (asked := await reins.stop_asked(ahead, about_to_act=isinstance(step, Move))):
             hold = ahead.accepted.on_stop == "hold" and (ahead.changed or ahead.current is not None)

@@ -25,6 +25,7 @@ from pydantic import (
 
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.aws import Aws, AwsSettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
@@ -140,6 +141,7 @@ class Config(BaseModel):
     alertmanager: AlertmanagerSettings = Field(description="Asked before every act whether the alert still fires")
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
+    aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -208,6 +210,7 @@ class Config(BaseModel):
                 Alertmanager: self.alertmanager,
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
+                Aws: self.aws,
             }
         )
 
@@ -220,12 +223,14 @@ class Config(BaseModel):
             first = seen.setdefault((service.name, service.environment), i)
             if first != i:
                 yield ("services", i, "name"), f"{service.name} in {service.environment} is services[{first}] already"
-            for j, needed in enumerate(service.depends_on):
+            needs: list[tuple[tuple[int | str, ...], str]] = [
+                *((("depends_on", j), name) for j, name in enumerate(service.depends_on)),
+                *((("requires", name), name) for name in service.requires),
+            ]
+            for place, needed in needs:
                 if not any((s.name, s.environment) == (needed, service.environment) for s in self.services):
-                    yield (
-                        ("services", i, "depends_on", j),
-                        f"no service {needed} is configured in {service.environment}",
-                    )
+                    told = f"no service {needed} is configured in {service.environment}"
+                    yield ("services", i, *place), told
             for told in sorted({told for kind in service.clients if (told := missing_package(kind))}):
                 yield ("services", i), told
             if ring := self._ring(service):
@@ -234,9 +239,11 @@ class Config(BaseModel):
         for i, policy in enumerate(self.policies):
             if any(policy.name == earlier.name for earlier in self.policies[:i]):
                 yield ("policies", i, "name"), f"{policy.name} is the name of an earlier policy"
-            for j, name in enumerate(policy.roll_back if isinstance(policy.roll_back, tuple) else ()):
-                if name not in names:
-                    yield ("policies", i, "roll_back", j), f"no service {name} is configured{meant(name, names)}"
+            for action in policy.actions:
+                wanted = getattr(policy, action)
+                for j, name in enumerate(wanted if isinstance(wanted, tuple) else ()):
+                    if name not in names:
+                        yield ("policies", i, action, j), f"no service {name} is configured{meant(name, names)}"
             fixed = {m.name: m.value for m in policy.match if m.op == "="}
             for j, noise in enumerate(policy.silence):
                 if all_match(noise.match, fixed):

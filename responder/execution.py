@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from responder.alerts import Alert, Timestamp
-from responder.plan import Gate, Move, Plan, Step, back
+from responder.plan import Gate, Move, Plan, Share, Step, back
 
 State = Literal["accepted", "held", "running", "turning_back", "stuck", "closed"]
 """Every state but `closed` locks its service and environment; `stuck` stays locked until a human closes it."""
@@ -20,6 +21,19 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     at: Timestamp
+
+
+class Part(BaseModel):
+    """One service that is rolled back, and between which versions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    strategy: str
+    from_version: str
+    to_version: str
+    artifact: str = ""  # of the version to go back to
+    from_artifact: str = ""  # of the version that runs
 
 
 class Accepted(_Event):
@@ -34,6 +48,7 @@ class Accepted(_Event):
     to_version: str
     artifact: str = ""  # of the version to go back to
     from_artifact: str = ""  # of the version that runs
+    also: tuple[Part, ...] = ()  # other services of the environment that are rolled back with it, by one plan
     requested_by: str
     forced: bool = False  # a person asked for it, against cooldown and mode
     reason: str
@@ -43,6 +58,12 @@ class Accepted(_Event):
     truncated_alerts: int = 0
     onset_at: Timestamp | None = None
     received_at: Timestamp
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every service that is rolled back; the first is the one that the execution is named after."""
+        own = Part.model_validate({name: getattr(self, name) for name in Part.model_fields})
+        return (own, *self.also)
 
 
 class Planned(_Event):
@@ -137,6 +158,7 @@ class Execution(BaseModel):
     todo: tuple[Step, ...] = ()
     taken: tuple[Step, ...] = ()
     current: Step | None = None  # started and neither done nor halted
+    reached: dict[str, JsonValue] = {}  # the value to which each lever was set last
     steps_begun: int = 0  # how many steps have been started; the next one gets this number
     changed: bool = False  # whether any write had an effect
     cancelled: bool = False
@@ -167,7 +189,10 @@ class Execution(BaseModel):
             case Started():
                 return {"current": self.todo[0], "steps_begun": event.step + 1}
             case Done():
+                step = self.todo[0]
+                reached = {_key(step): step.to} if isinstance(step, Move) else {}
                 return {
+                    "reached": {**self.reached, **reached},
                     "taken": (*self.taken, self.todo[0]),
                     "todo": self.todo[1:],
                     "current": None,
@@ -194,13 +219,34 @@ class Execution(BaseModel):
         return {"state": "turning_back", "todo": back(taken), "taken": (), "current": None, "reason": reason}
 
     def _stuck(self, reason: str) -> dict[str, object]:
-        return {"state": "stuck", "todo": (), "current": None, "reason": reason}
+        told = f"{reason} (partial: {self.whereabouts})" if self.whereabouts else reason
+        return {"state": "stuck", "todo": (), "current": None, "reason": told}
+
+    @property
+    def whereabouts(self) -> str:
+        """Where each service is, where several were to be rolled back and they are not all alike; else empty."""
+        told, steps = [], iter(self.plan.steps if self.plan else ())
+        for share in self.plan.shares if self.plan else ():
+            moves = islice(steps, share.steps)
+            told.append(self._whereabouts(share, [m for m in moves if isinstance(m, Move) and not m.one_way]))
+        return "; ".join(f"{service} is {where}" for service, _, where in told) if len({t[1] for t in told}) > 1 else ""
+
+    def _whereabouts(self, share: Share, moves: list[Move]) -> tuple[str, str, str]:
+        before = {_key(move): move.was for move in reversed(moves)}
+        after = {_key(move): move.to for move in moves}
+        now = {key: self.reached.get(key, was) for key, was in before.items()}
+        under_way = isinstance(self.current, Move) and _key(self.current) in before
+        if now == before and not under_way:
+            return share.service, "before", f"still {share.from_version}"
+        if now == after and not under_way:
+            return share.service, "after", f"back at {share.to_version}"
+        return share.service, "between", f"between {share.from_version} and {share.to_version}"
 
     @property
     def standing(self) -> list[Move]:
         """The moves taken so far that nothing later has overridden: their levers must be where they were put."""
         moves = [step for step in self.taken if isinstance(step, Move) and not step.one_way]
-        last = {move.lever.model_dump_json(): move for move in moves}
+        last = {_key(move): move for move in moves}
         return list(last.values())
 
     @property
@@ -209,7 +255,7 @@ class Execution(BaseModel):
         if self.todo or (self.plan is None and self.state != "turning_back"):
             return None
         if self.state == "running":
-            return "succeeded"
+            return "mitigated" if self.plan and self.plan.mitigations else "succeeded"
         if self.state == "turning_back":
             return "cancelled" if self.cancelled else "compensated" if self.changed else "failed"
         return None
@@ -221,6 +267,10 @@ class Execution(BaseModel):
             return False
         last = self.plan.steps[-1]
         return isinstance(last, Gate) and last.otherwise == "freeze" and self.taken == self.plan.steps[:-1]
+
+
+def _key(move: Move) -> str:
+    return move.lever.model_dump_json()
 
 
 def begin(execution_id: str, accepted: Accepted) -> Execution:

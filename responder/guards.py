@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -131,6 +131,13 @@ def no_rollback(incident: Incident, situation: Situation, now: datetime) -> tupl
     return "allow", "no version is marked no_rollback since the target"
 
 
+def fits(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """No pair of versions comes about that does not work with each other; telling otherwise is a human's."""
+    if situation.unfit:
+        return "refuse", f"it would not fit: {'; '.join(situation.unfit)} (roll them back together, or tell --requires)"
+    return "allow", "nothing says that the versions would not work with each other"
+
+
 def once_per_version(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """One rollback per bad version without a human: whoever deployed it again, or said no, may have had a reason."""
     before = situation.tried_before
@@ -251,6 +258,7 @@ GUARDS: tuple[Guard, ...] = (
     deployed_within,
     target,
     no_rollback,
+    fits,
     once_per_version,
     cooldown,
     brake,
@@ -280,10 +288,10 @@ class Judgement(BaseModel):
         return self.verdicts[-1]
 
 
-def judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
+def judge(incident: Incident, situation: Situation, now: datetime, guards: Sequence[Guard] = GUARDS) -> Judgement:
     """Asks every guard. Without a service there is nothing that the later ones could be asked about."""
     verdicts = []
-    for guard in GUARDS:
+    for guard in guards:
         kind, reason = guard(incident, situation, now)
         verdicts.append(Verdict(guard=guard.__name__, verdict=kind, reason=reason))
         if guard is known and kind == "refuse":
@@ -293,5 +301,7 @@ def judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
 
 def needs_more(incident: Incident, judgement: Judgement, situation: Situation) -> bool:
     """Whether only others and the outside can still say no: they are not asked about what is refused anyway."""
+    if incident.action != "roll_back":
+        return False
     against = [v.guard for v in judgement.verdicts if v.verdict == "refuse"]
     return not incident.by_name and situation.live is None and against in ([], ["mode"])

@@ -159,6 +159,7 @@ async def _needs_failing(
     """Services that this one depends on and that are not seen to be healthy: what cannot be seen is not healthy."""
     world = World(connections)
     needed = mandate.needs(service) if service and not incident.forced else []
+    needed = [one for one in needed if one.name not in incident.together]
     findings = await asyncio.gather(*(world.holds(check) for one in needed for check in one.healthy))
     told = [one.name for one in needed for _ in one.healthy]
     return tuple(f"{name} ({f.reason})" for name, f in zip(told, findings, strict=True) if not f.holds)

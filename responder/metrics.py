@@ -34,6 +34,9 @@ class Snapshot(BaseModel):
     open_executions: list[Row]
     ends: list[Row]
     running: list[Deployment]
+    targets: list[Row]
+    statuses: list[Row]
+    troubled: list[Row]
 
 
 async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Snapshot:
@@ -44,6 +47,9 @@ async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Sna
         open_executions=await tx.all("open_executions"),
         ends=await tx.all("last_ends"),
         running=await deployments.running(tx),
+        targets=await tx.all("targets"),
+        statuses=await tx.all("count_by_status"),
+        troubled=await tx.all("troubled", since=now - timedelta(seconds=mandate.limits.brake.within)),
     )
 
 
@@ -59,6 +65,12 @@ class Metrics:
         )
         self.alerts = Counter(
             "responder_alerts", "Alerts received, by their status.", ["status"], registry=self.registry
+        )
+        self.answers = Histogram(
+            "responder_webhook_duration_seconds",
+            "From a webhook's arrival to the answer, with all that is on record by then.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
         )
         self.decisions = Counter(
             "responder_decisions",
@@ -110,7 +122,7 @@ class Metrics:
             deciding = one.judgement.deciding
             # What a person is refused is told to that person: it must not look like an alert that nobody acts on.
             policy = BY_HAND.name if one.incident.by_name else one.incident.policy.name
-            self.decisions.labels(policy, deciding.verdict, deciding.guard).inc()
+            self.decisions.labels(policy, one.verdict, deciding.guard).inc()
             if execution := one.execution:
                 told = execution.accepted
                 times = [
@@ -149,7 +161,7 @@ class Metrics:
         took = max((event.at - told.at).total_seconds(), 0)
         self.duration.labels(told.service, told.strategy, event.outcome).observe(took)
         began = self._began.pop(execution.id, None)
-        if event.outcome == "succeeded" and began:
+        if event.outcome in ("succeeded", "mitigated") and began:
             self.stages.labels("verified").observe(max((event.at - began[0]).total_seconds(), 0))
 
 
@@ -161,8 +173,10 @@ def _kind(execution: Execution, event: Started) -> str:
 class State:
     """A collector of what the journal says, made anew for each scrape: what has gone from it must go from here."""
 
-    def __init__(self, snapshot: Snapshot | None, mandate: Mandate, *, disarmed: str = "") -> None:
-        self._snapshot, self._mandate, self._disarmed = snapshot, mandate, disarmed
+    def __init__(
+        self, snapshot: Snapshot | None, mandate: Mandate, *, disarmed: str = "", read_in: float = 0.0
+    ) -> None:
+        self._snapshot, self._mandate, self._disarmed, self._read_in = snapshot, mandate, disarmed, read_in
 
     def describe(self) -> list[Metric]:
         return []
@@ -170,6 +184,8 @@ class State:
     def collect(self) -> Iterator[Metric]:
         up = "1 where the journal could be read for this scrape."
         yield GaugeMetricFamily("responder_journal_up", up, value=float(self._snapshot is not None))
+        how_long = "How long the journal took to be read, or to fail, for this scrape."
+        yield GaugeMetricFamily("responder_journal_read_seconds", how_long, value=self._read_in)
         if self._snapshot is None:
             return  # absent, not zero: nobody may read "nothing is stuck" from a journal that cannot be read
         armed = not self._disarmed and not self._snapshot.stopped
@@ -182,8 +198,34 @@ class State:
         yield GaugeMetricFamily(
             "responder_stuck_executions", "Rollbacks locked until a human closes them.", value=stuck
         )
+        yield self._locked()
+        yield from self._brake()
         yield self._cooldowns()
         yield from self._deployments()
+        yield from self._versions()
+
+    def _locked(self) -> Metric:
+        family = GaugeMetricFamily(
+            "responder_service_locked",
+            "1 where a rollback of the service is not closed.",
+            labels=["service", "environment", "state"],
+        )
+        for row in self._snapshot.open_executions if self._snapshot else ():
+            family.add_metric([row["service"], row["environment"], row["state"]], 1.0)
+        return family
+
+    def _brake(self) -> Iterator[Metric]:
+        limit = "So many services of one environment in trouble hold all of them."
+        yield GaugeMetricFamily("responder_brake_services", limit, value=float(self._mandate.limits.brake.services))
+        troubled = GaugeMetricFamily(
+            "responder_services_in_trouble",
+            "Services for which an alert wanted a rollback for the first time within the brake's time.",
+            labels=["environment"],
+        )
+        found = {row["environment"]: row["n"] for row in self._snapshot.troubled} if self._snapshot else {}
+        for environment in sorted({service.environment for service in self._mandate.services}):
+            troubled.add_metric([environment], float(found.get(environment, 0)))
+        yield troubled
 
     def _cooldowns(self) -> Metric:
         family = GaugeMetricFamily(
@@ -215,3 +257,19 @@ class State:
             info.add_metric([one.service, one.environment, one.version, one.id, one.status or ""], 1.0)
         yield when
         yield info
+
+    def _versions(self) -> Iterator[Metric]:
+        target = GaugeMetricFamily(
+            "responder_target_info",
+            "The version that a rollback would go back to.",
+            labels=["service", "environment", "version"],
+        )
+        counts = GaugeMetricFamily(
+            "responder_versions", "Known versions by their status.", labels=["service", "environment", "status"]
+        )
+        for row in self._snapshot.targets if self._snapshot else ():
+            target.add_metric([row["service"], row["environment"], row["version"]], 1.0)
+        for row in self._snapshot.statuses if self._snapshot else ():
+            counts.add_metric([row["service"], row["environment"], row["status"]], float(row["n"]))
+        yield target
+        yield counts

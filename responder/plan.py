@@ -57,6 +57,18 @@ class Gate(BaseModel):
 Step = Annotated[Move | Gate, Field(discriminator="kind")]
 
 
+class Mitigation(BaseModel):
+    """Where what users have cannot be taken back from them, as an app on their phone: what they and we are told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    platform: str
+    blocked_versions: tuple[str, ...] = ()  # clients of these must not go on
+    min_version: str = ""  # clients below it must not go on; empty leaves it as it is
+    flags: dict[str, bool] = {}  # kill switches that clients obey
+    remains: str  # what a person has to do
+
+
 class Draft(BaseModel):
     """What a strategy would do, and what people should know about it."""
 
@@ -64,6 +76,19 @@ class Draft(BaseModel):
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    mitigations: tuple[Mitigation, ...] = ()
+
+
+class Share(BaseModel):
+    """One service's part of a plan for several: so many of its steps, after those of the shares before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    strategy: str
+    from_version: str
+    to_version: str
+    steps: int
 
 
 class Plan(BaseModel):
@@ -78,6 +103,8 @@ class Plan(BaseModel):
     to_version: str
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()  # what people have to know, as what brings the bad version back if nobody mends it
+    mitigations: tuple[Mitigation, ...] = ()  # then it is never called rolled back
+    shares: tuple[Share, ...] = ()  # of each service, in the order of the steps, where there are several
 
     @property
     def irreversible(self) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -18,6 +18,11 @@ from responder.matching import MatcherText, all_match
 from responder.services import Name, Service
 
 Mode = Literal["observe", "approve", "auto"]
+
+Action = Literal["roll_back", "preserve_logs"]
+"""What a policy can do. Each is the key under which a policy names the services to do it with."""
+
+_OF_ROLLING_BACK = ("mode", "force", "together", "deployed_within", "verify", "silence", "on_stop", "approve_within")
 
 
 class Verify(BaseModel):
@@ -45,6 +50,16 @@ class ServiceOfLabel(BaseModel):
     label: str = Field(min_length=1, description="Name of the label, as service")
 
 
+def _one_of(value: object) -> str:
+    return "<label>" if isinstance(value, dict | ServiceOfLabel) else "<names>"
+
+
+Wanted = Annotated[
+    Annotated[ServiceOfLabel, Tag("<label>")] | Annotated[tuple[Name, ...], Tag("<names>")], Discriminator(_one_of)
+]
+"""Names of services, or the label that names one."""
+
+
 class Noise(BaseModel):
     """Alerts that a rollback of the service causes; they are silenced while it is carried out, and no longer."""
 
@@ -59,6 +74,15 @@ class Noise(BaseModel):
     )
 
 
+class Together(BaseModel):
+    """Another order than the one that follows from `depends_on`, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: Annotated[tuple[Name, ...], Field(min_length=2, description="The services of `roll_back`, first to last")]
+    because: str = Field(min_length=1, description="Why; it is in every plan")
+
+
 class Policy(BaseModel):
     """First match wins, for each alert by itself."""
 
@@ -68,16 +92,23 @@ class Policy(BaseModel):
     match: Annotated[
         tuple[MatcherText, ...], Field(min_length=1, description="Matchers as in Alertmanager; all must match")
     ]
-    roll_back: Annotated[
-        Annotated[ServiceOfLabel, Tag("<label>")] | Annotated[tuple[Name, ...], Tag("<names>")],
-        Discriminator(lambda value: "<label>" if isinstance(value, dict | ServiceOfLabel) else "<names>"),
-    ] = Field(description="Names of services, or {label: service}: the one that the label names, in its environment")
+    roll_back: Wanted | None = Field(
+        default=None,
+        description="Names of services, or {label: service}: the one that the label names, in its environment",
+    )
+    together: bool | Together = Field(
+        default=False,
+        description="All services of `roll_back` in one rollback, what needs others first; all of them or none",
+    )
+    preserve_logs: Wanted | None = Field(
+        default=None, description="Services whose logs are kept, whether they are rolled back or not; named likewise"
+    )
     mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
     force: bool = Field(
         default=False,
         description="Its alert is an engineer's request: passes what a person passes; labels version, strategy",
     )
-    cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, counted from its end")
+    cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, from its end, or after keeping logs")
     deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
     expression: str = Field(
         default="",
@@ -91,17 +122,52 @@ class Policy(BaseModel):
     )
     approve_within: Duration = Field(default=900.0, gt=0, description="How long a plan waits for approval")
 
-    @field_validator("roll_back")
+    @field_validator("roll_back", "preserve_logs")
     @classmethod
-    def _names_something(cls, value: ServiceOfLabel | tuple[str, ...]) -> ServiceOfLabel | tuple[str, ...]:
+    def _names_something(cls, value: Wanted | None) -> Wanted | None:
         if value == ():
             raise ValueError("names no service")
         return value
 
-    def services_of(self, alert: Alert) -> tuple[str, ...]:
-        if isinstance(self.roll_back, ServiceOfLabel):
-            return (alert.labels.get(self.roll_back.label, ""),)
-        return tuple(dict.fromkeys(self.roll_back))
+    @model_validator(mode="after")
+    def _does_something(self) -> Policy:
+        if not self.actions:
+            raise ValueError(f"does nothing: needs one of {', '.join(get_args(Action))}")
+        idle = [key for key in _OF_ROLLING_BACK if key in self.model_fields_set]
+        if idle and self.roll_back is None:
+            raise ValueError(f"rolls nothing back: {', '.join(idle)} would have no effect")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Policy:
+        named = self.roll_back if isinstance(self.roll_back, tuple) else ()
+        if self.together and len(set(named)) < 2:
+            raise ValueError("together: `roll_back` must name the services, two at least")
+        if isinstance(self.together, Together) and sorted(self.together.order) != sorted(set(named)):
+            raise ValueError(f"together: the order must name each of {', '.join(dict.fromkeys(named))} once")
+        return self
+
+    @property
+    def order(self) -> tuple[tuple[str, ...], str]:
+        """The order that is wanted, and why; empty where it follows from `depends_on`."""
+        return (self.together.order, self.together.because) if isinstance(self.together, Together) else ((), "")
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(action for action in get_args(Action) if getattr(self, action) is not None)
+
+    @property
+    def manner(self) -> str:
+        """How it acts, in a word: its mode, or what it does where it rolls nothing back."""
+        if self.roll_back is None:
+            return ", ".join(self.actions)
+        return "force" if self.force else self.mode
+
+    def services_of(self, alert: Alert, action: Action = "roll_back") -> tuple[str, ...]:
+        wanted: ServiceOfLabel | tuple[str, ...] | None = getattr(self, action)
+        if isinstance(wanted, ServiceOfLabel):
+            return (alert.labels.get(wanted.label, ""),)
+        return tuple(dict.fromkeys(wanted or ()))
 
 
 BY_HAND = Policy.model_validate(
@@ -139,7 +205,7 @@ class Mandate(BaseModel):
         named = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
         service, _ = self.service(incident.service, incident.environment)
         symptoms = {s.name for s in self.services if service is not None and service in self.needs(s)}
-        return {incident.service, *named, *symptoms}
+        return {incident.service, *incident.together, *named, *symptoms}
 
     def policy(self, name: str) -> Policy:
         """The policy of that name; what a person asked for has one of its own."""
@@ -171,6 +237,7 @@ class Incident(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     policy: Policy
+    action: Action = "roll_back"
     service: str
     environment: str
     alerts: tuple[Alert, ...] = ()
@@ -181,6 +248,14 @@ class Incident(BaseModel):
     forced: bool = False
     version: str | None = None  # where a person names the version to go back to
     strategy: str | None = None  # where a person names one of the service's strategies
+    together: tuple[str, ...] = ()  # every service of one rollback of several, this one too
+
+    @property
+    def members(self) -> tuple[Incident, ...]:
+        """One for each service of the rollback; this one is the first."""
+        others = [name for name in self.together if name != self.service]
+        told = {"version": None, "strategy": None}
+        return (self, *(self.model_copy(update={"service": name, **told}) for name in others))
 
     @property
     def by_name(self) -> bool:
@@ -193,7 +268,8 @@ class Incident(BaseModel):
         if not self.alerts:
             return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
         first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
-        told = (self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat())
+        told = [self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat()]
+        told += [] if self.action == "roll_back" else [self.action]
         return hashlib.sha256("\0".join(told).encode()).hexdigest()[:20]
 
     @property
@@ -207,10 +283,13 @@ class Incident(BaseModel):
 
 class _Key(NamedTuple):
     policy: str
+    action: Action
     service: str
     environment: str
+    forced: bool
     version: str | None
     strategy: str | None
+    together: tuple[str, ...]
 
 
 def _reason(alerts: Iterable[Alert]) -> str:
@@ -233,23 +312,30 @@ def match_alerts(
         if policy is None:
             unwanted.append(alert)
             continue
-        for service in policy.services_of(alert):
-            asked = (alert.labels.get("version"), alert.labels.get("strategy")) if policy.force else (None, None)
-            key = _Key(policy.name, service, alert.labels.get("environment", ""), *asked)
+        environment = alert.labels.get("environment", "")
+        for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
+            forced = policy.force and action == "roll_back"
+            asked = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
+            together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
+            if together and service != together[0]:
+                continue  # it goes with the first
+            key = _Key(policy.name, action, service, environment, forced, *asked, together)
             found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [
         Incident(
             policy=by_name[key.policy],
+            action=key.action,
             service=key.service,
             environment=key.environment,
             alerts=tuple(members.values()),
             received_at=received_at,
             truncated_alerts=truncated,
             requested_by=sender,
-            reason=_reason(members.values()) if by_name[key.policy].force else "",
-            forced=by_name[key.policy].force,
+            reason=_reason(members.values()) if key.forced else "",
+            forced=key.forced,
             version=key.version,
             strategy=key.strategy,
+            together=key.together,
         )
         for key, members in found.items()
     ]

@@ -50,6 +50,7 @@ class Reins:
             alerts=told.alerts,
             received_at=told.received_at,
             forced=told.forced,
+            together=tuple(part.service for part in told.also and told.parts),
         )
         # A person's word, and a step that may have had its effect before a crash, are past the point of asking again.
         begun = told.forced or execution.approved_by is not None or execution.steps_begun > 0

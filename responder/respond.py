@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -14,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from responder.alerts import Alert
 from responder.clients import Connections
 from responder.errors import Conflict
-from responder.execution import Accepted, Execution
-from responder.guards import Judgement, Verdict, judge, needs_more
-from responder.journal import Database, Transaction, decisions, executions
+from responder.execution import Accepted, Execution, Part
+from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
+from responder.journal import Database, Transaction, decisions, evidence, executions
+from responder.keeping import KEEPING
 from responder.live import ask_live
 from responder.policies import Incident, Mandate
 from responder.survey import Live, Situation, gather, look_around
@@ -39,26 +41,36 @@ class Decided(BaseModel):
 
     incident: Incident
     situation: Situation
+    also: tuple[Situation, ...] = ()  # of the other services, where several are rolled back together
     judgement: Judgement
     at: datetime
     execution: Execution | None = None
+    evidence: str | None = None  # where logs are kept by themselves
     claimed: bool = False  # by the worker that was named, in the same transaction
 
     @property
     def environment(self) -> str:
         return self.situation.service.environment if self.situation.service else self.incident.environment
 
+    @property
+    def verdict(self) -> str:
+        """As it is on record; that logs are kept does not count as a rollback that was allowed."""
+        verdict = self.judgement.deciding.verdict
+        return "preserve" if verdict == "allow" and self.incident.action == "preserve_logs" else verdict
+
     def told(self) -> dict[str, Any]:
         """What the sender is answered, and what the decision record shows."""
         deciding = self.judgement.deciding
+        told = {"evidence": self.evidence} if self.evidence else {}
         return {
             "policy": self.incident.policy.name,
             "service": self.incident.service,
             "environment": self.environment,
-            "verdict": deciding.verdict,
+            "verdict": self.verdict,
             "guard": deciding.guard,
             "reason": deciding.reason,
             "execution": self.execution.id if self.execution else None,
+            **told,
         }
 
 
@@ -86,16 +98,38 @@ async def respond(
     """
     # Always in the same order: two bodies must not wait for each other's locks.
     ordered = sorted(incidents, key=lambda i: (i.service, i.environment, i.policy.name))
-    nothing_asked: list[Live | None] = [None] * len(ordered)
-    settled, open_ones = await journal.transaction(_decide, ordered, nothing_asked, mandate, claimer, clock)
+    rolling = [i for i in ordered if i.action == "roll_back"]
+    keeping = [i for i in ordered if i.action != "roll_back"]
+    settled: list[Decided] = []
+    open_ones: list[tuple[Incident, tuple[Situation, ...]]] = []
+    if rolling:
+        settled, open_ones = await journal.transaction(_decide, rolling, _unasked(rolling), mandate, claimer, clock)
     if open_ones:
         lives = await asyncio.gather(
-            *(ask_live(incident, situation, mandate, connections) for incident, situation in open_ones)
+            *(_ask_live(incident, situations, mandate, connections) for incident, situations in open_ones)
         )
         asked = [incident for incident, _ in open_ones]
         more, _ = await journal.transaction(_decide, asked, lives, mandate, claimer, clock)
         settled += more
+    if keeping:  # last, because what is rolled back by now keeps its logs itself
+        kept, _ = await journal.transaction(_decide, keeping, _unasked(keeping), mandate, None, clock)
+        settled += kept
     return settled
+
+
+def _unasked(incidents: Sequence[Incident]) -> list[Sequence[Live] | None]:
+    return [None] * len(incidents)
+
+
+def _judge(incident: Incident, situations: Sequence[Situation], now: datetime) -> Judgement:
+    """Of several services, each is judged by itself, and what is refused to one is refused to all."""
+    guards = GUARDS if incident.action == "roll_back" else KEEPING
+    verdicts: list[Verdict] = []
+    for member, situation in zip(incident.members, situations, strict=True):
+        said = judge(member, situation, now, guards).verdicts
+        of = f"{member.service}: " if verdicts else ""
+        verdicts += [verdict.model_copy(update={"reason": f"{of}{verdict.reason}"}) for verdict in said]
+    return Judgement(verdicts=tuple(verdicts))
 
 
 async def explain(
@@ -110,67 +144,103 @@ async def explain(
     decided = []
     for incident in incidents:
         now = clock()
-        situation = await journal.read(gather, incident, mandate, now)
-        judgement = judge(incident, situation, now)
-        if situation.service and needs_more(incident, judgement, situation):
-            live = await ask_live(incident, situation, mandate, connections)
-            beside = _beside(incident, incidents, mandate)
-            around = await journal.read(look_around, incident, situation.service, mandate, now, beside)
-            situation = situation.model_copy(update={"live": live, "around": around})
-            judgement = judge(incident, situation, now)
-        decided.append(Decided(incident=incident, situation=situation, judgement=judgement, at=now))
+        beside = _beside(incident, incidents, mandate)
+        situations = await journal.read(_gather, incident, None, mandate, now, beside)
+        judgement = _judge(incident, situations, now)
+        if needs_more(incident, judgement, situations[0]):
+            lives = await _ask_live(incident, situations, mandate, connections)
+            situations = await journal.read(_gather, incident, lives, mandate, now, beside)
+            judgement = _judge(incident, situations, now)
+        first, *also = situations
+        decided.append(Decided(incident=incident, situation=first, also=tuple(also), judgement=judgement, at=now))
     return decided
 
 
 def _beside(incident: Incident, incidents: Sequence[Incident], mandate: Mandate) -> frozenset[str]:
     """The configured services that the same body tells to be in trouble in the same environment."""
-    told = [i for i in incidents if i.environment == incident.environment and not i.forced]
+    told = [i for i in incidents if i.environment == incident.environment and not i.forced and i.action == "roll_back"]
     return frozenset(service.name for i in told if (service := mandate.service(i.service, i.environment)[0]))
+
+
+async def _ask_live(
+    incident: Incident, situations: Sequence[Situation], mandate: Mandate, connections: Connections
+) -> tuple[Live, ...]:
+    pairs = zip(incident.members, situations, strict=True)
+    return tuple(await asyncio.gather(*(ask_live(one, its, mandate, connections) for one, its in pairs)))
+
+
+async def _gather(
+    tx: Transaction,
+    incident: Incident,
+    lives: Sequence[Live] | None,
+    mandate: Mandate,
+    now: datetime,
+    beside: frozenset[str],
+) -> tuple[Situation, ...]:
+    """The situation of each service of the incident; what others do only where the outside was asked."""
+    situations = []
+    for member, live in zip_longest(incident.members, lives or ()):
+        situation = await gather(tx, member, mandate, now)
+        if live is not None and situation.service:
+            around = await look_around(tx, member, situation.service, mandate, now, beside)
+            situation = situation.model_copy(update={"live": live, "around": around})
+        situations.append(situation)
+    return tuple(situations)
 
 
 async def _decide(
     tx: Transaction,
     incidents: Sequence[Incident],
-    lives: Sequence[Live | None],
+    lives: Sequence[Sequence[Live] | None],
     mandate: Mandate,
     claimer: Claimer | None,
     clock: Clock,
-) -> tuple[list[Decided], list[tuple[Incident, Situation]]]:
+) -> tuple[list[Decided], list[tuple[Incident, tuple[Situation, ...]]]]:
     settled, open_ones = [], []
+    if any(incident.together for incident in incidents):  # else each takes one lock at a time, in their order
+        for key in sorted({f"{one.service}/{one.environment}" for i in incidents for one in i.members}):
+            await tx.lock(key)
     for incident, live in zip(incidents, lives, strict=True):
         now = clock()
-        situation = await gather(tx, incident, mandate, now)
-        if live is not None and situation.service:
-            beside = _beside(incident, incidents, mandate)
-            around = await look_around(tx, incident, situation.service, mandate, now, beside)
-            situation = situation.model_copy(update={"live": live, "around": around})
-        judgement = judge(incident, situation, now)
-        if needs_more(incident, judgement, situation):
-            open_ones.append((incident, situation))
+        situations = await _gather(tx, incident, live, mandate, now, _beside(incident, incidents, mandate))
+        judgement = _judge(incident, situations, now)
+        if needs_more(incident, judgement, situations[0]):
+            open_ones.append((incident, situations))
             continue
-        decided = Decided(incident=incident, situation=situation, judgement=judgement, at=now)
-        if judgement.deciding.verdict != "refuse":
+        first, *also = situations
+        decided = Decided(incident=incident, situation=first, also=tuple(also), judgement=judgement, at=now)
+        record_id = executions.new_id(now)
+        if judgement.deciding.verdict != "refuse" and incident.action == "roll_back":
             decided = await _accept(tx, decided, claimer)
-        await decisions.record(tx, _as_record(decided))
+        elif judgement.deciding.verdict != "refuse":
+            decided = await _want_logs(tx, decided, record_id)
+        await decisions.record(tx, _as_record(decided, record_id))
         settled.append(decided)
     return settled, open_ones
 
 
-async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) -> Decided:
-    incident, situation, deciding = decided.incident, decided.situation, decided.judgement.deciding
+def _part(situation: Situation, strategy: str | None) -> Part:
     service, running, target = situation.service, situation.running, situation.target
     if service is None or running is None or target is None:
         raise Conflict("an incident without a service, a running version and a target was allowed: this is a bug")
-    accepted = Accepted(
-        at=decided.at,
+    return Part(
         service=service.name,
-        environment=service.environment,
-        policy=incident.policy.name,
-        strategy=incident.strategy or service.rollback.strategy,
+        strategy=strategy or service.rollback.strategy,
         from_version=running.version,
         to_version=target.version,
         artifact=target.artifact,
         from_artifact=running.artifact,
+    )
+
+
+async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) -> Decided:
+    incident, situation, deciding = decided.incident, decided.situation, decided.judgement.deciding
+    accepted = Accepted(
+        at=decided.at,
+        environment=decided.environment,
+        **_part(situation, incident.strategy).model_dump(),
+        also=tuple(_part(other, None) for other in decided.also),
+        policy=incident.policy.name,
         requested_by=incident.requested_by,
         forced=incident.forced,
         reason=incident.title,
@@ -188,7 +258,24 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
     return decided.model_copy(update={"execution": execution, "claimed": claimed})
 
 
-def _as_record(decided: Decided) -> decisions.Decision:
+async def _want_logs(tx: Transaction, decided: Decided, evidence_id: str) -> Decided:
+    service, running = decided.situation.service, decided.situation.running
+    if service is None:
+        raise Conflict("logs of no service were allowed to be kept: this is a bug")
+    await evidence.want(
+        tx,
+        evidence_id,
+        policy=decided.incident.policy.name,
+        service=service.name,
+        environment=service.environment,
+        deployment_id=running.id if running else "",
+        alerts=decided.incident.alerts,
+        at=decided.at,
+    )
+    return decided.model_copy(update={"evidence": evidence_id})
+
+
+def _as_record(decided: Decided, record_id: str) -> decisions.Decision:
     incident, situation = decided.incident, decided.situation
     running, target = situation.running, situation.target
     facts = {
@@ -204,7 +291,8 @@ def _as_record(decided: Decided) -> decisions.Decision:
     told = decided.told()
     at = decided.at
     return decisions.Decision(
-        id=executions.new_id(at),
+        id=record_id,
+        action=incident.action,
         incident=incident.id,
         at=at,
         last_at=at,

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from responder.checks import Check
 from responder.durations import Duration
 from responder.errors import Halt
-from responder.plan import Gate, Plan
+from responder.plan import Draft
 from responder.strategies import AnyStrategy, Target, levers_of
+from responder.versions import Range
 from responder.world import World
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
@@ -25,6 +26,10 @@ class Service(BaseModel):
     name: Name = Field(description="The value of the alerts' `service` label")
     environment: Name = Field(description="The value of the alerts' `environment` label")
     depends_on: tuple[Name, ...] = Field(default=(), description="Services of the same environment that it needs")
+    requires: dict[Name, Range] = Field(
+        default_factory=dict,
+        description="Versions of other services that it works with, as {backend: '>=2.1'}, where a version told none",
+    )
     rollback: AnyStrategy = Field(description="How the last good version is put back")
     alternatives: tuple[AnyStrategy, ...] = Field(
         default=(), description="Other ways to do it, which only a person takes by naming the strategy"
@@ -63,27 +68,9 @@ class Service(BaseModel):
         ways = (self.rollback, *self.alternatives)
         return next((way for way in ways if strategy in (None, way.strategy)), None)
 
-    async def plan(
-        self, world: World, target: Target, *, verify_for: float, verify_within: float, strategy: str | None = None
-    ) -> Plan:
-        """The strategy's steps, and at the end the verification, which no strategy can leave out. Raises Halt."""
+    async def draft(self, world: World, target: Target, strategy: str | None = None) -> Draft:
+        """The strategy's steps, without the verification. Raises Halt."""
         way = self.way(strategy)
         if way is None:
             raise Halt(f"{self.name} is not configured to be rolled back by {strategy}")
-        verify = Gate(
-            name=f"{self.name} is healthy",
-            checks=(*self.healthy, *self.traffic),
-            hold_for=verify_for,
-            within=verify_within,
-            otherwise="freeze",
-        )
-        draft = await way.draft(world, target)
-        return Plan(
-            service=self.name,
-            environment=self.environment,
-            strategy=way.strategy,
-            from_version=target.from_version,
-            to_version=target.to_version,
-            steps=(*draft.steps, verify),
-            notes=draft.notes,
-        )
+        return await way.draft(world, target)

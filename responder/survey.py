@@ -15,6 +15,7 @@ from responder.journal import Transaction, decisions, deployments
 from responder.journal.deployments import Deployment
 from responder.policies import Incident, Mandate
 from responder.services import Service
+from responder.versions import within
 
 _HOUR = timedelta(hours=1)
 WATCHDOG = "watchdog"
@@ -45,6 +46,15 @@ class Past(BaseModel):
     ended_at: datetime | None
     reason: str
     stop_by: str | None = None
+
+
+class KeptLast(BaseModel):
+    """Evidence that a policy kept by itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    asked_at: datetime
 
 
 class Live(BaseModel):
@@ -84,8 +94,13 @@ class Situation(BaseModel):
     opened: str | None = None  # the execution that an alert of this incident has opened before
     running: Deployment | None = None  # the newest deployment
     target: Candidate | None = None
+    unfit: tuple[
+        str, ...
+    ] = ()  # pairs of versions that would not work with each other afterwards, each with its reason
     no_rollback_past: str = ""  # the version between the target and now that must stay, and why
     tried_before: Past | None = None  # the rollback of the running version that there was before
+    kept_for: str | None = None  # the evidence that was kept by itself for an alert of this incident before
+    kept_last: KeptLast | None = None  # the newest that the incident's policy kept by itself
     latest: Past | None = None  # the newest rollback of the service; a live or stuck one is always the newest
     last_of_policy: Past | None = None  # the newest of the incident's policy that ended and had changed something
     limits: Limits = Limits()
@@ -99,6 +114,8 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
     thrown = await decisions.stopped(tx)
     stopped = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
     service, problem = mandate.service(incident.service, incident.environment)
+    if service and incident.action == "preserve_logs":
+        return await _gather_for_logs(tx, incident, service, stopped)
     if service and service.way(incident.strategy) is None:
         problem, service = f"{service.name} is not configured to be rolled back by {incident.strategy!r}", None
     if service is None:
@@ -122,12 +139,31 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
         opened=await _opened(tx, incident, name, environment),
         running=running,
         target=target,
+        unfit=await _unfit(tx, incident, mandate, service, target) if target else (),
         no_rollback_past=f"{staying['version']}: {staying['no_rollback']}" if staying else "",
         tried_before=Past.model_validate(before) if before else None,
         latest=Past.model_validate(latest) if latest else None,
         last_of_policy=Past.model_validate(last) if last else None,
         limits=mandate.limits,
         freezes=mandate.freezes,
+    )
+
+
+async def _gather_for_logs(tx: Transaction, incident: Incident, service: Service, stopped: str) -> Situation:
+    where = {"service": service.name, "environment": service.environment}
+    await tx.lock(f"{service.name}/{service.environment}")
+    latest = await tx.one("latest_of_service", **where)
+    last = await tx.one("last_evidence_of_policy", **where, policy=incident.policy.name)
+    since = min(alert.starts_at for alert in incident.alerts)
+    rows = await tx.all("evidence_episodes_since", **where, policy=incident.policy.name, since=since)
+    kept = {(row["fingerprint"], row["starts_at"]): str(row["evidence"]) for row in rows}
+    return Situation(
+        service=service,
+        stopped=stopped,
+        running=await deployments.newest(tx, service.name, service.environment),
+        latest=Past.model_validate(latest) if latest else None,
+        kept_for=next((kept[key] for a in incident.alerts if (key := (a.fingerprint, a.starts_at)) in kept), None),
+        kept_last=KeptLast.model_validate(last) if last else None,
     )
 
 
@@ -140,7 +176,7 @@ async def look_around(
         also_in_trouble=await also_in_trouble(tx, incident, service, mandate, now, beside),
         begun_lately=begun["n"] if begun else 0,
         next_place_at=begun["first_at"] + _HOUR if begun and begun["first_at"] else None,
-        needs_locked=await _needs_locked(tx, service, mandate),
+        needs_locked=await _needs_locked(tx, incident, service, mandate),
     )
 
 
@@ -173,9 +209,63 @@ async def also_in_trouble(
     return tuple(sorted({*(row["service"] for row in rows), *beside} - mandate.one_trouble(incident)))
 
 
-async def _needs_locked(tx: Transaction, service: Service, mandate: Mandate) -> tuple[str, ...]:
+async def _unfit(
+    tx: Transaction, incident: Incident, mandate: Mandate, service: Service, target: Candidate
+) -> tuple[str, ...]:
+    """Looks at what the target needs, and at what runs afterwards and needs this service."""
+    environment = service.environment
+    after = {service.name: target.version}
+    for member in incident.members[1:]:
+        newest = await deployments.newest(tx, member.service, environment)
+        to = await _target(tx, member, member.service, environment, newest.version) if newest else None
+        after |= {member.service: to.version} if to else {}
+
+    async def version_of(name: str) -> str | None:
+        if name not in after and (newest := await deployments.newest(tx, name, environment)):
+            after[name] = newest.version
+        return after.get(name)
+
+    found = []
+    for needs, versions in (await _requirements(tx, service, target.version)).items():
+        found.append(_misfit(service.name, target.version, needs, await version_of(needs), versions))
+    told = await tx.all("requirements_on", environment=environment, needs=service.name)
+    by_version = {(row["service"], row["version"]): str(row["versions"]) for row in told}
+    others = [s for s in mandate.services if s.environment == environment and service.name in s.requires]
+    for name in sorted({*(name for name, _ in by_version), *(other.name for other in others)} - {service.name}):
+        if (version := await version_of(name)) is None:
+            continue  # it does not run: nothing needs anything
+        own = next((other for other in others if other.name == name), None)
+        versions = by_version.get((name, version), "")
+        if not versions and own is not None:
+            versions = (await _requirements(tx, own, version)).get(service.name, "")
+        if versions:
+            found.append(_misfit(name, version, service.name, target.version, versions))
+    return tuple(one for one in found if one)
+
+
+async def _requirements(tx: Transaction, service: Service, version: str) -> dict[str, str]:
+    """What was told of this version, or else what is configured for all of them."""
+    rows = await tx.all("requirements_of", service=service.name, environment=service.environment, version=version)
+    return {str(row["needs"]): str(row["versions"]) for row in rows} or dict(service.requires)
+
+
+def _misfit(name: str, version: str, needs: str, found: str | None, versions: str) -> str:
+    told = f"{name} {version} works with {needs} {versions}"
+    if found is None:
+        return f"{told}, and nobody told which version of {needs} runs"
+    match within(found, versions):
+        case True:
+            return ""
+        case False:
+            return f"{told}, and {needs} would be {found}"
+    return f"{told}, and whether {found} is one of them cannot be told"
+
+
+async def _needs_locked(tx: Transaction, incident: Incident, service: Service, mandate: Mandate) -> tuple[str, ...]:
     locked = []
     for needed in mandate.needs(service):
+        if needed.name in incident.together:
+            continue
         latest = await tx.one("latest_of_service", service=needed.name, environment=needed.environment)
         if latest and latest["state"] != "closed":
             locked.append(f"{needed.name} ({latest['id']} is {latest['state']})")

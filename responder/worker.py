@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from responder import together
 from responder.carry_out import carry_out
 from responder.clients import Connections
 from responder.errors import Halt, JournalUnavailable, Superseded
-from responder.execution import Accepted, Closed, Event, Execution, GaveUp, Stopped
+from responder.execution import Closed, Event, Execution, GaveUp, Part, Stopped
 from responder.journal import Database, Transaction, executions
 from responder.lease import Lease
 from responder.live import ask_watchdog
@@ -212,24 +213,25 @@ class Worker:
 
     async def _plan(self, execution: Execution) -> Plan:
         told, mandate = execution.accepted, self.mandate()
-        service, problem = mandate.service(told.service, told.environment)
-        if service is None:
-            raise Halt(problem)
-        # It may have waited for its turn, or for an approval, while somebody learned more about it.
-        if problem := await self.journal.read(_closed_by_now, told):
-            raise Halt(problem)
-        target = Target(
-            service=told.service,
-            environment=told.environment,
-            from_version=told.from_version,
-            to_version=told.to_version,
-            artifact=told.artifact,
-            from_artifact=told.from_artifact,
-            execution=execution.id,
-        )
-        verify = mandate.policy(told.policy).verify
-        return await service.plan(
-            self._world(), target, verify_for=verify.bake, verify_within=verify.within, strategy=told.strategy
+        parts = []
+        for part in told.parts:
+            service, problem = mandate.service(part.service, told.environment)
+            if service is None:
+                raise Halt(problem)
+            # It may have waited for its turn, or for an approval, while somebody learned more about it.
+            if problem := await self.journal.read(_closed_by_now, part, told.environment):
+                raise Halt(problem)
+            versions = part.model_dump(exclude={"strategy"})
+            target = Target(environment=told.environment, execution=execution.id, **versions)
+            parts.append(together.Part(service, target, part.strategy))
+        policy = mandate.policy(told.policy)
+        return await together.plan(
+            parts,
+            self._world(),
+            verify_for=policy.verify.bake,
+            verify_within=policy.verify.within,
+            needs=mandate.needs,
+            order=policy.order,
         )
 
     def tell(self, execution: Execution, events: tuple[Event, ...]) -> None:
@@ -267,9 +269,9 @@ class _Record:
         return await self._worker._append(self._lease, execution, *events)
 
 
-async def _closed_by_now(tx: Transaction, told: Accepted) -> str:
+async def _closed_by_now(tx: Transaction, told: Part, environment: str) -> str:
     """Why the target is none any more; empty where it still is one."""
-    where = {"service": told.service, "environment": told.environment}
+    where = {"service": told.service, "environment": environment}
     target = await tx.one("version", **where, version=told.to_version)
     if target and target["status"] in ("bad", "suspect"):
         return f"{told.to_version} is {target['status']} by now: {target['reason']}"

@@ -8,6 +8,8 @@ from unittest.mock import Mock
 
 import aiohttp
 import aioresponses.core
+import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 
 class _ClientResponse(aiohttp.ClientResponse):
@@ -23,3 +25,16 @@ aioresponses.core.ClientResponse = _ClientResponse  # type: ignore[misc,assignme
 # pytest-asyncio asks for "the loop before" and so makes one that nobody closes, and every warning is an error here.
 # With this it is told that there was none. It holds for the whole run.
 asyncio.set_event_loop(None)
+
+
+class _Sharing(LoadScopeScheduling):  # type: ignore[misc]
+    """Of several workers, one gets all the tests that share something dear, so that it is started once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if "tests/responder/docker/" in nodeid or "-docker_" in nodeid:
+            return "the engine"
+        return nodeid.partition("::")[0] if "test_to_alert" in nodeid else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Sharing:
+    return _Sharing(config, log)

@@ -7,6 +7,7 @@ import asyncio
 import getpass
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ async def deployed(args: argparse.Namespace, client: Client) -> int:
         "status": "good" if args.good else None,
         "id": args.id,
         "at": args.at,
+        "requires": dict(_requirement(told) for told in args.requires),
         "by": _me(),
     }
     body = await client.post("/api/v1/deployments", asked)
@@ -96,6 +98,7 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
         "strategy": args.strategy,
         "reason": args.reason,
         "dry_run": args.dry_run,
+        "also": args.also,
         "by": _me(),
     }
     try:
@@ -187,6 +190,14 @@ async def explain(args: argparse.Namespace, client: Client) -> int:
         if not body["incidents"] and not body["unmatched"]:
             show.console().print("nothing fires in it")
     return OK if body["incidents"] else NO
+
+
+def _requirement(told: str) -> tuple[str, str]:
+    """`backend>=2.1` is a name and a range of its versions."""
+    found = re.fullmatch(r"([a-z0-9][-a-z0-9_.]*?)\s*([<>=!~].*)", told)
+    if found is None:
+        raise ResponderError(f"--requires {told}: needs a service and a range of its versions, as 'backend>=2.1'")
+    return found[1], found[2]
 
 
 def _me() -> str:

@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("service")
     one.add_argument("--environment", help="needed where the service is in several")
     one.add_argument("--to", metavar="VERSION", help="a version that was deployed before (the last known-good one)")
+    one.add_argument(
+        "--with", dest="also", action="append", default=[], metavar="SERVICE", help="in the same rollback; repeatable"
+    )
     one.add_argument("--strategy", help="one of the service's alternatives (the usual one)")
     one.add_argument("--reason", required=True, help="for the record")
     one.add_argument("--dry-run", action="store_true", help="show guards and plan, do nothing")
@@ -126,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("version")
     one.add_argument("--environment", help="needed where the service is in several")
     one.add_argument("--artifact", help="what the version is made of, as an image digest")
+    one.add_argument(
+        "--requires",
+        action="append",
+        default=[],
+        metavar="RANGE",
+        help="versions of another service that it works with, as 'backend>=2.1'; repeatable",
+    )
     one.add_argument("--good", action="store_true", help="known good already, as for the first release that is told")
     one.add_argument("--id", help="id of the deployment; telling it twice is telling it once")
     one.add_argument("--at", metavar="TIME", help="when, as 2026-11-23T22:00:00Z (now)")

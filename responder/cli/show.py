@@ -15,6 +15,7 @@ _COLOURS = {
     "succeeded": "green",
     "good": "green",
     "allow": "green",
+    "preserve": "green",
     "compensated": "yellow",
     "mitigated": "yellow",
     "cancelled": "yellow",

@@ -22,6 +22,7 @@ class Decision(BaseModel):
     at: Timestamp
     last_at: Timestamp
     times: int = 1  # how often the same verdict was given on the same incident
+    action: str = "roll_back"
     policy: str
     service: str
     environment: str

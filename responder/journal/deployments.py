@@ -70,6 +70,13 @@ async def mark_no_rollback(tx: Transaction, service: str, environment: str, vers
         raise Unknown(f"version {version} of {service} in {environment} is not known")
 
 
+async def require(tx: Transaction, deployment: Deployment, requires: dict[str, str]) -> None:
+    """Writes down which versions of other services a version works with."""
+    where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
+    for needs, versions in requires.items():
+        await tx.all("add_requirement", **where, needs=needs, versions=versions)
+
+
 async def running(tx: Transaction) -> list[Deployment]:
     """The newest deployment of every service, with the status of its version."""
     return [Deployment.model_validate(row) for row in await tx.all("running")]

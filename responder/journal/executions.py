@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
 from collections.abc import Collection
@@ -12,14 +13,18 @@ from pydantic import TypeAdapter
 from responder.errors import Conflict, Superseded, Unknown
 from responder.execution import (
     Accepted,
+    Approved,
     Closed,
     Done,
     Event,
     Execution,
     GaveUp,
     Halted,
+    Held,
+    Planned,
     Resumed,
     Started,
+    Stopped,
     begin,
     fold,
     seconds_between,
@@ -63,6 +68,11 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
     )
     if inserted is None:
         raise Conflict(f"{accepted.service} in {accepted.environment} is being rolled back already")
+    for part in accepted.parts:
+        told = part.model_dump(exclude={"artifact", "from_artifact"})
+        where = {"execution": execution_id, "environment": accepted.environment, "accepted_at": accepted.at}
+        if not await tx.one("insert_part", **where, **told):
+            raise Conflict(f"{part.service} in {accepted.environment} is being rolled back already")
     for alert in accepted.alerts:
         if not await tx.one(
             "insert_episode",
@@ -72,6 +82,10 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
             fingerprint=alert.fingerprint,
             starts_at=alert.starts_at,
             execution=execution_id,
+            alertname=_text(alert.name),
+            labels=json.dumps(alert.labels, ensure_ascii=False, sort_keys=True),
+            summary=_text(alert.annotations.get("summary", "")),
+            generator_url=_text(alert.generator_url),
         ):
             raise Conflict(f"the alert {alert.name} has opened a rollback already")
     execution = begin(execution_id, accepted)
@@ -110,6 +124,8 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
     )
     if updated is None:
         raise Superseded(f"execution {execution.id} belongs to another worker now")
+    if execution.state == "closed":
+        await tx.all("let_go", execution=execution.id)
     if worker is None or not execution.live:
         tx.notify()
     return execution
@@ -118,43 +134,71 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
 async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
     step = event.step if isinstance(event, Started | Done | Halted) else None
     title = event.title if isinstance(event, Started) else None
-    note = event.note if isinstance(event, Done) else event.reason if isinstance(event, Halted) else None
     written = await tx.one(
         "append_event",
         execution=execution.id,
         seq=execution.seq,
         at=event.at,
         type=event.type,
+        state=execution.state,
         step=step,
         title=title,
-        note=note,
+        note=_note(event),
         body=event.model_dump_json(),
     )
     if written is None:
         raise Superseded(f"somebody else has written event {execution.seq} of execution {execution.id}")
 
 
+def _text(told: str) -> str:
+    """Without the one character that PostgreSQL cannot keep: what an alert says must not prevent a rollback."""
+    return told.replace("\0", "")
+
+
+def _note(event: Event) -> str | None:
+    """What a list of the events says of it."""
+    match event:
+        case Accepted() | Halted() | GaveUp():
+            return event.reason
+        case Planned():
+            return f"{len(event.plan.steps)} steps, plan {event.plan.hash}"
+        case Held():
+            return f"{event.reason}; waits until {event.until:%Y-%m-%d %H:%M:%S} UTC"
+        case Approved():
+            return f"by {event.by}, plan {event.plan_hash}"
+        case Resumed():
+            return f"by {event.worker}"
+        case Done():
+            return event.note
+        case Stopped():
+            return f"by {event.by}: {event.reason}"
+        case Closed():
+            return f"{event.outcome}, by {event.by}" + (f": {event.reason}" if event.reason else "")
+    return None
+
+
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     told = execution.accepted
-    if isinstance(event, Closed) and event.outcome == "succeeded":
+    if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
         why = f"rolled back by {execution.id}: {told.reason}"
-        await deployments.mark(tx, told.service, told.environment, told.from_version, "bad", why, event.at)
-        await deployments.record(
-            tx,
-            deployments.Deployment(
-                id=f"{execution.id}-back",
-                service=told.service,
+        for part in told.parts:
+            await deployments.mark(tx, part.service, told.environment, part.from_version, "bad", why, event.at)
+            back = deployments.Deployment(
+                id=f"{execution.id}-back" if part.service == told.service else f"{execution.id}-{part.service}-back",
+                service=part.service,
                 environment=told.environment,
-                version=told.to_version,
+                version=part.to_version,
                 at=event.at,
                 recorded_by="responder",
                 rolled_back_by=execution.id,
-            ),
-        )
+            )
+            await deployments.record(tx, back)
     elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _drifted(event):
-        why = f"{told.service} did not recover after {execution.id}"
-        for version in (told.from_version, told.to_version):
-            await deployments.mark(tx, told.service, told.environment, version, "suspect", why, event.at)
+        names = " and ".join(part.service for part in told.parts)
+        for part in told.parts:
+            for version in (part.from_version, part.to_version):
+                why = f"{names} did not recover after {execution.id}"
+                await deployments.mark(tx, part.service, told.environment, version, "suspect", why, event.at)
 
 
 def _drifted(event: Halted | GaveUp) -> bool:

@@ -49,10 +49,22 @@ VALUES (:id, :service, :environment, :policy, :strategy, :from_version, :to_vers
         :reason, 0, :onset_at, :firing_at, :accepted_at, FALSE)
 ON CONFLICT DO NOTHING RETURNING id;
 
+-- name: insert_part
+-- Refused (no row) where the service has a live or stuck rollback.
+INSERT INTO parts (execution, service, environment, strategy, from_version, to_version, accepted_at, live)
+VALUES (:execution, :service, :environment, :strategy, :from_version, :to_version, :accepted_at, TRUE)
+ON CONFLICT DO NOTHING RETURNING service;
+
+-- name: let_go
+-- A rollback that is closed keeps no service from the next one.
+UPDATE parts SET live = FALSE WHERE execution = :execution;
+
 -- name: insert_episode
 -- Refused (no row) where this alert instance has opened a rollback already.
-INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, execution)
-VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :execution)
+INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, execution,
+                      alertname, labels, summary, generator_url)
+VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :execution,
+        :alertname, :labels, :summary, :generator_url)
 ON CONFLICT DO NOTHING RETURNING execution;
 
 -- name: episodes_since
@@ -62,8 +74,8 @@ WHERE policy = :policy AND service = :service AND environment = :environment AND
 
 -- name: append_event
 -- The fence: refused (no row) where somebody has written this number before us.
-INSERT INTO events (execution, seq, at, type, step, title, note, body)
-VALUES (:execution, :seq, :at, :type, :step, :title, :note, :body)
+INSERT INTO events (execution, seq, at, type, state, step, title, note, body)
+VALUES (:execution, :seq, :at, :type, :state, :step, :title, :note, :body)
 ON CONFLICT DO NOTHING RETURNING seq;
 
 -- name: project_execution
@@ -81,7 +93,7 @@ SELECT * FROM executions WHERE id = :id;
 -- name: executions
 -- History, newest first.
 SELECT * FROM executions
-WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+WHERE (CAST(:service AS TEXT) IS NULL OR id IN (SELECT execution FROM parts WHERE service = :service)) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
   AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR accepted_at >= :since)
 ORDER BY accepted_at DESC, id DESC LIMIT :most;
 
@@ -91,26 +103,30 @@ SELECT * FROM executions WHERE state <> 'closed' ORDER BY accepted_at, id;
 
 -- name: latest_of_service
 -- The newest rollback of a service: where one is live or stuck, it is this one.
-SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
-WHERE service = :service AND environment = :environment ORDER BY accepted_at DESC, id DESC LIMIT 1;
+SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.environment = :environment ORDER BY p.accepted_at DESC, x.id DESC LIMIT 1;
 
 -- name: last_of_policy
 -- The rollback from whose end the policy's cooldown is counted.
-SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason FROM executions
-WHERE service = :service AND environment = :environment AND policy = :policy AND ended_at IS NOT NULL AND changed
-ORDER BY ended_at DESC LIMIT 1;
+SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.environment = :environment AND x.policy = :policy AND x.ended_at IS NOT NULL AND x.changed
+ORDER BY x.ended_at DESC LIMIT 1;
 
 -- name: rollback_of_version
 -- The rollback of this version that there was before, however long ago, or that a person stopped by name.
-SELECT id, policy, state, outcome, from_version, to_version, changed, ended_at, reason, stop_by FROM executions
-WHERE service = :service AND environment = :environment AND from_version = :version
-  AND (changed OR (outcome = 'cancelled' AND stop_by IS NOT NULL))
-ORDER BY accepted_at DESC LIMIT 1;
+SELECT x.id, x.policy, x.state, x.outcome, p.from_version, p.to_version, x.changed, x.ended_at, x.reason, x.stop_by
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.environment = :environment AND p.from_version = :version
+  AND (x.changed OR (x.outcome = 'cancelled' AND x.stop_by IS NOT NULL))
+ORDER BY p.accepted_at DESC LIMIT 1;
 
 -- name: last_ends
 -- When each policy last finished on each service: what its cooldown is counted from.
-SELECT policy, service, environment, max(ended_at) AS ended_at FROM executions
-WHERE ended_at IS NOT NULL AND changed GROUP BY policy, service, environment;
+SELECT x.policy, p.service, p.environment, max(x.ended_at) AS ended_at
+FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE x.ended_at IS NOT NULL AND x.changed GROUP BY x.policy, p.service, p.environment;
 
 -- name: begun_since
 -- Rollbacks that were begun since then and did something, or still may; and when the first of them was.
@@ -145,9 +161,11 @@ SELECT at FROM heard WHERE name = :name;
 -- name: record_decision
 -- The same verdict on the same incident is counted once more, with its newest reason.
 INSERT INTO decisions
-    (id, incident, at, last_at, times, policy, service, environment, verdict, guard, reason, execution, forced, body)
+    (id, incident, at, last_at, times, action, policy, service, environment, verdict, guard, reason, execution, forced,
+     body)
 VALUES
-    (:id, :incident, :at, :at, 1, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced, :body)
+    (:id, :incident, :at, :at, 1, :action, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced,
+     :body)
 ON CONFLICT (incident, verdict, guard) DO UPDATE
 SET last_at = excluded.last_at, times = decisions.times + 1, reason = excluded.reason, body = excluded.body
 RETURNING id;
@@ -166,8 +184,15 @@ SELECT min(at) AS at FROM decisions WHERE incident = :incident;
 -- Other services of the environment for which an alert wanted a rollback for the first time between these moments.
 SELECT DISTINCT d.service FROM decisions AS d
 WHERE d.environment = :environment AND d.at BETWEEN :since AND :until AND d.service <> :service AND NOT d.forced
-  AND d.verdict <> 'ignore' AND d.guard <> 'known'
+  AND d.verdict <> 'ignore' AND d.guard <> 'known' AND d.action = 'roll_back'
   AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since);
+
+-- name: troubled
+-- How many services of each environment alerts wanted a rollback for, for the first time since then.
+SELECT d.environment, count(DISTINCT d.service) AS n FROM decisions AS d
+WHERE d.last_at >= :since AND d.at >= :since AND NOT d.forced AND d.verdict <> 'ignore' AND d.guard <> 'known'
+  AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since)
+GROUP BY d.environment;
 
 -- name: observed
 -- How often each policy would have acted, had it not been in observe mode.
@@ -178,7 +203,30 @@ WHERE guard = 'mode' AND verdict = 'refuse' GROUP BY policy;
 -- Whether a rollback-worthy alert was judged for this service since then: such a version has not earned to be good.
 SELECT id FROM decisions
 WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' AND NOT forced
+  AND action = 'roll_back'
 LIMIT 1;
+
+-- name: want_evidence
+-- To be kept by whichever worker takes it.
+INSERT INTO evidence (id, policy, service, environment, deployment_id, state, asked_at, asked)
+VALUES (:id, :policy, :service, :environment, :deployment_id, 'wanted', :at, :asked);
+
+-- name: insert_evidence_episode
+-- Refused (no row) where this alert instance had logs kept already.
+INSERT INTO evidence_episodes (policy, service, environment, fingerprint, starts_at, evidence)
+VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :evidence)
+ON CONFLICT DO NOTHING RETURNING evidence;
+
+-- name: evidence_episodes_since
+-- Alert instances, begun then or later, for which logs of the service were kept.
+SELECT fingerprint, starts_at, evidence FROM evidence_episodes
+WHERE policy = :policy AND service = :service AND environment = :environment AND starts_at >= :since;
+
+-- name: last_evidence_of_policy
+-- What its cooldown is counted from where a policy keeps logs by themselves.
+SELECT id, asked_at FROM evidence
+WHERE service = :service AND environment = :environment AND policy = :policy AND execution IS NULL
+ORDER BY asked_at DESC LIMIT 1;
 
 -- name: insert_deployment
 -- Refused (no row) where this deployment was told before.
@@ -231,6 +279,21 @@ WHERE service = :service AND environment = :environment AND version = :version R
 UPDATE versions SET no_rollback = :why
 WHERE service = :service AND environment = :environment AND version = :version RETURNING version;
 
+-- name: add_requirement
+-- What was told last stands.
+INSERT INTO requirements (service, environment, version, needs, versions)
+VALUES (:service, :environment, :version, :needs, :versions)
+ON CONFLICT (service, environment, version, needs) DO UPDATE SET versions = excluded.versions;
+
+-- name: requirements_of
+SELECT needs, versions FROM requirements
+WHERE service = :service AND environment = :environment AND version = :version ORDER BY needs;
+
+-- name: requirements_on
+-- Which versions of other services need a version of this one.
+SELECT service, version, versions FROM requirements WHERE environment = :environment AND needs = :needs
+ORDER BY service, version;
+
 -- name: no_rollback_since
 -- A version that must not be rolled back past and was deployed after the target was, the newest of them.
 SELECT v.version, v.no_rollback FROM versions AS v
@@ -255,6 +318,18 @@ SELECT v.version, v.artifact, max(d.at) AS deployed_at FROM versions AS v
 JOIN deployed AS d ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
 WHERE v.service = :service AND v.environment = :environment AND v.status = 'good' AND v.version <> :running
 GROUP BY v.version, v.artifact ORDER BY deployed_at DESC LIMIT 1;
+
+-- name: targets
+-- Of every service the version that it would be rolled back to, as `good_target` chooses it.
+SELECT service, environment, version FROM (
+    SELECT service, environment, version,
+           row_number() OVER (PARTITION BY service, environment ORDER BY deployed_at DESC, version DESC) AS place
+    FROM service_versions WHERE status = 'good' AND NOT runs AND deployed_at IS NOT NULL) AS good
+WHERE place = 1;
+
+-- name: count_by_status
+-- How many versions of every service there are of each status.
+SELECT service, environment, status, count(*) AS n FROM versions GROUP BY service, environment, status;
 
 -- name: count_by_outcome
 SELECT outcome, count(*) AS n FROM executions GROUP BY outcome;

@@ -151,3 +151,103 @@ CREATE TABLE heard (
     name TEXT PRIMARY KEY,
     at TIMESTAMPTZ NOT NULL
 );
+
+-- migration: 3
+
+-- What was decided about: rolling back, or only keeping logs, which says nothing about a version.
+ALTER TABLE decisions ADD COLUMN action TEXT NOT NULL DEFAULT 'roll_back';
+
+-- What is kept of a service in trouble: for a rollback under its id, else under that of the decision to keep it.
+CREATE TABLE evidence (
+    id TEXT PRIMARY KEY,
+    execution TEXT REFERENCES executions (id),
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    deployment_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    asked_at TIMESTAMPTZ NOT NULL,
+    asked TEXT NOT NULL,
+    worker TEXT,
+    tries INTEGER NOT NULL DEFAULT 0,
+    kept_at TIMESTAMPTZ,
+    place TEXT NOT NULL DEFAULT '',
+    files INTEGER NOT NULL DEFAULT 0,
+    missing INTEGER NOT NULL DEFAULT 0,
+    bytes BIGINT NOT NULL DEFAULT 0,
+    manifest TEXT
+);
+CREATE INDEX evidence_of_policy ON evidence (policy, service, environment, asked_at);
+CREATE INDEX evidence_wanted ON evidence (asked_at) WHERE state = 'wanted';
+
+-- Which alert instances had logs kept by themselves: a re-sent alert finds itself here and is a no-op.
+CREATE TABLE evidence_episodes (
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    starts_at TIMESTAMPTZ NOT NULL,
+    evidence TEXT NOT NULL REFERENCES evidence (id),
+    PRIMARY KEY (policy, service, environment, fingerprint, starts_at)
+);
+
+-- migration: 4
+
+-- Every service of a rollback: of one alone too, so that one live or stuck rollback a service is the schema's word.
+CREATE TABLE parts (
+    execution TEXT NOT NULL REFERENCES executions (id),
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    strategy TEXT NOT NULL,
+    from_version TEXT NOT NULL,
+    to_version TEXT NOT NULL,
+    accepted_at TIMESTAMPTZ NOT NULL,
+    live BOOLEAN NOT NULL,
+    PRIMARY KEY (execution, service)
+);
+CREATE UNIQUE INDEX parts_one_live ON parts (service, environment) WHERE live;
+CREATE INDEX parts_of_service ON parts (service, environment, accepted_at);
+INSERT INTO parts SELECT id, service, environment, strategy, from_version, to_version, accepted_at, state <> 'closed'
+    FROM executions;
+
+-- Which versions of another service a version works with, as `>=2.1`.
+CREATE TABLE requirements (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    version TEXT NOT NULL,
+    needs TEXT NOT NULL,
+    versions TEXT NOT NULL,
+    PRIMARY KEY (service, environment, version, needs)
+);
+CREATE INDEX requirements_on ON requirements (environment, needs);
+
+CREATE VIEW rollback_parts AS
+    SELECT p.execution, p.service, p.environment, p.strategy, p.from_version, p.to_version, x.state, x.outcome
+    FROM parts AS p JOIN executions AS x ON x.id = p.execution;
+-- migration: 5
+
+-- What each event came to; null on those that were written before this was kept.
+ALTER TABLE events ADD COLUMN state TEXT;
+-- What people know an alert by; empty on those that were accepted before this was kept.
+ALTER TABLE episodes ADD COLUMN alertname TEXT NOT NULL DEFAULT '';
+ALTER TABLE episodes ADD COLUMN labels TEXT NOT NULL DEFAULT '';
+ALTER TABLE episodes ADD COLUMN summary TEXT NOT NULL DEFAULT '';
+ALTER TABLE episodes ADD COLUMN generator_url TEXT NOT NULL DEFAULT '';
+CREATE INDEX episodes_of_execution ON episodes (execution);
+CREATE INDEX events_recent ON events (at);
+
+CREATE VIEW rollback_events AS
+    SELECT e.execution, x.service, x.environment, e.seq, e.at, e.type, e.state, e.step, e.title, e.note
+    FROM events AS e JOIN executions AS x ON x.id = e.execution;
+CREATE VIEW rollback_alerts AS
+    SELECT execution, policy, service, environment, alertname, starts_at, labels, summary, generator_url, fingerprint
+    FROM episodes;
+CREATE VIEW service_versions AS
+    SELECT v.service, v.environment, v.version, v.status, v.reason, v.status_at, v.artifact, v.no_rollback,
+           max(d.at) AS deployed_at, max(CASE WHEN d.place = 1 THEN 1 ELSE 0 END) = 1 AS runs
+    FROM versions AS v
+    LEFT JOIN (SELECT service, environment, version, at,
+                      row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS place
+               FROM deployed) AS d
+        ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
+    GROUP BY v.service, v.environment, v.version;

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from aiohttp import web
 from pydantic import BaseModel, Field
 
+from responder import together
 from responder.alerts import Alert, fingerprint, read_body
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
@@ -35,6 +36,7 @@ class _Rollback(Asked):
     strategy: str | None = None
     reason: str = Field(min_length=1, max_length=1000)
     dry_run: bool = False
+    also: tuple[str, ...] = Field(default=(), max_length=100)  # other services of the environment, in the same rollback
 
 
 class _Stop(Asked):
@@ -100,6 +102,7 @@ class Api:
             forced=True,
             version=asked.version,
             strategy=asked.strategy,
+            together=tuple(dict.fromkeys((service.name, *asked.also))) if asked.also else (),
         )
         journal, connections = self._journal, self._connections()
         if asked.dry_run:
@@ -128,25 +131,30 @@ class Api:
         }
 
     async def _explained(self, decided: Decided) -> dict[str, Any]:
-        situation, told = decided.situation, _told(decided)
-        if situation.service is None or situation.running is None or situation.target is None:
+        told, policy = _told(decided), decided.incident.policy
+        if decided.incident.action != "roll_back":
             return told
-        target = Target(
-            service=situation.service.name,
-            environment=situation.service.environment,
-            from_version=situation.running.version,
-            to_version=situation.target.version,
-            artifact=situation.target.artifact,
-            from_artifact=situation.running.artifact,
-        )
-        verify = decided.incident.policy.verify
+        parts: list[together.Part] = []
+        for situation in (decided.situation, *decided.also):
+            if situation.service is None or situation.running is None or situation.target is None:
+                return told
+            target = Target(
+                service=situation.service.name,
+                environment=situation.service.environment,
+                from_version=situation.running.version,
+                to_version=situation.target.version,
+                artifact=situation.target.artifact,
+                from_artifact=situation.running.artifact,
+            )
+            parts.append(together.Part(situation.service, target, None if parts else decided.incident.strategy))
         try:
-            plan = await situation.service.plan(
+            plan = await together.plan(
+                parts,
                 World(self._connections()),
-                target,
-                verify_for=verify.bake,
-                verify_within=verify.within,
-                strategy=decided.incident.strategy,
+                verify_for=policy.verify.bake,
+                verify_within=policy.verify.within,
+                needs=self._mandate().needs,
+                order=policy.order,
             )
         except Halt as halt:
             return {**told, "no_plan": str(halt)}
@@ -253,7 +261,7 @@ class Api:
 
 
 def _covers(roll_back: Any, service: str) -> bool:
-    return not isinstance(roll_back, tuple) or service in roll_back
+    return roll_back is not None and (not isinstance(roll_back, tuple) or service in roll_back)
 
 
 def _told(decided: Decided) -> dict[str, Any]:

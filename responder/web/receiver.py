@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -55,6 +56,7 @@ class Receiver:
             self._metrics.webhooks.labels("overloaded").inc()
             return error(503, "too much at once", **{"Retry-After": "5"})
         self._under_way += 1
+        began = time.monotonic()
         try:
             group = await _body(request)
             answer = await self._take(group, request[WHO].name)
@@ -72,6 +74,7 @@ class Receiver:
         finally:
             self._under_way -= 1
             self._metrics.webhooks.labels(outcome).inc()
+            self._metrics.answers.observe(time.monotonic() - began)
 
     async def _take(self, group: AlertGroup, sender: str) -> dict[str, object]:
         now = datetime.now(UTC)

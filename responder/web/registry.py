@@ -15,6 +15,8 @@ from responder.errors import Invalid, Unknown
 from responder.journal import Database, Row, Transaction, deployments
 from responder.journal.deployments import Deployment, Status
 from responder.policies import Mandate
+from responder.services import Name
+from responder.versions import Range
 from responder.web.access import who_asks
 from responder.web.asked import Asked, answer, limit, read
 
@@ -37,6 +39,7 @@ class _Deployed(Asked):
     artifact: str = Field(default="", max_length=1000)
     at: Timestamp | None = None
     status: Status | None = None
+    requires: dict[Name, Range] = Field(default_factory=dict, max_length=100)
 
 
 class _Mark(Asked):
@@ -77,7 +80,12 @@ class Registry:
             at=_not_in_the_future(asked.at),
             recorded_by=who_asks(request, asked.model_dump()),
         )
-        new = await self._journal.transaction(deployments.record, deployment, asked.status)
+
+        async def act(tx: Transaction) -> bool:
+            await deployments.require(tx, deployment, asked.requires)
+            return await deployments.record(tx, deployment, asked.status)
+
+        new = await self._journal.transaction(act)
         if not new:  # what was told first stands
             deployment = await self._journal.read(deployments.get, deployment.id)
         return answer({"deployment": deployment.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -53,7 +54,9 @@ class Status:
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
         mandate = self._mandate()
-        state = State(await self._snapshot(), mandate, disarmed=self._worker.disarmed)
+        began = time.monotonic()
+        snapshot = await self._snapshot()
+        state = State(snapshot, mandate, disarmed=self._worker.disarmed, read_in=time.monotonic() - began)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 
@@ -116,6 +119,5 @@ async def _observed(tx: Transaction) -> list[Row]:
 
 def _policy(policy: Policy, observed: Row | None) -> dict[str, Any]:
     """With what it would have done in observe mode: the evidence for letting it act."""
-    mode = "force" if policy.force else policy.mode
-    told = {"name": policy.name, "mode": mode, "would_have_acted": observed["n"] if observed else 0}
+    told = {"name": policy.name, "mode": policy.manner, "would_have_acted": observed["n"] if observed else 0}
     return {**told, "last_at": observed["last_at"].isoformat() if observed else None}

@@ -162,7 +162,7 @@ def _anchor(heading: str) -> str:
 
 
 def test_series_are_those_of_the_exposition() -> None:
-    nothing = Snapshot(stopped="", open_executions=[], ends=[], running=[])
+    nothing = Snapshot(stopped="", open_executions=[], ends=[], running=[], targets=[], statuses=[], troubled=[])
     parts = (Metrics().registry, State(nothing, Mandate(), disarmed=""))
     families = [family for part in parts for family in part.collect()]
     there = {f"{f.name}_total" if f.type == "counter" else f.name for f in families if f.name.startswith("responder_")}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from responder import together
 from responder.carry_out import carry_out
 from responder.clients import Connections
 from responder.errors import Superseded
@@ -94,7 +95,9 @@ class Rollback:
         self.execution = begin("drill-1", accepted)
 
     async def plan(self) -> Plan:
-        return await self.service.plan(self.world, self.target, verify_for=0.0, verify_within=5.0)
+        return await together.plan(
+            [together.Part(self.service, self.target)], self.world, verify_for=0.0, verify_within=5.0
+        )
 
     async def steps(self) -> list[str]:
         return [str(step) for step in (await self.plan()).steps]

@@ -30,8 +30,15 @@ CONTRACT = {
     "responder_armed": set(),
     "responder_stuck_executions": set(),
     "responder_journal_up": set(),
+    "responder_webhook_duration_seconds_count": set(),
+    "responder_journal_read_seconds": set(),
+    "responder_service_locked": {"service", "environment", "state"},
+    "responder_services_in_trouble": {"environment"},
+    "responder_brake_services": set(),
+    "responder_target_info": {"service", "environment", "version"},
+    "responder_versions": {"service", "environment", "status"},
 }
-"""Design, section 5. None: labels may be added to those that are promised."""
+"""Design, section 5, and what the dashboards ask for. None: labels may be added to those that are promised."""
 
 
 def samples(*collectors: Any) -> list[Any]:
@@ -81,9 +88,15 @@ def state(snapshot: Snapshot | None, *, disarmed: str = "") -> list[Any]:
 def snapshot(**other: Any) -> Snapshot:
     told = {
         "stopped": "",
-        "open_executions": [{"state": "stuck"}, {"state": "running"}],
+        "open_executions": [
+            {"service": "backend", "environment": "production", "state": "stuck"},
+            {"service": "web", "environment": "production", "state": "running"},
+        ],
         "ends": [{"policy": "backend-down", "service": "backend", "environment": "production", "ended_at": NOW}],
         "running": [deployment()],
+        "targets": [{"service": "backend", "environment": "production", "version": "2.0"}],
+        "statuses": [{"service": "backend", "environment": "production", "status": "bad", "n": 3}],
+        "troubled": [{"environment": "production", "n": 2}],
         **other,
     }
     return Snapshot(**told)
@@ -186,6 +199,16 @@ def test_what_the_journal_says() -> None:
     assert found[("responder_cooldown_until_timestamp_seconds", "backend", "backend-down")] == NOW.timestamp() + 1800
     assert found[("responder_deployment_timestamp_seconds", "backend", "production")] == ago(600).timestamp()
     assert found[("responder_armed",)] == 1
+    assert found[("responder_service_locked", "backend", "production", "stuck")] == 1
+    assert found[("responder_services_in_trouble", "production")] == 2
+    assert found[("responder_brake_services",)] == 3
+    assert found[("responder_target_info", "2.0", "backend", "production")] == 1
+    assert found[("responder_versions", "backend", "bad", "production")] == 3
+
+
+def test_no_service_in_trouble_is_a_zero_for_every_environment() -> None:
+    found = {(s.name, *s.labels.values()): s.value for s in state(snapshot(troubled=[]))}
+    assert found[("responder_services_in_trouble", "production")] == 0
 
 
 def test_what_we_put_there_ourselves_is_no_deployment_to_blame() -> None:
@@ -200,4 +223,5 @@ def test_the_kill_switch_and_the_stop_file_disarm() -> None:
 
 
 def test_without_a_journal_only_that_is_told() -> None:
-    assert [(s.name, s.value) for s in state(None)] == [("responder_journal_up", 0.0)]
+    told = {s.name: s.value for s in state(None)}
+    assert told == {"responder_journal_up": 0.0, "responder_journal_read_seconds": 0.0}

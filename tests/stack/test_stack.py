@@ -12,8 +12,6 @@ import pytest
 
 from tests.stack.conftest import Stack
 
-pytestmark = [pytest.mark.soak, pytest.mark.xdist_group("stack")]  # a minute on a quiet machine of two cores
-
 
 def get(stack: Stack, port: str, path: str, token: str = "") -> Any:
     headers = {"Authorization": f"Bearer {(stack.secrets / token).read_text()}"} if token else {}
@@ -31,6 +29,7 @@ def until(ask: Any, holds: Any, within: float) -> Any:
     return answer
 
 
+@pytest.mark.soak  # a minute on a quiet machine of two cores
 def test_a_bad_release_is_rolled_back_and_verified(stack: Stack) -> None:
     stack.docker("compose", "run", "--rm", "-T", "ship", "1.0", "--good")
     armed = "/api/v1/query?query=min(responder_armed)%2Bmin(up)"
@@ -55,9 +54,6 @@ def test_a_bad_release_is_rolled_back_and_verified(stack: Stack) -> None:
     assert "Thank you" in get(stack, "SHOP_PORT", "/api/checkout")
     live = stack.docker("compose", "exec", "-T", "shop-proxy", "cat", "/srv/shop/live.conf")
     assert live.strip() == "set $live shop-blue:8080;"
-
-
-def test_nobody_gets_in_without_a_token(stack: Stack) -> None:
     for port in ("RESPONDER_A_PORT", "RESPONDER_B_PORT"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             get(stack, port, "/api/v1/status")

@@ -27,7 +27,7 @@ from aiohttp import web
 
 from tests import parts
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("to_alert")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOT = Path(__file__).parents[3]
 FASTER = 60

@@ -27,8 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
         ):
             item.add_marker(pytest.mark.soak)
-        if "-docker" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("engine"))
 
 
 @pytest.fixture(autouse=True)

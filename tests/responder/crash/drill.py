@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from responder import together
 from responder.carry_out import carry_out
 from responder.clients import Connections
 from responder.clients.http import Http
 from responder.errors import Superseded
-from responder.execution import Accepted, Event, Execution
+from responder.execution import Accepted, Event, Execution, Part
 from responder.journal import Database, Transaction, deployments, executions
 from responder.journal.deployments import Deployment
 from responder.plan import Plan
@@ -138,20 +139,22 @@ class Drill:
 
     async def accept(self) -> None:
         """What the receiver would have journalled: two deployments and an accepted execution."""
-        service = self.stage.service
+        service, stage = self.stage.service, self.stage
         now = datetime.now(UTC)
 
         async def act(tx: Transaction) -> None:
-            for n, (version, status) in enumerate(((self.stage.to_version, "good"), (self.stage.from_version, None))):
-                deployment = Deployment(
-                    id=f"d{n}",
-                    service=service.name,
-                    environment=service.environment,
-                    version=version,
-                    at=now.replace(microsecond=n),
-                    recorded_by="drill",
-                )
-                await deployments.record(tx, deployment, status)  # type: ignore[arg-type]
+            for one in (service, *stage.beside):
+                for n, (version, status) in enumerate(((stage.to_version, "good"), (stage.from_version, None))):
+                    deployment = Deployment(
+                        id=f"{one.name}-{n}",
+                        service=one.name,
+                        environment=one.environment,
+                        version=version,
+                        at=now.replace(microsecond=n),
+                        recorded_by="drill",
+                    )
+                    await deployments.record(tx, deployment, status)  # type: ignore[arg-type]
+            versions = {"from_version": stage.from_version, "to_version": stage.to_version}
             accepted = Accepted(
                 at=now,
                 service=service.name,
@@ -160,6 +163,7 @@ class Drill:
                 strategy=service.rollback.strategy,
                 from_version=self.stage.from_version,
                 to_version=self.stage.to_version,
+                also=tuple(Part(service=s.name, strategy=s.rollback.strategy, **versions) for s in stage.beside),
                 requested_by="drill",
                 reason="a drill",
                 received_at=now,
@@ -191,18 +195,21 @@ class Drill:
         self, worker: str, execution: Execution, point: Point, *, guard: Callable[[], None] = lambda: None
     ) -> Execution:
         world = World(_Connections(self.stage, point, self.health, self.effects), guard=guard, retry_every=0.0)
-        service = self.stage.service
 
         async def plan_for(asked: Execution) -> Plan:
-            told = asked.accepted
-            target = Target(
-                service=told.service,
-                environment=told.environment,
-                from_version=told.from_version,
-                to_version=told.to_version,
-                execution=asked.id,
+            services = {one.name: one for one in (self.stage.service, *self.stage.beside)}
+            parts = []
+            for part in asked.accepted.parts:
+                versions = {"from_version": part.from_version, "to_version": part.to_version}
+                where = {"service": part.service, "environment": asked.accepted.environment, "execution": asked.id}
+                parts.append(together.Part(services[part.service], Target(**where, **versions)))
+            return await together.plan(
+                parts,
+                world,
+                verify_for=0.0,
+                verify_within=0.0,
+                needs=lambda service: [services[name] for name in service.depends_on],
             )
-            return await service.plan(world, target, verify_for=0.0, verify_within=0.0)
 
         record = _Record(self.journal, worker, point)
         return await carry_out(
@@ -233,7 +240,8 @@ class Drill:
         return await self.journal.read(find)
 
     async def running(self) -> list[Deployment]:
-        return await self.journal.read(deployments.running)
+        every = await self.journal.read(deployments.running)
+        return [one for one in every if one.service == self.stage.service.name]
 
 
 class _Record:

@@ -19,6 +19,7 @@ class Stage:
     """A small world of its own in a directory, in which a bad version runs."""
 
     service: Service
+    beside: tuple[Service, ...] = field(default=(), kw_only=True)  # rolled back with it, between the same versions
     from_version: str
     to_version: str
     outside: Callable[[], Any]  # everything that a rollback may change, and what follows it
@@ -110,4 +111,24 @@ def blue_green(directory: Path) -> Stage:
     )
 
 
-STAGES: dict[str, Callable[[Path], Stage]] = {"immediate": immediate, "blue_green": blue_green}
+def together(directory: Path) -> Stage:
+    """The shop and the cart that needs it, in one rollback."""
+    shop_root, cart_root = directory / "shop", directory / "cart"
+    told = {"strategy": "immediate", "release": _release(cart_root, "2", "1", "hotfix")}
+    cart = {"name": "cart", "environment": "test", "rollback": told, "healthy": _HEALTHY, "depends_on": ["shop"]}
+    return shop(
+        {"strategy": "immediate", "release": _release(shop_root, "2", "1", "hotfix")},
+        _HEALTHY,
+        outside=lambda: (_runs(cart_root), _runs(shop_root)),
+        rolled_back=(("1", "1"), ("1", "1")),
+        stranger=_stranger,
+        written=lambda: ((cart_root / "current").readlink(), (shop_root / "current").readlink()),
+        beside=(Service.model_validate(cart),),
+    )
+
+
+STAGES: dict[str, Callable[[Path], Stage]] = {
+    "immediate": immediate,
+    "blue_green": blue_green,
+    "together": together,
+}

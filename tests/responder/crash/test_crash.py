@@ -59,7 +59,7 @@ async def bench(make: Make, journal: Database, tmp_path: Path) -> AsyncIterator[
 
 async def _forget_everything(tx: object) -> None:
     connection = tx._connection  # type: ignore[attr-defined] - no statement of the journal forgets
-    for table in ("events", "episodes", "decisions", "deployed", "versions", "executions", "workers"):
+    for table in ("events", "episodes", "decisions", "deployed", "versions", "parts", "executions", "workers"):
         done = connection.execute(f"DELETE FROM {table}")
         if hasattr(done, "__await__"):
             await done

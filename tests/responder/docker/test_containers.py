@@ -20,8 +20,6 @@ from tests.parts import free_port
 from tests.responder.levers.law import keeps_the_laws
 from tests.responder.rollback import Rollback
 
-pytestmark = pytest.mark.xdist_group("engine")
-
 LEVER = ServiceImage(project="shop", service="backend", number=1)
 
 

@@ -17,8 +17,6 @@ from tests.parts import free_port
 from tests.responder.levers.law import keeps_the_laws
 from tests.responder.rollback import Rollback
 
-pytestmark = pytest.mark.xdist_group("engine")
-
 
 def healthy(url: str) -> list[dict[str, Any]]:
     return [{"http": f"{url}/", "fields": {"version": "1"}}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from responder.alerts import Alert, fingerprint
 from responder.errors import ConfigError, Conflict, JournalUnavailable, Superseded, Unknown
-from responder.execution import Accepted, Closed, Execution, Halted, Resumed
+from responder.execution import Accepted, Closed, Execution, Halted, Held, Planned, Resumed, Stopped
 from responder.journal import Database, Transaction, decisions, deployments, executions, open_journal
+from responder.journal.database import load_migrations
 from responder.journal.decisions import Decision
 from responder.journal.deployments import Deployment
+from tests.responder.examples import plan
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 
@@ -320,6 +323,15 @@ async def test_stopping(journal: Database) -> None:
         ("rollback_steps", "execution service environment step title started_at ended_at result note"),
         ("rollback_decisions", "id at last_at times policy service environment verdict guard reason execution"),
         ("deployments", "id service environment version artifact at recorded_by rolled_back_by status"),
+        ("rollback_events", "execution service environment seq at type state step title note"),
+        (
+            "rollback_alerts",
+            "execution policy service environment alertname starts_at labels summary generator_url fingerprint",
+        ),
+        (
+            "service_versions",
+            "service environment version status reason status_at artifact no_rollback deployed_at runs",
+        ),
     ],
 )
 async def test_the_documented_views_have_their_columns(journal: Database, view: str, columns: str) -> None:
@@ -330,6 +342,91 @@ async def test_the_documented_views_have_their_columns(journal: Database, view: 
         return [d[0] for d in tx._connection.execute(f"SELECT * FROM {view}").description]
 
     assert await journal.read(look) == columns.split()
+
+
+async def rows(journal: Database, view: str) -> list[dict[str, Any]]:
+    async def look(tx: Any) -> list[dict[str, Any]]:
+        if hasattr(tx._connection, "fetch"):
+            return [dict(row) for row in await tx._connection.fetch(f"SELECT * FROM {view}")]
+        found = tx._connection.execute(f"SELECT * FROM {view}")
+        return [dict(zip([d[0] for d in found.description], row, strict=True)) for row in found.fetchall()]
+
+    return await journal.read(look)
+
+
+async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal: Database) -> None:
+    first = await accept(journal, alerts=(alert(),))
+    until = NOW + timedelta(minutes=15)
+    told = [
+        Planned(at=NOW, plan=plan()),
+        Held(at=NOW, reason="mode is approve", until=until),
+        Stopped(at=NOW, by="alice", reason="mine"),
+        Closed(at=NOW, outcome="cancelled", by="responder", reason=""),
+    ]
+    await journal.transaction(executions.append, first, told, None)
+    found = sorted(await rows(journal, "rollback_events"), key=lambda row: row["seq"])
+    assert [(row["type"], row["state"], row["note"]) for row in found] == [
+        ("accepted", "accepted", "a test"),
+        ("planned", "running", f"2 steps, plan {plan().hash}"),
+        ("held", "held", "mode is approve; waits until 2026-11-23 22:15:00 UTC"),
+        ("stopped", "turning_back", "by alice: mine"),
+        ("closed", "closed", "cancelled, by responder"),
+    ]
+
+
+async def test_the_views_tell_the_alerts_that_opened_a_rollback(journal: Database) -> None:
+    one = alert().model_copy(update={"annotations": {"summary": "no\0 answer"}, "generator_url": "http://p/graph"})
+    first = await accept(journal, alerts=(one,))
+    [found] = await rows(journal, "rollback_alerts")
+    assert (found["execution"], found["alertname"], found["summary"]) == (first.id, "ShopDown", "no answer")
+    assert json.loads(found["labels"]) == {"alertname": "ShopDown", "service": "shop"}
+    assert found["generator_url"] == "http://p/graph"
+
+
+async def test_what_an_older_version_wrote_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    older = load_migrations()[:2]
+    row = {"at": NOW.isoformat(), "body": accepted(alerts=(alert(),)).model_dump_json()}
+    with sqlite3.connect(file) as connection:
+        for migration in older:
+            connection.executescript(migration)
+        connection.execute(f"PRAGMA user_version = {len(older)}")
+        connection.execute(
+            "INSERT INTO executions (id, service, environment, policy, strategy, from_version, to_version, "
+            "requested_by, state, reason, seq, accepted_at, changed) "
+            "VALUES ('r1', 'shop', 'test', 'p', 'immediate', '2', '1', 'tests', 'accepted', '', 0, :at, FALSE)",
+            row,
+        )
+        connection.execute("INSERT INTO events VALUES ('r1', 0, :at, 'accepted', NULL, NULL, NULL, :body)", row)
+        connection.execute("INSERT INTO episodes VALUES ('p', 'shop', 'test', 'f', :at, 'r1')", row)
+    connection.close()
+    opened = await open_journal(f"sqlite://{file}")
+    (event,) = await rows(opened, "rollback_events")
+    (kept,) = await rows(opened, "rollback_alerts")
+    assert (event["type"], event["state"], event["note"]) == ("accepted", None, None)
+    assert (kept["execution"], kept["alertname"], kept["labels"]) == ("r1", "", "")
+    execution = await opened.read(executions.load, "r1")
+    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
+    await opened.transaction(executions.append, execution, [done], None)
+    await opened.close()
+
+
+async def test_the_views_tell_the_versions_that_run_and_where_a_rollback_would_go(journal: Database) -> None:
+    for minutes, version, status in ((0, "1", "good"), (1, "2", "good"), (2, "3", "bad"), (3, "4", "good")):
+        await journal.transaction(deployments.record, deployment(version, minutes), status)
+    found = {row["version"]: (row["status"], bool(row["runs"])) for row in await rows(journal, "service_versions")}
+    assert found == {"1": ("good", False), "2": ("good", False), "3": ("bad", False), "4": ("good", True)}
+    targets = await journal.read(_ask("targets"))
+    assert [dict(row) for row in targets] == [{"service": "shop", "environment": "test", "version": "2"}]
+    counts = await journal.read(_ask("count_by_status"))
+    assert {row["status"]: row["n"] for row in counts} == {"good": 3, "bad": 1}
+
+
+def _ask(query: str, **params: Any) -> Any:
+    async def ask(tx: Transaction) -> Any:
+        return await tx.all(query, **params)
+
+    return ask
 
 
 async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) -> None:
@@ -343,7 +440,8 @@ async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) ->
     await accept(opened)
     await admin.execute("SET ROLE grafana_reader")
     assert await admin.fetchval("SELECT count(*) FROM rollback_history") == 1
-    for view in ("rollback_steps", "rollback_decisions", "deployments"):
+    views = ("steps", "events", "alerts", "decisions")
+    for view in (*(f"rollback_{name}" for name in views), "deployments", "service_versions"):
         await admin.fetch(f"SELECT * FROM {view}")
     for table in ("executions", "events", "decisions", "deployed", "versions", "workers", "switches", "episodes"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

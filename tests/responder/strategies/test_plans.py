@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from responder import together
 from responder.clients import Connections
 from responder.errors import Halt
 from responder.plan import Gate, Move, Plan
@@ -17,7 +18,9 @@ from tests.responder.crash.stages import STAGES, Stage, blue_green, immediate
 
 async def plan_of(stage: Stage, from_version: str = "2", to_version: str = "1") -> Plan:
     target = Target(service="shop", environment="test", from_version=from_version, to_version=to_version)
-    return await stage.service.plan(World(Connections()), target, verify_for=2.0, verify_within=9.0)
+    return await together.plan(
+        [together.Part(stage.service, target)], World(Connections()), verify_for=2.0, verify_within=9.0
+    )
 
 
 PLANS = [

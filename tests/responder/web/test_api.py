@@ -426,7 +426,7 @@ async def test_decisions_are_newest_first_and_can_be_narrowed(house: House) -> N
 )
 async def test_a_journal_that_cannot_be_used_is_a_503(house: House, method: str, path: str, body: Any) -> None:
     connection = sqlite3.connect(house.file)
-    for view in ("rollback_history", "rollback_steps", "rollback_decisions", "deployments"):
+    for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
         connection.execute(f"DROP VIEW {view}")
     for table in ("switches", "deployed", "executions", "decisions"):
         connection.execute(f"DROP TABLE {table}")

@@ -50,6 +50,10 @@ async def test_an_alert_that_all_guards_allow_is_accepted(ready: House) -> None:
     assert execution["id"] == decision["execution"]
     assert (execution["state"], execution["from_version"], execution["to_version"]) == ("accepted", "2.1", "2.0")
     assert (ready.shop / "current").readlink().name == "2.1", "nothing is done inside the request"
+    series = await ready.series()
+    assert "responder_webhook_duration_seconds_count 1.0" in series
+    assert 'responder_services_in_trouble{environment="production"} 1.0' in series
+    assert 'responder_service_locked{environment="production",service="backend",state="accepted"} 1.0' in series
 
 
 async def test_a_refusal_is_a_202_with_its_reason(ready: House) -> None:

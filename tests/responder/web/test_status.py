@@ -103,7 +103,9 @@ async def test_series_tell_what_runs(house: House) -> None:
     assert 'responder_executions_active{state="stuck"} 0.0' in series
     assert 'responder_deployment_timestamp_seconds{environment="production",service="backend"} ' in series
     assert 'version="2.1"' in series
-    assert 'version="2.0"' not in series, "only what runs"
+    assert 'responder_target_info{environment="production",service="backend",version="2.0"} 1.0' in series
+    assert series.count('version="2.0"') == 1, "only what runs, and where it would go back to"
+    assert 'responder_versions{environment="production",service="backend",status="candidate"} 1.0' in series
 
 
 async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(house: House) -> None:

@@ -1,0 +1,99 @@
+"""The plan for one service or several, in dependency order, with the verification that no strategy can leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from responder.errors import Halt
+from responder.plan import Gate, Mitigation, Plan, Share, Step
+from responder.services import Service
+from responder.strategies import Target
+from responder.world import World
+
+
+@dataclass(frozen=True)
+class Part:
+    """One service on its way, by one of its strategies; the usual one where none is named."""
+
+    service: Service
+    target: Target
+    strategy: str | None = None
+
+    @property
+    def way(self) -> str:
+        way = self.service.way(self.strategy)
+        return way.strategy if way else str(self.strategy)
+
+
+async def plan(
+    parts: Sequence[Part],
+    world: World,
+    *,
+    verify_for: float,
+    verify_within: float,
+    needs: Callable[[Service], Sequence[Service]] = lambda service: (),
+    order: tuple[Sequence[str], str] = ((), ""),
+) -> Plan:
+    """What is done for all of them, one after the other, and at the end all of them verified. Raises Halt.
+
+    `needs`: what a service depends on, near and far. `order`: another one than that of `dependents_first`, and why.
+    """
+    wanted, because = order
+    first, several = parts[0], len(parts) > 1
+    steps: list[Step] = []
+    shares: list[Share] = []
+    notes: list[str] = []
+    mitigations: list[Mitigation] = []
+    if sorted(wanted) == sorted(part.service.name for part in parts):
+        ordered = sorted(parts, key=lambda part: wanted.index(part.service.name))
+    else:
+        ordered, because = dependents_first(parts, needs), ""
+    for part in ordered:
+        name = part.service.name
+        try:
+            draft = await part.service.draft(world, part.target, part.strategy)
+        except Halt as halt:
+            raise Halt(f"{name}: {halt}" if several else str(halt)) from halt
+        versions = {"from_version": part.target.from_version, "to_version": part.target.to_version}
+        shares.append(Share(service=name, strategy=part.way, steps=len(draft.steps), **versions))
+        steps += draft.steps
+        mitigations += draft.mitigations
+        notes += [f"{name}: {note}" if several else note for note in draft.notes]
+    if several:
+        told = " → ".join(share.service for share in shares)
+        notes.insert(0, f"in this order: {told}" + (f", because {because}" if because else ""))
+    names = " and ".join(share.service for share in shares)
+    verify = Gate(
+        name=f"{names} {'are' if several else 'is'} healthy",
+        checks=tuple(check for part in parts for check in (*part.service.healthy, *part.service.traffic)),
+        hold_for=verify_for,
+        within=verify_within,
+        otherwise="freeze",
+    )
+    return Plan(
+        service=first.service.name,
+        environment=first.service.environment,
+        strategy=first.way,
+        from_version=first.target.from_version,
+        to_version=first.target.to_version,
+        steps=(*steps, verify),
+        notes=tuple(notes),
+        mitigations=tuple(mitigations),
+        shares=tuple(shares) if several else (),
+    )
+
+
+def dependents_first(parts: Sequence[Part], needs: Callable[[Service], Sequence[Service]]) -> list[Part]:
+    """What needs others goes back before what it needs: the frontend, then the backend, then the database's schema.
+
+    Of those that do not need each other, in the order in which they are named, schemas last.
+    """
+    left, ordered = list(parts), []
+    needed = {part.service.name: {service.name for service in needs(part.service)} for part in parts}
+    while left:  # the configuration has no rings: something is always free
+        free = [part for part in left if not any(part.service.name in needed[other.service.name] for other in left)]
+        chosen = min(free, key=lambda part: part.way == "database_migration")
+        left.remove(chosen)
+        ordered.append(chosen)
+    return ordered
