@@ -11,13 +11,13 @@ COPY exporters exporters
 # Compiled here, because the containers cannot write: else each start would do it anew.
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-compile --no-build-isolation . \
  && pip --python /opt/venv/bin/python uninstall --yes setuptools \
- && python -m compileall -q /opt/venv/lib
+ && python -m compileall -q -j 0 /opt/venv/lib
 
 FROM python:3.11.13-slim-bookworm
 LABEL org.opencontainers.image.title="rollback-responder" org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=builder /opt/venv /opt/venv
 # By number, so that Kubernetes can see that it is not root. /srv is for what it rolls back on this host, as a volume.
-RUN install -d -o 65532 -g 65532 /var/lib/responder /srv
+RUN mkdir -p /var/lib/responder /srv && chown 65532:65532 /var/lib/responder /srv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 USER 65532:65532
 WORKDIR /var/lib/responder
