@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 import stat
 import subprocess
@@ -146,6 +147,13 @@ def test_what_is_mounted_is_there() -> None:
             if mount["type"] == "bind":
                 assert Path(mount["source"]).exists(), mount["source"]
                 assert mount["read_only"], mount["source"]
+
+
+def test_scripts_of_the_databases_are_run_by_themselves() -> None:
+    """What is not executable is read by the entry script of PostgreSQL's image, and its `set -u` would be that one's."""
+    for name in ("postgres", "shop-database"):
+        scripts = [m["source"] for m in SERVICES[name]["volumes"] if "initdb" in m["target"]]
+        assert scripts and all(os.access(script, os.X_OK) for script in scripts)
 
 
 def test_grafana_is_told_what_its_provisioning_asks_for() -> None:
