@@ -150,7 +150,7 @@ def test_what_is_mounted_is_there() -> None:
 
 
 def test_scripts_of_the_databases_are_run_by_themselves() -> None:
-    """What is not executable is read by the entry script of PostgreSQL's image, and its `set -u` would be that one's."""
+    """What is not executable is read by the entry script of PostgreSQL's image, which would get our `set -u`."""
     for name in ("postgres", "shop-database"):
         scripts = [m["source"] for m in SERVICES[name]["volumes"] if "initdb" in m["target"]]
         assert scripts and all(os.access(script, os.X_OK) for script in scripts)
