@@ -18,9 +18,12 @@ demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up 
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager
 	@$(BIN)/python -m examples.demo
 
+stack:  ## the whole of it in containers, with Grafana; needs Docker and Compose
+	@sh examples/stack/up.sh
+
 test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
-		docker.io busybox-static nginx-light haproxy kubernetes-client
+		docker.io busybox-static nginx-light haproxy kubernetes-client systemd
 	@$(BIN)/pytest -q -n $(WORKERS)
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house
@@ -37,12 +40,15 @@ docs: $(READY)  ## the reference pages and the dashboards, which are made from t
 	@$(BIN)/python -m docs.generate
 	@$(BIN)/python -m grafana.generate
 
+PIN := $(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \
+	--no-emit-index-url --no-header pyproject.toml
+
 lock:  ## pins every version anew
 	@$(BIN)/pip install -q uv
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes \
-		--no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	@$(PIN) --group dev -o requirements.lock
+	@echo setuptools | $(PIN) - -c requirements.lock -o requirements.image.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test lint bench docs lock clean
+.PHONY: help demo stack test lint bench docs lock clean

@@ -73,7 +73,7 @@ class App:
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
         config = self._config
-        journal = self._journal = await open_journal(config.state)
+        journal = self._journal = await open_journal(config.journal)
         feed = Feed(journal)
         worker = Worker(
             journal,
@@ -165,7 +165,7 @@ class App:
         return [
             name
             for name, before, after in (
-                ("state", old.state, new.state),
+                ("state", old.journal, new.journal),
                 ("web.listen", old.web.listen, new.web.listen),
                 ("limits", old.limits, new.limits),
                 ("log", old.log, new.log),

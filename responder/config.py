@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -17,6 +18,7 @@ from pydantic import (
     HttpUrl,
     PrivateAttr,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -133,6 +135,9 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: str = Field(description="sqlite:///absolute/path or postgresql://user:${PGPASSWORD}@host/database")
+    state_password_file: Path | None = Field(
+        default=None, description="File that holds the password for PostgreSQL, as a mounted secret"
+    )
     prometheus: PrometheusSettings = Field(description="Asked by PromQL checks, and for alerts past Alertmanager")
     alertmanager: AlertmanagerSettings = Field(description="Asked before every act whether the alert still fires")
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
@@ -152,6 +157,7 @@ class Config(BaseModel):
     services: tuple[Service, ...] = Field(default=(), description="What can be rolled back")
     policies: tuple[Policy, ...] = Field(default=(), description="First match wins, for each alert by itself")
     _loaded_at: datetime = PrivateAttr(default_factory=lambda: datetime.now(UTC))
+    _journal: str = PrivateAttr(default="")
 
     @field_validator("state")
     @classmethod
@@ -159,6 +165,32 @@ class Config(BaseModel):
         if problem := state_problem(value):
             raise ValueError(problem)
         return value
+
+    @field_validator("state_password_file")
+    @classmethod
+    def _fits_the_state(cls, file: Path | None, told: ValidationInfo) -> Path | None:
+        there = urlsplit(told.data.get("state", "postgresql://user@host"))
+        if file and (there.scheme == "sqlite" or not there.username or there.password is not None):
+            raise ValueError("needs a state like postgresql://user@host/database, without a password of its own")
+        if file:
+            try:
+                file.read_text()
+            except OSError as e:
+                raise ValueError(f"{file} cannot be read: {e.strerror}") from None
+        return file
+
+    @model_validator(mode="after")
+    def _with_its_password(self) -> Config:
+        self._journal = self.state
+        if self.state_password_file is not None:
+            there, secret = urlsplit(self.state), quote(self.state_password_file.read_text().strip(), safe="")
+            self._journal = there._replace(netloc=there.netloc.replace("@", f":{secret}@", 1)).geturl()
+        return self
+
+    @property
+    def journal(self) -> str:
+        """`state`, with the password from its file."""
+        return self._journal
 
     @property
     def loaded_at(self) -> datetime:

@@ -12,6 +12,7 @@ there() {
         busybox-static) command -v busybox ;;
         nginx-light) command -v nginx ;;
         kubernetes-client) command -v kubectl ;;
+        systemd) command -v systemd-analyze ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1 && return 0
     command -v dpkg-query >/dev/null 2>&1 || return 1

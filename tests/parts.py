@@ -33,6 +33,7 @@ PACKAGES = {
     "postgres": "postgresql",
     "initdb": "postgresql",
     "pg_dump": "postgresql",
+    "pg_restore": "postgresql",
     "pg_isready": "postgresql",
     "psql": "postgresql",
     "redis-server": "redis-server",

@@ -1,12 +1,14 @@
 """The shop: a page, a checkout that needs a database connection, its health, and its numbers for Prometheus.
 
-A release is this file and a `release.json` beside it. Releases 1.1 and 1.2 forget to give a database connection back
-after a checkout. Nothing is wrong until the pool is empty; from then on no checkout works, while the page still opens
-and /health still says that all is well. That is why what customers see decides, and not what a service says of itself.
+A release is this file, `orders.py` and a `release.json` beside it. Where SHOP_DATABASE names a PostgreSQL, orders are
+written there; else connections are only counted. Releases 1.1 and 1.2 forget to give a database connection back after a
+checkout. Nothing is wrong until the pool is empty; from then on no checkout works, while the page still opens and
+/health still says that all is well. That is why what customers see decides, and not what a service says of itself.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -16,13 +18,19 @@ import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 CONNECTIONS = 40
 
 
+class Database(Protocol):
+    """What a checkout needs."""
+
+    def use(self) -> bool: ...
+
+
 class Pool:
-    """The connections to a database that is not there."""
+    """Stands for the connections where there is no database."""
 
     def __init__(self, size: int, *, gives_back: bool) -> None:
         self._free = size
@@ -43,7 +51,7 @@ class Shop(BaseHTTPRequestHandler):
     """One request."""
 
     version: ClassVar[str]
-    pool: ClassVar[Pool]
+    pool: ClassVar[Database]
     answered: ClassVar[Counter[int]] = Counter()
     counting: ClassVar[threading.Lock] = threading.Lock()
     timeout = 5
@@ -88,11 +96,21 @@ class Shop(BaseHTTPRequestHandler):
         """Nothing: 20 lines a second would hide what matters."""
 
 
+def _database(release: str, *, gives_back: bool) -> Database:
+    if not (dsn := os.environ.get("SHOP_DATABASE")):
+        return Pool(CONNECTIONS, gives_back=gives_back)
+    orders = importlib.import_module("orders")  # beside this file; only here is its driver needed
+    database: Database = orders.Orders(
+        dsn, os.environ["SHOP_DATABASE_PASSWORD_FILE"], CONNECTIONS, release=release, gives_back=gives_back
+    )
+    return database
+
+
 def main() -> None:
     """Serves on the listening socket that the supervisor hands over, until it says TERM or is gone itself."""
     release = json.loads(Path(__file__).with_name("release.json").read_text())
     Shop.version = release["version"]
-    Shop.pool = Pool(CONNECTIONS, gives_back=release["gives_connections_back"])
+    Shop.pool = _database(release["version"], gives_back=release["gives_connections_back"])
     server = ThreadingHTTPServer(("127.0.0.1", 0), Shop, bind_and_activate=False)
     server.daemon_threads = False  # so that closing waits for the answers under way
     server.socket.close()

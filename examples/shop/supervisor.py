@@ -29,9 +29,9 @@ ANSWERS_WITHIN = 10.0
 class Supervisor:
     """One release at a time, behind one socket. The working directory is the root."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self.port = port
-        self._listening = socket.create_server(("127.0.0.1", port), backlog=128)
+        self._listening = socket.create_server((host, port), backlog=128)
         self._release: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
@@ -73,8 +73,8 @@ class Supervisor:
             asking.close()
 
 
-def run(port: int) -> None:
-    """Until TERM or Ctrl-C."""
+def run(port: int, host: str = "127.0.0.1") -> None:
+    """In the root, until TERM or Ctrl-C."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(0)
@@ -82,7 +82,7 @@ def run(port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
     Path(CONTROL).unlink(missing_ok=True)
-    supervisor = Supervisor(port)
+    supervisor = Supervisor(host, port)
     with socket.socket(socket.AF_UNIX) as control:
         control.bind(CONTROL)
         control.listen()

@@ -106,7 +106,7 @@ async def _silent(config: Config) -> AsyncIterator[str]:
             yield f"alertmanager: {e}"
         if not config.state.startswith("sqlite:"):
             try:
-                await (await open_journal(config.state)).close()
+                await (await open_journal(config.journal)).close()
             except ConfigError as e:
                 yield str(e)
         for i, service in enumerate(config.services):

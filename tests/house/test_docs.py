@@ -79,7 +79,7 @@ def _loaded(text: str, tmp_path: Path) -> Any:
     """The configuration, with a token in place of every token file that it names."""
     token = tmp_path / "token"
     token.write_text(SECRET)
-    here = re.sub(r"\bfile: /\S+\.token\b", f"file: {token}", text)
+    here = re.sub(r'\bfile: "?(?:\$\{CREDENTIALS_DIRECTORY\})?/\S+\.token\b"?', f"file: {token}", text)
     return parse(here, "the documentation", _environment(here))
 
 

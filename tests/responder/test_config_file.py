@@ -379,3 +379,38 @@ def test_a_loopback_address_needs_no_token(listen: str, host: str, port: int, lo
 def test_an_address_that_is_none_is_refused(listen: str) -> None:
     (mistake,) = mistakes_in(HEAD + f"web: {{listen: '{listen}'}}\n")
     assert mistake == f"r.yml:4: web.listen: {listen!r} is not an address and a port such as 127.0.0.1:9095"
+
+
+def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a/b@:c\n")
+    text = put("sqlite:///var/lib/responder/state.db", f"postgresql://r@h/db?ssl=on\nstate_password_file: {secret}")
+    config = parse(text, "r.yml", {})
+    assert (config.state, config.journal) == ("postgresql://r@h/db?ssl=on", "postgresql://r:a%2Fb%40%3Ac@h/db?ssl=on")
+    assert parse(ALL, "r.yml", {}).journal == "sqlite:///var/lib/responder/state.db"
+
+
+@pytest.mark.parametrize(
+    ("state", "file", "wrong"),
+    [
+        (
+            "sqlite:///s.db",
+            "/dev/null",
+            "needs a state like postgresql://user@host/database, without a password of its own",
+        ),
+        (
+            "postgresql://r:p@h/d",
+            "/dev/null",
+            "needs a state like postgresql://user@host/database, without a password of its own",
+        ),
+        (
+            "postgresql://h/d",
+            "/dev/null",
+            "needs a state like postgresql://user@host/database, without a password of its own",
+        ),
+        ("postgresql://r@h/d", "/no/such", "/no/such cannot be read: No such file or directory"),
+    ],
+)
+def test_a_password_file_that_does_not_fit_is_a_mistake(state: str, file: str, wrong: str) -> None:
+    text = put("sqlite:///var/lib/responder/state.db", f"{state}\nstate_password_file: {file}")
+    assert mistakes_in(text) == [f"r.yml:2: state_password_file: {wrong}"]

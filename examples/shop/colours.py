@@ -1,0 +1,99 @@
+"""The shop in two colours on one disk: each has its releases, and one small file says which has the customers.
+
+python -m examples.shop.colours run blue       serves until it is told to stop
+python -m examples.shop.colours ship 1.1       puts a release live in the idle colour, and tells the responder
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from examples.shop import releases, supervisor
+
+ROOT = Path("/srv/shop")
+LIVE = ROOT / "live.conf"
+PORT = 8080
+TOKEN = "/run/secrets/pipeline_token"
+COLOURS = ("blue", "green")
+
+
+def told(colour: str) -> str:
+    """What the proxy reads. The responder's configuration says the same."""
+    return f"set $live shop-{colour}:{PORT};"
+
+
+def run(colour: str) -> None:
+    """Keeps the current release of this colour running. The very first start makes the releases; blue is live then."""
+    root = ROOT / colour
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "current").is_symlink():
+        releases.build(root)
+    with contextlib.suppress(FileExistsError), LIVE.open("x") as file:
+        file.write(told("blue") + "\n")
+    os.chdir(root)
+    supervisor.run(PORT, "0.0.0.0")
+
+
+def ship(version: str, responder: list[str]) -> None:
+    """As any deployment does it: into the idle colour, up, the customers there, and the last line tells of it."""
+    live = next(colour for colour in COLOURS if LIVE.read_text().strip() == told(colour))
+    at = datetime.now(UTC).isoformat()
+    if _runs(live) != version:
+        (live,) = set(COLOURS) - {live}
+        _start(live, version)
+        at = datetime.now(UTC).isoformat()  # when customers get it: what was wrong before that is not its fault
+        _replace(LIVE, told(live))
+    print(f"{version} has the customers, in {live}", flush=True)
+    tell = ["responder", "deployed", "shop", version, "--at", at, "--token-file", TOKEN, *responder]
+    sys.exit(subprocess.run(tell, check=False).returncode)
+
+
+def _start(colour: str, version: str) -> None:
+    root = ROOT / colour
+    if not (root / "releases" / version).is_dir():
+        sys.exit(f"there is no release {version}: {', '.join(sorted(releases.RELEASES))}")
+    new = root / "current.new"
+    new.unlink(missing_ok=True)
+    new.symlink_to(Path("releases") / version)
+    new.replace(root / "current")
+    os.chdir(root)
+    if supervisor.restart():
+        sys.exit(f"{version} does not start in {colour}; the customers are still with the other one")
+
+
+def _runs(colour: str) -> str:
+    asking = http.client.HTTPConnection(f"shop-{colour}", PORT, timeout=5)
+    with contextlib.closing(asking):
+        asking.request("GET", "/health")
+        return str(json.loads(asking.getresponse().read())["version"])
+
+
+def _replace(file: Path, text: str) -> None:
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text + "\n")
+    new.replace(file)
+
+
+def main() -> None:
+    """The command line. What follows a version goes to `responder deployed`."""
+    parser = argparse.ArgumentParser(description="The shop in two colours.")
+    commands = parser.add_subparsers(required=True, dest="command")
+    commands.add_parser("run").add_argument("colour", choices=COLOURS)
+    commands.add_parser("ship").add_argument("version")
+    args, more = parser.parse_known_args()
+    if args.command == "run":
+        run(args.colour)
+    else:
+        ship(args.version, more)
+
+
+if __name__ == "__main__":
+    main()

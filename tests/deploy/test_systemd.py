@@ -1,0 +1,117 @@
+"""The units are what systemd takes without a word, and confined; what they forbid, the programs do not need."""
+
+from __future__ import annotations
+
+import configparser
+import ctypes
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.parts import free_port, need
+
+HOME = Path(__file__).parents[2] / "deploy" / "systemd"
+UNITS = ["responder.service", "exporters.service"]
+MOST_EXPOSED = 2.0  # of 10; 9.6 is a unit that says nothing of it
+PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
+
+
+def verify(unit: Path) -> tuple[int, str]:
+    """systemd only warns of keys that it does not know, and exits 0: whatever it says is a failure."""
+    need("systemd-analyze")
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def here(name: str, tmp_path: Path, *more: str) -> Path:
+    """The unit with a program that is there."""
+    unit = tmp_path / name
+    text = re.sub(r"/opt/rollback-responder/bin/\w+", "/bin/true", (HOME / name).read_text())
+    unit.write_text(text.replace("[Install]", "\n".join([*more, "", "[Install]"])))
+    return unit
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_it_without_a_word(name: str, tmp_path: Path) -> None:
+    assert verify(here(name, tmp_path)) == (0, "")
+
+
+def test_a_key_that_systemd_does_not_know_is_a_failure(tmp_path: Path) -> None:
+    assert "ProtectSytem" in verify(here(UNITS[0], tmp_path, "ProtectSytem=strict"))[1]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_it_is_confined(name: str) -> None:
+    need("systemd-analyze")
+    argv = ["systemd-analyze", "security", "--offline=true", str(HOME / name)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    told = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert told is not None, done.stderr
+    assert float(told[1]) <= MOST_EXPOSED
+
+
+@pytest.mark.parametrize(("name", "command"), [("responder.service", "responder"), ("exporters.service", "exporters")])
+def test_it_starts_what_there_is(name: str, command: str) -> None:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(HOME / name)
+    program, *words = unit["Service"]["ExecStart"].split()
+    assert Path(program).name == command
+    main = {"responder": "responder.cli.main", "exporters": "exporters.cli"}[command]
+    parsed = subprocess.run(
+        [sys.executable, "-c", f"import sys; from {main} import _parser; _parser().parse_args(sys.argv[1:])", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert parsed.returncode == 0, parsed.stderr
+    assert unit["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert unit["Service"]["Restart"] == "on-failure"
+
+
+def _no_new_code() -> None:
+    """As MemoryDenyWriteExecute=yes: no memory that could be written becomes code."""
+    ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)
+
+
+def test_the_exporters_need_no_memory_that_is_writable_and_code(tmp_path: Path) -> None:
+    _starts_confined(tmp_path, "exporters", f"listen: 127.0.0.1:{free_port()}\n")
+
+
+def test_the_responder_needs_no_memory_that_is_writable_and_code(tmp_path: Path) -> None:
+    text = f'state: sqlite://{tmp_path}/s.db\nprometheus: {{url: "http://127.0.0.1:1"}}\n'
+    text += f'alertmanager: {{urls: ["http://127.0.0.1:1"]}}\nweb: {{listen: "127.0.0.1:{free_port()}"}}\n'
+    _starts_confined(tmp_path, "responder", text)
+
+
+def _starts_confined(tmp_path: Path, command: str, text: str) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", f"import ctypes; print(ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if asked.stdout.strip() != "0":
+        pytest.skip("this kernel is older than 6.3: it cannot forbid it to one process")
+    config = tmp_path / "config.yml"
+    config.write_text(text)
+    log = tmp_path / "log"
+    program = Path(sys.executable).with_name(command)
+    with log.open("wb") as output:
+        argv = [str(program), "serve", "--config", str(config)]
+        one = subprocess.Popen(argv, stdout=output, stderr=output, preexec_fn=_no_new_code)
+    try:
+        end = time.monotonic() + 30
+        while "listening" not in log.read_text():
+            assert one.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(20) == 0, log.read_text()
+    finally:
+        one.kill()
+        one.wait()

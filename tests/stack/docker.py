@@ -1,0 +1,57 @@
+"""The `docker` command and the real Compose against one engine of our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def compose_program() -> Path:
+    """Compose itself: the command that its package installs exits 0 whatever happens."""
+    spec = importlib.util.find_spec("compose")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).with_name("docker-compose")
+
+
+def config(**environment: str) -> dict[str, Any]:
+    """What Compose makes of docker-compose.yml, with every profile. No engine is asked."""
+    argv = [str(compose_program()), "--profile", "*", "config", "--format", "json"]
+    done = subprocess.run(
+        argv, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+class Docker:
+    """`docker` and `docker compose`, for one engine. What fails is an AssertionError with all that was said."""
+
+    def __init__(self, host: str, home: Path, *files: Path, **environment: str) -> None:
+        plugins = home / "cli-plugins"
+        plugins.mkdir(exist_ok=True)
+        (plugins / "docker-compose").symlink_to(compose_program())
+        self._environment = {
+            **os.environ,
+            "DOCKER_HOST": host,
+            "DOCKER_CONFIG": str(home),
+            "DOCKER_BUILDKIT": "0",  # the classic builder: this engine has no other
+            "COMPOSE_FILE": os.pathsep.join(str(file) for file in (ROOT / "docker-compose.yml", *files)),
+            **environment,
+        }
+
+    def __call__(self, *words: str, text: str = "", stdin: IO[bytes] | None = None) -> str:
+        return self.run("docker", *words, text=text, stdin=stdin)
+
+    def run(self, *argv: str, text: str = "", stdin: IO[bytes] | None = None) -> str:
+        """Any command that talks to this engine, as a script of ours."""
+        given: dict[str, Any] = {"stdin": stdin} if stdin else {"input": text.encode()}
+        done = subprocess.run(argv, cwd=ROOT, env=self._environment, capture_output=True, check=False, **given)
+        said, wrong = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
+        assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{said}\n{wrong}"
+        return said

@@ -1,0 +1,204 @@
+"""docker-compose.yml is what the real Compose takes, and confines everything that it runs."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporters.config import load as load_exporters
+from responder.config_file import parse
+from tests.parts import need
+from tests.stack.docker import ROOT, Docker, compose_program, config
+
+STACK = ROOT / "examples" / "stack"
+PARSED = config()
+SERVICES: dict[str, dict[str, Any]] = PARSED["services"]
+RUNNING = sorted(set(SERVICES) - {"ship"})  # that one does its work and ends
+each = pytest.mark.parametrize("name", sorted(SERVICES))
+
+
+def test_compose_takes_it() -> None:
+    argv = [str(compose_program()), "--profile", "*", "config", "--quiet"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_key_that_compose_does_not_know_is_a_failure(tmp_path: Path) -> None:
+    """So the test before this one can fail."""
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text("services: {shop-web: {helthcheck: {}}}\n")
+    with pytest.raises(AssertionError, match="helthcheck"):
+        Docker("unix:///nowhere", tmp_path, wrong)("compose", "config", "--quiet")
+
+
+def test_all_that_was_promised_is_there() -> None:
+    kinds = {name: one["image"].partition(":")[0] for name, one in SERVICES.items()}
+    assert [name for name, image in kinds.items() if image == "prom/prometheus"] == ["prometheus"]
+    assert [name for name, image in kinds.items() if image == "prom/alertmanager"] == ["alertmanager"]
+    assert [name for name, image in kinds.items() if image == "grafana/grafana"] == ["grafana"]
+    assert {name for name, image in kinds.items() if image == "postgres"} == {"postgres", "shop-database"}
+    assert {name for name, image in kinds.items() if image == "nginx"} == {"shop-web", "shop-proxy"}
+    ours = {"responder-a", "responder-b", "exporters", "shop-blue", "shop-green", "customers", "ship"}
+    assert {name for name, image in kinds.items() if image == "rollback-responder"} == ours
+
+
+@each
+def test_it_is_confined(name: str) -> None:
+    one = SERVICES[name]
+    assert one["read_only"] is True
+    assert one["cap_drop"] == ["ALL"]
+    assert "cap_add" not in one
+    assert one["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"[1-9]\d*:\d+", one["user"]), "a number, and not root"
+    for forbidden in ("privileged", "pid", "ipc", "network_mode", "devices", "userns_mode"):
+        assert forbidden not in one
+    assert not any("docker.sock" in mount["source"] for mount in one.get("volumes", ()))
+
+
+@each
+def test_its_image_is_pinned(name: str) -> None:
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-\w+)?", SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_its_health_is_asked_and_it_comes_back(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    assert check["test"][0] == "CMD"
+    assert not check.get("disable")
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_nobody_waits_for_what_is_only_started() -> None:
+    waits = [needed["condition"] for one in SERVICES.values() for needed in one.get("depends_on", {}).values()]
+    assert set(waits) == {"service_healthy"}
+
+
+def test_nothing_is_published_outside_of_this_machine() -> None:
+    published = [(name, port) for name, one in SERVICES.items() for port in one.get("ports", ())]
+    assert len(published) == 6
+    for name, port in published:
+        assert ipaddress.ip_address(port["host_ip"]).is_loopback, name
+
+
+@each
+def test_secrets_are_files(name: str) -> None:
+    one = SERVICES[name]
+    for key, value in one.get("environment", {}).items():
+        assert not re.search("PASSWORD|TOKEN|SECRET", key) or re.fullmatch(r"/run/secrets/\w+", value), key
+        assert not re.search(r"://[^/@]*:[^/@]*@", value), f"{key} holds a password"
+    said = json.dumps([one.get("command"), one.get("entrypoint"), one["healthcheck"]])
+    assert not re.search("password|token=", said, flags=re.IGNORECASE)
+    mounted = {secret["source"] for secret in one.get("secrets", ())}
+    named = set(re.findall(r"/run/secrets/(\w+)", json.dumps(one.get("environment", {}))))
+    assert named <= mounted
+
+
+def test_who_has_which_secret() -> None:
+    """The superuser's password and the operator's token go no further than they must."""
+    holders: dict[str, set[str]] = {}
+    for name, one in SERVICES.items():
+        for secret in one.get("secrets", ()):
+            holders.setdefault(secret["source"], set()).add(name)
+    responders = {"responder-a", "responder-b"}
+    assert holders == {
+        "postgres": {"postgres", "shop-database"},
+        "responder_database": {"postgres", *responders},
+        "grafana_reader": {"postgres", "grafana"},
+        "grafana_admin": {"grafana"},
+        "shop_database": {"shop-database", "shop-blue", "shop-green"},
+        "alertmanager_token": {"alertmanager", *responders},
+        "prometheus_token": {"prometheus", *responders},
+        "pipeline_token": {"ship", *responders},
+        "operator_token": responders,
+    }
+    assert set(PARSED["secrets"]) == set(holders)
+
+
+def test_secrets_are_made_once_and_are_for_nobody_else(tmp_path: Path) -> None:
+    there = tmp_path / "secrets"
+
+    def made() -> dict[str, str]:
+        subprocess.run(["sh", str(STACK / "secrets.sh"), str(there)], check=True)
+        return {file.name: file.read_text() for file in there.iterdir()}
+
+    first = made()
+    assert set(first) == set(PARSED["secrets"])
+    assert all(re.fullmatch("[0-9a-f]{64}", secret) for secret in first.values())
+    assert len(set(first.values())) == len(first)
+    assert made() == first
+    assert stat.S_IMODE(there.stat().st_mode) == 0o700
+    ignored = subprocess.run(["git", "check-ignore", "-q", "examples/stack/secrets/postgres"], cwd=ROOT, check=False)
+    assert ignored.returncode == 0
+
+
+def test_what_is_mounted_is_there() -> None:
+    """Compose would make a directory of what is missing. Grafana's comes with grafana/."""
+    for name in sorted(set(SERVICES) - {"grafana"}):
+        for mount in SERVICES[name].get("volumes", ()):
+            if mount["type"] == "bind":
+                assert Path(mount["source"]).exists(), mount["source"]
+                assert mount["read_only"], mount["source"]
+
+
+def test_scripts_of_the_databases_are_run_by_themselves() -> None:
+    """What is not executable is read by the entry script of PostgreSQL's image, which would get our `set -u`."""
+    for name in ("postgres", "shop-database"):
+        scripts = [m["source"] for m in SERVICES[name]["volumes"] if "initdb" in m["target"]]
+        assert scripts and all(os.access(script, os.X_OK) for script in scripts)
+
+
+def test_grafana_is_told_what_its_provisioning_asks_for() -> None:
+    provisioning = ROOT / "grafana" / "provisioning"
+    text = "".join(file.read_text() for file in provisioning.rglob("*.y*ml"))
+    assert set(re.findall(r"\$\{([A-Z_]+)\}", text)) <= set(SERVICES["grafana"]["environment"])
+    for path in re.findall(r"^ +path: (/\S+)$", text, flags=re.MULTILINE):
+        assert path in {mount["target"] for mount in SERVICES["grafana"]["volumes"]}
+
+
+def test_both_responders_are_one() -> None:
+    one, other = (dict(SERVICES[f"responder-{letter}"]) for letter in "ab")
+    assert one.pop("ports") != other.pop("ports")
+    assert one == other
+
+
+def test_the_configurations_are_good(tmp_path: Path) -> None:
+    subprocess.run(["sh", str(STACK / "secrets.sh"), str(tmp_path / "secrets")], check=True)
+    text = (STACK / "responder.yml").read_text().replace("/run/secrets/", f"{tmp_path}/secrets/")
+    responder = parse(text, "responder.yml", {})
+    checks = load_exporters(STACK / "exporters.yml", {}).config.checks
+    assert {service.name for service in responder.services} == {"shop"}
+    assert {(check.service, check.environment) for check in checks} == {("shop", "production")}
+    told = yaml.safe_load((STACK / "alertmanager.yml").read_text())
+    urls = {hook["url"] for r in told["receivers"] for hook in r.get("webhook_configs", ())}
+    assert urls == {f"http://responder-{letter}:9095/api/v1/alerts" for letter in "ab"}
+
+
+def test_the_proxy_and_the_responder_mean_the_same_file_and_words() -> None:
+    from examples.shop.colours import COLOURS, LIVE, told
+
+    (service,) = yaml.safe_load((STACK / "responder.yml").read_text())["services"]
+    pointer = service["rollback"]["pointer"]
+    assert pointer["nginx"] == str(LIVE)
+    assert pointer["servers"] == {colour: told(colour).replace("$", "$$") for colour in COLOURS}
+
+
+def test_prometheus_and_alertmanager_take_theirs(tmp_path: Path) -> None:
+    need("promtool", "amtool")
+    (tmp_path / "rules").symlink_to(ROOT / "alert_rules")
+    text = (STACK / "prometheus.yml").read_text().replace("/run/secrets/prometheus_token", "/dev/null")
+    (tmp_path / "prometheus.yml").write_text(text)
+    for argv in (
+        ["promtool", "check", "config", str(tmp_path / "prometheus.yml")],
+        ["amtool", "check-config", str(STACK / "alertmanager.yml")],
+    ):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
