@@ -18,6 +18,7 @@ from responder.execution import Event, Execution, Halted, Held, Stopped
 from responder.journal import open_journal
 from responder.logs import say, set_up
 from responder.metrics import Metrics
+from responder.notify import Teller
 from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
@@ -26,6 +27,7 @@ from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import listen, routes
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 from responder.worker import Worker
 
 log = logging.getLogger("responder")
@@ -60,6 +62,13 @@ class App:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
         config = self._config
         journal = await open_journal(config.state)
+        teller = Teller(
+            journal,
+            lambda: self._config.notify,
+            self.mandate,
+            links=lambda execution: self._links.both(execution),
+            counted=self._metrics.notified,
+        )
         worker = Worker(
             journal,
             self.mandate,
@@ -67,23 +76,27 @@ class App:
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
             resume_at_most=config.limits.resumptions,
-            listeners=(self._metrics.happened, _tell),
+            listeners=(self._metrics.happened, _tell, lambda execution, events: teller.stir()),
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
-        approval = ApprovalPage(journal, api, lambda: self._links)
+        approval, stops = ApprovalPage(journal, api, lambda: self._links), StopPage(journal, lambda: self._links)
         registry = Registry(journal, self.mandate)
-        status = Status(journal, self.mandate, worker, self._metrics)
+        status = Status(journal, self.mandate, worker, self._metrics, lambda: tuple(self._config.notify.channels))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
-        runner = working = None
+        runner = working = telling = None
         try:
             working = asyncio.create_task(worker.run(), name="worker")
+            telling = asyncio.create_task(
+                teller.run(), name="teller"
+            )  # nobody waits for it: it cannot hold up anything
             runner = await listen(
-                routes(lambda: self._access, receiver, api, registry, status, approval, self._reload_asked), config.web
+                routes(lambda: self._access, receiver, api, registry, status, approval, stops, self._reload_asked),
+                config.web,
             )
             say(
                 log,
@@ -108,6 +121,11 @@ class App:
                 working.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await working
+            if telling is not None:
+                telling.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await telling
+                await teller.close()
             await journal.close()
             for connections in (self._connections, *self._retired):
                 await connections.close()

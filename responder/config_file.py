@@ -14,8 +14,9 @@ import yaml
 from pydantic import ValidationError
 
 from responder.alerts import path_of
-from responder.config import Config, meant
+from responder.config import Config
 from responder.errors import ConfigError
+from responder.words import meant
 
 
 def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -13,9 +13,10 @@ from prometheus_client.process_collector import ProcessCollector
 from pydantic import BaseModel, ConfigDict
 
 from responder.execution import Closed, Done, Event, Execution, Started
-from responder.journal import Row, Transaction, deployments
+from responder.journal import Row, Transaction, deployments, outbox
 from responder.journal.decisions import stopped
 from responder.journal.deployments import Deployment
+from responder.journal.outbox import Undelivered
 from responder.plan import Gate, Move
 from responder.policies import BY_HAND, Mandate
 from responder.respond import Decided
@@ -34,6 +35,7 @@ class Snapshot(BaseModel):
     open_executions: list[Row]
     ends: list[Row]
     running: list[Deployment]
+    undelivered: list[Undelivered]
 
 
 async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Snapshot:
@@ -44,6 +46,7 @@ async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Sna
         open_executions=await tx.all("open_executions"),
         ends=await tx.all("last_ends"),
         running=await deployments.running(tx),
+        undelivered=await outbox.undelivered(tx, now),
     )
 
 
@@ -91,6 +94,12 @@ class Metrics:
             "How long a step took, by the kind of lever; gates count as `gate`.",
             ["lever"],
             buckets=(0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600),
+            registry=self.registry,
+        )
+        self.notifications = Counter(
+            "responder_notifications",
+            "Messages by channel and what became of the try.",
+            ["channel", "outcome"],
             registry=self.registry,
         )
         self.reload_ok = Gauge(
@@ -143,6 +152,9 @@ class Metrics:
                 case Closed():
                     self._closed(execution, event)
 
+    def notified(self, channel: str, outcome: str) -> None:
+        self.notifications.labels(channel, outcome).inc()
+
     def _closed(self, execution: Execution, event: Closed) -> None:
         told = execution.accepted
         self.executions.labels(told.service, told.strategy, event.outcome).inc()
@@ -161,8 +173,10 @@ def _kind(execution: Execution, event: Started) -> str:
 class State:
     """A collector of what the journal says, made anew for each scrape: what has gone from it must go from here."""
 
-    def __init__(self, snapshot: Snapshot | None, mandate: Mandate, *, disarmed: str = "") -> None:
-        self._snapshot, self._mandate, self._disarmed = snapshot, mandate, disarmed
+    def __init__(
+        self, snapshot: Snapshot | None, mandate: Mandate, *, disarmed: str = "", channels: Collection[str] = ()
+    ) -> None:
+        self._snapshot, self._mandate, self._disarmed, self._channels = snapshot, mandate, disarmed, channels
 
     def describe(self) -> list[Metric]:
         return []
@@ -182,6 +196,13 @@ class State:
         yield GaugeMetricFamily(
             "responder_stuck_executions", "Rollbacks locked until a human closes them.", value=stuck
         )
+        pending = {one.channel: one.pending for one in self._snapshot.undelivered}
+        family = GaugeMetricFamily(
+            "responder_notifications_pending", "Messages that have not got through yet.", labels=["channel"]
+        )
+        for channel in sorted({*self._channels, *pending}):
+            family.add_metric([channel], pending.get(channel, 0))
+        yield family
         yield self._cooldowns()
         yield from self._deployments()
 

@@ -86,6 +86,9 @@ class Policy(BaseModel):
     )
     verify: Verify = Verify()
     silence: tuple[Noise, ...] = Field(default=(), description="Noise to silence in Alertmanager while it works")
+    notify: tuple[Name, ...] | None = Field(
+        default=None, description="Channels that hear of it, of those that want to; default: all"
+    )
     on_stop: Literal["turn_back", "hold"] = Field(
         default="turn_back", description="What a stop does with what was done so far"
     )

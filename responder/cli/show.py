@@ -102,6 +102,10 @@ def status(body: dict[str, Any]) -> RenderableType:
         columns = ("policy", "mode", "would have acted (observe)", "last")
         told = ((p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"])
         parts.append(table("\nPolicies", columns, told))
+    if late := [n for n in body.get("notifications", ()) if n["pending"] or n["given_up"]]:
+        columns = ("channel", "undelivered", "since", "given up in a day", "last error")
+        late_told = ((n["channel"], n["pending"], clock(n["since"]), n["given_up"] or "", n["error"]) for n in late)
+        parts.append(table("\nNot told yet", columns, late_told))
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
     parts.append(Text(f"\nRollbacks: {done}"))
     return Group(*parts)
@@ -199,6 +203,12 @@ def execution(body: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows)]
     for plan in [event["plan"] for event in body["events"] if event["type"] == "planned"][-1:]:
         parts += _notes(plan)
+    if messages := body.get("messages"):
+        shown = (
+            (m["channel"], m["stage"], m["state"], clock(m["state_at"]), m["error"] if m["state"] != "told" else "")
+            for m in messages
+        )
+        parts.append(table("", ("told", "stage", "state", "", "last error"), shown))
     if body["state"] == "held":
         parts.append(Text(f"\nresponder approve {body['id']} --plan {body['plan_hash']}", style="yellow"))
         parts += [Text(f"or open {body['approve_url']}", overflow="fold")] if body.get("approve_url") else []

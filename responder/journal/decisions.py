@@ -7,7 +7,9 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from responder.alerts import Timestamp
+from responder.journal import outbox
 from responder.journal.database import Row, Transaction
+from responder.stages import Stage
 
 KILL_SWITCH = "stopped"
 
@@ -44,7 +46,11 @@ class Thrown(BaseModel):
 
 
 async def record(tx: Transaction, decision: Decision) -> None:
-    await tx.all("record_decision", **decision.model_dump(exclude={"times", "last_at"}))
+    """What it refuses is told once, however often it is heard. A person who asked has the answer already."""
+    row = await tx.one("record_decision", **decision.model_dump(exclude={"times", "last_at"}))
+    if decision.verdict == "refuse" and not decision.forced and row and row["id"] == decision.id:
+        stage: Stage = "observed" if decision.guard == "mode" else "refused"
+        await outbox.put_news(tx, outbox.News(decision.id, 0, stage, decision.at))
 
 
 async def find(tx: Transaction, *, service: str | None, since: datetime | None, most: int) -> list[Row]:

@@ -178,6 +178,7 @@ class Api:
             row = await tx.one("execution_row", id=execution_id)
             link = self._approve_link(fold(execution_id, events)) if "approve" in request[WHO].scopes else None
             told = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
+            told["messages"] = await tx.all("messages_of", subject=execution_id)
             return {**told, "approve_url": link} if link else told
 
         return answer(await self._journal.read(find))

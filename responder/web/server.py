@@ -14,6 +14,7 @@ from responder.web.approval import ApprovalPage
 from responder.web.receiver import MOST_BYTES, Receiver
 from responder.web.registry import Registry
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 
 
 @web.middleware
@@ -37,6 +38,7 @@ def routes(
     registry: Registry,
     status: Status,
     approval: ApprovalPage,
+    stopping: StopPage,
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
     """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
@@ -63,6 +65,8 @@ def routes(
             web.get("/api/v1/status", needs(access, "read", status.status)),
             web.get("/approve/{id}", approval.show),  # the signed link is the permission
             web.post("/approve/{id}", approval.approve),
+            web.get("/stop/{id}", stopping.show),
+            web.post("/stop/{id}", stopping.stop),
             web.get("/metrics", needs(access, "read", status.metrics)),
             web.get("/-/healthy", status.healthy),
             web.get("/-/ready", status.ready),

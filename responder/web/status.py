@@ -13,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 
 from responder.errors import JournalUnavailable
 from responder.journal import Database, Row, Transaction
+from responder.journal.outbox import Undelivered
 from responder.metrics import Metrics, Snapshot, State, take_snapshot
 from responder.policies import Mandate, Policy
 from responder.worker import Worker
@@ -35,8 +36,16 @@ _SHOWN = ("id", "service", "environment", "state", "from_version", "to_version",
 class Status:
     """Reads the journal, and says so where it cannot."""
 
-    def __init__(self, journal: Database, mandate: Callable[[], Mandate], worker: Worker, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        journal: Database,
+        mandate: Callable[[], Mandate],
+        worker: Worker,
+        metrics: Metrics,
+        channels: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         self._journal, self._mandate, self._worker, self._metrics = journal, mandate, worker, metrics
+        self._channels = channels
 
     async def healthy(self, request: web.Request) -> web.Response:
         """`GET /-/healthy`: the process runs. A broken journal is no reason to restart it."""
@@ -53,7 +62,8 @@ class Status:
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
         mandate = self._mandate()
-        state = State(await self._snapshot(), mandate, disarmed=self._worker.disarmed)
+        disarmed, channels = self._worker.disarmed, self._channels()
+        state = State(await self._snapshot(), mandate, disarmed=disarmed, channels=channels)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 
@@ -88,6 +98,7 @@ class Status:
             "rollbacks": totals,
             "services": services,
             "policies": [_policy(p, observed.get(p.name)) for p in mandate.policies],
+            "notifications": _notifications(snapshot, self._channels()),
             "at": datetime.now(UTC).isoformat(),
         }
         return web.json_response(body)
@@ -103,6 +114,17 @@ def _of(snapshot: Snapshot, *states: str) -> list[dict[str, Any]]:
     rows = [{name: row[name] for name in _SHOWN} for row in snapshot.open_executions if row["state"] in states]
     plain: list[dict[str, Any]] = json.loads(json.dumps(rows, default=lambda value: value.isoformat()))
     return plain
+
+
+def _notifications(snapshot: Snapshot, channels: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Every channel that is configured, or that something is undelivered of."""
+    known = {one.channel: one for one in snapshot.undelivered}
+    told = []
+    for name in sorted({*channels, *known}):
+        one = known.get(name, Undelivered(name, 0, None, 0, "", None))
+        facts = {**one._asdict(), "configured": name in channels}
+        told.append({k: v.isoformat() if isinstance(v, datetime) else v for k, v in facts.items()})
+    return told
 
 
 async def _totals(tx: Transaction) -> dict[str, int]:

@@ -27,6 +27,7 @@ from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import routes
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 from responder.worker import Worker
 from tests.responder.examples import ago, deployment, mandate, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
@@ -126,7 +127,9 @@ async def make_house(
 
         settings = Web(tokens=tokens)
         access = Access(settings)
-        app = routes(lambda: access, receiver, api, registry, status, approval, reload)
+        app = routes(
+            lambda: access, receiver, api, registry, status, approval, StopPage(journal, lambda: links), reload
+        )
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)
