@@ -22,6 +22,7 @@ from pydantic import (
 
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.aws import Aws, AwsSettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
@@ -136,6 +137,7 @@ class Config(BaseModel):
     alertmanager: AlertmanagerSettings = Field(description="Asked before every act whether the alert still fires")
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
+    aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -178,6 +180,7 @@ class Config(BaseModel):
                 Alertmanager: self.alertmanager,
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
+                Aws: self.aws,
             }
         )
 
@@ -204,14 +207,16 @@ class Config(BaseModel):
         for i, policy in enumerate(self.policies):
             if any(policy.name == earlier.name for earlier in self.policies[:i]):
                 yield ("policies", i, "name"), f"{policy.name} is the name of an earlier policy"
-            for j, name in enumerate(policy.roll_back if isinstance(policy.roll_back, tuple) else ()):
-                if name not in names:
-                    yield ("policies", i, "roll_back", j), f"no service {name} is configured{meant(name, names)}"
+            for action in policy.actions:
+                wanted = getattr(policy, action)
+                for j, name in enumerate(wanted if isinstance(wanted, tuple) else ()):
+                    if name not in names:
+                        yield ("policies", i, action, j), f"no service {name} is configured{meant(name, names)}"
             fixed = {m.name: m.value for m in policy.match if m.op == "="}
             for j, noise in enumerate(policy.silence):
                 if all_match(noise.match, fixed):
                     yield ("policies", i, "silence", j), "would silence the very alerts that the policy acts on"
-        yield from self.notify.contradictions([policy.notify for policy in self.policies])
+        yield from self.notify.contradictions(self.policies)
         for i, freeze in enumerate(self.freezes):
             for j, name in enumerate(freeze.services):
                 if name not in names:

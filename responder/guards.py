@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -280,10 +280,10 @@ class Judgement(BaseModel):
         return self.verdicts[-1]
 
 
-def judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
+def judge(incident: Incident, situation: Situation, now: datetime, guards: Sequence[Guard] = GUARDS) -> Judgement:
     """Asks every guard. Without a service there is nothing that the later ones could be asked about."""
     verdicts = []
-    for guard in GUARDS:
+    for guard in guards:
         kind, reason = guard(incident, situation, now)
         verdicts.append(Verdict(guard=guard.__name__, verdict=kind, reason=reason))
         if guard is known and kind == "refuse":
@@ -293,5 +293,7 @@ def judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
 
 def needs_more(incident: Incident, judgement: Judgement, situation: Situation) -> bool:
     """Whether only others and the outside can still say no: they are not asked about what is refused anyway."""
+    if incident.action != "roll_back":
+        return False
     against = [v.guard for v in judgement.verdicts if v.verdict == "refuse"]
     return not incident.by_name and situation.live is None and against in ([], ["mode"])

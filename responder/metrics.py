@@ -119,7 +119,7 @@ class Metrics:
             deciding = one.judgement.deciding
             # What a person is refused is told to that person: it must not look like an alert that nobody acts on.
             policy = BY_HAND.name if one.incident.by_name else one.incident.policy.name
-            self.decisions.labels(policy, deciding.verdict, deciding.guard).inc()
+            self.decisions.labels(policy, one.verdict, deciding.guard).inc()
             if execution := one.execution:
                 told = execution.accepted
                 times = [

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -18,6 +18,11 @@ from responder.matching import MatcherText, all_match
 from responder.services import Name, Service
 
 Mode = Literal["observe", "approve", "auto"]
+
+Action = Literal["roll_back", "preserve_logs"]
+"""What a policy can do. Each is the key under which a policy names the services to do it with."""
+
+_OF_ROLLING_BACK = ("mode", "force", "deployed_within", "verify", "silence", "on_stop", "approve_within")
 
 
 class Verify(BaseModel):
@@ -45,6 +50,16 @@ class ServiceOfLabel(BaseModel):
     label: str = Field(min_length=1, description="Name of the label, as service")
 
 
+def _one_of(value: object) -> str:
+    return "<label>" if isinstance(value, dict | ServiceOfLabel) else "<names>"
+
+
+Wanted = Annotated[
+    Annotated[ServiceOfLabel, Tag("<label>")] | Annotated[tuple[Name, ...], Tag("<names>")], Discriminator(_one_of)
+]
+"""Names of services, or the label that names one."""
+
+
 class Noise(BaseModel):
     """Alerts that a rollback of the service causes; they are silenced while it is carried out, and no longer."""
 
@@ -68,16 +83,19 @@ class Policy(BaseModel):
     match: Annotated[
         tuple[MatcherText, ...], Field(min_length=1, description="Matchers as in Alertmanager; all must match")
     ]
-    roll_back: Annotated[
-        Annotated[ServiceOfLabel, Tag("<label>")] | Annotated[tuple[Name, ...], Tag("<names>")],
-        Discriminator(lambda value: "<label>" if isinstance(value, dict | ServiceOfLabel) else "<names>"),
-    ] = Field(description="Names of services, or {label: service}: the one that the label names, in its environment")
+    roll_back: Wanted | None = Field(
+        default=None,
+        description="Names of services, or {label: service}: the one that the label names, in its environment",
+    )
+    preserve_logs: Wanted | None = Field(
+        default=None, description="Services whose logs are kept, whether they are rolled back or not; named likewise"
+    )
     mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
     force: bool = Field(
         default=False,
         description="Its alert is an engineer's request: passes what a person passes; labels version, strategy",
     )
-    cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, counted from its end")
+    cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, from its end, or after keeping logs")
     deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
     expression: str = Field(
         default="",
@@ -94,17 +112,38 @@ class Policy(BaseModel):
     )
     approve_within: Duration = Field(default=900.0, gt=0, description="How long a plan waits for approval")
 
-    @field_validator("roll_back")
+    @field_validator("roll_back", "preserve_logs")
     @classmethod
-    def _names_something(cls, value: ServiceOfLabel | tuple[str, ...]) -> ServiceOfLabel | tuple[str, ...]:
+    def _names_something(cls, value: Wanted | None) -> Wanted | None:
         if value == ():
             raise ValueError("names no service")
         return value
 
-    def services_of(self, alert: Alert) -> tuple[str, ...]:
-        if isinstance(self.roll_back, ServiceOfLabel):
-            return (alert.labels.get(self.roll_back.label, ""),)
-        return tuple(dict.fromkeys(self.roll_back))
+    @model_validator(mode="after")
+    def _does_something(self) -> Policy:
+        if not self.actions and not self.notify:
+            raise ValueError(f"does nothing: needs one of {', '.join(get_args(Action))}, notify")
+        idle = [key for key in _OF_ROLLING_BACK if key in self.model_fields_set]
+        if idle and self.roll_back is None:
+            raise ValueError(f"rolls nothing back: {', '.join(idle)} would have no effect")
+        return self
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return tuple(action for action in get_args(Action) if getattr(self, action) is not None)
+
+    @property
+    def manner(self) -> str:
+        """How it acts, in a word: its mode, or what it does where it rolls nothing back."""
+        if self.roll_back is None:
+            return ", ".join((*self.actions, *(["notify"] if self.notify else [])))
+        return "force" if self.force else self.mode
+
+    def services_of(self, alert: Alert, action: Action = "roll_back") -> tuple[str, ...]:
+        wanted: ServiceOfLabel | tuple[str, ...] | None = getattr(self, action)
+        if isinstance(wanted, ServiceOfLabel):
+            return (alert.labels.get(wanted.label, ""),)
+        return tuple(dict.fromkeys(wanted or ()))
 
 
 BY_HAND = Policy.model_validate(
@@ -174,6 +213,7 @@ class Incident(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     policy: Policy
+    action: Action = "roll_back"
     service: str
     environment: str
     alerts: tuple[Alert, ...] = ()
@@ -196,7 +236,8 @@ class Incident(BaseModel):
         if not self.alerts:
             return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
         first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
-        told = (self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat())
+        told = [self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat()]
+        told += [] if self.action == "roll_back" else [self.action]
         return hashlib.sha256("\0".join(told).encode()).hexdigest()[:20]
 
     @property
@@ -210,8 +251,10 @@ class Incident(BaseModel):
 
 class _Key(NamedTuple):
     policy: str
+    action: Action
     service: str
     environment: str
+    forced: bool
     version: str | None
     strategy: str | None
 
@@ -220,6 +263,17 @@ def _reason(alerts: Iterable[Alert]) -> str:
     """What the engineer wrote. Who it was cannot be told from an alert, so nobody is named."""
     told = (alert.annotations.get("reason", "").strip() for alert in alerts)
     return next((reason[:1000] for reason in told if reason), "")
+
+
+def only_told(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
+    """The firing alerts that their policy only wants told, by policy, name, service and environment."""
+    found: dict[tuple[str, ...], tuple[Policy, list[Alert]]] = {}
+    for alert in alerts:
+        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
+        if alert.status == "firing" and policy is not None and not policy.actions:
+            where = (alert.labels.get("service", ""), alert.labels.get("environment", ""))
+            found.setdefault((policy.name, alert.name, *where), (policy, []))[1].append(alert)
+    return list(found.values())
 
 
 def match_alerts(
@@ -236,21 +290,24 @@ def match_alerts(
         if policy is None:
             unwanted.append(alert)
             continue
-        for service in policy.services_of(alert):
-            asked = (alert.labels.get("version"), alert.labels.get("strategy")) if policy.force else (None, None)
-            key = _Key(policy.name, service, alert.labels.get("environment", ""), *asked)
+        environment = alert.labels.get("environment", "")
+        for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
+            forced = policy.force and action == "roll_back"
+            asked = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
+            key = _Key(policy.name, action, service, environment, forced, *asked)
             found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [
         Incident(
             policy=by_name[key.policy],
+            action=key.action,
             service=key.service,
             environment=key.environment,
             alerts=tuple(members.values()),
             received_at=received_at,
             truncated_alerts=truncated,
             requested_by=sender,
-            reason=_reason(members.values()) if by_name[key.policy].force else "",
-            forced=by_name[key.policy].force,
+            reason=_reason(members.values()) if key.forced else "",
+            forced=key.forced,
             version=key.version,
             strategy=key.strategy,
         )

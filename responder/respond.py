@@ -15,10 +15,11 @@ from responder.alerts import Alert
 from responder.clients import Connections
 from responder.errors import Conflict
 from responder.execution import Accepted, Execution
-from responder.guards import Judgement, Verdict, judge, needs_more
-from responder.journal import Database, Transaction, decisions, executions
+from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
+from responder.journal import Database, Transaction, decisions, evidence, executions
+from responder.keeping import KEEPING
 from responder.live import ask_live
-from responder.policies import Incident, Mandate
+from responder.policies import Incident, Mandate, Policy
 from responder.survey import Live, Situation, gather, look_around
 
 Clock = Callable[[], datetime]
@@ -42,23 +43,32 @@ class Decided(BaseModel):
     judgement: Judgement
     at: datetime
     execution: Execution | None = None
+    evidence: str | None = None  # where logs are kept by themselves
     claimed: bool = False  # by the worker that was named, in the same transaction
 
     @property
     def environment(self) -> str:
         return self.situation.service.environment if self.situation.service else self.incident.environment
 
+    @property
+    def verdict(self) -> str:
+        """As it is on record; that logs are kept does not count as a rollback that was allowed."""
+        verdict = self.judgement.deciding.verdict
+        return "preserve" if verdict == "allow" and self.incident.action == "preserve_logs" else verdict
+
     def told(self) -> dict[str, Any]:
         """What the sender is answered, and what the decision record shows."""
         deciding = self.judgement.deciding
+        told = {"evidence": self.evidence} if self.evidence else {}
         return {
             "policy": self.incident.policy.name,
             "service": self.incident.service,
             "environment": self.environment,
-            "verdict": deciding.verdict,
+            "verdict": self.verdict,
             "guard": deciding.guard,
             "reason": deciding.reason,
             "execution": self.execution.id if self.execution else None,
+            **told,
         }
 
 
@@ -86,8 +96,12 @@ async def respond(
     """
     # Always in the same order: two bodies must not wait for each other's locks.
     ordered = sorted(incidents, key=lambda i: (i.service, i.environment, i.policy.name))
-    nothing_asked: list[Live | None] = [None] * len(ordered)
-    settled, open_ones = await journal.transaction(_decide, ordered, nothing_asked, mandate, claimer, clock)
+    rolling = [i for i in ordered if i.action == "roll_back"]
+    keeping = [i for i in ordered if i.action != "roll_back"]
+    settled: list[Decided] = []
+    open_ones: list[tuple[Incident, Situation]] = []
+    if rolling:
+        settled, open_ones = await journal.transaction(_decide, rolling, _unasked(rolling), mandate, claimer, clock)
     if open_ones:
         lives = await asyncio.gather(
             *(ask_live(incident, situation, mandate, connections) for incident, situation in open_ones)
@@ -95,7 +109,18 @@ async def respond(
         asked = [incident for incident, _ in open_ones]
         more, _ = await journal.transaction(_decide, asked, lives, mandate, claimer, clock)
         settled += more
+    if keeping:  # last, because what is rolled back by now keeps its logs itself
+        kept, _ = await journal.transaction(_decide, keeping, _unasked(keeping), mandate, None, clock)
+        settled += kept
     return settled
+
+
+def _unasked(incidents: Sequence[Incident]) -> list[Live | None]:
+    return [None] * len(incidents)
+
+
+def _judge(incident: Incident, situation: Situation, now: datetime) -> Judgement:
+    return judge(incident, situation, now, GUARDS if incident.action == "roll_back" else KEEPING)
 
 
 async def explain(
@@ -111,20 +136,20 @@ async def explain(
     for incident in incidents:
         now = clock()
         situation = await journal.read(gather, incident, mandate, now)
-        judgement = judge(incident, situation, now)
+        judgement = _judge(incident, situation, now)
         if situation.service and needs_more(incident, judgement, situation):
             live = await ask_live(incident, situation, mandate, connections)
             beside = _beside(incident, incidents, mandate)
             around = await journal.read(look_around, incident, situation.service, mandate, now, beside)
             situation = situation.model_copy(update={"live": live, "around": around})
-            judgement = judge(incident, situation, now)
+            judgement = _judge(incident, situation, now)
         decided.append(Decided(incident=incident, situation=situation, judgement=judgement, at=now))
     return decided
 
 
 def _beside(incident: Incident, incidents: Sequence[Incident], mandate: Mandate) -> frozenset[str]:
     """The configured services that the same body tells to be in trouble in the same environment."""
-    told = [i for i in incidents if i.environment == incident.environment and not i.forced]
+    told = [i for i in incidents if i.environment == incident.environment and not i.forced and i.action == "roll_back"]
     return frozenset(service.name for i in told if (service := mandate.service(i.service, i.environment)[0]))
 
 
@@ -144,14 +169,17 @@ async def _decide(
             beside = _beside(incident, incidents, mandate)
             around = await look_around(tx, incident, situation.service, mandate, now, beside)
             situation = situation.model_copy(update={"live": live, "around": around})
-        judgement = judge(incident, situation, now)
+        judgement = _judge(incident, situation, now)
         if needs_more(incident, judgement, situation):
             open_ones.append((incident, situation))
             continue
         decided = Decided(incident=incident, situation=situation, judgement=judgement, at=now)
-        if judgement.deciding.verdict != "refuse":
+        record_id = executions.new_id(now)
+        if judgement.deciding.verdict != "refuse" and incident.action == "roll_back":
             decided = await _accept(tx, decided, claimer)
-        await decisions.record(tx, _as_record(decided))
+        elif judgement.deciding.verdict != "refuse":
+            decided = await _want_logs(tx, decided, record_id)
+        await decisions.record(tx, _as_record(decided, record_id))
         settled.append(decided)
     return settled, open_ones
 
@@ -188,7 +216,24 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
     return decided.model_copy(update={"execution": execution, "claimed": claimed})
 
 
-def _as_record(decided: Decided) -> decisions.Decision:
+async def _want_logs(tx: Transaction, decided: Decided, evidence_id: str) -> Decided:
+    service, running = decided.situation.service, decided.situation.running
+    if service is None:
+        raise Conflict("logs of no service were allowed to be kept: this is a bug")
+    await evidence.want(
+        tx,
+        evidence_id,
+        policy=decided.incident.policy.name,
+        service=service.name,
+        environment=service.environment,
+        deployment_id=running.id if running else "",
+        alerts=decided.incident.alerts,
+        at=decided.at,
+    )
+    return decided.model_copy(update={"evidence": evidence_id})
+
+
+def _as_record(decided: Decided, record_id: str) -> decisions.Decision:
     incident, situation = decided.incident, decided.situation
     running, target = situation.running, situation.target
     facts = {
@@ -204,7 +249,8 @@ def _as_record(decided: Decided) -> decisions.Decision:
     told = decided.told()
     at = decided.at
     return decisions.Decision(
-        id=executions.new_id(at),
+        id=record_id,
+        action=incident.action,
         incident=incident.id,
         at=at,
         last_at=at,
@@ -221,6 +267,38 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "starts_at": alert.starts_at.isoformat(),
         "fingerprint": alert.fingerprint,
     }
+
+
+async def note_told(journal: Database, policy: Policy, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
+    """Puts on record, and so into the outbox, that a policy wants these alerts told; once, however often they come."""
+    first = min(alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
+    channels = ", ".join(policy.notify or ())
+    told = {
+        "policy": policy.name,
+        "service": first.labels.get("service", ""),
+        "environment": first.labels.get("environment", ""),
+        "verdict": "notify",
+        "guard": "policy",
+        "reason": f"{first.name} is told to {channels}; the policy does nothing else",
+        "execution": None,
+    }
+    key = "\0".join((policy.name, first.fingerprint, first.starts_at.isoformat(), "notify"))
+    facts = {
+        "verdicts": [],
+        "alerts": [_alert(alert) for alert in alerts[:_ALERTS_KEPT]],
+        "alerts_in_all": len(alerts),
+    }
+    decision = decisions.Decision(
+        id=executions.new_id(now),
+        action="notify",
+        incident=hashlib.sha256(key.encode()).hexdigest()[:20],
+        at=now,
+        last_at=now,
+        body=json.dumps(facts),
+        **told,
+    )
+    await journal.transaction(decisions.record, decision)
+    return told
 
 
 async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:

@@ -47,6 +47,15 @@ class Past(BaseModel):
     stop_by: str | None = None
 
 
+class KeptLast(BaseModel):
+    """Evidence that a policy kept by itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    asked_at: datetime
+
+
 class Live(BaseModel):
     """What the outside says at this moment: of the incident's alerts, of the watchdog, of what the service needs."""
 
@@ -86,6 +95,8 @@ class Situation(BaseModel):
     target: Candidate | None = None
     no_rollback_past: str = ""  # the version between the target and now that must stay, and why
     tried_before: Past | None = None  # the rollback of the running version that there was before
+    kept_for: str | None = None  # the evidence that was kept by itself for an alert of this incident before
+    kept_last: KeptLast | None = None  # the newest that the incident's policy kept by itself
     latest: Past | None = None  # the newest rollback of the service; a live or stuck one is always the newest
     last_of_policy: Past | None = None  # the newest of the incident's policy that ended and had changed something
     limits: Limits = Limits()
@@ -99,6 +110,8 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
     thrown = await decisions.stopped(tx)
     stopped = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
     service, problem = mandate.service(incident.service, incident.environment)
+    if service and incident.action == "preserve_logs":
+        return await _gather_for_logs(tx, incident, service, stopped)
     if service and service.way(incident.strategy) is None:
         problem, service = f"{service.name} is not configured to be rolled back by {incident.strategy!r}", None
     if service is None:
@@ -128,6 +141,24 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
         last_of_policy=Past.model_validate(last) if last else None,
         limits=mandate.limits,
         freezes=mandate.freezes,
+    )
+
+
+async def _gather_for_logs(tx: Transaction, incident: Incident, service: Service, stopped: str) -> Situation:
+    where = {"service": service.name, "environment": service.environment}
+    await tx.lock(f"{service.name}/{service.environment}")
+    latest = await tx.one("latest_of_service", **where)
+    last = await tx.one("last_evidence_of_policy", **where, policy=incident.policy.name)
+    since = min(alert.starts_at for alert in incident.alerts)
+    rows = await tx.all("evidence_episodes_since", **where, policy=incident.policy.name, since=since)
+    kept = {(row["fingerprint"], row["starts_at"]): str(row["evidence"]) for row in rows}
+    return Situation(
+        service=service,
+        stopped=stopped,
+        running=await deployments.newest(tx, service.name, service.environment),
+        latest=Past.model_validate(latest) if latest else None,
+        kept_for=next((kept[key] for a in incident.alerts if (key := (a.fingerprint, a.starts_at)) in kept), None),
+        kept_last=KeptLast.model_validate(last) if last else None,
     )
 
 

@@ -45,7 +45,7 @@ async def check(file: Path, *, live: bool, output: str) -> int:
         for told in silent:
             out.print(told, style="yellow", markup=False, soft_wrap=True)
         if config and not mistakes:
-            modes = ", ".join(f"{p.name} ({'force' if p.force else p.mode})" for p in config.policies) or "none"
+            modes = ", ".join(f"{p.name} ({p.manner})" for p in config.policies) or "none"
             out.print(f"{file}: {len(config.services)} services; policies: {modes}", markup=False, soft_wrap=True)
         for told in hints:
             out.print(f"hint: {told}", style="dim", markup=False, soft_wrap=True)

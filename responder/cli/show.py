@@ -15,6 +15,7 @@ _COLOURS = {
     "succeeded": "green",
     "good": "green",
     "allow": "green",
+    "preserve": "green",
     "compensated": "yellow",
     "mitigated": "yellow",
     "cancelled": "yellow",
@@ -103,9 +104,9 @@ def status(body: dict[str, Any]) -> RenderableType:
         told = ((p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"])
         parts.append(table("\nPolicies", columns, told))
     if late := [n for n in body.get("notifications", ()) if n["pending"] or n["given_up"]]:
-        columns = ("channel", "undelivered", "since", "given up in a day", "last error")
         late_told = ((n["channel"], n["pending"], clock(n["since"]), n["given_up"] or "", n["error"]) for n in late)
-        parts.append(table("\nNot told yet", columns, late_told))
+        heads = ("channel", "undelivered", "since", "given up in a day", "last error")
+        parts.append(table("\nNot told yet", heads, late_told))
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
     parts.append(Text(f"\nRollbacks: {done}"))
     return Group(*parts)

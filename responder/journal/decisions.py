@@ -24,6 +24,7 @@ class Decision(BaseModel):
     at: Timestamp
     last_at: Timestamp
     times: int = 1  # how often the same verdict was given on the same incident
+    action: str = "roll_back"
     policy: str
     service: str
     environment: str
@@ -46,11 +47,18 @@ class Thrown(BaseModel):
 
 
 async def record(tx: Transaction, decision: Decision) -> None:
-    """What it refuses is told once, however often it is heard. A person who asked has the answer already."""
+    """What leads to no execution is told once, however often it is heard."""
     row = await tx.one("record_decision", **decision.model_dump(exclude={"times", "last_at"}))
-    if decision.verdict == "refuse" and not decision.forced and row and row["id"] == decision.id:
-        stage: Stage = "observed" if decision.guard == "mode" else "refused"
+    if row and row["id"] == decision.id and (stage := _stage(decision)):
         await outbox.put_news(tx, outbox.News(decision.id, 0, stage, decision.at))
+
+
+def _stage(decision: Decision) -> Stage | None:
+    if decision.verdict in ("notify", "preserve"):
+        return "alert"
+    if decision.verdict != "refuse" or decision.forced or decision.action != "roll_back":
+        return None  # who asked for it by name has the answer already
+    return "observed" if decision.guard == "mode" else "refused"
 
 
 async def find(tx: Transaction, *, service: str | None, since: datetime | None, most: int) -> list[Row]:

@@ -148,9 +148,11 @@ SELECT at FROM heard WHERE name = :name;
 -- name: record_decision
 -- The same verdict on the same incident is counted once more, with its newest reason.
 INSERT INTO decisions
-    (id, incident, at, last_at, times, policy, service, environment, verdict, guard, reason, execution, forced, body)
+    (id, incident, at, last_at, times, action, policy, service, environment, verdict, guard, reason, execution, forced,
+     body)
 VALUES
-    (:id, :incident, :at, :at, 1, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced, :body)
+    (:id, :incident, :at, :at, 1, :action, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced,
+     :body)
 ON CONFLICT (incident, verdict, guard) DO UPDATE
 SET last_at = excluded.last_at, times = decisions.times + 1, reason = excluded.reason, body = excluded.body
 RETURNING id;
@@ -169,7 +171,7 @@ SELECT min(at) AS at FROM decisions WHERE incident = :incident;
 -- Other services of the environment for which an alert wanted a rollback for the first time between these moments.
 SELECT DISTINCT d.service FROM decisions AS d
 WHERE d.environment = :environment AND d.at BETWEEN :since AND :until AND d.service <> :service AND NOT d.forced
-  AND d.verdict <> 'ignore' AND d.guard <> 'known'
+  AND d.verdict <> 'ignore' AND d.guard <> 'known' AND d.action = 'roll_back'
   AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since);
 
 -- name: observed
@@ -181,7 +183,30 @@ WHERE guard = 'mode' AND verdict = 'refuse' GROUP BY policy;
 -- Whether a rollback-worthy alert was judged for this service since then: such a version has not earned to be good.
 SELECT id FROM decisions
 WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' AND NOT forced
+  AND action = 'roll_back'
 LIMIT 1;
+
+-- name: want_evidence
+-- To be kept by whichever worker takes it.
+INSERT INTO evidence (id, policy, service, environment, deployment_id, state, asked_at, asked)
+VALUES (:id, :policy, :service, :environment, :deployment_id, 'wanted', :at, :asked);
+
+-- name: insert_evidence_episode
+-- Refused (no row) where this alert instance had logs kept already.
+INSERT INTO evidence_episodes (policy, service, environment, fingerprint, starts_at, evidence)
+VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :evidence)
+ON CONFLICT DO NOTHING RETURNING evidence;
+
+-- name: evidence_episodes_since
+-- Alert instances, begun then or later, for which logs of the service were kept.
+SELECT fingerprint, starts_at, evidence FROM evidence_episodes
+WHERE policy = :policy AND service = :service AND environment = :environment AND starts_at >= :since;
+
+-- name: last_evidence_of_policy
+-- What its cooldown is counted from where a policy keeps logs by themselves.
+SELECT id, asked_at FROM evidence
+WHERE service = :service AND environment = :environment AND policy = :policy AND execution IS NULL
+ORDER BY asked_at DESC LIMIT 1;
 
 -- name: insert_deployment
 -- Refused (no row) where this deployment was told before.

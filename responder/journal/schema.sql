@@ -154,6 +154,45 @@ CREATE TABLE heard (
 
 -- migration: 3
 
+-- What was decided about: rolling back, or only keeping logs, which says nothing about a version.
+ALTER TABLE decisions ADD COLUMN action TEXT NOT NULL DEFAULT 'roll_back';
+
+-- What is kept of a service in trouble: for a rollback under its id, else under that of the decision to keep it.
+CREATE TABLE evidence (
+    id TEXT PRIMARY KEY,
+    execution TEXT REFERENCES executions (id),
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    deployment_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    asked_at TIMESTAMPTZ NOT NULL,
+    asked TEXT NOT NULL,
+    worker TEXT,
+    tries INTEGER NOT NULL DEFAULT 0,
+    kept_at TIMESTAMPTZ,
+    place TEXT NOT NULL DEFAULT '',
+    files INTEGER NOT NULL DEFAULT 0,
+    missing INTEGER NOT NULL DEFAULT 0,
+    bytes BIGINT NOT NULL DEFAULT 0,
+    manifest TEXT
+);
+CREATE INDEX evidence_of_policy ON evidence (policy, service, environment, asked_at);
+CREATE INDEX evidence_wanted ON evidence (asked_at) WHERE state = 'wanted';
+
+-- Which alert instances had logs kept by themselves: a re-sent alert finds itself here and is a no-op.
+CREATE TABLE evidence_episodes (
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    starts_at TIMESTAMPTZ NOT NULL,
+    evidence TEXT NOT NULL REFERENCES evidence (id),
+    PRIMARY KEY (policy, service, environment, fingerprint, starts_at)
+);
+
+-- migration: 4
+
 -- What is to be told, written with the event or the decision that it tells of. Who hears it is found out later, by the
 -- configuration; then it is taken from here.
 CREATE TABLE outbox (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from responder.notify.github import GithubSettings
 from responder.notify.grafana import GrafanaSettings
 from responder.notify.slack import SlackSettings
 from responder.notify.webhook import WebhookSettings
+from responder.policies import Policy
 from responder.services import Name
 from responder.stages import Stage
 from responder.words import meant
@@ -89,8 +90,8 @@ class Notify(BaseModel):
             and (not one.severities or severity not in self.severities or severity in one.severities)
         )
 
-    def contradictions(self, policies: list[tuple[str, ...] | None]) -> Iterator[tuple[Place, str]]:
-        """What the parts cannot see of each other; `policies` are the channels that each of them names."""
+    def contradictions(self, policies: Sequence[Policy]) -> Iterator[tuple[Place, str]]:
+        """What the parts cannot see of each other, nor the policies of them."""
         known: dict[str, str] = {}
         for kind in ("slack", "email", "webhook", "github", "grafana", "console"):
             for i, one in enumerate(getattr(self, kind)):
@@ -108,10 +109,12 @@ class Notify(BaseModel):
             for j, name in enumerate(rule.to):
                 if name not in known:
                     yield ("notify", "escalate", i, "to", j), f"no channel {name} is configured{meant(name, known)}"
-        for i, named in enumerate(policies):
-            for j, name in enumerate(named or ()):
+        for i, policy in enumerate(policies):
+            for j, name in enumerate(policy.notify or ()):
                 if name not in known:
                     yield ("policies", i, "notify", j), f"no channel {name} is configured{meant(name, known)}"
+                elif not policy.actions and "alert" not in self.channels[name].told_stages:
+                    yield ("policies", i, "notify", j), f"{name} does not tell of alerts: its stages leave that out"
 
     def overdue(self, waits: Waits, now: datetime) -> Iterator[tuple[str, str]]:
         """The channels to call by now, each with the occasion by which it is called once."""

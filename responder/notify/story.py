@@ -125,15 +125,21 @@ class Story(BaseModel):
     @property
     def topic(self) -> str:
         """The same from the first message to the last."""
-        if self.to_version:
-            return f"Rollback of {self.service} in {self.environment}: {self.from_version} → {self.to_version}"
-        return f"{self.reason}" if self.stage == "alert" else f"No rollback of {self.service} in {self.environment}"
+        if self.stage == "alert":
+            return f"{self.reason} on {self._where}" if self.service else self.reason
+        if self.stage in ("observed", "refused"):
+            return f"No rollback of {self._where}"
+        return f"Rollback of {self._where}: {self.from_version} → {self.to_version}"
+
+    @property
+    def _where(self) -> str:
+        return f"{self.service} in {self.environment}" if self.environment else self.service
 
     @property
     def title(self) -> str:
-        where = f"{self.service} in {self.environment}" if self.service else self.reason
         versions = f" {self.from_version} → {self.to_version}" if self.to_version else ""
-        return f"{_HEADLINES[self.stage]}: {where}{versions}"
+        where = self.topic if self.stage == "alert" else f"{self._where}{versions}"
+        return f"{_HEADLINES[self.stage]}: {where}"
 
     @property
     def urgent(self) -> bool:

@@ -16,7 +16,7 @@ from responder.clients.alertmanager import Alertmanager
 from responder.errors import Conflict, Halt, Invalid, Unavailable, Unknown
 from responder.execution import Approved, Closed, Event, Execution, Outcome, State, fold
 from responder.journal import Database, Transaction, decisions, executions
-from responder.policies import BY_HAND, Incident, Mandate, match_alerts
+from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
 from responder.respond import Decided, explain, respond
 from responder.strategies import Target
 from responder.web.access import WHO, who_asks
@@ -124,11 +124,17 @@ class Api:
         return {
             "incidents": [await self._explained(one) for one in decided],
             "unmatched": [alert.labels for alert in unwanted],
+            "only_told": [
+                {"policy": policy.name, "notify": policy.notify, "alerts": [alert.labels for alert in found]}
+                for policy, found in only_told(alerts, mandate.policies)
+            ],
             "resolved": sum(alert.status == "resolved" for alert in alerts),
         }
 
     async def _explained(self, decided: Decided) -> dict[str, Any]:
         situation, told = decided.situation, _told(decided)
+        if decided.incident.action != "roll_back":
+            return told
         if situation.service is None or situation.running is None or situation.target is None:
             return told
         target = Target(
@@ -254,7 +260,7 @@ class Api:
 
 
 def _covers(roll_back: Any, service: str) -> bool:
-    return not isinstance(roll_back, tuple) or service in roll_back
+    return roll_back is not None and (not isinstance(roll_back, tuple) or service in roll_back)
 
 
 def _told(decided: Decided) -> dict[str, Any]:

@@ -138,6 +138,5 @@ async def _observed(tx: Transaction) -> list[Row]:
 
 def _policy(policy: Policy, observed: Row | None) -> dict[str, Any]:
     """With what it would have done in observe mode: the evidence for letting it act."""
-    mode = "force" if policy.force else policy.mode
-    told = {"name": policy.name, "mode": mode, "would_have_acted": observed["n"] if observed else 0}
+    told = {"name": policy.name, "mode": policy.manner, "would_have_acted": observed["n"] if observed else 0}
     return {**told, "last_at": observed["last_at"].isoformat() if observed else None}
