@@ -265,7 +265,7 @@ def _happened(execution: Execution, events: Sequence[Event], stage: Stage) -> st
     if stage in ENDS and execution.ended_at:
         took = format_duration(round(seconds_between(told.at, execution.ended_at), 1))
         last = next((e.note for e in reversed(events) if isinstance(e, Done) and e.note), "")
-        why = last if execution.outcome == "succeeded" and execution.reason == told.reason else execution.reason
+        why = last if execution.outcome == "succeeded" and last else execution.reason
         return f"after {took}: {why or told.reason}"
     return execution.reason or told.reason
 
