@@ -23,6 +23,8 @@ from responder.levers.lever import Lever
 from responder.levers.release import AbsolutePath, Argv, PlainName
 from responder.matching import MatcherText
 from responder.services import Name
+from responder.sizes import Size, exactly
+from responder.sources import LogSource
 from responder.strategies import AnyStrategy
 from responder.strategies.strategy import Strategy
 
@@ -32,6 +34,8 @@ MADE = "<!-- Made by `python -m docs.generate`. Change the code, not this page. 
 # Compared one after the other, because not every annotation can be a key.
 WORDS: tuple[tuple[Any, str], ...] = (
     (Duration, "duration"),
+    (Size, "size"),
+    (LogSource, "[log source](#log-sources)"),
     (Name, "name"),
     (MatcherText, "matcher"),
     (AbsolutePath, "absolute path"),
@@ -58,6 +62,7 @@ it with comments; `responder check` finds every mistake and names its line and p
 
 - Unknown keys, and keys that are written twice, are mistakes.
 - A **duration** is Prometheus': `500ms`, `30s`, `5m`, `1h30m`. Only `0` needs no unit.
+- A **size** is a whole number with its unit: `200kB`, `8MiB`, `1GiB`.
 - A **matcher** is Alertmanager's: `name="value"` with `=`, `!=`, `=~`, `!~`; expressions are RE2 and match the whole
   value; a missing label has the empty value.
 - A **name** has lower-case letters, digits, `-`, `_` and `.`, at most 63 characters.
@@ -85,12 +90,27 @@ def configuration() -> str:
     for one in _members(Check):
         first = next(iter(one.model_fields))
         parts += ["", f"### {first}", "", _told(one), "", *_table(_rows(one, ""))]
+    parts += [
+        "",
+        "## Log sources",
+        "",
+        "Where the logs of a service are. Which one is meant is told by its first key. [How](../how-to/evidence.md)",
+    ]
+    for one in _members(LogSource):
+        first = next(name for name in one.model_fields if name not in ("cap", "within"))
+        parts += ["", f"### {first}", "", _told(one), "", *_table(_rows(one, ""))]
     return "\n".join(parts) + "\n"
 
 
 def undescribed() -> list[str]:
     """Every field that says nothing of itself, as `Policy.name`: each needs a `Field(description=...)`."""
-    models: list[type[BaseModel]] = [Config, *_members(AnyStrategy), *_members(AnyLever), *_members(Check)]
+    models: list[type[BaseModel]] = [
+        Config,
+        *_members(AnyStrategy),
+        *_members(AnyLever),
+        *_members(Check),
+        *_members(LogSource),
+    ]
     seen: list[str] = []
     for model in models:
         for owner, key, field, kind in _fields(model):
@@ -151,7 +171,9 @@ def _cell(text: str) -> str:
 
 
 def _type(kind: Any, field: FieldInfo | None = None) -> str:
-    bounds = _bounds(field, format_duration if kind == Duration else _number) if field else ""
+    bounds = (
+        _bounds(field, format_duration if kind == Duration else exactly if kind == Size else _number) if field else ""
+    )
     for known, word in WORDS:
         if kind == known:
             return word + bounds
@@ -208,6 +230,8 @@ def _default(kind: Any, field: FieldInfo, key: str) -> str:
         return "as below"
     if kind == Duration:
         return f"`{format_duration(value)}`"
+    if kind == Size:
+        return f"`{exactly(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

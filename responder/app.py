@@ -14,8 +14,9 @@ from responder.clients import Connections
 from responder.config import Config
 from responder.config_file import load
 from responder.errors import ConfigError
+from responder.evidence.keeper import Keeper
 from responder.execution import Event, Execution, Halted, Held, Stopped
-from responder.journal import open_journal
+from responder.journal import Database, open_journal
 from responder.logs import say, set_up
 from responder.metrics import Metrics
 from responder.notify import Teller
@@ -23,6 +24,7 @@ from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.evidence import Evidence
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import listen, routes
@@ -40,6 +42,7 @@ class App:
         self._file = file
         self._metrics = Metrics()
         self._retired: list[Connections] = []
+        self._journal: Database | None = None
         self._connections = config.connections()
         self._use(config, self._connections)
 
@@ -58,10 +61,17 @@ class App:
     def connections(self) -> Connections:
         return self._connections
 
+    def keeper(self) -> Keeper | None:
+        """Who keeps evidence; None where the configuration wants none."""
+        settings = self._config.evidence
+        if settings is None or self._journal is None:
+            return None
+        return Keeper(settings, self._journal, self._mandate, self._connections, self._metrics.kept)
+
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
         config = self._config
-        journal = await open_journal(config.state)
+        journal = self._journal = await open_journal(config.state)
         teller = Teller(
             journal,
             lambda: self._config.notify,
@@ -77,6 +87,7 @@ class App:
             lease=config.limits.lease,
             resume_at_most=config.limits.resumptions,
             listeners=(self._metrics.happened, _tell, lambda execution, events: teller.stir()),
+            keeper=self.keeper,
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
@@ -91,11 +102,19 @@ class App:
         runner = working = telling = None
         try:
             working = asyncio.create_task(worker.run(), name="worker")
-            telling = asyncio.create_task(
-                teller.run(), name="teller"
-            )  # nobody waits for it: it cannot hold up anything
+            telling = asyncio.create_task(teller.run(), name="teller")  # nobody waits for it
             runner = await listen(
-                routes(lambda: self._access, receiver, api, registry, status, approval, stops, self._reload_asked),
+                routes(
+                    lambda: self._access,
+                    receiver,
+                    api,
+                    registry,
+                    status,
+                    approval,
+                    stops,
+                    Evidence(journal, self.keeper),
+                    self._reload_asked,
+                ),
                 config.web,
             )
             say(

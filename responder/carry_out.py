@@ -17,6 +17,7 @@ from responder.execution import (
     Execution,
     Halted,
     Held,
+    Kept,
     Planned,
     Started,
     Stopped,
@@ -46,6 +47,14 @@ _FIRST_LOOK = 0.02
 
 Planner = Callable[[Execution], Awaitable[Plan]]
 
+Keeper = Callable[[Execution], Awaitable[Kept | None]]
+"""Keeps evidence: in bounded time, and without ever raising because of it. None where nothing is to be kept."""
+
+
+async def keep_nothing(execution: Execution) -> Kept | None:
+    """For whoever keeps no evidence."""
+    return None
+
 
 async def carry_out(
     execution: Execution,
@@ -54,6 +63,7 @@ async def carry_out(
     world: World,
     reins: Reins,
     plan_for: Planner,
+    keep: Keeper = keep_nothing,
     approval_within: float = 900.0,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
@@ -72,12 +82,15 @@ async def carry_out(
         except Halt as halt:
             execution = await record.append(execution, Halted(at=now(), reason=f"no plan could be made: {halt}"))
         else:
-            if why := _why_hold(execution, plan, approved):
+            why, pending = _why_hold(execution, plan, approved), [Planned(at=now(), plan=plan)]
+            # Also where a human has to approve first: what a crashing container said is gone by then.
+            if execution.kept is None and (kept := await keep(execution)):
+                pending.append(kept)
+            if why:
                 until = now() + timedelta(seconds=approval_within)
-                return await record.append(
-                    execution, Planned(at=now(), plan=plan), Held(at=now(), reason=why, until=until)
-                )
-            pending = [] if approved else [Planned(at=now(), plan=plan)]
+                return await record.append(execution, *pending, Held(at=now(), reason=why, until=until))
+            if approved:
+                pending = pending[1:]
 
     async def commit(*events: Event) -> Execution:
         nonlocal pending

@@ -27,6 +27,7 @@ from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.conduct import Limits, Watchdog
+from responder.evidence.settings import EvidenceSettings
 from responder.freezes import Freeze
 from responder.journal import state_problem
 from responder.matching import all_match
@@ -138,6 +139,9 @@ class Config(BaseModel):
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
     aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
+    evidence: EvidenceSettings | None = Field(
+        default=None, description="What is kept of a service before it is rolled back; left out: nothing"
+    )
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -201,8 +205,12 @@ class Config(BaseModel):
                     )
             for told in sorted({told for kind in service.clients if (told := missing_package(kind))}):
                 yield ("services", i), told
+            if service.logs and self.evidence is None:
+                yield ("services", i, "logs"), "would be kept nowhere: `evidence` is not configured"
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
+        if self.evidence and self.evidence.s3 and (told := missing_package(Aws)):
+            yield ("evidence", "s3"), told
         names = {service.name for service in self.services}
         for i, policy in enumerate(self.policies):
             if any(policy.name == earlier.name for earlier in self.policies[:i]):
@@ -212,6 +220,7 @@ class Config(BaseModel):
                 for j, name in enumerate(wanted if isinstance(wanted, tuple) else ()):
                     if name not in names:
                         yield ("policies", i, action, j), f"no service {name} is configured{meant(name, names)}"
+            yield from self._without_logs(i, policy)
             fixed = {m.name: m.value for m in policy.match if m.op == "="}
             for j, noise in enumerate(policy.silence):
                 if all_match(noise.match, fixed):
@@ -221,6 +230,16 @@ class Config(BaseModel):
             for j, name in enumerate(freeze.services):
                 if name not in names:
                     yield ("freezes", i, "services", j), f"no service {name} is configured{meant(name, names)}"
+
+    def _without_logs(self, i: int, policy: Policy) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        if policy.preserve_logs is None:
+            return
+        if self.evidence is None:
+            yield ("policies", i, "preserve_logs"), "would be kept nowhere: `evidence` is not configured"
+        for j, name in enumerate(policy.preserve_logs if isinstance(policy.preserve_logs, tuple) else ()):
+            there = [service for service in self.services if service.name == name]
+            if there and not any(service.logs for service in there):
+                yield ("policies", i, "preserve_logs", j), f"{name} has no `logs` that could be kept"
 
     def _ring(self, start: Service) -> list[str]:
         needs = {s.name: s.depends_on for s in self.services if s.environment == start.environment}

@@ -41,6 +41,8 @@ class Accepted(_Event):
     needs_approval: str = ""  # why, where a human has to approve the plan first
     alerts: tuple[Alert, ...] = ()
     truncated_alerts: int = 0
+    deployment_id: str = ""  # of the version that runs
+    deployed_at: Timestamp | None = None
     onset_at: Timestamp | None = None
     received_at: Timestamp
 
@@ -48,6 +50,18 @@ class Accepted(_Event):
 class Planned(_Event):
     type: Literal["planned"] = "planned"
     plan: Plan
+
+
+class Kept(_Event):
+    """Evidence was kept, or could not be. It was looked for before anything was touched, and never stops anything."""
+
+    type: Literal["kept"] = "kept"
+    note: str
+    place: str = ""  # empty where nothing could be kept
+    files: int = 0
+    bytes: int = 0
+    missing: int = 0
+    seconds: float = 0.0
 
 
 class Held(_Event):
@@ -119,7 +133,7 @@ class Closed(_Event):
 
 
 Event = Annotated[
-    Accepted | Planned | Held | Approved | Resumed | Started | Done | Halted | Stopped | GaveUp | Closed,
+    Accepted | Planned | Kept | Held | Approved | Resumed | Started | Done | Halted | Stopped | GaveUp | Closed,
     Field(discriminator="type"),
 ]
 
@@ -134,6 +148,7 @@ class Execution(BaseModel):
     state: State
     accepted: Accepted
     plan: Plan | None = None
+    kept: Kept | None = None  # what became of the evidence
     todo: tuple[Step, ...] = ()
     taken: tuple[Step, ...] = ()
     current: Step | None = None  # started and neither done nor halted
@@ -159,6 +174,8 @@ class Execution(BaseModel):
         match event:
             case Planned():
                 return {"plan": event.plan, "todo": event.plan.steps, "state": "running"}
+            case Kept():
+                return {"kept": event}
             case Held():
                 return {"state": "held", "reason": event.reason, "held_until": event.until, "approved_by": None}
             case Approved():

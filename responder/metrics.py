@@ -102,6 +102,21 @@ class Metrics:
             ["channel", "outcome"],
             registry=self.registry,
         )
+        self.evidence = Counter(
+            "responder_evidence",
+            "Cases of evidence: complete, partial (something is missing or cut off), failed.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.evidence_seconds = Histogram(
+            "responder_evidence_duration_seconds",
+            "How long keeping evidence took.",
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+            registry=self.registry,
+        )
+        self.evidence_bytes = Counter(
+            "responder_evidence_bytes", "Bytes of evidence that were stored, packed.", registry=self.registry
+        )
         self.reload_ok = Gauge(
             "responder_config_last_reload_successful",
             "1 where the configuration in use is the newest one.",
@@ -131,6 +146,12 @@ class Metrics:
                 for stage, (start, end) in zip(_STAGES, pairwise(times), strict=False):
                     if start and end:
                         self.stages.labels(stage).observe(max((end - start).total_seconds(), 0))
+
+    def kept(self, outcome: str, seconds: float, size: int) -> None:
+        """Of one case of evidence."""
+        self.evidence.labels(outcome).inc()
+        self.evidence_seconds.observe(seconds)
+        self.evidence_bytes.inc(size)
 
     def happened(self, execution: Execution, events: tuple[Event, ...]) -> None:
         """Counts what was committed. Stages are counted once, where the first step and the last one are seen here."""

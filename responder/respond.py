@@ -206,6 +206,8 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
         on_stop=incident.policy.on_stop,
         alerts=incident.alerts,
         truncated_alerts=incident.truncated_alerts,
+        deployment_id=running.id,
+        deployed_at=running.at,
         onset_at=situation.live.began_at if situation.live else None,
         received_at=incident.received_at,
     )

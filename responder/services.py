@@ -10,6 +10,7 @@ from responder.checks import Check
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.plan import Gate, Plan
+from responder.sources import LogSource, PodLogs
 from responder.strategies import AnyStrategy, Target, levers_of
 from responder.world import World
 
@@ -37,6 +38,9 @@ class Service(BaseModel):
         default=(),
         description="What shows that it is used and its targets are up: health without traffic proves nothing",
     )
+    logs: tuple[LogSource, ...] = Field(
+        default=(), description="Where its logs are, to be kept before a rollback; needs `evidence`"
+    )
     rollout: Duration = Field(
         default=30.0,
         description="How long a deployment may be under way before it is told: older trouble is not of its making",
@@ -52,11 +56,31 @@ class Service(BaseModel):
             raise ValueError("alternatives: each strategy can be configured once, as it is asked for by its name")
         return self
 
+    @model_validator(mode="after")
+    def _knows_where_its_pods_are(self) -> Service:
+        for i, one in enumerate(self.logs):
+            if isinstance(one, PodLogs) and one.kubernetes.namespace is None and self._namespace is None:
+                raise ValueError(f"logs[{i}].kubernetes.namespace is missing: the rollback names none either")
+        return self
+
     @property
     def clients(self) -> set[type[Any]]:
         """Every kind of world that it is rolled back in and asked about."""
         levers = [lever for way in (self.rollback, *self.alternatives) for lever in levers_of(way)]
-        return {one.client for one in (*levers, *self.healthy, *self.traffic)}
+        return {one.client for one in (*levers, *self.healthy, *self.traffic, *self.logs)}
+
+    @property
+    def sources(self) -> tuple[LogSource, ...]:
+        """Its logs, each with its place filled in where that is the one of the rollback."""
+        return tuple(
+            one.in_namespace(self._namespace) if isinstance(one, PodLogs) and self._namespace else one
+            for one in self.logs
+        )
+
+    @property
+    def _namespace(self) -> str | None:
+        levers = [lever for way in (self.rollback, *self.alternatives) for lever in levers_of(way)]
+        return next((space for lever in levers if (space := getattr(lever, "namespace", None))), None)
 
     def way(self, strategy: str | None) -> AnyStrategy | None:
         """The configured strategy of that name, or the usual one where none is named; None where there is no such."""

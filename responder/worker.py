@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from responder.carry_out import carry_out
 from responder.clients import Connections
 from responder.errors import Halt, JournalUnavailable, Superseded
-from responder.execution import Accepted, Closed, Event, Execution, GaveUp, Stopped
+from responder.evidence.keeper import Keeper
+from responder.evidence.upkeep import look_after
+from responder.execution import Accepted, Closed, Event, Execution, GaveUp, Kept, Stopped
 from responder.journal import Database, Transaction, executions
 from responder.lease import Lease
 from responder.live import ask_watchdog
@@ -52,6 +54,7 @@ class Worker:
         resume_at_most: int = 5,
         poll: float = 1.0,
         listeners: tuple[Listener, ...] = (),
+        keeper: Callable[[], Keeper | None] = lambda: None,
     ) -> None:
         self.journal = journal
         self.mandate = mandate
@@ -61,6 +64,7 @@ class Worker:
         self._resume_at_most = resume_at_most
         self._poll = poll
         self._listeners = listeners
+        self._keeper = keeper
         self.disarmed = ""  # why, where the watchdog is silenced by now; for people and for `responder_armed`
         self._lease: Lease | None = None
         self._running: dict[str, _Run] = {}
@@ -102,7 +106,8 @@ class Worker:
                 continue
             self._lease = lease
             keeping = asyncio.create_task(lease.keep(), name="lease")
-            works = (self._work(lease), self._keep_house(), self._keep_quiet())
+            evidence = look_after(self._keeper, worker=lease.id, guard=lease.guard, poll=self._poll)
+            works = (self._work(lease), self._keep_house(), self._keep_quiet(), evidence)
             own = [keeping, *(asyncio.create_task(work) for work in works)]
             try:
                 done, _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
@@ -194,6 +199,7 @@ class Worker:
                 world=self._world(lease),
                 reins=reins,
                 plan_for=self._plan,
+                keep=lambda execution: self._keep_evidence(execution, lease),
                 approval_within=self.mandate().policy(execution.accepted.policy).approve_within,
             )
         except Superseded as e:
@@ -209,6 +215,10 @@ class Worker:
 
     def _world(self, lease: Lease | None = None) -> World:
         return World(self.connections(), guard=lease.guard) if lease else World(self.connections())
+
+    async def _keep_evidence(self, execution: Execution, lease: Lease) -> Kept | None:
+        keeper = self._keeper()
+        return await keeper.of_rollback(execution, lease.guard) if keeper else None
 
     async def _plan(self, execution: Execution) -> Plan:
         told, mandate = execution.accepted, self.mandate()

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from responder.cli import show
+from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
 from responder.clients.prometheus import Prometheus
 from responder.config import Config
 from responder.config_file import load
 from responder.durations import format_duration
-from responder.errors import ConfigError, ResponderError
+from responder.errors import ConfigError, Halt, ResponderError, Unavailable
+from responder.evidence.stores import store_of, try_out
 from responder.journal import open_journal
 from responder.notify import ChannelSettings, NotDelivered, Story
 from responder.notify.channel import redact
+from responder.sources import LogSource
 from responder.strategies import levers_of
 from responder.words import meant
 from responder.world import World
@@ -112,6 +116,23 @@ def _state(config: Config) -> None:
             raise ConfigError([f"state: {nearest} is not writable for this user"])
 
 
+async def _unreadable(source: LogSource, connections: Connections) -> AsyncIterator[str]:
+    """What of these logs cannot be read, by reading the beginning of the first few."""
+    since = datetime.now(UTC) - timedelta(minutes=10)
+    try:
+        async with asyncio.timeout(source.within):
+            for log in (await source.logs(await connections.to(source.client), since))[:5]:
+                try:
+                    async with contextlib.aclosing(log.chunks()) as chunks:
+                        await anext(chunks, b"")
+                except (Halt, Unavailable) as e:
+                    yield f"{log.origin}: {e}"
+    except (Halt, Unavailable) as e:
+        yield str(e)
+    except TimeoutError:
+        yield f"did not answer within {format_duration(source.within)}"
+
+
 async def _silent(config: Config) -> AsyncIterator[str]:
     """What does not answer: Prometheus, Alertmanager, the shared journal, the channels, every lever and every check."""
     connections = config.connections()
@@ -143,5 +164,14 @@ async def _silent(config: Config) -> AsyncIterator[str]:
                 finding = await world.holds(one)
                 if not finding.holds:
                     yield f"services[{i}].healthy[{j}]: does not hold now: {finding.reason}"
+            for j, source in enumerate(service.sources):
+                async for told in _unreadable(source, connections):
+                    yield f"services[{i}].logs[{j}]: {told}"
+        if config.evidence:
+            try:
+                async with asyncio.timeout(config.evidence.within):
+                    await try_out(store_of(config.evidence, connections))
+            except (ResponderError, TimeoutError) as e:
+                yield f"evidence: {e or 'it did not answer in time'}"
     finally:
         await connections.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,18 @@ class Client:
 
     async def get(self, path: str, **query: str | int | None) -> dict[str, Any]:
         return await self._ask("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
+
+    async def download(self, path: str) -> bytes:
+        """A file as it is, not unpacked."""
+        try:
+            async with self._session.get(self._url + path, auto_decompress=False) as response:
+                data = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise ResponderError(f"{self._url}{path}: {e or type(e).__name__}") from None
+        if response.status >= 400:
+            body = json.loads(data) if response.content_type == "application/json" else {}
+            raise Refused(body.get("error") or f"{self._url} answered {response.status}", body)
+        return data
 
     async def post(self, path: str, body: Mapping[str, Any] | bytes) -> dict[str, Any]:
         data = {"data": body} if isinstance(body, bytes) else {"json": {k: v for k, v in body.items() if v is not None}}

@@ -12,6 +12,7 @@ from typing import Any
 from responder.cli import commands
 from responder.cli.client import Client, Refused, address, bearer
 from responder.cli.commands import NO, OK, WRONG
+from responder.cli.evidence import evidence
 from responder.errors import ConfigError, ResponderError
 
 
@@ -158,6 +159,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--no-rollback", metavar="WHY", help="nothing may be rolled back past it, as for a security fix")
     one.add_argument("--lift", action="store_true", help="it may be rolled back past again")
     one.add_argument("--reason", default="", help="for the record")
+    one = add(
+        "evidence",
+        "what was kept of a rollback, or of a decision to keep logs",
+        "responder evidence 20261123-231500-4f2a9c1b --fetch /tmp/evidence",
+        evidence,
+    )
+    one.add_argument("id")
+    one.add_argument("--fetch", type=Path, metavar="DIR", help="download it, and compare every file with its hash")
     one = add("versions", "what is known of a service's versions", "responder versions backend", commands.versions)
     one.add_argument("service")
     one.add_argument("--environment")

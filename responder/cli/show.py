@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from responder.sizes import format_size
+
 _COLOURS = {
     "succeeded": "green",
     "good": "green",
@@ -157,8 +159,37 @@ def decisions(rows: list[dict[str, Any]]) -> RenderableType:
             f"  {clean(row['service'])} {clean(row['environment'])}  policy {row['policy'] or '(none)'}  ",
             word(row["verdict"]),
             f" by {row['guard']}" + (f", {row['times']} times" if row["times"] > 1 else ""),
+            f"  responder evidence {row['id']}" if row["verdict"] == "preserve" else "",
         )
         parts += [head, verdicts(row["body"]["verdicts"]), Text("")]
+    return Group(*parts)
+
+
+def evidence(body: dict[str, Any]) -> RenderableType:
+    """What was kept, and what is missing."""
+    head = Text.assemble((body["id"], "bold"), f"  {clean(body['service'])} in {clean(body['environment'])}  ")
+    if body["state"] != "kept":
+        told = clean(body["problem"]) or "nothing has been kept yet"
+        return Group(Text.assemble(head, (body["state"], "yellow")), Text(told))
+    manifest = body["manifest"]
+    rows = (
+        (
+            file["name"],
+            format_size(file["bytes"]),
+            f"{format_size(file['skipped_bytes'])} before it" if file["skipped_bytes"] else "",
+            file["redacted"] or "",
+            f"{file['origin']}{'; ' if file['cut_off'] else ''}{file['cut_off']}",
+        )
+        for file in manifest["files"]
+    )
+    parts: list[RenderableType] = [
+        Text.assemble(head, f"kept {clock(body['kept_at'])}"),
+        Text(clean(body["place"]), style="dim", overflow="fold"),
+        table("", ("file", "size", "left out", "redacted", "what it is"), rows),
+    ]
+    if manifest["missing"]:
+        rows_missing = ((one["origin"], one["reason"]) for one in manifest["missing"])
+        parts.append(table("\nMissing", ("what", "why"), rows_missing))
     return Group(*parts)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
+from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -120,6 +121,22 @@ class Docker:
             self._api().containers.container(name).log(stdout=True, stderr=True, tail=10), f"the log of {name}"
         )
         return "".join(lines or ()).strip()[-_SAID:]
+
+    async def log(self, container: str, *, since: datetime, lines: int) -> AsyncGenerator[bytes, None]:
+        """The newest lines of a container since then, stopped or not, with their times, as they come."""
+        import aiohttp
+        from aiodocker.exceptions import DockerError
+
+        api, doing = self._api(), f"the log of {container}"
+        asked = {"stdout": True, "stderr": True, "timestamps": True, "since": int(since.timestamp()), "tail": lines}
+        try:
+            one = api.containers.container(container)
+            async for text in one._logs_stream(api._query(f"containers/{container}/logs", params=asked)):
+                yield text.encode()
+        except DockerError as e:
+            raise Halt(f"{doing}: {e.message}") from e
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"{doing}: the Docker Engine: {e or type(e).__name__}") from e
 
     def _api(self) -> Any:
         if self._engine is None:

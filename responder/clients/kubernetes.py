@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -21,6 +23,7 @@ from responder.kubernetes_objects import Object
 
 _HOMES = {
     "Pod": "api/v1",
+    "Event": "api/v1",
     "Service": "api/v1",
     "ConfigMap": "api/v1",
     "Secret": "api/v1",
@@ -89,12 +92,40 @@ class Kubernetes:
         status, answer = await self.request("GET", _path(kind, namespace, name))
         return None if status == 404 else _good(status, answer, f"{kind} {namespace}/{name}")
 
-    async def list(self, kind: str, namespace: str, labels: dict[str, str] | None = None) -> list[Object]:
+    async def events(self, namespace: str, *, most: int = 5000) -> list[Object]:
+        """What the cluster says has happened in a namespace lately; it forgets after about an hour."""
+        found: list[Object] = []
+        query = {"limit": "500"}
+        while True:
+            status, answer = await self.request("GET", _path("Event", namespace), query)
+            page = _good(status, answer, f"the events of {namespace}")
+            found += page["items"]
+            more = page["metadata"].get("continue")
+            if not more or len(found) >= most:
+                return found
+            query = {"limit": "500", "continue": more}
+
+    async def list(
+        self, kind: str, namespace: str, labels: dict[str, str] | None = None, *, selector: str = ""
+    ) -> list[Object]:
         """The objects of a namespace, by labels; none where the cluster does not know the kind."""
-        query = {"labelSelector": ",".join(f"{k}={v}" for k, v in labels.items())} if labels else {}
+        selector = selector or ",".join(f"{k}={v}" for k, v in (labels or {}).items())
+        query = {"labelSelector": selector} if selector else {}
         status, answer = await self.request("GET", _path(kind, namespace), query)
         items = [] if status == 404 else _good(status, answer, f"the {kind}s of {namespace}")["items"]
         return [{"kind": kind, **item} for item in items]  # in a list they do not say what they are
+
+    async def log(
+        self, namespace: str, pod: str, container: str, *, since: datetime, lines: int, previous: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """The newest lines of a container since then, with their times, as they come; `previous`: before its restart,
+        whenever that was.
+        """
+        query = {"container": container, "timestamps": "true", "tailLines": str(lines)}
+        query |= {"previous": "true"} if previous else {"sinceTime": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        async with aclosing(self._stream(f"{_path('Pod', namespace, pod)}/log", query)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def patch(self, found: Object, operations: Iterable[Object], *, dry_run: bool = False) -> Object:
         """Changes the object as it was found, with a JSON patch, and returns it as it is now.
@@ -124,7 +155,7 @@ class Kubernetes:
         if status not in (404, 409):
             _good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
 
-    async def may(self, verb: str, kind: str, namespace: str) -> bool:
+    async def may(self, verb: str, kind: str, namespace: str, subresource: str = "") -> bool:
         """Whether our account has this right in the namespace."""
         home = _HOMES[kind].split("/")
         attributes = {
@@ -132,7 +163,7 @@ class Kubernetes:
             "group": home[1] if home[0] == "apis" else "",
             "resource": _plural(kind),
             "namespace": namespace,
-        }
+        } | ({"subresource": subresource} if subresource else {})
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -171,15 +202,10 @@ class Kubernetes:
     async def _send_over(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
     ) -> tuple[int, Object]:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        for auth in (await api.configuration.auth_settings()).values():
-            headers[auth["key"]] = auth["value"]
-        url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
-        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
         if method != "GET":
             acting.get()()
         try:
-            response = await api.call_api(method, url, headers, body=body, _request_timeout=timeout)
+            response = await self._call(api, method, path, query, body, content_type)
             await response.read()
             return response.status, json.loads(response.data) if response.data else {}
         except TimeoutError:
@@ -188,6 +214,37 @@ class Kubernetes:
             raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
         except ValueError:
             raise Unavailable(f"the Kubernetes API answered {method} {path} with something that is not JSON") from None
+
+    async def _call(
+        self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
+    ) -> Any:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        for auth in (await api.configuration.auth_settings()).values():
+            headers[auth["key"]] = auth["value"]
+        url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        return await api.call_api(method, url, headers, body=body, _request_timeout=timeout)
+
+    async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        """The text of an answer as it comes. Raises as `request` does."""
+        try:
+            response = (await self._call(await self._connected(), "GET", path, query, None, "text/plain")).response
+            try:
+                if response.status >= 300:
+                    told = json.loads(await response.read() or b"{}")
+                    if response.status == 429 or response.status >= 500:
+                        raise Unavailable(f"the Kubernetes API answered {response.status}: {told.get('message', '')}")
+                    _good(response.status, told, path)
+                async for chunk in response.content.iter_any():
+                    yield chunk
+            finally:
+                response.close()
+        except TimeoutError:
+            raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
+        except ValueError:
+            raise Unavailable(f"the Kubernetes API answered GET {path} with something that is not JSON") from None
 
     async def _connected(self) -> Any:
         async with self._connecting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Self
@@ -30,6 +31,13 @@ class Sample(BaseModel):
     value: float
 
 
+class Series(BaseModel):
+    """One series over a time: seconds since 1970, and values."""
+
+    labels: dict[str, str]
+    points: list[tuple[float, float]]
+
+
 class Prometheus:
     """Instant queries. No answer is `Unavailable`; a query that Prometheus refuses is a `Halt`."""
 
@@ -51,16 +59,37 @@ class Prometheus:
 
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
         """The instant vector (a scalar counts as one sample without labels), at a time or now; empty where no data."""
+        params = {"time": at.timestamp()} if at else None
+        result = await self._in_time(promql, lambda connect: connect.custom_query(promql, params=params))
+        try:
+            return _samples(result)
+        except (KeyError, TypeError, ValueError) as e:
+            raise Halt(f"{promql!r} does not give an instant vector") from e
+
+    async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
+        """Every series of the query over a time, at steps of so many seconds."""
+        result = await self._in_time(
+            promql, lambda connect: connect.custom_query_range(promql, start, end, f"{step:g}s")
+        )
+        try:
+            return [
+                Series(labels=one["metric"], points=[(float(at), float(value)) for at, value in one["values"]])
+                for one in result
+            ]
+        except (KeyError, TypeError, ValueError) as e:
+            raise Halt(f"{promql!r} does not give series over a time") from e
+
+    async def _in_time(self, promql: str, ask: Callable[[Any], Any]) -> Any:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.timeout):
-                return await loop.run_in_executor(self._threads, self._ask, promql, at)
+                return await loop.run_in_executor(self._threads, self._ask, promql, ask)
         except TimeoutError:
             raise Unavailable(
                 f"Prometheus at {self._settings.url} did not answer in {self._settings.timeout:g} s"
             ) from None
 
-    def _ask(self, promql: str, at: datetime | None) -> list[Sample]:
+    def _ask(self, promql: str, ask: Callable[[Any], Any]) -> Any:
         from prometheus_api_client import PrometheusConnect  # imports requests and dateparser: not at our start
         from prometheus_api_client.exceptions import PrometheusApiClientException
         from requests import RequestException
@@ -76,8 +105,7 @@ class Prometheus:
                 method="GET",
             )
         try:
-            params = {"time": at.timestamp()} if at else None
-            result = self._connect.custom_query(promql, params=params)
+            return ask(self._connect)
         except RequestException as e:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:
@@ -86,10 +114,6 @@ class Prometheus:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {e}") from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
-        try:
-            return _samples(result)
-        except (KeyError, TypeError, ValueError) as e:
-            raise Halt(f"{promql!r} does not give an instant vector") from e
 
 
 def _samples(result: Any) -> list[Sample]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from responder.alerts import Alert
-from responder.errors import Conflict
-from responder.journal.database import Transaction
+from responder.errors import Conflict, Unknown
+from responder.journal.database import Row, Transaction
 
 
 async def want(
@@ -31,3 +31,55 @@ async def want(
         if not await tx.one("insert_evidence_episode", **where, **told):
             raise Conflict(f"logs were kept for the alert {alert.name} already")
     tx.notify()
+
+
+async def take(tx: Transaction, worker: str) -> Row | None:
+    """The oldest that nobody keeps, for this worker; None where there is none."""
+    await tx.lock("evidence")
+    row = await tx.one("wanted_evidence", worker=worker)
+    if row is not None:
+        await tx.all("take_evidence", id=row["id"], worker=worker)
+    return row
+
+
+async def done(
+    tx: Transaction,
+    evidence_id: str,
+    *,
+    execution: str | None,
+    policy: str,
+    service: str,
+    environment: str,
+    deployment_id: str,
+    state: str,
+    at: datetime,
+    place: str = "",
+    files: int = 0,
+    missing: int = 0,
+    size: int = 0,
+    problem: str = "",
+    manifest: str | None = None,
+) -> None:
+    """Puts down what became of it: `kept`, or `failed` and why."""
+    where = {"policy": policy, "service": service, "environment": environment, "deployment_id": deployment_id}
+    counted = {"files": files, "missing": missing, "bytes": size, "problem": problem, "manifest": manifest}
+    await tx.all(
+        "evidence_done", id=evidence_id, execution=execution, state=state, at=at, place=place, **where, **counted
+    )
+
+
+async def find(tx: Transaction, evidence_id: str) -> Row:
+    """Raises Unknown."""
+    row = await tx.one("evidence", id=evidence_id)
+    if row is None:
+        raise Unknown(f"no evidence is kept under {evidence_id}")
+    return row
+
+
+async def needed(tx: Transaction) -> set[str]:
+    """Whose evidence must not be deleted, however old it is."""
+    return {str(row["id"]) for row in await tx.all("evidence_needed")}
+
+
+async def deleted(tx: Transaction, evidence_id: str) -> None:
+    await tx.all("evidence_deleted", id=evidence_id)

@@ -18,6 +18,7 @@ from responder.execution import (
     Execution,
     GaveUp,
     Halted,
+    Kept,
     Resumed,
     Started,
     begin,
@@ -125,7 +126,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
 async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
     step = event.step if isinstance(event, Started | Done | Halted) else None
     title = event.title if isinstance(event, Started) else None
-    note = event.note if isinstance(event, Done) else event.reason if isinstance(event, Halted) else None
+    note = event.note if isinstance(event, Done | Kept) else event.reason if isinstance(event, Halted) else None
     written = await tx.one(
         "append_event",
         execution=execution.id,

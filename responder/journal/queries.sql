@@ -191,6 +191,35 @@ LIMIT 1;
 INSERT INTO evidence (id, policy, service, environment, deployment_id, state, asked_at, asked)
 VALUES (:id, :policy, :service, :environment, :deployment_id, 'wanted', :at, :asked);
 
+-- name: wanted_evidence
+-- What nobody keeps: never taken, or taken by a worker whose lease has run out; or by this one, which tries again.
+SELECT e.* FROM evidence AS e LEFT JOIN workers AS w ON w.id = e.worker
+WHERE e.state = 'wanted' AND (w.id IS NULL OR w.expires_at <= {now} OR w.id = :worker) ORDER BY e.asked_at, e.id LIMIT 1;
+
+-- name: take_evidence
+UPDATE evidence SET worker = :worker, tries = tries + 1 WHERE id = :id;
+
+-- name: evidence_done
+-- What became of it. Written again after a crash, it says the same.
+INSERT INTO evidence (id, execution, policy, service, environment, deployment_id, state, asked_at, asked, kept_at, place,
+                      files, missing, bytes, problem, manifest)
+VALUES (:id, :execution, :policy, :service, :environment, :deployment_id, :state, :at, '[]', :at, :place, :files, :missing,
+        :bytes, :problem, :manifest)
+ON CONFLICT (id) DO UPDATE
+SET state = excluded.state, kept_at = excluded.kept_at, place = excluded.place, files = excluded.files,
+    missing = excluded.missing, bytes = excluded.bytes, problem = excluded.problem, manifest = excluded.manifest,
+    worker = NULL;
+
+-- name: evidence
+SELECT * FROM evidence WHERE id = :id;
+
+-- name: evidence_deleted
+UPDATE evidence SET state = 'deleted' WHERE id = :id AND state = 'kept';
+
+-- name: evidence_needed
+-- Whose evidence must stay: of rollbacks that are not closed, and what is still to be kept.
+SELECT id FROM executions WHERE state <> 'closed' UNION SELECT id FROM evidence WHERE state = 'wanted';
+
 -- name: insert_evidence_episode
 -- Refused (no row) where this alert instance had logs kept already.
 INSERT INTO evidence_episodes (policy, service, environment, fingerprint, starts_at, evidence)

@@ -175,10 +175,17 @@ CREATE TABLE evidence (
     files INTEGER NOT NULL DEFAULT 0,
     missing INTEGER NOT NULL DEFAULT 0,
     bytes BIGINT NOT NULL DEFAULT 0,
+    problem TEXT NOT NULL DEFAULT '',
     manifest TEXT
 );
 CREATE INDEX evidence_of_policy ON evidence (policy, service, environment, asked_at);
 CREATE INDEX evidence_wanted ON evidence (asked_at) WHERE state = 'wanted';
+
+-- Documented as the other views are. `state`: wanted, kept, failed (`problem` says why) or deleted.
+CREATE VIEW evidence_kept AS
+    SELECT id, execution, policy, service, environment, deployment_id, state, asked_at, kept_at, place, files, missing,
+           bytes, problem
+    FROM evidence;
 
 -- Which alert instances had logs kept by themselves: a re-sent alert finds itself here and is a no-op.
 CREATE TABLE evidence_episodes (

@@ -19,6 +19,7 @@ from responder.execution import (
     GaveUp,
     Halted,
     Held,
+    Kept,
     Started,
     fold,
     seconds_between,
@@ -177,7 +178,6 @@ def story_of(
     at: datetime,
     severities: Sequence[str],
     verdicts: Sequence[dict[str, str]] = (),
-    evidence: Sequence[str] = (),
 ) -> Story:
     """What there is to tell of an execution after these events."""
     execution = fold(execution_id, list(events))
@@ -217,7 +217,7 @@ def story_of(
         ),
         verdicts=tuple(ToldVerdict.model_validate(verdict) for verdict in verdicts),
         timeline=tuple(_lines(events)),
-        evidence=tuple(evidence),
+        evidence=_evidence(execution),
         command=_command(execution),
     )
 
@@ -292,6 +292,8 @@ def _lines(events: Sequence[Event]) -> list[Line]:
                 text = f"accepted: {event.reason}"
             case Held():
                 text = f"waits for approval: {event.reason}"
+            case Kept():
+                text = f"evidence: {event.note}"
             case Approved():
                 text = f"approved by {event.by}"
             case Started():
@@ -310,6 +312,13 @@ def _lines(events: Sequence[Event]) -> list[Line]:
                 continue
         lines.append(Line(at=event.at, text=text))
     return lines
+
+
+def _evidence(execution: Execution) -> tuple[str, ...]:
+    kept = execution.kept
+    if kept is None:
+        return ()
+    return (kept.note, f"{kept.place} (responder evidence {execution.id})") if kept.place else (kept.note,)
 
 
 def _command(execution: Execution) -> str:

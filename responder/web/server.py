@@ -11,6 +11,7 @@ from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error, needs
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage
+from responder.web.evidence import Evidence
 from responder.web.receiver import MOST_BYTES, Receiver
 from responder.web.registry import Registry
 from responder.web.status import Status
@@ -39,6 +40,7 @@ def routes(
     status: Status,
     approval: ApprovalPage,
     stopping: StopPage,
+    evidence: Evidence,
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
     """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
@@ -61,6 +63,8 @@ def routes(
             web.post(one + "/approve", needs(access, "approve", api.approve)),
             web.post(one + "/stop", needs(access, "operate", api.stop)),
             web.post(one + "/close", needs(access, "operate", api.close)),
+            web.get(one + "/evidence", needs(access, "read", evidence.show)),
+            web.get(one + "/evidence/{name}", needs(access, "read", evidence.file)),
             web.get("/api/v1/decisions", needs(access, "read", api.decisions)),
             web.get("/api/v1/status", needs(access, "read", status.status)),
             web.get("/approve/{id}", approval.show),  # the signed link is the permission

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from responder.clients import Connections
 from responder.config import Token, Web
+from responder.evidence.keeper import Keeper
 from responder.execution import Event, Execution
 from responder.journal import Database, deployments, executions
 from responder.metrics import Metrics
@@ -23,6 +24,7 @@ from responder.policies import Mandate
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.evidence import Evidence
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import routes
@@ -49,6 +51,7 @@ class House:
     links: Links
     alertmanager: FakeAlertmanager
     prometheus: FakePrometheus
+    keeper: Keeper | None = None
     mistakes: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
@@ -128,7 +131,15 @@ async def make_house(
         settings = Web(tokens=tokens)
         access = Access(settings)
         app = routes(
-            lambda: access, receiver, api, registry, status, approval, StopPage(journal, lambda: links), reload
+            lambda: access,
+            receiver,
+            api,
+            registry,
+            status,
+            approval,
+            StopPage(journal, lambda: links),
+            Evidence(journal, lambda: house.keeper),
+            reload,
         )
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does

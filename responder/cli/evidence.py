@@ -1,0 +1,57 @@
+"""`responder evidence`: what was kept of a rollback, and its files, each compared with its hash."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from responder.cli import show
+from responder.cli.client import Client
+from responder.cli.commands import NO, OK
+from responder.errors import ResponderError
+from responder.evidence.manifest import is_plain
+
+
+async def evidence(args: argparse.Namespace, client: Client) -> int:
+    path = f"/api/v1/executions/{quote(args.id, safe='')}/evidence"
+    body = await client.get(path)
+    fetched = await _fetch(client, path, body, args.fetch) if args.fetch else []
+    if args.output == "json":
+        print(json.dumps({**body, "fetched": fetched} if args.fetch else body, indent=2))
+    else:
+        show.console().print(show.evidence(body), markup=False)
+        if args.fetch:
+            show.console().print(f"{len(fetched)} files are in {args.fetch}, each with the hash of the manifest")
+    return OK if body["state"] == "kept" else NO
+
+
+async def _fetch(client: Client, path: str, body: dict[str, Any], into: Path) -> list[str]:
+    if body["state"] != "kept":
+        return []
+    fetched = []
+    try:
+        await asyncio.to_thread(into.mkdir, mode=0o700, parents=True, exist_ok=True)
+        for file in body["manifest"]["files"]:
+            name = str(file["name"])
+            if not is_plain(name):
+                raise ResponderError(f"{name!r} is no name that a file of evidence has")
+            data = await client.download(f"{path}/{quote(name)}")
+            if hashlib.sha256(data).hexdigest() != file["sha256"]:
+                raise ResponderError(f"{name} is not what was kept: its hash is another than in the manifest")
+            await asyncio.to_thread(_write, into / name, data)
+            fetched.append(name)
+        manifest = json.dumps(body["manifest"], indent=1).encode()
+        await asyncio.to_thread(_write, into / "manifest.json", manifest)
+    except OSError as e:
+        raise ResponderError(f"{e.filename or into} cannot be written: {e.strerror}") from None
+    return fetched
+
+
+def _write(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+    file.chmod(0o600)

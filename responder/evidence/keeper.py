@@ -1,0 +1,193 @@
+"""Keeps evidence of each rollback before it touches anything, and of what policies ask for; and not for ever."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from responder.alerts import Alert
+from responder.clients import Connections
+from responder.errors import Halt, JournalUnavailable, ResponderError, Superseded, Unavailable
+from responder.evidence.collect import Case, collect
+from responder.evidence.manifest import Manifest
+from responder.evidence.series import queries_of
+from responder.evidence.settings import EvidenceSettings
+from responder.evidence.stores import Store, is_ours, store_of
+from responder.execution import Execution, Kept
+from responder.journal import Database, Row, deployments, evidence
+from responder.journal.deployments import Deployment
+from responder.logs import say
+from responder.policies import Mandate
+
+log = logging.getLogger("responder.evidence")
+
+_ALERTS: TypeAdapter[tuple[Alert, ...]] = TypeAdapter(tuple[Alert, ...])
+_TRIES = 5
+_HALF_WRITTEN_FOR = timedelta(hours=1)
+"""So old, what has no manifest is the rest of a crash: nothing is collected for that long."""
+
+Told = Callable[[str, float, int], None]
+"""Is told of each case: outcome (`complete`, `partial`, `failed`), seconds, bytes."""
+
+
+class Keeper:
+    """One configuration's way to keep evidence."""
+
+    def __init__(
+        self,
+        settings: EvidenceSettings,
+        journal: Database,
+        mandate: Mandate,
+        connections: Connections,
+        told: Told = lambda outcome, seconds, size: None,
+    ) -> None:
+        self.settings, self._journal, self._mandate, self._connections = settings, journal, mandate, connections
+        self._told = told
+
+    @property
+    def store(self) -> Store:
+        return store_of(self.settings, self._connections)
+
+    async def of_rollback(self, execution: Execution, guard: Callable[[], None]) -> Kept:
+        """What was kept before the first step. It raises nothing but `Superseded` and `JournalUnavailable`."""
+        told, now = execution.accepted, datetime.now(UTC)
+        service, _ = self._mandate.service(told.service, told.environment)
+        policy = self._mandate.policy(told.policy)
+        case = Case(
+            id=execution.id,
+            execution=execution.id,
+            service=told.service,
+            environment=told.environment,
+            policy=told.policy,
+            deployment_id=told.deployment_id,
+            deployed_at=told.deployed_at,
+            version=told.from_version,
+            reason=told.reason,
+            onset=_onset(told.alerts, told.onset_at or told.at),
+            alerts=told.alerts,
+            sources=service.sources if service else (),
+            queries=tuple(queries_of(service, policy, told.alerts)),
+        )
+        try:
+            manifest = await self._keep(case, guard)
+        except (Halt, Unavailable) as e:
+            await self._failed(case, str(e))
+            return Kept(at=datetime.now(UTC), note=f"no evidence was kept: {e}", seconds=_since(now))
+        return Kept(
+            at=datetime.now(UTC),
+            note=manifest.told(),
+            place=manifest.place,
+            files=len(manifest.files),
+            bytes=manifest.bytes,
+            missing=len(manifest.missing),
+            seconds=manifest.seconds,
+        )
+
+    async def next_wanted(self, worker: str, guard: Callable[[], None]) -> Literal["nothing", "done", "later"]:
+        """Keeps what a policy has asked for by itself. `later`: the store did not take it; it is tried some times."""
+        row = await self._journal.transaction(evidence.take, worker)
+        if row is None:
+            return "nothing"
+        running = await self._journal.read(deployments.newest, row["service"], row["environment"])
+        case = self._case_of(row, running)
+        try:
+            manifest = await self._keep(case, guard)
+            say(log, "evidence kept", id=case.id, service=case.service, told=manifest.told())
+        except (Halt, Unavailable) as e:
+            if row["tries"] + 1 < _TRIES:
+                say(log, "evidence not kept yet", level=logging.WARNING, id=case.id, reason=str(e))
+                return "later"
+            await self._failed(case, str(e))
+        return "done"
+
+    async def clean(self, now: datetime) -> list[str]:
+        """Deletes what is older than the retention, and what a crash has left half written; not what is still open."""
+        gone = []
+        needed = await self._journal.read(evidence.needed)
+        oldest = now - timedelta(seconds=self.settings.retention)
+        for one in await self.store.stored():
+            due = one.at < (oldest if one.whole else now - _HALF_WRITTEN_FOR)
+            if due and one.where.id not in needed and await is_ours(self.store, one):
+                await self.store.remove(one.where)
+                await self._journal.transaction(evidence.deleted, one.where.id)
+                gone.append(one.where.id)
+        return gone
+
+    def _case_of(self, row: Row, running: Deployment | None) -> Case:
+        service, _ = self._mandate.service(row["service"], row["environment"])
+        policy = self._mandate.policy(row["policy"])
+        alerts = _ALERTS.validate_python(json.loads(row["asked"]))
+        names = sorted({alert.name for alert in alerts})
+        return Case(
+            id=row["id"],
+            service=row["service"],
+            environment=row["environment"],
+            policy=row["policy"],
+            deployment_id=row["deployment_id"],
+            deployed_at=running.at if running else None,
+            version=running.version if running else "",
+            reason=f"{', '.join(names[:3])} on {row['service']} in {row['environment']}",
+            onset=_onset(alerts, row["asked_at"]),
+            alerts=alerts,
+            sources=service.sources if service else (),
+            queries=tuple(queries_of(service, policy, alerts)),
+        )
+
+    async def _keep(self, case: Case, guard: Callable[[], None]) -> Manifest:
+        try:
+            manifest = await collect(
+                case, settings=self.settings, store=self.store, connections=self._connections, guard=guard
+            )
+        except (Superseded, JournalUnavailable, Halt, Unavailable):
+            raise
+        except (ResponderError, Exception) as e:  # a bug of ours is no reason to leave a service as it is
+            log.exception("evidence", extra={"fields": {"id": case.id}})
+            raise Halt(f"{type(e).__name__}: {e}") from e
+        await self._journal.transaction(
+            evidence.done,
+            case.id,
+            execution=case.execution,
+            policy=case.policy,
+            service=case.service,
+            environment=case.environment,
+            deployment_id=case.deployment_id,
+            state="kept",
+            at=manifest.ended_at,
+            place=manifest.place,
+            files=len(manifest.files),
+            missing=len(manifest.missing),
+            size=manifest.bytes,
+            manifest=manifest.model_dump_json(),
+        )
+        cut = any(file.cut_off for file in manifest.files)
+        self._told("partial" if manifest.missing or cut else "complete", manifest.seconds, manifest.bytes)
+        return manifest
+
+    async def _failed(self, case: Case, problem: str) -> None:
+        say(log, "no evidence", level=logging.ERROR, id=case.id, service=case.service, reason=problem)
+        self._told("failed", self.settings.within, 0)
+        await self._journal.transaction(
+            evidence.done,
+            case.id,
+            execution=case.execution,
+            policy=case.policy,
+            service=case.service,
+            environment=case.environment,
+            deployment_id=case.deployment_id,
+            state="failed",
+            at=datetime.now(UTC),
+            problem=problem,
+        )
+
+
+def _onset(alerts: tuple[Alert, ...], otherwise: datetime) -> datetime:
+    return min([otherwise, *(alert.starts_at for alert in alerts)])
+
+
+def _since(began: datetime) -> float:
+    return (datetime.now(UTC) - began).total_seconds()

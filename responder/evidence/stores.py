@@ -1,0 +1,281 @@
+"""Where evidence lies: a directory or a bucket, the same names in both, each with its manifest last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from responder.clients import Connections, acting
+from responder.clients.aws import Aws, AwsRefused
+from responder.clients.host import in_daemon
+from responder.errors import Halt, Unavailable
+from responder.evidence.manifest import BEGUN, FORMAT, MANIFEST, Where, is_plain
+from responder.evidence.settings import EvidenceSettings
+
+T = TypeVar("T")
+_GONE = ("NoSuchKey", "404", "NotFound")
+
+
+class Stored(NamedTuple):
+    """What a store has of one execution, whole or only begun."""
+
+    where: Where
+    at: datetime
+    whole: bool
+
+
+class Store(Protocol):
+    """Raises `Unavailable` and `Halt`."""
+
+    def place(self, where: Where) -> str:
+        """Its address, for people."""
+
+    async def begin(self, where: Where, begun: bytes) -> None:
+        """Takes away what a try before a crash has left, and marks the place as ours."""
+
+    async def put(self, where: Where, name: str, data: bytes) -> None:
+        """All of the file is there under its name, or none."""
+
+    async def finish(self, where: Where, manifest: bytes) -> None:
+        """Writes the manifest: only now it counts as kept."""
+
+    async def get(self, where: Where, name: str) -> bytes | None:
+        """None where there is no such file."""
+
+    async def stored(self) -> list[Stored]:
+        """All that looks as if we have put it there; only what is in it says for certain."""
+
+    async def remove(self, where: Where) -> None: ...
+
+
+def store_of(settings: EvidenceSettings, connections: Connections) -> Store:
+    if settings.base_directory is not None:
+        return Directory(settings.base_directory)
+    return Bucket(*settings.bucket, connections)
+
+
+class Directory:
+    """Files that only we can read. Every access is in a thread of its own: the directory may be on a network."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    def place(self, where: Where) -> str:
+        return self._home(where).as_uri()
+
+    async def begin(self, where: Where, begun: bytes) -> None:
+        def work() -> None:
+            home = self._home(where)
+            self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (home.parent, home):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            for left in home.iterdir():
+                left.unlink()
+            _write(home / BEGUN, begun)
+
+        await self._try(work)
+
+    async def put(self, where: Where, name: str, data: bytes) -> None:
+        await self._try(_write, self._file(where, name), data)
+
+    async def finish(self, where: Where, manifest: bytes) -> None:
+        def work() -> None:
+            home = self._home(where)
+            _write(home / MANIFEST, manifest)
+            for directory in (home, home.parent, self._base):
+                _sync(directory)
+            (home / BEGUN).unlink(missing_ok=True)
+
+        await self._try(work)
+
+    async def get(self, where: Where, name: str) -> bytes | None:
+        file = self._file(where, name)
+
+        def work() -> bytes | None:
+            try:
+                return file.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+        return await self._try(work)
+
+    async def stored(self) -> list[Stored]:
+        def work() -> list[Stored]:
+            return list(_found_in(self._base)) if self._base.is_dir() else []
+
+        return await self._try(work)
+
+    async def remove(self, where: Where) -> None:
+        def work() -> None:
+            home = self._home(where)
+            # The manifest last: what is half removed is still known to be ours.
+            for file in sorted(home.iterdir(), key=lambda one: one.name in (MANIFEST, BEGUN)):
+                file.unlink()
+            home.rmdir()
+            with contextlib.suppress(OSError):  # others of this deployment are still there
+                home.parent.rmdir()
+
+        await self._try(work)
+
+    def _home(self, where: Where) -> Path:
+        return self._base / _checked(where.deployment) / _checked(where.id)
+
+    def _file(self, where: Where, name: str) -> Path:
+        return self._home(where) / _checked(name)
+
+    async def _try(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return await in_daemon(work, *args)
+        except OSError as e:
+            raise Halt(f"{e.filename or self._base}: {e.strerror}") from e
+
+
+def _checked(name: str) -> str:
+    if not is_plain(name):
+        raise Halt(f"{name!r} is not a plain name")
+    return name
+
+
+def _write(file: Path, data: bytes) -> None:
+    new = file.with_name(f".{file.name}.{os.getpid()}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    new.replace(file)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _found_in(base: Path) -> Iterator[Stored]:
+    for deployment in base.iterdir():
+        if not is_plain(deployment.name) or deployment.is_symlink() or not deployment.is_dir():
+            continue
+        for home in deployment.iterdir():
+            if not is_plain(home.name) or home.is_symlink() or not home.is_dir():
+                continue
+            for name in (MANIFEST, BEGUN):
+                if (home / name).is_file():
+                    at = datetime.fromtimestamp((home / name).stat().st_mtime, UTC)
+                    yield Stored(Where(deployment.name, home.name), at, name == MANIFEST)
+                    break
+
+
+class Bucket:
+    """Objects under `prefix/{deployment_id}/{execution}/`; large ones go up in parts."""
+
+    def __init__(self, bucket: str, prefix: str, connections: Connections) -> None:
+        self._bucket, self._prefix, self._connections = bucket, prefix, connections
+
+    def place(self, where: Where) -> str:
+        return f"s3://{self._bucket}/{self._key(where, '')}"
+
+    async def begin(self, where: Where, begun: bytes) -> None:
+        await self.remove(where)
+        await self.put(where, BEGUN, begun)
+
+    async def put(self, where: Where, name: str, data: bytes) -> None:
+        key = self._key(where, _checked(name))
+        aws = await self._connections.to(Aws)
+
+        acting.get()()
+
+        def upload() -> None:
+            aws.client("s3").upload_fileobj(io.BytesIO(data), self._bucket, key)
+
+        await self._try(aws.in_thread(upload))
+
+    async def finish(self, where: Where, manifest: bytes) -> None:
+        await self.put(where, MANIFEST, manifest)
+        aws = await self._connections.to(Aws)
+        await self._try(aws.write("s3", "delete_object", Bucket=self._bucket, Key=self._key(where, BEGUN)))
+
+    async def get(self, where: Where, name: str) -> bytes | None:
+        aws = await self._connections.to(Aws)
+        key = self._key(where, _checked(name))
+
+        def download() -> bytes:
+            body: bytes = aws.client("s3").get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            return body
+
+        try:
+            found: bytes = await aws.in_thread(download)
+            return found
+        except AwsRefused as e:
+            if e.code in _GONE:
+                return None
+            raise
+
+    async def stored(self) -> list[Stored]:
+        found: dict[Where, Stored] = {}
+        for one in await self._list(self._prefix):
+            parts = one["Key"].removeprefix(self._prefix).split("/")
+            if len(parts) != 3 or parts[2] not in (MANIFEST, BEGUN) or not all(map(is_plain, parts)):
+                continue
+            where, whole = Where(parts[0], parts[1]), parts[2] == MANIFEST
+            if where not in found or whole:
+                found[where] = Stored(where, one["LastModified"].astimezone(UTC), whole)
+        return list(found.values())
+
+    async def remove(self, where: Where) -> None:
+        keys = sorted(
+            (one["Key"] for one in await self._list(self._key(where, ""))),
+            key=lambda key: key.rpartition("/")[2] in (MANIFEST, BEGUN),
+        )
+        aws = await self._connections.to(Aws)
+        for start in range(0, len(keys), 1000):
+            told = {"Objects": [{"Key": key} for key in keys[start : start + 1000]], "Quiet": True}
+            answer = await self._try(aws.write("s3", "delete_objects", Bucket=self._bucket, Delete=told))
+            if errors := answer.get("Errors"):
+                raise Unavailable(f"{errors[0].get('Key')}: {errors[0].get('Message')}")
+
+    async def _list(self, prefix: str) -> list[dict[str, Any]]:
+        aws = await self._connections.to(Aws)
+        found: list[dict[str, Any]] = []
+        more: dict[str, str] = {}
+        while True:
+            asked = {"Bucket": self._bucket, "Prefix": prefix, **more}
+            answer = await self._try(aws.read("s3", "list_objects_v2", **asked))
+            found += answer.get("Contents", ())
+            if not answer.get("IsTruncated"):
+                return found
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def _key(self, where: Where, name: str) -> str:
+        return f"{self._prefix}{_checked(where.deployment)}/{_checked(where.id)}/{name}"
+
+    async def _try(self, asking: Awaitable[T]) -> T:
+        try:
+            return await asking
+        except (Halt, Unavailable) as e:
+            raise type(e)(*_with_place(e, self._bucket)) from e
+
+
+def _with_place(e: Exception, bucket: str) -> tuple[str, ...]:
+    told = f"s3://{bucket}: {e}"
+    return (told, e.code) if isinstance(e, AwsRefused) else (told,)
+
+
+async def is_ours(store: Store, one: Stored) -> bool:
+    """Whether a file in it says so: somebody else's may lie there, and must never be deleted."""
+    return FORMAT.encode() in (await store.get(one.where, MANIFEST if one.whole else BEGUN) or b"")[:200]
+
+
+async def try_out(store: Store) -> None:
+    """Raises where nothing can be written there. What it writes it takes away again."""
+    where = Where("responder-check", f"{os.getpid()}-{asyncio.get_running_loop().time():.6f}".replace(".", "-"))
+    await store.begin(where, f'{{"format": "{FORMAT}"}}'.encode())
+    await store.remove(where)

@@ -1,0 +1,76 @@
+"""`/api/v1/executions/{id}/evidence`: what was kept, for whoever may read; `{id}` is a rollback's or a decision's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from aiohttp import web
+
+from responder.errors import Halt, Unavailable, Unknown
+from responder.evidence.keeper import Keeper
+from responder.evidence.manifest import MANIFEST, Manifest, where
+from responder.journal import Database, Row, evidence
+from responder.web.access import error
+from responder.web.asked import answer
+
+_TYPES = {"svg": "image/svg+xml", "json": "application/json", "log": "text/plain"}
+_SHOWN = (
+    "id", "execution", "policy", "service", "environment", "deployment_id", "state", "asked_at", "kept_at", "place",
+    "files", "missing", "bytes", "problem",
+)  # fmt: skip
+
+
+class Evidence:
+    """The manifest is in the journal, so every replica knows it; the files are where they were kept."""
+
+    def __init__(self, journal: Database, keeper: Callable[[], Keeper | None]) -> None:
+        self._journal, self._keeper = journal, keeper
+
+    async def show(self, request: web.Request) -> web.Response:
+        """`GET …/evidence`: its row, and the manifest once there is one."""
+        row = await self._journal.read(evidence.find, request.match_info["id"])
+        manifest = json.loads(row["manifest"]) if row["manifest"] else None
+        return answer({**{name: row[name] for name in _SHOWN}, "manifest": manifest})
+
+    async def file(self, request: web.Request) -> web.Response:
+        """`GET …/evidence/{name}`: a file as it lies in the store; without its `.gz`, unpacked by the browser."""
+        row, asked = await self._journal.read(evidence.find, request.match_info["id"]), request.match_info["name"]
+        manifest = self._kept(row)
+        names = {MANIFEST, *(file.name for file in manifest.files)}
+        name = asked if asked in names else f"{asked}.gz"
+        if name not in names:
+            raise Unknown(f"no {asked!r} was kept for {row['id']}")
+        try:
+            data = await self._data(row, manifest, name)
+        except (Halt, Unavailable) as e:
+            return error(502, str(e))
+        kind = _TYPES.get(asked.rpartition(".")[2], "application/gzip")
+        headers = {
+            "Content-Type": kind,
+            # What a service has logged is somebody else's text: it is shown, and runs nothing.
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+        }
+        headers |= {"Content-Encoding": "gzip"} if name != asked else {}
+        return web.Response(body=data, headers=headers)
+
+    def _kept(self, row: Row) -> Manifest:
+        match row["state"]:
+            case "kept":
+                return Manifest.model_validate_json(row["manifest"])
+            case "wanted":
+                raise Unknown(f"the evidence of {row['id']} is still being kept")
+            case "deleted":
+                raise Unknown(f"the evidence of {row['id']} was deleted when it had been kept for long enough")
+        raise Unknown(f"no evidence of {row['id']} could be kept: {row['problem']}")
+
+    async def _data(self, row: Row, manifest: Manifest, name: str) -> bytes:
+        keeper, place = self._keeper(), where(row["deployment_id"], row["id"])
+        there = keeper.store.place(place) if keeper else "nowhere"
+        if keeper is None or there != row["place"]:
+            raise Unknown(f"it was kept in {row['place']}, and evidence is kept in {there} by now")
+        data = await keeper.store.get(place, name)
+        if data is None:
+            raise Unknown(f"{name} is not in {row['place']} of this host; it was kept by {manifest.kept_on}")
+        return data
