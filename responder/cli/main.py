@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         "--live", action="store_true", help="also ask Prometheus, Alertmanager, every channel, lever and check"
     )
     one = add(
-        "test-notification",
+        "notify",
         "send a message that says it is a test",
-        "responder test-notification slack",
+        "responder notify slack",
         _test_notification,
         common,
     )

@@ -106,12 +106,16 @@ def status(body: dict[str, Any]) -> RenderableType:
         told = ((p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"])
         parts.append(table("\nPolicies", columns, told))
     if late := [n for n in body.get("notifications", ()) if n["pending"] or n["given_up"]]:
-        late_told = ((n["channel"], n["pending"], clock(n["since"]), n["given_up"] or "", n["error"]) for n in late)
+        late_told = ((n["channel"], n["pending"], clock(n["since"]), n["given_up"] or "", _why(n)) for n in late)
         heads = ("channel", "undelivered", "since", "given up in a day", "last error")
         parts.append(table("\nNot told yet", heads, late_told))
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
     parts.append(Text(f"\nRollbacks: {done}"))
     return Group(*parts)
+
+
+def _why(channel: dict[str, Any]) -> str:
+    return str(channel["error"]) if channel["configured"] else "it is not configured any more"
 
 
 def history(rows: list[dict[str, Any]]) -> RenderableType:

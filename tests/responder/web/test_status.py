@@ -62,6 +62,7 @@ async def test_an_empty_house(house: House) -> None:
             }
         ],
         "policies": [{"name": "backend-down", "mode": "auto", "would_have_acted": 0, "last_at": None}],
+        "notifications": [],
     }
 
 
