@@ -35,7 +35,7 @@ class Snapshot(BaseModel):
     open_executions: list[Row]
     ends: list[Row]
     running: list[Deployment]
-    undelivered: list[Undelivered]
+    undelivered: list[Undelivered] = []
 
 
 async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Snapshot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -44,7 +45,7 @@ class Channel(Protocol):
     async def close(self) -> None: ...
 
 
-class ChannelSettings(BaseModel):
+class ChannelSettings(BaseModel, ABC):
     """Who hears what by it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,8 +75,9 @@ class ChannelSettings(BaseModel):
         """Whether those who read it may be handed the links that approve and stop."""
         return False
 
+    @abstractmethod
     def open(self) -> Channel:
-        raise NotImplementedError
+        """The channel itself; nothing is connected until it is used."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
