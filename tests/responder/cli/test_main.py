@@ -14,7 +14,7 @@ from aiohttp import web
 
 from responder.cli.main import main
 from responder.execution import GaveUp, Held, Planned
-from responder.journal import executions
+from responder.journal import executions, outbox
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
 from tests.responder.notify.peers import TOKEN, Slack
 from tests.responder.outside import serving
@@ -285,6 +285,23 @@ async def test_what_a_sender_wrote_cannot_command_the_terminal(
     await house.post("/api/v1/alerts", sent_body(sent_alert({"alertname": evil, "service": evil})))
     await house.post("/api/v1/executions/all/stop", {"reason": evil})
     assert "\x1b" not in (await ask(*command)).out
+
+
+async def test_what_was_not_told_is_shown(ask: Run, house: House) -> None:
+    execution = await begin(house)
+
+    async def hand_out(tx: Any) -> None:
+        async def heard_by(tx: Any, news: Any) -> list[str]:
+            return ["slack"]
+
+        await outbox.distribute(tx, heard_by)
+
+    await house.journal.transaction(hand_out)
+    out = (await ask("status")).out
+    assert "Not told yet" in out
+    assert "slack" in out
+    out = (await ask("history", execution)).out
+    assert "pending" in out
 
 
 # --- check and serve ---

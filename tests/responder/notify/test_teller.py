@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from responder.journal import executions, outbox
+from responder.journal import decisions, executions, outbox
 from responder.notify import Notify
 from responder.notify.webhook import Webhook
 from responder.policies import Policy
@@ -394,3 +394,35 @@ async def test_turning_back_is_told_with_its_reason(house: House, sink: Sink) ->
     await house.tells(teller)
     assert stages(sink)[-1] == "turning_back"
     assert "the service <b>is</b> down" in json.loads(sink.taken[-1][1])["happened"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told_as"),
+    [
+        ({"guard": "mode"}, ["observed"]),
+        ({"guard": "cooldown"}, ["refused"]),
+        ({"guard": "cooldown", "forced": True}, []),
+        ({"guard": "episode", "action": "preserve_logs"}, []),
+        ({"guard": "cooldown", "verdict": "preserve", "action": "preserve_logs"}, ["alert"]),
+        ({"guard": "policy", "verdict": "ignore"}, []),
+        ({"guard": "mode", "verdict": "allow", "execution": "e-1"}, []),
+    ],
+)
+async def test_a_decision_that_begins_nothing_is_told_once(
+    house: House, sink: Sink, other: dict[str, Any], told_as: list[str]
+) -> None:
+    house.notify, teller = notify(webhook=hook(sink, stages=["observed", "refused", "alert"])), house.teller()
+    labels = {"alertname": "BackendDown", "severity": "critical"}
+    began = {"labels": labels, "annotations": {}, "starts_at": house.clock().isoformat()}
+    body = {"verdicts": [], "alerts": [began], "running": {"version": "2.1"}, "target": {"version": "2.0"}}
+    for number in range(3):
+        facts = {
+            "id": f"d-{number}", "incident": "i-1", "at": house.clock(), "last_at": house.clock(),
+            "policy": "backend-down", "service": "backend", "environment": "production", "verdict": "refuse",
+            "reason": "not now", "body": json.dumps(body), **other,
+        }  # fmt: skip
+        await house.journal.transaction(decisions.record, decisions.Decision.model_validate(facts))
+        await house.tells(teller)
+    assert stages(sink) == told_as
+    for _, raw in sink.taken:
+        assert (json.loads(raw)["severity"], json.loads(raw)["happened"]) == ("critical", "not now")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -15,8 +16,8 @@ from aiohttp import web
 from responder.execution import Closed, Halted, Kept, Planned, Started
 from responder.journal import executions
 from responder.notify import Notify, Teller
-from responder.policies import Verify
-from tests.responder.examples import accepted, plan, policy
+from responder.policies import Policy, Verify
+from tests.responder.examples import NOW, accepted, plan, policy, sent_alert, sent_body
 from tests.responder.notify.peers import TOKEN, Github, Sink
 from tests.responder.web.conftest import SECRETS, House
 from tests.responder.web.test_approval import held, page
@@ -121,6 +122,23 @@ async def test_the_issue_says_where_the_evidence_is(house: House) -> None:
     body = github.issues[41]["body"].replace("\\", "")
     assert f"responder evidence {one.id}" in body
     assert "var/lib/responder/evidence/d/e" in body
+
+
+async def test_an_alert_that_a_policy_only_wants_told(house: House, sink: Sink) -> None:
+    only = Policy.model_validate({"name": "tell", "match": ['alertname="Overload"'], "notify": ["webhook"]})
+    house.mandate = house.mandate.model_copy(update={"policies": (only,)})
+    labels = {"alertname": "Overload", "service": "backend", "environment": "production"}
+    async with telling(house, hook(sink)) as teller, asyncio.timeout(10):
+        for _ in range(2):
+            status, body = await house.post("/api/v1/alerts", sent_body(sent_alert(labels, startsAt=NOW.isoformat())))
+            assert (status, [one["verdict"] for one in body["decisions"]]) == (202, ["notify"])
+        while not sink.taken:
+            teller.stir()
+            await asyncio.sleep(0.02)
+    (taken,) = [json.loads(raw) for _, raw in sink.taken]
+    assert (taken["stage"], taken["title"]) == ("alert", "Alert: Overload on backend in production")
+    _, body = await house.post("/api/v1/explain", sent_body(sent_alert(labels)))
+    assert [one["policy"] for one in body["only_told"]] == ["tell"]
 
 
 # the page that stops
