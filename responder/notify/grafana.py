@@ -78,8 +78,9 @@ class Grafana:
         # Between making it and keeping its id we may have died: it carries a tag by which it is found.
         known = reference or await self._find(story)
         if known:
-            await self._api.ask("PATCH", f"{self._base}/annotations/{known}", json=told)
-            return known
+            patched = await self._api.ask("PATCH", f"{self._base}/annotations/{known}", fine=(404,), json=told)
+            if patched.status != 404:  # else somebody has deleted it
+                return known
         new = {"time": _milliseconds(story.started_at or story.accepted_at), **told}
         if self._settings.dashboard:
             new["dashboardUID"] = self._settings.dashboard

@@ -92,6 +92,12 @@ def escape(text: str) -> str:
     return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+class _Refused(NotDelivered):
+    def __init__(self, method: str, error: str) -> None:
+        super().__init__(f"Slack refuses {method}: {one_line(error, 100)}")
+        self.error = error
+
+
 class Slack:
     """Reference: `{"ts": …, "channel": …}` of the message, which chat.update asks for both."""
 
@@ -114,22 +120,31 @@ class Slack:
             await self._api.ask("POST", self._settings.secret, json=message)
             return reference
         known = json.loads(reference) if reference else {}
-        if not known:
+        if not known or not await self._updated({"ts": known["ts"], "channel": known["channel"], **message}):
             posted = await self._call("chat.postMessage", {"channel": self._settings.channel, **message})
             return json.dumps({"ts": posted["ts"], "channel": posted["channel"], "called": story.occasion})
-        await self._call("chat.update", {"ts": known["ts"], "channel": known["channel"], **message})
         # A changed message rings no bell: who is needed, and the end, is told in its thread as well, once.
         if (story.urgent or story.over) and known.get("called") != story.occasion:
             thread = {"thread_ts": known["ts"], "reply_broadcast": True, "channel": known["channel"]}
             await self._call("chat.postMessage", {**thread, **self._plain(self._headline(story))})
         return json.dumps({**known, "called": story.occasion})
 
+    async def _updated(self, message: dict[str, Any]) -> bool:
+        """False where the message is not there any more: somebody has deleted it."""
+        try:
+            await self._call("chat.update", message)
+        except _Refused as e:
+            if e.error not in ("message_not_found", "channel_not_found"):
+                raise
+            return False
+        return True
+
     async def _call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
         url = f"{str(self._settings.api_url).rstrip('/')}/{method}"
         answer: Answer = await self._api.ask("POST", url, json=body)
         data = answer.body if isinstance(answer.body, dict) else {}
         if data.get("ok") is not True:  # Slack says 200 to everything that it understands
-            raise NotDelivered(f"Slack refuses {method}: {one_line(data.get('error', 'no JSON'), 100)}")
+            raise _Refused(method, str(data.get("error", "no JSON")))
         return data
 
     def _plain(self, text: str) -> dict[str, Any]:

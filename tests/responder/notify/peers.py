@@ -206,6 +206,8 @@ class Grafana(Peer):
                 self.annotations[number] = {"id": number, **body}
                 return web.json_response({"message": "Annotation added", "id": number})
             case "PATCH", ["annotations", number]:
+                if int(number) not in self.annotations:
+                    return web.json_response({"message": "annotation not found"}, status=404)
                 self.annotations[int(number)] |= body
                 return web.json_response({"message": "Annotation patched"})
         return web.json_response({"message": "Not found"}, status=404)

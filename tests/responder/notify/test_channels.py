@@ -147,6 +147,18 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
     assert "actions" not in [b["type"] for b in slack.threads[0]["attachments"][0]["blocks"]]
 
 
+async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana) -> None:
+    async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard:
+        for telling in (chat, dashboard):
+            await telling.tells(ALL[1])
+        slack.messages.clear()
+        grafana.annotations.clear()
+        for telling in (chat, dashboard):
+            await telling.tells(ALL[3])
+    assert [message["text"][:11] for message in slack.threads] == ["Rolled back"]
+    assert [annotation["text"][:14] for annotation in grafana.annotations.values()] == ["<b>Rolled back"]
+
+
 async def test_slack_by_webhook_has_no_updates(slack: Slack) -> None:
     made = settings("slack", webhook_url=f"{slack.url}/hook/secret-path")
     assert "progress" not in made.told_stages
