@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from responder.errors import JournalUnavailable, Unknown
 from responder.execution import Execution, fold
@@ -19,7 +20,8 @@ from responder.journal.outbox import Claimed, News
 from responder.logs import say
 from responder.notify.audience import Notify, Waits, waits
 from responder.notify.channel import Channel, ChannelSettings, NotDelivered, redact
-from responder.notify.story import Story, severity_of, story_of, story_of_decision
+from responder.notify.narrate import severity_of, story_of, story_of_decision
+from responder.notify.story import Story
 from responder.policies import Mandate
 
 log = logging.getLogger("responder.notify")
@@ -100,14 +102,7 @@ class Teller:
         if seen.oldest and (now - seen.oldest).total_seconds() > notify.give_up_after:
             for row in await self._journal.transaction(outbox.give_up, now, notify.give_up_after):
                 self._counted(row["channel"], "given_up")
-                say(
-                    log,
-                    "given up",
-                    level=logging.ERROR,
-                    channel=row["channel"],
-                    about=row["subject"],
-                    stage=row["stage"],
-                )
+                say(log, "given up", level=logging.ERROR, **row)
         for name in await self._journal.read(_due, now):
             settings = notify.channels.get(name)
             alone = self._left_alone_until.get(name)
@@ -146,9 +141,8 @@ class Teller:
             if (subject, name, occasion) not in self._called:
                 news = News(subject, waiting.seq, "escalated", now)
                 if await self._journal.transaction(outbox.address, news, name, occasion):
-                    say(
-                        log, "escalated", level=logging.WARNING, execution=subject, channel=name, waits_for=waiting.what
-                    )
+                    facts: dict[str, Any] = {"channel": name, "execution": subject, "waits_for": waiting.what}
+                    say(log, "escalated", level=logging.WARNING, **facts)
                 self._called.add((subject, name, occasion))
 
     async def _drain(self, name: str, settings: ChannelSettings) -> None:
@@ -189,7 +183,7 @@ class Teller:
         )  # fmt: skip
         if story is not None:
             self._counted(name, "delivered")
-            say(log, "told", level=logging.DEBUG, channel=name, about=claimed.subject, stage=story.stage)
+            say(log, "told", level=logging.DEBUG, channel=name, subject=claimed.subject, stage=story.stage)
         return True
 
     async def _failed(self, name: str, settings: ChannelSettings, claimed: Claimed, e: Exception) -> None:
@@ -205,15 +199,8 @@ class Teller:
                 self._left_alone_until[name] = now + timedelta(seconds=e.retry_after)
         why = redact(why, settings.secrets)
         self._counted(name, "failed")
-        say(
-            log,
-            "not told",
-            level=logging.WARNING,
-            channel=name,
-            about=claimed.subject,
-            reason=why,
-            tries=claimed.attempts,
-        )
+        facts: dict[str, Any] = {"channel": name, "subject": claimed.subject, "reason": why, "tries": claimed.attempts}
+        say(log, "not told", level=logging.WARNING, **facts)
         await self._journal.transaction(
             outbox.failed, claimed, name, self._id, reference=reference, error=why, at=now, wait=wait
         )

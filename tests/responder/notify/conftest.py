@@ -11,7 +11,8 @@ import pytest
 from responder.execution import Accepted, Approved, Closed, Done, Event, Halted, Held, Planned, Started, Stopped, fold
 from responder.journal import Database, deployments, executions
 from responder.notify import Notify, Teller
-from responder.notify.story import Story, story_of
+from responder.notify.narrate import story_of
+from responder.notify.story import Story
 from responder.policies import Mandate
 from responder.stages import Stage, stage_of
 from tests.journals import journal, postgres_server, state  # noqa: F401
