@@ -32,6 +32,7 @@ from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import routes
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 from responder.worker import Worker
 from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Hands, Outside, Set
 from tests.scenarios.scenario import Given, Seen
@@ -87,6 +88,7 @@ class Rehearsal:
             Registry(self._journal, self._mandate),
             status,
             ApprovalPage(self._journal, api, lambda: links),
+            StopPage(self._journal, lambda: links),
             Evidence(self._journal, lambda: None),
             _no_reload,
         )
