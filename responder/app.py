@@ -19,6 +19,7 @@ from responder.execution import Event, Execution, Halted, Held, Stopped
 from responder.journal import Database, open_journal
 from responder.logs import say, set_up
 from responder.metrics import Metrics
+from responder.notify import Teller
 from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
@@ -31,6 +32,7 @@ from responder.web.registry import Registry
 from responder.web.reports import Reports
 from responder.web.server import listen, routes
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 from responder.worker import Worker
 
 log = logging.getLogger("responder")
@@ -75,6 +77,13 @@ class App:
         config = self._config
         journal = self._journal = await open_journal(config.journal)
         feed = Feed(journal)
+        teller = Teller(
+            journal,
+            lambda: self._config.notify,
+            self.mandate,
+            links=lambda execution: self._links.both(execution),
+            counted=self._metrics.notified,
+        )
         worker = Worker(
             journal,
             self.mandate,
@@ -82,24 +91,27 @@ class App:
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
             resume_at_most=config.limits.resumptions,
-            listeners=(self._metrics.happened, _tell, feed.happened),
+            listeners=(self._metrics.happened, _tell, feed.happened, lambda execution, events: teller.stir()),
             keeper=self.keeper,
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
-        approval = ApprovalPage(journal, api, lambda: self._links)
+        approval, stops = ApprovalPage(journal, api, lambda: self._links), StopPage(journal, lambda: self._links)
         registry = Registry(journal, self.mandate)
         reports = Reports(journal, self.mandate, self.connections, worker, lambda: self._mistakes)
-        status = Status(journal, self.mandate, worker, self._metrics, reports)
+        status = Status(
+            journal, self.mandate, worker, self._metrics, reports, lambda: tuple(self._config.notify.channels)
+        )
         events = Events(feed, worker, lambda request: self._access.allows(request, "read"))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
-        runner = working = None
+        runner = working = telling = None
         try:
             working = asyncio.create_task(worker.run(), name="worker")
+            telling = asyncio.create_task(teller.run(), name="teller")  # nobody waits for it
             runner = await listen(
                 routes(
                     lambda: self._access,
@@ -110,6 +122,7 @@ class App:
                     approval,
                     events,
                     reports,
+                    stops,
                     Evidence(journal, self.keeper),
                     self._reload_asked,
                 ),
@@ -138,6 +151,11 @@ class App:
                 working.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await working
+            if telling is not None:
+                telling.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await telling
+                await teller.close()
             await journal.close()
             for connections in (self._connections, *self._retired):
                 await connections.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -34,8 +33,10 @@ from responder.evidence.settings import EvidenceSettings
 from responder.freezes import Freeze
 from responder.journal import state_problem
 from responder.matching import all_match
+from responder.notify import Notify
 from responder.policies import Mandate, Policy
 from responder.services import Service
+from responder.words import meant
 
 Scope = Literal["alerts", "read", "operate", "approve"]
 _SHORTEST_TOKEN = 16
@@ -156,6 +157,7 @@ class Config(BaseModel):
     freezes: tuple[Freeze, ...] = Field(default=(), description="When nothing is rolled back without approval")
     services: tuple[Service, ...] = Field(default=(), description="What can be rolled back")
     policies: tuple[Policy, ...] = Field(default=(), description="First match wins, for each alert by itself")
+    notify: Notify = Field(default=Notify(), description="Who is told what goes on")
     _loaded_at: datetime = PrivateAttr(default_factory=lambda: datetime.now(UTC))
     _journal: str = PrivateAttr(default="")
 
@@ -257,6 +259,7 @@ class Config(BaseModel):
             for j, noise in enumerate(policy.silence):
                 if all_match(noise.match, fixed):
                     yield ("policies", i, "silence", j), "would silence the very alerts that the policy acts on"
+        yield from self.notify.contradictions(self.policies)
         for i, freeze in enumerate(self.freezes):
             for j, name in enumerate(freeze.services):
                 if name not in names:
@@ -285,9 +288,3 @@ class Config(BaseModel):
                     seen.add(needed)
                     ways.append([*way, needed])
         return []
-
-
-def meant(word: str, known: set[str]) -> str:
-    """A question to put behind a mistake: whether the nearest known word was meant; empty where none is near."""
-    near = difflib.get_close_matches(word, known - {word}, n=1)
-    return f"; did you mean {near[0]}?" if near else ""

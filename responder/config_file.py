@@ -14,8 +14,9 @@ import yaml
 from pydantic import ValidationError
 
 from responder.alerts import path_of
-from responder.config import Config, meant
+from responder.config import Config
 from responder.errors import ConfigError
+from responder.words import meant
 
 
 def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:
@@ -64,7 +65,7 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
             # What was written, not what it stands for: that may be a secret.
             mistakes = [(path, _sentence(e, _at(raw, path))) for path, e in told]
         else:
-            mistakes = list(config.contradictions())
+            mistakes = [(_real(path, data), what) for path, what in config.contradictions()]
             if not mistakes:
                 return config
     raise ConfigError([_told(name, path, what, lines) for path, what in mistakes])

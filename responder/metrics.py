@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -13,9 +13,10 @@ from prometheus_client.process_collector import ProcessCollector
 from pydantic import BaseModel, ConfigDict
 
 from responder.execution import Closed, Done, Event, Execution, Started
-from responder.journal import Row, Transaction, deployments
+from responder.journal import Row, Transaction, deployments, outbox
 from responder.journal.decisions import stopped
 from responder.journal.deployments import Deployment
+from responder.journal.outbox import Undelivered
 from responder.plan import Gate, Move
 from responder.policies import BY_HAND, Mandate
 from responder.respond import Decided
@@ -37,6 +38,7 @@ class Snapshot(BaseModel):
     targets: list[Row]
     statuses: list[Row]
     troubled: list[Row]
+    undelivered: list[Undelivered] = []
 
 
 async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Snapshot:
@@ -50,6 +52,7 @@ async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Sna
         targets=await tx.all("targets"),
         statuses=await tx.all("count_by_status"),
         troubled=await tx.all("troubled", since=now - timedelta(seconds=mandate.limits.brake.within)),
+        undelivered=await outbox.undelivered(tx, now),
     )
 
 
@@ -103,6 +106,12 @@ class Metrics:
             "How long a step took, by the kind of lever; gates count as `gate`.",
             ["lever"],
             buckets=(0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600),
+            registry=self.registry,
+        )
+        self.notifications = Counter(
+            "responder_notifications",
+            "Messages by channel and what became of the try.",
+            ["channel", "outcome"],
             registry=self.registry,
         )
         self.evidence = Counter(
@@ -176,6 +185,9 @@ class Metrics:
                 case Closed():
                     self._closed(execution, event)
 
+    def notified(self, channel: str, outcome: str) -> None:
+        self.notifications.labels(channel, outcome).inc()
+
     def _closed(self, execution: Execution, event: Closed) -> None:
         told = execution.accepted
         self.executions.labels(told.service, told.strategy, event.outcome).inc()
@@ -195,9 +207,16 @@ class State:
     """A collector of what the journal says, made anew for each scrape: what has gone from it must go from here."""
 
     def __init__(
-        self, snapshot: Snapshot | None, mandate: Mandate, *, disarmed: str = "", read_in: float = 0.0
+        self,
+        snapshot: Snapshot | None,
+        mandate: Mandate,
+        *,
+        disarmed: str = "",
+        read_in: float = 0.0,
+        channels: Collection[str] = (),
     ) -> None:
-        self._snapshot, self._mandate, self._disarmed, self._read_in = snapshot, mandate, disarmed, read_in
+        self._snapshot, self._mandate, self._disarmed = snapshot, mandate, disarmed
+        self._read_in, self._channels = read_in, channels
 
     def describe(self) -> list[Metric]:
         return []
@@ -221,6 +240,7 @@ class State:
         )
         yield self._locked()
         yield from self._brake()
+        yield self._pending()
         yield self._cooldowns()
         yield from self._deployments()
         yield from self._versions()
@@ -233,6 +253,14 @@ class State:
         )
         for row in self._snapshot.open_executions if self._snapshot else ():
             family.add_metric([row["service"], row["environment"], row["state"]], 1.0)
+        return family
+
+    def _pending(self) -> Metric:
+        pending = {one.channel: one.pending for one in self._snapshot.undelivered} if self._snapshot else {}
+        told = "Messages that have not got through yet."
+        family = GaugeMetricFamily("responder_notifications_pending", told, labels=["channel"])
+        for channel in sorted({*self._channels, *pending}):
+            family.add_metric([channel], pending.get(channel, 0))
         return family
 
     def _brake(self) -> Iterator[Metric]:

@@ -117,6 +117,9 @@ class Policy(BaseModel):
     )
     verify: Verify = Verify()
     silence: tuple[Noise, ...] = Field(default=(), description="Noise to silence in Alertmanager while it works")
+    notify: tuple[Name, ...] | None = Field(
+        default=None, description="Channels that hear of it, of those that want to; default: all"
+    )
     on_stop: Literal["turn_back", "hold"] = Field(
         default="turn_back", description="What a stop does with what was done so far"
     )
@@ -131,8 +134,8 @@ class Policy(BaseModel):
 
     @model_validator(mode="after")
     def _does_something(self) -> Policy:
-        if not self.actions:
-            raise ValueError(f"does nothing: needs one of {', '.join(get_args(Action))}")
+        if not self.actions and not self.notify:
+            raise ValueError(f"does nothing: needs one of {', '.join(get_args(Action))}, notify")
         idle = [key for key in _OF_ROLLING_BACK if key in self.model_fields_set]
         if idle and self.roll_back is None:
             raise ValueError(f"rolls nothing back: {', '.join(idle)} would have no effect")
@@ -160,7 +163,7 @@ class Policy(BaseModel):
     def manner(self) -> str:
         """How it acts, in a word: its mode, or what it does where it rolls nothing back."""
         if self.roll_back is None:
-            return ", ".join(self.actions)
+            return ", ".join((*self.actions, *(["notify"] if self.notify else [])))
         return "force" if self.force else self.mode
 
     def services_of(self, alert: Alert, action: Action = "roll_back") -> tuple[str, ...]:
@@ -296,6 +299,17 @@ def _reason(alerts: Iterable[Alert]) -> str:
     """What the engineer wrote. Who it was cannot be told from an alert, so nobody is named."""
     told = (alert.annotations.get("reason", "").strip() for alert in alerts)
     return next((reason[:1000] for reason in told if reason), "")
+
+
+def only_told(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
+    """The firing alerts that their policy only wants told, by policy, name, service and environment."""
+    found: dict[tuple[str, ...], tuple[Policy, list[Alert]]] = {}
+    for alert in alerts:
+        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
+        if alert.status == "firing" and policy is not None and not policy.actions:
+            where = (alert.labels.get("service", ""), alert.labels.get("environment", ""))
+            found.setdefault((policy.name, alert.name, *where), (policy, []))[1].append(alert)
+    return list(found.values())
 
 
 def match_alerts(

@@ -20,7 +20,7 @@ from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
 from responder.journal import Database, Transaction, decisions, evidence, executions
 from responder.keeping import KEEPING
 from responder.live import ask_live
-from responder.policies import Incident, Mandate
+from responder.policies import Incident, Mandate, Policy
 from responder.survey import Live, Situation, gather, look_around
 
 Clock = Callable[[], datetime]
@@ -312,6 +312,38 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "starts_at": alert.starts_at.isoformat(),
         "fingerprint": alert.fingerprint,
     }
+
+
+async def note_told(journal: Database, policy: Policy, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
+    """Puts on record, and so into the outbox, that a policy wants these alerts told; once, however often they come."""
+    first = min(alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
+    channels = ", ".join(policy.notify or ())
+    told = {
+        "policy": policy.name,
+        "service": first.labels.get("service", ""),
+        "environment": first.labels.get("environment", ""),
+        "verdict": "notify",
+        "guard": "policy",
+        "reason": f"{first.name} is told to {channels}; the policy does nothing else",
+        "execution": None,
+    }
+    key = "\0".join((policy.name, first.fingerprint, first.starts_at.isoformat(), "notify"))
+    facts = {
+        "verdicts": [],
+        "alerts": [_alert(alert) for alert in alerts[:_ALERTS_KEPT]],
+        "alerts_in_all": len(alerts),
+    }
+    decision = decisions.Decision(
+        id=executions.new_id(now),
+        action="notify",
+        incident=hashlib.sha256(key.encode()).hexdigest()[:20],
+        at=now,
+        last_at=now,
+        body=json.dumps(facts),
+        **told,
+    )
+    await journal.transaction(decisions.record, decision)
+    return told
 
 
 async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:

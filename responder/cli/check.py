@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +21,11 @@ from responder.durations import format_duration
 from responder.errors import ConfigError, Halt, ResponderError, Unavailable
 from responder.evidence.stores import store_of, try_out
 from responder.journal import open_journal
+from responder.notify import ChannelSettings, NotDelivered, Story
+from responder.notify.channel import redact
 from responder.sources import LogSource
 from responder.strategies import levers_of
+from responder.words import meant
 from responder.world import World
 
 
@@ -54,11 +58,49 @@ async def check(file: Path, *, live: bool, output: str) -> int:
     return 2 if mistakes else 1 if silent else 0
 
 
+async def _ask(settings: ChannelSettings) -> str:
+    """What is wrong with a channel, asked without telling anybody anything; empty where nothing is."""
+    channel = settings.open()
+    try:
+        await channel.check()
+    except NotDelivered as e:
+        return redact(str(e), settings.secrets)
+    finally:
+        await channel.close()
+    return ""
+
+
+async def test_notification(file: Path, name: str) -> int:
+    """Sends one message that says it is a test, past everything else. Exit code 1 where it does not get through."""
+    config = load(file)
+    channels = config.notify.channels
+    if name not in channels:
+        raise ConfigError([f"{file}: notify: no channel {name} is configured{meant(name, channels)}"])
+    settings, now = channels[name], datetime.now(UTC)
+    channel = settings.open()
+    story = Story(
+        subject=f"test-{now:%Y%m%d-%H%M%S}", occasion="0", stage="alert", at=now, accepted_at=now, service="",
+        environment="", policy="(none)", reason="a test of this channel", happened="Nothing has happened.",
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(settings.timeout):
+            await channel.tell(story, "", again=False)
+    except (NotDelivered, TimeoutError) as e:
+        print(f"{name}: {redact(str(e) or 'it took too long', settings.secrets)}", file=sys.stderr)
+        return 1
+    finally:
+        await channel.close()
+    print(f"{name} has taken it; look there")
+    return 0
+
+
 def _hints(config: Config) -> Iterator[str]:
     """What is allowed, and not what we would do."""
     auto = [policy for policy in config.policies if policy.mode == "auto" and not policy.force]
     if auto and config.watchdog is None:
         yield "without a watchdog nobody notices that alerts do not get through, and no silence disarms everything"
+    if config.web.external_url is None and any(one.links for one in config.notify.channels.values()):
+        yield "without web.external_url the links in messages lead to the address that it listens on"
     for policy in auto:
         if policy.verify.bake < 30:
             told = format_duration(policy.verify.bake)
@@ -92,7 +134,7 @@ async def _unreadable(source: LogSource, connections: Connections) -> AsyncItera
 
 
 async def _silent(config: Config) -> AsyncIterator[str]:
-    """What does not answer: Prometheus, Alertmanager, the shared journal, every lever and every check."""
+    """What does not answer: Prometheus, Alertmanager, the shared journal, the channels, every lever and every check."""
     connections = config.connections()
     world = World(connections)
     try:
@@ -109,6 +151,9 @@ async def _silent(config: Config) -> AsyncIterator[str]:
                 await (await open_journal(config.journal)).close()
             except ConfigError as e:
                 yield str(e)
+        for name, settings in config.notify.channels.items():
+            if problem := await _ask(settings):
+                yield f"notify: {name}: {problem}"
         for i, service in enumerate(config.services):
             for lever in (one for way in (service.rollback, *service.alternatives) for one in levers_of(way)):
                 try:

@@ -208,7 +208,10 @@ async def explain(args: argparse.Namespace, client: Client) -> int:
             show.console().print(show.explained(one))
         for labels in body["unmatched"]:
             show.console().print(f"no policy matches {labels}", markup=False)
-        if not body["incidents"] and not body["unmatched"]:
+        for one in body["only_told"]:
+            told = f"policy {one['policy']} only tells {', '.join(one['notify'])} of {one['alerts']}"
+            show.console().print(show.clean(told), markup=False)
+        if not body["incidents"] and not body["unmatched"] and not body["only_told"]:
             show.console().print("nothing fires in it")
     return OK if body["incidents"] else NO
 

@@ -1,4 +1,4 @@
-"""The commands: each asks the running responder, except `serve` and `check`, which read the configuration."""
+"""The commands: each asks the running responder, except those that read the configuration themselves."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def _check(args: argparse.Namespace) -> int:
     from responder.cli.check import check
 
     return asyncio.run(check(args.config, live=args.live, output=args.output))
+
+
+def _test_notification(args: argparse.Namespace) -> int:
+    from responder.cli.check import test_notification
+
+    return asyncio.run(test_notification(args.config, args.channel))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +67,17 @@ def _parser() -> argparse.ArgumentParser:
 
     add("serve", "run the responder", "responder serve --config /etc/responder/responder.yml", _serve, common)
     one = add("check", "find every mistake in the configuration", "responder check --live", _check, common)
-    one.add_argument("--live", action="store_true", help="also ask Prometheus, Alertmanager, and every lever and check")
+    one.add_argument(
+        "--live", action="store_true", help="also ask Prometheus, Alertmanager, every channel, lever and check"
+    )
+    one = add(
+        "notify",
+        "send a message that says it is a test",
+        "responder notify slack",
+        _test_notification,
+        common,
+    )
+    one.add_argument("channel")
     one = add(
         "rollback",
         "roll a service back by hand",
@@ -194,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     args = _parser().parse_args(argv)
     try:
-        if args.act in (_serve, _check):
+        if args.act in (_serve, _check, _test_notification):
             return int(args.act(args))
 
         async def ask() -> int:

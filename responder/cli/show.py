@@ -112,6 +112,10 @@ def status(body: dict[str, Any]) -> RenderableType:
         columns = ("policy", "mode", "would have acted (observe)", "last")
         told = ((p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"])
         parts.append(table("\nPolicies", columns, told))
+    if late := [n for n in body.get("notifications", ()) if n["pending"] or n["given_up"]]:
+        late_told = ((n["channel"], n["pending"], clock(n["since"]), n["given_up"] or "", _why(n)) for n in late)
+        heads = ("channel", "undelivered", "since", "given up in a day", "last error")
+        parts.append(table("\nNot told yet", heads, late_told))
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
     parts.append(Text(f"\nRollbacks: {done}"))
     return Group(*parts)
@@ -157,6 +161,10 @@ def report(body: dict[str, Any]) -> RenderableType:
     counted = ", ".join(f"{n} {outcome}" for outcome, n in sorted(done.items())) or "none"
     parts.append(Text(f"\nRollbacks since {clock(body['since'])}: {counted}"))
     return Group(*parts)
+
+
+def _why(channel: dict[str, Any]) -> str:
+    return str(channel["error"]) if channel["configured"] else "it is not configured any more"
 
 
 def history(rows: list[dict[str, Any]]) -> RenderableType:
@@ -280,6 +288,12 @@ def execution(body: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows)]
     for plan in [event["plan"] for event in body["events"] if event["type"] == "planned"][-1:]:
         parts += _notes(plan)
+    if messages := body.get("messages"):
+        shown = (
+            (m["channel"], m["stage"], m["state"], clock(m["state_at"]), m["error"] if m["state"] != "told" else "")
+            for m in messages
+        )
+        parts.append(table("", ("told", "stage", "state", "", "last error"), shown))
     if body["state"] == "held":
         parts += [Text(""), waits(body)]
     return Group(*parts)

@@ -7,7 +7,9 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from responder.alerts import Timestamp
+from responder.journal import outbox
 from responder.journal.database import Row, Transaction
+from responder.stages import Stage
 
 KILL_SWITCH = "stopped"
 
@@ -45,7 +47,18 @@ class Thrown(BaseModel):
 
 
 async def record(tx: Transaction, decision: Decision) -> None:
-    await tx.all("record_decision", **decision.model_dump(exclude={"times", "last_at"}))
+    """What leads to no execution is told once, however often it is heard."""
+    row = await tx.one("record_decision", **decision.model_dump(exclude={"times", "last_at"}))
+    if row and row["id"] == decision.id and (stage := _stage(decision)):
+        await outbox.put_news(tx, outbox.News(decision.id, 0, stage, decision.at))
+
+
+def _stage(decision: Decision) -> Stage | None:
+    if decision.verdict in ("notify", "preserve"):
+        return "alert"
+    if decision.verdict != "refuse" or decision.forced or decision.action != "roll_back":
+        return None  # who asked for it by name has the answer already
+    return "observed" if decision.guard == "mode" else "refused"
 
 
 async def find(tx: Transaction, *, service: str | None, since: datetime | None, most: int) -> list[Row]:

@@ -30,9 +30,10 @@ from responder.execution import (
     fold,
     seconds_between,
 )
-from responder.journal import deployments
+from responder.journal import deployments, outbox
 from responder.journal.database import Row, Transaction
 from responder.plan import Move
+from responder.stages import stage_of
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
@@ -91,6 +92,7 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
             raise Conflict(f"the alert {alert.name} has opened a rollback already")
     execution = begin(execution_id, accepted)
     await _write(tx, execution, accepted)
+    await outbox.put(tx, execution, accepted)
     tx.notify()
     return execution
 
@@ -102,12 +104,17 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
     transaction.
     """
     acted_at: datetime | None = None
+    news: tuple[Execution, Event] | None = None
     for event in events:
         if isinstance(event, Started) and execution.todo and isinstance(execution.todo[0], Move):
             acted_at = acted_at or event.at
         execution = execution.after(event)
         await _write(tx, execution, event)
         await _follow(tx, execution, event)
+        if stage_of(event, execution):
+            news = (execution, event)
+    if news:  # of several at once only the last: what it has come to
+        await outbox.put(tx, *news)
     ended = execution.ended_at
     updated = await tx.one(
         "project_execution",
@@ -235,6 +242,14 @@ async def heads(tx: Transaction, since: datetime, *more: str) -> dict[str, Row]:
 
 async def ended_since(tx: Transaction, since: datetime, most: int = 1000) -> list[str]:
     return [row["id"] for row in await tx.all("ended_since", since=since, most=most)]
+
+
+async def accepted(tx: Transaction, execution_id: str) -> Accepted:
+    """How it began. Raises Unknown."""
+    row = await tx.one("first_event", execution=execution_id)
+    if row is None:
+        raise Unknown(f"there is no execution {execution_id}")
+    return Accepted.model_validate_json(row["body"])
 
 
 async def claim(

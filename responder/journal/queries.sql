@@ -98,6 +98,8 @@ SELECT id, seq, ended_at FROM executions WHERE state <> 'closed' OR accepted_at 
 -- name: ended_since
 -- What a listener that was away may have missed the end of.
 SELECT id FROM executions WHERE ended_at >= :since ORDER BY ended_at LIMIT :most;
+-- name: first_event
+SELECT body FROM events WHERE execution = :execution AND seq = 0;
 
 -- name: execution_row
 SELECT * FROM executions WHERE id = :id;
@@ -390,3 +392,93 @@ SELECT service, environment, status, count(*) AS n FROM versions GROUP BY servic
 SELECT outcome, count(*) AS n FROM executions
 WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
 GROUP BY outcome;
+
+-- name: put_into_outbox
+INSERT INTO outbox (subject, seq, stage, at) VALUES (:subject, :seq, :stage, :at) ON CONFLICT DO NOTHING;
+
+-- name: outbox
+-- What nobody has looked at yet, in order.
+SELECT subject, seq, stage, at FROM outbox ORDER BY at, subject, seq LIMIT :most;
+
+-- name: take_from_outbox
+DELETE FROM outbox WHERE subject = :subject AND seq = :seq;
+
+-- name: open_thread
+INSERT INTO threads (subject, channel, due_at) VALUES (:subject, :channel, :at) ON CONFLICT DO NOTHING;
+
+-- name: add_message
+-- Refused (no row) where it is there already.
+INSERT INTO messages (subject, channel, occasion, seq, stage, at, state, state_at)
+VALUES (:subject, :channel, :occasion, :seq, :stage, :at, 'pending', :at)
+ON CONFLICT DO NOTHING RETURNING occasion;
+
+-- name: channels_due
+-- The channels for which there is something to do now.
+SELECT DISTINCT m.channel FROM messages AS m JOIN threads AS t ON t.subject = m.subject AND t.channel = m.channel
+WHERE m.state = 'pending' AND t.due_at <= :now AND (t.claim_ends_at IS NULL OR t.claim_ends_at <= :now);
+
+-- name: claimable_thread
+-- The one that has waited longest and that nobody tells now.
+SELECT t.subject, t.reference, t.attempts FROM threads AS t
+JOIN messages AS m ON m.subject = t.subject AND m.channel = t.channel AND m.state = 'pending'
+WHERE t.channel = :channel AND t.due_at <= :now AND (t.claim_ends_at IS NULL OR t.claim_ends_at <= :now)
+ORDER BY t.attempts, m.at, t.subject LIMIT 1;
+
+-- name: claim_thread
+UPDATE threads SET claimed_by = :by, claim_ends_at = :until, attempts = attempts + 1
+WHERE subject = :subject AND channel = :channel;
+
+-- name: pending_messages
+SELECT occasion, seq, stage, at FROM messages
+WHERE subject = :subject AND channel = :channel AND state = 'pending' ORDER BY seq, at, occasion;
+
+-- name: thread_told
+-- Refused (no row) where it took so long that somebody else tells it by now.
+UPDATE threads SET reference = :reference, attempts = 0, error = '', claimed_by = NULL, claim_ends_at = NULL
+WHERE subject = :subject AND channel = :channel AND claimed_by = :by RETURNING subject;
+
+-- name: thread_failed
+-- What was won before it failed is kept: the next try goes on from there.
+UPDATE threads SET reference = :reference, error = :error, error_at = :at, due_at = :due_at, claimed_by = NULL,
+    claim_ends_at = NULL
+WHERE subject = :subject AND channel = :channel AND claimed_by = :by RETURNING subject;
+
+-- name: settle_message
+UPDATE messages SET state = :state, state_at = :at
+WHERE subject = :subject AND channel = :channel AND occasion = :occasion AND state = 'pending';
+
+-- name: give_up_messages
+-- What could not be told for so long that nobody needs it any more.
+UPDATE messages SET state = 'given_up', state_at = :now WHERE state = 'pending' AND at < :before
+RETURNING subject, channel, stage;
+
+-- name: release_threads
+-- Whoever told them has stopped: anybody may go on at once.
+UPDATE threads SET claimed_by = NULL, claim_ends_at = NULL
+WHERE claimed_by IS NOT NULL AND (CAST(:by AS TEXT) IS NULL OR claimed_by = :by);
+
+-- name: messages_of
+SELECT m.channel, m.stage, m.seq, m.at, m.state, m.state_at, t.attempts, t.error, t.error_at FROM messages AS m
+JOIN threads AS t ON t.subject = m.subject AND t.channel = m.channel
+WHERE m.subject = :subject ORDER BY m.channel, m.at, m.seq, m.occasion;
+
+-- name: undelivered
+-- What each channel has not been told, and since when.
+SELECT channel, count(*) AS n, min(at) AS first_at FROM messages WHERE state = 'pending' GROUP BY channel;
+
+-- name: given_up_since
+SELECT channel, count(*) AS n FROM messages WHERE state = 'given_up' AND state_at >= :since GROUP BY channel;
+
+-- name: last_errors
+-- The newest error of each channel that something is or was undelivered of.
+SELECT t.channel, t.error, t.error_at FROM threads AS t
+WHERE t.error <> '' AND NOT EXISTS (
+    SELECT 1 FROM threads AS newer
+    WHERE newer.channel = t.channel AND newer.error <> ''
+      AND (newer.error_at, newer.subject) > (t.error_at, t.subject));
+
+-- name: decision
+SELECT * FROM decisions WHERE id = :id;
+
+-- name: decision_of_execution
+SELECT body FROM decisions WHERE execution = :execution ORDER BY at LIMIT 1;

@@ -231,6 +231,7 @@ CREATE INDEX requirements_on ON requirements (environment, needs);
 CREATE VIEW rollback_parts AS
     SELECT p.execution, p.service, p.environment, p.strategy, p.from_version, p.to_version, x.state, x.outcome
     FROM parts AS p JOIN executions AS x ON x.id = p.execution;
+
 -- migration: 5
 
 -- What each event came to; null on those that were written before this was kept.
@@ -258,3 +259,44 @@ CREATE VIEW service_versions AS
                FROM deployed) AS d
         ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
     GROUP BY v.service, v.environment, v.version;
+
+-- migration: 6
+
+-- What is to be told, written with the event or the decision that it tells of. Who hears it is found out later, by the
+-- configuration; then it is taken from here.
+CREATE TABLE outbox (
+    subject TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (subject, seq)
+);
+
+-- All that one channel is told of one execution: what it is known by there, and when it is tried next. One replica at a
+-- time tells it, so that it stays in order.
+CREATE TABLE threads (
+    subject TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    reference TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    error_at TIMESTAMPTZ,
+    due_at TIMESTAMPTZ NOT NULL,
+    claimed_by TEXT,
+    claim_ends_at TIMESTAMPTZ,
+    PRIMARY KEY (subject, channel)
+);
+-- Each message with what became of it: pending, told, overtaken by a later one, or given up.
+CREATE TABLE messages (
+    subject TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    occasion TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    state TEXT NOT NULL,
+    state_at TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (subject, channel, occasion)
+);
+CREATE INDEX messages_pending ON messages (channel, at) WHERE state = 'pending';
+CREATE INDEX messages_given_up ON messages (channel, state_at) WHERE state = 'given_up';

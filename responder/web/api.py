@@ -17,7 +17,7 @@ from responder.clients.alertmanager import Alertmanager
 from responder.errors import Conflict, Halt, Invalid, Unavailable, Unknown
 from responder.execution import Approved, Closed, Event, Execution, Outcome, State, fold
 from responder.journal import Database, Transaction, decisions, executions
-from responder.policies import BY_HAND, Incident, Mandate, match_alerts
+from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
 from responder.respond import Decided, explain, respond
 from responder.strategies import Target
 from responder.web.access import WHO, who_asks
@@ -127,6 +127,10 @@ class Api:
         return {
             "incidents": [await self._explained(one) for one in decided],
             "unmatched": [alert.labels for alert in unwanted],
+            "only_told": [
+                {"policy": policy.name, "notify": policy.notify, "alerts": [alert.labels for alert in found]}
+                for policy, found in only_told(alerts, mandate.policies)
+            ],
             "resolved": sum(alert.status == "resolved" for alert in alerts),
         }
 
@@ -186,6 +190,7 @@ class Api:
             row = await tx.one("execution_row", id=execution_id)
             link = self._approve_link(fold(execution_id, events)) if "approve" in request[WHO].scopes else None
             told = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
+            told["messages"] = await tx.all("messages_of", subject=execution_id)
             return {**told, "approve_url": link} if link else told
 
         return answer(await self._journal.read(find))

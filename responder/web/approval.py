@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import escape
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from responder.config import Web
+from responder.config import Scope, Web
 from responder.errors import Conflict, ResponderError
 from responder.execution import Execution
 from responder.journal import Database, executions
@@ -28,6 +28,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
+_STOP_WITHIN = timedelta(days=1)
 _STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}dt{color:#666}"
 
 
@@ -35,8 +36,8 @@ class Links:
     """Makes and reads links; none can be made where nobody has a token that may approve."""
 
     def __init__(self, settings: Web) -> None:
-        secrets = sorted(token.secret for token in settings.tokens if "approve" in token.scopes)
-        self._key = hashlib.sha256("\0".join(["approval link", *secrets]).encode()).digest() if secrets else None
+        self._key = _key(settings, "approve", "approval link")
+        self._stop_key = _key(settings, "operate", "stop link")
         self._base = str(settings.external_url or f"http://{settings.listen}").rstrip("/")
 
     def link(self, execution: Execution) -> str | None:
@@ -45,19 +46,41 @@ class Links:
         if self._key is None or execution.state != "held" or not plan or not until or plan.irreversible:
             return None
         ends = str(int(until.timestamp()))
-        query = {"plan": plan.hash, "until": ends, "signature": self._sign(execution.id, plan.hash, ends)}
+        query = {"plan": plan.hash, "until": ends, "signature": _sign(self._key, execution.id, plan.hash, ends)}
         return f"{self._base}/approve/{quote(execution.id)}?{urlencode(query)}"
 
-    def allows(self, execution_id: str, plan: str, until: str, signature: str, now: datetime) -> bool:
-        if self._key is None:
-            return False
-        right = self._sign(execution_id, plan, until)
-        ours = hmac.compare_digest(right.encode(), signature.encode(errors="surrogateescape"))
-        return ours and now.timestamp() < int(until)
+    def stop_link(self, execution: Execution) -> str | None:
+        """For a rollback that can still be stopped, for a day; None where nobody has a token that may stop it."""
+        if self._stop_key is None or execution.state not in ("accepted", "held", "running"):
+            return None
+        ends = str(int((execution.accepted.at + _STOP_WITHIN).timestamp()))
+        query = {"until": ends, "signature": _sign(self._stop_key, execution.id, ends)}
+        return f"{self._base}/stop/{quote(execution.id)}?{urlencode(query)}"
 
-    def _sign(self, *parts: str) -> str:
-        text = "\0".join(parts).encode(errors="surrogateescape")
-        return hmac.new(self._key or b"", text, hashlib.sha256).hexdigest()
+    def both(self, execution: Execution) -> tuple[str, str]:
+        """The links that approve and stop it, for a message; empty where there is none."""
+        return self.link(execution) or "", self.stop_link(execution) or ""
+
+    def allows(self, execution_id: str, plan: str, until: str, signature: str, now: datetime) -> bool:
+        return _signed(self._key, signature, execution_id, plan, until) and now.timestamp() < int(until)
+
+    def allows_stop(self, execution_id: str, until: str, signature: str, now: datetime) -> bool:
+        return _signed(self._stop_key, signature, execution_id, until) and now.timestamp() < int(until)
+
+
+def _key(settings: Web, scope: Scope, purpose: str) -> bytes | None:
+    secrets = sorted(token.secret for token in settings.tokens if scope in token.scopes)
+    return hashlib.sha256("\0".join([purpose, *secrets]).encode()).digest() if secrets else None
+
+
+def _sign(key: bytes, *parts: str) -> str:
+    return hmac.new(key, "\0".join(parts).encode(errors="surrogateescape"), hashlib.sha256).hexdigest()
+
+
+def _signed(key: bytes | None, signature: str, *parts: str) -> bool:
+    if key is None:
+        return False
+    return hmac.compare_digest(_sign(key, *parts).encode(), signature.encode(errors="surrogateescape"))
 
 
 class ApprovalPage:
@@ -70,7 +93,7 @@ class ApprovalPage:
         try:
             execution = await self._execution(request)
         except ResponderError as e:
-            return _page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=403)
+            return page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=403)
         told, plan = execution.accepted, execution.plan
         steps = "".join(f"<li>{escape(str(step))}</li>" for step in (plan.steps if plan else ()))
         body = (
@@ -80,7 +103,7 @@ class ApprovalPage:
             '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
             "<button>Approve this rollback</button></form>"
         )
-        return _page(f"Roll back {told.service} in {told.environment}?", body)
+        return page(f"Roll back {told.service} in {told.environment}?", body)
 
     async def approve(self, request: web.Request) -> web.Response:
         try:
@@ -90,8 +113,8 @@ class ApprovalPage:
                 raise Conflict("a name is needed, for the record")
             await self._api.approve_plan(execution.id, request.query["plan"], f"{name} (by link)")
         except ResponderError as e:
-            return _page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=409)
-        return _page(
+            return page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=409)
+        return page(
             "Approved", f"<p>{escape(execution.id)} goes on. It is on record that {escape(name)} approved it.</p>"
         )
 
@@ -107,7 +130,7 @@ class ApprovalPage:
         return execution
 
 
-def _page(title: str, body: str, status: int = 200) -> web.Response:
+def page(title: str, body: str, status: int = 200) -> web.Response:
     text = f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>"
     return web.Response(
         text=f"{text}<h1>{escape(title)}</h1>{body}", content_type="text/html", status=status, headers=_HEADERS

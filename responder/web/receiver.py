@@ -16,8 +16,8 @@ from responder.errors import Conflict, Invalid, JournalUnavailable
 from responder.journal import Database, decisions
 from responder.logs import say
 from responder.metrics import Metrics
-from responder.policies import Mandate, match_alerts
-from responder.respond import Decided, note_unwanted, respond
+from responder.policies import Mandate, match_alerts, only_told
+from responder.respond import Decided, note_told, note_unwanted, respond
 from responder.survey import WATCHDOG
 from responder.web.access import WHO, error
 from responder.worker import Worker
@@ -90,6 +90,7 @@ class Receiver:
             alerts, mandate.policies, now, sender=sender, truncated=group.truncated_alerts
         )
         told = [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
+        told += [await note_told(self._journal, *one, now) for one in only_told(alerts, mandate.policies)]
         if incidents:
             decided = await respond(
                 incidents,

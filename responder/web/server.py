@@ -17,6 +17,7 @@ from responder.web.receiver import MOST_BYTES, Receiver
 from responder.web.registry import Registry
 from responder.web.reports import Reports
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 
 
 @web.middleware
@@ -42,6 +43,7 @@ def routes(
     approval: ApprovalPage,
     events: Events,
     reports: Reports,
+    stopping: StopPage,
     evidence: Evidence,
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
@@ -77,6 +79,8 @@ def routes(
             web.get("/api/v1/status", needs(access, "read", status.status)),
             web.get("/approve/{id}", approval.show),  # the signed link is the permission
             web.post("/approve/{id}", approval.approve),
+            web.get("/stop/{id}", stopping.show),
+            web.post("/stop/{id}", stopping.stop),
             web.get("/metrics", needs(access, "read", status.metrics)),
             web.get("/-/healthy", status.healthy),
             web.get("/-/ready", status.ready),

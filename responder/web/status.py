@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from responder.errors import Invalid, JournalUnavailable
 from responder.journal import Database, Row, Transaction
 from responder.journal.deployments import Deployment
+from responder.journal.outbox import Undelivered
 from responder.metrics import Metrics, Snapshot, State, take_snapshot
 from responder.policies import Mandate, Policy
 from responder.reports.inspection import covers
@@ -50,9 +51,10 @@ class Status:
         worker: Worker,
         metrics: Metrics,
         reports: Reports,
+        channels: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self._journal, self._mandate, self._worker, self._metrics = journal, mandate, worker, metrics
-        self._reports = reports
+        self._reports, self._channels = reports, channels
 
     async def healthy(self, request: web.Request) -> web.Response:
         """`GET /-/healthy`: the process runs. A broken journal is no reason to restart it."""
@@ -71,7 +73,9 @@ class Status:
         mandate = self._mandate()
         began = time.monotonic()
         snapshot = await self._snapshot()
-        state = State(snapshot, mandate, disarmed=self._worker.disarmed, read_in=time.monotonic() - began)
+        read_in = time.monotonic() - began
+        disarmed, channels = self._worker.disarmed, self._channels()
+        state = State(snapshot, mandate, disarmed=disarmed, read_in=read_in, channels=channels)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 
@@ -110,6 +114,7 @@ class Status:
             "rollbacks": totals,
             "services": told,
             "policies": [_policy(p, observed.get(p.name)) for p in policies],
+            "notifications": _notifications(snapshot, self._channels()),
             "at": datetime.now(UTC).isoformat(),
         }
         return web.json_response({**body, **self._in_short(body, policies, asked)})
@@ -168,6 +173,17 @@ async def _last_rollbacks(tx: Transaction, services: Sequence[Service]) -> dict[
             told = {name: row[name] for name in ("id", "from_version", "to_version", "outcome", "ended_at")}
             found[service.name, service.environment] = told
     return found
+
+
+def _notifications(snapshot: Snapshot, channels: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Every channel that is configured, or that something is undelivered of."""
+    known = {one.channel: one for one in snapshot.undelivered}
+    told = []
+    for name in sorted({*channels, *known}):
+        one = known.get(name, Undelivered(name, 0, None, 0, "", None))
+        facts = {**one._asdict(), "configured": name in channels}
+        told.append({k: v.isoformat() if isinstance(v, datetime) else v for k, v in facts.items()})
+    return told
 
 
 async def _totals(tx: Transaction, service: str | None, environment: str | None) -> dict[str, int]:

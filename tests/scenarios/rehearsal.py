@@ -35,6 +35,7 @@ from responder.web.registry import Registry
 from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 from responder.worker import Worker
 from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Hands, Outside, Set
 from tests.scenarios.scenario import Given, Seen
@@ -93,6 +94,7 @@ class Rehearsal:
             ApprovalPage(self._journal, api, lambda: links),
             Events(Feed(self._journal), self._worker),
             reports,
+            StopPage(self._journal, lambda: links),
             Evidence(self._journal, lambda: None),
             _no_reload,
         )

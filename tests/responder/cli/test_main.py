@@ -14,8 +14,9 @@ from aiohttp import web
 
 from responder.cli.main import main
 from responder.execution import GaveUp, Held, Planned
-from responder.journal import executions
+from responder.journal import executions, outbox
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
+from tests.responder.notify.peers import TOKEN, Slack
 from tests.responder.outside import serving
 from tests.responder.web.conftest import SECRETS, House
 
@@ -290,6 +291,23 @@ async def test_what_a_sender_wrote_cannot_command_the_terminal(
     assert "\x1b" not in (await ask(*command)).out
 
 
+async def test_what_was_not_told_is_shown(ask: Run, house: House) -> None:
+    execution = await begin(house)
+
+    async def hand_out(tx: Any) -> None:
+        async def heard_by(tx: Any, news: Any) -> list[str]:
+            return ["slack"]
+
+        await outbox.distribute(tx, heard_by)
+
+    await house.journal.transaction(hand_out)
+    out = (await ask("status")).out
+    assert "Not told yet" in out
+    assert "slack" in out
+    out = (await ask("history", execution)).out
+    assert "pending" in out
+
+
 # --- check and serve ---
 async def test_check(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "responder.yml"
@@ -332,6 +350,27 @@ async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, f
     code, out, _ = await run("check", "--live", "--output", "json")
     silent = json.loads(out)["does_not_answer"]
     assert (code, [told.partition(":")[0] for told in silent]) == (1, ["prometheus", "alertmanager"])
+
+
+async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_port: int) -> None:
+    async with Slack().up() as slack:
+        text = CONFIG.format(state=tmp_path / "state.db") + (
+            f"notify: {{slack: {{token: {TOKEN}, channel: C1, api_url: '{slack.url}/api'}},\n"
+            f"  email: {{host: 127.0.0.1, port: {free_port}, from: a@b.test, to: [c@d.test]}}}}\n"
+        )
+        (tmp_path / "responder.yml").write_text(text)
+        silent = json.loads((await run("check", "--live", "--output", "json"))[1])["does_not_answer"]
+        told = [one for one in silent if one.startswith("notify: ")]
+        assert [one.partition(": ")[2].partition(":")[0] for one in told] == ["email"]
+        assert slack.messages == {}, "nothing is sent"
+        code, out, _ = await run("notify", "slack")
+        assert (code, out) == (0, "slack has taken it; look there\n")
+        assert ["test of this channel" in message["text"] for message in slack.messages.values()] == [True]
+        slack.broken = "invalid_auth"
+        code, _, err = await run("notify", "slack")
+        assert (code, err) == (1, "slack: Slack refuses chat.postMessage: invalid_auth\n")
+        code, _, err = await run("notify", "slck")
+        assert (code, "did you mean slack?" in err) == (2, True)
 
 
 async def test_serve_refuses_a_wrong_file(run: Run, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from responder.web.registry import Registry
 from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
+from responder.web.stopping import StopPage
 from responder.worker import Worker
 from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import ago, deployment, mandate, service
@@ -142,7 +143,19 @@ async def make_house(
         access = Access(settings)
         events = Events(feed, worker, lambda request: house.access.allows(request, "read"), look=0.05)
         evidence = Evidence(journal, lambda: house.keeper)
-        app = routes(lambda: house.access, receiver, api, registry, status, approval, events, reports, evidence, reload)
+        app = routes(
+            lambda: house.access,
+            receiver,
+            api,
+            registry,
+            status,
+            approval,
+            events,
+            reports,
+            StopPage(journal, lambda: links),
+            evidence,
+            reload,
+        )
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)

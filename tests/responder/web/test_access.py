@@ -79,7 +79,7 @@ async def test_every_route_is_in_the_table_above(guarded_house: House) -> None:
     known = {(m, p.replace("/all/", "/{id}/").replace("versions/backend", "versions/{service}")) for m, p in known}
     known = {(m, p.replace("/2.1", "/{version}").replace("/app.log.gz", "/{name}")) for m, p in known}
     open_to_all = {("GET", "/-/healthy"), ("GET", "/-/ready")}
-    by_a_signed_link = {("GET", "/approve/{id}"), ("POST", "/approve/{id}")}
+    by_a_signed_link = {(m, path) for m in ("GET", "POST") for path in ("/approve/{id}", "/stop/{id}")}
     assert found == known | open_to_all | by_a_signed_link
 
 

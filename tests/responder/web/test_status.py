@@ -75,6 +75,7 @@ async def test_an_empty_house(house: House) -> None:
         "total_rollbacks": 0,
         "auto_rollback_enabled": True,
         "last_report_time": None,
+        "notifications": [],
     }
 
 

@@ -1,0 +1,137 @@
+"""What people are to be told: written with what happened, told at least once, in order, by one replica at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from responder.execution import Event, Execution
+from responder.journal.database import Row, Transaction
+from responder.stages import Stage, stage_of
+
+
+class News(NamedTuple):
+    """Something to be told of a subject: an execution, or a decision that led to none."""
+
+    subject: str
+    seq: int  # of the event that led to it; 0 for a decision
+    stage: Stage
+    at: datetime
+
+
+class Claimed(NamedTuple):
+    """What one channel has not been told of one subject; it is ours until the claim ends."""
+
+    subject: str
+    reference: str  # what the subject is known by there; empty where nothing was told yet
+    again: bool  # an earlier try may have come through
+    attempts: int
+    messages: tuple[Row, ...]
+
+
+async def put(tx: Transaction, execution: Execution, event: Event) -> None:
+    """Keeps that this event is to be told; part of the transaction that the event is written in."""
+    if stage := stage_of(event, execution):
+        await put_news(tx, News(execution.id, execution.seq, stage, event.at))
+
+
+async def put_news(tx: Transaction, news: News) -> None:
+    await tx.all("put_into_outbox", **news._asdict())
+
+
+HeardBy = Callable[[Transaction, News], Awaitable[Collection[str]]]
+
+
+async def distribute(tx: Transaction, heard_by: HeardBy) -> bool:
+    """Hands what is new to the channels that `heard_by` names. Returns whether there was any."""
+    await tx.lock("outbox")
+    rows = [News(**row) for row in await tx.all("outbox", most=100)]
+    for news in rows:
+        for channel in await heard_by(tx, news):
+            await address(tx, news, channel, str(news.seq))
+        await tx.all("take_from_outbox", subject=news.subject, seq=news.seq)
+    return bool(rows)
+
+
+async def address(tx: Transaction, news: News, channel: str, occasion: str) -> bool:
+    """Leaves one message for one channel; False where it is there already."""
+    await tx.all("open_thread", subject=news.subject, channel=channel, at=news.at)
+    return await tx.one("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
+
+
+async def claim(tx: Transaction, channel: str, by: str, now: datetime, seconds: float) -> Claimed | None:
+    """Takes what a channel has waited for longest; None where there is nothing to tell."""
+    await tx.lock(f"threads of {channel}")
+    row = await tx.one("claimable_thread", channel=channel, now=now)
+    if row is None:
+        return None
+    where = {"subject": row["subject"], "channel": channel}
+    await tx.all("claim_thread", **where, by=by, until=now + timedelta(seconds=seconds))
+    messages = await tx.all("pending_messages", **where)
+    return Claimed(row["subject"], row["reference"], row["attempts"] > 0, row["attempts"] + 1, tuple(messages))
+
+
+async def told(
+    tx: Transaction,
+    claimed: Claimed,
+    channel: str,
+    by: str,
+    *,
+    reference: str,
+    occasions: Sequence[str],
+    overtaken: Sequence[str],
+    at: datetime,
+) -> None:
+    where = {"subject": claimed.subject, "channel": channel}
+    for state, which in (("told", occasions), ("overtaken", overtaken)):
+        for occasion in which:
+            await tx.all("settle_message", **where, occasion=occasion, state=state, at=at)
+    await tx.all("thread_told", **where, by=by, reference=reference)
+
+
+async def failed(
+    tx: Transaction, claimed: Claimed, channel: str, by: str, *, reference: str, error: str, at: datetime, wait: float
+) -> None:
+    due = at + timedelta(seconds=wait)
+    where = {"subject": claimed.subject, "channel": channel}
+    await tx.all("thread_failed", **where, by=by, reference=reference, error=error[:500], at=at, due_at=due)
+
+
+async def give_up(tx: Transaction, now: datetime, after: float) -> list[Row]:
+    """Lets go of what could not be told for so many seconds; returns it."""
+    return await tx.all("give_up_messages", now=now, before=now - timedelta(seconds=after))
+
+
+async def release(tx: Transaction, by: str | None) -> None:
+    """Ends the claims of one teller, or of all where nobody else can have the journal open."""
+    await tx.all("release_threads", by=by)
+
+
+class Undelivered(NamedTuple):
+    """One channel that not everything has reached."""
+
+    channel: str
+    pending: int
+    since: datetime | None
+    given_up: int  # within the last day
+    error: str
+    error_at: datetime | None
+
+
+async def undelivered(tx: Transaction, now: datetime) -> list[Undelivered]:
+    """The channels with something pending, or given up within a day, and why."""
+    pending = {row["channel"]: row for row in await tx.all("undelivered")}
+    lost = {row["channel"]: row["n"] for row in await tx.all("given_up_since", since=now - timedelta(days=1))}
+    errors = {row["channel"]: row for row in await tx.all("last_errors")} if pending or lost else {}
+    return [
+        Undelivered(
+            channel,
+            pending[channel]["n"] if channel in pending else 0,
+            pending[channel]["first_at"] if channel in pending else None,
+            lost.get(channel, 0),
+            errors[channel]["error"] if channel in errors else "",
+            errors[channel]["error_at"] if channel in errors else None,
+        )
+        for channel in sorted({*pending, *lost})
+    ]

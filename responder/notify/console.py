@@ -1,0 +1,53 @@
+"""The console: each message as one line of the log, for those who watch the process itself."""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.logs import say
+from responder.notify.channel import ChannelSettings
+from responder.notify.story import Story
+from responder.notify.templates import TemplateText, Text
+from responder.words import one_line
+
+log = logging.getLogger("responder.told")
+
+
+class ConsoleTemplates(BaseModel):
+    """A text of your own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: TemplateText | None = Field(default=None, description="The line")
+
+
+class ConsoleSettings(ChannelSettings):
+    """Lines of the log."""
+
+    kind: ClassVar[str] = "console"
+    every: ClassVar[bool] = True
+
+    templates: ConsoleTemplates = ConsoleTemplates()
+
+    def open(self) -> Console:
+        return Console(self)
+
+
+class Console:
+    """Cannot fail, and needs no reference. Links that approve do not belong into a log."""
+
+    def __init__(self, settings: ConsoleSettings) -> None:
+        self._text = Text(settings.templates.text, one_line)
+
+    async def close(self) -> None: ...
+
+    async def check(self) -> None: ...
+
+    async def tell(self, story: Story, reference: str, *, again: bool) -> str:
+        text = self._text.of(story, f"{story.title}: {story.happened}")
+        level = logging.WARNING if story.urgent else logging.INFO
+        say(log, one_line(text, 1000), level=level, stage=story.stage, execution=story.subject)
+        return reference

@@ -1,0 +1,269 @@
+"""GitHub: one issue an execution, with everything that is known of it; closed when the service has recovered."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, model_validator
+
+from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.http import Answer, Api
+from responder.notify.story import Story
+from responder.notify.templates import TemplateText, Text
+from responder.stages import CALLS, STAGES, Stage
+from responder.words import one_line
+
+_MOST_BODY = 60_000  # GitHub refuses 65536
+_QUIET: tuple[Stage, ...] = ("observed", "refused", "progress")
+
+
+class GithubTemplates(BaseModel):
+    """Texts of your own, in GitHub's Markdown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: TemplateText | None = Field(default=None, description="Title of the issue")
+    body: TemplateText | None = Field(default=None, description="Body of the issue; it is made anew at every stage")
+
+
+class GithubSettings(ChannelSettings):
+    """Issues of one repository, and deployments, where they are wanted."""
+
+    kind: ClassVar[str] = "github"
+    usual: ClassVar[tuple[Stage, ...]] = tuple(stage for stage in STAGES if stage not in _QUIET)
+
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="As owner/name")]
+    token: SecretStr | None = Field(default=None, description="May write issues (and deployments), as ${GITHUB_TOKEN}")
+    token_file: Path | None = Field(default=None, description="File that holds the token")
+    api_url: HttpUrl = Field(
+        default=HttpUrl("https://api.github.com"), description="For GitHub Enterprise: https://HOST/api/v3"
+    )
+    labels: tuple[str, ...] = Field(default=("rollback",), description="Put on each issue")
+    deployments: bool = Field(
+        default=False, description="Also a deployment of the version that is gone back to, with its status"
+    )
+    deployment_ref: str = Field(
+        default="{version}", pattern=r"\{version\}", description="Tag of a version, as v{version}"
+    )
+    templates: GithubTemplates = GithubTemplates()
+    _secret: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _read(self) -> GithubSettings:
+        self._secret = secret_of(self.token, self.token_file, "token")
+        return self
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._secret,)
+
+    @property
+    def secret(self) -> str:
+        return self._secret
+
+    def open(self) -> Github:
+        return Github(self)
+
+
+def escape(text: str) -> str:
+    """Markdown without its meaning: no markup, no link, nobody mentioned and no issue referred to."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    clean = re.sub(r"([\\`*_{}\[\]()<>|~!+=&$^-])", r"\\\1", clean)
+    clean = re.sub(r"^(\s*\d+)\.", r"\1\\.", clean)
+    # A backslash does not stop these: an invisible space does.
+    return re.sub(r"([@#]|GH\\-|://|www\.)", "\\1\u200b", clean, flags=re.IGNORECASE)
+
+
+class Github:
+    """Reference: `{"issue": …, "deployment": …}`; deployment 0 where GitHub does not know the version."""
+
+    def __init__(self, settings: GithubSettings) -> None:
+        self._settings = settings
+        self._repository = f"{str(settings.api_url).rstrip('/')}/repos/{settings.repository}"
+        headers = {
+            "Authorization": f"Bearer {settings.secret}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        self._api = Api(settings.timeout, headers)
+        self._title = Text(settings.templates.title, one_line)
+        self._body = Text(settings.templates.body, escape)
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def check(self) -> None:
+        await self._ask("GET", "")
+
+    async def tell(self, story: Story, reference: str, *, again: bool) -> str:
+        known = json.loads(reference) if reference else {}
+        try:
+            await self._issue(story, known, again)
+            if self._settings.deployments and story.to_version and story.stage not in ("observed", "refused"):
+                await self._deployment(story, known)
+        except NotDelivered as e:
+            raise NotDelivered(str(e), reference=json.dumps(known), retry_after=e.retry_after) from None
+        return json.dumps(known)
+
+    async def _ask(self, method: str, path: str, *, fine: tuple[int, ...] = (), **how: Any) -> Answer:
+        return await self._api.ask(method, self._repository + path, fine=fine, **how)
+
+    async def _issue(self, story: Story, known: dict[str, Any], again: bool) -> None:
+        new = "issue" not in known
+        if new:
+            # Between opening it and keeping its number we may have died: it carries a mark by which it is found.
+            known["issue"] = await self._find(story) or await self._open(story)
+        number = known["issue"]
+        mark = f"<!-- rollback-responder: {story.subject}/{story.occasion} -->"
+        if not new and not (again and await self._commented(number, mark)):
+            text = f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}\n\n{mark}"
+            await self._ask("POST", f"/issues/{number}/comments", json={"body": text})
+        change: dict[str, Any] = {"body": self._written(story)}
+        if story.stage in ("succeeded", "mitigated"):
+            change |= {"state": "closed", "state_reason": "completed"}
+        if not new or "state" in change:
+            await self._ask("PATCH", f"/issues/{number}", json=change)
+
+    async def _open(self, story: Story) -> int:
+        title = self._title.of(story, story.topic)
+        told = {"title": one_line(title, 250), "body": self._written(story), "labels": list(self._settings.labels)}
+        number = _field((await self._ask("POST", "/issues", json=told)).body, "number")
+        return int(number)
+
+    async def _find(self, story: Story) -> int | None:
+        query = {"state": "all", "since": f"{story.accepted_at:%Y-%m-%dT%H:%M:%SZ}", "per_page": "100"}
+        for page in range(1, 6):
+            found = (await self._ask("GET", "/issues", params={**query, "page": str(page)})).body
+            issues = found if isinstance(found, list) else []
+            for issue in issues:
+                if _mark(story) in (issue.get("body") or ""):
+                    return int(issue["number"])
+            if len(issues) < 100:
+                break
+        return None
+
+    async def _commented(self, number: int, mark: str) -> bool:
+        for page in range(1, 6):
+            query = {"per_page": "100", "page": str(page)}
+            found = (await self._ask("GET", f"/issues/{number}/comments", params=query)).body
+            comments = found if isinstance(found, list) else []
+            if any(mark in (comment.get("body") or "") for comment in comments):
+                return True
+            if len(comments) < 100:
+                break
+        return False
+
+    def _written(self, story: Story) -> str:
+        return f"{self._body.of(story, _usual_body(story))[:_MOST_BODY]}\n\n{_mark(story)}"
+
+    async def _deployment(self, story: Story, known: dict[str, Any]) -> None:
+        state = _DEPLOYMENT_STATES.get(story.stage)
+        if state is None or known.get("deployment") == 0:
+            return
+        if "deployment" not in known:
+            known["deployment"] = await self._find_deployment(story) or await self._deploy(story)
+        if known["deployment"] and known.get("status") != story.occasion:
+            told = {"state": state, "environment": story.environment, "description": one_line(story.title, 140)}
+            await self._ask("POST", f"/deployments/{known['deployment']}/statuses", json=told)
+            known["status"] = story.occasion
+
+    async def _deploy(self, story: Story) -> int:
+        told = {
+            "ref": self._settings.deployment_ref.replace("{version}", story.to_version),
+            "task": "rollback",
+            "environment": story.environment,
+            "description": one_line(story.topic, 140),
+            "auto_merge": False,
+            "required_contexts": [],
+            "payload": {"execution": story.subject},
+        }
+        answer = await self._ask("POST", "/deployments", json=told, fine=(404, 409, 422))
+        # It knows no such tag: that will not get better, and the issue is what matters.
+        return int(_field(answer.body, "id")) if answer.status == 201 else 0
+
+    async def _find_deployment(self, story: Story) -> int | None:
+        query = {"environment": story.environment, "task": "rollback", "per_page": "30"}
+        found = (await self._ask("GET", "/deployments", params=query)).body
+        for one in found if isinstance(found, list) else []:
+            payload = one.get("payload")
+            if isinstance(payload, str):
+                payload = json.loads(payload) if payload.startswith("{") else {}
+            if isinstance(payload, dict) and payload.get("execution") == story.subject:
+                return int(one["id"])
+        return None
+
+
+_DEPLOYMENT_STATES: dict[Stage, str] = {
+    "accepted": "queued",
+    "needs_approval": "pending",
+    "approved": "queued",
+    "started": "in_progress",
+    "turning_back": "in_progress",
+    "stuck": "error",
+    "succeeded": "success",
+    "mitigated": "success",
+    "compensated": "failure",
+    "cancelled": "inactive",
+    "failed": "failure",
+}
+
+
+def _field(body: Any, name: str) -> Any:
+    if not isinstance(body, dict) or name not in body:
+        raise NotDelivered(f"GitHub's answer has no {name}")
+    return body[name]
+
+
+def _mark(story: Story) -> str:
+    return f"<!-- rollback-responder: {story.subject} -->"
+
+
+def _usual_body(story: Story) -> str:
+    def table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
+        columns = head.split(" | ")
+        lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+        lines += [" | ".join(escape(one_line(cell, 300)) for cell in row) for row in rows]
+        return "\n".join(f"| {line} |" for line in lines)
+
+    needed = "\n\n:rotating_light: A human is needed." if story.stage in CALLS else ""
+    facts = [
+        ("Service", f"{story.service} in {story.environment}"),
+        ("Versions", f"{story.from_version} → {story.to_version}"),
+        ("Why", story.reason),
+        ("Policy", story.policy),
+        ("Severity", story.severity),
+        ("Strategy", story.strategy),
+        ("Asked for by", story.requested_by),
+        ("Accepted", f"{story.accepted_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Outcome", story.outcome),
+    ]
+    parts = [f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}{needed}"]
+    parts.append(table("What | Is", [fact for fact in facts if fact[1]]))
+    if story.steps:
+        told = [(str(n), str(s.state), s.title, s.note) for n, s in enumerate(story.steps, 1)]
+        parts.append("### Plan\n\n" + table("Step | State | What | Note", told))
+    parts += [f"> {escape(one_line(note, 500))}" for note in story.notes]
+    if story.alerts:
+        alerts = [
+            (
+                one.name,
+                f"{one.starts_at:%H:%M:%S}",
+                one.summary,
+                ", ".join(f"{k}={v}" for k, v in sorted(one.labels.items())),
+            )
+            for one in story.alerts
+        ]
+        parts.append("### Alerts\n\n" + table("Alert | Since | Summary | Labels", alerts))
+    if story.verdicts:
+        rows = [(one.guard, one.verdict, one.reason) for one in story.verdicts]
+        parts.append("### What the guards said\n\n" + table("Guard | Verdict | Reason", rows))
+    if story.evidence:
+        parts.append("### Evidence\n\n" + "\n".join(f"- {escape(one_line(one, 500))}" for one in story.evidence))
+    lines = [f"- {line.at:%H:%M:%S} {escape(one_line(line.text, 500))}" for line in story.timeline]
+    parts.append("### What happened\n\n" + "\n".join(lines))
+    parts.append(f"`{story.command}`" if story.command and "`" not in story.command else "")
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,107 @@
+"""Grafana: one annotation an execution, from its first step to its end, wherever its tags are shown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, model_validator
+
+from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.http import Api
+from responder.notify.story import Story
+from responder.notify.templates import TemplateText, Text
+from responder.stages import ENDS, Stage
+from responder.words import one_line
+
+
+class GrafanaTemplates(BaseModel):
+    """A text of your own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: TemplateText | None = Field(default=None, description="The text of the annotation, in HTML")
+
+
+class GrafanaSettings(ChannelSettings):
+    """Grafana's HTTP API, with a service account that may write annotations."""
+
+    kind: ClassVar[str] = "grafana"
+    usual: ClassVar[tuple[Stage, ...]] = ("started", "turning_back", "stuck", *ENDS)
+
+    url: HttpUrl = Field(description="Where Grafana is, as https://grafana.example")
+    token: SecretStr | None = Field(default=None, description="Token of a service account, as ${GRAFANA_TOKEN}")
+    token_file: Path | None = Field(default=None, description="File that holds the token")
+    dashboard: str = Field(default="", description="uid of the only dashboard that shows it; default: all, by the tags")
+    tags: tuple[str, ...] = Field(default=("rollback",), description="Besides exec:<id>, the service and environment")
+    templates: GrafanaTemplates = GrafanaTemplates()
+    _secret: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _read(self) -> GrafanaSettings:
+        self._secret = secret_of(self.token, self.token_file, "token")
+        return self
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._secret,)
+
+    @property
+    def secret(self) -> str:
+        return self._secret
+
+    def open(self) -> Grafana:
+        return Grafana(self)
+
+
+class Grafana:
+    """Reference: the id of the annotation."""
+
+    def __init__(self, settings: GrafanaSettings) -> None:
+        self._settings = settings
+        self._base = f"{str(settings.url).rstrip('/')}/api"
+        self._api = Api(settings.timeout, {"Authorization": f"Bearer {settings.secret}"})
+        self._text = Text(settings.templates.text, None)
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def check(self) -> None:
+        await self._api.ask("GET", f"{self._base}/org")
+
+    async def tell(self, story: Story, reference: str, *, again: bool) -> str:
+        told: dict[str, Any] = {"text": self._told(story), "tags": self._tags(story)}
+        if story.ended_at:
+            told["timeEnd"] = _milliseconds(story.ended_at)
+        # Between making it and keeping its id we may have died: it carries a tag by which it is found.
+        known = reference or await self._find(story)
+        if known:
+            patched = await self._api.ask("PATCH", f"{self._base}/annotations/{known}", fine=(404,), json=told)
+            if patched.status != 404:  # else somebody has deleted it
+                return known
+        new = {"time": _milliseconds(story.started_at or story.accepted_at), **told}
+        if self._settings.dashboard:
+            new["dashboardUID"] = self._settings.dashboard
+        body = (await self._api.ask("POST", f"{self._base}/annotations", json=new)).body
+        if not isinstance(body, dict) or "id" not in body:
+            raise NotDelivered("Grafana made an annotation and did not say which")
+        return str(body["id"])
+
+    async def _find(self, story: Story) -> str:
+        query = {"tags": f"exec:{story.subject}", "type": "annotation", "limit": "10"}
+        found = (await self._api.ask("GET", f"{self._base}/annotations", params=query)).body
+        return str(found[0]["id"]) if isinstance(found, list) and found else ""
+
+    def _tags(self, story: Story) -> list[str]:
+        about = (f"exec:{story.subject}", story.service, story.environment, story.outcome)
+        return [tag for tag in dict.fromkeys((*self._settings.tags, *about)) if tag]
+
+    def _told(self, story: Story) -> str:
+        usual = f"<b>{escape(one_line(story.title, 300))}</b><br>{escape(one_line(story.happened, 1000))}"
+        return self._text.of(story, usual)
+
+
+def _milliseconds(when: datetime) -> int:
+    return int(when.timestamp() * 1000)

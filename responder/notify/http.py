@@ -1,0 +1,88 @@
+"""JSON over HTTP to a service that people read: one session a channel, nothing followed, nothing secret in an error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from responder.notify.channel import NotDelivered
+from responder.words import one_line
+
+_MOST = 4 << 20
+"""Bytes of an answer that are read."""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: Any  # JSON where it is some, else text
+
+
+class Api:
+    """One service. Its session and its deadline are its own: whatever hangs here holds up nothing else."""
+
+    def __init__(self, timeout: float, headers: Mapping[str, str] | None = None) -> None:
+        self._timeout, self._headers = timeout, {"User-Agent": "rollback-responder", **(headers or {})}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, method: str, url: str, *, fine: tuple[int, ...] = (), **how: Any) -> Answer:
+        """What it answered, where that is 2xx or one of `fine`. Raises NotDelivered, and never shows the path."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+            )
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        try:
+            async with self._session.request(method, url, allow_redirects=False, **how) as response:
+                raw = await response.content.read(_MOST) if response.content_length is None else await response.read()
+                answer = Answer(response.status, response.headers, _data(raw))
+        except TimeoutError:
+            raise NotDelivered(f"{host} did not answer within {self._timeout:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as e:
+            told = e.strerror if isinstance(e, aiohttp.ClientConnectorError) and e.strerror else type(e).__name__
+            raise NotDelivered(f"{host}: {told}") from None
+        if 200 <= answer.status < 300 or answer.status in fine:
+            return answer
+        raise NotDelivered(
+            f"{host} answered {answer.status}{_why(answer.body)}",
+            retry_after=_retry_after(answer.status, answer.headers),
+        )
+
+
+def _data(raw: bytes) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(raw)
+    return raw.decode(errors="replace")
+
+
+def _why(body: Any) -> str:
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("error") or ""
+    return f": {one_line(body, 200)}" if body else ""
+
+
+def _retry_after(status: int, headers: Mapping[str, str]) -> float | None:
+    """Seconds that it wants to be left alone: by Retry-After, or by GitHub's own headers."""
+    told = headers.get("Retry-After", "")
+    if told.isdecimal():
+        return min(float(told), 3600.0)
+    with contextlib.suppress(ValueError, TypeError):
+        return min(max((parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds(), 0.0), 3600.0)
+    if status in (403, 429) and headers.get("X-RateLimit-Remaining") == "0":
+        with contextlib.suppress(ValueError):
+            return min(max(float(headers.get("X-RateLimit-Reset", "")) - time.time(), 1.0), 3600.0)
+    return None

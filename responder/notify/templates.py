@@ -1,0 +1,90 @@
+"""Templates that users write: data in, text out, every value escaped for its channel, and nothing else within reach."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import AfterValidator
+
+from responder.logs import say
+from responder.notify.story import VARIABLES, Story
+from responder.words import meant
+
+log = logging.getLogger("responder.notify")
+
+Escape = Callable[[str], str]
+
+
+class BadTemplate(Exception):
+    """It could not be filled in with this story; the usual text is told instead."""
+
+
+def _environment(escape: Escape | None) -> ImmutableSandboxedEnvironment:
+    def shown(value: Any) -> Any:
+        text = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else "" if value is None else value
+        return escape(str(text)) if escape else text
+
+    made = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=escape is None, finalize=shown, trim_blocks=True, lstrip_blocks=True
+    )
+    del made.filters["safe"]  # a label value stays a value
+    return made
+
+
+def filled(text: str, escape: Escape | None, story: Story) -> str:
+    """The template with the story in it; every `{{ value }}` goes through `escape`, None escapes for HTML.
+
+    Raises BadTemplate.
+    """
+    return Text(text, escape)._fill(story)
+
+
+class Text:
+    """A text of the user's own, or the usual one."""
+
+    def __init__(self, template: str | None, escape: Escape | None) -> None:
+        self._template = None if template is None else _environment(escape).from_string(template)
+
+    def of(self, story: Story, usual: str) -> str:
+        """Whatever a template does wrong must not keep the message back: then it is told as usual."""
+        if self._template is None:
+            return usual
+        try:
+            return self._fill(story) or usual
+        except BadTemplate as e:
+            say(log, "a template cannot be filled in", level=logging.WARNING, stage=story.stage, reason=str(e))
+            return usual
+
+    def _fill(self, story: Story) -> str:
+        try:
+            return self._template.render(story.variables()).strip() if self._template else ""
+        except Exception as e:
+            raise BadTemplate(f"{type(e).__name__}: {e}") from e
+
+
+def _checked(text: str) -> str:
+    environment = _environment(None)
+    try:
+        parsed = environment.parse(text)
+        environment.from_string(text)
+    except TemplateSyntaxError as e:
+        raise ValueError(f"not a template: line {e.lineno}: {e.message}") from None
+    except TemplateError as e:
+        raise ValueError(f"not a template: {e}") from None
+    if any(parsed.find_all((nodes.EvalContextModifier, nodes.ScopedEvalContextModifier))):
+        raise ValueError("escaping cannot be switched off in a template")
+    if any(parsed.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
+        raise ValueError("a template cannot load another one")
+    for name in sorted(find_undeclared_variables(parsed) - VARIABLES - set(environment.globals)):
+        raise ValueError(f"there is no {name} in a template{meant(name, VARIABLES)}")
+    return text
+
+
+TemplateText = Annotated[str, AfterValidator(_checked)]
+"""A Jinja2 template in the configuration; refused where it cannot be one."""

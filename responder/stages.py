@@ -1,0 +1,51 @@
+"""At which stage an execution is for those who are told of it: pure, from one event and what it led to."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from responder.execution import Accepted, Approved, Closed, Done, Event, Execution, Halted, Held, Started, Stopped
+
+Stage = Literal[
+    "alert",  # a policy that rolls nothing back wants this alert told
+    "observed",  # it would have acted, were the policy not in observe mode
+    "refused",  # another guard refused
+    "accepted",
+    "needs_approval",
+    "approved",
+    "started",
+    "progress",  # a further step; told only where it changes a message that is there
+    "turning_back",
+    "stuck",
+    "escalated",  # nobody has approved it, or looked after what is stuck
+    "succeeded",
+    "compensated",
+    "mitigated",
+    "cancelled",
+    "failed",
+]
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+ENDS: tuple[Stage, ...] = ("succeeded", "compensated", "mitigated", "cancelled", "failed")
+CALLS: tuple[Stage, ...] = ("alert", "needs_approval", "stuck", "escalated")
+"""Where a human is needed."""
+
+
+def stage_of(event: Event, after: Execution) -> Stage | None:
+    """What is to be told of an event, where `after` is the execution that it led to; None where nothing is."""
+    match event:
+        case Accepted():
+            return "accepted"
+        case Held():
+            return "needs_approval"
+        case Approved():
+            return "approved"
+        case Started():
+            return "started" if event.step == 0 else "progress"
+        case Done():
+            return "progress"
+        case Closed():
+            return event.outcome
+        case Halted() | Stopped() if after.state == "turning_back":
+            return "turning_back"
+    return "stuck" if after.state == "stuck" else None

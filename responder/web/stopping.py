@@ -1,0 +1,65 @@
+"""Stopping by a link: it shows what is under way, and only its button stops it, at the next safe point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html import escape
+
+from aiohttp import web
+
+from responder.errors import Conflict, ResponderError
+from responder.execution import Execution
+from responder.journal import Database, executions
+from responder.web.approval import Links, page
+
+_STOPPABLE = ("accepted", "held", "running")
+
+
+class StopPage:
+    """`GET /stop/{id}` shows the rollback, `POST` asks it to stop."""
+
+    def __init__(self, journal: Database, links: Callable[[], Links]) -> None:
+        self._journal, self._links = journal, links
+
+    async def show(self, request: web.Request) -> web.Response:
+        try:
+            execution = await self._execution(request)
+        except ResponderError as e:
+            return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=403)
+        told = execution.accepted
+        after = "left as it is for a human" if told.on_stop == "hold" else "turned back"
+        body = (
+            f"<dl><dt>Why it was begun</dt><dd>{escape(told.reason)}</dd>"
+            f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
+            f"<dt>It is</dt><dd>{execution.state}</dd></dl>"
+            f"<p>It stops between two steps; what was done until then is {after}.</p>"
+            '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
+            '<label>Why <input name="reason" maxlength="500"></label> <button>Stop this rollback</button></form>'
+        )
+        return page(f"Stop the rollback of {told.service} in {told.environment}?", body)
+
+    async def stop(self, request: web.Request) -> web.Response:
+        try:
+            execution = await self._execution(request)
+            said = await request.post()
+            name, reason = (str(said.get(key, "")).strip() for key in ("name", "reason"))
+            if not name:
+                raise Conflict("a name is needed, for the record")
+            by, why = f"{name[:80]} (by link)", reason[:500] or "no reason was given"
+            await self._journal.transaction(executions.ask_to_stop, execution.id, by, why)
+        except ResponderError as e:
+            return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=409)
+        return page(
+            "Stopping", f"<p>{escape(execution.id)} stops at its next safe point, because {escape(by)} asks.</p>"
+        )
+
+    async def _execution(self, request: web.Request) -> Execution:
+        execution_id, query = request.match_info["id"], request.query
+        signed = (execution_id, query.get("until", ""), query.get("signature", ""))
+        if not self._links().allows_stop(*signed, datetime.now(UTC)):
+            raise Conflict("this link is not valid, or not any more")
+        execution = await self._journal.read(executions.load, execution_id)
+        if execution.state not in _STOPPABLE:
+            raise Conflict(f"rollback {execution_id} is {execution.state}: there is nothing to stop")
+        return execution

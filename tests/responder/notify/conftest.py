@@ -1,0 +1,137 @@
+"""Executions to tell of, channels to tell them to, and a clock that a test turns on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from responder.execution import Accepted, Approved, Closed, Done, Event, Halted, Held, Planned, Started, Stopped, fold
+from responder.journal import Database, deployments, executions
+from responder.notify import Notify, Teller
+from responder.notify.narrate import story_of
+from responder.notify.story import Story
+from responder.policies import Mandate
+from responder.stages import Stage, stage_of
+from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.responder.examples import NOW, accepted, alert, deployment, mandate, plan
+
+SEVERITIES = ("critical", "warning")
+CRITICAL = alert(
+    {"alertname": "BackendDown", "service": "backend", "environment": "production", "severity": "critical"}
+)
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def one(**other: Any) -> Accepted:
+    return accepted(**{"alerts": (CRITICAL,), **other})
+
+
+PLANNED = Planned(at=at(1), plan=plan())
+STARTED = Started(at=at(1), step=0, title=str(plan().steps[0]))
+DONE = Done(at=at(2), step=0, changed=True)
+SECOND = Started(at=at(2), step=1, title=str(plan().steps[1]))
+HEALTHY = Done(at=at(30), step=1, changed=False, note="up is 1")
+SUCCEEDED = Closed(at=at(30), outcome="succeeded", by="responder", reason="")
+HALTED = Halted(at=at(3), step=1, reason="the service <b>is</b> down")
+STUCK = Halted(at=at(3), step=1, reason="the release was moved by bob", freeze=True, drift=True)
+HELD = Held(at=at(1), reason="the policy wants approval", until=at(900))
+APPROVED = Approved(at=at(60), by="alice", plan_hash=plan().hash)
+CANCELLED = (
+    Stopped(at=at(9), by="carol", reason="no"),
+    Closed(at=at(9), outcome="cancelled", by="carol", reason="stopped by carol: no"),
+)
+WELL: tuple[tuple[Event, ...], ...] = ((PLANNED, STARTED), (DONE, SECOND), (HEALTHY, SUCCEEDED))
+
+
+def told(*events: Event, begun: Accepted | None = None, stage: Stage | None = None, **links: str) -> Story:
+    """The story after these events."""
+    everything = [begun or one(), *events]
+    after = fold("e-1", everything)
+    found = stage or stage_of(everything[-1], after)
+    assert found
+    made = story_of(
+        "e-1", everything, found, occasion=str(after.seq), at=everything[-1].at, severities=SEVERITIES,
+        verdicts=({"guard": "cooldown", "verdict": "allow", "reason": "no cooldown is running"},),
+    )  # fmt: skip
+    return made.model_copy(update=links)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def goes_on(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class House:
+    """A journal, and tellers on it."""
+
+    def __init__(self, journal: Database) -> None:  # noqa: F811
+        self.journal, self.clock = journal, Clock()
+        self.notify = Notify()
+        self.mandate: Mandate = mandate()
+        self.counted: list[tuple[str, str]] = []
+        self._tellers: list[Teller] = []
+
+    def teller(self) -> Teller:
+        made = Teller(
+            self.journal,
+            lambda: self.notify,
+            lambda: self.mandate,
+            links=lambda e: ("https://r.test/approve" if e.state == "held" else "", "https://r.test/stop"),
+            counted=lambda channel, outcome: self.counted.append((channel, outcome)),
+            now=self.clock,
+        )
+        self._tellers.append(made)
+        return made
+
+    async def accept(self, name: str = "e-1", **other: Any) -> str:
+        begun = one(**{"at": self.clock(), **other})
+        for version in (begun.to_version, begun.from_version):
+            deployed = deployment(id=f"{begun.service}-{version}", service=begun.service, version=version)
+            await self.journal.transaction(deployments.record, deployed)
+        await self.journal.transaction(executions.accept, name, begun)
+        return name
+
+    async def append(self, *events: Event, name: str = "e-1") -> None:
+        """As if they happened now."""
+        known = await self.journal.read(executions.load, name)
+        events = tuple(event.model_copy(update={"at": self.clock()}) for event in events)
+        await self.journal.transaction(executions.append, known, events, None)
+
+    async def tells(self, teller: Teller, *, after: float = 0) -> None:
+        """One round, to its end."""
+        self.clock.goes_on(after)
+        await teller.round()
+        await teller.settled()
+
+    async def messages(self, name: str = "e-1") -> list[tuple[str, str, str]]:
+        async def find(tx: Any) -> Sequence[Any]:
+            found: Sequence[Any] = await tx.all("messages_of", subject=name)
+            return found
+
+        return [(row["channel"], row["stage"], row["state"]) for row in await self.journal.read(find)]
+
+    async def close(self) -> None:
+        for teller in self._tellers:
+            await teller.close()
+
+
+@pytest.fixture
+async def house(journal: Database) -> AsyncIterator[House]:  # noqa: F811
+    made = House(journal)
+    yield made
+    await made.close()
+
+
+Configured = Callable[..., Notify]

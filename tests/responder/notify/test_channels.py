@@ -1,0 +1,522 @@
+"""Each channel against a peer that holds it to its contract: what is sent and updated, and what a label cannot do."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from responder.notify import ChannelSettings, NotDelivered, Notify, Story
+from responder.notify.email import Email
+from responder.notify.github import escape as markdown
+from responder.notify.slack import escape as mrkdwn
+from tests.responder.examples import alert
+from tests.responder.notify.conftest import (
+    APPROVED,
+    CANCELLED,
+    DONE,
+    HALTED,
+    HEALTHY,
+    HELD,
+    PLANNED,
+    SECOND,
+    STARTED,
+    STUCK,
+    SUCCEEDED,
+    one,
+    told,
+)  # fmt: skip
+from tests.responder.notify.peers import TOKEN, Github, Grafana, Mail, Peer, Sink, Slack, certificate
+
+EVIL = "<!channel> <@U1> & *x* `y` [z](http://evil) <script>alert(1)</script> @alice #12\r\nBcc: eve@evil.test"
+HOSTILE = one(
+    reason=EVIL,
+    from_version=EVIL,
+    alerts=(alert({"alertname": EVIL, "severity": "critical"}, annotations={"summary": EVIL}),),
+)
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[Slack]:
+    async with Slack().up() as up:
+        yield up
+
+
+@pytest.fixture
+async def github() -> AsyncIterator[Github]:
+    async with Github().up() as up:
+        yield up
+
+
+@pytest.fixture
+async def grafana() -> AsyncIterator[Grafana]:
+    async with Grafana().up() as up:
+        yield up
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with Sink().up() as up:
+        yield up
+
+
+def settings(kind: str, **given: Any) -> ChannelSettings:
+    made: ChannelSettings = getattr(Notify.model_validate({kind: given}), kind)[0]
+    return made
+
+
+def of(peer: Peer, **other: Any) -> ChannelSettings:
+    """How each peer is configured."""
+    match peer:
+        case Slack():
+            told = {"token": TOKEN, "channel": "#ops", "api_url": f"{peer.url}/api", "timeout": 1.0}
+            return settings("slack", **{**told, **other})
+        case Github():
+            told = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{peer.url}/api/v3", "timeout": 1.0}
+            return settings("github", **{**told, **other})
+        case Grafana():
+            return settings("grafana", **{"url": f"{peer.url}/grafana/", "token": TOKEN, "timeout": 1.0, **other})
+    return settings("webhook", url=f"{peer.url}/hook", secret="0123456789abcdef", timeout=1.0, **other)
+
+
+class Telling:
+    """A channel, and what it has won so far."""
+
+    def __init__(self, made: ChannelSettings) -> None:
+        self.channel, self.reference = made.open(), ""
+
+    async def __aenter__(self) -> Telling:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.channel.close()
+
+    async def tells(self, *stories: Story, again: bool = False) -> None:
+        for story in stories:
+            try:
+                self.reference = await self.channel.tell(story, self.reference, again=again)
+            except NotDelivered as e:
+                self.reference = self.reference if e.reference is None else e.reference
+                raise
+
+
+GOOD = (told(), told(PLANNED, STARTED), told(PLANNED, STARTED, DONE, SECOND))
+ALL = (*GOOD, told(PLANNED, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED))
+
+
+# Slack
+
+
+async def test_slack_updates_one_message_in_place(slack: Slack) -> None:
+    async with Telling(of(slack)) as telling:
+        await telling.tells(*ALL)
+    (message,) = slack.threads
+    text = json.dumps(message, ensure_ascii=False)
+    assert message["text"] == "Rolled back: backend in production 2.1 → 2.0"
+    assert ":white_check_mark: current release of /srv/backend: 2.1 → 2.0" in text
+    assert "after 30s: up is 1" in text
+    assert [m["text"] for m in slack.messages.values() if "thread_ts" in m] == [
+        "*Rolled back: backend in production 2.1 → 2.0*\nafter 30s: up is 1"
+    ], "the end rings a bell, which a changed message does not"
+
+
+async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack: Slack) -> None:
+    held = told(PLANNED, HELD, approve_url="https://r.test/approve/e-1?x=1&y=2", stop_url="https://r.test/stop/e-1")
+    async with Telling(of(slack, mention="<!subteam^S1>")) as telling:
+        await telling.tells(told())
+        slack.trouble = ["late"]  # updated, and the answer was lost
+        with pytest.raises(NotDelivered, match="did not answer"):
+            await telling.tells(held)
+        await telling.tells(held, again=True)
+        called = [m for m in slack.messages.values() if "thread_ts" in m]
+        assert len(called) == 1
+        assert called[0]["reply_broadcast"] is True
+        assert called[0]["text"].startswith("<!subteam^S1> *Rollback needs approval")
+        (buttons,) = [b for b in slack.threads[0]["attachments"][0]["blocks"] if b["type"] == "actions"]
+        assert [(b["type"], b["url"]) for b in buttons["elements"]] == [
+            ("button", "https://r.test/approve/e-1?x=1&y=2"),
+            ("button", "https://r.test/stop/e-1"),
+        ]
+        await telling.tells(told(PLANNED, HELD, APPROVED))
+    assert "actions" not in [b["type"] for b in slack.threads[0]["attachments"][0]["blocks"]]
+
+
+async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana) -> None:
+    async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard:
+        for telling in (chat, dashboard):
+            await telling.tells(ALL[1])
+        slack.messages.clear()
+        grafana.annotations.clear()
+        for telling in (chat, dashboard):
+            await telling.tells(ALL[3])
+    assert [message["text"][:11] for message in slack.threads] == ["Rolled back"]
+    assert [annotation["text"][:14] for annotation in grafana.annotations.values()] == ["<b>Rolled back"]
+
+
+async def test_slack_by_webhook_has_no_updates(slack: Slack) -> None:
+    made = settings("slack", webhook_url=f"{slack.url}/hook/secret-path")
+    assert "progress" not in made.told_stages
+    async with Telling(made) as telling:
+        await telling.tells(told(), told(PLANNED, STARTED))
+    assert len(slack.messages) == 2
+
+
+@pytest.mark.parametrize("error", ["invalid_auth", "channel_not_found", "ratelimited", "invalid_blocks"])
+async def test_slack_refuses_with_200(slack: Slack, error: str) -> None:
+    slack.broken = error
+    async with Telling(of(slack)) as telling:
+        with pytest.raises(NotDelivered, match=f"Slack refuses chat.postMessage: {error}"):
+            await telling.tells(told())
+        with pytest.raises(NotDelivered, match=f"auth.test: {error}"):
+            await telling.channel.check()
+
+
+async def test_slack_takes_long_plans(slack: Slack) -> None:
+    many = told(PLANNED, STARTED)
+    steps = tuple(many.steps[0].model_copy(update={"title": f"step {n} " + "x" * 250}) for n in range(100))
+    async with Telling(of(slack)) as telling:
+        await telling.tells(many.model_copy(update={"steps": steps}))
+    text = json.dumps(slack.threads[0])
+    assert "step 99" in text, "the last ones are what people want to see"
+
+
+@pytest.mark.parametrize(
+    ("value", "escaped"),
+    [
+        ("<!here>", "&lt;!here&gt;"),
+        ("<!channel>", "&lt;!channel&gt;"),
+        ("<@U012AB3CD>", "&lt;@U012AB3CD&gt;"),
+        ("<https://evil.test|click>", "&lt;https://evil.test|click&gt;"),
+        ("a & b &lt;", "a &amp; b &amp;lt;"),
+        ("a\x00\u202eb", "a  b"),
+    ],
+)
+def test_slack_escapes(value: str, escaped: str) -> None:
+    assert mrkdwn(value) == escaped
+
+
+async def test_slack_shows_hostile_labels_as_text(slack: Slack) -> None:
+    async with Telling(of(slack, templates={"text": "{{ title }} {{ alerts[0].labels.alertname }}"})) as telling:
+        await telling.tells(told(begun=HOSTILE))
+    async with Telling(of(slack)) as telling:
+        await telling.tells(told(begun=HOSTILE))
+    for message in slack.messages.values():
+        text = json.dumps(message)
+        assert "<!" not in text
+        assert "<@" not in text
+        assert "<script" not in text
+        assert '"verbatim": false' not in text
+        assert (message["parse"], message["link_names"]) == ("none", False)
+
+
+# webhook
+
+
+async def test_a_webhook_is_signed_and_its_repeats_have_one_id(sink: Sink) -> None:
+    sink.trouble = [web.Response(status=503)]
+    async with Telling(of(sink)) as telling:
+        with pytest.raises(NotDelivered, match="answered 503"):
+            await telling.tells(told())
+        await telling.tells(told(), told(PLANNED, STARTED))
+    assert [h["X-Responder-Delivery"] for h, _ in sink.taken] == ["e-1/0", "e-1/2"]
+    for headers, raw in sink.taken:
+        signed = headers["X-Responder-Timestamp"].encode() + b"." + raw
+        right = hmac.new(b"0123456789abcdef", signed, hashlib.sha256).hexdigest()
+        assert headers["X-Responder-Signature"] == f"sha256={right}"
+    body = json.loads(sink.taken[1][1])
+    told_ = {k: body[k] for k in ("version", "stage", "service", "from_version", "to_version", "severity", "urgent")}
+    assert told_ == {
+        "version": 1, "stage": "started", "service": "backend", "from_version": "2.1", "to_version": "2.0",
+        "severity": "critical", "urgent": False,
+    }  # fmt: skip
+    assert [step["state"] for step in body["steps"]] == ["under way", "to do"]
+    assert [one["guard"] for one in body["verdicts"]] == ["cooldown"]
+
+
+async def test_a_webhook_takes_the_shape_that_is_wanted_and_stays_json(sink: Sink) -> None:
+    shape = {"summary": "{{ title }}", "routing": ["{{ severity }}", 7], "why": "{{ reason }}", "fixed": True}
+    async with Telling(of(sink, templates={"body": shape})) as telling:
+        await telling.tells(told(begun=HOSTILE))
+    body = json.loads(sink.taken[0][1])
+    assert (body["routing"], body["why"], body["fixed"]) == (["critical", 7], EVIL, True)
+
+
+# e-mail
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return certificate(tmp_path_factory.mktemp("smtp"))
+
+
+@pytest.fixture
+def mail_by(files: tuple[Path, Path]) -> Callable[..., Any]:
+    def make(mail: Mail, **other: Any) -> ChannelSettings:
+        given = {
+            "host": "127.0.0.1", "port": mail.port, "security": mail.security, "ca_file": files[0], "timeout": 3.0,
+            "username": "rollbacks", "password": TOKEN, "from": "rollbacks@shop.test", "to": ["oncall@shop.test"],
+        }  # fmt: skip
+        return settings("email", **{**given, **other})
+
+    return make
+
+
+@pytest.fixture(params=["starttls", "tls"])
+async def mail(request: pytest.FixtureRequest, files: tuple[Path, Path]) -> AsyncIterator[Mail]:
+    async with Mail(request.param, files).up() as up:
+        yield up
+
+
+async def test_mail_of_one_execution_is_one_thread(mail: Mail, mail_by: Callable[..., Any]) -> None:
+    held = told(PLANNED, HELD, approve_url="https://r.test/approve?a=1&b=2")
+    async with Telling(mail_by(mail)) as telling:
+        await telling.channel.check()
+        await telling.tells(held, ALL[-1], ALL[-1])
+    (first, *later) = [message for _, message in mail.got]
+    assert first["Subject"] == "Rollback of backend in production: 2.1 → 2.0"
+    assert [m["Subject"] for m in later] == [f"Re: {first['Subject']}"] * 2
+    assert {m["In-Reply-To"] for m in later} == {m["References"] for m in later} == {first["Message-ID"]}
+    assert later[0]["Message-ID"] == later[1]["Message-ID"] != first["Message-ID"], "the same message, told twice"
+    assert first["Auto-Submitted"] == "auto-generated"
+    text = first.get_body(("plain",))
+    html = first.get_body(("html",))
+    assert text is not None and html is not None
+    assert "https://r.test/approve?a=1&b=2" in text.get_content()
+    assert 'href="https://r.test/approve?a=1&amp;b=2"' in html.get_content()
+    assert f"responder approve e-1 --plan {PLANNED.plan.hash}" in text.get_content()
+
+
+async def test_mail_cannot_be_forged_by_a_label(mail: Mail, mail_by: Callable[..., Any]) -> None:
+    hostile = told(begun=HOSTILE)
+    templates = {"subject": "{{ reason }}", "text": "{{ reason }}", "html": "<p>{{ reason }}</p>"}
+    for how in ({}, {"templates": templates}):
+        async with Telling(mail_by(mail, **how)) as telling:
+            await telling.tells(hostile)
+    for to, message in mail.got:
+        assert to == ["oncall@shop.test"]
+        assert message["Bcc"] is None
+        html = message.get_body(("html",))
+        assert html is not None
+        assert "<script>" not in html.get_content()
+        assert "&lt;script&gt;" in html.get_content()
+    assert "Bcc: eve@evil.test" in mail.got[1][1]["Subject"], "in one line with the rest of the subject"
+
+
+async def test_mail_is_sent_again_only_to_who_was_refused(mail: Mail, mail_by: Callable[..., Any]) -> None:
+    both = ["oncall@shop.test", "boss@shop.test"]
+    mail.refuses = {"boss@shop.test"}
+    async with Telling(mail_by(mail, to=both)) as telling:
+        with pytest.raises(NotDelivered, match=r"boss@shop.test: 550 5.1.1 no such user"):
+            await telling.tells(GOOD[0])
+        mail.refuses = set()
+        await telling.tells(GOOD[0], ALL[-1], again=True)
+    assert [to for to, _ in mail.got] == [["oncall@shop.test"], ["boss@shop.test"], both]
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"password": "wrong-password"}, "answered 535"),
+        ({"ca_file": None}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"port": 1}, "127.0.0.1"),
+    ],
+)
+async def test_mail_that_is_not_taken_says_why(
+    mail: Mail, mail_by: Callable[..., Any], other: dict[str, Any], why: str
+) -> None:
+    async with Telling(mail_by(mail, **other)) as telling:
+        with pytest.raises(NotDelivered, match=why) as failed:
+            await telling.tells(GOOD[0])
+        assert TOKEN not in str(failed.value)
+        with pytest.raises(NotDelivered, match=why):
+            await telling.channel.check()
+    assert mail.got == []
+
+
+async def test_mail_that_is_put_off_is_tried_again(mail: Mail, mail_by: Callable[..., Any]) -> None:
+    mail.trouble = ["451 4.7.1 greylisted"]
+    async with Telling(mail_by(mail)) as telling:
+        with pytest.raises(NotDelivered, match=r"answered 451: 4.7.1 greylisted"):
+            await telling.tells(GOOD[0])
+        await telling.tells(GOOD[0])
+    assert len(mail.got) == 1
+
+
+async def test_mail_is_never_sent_in_the_open(files: tuple[Path, Path], mail_by: Callable[..., Any]) -> None:
+    async with Mail("none", files).up() as mail:  # it offers no STARTTLS
+        mail.security = "starttls"
+        async with Telling(mail_by(mail)) as telling:
+            with pytest.raises(NotDelivered, match="STARTTLS"):
+                await telling.tells(GOOD[0])
+    assert mail.got == []
+
+
+# GitHub
+
+
+async def test_github_has_one_issue_that_is_closed_when_the_service_has_recovered(github: Github) -> None:
+    async with Telling(of(github)) as telling:
+        await telling.channel.check()
+        await telling.tells(*GOOD[:2])
+        (issue,) = github.issues.values()
+        assert (issue["state"], issue["labels"]) == ("open", ["rollback"])
+        await telling.tells(ALL[-1])
+    (issue,) = github.issues.values()
+    assert (issue["state"], issue["state_reason"]) == ("closed", "completed")
+    assert issue["title"] == "Rollback of backend in production: 2.1 → 2.0"
+    for part in ("What the guards said", "no cooldown is running", "Plan", "BackendDown", "closed as succeeded"):
+        assert part in issue["body"]
+    assert [text.splitlines()[0] for _, text in github.comments] == [
+        "**Rolling back: backend in production 2.1 → 2.0**",
+        "**Rolled back: backend in production 2.1 → 2.0**",
+    ]
+
+
+@pytest.mark.parametrize("story", [told(PLANNED, STARTED, HALTED), told(PLANNED, STUCK), told(PLANNED, *CANCELLED)])
+async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, story: Story) -> None:
+    async with Telling(of(github)) as telling:
+        await telling.tells(GOOD[0], story)
+    assert [issue["state"] for issue in github.issues.values()] == ["open"]
+
+
+async def test_github_opens_no_second_issue_after_a_crash(github: Github) -> None:
+    for again in (False, True):
+        github.trouble = [] if again else ["", "late"]  # the second request, which opens it, is never answered
+        async with Telling(of(github)) as telling:
+            if again:
+                await telling.tells(GOOD[0], again=True)
+            else:
+                with pytest.raises(NotDelivered, match="did not answer"):
+                    await telling.tells(GOOD[0])
+    assert len(github.issues) == 1
+    async with Telling(of(github)) as telling:
+        telling.reference = '{"issue": 41}'
+        github.trouble = ["", web.Response(status=502)]  # commented, and not noted
+        with pytest.raises(NotDelivered, match="502"):
+            await telling.tells(GOOD[1])
+        await telling.tells(GOOD[1], again=True)
+    assert len(github.comments) == 1
+
+
+async def test_github_deployment_has_the_status_of_the_rollback(github: Github) -> None:
+    async with Telling(of(github, deployments=True, deployment_ref="v{version}")) as telling:
+        await telling.tells(*ALL)
+    assert github.deployments[7] | {} == {
+        "id": 7, "ref": "v2.0", "task": "rollback", "environment": "production", "auto_merge": False,
+        "required_contexts": [], "payload": {"execution": "e-1"},
+        "description": "Rollback of backend in production: 2.1 → 2.0",
+    }  # fmt: skip
+    assert github.statuses == [(7, "queued"), (7, "in_progress"), (7, "success")]
+
+
+async def test_github_needs_no_tag_for_the_issue(github: Github) -> None:
+    async with Telling(of(github, deployments=True)) as telling:  # there is no tag "2.0"
+        await telling.tells(*ALL)
+    assert ([issue["state"] for issue in github.issues.values()], github.statuses) == (["closed"], [])
+    assert len(github.did("POST", "/api/v3/repos/shop/backend/deployments")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (403, {"Retry-After": "60"}, 60),
+        (429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0),
+        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999999999"}, 3600),
+        (403, {}, None),
+    ],
+)
+async def test_github_says_how_long_to_leave_it_alone(
+    github: Github, status: int, headers: dict[str, str], seconds: float | None
+) -> None:
+    github.trouble = [web.json_response({"message": "slow down"}, status=status, headers=headers)]
+    async with Telling(of(github)) as telling:
+        with pytest.raises(NotDelivered, match=f"answered {status}: slow down") as failed:
+            await telling.tells(GOOD[0])
+    assert failed.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "escaped"),
+    [
+        ("[z](http://evil)", "\\[z\\]\\(http://\u200bevil\\)"),
+        ("@alice", "@\u200balice"),
+        ("fixes #12", "fixes #\u200b12"),
+        ("**bold** `code` <b>", "\\*\\*bold\\*\\* \\`code\\` \\<b\\>"),
+        ("a | b", "a \\| b"),
+        ("<!-- rollback-responder: e-2 -->", "\\<\\!\\-\\- rollback\\-responder: e\\-2 \\-\\-\\>"),
+        ("www.evil.test", "www.\u200bevil.test"),
+        ("a\nb", "a b"),
+    ],
+)
+def test_github_escapes(value: str, escaped: str) -> None:
+    assert markdown(value) == escaped
+
+
+async def test_github_shows_hostile_labels_as_text(github: Github) -> None:
+    async with Telling(of(github, templates={"title": "{{ reason }}"})) as telling:
+        await telling.tells(told(begun=HOSTILE))
+    (issue,) = github.issues.values()
+    assert "\n" not in issue["title"]
+    body = issue["body"].replace("\\<", "").replace("\\`", "")
+    for harm in ("](http", "<script", "@alice", "`y", "y`"):
+        assert harm not in body
+
+
+# Grafana
+
+
+async def test_grafana_has_one_region_by_its_tags(grafana: Grafana) -> None:
+    async with Telling(of(grafana, dashboard="uid-1", tags=["rollback", "shop"])) as telling:
+        await telling.channel.check()
+        await telling.tells(ALL[1], ALL[3])
+    (annotation,) = grafana.annotations.values()
+    assert annotation["dashboardUID"] == "uid-1"
+    assert annotation["tags"] == ["rollback", "shop", "exec:e-1", "backend", "production", "succeeded"]
+    assert annotation["timeEnd"] - annotation["time"] == 29_000
+    assert "Rolled back" in annotation["text"]
+
+
+async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) -> None:
+    grafana.trouble = ["", "late"]
+    async with Telling(of(grafana)) as telling:
+        with pytest.raises(NotDelivered):
+            await telling.tells(ALL[1])
+        await telling.tells(ALL[1], again=True)
+        await telling.tells(told(PLANNED, STARTED, begun=HOSTILE))
+    (annotation,) = grafana.annotations.values()
+    assert "<script" not in annotation["text"]
+
+
+# all
+
+
+@pytest.mark.parametrize("kind", ["slack", "github", "grafana"])
+async def test_a_wrong_token_is_told_without_it(kind: str) -> None:
+    peer = {"slack": Slack, "github": Github, "grafana": Grafana}[kind]()
+    async with peer.up(), Telling(of(peer, token="another-token-than-it-knows")) as telling:
+        with pytest.raises(NotDelivered) as failed:
+            await telling.channel.check()
+    assert "another-token" not in str(failed.value)
+
+
+async def test_the_console_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "responder.told")
+    async with Telling(settings("console")) as telling:
+        await telling.tells(told(begun=HOSTILE))
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+    assert record.getMessage().startswith("Rollback accepted: backend in production")
+
+
+def test_a_message_of_mail_is_the_same_each_time(mail_by: Callable[..., Any], files: tuple[Path, Path]) -> None:
+    channel = mail_by(Mail("tls", files), port=1).open()
+    assert isinstance(channel, Email)
+    once, twice = (channel.message(GOOD[0], "") for _ in range(2))
+    assert once["Message-ID"] == twice["Message-ID"] == "<e-1@shop.test>"
+    assert once["Date"] == twice["Date"]

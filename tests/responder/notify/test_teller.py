@@ -1,0 +1,428 @@
+"""At least once, in order, by one replica, and never at the expense of a rollback; on both journals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from responder.journal import decisions, executions, outbox
+from responder.notify import Notify
+from responder.notify.webhook import Webhook
+from responder.policies import Policy
+from responder.respond import note_told
+from tests.responder.examples import alert, mandate, policy
+from tests.responder.notify.conftest import (
+    APPROVED,
+    CANCELLED,
+    DONE,
+    HALTED,
+    HEALTHY,
+    HELD,
+    PLANNED,
+    SECOND,
+    STARTED,
+    STUCK,
+    SUCCEEDED,
+    WELL,
+    House,
+)  # fmt: skip
+from tests.responder.notify.peers import TOKEN, Sink, Slack
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with Sink().up() as up:
+        yield up
+
+
+@pytest.fixture
+async def slack() -> AsyncIterator[Slack]:
+    async with Slack().up() as up:
+        yield up
+
+
+def hook(sink: Sink, **other: Any) -> dict[str, Any]:
+    told = {"url": f"{sink.url}/secret-path", "secret": "0123456789abcdef", "timeout": 0.5}
+    return {**told, **other}
+
+
+def notify(**channels: Any) -> Notify:
+    return Notify.model_validate(channels)
+
+
+def bot(slack: Slack, **other: Any) -> dict[str, Any]:
+    return {"token": TOKEN, "channel": "#ops", "api_url": f"{slack.url}/api", "timeout": 0.5, **other}
+
+
+def stages(sink: Sink) -> list[str]:
+    return [json.loads(raw)["stage"] for _, raw in sink.taken]
+
+
+async def test_what_happens_is_told_once_and_in_order(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    await house.accept()
+    await house.tells(teller)
+    for events in WELL:
+        await house.append(*events)
+    for _ in range(3):
+        await house.tells(teller)
+    assert stages(sink) == ["accepted", "started", "succeeded"], "a further step is no news for a webhook"
+    assert await house.messages() == [("webhook", stage, "told") for stage in stages(sink)]
+    assert house.counted == [("webhook", "delivered")] * 3
+
+
+async def test_nothing_is_told_of_what_did_not_happen(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    await house.accept()
+
+    async def breaks(tx: Any) -> None:
+        known = await executions.load(tx, "e-1")
+        await executions.append(tx, known, [PLANNED, STARTED], None)
+        raise RuntimeError("the power fails")
+
+    with pytest.raises(RuntimeError):
+        await house.journal.transaction(breaks)
+    await house.tells(teller)
+    assert stages(sink) == ["accepted"]
+
+
+async def test_what_is_overtaken_is_told_as_it_has_become(house: House, slack: Slack) -> None:
+    house.notify, teller = notify(slack=bot(slack)), house.teller()
+    slack.trouble = [web.Response(status=500), web.Response(status=502)]
+    await house.accept()
+    await house.tells(teller)
+    await house.append(PLANNED, STARTED)
+    await house.tells(teller, after=2)
+    await house.append(DONE, SECOND)
+    await house.append(HEALTHY, SUCCEEDED)
+    await house.tells(teller, after=10)
+    assert [body["text"] for body in slack.threads] == ["Rolled back: backend in production 2.1 → 2.0"]
+    overtaken = [("slack", stage, "overtaken") for stage in ("accepted", "started", "progress")]
+    assert await house.messages() == [*overtaken, ("slack", "succeeded", "told")]
+    assert house.counted == [("slack", "failed")] * 2 + [("slack", "delivered")]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        (lambda: web.Response(status=500, text="oops"), "answered 500: oops"),
+        (lambda: web.Response(status=404, text="no_service"), "answered 404: no_service"),
+        (lambda: web.Response(status=302, headers={"Location": "/elsewhere"}), "answered 302"),
+        (lambda: "hang", "did not answer within 0.5 s"),
+    ],
+)
+async def test_what_was_not_taken_is_tried_again_and_shown(house: House, sink: Sink, trouble: Any, why: str) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    sink.trouble = [trouble(), trouble()]
+    await house.accept()
+    await house.tells(teller)
+    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    assert (late.channel, late.pending, late.given_up) == ("webhook", 1, 0)
+    assert why in late.error
+    assert "secret-path" not in late.error, "the path of a webhook is a secret"
+    await house.tells(teller)
+    assert len(sink.asked) == 1, "not at once"
+    await house.tells(teller, after=1.5)
+    await house.tells(teller, after=1.5)
+    assert len(sink.asked) == 2, "each time later"
+    await house.tells(teller, after=4)
+    assert stages(sink)[-1] == "accepted"
+    assert await house.journal.read(outbox.undelivered, house.clock()) == []
+
+
+async def test_who_asks_to_be_left_alone_is(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    sink.trouble = [web.Response(status=429, headers={"Retry-After": "120"})]
+    await house.accept()
+    await house.tells(teller)
+    await house.accept("e-2", service="frontend", alerts=())
+    await house.tells(teller, after=100)
+    assert len(sink.asked) == 1, "it holds for everything that it would be told"
+    await house.tells(teller, after=30)
+    await house.tells(teller)
+    assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-1", "e-2"]
+
+
+async def test_one_that_nobody_listens_at(house: House, free_port: int) -> None:
+    sink = Sink()
+    sink.url = f"http://127.0.0.1:{free_port}"
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    await house.accept()
+    await house.tells(teller)
+    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    assert late.error.startswith(f"127.0.0.1:{free_port}: ")
+
+
+async def test_a_restart_loses_nothing(house: House, sink: Sink) -> None:
+    house.notify = notify(webhook=hook(sink))
+    first = house.teller()
+    await house.accept()
+    sink.trouble = ["hang"]
+    await first.round()
+    while not sink.asked:
+        await asyncio.sleep(0.01)
+    await first.close()
+    await house.append(PLANNED, STARTED)
+    second = house.teller()
+    for _ in range(2):
+        await house.tells(second)
+    assert stages(sink) == ["accepted", "started"]
+
+
+async def test_a_crash_between_sending_and_noting_tells_it_again_with_the_same_id(
+    house: House, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    await house.accept()
+    real = outbox.told
+
+    async def dies(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(outbox, "told", dies)
+    await house.tells(teller)
+    monkeypatch.setattr(outbox, "told", real)
+    other = house.teller()
+    await house.tells(other, after=1)
+    assert len(sink.taken) == 1, "the claim of the dead one still stands"
+    await house.tells(other, after=60)
+    ids = [headers["X-Responder-Delivery"] for headers, _ in sink.taken]
+    assert ids == ["e-1/0", "e-1/0"]
+
+
+async def test_of_two_replicas_one_tells_it(house: House, sink: Sink) -> None:
+    house.notify = notify(webhook=hook(sink))
+    tellers = [house.teller() for _ in range(3)]
+    for number in range(4):
+        await house.accept(f"e-{number}", service=f"s{number}", alerts=())
+    await asyncio.gather(*(house.tells(teller) for teller in tellers))
+    assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-0", "e-1", "e-2", "e-3"]
+
+
+async def test_what_is_too_old_is_given_up_and_shown(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink), give_up_after="1h"), house.teller()
+    sink.trouble = [web.Response(status=500)]
+    await house.accept()
+    await house.tells(teller)
+    await house.tells(teller, after=3601)
+    assert await house.messages() == [("webhook", "accepted", "given_up")]
+    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    assert (late.pending, late.given_up, "answered 500" in late.error) == (0, 1, True)
+    assert house.counted == [("webhook", "failed"), ("webhook", "given_up")]
+    await house.append(PLANNED, STARTED)
+    await house.tells(teller)
+    assert stages(sink) == ["started"], "what comes later is told"
+
+
+async def test_a_dead_channel_is_waited_for_by_no_other(house: House, sink: Sink, slack: Slack) -> None:
+    house.notify, teller = notify(webhook=hook(sink, timeout=5.0), slack=bot(slack)), house.teller()
+    sink.trouble = ["hang"]
+    await house.accept()
+    await teller.round()
+    for events in WELL:
+        await house.append(*events)
+        await teller.round()
+    async with asyncio.timeout(3):
+        while not any(body["text"].startswith("Rolled back") for body in slack.threads):
+            await asyncio.sleep(0.02)
+            await teller.round()
+    assert len(sink.asked) == 1
+    assert ("webhook", "accepted", "pending") in await house.messages()
+
+
+async def test_a_bug_in_a_channel_is_a_failure_like_any_other(
+    house: House, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+
+    async def breaks(*args: Any, **kwargs: Any) -> str:
+        raise KeyError("0123456789abcdef")
+
+    monkeypatch.setattr(Webhook, "tell", breaks)
+    await house.accept()
+    await house.tells(teller)
+    monkeypatch.undo()
+    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    assert late.error == "KeyError: '***'"
+    await house.tells(teller, after=3)
+    assert stages(sink) == ["accepted"]
+
+
+async def test_its_loop_goes_on_whatever_happens(house: House, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    real, failures = outbox.distribute, iter([RuntimeError("a bug"), ValueError("another")])
+
+    async def breaks(*args: Any) -> bool:
+        if error := next(failures, None):
+            raise error
+        return await real(*args)
+
+    monkeypatch.setattr(outbox, "distribute", breaks)
+    running = asyncio.create_task(teller.run())
+    await house.accept()
+    async with asyncio.timeout(10):
+        while not sink.taken:
+            teller.stir()
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert stages(sink) == ["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("severities", "named", "heard"),
+    [
+        ((), None, True),
+        (("critical",), None, True),
+        (("warning",), None, False),
+        ((), ("webhook",), True),
+        ((), ("console",), False),
+    ],
+)
+async def test_severity_and_policy_choose_who_hears_it(
+    house: House, sink: Sink, severities: tuple[str, ...], named: tuple[str, ...] | None, heard: bool
+) -> None:
+    house.notify, teller = notify(webhook=hook(sink, severities=severities), console={}), house.teller()
+    house.mandate = mandate(policy(notify=named))
+    await house.accept()
+    await house.tells(teller)
+    assert bool(sink.taken) is heard
+
+
+async def test_stages_choose_who_hears_it(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink, stages=["succeeded", "stuck"])), house.teller()
+    await house.accept()
+    for events in WELL:
+        await house.append(*events)
+    await house.tells(teller)
+    assert stages(sink) == ["succeeded"]
+
+
+@pytest.mark.parametrize(("waits_for", "events"), [("approval", (PLANNED, HELD)), ("stuck", (PLANNED, STARTED, STUCK))])
+async def test_where_nobody_reacts_others_are_called_once(
+    house: House, sink: Sink, waits_for: str, events: tuple[Any, ...]
+) -> None:
+    house.notify = notify(
+        webhook=[hook(sink, stages=["failed"], name="boss"), hook(sink, stages=["failed"], name="other")],
+        escalate={"after": "10m", "for": [waits_for], "to": ["boss"]},
+    )
+    teller = house.teller()
+    await house.accept()
+    await house.append(*events)
+    await house.tells(teller, after=599)
+    assert sink.taken == []
+    await house.tells(teller, after=2)
+    again = house.teller()  # a restart forgets nothing
+    await house.tells(again, after=600)
+    assert stages(sink) == ["escalated"]
+    assert ("boss", "escalated", "told") in await house.messages()
+
+
+async def test_nobody_is_called_once_somebody_has_reacted(house: House, sink: Sink) -> None:
+    escalate = {"after": "10m", "to": ["webhook"]}
+    house.notify, teller = notify(webhook=hook(sink, stages=["failed"]), escalate=escalate), house.teller()
+    await house.accept()
+    await house.append(PLANNED, HELD)
+    sink.trouble = [web.Response(status=500)]
+    await house.tells(teller, after=601)
+    await house.append(APPROVED)
+    await house.tells(teller, after=10)
+    await house.tells(teller, after=6000)
+    assert (len(sink.asked), sink.taken) == (1, [])
+    assert ("webhook", "escalated", "overtaken") in await house.messages()
+
+
+async def test_what_a_policy_only_wants_told_is_told_once(house: House, sink: Sink) -> None:
+    only = Policy.model_validate({"name": "tell", "match": ['alertname="Overload"'], "notify": ["webhook"]})
+    house.notify, house.mandate, teller = notify(webhook=hook(sink), console={}), mandate(only), house.teller()
+    for _ in range(3):
+        found = [alert({"alertname": "Overload", "service": "backend", "environment": "production"})]
+        await note_told(house.journal, only, found, house.clock())
+        await house.tells(teller)
+    assert [json.loads(raw)["title"] for _, raw in sink.taken] == ["Alert: Overload on backend in production"]
+
+
+async def test_a_channel_that_is_changed_is_opened_anew(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    await house.accept()
+    await house.tells(teller)
+    house.notify = notify(webhook=hook(sink, headers={"X-Team": "shop"}))
+    await house.append(PLANNED, STARTED)
+    await house.tells(teller)
+    assert [headers.get("X-Team") for headers, _ in sink.taken] == [None, "shop"]
+
+
+async def test_one_that_is_configured_no_more_keeps_what_it_was_not_told(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    sink.trouble = [web.Response(status=500)]
+    await house.accept()
+    await house.tells(teller)
+    house.notify = notify()
+    await house.append(*WELL[0])
+    await house.tells(teller, after=60)
+    assert await house.messages() == [("webhook", "accepted", "pending")]
+    house.notify = notify(webhook=hook(sink))
+    await house.tells(teller, after=60)
+    assert stages(sink) == ["accepted"]
+
+
+async def test_links_go_only_where_they_may(house: House, sink: Sink) -> None:
+    house.notify = notify(webhook=[hook(sink, name="open"), hook(sink, name="closed", show_links=True)])
+    teller = house.teller()
+    await house.accept()
+    await house.append(PLANNED, HELD)
+    await house.tells(teller)
+    urls = [json.loads(raw)["approve_url"] for _, raw in sink.taken if json.loads(raw)["stage"] == "needs_approval"]
+    assert sorted(urls) == ["", "https://r.test/approve"]
+    sink.taken.clear()
+    await house.append(*CANCELLED)
+    await house.tells(teller)
+    assert {json.loads(raw)["approve_url"] for _, raw in sink.taken} == {""}
+
+
+async def test_turning_back_is_told_with_its_reason(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    await house.accept()
+    await house.append(PLANNED, STARTED)
+    await house.append(DONE, SECOND)
+    await house.append(HALTED)
+    await house.tells(teller)
+    assert stages(sink)[-1] == "turning_back"
+    assert "the service <b>is</b> down" in json.loads(sink.taken[-1][1])["happened"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told_as"),
+    [
+        ({"guard": "mode"}, ["observed"]),
+        ({"guard": "cooldown"}, ["refused"]),
+        ({"guard": "cooldown", "forced": True}, []),
+        ({"guard": "episode", "action": "preserve_logs"}, []),
+        ({"guard": "cooldown", "verdict": "preserve", "action": "preserve_logs"}, ["alert"]),
+        ({"guard": "policy", "verdict": "ignore"}, []),
+        ({"guard": "mode", "verdict": "allow", "execution": "e-1"}, []),
+    ],
+)
+async def test_a_decision_that_begins_nothing_is_told_once(
+    house: House, sink: Sink, other: dict[str, Any], told_as: list[str]
+) -> None:
+    house.notify, teller = notify(webhook=hook(sink, stages=["observed", "refused", "alert"])), house.teller()
+    labels = {"alertname": "BackendDown", "severity": "critical"}
+    began = {"labels": labels, "annotations": {}, "starts_at": house.clock().isoformat()}
+    body = {"verdicts": [], "alerts": [began], "running": {"version": "2.1"}, "target": {"version": "2.0"}}
+    for number in range(3):
+        facts = {
+            "id": f"d-{number}", "incident": "i-1", "at": house.clock(), "last_at": house.clock(),
+            "policy": "backend-down", "service": "backend", "environment": "production", "verdict": "refuse",
+            "reason": "not now", "body": json.dumps(body), **other,
+        }  # fmt: skip
+        await house.journal.transaction(decisions.record, decisions.Decision.model_validate(facts))
+        await house.tells(teller)
+    assert stages(sink) == told_as
+    for _, raw in sink.taken:
+        assert (json.loads(raw)["severity"], json.loads(raw)["happened"]) == ("critical", "not now")
