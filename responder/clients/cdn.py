@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
 import aiohttp
@@ -33,7 +34,7 @@ class FastlySettings(BaseModel):
     timeout: Duration = Field(default=15.0, gt=0, description="Longest wait for one answer")
 
 
-class Cdn:
+class Cdn(ABC):
     """One CDN's API, JSON over HTTP. Purges leave no trace there, so those of this connection are remembered here."""
 
     name: ClassVar[str]
@@ -91,8 +92,8 @@ class Cdn:
     def _token(self) -> str:
         return self._settings.token.get_secret_value()
 
-    def _login(self) -> dict[str, str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _login(self) -> dict[str, str]: ...
 
 
 class Cloudflare(Cdn):

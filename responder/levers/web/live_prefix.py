@@ -54,7 +54,7 @@ class LivePrefix(Lever):
         return await self.read(aws) == value and await aws.content(*self._note) is None
 
     async def write(self, aws: Aws, value: JsonValue, *, was: JsonValue) -> None:
-        release = await self._whole(aws, str(value))
+        release = await self.whole(aws, str(value))
         self.must_be(await self.read(aws), was, value)
         bucket, key = self._note
         body = json.dumps({"live": self.live, "was": was, "to": value}).encode()
@@ -112,7 +112,8 @@ class LivePrefix(Lever):
         except (ValueError, KeyError, TypeError):
             return f"other: {body[:80].decode(errors='replace')}"
 
-    async def _whole(self, aws: Aws, version: str) -> Release:
+    async def whole(self, aws: Aws, version: str) -> Release:
+        """The release, which has to say itself which version it is. Raises Halt."""
         release = await self.releases.whole(aws, version)
         found = await aws.content(release.place.bucket, release.place.key(self.version))
         says = None if found is None else self._said(found[0])
@@ -123,9 +124,8 @@ class LivePrefix(Lever):
         return release
 
     async def prepare(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
-        await self._whole(aws, str(value))
         try:
-            await self._whole(aws, str(now := await self.read(aws)))
+            await self.whole(aws, str(now := await self.read(aws)))
         except Halt as halt:
             return (f"there is no way back to {now}: {halt}",)
         return ()

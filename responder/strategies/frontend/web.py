@@ -114,10 +114,10 @@ class Web(Platform):
         """The files of the release, all of them there as they were built, and what people should know. Raises Halt."""
         if self.local is not None:
             return await self._whole_here(world, self.local, version)
-        releases = self.copied.releases if self.copied is not None else self.releases
-        if releases is None:
+        holder = self.copied or self.releases
+        if holder is None:
             return {}, ()
-        return (await world.ask(self.lever, lambda aws: releases.whole(aws, version))).files, ()
+        return (await world.ask(self.lever, lambda aws: holder.whole(aws, version))).files, ()
 
     async def _whole_here(
         self, world: World, release: CurrentRelease, version: str

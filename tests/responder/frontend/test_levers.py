@@ -25,9 +25,9 @@ from responder.levers.web.releases import Releases
 from responder.levers.web.version_text import text_for, version_in
 from tests.cdns import Amazon, FakeCloudflare, FakeFastly
 from tests.cdns.amazon import ARN
-from tests.cdns.connected import straight_aws
 from tests.cdns.others import ZONE
 from tests.cdns.site import manifest, site
+from tests.cdns.straight import StraightAws
 from tests.responder.frontend.conftest import fill
 from tests.responder.levers.law import keeps_the_laws
 
@@ -85,7 +85,7 @@ async def test_who_was_too_late_looks_again(lever: Any, aws: Aws, amazon: Amazon
         return known(asked)
 
     amazon.answer = answer  # type: ignore[method-assign]
-    straight = straight_aws(amazon)
+    straight = StraightAws(amazon)
     with pytest.raises(Unavailable, match="somebody else was writing"):
         await lever.write(straight, "1", was="2")
     with pytest.raises(Drift):
@@ -153,7 +153,7 @@ async def test_many_objects_in_pages_of_the_listing(aws: Aws, amazon: Amazon) ->
 async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, aws: Aws, amazon: Amazon) -> None:
     """After each of its writes: it still reads as what its pages are, and whoever takes it up does the rest."""
     known, left = amazon.answer, [dies_at]
-    straight = straight_aws(amazon)
+    straight = StraightAws(amazon)
 
     def answer(asked: Any) -> Any:
         if asked.method in ("PUT", "DELETE"):
@@ -190,7 +190,7 @@ async def test_the_last_write_of_a_copy_is_the_end_of_its_note(aws: Aws, amazon:
 
 async def test_a_deployment_meanwhile_is_not_written_over(aws: Aws, amazon: Amazon) -> None:
     known = amazon.answer
-    straight = straight_aws(amazon)
+    straight = StraightAws(amazon)
 
     def answer(asked: Any) -> Any:
         told = known(asked)
@@ -207,7 +207,7 @@ async def test_a_deployment_meanwhile_is_not_written_over(aws: Aws, amazon: Amaz
 
 async def test_a_deployment_that_deletes_meanwhile(aws: Aws, amazon: Amazon) -> None:
     known = amazon.answer
-    straight = straight_aws(amazon)
+    straight = StraightAws(amazon)
 
     def answer(asked: Any) -> Any:
         told = known(asked)
@@ -261,7 +261,7 @@ async def test_a_release_that_is_not_whole_is_not_touched(how: str, told: str, a
     _broken(amazon, how)
     everything = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": "all"})})
     before = dict(amazon.s3.objects)
-    for act in (everything.prepare(aws, "1"), everything.write(aws, "1", was="2")):
+    for act in (everything.whole(aws, "1"), everything.write(aws, "1", was="2")):
         with pytest.raises(Halt) as halt:
             await act
         assert told in str(halt.value)
