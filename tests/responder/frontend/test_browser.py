@@ -34,8 +34,10 @@ http {{
   }}
 }}
 """
-_SEEN = """return [document.documentElement.dataset.version, window.script,
-  getComputedStyle(document.documentElement).getPropertyValue("--version").replaceAll("'", "")]"""
+_SEEN = """const done = arguments[0], page = document.documentElement;
+const tell = () => done([page.dataset.version, window.script,
+  getComputedStyle(page).getPropertyValue("--version").replaceAll("'", "")]);
+document.readyState === "complete" ? tell() : addEventListener("load", tell);"""
 _LAZY = "const done = arguments[0]; window.lazy().then(done, (e) => done(String(e)))"
 
 
@@ -75,7 +77,7 @@ class Visitor:
         while left:
             left -= self.over.is_set()
             self.driver.get(self.url)
-            self.pages.append(tuple(self.driver.execute_script(_SEEN)))
+            self.pages.append(tuple(self.driver.execute_async_script(_SEEN)))
             self.began.set()
 
     def lazy(self, tab: str | None = None) -> str:
