@@ -21,9 +21,9 @@ demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up 
 stack:  ## the whole of it in containers, with Grafana; needs Docker and Compose
 	@sh examples/stack/up.sh
 
-test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
+test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx, HAProxy and Chromium
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
-		docker.io busybox-static nginx-light haproxy kubernetes-client systemd
+		docker.io busybox-static nginx-light haproxy kubernetes-client systemd chromium chromium-driver
 	@$(BIN)/pytest -q -n $(WORKERS)
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house

@@ -25,6 +25,7 @@ from pydantic import (
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.aws import Aws, AwsSettings
+from responder.clients.cdn import Cloudflare, CloudflareSettings, Fastly, FastlySettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
@@ -130,6 +131,15 @@ class Log(BaseModel):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is told")
 
 
+class Cdn(BaseModel):
+    """How CDNs are reached; Amazon's by `aws`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cloudflare: CloudflareSettings | None = Field(default=None, description="For what Cloudflare holds")
+    fastly: FastlySettings | None = Field(default=None, description="For what Fastly serves and holds")
+
+
 class Config(BaseModel):
     """responder.yml."""
 
@@ -147,6 +157,7 @@ class Config(BaseModel):
     evidence: EvidenceSettings | None = Field(
         default=None, description="What is kept of a service before it is rolled back; left out: nothing"
     )
+    cdn: Cdn = Field(default=Cdn(), description="How other CDNs are reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -217,6 +228,8 @@ class Config(BaseModel):
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
                 Aws: self.aws,
+                Cloudflare: self.cdn.cloudflare,
+                Fastly: self.cdn.fastly,
             }
         )
 
@@ -241,6 +254,12 @@ class Config(BaseModel):
                 yield ("services", i), told
             if service.logs and self.evidence is None:
                 yield ("services", i, "logs"), "would be kept nowhere: `evidence` is not configured"
+            for name, kind, settings in (
+                ("cloudflare", Cloudflare, self.cdn.cloudflare),
+                ("fastly", Fastly, self.cdn.fastly),
+            ):
+                if kind in service.clients and settings is None:
+                    yield ("services", i), f"needs a token: cdn.{name}"
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
         if self.evidence and self.evidence.s3 and (told := missing_package(Aws)):

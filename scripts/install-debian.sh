@@ -11,6 +11,7 @@ there() {
         docker.io) command -v dockerd ;;
         busybox-static) command -v busybox ;;
         nginx-light) command -v nginx ;;
+        chromium-driver) command -v chromedriver ;;
         kubernetes-client) command -v kubectl ;;
         systemd) command -v systemd-analyze ;;
         *) command -v "$1" ;;

@@ -131,3 +131,20 @@ async def test_whoever_watches_is_told_what_every_check_found(free_port: int) ->
     await world.holds(PromqlCheck(promql="up", at_least=1.0))
     await connections.close()
     assert seen == [("HttpCheck", False, True), ("PromqlCheck", False, False)]
+
+
+class SlowSwitch(SwitchLever):
+    """Setting it may take an hour, reading it not."""
+
+    worth: float = 3600.0
+
+    @property
+    def reads_within(self) -> float:
+        return 0.05
+
+
+async def test_a_read_is_given_up_early_where_only_a_write_takes_long() -> None:
+    away = world(Switch(Unavailable("away")))
+    for look in (away.read(SlowSwitch()), away.settled(SlowSwitch(), "on")):
+        with pytest.raises(Halt, match=r"did not succeed within 0\.05 s: away"):
+            await look
