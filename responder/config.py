@@ -25,6 +25,7 @@ from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.clients.postgres import DatabaseSettings, Postgres
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.conduct import Limits, Watchdog
 from responder.freezes import Freeze
@@ -135,6 +136,7 @@ class Config(BaseModel):
     alertmanager: AlertmanagerSettings = Field(description="Asked before every act whether the alert still fires")
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
+    databases: tuple[DatabaseSettings, ...] = Field(default=(), description="Databases that can be rolled back")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -176,6 +178,7 @@ class Config(BaseModel):
                 Alertmanager: self.alertmanager,
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
+                Postgres: self.databases,
             }
         )
 
