@@ -33,7 +33,8 @@ def missing_package(kind: type[Any]) -> str:
     package: str | None = getattr(kind, "package", None)
     if package is None or find_spec(package) is not None:
         return ""
-    return f"needs the package {package}: pip install 'rollback-responder[{kind.__name__.lower()}]'"
+    extra = getattr(kind, "extra", kind.__name__.lower())
+    return f"needs the package {package}: pip install 'rollback-responder[{extra}]'"
 
 
 class Connections:
