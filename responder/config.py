@@ -23,6 +23,7 @@ from pydantic import (
 
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.aws import Aws, AwsSettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.postgres import DatabaseSettings, Postgres
@@ -137,6 +138,7 @@ class Config(BaseModel):
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
     databases: tuple[DatabaseSettings, ...] = Field(default=(), description="Databases that can be rolled back")
+    aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -179,6 +181,7 @@ class Config(BaseModel):
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
                 Postgres: self.databases,
+                Aws: self.aws,
             }
         )
 
