@@ -34,6 +34,8 @@ from responder.journal import state_problem
 from responder.matching import all_match
 from responder.policies import Mandate, Policy
 from responder.services import Service
+from responder.snapshots.client import Snapshots, SnapshotSettings
+from responder.snapshots.shelf import ShelfSettings
 
 Scope = Literal["alerts", "read", "operate", "approve"]
 _SHORTEST_TOKEN = 16
@@ -138,6 +140,7 @@ class Config(BaseModel):
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
     databases: tuple[DatabaseSettings, ...] = Field(default=(), description="Databases that can be rolled back")
+    snapshots: tuple[ShelfSettings, ...] = Field(default=(), description="Where snapshots of databases are kept")
     aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
     web: Web = Web()
     limits: Limits = Limits()
@@ -182,6 +185,7 @@ class Config(BaseModel):
                 Docker: self.docker,
                 Postgres: self.databases,
                 Aws: self.aws,
+                Snapshots: SnapshotSettings(self.snapshots, self.databases, self.aws),
             }
         )
 

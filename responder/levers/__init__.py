@@ -20,6 +20,7 @@ from responder.levers.kubernetes import (
 )
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.levers.release import CurrentRelease, PointerFile
+from responder.levers.snapshot import Snapshot
 
 __all__ = ["AnyLever", "CurrentRelease", "PointerFile"]
 
@@ -37,7 +38,8 @@ AnyLever = Annotated[
     | Replicas
     | KeptPods
     | ServiceSelector
-    | Reconciliation,
+    | Reconciliation
+    | Snapshot,
     Field(discriminator="lever"),
 ]
 """Every lever, told apart by `lever`; decoding this union is the validation of a plan."""
