@@ -70,7 +70,8 @@ async def carry_out(
         try:
             plan = await plan_for(execution)
         except Halt as halt:
-            execution = await record.append(execution, Halted(at=now(), reason=f"no plan could be made: {halt}"))
+            why = f"no plan could be made: {halt}"
+            execution = await record.append(execution, Halted(at=now(), reason=why, freeze=isinstance(halt, Drift)))
         else:
             if why := _why_hold(execution, plan, approved):
                 until = now() + timedelta(seconds=approval_within)

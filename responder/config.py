@@ -23,16 +23,20 @@ from pydantic import (
 
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.aws import Aws, AwsSettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.postgres import DatabaseSettings, Postgres
 from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.clients.schemas import Schemas
 from responder.conduct import Limits, Watchdog
 from responder.freezes import Freeze
 from responder.journal import state_problem
 from responder.matching import all_match
 from responder.policies import Mandate, Policy
 from responder.services import Service
+from responder.snapshots.client import Snapshots, SnapshotSettings
+from responder.snapshots.shelf import ShelfSettings
 
 Scope = Literal["alerts", "read", "operate", "approve"]
 _SHORTEST_TOKEN = 16
@@ -137,6 +141,8 @@ class Config(BaseModel):
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
     databases: tuple[DatabaseSettings, ...] = Field(default=(), description="Databases that can be rolled back")
+    snapshots: tuple[ShelfSettings, ...] = Field(default=(), description="Where snapshots of databases are kept")
+    aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -179,6 +185,9 @@ class Config(BaseModel):
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
                 Postgres: self.databases,
+                Schemas: self.databases,
+                Aws: self.aws,
+                Snapshots: SnapshotSettings(self.snapshots, self.databases, self.aws),
             }
         )
 

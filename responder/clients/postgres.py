@@ -81,9 +81,12 @@ class Postgres:
 
     @contextlib.asynccontextmanager
     async def session(
-        self, name: str, *, application: str = "rollback-responder", **settings: str
+        self, name: str, *, application: str = "rollback-responder", database_name: str | None = None, **settings: str
     ) -> AsyncIterator[Any]:
-        """An `asyncpg.Connection`. `settings` are the server's, as `lock_timeout="2s"`. Raises Unavailable."""
+        """An `asyncpg.Connection`. `settings` are the server's, as `lock_timeout="2s"`. Raises Unavailable.
+
+        `database_name` is another database of the same server. A connection that is lost within is `Unavailable` too.
+        """
         import asyncpg
 
         database = self._settings(name)
@@ -91,6 +94,7 @@ class Postgres:
             connection = await asyncpg.connect(
                 database.url.get_secret_value(),
                 password=database.password or None,
+                database=database_name,
                 timeout=database.connect_within,
                 statement_cache_size=0,
                 server_settings={"application_name": application, **settings},
@@ -99,13 +103,18 @@ class Postgres:
             raise Unavailable(f"the database {name} cannot be reached: {e or type(e).__name__}") from e
         try:
             yield connection
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as e:
+            ended = str(getattr(e, "sqlstate", None)).startswith(("08", "57P"))  # the wire was cut, the server stopped
+            if not ended and not connection.is_closed():
+                raise
+            raise Unavailable(f"the connection to the database {name} was lost: {e or type(e).__name__}") from e
         finally:
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await connection.close(timeout=5)
 
     @contextlib.contextmanager
     def environment(
-        self, name: str, *, application: str = "rollback-responder", **settings: str
+        self, name: str, *, application: str = "rollback-responder", database_name: str | None = None, **settings: str
     ) -> Iterator[dict[str, str]]:
         """Variables of libpq under which any program reaches the database.
 
@@ -115,7 +124,7 @@ class Postgres:
         parts = urlsplit(database.url.get_secret_value())
         options = " ".join(f"-c {key}={_escaped(value)}" for key, value in settings.items())
         host, port = parts.hostname or "", str(parts.port or 5432)
-        user, database_name = unquote(parts.username or ""), unquote(parts.path.lstrip("/"))
+        user, own = unquote(parts.username or ""), unquote(parts.path.lstrip("/"))
         query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
         with tempfile.TemporaryDirectory(prefix="rollback-pg-") as directory:
             secret = Path(directory) / "pgpass"
@@ -128,7 +137,7 @@ class Postgres:
                 **{key: value for key, value in os.environ.items() if not key.startswith("PG")},
                 "PGHOST": host,
                 "PGPORT": port,
-                "PGDATABASE": database_name,
+                "PGDATABASE": database_name or own,
                 "PGPASSFILE": str(secret),
                 "PGAPPNAME": application,
                 "PGCONNECT_TIMEOUT": str(max(round(database.connect_within), 2)),

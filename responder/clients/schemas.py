@@ -53,6 +53,7 @@ class Limits(BaseModel):
             "lock_timeout": str(round(self.lock_timeout * 1000)),
             "statement_timeout": str(round(self.statement_timeout * 1000)),
             "idle_in_transaction_session_timeout": "60000",
+            "row_security": "off",  # a policy that hid rows from us would make us lose them: it is an error instead
         }
 
 
@@ -78,7 +79,7 @@ class Schemas(Postgres):
             "default_transaction_read_only": "on",
             "statement_timeout": str(round(within * 1000)),
             "lock_timeout": "2000",
-            "search_path": '"$user", public',
+            "row_security": "off",
         }
         async with self._speaking(database, "rollback-responder", **settings) as session:
             return [dict(row) for row in await session.fetch(sql, *args)]

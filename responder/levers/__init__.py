@@ -21,6 +21,7 @@ from responder.levers.kubernetes import (
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.levers.release import CurrentRelease, PointerFile
 from responder.levers.schema_revision import SchemaRevision
+from responder.levers.snapshot import Snapshot
 
 __all__ = ["AnyLever", "CurrentRelease", "PointerFile"]
 
@@ -39,7 +40,8 @@ AnyLever = Annotated[
     | KeptPods
     | ServiceSelector
     | Reconciliation
-    | SchemaRevision,
+    | SchemaRevision
+    | Snapshot,
     Field(discriminator="lever"),
 ]
 """Every lever, told apart by `lever`; decoding this union is the validation of a plan."""

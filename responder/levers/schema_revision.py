@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from responder.catalog import FINGERPRINT
 from responder.clients.schemas import Limits, Part, Schemas
+from responder.database_checks import fingerprint
 from responder.durations import Duration
 from responder.errors import Drift, Halt
 from responder.levers.lever import Lever
@@ -139,9 +139,6 @@ class SchemaRevision(Lever):
             or await schemas.unfinished(self.database, self.mark)
         )
 
-    async def fingerprint(self, schemas: Schemas) -> str:
-        return str((await schemas.rows(self.database, FINGERPRINT))[0]["fingerprint"])
-
     async def stages(self, schemas: Schemas, told: dict[str, str], now: str, target: str) -> list[Stage]:
         """The way back, one revision after the other."""
         return await self.tool.stages(schemas, self.place(told), now, target)
@@ -160,7 +157,7 @@ class SchemaRevision(Lever):
         if way is None or (half and not half[0].startswith(f"{way.name}:")):
             left = f"; {half[0]} are done" if half else ""
             raise Halt(f"there is no way written down from {was} to {value}{left}: {self._by_hand(str(value))}")
-        before = await self.fingerprint(schemas)
+        before = await fingerprint(schemas, self.database)
         if way.expects and not half and before != way.expects:
             raise Drift(f"the schema of {self.database} was changed since this was planned, and not by a migration")
         try:
@@ -190,7 +187,7 @@ class SchemaRevision(Lever):
         """Says after a failure where the schema is now: as before, or half way, which nobody but a human can judge."""
         await schemas.evict(self.database, self.application)
         found, half = await self.read(schemas), await schemas.unfinished(self.database, self.mark)
-        as_before = self.same(found, way.was) and await self.fingerprint(schemas) == before
+        as_before = self.same(found, way.was) and await fingerprint(schemas, self.database) == before
         if as_before and not any("0 of" not in one for one in half):
             return Halt(f"{why}; nothing was left behind: revision {found} and the schema are as before")
         told = f"{half[0]} are done" if half else f"the revision is {found}"

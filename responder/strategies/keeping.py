@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from responder.catalog import KEEP, Column, Table
@@ -12,6 +12,9 @@ from responder.statements import Effect, Name, Statement, literal, quoted, short
 
 Lookup = Callable[[str, tuple[str, ...] | None], Awaitable[Table | None]]
 """What the catalogs say now of a table, and which views depend on these of its columns."""
+
+Back = Callable[[bool], list[str]]
+"""The SQL that brings something back, by the names of now or by those of then."""
 
 _WIDER = {
     "smallint": ("integer", "bigint", "numeric"),
@@ -55,7 +58,7 @@ class Keeper:
         self._columns: dict[tuple[str, str], str] = {}  # (table by then, column by then) → column now
         self.kept = Kept()
 
-    async def take(self, statements: tuple[Statement, ...]) -> list[Command]:
+    async def take(self, statements: Iterable[Statement]) -> list[Command]:
         """The commands for these statements: each with what has to be kept before it."""
         began = len(self.kept.commands)
         for one in statements:
@@ -166,14 +169,13 @@ class Keeper:
             self._run(f"ALTER TABLE {KEEP}.{quoted(short)} RENAME TO {quoted(self._name(short))}", keeps=True)
         self._run(f"ALTER TABLE {where} SET SCHEMA {KEEP}", keeps=True)
         self._run(f"ALTER TABLE {moved} RENAME TO {quoted(keep)}", keeps=True)
-        again = self._now(where)
-        serials = [
-            f"SELECT setval(pg_get_serial_sequence({literal(again)}, {literal(c.name)}),"
-            f" greatest(max({quoted(c.name)})::bigint, 1)) FROM {again}"
-            for c in found.columns
-            if c.serial
-        ]
-        self._record("table", where, (), keep, [self._insert(name, found, keep), *serials])
+        self._record(
+            "table",
+            where,
+            (),
+            keep,
+            lambda now: [self._insert(name, found, keep, now), *self._serials(name, found, now)],
+        )
         return True
 
     def _move_aside(self, kind: str, effect: Effect, name: Name) -> bool:
@@ -250,7 +252,7 @@ class Keeper:
         keep = self._name(found.name)
         if not key:
             self._run(f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {source}{condition}", keeps=True)
-            self._record("rows without a key", str(name), columns, keep, [])
+            self._record("rows without a key", str(name), columns, keep, lambda now: [])
             return
         then = self._then(name)
         keys = [then.get(k, k) for k in found.key]
@@ -261,10 +263,15 @@ class Keeper:
         )
         self._run(f"ALTER TABLE {KEEP}.{quoted(keep)} ADD PRIMARY KEY ({', '.join(map(quoted, keys))})", keeps=True)
         back = [c.model_copy(update={"built_in": c.built_in and not as_text}) for c in facts if not c.generated]
-        sets = ", ".join(f"{quoted(c.name)} = {_cast(c, told[c.name])}" for c in back)
-        matches = " AND ".join(f"t.{quoted(k)} = k.{quoted(then.get(k, k))}" for k in found.key)
-        update = f"UPDATE {now} AS t SET {sets} FROM {KEEP}.{quoted(keep)} AS k WHERE {matches}"
-        self._record("columns", str(name), tuple(c.name for c in facts), keep, [update] if back else [])
+
+        def update(now: bool) -> list[str]:
+            called = {} if now else then
+            sets = ", ".join(f"{quoted(called.get(c.name, c.name))} = {_cast(c, told[c.name])}" for c in back)
+            match = " AND ".join(f"t.{quoted(called.get(k, k))} = k.{quoted(then.get(k, k))}" for k in found.key)
+            table = f"{only}{self._now(str(name)) if now else name}"
+            return [f"UPDATE {table} AS t SET {sets} FROM {KEEP}.{quoted(keep)} AS k WHERE {match}"] if back else []
+
+        self._record("columns", str(name), tuple(c.name for c in facts), keep, update)
 
     async def _rows(self, effect: Effect, name: Name) -> None:
         found = await self._table(name)
@@ -286,7 +293,7 @@ class Keeper:
             return
         keep = self._name(found.name)
         self._run(f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {name}{condition}", keeps=True)
-        self._record("rows", str(name), (), keep, [self._insert(name, found, keep)])
+        self._record("rows", str(name), (), keep, lambda now: [self._insert(name, found, keep, now)])
 
     # --- names and the record -----------------------------------------------------------------------------------------
     def _now(self, table: str) -> str:
@@ -299,13 +306,24 @@ class Keeper:
         """What the columns are called when the statement runs, by what they are called now."""
         return {now: then for (table, then), now in self._columns.items() if table == str(name)}
 
-    def _insert(self, name: Name, found: Table, keep: str) -> str:
+    def _serials(self, name: Name, found: Table, now: bool) -> list[str]:
+        """Numbers that were given out are not given out again."""
+        table, called = (self._now(str(name)), {}) if now else (str(name), self._then(name))
+        columns = [called.get(c.name, c.name) for c in found.columns if c.serial]
+        return [
+            f"SELECT setval(pg_get_serial_sequence({literal(table)}, {literal(c)}),"
+            f" greatest(max({quoted(c)})::bigint, 1)) FROM {table}"
+            for c in columns
+        ]
+
+    def _insert(self, name: Name, found: Table, keep: str, now: bool) -> str:
         """Generated columns are made again; a type of the user's own may be another of that name by then."""
         then, taken = self._then(name), [c for c in found.columns if not c.generated]
-        names = ", ".join(quoted(c.name) for c in taken)
+        table, called = (self._now(str(name)), {}) if now else (str(name), then)
+        names = ", ".join(quoted(called.get(c.name, c.name)) for c in taken)
         values = ", ".join(_cast(c, then.get(c.name, c.name)) for c in taken)
         return (
-            f"INSERT INTO {self._now(str(name))} ({names}) OVERRIDING SYSTEM VALUE SELECT {values}"
+            f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values}"
             f" FROM {KEEP}.{quoted(keep)} AS k ON CONFLICT DO NOTHING"
         )
 
@@ -320,17 +338,20 @@ class Keeper:
                 self.kept.losses.append(Loss(f"takes the {word} {view} with it", kept=False))
                 if self._preserve:
                     told = f"'CREATE {word.upper()} {view} AS ' || pg_get_viewdef({literal(view)}::regclass)"
-                    self._record("view", view, (), "", [], expression=told)
+                    self._record("view", view, (), "", lambda now: [], expression=told)
             else:
                 self.kept.notes.append(
                     f"the {word} {view} depends on {where}: it must be gone by then, or it is refused"
                 )
 
     def _record(
-        self, what: str, source: str, columns: tuple[str, ...], keep: str, back: list[str], expression: str = ""
+        self, what: str, source: str, columns: tuple[str, ...], keep: str, back: Back, expression: str = ""
     ) -> None:
+        """On record is the SQL for a schema as it is now, all of the migration made again; in the plan the SQL for the
+        one that this very statement is taken back in.
+        """
         self._records += 1
-        told = expression or literal(";\n".join(back))
+        told = expression or literal(";\n".join(back(True)))
         array = f"ARRAY[{', '.join(map(literal, columns))}]::text[]"
         self._run(
             f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back) VALUES"
@@ -339,7 +360,7 @@ class Keeper:
             " ON CONFLICT (execution, number) DO UPDATE SET back = excluded.back, at = now()",
             keeps=True,
         )
-        self.kept.back[:0] = back
+        self.kept.back[:0] = back(False)
 
 
 _NOTHING_DEPENDS = (

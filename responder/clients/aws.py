@@ -1,0 +1,127 @@
+"""Amazon's services, and others that speak like them: off the event loop, with errors that say what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+
+from responder.clients import acting
+from responder.durations import Duration
+from responder.errors import Halt, Unavailable
+
+_WORTH_ANOTHER_TRY = {
+    "InternalError",
+    "InternalFailure",
+    "OperationAborted",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+
+
+class AwsSettings(BaseModel):
+    """How Amazon, or a store that speaks S3, is reached. Credentials come from where boto3 finds them, or from here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region: str = Field(default="us-east-1", description="Region of the buckets and functions")
+    endpoint_url: HttpUrl | None = Field(default=None, description="Of another store that speaks S3, as MinIO or Ceph")
+    access_key_id: str | None = Field(default=None, description="Where the usual places (environment, role) have none")
+    secret_access_key: SecretStr | None = Field(default=None, description="As ${AWS_SECRET_ACCESS_KEY}")
+    timeout: Duration = Field(default=30.0, gt=0, description="Longest silence on one connection")
+    connections: int = Field(default=32, ge=1, le=512, description="Requests at once")
+
+
+class AwsRefused(Halt):
+    """An answer that another try would not change. `code` is Amazon's, as `NoSuchKey` or `PreconditionFailed`."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Aws:
+    """One client for each of Amazon's services, made when it is first asked for."""
+
+    package = "boto3"
+
+    def __init__(self, settings: AwsSettings) -> None:
+        self._settings = settings
+        self._clients: dict[str, Any] = {}
+        self._making = threading.Lock()
+        self._threads = ThreadPoolExecutor(settings.connections, thread_name_prefix="aws")
+
+    @classmethod
+    async def connect(cls, settings: AwsSettings | None) -> Self:
+        return cls(settings or AwsSettings())
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for client in self._clients.values():
+            client.close()
+
+    async def read(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
+        """A call that changes nothing, as `read("s3", "head_object", Bucket=…)`. Raises Unavailable and AwsRefused."""
+        return await self._call(service, operation, params)
+
+    async def write(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
+        """A call that changes something: only while we may act."""
+        acting.get()()
+        return await self._call(service, operation, params)
+
+    async def in_thread(self, work: Any, *args: Any) -> Any:
+        """Blocking work with what `client` hands out, with the same errors."""
+        import botocore.exceptions as wrong
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        except wrong.ClientError as e:
+            told = e.response.get("Error", {})
+            code, status = told.get("Code", ""), e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if status >= 500 or code in _WORTH_ANOTHER_TRY:
+                raise Unavailable(str(e)) from e
+            raise AwsRefused(str(e), code) from e
+        except (wrong.NoCredentialsError, wrong.PartialCredentialsError, wrong.ParamValidationError) as e:
+            raise Halt(str(e)) from e
+        except (wrong.BotoCoreError, wrong.HTTPClientError, OSError) as e:
+            raise Unavailable(str(e)) from e
+
+    def client(self, service: str) -> Any:
+        """The boto3 client of a service, safe to use from several threads. Made slowly: ask for it in a thread."""
+        with self._making:
+            if service not in self._clients:
+                self._clients[service] = self._made(service)
+            return self._clients[service]
+
+    def _made(self, service: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        told, secret = self._settings, self._settings.secret_access_key
+        return boto3.session.Session().client(
+            service,
+            region_name=told.region,
+            endpoint_url=str(told.endpoint_url) if told.endpoint_url else None,
+            aws_access_key_id=told.access_key_id,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            config=Config(
+                connect_timeout=told.timeout,
+                read_timeout=told.timeout,
+                max_pool_connections=told.connections,
+                retries={"mode": "standard", "total_max_attempts": 2},
+                request_checksum_calculation="when_required",  # stores that are not Amazon's know no others
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    async def _call(self, service: str, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = await self.in_thread(lambda: getattr(self.client(service), operation)(**params))
+        return answer

@@ -1,0 +1,65 @@
+"""Whatever PostgreSQL can hold goes into a snapshot and comes out of it with equal hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from responder.snapshots import census
+from responder.snapshots.restore import created, restore
+from tests import parts
+from tests.responder.snapshots.conftest import S3, TORTURE, House, housed
+
+
+async def hashes(house: House, name: str) -> dict[str, str]:
+    """Of everything that holds rows, with the sequences and the filled views beside them."""
+    async with census.session(house.snapshots.postgres, "shop", database_name=name) as connection:
+        found = {t.name: str(await census.counted(connection, t)) for t in await census.tables_of(connection)}
+        found[census.LARGE_OBJECTS] = str(await census.large_objects(connection))
+        for view in await census.materialized_views_of(connection):
+            row = await connection.fetchrow(
+                f"SELECT count(*), md5(string_agg(v::text, '|' ORDER BY v::text)) FROM {view} v"
+            )
+            found[view] = str(tuple(row))
+        for row in await connection.fetch("SELECT schemaname, sequencename, last_value FROM pg_sequences"):
+            found[f"sequence {row[0]}.{row[1]}"] = str(row[2])
+    return found
+
+
+@pytest.mark.parametrize("where", ["directory", "s3"])
+async def test_the_torture_schema_comes_back_as_it_was(
+    where: str, cluster: parts.Postgres, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    s3: S3 | None = await _s3(tmp_path) if where == "s3" else None
+    try:
+        async with housed(cluster, tmp_path, s3=s3, encrypt=where == "s3") as house:
+            await house.script(TORTURE)
+            name = house.dsn.rpartition("/")[2]
+            before = await hashes(house, name)
+            assert len(before) > 30
+
+            manifest = await house.snapshots.make("kept", house.wanted(jobs=3, scratch="shop"))
+            assert manifest.verified == "restore"
+            assert len(manifest.archives) == 4
+
+            await created(house.snapshots.postgres, "shop", f"{name}_back", manifest)
+            await restore(
+                house.snapshots.postgres,
+                house.snapshots.shelf("kept"),
+                manifest,
+                "shop",
+                f"{name}_back",
+                jobs=2,
+                owners=True,
+            )
+            assert await hashes(house, f"{name}_back") == before
+    finally:
+        if s3:
+            await s3.kill()
+
+
+async def _s3(directory: Path) -> S3:
+    server = S3(directory)
+    await server.start()
+    return server
