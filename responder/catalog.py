@@ -103,11 +103,20 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltup
             UNION SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid)
         SELECT format('%I.%I', m.nspname, b.relname) FROM below JOIN pg_class b USING (oid)
           JOIN pg_namespace m ON m.oid = b.relnamespace ORDER BY 1) AS children,
+  ARRAY(SELECT format('%s %I.%I', kind, m.nspname, o.relname) FROM (
+          SELECT 'INDEX', indexrelid FROM pg_index WHERE indrelid = c.oid
+          UNION ALL SELECT 'SEQUENCE', objid FROM pg_depend
+           WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = c.oid
+             AND deptype IN ('a', 'i')) AS own(kind, oid)
+      JOIN pg_class o USING (oid) JOIN pg_namespace m ON m.oid = o.relnamespace
+     WHERE kind = 'INDEX' OR o.relkind = 'S' ORDER BY 1) AS belongings,
   EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) AS inherits,
-  ARRAY(WITH RECURSIVE hit(oid) AS (SELECT c.oid UNION SELECT k.conrelid FROM pg_constraint k JOIN hit h
-            ON k.confrelid = h.oid AND k.contype = 'f' AND k.confdeltype IN ('c', 'n', 'd'))
-        SELECT DISTINCT format('%I.%I', m.nspname, b.relname) FROM hit JOIN pg_class b USING (oid)
-          JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.oid <> c.oid AND NOT b.relispartition) AS follow
+  ARRAY(WITH RECURSIVE hit(oid, depth) AS (SELECT c.oid, 0 UNION SELECT k.conrelid, h.depth + 1
+            FROM pg_constraint k JOIN hit h ON k.confrelid = h.oid
+           WHERE k.contype = 'f' AND k.confdeltype IN ('c', 'n', 'd') AND k.conrelid <> k.confrelid AND h.depth < 20)
+        SELECT format('%I.%I', m.nspname, b.relname) FROM hit JOIN pg_class b USING (oid)
+          JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.oid <> c.oid AND NOT b.relispartition
+         GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS follow
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = to_regclass($1)
 """
@@ -161,6 +170,7 @@ class Table(BaseModel):
     foreign_keys: tuple[str, ...]
     triggers: tuple[str, ...]
     children: tuple[str, ...]
+    belongings: tuple[str, ...]  # its indexes and sequences, as INDEX "public"."by_name"
     inherits: bool
     follow: tuple[str, ...]  # tables whose rows go or change with its rows
 

@@ -126,6 +126,9 @@ _ALONE = re.compile(
     r"|ALTER\s+TABLE\b.*\bDETACH\s+PARTITION\b.*\bCONCURRENTLY|REFRESH\s+MATERIALIZED\s+VIEW\s+CONCURRENTLY)\b",
     re.I | re.S,
 )
+_RENAMED_COLUMN = re.compile(r"^(ALTER\s+TABLE\s[^'(]*?\sRENAME)\s+(?!TO\b|COLUMN\b|CONSTRAINT\b)(?=\S+\s+TO\s)", re.I)
+"""The short form of RENAME COLUMN, which the parser takes for the table's own."""
+
 _NOT_LOSSY = re.compile(
     r"(COMMENT\s+ON|GRANT|REVOKE|REINDEX|VACUUM|ANALYZE|REFRESH\s+MATERIALIZED\s+VIEW|LOCK\b"
     r"|CREATE\s+(OR\s+REPLACE\s+)?(UNIQUE\s+INDEX|INDEX|FUNCTION|PROCEDURE|CONSTRAINT\s+TRIGGER|TRIGGER|POLICY|RULE|VIEW"
@@ -148,7 +151,7 @@ def statement(sql: str) -> Statement:
     level = logging.getLogger("sqlglot").level
     logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # it warns of statements that it does not know; we say so
     try:
-        tree = sqlglot.parse_one(sql, read="postgres")
+        tree = sqlglot.parse_one(re.sub(_RENAMED_COLUMN, r"\1 COLUMN ", sql), read="postgres")
     except SqlglotError as e:
         told = str(e).splitlines()[0]
         return Statement(sql=sql, effects=(Effect(does="unknown", why=f"it is not understood: {told}"),), alone=alone)
@@ -261,6 +264,16 @@ def _of_drop(tree: exp.Drop, sql: str) -> list[Effect]:
     return [Effect(does="unknown", why=f"it is not known what this takes with it: {shortened(sql)}")]
 
 
+def _lacking(tree: exp.Alter, sql: str) -> str:
+    """A word of the statement that the parser has lost: then it has misunderstood it."""
+    from sqlglot import exp
+
+    if any(isinstance(a, exp.AlterColumn | exp.ColumnDef | exp.AddConstraint) for a in tree.args.get("actions") or ()):
+        return ""  # types have many names
+    there = set(re.findall(r"\w+", tree.sql("postgres").lower())) | {"column", "restrict", "only"}
+    return next((word for word in re.findall(r"\w+", sql.lower()) if word not in there), "")
+
+
 def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
     from sqlglot import exp
 
@@ -268,6 +281,8 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
         return [_by_its_words(sql)]
     table = _name(tree.this)
     found: list[Effect] = []
+    if lacking := _lacking(tree, sql):
+        return [Effect(does="unknown", why=f"it is not understood ({lacking}): {shortened(sql)}")]
     for action in tree.args.get("actions") or ():
         match action:
             case exp.Drop() if str(action.args.get("kind")).upper() == "COLUMN":

@@ -139,27 +139,39 @@ class Alembic(_Program):
 
     async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
         heads = now.split(",")
-        kept = set(target.split(",")) & set(heads)
-        goals = [one for one in target.split(",") if one not in kept]
-        if len(goals) != 1:
-            raise Halt(f"from {now} to {target} is not one way: name one revision to go back to")
-        down: dict[str, tuple[list[str], str]] = {}
+        wanted = target.split(",")
+        kept = [head for head in heads if head in wanted]
+        left: list[str] = []
         trouble: list[Halt] = []
-        for head in heads:
-            if head in kept:
+        for goal in (one for one in wanted if one not in kept):
+            down = await self._downs(schemas, place, [head for head in heads if head not in kept], goal, trouble)
+            if not down:
                 continue
+            if kept and await self._downs(schemas, place, kept, goal, []):
+                raise Halt(f"{goal} comes before {','.join(kept)}, so it cannot be gone back to beside it")
+            stages = self._staged(heads, down, await self._ups(schemas, place, goal, heads))
+            if self.same(stages[-1].to, target):
+                return stages
+            left.append(stages[-1].to)
+        if left:
+            raise Halt(f"going back from {now} to {target} leaves {left[0]}: name that one")
+        return await self._by_itself(schemas, place, now, target, trouble)
+
+    async def _downs(
+        self, schemas: Schemas, place: Place, heads: list[str], goal: str, trouble: list[Halt]
+    ) -> dict[str, tuple[list[str], str]]:
+        """What undoes each revision: those before it, and its SQL. What several branches share comes last."""
+        down: dict[str, tuple[list[str], str]] = {}
+        for head in heads:
             try:
-                said = await self._ask(schemas, place, *self._call("downgrade", f"{head}:{goals[0]}", "--sql"))
+                said = await self._ask(schemas, place, *self._call("downgrade", f"{head}:{goal}", "--sql"))
             except Halt as e:
                 trouble.append(e)
                 continue
-            for left, right, sql in _steps(said, "downgrade"):
-                down.pop(left, None)  # what several branches share comes after all that is theirs alone
-                down[left] = (right, sql)
-        if not down:
-            return await self._by_itself(schemas, place, now, target, trouble)
-        up = await self._ups(schemas, place, goals[0], heads)
-        return self._staged(heads, down, up)
+            for revision, before, sql in _steps(said, "downgrade"):
+                down.pop(revision, None)
+                down[revision] = (before, sql)
+        return down
 
     def _staged(self, heads: list[str], down: dict[str, tuple[list[str], str]], up: dict[str, str]) -> list[Stage]:
         stages, was, gone = [], ",".join(sorted(heads)), set[str]()
@@ -279,6 +291,8 @@ class Django(_Program):
 
     async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
         at, goals = self._cut(now), self._cut(target)
+        sql = f"SELECT app, name FROM {self.table}"
+        applied = {(row["app"], row["name"]) for row in await schemas.rows(place.database, sql)}
         undone: list[tuple[str, str]] = []
         for app in self.apps:
             if at[app] == goals[app]:
@@ -290,6 +304,8 @@ class Django(_Program):
             raise Halt(f"going back also undoes migrations of {', '.join(others)}: name them in `apps` as well")
         if not undone:
             raise Halt(f"Django sees nothing to undo between {now} and {target}")
+        if forward := [".".join(one) for one in undone if one not in applied]:
+            raise Halt(f"Django would not go back but forward: {forward[0]} is not applied")
         stages = []
         for n, (app, name) in enumerate(undone):
             before = next((older for of, older in undone[n + 1 :] if of == app), goals[app])
@@ -305,8 +321,6 @@ class Django(_Program):
                 undone.append((found[1], found[2]))
             elif "IRREVERSIBLE" in line and undone:
                 raise Halt(f"{'.'.join(undone[-1])} cannot be undone: {line.strip()}")
-            elif line.startswith(" ") and undone and not line.strip().startswith("Undo"):
-                raise Halt(f"Django would not go back but forward: {'.'.join(undone[-1])}: {line.strip()}")
         return undone
 
     async def _stage(
@@ -414,7 +428,11 @@ class SqlFiles(Tool):
 def _without_transactions(name: str, text: str) -> str:
     from responder.statements import split, statement
 
-    for sql in split(text):
+    try:
+        statements = split(text)
+    except ValueError as e:
+        raise Halt(f"{name} cannot be read: {e}") from None
+    for sql in statements:
         if any(effect.does == "begins or commits" for effect in statement(sql).effects):
             raise Halt(f"{name} says {sql.split()[0].upper()}: leave that to us, or it could be left half done")
     return text

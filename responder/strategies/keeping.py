@@ -39,7 +39,6 @@ class Kept:
     """A script that keeps what it destroys."""
 
     commands: list[Command] = field(default_factory=list)
-    back: list[str] = field(default_factory=list)  # brings it all back, after the upgrade
     losses: list[Loss] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -52,18 +51,23 @@ class Keeper:
     def __init__(self, lookup: Lookup, mark: str, *, preserve: bool) -> None:
         self._lookup, self._mark, self._preserve = lookup, mark, preserve
         self._n = self._records = 0
+        self._rows_back: list[str] = []
+        self._values_back: list[str] = []
         self._added: set[tuple[str, str]] = set()  # columns that the script itself has added
         self._made: set[str] = set()  # tables that it has made
         self._names: dict[str, str] = {}  # a table's name by then → its name now
         self._columns: dict[tuple[str, str], str] = {}  # (table by then, column by then) → column now
         self.kept = Kept()
 
-    async def take(self, statements: Iterable[Statement]) -> list[Command]:
-        """The commands for these statements: each with what has to be kept before it."""
+    async def take(self, statements: Iterable[Statement]) -> tuple[list[Command], list[str]]:
+        """The commands for these statements, each with what has to be kept before it; and what brings that back once
+        they are undone: rows before values, as values may refer to rows.
+        """
         began = len(self.kept.commands)
+        self._rows_back, self._values_back = [], []
         for one in statements:
             await self._take(one)
-        return self.kept.commands[began:]
+        return self.kept.commands[began:], [*self._rows_back, *self._values_back]
 
     async def _take(self, one: Statement) -> None:
         replaced = False
@@ -162,13 +166,10 @@ class Keeper:
             self._run(f"ALTER TABLE {where} DROP CONSTRAINT IF EXISTS {constraint}", keeps=True)
         for trigger in found.triggers:
             self._run(f"DROP TRIGGER IF EXISTS {trigger} ON {where}", keeps=True)
-        keep, moved = self._name(found.name), f"{KEEP}.{quoted(found.name)}"
         for child in found.children:
-            short = _name_of(child).name
-            self._run(f"ALTER TABLE {child} SET SCHEMA {KEEP}", keeps=True)
-            self._run(f"ALTER TABLE {KEEP}.{quoted(short)} RENAME TO {quoted(self._name(short))}", keeps=True)
-        self._run(f"ALTER TABLE {where} SET SCHEMA {KEEP}", keeps=True)
-        self._run(f"ALTER TABLE {moved} RENAME TO {quoted(keep)}", keeps=True)
+            if (of := await self._lookup(child, None)) is not None:
+                self._aside("TABLE", _name_of(child), of.belongings)
+        keep = self._aside("TABLE", Name(name.name, name.schema or found.schema_name), found.belongings)
         self._record(
             "table",
             where,
@@ -186,10 +187,18 @@ class Keeper:
             return (
                 False  # nothing can be moved that may not be there; what is kept and needs it makes the server refuse
             )
-        keep = self._name(name.name)
-        self._run(f"ALTER {kind} {name} SET SCHEMA {KEEP}", keeps=True)
-        self._run(f"ALTER {kind} {KEEP}.{quoted(name.name)} RENAME TO {quoted(keep)}", keeps=True)
+        self._aside(kind, name)
         return True
+
+    def _aside(self, kind: str, name: Name, belongings: Iterable[str] = ()) -> str:
+        """Renames it and all that belongs to it before it moves: of each name there may be one there already."""
+        for told in belongings:
+            what, _, full = told.partition(" ")
+            self._run(f"ALTER {what} {full} RENAME TO {quoted(self._name(_name_of(full).name))}", keeps=True)
+        keep = self._name(name.name)
+        self._run(f"ALTER {kind} {name} RENAME TO {quoted(keep)}", keeps=True)
+        self._run(f"ALTER {kind} {Name(keep, name.schema)} SET SCHEMA {KEEP}", keeps=True)
+        return keep
 
     # --- columns, values, rows ----------------------------------------------------------------------------------------
     async def _drop_columns(self, name: Name, effects: list[Effect]) -> None:
@@ -282,11 +291,12 @@ class Keeper:
         which = f" where {shortened(effect.where)}" if effect.where else ""
         count = f"SELECT count(*) FROM {self._now(str(name))}{condition}"
         self.kept.losses.append(Loss(f"deletes rows of {name}{which}", count, self._preserve))
-        await self._keep_rows(name, found, condition)
+        # The farthest first: they are brought back in the other order, and need what they refer to.
         for other in found.follow:  # foreign keys that delete or change rows along with these
             self.kept.losses.append(Loss(f"rows of {other} go or change with them", "", self._preserve))
             if (of := await self._lookup(other, None)) is not None:
                 await self._keep_rows(_name_of(other), of, "")
+        await self._keep_rows(name, found, condition)
 
     async def _keep_rows(self, name: Name, found: Table, condition: str) -> None:
         if not self._preserve:
@@ -360,7 +370,7 @@ class Keeper:
             " ON CONFLICT (execution, number) DO UPDATE SET back = excluded.back, at = now()",
             keeps=True,
         )
-        self.kept.back[:0] = back(False)
+        (self._values_back if what == "columns" else self._rows_back)[:0] = back(False)
 
 
 _NOTHING_DEPENDS = (

@@ -61,9 +61,7 @@ class Reader:
 
     async def _rendered(self, stage: Stage, sql: str) -> tuple[Way, Way | None]:
         statements = _parsed(sql, stage)
-        before = len(self._keeper.kept.back)
-        commands = await self._keeper.take(statements)
-        restored = self._keeper.kept.back[: len(self._keeper.kept.back) - before]
+        commands, restored = await self._keeper.take(statements)
         self._reading.alone += [one.sql for one in statements if one.alone]
         for one in statements:
             does = ", ".join(dict.fromkeys(effect.does for effect in one.effects))
@@ -102,7 +100,10 @@ class Reader:
             schema_name=row["schema"],
             views=tuple(tuple(one.rsplit("|", 1)) for one in row["views"]),
             columns=tuple(json.loads(row["columns"])),
-            **{key: tuple(row[key]) for key in ("key", "referring", "foreign_keys", "triggers", "children", "follow")},
+            **{
+                key: tuple(row[key])
+                for key in ("key", "referring", "foreign_keys", "triggers", "children", "belongings", "follow")
+            },
             **{key: row[key] for key in ("name", "kind", "about", "ours", "inherits")},
         )
 

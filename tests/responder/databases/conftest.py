@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from responder.clients.schemas import Schemas
 from tests.journals import postgres_server  # noqa: F401
 from tests.responder.rollback import Rollback
 
-_numbers = count()
+_made: list[str] = []
 
 
 class Shop:
@@ -70,7 +69,9 @@ class Shop:
         )
 
     async def kept(self) -> list[tuple[Any, ...]]:
-        return await self.rows("SELECT what, source, columns, keep, back FROM rollback_keep.kept ORDER BY number")
+        return await self.rows(
+            "SELECT what, source, columns, keep, back FROM rollback_keep.kept ORDER BY what <> 'columns', number"
+        )
 
 
 class Well:
@@ -80,6 +81,19 @@ class Well:
         return 200, "{}"
 
 
+_EMPTY = """
+DO $$ DECLARE s text; BEGIN
+  FOR s IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+    EXECUTE format('DROP SCHEMA %I CASCADE', s);
+  END LOOP;
+END $$; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public"""
+
+
 @pytest.fixture
 async def shop(postgres_server: Any, tmp_path: Path) -> Shop:  # noqa: F811
-    return Shop(await postgres_server.database(f"shop_{next(_numbers)}"), tmp_path)
+    """Emptied for every test, which is several times faster than a new one."""
+    if not _made:
+        _made.append(await postgres_server.database("shop"))
+    shop = Shop(_made[0], tmp_path)
+    await shop.run(_EMPTY)
+    return shop
