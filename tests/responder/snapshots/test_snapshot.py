@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from responder.snapshots.client import Snapshots
 from responder.snapshots.verify import compare_restored, read_back
 from responder.world import World
 from tests import parts
-from tests.responder.snapshots.conftest import S3, House, housed
+from tests.responder.snapshots.conftest import S3, House, housed, settings_of
 
 ROWS = """
 CREATE TABLE orders (id int PRIMARY KEY, note text);
@@ -164,12 +165,19 @@ async def test_what_stands_in_the_way_is_said_before(
             await house.script(sql)
         await house.script("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
         told_settings = json.loads(json.dumps(house.told).replace("postgres@", "plain@"))
-        from tests.responder.snapshots.conftest import settings_of
-
         as_plain = await Snapshots.connect(settings_of(told_settings))
         one = lever(**how)
         with pytest.raises(Halt, match=told):
             await one.prepare(as_plain, one.key)
+
+
+def test_what_it_names_has_to_be_configured() -> None:
+    assert lever().not_configured(databases=["shop"], snapshots=["kept"]) == ()
+    assert lever(scratch="other").not_configured(databases=[], snapshots=[]) == (
+        "no database shop is configured",
+        "no place for snapshots kept is configured",
+        "no database other is configured",
+    )
 
 
 async def test_a_directory_that_is_not_there_is_said_before(house: House) -> None:
@@ -275,3 +283,30 @@ async def test_the_manifest_is_changed_by_nobody_without_the_key(cluster: parts.
         file.write_text(file.read_text().replace('"rows": 2000', '"rows": 2001'))
         with pytest.raises(Halt, match="was changed"):
             await house.snapshots.find("kept", "shop/x-1")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("where", ["directory", "s3"])
+async def test_memory_does_not_grow_with_the_database(
+    where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
+) -> None:
+    """40 and 600 MiB that do not compress, each in a process of its own."""
+    peaks = []
+    for rows in (20_000, 300_000):
+        (directory := tmp_path / str(rows)).mkdir()
+        async with housed(cluster, directory, s3=s3 if where == "s3" else None, encrypt=True) as house:
+            await house.script(
+                "CREATE TABLE t (b bytea); ALTER TABLE t ALTER b SET STORAGE EXTERNAL; INSERT INTO t "
+                "SELECT decode((SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, 125) k), 'hex') "
+                f"FROM generate_series(1, {rows}) n"
+            )
+            told = {"settings": house.told, "at": "", "wanted": house.wanted(compress=0).model_dump()}
+            (directory / "told.json").write_text(json.dumps(told))
+            argv = [sys.executable, "-m", "tests.responder.snapshots.traps", str(directory / "told.json")]
+            process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+            out, _ = await process.communicate()
+            assert process.returncode == 0
+            peaks.append(int(out) / 1024)
+    small, large = peaks
+    print(f"peak of {where}: {small:.0f} and {large:.0f} MiB")
+    assert large < small + 100

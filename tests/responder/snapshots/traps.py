@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -100,6 +101,7 @@ async def _main(file: Path) -> None:
     snapshots = await Snapshots.connect(settings_of(told["settings"]))
     set_trap(snapshots, told["at"], die)
     await snapshots.make("kept", Wanted.model_validate(told["wanted"]))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
 
 
 if __name__ == "__main__":
