@@ -245,7 +245,7 @@ def _told(model: type[BaseModel]) -> str:
 CLI = """\
 # Command line
 
-`responder` talks HTTP to the running responder, except `serve` and `check`, which read the configuration.
+`responder` talks HTTP to the running responder, except `serve`, `check` and `snapshots`, which read the configuration.
 [exporters.md](exporters.md) has more on `exporters`.
 
 Exit codes: 0 done; 1 understood, and the answer is no (refused, not succeeded, a human is needed); 2 the command or the
@@ -290,7 +290,11 @@ def cli() -> str:
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
+            return {
+                " ".join((name, inner)).strip(): command
+                for name, choice in action.choices.items()
+                for inner, command in (_commands(choice) or {"": choice}).items()
+            }
     return {}
 
 

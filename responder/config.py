@@ -30,13 +30,17 @@ from responder.clients.postgres import DatabaseSettings, Postgres
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.clients.schemas import Schemas
 from responder.conduct import Limits, Watchdog
+from responder.database_checks import asks
 from responder.freezes import Freeze
 from responder.journal import state_problem
+from responder.levers.schema_revision import SchemaRevision
+from responder.levers.snapshot import Snapshot
 from responder.matching import all_match
 from responder.policies import Mandate, Policy
 from responder.services import Service
 from responder.snapshots.client import Snapshots, SnapshotSettings
 from responder.snapshots.shelf import ShelfSettings
+from responder.strategies import checks_of, levers_of
 
 Scope = Literal["alerts", "read", "operate", "approve"]
 _SHORTEST_TOKEN = 16
@@ -195,6 +199,7 @@ class Config(BaseModel):
         """What each part cannot see by itself: the place of every mistake, and what is wrong."""
         if not self.web.tokens and not self.web.loopback:
             yield ("web", "tokens"), f"{self.web.listen} can be reached from outside: tokens are needed"
+        databases, places = [one.name for one in self.databases], [one.name for one in self.snapshots]
         seen: dict[tuple[str, str], int] = {}
         for i, service in enumerate(self.services):
             first = seen.setdefault((service.name, service.environment), i)
@@ -210,6 +215,21 @@ class Config(BaseModel):
                 yield ("services", i), told
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
+            ways = (service.rollback, *service.alternatives)
+            levers = [one for way in ways for one in levers_of(way)]
+            for snapshot in (one for one in levers if isinstance(one, Snapshot)):
+                for wrong in snapshot.not_configured(databases=databases, snapshots=places):
+                    yield ("services", i, "rollback"), wrong
+            asked = (*service.healthy, *service.traffic, *(c for way in ways for c in checks_of(way)))
+            for name in sorted(
+                {*(one.database for one in levers if isinstance(one, SchemaRevision)), *map(asks, asked)}
+            ):
+                if name and name not in databases:
+                    yield ("services", i), f"no database {name} is configured{meant(name, set(databases))}"
+        for key, known in (("databases", databases), ("snapshots", places)):
+            for i, name in enumerate(known):
+                if name in known[:i]:
+                    yield (key, i, "name"), f"{name} is the name of an earlier one"
         names = {service.name for service in self.services}
         for i, policy in enumerate(self.policies):
             if any(policy.name == earlier.name for earlier in self.policies[:i]):

@@ -89,6 +89,17 @@ class IntactCheck(BaseModel):
         return Finding(holds=not wrong, reason=told)
 
 
+def asks(check: object) -> str:
+    """The database that a check asks; empty where it asks none."""
+    return (
+        check.database
+        if isinstance(check, SqlCheck)
+        else check.intact.database
+        if isinstance(check, IntactCheck)
+        else ""
+    )
+
+
 async def unsound(schemas: Schemas, database: str) -> list[str]:
     """Invalid indexes and constraints that were never validated, each in a few words."""
     return [row["what"] for row in await schemas.rows(database, UNSOUND)]

@@ -79,6 +79,14 @@ class Postgres:
             raise Halt(f"no database {name!r} is configured")
         return self._databases[name]
 
+    def address_of(self, name: str) -> tuple[str, int, str]:
+        """Host, port and database that a name stands for."""
+        parts = urlsplit(self._settings(name).url.get_secret_value())
+        return parts.hostname or "", parts.port or 5432, unquote(parts.path.lstrip("/"))
+
+    def database_of(self, name: str) -> str:
+        return self.address_of(name)[2]
+
     @contextlib.asynccontextmanager
     async def session(
         self, name: str, *, application: str = "rollback-responder", database_name: str | None = None, **settings: str

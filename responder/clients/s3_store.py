@@ -39,9 +39,15 @@ class S3Store:
         names: list[str] = []
         parts = self._parts(blocks)
         ahead = await anext(parts, b"")
-        while ahead or not names:
-            names.append(name if not names else f"{name}.{len(names):03}")
-            ahead = await self._object(self._prefix + names[-1], ahead, parts)
+        try:
+            while ahead or not names:
+                names.append(name if not names else f"{name}.{len(names):03}")
+                ahead = await self._object(self._prefix + names[-1], ahead, parts)
+        except BaseException:
+            with contextlib.suppress(TimeoutError, ResponderError):
+                async with asyncio.timeout(_ABORT_WITHIN):
+                    await self.delete(tuple(names[:-1]))
+            raise
         return tuple(names)
 
     async def _object(self, key: str, first: bytes | bytearray, parts: AsyncIterator[bytearray]) -> bytes | bytearray:

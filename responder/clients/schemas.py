@@ -171,6 +171,31 @@ class Schemas(Postgres):
                 await _rest(attempt)
         raise AssertionError("unreachable")
 
+    async def kept(self, database: str, execution: str = "") -> list[dict[str, Any]]:
+        """What was kept of this database, by one execution or by all, in the order in which it is brought back."""
+        if not (await self.rows(database, "SELECT to_regclass('rollback_keep.kept')"))[0]["to_regclass"]:
+            return []
+        sql = (
+            "SELECT execution, at, what, source, columns, keep, back, gently FROM rollback_keep.kept"
+            " WHERE $1 IN ('', execution) ORDER BY min(at) OVER (PARTITION BY execution), what = 'columns', number DESC"
+        )
+        return await self.rows(database, sql, execution)
+
+    async def bring_back(
+        self, database: str, execution: str, *, overwrite: bool, dry_run: bool
+    ) -> list[dict[str, Any]]:
+        """Brings back all that an execution has kept, or nothing; says how many rows each was. Raises Refused."""
+        done = await self.kept(database, execution)
+        async with self._speaking(database, "rollback-responder:restore", row_security="off") as session:
+            transaction = session.transaction()
+            await transaction.start()
+            for one in done:
+                sql = one["back" if overwrite else "gently"]
+                said = await session.execute(sql) if sql and one["what"] != "view" else ""
+                one["rows"] = int(said.rsplit(" ", 1)[-1]) if said.startswith(("INSERT", "UPDATE")) else None
+            await (transaction.rollback() if dry_run else transaction.commit())
+        return done
+
     def _filled(self, database: str, variables: Mapping[str, str]) -> dict[str, str]:
         settings = self._settings(database)
         parts = urlsplit(settings.url.get_secret_value())

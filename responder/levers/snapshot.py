@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue
@@ -55,7 +56,10 @@ class Snapshot(Lever):
             async with asyncio.timeout(_LOOKED_FOR_WITHIN):
                 while True:
                     try:
-                        return self.key if self.key and await snapshots.find(self.store, self.key) else None
+                        if not self.key:  # as `responder check` asks
+                            await snapshots.shelf(self.store).store.room()
+                            return None
+                        return self.key if await snapshots.find(self.store, self.key) else None
                     except Unavailable as e:
                         last = str(e)
                     await asyncio.sleep(0.5)
@@ -75,6 +79,12 @@ class Snapshot(Lever):
             f"a snapshot of {tables} tables of {self.database} ({size / 2**20:.0f} MiB) is put into {self.store} as "
             f"{value}, and {how}, within {format_duration(self.within)}",
         )
+
+    def not_configured(self, *, databases: Collection[str], snapshots: Collection[str]) -> tuple[str, ...]:
+        """What it names and is not there, a sentence for each."""
+        told = (("database", self.database, databases), ("place for snapshots", self.store, snapshots))
+        told = (*told, *((("database", self.scratch, databases),) if self.scratch else ()))
+        return tuple(f"no {what} {name} is configured" for what, name, known in told if name not in known)
 
     @property
     def _wanted(self) -> Wanted:

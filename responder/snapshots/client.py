@@ -24,6 +24,7 @@ class Snapshots:
     """Makes and finds snapshots. Raises `Unavailable` and `Halt`."""
 
     package = "asyncpg"
+    extra = "database"
 
     def __init__(self, settings: SnapshotSettings, postgres: Postgres, aws: Aws) -> None:
         self.postgres, self._aws = postgres, aws

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from responder.snapshots.census import quoted
 from responder.snapshots.manifest import Archive, Manifest
 from responder.snapshots.shelf import Shelf
 from responder.snapshots.together import together
+
+OFFLINE = {"PATH": os.environ.get("PATH", os.defpath)}
+"""All that pg_restore needs where it connects to nothing."""
 
 _ANYTHING = """
 SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -57,18 +61,18 @@ async def restore(
 
         await put(schema, "--section=pre-data")
         data = [one for one in manifest.archives if one.section == "data"]
-        for chosen in await _choices(postgres, server, name, tables):
+        for chosen in await choices(postgres, server, name, tables):
             await together(*(put(archive, "--data-only", *chosen) for archive in data))
         partial = bool(tables) or manifest.tables is not None
         if partial:
-            with _list_without_foreign_keys(await _contents(shelf, manifest, schema, env)) as listed:
+            with _list_without_foreign_keys(await _contents(shelf, manifest, schema)) as listed:
                 await put(schema, "--section=post-data", f"--use-list={listed}")
         else:
             await put(schema, "--section=post-data")
     await _refresh(postgres, server, name, manifest)
 
 
-async def _choices(postgres: Postgres, server: str, name: str, tables: Sequence[str]) -> list[list[str]]:
+async def choices(postgres: Postgres, server: str, name: str | None, tables: Sequence[str]) -> list[list[str]]:
     """The options of pg_restore that choose tables, with their partitions and sequences: one list for each schema."""
     if not tables:
         return [[]]
@@ -87,9 +91,9 @@ WHERE c.oid = ANY ($1::oid[]) OR (c.relkind = 'S' AND EXISTS (
 """
 
 
-async def _contents(shelf: Shelf, manifest: Manifest, archive: Archive, env: dict[str, str]) -> str:
+async def _contents(shelf: Shelf, manifest: Manifest, archive: Archive) -> str:
     async with contextlib.aclosing(shelf.read(manifest, archive)) as blocks:
-        listed = [block async for block in through(["pg_restore", "--list"], env, blocks)]
+        listed = [block async for block in through(["pg_restore", "--list"], OFFLINE, blocks)]
     return b"".join(listed).decode()
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 
 from responder.clients.postgres import Postgres
 from responder.clients.streams import fed_to
 from responder.errors import Halt, ResponderError
 from responder.snapshots import census
 from responder.snapshots.manifest import Archive, Counted, Manifest
-from responder.snapshots.restore import created, dropped, restore
+from responder.snapshots.restore import OFFLINE, created, dropped, restore
 from responder.snapshots.shelf import Shelf
 from responder.snapshots.together import together
 
@@ -20,11 +19,10 @@ from responder.snapshots.together import together
 async def read_back(shelf: Shelf, manifest: Manifest, *, jobs: int) -> None:
     """Reads all of every archive through pg_restore. Its `--list` would be content with half a file."""
     gate = asyncio.Semaphore(jobs)
-    env = {"PATH": os.environ.get("PATH", os.defpath)}
 
     async def one(archive: Archive) -> None:
         async with gate, contextlib.aclosing(shelf.read(manifest, archive)) as blocks:
-            await fed_to(["pg_restore", "--file=/dev/null"], env, blocks)
+            await fed_to(["pg_restore", "--file=/dev/null"], OFFLINE, blocks)
 
     await together(*(one(archive) for archive in manifest.archives))
 

@@ -280,7 +280,12 @@ class Keeper:
             table = f"{only}{self._now(str(name)) if now else name}"
             return [f"UPDATE {table} AS t SET {sets} FROM {KEEP}.{quoted(keep)} AS k WHERE {match}"] if back else []
 
-        self._record("columns", str(name), tuple(c.name for c in facts), keep, update)
+        sets = ", ".join(f"{quoted(c.name)} = coalesce(t.{quoted(c.name)}, {_cast(c, told[c.name])})" for c in back)
+        empty = " OR ".join(f"t.{quoted(c.name)} IS NULL" for c in back)
+        match = " AND ".join(f"t.{quoted(k)} = k.{quoted(then.get(k, k))}" for k in found.key)
+        gently = f"UPDATE {now} AS t SET {sets} FROM {KEEP}.{quoted(keep)} AS k WHERE {match} AND ({empty})"
+        called = tuple(c.name for c in facts)
+        self._record("columns", str(name), called, keep, update, gently=gently if back else "")
 
     async def _rows(self, effect: Effect, name: Name) -> None:
         found = await self._table(name)
@@ -355,7 +360,15 @@ class Keeper:
                 )
 
     def _record(
-        self, what: str, source: str, columns: tuple[str, ...], keep: str, back: Back, expression: str = ""
+        self,
+        what: str,
+        source: str,
+        columns: tuple[str, ...],
+        keep: str,
+        back: Back,
+        *,
+        gently: str = "",
+        expression: str = "",
     ) -> None:
         """On record is the SQL for a schema as it is now, all of the migration made again; in the plan the SQL for the
         one that this very statement is taken back in.
@@ -364,10 +377,9 @@ class Keeper:
         told = expression or literal(";\n".join(back(True)))
         array = f"ARRAY[{', '.join(map(literal, columns))}]::text[]"
         self._run(
-            f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back) VALUES"
+            f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back, gently) VALUES"
             f" ({literal(self._mark)}, {self._records}, {literal(what)}, {literal(source)}, {array}, {literal(keep)},"
-            f" {told})"
-            " ON CONFLICT (execution, number) DO UPDATE SET back = excluded.back, at = now()",
+            f" {told}, {literal(gently) if gently else told})",
             keeps=True,
         )
         (self._values_back if what == "columns" else self._rows_back)[:0] = back(False)
@@ -383,8 +395,8 @@ _NOTHING_DEPENDS = (
 
 PREPARE = (
     f"CREATE TABLE IF NOT EXISTS {KEEP}.kept (execution text, number int, what text NOT NULL, source text NOT NULL,"
-    " columns text[] NOT NULL, keep text NOT NULL, back text NOT NULL, at timestamptz NOT NULL DEFAULT now(),"
-    " PRIMARY KEY (execution, number))"
+    " columns text[] NOT NULL, keep text NOT NULL, back text NOT NULL, gently text NOT NULL,"
+    " at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (execution, number))"
 )
 
 

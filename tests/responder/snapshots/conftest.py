@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -13,12 +14,10 @@ from urllib.request import Request, urlopen
 
 import asyncpg
 import pytest
+from pydantic import TypeAdapter
 
-from responder.clients.aws import AwsSettings
-from responder.clients.postgres import DatabaseSettings
 from responder.snapshots.client import Snapshots, SnapshotSettings
 from responder.snapshots.dump import Wanted
-from responder.snapshots.shelf import ShelfSettings
 from tests import parts
 
 TORTURE = (Path(__file__).parents[2] / "torture.sql").read_text()
@@ -51,13 +50,17 @@ class S3:
         await self.process.kill()
 
 
+def settings_of(told: dict[str, Any]) -> SnapshotSettings:
+    return TypeAdapter(SnapshotSettings).validate_json(json.dumps(told))
+
+
 @dataclass
 class House:
     """A database, a place for snapshots of it, and the client that the lever is handed."""
 
     postgres: parts.Postgres
     dsn: str
-    settings: SnapshotSettings
+    told: dict[str, Any]  # the settings, as one may write them into a file
     snapshots: Snapshots
     directory: Path
 
@@ -97,12 +100,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[parts.Postgres
         loop.run_until_complete(running.__aexit__(None, None, None))
 
 
-@pytest.fixture
-async def s3(tmp_path: Path) -> AsyncIterator[S3]:
-    server = S3(tmp_path)
-    await server.start()
-    yield server
-    await server.kill()
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    loop = asyncio.new_event_loop()
+    with contextlib.closing(loop):
+        server = S3(tmp_path_factory.mktemp("s3"))
+        loop.run_until_complete(server.start())
+        yield server
+        loop.run_until_complete(server.kill())
 
 
 _made = iter(range(1_000_000))
@@ -118,18 +123,16 @@ async def housed(
     if encrypt:
         key = directory / "key"
         key.write_text("ab" * 32 + "\n")
-        shelf["encrypt"] = {"key_file": key}
-    where = {"s3": {"bucket": BUCKET, "prefix": "all"}} if s3 else {"directory": kept}
-    settings = SnapshotSettings(
-        shelves=(ShelfSettings.model_validate({"name": "kept", **where, **shelf}),),
-        databases=(DatabaseSettings(name="shop", url=dsn), DatabaseSettings(name="server", url=cluster.dsn)),
-        aws=AwsSettings.model_validate(
-            {"endpoint_url": s3.url, "access_key_id": "a", "secret_access_key": "b", "timeout": 5.0} if s3 else {}
-        ),
-    )
-    snapshots = await Snapshots.connect(settings)
+        shelf["encrypt"] = {"key_file": str(key)}
+    where: dict[str, Any] = {"s3": {"bucket": BUCKET, "prefix": directory.name}} if s3 else {"directory": str(kept)}
+    told = {
+        "shelves": [{"name": "kept", **where, **shelf}],
+        "databases": [{"name": "shop", "url": dsn}, {"name": "server", "url": cluster.dsn}],
+        "aws": {"endpoint_url": s3.url, "access_key_id": "a", "secret_access_key": "b", "timeout": "5s"} if s3 else {},
+    }
+    snapshots = await Snapshots.connect(settings_of(told))
     try:
-        yield House(cluster, dsn, settings, snapshots, kept)
+        yield House(cluster, dsn, told, snapshots, kept)
     finally:
         await snapshots.close()
 

@@ -29,37 +29,19 @@ async def hashes(house: House, name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("where", ["directory", "s3"])
 async def test_the_torture_schema_comes_back_as_it_was(
-    where: str, cluster: parts.Postgres, tmp_path: Path, request: pytest.FixtureRequest
+    where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
 ) -> None:
-    s3: S3 | None = await _s3(tmp_path) if where == "s3" else None
-    try:
-        async with housed(cluster, tmp_path, s3=s3, encrypt=where == "s3") as house:
-            await house.script(TORTURE)
-            name = house.dsn.rpartition("/")[2]
-            before = await hashes(house, name)
-            assert len(before) > 30
+    async with housed(cluster, tmp_path, s3=s3 if where == "s3" else None, encrypt=where == "s3") as house:
+        await house.script(TORTURE)
+        name = house.dsn.rpartition("/")[2]
+        before = await hashes(house, name)
+        assert len(before) > 30
 
-            manifest = await house.snapshots.make("kept", house.wanted(jobs=3, scratch="shop"))
-            assert manifest.verified == "restore"
-            assert len(manifest.archives) == 4
+        manifest = await house.snapshots.make("kept", house.wanted(jobs=3, scratch="shop"))
+        assert manifest.verified == "restore"
+        assert len(manifest.archives) == 4
 
-            await created(house.snapshots.postgres, "shop", f"{name}_back", manifest)
-            await restore(
-                house.snapshots.postgres,
-                house.snapshots.shelf("kept"),
-                manifest,
-                "shop",
-                f"{name}_back",
-                jobs=2,
-                owners=True,
-            )
-            assert await hashes(house, f"{name}_back") == before
-    finally:
-        if s3:
-            await s3.kill()
-
-
-async def _s3(directory: Path) -> S3:
-    server = S3(directory)
-    await server.start()
-    return server
+        postgres, shelf = house.snapshots.postgres, house.snapshots.shelf("kept")
+        await created(postgres, "shop", f"{name}_back", manifest)
+        await restore(postgres, shelf, manifest, "shop", f"{name}_back", jobs=2, owners=True)
+        assert await hashes(house, f"{name}_back") == before
