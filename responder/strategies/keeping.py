@@ -157,8 +157,8 @@ class Keeper:
         if effect.cascade:
             for told in found.referring:
                 self._run(told, keeps=True)
-            for view, _ in found.views:
-                self._run(f"DROP VIEW IF EXISTS {view} CASCADE", keeps=True)
+            for view, kind in found.views:
+                self._run(f"DROP {'MATERIALIZED ' if kind == 'm' else ''}VIEW IF EXISTS {view} CASCADE", keeps=True)
         else:
             self._run(_NOTHING_DEPENDS.format(table=literal(where)), keeps=True)
         # What is kept must neither hold others back nor act by itself.
@@ -352,7 +352,8 @@ class Keeper:
             if effect.cascade:
                 self.kept.losses.append(Loss(f"takes the {word} {view} with it", kept=False))
                 if self._preserve:
-                    told = f"'CREATE {word.upper()} {view} AS ' || pg_get_viewdef({literal(view)}::regclass)"
+                    shown = f"'CREATE {word.upper()} {view} AS ' || pg_get_viewdef(to_regclass({literal(view)}))"
+                    told = f"coalesce({shown}, '')"
                     self._record("view", view, (), "", lambda now: [], expression=told)
             else:
                 self.kept.notes.append(
