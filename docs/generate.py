@@ -107,6 +107,8 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, Fiel
         kind = hints[name]
         yield model, field.alias or name, field, kind
         inner = _model_of(kind)
+        if (field.description or "").startswith("Set by the responder"):
+            continue  # a part of plans, not of the configuration
         if inner is not None and not issubclass(inner, Lever | Strategy):
             yield from _fields(inner)
 

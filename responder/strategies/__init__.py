@@ -21,11 +21,14 @@ AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | DatabaseMigration, Fie
 """Every strategy, told apart by `strategy`."""
 
 
+_CHECKS = tuple(get_args(member)[0] for member in get_args(get_args(Check)[0]))
+
+
 def checks_of(model: BaseModel) -> Iterator[Check]:
     """Every check that a strategy's configuration names, however deep."""
     for value in dict(model).values():
         for one in value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,):
-            if isinstance(one, get_args(get_args(Check)[0])):
+            if isinstance(one, _CHECKS):
                 yield one
             elif isinstance(one, BaseModel):
                 yield from checks_of(one)
