@@ -19,6 +19,7 @@ from responder.clients import acting
 from responder.clients.postgres import Postgres
 from responder.durations import format_duration
 from responder.errors import Halt, Unavailable
+from responder.statements import split
 
 RETRIED = {"55P03": "a lock was not to be had", "40P01": "a deadlock", "40001": "a serialisation failure"}
 """What is worth another try of the whole transaction: it says nothing about the statements themselves."""
@@ -82,7 +83,10 @@ class Schemas(Postgres):
             "row_security": "off",
         }
         async with self._speaking(database, "rollback-responder", **settings) as session:
-            return [dict(row) for row in await session.fetch(sql, *args)]
+            found = await session.fetch(sql, *args)
+        if found and len(dict(found[0])) < len(found[0]):
+            raise Halt(f"{sql} returns two columns of the same name")
+        return [dict(row) for row in found]
 
     async def sessions(self, database: str, application: str) -> list[int]:
         """Server processes that still work for this application name."""
@@ -186,14 +190,20 @@ class Schemas(Postgres):
     ) -> list[dict[str, Any]]:
         """Brings back all that an execution has kept, or nothing; says how many rows each was. Raises Refused."""
         done = await self.kept(database, execution)
-        async with self._speaking(database, "rollback-responder:restore", row_security="off") as session:
-            transaction = session.transaction()
-            await transaction.start()
-            for one in done:
-                sql = one["back" if overwrite else "gently"]
-                said = await session.execute(sql) if sql and one["what"] != "view" else ""
-                one["rows"] = int(said.rsplit(" ", 1)[-1]) if said.startswith(("INSERT", "UPDATE")) else None
-            await (transaction.rollback() if dry_run else transaction.commit())
+        try:
+            async with self._speaking(database, "rollback-responder:restore", row_security="off") as session:
+                transaction = session.transaction()
+                await transaction.start()
+                for one in done:
+                    sql = one["back" if overwrite else "gently"]
+                    said = [await session.execute(part) for part in split(sql)] if one["what"] != "view" else []
+                    counts = [int(told.rsplit(" ", 1)[-1]) for told in said if told.startswith(("INSERT", "UPDATE"))]
+                    one["rows"] = sum(counts) if counts else None
+                await (transaction.rollback() if dry_run else transaction.commit())
+        except Refused as e:
+            if e.sqlstate in ("42703", "42P01"):
+                raise Halt(f"{e}; what it was kept from is not there: make the migration again first") from e
+            raise
         return done
 
     def _filled(self, database: str, variables: Mapping[str, str]) -> dict[str, str]:

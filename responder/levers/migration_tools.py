@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from responder.clients.schemas import Limits, Schemas, filled
 from responder.errors import Halt
-from responder.statements import literal, quoted
+from responder.statements import literal, quoted, split, statement
 
 _PLACEHOLDERS = ("version", "artifact", "to_version", "from", "to")
 _OF_THE_DATABASE = ("host", "port", "user", "password", "database")
@@ -208,8 +208,6 @@ class Alembic(_Program):
         )
 
     def _without_books(self, sql: str) -> str:
-        from responder.statements import split
-
         table = re.escape(self.table).replace(r"\.", r"\s*\.\s*")
         ours = re.compile(rf"(UPDATE|DELETE\s+FROM|INSERT\s+INTO|CREATE\s+TABLE|DROP\s+TABLE)\s+{table}\b", re.I)
         return ";\n".join(one for one in split(sql) if not ours.match(one))
@@ -426,8 +424,6 @@ class SqlFiles(Tool):
 
 
 def _without_transactions(name: str, text: str) -> str:
-    from responder.statements import split, statement
-
     try:
         statements = split(text)
     except ValueError as e:
