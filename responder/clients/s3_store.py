@@ -155,11 +155,16 @@ class S3Store:
             await self._insist("delete_object", Key=self._prefix + name)
 
     async def clear(self, prefix: str) -> None:
-        under_way = await self._insist("list_multipart_uploads", change=False, Prefix=self._prefix + prefix)
-        for one in under_way.get("Uploads", ()):
-            if one["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
-                with contextlib.suppress(AwsRefused):
-                    await self._insist("abort_multipart_upload", Key=one["Key"], UploadId=one["UploadId"])
+        after: dict[str, str] = {}
+        while True:
+            page = await self._insist("list_multipart_uploads", change=False, Prefix=self._prefix + prefix, **after)
+            for one in page.get("Uploads", ()):
+                if one["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
+                    with contextlib.suppress(AwsRefused):  # somebody else was faster
+                        await self._insist("abort_multipart_upload", Key=one["Key"], UploadId=one["UploadId"])
+            if not page.get("IsTruncated"):
+                break
+            after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
         await self.delete(tuple(one.name for one in await self.list(prefix)))
 
     async def room(self) -> int | None:

@@ -74,6 +74,7 @@ async def test_whatever_is_killed(victim: str, stage: House, step: str, s3: S3) 
             await stage.snapshots.make("kept", wanted)
             assert victim == "postgres" and step == THERE, "its end was noticed"
         assert trap.sprung
+        await trap.sprung
         shelf.store = store
     await stage.postgres.start()
     if victim == "s3":
@@ -108,9 +109,10 @@ async def _kill(victim: str, postgres: parts.Postgres, s3: S3) -> None:
         case _:
             killed = 0
             for child in psutil.Process().children():
-                if child.name() == victim:
-                    child.send_signal(signal.SIGKILL)
-                    killed += 1
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if child.name() == victim:
+                        child.send_signal(signal.SIGKILL)
+                        killed += 1
             assert killed, f"{victim} runs"
 
 
