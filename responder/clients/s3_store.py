@@ -17,7 +17,7 @@ from responder.errors import ResponderError, Unavailable
 PART = 16 << 20
 PARTS_OF_AN_OBJECT = 10_000
 PARTS_AT_ONCE = 2
-"""Of one stream. With the one that is being filled, so many parts and one more are in memory for each stream."""
+"""Of one stream, on their way. With the next one and the one that is being filled, four are in memory."""
 
 _TRIES = 4
 _ABORT_WITHIN = 15.0
@@ -72,8 +72,8 @@ class S3Store:
         except BaseException:
             with contextlib.suppress(TimeoutError, ResponderError):
                 async with asyncio.timeout(_ABORT_WITHIN):
-                    if sending:  # a part that arrives after the end of the upload would stay for ever
-                        await asyncio.wait(sending)
+                    # A part that arrives after the end of the upload would stay for ever.
+                    await asyncio.gather(*sending, return_exceptions=True)
                     await self._aws.write("s3", "abort_multipart_upload", Bucket=self._bucket, Key=key, UploadId=upload)
             for task in sending:
                 task.cancel()
