@@ -87,7 +87,9 @@ async def verify(args: argparse.Namespace, snapshots: Snapshots) -> int:
         _out(args, {"key": manifest.key, "whole": False, "reason": str(e)}, f"{manifest.key} is not whole: {e}")
         return NO
     how = (
-        f"restored and compared: {len(manifest.counted)} tables are equal" if args.restore else "read to its last byte"
+        f"restored and compared: {len(manifest.counted)} counts and hashes are equal"
+        if args.restore
+        else "read to its last byte"
     )
     _out(args, {"key": manifest.key, "whole": True, "how": how}, f"{manifest.key} is whole: {how}")
     return OK

@@ -17,7 +17,7 @@ from responder.errors import ResponderError, Unavailable
 PART = 16 << 20
 PARTS_OF_AN_OBJECT = 10_000
 PARTS_AT_ONCE = 2
-"""Of one stream. With the one that is being filled, so many parts and one more are in memory for each stream."""
+"""Of one stream, on their way. With the next one and the one that is being filled, four are in memory."""
 
 _TRIES = 4
 _ABORT_WITHIN = 15.0
@@ -72,8 +72,8 @@ class S3Store:
         except BaseException:
             with contextlib.suppress(TimeoutError, ResponderError):
                 async with asyncio.timeout(_ABORT_WITHIN):
-                    if sending:  # a part that arrives after the end of the upload would stay for ever
-                        await asyncio.wait(sending)
+                    # A part that arrives after the end of the upload would stay for ever.
+                    await asyncio.gather(*sending, return_exceptions=True)
                     await self._aws.write("s3", "abort_multipart_upload", Bucket=self._bucket, Key=key, UploadId=upload)
             for task in sending:
                 task.cancel()
@@ -155,11 +155,16 @@ class S3Store:
             await self._insist("delete_object", Key=self._prefix + name)
 
     async def clear(self, prefix: str) -> None:
-        under_way = await self._insist("list_multipart_uploads", change=False, Prefix=self._prefix + prefix)
-        for one in under_way.get("Uploads", ()):
-            if one["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
-                with contextlib.suppress(AwsRefused):
-                    await self._insist("abort_multipart_upload", Key=one["Key"], UploadId=one["UploadId"])
+        after: dict[str, str] = {}
+        while True:
+            page = await self._insist("list_multipart_uploads", change=False, Prefix=self._prefix + prefix, **after)
+            for one in page.get("Uploads", ()):
+                if one["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
+                    with contextlib.suppress(AwsRefused):  # somebody else was faster
+                        await self._insist("abort_multipart_upload", Key=one["Key"], UploadId=one["UploadId"])
+            if not page.get("IsTruncated"):
+                break
+            after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
         await self.delete(tuple(one.name for one in await self.list(prefix)))
 
     async def room(self) -> int | None:

@@ -45,7 +45,9 @@ async def fed_to(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncItera
 
 
 async def through(argv: Sequence[str], env: Mapping[str, str], blocks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """What a program makes of the blocks. All of them are read, also where it ends early. Raises as `given_by` does."""
+    """What a program makes of the blocks. All of them are read, also where it has
+    enough before their end. Raises as `given_by` does.
+    """
     async with _running(argv, env, stdin=True) as program:
         feeding = asyncio.create_task(_feed(program, blocks))
         try:
@@ -67,7 +69,9 @@ async def _feed(program: asyncio.subprocess.Process, blocks: AsyncIterator[bytes
                     stdin.write(block)
                     await stdin.drain()
                 except (BrokenPipeError, ConnectionResetError):
-                    listens = False  # whether that was right is told by its exit code
+                    if await program.wait():
+                        return  # it is told why by whoever waits for it
+                    listens = False
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)  # else it would take what it has for all that there is

@@ -28,7 +28,7 @@ class Snapshot(Lever):
     tables: tuple[str, ...] = Field(
         default=(), description="Only the rows of these, as `public.orders`; the schema is always kept whole. None: all"
     )
-    jobs: int = Field(default=2, ge=1, le=32, description="Streams of pg_dump at once; each takes up to 48 MiB for S3")
+    jobs: int = Field(default=2, ge=1, le=32, description="Streams of pg_dump at once; each takes some 64 MiB for S3")
     compress: int = Field(default=1, ge=0, le=9, description="Level of pg_dump's compression")
     verify: Literal["read", "restore"] = Field(
         default="read", description="Read it all back; or also restore it into a database and compare every table"

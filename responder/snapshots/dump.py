@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import secrets
@@ -58,6 +59,7 @@ class _Source(NamedTuple):
 async def make(postgres: Postgres, shelf: Shelf, wanted: Wanted) -> Manifest:
     """Makes it from scratch, reads it back, and only then says that it is there. Raises Halt and Unavailable."""
     began = datetime.now(UTC)
+    _, program = await asyncio.to_thread(version_of, "pg_dump")
     acting.get()()
     await shelf.store.clear(f"{wanted.key}/")  # of an earlier try; there is no manifest, or we were not called
     # A late write of an earlier try goes where nobody looks.
@@ -78,7 +80,7 @@ async def make(postgres: Postgres, shelf: Shelf, wanted: Wanted) -> Manifest:
         made_at=source.at,
         took_seconds=0.0,
         server=source.server,
-        pg_dump=version_of("pg_dump")[1],
+        pg_dump=program,
         encoding=source.encoding,
         collate=source.collate,
         ctype=source.ctype,

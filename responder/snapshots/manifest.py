@@ -61,7 +61,6 @@ class Manifest(BaseModel):
     encrypted_with: str | None = None
     verified: Literal["read", "restore"]
     verified_at: datetime
-    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:

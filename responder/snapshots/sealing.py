@@ -19,6 +19,8 @@ _TAG, _SALT = 16, 32
 class Key:
     """32 bytes from a file. What it seals names it by its `id`, so that a wrong one is told apart from damage."""
 
+    package, extra = "cryptography", "database"
+
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self.id = hmac.digest(secret, b"rollback-responder key id", "sha256").hex()[:16]

@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from responder.clients import missing_package
 from responder.clients.aws import Aws
 from responder.clients.s3_store import S3Store
 from responder.clients.stores import DirectoryStore, Missing, Store
@@ -46,6 +47,8 @@ class Encryption(BaseModel):
 
     @model_validator(mode="after")
     def _read(self) -> Self:
+        if told := missing_package(Key):
+            raise ValueError(told)
         self._keys = tuple(Key.read(file) for file in (self.key_file, *self.older_key_files))
         return self
 
@@ -72,6 +75,8 @@ class ShelfSettings(BaseModel):
     def _is_one(self) -> Self:
         if (self.directory is None) == (self.s3 is None):
             raise ValueError("needs exactly one of directory, s3")
+        if self.s3 and (told := missing_package(Aws)):
+            raise ValueError(told)
         return self
 
     @property

@@ -6,9 +6,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from responder.catalog import UNSOUND
+from responder.clients.aws import AwsSettings
+from responder.database_checks import fingerprint
 from responder.errors import Drift, Halt
 from responder.execution import Execution
-from responder.plan import Plan
+from responder.plan import Move, Plan
+from responder.snapshots.client import Snapshots, SnapshotSettings
+from responder.snapshots.shelf import ShelfSettings
 from tests.responder.databases.conftest import Shop
 from tests.responder.rollback import Rollback
 
@@ -383,7 +388,7 @@ async def test_a_schema_that_was_changed_by_hand(shop: Shop) -> None:
 
 async def test_the_schema_of_the_target_release_is_looked_for(shop: Shop) -> None:
     await shop.apply(USERS)
-    first = (await shop.schemas.rows("shop", __import__("responder.catalog").catalog.FINGERPRINT))[0]["fingerprint"]
+    first = await fingerprint(shop.schemas, "shop")
     await shop.apply("CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     ended = await shop.rollback(artifact=f"schema:{first}").run()
@@ -415,5 +420,66 @@ async def test_an_index_that_was_left_invalid_is_named(shop: Shop) -> None:
     assert ended.state == "stuck"
     assert "is half way from 2 → 1: 2 → 1: 0 of 2 parts" in ended.reason or "once" in ended.reason
     await shop.run("DELETE FROM users WHERE id = 3")
-    findings = await shop.schemas.rows("shop", __import__("responder.catalog").catalog.UNSOUND)
+    findings = await shop.schemas.rows("shop", UNSOUND)
     assert findings == [{"what": "index once is invalid"}]
+
+
+# --- the snapshot before, and the laws --------------------------------------------------------------------------------
+async def with_a_place(shop: Shop, rollback: Rollback, place: str) -> Rollback:
+    shelf = ShelfSettings.model_validate({"name": "vault", "directory": place})
+    databases = tuple(shop.schemas._databases.values())
+    rollback.connections._clients[Snapshots] = await Snapshots.connect(
+        SnapshotSettings((shelf,), databases, AwsSettings())
+    )
+    return rollback
+
+
+async def test_a_snapshot_comes_first_and_has_what_is_dropped(shop: Shop) -> None:
+    await shop.apply(USERS, "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1), (2)")
+    shop.file(2, "DROP TABLE orders")
+    (shop.directory / "kept").mkdir()
+    rollback = await with_a_place(shop, shop.rollback(backup_location="vault"), str(shop.directory / "kept"))
+    plan = await rollback.plan()
+    assert [str(step).split(":")[0] for step in plan.steps[:2]] == [
+        "snapshot of shop in vault",
+        "schema revision of shop",
+    ]
+    await goes_back(rollback)
+    snapshots: Snapshots = await rollback.connections.to(Snapshots)
+    manifest = await snapshots.find("vault", "shop/drill-1")
+    assert manifest is not None
+    await snapshots.close()
+
+
+async def test_without_its_snapshot_nothing_is_touched(shop: Shop) -> None:
+    await shop.apply(USERS, "CREATE TABLE orders (id int)")
+    shop.file(2, "DROP TABLE orders")
+    place = shop.directory / "no such place" / "at all"
+    rollback = await with_a_place(
+        shop, shop.rollback(backup_location="vault", snapshot_tables=["public.users"]), str(place)
+    )
+    place.parent.write_text("a file, where a directory should be")
+    ended = await rollback.run(through=lambda plan: approved(plan))
+    assert (ended.state, ended.outcome) == ("closed", "failed"), ended.reason
+    assert await shop.one("SELECT max(version) FROM schema_migrations") == "2"
+    assert await shop.one("SELECT to_regclass('orders')") is not None
+
+
+async def test_the_laws_of_levers(shop: Shop) -> None:
+    await shop.apply(USERS, "CREATE INDEX by_name ON users (name)")
+    shop.file(2, "DROP INDEX by_name", "CREATE INDEX by_name ON users (name)")
+    move = (await shop.rollback().plan()).steps[0]
+    assert isinstance(move, Move)
+    lever = move.lever
+    await lever.write(shop.schemas, "1", was="2")
+    await lever.write(shop.schemas, "1", was="2")
+    assert await lever.read(shop.schemas) == "1"
+    assert await lever.settled(shop.schemas, "1")
+    await lever.write(shop.schemas, "2", was="1")
+    assert await lever.read(shop.schemas) == "2"
+    await shop.run("INSERT INTO schema_migrations VALUES ('3')")
+    with pytest.raises(Drift, match="is '3', neither '2', nor '1'"):
+        await lever.write(shop.schemas, "1", was="2")
+    assert Move.model_validate_json(move.model_dump_json()) == move
+    with pytest.raises(Halt, match="there is no way written down from 3 to 1"):
+        await lever.write(shop.schemas, "1", was="3")

@@ -88,7 +88,7 @@ class House:
         return sorted(str(p.relative_to(self.directory)) for p in self.directory.rglob("*") if p.is_file())
 
     async def databases(self) -> set[str]:
-        return {row["datname"] for row in await self.sql("SELECT datname FROM pg_database")}
+        return {row["datname"] for row in await self.sql("SELECT datname FROM pg_database", dsn=self.postgres.dsn)}
 
 
 @pytest.fixture(scope="session")
@@ -131,10 +131,14 @@ async def housed(
         "aws": {"endpoint_url": s3.url, "access_key_id": "a", "secret_access_key": "b", "timeout": "5s"} if s3 else {},
     }
     snapshots = await Snapshots.connect(settings_of(told))
+    made = House(cluster, dsn, told, snapshots, kept)
     try:
-        yield House(cluster, dsn, told, snapshots, kept)
+        yield made
     finally:
         await snapshots.close()
+        await cluster.start()
+        for name in [name for name in await made.databases() if name.startswith(dsn.rpartition("/")[2])]:
+            await made.sql(f'DROP DATABASE "{name}" WITH (FORCE)', dsn=cluster.dsn)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ async def test_taken_listed_verified_restored(shop: House, run: Run) -> None:
     assert (code, [(one["key"], one["state"], one["verified"]) for one in body]) == (0, [(key, "complete", "restore")])
     assert (await run("verify", key, "--restore", "server"))[:2] == (
         0,
-        {"key": key, "whole": True, "how": "restored and compared: 5 tables are equal"},
+        {"key": key, "whole": True, "how": "restored and compared: 5 counts and hashes are equal"},
     )
 
     code, _, err = await run("restore", key, "--into", "shop")

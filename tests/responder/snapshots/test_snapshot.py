@@ -212,6 +212,15 @@ async def test_a_lock_that_is_not_given_up_is_worth_another_try(house: House, mo
     await house.snapshots.make("kept", house.wanted())
 
 
+async def test_it_ends_in_time(house: House) -> None:
+    await house.script(ROWS)
+    locked = await _locked(house)
+    with pytest.raises(Halt, match="did not succeed within 1 s"):
+        await World(_World(house.snapshots)).write(lever(within=1.0), "shop/x-1", was=None)
+    await locked.close()
+    assert not [one for one in psutil.Process().children() if one.name() in ("pg_dump", "pg_restore")]
+
+
 async def _locked(house: House) -> Any:
     import asyncpg
 

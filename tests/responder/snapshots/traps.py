@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,10 @@ STEPS = (
 class Trapped:
     """Passes everything on to a store."""
 
-    def __init__(self, store: Any, at: str, act: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: Any, at: str, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._store, self._at, self._act = store, at, act
         self._read: dict[str, int] = {}
-        self.sprung = False
+        self.sprung: asyncio.Task[None] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -44,8 +44,8 @@ class Trapped:
     async def _pass(self, step: str) -> None:
         assert step in STEPS
         if step == self._at and not self.sprung:
-            self.sprung = True
-            await self._act()
+            self.sprung = asyncio.ensure_future(self._act())
+            await asyncio.shield(self.sprung)  # whoever is killed may cancel us before it is over
 
     async def clear(self, prefix: str) -> None:
         await self._pass("it begins")
@@ -79,7 +79,7 @@ class Trapped:
                 await self._pass(f"half of the data is {'read back' if again == 1 else 'restored'}")
 
 
-def set_trap(snapshots: Snapshots, at: str, act: Callable[[], Awaitable[None]]) -> Trapped:
+def set_trap(snapshots: Snapshots, at: str, act: Callable[[], Coroutine[Any, Any, None]]) -> Trapped:
     shelf = snapshots.shelves["kept"]
     in_small_parts(shelf)
     shelf.store = Trapped(shelf.store, at, act)  # type: ignore[assignment]
