@@ -310,6 +310,14 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
     return found or [_by_its_words(sql)]
 
 
+def repeatable(sql: str) -> str:
+    """What stands alone, so that it may be run once more: whether it had its effect is not on record with it."""
+    sql = re.sub(r"^(DROP\s+INDEX\s+CONCURRENTLY)\s+(?!IF\b)", r"\1 IF EXISTS ", sql, flags=re.I)
+    return re.sub(
+        r"^(CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY)\s+(?!IF\b|ON\b)", r"\1 IF NOT EXISTS ", sql, flags=re.I
+    )
+
+
 def shortened(sql: str, most: int = 100) -> str:
     """One line of it, for messages."""
     line = " ".join(sql.split())

@@ -34,6 +34,11 @@ class DatabaseSettings(BaseModel):
     )
     password_file: Path | None = Field(default=None, description="File that holds the password, instead of the URL")
     connect_within: Duration = Field(default=5.0, gt=0, description="Longest wait for a connection")
+    variables: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="What migration tools find in their environment besides libpq's variables; {host}, {port}, {user}, "
+        "{password} and {database} are filled in",
+    )
     _password: str = PrivateAttr(default="")
 
     @model_validator(mode="after")

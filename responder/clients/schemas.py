@@ -149,7 +149,6 @@ class Schemas(Postgres):
         limits: Limits,
         within: float,
         cwd: Path | None = None,
-        variables: Mapping[str, str] | None = None,
         changes: bool = False,
     ) -> str:
         """What a migration tool writes to its standard output. Retried where it says that it was a matter of locks.
@@ -164,13 +163,13 @@ class Schemas(Postgres):
                 if changes:
                     acting.get()()
                 with self.environment(database, application=mark, **limits.settings) as environment:
-                    told = {**environment, **self._filled(database, variables or {})}
+                    told = {**environment, **self._variables(database)}
                     code, out, said = await _program(argv, within=within, cwd=cwd, env=told)
                 if code == 0:
                     return out
                 why = _worth_another_try(said + out) if changes else ""
                 if not why or attempt + 1 == limits.attempts:
-                    tail = self._hidden(database, (said.strip() or out.strip())[-_SAID:]) or "(it said nothing)"
+                    tail = self._hidden(database, said.strip() or out.strip())[-_SAID:] or "(it said nothing)"
                     raise Halt(f"{' '.join(argv)} exited with {code}: {tail}")
                 await _rest(attempt)
         raise AssertionError("unreachable")
@@ -206,7 +205,8 @@ class Schemas(Postgres):
             raise
         return done
 
-    def _filled(self, database: str, variables: Mapping[str, str]) -> dict[str, str]:
+    def _variables(self, database: str) -> dict[str, str]:
+        """What a tool is told besides libpq's variables."""
         settings = self._settings(database)
         parts = urlsplit(settings.url.get_secret_value())
         told = {
@@ -216,7 +216,7 @@ class Schemas(Postgres):
             "password": settings.password,
             "database": unquote(parts.path.lstrip("/")),
         }
-        return {name: filled(value, told) for name, value in variables.items()}
+        return {name: filled(value.get_secret_value(), told) for name, value in settings.variables.items()}
 
     async def scripts(self, directory: Path) -> dict[str, str]:
         """The `.sql` files of a directory, by name. Raises Halt where it cannot be read."""
@@ -230,8 +230,9 @@ class Schemas(Postgres):
         return await asyncio.to_thread(read)
 
     def _hidden(self, database: str, text: str) -> str:
-        password = self._settings(database).password
-        return text.replace(password, "***") if password else text
+        for secret in (*self._variables(database).values(), self._settings(database).password):
+            text = text.replace(secret, "***") if secret else text
+        return text
 
     @contextlib.asynccontextmanager
     async def _speaking(self, database: str, application: str, **settings: str) -> AsyncIterator[Any]:
@@ -270,7 +271,6 @@ async def _lock(session: Any, database: str) -> None:
 
 
 _PROGRESS = """
-CREATE SCHEMA IF NOT EXISTS rollback_keep;
 CREATE TABLE IF NOT EXISTS rollback_keep.progress (
   execution text, script text, done int NOT NULL, parts int NOT NULL, at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (execution, script)
@@ -280,7 +280,10 @@ CREATE TABLE IF NOT EXISTS rollback_keep.progress (
 async def _begin(session: Any, mark: str, script: str, parts: int) -> int:
     """How many parts are done. A script that is through begins anew: it is run once more after it was turned back."""
     acting.get()()
-    await session.execute(_PROGRESS)
+    if await session.fetchval("SELECT to_regclass('rollback_keep.progress') IS NULL"):
+        if await session.fetchval("SELECT to_regnamespace('rollback_keep') IS NULL"):
+            await session.execute("CREATE SCHEMA IF NOT EXISTS rollback_keep")
+        await session.execute(_PROGRESS)
     row = await session.fetchrow(
         "INSERT INTO rollback_keep.progress AS p VALUES ($1, $2, 0, $3) ON CONFLICT (execution, script) DO UPDATE"
         " SET done = CASE WHEN p.done < p.parts THEN p.done ELSE 0 END, parts = excluded.parts RETURNING done",

@@ -15,22 +15,17 @@ from responder.errors import Halt
 from responder.statements import literal, quoted, split, statement
 
 _PLACEHOLDERS = ("version", "artifact", "to_version", "from", "to")
-_OF_THE_DATABASE = ("host", "port", "user", "password", "database")
 
 
-def _known(*known: str) -> AfterValidator:
-    def check(text: str) -> str:
-        for name in re.findall(r"\{([a-z_]+)\}", text):
-            if name not in known:
-                raise ValueError(f"{{{name}}} is none of {', '.join(f'{{{one}}}' for one in known)}")
-        return text
-
-    return AfterValidator(check)
+def _known(text: str) -> str:
+    for name in re.findall(r"\{([a-z_]+)\}", text):
+        if name not in _PLACEHOLDERS:
+            raise ValueError(f"{{{name}}} is none of {', '.join(f'{{{one}}}' for one in _PLACEHOLDERS)}")
+    return text
 
 
-Text = Annotated[str, _known(*_PLACEHOLDERS)]
+Text = Annotated[str, AfterValidator(_known)]
 CommandLine = Annotated[tuple[Text, ...], Field(min_length=1)]
-Variables = dict[str, Annotated[str, _known(*_OF_THE_DATABASE)]]
 
 
 class Stage(BaseModel):
@@ -98,10 +93,6 @@ class Tool(BaseModel, ABC):
 
 class _Program(Tool):
     directory: Text = Field(default="", description="Where it runs: the files of the release that runs, as {version}")
-    environment: Variables = Field(
-        default_factory=dict,
-        description="Variables besides libpq's, with {host} {port} {user} {password} {database} filled in",
-    )
 
     async def _ask(self, schemas: Schemas, place: Place, *argv: str) -> str:
         return await schemas.tool(
@@ -111,7 +102,6 @@ class _Program(Tool):
             limits=place.limits,
             within=place.within,
             cwd=place.directory(self.directory),
-            variables=self.environment,
         )
 
 
@@ -442,10 +432,6 @@ class OwnCommand(Tool):
     upgrade: tuple[Text, ...] = Field(default=(), description="Goes forward from {from} to {to} again")
     plan: tuple[Text, ...] = Field(default=(), description="Writes the SQL that `downgrade` would run to its output")
     directory: Text = Field(default="", description="Where they run: the files of the release that runs, as {version}")
-    environment: Variables = Field(
-        default_factory=dict,
-        description="Variables besides libpq's, with {host} {port} {user} {password} {database} filled in",
-    )
 
     async def revision(self, schemas: Schemas, database: str) -> str:
         rows = await schemas.rows(database, self.current)
@@ -464,7 +450,6 @@ class OwnCommand(Tool):
                 limits=place.limits,
                 within=place.within,
                 cwd=place.directory(self.directory),
-                variables=self.environment,
             )
         back = {"from": target, "to": now}
         return [

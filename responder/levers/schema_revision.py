@@ -21,7 +21,7 @@ from responder.levers.migration_tools import (
     Stage,
     Tool,
 )
-from responder.statements import shortened
+from responder.statements import repeatable, shortened
 
 _TOOLS = ("alembic", "django", "sql", "command", "pgroll")
 
@@ -65,7 +65,7 @@ class Way(BaseModel):
             if together:
                 parts.append(Part(statements=tuple(together)))
                 together = []
-            parts.append(Part(statements=(command.sql,), alone=True, builds_index=command.index))
+            parts.append(Part(statements=(repeatable(command.sql),), alone=True, builds_index=command.index))
         return (*parts, Part(statements=tuple(together))) if together else tuple(parts)
 
 
@@ -171,7 +171,6 @@ class SchemaRevision(Lever):
         if way.commands:
             await schemas.run(self.database, self.mark, way.name, way.parts, self.limits, self.application)
             return
-        tool = self.tool
         await schemas.tool(
             self.database,
             way.argv,
@@ -179,7 +178,6 @@ class SchemaRevision(Lever):
             limits=self.limits,
             within=self.within,
             cwd=self.place({}).directory(way.directory),
-            variables=getattr(tool, "environment", {}),
             changes=True,
         )
 

@@ -22,9 +22,10 @@ _made: list[str] = []
 class Shop:
     """A database in which `version` of an application has made its schema, and the client that reaches it."""
 
-    def __init__(self, dsn: str, directory: Path) -> None:
+    def __init__(self, dsn: str, directory: Path, **variables: str) -> None:
         self.dsn, self.directory = dsn, directory
-        self.schemas = Schemas((DatabaseSettings(name="shop", url=dsn),))  # type: ignore[arg-type]
+        told = {"name": "shop", "url": dsn, "variables": variables}
+        self.schemas = Schemas((DatabaseSettings.model_validate(told),))
         self.files = directory / "sql"
 
     @contextlib.asynccontextmanager

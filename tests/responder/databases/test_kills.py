@@ -198,6 +198,18 @@ async def test_a_script_that_fails_half_way_says_what_is_left(shop: Shop) -> Non
     await rollback.world.write(move.lever, move.to, was=move.was)  # a human has mended it, and it goes on from there
 
 
+async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: Shop) -> None:
+    """As after a crash right between its effect and the note of it."""
+    rollback, move = await prepared(
+        shop, ["DROP INDEX CONCURRENTLY by_name", "SELECT 1 / (count(*) - 49) FROM users"], None
+    )
+    with pytest.raises(Exception, match="division by zero"):
+        await rollback.world.write(move.lever, move.to, was=move.was)
+    await shop.run("UPDATE rollback_keep.progress SET done = 0; INSERT INTO users VALUES (50, 'x')")
+    await rollback.world.write(move.lever, move.to, was=move.was)
+    assert await shop.one("SELECT max(version) FROM schema_migrations") == "1"
+
+
 # --- a writer that never stops ----------------------------------------------------------------------------------------
 class Writer:
     """An application, new until the column is gone and old afterwards, that keeps what was acknowledged to it."""

@@ -312,12 +312,11 @@ def own(shop: Shop, *more: str, **other: Any) -> dict[str, Any]:
 
 async def test_a_command_of_ones_own(shop: Shop) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
-    url = {"URL": "postgresql://{user}:{password}@{host}:{port}/{database}"}
+    shop = Shop(shop.dsn, shop.directory, URL="postgresql://{user}:{password}@{host}:{port}/{database}")
     plan = [sys.executable, "-c", "print('ALTER TABLE users DROP COLUMN a')"]
-    rollback = shop.rollback(tool=own(shop, environment=url, plan=plan))
+    rollback = shop.rollback(tool=own(shop, plan=plan))
     told = await rollback.plan()
     assert told.irreversible == 'drops "users"."a"'
-    assert "URL" not in told.model_dump_json() or "postgresql://{user}" in told.model_dump_json()
     await goes_back(rollback)
     assert await shop.rows("SELECT * FROM at") == [(1, "rollback:drill-1")]
 
@@ -380,7 +379,7 @@ async def test_pgroll_is_recognised(shop: Shop) -> None:
         ({}, "needs exactly one of alembic, django, sql, command, pgroll"),
         ({"alembic": {}, "pgroll": {}}, "needs exactly one of"),
         ({"alembic": {"directory": "/srv/{verison}"}}, r"{verison} is none of {version}"),
-        ({"alembic": {"environment": {"URL": "{pasword}"}}}, r"{pasword} is none of {host}"),
+        ({"command": {"current": "SELECT 1", "downgrade": ["{form}"]}}, r"{form} is none of {version}"),
         ({"django": {}}, "apps"),
     ],
 )
@@ -399,11 +398,11 @@ async def test_a_version_does_not_lead_out_of_the_directory(shop: Shop, version:
 
 async def test_no_password_is_in_the_plan_or_in_what_a_tool_said(shop: Shop, tmp_path: Path) -> None:
     await shop.run(f"{USERS}; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
-    shop = Shop(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path)
-    loud = [sys.executable, "-c", "import os, sys; sys.exit(os.environ['URL'])"]
-    told = {"current": "SELECT v FROM at", "downgrade": loud, "environment": {"URL": "://{user}:{password}@"}}
-    rollback = shop.rollback(tool={"command": told})
-    assert "s3cr3t-word" not in (await rollback.plan()).model_dump_json()
+    told = {"URL": "://{user}:{password}@", "KEY": "k3y-word"}
+    shop = Shop(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path, **told)
+    loud = [sys.executable, "-c", "import os, sys; sys.exit(str([os.environ[n] for n in ('URL', 'KEY')]))"]
+    rollback = shop.rollback(tool={"command": {"current": "SELECT v FROM at", "downgrade": loud}})
+    assert "-word" not in (await rollback.plan()).model_dump_json()
     ended = await rollback.run(through=approved)
-    assert "://postgres:***@" in ended.reason
-    assert "s3cr3t-word" not in ended.reason
+    assert "['***', '***']" in ended.reason
+    assert "-word" not in ended.reason
