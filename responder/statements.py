@@ -212,9 +212,9 @@ def _effects(tree: object, sql: str) -> list[Effect]:
             return [Effect(does="updates rows", on=_name(tree.this), columns=columns, where=where)]
         case exp.Insert() if not tree.args.get("conflict") and not tree.args.get("with_"):
             return [Effect(does="nothing lossy")]
-        case exp.Create() if tree.kind == "TABLE":
+        case exp.Create() if tree.kind == "TABLE" and not tree.args.get("exists"):
             return [Effect(does="creates a table", on=_name(tree.this))]
-        case exp.Comment():
+        case exp.Comment() | exp.Create(kind="TABLE"):
             return [Effect(does="nothing lossy")]
         case exp.Set() if not re.search(r"search_path|role|session\s+authorization", sql, re.I):
             return [Effect(does="nothing lossy")]
@@ -299,11 +299,11 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
             case exp.RenameColumn():
                 column = _folded(action.this)
                 found.append(Effect(does="renames", on=table, columns=(column,), to=_folded(action.args["to"])))
-            case exp.ColumnDef():
+            case exp.ColumnDef() if not action.args.get("exists"):
                 found.append(Effect(does="adds a column", on=table, columns=(_folded(action.this),)))
             case exp.Drop() if str(action.args.get("kind")).upper() == "CONSTRAINT" and not action.args.get("cascade"):
                 found.append(Effect(does="nothing lossy"))
-            case exp.AddConstraint() | exp.AlterColumn():
+            case exp.AddConstraint() | exp.AlterColumn() | exp.ColumnDef():
                 found.append(Effect(does="nothing lossy"))
             case _:
                 found.append(_by_its_words(sql))

@@ -11,7 +11,7 @@ from responder.database_checks import fingerprint
 from responder.durations import Duration
 from responder.errors import Drift, Halt
 from responder.levers.lever import Lever
-from responder.levers.migration_tools import (
+from responder.levers.migrations import (
     Alembic,
     Django,
     OwnCommand,

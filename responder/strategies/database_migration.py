@@ -14,7 +14,7 @@ from responder.clients.schemas import Schemas
 from responder.database_checks import Intact, IntactCheck, fingerprint, unsound
 from responder.durations import Duration, format_duration
 from responder.errors import Drift, Halt
-from responder.levers.migration_tools import started_by_pgroll
+from responder.levers.migrations import started_by_pgroll
 from responder.levers.schema_revision import SchemaRevision
 from responder.levers.snapshot import Snapshot
 from responder.plan import Draft, Gate, Move, Step
@@ -115,7 +115,8 @@ class DatabaseMigration(Strategy):
             snapshot = self.snapshot.planned(target.execution)
             notes += await world.ask(snapshot, lambda snapshots: snapshot.prepare(snapshots, snapshot.key))
             steps.append(Move(lever=snapshot, was=None, to=snapshot.key, one_way=True))
-        consent = self._consent(reading)
+        if consent := self._consent(reading):
+            notes = (f"somebody has to consent to it: {consent}", *notes)
         for way in reading.there:
             steps.append(Move(lever=lever, was=way.was, to=way.to, irreversible=consent, every=0.2))
             consent = ""

@@ -10,7 +10,7 @@ from responder.catalog import KEEP, TABLE, Table
 from responder.clients.schemas import Schemas
 from responder.database_checks import fingerprint
 from responder.errors import Halt
-from responder.levers.migration_tools import Stage
+from responder.levers.migrations import Stage
 from responder.levers.schema_revision import Command, SchemaRevision, Way
 from responder.statements import Statement, read, shortened
 from responder.strategies.keeping import PREPARE, Keeper, Kept

@@ -229,6 +229,27 @@ async def test_what_loses_nothing_needs_nobody(shop: Shop, up: str, down: str) -
     assert (ended.state, ended.outcome) == ("closed", "succeeded"), ended.reason
 
 
+NOT_FOOLED = [
+    "CREATE TABLE IF NOT EXISTS users (id int); DROP TABLE users",
+    "ALTER TABLE users ADD COLUMN IF NOT EXISTS name text; ALTER TABLE users DROP COLUMN name",
+    "ALTER TABLE users ADD x int; ALTER TABLE users DROP x;"
+    "ALTER TABLE users RENAME name TO x; ALTER TABLE users DROP x",
+    "CREATE TABLE t (id int); DROP TABLE t; ALTER TABLE users RENAME TO t; DROP TABLE t",
+    "CREATE TABLE t (id int); ALTER TABLE t RENAME TO u; ALTER TABLE users RENAME TO t; DROP TABLE t",
+    "DELETE FROM everybody",
+    "DROP TABLE other.users",
+    "SET search_path = other; DROP TABLE IF EXISTS users",
+]
+
+
+@pytest.mark.parametrize("down", NOT_FOOLED)
+async def test_a_loss_is_not_overlooked(shop: Shop, down: str) -> None:
+    await shop.apply(USERS, "CREATE VIEW everybody AS SELECT * FROM users")
+    shop.file(2, down)
+    plan = await shop.rollback().plan()
+    assert plan.irreversible
+
+
 async def test_by_default_a_loss_waits_for_somebody(shop: Shop) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
