@@ -89,7 +89,12 @@ async def goes_on(shop: Shop, rollback: Any, move: Move) -> None:
     assert await rollback.world.settled(move.lever, move.to)
 
 
-PLACES = [(kind, at) for kind, steps in STEPS.items() for at in range(len(steps) + 1)]
+QUICK = (("a transaction", 2), ("three parts", 1))
+PLACES = [
+    pytest.param(kind, at, marks=[] if (kind, at) in QUICK else pytest.mark.soak)
+    for kind, steps in STEPS.items()
+    for at in range(len(steps) + 1)
+]
 
 
 @pytest.mark.parametrize(("kind", "at"), PLACES)
@@ -152,7 +157,7 @@ with psycopg.connect("") as connection:
 
 
 @pytest.mark.parametrize("how", ["tool", "session", "server"])
-@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.soak), 1])
 async def test_a_tool_is_killed(shop: Shop, postgres_server: Any, at: int, how: str) -> None:
     await shop.apply(BASE, TWO)
     steps = ["ALTER TABLE users DROP COLUMN nick", "DELETE FROM schema_migrations WHERE version = '2'"]

@@ -191,8 +191,16 @@ async def test_what_is_destroyed_can_be_brought_back(shop: Shop, loss: Loss) -> 
     assert await content(shop, *loss.tables) == before
 
 
+TURNED_BACK = ("a table", "two tables, one of which needs the other, with a type of their own", "a type", "values")
+
+
 @pytest.mark.parametrize(
-    "loss", [v for k, v in LOSSES.items() if "renamed" not in k], ids=[k for k in LOSSES if "renamed" not in k]
+    "loss",
+    [
+        pytest.param(loss, id=name, marks=[] if name in TURNED_BACK else pytest.mark.soak)
+        for name, loss in LOSSES.items()
+        if "renamed" not in name  # within one revision: only the recorded SQL knows both names
+    ],
 )
 async def test_turned_back_it_is_as_if_nothing_had_happened(shop: Shop, loss: Loss) -> None:
     before = await at_two(shop, loss)

@@ -63,6 +63,7 @@ async def test_alembic_goes_back_over_several_revisions_in_one_transaction(shop:
     assert await shop.rows("SELECT * FROM users") == [(1, "ann", "A", "a@x")]
 
 
+@pytest.mark.soak
 async def test_alembic_there_and_back_again(shop: Shop, alembic: AlembicProject) -> None:
     alembic.revision("a2", "a1", **column("nick"))
     await alembic.upgrade(shop)
@@ -74,6 +75,7 @@ async def test_alembic_there_and_back_again(shop: Shop, alembic: AlembicProject)
     assert await shop.rows("SELECT * FROM users") == [(1, "ann", "A")]
 
 
+@pytest.mark.soak
 async def test_alembic_to_the_very_beginning(shop: Shop, alembic: AlembicProject) -> None:
     await alembic.upgrade(shop)
     await goes_back(shop.rollback("a1", "base", tool=alembic.tool))
@@ -86,9 +88,9 @@ async def test_alembic_to_the_very_beginning(shop: Shop, alembic: AlembicProject
     ("version", "goal", "left", "there"),
     [
         ("m", "b1", "b1,c1", ["id", "name", "b", "c"]),  # only the merge is taken back
-        ("m", "a1", "a1", ["id", "name"]),  # both branches as well
+        pytest.param("m", "a1", "a1", ["id", "name"], marks=pytest.mark.soak),  # both branches as well
         ("b1,c1", "a1", "a1", ["id", "name"]),
-        ("b1,c1", "b1,a1", "", []),
+        pytest.param("b1,c1", "b1,a1", "", [], marks=pytest.mark.soak),
     ],
 )
 async def test_alembic_branches_and_merges(
