@@ -51,6 +51,7 @@ class Keeper:
     def __init__(self, lookup: Lookup, mark: str, *, preserve: bool) -> None:
         self._lookup, self._mark, self._preserve = lookup, mark, preserve
         self._n = self._records = 0
+        self.touched: dict[str, str] = {}  # by the last statements: a table's name by then, and now
         self._rows_back: list[str] = []
         self._values_back: list[str] = []
         self._added: set[tuple[str, str]] = set()  # columns that the script itself has added
@@ -64,7 +65,7 @@ class Keeper:
         they are undone: rows before values, as values may refer to rows.
         """
         began = len(self.kept.commands)
-        self._rows_back, self._values_back = [], []
+        self._rows_back, self._values_back, self.touched = [], [], {}
         for one in statements:
             await self._take(one)
         return self.kept.commands[began:], [*self._rows_back, *self._values_back]
@@ -138,7 +139,8 @@ class Keeper:
             self.kept.unknown.append(f"{told} is no table: it is not known where its rows are")
             return None
         if found is not None:
-            self.kept.tables.add(self._names.get(told, told))
+            self.touched[told] = self._names.get(told, told)
+            self.kept.tables.add(self.touched[told])
         return found
 
     def _missing(self, effect: Effect, name: Name) -> None:

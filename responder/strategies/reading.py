@@ -38,18 +38,25 @@ class Reader:
 
     async def read(self, stages: list[Stage]) -> Reading:
         expects = await fingerprint(self._schemas, self._lever.database)
-        ways: list[tuple[Way, Way | None]] = []
+        ways: list[tuple[Way, Way | None, dict[str, str]]] = []
         for stage in stages:
+            self._keeper.touched = {}
             one, again = await (self._rendered(stage, stage.down) if stage.down is not None else self._by_tool(stage))
+            touched = self._keeper.touched
             if ways and _whole(ways[-1][0]) and _whole(one):
-                before, after = ways.pop()
+                before, after, earlier = ways.pop()
                 one, again = _joined(before, one), _joined(again, after) if again and after else None
-            ways.append((one, again))
-        there = [way for way, _ in ways]
+                touched = {**touched, **earlier}
+            ways.append((one, again, touched))
+        there = [way for way, _, _ in ways]
         there[0] = there[0].model_copy(update={"expects": expects})
-        back = [way for _, way in ways if way]
+        back = [again for _, again, _ in ways if again]
         first = await self._first()
-        self._reading.there = [_prepared(way, first) for way in there]
+        # After the first way a table may have another name, or be gone: beforehand is locked what goes by one name.
+        locked = [
+            {now for then, now in touched.items() if n == 0 or then == now} for n, (_, _, touched) in enumerate(ways)
+        ]
+        self._reading.there = [_prepared(way, first, tables) for way, tables in zip(there, locked, strict=True)]
         self._reading.back = back
         if len(back) < len(there):
             self._reading.told.append("not all of it has a way forward again: were it needed, a human has to go it")
@@ -120,13 +127,15 @@ class Reader:
                 f"the role of {self._lever.database} may not create the schema {KEEP}: grant it, or make the schema"
             )
         made = () if rows[0]["there"] else (f"CREATE SCHEMA IF NOT EXISTS {KEEP}",)
-        tables = sorted(self._keeper.kept.tables)
-        locks = (f"LOCK TABLE {', '.join(tables)} IN SHARE ROW EXCLUSIVE MODE",) if tables else ()
-        return tuple(Command(sql=sql, keeps=True) for sql in (*made, PREPARE, *locks))
+        return tuple(Command(sql=sql, keeps=True) for sql in (*made, PREPARE))
 
 
-def _prepared(way: Way, first: tuple[Command, ...]) -> Way:
-    return way.model_copy(update={"commands": (*first, *way.commands)}) if any(c.keeps for c in way.commands) else way
+def _prepared(way: Way, first: tuple[Command, ...], tables: set[str]) -> Way:
+    if not any(command.keeps for command in way.commands):
+        return way
+    lock = f"LOCK TABLE {', '.join(sorted(tables))} IN SHARE ROW EXCLUSIVE MODE"
+    locks = (Command(sql=lock, keeps=True),) if tables else ()
+    return way.model_copy(update={"commands": (*first, *locks, *way.commands)})
 
 
 def _plain(statements: Iterable[str]) -> tuple[Command, ...]:

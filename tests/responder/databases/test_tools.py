@@ -263,6 +263,22 @@ async def test_sql_over_several_files(shop: Shop) -> None:
     assert await columns(shop) == ["id", "name"]
 
 
+async def test_sql_one_revision_at_a_time_while_tables_come_and_go(shop: Shop) -> None:
+    await shop.apply(
+        USERS,
+        "ALTER TABLE users ADD a text; UPDATE users SET a = name",
+        "ALTER TABLE users RENAME TO people",
+        "CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1); CREATE INDEX i ON people (a)",
+    )
+    shop.file(4, "DROP TABLE orders; DROP INDEX CONCURRENTLY i")
+    shop.file(3, "ALTER TABLE people RENAME TO users; DROP INDEX CONCURRENTLY IF EXISTS i")
+    shop.file(2, "ALTER TABLE users DROP a")
+    ended = await goes_back(shop.rollback("4", "1"))
+    assert moves(ended.plan) == [("4", "3"), ("3", "2"), ("2", "1")]
+    assert await columns(shop) == ["id", "name"]
+    assert len(await shop.kept()) == 2
+
+
 @pytest.mark.parametrize(
     ("down", "why"),
     [
