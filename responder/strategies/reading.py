@@ -37,6 +37,10 @@ class Reader:
         self._reading = Reading(self._keeper.kept)
 
     async def read(self, stages: list[Stage]) -> Reading:
+        if not stages:
+            raise Halt(
+                f"{self._lever.database} is at {await self._lever.read(self._schemas)}: there is nothing to undo"
+            )
         expects = await fingerprint(self._schemas, self._lever.database)
         ways: list[tuple[Way, Way | None, dict[str, str]]] = []
         for stage in stages:
