@@ -91,13 +91,9 @@ class IntactCheck(BaseModel):
 
 def asks(check: object) -> str:
     """The database that a check asks; empty where it asks none."""
-    return (
-        check.database
-        if isinstance(check, SqlCheck)
-        else check.intact.database
-        if isinstance(check, IntactCheck)
-        else ""
-    )
+    if isinstance(check, IntactCheck):
+        return check.intact.database
+    return check.database if isinstance(check, SqlCheck) else ""
 
 
 async def unsound(schemas: Schemas, database: str) -> list[str]:

@@ -123,6 +123,12 @@ class Schemas(Postgres):
         sql = "SELECT script, done, parts FROM rollback_keep.progress WHERE execution = $1 AND done < parts"
         return [f"{r['script']}: {r['done']} of {r['parts']} parts" for r in await self.rows(database, sql, mark)]
 
+    async def forget(self, database: str, mark: str) -> None:
+        """Forgets scripts of this execution that were begun, and of which nothing was done."""
+        acting.get()()
+        async with self._speaking(database, "rollback-responder") as session:
+            await session.execute("DELETE FROM rollback_keep.progress WHERE execution = $1 AND done = 0", mark)
+
     async def run(
         self, database: str, mark: str, script: str, parts: tuple[Part, ...], limits: Limits, application: str
     ) -> None:

@@ -203,6 +203,15 @@ async def test_a_script_that_fails_half_way_says_what_is_left(shop: Shop) -> Non
     await rollback.world.write(move.lever, move.to, was=move.was)  # a human has mended it, and it goes on from there
 
 
+async def test_a_script_of_several_parts_whose_first_part_fails_is_as_if_it_had_not_begun(shop: Shop) -> None:
+    await shop.apply(BASE, TWO)
+    shop.file(2, "DROP INDEX no_such; DROP INDEX CONCURRENTLY by_name")
+    ended = await shop.rollback().run(through=approved)
+    assert (ended.state, ended.outcome) == ("closed", "failed"), ended.reason
+    assert "nothing was left behind: revision 2 and the schema are as before" in ended.reason
+    assert await shop.schemas.unfinished("shop", "drill-1") == []
+
+
 async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: Shop) -> None:
     """As after a crash right between its effect and the note of it."""
     rollback, move = await prepared(

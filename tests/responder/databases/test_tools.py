@@ -193,6 +193,7 @@ async def test_django_goes_back_in_one_transaction(shop: Shop, django: DjangoPro
     assert await shop.rows("SELECT name, colour, size FROM store_product") == [("hat", "red", "L")]
 
 
+@pytest.mark.soak
 async def test_django_drops_a_table_and_turns_back(shop: Shop, django: DjangoProject) -> None:
     order = (
         "migrations.CreateModel('Order', [('id', models.BigAutoField(primary_key=True)),"
