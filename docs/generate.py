@@ -127,6 +127,8 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, Fiel
         kind = hints[name]
         yield model, field.alias or name, field, kind
         inner = _model_of(kind)
+        if (field.description or "").startswith("Set by the responder"):
+            continue  # a part of plans, not of the configuration
         if inner is not None and not issubclass(inner, Lever | Strategy):
             yield from _fields(inner)
 
@@ -269,7 +271,7 @@ def _told(model: type[BaseModel]) -> str:
 CLI = """\
 # Command line
 
-`responder` talks HTTP to the running responder, except `serve` and `check`, which read the configuration.
+`responder` talks HTTP to the running responder, except `serve`, `check` and `snapshots`, which read the configuration.
 [exporters.md](exporters.md) has more on `exporters`.
 
 Exit codes: 0 done; 1 understood, and the answer is no (refused, not succeeded, a human is needed); 2 the command or the
@@ -314,7 +316,11 @@ def cli() -> str:
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
+            return {
+                " ".join((name, inner)).strip(): command
+                for name, choice in action.choices.items()
+                for inner, command in (_commands(choice) or {"": choice}).items()
+            }
     return {}
 
 

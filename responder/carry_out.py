@@ -80,7 +80,8 @@ async def carry_out(
         try:
             plan = await plan_for(execution)
         except Halt as halt:
-            execution = await record.append(execution, Halted(at=now(), reason=f"no plan could be made: {halt}"))
+            why = f"no plan could be made: {halt}"
+            execution = await record.append(execution, Halted(at=now(), reason=why, freeze=isinstance(halt, Drift)))
         else:
             why, pending = _why_hold(execution, plan, approved), [Planned(at=now(), plan=plan)]
             # Also where a human has to approve first: what a crashing container said is gone by then.

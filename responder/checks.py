@@ -1,4 +1,4 @@
-"""What a gate asks: PromQL over the service's own signals, or the service itself over HTTP."""
+"""What a gate asks: PromQL over the service's own signals, the service itself over HTTP, or its database."""
 
 from __future__ import annotations
 
@@ -22,22 +22,15 @@ from responder.clients.docker import Docker
 from responder.clients.http import Http
 from responder.clients.kubernetes import Kubernetes
 from responder.clients.prometheus import Prometheus
+from responder.database_checks import IntactCheck, SqlCheck
 from responder.durations import Duration
 from responder.errors import Unavailable
+from responder.findings import Finding
 from responder.kubernetes_objects import Name, is_ready, trouble_of
 from responder.tagged import told_by_key
 
+__all__ = ["Check", "Finding"]
 _ABSENT = object()
-
-
-class Finding(BaseModel):
-    """What a check saw. `reason` is a sentence that an engineer can act on, also where it holds."""
-
-    model_config = ConfigDict(frozen=True)
-
-    holds: bool
-    reason: str
-    answered: bool = True  # False where nobody could say; then it does not hold, and nothing is known to be wrong
 
 
 class PromqlCheck(BaseModel):
@@ -215,7 +208,9 @@ Check = Annotated[
     Annotated[PromqlCheck, Tag("<promql>")]
     | Annotated[HttpCheck, Tag("<http>")]
     | Annotated[PodsCheck, Tag("<pods>")]
-    | Annotated[ContainersCheck, Tag("<containers>")],
-    told_by_key("check", "promql", "http", "pods", "containers"),
+    | Annotated[ContainersCheck, Tag("<containers>")]
+    | Annotated[SqlCheck, Tag("<sql>")]
+    | Annotated[IntactCheck, Tag("<intact>")],
+    told_by_key("check", "promql", "http", "pods", "containers", "sql", "intact"),
 ]
 """The table of checks that exist; which one is meant is told by its first key."""

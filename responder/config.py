@@ -28,15 +28,23 @@ from responder.clients.aws import Aws, AwsSettings
 from responder.clients.cdn import Cloudflare, CloudflareSettings, Fastly, FastlySettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.clients.postgres import DatabaseSettings, Postgres
 from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.clients.schemas import Schemas
 from responder.conduct import Limits, Watchdog
+from responder.database_checks import asks
 from responder.evidence.settings import EvidenceSettings
 from responder.freezes import Freeze
 from responder.journal import state_problem
+from responder.levers.schema_revision import SchemaRevision
+from responder.levers.snapshot import Snapshot
 from responder.matching import all_match
 from responder.notify import Notify
 from responder.policies import Mandate, Policy
 from responder.services import Service
+from responder.snapshots.client import Snapshots, SnapshotSettings
+from responder.snapshots.shelf import ShelfSettings
+from responder.strategies import checks_of, levers_of
 from responder.words import meant
 
 Scope = Literal["alerts", "read", "operate", "approve"]
@@ -153,6 +161,8 @@ class Config(BaseModel):
     alertmanager: AlertmanagerSettings = Field(description="Asked before every act whether the alert still fires")
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
+    databases: tuple[DatabaseSettings, ...] = Field(default=(), description="Databases that can be rolled back")
+    snapshots: tuple[ShelfSettings, ...] = Field(default=(), description="Where snapshots of databases are kept")
     aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
     evidence: EvidenceSettings | None = Field(
         default=None, description="What is kept of a service before it is rolled back; left out: nothing"
@@ -227,9 +237,12 @@ class Config(BaseModel):
                 Alertmanager: self.alertmanager,
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
+                Postgres: self.databases,
+                Schemas: self.databases,
                 Aws: self.aws,
                 Cloudflare: self.cdn.cloudflare,
                 Fastly: self.cdn.fastly,
+                Snapshots: SnapshotSettings(self.snapshots, self.databases, self.aws),
             }
         )
 
@@ -237,6 +250,7 @@ class Config(BaseModel):
         """What each part cannot see by itself: the place of every mistake, and what is wrong."""
         if not self.web.tokens and not self.web.loopback:
             yield ("web", "tokens"), f"{self.web.listen} can be reached from outside: tokens are needed"
+        databases, places = [one.name for one in self.databases], [one.name for one in self.snapshots]
         seen: dict[tuple[str, str], int] = {}
         for i, service in enumerate(self.services):
             first = seen.setdefault((service.name, service.environment), i)
@@ -262,8 +276,23 @@ class Config(BaseModel):
                     yield ("services", i), f"needs a token: cdn.{name}"
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
+            ways = (service.rollback, *service.alternatives)
+            levers = [one for way in ways for one in levers_of(way)]
+            for snapshot in (one for one in levers if isinstance(one, Snapshot)):
+                for wrong in snapshot.not_configured(databases=databases, snapshots=places):
+                    yield ("services", i, "rollback"), wrong
+            asked = (*service.healthy, *service.traffic, *(c for way in ways for c in checks_of(way)))
+            for name in sorted(
+                {*(one.database for one in levers if isinstance(one, SchemaRevision)), *map(asks, asked)}
+            ):
+                if name and name not in databases:
+                    yield ("services", i), f"no database {name} is configured{meant(name, set(databases))}"
         if self.evidence and self.evidence.s3 and (told := missing_package(Aws)):
             yield ("evidence", "s3"), told
+        for key, known in (("databases", databases), ("snapshots", places)):
+            for i, name in enumerate(known):
+                if name in known[:i]:
+                    yield (key, i, "name"), f"{name} is the name of an earlier one"
         names = {service.name for service in self.services}
         for i, policy in enumerate(self.policies):
             if any(policy.name == earlier.name for earlier in self.policies[:i]):

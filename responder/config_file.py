@@ -60,10 +60,15 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
             inner = {path[:n] for path, _ in found for n in range(len(path))}
             told = [(path, e) for path, e in found if e["type"] != "too_short" or path not in inner]
             # A key that is missing because it is misspelt is one mistake.
-            near = {(*p[:-1], *_near(str(p[-1]))) for p, e in told if e["type"] == "extra_forbidden"}
-            told = [(path, e) for path, e in told if e["type"] != "missing" or path not in near]
+            lacking = {path for path, e in told if e["type"] == "missing"}
+            odd = [path for path, e in told if e["type"] == "extra_forbidden"]
+            meant_by = {p: near for p in odd for one in _near(str(p[-1])) if (near := (*p[:-1], one)) in lacking}
+            told = [(path, e) for path, e in told if path not in meant_by.values()]
             # What was written, not what it stands for: that may be a secret.
-            mistakes = [(path, _sentence(e, _at(raw, path))) for path, e in told]
+            mistakes = [
+                (p, f"unknown key; did you mean {meant_by[p][-1]}?" if p in meant_by else _sentence(e, _at(raw, p)))
+                for p, e in told
+            ]
         else:
             mistakes = [(_real(path, data), what) for path, what in config.contradictions()]
             if not mistakes:
@@ -157,7 +162,7 @@ def _known_keys() -> set[str]:
 
 
 def _near(word: str) -> list[str]:
-    return difflib.get_close_matches(word, _known_keys() - {word}, n=1)
+    return difflib.get_close_matches(word, _known_keys() - {word}, n=5)
 
 
 def _told(name: str, path: tuple[int | str, ...], what: str, lines: dict[tuple[int | str, ...], int]) -> str:

@@ -113,8 +113,11 @@ class Plan(BaseModel):
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that an approval names, so that it holds for this very plan."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Twelve hex digits that an approval names, so that it holds for these very steps.
+
+        The notes are not in it: they tell how things are now, as how many rows there are, which goes on changing.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude={"notes"}).encode()).hexdigest()[:12]
 
 
 def back(taken: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -1,4 +1,4 @@
-"""The commands: each asks the running responder, except those that read the configuration themselves."""
+"""The commands: each asks the running responder; those about databases, `serve` and `check` read the configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from responder.cli import commands
+from responder.cli import commands, databases, snapshots
 from responder.cli.client import Client, Refused, address, bearer
 from responder.cli.commands import NO, OK, WRONG
 from responder.cli.evidence import evidence
@@ -203,6 +203,8 @@ def _parser() -> argparse.ArgumentParser:
     one = add("versions", "what is known of a service's versions", "responder versions backend", commands.versions)
     one.add_argument("service")
     one.add_argument("--environment")
+    snapshots.add_to(known, common)
+    databases.add_to(known, common)
     return parser
 
 
@@ -210,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     args = _parser().parse_args(argv)
     try:
-        if args.act in (_serve, _check, _test_notification):
+        if "url" not in args:  # from the configuration file alone
             return int(args.act(args))
 
         async def ask() -> int:

@@ -31,9 +31,10 @@ C = TypeVar("C", bound=Client)
 def missing_package(kind: type[Any]) -> str:
     """What has to be installed before this kind can be connected; empty where nothing is missing."""
     package: str | None = getattr(kind, "package", None)
+    extra: str = getattr(kind, "extra", kind.__name__.lower())
     if package is None or find_spec(package) is not None:
         return ""
-    return f"needs the package {package}: pip install 'rollback-responder[{kind.__name__.lower()}]'"
+    return f"needs the package {package}: pip install 'rollback-responder[{extra}]'"
 
 
 class Connections:

@@ -20,6 +20,8 @@ from responder.levers.kubernetes import (
 )
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.levers.release import CurrentRelease, PointerFile
+from responder.levers.schema_revision import SchemaRevision
+from responder.levers.snapshot import Snapshot
 from responder.levers.web import (
     CloudflarePurge,
     CloudfrontInvalidation,
@@ -55,7 +57,9 @@ AnyLever = Annotated[
     | CloudfrontInvalidation
     | CloudflarePurge
     | FastlyVersion
-    | FastlyPurge,
+    | FastlyPurge
+    | SchemaRevision
+    | Snapshot,
     Field(discriminator="lever"),
 ]
 """Every lever, told apart by `lever`; decoding this union is the validation of a plan."""

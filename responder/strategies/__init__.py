@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, Field
 
+from responder.checks import Check
 from responder.levers.lever import Lever
 from responder.strategies.blue_green import BlueGreen
+from responder.strategies.database_migration import DatabaseMigration
 from responder.strategies.frontend import Frontend
 from responder.strategies.immediate import Immediate
 from responder.strategies.rolling import Rolling
 from responder.strategies.strategy import Target
 
-__all__ = ["AnyStrategy", "Target", "levers_of"]
+__all__ = ["AnyStrategy", "Target", "checks_of", "levers_of"]
 
-AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend, Field(discriminator="strategy")]
+AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend | DatabaseMigration, Field(discriminator="strategy")]
 """Every strategy, told apart by `strategy`."""
+
+
+_CHECKS = tuple(get_args(member)[0] for member in get_args(get_args(Check)[0]))
+
+
+def checks_of(model: BaseModel) -> Iterator[Check]:
+    """Every check that a strategy's configuration names, however deep."""
+    for value in dict(model).values():
+        for one in value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,):
+            if isinstance(one, _CHECKS):
+                yield one
+            elif isinstance(one, BaseModel):
+                yield from checks_of(one)
 
 
 def levers_of(model: BaseModel) -> Iterator[Lever]:

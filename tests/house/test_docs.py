@@ -79,7 +79,10 @@ def _loaded(text: str, tmp_path: Path) -> Any:
     """The configuration, with a token in place of every token file that it names."""
     token = tmp_path / "token"
     token.write_text(SECRET)
+    key = tmp_path / "key"
+    key.write_text(SECRET * 2)  # 32 bytes as hex
     here = re.sub(r'\bfile: "?(?:\$\{CREDENTIALS_DIRECTORY\})?/\S+\.token\b"?', f"file: {token}", text)
+    here = re.sub(r"\bkey_file: /[\w./-]+\.key\b", f"key_file: {key}", here)
     return parse(here, "the documentation", _environment(here))
 
 

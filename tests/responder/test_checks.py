@@ -248,7 +248,7 @@ CHECK: TypeAdapter[Any] = TypeAdapter(Check)
     ("text", "says"),
     [
         ("{}", "a check has one of the keys promql, http"),
-        ('{"sql": "select 1"}', "a check has one of the keys promql, http"),
+        ('{"quel": "select 1"}', "a check has one of the keys promql, http"),
         ("5", "a check has one of the keys promql, http"),
         ('{"promql": "up"}', "needs at least one of at_least"),
         ('{"promql": "", "at_least": 1}', "at least 1 character"),

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.journals import journal, postgres_server, state  # noqa: F401
-from tests.responder.crash import docker
+from tests.responder.crash import databases, docker
 
 _QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done")
 """Drills of a few runs each."""
@@ -13,7 +13,7 @@ _QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a strategy does outside is the same on both: drills of clusters and sites are run on Postgres by hand.
 
-    A real engine takes a second for each run, so of its drills only those that tell most are in every suite.
+    A real engine or database takes a second for each run: of its drills only those that tell most are in every suite.
     """
     for item in items:
         if "tests/responder/crash" not in str(item.path):
@@ -21,9 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         quick = any(word in item.name for word in _QUICK)
         far = any(f"[postgres-{where}" in item.nodeid for where in ("kubernetes", "frontend"))
         if (far and "undisturbed" not in item.nodeid) or (
-            "-docker" in item.nodeid
+            ("-docker" in item.nodeid or "-database" in item.nodeid)
             and (
                 "[postgres" in item.nodeid
+                or ("-database" in item.nodeid and "failing_gate" in item.name)
                 or not (quick or item.name == "test_a_crash_at_every_call[sqlite-docker_immediate]")
             )
         ):
@@ -34,3 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def engine_of_the_stage(request: pytest.FixtureRequest) -> None:
     if "docker" in request.node.name:
         docker.ENGINES[:] = [request.getfixturevalue("whole_engine")]
+
+
+@pytest.fixture(autouse=True)
+async def database_of_the_stage(request: pytest.FixtureRequest) -> None:
+    if "database" in request.node.name and not databases.DSNS:
+        databases.DSNS.append(await request.getfixturevalue("postgres_server").database("drills"))

@@ -1,0 +1,103 @@
+"""`responder schema` and `responder preserved`: what a database is, and what rollbacks of it have kept."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from responder.cli import show
+from responder.cli.commands import NO, OK
+from responder.clients.schemas import Schemas
+from responder.config_file import load
+from responder.database_checks import fingerprint
+
+Act = Callable[[argparse.Namespace, Schemas], Awaitable[int]]
+
+
+def add_to(known: Any, common: argparse.ArgumentParser) -> None:
+    """The two commands. They work from the configuration file alone."""
+
+    def add(among: Any, name: str, what: str, example: str, act: Act) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = among.add_parser(
+            name,
+            help=what,
+            description=what[0].upper() + what[1:] + ".",
+            epilog=f"example: responder {example}",
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.set_defaults(act=lambda args: asyncio.run(_run(args, act)))
+        one.add_argument("database", help="one of `databases`")
+        return one
+
+    add(
+        known,
+        "schema",
+        "what a database's schema is, to tell with a deployment",
+        'deployed database 0046 --artifact "$(responder schema shop)"',
+        _schema,
+    )
+    made = known.add_parser(
+        "preserved", help="what rollbacks have kept: list, restore", description="What rollbacks of a database kept."
+    )
+    made.epilog = "example: responder preserved list shop"
+    inner = made.add_subparsers(metavar="COMMAND", required=True)
+    add(inner, "list", "what is kept, and by which rollback", "preserved list shop", _list)
+    one = add(
+        inner,
+        "restore",
+        "bring back what a rollback has kept, all of it or nothing",
+        "preserved restore shop 20261123-231500-4f2a9c1b --dry-run",
+        _restore,
+    )
+    one.add_argument("id", help="the rollback")
+    one.add_argument("--overwrite", action="store_true", help="also values that are not NULL any more")
+    one.add_argument("--dry-run", action="store_true", help="do it, count the rows, and take it back")
+
+
+async def _run(args: argparse.Namespace, act: Act) -> int:
+    config = await asyncio.to_thread(load, args.config)
+    connections = config.connections()
+    try:
+        return await act(args, await connections.to(Schemas))
+    finally:
+        await connections.close()
+
+
+async def _schema(args: argparse.Namespace, schemas: Schemas) -> int:
+    found = f"schema:{await fingerprint(schemas, args.database)}"
+    print(json.dumps({"schema": found}) if args.output == "json" else found)
+    return OK
+
+
+async def _list(args: argparse.Namespace, schemas: Schemas) -> int:
+    kept = await schemas.kept(args.database)
+    if args.output == "json":
+        print(json.dumps(kept, default=str, indent=2))
+        return OK
+    out = show.console()
+    for one in kept:
+        columns = f" ({', '.join(one['columns'])})" if one["columns"] else ""
+        where = f" in rollback_keep.{one['keep']}" if one["keep"] else ""
+        told = f"{one['at']:%Y-%m-%d %H:%M} {one['execution']}: {one['what']} of {one['source']}{columns}{where}"
+        out.print(told, markup=False, soft_wrap=True)
+    if not kept:
+        out.print("nothing is kept")
+    return OK
+
+
+async def _restore(args: argparse.Namespace, schemas: Schemas) -> int:
+    done = await schemas.bring_back(args.database, args.id, overwrite=args.overwrite, dry_run=args.dry_run)
+    if args.output == "json":
+        print(json.dumps(done, default=str, indent=2))
+        return OK if done else NO
+    out = show.console()
+    for one in done:
+        rows = f"{one['rows']} rows" if one["rows"] is not None else "nothing that can be put back by itself"
+        by_hand = f": {one['back']}" if one["what"] == "view" else ""
+        out.print(f"{one['what']} of {one['source']}: {rows}{by_hand}", markup=False, soft_wrap=True)
+    out.print("nothing was changed" if args.dry_run else "brought back" if done else f"{args.id} has kept nothing")
+    return OK if done else NO

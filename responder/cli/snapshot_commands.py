@@ -1,0 +1,201 @@
+"""What the commands of `responder snapshots` do, and how they show it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from responder.cli import show
+from responder.errors import Halt, ResponderError, Unavailable
+from responder.levers.snapshot import Snapshot
+from responder.snapshots.client import Snapshots
+from responder.snapshots.columns import bring_back
+from responder.snapshots.manifest import NAME, Manifest
+from responder.snapshots.restore import created, dropped, is_empty
+from responder.snapshots.restore import restore as put_back
+from responder.snapshots.retention import due
+from responder.snapshots.shelf import Kept, Shelf
+from responder.snapshots.verify import compare_restored, read_back
+
+OK, NO = 0, 1
+
+
+def _out(args: argparse.Namespace, body: Any, shown: Any) -> None:
+    if args.output == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        show.console().print(show.clean(shown) if isinstance(shown, str) else shown, markup=False, soft_wrap=True)
+
+
+def _shelves(args: argparse.Namespace, snapshots: Snapshots) -> list[Shelf]:
+    if args.store:
+        return [snapshots.shelf(args.store)]
+    if not snapshots.shelves:
+        raise ResponderError("no place for snapshots is configured: see `snapshots` in the configuration")
+    return list(snapshots.shelves.values())
+
+
+async def _found(args: argparse.Namespace, snapshots: Snapshots) -> tuple[Shelf, Manifest]:
+    if not re.fullmatch(r"[-\w.]+/[-\w.]+", args.key) or ".." in args.key:
+        raise ResponderError(f"{args.key} is not a key such as shop/20261123-231500-4f2a9c1b")
+    for shelf in _shelves(args, snapshots):
+        if manifest := await shelf.find(args.key):
+            return shelf, manifest
+    raise ResponderError(f"there is no snapshot {args.key}: responder snapshots list")
+
+
+async def list_kept(args: argparse.Namespace, snapshots: Snapshots) -> int:
+    found = [(shelf, kept) for shelf in _shelves(args, snapshots) for kept in await shelf.kept()]
+    if args.database:
+        found = [(shelf, kept) for shelf, kept in found if kept.key.startswith(f"{args.database}/")]
+    body = [_told(shelf, kept) for shelf, kept in found]
+    columns = ("key", "store", "made at", "MiB", "tables", "verified", "state")
+    rows = [
+        (
+            one["key"],
+            one["store"],
+            show.clock(one.get("made_at")),
+            f"{one.get('size', 0) / 2**20:.1f}",
+            "all" if one.get("tables", ()) is None else str(len(one.get("tables", ()))),
+            one.get("verified", "-"),
+            one["state"],
+        )
+        for one in body
+    ]
+    _out(args, body, show.table("snapshots", columns, rows))
+    return NO if any(kept.wrong for _, kept in found) else OK
+
+
+def _told(shelf: Shelf, kept: Kept) -> dict[str, Any]:
+    state = kept.wrong or ("complete" if kept.manifest else "not finished: no snapshot")
+    told: dict[str, Any] = {"key": kept.key, "store": shelf.settings.name, "state": state}
+    if kept.manifest:
+        told |= {"size": kept.manifest.size, **kept.manifest.model_dump(mode="json", exclude={"key", "counted"})}
+    return told
+
+
+async def verify(args: argparse.Namespace, snapshots: Snapshots) -> int:
+    shelf, manifest = await _found(args, snapshots)
+    try:
+        await read_back(shelf, manifest, jobs=args.jobs)
+        if args.restore:
+            await compare_restored(snapshots.postgres, shelf, manifest, args.restore, jobs=args.jobs)
+    except (Halt, Unavailable) as e:
+        _out(args, {"key": manifest.key, "whole": False, "reason": str(e)}, f"{manifest.key} is not whole: {e}")
+        return NO
+    how = (
+        f"restored and compared: {len(manifest.counted)} counts and hashes are equal"
+        if args.restore
+        else "read to its last byte"
+    )
+    _out(args, {"key": manifest.key, "whole": True, "how": how}, f"{manifest.key} is whole: {how}")
+    return OK
+
+
+async def restore(args: argparse.Namespace, snapshots: Snapshots) -> int:
+    shelf, manifest = await _found(args, snapshots)
+    postgres = snapshots.postgres
+    database, _, named = args.into.partition("/")
+    if args.columns:
+        return await _columns(args, snapshots, shelf, manifest)
+    name = named or postgres.database_of(database)
+    there = await is_empty(postgres, database, name)
+    if there:
+        if await _is_its_own(snapshots, manifest, database, name):
+            raise ResponderError(
+                f"{manifest.key} was taken from {name}, and it holds {there}: restore it into a new database "
+                f"(--into {database}/{name}_restored), or some columns (--columns)"
+            )
+        if not args.replace:
+            raise ResponderError(f"{name} is not empty, it holds {there}: name another, or drop it first by --replace")
+    told = {"key": manifest.key, "into": name, "tables": args.tables or "all", "dropped_first": bool(there)}
+    if args.dry_run:
+        _out(args, told, f"{manifest.key} would be restored into {name}{', which is dropped first' if there else ''}")
+        return OK
+    if there:
+        await dropped(postgres, database, name)
+    if there is None or there:
+        await created(postgres, database, name, manifest)
+    await put_back(
+        postgres, shelf, manifest, database, name, jobs=args.jobs, owners=not args.no_owner, tables=args.tables
+    )
+    less = " (without foreign keys, as not all rows are there)" if args.tables or manifest.tables is not None else ""
+    _out(args, told, f"{manifest.key} is restored into {name}{less}")
+    return OK
+
+
+async def _is_its_own(snapshots: Snapshots, manifest: Manifest, database: str, name: str) -> bool:
+    """Whether the target is the very database that the snapshot is of, by whatever name it is configured."""
+    try:
+        own = snapshots.postgres.address_of(manifest.database)
+    except Halt:  # not configured any more: then nobody can tell
+        return database == manifest.database
+    return own == (*snapshots.postgres.address_of(database)[:2], name)
+
+
+async def _columns(args: argparse.Namespace, snapshots: Snapshots, shelf: Shelf, manifest: Manifest) -> int:
+    table, _, columns = args.columns.rpartition(":")
+    database, _, named = args.into.partition("/")
+    if not table or not columns or args.tables or args.replace or named:
+        raise ResponderError(
+            "--columns is TABLE:COLUMN,COLUMN with --into DATABASE, and goes with neither --tables nor --replace"
+        )
+    done = await bring_back(
+        snapshots.postgres,
+        shelf,
+        manifest,
+        database,
+        table,
+        tuple(columns.split(",")),
+        overwrite=args.overwrite,
+        dry_run=args.dry_run,
+    )
+    would = "would be" if args.dry_run else "were"
+    _out(
+        args,
+        {**done._asdict(), "dry_run": args.dry_run},
+        f"{done.updated} of {done.rows} rows {would} filled from {manifest.key}; "
+        f"{done.gone} are not in {table} any more; {done.kept} have another value there, which stays",
+    )
+    return OK
+
+
+async def prune(args: argparse.Namespace, snapshots: Snapshots) -> int:
+    body = []
+    for shelf in _shelves(args, snapshots):
+        told = shelf.settings
+        for one in due(await shelf.kept(), keep=told.keep, keep_at_least=told.keep_at_least, now=datetime.now(UTC)):
+            if not args.dry_run and one.objects:
+                await shelf.store.delete(one.objects)
+            elif not args.dry_run:
+                await shelf.store.delete((f"{one.key}/{NAME}",))  # first: what is half removed is no snapshot
+                await shelf.store.clear(f"{one.key}/")
+            body.append({"key": one.key, "store": told.name, "why": one.why, "removed": not args.dry_run})
+    would = "would be removed" if args.dry_run else "removed"
+    _out(args, body, "\n".join(f"{one['key']} {would}: {one['why']}" for one in body) or "nothing is due")
+    return OK
+
+
+async def take(args: argparse.Namespace, snapshots: Snapshots) -> int:
+    shelf = _shelves(args, snapshots)[0]
+    lever = Snapshot(
+        database=args.database,
+        store=shelf.settings.name,
+        tables=tuple(args.tables),
+        jobs=args.jobs,
+        verify=args.verify,
+        scratch=args.scratch,
+    ).planned(f"by-hand-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    try:
+        await lever.prepare(snapshots, lever.key)
+        await lever.write(snapshots, lever.key, was=None)
+    except (Halt, Unavailable) as e:
+        _out(args, {"key": None, "reason": str(e)}, f"no snapshot was taken: {e}")
+        return NO
+    manifest = await shelf.find(lever.key)
+    body = manifest.model_dump(mode="json") if manifest else {}
+    _out(args, body, f"{lever.key} is in {shelf}: {body.get('took_seconds')} s, verified by {body.get('verified')}")
+    return OK

@@ -1,0 +1,95 @@
+"""`responder snapshots`: works from the configuration file alone, because disasters do not spare the responder."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from responder.cli import snapshot_commands
+from responder.config_file import load
+from responder.snapshots.client import Snapshots
+
+Act = Callable[[argparse.Namespace, Snapshots], Awaitable[int]]
+
+
+def add_to(known: Any, common: argparse.ArgumentParser) -> None:
+    """The command and its own commands."""
+    made = known.add_parser(
+        "snapshots",
+        help="snapshots of databases: list, verify, restore, prune, take",
+        description="Snapshots of databases.",
+    )
+    made.epilog = "example: responder snapshots list"
+    inner = made.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, what: str, example: str, act: Act) -> argparse.ArgumentParser:
+        one: argparse.ArgumentParser = inner.add_parser(
+            name,
+            help=what,
+            description=what[0].upper() + what[1:] + ".",
+            epilog=f"example: responder snapshots {example}",
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        one.set_defaults(act=lambda args: asyncio.run(_run(args, act)))
+        one.add_argument("--store", help="name of one of `snapshots` (all of them)")
+        return one
+
+    one = add(
+        "list",
+        "what is kept; exit 1 where something cannot be read",
+        "list --database shop",
+        snapshot_commands.list_kept,
+    )
+    one.add_argument("--database", help="only of this one")
+    one = add(
+        "verify",
+        "read a snapshot to its last byte; exit 1 where it is not whole",
+        "verify shop/ID",
+        snapshot_commands.verify,
+    )
+    one.add_argument("key", help="as `list` shows it")
+    one.add_argument("--restore", metavar="DATABASE", help="also restore it on that one's server, compare, and drop it")
+    one.add_argument("--jobs", type=int, default=2, help="streams at once")
+    one = add(
+        "restore",
+        "bring a snapshot back: into an empty or new database, or some columns into the table that lives",
+        "restore shop/ID --into shop/shop_restored",
+        snapshot_commands.restore,
+    )
+    one.add_argument("key", help="as `list` shows it")
+    one.add_argument(
+        "--into", required=True, metavar="DATABASE[/NAME]", help="one of `databases`, or another name on its server"
+    )
+    one.add_argument(
+        "--tables", nargs="+", default=[], metavar="TABLE", help="only the rows of these, as public.orders"
+    )
+    one.add_argument(
+        "--columns",
+        metavar="TABLE:COLUMN,…",
+        help="only these, where they are NULL, by primary key, into what is there",
+    )
+    one.add_argument("--overwrite", action="store_true", help="with --columns: also where another value is there")
+    one.add_argument("--replace", action="store_true", help="drop the database first; never the one it was taken from")
+    one.add_argument("--no-owner", action="store_true", help="all belongs to whom we are, without rights for others")
+    one.add_argument("--dry-run", action="store_true", help="tell what would be done")
+    one.add_argument("--jobs", type=int, default=2, help="streams at once")
+    one = add("prune", "remove what has had its time, never the newest", "prune --dry-run", snapshot_commands.prune)
+    one.add_argument("--dry-run", action="store_true", help="tell what would be removed")
+    one = add("take", "take a snapshot now", "take shop --store vault --verify restore", snapshot_commands.take)
+    one.add_argument("database", help="one of `databases`")
+    one.add_argument("--tables", nargs="+", default=[], metavar="TABLE", help="only the rows of these (all)")
+    one.add_argument("--verify", choices=("read", "restore"), default="read", help="how sure to be of it")
+    one.add_argument("--scratch", metavar="DATABASE", help="on whose server it is restored to be compared (its own)")
+    one.add_argument("--jobs", type=int, default=2, help="streams at once")
+
+
+async def _run(args: argparse.Namespace, act: Act) -> int:
+    config = await asyncio.to_thread(load, args.config)
+    connections = config.connections()
+    try:
+        return await act(args, await connections.to(Snapshots))
+    finally:
+        await connections.close()

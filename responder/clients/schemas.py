@@ -1,0 +1,387 @@
+"""Schemas of the configured databases: asked without changing them, and changed in one transaction or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import signal
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.clients import acting
+from responder.clients.postgres import Postgres
+from responder.durations import format_duration
+from responder.errors import Halt, Unavailable
+from responder.statements import split
+
+RETRIED = {"55P03": "a lock was not to be had", "40P01": "a deadlock", "40001": "a serialisation failure"}
+"""What is worth another try of the whole transaction: it says nothing about the statements themselves."""
+
+_GONE = ("57P", "08", "53300")  # the server stops, the connection broke, no connection is free
+_SAID = 2000
+_OURS = "(application_name = $1 OR starts_with(application_name, $1 || ':'))"
+_LOCK = "hashtextextended('rollback:' || current_database(), 0)"
+
+
+class Refused(Halt):
+    """PostgreSQL understood, and said no."""
+
+    def __init__(self, message: str, sqlstate: str) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class Limits(BaseModel):
+    """How long a session may wait and work."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lock_timeout: float
+    statement_timeout: float
+    attempts: int = Field(ge=1)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """As the server's settings, in milliseconds."""
+        return {
+            "lock_timeout": str(round(self.lock_timeout * 1000)),
+            "statement_timeout": str(round(self.statement_timeout * 1000)),
+            "idle_in_transaction_session_timeout": "60000",
+            "row_security": "off",  # a policy that hid rows from us would make us lose them: it is an error instead
+        }
+
+
+class Part(BaseModel):
+    """Statements that are one transaction, or a single one that cannot be in any."""
+
+    model_config = ConfigDict(frozen=True)
+
+    statements: tuple[str, ...]
+    alone: bool = False
+    builds_index: str = ""  # the index that it creates concurrently, of which a failed try leaves an invalid one
+
+
+class Schemas(Postgres):
+    """Besides sessions: queries, scripts that resume where they were interrupted, and migration tools."""
+
+    package = "sqlglot"
+    extra = "database"
+
+    async def rows(self, database: str, sql: str, *args: Any, within: float = 30.0) -> list[dict[str, Any]]:
+        """What a query returns; it cannot change anything. Raises Refused and Unavailable."""
+        settings = {
+            "default_transaction_read_only": "on",
+            "statement_timeout": str(round(within * 1000)),
+            "lock_timeout": "2000",
+            "row_security": "off",
+        }
+        async with self._speaking(database, "rollback-responder", **settings) as session:
+            found = await session.fetch(sql, *args)
+        if found and len(dict(found[0])) < len(found[0]):
+            raise Halt(f"{sql} returns two columns of the same name")
+        return [dict(row) for row in found]
+
+    async def sessions(self, database: str, application: str) -> list[int]:
+        """Server processes that still work for this application name."""
+        sql = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            f" AND {_OURS}"
+        )
+        return [row["pid"] for row in await self.rows(database, sql, application)]
+
+    async def evict(self, database: str, application: str) -> None:
+        """Ends what an earlier try of ours left behind in the server, and waits until it is gone.
+
+        Only then can be read what became of it: a killed program's last statement goes on, and may commit.
+        """
+        if not await self.sessions(database, application):
+            return
+        acting.get()()
+        async with self._speaking(database, "rollback-responder") as session:
+            for _ in range(50):
+                gone = await session.fetch(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+                    f" AND pid <> pg_backend_pid() AND {_OURS}",
+                    application,
+                )
+                if not gone:
+                    return
+                await asyncio.sleep(0.1)
+        raise Unavailable(f"a session of {application} in {database} does not end")
+
+    async def unfinished(self, database: str, mark: str) -> list[str]:
+        """Scripts of this execution that were begun and are not through, each with how far it came."""
+        if not (await self.rows(database, "SELECT to_regclass('rollback_keep.progress')"))[0]["to_regclass"]:
+            return []
+        sql = "SELECT script, done, parts FROM rollback_keep.progress WHERE execution = $1 AND done < parts"
+        return [f"{r['script']}: {r['done']} of {r['parts']} parts" for r in await self.rows(database, sql, mark)]
+
+    async def forget(self, database: str, mark: str) -> None:
+        """Forgets scripts of this execution that were begun, and of which nothing was done."""
+        acting.get()()
+        async with self._speaking(database, "rollback-responder") as session:
+            await session.execute("DELETE FROM rollback_keep.progress WHERE execution = $1 AND done = 0", mark)
+
+    async def run(
+        self, database: str, mark: str, script: str, parts: tuple[Part, ...], limits: Limits, application: str
+    ) -> None:
+        """Runs a script under the advisory lock of the database, from the part that it had come to.
+
+        A part is done whole, with its number on record in the same transaction. Raises Refused where PostgreSQL says no
+        (that part has left nothing behind), Unavailable where it was lost: then what became of it has to be looked at.
+        """
+        async with self._speaking(
+            database, application, **limits.settings, client_connection_check_interval="1000"
+        ) as session:
+            await _lock(session, database)
+            several = len(parts) > 1
+            done = await _begin(session, mark, script, len(parts)) if several else 0
+            for number, part in list(enumerate(parts))[done:]:
+                await _persist(session, part, _note(mark, script, number + 1) if several else (), limits)
+
+    async def tool(
+        self,
+        database: str,
+        argv: tuple[str, ...],
+        *,
+        mark: str,
+        limits: Limits,
+        within: float,
+        cwd: Path | None = None,
+        changes: bool = False,
+    ) -> str:
+        """What a migration tool writes to its standard output. Retried where it says that it was a matter of locks.
+
+        `changes`: it may change the schema, so it runs under the advisory lock, held by a session of our own.
+        """
+        async with contextlib.AsyncExitStack() as held:
+            if changes:
+                lock = await held.enter_async_context(self._speaking(database, f"{mark}:lock"))
+                await _lock(lock, database)
+            for attempt in range(limits.attempts if changes else 1):
+                if changes:
+                    acting.get()()
+                with self.environment(database, application=mark, **limits.settings) as environment:
+                    told = {**environment, **self._variables(database)}
+                    code, out, said = await _program(argv, within=within, cwd=cwd, env=told)
+                if code == 0:
+                    return out
+                why = _worth_another_try(said + out) if changes else ""
+                if not why or attempt + 1 == limits.attempts:
+                    tail = self._hidden(database, said.strip() or out.strip())[-_SAID:] or "(it said nothing)"
+                    raise Halt(f"{' '.join(argv)} exited with {code}: {tail}")
+                await _rest(attempt)
+        raise AssertionError("unreachable")
+
+    async def kept(self, database: str, execution: str = "") -> list[dict[str, Any]]:
+        """What was kept of this database, by one execution or by all, in the order in which it is brought back."""
+        if not (await self.rows(database, "SELECT to_regclass('rollback_keep.kept')"))[0]["to_regclass"]:
+            return []
+        sql = (
+            "SELECT execution, at, what, source, columns, keep, back, gently FROM rollback_keep.kept"
+            " WHERE $1 IN ('', execution) ORDER BY min(at) OVER (PARTITION BY execution), what = 'columns', number DESC"
+        )
+        return await self.rows(database, sql, execution)
+
+    async def bring_back(
+        self, database: str, execution: str, *, overwrite: bool, dry_run: bool
+    ) -> list[dict[str, Any]]:
+        """Brings back all that an execution has kept, or nothing; says how many rows each was. Raises Refused."""
+        done = await self.kept(database, execution)
+        try:
+            async with self._speaking(database, "rollback-responder:restore", row_security="off") as session:
+                transaction = session.transaction()
+                await transaction.start()
+                for one in done:
+                    sql = one["back" if overwrite else "gently"]
+                    said = [await session.execute(part) for part in split(sql)] if one["what"] != "view" else []
+                    counts = [int(told.rsplit(" ", 1)[-1]) for told in said if told.startswith(("INSERT", "UPDATE"))]
+                    one["rows"] = sum(counts) if counts else None
+                await (transaction.rollback() if dry_run else transaction.commit())
+        except Refused as e:
+            if e.sqlstate in ("42703", "42P01"):
+                raise Halt(f"{e}; what it was kept from is not there: make the migration again first") from e
+            raise
+        return done
+
+    def _variables(self, database: str) -> dict[str, str]:
+        """What a tool is told besides libpq's variables."""
+        settings = self._settings(database)
+        parts = urlsplit(settings.url.get_secret_value())
+        told = {
+            "host": parts.hostname or "",
+            "port": str(parts.port or 5432),
+            "user": unquote(parts.username or ""),
+            "password": settings.password,
+            "database": unquote(parts.path.lstrip("/")),
+        }
+        return {name: filled(value.get_secret_value(), told) for name, value in settings.variables.items()}
+
+    async def scripts(self, directory: Path) -> dict[str, str]:
+        """The `.sql` files of a directory, by name. Raises Halt where it cannot be read."""
+
+        def read() -> dict[str, str]:
+            try:
+                return {file.name: file.read_text() for file in sorted(directory.iterdir()) if file.suffix == ".sql"}
+            except (OSError, UnicodeDecodeError) as e:
+                raise Halt(f"the migrations in {directory} cannot be read: {e}") from e
+
+        return await asyncio.to_thread(read)
+
+    def _hidden(self, database: str, text: str) -> str:
+        for secret in (*self._variables(database).values(), self._settings(database).password):
+            text = text.replace(secret, "***") if secret else text
+        return text
+
+    @contextlib.asynccontextmanager
+    async def _speaking(self, database: str, application: str, **settings: str) -> AsyncIterator[Any]:
+        import asyncpg
+
+        async with self.session(database, application=application, **settings) as session:
+            try:
+                yield session
+            except asyncpg.PostgresError as e:
+                state = str(e.sqlstate or "")
+                if state.startswith(_GONE):
+                    raise Unavailable(f"the database {database} went away: {e}") from e
+                why = f" ({RETRIED[state]}, also after several tries)" if state in RETRIED else ""
+                raise Refused(f"{database} refused: {e}{why}", state) from e
+            except (OSError, asyncpg.InterfaceError) as e:
+                raise Unavailable(f"the database {database} went away: {e or type(e).__name__}") from e
+            finally:
+                if not session.is_closed() and session.is_in_transaction():
+                    session.terminate()
+
+
+def filled(text: str, told: Mapping[str, str]) -> str:
+    """The text with each known `{name}` filled in; other braces stay."""
+    return re.sub(r"\{([a-z_]+)\}", lambda found: told.get(found[1], found[0]), text)
+
+
+async def _lock(session: Any, database: str) -> None:
+    if await session.fetchval(f"SELECT pg_try_advisory_lock({_LOCK})"):
+        return
+    who = await session.fetchrow(
+        "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        f" WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32 | l.objid::bigint) = {_LOCK}"
+    )
+    told = f": process {who['pid']}, {who['application_name'] or 'without a name'}" if who else ""
+    raise Halt(f"another migration of {database} holds its advisory lock{told}")
+
+
+_PROGRESS = """
+CREATE TABLE IF NOT EXISTS rollback_keep.progress (
+  execution text, script text, done int NOT NULL, parts int NOT NULL, at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (execution, script)
+)"""
+
+
+async def _begin(session: Any, mark: str, script: str, parts: int) -> int:
+    """How many parts are done. A script that is through begins anew: it is run once more after it was turned back."""
+    acting.get()()
+    if await session.fetchval("SELECT to_regclass('rollback_keep.progress') IS NULL"):
+        if await session.fetchval("SELECT to_regnamespace('rollback_keep') IS NULL"):
+            await session.execute("CREATE SCHEMA IF NOT EXISTS rollback_keep")
+        await session.execute(_PROGRESS)
+    row = await session.fetchrow(
+        "INSERT INTO rollback_keep.progress AS p VALUES ($1, $2, 0, $3) ON CONFLICT (execution, script) DO UPDATE"
+        " SET done = CASE WHEN p.done < p.parts THEN p.done ELSE 0 END, parts = excluded.parts RETURNING done",
+        mark,
+        script,
+        parts,
+    )
+    return int(row["done"])
+
+
+def _note(mark: str, script: str, done: int) -> tuple[Any, ...]:
+    sql = "UPDATE rollback_keep.progress SET done = $3, at = now() WHERE execution = $1 AND script = $2"
+    return sql, mark, script, done
+
+
+async def _persist(session: Any, part: Part, note: tuple[Any, ...], limits: Limits) -> None:
+    import asyncpg
+
+    for attempt in range(limits.attempts):
+        try:
+            acting.get()()
+            return await (_alone if part.alone else _together)(session, part, note)
+        except asyncpg.PostgresError as e:
+            if e.sqlstate not in RETRIED or attempt + 1 == limits.attempts:
+                raise
+        await _rest(attempt)
+    return None
+
+
+async def _rest(attempt: int) -> None:
+    await asyncio.sleep(min(0.2 * 2**attempt, 5.0) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+
+async def _together(session: Any, part: Part, note: tuple[Any, ...]) -> None:
+    async with session.transaction():
+        for sql in part.statements:
+            await session.execute(sql)
+        if note:
+            await session.execute(*note)
+        acting.get()()  # the last moment at which it can still be as if nothing had happened
+
+
+async def _alone(session: Any, part: Part, note: tuple[Any, ...]) -> None:
+    if part.builds_index:
+        await drop_invalid(session, part.builds_index)
+    for sql in part.statements:
+        await session.execute(sql)
+    if note:
+        await session.execute(*note)
+
+
+async def drop_invalid(session: Any, index: str) -> None:
+    """Removes what a failed CREATE INDEX CONCURRENTLY left behind; a valid index of that name stays."""
+    sql = "SELECT indexrelid::regclass::text FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid"
+    for row in await session.fetch(sql, index):
+        await session.execute(f"DROP INDEX CONCURRENTLY {row[0]}")
+
+
+def _worth_another_try(said: str) -> str:
+    """Tools print the error and not always its SQLSTATE."""
+    words = {
+        "55P03": ("LockNotAvailable", "canceling statement due to lock timeout"),
+        "40P01": ("DeadlockDetected", "deadlock detected"),
+        "40001": ("SerializationFailure", "could not serialize access"),
+    }
+    return next((w for state, told in words.items() for w in (state, *told) if w in said), "")
+
+
+async def _program(
+    argv: tuple[str, ...], *, within: float, cwd: Path | None, env: Mapping[str, str]
+) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error. Its whole process group is killed at the deadline or when we stop."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as e:
+        raise Halt(f"{argv[0]} cannot be started{f' in {cwd}' if cwd else ''}: {e}") from e
+    try:
+        async with asyncio.timeout(within):
+            out, said = await process.communicate()
+    except TimeoutError:
+        raise Unavailable(f"{' '.join(argv)} did not end within {format_duration(within)}") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return process.returncode or 0, out.decode(errors="replace"), said.decode(errors="replace")

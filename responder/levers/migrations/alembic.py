@@ -1,0 +1,148 @@
+"""Alembic: branches and merges included, and each revision undone exactly once."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field
+
+from responder.clients.schemas import Schemas
+from responder.errors import Halt
+from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, Text, column_of
+from responder.statements import literal, split
+
+
+class Alembic(Program):
+    """Alembic: `downgrade --sql` is rendered beforehand, and run by us in one transaction."""
+
+    command: CommandLine = Field(default=("alembic",), description="How it is called, as a list")
+    config: Text = Field(default="alembic.ini", description="Its configuration, from the directory")
+    table: str = Field(default="alembic_version", description="Its version table, with its schema if need be")
+
+    async def revision(self, schemas: Schemas, database: str) -> str:
+        return ",".join(await column_of(schemas, database, self.table, "version_num") or ()) or "base"
+
+    def _call(self, *more: str) -> tuple[str, ...]:
+        return (*self.command, "-c", self.config, *more)
+
+    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
+        heads = now.split(",")
+        wanted = target.split(",")
+        kept = [head for head in heads if head in wanted]
+        left: list[str] = []
+        trouble: list[Halt] = []
+        for goal in (one for one in wanted if one not in kept):
+            down = await self._downs(schemas, place, [head for head in heads if head not in kept], goal, trouble)
+            if not down:
+                continue
+            if kept and await self._downs(schemas, place, kept, goal, []):
+                raise Halt(f"{goal} comes before {','.join(kept)}, so it cannot be gone back to beside it")
+            stages = self._staged(heads, down, await self._ups(schemas, place, goal, heads))
+            if self.same(stages[-1].to, target):
+                return stages
+            left.append(stages[-1].to)
+        if left:
+            raise Halt(f"going back from {now} to {target} leaves {left[0]}: name that one")
+        return await self._by_itself(schemas, place, now, target, trouble)
+
+    async def _downs(
+        self, schemas: Schemas, place: Place, heads: list[str], goal: str, trouble: list[Halt]
+    ) -> dict[str, tuple[list[str], str]]:
+        """What undoes each revision: those before it, and its SQL. What several branches share comes last."""
+        down: dict[str, tuple[list[str], str]] = {}
+        for head in heads:
+            try:
+                said = await self._ask(schemas, place, *self._call("downgrade", f"{head}:{goal}", "--sql"))
+            except Halt as e:
+                trouble.append(e)
+                continue
+            for revision, before, sql in _steps(said, "downgrade"):
+                down.pop(revision, None)
+                down[revision] = (before, sql)
+        return down
+
+    def _staged(self, heads: list[str], down: dict[str, tuple[list[str], str]], up: dict[str, str]) -> list[Stage]:
+        stages, was, gone = [], ",".join(sorted(heads)), set[str]()
+        ways = list(down.items())
+        for n, (left, (_, sql)) in enumerate(ways):
+            gone.add(left)
+            reached = {r for _, (rs, _) in ways[: n + 1] for r in rs}
+            later = {r for _, (rs, _) in ways[n + 1 :] for r in rs}
+            to = ",".join(sorted((set(heads) - gone) | (reached - gone - later))) or "base"
+            stages.append(
+                Stage(
+                    was=was,
+                    to=to,
+                    down=self._without_books(sql),
+                    down_books=self._books(was, to),
+                    up=self._without_books(up[left]) if left in up else None,
+                    up_books=self._books(to, was),
+                )
+            )
+            was = to
+        return stages
+
+    def _books(self, was: str, to: str) -> tuple[str, ...]:
+        """Leaves exactly these heads, and fails where others were there: then somebody else migrates as well."""
+        heads = [] if to == "base" else to.split(",")
+        found = f"SELECT string_agg(version_num, ',' ORDER BY version_num COLLATE \"C\") FROM {self.table}"
+        wanted = "NULL" if was == "base" else literal(was)
+        return (
+            f"LOCK TABLE {self.table} IN SHARE ROW EXCLUSIVE MODE",
+            f"DO $books$ BEGIN IF ({found}) IS DISTINCT FROM {wanted} THEN"
+            f" RAISE EXCEPTION 'the revision is not % any more', {literal(was)}; END IF; END $books$",
+            f"DELETE FROM {self.table}",
+            *(f"INSERT INTO {self.table} (version_num) VALUES ({literal(head)})" for head in heads),
+        )
+
+    def _without_books(self, sql: str) -> str:
+        table = re.escape(self.table).replace(r"\.", r"\s*\.\s*")
+        ours = re.compile(rf"(UPDATE|DELETE\s+FROM|INSERT\s+INTO|CREATE\s+TABLE|DROP\s+TABLE)\s+{table}\b", re.I)
+        return ";\n".join(one for one in split(sql) if not ours.match(one))
+
+    async def _ups(self, schemas: Schemas, place: Place, target: str, heads: list[str]) -> dict[str, str]:
+        """The SQL that makes each revision again; what cannot be rendered is left out."""
+        found: dict[str, str] = {}
+        for head in heads:
+            try:
+                said = await self._ask(schemas, place, *self._call("upgrade", f"{target}:{head}", "--sql"))
+            except Halt:
+                continue
+            for _, (revision,), sql in ((left, right, sql) for left, right, sql in _steps(said, "upgrade")):
+                found.setdefault(revision, sql)
+        return found
+
+    async def _by_itself(
+        self, schemas: Schemas, place: Place, now: str, target: str, trouble: list[Halt]
+    ) -> list[Stage]:
+        """Migrations that need rows cannot be rendered: Alembic has to run them, one revision at a time."""
+        said = await self._ask(schemas, place, *self._call("history", "--rev-range", f"{target}:{now}"))
+        ways = {found[2]: found[1] for found in re.finditer(r"^(\S+) -> (\w+)", said, re.M)}
+        why = str(trouble[0]).splitlines()[-1] if trouble else ""
+        stages, at = [], now
+        while at != target:
+            if at not in ways:
+                raise Halt(f"Alembic knows no single way from {now} to {target}: {why}")
+            before = "base" if ways[at] == "<base>" else ways[at]
+            stages.append(
+                Stage(
+                    was=at,
+                    to=before,
+                    argv_down=place.filled(self._call("downgrade", before)),
+                    argv_up=place.filled(self._call("upgrade", at)),
+                    why=f"it cannot be written as SQL: {why}",
+                )
+            )
+            at = before
+        return stages
+
+
+def _steps(said: str, way: str) -> list[tuple[str, list[str], str]]:
+    """What Alembic rendered, cut at its own comments: for a downgrade left is the revision, for an upgrade right is."""
+    found = list(re.finditer(rf"^-- Running {way} (.*?) -> (.*?)\s*$", said, re.M))
+    ends = [one.start() for one in found[1:]] + [len(said)]
+    steps = []
+    for one, end in zip(found, ends, strict=True):
+        left, right = one[1].strip(), [part.strip() for part in one[2].split(",") if part.strip()]
+        steps.append((left, right, said[one.end() : end]))
+    return steps

@@ -1,0 +1,114 @@
+"""What every migration tool is: it tells the revision of a database, and the way from there to an older one."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from responder.clients.schemas import Limits, Schemas, filled
+from responder.errors import Halt
+from responder.statements import quoted
+
+_PLACEHOLDERS = ("version", "artifact", "to_version", "from", "to")
+
+
+def _known(text: str) -> str:
+    for name in re.findall(r"\{([a-z_]+)\}", text):
+        if name not in _PLACEHOLDERS:
+            raise ValueError(f"{{{name}}} is none of {', '.join(f'{{{one}}}' for one in _PLACEHOLDERS)}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_known)]
+CommandLine = Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class Stage(BaseModel):
+    """One revision back. Without `down` the tool has to do it by itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    was: str
+    to: str
+    down: str | None = None  # SQL, without the books of the tool
+    down_books: tuple[str, ...] = ()  # what the tool would write into its own table
+    up: str | None = None
+    up_books: tuple[str, ...] = ()
+    argv_down: tuple[str, ...] = ()
+    argv_up: tuple[str, ...] = ()
+    told: str | None = None  # what the tool says that it would do, where it has to do it by itself
+    why: str = ""  # it has to
+
+
+class Place(BaseModel):
+    """Which database, and what fills the placeholders."""
+
+    model_config = ConfigDict(frozen=True)
+
+    database: str
+    mark: str
+    limits: Limits
+    within: float
+    told: Mapping[str, str]  # version, artifact, to_version
+
+    def filled(self, argv: tuple[str, ...], **more: str) -> tuple[str, ...]:
+        return tuple(filled(part, {**self.told, **more}) for part in argv)
+
+    def directory(self, text: str) -> Path | None:
+        if not text:
+            return None
+        for value in self.told.values():
+            if "{" in text and ("/.." in f"/{value}" or value.startswith("/")):
+                raise Halt(f"{value!r} cannot be a part of the path {text}")
+        path = Path(filled(text, self.told))
+        if not path.is_dir():
+            raise Halt(
+                f"there is no {path}: the way back is in the migration files of the release that runs now, "
+                "which have to be kept until the next one is known good"
+            )
+        return path
+
+
+class Tool(BaseModel, ABC):
+    """One migration tool. It runs with the migration files of the release that is rolled back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @abstractmethod
+    async def revision(self, schemas: Schemas, database: str) -> str:
+        """The revision that the database is at."""
+
+    @abstractmethod
+    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
+        """The way from now to the target, one revision after the other. Raises Halt where there is none."""
+
+    def same(self, one: str, other: str) -> bool:
+        return sorted(one.split(",")) == sorted(other.split(","))
+
+
+class Program(Tool):
+    directory: Text = Field(default="", description="Where it runs: the files of the release that runs, as {version}")
+
+    async def _ask(self, schemas: Schemas, place: Place, *argv: str) -> str:
+        return await schemas.tool(
+            place.database,
+            place.filled(argv),
+            mark=f"rollback:{place.mark}",
+            limits=place.limits,
+            within=place.within,
+            cwd=place.directory(self.directory),
+        )
+
+
+async def column_of(schemas: Schemas, database: str, table: str, column: str, where: str = "") -> list[str] | None:
+    """What a tool's own table holds; None where there is no such table."""
+    there = await schemas.rows(database, "SELECT to_regclass($1) IS NOT NULL AS there", table)
+    if not there[0]["there"]:
+        return None
+    rows = await schemas.rows(database, f"SELECT {quoted(column)}::text AS v FROM {table}{where} ORDER BY 1")
+    return [row["v"] for row in rows]

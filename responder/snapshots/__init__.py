@@ -1,0 +1,1 @@
+"""Snapshots of databases: consistent, verified before they count, and restorable without a running responder."""

@@ -1,0 +1,182 @@
+"""Values of some columns, back from a snapshot into the table that lives: by primary key, in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from responder.clients import acting
+from responder.clients.postgres import Postgres
+from responder.clients.streams import through
+from responder.errors import Halt
+from responder.snapshots import census
+from responder.snapshots.census import quoted
+from responder.snapshots.manifest import Archive, Manifest
+from responder.snapshots.restore import OFFLINE, choices
+from responder.snapshots.shelf import Shelf
+
+_BACK = "pg_temp.rollback_back"
+
+_KEY = """
+SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indrelid = $1::text::regclass AND i.indisprimary ORDER BY a.attnum
+"""
+_COLUMNS = """
+SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
+"""
+
+
+class BroughtBack(NamedTuple):
+    """What became of the rows that the snapshot has."""
+
+    rows: int
+    updated: int
+    gone: int  # have no row in the table any more
+    kept: int  # have another value in the table, which stays without `overwrite`
+
+
+async def bring_back(
+    postgres: Postgres,
+    shelf: Shelf,
+    manifest: Manifest,
+    database: str,
+    table: str,
+    columns: Sequence[str],
+    *,
+    overwrite: bool,
+    dry_run: bool = False,
+) -> BroughtBack:
+    """Fills the columns where they are NULL, or with `overwrite` wherever they differ. Raises Halt and changes nothing
+    where the snapshot or the table does not have them.
+    """
+    if manifest.encoding != "UTF8":
+        raise Halt(f"{manifest.key} is of a database in {manifest.encoding}: columns come back from UTF8 only")
+    async with census.session(postgres, database, lock_timeout="5s") as connection:
+        await census.tables_of(connection, [table])  # tells in one sentence where there is none
+        begun = connection.transaction()
+        await begun.start()
+        key = [row["attname"] for row in await connection.fetch(_KEY, table)]
+        if not key:
+            raise Halt(f"{table} has no primary key to find its rows by")
+        types = {row["attname"]: row["type"] for row in await connection.fetch(_COLUMNS, table)}
+        if missing := [one for one in columns if one not in types]:
+            raise Halt(f"{table} has no column {', '.join(missing)}: bring the schema back first")
+        await _copied(connection, postgres, shelf, manifest, database, table, [*key, *columns], types)
+        result = await _updated(connection, table, key, columns, overwrite=overwrite)
+        acting.get()()
+        await (begun.rollback() if dry_run else begun.commit())
+    return result
+
+
+async def _copied(
+    connection: Any,
+    postgres: Postgres,
+    shelf: Shelf,
+    manifest: Manifest,
+    database: str,
+    table: str,
+    wanted: Sequence[str],
+    types: dict[str, str],
+) -> None:
+    """All rows that the snapshot has of the table and its partitions, in a table that goes with the session."""
+    made: set[str] = set()
+    for chosen in await choices(postgres, database, None, [table]):
+        for archive in (one for one in manifest.archives if one.section == "data"):
+            argv = ["pg_restore", "--data-only", "--file=-", *chosen]
+            async with contextlib.aclosing(_script(shelf, manifest, archive, argv)) as script:
+                async for told in Copies(script):
+                    names = told.columns
+                    if missing := [one for one in wanted if one not in names]:
+                        raise Halt(f"{table} has no column {', '.join(missing)} in {manifest.key}")
+                    if not made:
+                        shapes = [f"{quoted(n)} {types[n] if n in wanted else 'text'}" for n in names]
+                        await connection.execute(f"CREATE TEMP TABLE rollback_back ({', '.join(shapes)})")
+                        made = set(names)
+                    await connection.copy_to_table(
+                        "rollback_back", schema_name="pg_temp", source=told.rows, columns=names, format="text"
+                    )
+    if not made:
+        raise Halt(f"{manifest.key} has no rows of {table}")
+
+
+async def _script(shelf: Shelf, manifest: Manifest, archive: Archive, argv: list[str]) -> AsyncGenerator[bytes]:
+    async with (
+        contextlib.aclosing(shelf.read(manifest, archive)) as blocks,
+        contextlib.aclosing(through(argv, OFFLINE, blocks)) as script,
+    ):
+        async for block in script:
+            yield block
+
+
+async def _updated(
+    connection: Any, table: str, key: Sequence[str], columns: Sequence[str], *, overwrite: bool
+) -> BroughtBack:
+    names = [quoted(one) for one in columns]
+    same_row = " AND ".join(f"t.{quoted(one)} = b.{quoted(one)}" for one in key)
+    # As text: not every type knows what is equal.
+    differs = " OR ".join(f"t.{one}::text IS DISTINCT FROM b.{one}::text" for one in names)
+    fills = " OR ".join(f"t.{one} IS NULL AND b.{one} IS NOT NULL" for one in names)
+    sets = ", ".join(f"{one} = b.{one}" if overwrite else f"{one} = coalesce(t.{one}, b.{one})" for one in names)
+    await connection.execute(f"ANALYZE {_BACK}")
+    rows = await connection.fetchval(f"SELECT count(*) FROM {_BACK}")  # noqa: S608 - names are quoted
+    gone = await connection.fetchval(
+        f"SELECT count(*) FROM {_BACK} b WHERE NOT EXISTS (SELECT FROM {table} t WHERE {same_row})"  # noqa: S608
+    )
+    acting.get()()
+    done = await connection.execute(
+        f"UPDATE {table} t SET {sets} FROM {_BACK} b "  # noqa: S608
+        f"WHERE {same_row} AND ({differs if overwrite else fills})"
+    )
+    kept = await connection.fetchval(
+        f"SELECT count(*) FROM {_BACK} b JOIN {table} t ON {same_row} WHERE {differs}"  # noqa: S608
+    )
+    return BroughtBack(rows, int(done.rpartition(" ")[2]), gone, kept)
+
+
+class Copied(NamedTuple):
+    """One COPY of a script: its columns, and its rows as they stand there."""
+
+    columns: list[str]
+    rows: AsyncIterator[bytes]
+
+
+_COPY = re.compile(rb'(?:^|\n)COPY (?:"(?:[^"]|"")*"|[^\s"]+?)+ \((?P<columns>.*)\) FROM stdin;\n')
+_COLUMN = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
+
+
+class Copies:
+    """The COPY commands of a script that pg_restore writes. The rows of each are to be read before the next one."""
+
+    def __init__(self, script: AsyncIterator[bytes]) -> None:
+        self._script, self._ahead = script, b""
+
+    def __aiter__(self) -> Copies:
+        return self
+
+    async def __anext__(self) -> Copied:
+        while not (found := _COPY.search(self._ahead)):
+            # What cannot be the beginning of a COPY any more is let go.
+            line = self._ahead.rfind(b"\n")
+            self._ahead = self._ahead[max(line, 0) :]
+            self._ahead += await anext(self._script)
+        self._ahead = b"\n" + self._ahead[found.end() :]
+        columns = [a.replace('""', '"') if a else b for a, b in _COLUMN.findall(found["columns"].decode())]
+        return Copied(columns, self._rows())
+
+    async def _rows(self) -> AsyncIterator[bytes]:
+        first = True
+        while (end := self._ahead.find(b"\n\\.\n")) < 0:
+            if len(self._ahead) > 4:
+                ready, self._ahead = self._ahead[:-4], self._ahead[-4:]
+                yield ready[1:] if first else ready
+                first = False
+            try:
+                self._ahead += await anext(self._script)
+            except StopAsyncIteration:
+                raise Halt("the rows of a table are cut short") from None
+        rest, self._ahead = self._ahead[: end + 1], self._ahead[end + 3 :]
+        if rest := rest[1:] if first else rest:
+            yield rest

@@ -1,0 +1,51 @@
+"""Which snapshots have had their time. Pure: it is told what is there, and by which rule it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from responder.durations import format_duration
+from responder.snapshots.manifest import NAME
+from responder.snapshots.shelf import Kept
+
+UNFINISHED_FOR = 86400.0
+"""Seconds after which nobody goes on with what was begun and not finished: no execution is resumed that late."""
+
+
+class Due(NamedTuple):
+    """What can go, and why. Without `objects` all that lies under the key."""
+
+    key: str
+    why: str
+    objects: tuple[str, ...] = ()
+
+
+def due(kept: Sequence[Kept], *, keep: float, keep_at_least: int, now: datetime) -> list[Due]:
+    """The newest of each database never is, and neither is anything whose manifest cannot be read."""
+    found: list[Due] = []
+    snapshots = sorted((one for one in kept if one.manifest), key=lambda one: _made(one), reverse=True)
+    seen: dict[str, int] = {}
+    for one in snapshots:
+        database = one.manifest.database if one.manifest else ""
+        seen[database] = seen.get(database, 0) + 1
+        age = (now - _made(one)).total_seconds()
+        if age > keep and seen[database] > max(keep_at_least, 1):
+            found.append(Due(one.key, f"older than {format_duration(keep)}"))
+        elif stray := _stray(one, now):
+            found.append(Due(one.key, "left by an earlier try", stray))
+    left = (k for k in kept if k.manifest is None and not k.wrong and now.timestamp() - k.newest > UNFINISHED_FOR)
+    return [*found, *(Due(one.key, f"not finished for {format_duration(UNFINISHED_FOR)}") for one in left)]
+
+
+def _made(one: Kept) -> datetime:
+    return one.manifest.made_at if one.manifest else datetime.min
+
+
+def _stray(one: Kept, now: datetime) -> tuple[str, ...]:
+    """What a try that was given up wrote late, beside the snapshot that counts."""
+    if one.manifest is None or now.timestamp() - one.newest < UNFINISHED_FOR:
+        return ()
+    ours = {name for archive in one.manifest.archives for name in archive.objects} | {f"{one.key}/{NAME}"}
+    return tuple(name for name in one.objects if name not in ours)

@@ -1,0 +1,324 @@
+"""What each statement of a migration would do, read by PostgreSQL's grammar; what is not understood is unknown."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.dataclasses import dataclass
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+Does = Literal[
+    "nothing lossy",
+    "drops columns",
+    "drops a table",
+    "drops a type",
+    "drops a sequence",
+    "deletes rows",
+    "updates rows",
+    "changes a type",
+    "adds a column",
+    "creates a table",
+    "renames",
+    "begins or commits",
+    "unknown",
+]
+
+LOSSY: tuple[Does, ...] = (
+    "drops columns",
+    "drops a table",
+    "deletes rows",
+    "updates rows",
+    "changes a type",
+    "unknown",
+)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A table, type or sequence, as the statement names it."""
+
+    name: str
+    schema: str = ""
+
+    def __str__(self) -> str:
+        return quoted(self.name) if not self.schema else f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+class Effect(BaseModel):
+    """One thing that a statement does."""
+
+    model_config = ConfigDict(frozen=True)
+
+    does: Does
+    on: Name | None = None
+    columns: tuple[str, ...] = ()
+    where: str = ""  # of DELETE and UPDATE; empty means all rows
+    to: str = ""  # the new type, or the new name
+    cascade: bool = False
+    if_exists: bool = False
+    why: str = ""  # it is unknown
+
+
+class Statement(BaseModel):
+    """One statement, its text as it was written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sql: str
+    effects: tuple[Effect, ...] = ()
+    alone: bool = False  # cannot be part of a transaction
+    index: str = ""  # that it creates concurrently
+
+    @property
+    def lossy(self) -> bool:
+        return any(effect.does in LOSSY for effect in self.effects)
+
+    @property
+    def unknown(self) -> str:
+        return next((effect.why for effect in self.effects if effect.does == "unknown"), "")
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def split(script: str) -> list[str]:
+    """The statements of a script, without their semicolons and comments between them. Raises ValueError."""
+    from sqlglot.dialects.postgres import Postgres
+    from sqlglot.errors import TokenError
+    from sqlglot.tokenizer_core import TokenType
+
+    try:
+        tokens = Postgres().tokenize(script)
+    except TokenError as e:
+        raise ValueError(f"it cannot be cut into statements: {e}") from None
+    found, first, last = [], None, 0
+    for token in tokens:
+        if token.token_type == TokenType.SEMICOLON:
+            if first is not None:
+                found.append(script[first : last + 1])
+            first = None
+        else:
+            first, last = token.start if first is None else first, token.end
+    if first is not None:
+        found.append(script[first : last + 1])
+    return found
+
+
+def read(script: str) -> tuple[Statement, ...]:
+    """Every statement of a script with what it does, BEGIN and COMMIT left out. Raises ValueError."""
+    found = (statement(sql) for sql in split(script))
+    return tuple(s for s in found if not any(effect.does == "begins or commits" for effect in s.effects))
+
+
+_ALONE = re.compile(
+    r"(VACUUM|REINDEX\b.*\bCONCURRENTLY|ALTER\s+SYSTEM|(CREATE|DROP)\s+(DATABASE|TABLESPACE)"
+    r"|CREATE\s+(UNIQUE\s+)?INDEX\s+CONCURRENTLY|DROP\s+INDEX\s+CONCURRENTLY"
+    r"|ALTER\s+TABLE\b.*\bDETACH\s+PARTITION\b.*\bCONCURRENTLY|REFRESH\s+MATERIALIZED\s+VIEW\s+CONCURRENTLY)\b",
+    re.I | re.S,
+)
+_RENAMED_COLUMN = re.compile(r"^(ALTER\s+TABLE\s[^'(]*?\sRENAME)\s+(?!TO\b|COLUMN\b|CONSTRAINT\b)(?=\S+\s+TO\s)", re.I)
+"""The short form of RENAME COLUMN, which the parser takes for the table's own."""
+
+_NOT_LOSSY = re.compile(
+    r"(COMMENT\s+ON|GRANT|REVOKE|REINDEX|VACUUM|ANALYZE|REFRESH\s+MATERIALIZED\s+VIEW|LOCK\b"
+    r"|CREATE\s+(OR\s+REPLACE\s+)?(UNIQUE\s+INDEX|INDEX|FUNCTION|PROCEDURE|CONSTRAINT\s+TRIGGER|TRIGGER|POLICY|RULE|VIEW"
+    r"|MATERIALIZED\s+VIEW|SEQUENCE|TYPE|DOMAIN|EXTENSION|SCHEMA|STATISTICS|AGGREGATE|OPERATOR|CAST|COLLATION|PUBLICATION)"
+    r"|DROP\s+(FUNCTION|PROCEDURE|TRIGGER|POLICY|RULE|VIEW|INDEX|STATISTICS|AGGREGATE|OPERATOR|CAST|PUBLICATION)"
+    r"|ALTER\s+TYPE\s+\S+\s+(ADD|RENAME)\s+VALUE|ALTER\s+(INDEX|VIEW|FUNCTION|SEQUENCE|POLICY|TRIGGER|DOMAIN|PUBLICATION)"
+    r"|ALTER\s+TABLE\s+(ONLY\s+)?\S+\s+(ENABLE|DISABLE|VALIDATE|OWNER|REPLICA|CLUSTER|FORCE|NO\s+FORCE|ALTER\s+CONSTRAINT)"
+    r"|SET\s+CONSTRAINTS)\b",
+    re.I,
+)
+
+
+def statement(sql: str) -> Statement:
+    """One statement and what it does."""
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    alone = bool(_ALONE.match(sql))
+    level = logging.getLogger("sqlglot").level
+    logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # it warns of statements that it does not know; we say so
+    try:
+        tree = sqlglot.parse_one(re.sub(_RENAMED_COLUMN, r"\1 COLUMN ", sql), read="postgres")
+    except SqlglotError as e:
+        told = str(e).splitlines()[0]
+        return Statement(sql=sql, effects=(Effect(does="unknown", why=f"it is not understood: {told}"),), alone=alone)
+    finally:
+        logging.getLogger("sqlglot").setLevel(level)
+    index = ""
+    if isinstance(tree, exp.Create) and tree.args.get("concurrently"):
+        made = tree.this.this if isinstance(tree.this, exp.Index) else None
+        table = tree.this.args.get("table") if isinstance(tree.this, exp.Index) else None
+        if isinstance(made, exp.Identifier):
+            schema = _name(table).schema if isinstance(table, exp.Table) else ""
+            index = str(Name(_folded(made), schema))
+    return Statement(sql=sql, effects=tuple(_effects(tree, sql)), alone=alone, index=index)
+
+
+def _folded(identifier: object) -> str:
+    from sqlglot import exp
+
+    if isinstance(identifier, exp.Identifier):
+        return str(identifier.this) if identifier.args.get("quoted") else str(identifier.this).lower()
+    if isinstance(identifier, exp.Column | exp.Table | exp.ColumnDef):
+        return _folded(identifier.this)
+    return str(identifier).lower()
+
+
+def _name(table: object) -> Name:
+    from sqlglot import exp
+
+    if isinstance(table, exp.Schema):
+        table = table.this
+    if isinstance(table, exp.Table):
+        return Name(_folded(table.this), _folded(table.args["db"]) if table.args.get("db") else "")
+    if isinstance(table, exp.DataType):  # DROP TYPE mood
+        parts = [part.strip() for part in table.sql("postgres").split(".")]
+        names = [part[1:-1] if part.startswith('"') else part.lower() for part in parts]
+        return Name(names[-1], names[0] if len(names) > 1 else "")
+    return Name(_folded(table))
+
+
+def _effects(tree: object, sql: str) -> list[Effect]:
+    from sqlglot import exp
+
+    match tree:
+        case exp.Transaction() | exp.Commit() | exp.Rollback():
+            return [Effect(does="begins or commits")]
+        case exp.Alter():
+            return _of_alter(tree, sql)
+        case exp.Drop():
+            return _of_drop(tree, sql)
+        case exp.TruncateTable():
+            cascade = bool(re.search(r"\bCASCADE\b", sql, re.I))
+            return [Effect(does="deletes rows", on=_name(t), cascade=cascade) for t in tree.expressions]
+        case exp.Delete() | exp.Update() if _is_plain(tree):
+            where = _where(sql) if tree.args.get("where") else ""
+            if isinstance(tree, exp.Delete):
+                return [Effect(does="deletes rows", on=_name(tree.this), where=where)]
+            columns = tuple(_folded(one.this) for one in tree.expressions)
+            return [Effect(does="updates rows", on=_name(tree.this), columns=columns, where=where)]
+        case exp.Insert() if not tree.args.get("conflict") and not tree.args.get("with_"):
+            return [Effect(does="nothing lossy")]
+        case exp.Create() if tree.kind == "TABLE" and not tree.args.get("exists"):
+            return [Effect(does="creates a table", on=_name(tree.this))]
+        case exp.Comment() | exp.Create(kind="TABLE"):
+            return [Effect(does="nothing lossy")]
+        case exp.Set() if not re.search(r"search_path|role|session\s+authorization", sql, re.I):
+            return [Effect(does="nothing lossy")]
+    return [_by_its_words(sql)]
+
+
+def _by_its_words(sql: str) -> Effect:
+    if _NOT_LOSSY.match(sql):
+        return Effect(does="nothing lossy")
+    return Effect(does="unknown", why=f"it is not known what this loses: {shortened(sql)}")
+
+
+def _is_plain(tree: exp.Delete | exp.Update) -> bool:
+    """Whether the rows that are meant can be told by the WHERE alone."""
+    from sqlglot import exp
+
+    plain = not any(tree.args.get(key) for key in ("using", "from_", "from", "with_", "with", "returning"))
+    table = tree.this
+    return plain and isinstance(table, exp.Table) and not table.args.get("joins") and not table.args.get("alias")
+
+
+def _where(sql: str) -> str:
+    """The condition as it was written: written anew it might mean other rows."""
+    from sqlglot.dialects.postgres import Postgres
+    from sqlglot.tokenizer_core import TokenType
+
+    depth = 0
+    for token in Postgres().tokenize(sql):
+        depth += {TokenType.L_PAREN: 1, TokenType.R_PAREN: -1}.get(token.token_type, 0)
+        if depth == 0 and token.token_type == TokenType.WHERE:
+            return sql[token.end + 1 :].strip()
+    raise ValueError(f"where is the condition of {shortened(sql)}")
+
+
+def _of_drop(tree: exp.Drop, sql: str) -> list[Effect]:
+    kinds: dict[str, Does] = {"TABLE": "drops a table", "TYPE": "drops a type", "SEQUENCE": "drops a sequence"}
+    kind = str(tree.args.get("kind") or "").upper()
+    cascade, exists = bool(tree.args.get("cascade")), bool(tree.args.get("exists"))
+    if kind in kinds:
+        return [
+            Effect(does=kinds[kind], on=_name(one), cascade=cascade, if_exists=exists) for one in tree.args["tables"]
+        ]
+    if kind in ("VIEW", "INDEX", "TRIGGER", "FUNCTION", "PROCEDURE") and not cascade:
+        return [Effect(does="nothing lossy")]
+    if not cascade and _NOT_LOSSY.match(sql):
+        return [Effect(does="nothing lossy")]
+    return [Effect(does="unknown", why=f"it is not known what this takes with it: {shortened(sql)}")]
+
+
+def _lacking(tree: exp.Alter, sql: str) -> str:
+    """A word of the statement that the parser has lost: then it has misunderstood it."""
+    from sqlglot import exp
+
+    if any(isinstance(a, exp.AlterColumn | exp.ColumnDef | exp.AddConstraint) for a in tree.args.get("actions") or ()):
+        return ""  # types have many names
+    there = set(re.findall(r"\w+", tree.sql("postgres").lower())) | {"column", "restrict", "only"}
+    return next((word for word in re.findall(r"\w+", sql.lower()) if word not in there), "")
+
+
+def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
+    from sqlglot import exp
+
+    if str(tree.args.get("kind") or "").upper() != "TABLE":
+        return [_by_its_words(sql)]
+    table = _name(tree.this)
+    found: list[Effect] = []
+    if lacking := _lacking(tree, sql):
+        return [Effect(does="unknown", why=f"it is not understood ({lacking}): {shortened(sql)}")]
+    for action in tree.args.get("actions") or ():
+        match action:
+            case exp.Drop() if str(action.args.get("kind")).upper() == "COLUMN":
+                told = {"cascade": bool(action.args.get("cascade")), "if_exists": bool(action.args.get("exists"))}
+                found += [
+                    Effect(does="drops columns", on=table, columns=(_folded(column),), **told)
+                    for column in action.args["tables"]
+                ]
+            case exp.AlterColumn() if action.args.get("dtype"):
+                to = action.args["dtype"].sql("postgres")
+                found.append(Effect(does="changes a type", on=table, columns=(_folded(action.this),), to=to))
+            case exp.AlterRename():
+                found.append(Effect(does="renames", on=table, to=_folded(action.this)))
+            case exp.RenameColumn():
+                column = _folded(action.this)
+                found.append(Effect(does="renames", on=table, columns=(column,), to=_folded(action.args["to"])))
+            case exp.ColumnDef() if not action.args.get("exists"):
+                found.append(Effect(does="adds a column", on=table, columns=(_folded(action.this),)))
+            case exp.Drop() if str(action.args.get("kind")).upper() == "CONSTRAINT" and not action.args.get("cascade"):
+                found.append(Effect(does="nothing lossy"))
+            case exp.AddConstraint() | exp.AlterColumn() | exp.ColumnDef():
+                found.append(Effect(does="nothing lossy"))
+            case _:
+                found.append(_by_its_words(sql))
+    return found or [_by_its_words(sql)]
+
+
+def repeatable(sql: str) -> str:
+    """What stands alone, so that it may be run once more: whether it had its effect is not on record with it."""
+    sql = re.sub(r"^(DROP\s+INDEX\s+CONCURRENTLY)\s+(?!IF\b)", r"\1 IF EXISTS ", sql, flags=re.I)
+    return re.sub(
+        r"^(CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY)\s+(?!IF\b|ON\b)", r"\1 IF NOT EXISTS ", sql, flags=re.I
+    )
+
+
+def shortened(sql: str, most: int = 100) -> str:
+    """One line of it, for messages."""
+    line = " ".join(sql.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -1,0 +1,193 @@
+"""`responder snapshots`, from a configuration file alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.cli import main
+from tests import parts
+from tests.responder.snapshots.conftest import House, housed
+
+SHOP = """
+CREATE SCHEMA "Old";
+CREATE TABLE "Old"."Customers" (id int PRIMARY KEY, "Name" text);
+INSERT INTO "Old"."Customers" SELECT n, 'c' || n FROM generate_series(1, 30) n;
+CREATE TABLE orders (
+    id serial PRIMARY KEY, customer int REFERENCES "Old"."Customers", note text, kind json, other text DEFAULT 'x'
+);
+INSERT INTO orders (customer, note, kind)
+SELECT n, E'tab\t, \\\\. and\nline ' || n, '{"n": 1}' FROM generate_series(1, 20) n;
+CREATE TABLE seen (at date, what text, PRIMARY KEY (at, what)) PARTITION BY RANGE (at);
+CREATE TABLE seen_a PARTITION OF seen FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
+CREATE TABLE seen_b PARTITION OF seen DEFAULT;
+INSERT INTO seen SELECT '2026-01-01'::date + n, 'w' FROM generate_series(0, 300) n;
+"""
+
+Run = Callable[..., Awaitable[tuple[int, Any, str]]]
+
+
+@pytest.fixture
+async def shop(cluster: parts.Postgres, tmp_path: Path) -> AsyncIterator[House]:
+    async with housed(cluster, tmp_path, encrypt=True, keep="1s", keep_at_least=1) as house:
+        await house.script(SHOP)
+        yield house
+
+
+@pytest.fixture
+def run(shop: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    file = tmp_path / "responder.yml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "state": f"sqlite://{tmp_path}/state.db",
+                "prometheus": {"url": "http://127.0.0.1:9"},
+                "alertmanager": {"urls": ["http://127.0.0.1:9"]},
+                "snapshots": shop.told["shelves"],
+                "databases": shop.told["databases"],
+            }
+        )
+    )
+
+    async def go(*words: str) -> tuple[int, Any, str]:
+        argv = ["snapshots", *words, "--config", str(file), "--output", "json"]
+        code = await asyncio.to_thread(main, argv)
+        out, err = capsys.readouterr()
+        return code, json.loads(out) if out else None, err
+
+    return go
+
+
+async def taken(run: Run, *more: str) -> str:
+    code, body, err = await run("take", "shop", *more)
+    assert code == 0, err
+    return str(body["key"])
+
+
+def name_of(house: House) -> str:
+    return house.dsn.rpartition("/")[2]
+
+
+async def test_taken_listed_verified_restored(shop: House, run: Run) -> None:
+    key = await taken(run, "--verify", "restore")
+    code, body, _ = await run("list")
+    assert (code, [(one["key"], one["state"], one["verified"]) for one in body]) == (0, [(key, "complete", "restore")])
+    assert (await run("verify", key, "--restore", "server"))[:2] == (
+        0,
+        {"key": key, "whole": True, "how": "restored and compared: 5 counts and hashes are equal"},
+    )
+
+    code, _, err = await run("restore", key, "--into", "shop")
+    assert code == 2
+    assert "was taken from" in err, "never over what it was taken from"
+    assert (await run("restore", key, "--into", "shop", "--replace"))[0] == 2
+    assert (await run("restore", key, "--into", f"server/{name_of(shop)}", "--replace"))[0] == 2, "by any name"
+
+    back = f"{name_of(shop)}_back"
+    assert (await run("restore", key, "--into", f"shop/{back}", "--dry-run"))[0] == 0
+    assert back not in await shop.databases()
+    assert (await run("restore", key, "--into", f"shop/{back}"))[0] == 0
+    dsn = shop.dsn.replace(name_of(shop), back)
+    for query in ('SELECT * FROM "Old"."Customers" ORDER BY 1', "SELECT * FROM orders ORDER BY 1"):
+        assert await shop.sql(query, dsn=dsn) == await shop.sql(query)
+    await shop.sql("INSERT INTO orders (customer) VALUES (1)", dsn=dsn)  # its sequence goes on
+
+    code, _, err = await run("restore", key, "--into", f"shop/{back}")
+    assert code == 2
+    assert "is not empty" in err
+    assert (await run("restore", key, "--into", f"shop/{back}", "--replace"))[0] == 0
+    assert len(await shop.sql("SELECT * FROM orders", dsn=dsn)) == 20
+
+
+async def test_only_some_tables_come_back(shop: House, run: Run) -> None:
+    key, back = await taken(run), f"{name_of(shop)}_some"
+    assert (await run("restore", key, "--into", f"shop/{back}", "--tables", "public.orders", "public.seen"))[0] == 0
+    dsn = shop.dsn.replace(name_of(shop), back)
+    counts = (
+        'SELECT (SELECT count(*) FROM "Old"."Customers"), (SELECT count(*) FROM orders), (SELECT count(*) FROM seen)'
+    )
+    assert tuple((await shop.sql(counts, dsn=dsn))[0]) == (0, 20, 301)
+    assert (await run("restore", key, "--into", f"shop/{back}2", "--tables", "public.none"))[0] == 2
+
+
+async def test_columns_come_back_into_the_table_that_lives(shop: House, run: Run) -> None:
+    before = await shop.sql("SELECT id, note FROM orders ORDER BY id")
+    key = await taken(run)
+    await shop.script(
+        "ALTER TABLE orders DROP COLUMN note; ALTER TABLE orders DROP COLUMN other;"  # the downgrade
+        "DELETE FROM orders WHERE id = 20; INSERT INTO orders (customer) VALUES (1);"
+        "ALTER TABLE orders ADD COLUMN note text; UPDATE orders SET note = 'newer' WHERE id = 1"  # and up again
+    )
+    asked = ("restore", key, "--into", "shop", "--columns", "public.orders:note")
+    code, body, _ = await run(*asked, "--dry-run")
+    assert (code, body) == (0, {"rows": 20, "updated": 18, "gone": 1, "kept": 1, "dry_run": True})
+    assert len(await shop.sql("SELECT FROM orders WHERE note IS NOT NULL")) == 1
+
+    assert (await run(*asked))[1]["updated"] == 18
+    assert await shop.sql("SELECT id, note FROM orders WHERE id BETWEEN 2 AND 19 ORDER BY id") == before[1:19]
+    assert (await shop.sql("SELECT note FROM orders WHERE id = 1"))[0][0] == "newer"
+    assert (await run(*asked))[1]["updated"] == 0, "twice is once"
+    assert (await run(*asked, "--overwrite"))[1]["updated"] == 1
+    assert (await shop.sql("SELECT note FROM orders WHERE id = 1"))[0][0] == before[0][1]
+
+    for columns, told in (
+        ("public.orders:other", "has no column other"),
+        ("public.none:note", "no table public.none"),
+        ("note", "--columns is TABLE:COLUMN"),
+    ):
+        code, _, err = await run("restore", key, "--into", "shop", "--columns", columns)
+        assert code == 2
+        assert told in err
+
+
+async def test_columns_of_partitions_and_quoted_names(shop: House, run: Run) -> None:
+    key = await taken(run)
+    await shop.script("""UPDATE "Old"."Customers" SET "Name" = NULL; UPDATE orders SET kind = NULL""")
+    assert (await run("restore", key, "--into", "shop", "--columns", '"Old"."Customers":Name'))[1]["updated"] == 30
+    assert (await run("restore", key, "--into", "shop", "--columns", "public.orders:kind"))[1]["updated"] == 20
+    assert (await run("restore", key, "--into", "shop", "--columns", "public.seen:what"))[1]["rows"] == 301
+    assert (await shop.sql("""SELECT "Name" FROM "Old"."Customers" WHERE id = 7"""))[0][0] == "c7"
+
+
+async def test_pruned_by_age_but_never_the_newest(shop: House, run: Run) -> None:
+    old = await taken(run)
+    await asyncio.sleep(1.1)
+    new = await taken(run)
+    left = shop.directory / "shop/given-up/1/schema.dump"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    os.utime(left, (0, 0))
+    (shop.directory / "shop/unread").mkdir()
+    (shop.directory / "shop/unread/manifest.json").write_text("{}")
+    await asyncio.sleep(1.1)
+    code, body, _ = await run("prune", "--dry-run")
+    assert (code, {one["key"] for one in body}) == (0, {old, "shop/given-up"})
+    assert left.exists()
+    assert (await run("prune"))[0] == 0
+    code, body, _ = await run("list")
+    assert code == 1, "one cannot be read, and is never removed"
+    assert {one["key"] for one in body} == {new, "shop/unread"}
+    assert (await run("verify", new))[0] == 0
+    assert (await run("verify", old))[0] == 2
+
+
+async def test_what_is_damaged_is_not_whole(shop: House, run: Run) -> None:
+    key = await taken(run)
+    file = max((shop.directory / key).rglob("*.dump"), key=lambda one: one.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-1])
+    code, body, _ = await run("verify", key)
+    assert (code, body["whole"]) == (1, False)
+
+
+@pytest.mark.parametrize("words", [("verify", "shop/none"), ("verify", "../x"), ("list", "--store", "none")])
+async def test_mistakes_are_told(words: tuple[str, ...], run: Run) -> None:
+    code, _, err = await run(*words)
+    assert code == 2
+    assert err.startswith("responder: ")

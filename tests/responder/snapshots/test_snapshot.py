@@ -1,0 +1,323 @@
+"""A snapshot is consistent, counts only when it is whole, and is made once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pydantic import TypeAdapter
+
+from responder.clients import Connections, acting
+from responder.clients.s3_store import S3Store
+from responder.errors import Halt, Superseded, Unavailable
+from responder.levers import AnyLever
+from responder.levers.snapshot import Snapshot
+from responder.snapshots.client import Snapshots
+from responder.snapshots.verify import compare_restored, read_back
+from responder.world import World
+from tests import parts
+from tests.responder.snapshots.conftest import S3, House, housed, settings_of
+
+ROWS = """
+CREATE TABLE orders (id int PRIMARY KEY, note text);
+INSERT INTO orders SELECT n, repeat(md5(n::text), 10) FROM generate_series(1, 2000) n;
+CREATE TABLE paid (id int PRIMARY KEY REFERENCES orders);
+INSERT INTO paid SELECT n FROM generate_series(1, 500) n;
+"""
+
+
+def lever(**more: Any) -> Snapshot:
+    return Snapshot(**{"database": "shop", "store": "kept", **more}).planned("x-1")
+
+
+class _World(Connections):
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    async def to(self, kind: Any) -> Any:
+        return self._snapshots
+
+
+async def test_the_lever_goes_one_way_and_only_once(house: House) -> None:
+    await house.script(ROWS)
+    world, one = World(_World(house.snapshots)), lever()
+    assert TypeAdapter(AnyLever).validate_json(one.model_dump_json()) == one
+    assert await world.read(one) is None
+    (note,) = await world.ask(one, lambda client: one.prepare(client, one.key))
+    assert "2 tables of shop" in note
+    assert house.files() == [], "looking changes nothing"
+
+    await world.write(one, one.key, was=None)
+    assert await world.read(one) == "shop/x-1"
+    assert await world.settled(one, one.key)
+    files = {name: (house.directory / name).stat().st_mtime_ns for name in house.files()}
+    await world.write(one, one.key, was=None)
+    assert {name: (house.directory / name).stat().st_mtime_ns for name in house.files()} == files
+
+    with pytest.raises(Halt):
+        await world.write(one, None, was=one.key)
+
+
+async def test_all_of_it_is_of_one_moment(house: House) -> None:
+    """A writer moves money between two tables in different archives: the sum is the same in every snapshot."""
+    await house.script(
+        "CREATE TABLE a (n int); CREATE TABLE b (n int); INSERT INTO a VALUES (1000); INSERT INTO b VALUES (0)"
+    )
+
+    async def move() -> None:
+        while True:
+            await house.sql("WITH x AS (UPDATE a SET n = n - 1) UPDATE b SET n = n + 1")
+
+    moving = asyncio.create_task(move())
+    try:
+        manifest = await house.snapshots.make("kept", house.wanted(jobs=2, scratch="shop"))
+    finally:
+        moving.cancel()
+        await asyncio.wait([moving])
+    assert len([one for one in manifest.archives if one.section == "data"]) == 2
+    assert manifest.verified == "restore", "what was hashed in between is equal to what was dumped"
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone", "at the end"])
+async def test_damage_is_found(house: House, harm: str) -> None:
+    await house.script(ROWS)
+    manifest = await house.snapshots.make("kept", house.wanted())
+    largest = max(manifest.archives, key=lambda archive: archive.size)
+    file = house.directory / largest.objects[0]
+    raw = file.read_bytes()
+    match harm:
+        case "cut":
+            file.write_bytes(raw[: len(raw) // 2])
+        case "changed":
+            file.write_bytes(raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:])
+        case "gone":
+            file.unlink()
+        case _:
+            file.write_bytes(raw + b"\0")
+    with pytest.raises(Halt):
+        await read_back(house.snapshots.shelf("kept"), manifest, jobs=2)
+
+
+async def test_a_restored_copy_that_differs_is_found(house: House) -> None:
+    await house.script(ROWS)
+    manifest = await house.snapshots.make("kept", house.wanted(scratch="shop"))
+    wrong = manifest.model_copy(
+        update={"counted": tuple(one.model_copy(update={"hash": "1"}) for one in manifest.counted)}
+    )
+    with pytest.raises(Halt, match=r"public\.orders has 2000 rows"):
+        await compare_restored(house.snapshots.postgres, house.snapshots.shelf("kept"), wrong, "server", jobs=2)
+    assert not [name for name in await house.databases() if name.startswith("rollback_scratch")]
+
+
+async def test_a_dump_that_fails_leaves_nothing(house: House) -> None:
+    """The data of one table cannot be read to its end."""
+    await house.script(ROWS)
+    await house.script("UPDATE pg_class SET relfilenode = 1 WHERE relname = 'paid'")
+    with pytest.raises((Halt, Unavailable), match=r"paid|could not open"):
+        await house.snapshots.make("kept", house.wanted())
+    assert await house.snapshots.find("kept", "shop/x-1") is None
+    assert not [name for name in house.files() if "manifest" in name or "unfinished" in name]
+
+
+async def test_only_some_tables(house: House) -> None:
+    await house.script(ROWS)
+    manifest = await house.snapshots.make("kept", house.wanted(tables=("public.paid",), scratch="shop"))
+    assert manifest.tables == ("public.paid",)
+    assert [(one.table, one.rows) for one in manifest.counted] == [("public.paid", 500)]
+
+
+async def test_large_tables_are_hashed_in_part(house: House) -> None:
+    await house.script(ROWS)
+    manifest = await house.snapshots.make("kept", house.wanted(scratch="shop", hash_whole_up_to=200_000))
+    orders, paid = manifest.counted[:2]
+    assert orders.table == "public.orders"
+    assert orders.one_in > 1
+    assert paid.one_in == 1
+
+
+REFUSED = [
+    ({"store": "nowhere"}, "", "no place 'nowhere'"),
+    ({"database": "nowhere"}, "", "no database 'nowhere'"),
+    ({"tables": ("public.nothing",)}, "", "no table public.nothing"),
+    ({"tables": ("drop table",)}, "", "no table drop table"),
+    ({}, "CREATE TABLE closed (n int)", "may not read public.closed"),
+    (
+        {},
+        "CREATE TABLE hides (n int); ALTER TABLE hides ENABLE ROW LEVEL SECURITY; GRANT SELECT ON hides TO PUBLIC",
+        "hides rows of public.hides",
+    ),
+    ({"verify": "restore"}, "", "CREATEDB"),
+]
+
+
+@pytest.mark.parametrize(("how", "sql", "told"), REFUSED, ids=[told for _, _, told in REFUSED])
+async def test_what_stands_in_the_way_is_said_before(
+    how: dict[str, Any], sql: str, told: str, cluster: parts.Postgres, tmp_path: Path
+) -> None:
+    async with housed(cluster, tmp_path) as house:
+        if sql:
+            await house.script(sql)
+        await house.script("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        told_settings = json.loads(json.dumps(house.told).replace("postgres@", "plain@"))
+        as_plain = await Snapshots.connect(settings_of(told_settings))
+        one = lever(**how)
+        with pytest.raises(Halt, match=told):
+            await one.prepare(as_plain, one.key)
+
+
+def test_what_it_names_has_to_be_configured() -> None:
+    assert lever().not_configured(databases=["shop"], snapshots=["kept"]) == ()
+    assert lever(scratch="other").not_configured(databases=[], snapshots=[]) == (
+        "no database shop is configured",
+        "no place for snapshots kept is configured",
+        "no database other is configured",
+    )
+
+
+async def test_a_directory_that_is_not_there_is_said_before(house: House) -> None:
+    house.directory.rmdir()
+    with pytest.raises(Halt, match="not a directory"):
+        await lever().prepare(house.snapshots, "shop/x-1")
+
+
+async def test_a_cancelled_one_leaves_no_program_behind(house: House) -> None:
+    await house.script(ROWS)
+    await house.script(
+        "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.01)'"
+    )
+    locked = await _locked(house)
+    making = asyncio.create_task(house.snapshots.make("kept", house.wanted()))
+    await asyncio.sleep(0.5)
+    making.cancel()
+    await asyncio.wait([making], timeout=5)
+    assert making.cancelled()
+    await locked.close()
+    assert not [one for one in psutil.Process().children() if one.name() in ("pg_dump", "pg_restore")]
+    assert await house.snapshots.find("kept", "shop/x-1") is None
+
+
+async def test_a_lock_that_is_not_given_up_is_worth_another_try(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("responder.snapshots.dump._LOCK_WAIT_MS", 100)
+    await house.script(ROWS)
+    locked = await _locked(house)
+    with pytest.raises(Unavailable, match="lock timeout"):
+        await house.snapshots.make("kept", house.wanted())
+    await locked.close()
+    await house.snapshots.make("kept", house.wanted())
+
+
+async def test_it_ends_in_time(house: House) -> None:
+    await house.script(ROWS)
+    locked = await _locked(house)
+    with pytest.raises(Halt, match="did not succeed within 1 s"):
+        await World(_World(house.snapshots)).write(lever(within=1.0), "shop/x-1", was=None)
+    await locked.close()
+    assert not [one for one in psutil.Process().children() if one.name() in ("pg_dump", "pg_restore")]
+
+
+async def _locked(house: House) -> Any:
+    import asyncpg
+
+    connection = await asyncpg.connect(house.dsn)
+    await connection.execute("BEGIN")
+    await connection.execute("LOCK TABLE orders")
+    return connection
+
+
+async def test_who_may_not_act_any_more_writes_nothing_more(house: House) -> None:
+    await house.script(ROWS)
+    calls = 0
+
+    def guard() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 4:
+            raise Superseded("the lease has run out")
+
+    token = acting.set(guard)
+    try:
+        with pytest.raises(Superseded):
+            await house.snapshots.make("kept", house.wanted())
+    finally:
+        acting.reset(token)
+    assert await house.snapshots.find("kept", "shop/x-1") is None
+
+
+class _Blocks:
+    def __init__(self, sizes: list[int]) -> None:
+        self._sizes = sizes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for number, size in enumerate(self._sizes):
+            yield bytes([number % 256]) * size
+
+
+@pytest.mark.parametrize("sizes", [[], [10], [5 << 20], [6 << 20] * 4, [1 << 20] * 33])
+async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres, s3: S3, tmp_path: Path) -> None:
+    """With two parts to an object: past that the next object is begun."""
+    async with housed(cluster, tmp_path, s3=s3) as house:
+        aws = house.snapshots._aws
+        store = S3Store(aws, "snapshots", tmp_path.name, part=5 << 20, parts_of_an_object=2)
+        names = await store.put("x", aiter(_Blocks(sizes)))
+        whole = b"".join([block async for block in _Blocks(sizes)])
+        assert len(names) == max(1, -(-len(whole) // (10 << 20)))
+        assert b"".join([block for name in names async for block in store.get(name)]) == whole
+        assert {one.name for one in await store.list("")} == set(names)
+
+        async def breaks() -> AsyncIterator[bytes]:
+            async for block in _Blocks(sizes):
+                yield block
+            raise Halt("pg_dump failed")
+
+        await store.delete(names)
+        with pytest.raises(Halt, match="pg_dump failed"):
+            await store.put("y", breaks())
+        assert await store.list("") == []
+        uploads = await aws.read("s3", "list_multipart_uploads", Bucket="snapshots")
+        assert not [one for one in uploads.get("Uploads", ()) if tmp_path.name in one["Key"]]
+
+
+async def test_the_manifest_is_changed_by_nobody_without_the_key(cluster: parts.Postgres, tmp_path: Path) -> None:
+    async with housed(cluster, tmp_path, encrypt=True) as house:
+        await house.script(ROWS)
+        manifest = await house.snapshots.make("kept", house.wanted(scratch="shop"))
+        file = house.directory / "shop/x-1/manifest.json"
+        assert b"PGDMP" not in (house.directory / manifest.archives[0].objects[0]).read_bytes()
+        file.write_text(file.read_text().replace('"rows": 2000', '"rows": 2001'))
+        with pytest.raises(Halt, match="was changed"):
+            await house.snapshots.find("kept", "shop/x-1")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("where", ["directory", "s3"])
+async def test_memory_does_not_grow_with_the_database(
+    where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
+) -> None:
+    """40 and 600 MiB that do not compress, each in a process of its own."""
+    peaks = []
+    for rows in (20_000, 300_000):
+        (directory := tmp_path / str(rows)).mkdir()
+        async with housed(cluster, directory, s3=s3 if where == "s3" else None, encrypt=True) as house:
+            await house.script(
+                "CREATE TABLE t (b bytea); ALTER TABLE t ALTER b SET STORAGE EXTERNAL; INSERT INTO t "
+                "SELECT decode((SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, 125) k), 'hex') "
+                f"FROM generate_series(1, {rows}) n"
+            )
+            if s3_told := house.told["aws"]:
+                s3_told["timeout"] = "2m"  # this server puts 600 MiB together before it answers
+            told = {"settings": house.told, "at": "", "wanted": house.wanted(compress=0).model_dump()}
+            (directory / "told.json").write_text(json.dumps(told))
+            argv = [sys.executable, "-m", "tests.responder.snapshots.traps", str(directory / "told.json")]
+            process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+            out, _ = await process.communicate()
+            assert process.returncode == 0
+            peaks.append(int(out) / 1024)
+    small, large = peaks
+    print(f"peak of {where}: {small:.0f} and {large:.0f} MiB")
+    assert large < small + 100

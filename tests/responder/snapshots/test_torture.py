@@ -1,0 +1,82 @@
+"""Whatever PostgreSQL can hold goes into a snapshot and comes out of it with equal hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from responder.snapshots import census
+from responder.snapshots.columns import bring_back
+from responder.snapshots.restore import created, restore
+from tests import parts
+from tests.responder.snapshots.conftest import S3, TORTURE, House, housed
+
+
+async def hashes(house: House, name: str) -> dict[str, str]:
+    """Of everything that holds rows, with the sequences and the filled views beside them."""
+    async with census.session(house.snapshots.postgres, "shop", database_name=name) as connection:
+        found = {t.name: str(await census.counted(connection, t)) for t in await census.tables_of(connection)}
+        found[census.LARGE_OBJECTS] = str(await census.large_objects(connection))
+        for view in await census.materialized_views_of(connection):
+            row = await connection.fetchrow(
+                f"SELECT count(*), md5(string_agg(v::text, '|' ORDER BY v::text)) FROM {view} v"
+            )
+            found[view] = str(tuple(row))
+        for row in await connection.fetch("SELECT schemaname, sequencename, last_value FROM pg_sequences"):
+            found[f"sequence {row[0]}.{row[1]}"] = str(row[2])
+    return found
+
+
+DOWNGRADE = """
+DROP TABLE "Mixed Case"."select";
+DROP MATERIALIZED VIEW torture.z_totals CASCADE;
+ALTER TABLE torture.every_type DROP COLUMN jsons, ALTER COLUMN a_mood TYPE text;
+DROP TYPE torture.pair CASCADE;
+TRUNCATE torture.tree;
+SELECT lo_unlink(70002);
+"""
+
+
+@pytest.mark.parametrize("where", ["directory", "s3"])
+async def test_the_torture_schema_comes_back_as_it_was(
+    where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
+) -> None:
+    async with housed(cluster, tmp_path, s3=s3 if where == "s3" else None, encrypt=where == "s3") as house:
+        await house.script(TORTURE)
+        name = house.dsn.rpartition("/")[2]
+        before = await hashes(house, name)
+        assert len(before) > 30
+
+        manifest = await house.snapshots.make("kept", house.wanted(jobs=3, scratch="shop"))
+        assert manifest.verified == "restore"
+        assert len(manifest.archives) == 4
+
+        postgres, shelf = house.snapshots.postgres, house.snapshots.shelf("kept")
+        await house.script(DOWNGRADE)
+        assert await hashes(house, name) != before
+        await created(postgres, "shop", f"{name}_back", manifest)
+        await restore(postgres, shelf, manifest, "shop", f"{name}_back", jobs=2, owners=True)
+        assert await hashes(house, f"{name}_back") == before
+
+
+async def test_columns_of_every_type_come_back(house: House) -> None:
+    await house.script(TORTURE)
+    name = house.dsn.rpartition("/")[2]
+    before = await hashes(house, name)
+    await house.snapshots.make("kept", house.wanted(tables=("torture.every_type",)))
+    rows = await house.sql(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'torture.every_type'::regclass AND attnum > 1"
+    )
+    columns = [row["attname"] for row in rows]
+    assert len(columns) > 80
+    await house.script(f"UPDATE torture.every_type SET {', '.join(f'{one} = NULL' for one in columns)}")
+
+    manifest = await house.snapshots.find("kept", "shop/x-1")
+    assert manifest is not None
+    shelf = house.snapshots.shelf("kept")
+    done = await bring_back(
+        house.snapshots.postgres, shelf, manifest, "shop", "torture.every_type", columns, overwrite=False
+    )
+    assert (done.rows, done.updated, done.gone, done.kept) == (6, 6, 0, 0)
+    assert await hashes(house, name) == before
