@@ -91,6 +91,7 @@ class HttpCheck(BaseModel):
     fields: dict[str, JsonValue] = Field(
         default_factory=dict, description="Fields that the JSON body must have, as {version: '2.1'}; dots go deeper"
     )
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 that the body must have")
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers")
     timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for the whole answer")
 
@@ -111,6 +112,11 @@ class HttpCheck(BaseModel):
         wrong = f"{self.http} answered {status}"
         if status != self.status:
             return Finding(holds=False, reason=f"{wrong}, wanted {self.status}")
+        if self.sha256 is not None:
+            status, digest = await http.digest(str(self.http), headers=self.headers, timeout=self.timeout)
+            if (status, digest) != (self.status, self.sha256):
+                told = f"body has the SHA-256 {digest[:12]}, wanted {self.sha256[:12]}"
+                return Finding(holds=False, reason=f"{self.http} answered {status}, but its {told}")
         if self.body is not None and not re2.search(self.body, body):
             return Finding(holds=False, reason=f"{wrong}, but its body does not contain {self.body!r}")
         if self.fields:

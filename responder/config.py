@@ -24,6 +24,7 @@ from pydantic import (
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.aws import Aws, AwsSettings
+from responder.clients.cdn import Cloudflare, CloudflareSettings, Fastly, FastlySettings
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
@@ -126,6 +127,15 @@ class Log(BaseModel):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is told")
 
 
+class Cdn(BaseModel):
+    """How CDNs are reached; Amazon's by `aws`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cloudflare: CloudflareSettings | None = Field(default=None, description="For what Cloudflare holds")
+    fastly: FastlySettings | None = Field(default=None, description="For what Fastly serves and holds")
+
+
 class Config(BaseModel):
     """responder.yml."""
 
@@ -137,6 +147,7 @@ class Config(BaseModel):
     kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the cluster is reached")
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
     aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
+    cdn: Cdn = Field(default=Cdn(), description="How other CDNs are reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -179,6 +190,8 @@ class Config(BaseModel):
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
                 Aws: self.aws,
+                Cloudflare: self.cdn.cloudflare,
+                Fastly: self.cdn.fastly,
             }
         )
 
@@ -201,6 +214,12 @@ class Config(BaseModel):
                     yield ("services", i, *place), told
             for told in sorted({told for kind in service.clients if (told := missing_package(kind))}):
                 yield ("services", i), told
+            for name, kind, settings in (
+                ("cloudflare", Cloudflare, self.cdn.cloudflare),
+                ("fastly", Fastly, self.cdn.fastly),
+            ):
+                if kind in service.clients and settings is None:
+                    yield ("services", i), f"needs a token: cdn.{name}"
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
         names = {service.name for service in self.services}

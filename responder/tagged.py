@@ -7,10 +7,15 @@ from typing import Any
 from pydantic import Discriminator
 
 
-def told_by_key(what: str, *keys: str) -> Discriminator:
-    """For a union whose members are tagged `<key>`. Where none of the keys is there, the mistake names all of them."""
+def told_by_key(what: str, *keys: str, plain: type | None = None) -> Discriminator:
+    """For a union whose members are tagged `<key>`. Where none of the keys is there, the mistake names all of them.
+
+    `plain`: a type that may stand there too, tagged `<its name>`.
+    """
 
     def which(value: Any) -> str | None:
+        if plain is not None and isinstance(value, plain):
+            return f"<{plain.__name__}>"
         there = value.__contains__ if isinstance(value, dict) else lambda key: hasattr(value, key)
         return next((f"<{key}>" for key in keys if there(key)), None)
 

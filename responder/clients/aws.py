@@ -34,6 +34,10 @@ class AwsSettings(BaseModel):
 
     region: str = Field(default="us-east-1", description="Region of the buckets and functions")
     endpoint_url: HttpUrl | None = Field(default=None, description="Of another store that speaks S3, as MinIO or Ceph")
+    endpoints: dict[str, HttpUrl] = Field(
+        default_factory=dict,
+        description="The same for single services, by boto3's names, as {cloudfront: …}",
+    )
     access_key_id: str | None = Field(default=None, description="Where the usual places (environment, role) have none")
     secret_access_key: SecretStr | None = Field(default=None, description="As ${AWS_SECRET_ACCESS_KEY}")
     timeout: Duration = Field(default=30.0, gt=0, description="Longest silence on one connection")
@@ -68,6 +72,11 @@ class Aws:
         for client in self._clients.values():
             client.close()
 
+    @property
+    def connections(self) -> int:
+        """How many requests there can be at once."""
+        return self._settings.connections
+
     async def read(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         """A call that changes nothing, as `read("s3", "head_object", Bucket=…)`. Raises Unavailable and AwsRefused."""
         return await self._call(service, operation, params)
@@ -76,6 +85,21 @@ class Aws:
         """A call that changes something: only while we may act."""
         acting.get()()
         return await self._call(service, operation, params)
+
+    async def content(self, bucket: str, key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """A small object of S3, and how it is stored; None where there is none."""
+
+        def get() -> tuple[bytes, dict[str, Any]]:
+            answer = self.client("s3").get_object(Bucket=bucket, Key=key)
+            return answer["Body"].read(), answer
+
+        try:
+            found: tuple[bytes, dict[str, Any]] = await self.in_thread(get)
+        except AwsRefused as refused:
+            if refused.code == "NoSuchKey":
+                return None
+            raise
+        return found
 
     async def in_thread(self, work: Any, *args: Any) -> Any:
         """Blocking work with what `client` hands out, with the same errors."""
@@ -106,10 +130,11 @@ class Aws:
         from botocore.config import Config
 
         told, secret = self._settings, self._settings.secret_access_key
+        endpoint = told.endpoints.get(service, told.endpoint_url)
         return boto3.session.Session().client(
             service,
             region_name=told.region,
-            endpoint_url=str(told.endpoint_url) if told.endpoint_url else None,
+            endpoint_url=str(endpoint).rstrip("/") if endpoint else None,
             aws_access_key_id=told.access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
             config=Config(

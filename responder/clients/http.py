@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Self
 
 import aiohttp
@@ -31,14 +32,25 @@ class Http:
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
         """Status and body, without following redirects. Raises `Unavailable` where there is no answer."""
+        status, body = await self._get(url, headers, timeout, _MOST)
+        return status, body.decode(errors="replace")
+
+    async def digest(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+        """Status and the SHA-256 of the whole body, as `get` asks for it."""
+        status, body = await self._get(url, headers, timeout, None)
+        return status, hashlib.sha256(body).hexdigest()
+
+    async def _get(self, url: str, headers: dict[str, str], timeout: float, most: int | None) -> tuple[int, bytes]:
         try:
             async with self._session.get(
                 url, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=timeout)
             ) as response:
+                if most is None:
+                    return response.status, await response.read()
                 body = bytearray()
-                while len(body) < _MOST and (chunk := await response.content.read(_MOST - len(body))):
+                while len(body) < most and (chunk := await response.content.read(most - len(body))):
                     body += chunk
-                return response.status, body.decode(errors="replace")
+                return response.status, bytes(body)
         except TimeoutError:
             raise Unavailable(f"{url} did not answer within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as e:

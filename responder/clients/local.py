@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 from pathlib import Path
@@ -54,6 +55,18 @@ class Local:
                 raise Halt(f"{file} cannot be read: {e}") from e
 
         return await asyncio.to_thread(read)
+
+    async def digests(self, directory: Path, names: tuple[str, ...]) -> dict[str, str]:
+        """The SHA-256 of files below a directory; empty for what is not there or cannot be read."""
+
+        def one(name: str) -> str:
+            try:
+                with (directory / name).open("rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                return ""
+
+        return await asyncio.to_thread(lambda: {name: one(name) for name in names})
 
     async def is_directory(self, path: Path) -> bool:
         return await asyncio.to_thread(path.is_dir)

@@ -20,6 +20,16 @@ from responder.levers.kubernetes import (
 )
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.levers.release import CurrentRelease, PointerFile
+from responder.levers.web import (
+    CloudflarePurge,
+    CloudfrontInvalidation,
+    CloudfrontKey,
+    FastlyPurge,
+    FastlyVersion,
+    LivePrefix,
+    OriginPath,
+    PointerObject,
+)
 
 __all__ = ["AnyLever", "CurrentRelease", "PointerFile"]
 
@@ -37,7 +47,15 @@ AnyLever = Annotated[
     | Replicas
     | KeptPods
     | ServiceSelector
-    | Reconciliation,
+    | Reconciliation
+    | CloudfrontKey
+    | OriginPath
+    | PointerObject
+    | LivePrefix
+    | CloudfrontInvalidation
+    | CloudflarePurge
+    | FastlyVersion
+    | FastlyPurge,
     Field(discriminator="lever"),
 ]
 """Every lever, told apart by `lever`; decoding this union is the validation of a plan."""

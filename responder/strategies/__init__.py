@@ -9,13 +9,14 @@ from pydantic import BaseModel, Field
 
 from responder.levers.lever import Lever
 from responder.strategies.blue_green import BlueGreen
+from responder.strategies.frontend import Frontend
 from responder.strategies.immediate import Immediate
 from responder.strategies.rolling import Rolling
 from responder.strategies.strategy import Target
 
 __all__ = ["AnyStrategy", "Target", "levers_of"]
 
-AnyStrategy = Annotated[Immediate | Rolling | BlueGreen, Field(discriminator="strategy")]
+AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend, Field(discriminator="strategy")]
 """Every strategy, told apart by `strategy`."""
 
 

@@ -167,7 +167,7 @@ def test_what_is_written_is_what_is_used() -> None:
         # Strategies and levers.
         (
             put("immediate", "imediate"),
-            "r.yml:7: services[0].rollback: 'imediate' is none of 'immediate', 'rolling', 'blue_green'",
+            "r.yml:7: services[0].rollback: 'imediate' is none of 'immediate', 'rolling', 'blue_green', 'frontend'",
         ),
         (put("strategy: immediate, ", ""), "r.yml:7: services[0].rollback: needs the key 'strategy'"),
         (put("/srv/shop", "srv"), "r.yml:7: services[0].rollback.release.root: srv must be an absolute path"),

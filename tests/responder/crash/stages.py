@@ -24,7 +24,7 @@ class Stage:
     to_version: str
     outside: Callable[[], Any]  # everything that a rollback may change, and what follows it
     rolled_back: Any  # `outside` after success
-    stranger: Callable[[Lever], Awaitable[Any]]  # sets a lever to what anybody else might, and returns that value
+    stranger: Callable[[Lever], Awaitable[Any]]  # sets a lever to what others might, and returns it; None: nobody can
     clients: dict[type, Any] = field(default_factory=lambda: {Local: Local()})
     written: Callable[[], Any] = lambda: None  # what our levers set, to count how often it changes
     wait: Callable[[float], None] = lambda seconds: None  # lets time go by there

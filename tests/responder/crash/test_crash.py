@@ -13,12 +13,12 @@ from responder.execution import Halted, Started
 from responder.journal import Database
 from responder.levers.lever import Lever
 from responder.plan import Gate, Move
-from tests.responder.crash import docker, kubernetes
+from tests.responder.crash import docker, frontend, kubernetes
 from tests.responder.crash.drill import Crash, Drill, Point, lapsed
 from tests.responder.crash.stages import STAGES as PLAIN
 from tests.responder.crash.stages import Stage
 
-STAGES = {**PLAIN, **kubernetes.STAGES, **docker.STAGES}
+STAGES = {**PLAIN, **kubernetes.STAGES, **docker.STAGES, **frontend.STAGES}
 pytestmark = pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
 Make = Callable[[Path], Stage]
 
@@ -93,7 +93,9 @@ async def test_undisturbed(bench: Bench) -> None:
     drill = await bench.drill()
     ended = await drill.run(Point())
     assert ended.plan is not None
-    assert drill.effects.writes == sum(isinstance(step, Move) for step in ended.plan.steps)
+    # What is there already is not written: a cache that would be emptied only on the way back.
+    moves = [step for step in ended.plan.steps if isinstance(step, Move) and step.to is not None]
+    assert drill.effects.writes == len(moves)
     await assert_rolled_back_once(drill, drill.effects.writes)
 
 
@@ -195,6 +197,8 @@ async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
             left.append(await drill.stage.stranger(lever))
 
         ended = await drill.run(Point(at=appends[number], after=True, act=meddle))
+        if left == [None]:
+            continue  # nobody can move it: it was done, and nothing undoes it
         assert ended.state == "stuck"
         assert "moved it" in ended.reason
         found = await lever.read(drill.stage.clients[lever.client])
@@ -241,7 +245,7 @@ async def test_the_fence_holds_without_the_guard(bench: Bench) -> None:
     undisturbed, moves = Point(), await moves_of(bench)
     await (await bench.drill()).run(undisturbed)
     for at, name in enumerate(undisturbed.names):
-        if name in ("get", "list", "may", "container", "containers", "image"):
+        if name in ("get", "list", "may", "container", "containers", "image", "read", "content"):
             continue
         drill = await bench.drill()
         worker, execution = await drill.claim()
@@ -283,8 +287,11 @@ async def test_a_step_that_cannot_be_done_is_turned_back(bench: Bench) -> None:
         if not isinstance(step, Move):
             continue
         drill = await bench.drill()
-        acts = ("run", "patch", "create")
-        run = next(i for i, name in enumerate(begun.names) if i > appends[number] and name in acts)
+        acts = ("run", "patch", "create", "write")
+        ends = appends[number + 1]
+        run = next((i for i, name in enumerate(begun.names) if ends > i > appends[number] and name in acts), None)
+        if run is None:
+            continue  # nothing to do here going forward
 
         async def fails() -> None:
             raise Halt("the restart failed")

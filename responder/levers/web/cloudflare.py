@@ -1,0 +1,51 @@
+"""What Cloudflare holds of a site."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from responder.clients.cdn import Cloudflare
+from responder.durations import Duration
+from responder.levers.web.purge import RememberedPurge
+
+
+class CloudflarePurge(RememberedPurge):
+    """A purge of one zone: of everything, or of what is named in one way."""
+
+    client: ClassVar[type] = Cloudflare
+
+    lever: Literal["cloudflare_purge"] = "cloudflare_purge"
+    cloudflare: str = Field(pattern="^[0-9a-f]{32}$", description="Id of the zone")
+    prefixes: tuple[str, ...] = Field(default=(), max_length=30, description="URL prefixes, as shop.example/app")
+    tags: tuple[str, ...] = Field(default=(), max_length=30, description="Cache-Tags")
+    files: tuple[str, ...] = Field(default=(), max_length=30, description="Whole URLs")
+    within: Duration = Field(default=60.0, gt=0, description="Deadline, waiting for the rate limit included")
+
+    @model_validator(mode="after")
+    def _in_one_way(self) -> CloudflarePurge:
+        if sum(map(bool, (self.prefixes, self.tags, self.files))) > 1:
+            raise ValueError("prefixes, tags, files: Cloudflare takes one of them at a time")
+        return self
+
+    @property
+    def patience(self) -> float:
+        return self.within
+
+    @property
+    def _what(self) -> JsonValue:
+        return [self.cloudflare, self._body()]
+
+    def _body(self) -> dict[str, JsonValue]:
+        for name in ("prefixes", "tags", "files"):
+            if told := getattr(self, name):
+                return {name: sorted(told)}
+        return {"purge_everything": True}
+
+    async def _purge(self, client: Cloudflare) -> None:
+        await client.write("POST", f"/zones/{self.cloudflare}/purge_cache", self._body())
+
+    @property
+    def _name(self) -> str:
+        return f"cache of Cloudflare's zone {self.cloudflare[:8]}"

@@ -1,0 +1,77 @@
+"""Which version of a Fastly service is active, and what Fastly holds of it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.clients.cdn import Fastly
+from responder.errors import Halt
+from responder.levers.lever import Lever
+from responder.levers.web.purge import RememberedPurge
+
+_ID = r"^[0-9A-Za-z]+$"
+
+
+class FastlyVersion(Lever):
+    """The active version of a service, by Fastly's number. Which release a number is, its comment says."""
+
+    client: ClassVar[type] = Fastly
+
+    lever: Literal["fastly_version"] = "fastly_version"
+    fastly: str = Field(pattern=_ID, description="Id of the service; the comment of each version is the release")
+
+    async def read(self, fastly: Fastly) -> JsonValue:
+        return next((one["number"] for one in await self._versions(fastly) if one["active"]), None)
+
+    async def write(self, fastly: Fastly, value: JsonValue, *, was: JsonValue) -> None:
+        self.must_be(found := await self.read(fastly), was, value)
+        if found != value:
+            await fastly.write("PUT", f"/service/{self.fastly}/version/{value}/activate")
+
+    async def value_of(self, fastly: Fastly, version: str, artifact: str) -> JsonValue:
+        named = [one["number"] for one in await self._versions(fastly) if one.get("comment") == version]
+        if not named:
+            raise Halt(f"no version of Fastly's service {self.fastly} has the comment {version!r}")
+        return int(max(named))
+
+    async def runs(self, fastly: Fastly, found: JsonValue, version: str, artifact: str) -> bool:
+        return any(one["number"] == found and one.get("comment") == version for one in await self._versions(fastly))
+
+    async def _versions(self, fastly: Fastly) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await fastly.read(f"/service/{self.fastly}/version")
+        return found
+
+    def tell(self, value: JsonValue) -> str:
+        return "none" if value is None else f"number {value}"
+
+    def __str__(self) -> str:
+        return f"active version of Fastly's service {self.fastly}"
+
+
+class FastlyPurge(RememberedPurge):
+    """What Fastly holds under surrogate keys, marked as stale; without keys all of it goes."""
+
+    client: ClassVar[type] = Fastly
+
+    lever: Literal["fastly_purge"] = "fastly_purge"
+    fastly: str = Field(pattern=_ID, description="Id of the service")
+    keys: tuple[str, ...] = Field(
+        default=(), max_length=256, description="Surrogate keys, purged softly: stale is served while it is fetched"
+    )
+
+    @property
+    def _what(self) -> JsonValue:
+        return [self.fastly, *sorted(self.keys)]
+
+    async def _purge(self, client: Fastly) -> None:
+        if self.keys:
+            told = {"surrogate_keys": sorted(self.keys)}
+            await client.write("POST", f"/service/{self.fastly}/purge", told, {"Fastly-Soft-Purge": "1"})
+        else:
+            await client.write("POST", f"/service/{self.fastly}/purge_all")
+
+    @property
+    def _name(self) -> str:
+        return f"cache of Fastly's service {self.fastly}"

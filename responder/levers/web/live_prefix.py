@@ -1,0 +1,134 @@
+"""A release that is copied to where the site is served from, so that whoever looks meanwhile finds whole pages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.clients.aws import Aws
+from responder.durations import Duration
+from responder.errors import Halt
+from responder.levers.lever import Lever
+from responder.levers.web.pointer_object import KEPT
+from responder.levers.web.releases import Release, Releases, Stored, each, listing
+from responder.levers.web.s3_url import S3Place, S3Url
+from responder.levers.web.swapping import swapping
+
+
+class LivePrefix(Lever):
+    """The version that the live prefix is at, as its version document says, which is the last thing that is copied.
+
+    Nothing is deleted, so open pages find what they load later. Copying takes its time: a note beside the releases is
+    written before the first copy and removed after the last, so that after a crash between it is known to be half done.
+    """
+
+    client: ClassVar[type] = Aws
+
+    lever: Literal["live_prefix"] = "live_prefix"
+    live: S3Url = Field(description="What the site is served from, as s3://shop/live")
+    releases: Releases = Field(description="The releases that are copied there")
+    version: str = Field(default="version.json", min_length=1, description="The document that says the version")
+    field: str = Field(default="version", min_length=1, description="Its field that does")
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for copying all of it")
+
+    @property
+    def patience(self) -> float:
+        return self.within
+
+    @property
+    def _place(self) -> S3Place:
+        return S3Place.of(self.live)
+
+    @property
+    def _note(self) -> tuple[str, str]:
+        root = S3Place.of(self.releases.s3)
+        return root.bucket, root.key(f".copying-to-{hashlib.sha256(self.live.encode()).hexdigest()[:12]}.json")
+
+    async def read(self, aws: Aws) -> JsonValue:
+        return (await self._version(aws))[0]
+
+    async def settled(self, aws: Aws, value: JsonValue) -> bool:
+        return await self.read(aws) == value and await aws.content(*self._note) is None
+
+    async def write(self, aws: Aws, value: JsonValue, *, was: JsonValue) -> None:
+        release = await self.whole(aws, str(value))
+        self.must_be(await self.read(aws), was, value)
+        bucket, key = self._note
+        body = json.dumps({"live": self.live, "was": was, "to": value}).encode()
+        await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body)
+        # What no page names yet harms nobody; what is replaced under its own name comes next, the pages last.
+        there = await listing(aws, self._place)
+        rank = self.releases.rank
+        assets = [path for path in release.files if not rank(path) and path != self.version]
+        await self._copy(aws, release, [path for path in assets if path not in there], there)
+        await self._copy(aws, release, [path for path in assets if path in there], there)
+        there = await listing(aws, self._place)
+        if lost := [path for path in assets if path not in there or there[path].size != release.files[path].size]:
+            raise Halt(f"{self.live} lacks {lost[0]} although it was copied: somebody else deletes there")
+        # A deployment may have come meanwhile: its pages are not written over.
+        self.must_be(await self.read(aws), was, value)
+        pages = sorted((path for path in release.files if rank(path) and path != self.version), key=rank)
+        for path in pages:
+            await self._copy(aws, release, [path], there)
+        await self._say_version(aws, release, was, value)
+        await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
+
+    async def _copy(self, aws: Aws, release: Release, paths: list[str], there: dict[str, Stored]) -> None:
+        """Copies what differs, from bucket to bucket; type, caching and other metadata go with it."""
+
+        async def one(path: str) -> None:
+            only = {"IfMatch": there[path].etag} if path in there else {}
+            source = {"Bucket": release.place.bucket, "Key": release.place.key(path)}
+            with swapping(f"{self.live}/{path}"):
+                key = self._place.key(path)
+                await aws.write("s3", "copy_object", Bucket=self._place.bucket, Key=key, CopySource=source, **only)
+
+        await each(aws, one, [path for path in paths if there.get(path) != release.stored[path]])
+
+    async def _say_version(self, aws: Aws, release: Release, was: JsonValue, value: JsonValue) -> None:
+        found, etag = await self._version(aws)
+        self.must_be(found, was, value)
+        told = await aws.content(release.place.bucket, release.place.key(self.version))
+        if found == value or told is None:
+            return
+        body, like = told
+        only: dict[str, Any] = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        kept = {name: like[name] for name in KEPT if like.get(name)}
+        key = self._place.key(self.version)
+        with swapping(self):
+            await aws.write("s3", "put_object", Bucket=self._place.bucket, Key=key, Body=body, **kept, **only)
+
+    async def _version(self, aws: Aws) -> tuple[str | None, str]:
+        """What the live version document says, and its ETag."""
+        found = await aws.content(self._place.bucket, self._place.key(self.version))
+        return (None, "") if found is None else (self._said(found[0]), str(found[1]["ETag"]))
+
+    def _said(self, body: bytes) -> str:
+        try:
+            return str(json.loads(body)[self.field])
+        except (ValueError, KeyError, TypeError):
+            return f"other: {body[:80].decode(errors='replace')}"
+
+    async def whole(self, aws: Aws, version: str) -> Release:
+        """The release, which has to say itself which version it is. Raises Halt."""
+        release = await self.releases.whole(aws, version)
+        found = await aws.content(release.place.bucket, release.place.key(self.version))
+        says = None if found is None else self._said(found[0])
+        if self.version not in release.files or says != version:
+            raise Halt(
+                f"{self.releases.s3}/{version}/{self.version} says {says!r}: it must be there and say {version!r}"
+            )
+        return release
+
+    async def prepare(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
+        try:
+            await self.whole(aws, str(now := await self.read(aws)))
+        except Halt as halt:
+            return (f"there is no way back to {now}: {halt}",)
+        return ()
+
+    def __str__(self) -> str:
+        return f"live files in {self.live}"

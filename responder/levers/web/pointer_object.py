@@ -1,0 +1,53 @@
+"""A small object in S3 that says which release is live."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.clients.aws import Aws
+from responder.levers.lever import Lever
+from responder.levers.web.s3_url import S3Place, S3Url
+from responder.levers.web.swapping import swapping
+from responder.levers.web.version_text import VersionText, text_for, version_in
+
+KEPT = ("ContentType", "CacheControl", "ContentEncoding", "ContentDisposition", "ContentLanguage", "Metadata")
+"""What an object that is written anew keeps of the one before."""
+
+
+class PointerObject(Lever):
+    """Read by whatever chooses the release: an edge function, a server, the page's own loader."""
+
+    client: ClassVar[type] = Aws
+
+    lever: Literal["pointer_object"] = "pointer_object"
+    object: S3Url = Field(description="The object, as s3://shop/current.json")
+    text: VersionText = Field(default='{"version": "{version}"}', description="What it says")
+
+    async def read(self, aws: Aws) -> JsonValue:
+        found = await aws.content(*self._where)
+        return None if found is None else self._version(found[0])
+
+    async def write(self, aws: Aws, value: JsonValue, *, was: JsonValue) -> None:
+        bucket, key = self._where
+        found = await aws.content(bucket, key)
+        version = None if found is None else self._version(found[0])
+        self.must_be(version, was, value)
+        if version == value:
+            return
+        only: dict[str, Any] = {"IfNoneMatch": "*"} if found is None else {"IfMatch": found[1]["ETag"]}
+        like = {} if found is None else {name: found[1][name] for name in KEPT if found[1].get(name)}
+        with swapping(self):
+            body = text_for(self.text, value).encode()
+            await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body, **like, **only)
+
+    @property
+    def _where(self) -> tuple[str, str]:
+        return S3Place.of(self.object)
+
+    def _version(self, body: bytes) -> str:
+        return version_in(self.text, body.decode(errors="replace").strip())
+
+    def __str__(self) -> str:
+        return f"pointer in {self.object}"

@@ -1,0 +1,173 @@
+"""Releases in S3, one prefix each, and whether one is whole: by the list of files that was made when it was built."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from responder.clients.aws import Aws
+from responder.errors import Halt
+from responder.levers.web.s3_url import S3Place, S3Url
+
+ENTRY = ("*.html", "asset-manifest.json", "*.webmanifest", "service-worker.js", "sw.js")
+"""Service workers after the pages: an old one that still found a new page would keep that page for good."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_TOLD = 5
+"""Names that a message tells at most."""
+
+
+class File(BaseModel):
+    """One file of a release."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    size: int = Field(ge=0)
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Manifest(BaseModel):
+    """`manifest.json` of a release: what belongs to it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    files: Annotated[dict[Annotated[str, Field(pattern=r"^[^/\s]")], File], Field(min_length=1)]
+
+    @classmethod
+    def read(cls, text: str | bytes | None, where: str) -> Manifest:
+        """Raises Halt where there is none, or it is something else."""
+        if text is None:
+            raise Halt(f"there is no {where}: nobody can say whether that release is whole")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as e:
+            first = e.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise Halt(f"{where} is no list of files: {place}: {first['msg']}") from None
+
+
+class Stored(NamedTuple):
+    """What a listing tells of an object; the same content may have two ETags, but never one ETag two contents."""
+
+    size: int
+    etag: str
+
+
+class Release(NamedTuple):
+    """One whole release."""
+
+    place: S3Place
+    files: dict[str, File]
+    stored: dict[str, Stored]
+
+
+class Releases(BaseModel):
+    """Where the releases are: `<s3>/<version>/`, each with the list of its files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    s3: S3Url = Field(description="What has one directory per version, as s3://shop/releases")
+    manifest: str = Field(default="manifest.json", min_length=1, description="The list of files in each of them")
+    entry: tuple[str, ...] = Field(
+        default=ENTRY,
+        description="Files that name others, as patterns in the order in which they are put back, after all others",
+    )
+    checksums: Literal["entry", "all"] = Field(
+        default="entry", description="Whose SHA-256 is compared: entry documents, or all (one request for each file)"
+    )
+
+    def place(self, version: str) -> S3Place:
+        if version in ("", ".", "..") or "/" in version:
+            raise Halt(f"{version!r} is no name of a release")
+        root = S3Place.of(self.s3)
+        return S3Place(root.bucket, root.key(version))
+
+    def rank(self, path: str) -> int:
+        """0 for what no other file needs to be there before; higher, later."""
+        name = path.rpartition("/")[2]
+        return next((i for i, one in enumerate(self.entry, 1) if fnmatchcase(path, one) or fnmatchcase(name, one)), 0)
+
+    async def whole(self, aws: Aws, version: str) -> Release:
+        """The release, with nothing missing and nothing that is not as it was built. Raises Halt with the names."""
+        place = self.place(version)
+        where = f"{self.s3}/{version}"
+        found = await aws.content(place.bucket, place.key(self.manifest))
+        files = Manifest.read(found[0] if found else None, f"{where}/{self.manifest}").files
+        stored = await listing(aws, place)
+        if missing := sorted(files.keys() - stored.keys()):
+            raise Halt(f"{where} is not whole: {_names(missing)} missing")
+        if other := sorted(path for path, file in files.items() if stored[path].size != file.size):
+            raise Halt(f"{where} is not what was built: {_names(other)} of another size than in {self.manifest}")
+        asked = [path for path in files if self.checksums == "all" or self.rank(path)]
+
+        async def differs(path: str) -> bool:
+            key, wanted = place.key(path), files[path].sha256
+            if not self.rank(path) and await _vouched(aws, place.bucket, key) == wanted:
+                return False
+            found = await aws.content(place.bucket, key)
+            return found is None or hashlib.sha256(found[0]).hexdigest() != wanted
+
+        other = [path for path, wrong in zip(asked, await each(aws, differs, asked), strict=True) if wrong]
+        if other:
+            raise Halt(f"{where} is not what was built: {_names(sorted(other))} with another SHA-256")
+        return Release(place, files, {path: stored[path] for path in files})
+
+
+async def listing(aws: Aws, place: S3Place) -> dict[str, Stored]:
+    """All that lies there, by its path below."""
+    found: dict[str, Stored] = {}
+    before = place.key("")
+    more: dict[str, Any] = {}
+    while True:
+        page = await aws.read("s3", "list_objects_v2", Bucket=place.bucket, Prefix=before, **more)
+        for one in page.get("Contents", ()):
+            found[one["Key"].removeprefix(before)] = Stored(one["Size"], one["ETag"])
+        if not page.get("IsTruncated"):
+            return found
+        more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+async def each(aws: Aws, act: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
+    """Acts on all of them, as many at once as there are connections.
+
+    After a mistake nothing more is begun, and it is raised once what was under way has ended: what comes next must
+    not meet a late echo of it.
+    """
+    todo, done, wrong = iter(enumerate(items)), dict[int, Result](), list[BaseException]()
+
+    async def work() -> None:
+        for number, item in todo:
+            if wrong:
+                return
+            try:
+                done[number] = await act(item)
+            except BaseException as e:
+                wrong.append(e)
+                raise
+
+    workers = (work() for _ in range(min(aws.connections, len(items))))
+    await asyncio.gather(*workers, return_exceptions=True)
+    if wrong:
+        raise wrong[0]
+    return [done[number] for number in range(len(items))]
+
+
+async def _vouched(aws: Aws, bucket: str, key: str) -> str:
+    """The SHA-256 that S3 vouches for, where it was uploaded with that checksum: it spares fetching all of it."""
+    head = await aws.read("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    try:
+        return b64decode(head.get("ChecksumSHA256", ""), validate=True).hex()
+    except ValueError:
+        return ""  # of an upload in parts: not of the whole
+
+
+def _names(paths: list[str]) -> str:
+    told = ", ".join(paths[:_TOLD]) + (f" and {len(paths) - _TOLD} more" if len(paths) > _TOLD else "")
+    return f"{told} {'is' if len(paths) == 1 else 'are'}"

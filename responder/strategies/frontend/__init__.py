@@ -1,0 +1,76 @@
+"""Puts back what users see: on each platform that is named, and proven where they see it. A platform is a line here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, HttpUrl, Tag, model_validator
+
+from responder.checks import HttpCheck
+from responder.durations import Duration
+from responder.levers.web import CloudflarePurge, CloudfrontInvalidation, FastlyPurge, Purge
+from responder.plan import Draft, Gate
+from responder.strategies.frontend.platform import Platform
+from responder.strategies.frontend.web import Web
+from responder.strategies.strategy import Strategy, Target
+from responder.tagged import told_by_key
+from responder.world import World
+
+Caches = Annotated[
+    Annotated[bool, Tag("<bool>")]
+    | Annotated[CloudfrontInvalidation, Tag("<cloudfront>")]
+    | Annotated[CloudflarePurge, Tag("<cloudflare>")]
+    | Annotated[FastlyPurge, Tag("<fastly>")],
+    told_by_key("CDN", "cloudfront", "cloudflare", "fastly", plain=bool),
+]
+
+
+class Frontend(Strategy):
+    """Platform after platform; where one of them does not come to the good version, all are turned back."""
+
+    strategy: Literal["frontend"] = "frontend"
+    platforms: tuple[str, ...] = Field(
+        default=(), description="Which there are; may be left out, as the keys of the platforms say it too"
+    )
+    web: Web | None = Field(default=None, description="A site, behind a CDN or not")
+    cdn_invalidation: Caches | None = Field(
+        default=None,
+        description="The CDN whose cache is emptied; true: that of the distribution whose origin path is switched, "
+        "which is the default there; false: none",
+    )
+    health_check_urls: tuple[HttpUrl, ...] = Field(
+        default=(), description="Must answer 200 once every platform is at the good version"
+    )
+    healthy_within: Duration = Field(default=60.0, gt=0, description="Deadline for that")
+
+    @property
+    def _there(self) -> dict[str, Platform]:
+        """The platforms by the name of their key, in the order in which they are rolled back."""
+        found = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: value for name, value in found if isinstance(value, Platform)}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Frontend:
+        there = self._there
+        if not there:
+            raise ValueError("names no platform: needs at least one key such as web")
+        if self.platforms and set(self.platforms) != set(there):
+            told = f"{', '.join(self.platforms)} are named, but {', '.join(there)} configured"
+            raise ValueError(f"platforms: {told}: each one that is named has a key of its own")
+        if self.cdn_invalidation is True and not any(one.own_cache for one in there.values()):
+            raise ValueError("cdn_invalidation: name the CDN, as {cloudfront: E1ABC}: nothing else here says which")
+        return self
+
+    def caches(self, platform: Platform) -> Purge | None:
+        """What is emptied when that platform changes."""
+        if self.cdn_invalidation is None or self.cdn_invalidation is True:
+            return platform.own_cache
+        return None if self.cdn_invalidation is False else self.cdn_invalidation
+
+    async def draft(self, world: World, target: Target) -> Draft:
+        parts = [await one.draft(world, target, self.caches(one)) for one in self._there.values()]
+        steps = [step for part in parts for step in part.steps]
+        if self.health_check_urls:
+            checks = tuple(HttpCheck(http=url) for url in self.health_check_urls)
+            steps.append(Gate(name="the frontend answers", checks=checks, within=self.healthy_within))
+        return Draft(steps=tuple(steps), notes=tuple(note for part in parts for note in part.notes))

@@ -1,0 +1,195 @@
+"""CloudFront with its API, its KeyValueStore and one edge, and the S3 behind it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from xml.etree import ElementTree as ET
+
+from tests.cdns.s3 import S3
+from tests.cdns.wire import Answer, Asked, Refusal
+
+NS = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
+ARN = "arn:aws:cloudfront::123456789012:key-value-store/0a1b2c3d-0000-0000-0000-000000000000"
+_CONFIG = (
+    f'<DistributionConfig xmlns="{NS}"><CallerReference>made</CallerReference><Origins><Quantity>1</Quantity><Items>'
+    "<Origin><Id>s3</Id><DomainName>shop.s3.amazonaws.com</DomainName><OriginPath>{path}</OriginPath></Origin></Items>"
+    "</Origins><DefaultCacheBehavior><TargetOriginId>s3</TargetOriginId>"
+    "<ViewerProtocolPolicy>redirect-to-https</ViewerProtocolPolicy></DefaultCacheBehavior><Comment>shop</Comment>"
+    "<PriceClass>PriceClass_100</PriceClass><Enabled>true</Enabled></DistributionConfig>"
+)
+
+
+@dataclass
+class Invalidation:
+    id: str
+    reference: str
+    paths: tuple[str, ...]
+    at: float
+
+
+@dataclass
+class Distribution:
+    config: str
+    etag: int = 1
+    changed_at: float = -1e9
+    invalidations: list[Invalidation] = field(default_factory=list)
+    cache: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def origin_path(self) -> str:
+        found = re.search(r"<OriginPath>(.*?)</OriginPath>", self.config)
+        return found[1] if found else ""
+
+
+class Amazon:
+    """`takes`: seconds until edges have followed an invalidation, a distribution or a key."""
+
+    def __init__(self, *, takes: float = 0.0, clock: Callable[[], float] = time.monotonic, page: int = 1000) -> None:
+        self.s3 = S3(page)
+        self.takes, self.clock = takes, clock
+        self.distributions = {"E1": Distribution(_CONFIG.format(path="/releases/2"))}
+        self.keys: dict[str, str] = {"active": "2"}
+        self.keys_etag = 1
+        self.asked: list[Asked] = []
+        self.busy = 0  # wildcard invalidations of others under way
+
+    def answer(self, asked: Asked) -> Answer:
+        self.asked.append(asked)
+        for start, act, service in (
+            ("/2020-05-31/distribution/", self._cloudfront, "cloudfront"),
+            ("/key-value-stores/", self._keys, "cloudfront-keyvaluestore"),
+            ("/edge/", self._edge, ""),
+        ):
+            if asked.path.startswith(start):
+                try:
+                    self._authorized(asked, service)
+                    return act(asked.path.removeprefix(start), asked)
+                except Refusal as no:
+                    return self._refused(no, xml=service == "cloudfront")
+        return self.s3.answer(asked)
+
+    @staticmethod
+    def _authorized(asked: Asked, service: str) -> None:
+        """KeyValueStore takes only signatures that hold in several regions (SigV4A)."""
+        algorithm = "AWS4-ECDSA-P256-SHA256" if service.endswith("store") else "AWS4-HMAC-SHA256"
+        told = asked.headers.get("authorization", "")
+        if service and not re.match(rf"{algorithm} Credential=good/\d+(/us-east-1)?/{service}/aws4_request,", told):
+            raise Refusal(403, "AccessDeniedException" if service.endswith("store") else "AccessDenied", told[:40])
+
+    @staticmethod
+    def _refused(no: Refusal, *, xml: bool) -> Answer:
+        if not xml:
+            return Answer(no.status, json.dumps({"Message": no.message}).encode(), {"x-amzn-ErrorType": no.code})
+        told = f"<Error><Type>Sender</Type><Code>{no.code}</Code><Message>{no.message}</Message></Error>"
+        return Answer(no.status, f'<ErrorResponse xmlns="{NS}">{told}</ErrorResponse>'.encode())
+
+    # --- distributions and invalidations
+    def _cloudfront(self, path: str, asked: Asked) -> Answer:
+        name, _, rest = path.partition("/")
+        if name not in self.distributions:
+            raise Refusal(404, "NoSuchDistribution", f"The specified distribution does not exist: {name}")
+        one = self.distributions[name]
+        match asked.method, rest.partition("/")[::2]:
+            case "GET", ("", ""):
+                return Answer(200, self._told(name, one), {"ETag": f"T{one.etag}"})
+            case "GET", ("config", ""):
+                return Answer(200, one.config.encode(), {"ETag": f"T{one.etag}"})
+            case "PUT", ("config", ""):
+                if not (wanted := asked.headers.get("if-match", "")):
+                    raise Refusal(400, "InvalidIfMatchVersion")
+                if wanted != f"T{one.etag}":
+                    raise Refusal(412, "PreconditionFailed")
+                one.config, one.etag, one.changed_at = asked.body.decode(), one.etag + 1, self.clock()
+                return Answer(200, self._told(name, one), {"ETag": f"T{one.etag}"})
+            case "POST", ("invalidation", ""):
+                return Answer(201, self._invalidation(self._invalidate(one, asked.body)).encode())
+            case "GET", ("invalidation", ""):
+                newest = one.invalidations[::-1][: int(asked.query.get("MaxItems", 100))]
+                items = "".join(
+                    f"<InvalidationSummary><Id>{i.id}</Id><CreateTime>2026-11-26T00:00:00Z</CreateTime>"
+                    f"<Status>{self._status(i)}</Status></InvalidationSummary>"
+                    for i in newest
+                )
+                told = f"<IsTruncated>false</IsTruncated><Quantity>{len(newest)}</Quantity><Items>{items}</Items>"
+                told = f"<Marker/><MaxItems>100</MaxItems>{told}"
+                return Answer(200, f'<InvalidationList xmlns="{NS}">{told}</InvalidationList>'.encode())
+            case "GET", ("invalidation", which):
+                if found := [i for i in one.invalidations if i.id == which]:
+                    return Answer(200, self._invalidation(found[0]).encode())
+                raise Refusal(404, "NoSuchInvalidation")
+        raise Refusal(400, "InvalidArgument", f"{asked.method} {rest}")
+
+    def _told(self, name: str, one: Distribution) -> bytes:
+        status = "Deployed" if self.clock() - one.changed_at >= self.takes else "InProgress"
+        head = f"<Id>{name}</Id><ARN>arn</ARN><Status>{status}</Status><DomainName>d1.cloudfront.net</DomainName>"
+        return f'<Distribution xmlns="{NS}">{head}{one.config}</Distribution>'.encode()
+
+    def _invalidate(self, one: Distribution, body: bytes) -> Invalidation:
+        root = ET.fromstring(body)
+        reference = str(root.findtext(f"{{{NS}}}CallerReference"))
+        paths = tuple(str(p.text) for p in root.iter(f"{{{NS}}}Path"))
+        if int(root.findtext(f"{{{NS}}}Paths/{{{NS}}}Quantity") or -1) != len(paths):
+            raise Refusal(400, "InconsistentQuantities")
+        if wrong := [p for p in paths if not p.startswith("/")]:
+            raise Refusal(400, "InvalidArgument", f"invalid invalidation paths {wrong}")
+        for known in one.invalidations:
+            if known.reference == reference:
+                if known.paths != paths:
+                    raise Refusal(400, "InvalidationBatchAlreadyExists")
+                return known
+        under_way = sum(self._status(i) == "InProgress" and any("*" in p for p in i.paths) for i in one.invalidations)
+        if self.busy + under_way >= 15:
+            raise Refusal(400, "TooManyInvalidationsInProgress")
+        made = Invalidation(f"I{len(one.invalidations) + 1}", reference, paths, self.clock())
+        one.invalidations.append(made)
+        return made
+
+    def _status(self, one: Invalidation) -> str:
+        return "Completed" if self.clock() - one.at >= self.takes else "InProgress"
+
+    def _invalidation(self, one: Invalidation) -> str:
+        items = "".join(f"<Path>{path}</Path>" for path in one.paths)
+        batch = f"<Paths><Quantity>{len(one.paths)}</Quantity><Items>{items}</Items></Paths>"
+        batch = f"<InvalidationBatch>{batch}<CallerReference>{one.reference}</CallerReference></InvalidationBatch>"
+        told = f"<Id>{one.id}</Id><Status>{self._status(one)}</Status><CreateTime>2026-11-26T00:00:00Z</CreateTime>"
+        return f'<Invalidation xmlns="{NS}">{told}{batch}</Invalidation>'
+
+    # --- the KeyValueStore
+    def _keys(self, path: str, asked: Asked) -> Answer:
+        arn, _, key = path.partition("/keys/")
+        if arn != ARN:
+            raise Refusal(404, "ResourceNotFoundException", "no such store")
+        etag = f"K{self.keys_etag}"
+        if not key:
+            told = {"KvsARN": ARN, "ItemCount": len(self.keys), "TotalSizeInBytes": 1, "Created": 0}
+            return Answer(200, json.dumps(told).encode(), {"ETag": etag})
+        if asked.method == "PUT":
+            if asked.headers.get("if-match") != etag:
+                raise Refusal(409, "ConflictException", "Pre-condition failed")
+            self.keys[key] = json.loads(asked.body)["Value"]
+            self.keys_etag += 1
+            body = json.dumps({"ItemCount": len(self.keys), "TotalSizeInBytes": 1}).encode()
+            return Answer(200, body, {"ETag": f"K{self.keys_etag}"})
+        if key not in self.keys:
+            raise Refusal(404, "ResourceNotFoundException", "no such key")
+        told = {"Key": key, "Value": self.keys[key], "ItemCount": len(self.keys), "TotalSizeInBytes": 1}
+        return Answer(200, json.dumps(told).encode())
+
+    # --- what visitors get: `/edge/E1/index.html` of what lies below the distribution's origin path
+    def _edge(self, path: str, asked: Asked) -> Answer:
+        name, _, rest = path.partition("/")
+        one = self.distributions[name]
+        if one.invalidations and all(self._status(i) == "Completed" for i in one.invalidations[-1:]):
+            last = one.invalidations[-1].id
+            if one.cache.get("emptied by") != last.encode():
+                one.cache = {"emptied by": last.encode()}
+        if rest not in one.cache:
+            found = self.s3.objects.get(f"shop{one.origin_path}/{rest}")
+            if found is None:
+                return Answer(404)
+            one.cache[rest] = found.body
+        return Answer(200, one.cache[rest], {"Content-Type": "application/json"})

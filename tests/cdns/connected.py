@@ -1,0 +1,25 @@
+"""How the responder's own clients are connected to the stand-ins."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import SecretStr
+
+from responder.clients.aws import AwsSettings
+from responder.clients.cdn import CloudflareSettings, FastlySettings
+from tests.cdns.others import TOKEN
+
+
+def aws_settings(url: str, **more: Any) -> AwsSettings:
+    told = {"access_key_id": "good", "secret_access_key": "very-secret", "timeout": "5s", "connections": 8}
+    return AwsSettings.model_validate_json(json.dumps({"endpoint_url": url, **told, **more}))
+
+
+def cloudflare_settings(url: str) -> CloudflareSettings:
+    return CloudflareSettings(token=SecretStr(TOKEN), url=url)  # type: ignore[arg-type]
+
+
+def fastly_settings(url: str) -> FastlySettings:
+    return FastlySettings(token=SecretStr(TOKEN), url=url)  # type: ignore[arg-type]

@@ -1,0 +1,86 @@
+"""Cloudflare's purge and Fastly's versions and purge."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.cdns.wire import Answer, Asked
+
+ZONE = "0123456789abcdef0123456789abcdef"
+TOKEN = "a-token-of-the-tests"
+
+
+def _json(status: int, told: Any, **headers: str) -> Answer:
+    return Answer(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})
+
+
+class FakeCloudflare:
+    """`limited`: how many requests are still turned away because there were too many."""
+
+    def __init__(self) -> None:
+        self.purges: list[dict[str, Any]] = []
+        self.limited = 0
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.headers.get("authorization") != f"Bearer {TOKEN}":
+            return self._no(403, 10000, "Authentication error")
+        if asked.method != "POST" or asked.path != f"/zones/{ZONE}/purge_cache":
+            return self._no(404, 7003, "Could not route to it, perhaps your object identifier is invalid?")
+        if self.limited:
+            self.limited -= 1
+            return self._no(429, 10429, "Rate limited. Please wait and consider throttling your request speed")
+        body = json.loads(asked.body)
+        if len(body) != 1 or not set(body) <= {"purge_everything", "files", "tags", "prefixes", "hosts"}:
+            return self._no(400, 1012, "Request must contain one of purge_everything, files, tags, hosts or prefixes")
+        if any("://" in prefix for prefix in body.get("prefixes", ())):
+            return self._no(400, 1036, "Invalid prefix")
+        self.purges.append(body)
+        return _json(200, {"success": True, "errors": [], "messages": [], "result": {"id": ZONE}})
+
+    @staticmethod
+    def _no(status: int, code: int, message: str) -> Answer:
+        told = {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
+        return _json(status, told)
+
+
+class FakeFastly:
+    """One service with a version for each release, and a draft that was never locked."""
+
+    def __init__(self) -> None:
+        self.versions = [
+            {"number": n, "active": n == 3, "locked": n < 4, "comment": comment, "service_id": "SVC1"}
+            for n, comment in ((1, "0"), (2, "1"), (3, "2"), (4, ""))
+        ]
+        self.purges: list[tuple[str, bool, list[str]]] = []
+        self.limited = 0
+
+    @property
+    def active(self) -> int:
+        return next(int(one["number"]) for one in self.versions if one["active"])  # type: ignore[call-overload]
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.headers.get("fastly-key") != TOKEN:
+            return _json(401, {"msg": "Provided credentials are missing or invalid"})
+        if self.limited:
+            self.limited -= 1
+            return _json(429, {"msg": "Too Many Requests"})
+        match asked.method, asked.path.strip("/").split("/"):
+            case "GET", ["service", "SVC1", "version"]:
+                return _json(200, self.versions)
+            case "PUT", ["service", "SVC1", "version", number, "activate"]:
+                if number not in {str(one["number"]) for one in self.versions}:
+                    return _json(404, {"msg": "Record not found", "detail": f"Couldn't find Version {number}"})
+                for one in self.versions:
+                    one["active"] = str(one["number"]) == number
+                return _json(200, {"number": int(number), "active": True})
+            case "POST", ["service", "SVC1", "purge"]:
+                keys = json.loads(asked.body)["surrogate_keys"]
+                self.purges.append(("keys", asked.headers.get("fastly-soft-purge") == "1", keys))
+                return _json(200, {key: f"purge-{key}" for key in keys})
+            case "POST", ["service", "SVC1", "purge_all"]:
+                if asked.headers.get("fastly-soft-purge"):
+                    return _json(400, {"msg": "Soft purge is not possible for all"})
+                self.purges.append(("all", False, []))
+                return _json(200, {"status": "ok"})
+        return _json(404, {"msg": "Record not found"})

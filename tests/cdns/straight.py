@@ -1,0 +1,132 @@
+"""The responder's clients without sockets and boto3, for the many drills; what those add is tried elsewhere."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree as ET
+
+from responder.clients import acting
+from responder.clients.aws import Aws, AwsRefused
+from responder.clients.cdn import Cloudflare, Fastly
+from tests.cdns.amazon import NS, Amazon
+from tests.cdns.connected import aws_settings, cloudflare_settings, fastly_settings
+from tests.cdns.others import FakeCloudflare, FakeFastly
+from tests.cdns.wire import Answer, Asked
+
+_CONDITIONS = {"IfMatch": "if-match", "IfNoneMatch": "if-none-match"}
+_SIGNED = {
+    "cloudfront": "AWS4-HMAC-SHA256 Credential=good/1/us-east-1/cloudfront/aws4_request, …",
+    "cloudfront-keyvaluestore": "AWS4-ECDSA-P256-SHA256 Credential=good/1/cloudfront-keyvaluestore/aws4_request, …",
+}
+
+
+class StraightAws(Aws):
+    def __init__(self, amazon: Amazon) -> None:
+        super().__init__(aws_settings("http://amazon.test", connections=1))
+        self._amazon = amazon
+
+    async def content(self, bucket: str, key: str) -> tuple[bytes, dict[str, Any]] | None:
+        try:
+            told = self._ask("s3", "GET", f"/{bucket}/{key}")
+        except AwsRefused:
+            return None
+        return told.body, {"ETag": told.headers["ETag"], "ContentType": told.headers.get("content-type")}
+
+    async def read(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
+        match operation:
+            case "list_objects_v2":
+                told = self._ask(service, "GET", f"/{params['Bucket']}?prefix={params['Prefix']}")
+                return {"Contents": [_object(one) for one in ET.fromstring(told.body) if one.tag == "Contents"]}
+            case "describe_key_value_store":
+                return dict(self._ask(service, "GET", f"/key-value-stores/{quote(params['KvsARN'])}").headers)
+            case "get_key":
+                path = f"/key-value-stores/{quote(params['KvsARN'])}/keys/{params['Key']}"
+                return dict(json.loads(self._ask(service, "GET", path).body))
+        root = f"/2020-05-31/distribution/{params.get('DistributionId') or params['Id']}"
+        match operation:
+            case "get_distribution_config":
+                told = self._ask(service, "GET", f"{root}/config")
+                return {"ETag": told.headers["ETag"], "DistributionConfig": _config(told.body.decode())}
+            case "get_distribution":
+                body = self._ask(service, "GET", root).body.decode()
+                status = ET.fromstring(body).findtext(f"{{{NS}}}Status")
+                return {"Distribution": {"Status": status, "DistributionConfig": _config(body)}}
+            case "list_invalidations":
+                found = ET.fromstring(self._ask(service, "GET", f"{root}/invalidation").body)
+                return {"InvalidationList": {"Items": [{"Id": one.text} for one in found.iter(f"{{{NS}}}Id")]}}
+            case "get_invalidation":
+                found = ET.fromstring(self._ask(service, "GET", f"{root}/invalidation/{params['Id']}").body)
+                batch = {"CallerReference": next(found.iter(f"{{{NS}}}CallerReference")).text}
+                return {"Invalidation": {"Status": found.findtext(f"{{{NS}}}Status"), "InvalidationBatch": batch}}
+        raise AssertionError(f"the drills do not know {operation}")
+
+    async def write(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
+        acting.get()()
+        headers = {
+            h: params[name] for name, h in (("IfMatch", "if-match"), ("IfNoneMatch", "if-none-match")) if name in params
+        }
+        match operation:
+            case "put_object" | "copy_object" | "delete_object":
+                if source := params.get("CopySource"):
+                    headers["x-amz-copy-source"] = f"{source['Bucket']}/{source['Key']}"
+                method = "DELETE" if operation == "delete_object" else "PUT"
+                path = f"/{params['Bucket']}/{params['Key']}"
+                self._ask(service, method, path, params.get("Body", b""), **headers)
+            case "put_key":
+                path = f"/key-value-stores/{quote(params['KvsARN'])}/keys/{params['Key']}"
+                self._ask(service, "PUT", path, json.dumps({"Value": params["Value"]}).encode(), **headers)
+            case "update_distribution":
+                config = params["DistributionConfig"]
+                body = config["as it is"].replace(config["was"], config["Origins"]["Items"][0]["OriginPath"])
+                self._ask(service, "PUT", f"/2020-05-31/distribution/{params['Id']}/config", body.encode(), **headers)
+            case "create_invalidation":
+                batch = params["InvalidationBatch"]
+                paths = "".join(f"<Path>{path}</Path>" for path in batch["Paths"]["Items"])
+                told = f"<Paths><Quantity>{batch['Paths']['Quantity']}</Quantity><Items>{paths}</Items></Paths>"
+                told += f"<CallerReference>{batch['CallerReference']}</CallerReference>"
+                body = f'<InvalidationBatch xmlns="{NS}">{told}</InvalidationBatch>'
+                path = f"/2020-05-31/distribution/{params['DistributionId']}/invalidation"
+                self._ask(service, "POST", path, body.encode())
+            case _:
+                raise AssertionError(f"the drills do not know {operation}")
+        return {}
+
+    def _ask(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+        signed = {"authorization": _SIGNED.get(service, "")}
+        told = self._amazon.answer(Asked.of(method, path, {**headers, **signed}, body))
+        if told.status >= 300:
+            code = told.headers.get("x-amzn-ErrorType") or told.body.decode().split("<Code>")[1].split("</Code>")[0]
+            raise AwsRefused(f"{code} of {path}", code)
+        return told
+
+
+def _object(one: ET.Element) -> dict[str, Any]:
+    told = {child.tag: child.text for child in one}
+    return {**told, "Size": int(told["Size"] or 0)}
+
+
+def _config(body: str) -> dict[str, Any]:
+    path = body.split("<OriginPath>")[1].split("</OriginPath>")[0]
+    return {"Origins": {"Items": [{"Id": "s3", "OriginPath": path}]}, "was": path, "as it is": body}
+
+
+class StraightCloudflare(Cloudflare):
+    def __init__(self, fake: FakeCloudflare) -> None:
+        super().__init__(cloudflare_settings("http://cloudflare.test"))
+        self._fake = fake
+
+    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
+        told = self._fake.answer(Asked.of(method, path, headers, json.dumps(body).encode()))
+        return told.status, told.body.decode()
+
+
+class StraightFastly(Fastly):
+    def __init__(self, fake: FakeFastly) -> None:
+        super().__init__(fastly_settings("http://fastly.test"))
+        self._fake = fake
+
+    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
+        told = self._fake.answer(Asked.of(method, path, headers, json.dumps(body).encode()))
+        return told.status, told.body.decode()

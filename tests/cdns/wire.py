@@ -1,0 +1,58 @@
+"""A request and an answer without a socket, and a server that puts them on one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+
+@dataclass
+class Asked:
+    method: str
+    path: str  # decoded
+    query: dict[str, str]
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+    @classmethod
+    def of(cls, method: str, url: str, headers: dict[str, Any], body: bytes) -> Asked:
+        parts = urlsplit(url)
+        told = {k.lower(): v.decode() if isinstance(v, bytes) else str(v) for k, v in headers.items()}
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        return cls(method, unquote(parts.path), query, told, body)
+
+
+@dataclass
+class Answer:
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        super().__init__(code)
+        self.status, self.code, self.message = status, code, message or code
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[Asked], Answer]) -> AsyncIterator[str]:
+    """Gives the base URL."""
+
+    async def handle(request: web.Request) -> web.Response:
+        asked = Asked.of(request.method, str(request.rel_url), dict(request.headers), await request.read())
+        told = answer(asked)
+        await asyncio.sleep(0)
+        return web.Response(status=told.status, body=told.body, headers=told.headers)
+
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_route("*", "/{rest:.*}", handle)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")

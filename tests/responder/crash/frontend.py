@@ -1,0 +1,127 @@
+"""Stages of a site: copied to where it is served from, or pointed to, with each CDN's cache in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from responder.clients.aws import Aws
+from responder.clients.cdn import Cloudflare, Fastly
+from responder.levers.lever import Lever
+from tests.cdns import Amazon, FakeCloudflare, FakeFastly
+from tests.cdns.amazon import ARN
+from tests.cdns.others import ZONE
+from tests.cdns.site import stock
+from tests.cdns.straight import StraightAws, StraightCloudflare, StraightFastly
+from tests.responder.crash.stages import Stage, shop
+
+_HEALTHY = [{"http": "http://shop/health"}]
+_EDGE = {"version": ["http://edge/version.json"], "hold_for": "0s", "within": "3s"}
+_RELEASES = {"s3": "s3://shop/releases"}
+
+
+class _World:
+    """All that a rollback may change."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.amazon = Amazon(takes=0.2, clock=lambda: self.now)
+        self.cloudflare, self.fastly = FakeCloudflare(), FakeFastly()
+        stock(self.amazon)
+        self.clients: dict[type, Any] = {
+            Aws: StraightAws(self.amazon),
+            Cloudflare: StraightCloudflare(self.cloudflare),
+            Fastly: StraightFastly(self.fastly),
+        }
+
+    def wait(self, seconds: float) -> None:
+        self.now += max(seconds, 0.1)
+
+    def outside(self) -> dict[str, Any]:
+        pages = ("index.html", "sw.js", "version.json")
+        return {
+            "live": {page: self.amazon.s3.objects[f"shop/live/{page}"].body for page in pages},
+            "path": self.amazon.distributions["E1"].origin_path,
+            "keys": dict(self.amazon.keys),
+            "active": self.fastly.active,
+        }
+
+    def written(self) -> Any:
+        invalidations = [i.reference for i in self.amazon.distributions["E1"].invalidations]
+        told = self.outside()
+        where = (told["live"]["version.json"], told["path"], told["keys"], told["active"])
+        # These keep no books: where a crash came between a purge and our own, it is done again, which does no harm.
+        return where, invalidations, bool(self.cloudflare.purges), bool(self.fastly.purges)
+
+    def stranger(self, lever: Lever) -> Awaitable[Any]:
+        async def act() -> Any:
+            match lever.model_dump()["lever"]:
+                case "live_prefix":
+                    self.amazon.s3.put("shop/live/version.json", '{"version": "3"}')
+                case "origin_path":
+                    one = self.amazon.distributions["E1"]
+                    one.config, one.etag = one.config.replace(one.origin_path, "/releases/3"), one.etag + 1
+                case "cloudfront_key":
+                    self.amazon.keys, self.amazon.keys_etag = {"active": "3"}, self.amazon.keys_etag + 1
+                case "fastly_version":
+                    for one in self.fastly.versions:
+                        one["active"] = one["number"] == 1
+                case _:
+                    return None  # a cache that was emptied was emptied
+            return await lever.read(self.clients[lever.client])
+
+        return act()
+
+    async def leave(self) -> None:
+        await self.clients[Cloudflare].close()
+        await self.clients[Fastly].close()
+
+
+def _stage(rollback: dict[str, Any], rolled_back: Callable[[dict[str, Any]], dict[str, Any]]) -> Stage:
+    world = _World()
+    web = {**rollback.pop("web"), "edge": _EDGE}
+    return shop(
+        {"strategy": "frontend", "web": web, "health_check_urls": ["http://front/"], **rollback},
+        _HEALTHY,
+        outside=world.outside,
+        rolled_back=rolled_back(world.outside()),
+        stranger=world.stranger,
+        clients=world.clients,
+        written=world.written,
+        wait=world.wait,
+        leave=world.leave,
+    )
+
+
+def copied(directory: Path) -> Stage:
+    def after(before: dict[str, Any]) -> dict[str, Any]:
+        good = Amazon()
+        stock(good, live="1")
+        return {"live": {page: good.s3.objects[f"shop/live/{page}"].body for page in before["live"]}}
+
+    copy = {"live": "s3://shop/live", "releases": _RELEASES}
+    return _stage({"web": {"copy": copy}, "cdn_invalidation": {"cloudfront": "E1"}}, after)
+
+
+def origin_path(directory: Path) -> Stage:
+    pointer = {"origin_path": "/releases/{version}", "distribution": "E1"}
+    return _stage({"web": {"pointer": pointer, "releases": _RELEASES}}, lambda before: {"path": "/releases/1"})
+
+
+def key(directory: Path) -> Stage:
+    rollback = {"web": {"pointer": {"kvs": ARN, "key": "active"}, "releases": _RELEASES}}
+    return _stage({**rollback, "cdn_invalidation": {"cloudflare": ZONE}}, lambda before: {"keys": {"active": "1"}})
+
+
+def fastly(directory: Path) -> Stage:
+    rollback = {"web": {"pointer": {"fastly": "SVC1"}}, "cdn_invalidation": {"fastly": "SVC1", "keys": ["app"]}}
+    return _stage(rollback, lambda before: {"active": 2})
+
+
+STAGES = {
+    "frontend_copied": copied,
+    "frontend_origin_path": origin_path,
+    "frontend_key": key,
+    "frontend_fastly": fastly,
+}

@@ -1,0 +1,414 @@
+"""Pointers, live files and caches keep the laws of levers, against servers with the outside's own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from responder.clients.aws import Aws, AwsRefused
+from responder.clients.cdn import Cloudflare, Fastly
+from responder.errors import Drift, Halt, Unavailable
+from responder.levers.web import (
+    CloudflarePurge,
+    CloudfrontInvalidation,
+    CloudfrontKey,
+    FastlyPurge,
+    FastlyVersion,
+    LivePrefix,
+    OriginPath,
+    PointerObject,
+)
+from responder.levers.web.releases import Releases
+from responder.levers.web.version_text import text_for, version_in
+from tests.cdns import Amazon, FakeCloudflare, FakeFastly
+from tests.cdns.amazon import ARN
+from tests.cdns.others import ZONE
+from tests.cdns.site import manifest, site
+from tests.cdns.straight import StraightAws
+from tests.responder.frontend.conftest import fill
+from tests.responder.levers.law import keeps_the_laws
+
+KEY = CloudfrontKey(kvs=ARN, key="active")
+PATH = OriginPath(origin_path="/releases/{version}", distribution="E1")
+OBJECT = PointerObject(object="s3://shop/current.json")
+LIVE = LivePrefix(live="s3://shop/live", releases=Releases(s3="s3://shop/releases"))
+
+
+@pytest.mark.parametrize("lever", [KEY, PATH, OBJECT, LIVE], ids=lambda lever: lever.lever)
+async def test_the_laws(lever: Any, aws: Aws) -> None:
+    await keeps_the_laws(lever, aws, was="2", to="1", stranger="3")
+
+
+@pytest.mark.parametrize("lever", ["object", "live"])
+async def test_the_laws_on_moto(lever: str, moto_aws: Aws, request: pytest.FixtureRequest) -> None:
+    bucket = f"laws-of-{lever}"
+    await moto_aws.write("s3", "create_bucket", Bucket=bucket)
+    await fill(moto_aws, bucket)
+    here = {"live": f"s3://{bucket}/live", "releases": Releases(s3=f"s3://{bucket}/releases")}
+    made = LIVE.model_copy(update=here) if lever == "live" else PointerObject(object=f"s3://{bucket}/current.json")
+    await keeps_the_laws(made, moto_aws, was="2", to="1", stranger="3")
+    key = "live/index.html" if lever == "live" else "current.json"
+    head = await moto_aws.read("s3", "head_object", Bucket=bucket, Key=key)
+    assert head["CacheControl"] == "no-cache"
+    assert head["ContentType"] == ("text/html" if lever == "live" else "application/json")
+
+
+async def test_the_laws_of_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
+    _, client = fastly
+    lever = FastlyVersion(fastly="SVC1")
+    await keeps_the_laws(lever, client, was=3, to=2, stranger=1)
+    assert await lever.value_of(client, "1", "") == 2
+    assert await lever.runs(client, 3, "2", "")
+    assert not await lever.runs(client, 3, "1", "")
+    with pytest.raises(Halt, match="no version of Fastly's service SVC1 has the comment '9'"):
+        await lever.value_of(client, "9", "")
+
+
+# --- compare and swap
+@pytest.mark.parametrize("lever", [KEY, PATH, OBJECT], ids=lambda lever: lever.lever)
+async def test_who_was_too_late_looks_again(lever: Any, aws: Aws, amazon: Amazon) -> None:
+    """Somebody else writes between our reading and our writing: not over it, but anew, and then it is drift."""
+    known = amazon.answer
+    writes: list[str] = []
+
+    def answer(asked: Any) -> Any:
+        if asked.method == "PUT" and not writes:
+            writes.append(asked.path)
+            amazon.keys |= {"active": "3"}
+            amazon.keys_etag += 1
+            one = amazon.distributions["E1"]
+            one.config, one.etag = one.config.replace("/releases/2", "/releases/3"), one.etag + 1
+            amazon.s3.put("shop/current.json", '{"version": "3"}')
+        return known(asked)
+
+    amazon.answer = answer  # type: ignore[method-assign]
+    straight = StraightAws(amazon)
+    with pytest.raises(Unavailable, match="somebody else was writing"):
+        await lever.write(straight, "1", was="2")
+    with pytest.raises(Drift):
+        await lever.write(straight, "1", was="2")
+    assert await lever.read(straight) == "3"
+
+
+async def test_a_signature_for_one_region_is_not_enough_for_a_store_of_keys(aws: Aws, amazon: Amazon) -> None:
+    await KEY.write(aws, "1", was="2")
+    signed = [asked.headers["authorization"].split()[0] for asked in amazon.asked]
+    assert signed == ["AWS4-ECDSA-P256-SHA256"] * 3
+    assert amazon.keys == {"active": "1"}
+
+
+async def test_a_key_that_is_not_there_reads_as_none_and_a_store_that_is_not_there_halts(aws: Aws) -> None:
+    assert await KEY.model_copy(update={"key": "other"}).read(aws) is None
+    with pytest.raises(Halt, match="no such store"):
+        await KEY.model_copy(update={"kvs": ARN[:-1] + "9"}).write(aws, "1", was=None)
+
+
+async def test_an_origin_path_has_settled_once_the_edges_have_it(aws: Aws, amazon: Amazon) -> None:
+    amazon.takes = 0.3
+    await PATH.write(aws, "1", was="2")
+    assert await PATH.read(aws) == "1"
+    assert not await PATH.settled(aws, "1")
+    await asyncio.sleep(0.35)
+    assert await PATH.settled(aws, "1")
+    assert "<PriceClass>PriceClass_100</PriceClass>" in amazon.distributions["E1"].config  # all else stays
+
+
+async def test_an_origin_that_is_not_named_or_not_there(aws: Aws, amazon: Amazon) -> None:
+    one = amazon.distributions["E1"]
+    second = one.config[one.config.index("<Origin>") : one.config.index("</Items>")].replace(">s3<", ">api<")
+    one.config = one.config.replace("</Items>", f"{second}</Items>", 1)
+    with pytest.raises(Halt, match="several origins"):
+        await PATH.read(aws)
+    with pytest.raises(Halt, match="no origin web"):
+        await PATH.model_copy(update={"origin": "web"}).read(aws)
+    assert await PATH.model_copy(update={"origin": "s3"}).read(aws) == "2"
+    with pytest.raises(Halt, match="NoSuchDistribution"):
+        await PATH.model_copy(update={"distribution": "E9"}).read(aws)
+
+
+# --- copying
+async def test_pages_come_last_and_nothing_goes(aws: Aws, amazon: Amazon) -> None:
+    before = set(amazon.s3.objects)
+    await LIVE.write(aws, "1", was="2")
+    order = [path.removeprefix("shop/live/") for path in amazon.s3.copied]
+    assert order[-2:] == ["index.html", "sw.js"]
+    assert all(path.startswith("assets/") for path in order[:-2])
+    assert "assets/logo.svg" not in order  # it is the same already
+    last = [asked for asked in amazon.asked if asked.method in ("PUT", "DELETE")][-2:]
+    assert [asked.path.rpartition("/")[2] for asked in last[:1]] == ["version.json"]
+    assert before <= set(amazon.s3.objects)
+    assert [path for path in amazon.s3.deletes if "live" in path] == []
+
+
+async def test_many_objects_in_pages_of_the_listing(aws: Aws, amazon: Amazon) -> None:
+    amazon.s3.page = 2
+    await LIVE.write(aws, "1", was="2")
+    assert await LIVE.settled(aws, "1")
+
+
+@pytest.mark.parametrize("dies_at", range(9))
+async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, aws: Aws, amazon: Amazon) -> None:
+    """After each of its writes: it still reads as what its pages are, and whoever takes it up does the rest."""
+    known, left = amazon.answer, [dies_at]
+    straight = StraightAws(amazon)
+
+    def answer(asked: Any) -> Any:
+        if asked.method in ("PUT", "DELETE"):
+            if not left[0]:
+                raise Unavailable("gone")
+            left[0] -= 1
+        return known(asked)
+
+    amazon.answer = answer  # type: ignore[method-assign]
+    try:
+        await LIVE.write(straight, "1", was="2")
+        over = True
+    except Unavailable:
+        over = False
+    amazon.answer = known  # type: ignore[method-assign]
+    assert await LIVE.read(straight) in ("1", "2")
+    assert await LIVE.settled(straight, "1") == over
+    if dies_at > 0 and not over:
+        assert not await LIVE.settled(straight, "2")  # also where its version document still says so
+    await LIVE.write(straight, "1", was="2")
+    assert await LIVE.settled(straight, "1")
+    assert amazon.s3.objects["shop/live/index.html"].body == site("1")["index.html"]
+    assert not [path for path in amazon.s3.objects if ".copying" in path]
+
+
+async def test_the_last_write_of_a_copy_is_the_end_of_its_note(aws: Aws, amazon: Amazon) -> None:
+    """So that the table above goes to the very end."""
+    amazon.asked.clear()
+    await LIVE.write(aws, "1", was="2")
+    writes = [asked.method for asked in amazon.asked if asked.method in ("PUT", "DELETE")]
+    assert len(writes) == 8
+    assert writes[-1] == "DELETE"
+
+
+async def test_a_deployment_meanwhile_is_not_written_over(aws: Aws, amazon: Amazon) -> None:
+    known = amazon.answer
+    straight = StraightAws(amazon)
+
+    def answer(asked: Any) -> Any:
+        told = known(asked)
+        if "x-amz-copy-source" in asked.headers:  # the first asset is copied
+            for path, body in site("3").items():
+                amazon.s3.put(f"shop/live/{path}", body)
+        return told
+
+    amazon.answer = answer  # type: ignore[method-assign]
+    with pytest.raises(Drift):
+        await LIVE.write(straight, "1", was="2")
+    assert amazon.s3.objects["shop/live/index.html"].body == site("3")["index.html"]
+
+
+async def test_a_deployment_that_deletes_meanwhile(aws: Aws, amazon: Amazon) -> None:
+    known = amazon.answer
+    straight = StraightAws(amazon)
+
+    def answer(asked: Any) -> Any:
+        told = known(asked)
+        if "x-amz-copy-source" in asked.headers:
+            amazon.s3.objects.pop("shop/live/assets/logo.svg", None)
+        return told
+
+    amazon.answer = answer  # type: ignore[method-assign]
+    with pytest.raises(Halt, match=r"lacks assets/logo\.svg although it was copied"):
+        await LIVE.write(straight, "1", was="2")
+    assert amazon.s3.objects["shop/live/index.html"].body == site("2")["index.html"]
+
+
+# --- whole releases
+def _broken(amazon: Amazon, how: str) -> None:
+    there = amazon.s3.objects
+    page = "shop/releases/1/index.html"
+    logo = "shop/releases/1/assets/logo.svg"
+    match how:
+        case "no manifest":
+            del there["shop/releases/1/manifest.json"]
+        case "no list":
+            amazon.s3.put("shop/releases/1/manifest.json", '{"files": {"index.html": {"size": -1}}}')
+        case "missing":
+            del there[logo]
+        case "size":
+            amazon.s3.put(logo, "<svg/>")
+        case "page":
+            amazon.s3.put(page, there[page].body.replace(b"shop", b"shup"))
+        case "asset":
+            amazon.s3.put(logo, there[logo].body.replace(b"svg", b"svh"))
+        case "version":
+            files = {**site("1"), "version.json": b'{"version": "0"}'}
+            amazon.s3.put("shop/releases/1/version.json", files["version.json"])
+            amazon.s3.put("shop/releases/1/manifest.json", manifest(files))
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("no manifest", "there is no s3://shop/releases/1/manifest.json"),
+        ("no list", "is no list of files: files.index.html.size"),
+        ("missing", "is not whole: assets/logo.svg is missing"),
+        ("size", "assets/logo.svg is of another size"),
+        ("page", "index.html is with another SHA-256"),
+        ("asset", "assets/logo.svg is with another SHA-256"),
+        ("version", "says '0': it must be there and say '1'"),
+    ],
+)
+async def test_a_release_that_is_not_whole_is_not_touched(how: str, told: str, aws: Aws, amazon: Amazon) -> None:
+    _broken(amazon, how)
+    everything = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": "all"})})
+    before = dict(amazon.s3.objects)
+    for act in (everything.whole(aws, "1"), everything.write(aws, "1", was="2")):
+        with pytest.raises(Halt) as halt:
+            await act
+        assert told in str(halt.value)
+    assert amazon.s3.objects == before
+
+
+async def test_without_a_way_back_somebody_is_told(aws: Aws, amazon: Amazon) -> None:
+    assert await LIVE.prepare(aws, "1") == ()
+    del amazon.s3.objects["shop/releases/2/index.html"]
+    (told,) = await LIVE.prepare(aws, "1")
+    assert told.startswith("there is no way back to 2: s3://shop/releases/2 is not whole: index.html is missing")
+
+
+async def test_a_live_prefix_without_a_version_is_nothing_of_ours(aws: Aws, amazon: Amazon) -> None:
+    amazon.s3.put("shop/live/version.json", "2")
+    assert await LIVE.read(aws) == "other: 2"
+    del amazon.s3.objects["shop/live/version.json"]
+    assert await LIVE.read(aws) is None
+
+
+@pytest.mark.parametrize("version", ["..", "a/b", "", "."])
+async def test_a_version_never_leads_out_of_the_releases(version: str, aws: Aws) -> None:
+    for lever in (LIVE, KEY, PATH, OBJECT):
+        with pytest.raises(Halt):
+            await lever.write(aws, version, was="2")
+        assert await lever.read(aws) == "2"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "version"),
+    [
+        ("{version}", "2.1", "2.1"),
+        ("/releases/{version}", "/releases/2.1", "2.1"),
+        ("/releases/{version}", "2.1", "other: 2.1"),
+        ("/releases/{version}", "/releases/2.1/old", "other: /releases/2.1/old"),
+        ('{"v": "{version}"}', '{"v": "2.1"}', "2.1"),
+        ('{"v": "{version}"}', '{"v": ""}', 'other: {"v": ""}'),
+    ],
+)
+def test_a_version_in_a_text(pattern: str, text: str, version: str) -> None:
+    assert version_in(pattern, text) == version
+    if not version.startswith("other"):
+        assert text_for(pattern, version) == text
+
+
+# --- caches
+CACHE = CloudfrontInvalidation(cloudfront="E1", mark="drill", paths=("/b", "/*"))
+
+
+async def test_an_invalidation_is_made_once_however_often_it_is_asked_for(aws: Aws, amazon: Amazon) -> None:
+    amazon.takes = 0.3
+    reference = CACHE.reference
+    assert not await CACHE.settled(aws, reference)
+    for _ in range(2):
+        await CACHE.write(aws, reference, was=None)
+    assert not await CACHE.settled(aws, reference)
+    assert await CACHE.read(aws) == reference
+    await asyncio.sleep(0.35)
+    assert await CACHE.settled(aws, reference)
+    assert [(i.reference, i.paths) for i in amazon.distributions["E1"].invalidations] == [(reference, ("/*", "/b"))]
+
+
+async def test_other_paths_and_the_way_back_are_other_invalidations(aws: Aws) -> None:
+    others = [{"paths": ("/*",)}, {"on_way_back": True}, {"mark": "another"}]
+    references = {CACHE.reference, *(CACHE.model_copy(update=other).reference for other in others)}
+    assert len(references) == 4
+    assert CACHE.model_copy(update={"paths": ("/*", "/b")}).reference == CACHE.reference
+
+
+async def test_too_many_invalidations_are_waited_for(aws: Aws, amazon: Amazon) -> None:
+    amazon.busy = 15
+    with pytest.raises(Unavailable, match="as many invalidations under way as it may have"):
+        await CACHE.write(aws, CACHE.reference, was=None)
+    amazon.busy = 14
+    await CACHE.write(aws, CACHE.reference, was=None)
+    assert await CACHE.settled(aws, CACHE.reference)
+
+
+async def test_a_distribution_that_is_not_there_is_told_before_anything_moves(aws: Aws) -> None:
+    with pytest.raises(AwsRefused) as refused:
+        await CACHE.model_copy(update={"cloudfront": "E9"}).prepare(aws, "x")
+    assert refused.value.code == "NoSuchDistribution"
+
+
+async def test_moto_says_completed_in_capitals(moto_aws: Aws) -> None:
+    origin = {"Id": "s3", "DomainName": "a.s3.amazonaws.com", "S3OriginConfig": {"OriginAccessIdentity": ""}}
+    behaviour: dict[str, Any] = {"TargetOriginId": "s3", "ViewerProtocolPolicy": "allow-all", "MinTTL": 0}
+    behaviour["ForwardedValues"] = {"QueryString": False, "Cookies": {"Forward": "none"}}
+    config = {"CallerReference": "c", "Comment": "", "Enabled": True, "DefaultCacheBehavior": behaviour}
+    config["Origins"] = {"Quantity": 1, "Items": [origin]}
+    made = await moto_aws.write("cloudfront", "create_distribution", DistributionConfig=config)
+    there = CACHE.model_copy(update={"cloudfront": made["Distribution"]["Id"]})
+    await there.write(moto_aws, there.reference, was=None)
+    assert await there.settled(moto_aws, there.reference)
+
+
+PURGES = [
+    ({}, {"purge_everything": True}),
+    ({"prefixes": ("b.example/x", "a.example")}, {"prefixes": ["a.example", "b.example/x"]}),
+    ({"tags": ("app",)}, {"tags": ["app"]}),
+]
+
+
+@pytest.mark.parametrize(("told", "body"), PURGES)
+async def test_cloudflare(told: Any, body: Any, cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
+    fake, client = cloudflare
+    lever = CloudflarePurge(cloudflare=ZONE, mark="drill", **told)
+    assert not await lever.settled(client, lever.reference)
+    fake.limited = 1
+    with pytest.raises(Unavailable, match=r"429: Rate limited.*\(10429\)"):
+        await lever.write(client, lever.reference, was=None)
+    await lever.write(client, lever.reference, was=None)
+    assert await lever.settled(client, lever.reference)
+    assert await lever.read(client) == lever.reference
+    assert fake.purges == [body]
+
+
+async def test_cloudflare_says_why_not(cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
+    _, client = cloudflare
+    bad = CloudflarePurge(cloudflare=ZONE, prefixes=("https://a.example",))
+    with pytest.raises(Halt, match="Invalid prefix"):
+        await bad.write(client, bad.reference, was=None)
+    client._settings = client._settings.model_copy(update={"token": type(client._settings.token)("wrong")})
+    with pytest.raises(Halt, match=r"\(403\): Authentication error \(10000\)") as halt:
+        await bad.write(client, bad.reference, was=None)
+    assert "wrong" not in str(halt.value)
+
+
+async def test_fastly(fastly: tuple[FakeFastly, Fastly]) -> None:
+    fake, client = fastly
+    for lever in (FastlyPurge(fastly="SVC1", keys=("b", "a")), FastlyPurge(fastly="SVC1")):
+        fake.limited = 1
+        with pytest.raises(Unavailable, match="429"):
+            await lever.write(client, lever.reference, was=None)
+        await lever.write(client, lever.reference, was=None)
+        assert await lever.settled(client, lever.reference)
+    assert fake.purges == [("keys", True, ["a", "b"]), ("all", False, [])]
+    with pytest.raises(Halt, match="Record not found Couldn't find Version 9"):
+        await FastlyVersion(fastly="SVC1").write(client, 9, was=3)
+
+
+@pytest.mark.parametrize("kind", [Cloudflare, Fastly])
+async def test_without_a_token(kind: Any) -> None:
+    with pytest.raises(Halt, match=f"there is no token for {kind.name}: configure cdn"):
+        await kind.connect(None)
+
+
+def test_one_way_of_purging_at_a_time() -> None:
+    with pytest.raises(ValueError, match="one of them at a time"):
+        CloudflarePurge.model_validate(json.loads(f'{{"cloudflare": "{ZONE}", "tags": ["a"], "files": ["b"]}}'))
