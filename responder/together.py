@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from responder.errors import Halt
-from responder.plan import Gate, Plan, Share, Step
+from responder.plan import Gate, Mitigation, Plan, Share, Step
 from responder.services import Service
 from responder.strategies import Target
 from responder.world import World
@@ -42,7 +42,9 @@ async def plan(
     wanted, because = order
     first, several = parts[0], len(parts) > 1
     steps: list[Step] = []
-    shares, notes, mitigations = [], [], []
+    shares: list[Share] = []
+    notes: list[str] = []
+    mitigations: list[Mitigation] = []
     if sorted(wanted) == sorted(part.service.name for part in parts):
         ordered = sorted(parts, key=lambda part: wanted.index(part.service.name))
     else:
