@@ -18,9 +18,9 @@ demo: $(READY)  ## a bad release, rolled back before your eyes (KEEP=1 stays up 
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager
 	@$(BIN)/python -m examples.demo
 
-test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx and HAProxy
+test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx, HAProxy and Chromium
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
-		docker.io busybox-static nginx-light haproxy kubernetes-client
+		docker.io busybox-static nginx-light haproxy kubernetes-client chromium chromium-driver
 	@$(BIN)/pytest -q -n $(WORKERS)
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house

@@ -11,6 +11,7 @@ there() {
         docker.io) command -v dockerd ;;
         busybox-static) command -v busybox ;;
         nginx-light) command -v nginx ;;
+        chromium-driver) command -v chromedriver ;;
         kubernetes-client) command -v kubectl ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1 && return 0

