@@ -20,6 +20,7 @@ from responder.levers.kubernetes import (
 )
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.levers.release import CurrentRelease, PointerFile
+from responder.levers.stores import PhasedRelease, PlayRelease, UpdateFeed, UpdateFeedObject
 from responder.levers.web import (
     CloudflarePurge,
     CloudfrontInvalidation,
@@ -55,7 +56,11 @@ AnyLever = Annotated[
     | CloudfrontInvalidation
     | CloudflarePurge
     | FastlyVersion
-    | FastlyPurge,
+    | FastlyPurge
+    | PlayRelease
+    | PhasedRelease
+    | UpdateFeed
+    | UpdateFeedObject,
     Field(discriminator="lever"),
 ]
 """Every lever, told apart by `lever`; decoding this union is the validation of a plan."""
