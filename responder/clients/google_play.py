@@ -53,7 +53,8 @@ class GooglePlay(Store):
     package = "google.oauth2"
     rights = (
         "In the Play Console under Users and permissions the service account needs, for this app, 'View app "
-        "information' and 'Release to production' (or 'to testing tracks'); it takes some hours at first. Is its key still in use?"
+        "information' and 'Release to production' (or 'to testing tracks'); at first that takes some hours. Is its key "
+        "still in use?"
     )
 
     def __init__(self, settings: GooglePlaySettings, credentials: Any) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from responder.clients.app_store import AppStore
 from responder.durations import Duration
-from responder.errors import Halt
+from responder.errors import Halt, Unavailable
 from responder.levers.lever import Lever
 
 
@@ -20,15 +20,11 @@ class PhasedRelease(Lever):
     lever: Literal["phased_release"] = "phased_release"
     app: str = Field(pattern=r"^\d+$", description="Apple ID of the app, in quotes, as '1234567890'")
     platform: Literal["IOS", "MAC_OS", "TV_OS", "VISION_OS"] = Field(default="IOS", description="Which of its apps")
-    within: Duration = Field(default=300.0, gt=0, description="Deadline until the store shows what was set")
+    within: Duration = Field(default=300.0, gt=0, description="Deadline, waiting until it shows included")
     version: str = Field(default="", description="Set by the responder: the version's string in the store")
 
     @property
     def patience(self) -> float:
-        return 120.0
-
-    @property
-    def settles_within(self) -> float:
         return self.within
 
     async def read(self, store: AppStore) -> JsonValue:
@@ -43,6 +39,8 @@ class PhasedRelease(Lever):
             raise Halt(f"the {self} cannot be set to {value}")
         if state != value:
             await store.write(found.id, value)
+            if await self.read(store) != value:
+                raise Unavailable(f"the {self} does not show yet what was set")
 
     def tell(self, value: JsonValue) -> str:
         return "none" if value is None else str(value)

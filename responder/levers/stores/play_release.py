@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 
 from responder.clients.google_play import GooglePlay, Release
 from responder.durations import Duration
+from responder.errors import Unavailable
 from responder.levers.lever import Lever
 
 Shares = dict[str, JsonValue]
@@ -26,15 +27,11 @@ class PlayRelease(Lever):
         default=False,
         description="Where Google Play demands it of this app: a change then waits in the Play Console for a person",
     )
-    within: Duration = Field(default=900.0, gt=0, description="Deadline until the track shows what was committed")
+    within: Duration = Field(default=300.0, gt=0, description="Deadline, waiting until it shows included")
     codes: tuple[str, ...] = Field(default=(), description="Set by the responder: the releases that it is about")
 
     @property
     def patience(self) -> float:
-        return 120.0
-
-    @property
-    def settles_within(self) -> float:
         return self.within
 
     async def read(self, play: GooglePlay) -> JsonValue:
@@ -47,6 +44,8 @@ class PlayRelease(Lever):
 
         sent = not self.changes_not_sent_for_review
         await play.write(self.package, self.track, change, sent_for_review=sent)
+        if not self.same(await self.read(play), value):
+            raise Unavailable(f"the {self} does not show yet what was committed")
 
     async def rehearse(self, play: GooglePlay) -> None:
         """An edit with the track as it is, validated and thrown away: it needs the rights that a change needs."""
