@@ -27,4 +27,4 @@ def releases(*versions: str) -> bytes:
 
 
 def latest(version: str) -> bytes:
-    return f"version: {version}\nfiles:\n  - url: Shop-{version}.exe\n    sha512: abc\npath: Shop.exe\n".encode()
+    return f"version: '{version}'\nfiles:\n  - url: Shop-{version}.exe\n    sha512: abc\npath: Shop.exe\n".encode()
