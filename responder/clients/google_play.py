@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -44,6 +45,12 @@ class GooglePlaySettings(BaseModel):
         if (self.key_file is None) == (self.key is None):
             raise ValueError("needs exactly one of key_file, key")
         return self
+
+
+@dataclass
+class _Edit:
+    path: str
+    over: bool = False  # committed, or ended by another one
 
 
 class GooglePlay(Store):
@@ -93,29 +100,35 @@ class GooglePlay(Store):
             if commit:
                 acting.get()()
                 await self._in(edit, "POST", ":commit" + ("" if sent_for_review else "?changesNotSentForReview=true"))
+                edit.over = True
 
-    async def _releases(self, edit: str, track: str) -> list[Release]:
+    async def _releases(self, edit: _Edit, track: str) -> list[Release]:
         found: list[Release] = (await self._in(edit, "GET", f"/tracks/{quote(track, safe='')}")).get("releases") or []
         return found
 
     @asynccontextmanager
-    async def _edit(self, app: str) -> AsyncIterator[str]:
+    async def _edit(self, app: str) -> AsyncIterator[_Edit]:
         async with self._alone:
             root = f"/androidpublisher/v3/applications/{quote(app, safe='')}/edits"
-            edit = f"{root}/{quote(str((await self._ask('POST', root, {}))['id']), safe='')}"
+            edit = _Edit(f"{root}/{quote(str((await self._ask('POST', root, {}))['id']), safe='')}")
             try:
                 yield edit
+            except asyncio.CancelledError:
+                edit.over = True  # there is no time left: it expires by itself
+                raise
             finally:
-                with suppress(ResponderError):  # one that is committed or gone is no more; any other expires by itself
-                    await self._ask("DELETE", edit)
+                if not edit.over:
+                    with suppress(ResponderError):
+                        await self._ask("DELETE", edit.path)
 
-    async def _in(self, edit: str, method: str, path: str, body: Any = None) -> Any:
+    async def _in(self, edit: _Edit, method: str, path: str, body: Any = None) -> Any:
         try:
-            return await self._ask(method, edit + path, body)
+            return await self._ask(method, edit.path + path, body)
         except StoreRefused as refused:
             about_edit = "edit" in str(refused).partition("): ")[2].lower()
             gone = refused.reason == "FAILED_PRECONDITION" or refused.status == 404
             if refused.status == 409 or (gone and about_edit):
+                edit.over = True
                 raise Unavailable(f"our edit was ended by another one: {refused}") from refused
             raise
 

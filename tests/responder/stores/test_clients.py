@@ -45,7 +45,6 @@ async def test_a_change_is_validated_and_committed_whole(play: Play) -> None:
         "PUT /1/tracks/production",
         "POST /1:validate",
         "POST /1:commit",
-        "DELETE /1",
     ]
     assert fake.releases == halted(before)  # notes, names and all other releases are as they were
 
