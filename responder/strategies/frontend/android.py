@@ -5,14 +5,13 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from responder.clients.google_play import Release
-from responder.clients.store import StoreRefused
 from responder.errors import Halt
 from responder.levers.stores import PlayRelease
 from responder.levers.stores.play_release import highest, listed, share_of
 from responder.levers.web import Purge
 from responder.levers.web.version_text import VersionText, text_for
 from responder.plan import Draft, Move
-from responder.strategies.frontend.platform import StorePlatform, told_in
+from responder.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
 from responder.strategies.strategy import Target
 from responder.world import World
 
@@ -42,7 +41,13 @@ class Android(StorePlatform):
         play = self.google_play
         if play is None:
             return self.untouched(target, "android")
-        releases = await world.ask(play, lambda client: client.read(play.package, play.track))
+        brief = {"within": min(play.within, PLANNED_WITHIN)}
+        try:
+            releases = await world.ask(
+                play.model_copy(update=brief), lambda client: client.read(play.package, play.track)
+            )
+        except Halt as halt:
+            return self.untouched(target, "android", f"Google Play could not be asked, so it was left as it is: {halt}")
         bad, bad_code = self._find(releases, target.from_artifacts, target.from_version)
         if bad is None or bad.get("status") == "draft":
             wrong = "is a draft there" if bad else f"is not on it; {self._listed(releases)}"
@@ -66,9 +71,9 @@ class Android(StorePlatform):
         if to == was:
             return Draft(steps=(), notes=(*notes, f"the {lever} is halted already"), mitigations=(mitigation,))
         try:
-            notes += await world.ask(lever, lambda client: lever.prepare(client, to))
-        except StoreRefused as refused:
-            told = f"Google Play would not halt {target.from_version}, so it was left as it is: {refused}"
+            notes += await world.ask(lever.model_copy(update=brief), lambda client: lever.prepare(client, to))
+        except Halt as halt:
+            told = f"Google Play would not halt {target.from_version}, so it was left as it is: {halt}"
             mitigation = self.mitigation(known, "android", f"{self.hint}, should that be possible")
             return Draft(steps=(), notes=(told,), mitigations=(mitigation,))
         return Draft(

@@ -9,7 +9,7 @@ from responder.levers.stores import PhasedRelease
 from responder.levers.web import Purge
 from responder.levers.web.version_text import VersionText, text_for
 from responder.plan import Draft, Move
-from responder.strategies.frontend.platform import StorePlatform, told_in
+from responder.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
 from responder.strategies.strategy import Target
 from responder.world import World
 
@@ -42,7 +42,12 @@ class Ios(StorePlatform):
         if self.app_store is None:
             return self.untouched(target, "ios")
         lever = self.app_store.model_copy(update={"version": self._string(target)})
-        found = await world.ask(lever, lambda client: client.read(lever.app, lever.platform, lever.version))
+        brief = lever.model_copy(update={"within": min(lever.within, PLANNED_WITHIN)})
+        try:
+            found = await world.ask(brief, lambda client: client.read(lever.app, lever.platform, lever.version))
+        except Halt as halt:
+            told = f"App Store Connect could not be asked, so it was left as it is: {halt}"
+            return self.untouched(target, "ios", told)
         if found is None:
             raise Halt(
                 f"the app {lever.app} has no version {lever.version} in the App Store ({lever.platform}), but the "

@@ -40,9 +40,10 @@ class StorePlatform(Platform):
         default_factory=dict, description="Flags told to the apps with a rollback, as {checkout_v3: false}"
     )
 
-    def untouched(self, target: Target, name: str) -> Draft:
-        """Where the store is left alone, and only the apps are told."""
-        return Draft(steps=(), mitigations=(self.mitigation(target, name, f"the store was left alone: {self.hint}"),))
+    def untouched(self, target: Target, name: str, why: str = "") -> Draft:
+        """Where the store is left alone, and only the apps are told. A store that is away holds nothing else up."""
+        told = self.mitigation(target, name, f"the store was left alone: {self.hint}")
+        return Draft(steps=(), notes=(why,) if why else (), mitigations=(told,))
 
     @property
     @abstractmethod
@@ -69,6 +70,10 @@ def told_in(artifact: str, key: str) -> str:
         return artifact
     found = re.search(rf"(?:^|[\s,;&]){key}=([^\s,;&]+)", artifact)
     return found[1] if found else ""
+
+
+PLANNED_WITHIN = 30.0
+"""Seconds that a plan waits for a store: what else is rolled back waits with it."""
 
 
 async def emptied(world: World, target: Target, cache: Purge | None, *moves: Move) -> Draft:

@@ -148,6 +148,27 @@ async def test_a_release_that_the_store_does_not_halt_is_left_to_people() -> Non
     assert draft.mitigations[0].remains.endswith("halt its release in the Play Console, should that be possible")
 
 
+@pytest.mark.parametrize("right", ["view", "release"])
+async def test_missing_rights_hold_up_nothing_else_and_are_told(right: str) -> None:
+    fake, apple = FakePlay(*FULL), FakeAppStore()
+    fake.rights -= {right}
+    draft = await drafted({"android": ANDROID, "ios": IOS}, StraightPlay(fake), StraightAppStore(apple))
+    assert moved(draft) == [("ACTIVE", "PAUSED")]
+    assert "so it was left as it is: Google Play does not let us (403)" in draft.notes[0]
+    assert "halt its release in the Play Console" in draft.mitigations[0].remains
+
+
+async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("responder.strategies.frontend.android.PLANNED_WITHIN", 0.2)
+    monkeypatch.setattr("responder.strategies.frontend.ios.PLANNED_WITHIN", 0.2)
+    play, apple = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
+    play._wait_until = apple._wait_until = 1e12
+    draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
+    assert draft.steps == ()
+    assert [note.partition(" could not be asked")[0] for note in draft.notes] == ["Google Play", "App Store Connect"]
+    assert [one.platform for one in draft.mitigations] == ["android", "ios"]
+
+
 async def test_changes_that_wait_for_a_person() -> None:
     fake = FakePlay(*FULL)
     fake.demands_manual_review = True
