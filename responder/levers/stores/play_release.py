@@ -109,5 +109,5 @@ def highest(release: Release) -> int:
 
 
 def _told(share: Any) -> str:
-    part = f" for {share['userFraction']:.4g} of all" if "userFraction" in share else ""
+    part = f" for {100 * share['userFraction']:.4g} %" if "userFraction" in share else ""
     return f"{share['status']}{part}"

@@ -35,7 +35,7 @@ async def test_the_laws_of_a_release(play: Play) -> None:
     _, client = play
     was, to = {"42": staged("inProgress"), "41": FULL}, {"42": staged("halted"), "41": FULL}
     await keeps_the_laws(RELEASE, client, was=was, to=to, stranger={"42": staged("inProgress", 0.5), "41": FULL})
-    assert RELEASE.tell(to) == "42 halted for 0.2 of all, 41 completed"
+    assert RELEASE.tell(to) == "42 halted for 20 %, 41 completed"
 
 
 async def test_the_laws_of_a_phased_release(apple: Apple) -> None:
