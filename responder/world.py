@@ -41,7 +41,7 @@ class World:
         async def once(client: Any) -> JsonValue:
             return await lever.read(client)
 
-        return await self._insist(f"reading the {lever}", lever, once)
+        return await self._insist(f"reading the {lever}", lever, once, lever.reads_within)
 
     async def write(self, lever: Lever, value: JsonValue, *, was: JsonValue) -> None:
         """Sets the lever. Tried again while the other side is unavailable: writing twice is writing once."""
@@ -56,7 +56,7 @@ class World:
         async def look(client: Any) -> bool:
             return await lever.settled(client, value)
 
-        return await self._insist(f"watching the {lever}", lever, look)
+        return await self._insist(f"watching the {lever}", lever, look, lever.reads_within)
 
     async def nudge(self, lever: Lever, value: JsonValue) -> None:
         """Lets the lever help the world along; it may write."""
@@ -94,10 +94,13 @@ class World:
         finally:
             acting.reset(token)
 
-    async def _insist(self, doing: str, lever: Lever, act: Callable[[Any], Awaitable[T]]) -> T:
+    async def _insist(
+        self, doing: str, lever: Lever, act: Callable[[Any], Awaitable[T]], within: float | None = None
+    ) -> T:
         last = "no answer"
+        within = lever.patience if within is None else within
         try:
-            async with asyncio.timeout(lever.patience):
+            async with asyncio.timeout(within):
                 while True:
                     try:
                         return await act(await self._connections.to(lever.client))
@@ -105,4 +108,4 @@ class World:
                         last = str(e)
                     await asyncio.sleep(self._retry_every)
         except TimeoutError:
-            raise Halt(f"{doing} did not succeed within {lever.patience:g} s: {last}") from None
+            raise Halt(f"{doing} did not succeed within {within:g} s: {last}") from None

@@ -26,6 +26,11 @@ class Lever(BaseModel, ABC):
         return 30.0
 
     @property
+    def reads_within(self) -> float:
+        """Seconds that one read is worth, where a write may take much longer."""
+        return self.patience
+
+    @property
     def settles_within(self) -> float:
         """Seconds that the world may take to follow a write."""
         return self.patience

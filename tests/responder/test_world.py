@@ -121,3 +121,20 @@ async def test_a_connection_that_failed_is_tried_anew() -> None:
 
     assert await World(Connections(), retry_every=0.0).read(LateLever()) == "on"
     assert Late.tries == 3
+
+
+class SlowSwitch(SwitchLever):
+    """Setting it may take an hour, reading it not."""
+
+    worth: float = 3600.0
+
+    @property
+    def reads_within(self) -> float:
+        return 0.05
+
+
+async def test_a_read_is_given_up_early_where_only_a_write_takes_long() -> None:
+    away = world(Switch(Unavailable("away")))
+    for look in (away.read(SlowSwitch()), away.settled(SlowSwitch(), "on")):
+        with pytest.raises(Halt, match=r"did not succeed within 0\.05 s: away"):
+            await look

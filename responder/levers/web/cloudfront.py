@@ -9,8 +9,8 @@ from pydantic import Field, JsonValue
 from responder.clients.aws import Aws, AwsRefused
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
-from responder.levers.lever import Lever
 from responder.levers.web.purge import Purge
+from responder.levers.web.releases import BesideReleases
 from responder.levers.web.swapping import swapping
 from responder.levers.web.version_text import VersionText, text_for, version_in
 
@@ -20,7 +20,7 @@ is asked for again, and CloudFront answers with the one that it has.
 """
 
 
-class CloudfrontKey(Lever):
+class CloudfrontKey(BesideReleases):
     """A key of a KeyValueStore, read by a function before the cache is asked: so no cache has to be emptied."""
 
     client: ClassVar[type] = Aws
@@ -53,7 +53,7 @@ class CloudfrontKey(Lever):
         return f"key {self.key} of CloudFront's store {self.kvs.rpartition('/')[2][:8]}"
 
 
-class OriginPath(Lever):
+class OriginPath(BesideReleases):
     """The path that a distribution puts before every request to its origin. The cache does not know it."""
 
     client: ClassVar[type] = Aws
@@ -121,6 +121,10 @@ class CloudfrontInvalidation(Purge):
     @property
     def patience(self) -> float:
         return self.within
+
+    @property
+    def reads_within(self) -> float:
+        return 30.0
 
     @property
     def _what(self) -> JsonValue:

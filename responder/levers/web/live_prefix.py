@@ -12,14 +12,13 @@ from pydantic import Field, JsonValue
 from responder.clients.aws import Aws
 from responder.durations import Duration
 from responder.errors import Halt
-from responder.levers.lever import Lever
 from responder.levers.web.pointer_object import KEPT
-from responder.levers.web.releases import Release, Releases, Stored, each, listing
+from responder.levers.web.releases import BesideReleases, Release, Releases, Stored, each, listing
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import swapping
 
 
-class LivePrefix(Lever):
+class LivePrefix(BesideReleases):
     """The version that the live prefix is at, as its version document says, which is the last thing that is copied.
 
     Nothing is deleted, so open pages find what they load later. Copying takes its time: a note beside the releases is

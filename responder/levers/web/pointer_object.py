@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from responder.clients.aws import Aws
-from responder.levers.lever import Lever
+from responder.levers.web.releases import BesideReleases
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import swapping
 from responder.levers.web.version_text import VersionText, text_for, version_in
@@ -16,7 +16,7 @@ KEPT = ("ContentType", "CacheControl", "ContentEncoding", "ContentDisposition", 
 """What an object that is written anew keeps of the one before."""
 
 
-class PointerObject(Lever):
+class PointerObject(BesideReleases):
     """Read by whatever chooses the release: an edge function, a server, the page's own loader."""
 
     client: ClassVar[type] = Aws

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from responder.clients.aws import Aws
 from responder.errors import Halt
+from responder.levers.lever import Lever
 from responder.levers.web.s3_url import S3Place, S3Url
 
 ENTRY = ("*.html", "asset-manifest.json", "*.webmanifest", "service-worker.js", "sw.js")
@@ -72,6 +73,18 @@ class Release(NamedTuple):
     place: S3Place
     files: dict[str, File]
     stored: dict[str, Stored]
+
+
+class BesideReleases(Lever):
+    """A lever that is also asked whether a release of many thousand files is whole."""
+
+    @property
+    def patience(self) -> float:
+        return 180.0
+
+    @property
+    def reads_within(self) -> float:
+        return 30.0
 
 
 class Releases(BaseModel):

@@ -284,14 +284,11 @@ async def test_a_step_that_cannot_be_done_is_turned_back(bench: Bench) -> None:
     assert plan is not None
     appends = [i for i, name in enumerate(begun.names) if name == "append"]
     for number, step in enumerate(plan.steps):
-        if not isinstance(step, Move):
-            continue
+        if not isinstance(step, Move) or step.to is None:
+            continue  # a cache that is emptied only on the way back has nothing to do going forward
         drill = await bench.drill()
         acts = ("run", "patch", "create", "write")
-        ends = appends[number + 1]
-        run = next((i for i, name in enumerate(begun.names) if ends > i > appends[number] and name in acts), None)
-        if run is None:
-            continue  # nothing to do here going forward
+        run = next(i for i, name in enumerate(begun.names) if i > appends[number] and name in acts)
 
         async def fails() -> None:
             raise Halt("the restart failed")
