@@ -31,7 +31,7 @@ class Android(StorePlatform):
         return "halt its release in the Play Console"
 
     def republish(self, target: Target) -> str:
-        code = self._code(target.from_artifacts, target.from_version)
+        code = self._code(target.from_artifacts)
         return (
             f"publish {target.to_version} again on Google Play, built anew with a versionCode above "
             f"{code or f'that of {target.from_version}'}: it serves nothing lower to whoever has {target.from_version}"
@@ -82,7 +82,7 @@ class Android(StorePlatform):
 
     def _find(self, releases: list[Release], artifacts: dict[str, str], version: str) -> tuple[Release | None, str]:
         """The version's release and its versionCode; by its name where no artefact tells the code."""
-        if code := self._code(artifacts, version):
+        if code := self._code(artifacts):
             return listed(releases, code), code
         name = text_for(self.name, version)
         for one in releases:
@@ -91,11 +91,8 @@ class Android(StorePlatform):
         return None, ""
 
     @staticmethod
-    def _code(artifacts: dict[str, str], version: str) -> str:
-        code = told_in(artifacts.get("android", ""), "versionCode")
-        if code and not code.isdigit():
-            raise Halt(f"the artefact of {version} on android is no versionCode: {artifacts['android']!r}")
-        return code
+    def _code(artifacts: dict[str, str]) -> str:
+        return told_in(artifacts.get("android", ""), "versionCode", r"\d+")
 
     @staticmethod
     def _listed(releases: list[Release]) -> str:

@@ -36,7 +36,8 @@ class Ios(StorePlatform):
         )
 
     def _string(self, target: Target) -> str:
-        return told_in(target.from_artifacts.get("ios", ""), "version") or text_for(self.version, target.from_version)
+        told = told_in(target.from_artifacts.get("ios", ""), "version", r"\d+(?:\.\d+)*")
+        return told or text_for(self.version, target.from_version)
 
     async def draft(self, world: World, target: Target, cache: Purge | None) -> Draft:
         if self.app_store is None:

@@ -64,11 +64,9 @@ class StorePlatform(Platform):
         )
 
 
-def told_in(artifact: str, key: str) -> str:
-    """What an artefact such as `versionCode=41` tells of the key, or all of it where it has no keys; else empty."""
-    if "=" not in artifact:
-        return artifact
-    found = re.search(rf"(?:^|[\s,;&]){key}=([^\s,;&]+)", artifact)
+def told_in(artifact: str, key: str, form: str) -> str:
+    """What an artefact such as `versionCode=41` tells of the key, or `41` alone; empty for others, as a digest."""
+    found = re.search(rf"(?:^|[\s,;&]){key}=({form})(?=$|[\s,;&])", artifact) or re.fullmatch(f"({form})", artifact)
     return found[1] if found else ""
 
 

@@ -99,9 +99,11 @@ async def test_a_version_code_that_an_artefact_tells() -> None:
     assert [set(was) for was, _ in moved(await android(*unnamed, target=target))] == [{"42", "41"}]
     bare = target.model_copy(update={"from_artifacts": {"android": "42"}, "artifacts": {}})
     assert len(moved(await android(*unnamed, target=bare))) == 1
-    wrong = target.model_copy(update={"from_artifacts": {"android": "sha256:abc"}})
-    with pytest.raises(Halt, match="the artefact of 2 on android is no versionCode: 'sha256:abc'"):
-        await android(*unnamed, target=wrong)
+    for silent in ("sha256:abc", "versionCode=42b", "minVersionCode=42"):
+        other = target.model_copy(update={"from_artifacts": {"android": silent}})
+        with pytest.raises(Halt, match="tell its versionCode with the deployment, or set `name`"):
+            await android(*unnamed, target=other)
+        assert len(moved(await android(*STAGED, target=other))) == 1  # by its name
 
 
 async def test_what_the_apps_are_told() -> None:
