@@ -40,7 +40,7 @@ class Edit:
 
 
 class FakePlay:
-    """`takes`: seconds until a commit is seen by those who look. `pace`: seconds that each request takes."""
+    """`takes`: seconds until a commit is seen by those who look. `tick`: lets time go by with each request."""
 
     def __init__(
         self,
