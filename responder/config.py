@@ -24,9 +24,11 @@ from pydantic import (
 
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.app_store import AppStore, AppStoreSettings
 from responder.clients.aws import Aws, AwsSettings
 from responder.clients.cdn import Cloudflare, CloudflareSettings, Fastly, FastlySettings
 from responder.clients.docker import Docker, DockerSettings
+from responder.clients.google_play import GooglePlay, GooglePlaySettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.postgres import DatabaseSettings, Postgres
 from responder.clients.prometheus import Prometheus, PrometheusSettings
@@ -148,6 +150,15 @@ class Cdn(BaseModel):
     fastly: FastlySettings | None = Field(default=None, description="For what Fastly serves and holds")
 
 
+class Stores(BaseModel):
+    """How app stores are reached."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    google_play: GooglePlaySettings | None = Field(default=None, description="For apps on Google Play")
+    app_store: AppStoreSettings | None = Field(default=None, description="For apps in Apple's App Store")
+
+
 class Config(BaseModel):
     """responder.yml."""
 
@@ -168,6 +179,7 @@ class Config(BaseModel):
         default=None, description="What is kept of a service before it is rolled back; left out: nothing"
     )
     cdn: Cdn = Field(default=Cdn(), description="How other CDNs are reached")
+    stores: Stores = Field(default=Stores(), description="How app stores are reached")
     web: Web = Web()
     limits: Limits = Limits()
     log: Log = Log()
@@ -243,6 +255,8 @@ class Config(BaseModel):
                 Cloudflare: self.cdn.cloudflare,
                 Fastly: self.cdn.fastly,
                 Snapshots: SnapshotSettings(self.snapshots, self.databases, self.aws),
+                GooglePlay: self.stores.google_play,
+                AppStore: self.stores.app_store,
             }
         )
 
@@ -269,11 +283,13 @@ class Config(BaseModel):
             if service.logs and self.evidence is None:
                 yield ("services", i, "logs"), "would be kept nowhere: `evidence` is not configured"
             for name, kind, settings in (
-                ("cloudflare", Cloudflare, self.cdn.cloudflare),
-                ("fastly", Fastly, self.cdn.fastly),
+                ("token: cdn.cloudflare", Cloudflare, self.cdn.cloudflare),
+                ("token: cdn.fastly", Fastly, self.cdn.fastly),
+                ("key: stores.google_play", GooglePlay, self.stores.google_play),
+                ("key: stores.app_store", AppStore, self.stores.app_store),
             ):
                 if kind in service.clients and settings is None:
-                    yield ("services", i), f"needs a token: cdn.{name}"
+                    yield ("services", i), f"needs a {name}"
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
             ways = (service.rollback, *service.alternatives)

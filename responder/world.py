@@ -15,6 +15,8 @@ from responder.errors import Halt, Unavailable
 from responder.levers.lever import Lever
 
 T = TypeVar("T")
+_TOLD_SOON = 30.0
+"""Seconds that somebody waits who only wants to know whether it would work."""
 
 
 class World:
@@ -72,6 +74,14 @@ class World:
     async def ask(self, lever: Lever, question: Callable[[Any], Awaitable[T]]) -> T:
         """Puts a question about the lever to its client, with the lever's patience. It changes nothing."""
         return await self._insist(f"looking at the {lever}", lever, question)
+
+    async def rehearse(self, lever: Lever) -> None:
+        """Raises `Halt` where the lever could not be set, as far as that shows without setting it; told soon."""
+
+        async def once(client: Any) -> None:
+            await lever.rehearse(client)
+
+        await self._insist(f"trying the {lever}", lever, once, min(lever.reads_within, _TOLD_SOON))
 
     async def moved_by(self, lever: Lever) -> str:
         """Who set it last; empty where nobody says so, for whatever reason."""

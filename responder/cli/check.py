@@ -157,7 +157,7 @@ async def _silent(config: Config) -> AsyncIterator[str]:
         for i, service in enumerate(config.services):
             for lever in (one for way in (service.rollback, *service.alternatives) for one in levers_of(way)):
                 try:
-                    await world.read(lever)
+                    await world.rehearse(lever)
                 except ResponderError as e:
                     yield f"services[{i}].rollback: {e}"
             for j, one in enumerate(service.healthy):

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from responder.plan import Mitigation
 from responder.sizes import format_size
 
 _COLOURS = {
@@ -271,7 +272,9 @@ def explained(body: dict[str, Any]) -> RenderableType:
 
 
 def _notes(plan: dict[str, Any]) -> list[RenderableType]:
-    return [Text(f"note: {clean(note)}", style="yellow") for note in plan.get("notes", ())]
+    remains = [f"remains on {Mitigation.model_validate(one)}" for one in plan.get("mitigations", ())]
+    notes = [f"note: {note}" for note in plan.get("notes", ())]
+    return [Text(clean(told), style="yellow") for told in (*notes, *remains)]
 
 
 def execution(body: dict[str, Any]) -> RenderableType:

@@ -31,10 +31,17 @@ C = TypeVar("C", bound=Client)
 def missing_package(kind: type[Any]) -> str:
     """What has to be installed before this kind can be connected; empty where nothing is missing."""
     package: str | None = getattr(kind, "package", None)
-    extra: str = getattr(kind, "extra", kind.__name__.lower())
-    if package is None or find_spec(package) is not None:
+    if package is None or _is_there(package):
         return ""
+    extra = getattr(kind, "extra", kind.__name__.lower())
     return f"needs the package {package}: pip install 'rollback-responder[{extra}]'"
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of a package in another one
+        return False
 
 
 class Connections:

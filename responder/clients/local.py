@@ -56,6 +56,19 @@ class Local:
 
         return await asyncio.to_thread(read)
 
+    async def content(self, file: Path) -> bytes | None:
+        """A small file, byte by byte; None where there is none."""
+
+        def read() -> bytes | None:
+            try:
+                return file.read_bytes()
+            except FileNotFoundError:
+                return None
+            except OSError as e:
+                raise Halt(f"{file} cannot be read: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
     async def digests(self, directory: Path, names: tuple[str, ...]) -> dict[str, str]:
         """The SHA-256 of files below a directory; empty for what is not there or cannot be read."""
 
@@ -78,14 +91,20 @@ class Local:
 
     async def write_text(self, file: Path, text: str) -> None:
         """Replaces a small file in one rename, on disk before this returns."""
+        await self.write(file, (text + "\n").encode())
+
+    async def write(self, file: Path, content: bytes, *, parents: bool = False) -> None:
+        """The same, byte by byte; with `parents` its directory is made where there is none."""
 
         def put(new: Path) -> None:
-            with new.open("w") as f:
-                f.write(text + "\n")
+            with new.open("wb") as f:
+                f.write(content)
                 f.flush()
                 os.fsync(f.fileno())
 
         acting.get()()
+        if parents:
+            await asyncio.to_thread(file.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(_replace, file, put)
 
     async def remove(self, file: Path) -> None:

@@ -22,6 +22,7 @@ from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.levers.release import CurrentRelease, PointerFile
 from responder.levers.schema_revision import SchemaRevision
 from responder.levers.snapshot import Snapshot
+from responder.levers.stores import PhasedRelease, PlayRelease, UpdateFeed, UpdateFeedObject
 from responder.levers.web import (
     CloudflarePurge,
     CloudfrontInvalidation,
@@ -59,7 +60,11 @@ AnyLever = Annotated[
     | FastlyVersion
     | FastlyPurge
     | SchemaRevision
-    | Snapshot,
+    | Snapshot
+    | PlayRelease
+    | PhasedRelease
+    | UpdateFeed
+    | UpdateFeedObject,
     Field(discriminator="lever"),
 ]
 """Every lever, told apart by `lever`; decoding this union is the validation of a plan."""

@@ -82,6 +82,10 @@ class Lever(BaseModel, ABC):
         """
         return ()
 
+    async def rehearse(self, client: Any) -> None:
+        """Raises Halt where it could not be set, as far as that shows without setting it."""
+        await self.read(client)
+
     def tell(self, value: JsonValue) -> str:
         """The value in an engineer's words."""
         return str(value)

@@ -50,6 +50,8 @@ def test_starting_needs_no_sdk() -> None:
     heavy = [
         "asyncpg",
         "boto3",
+        "google.auth",
+        "jwt",
         "botocore",
         "kubernetes",
         "aiodocker",

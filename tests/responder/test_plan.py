@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from responder.plan import Gate, Move, Plan, back
+from responder.plan import Gate, Mitigation, Move, Plan, back
 from tests.responder.examples import gate, move, plan, release
 
 FIRST, SECOND = move("a", "b"), move("1", "2", lever=release("/srv/other"))
@@ -76,3 +76,11 @@ def test_a_stored_step_that_makes_no_sense_is_refused(text: str) -> None:
     whole = f'{{"service":"s","environment":"e","strategy":"x","from_version":"1","to_version":"2","steps":[{text}]}}'
     with pytest.raises(ValidationError):
         Plan.model_validate_json(whole)
+
+
+def test_a_mitigation_in_words() -> None:
+    told = Mitigation(
+        platform="android", blocked_versions=("2",), min_version="1", flags={"a": False}, remains="publish 3"
+    )
+    assert str(told) == "android (2 blocked; at least 1; a off): publish 3"
+    assert str(Mitigation(platform="ios", remains="publish 3")) == "ios: publish 3"

@@ -10,7 +10,10 @@ from responder.checks import HttpCheck
 from responder.durations import Duration
 from responder.levers.web import CloudflarePurge, CloudfrontInvalidation, FastlyPurge, Purge
 from responder.plan import Draft, Gate
-from responder.strategies.frontend.platform import Platform
+from responder.strategies.frontend.android import Android
+from responder.strategies.frontend.desktop import Desktop
+from responder.strategies.frontend.ios import Ios
+from responder.strategies.frontend.platform import Platform, StorePlatform
 from responder.strategies.frontend.web import Web
 from responder.strategies.strategy import Strategy, Target
 from responder.tagged import told_by_key
@@ -33,6 +36,13 @@ class Frontend(Strategy):
         default=(), description="Which there are; may be left out, as the keys of the platforms say it too"
     )
     web: Web | None = Field(default=None, description="A site, behind a CDN or not")
+    android: Android | None = Field(default=None, description="An app on Google Play")
+    ios: Ios | None = Field(default=None, description="An app in the App Store")
+    desktop: Desktop | None = Field(default=None, description="An app that updates itself")
+    app_store_rollback: bool = Field(
+        default=True,
+        description="Whether releases are halted in stores, and phased ones paused; false: only the apps are told",
+    )
     cdn_invalidation: Caches | None = Field(
         default=None,
         description="The CDN whose cache is emptied; true: that of the distribution whose origin path is switched, "
@@ -68,9 +78,18 @@ class Frontend(Strategy):
         return None if self.cdn_invalidation is False else self.cdn_invalidation
 
     async def draft(self, world: World, target: Target) -> Draft:
-        parts = [await one.draft(world, target, self.caches(one)) for one in self._there.values()]
+        parts = [await self._part(world, target, name, one) for name, one in self._there.items()]
         steps = [step for part in parts for step in part.steps]
         if self.health_check_urls:
             checks = tuple(HttpCheck(http=url) for url in self.health_check_urls)
             steps.append(Gate(name="the frontend answers", checks=checks, within=self.healthy_within))
-        return Draft(steps=tuple(steps), notes=tuple(note for part in parts for note in part.notes))
+        return Draft(
+            steps=tuple(steps),
+            notes=tuple(note for part in parts for note in part.notes),
+            mitigations=tuple(one for part in parts for one in part.mitigations),
+        )
+
+    async def _part(self, world: World, target: Target, name: str, platform: Platform) -> Draft:
+        if isinstance(platform, StorePlatform) and not self.app_store_rollback:
+            return platform.untouched(target, name)
+        return await platform.draft(world, target, self.caches(platform))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from responder.levers.web import Purge
-from responder.plan import Draft, Move, Step
+from responder.plan import Draft, Mitigation, Move, Step
 from responder.strategies.strategy import Target
 from responder.world import World
 
@@ -27,6 +28,52 @@ class Platform(BaseModel, ABC):
         """Its steps, ending with the gate that shows the good version to be with the users. Raises Halt."""
 
 
+class StorePlatform(Platform):
+    """An app that a store brings to its users. What they have is not taken back: the apps themselves are told."""
+
+    min_version: str = Field(
+        default="",
+        description="Told to the apps with a rollback: below it they ask for an update. {version} stands for the one "
+        "that is gone back to; empty: it stays as it is",
+    )
+    kill_switches: dict[str, bool] = Field(
+        default_factory=dict, description="Flags told to the apps with a rollback, as {checkout_v3: false}"
+    )
+
+    def untouched(self, target: Target, name: str, why: str = "") -> Draft:
+        """Where the store is left alone, and only the apps are told. A store that is away holds nothing else up."""
+        told = self.mitigation(target, name, f"the store was left alone: {self.hint}")
+        return Draft(steps=(), notes=(why,) if why else (), mitigations=(told,))
+
+    @property
+    @abstractmethod
+    def hint(self) -> str:
+        """What a person does in the store who does by hand what we leave."""
+
+    @abstractmethod
+    def republish(self, target: Target) -> str:
+        """What has to be published, in words."""
+
+    def mitigation(self, target: Target, name: str, *more: str) -> Mitigation:
+        return Mitigation(
+            platform=name,
+            blocked_versions=(target.from_version,),
+            min_version=self.min_version.replace("{version}", target.to_version),
+            flags=self.kill_switches,
+            remains="; ".join((self.republish(target), *more)),
+        )
+
+
+def told_in(artifact: str, key: str, form: str) -> str:
+    """What an artefact such as `versionCode=41` tells of the key, or `41` alone; empty for others, as a digest."""
+    found = re.search(rf"(?:^|[\s,;&]){key}=({form})(?=$|[\s,;&])", artifact) or re.fullmatch(f"({form})", artifact)
+    return found[1] if found else ""
+
+
+PLANNED_WITHIN = 30.0
+"""Seconds that a plan waits for a store: what else is rolled back waits with it."""
+
+
 async def emptied(world: World, target: Target, cache: Purge | None, *moves: Move) -> Draft:
     """The moves, and the cache emptied after them: going forward, and after the last of them on the way back too.
 
@@ -34,8 +81,10 @@ async def emptied(world: World, target: Target, cache: Purge | None, *moves: Mov
     """
     if cache is None:
         return Draft(steps=moves)
-    back = cache.model_copy(update={"mark": target.execution, "on_way_back": True})
-    on = cache.model_copy(update={"mark": target.execution, "on_way_back": False})
+    # One purge for each platform: two that share a cache change at different moments.
+    mark = f"{target.execution} {moves[0].lever}"
+    back = cache.model_copy(update={"mark": mark, "on_way_back": True})
+    on = cache.model_copy(update={"mark": mark, "on_way_back": False})
     notes = await world.ask(on, lambda client: on.prepare(client, on.reference))
     steps: tuple[Step, ...] = (
         Move(lever=back, was=back.reference, to=None),

@@ -8,6 +8,10 @@ from tests.responder.crash import databases, docker
 _QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done")
 """Drills of a few runs each."""
 
+_APPS = ("frontend_android", "frontend_ios", "frontend_desktop", "frontend_apps")
+_TELLING = ("at_every_call[sqlite-frontend_android_full", "at_every_call[sqlite-frontend_ios", "fence_holds")
+"""Of the drills of apps, besides the quick ones, what is in every suite: stores answer late, so each run is long."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,12 +24,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         quick = any(word in item.name for word in _QUICK)
         far = any(f"[postgres-{where}" in item.nodeid for where in ("kubernetes", "frontend"))
-        if (far and "undisturbed" not in item.nodeid) or (
-            ("-docker" in item.nodeid or "-database" in item.nodeid)
-            and (
-                "[postgres" in item.nodeid
-                or ("-database" in item.nodeid and "failing_gate" in item.name)
-                or not (quick or item.name == "test_a_crash_at_every_call[sqlite-docker_immediate]")
+        long = any(f"-{app}" in item.nodeid for app in _APPS) and not quick
+        if (
+            (long and not any(told in item.nodeid for told in _TELLING))
+            or (far and "undisturbed" not in item.nodeid)
+            or (
+                ("-docker" in item.nodeid or "-database" in item.nodeid)
+                and (
+                    "[postgres" in item.nodeid
+                    or ("-database" in item.nodeid and "failing_gate" in item.name)
+                    or not (quick or item.name == "test_a_crash_at_every_call[sqlite-docker_immediate]")
+                )
             )
         ):
             item.add_marker(pytest.mark.soak)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -42,10 +43,11 @@ class Point:
         self.names.append(name)
         if mine and not self.after:
             await self._happen()
-        result = await call()
-        if mine and self.after:
-            await self._happen()
-        return result
+        try:
+            return await call()
+        finally:  # it has had its effect, also where it says that it could not
+            if mine and self.after:
+                await self._happen()
 
     async def _happen(self) -> None:
         if self.act is None:
@@ -88,11 +90,15 @@ class _Watched:
 class HealthOf:
     """Stands where services would answer: by default they are well, and at the good version."""
 
-    def __init__(self) -> None:
+    def __init__(self, served: Callable[[str], bytes]) -> None:
         self.sick: set[str] = set()
+        self._served = served
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
         return (503 if any(part in url for part in self.sick) else 200), '{"version": "1"}'
+
+    async def digest(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+        return 200, hashlib.sha256(self._served(url)).hexdigest()
 
 
 class _Connections(Connections):
@@ -133,7 +139,7 @@ class Drill:
     def __init__(self, stage: Stage, journal: Database) -> None:
         self.stage, self.journal = stage, journal
         self.effects = Effects(stage.written)
-        self.health, self.reins = HealthOf(), Reins(stage.wait)
+        self.health, self.reins = HealthOf(stage.served), Reins(stage.wait)
         self.keep: Callable[[Point], Keeper] | None = None
         self.id = ""
         self._workers: list[str] = []

@@ -29,6 +29,8 @@ class Stage:
     written: Callable[[], Any] = lambda: None  # what our levers set, to count how often it changes
     wait: Callable[[float], None] = lambda seconds: None  # lets time go by there
     leave: Callable[[], Awaitable[None]] | None = None  # lets go of what it holds
+    served: Callable[[str], bytes] = lambda url: b""  # what clients get there
+    outcome: str = "succeeded"
 
     @property
     def before(self) -> Any:

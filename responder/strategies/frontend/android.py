@@ -1,0 +1,126 @@
+"""An app on Google Play: nobody new gets the bad version; who has it keeps it until a higher versionCode is there."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from responder.clients.google_play import Release
+from responder.errors import Halt
+from responder.levers.stores import PlayRelease
+from responder.levers.stores.play_release import highest, listed, share_of
+from responder.levers.web import Purge
+from responder.levers.web.version_text import VersionText, text_for
+from responder.plan import Draft, Move
+from responder.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
+from responder.strategies.strategy import Target
+from responder.world import World
+
+
+class Android(StorePlatform):
+    """Its release is halted, staged or full. Google Play then serves the one before it to whoever has not updated."""
+
+    google_play: PlayRelease | None = Field(default=None, description="Which app, on which track")
+    name: VersionText = Field(
+        default="{version}",
+        description="Name of a version's release on the track, where no artefact tells its versionCode; the usual "
+        "`41 (2.0)` of the Play Console is known as well",
+    )
+
+    @property
+    def hint(self) -> str:
+        return "halt its release in the Play Console"
+
+    def republish(self, target: Target) -> str:
+        code = self._code(target.from_artifacts)
+        return (
+            f"publish {target.to_version} again on Google Play, built anew with a versionCode above "
+            f"{code or f'that of {target.from_version}'}: it serves nothing lower to whoever has {target.from_version}"
+        )
+
+    async def draft(self, world: World, target: Target, cache: Purge | None) -> Draft:
+        play = self.google_play
+        if play is None:
+            return self.untouched(target, "android")
+        brief = {"within": min(play.within, PLANNED_WITHIN)}
+        try:
+            releases = await world.ask(
+                play.model_copy(update=brief), lambda client: client.read(play.package, play.track)
+            )
+        except Halt as halt:
+            return self.untouched(target, "android", f"Google Play could not be asked, so it was left as it is: {halt}")
+        bad, bad_code = self._find(releases, target.from_artifacts, target.from_version)
+        if bad is None or bad.get("status") == "draft":
+            wrong = "is a draft there" if bad else f"is not on it; {self._listed(releases)}"
+            raise Halt(
+                f"the {play}: the deployments say that {target.from_version} runs, but it {wrong}; nothing was touched"
+            )
+        above = [one for one in releases if one.get("status") != "draft" and highest(one) > highest(bad)]
+        if above:
+            told = f"{above[0].get('name') or highest(above[0])} is {above[0].get('status')} above {bad_code}"
+            raise Halt(f"the {play}: {told}: somebody published since; nothing was touched")
+        known = target.model_copy(update={"from_artifacts": {**target.from_artifacts, "android": bad_code}})
+        good, good_code = self._find(releases, target.artifacts, target.to_version)
+        codes = (bad_code, good_code) if good else (bad_code,)
+        lever = play.model_copy(update={"codes": codes})
+        was = dict(lever.shares(releases))
+        to: dict[str, JsonValue] = {**was, bad_code: _halted(bad)}
+        if good:
+            to[good_code] = _served(good)
+        notes = [_what_users_get(bad, good, target)]
+        mitigation = self.mitigation(known, "android")
+        if to == was:
+            return Draft(steps=(), notes=(*notes, f"the {lever} is halted already"), mitigations=(mitigation,))
+        try:
+            notes += await world.ask(lever.model_copy(update=brief), lambda client: lever.prepare(client, to))
+        except Halt as halt:
+            told = f"Google Play would not halt {target.from_version}, so it was left as it is: {halt}"
+            mitigation = self.mitigation(known, "android", f"{self.hint}, should that be possible")
+            return Draft(steps=(), notes=(told,), mitigations=(mitigation,))
+        return Draft(
+            steps=(Move(lever=lever, was=was, to=to, every=_EVERY),), notes=tuple(notes), mitigations=(mitigation,)
+        )
+
+    def _find(self, releases: list[Release], artifacts: dict[str, str], version: str) -> tuple[Release | None, str]:
+        """The version's release and its versionCode; by its name where no artefact tells the code."""
+        if code := self._code(artifacts):
+            return listed(releases, code), code
+        name = text_for(self.name, version)
+        for one in releases:
+            if one.get("versionCodes") and one.get("name") in (name, f"{highest(one)} ({name})"):
+                return one, str(highest(one))
+        return None, ""
+
+    @staticmethod
+    def _code(artifacts: dict[str, str]) -> str:
+        return told_in(artifacts.get("android", ""), "versionCode", r"\d+")
+
+    @staticmethod
+    def _listed(releases: list[Release]) -> str:
+        told = ", ".join(f"{one.get('name', '(no name)')} ({highest(one)}, {one.get('status')})" for one in releases)
+        return f"it lists {told or 'nothing'}; tell its versionCode with the deployment, or set `name`"
+
+
+def _halted(release: Release) -> JsonValue:
+    share = share_of(release)
+    return {**share, "status": "halted"} if isinstance(share, dict) else share
+
+
+def _served(release: Release) -> JsonValue:
+    """The share that it had: where somebody halted it, it gets that back."""
+    share = share_of(release)
+    if not isinstance(share, dict) or share["status"] != "halted":
+        return share
+    return {**share, "status": "inProgress" if "userFraction" in share else "completed"}
+
+
+def _what_users_get(bad: Release, good: Release | None, target: Target) -> str:
+    told = f"whoever has {target.from_version} keeps it"
+    if good is not None:
+        return f"{told}; all others get {target.to_version}, as far as it was rolled out"
+    if bad.get("status") == "completed":
+        return f"{told}; all others get what Google Play served before it, which the track does not list"
+    return f"{told}; all others get what the track lists besides: {target.to_version} is not among it"
+
+
+_EVERY = 10.0
+"""Seconds between two looks: each is an edit, and their number is limited."""

@@ -1,0 +1,123 @@
+"""App Store Connect's versions and phased releases, for one app."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+
+from tests.cdns.wire import Answer, Asked, Refusal
+from tests.stores.keys import ISSUER, KEY_ID, apple_key
+
+APP = "1234567890"
+_LONGEST = 20 * 60
+_NEXT = {
+    ("INACTIVE", "ACTIVE"),
+    ("ACTIVE", "PAUSED"),
+    ("PAUSED", "ACTIVE"),
+    ("ACTIVE", "COMPLETE"),
+    ("PAUSED", "COMPLETE"),
+}
+
+
+class FakeAppStore:
+    """Version 2 of an iOS app is in phased release. `takes`: seconds until a change is seen by those who look."""
+
+    def __init__(
+        self,
+        state: str | None = "ACTIVE",
+        *,
+        takes: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.takes, self.clock, self._tick = takes, clock, tick
+        self.states: list[tuple[float, str | None]] = [(-1e9, state)]
+        self.version_state = "READY_FOR_DISTRIBUTION"
+        self.role = "APP_MANAGER"
+        self.left = 3600  # requests of this hour
+        self.paused_days = 3
+        self.answers: list[Answer] = []  # instead, one after the other
+        self.tokens: set[str] = set()
+
+    @property
+    def state(self) -> str | None:
+        """As it is, whether anybody sees it or not."""
+        return self.states[-1][1]
+
+    def set(self, state: str) -> None:
+        self.states.append((self.clock(), state))
+
+    def answer(self, asked: Asked) -> Answer:
+        self._tick()
+        try:
+            self._authorized(asked)
+            if self.answers:
+                return self.answers.pop(0)
+            if not self.left:
+                raise Refusal(429, "RATE_LIMIT_EXCEEDED", "We've received too many requests for this API.")
+            self.left -= 1
+            told = self._api(asked)
+            return Answer(200, json.dumps(told).encode(), self._headers())
+        except Refusal as no:
+            error = {"id": "1", "status": str(no.status), "code": no.code, "title": no.code, "detail": no.message}
+            return Answer(no.status, json.dumps({"errors": [error]}).encode(), self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        limit = f"user-hour-lim:3600;user-hour-rem:{self.left};"
+        return {"Content-Type": "application/json", "X-Rate-Limit": limit}
+
+    def _authorized(self, asked: Asked) -> None:
+        token = asked.headers.get("authorization", "").removeprefix("Bearer ")
+        try:
+            head = jwt.get_unverified_header(token)
+            told = jwt.decode(
+                token, apple_key().public_key(), algorithms=["ES256"], audience="appstoreconnect-v1", issuer=ISSUER
+            )
+            if head["kid"] != KEY_ID or told["exp"] - told["iat"] > _LONGEST or told["exp"] - time.time() > _LONGEST:
+                raise jwt.InvalidTokenError("key or time")
+        except (jwt.PyJWTError, KeyError):
+            told = "Provide a properly configured and signed bearer token, and make sure that it has not expired."
+            raise Refusal(401, "NOT_AUTHORIZED", told) from None
+        self.tokens.add(token)
+
+    def _api(self, asked: Asked) -> Any:
+        if asked.method == "GET" and asked.path == f"/v1/apps/{APP}/appStoreVersions":
+            wanted = (asked.query.get("filter[versionString]", "2"), asked.query.get("filter[platform]", "IOS"))
+            return self._version(asked) if wanted == ("2", "IOS") else {"data": []}
+        if asked.method == "PATCH" and asked.path == "/v1/appStoreVersionPhasedReleases/ph2":
+            return self._set(json.loads(asked.body)["data"])
+        raise Refusal(404, "NOT_FOUND", f"There is no resource with id {asked.path.rpartition('/')[2]}")
+
+    def _version(self, asked: Asked) -> Any:
+        state = [state for at, state in self.states if self.clock() - at >= self.takes][-1]
+        link = {"type": "appStoreVersionPhasedReleases", "id": "ph2"} if state else None
+        version = {
+            "type": "appStoreVersions",
+            "id": "v2",
+            "attributes": {"versionString": "2", "platform": "IOS", "appVersionState": self.version_state},
+            "relationships": {"appStoreVersionPhasedRelease": {"data": link}},
+        }
+        if not state or asked.query.get("include") != "appStoreVersionPhasedRelease":
+            return {"data": [version]}
+        return {"data": [version], "included": [self._phased(state)]}
+
+    def _phased(self, state: str | None) -> dict[str, Any]:
+        told = {"phasedReleaseState": state, "totalPauseDuration": self.paused_days, "currentDayNumber": 2}
+        return {"type": "appStoreVersionPhasedReleases", "id": "ph2", "attributes": told}
+
+    def _set(self, data: dict[str, Any]) -> Any:
+        if self.role not in ("ADMIN", "APP_MANAGER"):
+            raise Refusal(403, "FORBIDDEN_ERROR", "The API key in use does not allow this request")
+        if (data["type"], data["id"]) != ("appStoreVersionPhasedReleases", "ph2"):
+            raise Refusal(409, "ENTITY_ERROR.ATTRIBUTE.INVALID", "The provided entity includes an unknown type or id")
+        wanted = data["attributes"]["phasedReleaseState"]
+        if (self.state, wanted) not in _NEXT:  # nor the one that it has already
+            raise Refusal(
+                409, "ENTITY_ERROR.ATTRIBUTE.INVALID", f"The state cannot change from {self.state} to {wanted}"
+            )
+        self.set(wanted)
+        return {"data": self._phased(wanted)}

@@ -1,0 +1,202 @@
+"""Google Play's edits, tracks and tokens, for one app with one track."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+
+from tests.cdns.wire import Answer, Asked, Refusal
+from tests.stores.keys import ACCOUNT, google_key
+
+APP = "com.example.shop"
+ROOT = f"/androidpublisher/v3/applications/{APP}/edits"
+_AUDIENCE = "https://oauth2.googleapis.com/token"
+_SCOPE = "https://www.googleapis.com/auth/androidpublisher"
+_STATUSES = {"draft", "inProgress", "halted", "completed"}
+
+Release = dict[str, Any]
+
+
+def release(code: int, version: str, status: str, fraction: float | None = None) -> Release:
+    told = {"name": f"{code} ({version})", "versionCodes": [str(code)], "status": status}
+    return {**told, "releaseNotes": [{"language": "en-US", "text": f"What is new in {version}"}]} | (
+        {"userFraction": fraction} if fraction is not None else {}
+    )
+
+
+@dataclass
+class Edit:
+    user: str
+    releases: list[Release]
+    base: int  # how many commits it has seen
+    gone: str = ""
+
+
+class FakePlay:
+    """`takes`: seconds until a commit is seen by those who look. `tick`: lets time go by with each request."""
+
+    def __init__(
+        self,
+        *releases: Release,
+        takes: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.takes, self.clock, self._tick = takes, clock, tick
+        self.commits: list[tuple[float, list[Release]]] = [(-1e9, list(releases))]
+        self.full = [41]  # what was served to all before what is now: what takes the place of a halted one
+        self.edits: dict[str, Edit] = {}
+        self.tokens: set[str] = set()
+        self.rights = {"view", "release"}
+        self.limited: list[Answer] = []  # what is answered instead, one after the other
+        self.demands_manual_review = False
+        self.asked: list[str] = []
+
+    @property
+    def releases(self) -> list[Release]:
+        """As they are, whether anybody sees it or not."""
+        return self.commits[-1][1]
+
+    def shares(self) -> dict[str, tuple[str, float | None]]:
+        return {one["versionCodes"][-1]: (one["status"], one.get("userFraction")) for one in self.releases}
+
+    def committed_by_another(self, *releases: Release) -> None:
+        """In the Play Console, or by another account."""
+        self._commit(list(releases))
+
+    def answer(self, asked: Asked) -> Answer:
+        self._tick()
+        self.asked.append(f"{asked.method} {asked.path.removeprefix(ROOT)}")
+        if asked.path == "/token":
+            return self._token(asked)
+        try:
+            user = self._user(asked)
+            if self.limited:
+                return self.limited.pop(0)
+            if not asked.path.startswith(ROOT):
+                raise Refusal(404, "NOT_FOUND", f"Package not found: {asked.path.split('/')[4]}.")
+            return _json(200, self._edits(asked, user, asked.path.removeprefix(ROOT)))
+        except Refusal as no:
+            return refused(no.status, no.code, no.message)
+
+    # --- who asks
+    def _token(self, asked: Asked) -> Answer:
+        form = {key: told[0] for key, told in parse_qs(asked.body.decode()).items()}
+        try:
+            if form["grant_type"] != "urn:ietf:params:oauth:grant-type:jwt-bearer":
+                return _json(400, {"error": "unsupported_grant_type"})
+            public = google_key().public_key()
+            told = jwt.decode(form["assertion"], public, algorithms=["RS256"], audience=_AUDIENCE, issuer=ACCOUNT)
+            if told["scope"] != _SCOPE or told["exp"] - told["iat"] > 3600:
+                return _json(400, {"error": "invalid_scope"})
+        except (jwt.PyJWTError, KeyError):
+            return _json(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
+        return _json(200, {"access_token": self.token(), "expires_in": 3599, "token_type": "Bearer"})
+
+    def token(self) -> str:
+        token = f"ya29.{len(self.tokens)}"
+        self.tokens.add(token)
+        return token
+
+    def _user(self, asked: Asked) -> str:
+        if asked.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+            raise Refusal(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
+        self._may("view")
+        return ACCOUNT
+
+    def _may(self, right: str) -> None:
+        if right not in self.rights:
+            raise Refusal(403, "PERMISSION_DENIED", "The caller does not have permission")
+
+    # --- edits
+    def _edits(self, asked: Asked, user: str, path: str) -> Any:
+        if (asked.method, path) == ("POST", ""):
+            for one in self.edits.values():
+                if one.user == user and not one.gone:
+                    one.gone = "This edit has been deleted."
+            seen = [one for one in self.commits if self.clock() - one[0] >= self.takes]
+            self.edits[name := str(len(self.edits) + 1)] = Edit(user, copy.deepcopy(seen[-1][1]), len(seen))
+            return {"id": name, "expiryTimeSeconds": "1800000000"}
+        name, _, rest = path.strip("/").partition("/")
+        name, _, verb = name.partition(":")
+        edit = self.edits.get(name)
+        if edit is None:
+            raise Refusal(404, "NOT_FOUND", "Edit not found.")
+        if edit.gone:
+            raise Refusal(400, "FAILED_PRECONDITION", edit.gone)
+        match asked.method, verb or rest:
+            case "DELETE", "":
+                edit.gone = "This edit has been deleted."
+                return {}
+            case "GET", "tracks/production":
+                return {"track": "production", "releases": edit.releases}
+            case "PUT", "tracks/production":
+                self._may("release")
+                edit.releases = self._checked(json.loads(asked.body))
+                return {"track": "production", "releases": edit.releases}
+            case "POST", "validate":
+                if "changesNotSentForReview" in asked.query:
+                    raise Refusal(400, "INVALID_ARGUMENT", "Unknown name changesNotSentForReview")
+                self._validate(edit, sent=True)
+                return {"id": name}
+            case "POST", "commit":
+                self._validate(edit, sent=asked.query.get("changesNotSentForReview") != "true")
+                edit.gone = "This edit has already been committed."
+                self._commit(edit.releases)
+                return {"id": name}
+        raise Refusal(404, "NOT_FOUND", f"Track not found: {rest}.")
+
+    def _checked(self, body: dict[str, Any]) -> list[Release]:
+        releases: list[Release] = body.get("releases", [])
+        known = {code for _, before in self.commits for one in before for code in one["versionCodes"]}
+        for one in releases:
+            status, fraction = one.get("status"), one.get("userFraction")
+            if status not in _STATUSES:
+                raise Refusal(400, "INVALID_ARGUMENT", f"Invalid value at 'status': {status}")
+            if fraction is not None and (status not in ("inProgress", "halted") or not 0 < fraction < 1):
+                raise Refusal(400, "INVALID_ARGUMENT", "userFraction must be in (0, 1), of inProgress or halted only")
+            if status == "inProgress" and fraction is None:
+                raise Refusal(400, "INVALID_ARGUMENT", "A staged release needs a userFraction")
+            if not set(one.get("versionCodes", ())) <= known:
+                raise Refusal(403, "PERMISSION_DENIED", "Version code was not found")
+        if sum(one["status"] == "completed" for one in releases) > 1:
+            raise Refusal(400, "INVALID_ARGUMENT", "A track has at most one completed release")
+        return releases
+
+    def _validate(self, edit: Edit, *, sent: bool) -> None:
+        self._may("release")
+        if edit.base != len(self.commits):
+            raise Refusal(400, "FAILED_PRECONDITION", "This edit has expired, please create a new Edit.")
+        if self.demands_manual_review and sent:
+            told = "Changes cannot be sent for review automatically. Please set the query parameter"
+            raise Refusal(400, "INVALID_ARGUMENT", f"{told} changesNotSentForReview to true.")
+        before = {code for one in self.releases if one["status"] == "completed" for code in one["versionCodes"]}
+        halted = {code for one in edit.releases if one["status"] == "halted" for code in one["versionCodes"]}
+        if before & halted and not self.full:
+            raise Refusal(400, "INVALID_ARGUMENT", "The first release of a track cannot be halted.")
+
+    def _commit(self, releases: list[Release]) -> None:
+        for one in self.edits.values():
+            one.gone = one.gone or "This edit has expired, please create a new Edit."
+        serving = [one for one in releases if one["status"] in ("completed", "inProgress")]
+        if self.full and not serving and any(one["status"] == "halted" for one in releases):
+            releases = [*releases, release(self.full[-1], "1", "completed")]
+        self.commits.append((self.clock(), releases))
+
+
+def refused(status: int, code: str, message: str, reason: str = "", **headers: str) -> Answer:
+    """As Google's APIs say no."""
+    error = {"code": status, "message": message, "status": code}
+    error["errors"] = [{"message": message, "domain": "androidpublisher", "reason": reason or "badRequest"}]
+    return _json(status, {"error": error}, **headers)
+
+
+def _json(status: int, told: Any, **headers: str) -> Answer:
+    return Answer(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})

@@ -1,0 +1,50 @@
+"""A service account and a team key, made once, and how the responder is told of them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from responder.clients.app_store import AppStoreSettings
+from responder.clients.google_play import GooglePlaySettings
+
+ACCOUNT = "responder@shop.iam.gserviceaccount.com"
+KEY_ID, ISSUER = "2X9R4HXF34", "57246542-96fe-1a63-e053-0824d011072a"
+
+
+@cache
+def google_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def apple_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def service_account() -> str:
+    told = {
+        "type": "service_account",
+        "client_email": ACCOUNT,
+        "private_key_id": "1",
+        "private_key": pem(google_key()),
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    return json.dumps(told)
+
+
+def play_settings(url: str) -> GooglePlaySettings:
+    told = {"url": url, "token_uri": f"{url}/token", "key": service_account(), "timeout": "5s"}
+    return GooglePlaySettings.model_validate_json(json.dumps(told))
+
+
+def app_store_settings(url: str) -> AppStoreSettings:
+    told = {"url": url, "key_id": KEY_ID, "issuer_id": ISSUER, "timeout": "5s"}
+    return AppStoreSettings.model_validate_json(json.dumps({**told, "key": pem(apple_key())}))

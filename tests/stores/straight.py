@@ -1,0 +1,39 @@
+"""The responder's clients without sockets, for the many drills; what those add is tried elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from responder.clients.app_store import AppStore
+from responder.clients.google_play import GooglePlay
+from tests.cdns.wire import Answer, Asked
+from tests.stores.app_store import FakeAppStore
+from tests.stores.google_play import FakePlay
+from tests.stores.keys import app_store_settings, apple_key, pem, play_settings
+
+
+def _told(answer: Answer) -> tuple[int, Mapping[str, str], str]:
+    return answer.status, answer.headers, answer.body.decode()
+
+
+class StraightPlay(GooglePlay):
+    def __init__(self, fake: FakePlay) -> None:
+        super().__init__(play_settings("http://play.test"), None)
+        self._fake, self._token = fake, fake.token()
+
+    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        return _told(self._fake.answer(Asked.of(method, path, headers, json.dumps(body).encode())))
+
+    async def _login(self) -> str:
+        return self._token
+
+
+class StraightAppStore(AppStore):
+    def __init__(self, fake: FakeAppStore) -> None:
+        super().__init__(app_store_settings("http://apple.test"), pem(apple_key()))
+        self._fake = fake
+
+    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        return _told(self._fake.answer(Asked.of(method, path, headers, json.dumps(body).encode())))
