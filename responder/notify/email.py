@@ -230,6 +230,8 @@ def _usual_text(story: Story) -> str:
             f"  {n}. [{step.state}] {_plain(step.title)}" + (f": {_plain(step.note)}" if step.note else "")
             for n, step in enumerate(story.steps, 1)
         ]
+    if story.remains:
+        lines += ["", "What remains:", *(f"- {_plain(one)}" for one in story.remains)]
     if story.notes:
         lines += ["", *(f"Note: {_plain(note)}" for note in story.notes)]
     if story.alerts:

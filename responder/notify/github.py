@@ -43,6 +43,9 @@ class GithubSettings(ChannelSettings):
         default=HttpUrl("https://api.github.com"), description="For GitHub Enterprise: https://HOST/api/v3"
     )
     labels: tuple[str, ...] = Field(default=("rollback",), description="Put on each issue")
+    republish_labels: tuple[str, ...] = Field(
+        default=("republish",), min_length=1, description="Put on it where an app has to be published anew; stays open"
+    )
     deployments: bool = Field(
         default=False, description="Also a deployment of the version that is gone back to, with its status"
     )
@@ -123,8 +126,11 @@ class Github:
             text = f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}\n\n{mark}"
             await self._ask("POST", f"/issues/{number}/comments", json={"body": text})
         change: dict[str, Any] = {"body": self._written(story)}
-        if story.stage in ("succeeded", "mitigated"):
+        if story.stage == "succeeded":
             change |= {"state": "closed", "state_reason": "completed"}
+        if story.stage == "mitigated":  # it stays open: somebody has to publish anew
+            labels = {"labels": list(self._settings.republish_labels)}
+            await self._ask("POST", f"/issues/{number}/labels", json=labels)
         if not new or "state" in change:
             await self._ask("PATCH", f"/issues/{number}", json=change)
 
@@ -205,7 +211,7 @@ _DEPLOYMENT_STATES: dict[Stage, str] = {
     "turning_back": "in_progress",
     "stuck": "error",
     "succeeded": "success",
-    "mitigated": "success",
+    "mitigated": "inactive",
     "compensated": "failure",
     "cancelled": "inactive",
     "failed": "failure",
@@ -243,6 +249,8 @@ def _usual_body(story: Story) -> str:
     ]
     parts = [f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}{needed}"]
     parts.append(table("What | Is", [fact for fact in facts if fact[1]]))
+    if story.remains:
+        parts.append("### What remains\n\n" + "\n".join(f"- [ ] {escape(one_line(one, 500))}" for one in story.remains))
     if story.steps:
         told = [(str(n), str(s.state), s.title, s.note) for n, s in enumerate(story.steps, 1)]
         parts.append("### Plan\n\n" + table("Step | State | What | Note", told))

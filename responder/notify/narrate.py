@@ -71,6 +71,7 @@ def story_of(
         approve_before=execution.held_until if execution.state == "held" else None,
         steps=_steps(execution, events),
         notes=execution.plan.notes if execution.plan else (),
+        remains=tuple(map(str, execution.plan.mitigations)) if execution.plan and stage == "mitigated" else (),
         alerts=tuple(
             ToldAlert(
                 name=alert.name,

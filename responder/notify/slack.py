@@ -158,6 +158,8 @@ class Slack:
         blocks: list[dict[str, Any]] = [_section(self._body(story))]
         if steps := [_step(step.title, step.state, step.note) for step in story.steps]:
             blocks.append(_section(_cut(steps)))
+        if story.remains:
+            blocks.append(_section(_cut([f":arrow_right: {escape(one)}" for one in story.remains])))
         if story.notes and not story.over:
             blocks.append(_section(_cut([f":warning: {escape(note)}" for note in story.notes])))
         if buttons := _buttons(story):

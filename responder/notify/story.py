@@ -100,6 +100,7 @@ class Story(BaseModel):
     verdicts: tuple[ToldVerdict, ...] = ()
     timeline: tuple[Line, ...] = ()
     evidence: tuple[str, ...] = ()
+    remains: tuple[str, ...] = ()  # what a person still has to do, where it could only be mitigated
     command: str = ""  # what a human would type next
     approve_url: str = ""
     stop_url: str = ""

@@ -164,6 +164,10 @@ class Github(Peer):
                 number = len(self.issues) + 41
                 self.issues[number] = {"number": number, "state": "open", **body}
                 return 201, self.issues[number]
+            case "POST", ["issues", number, "labels"]:
+                labels = self.issues[int(number)]["labels"]
+                labels += [label for label in body["labels"] if label not in labels]
+                return 200, labels
             case "PATCH", ["issues", number]:
                 self.issues[int(number)] |= body
                 return 200, self.issues[int(number)]

@@ -360,6 +360,18 @@ async def test_mail_is_never_sent_in_the_open(files: tuple[Path, Path], mail_by:
 # GitHub
 
 
+async def test_github_leaves_the_issue_open_where_an_app_has_to_be_published_anew(github: Github) -> None:
+    remains = ("android (2.1 blocked): publish 2.2, built from 2.0",)
+    mitigated = ALL[-1].model_copy(update={"stage": "mitigated", "outcome": "mitigated", "remains": remains})
+    async with Telling(of(github)) as telling:
+        await telling.tells(*GOOD[:2])
+        await telling.tells(mitigated)
+    (issue,) = github.issues.values()
+    assert (issue["state"], issue["labels"]) == ("open", ["rollback", "republish"])
+    assert r"### What remains" in issue["body"]
+    assert r"- [ ] android \(2.1 blocked\): publish 2.2, built from 2.0" in issue["body"]
+
+
 async def test_github_has_one_issue_that_is_closed_when_the_service_has_recovered(github: Github) -> None:
     async with Telling(of(github)) as telling:
         await telling.channel.check()
