@@ -22,6 +22,7 @@ from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.client_documents import ClientDocuments
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import listen, routes
@@ -73,6 +74,7 @@ class App:
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
         approval = ApprovalPage(journal, api, lambda: self._links)
         registry = Registry(journal, self.mandate)
+        clients = ClientDocuments(journal, self.mandate, lambda: self._config.clients)
         status = Status(journal, self.mandate, worker, self._metrics)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -83,7 +85,8 @@ class App:
         try:
             working = asyncio.create_task(worker.run(), name="worker")
             runner = await listen(
-                routes(lambda: self._access, receiver, api, registry, status, approval, self._reload_asked), config.web
+                routes(lambda: self._access, receiver, api, registry, status, approval, clients, self._reload_asked),
+                config.web,
             )
             say(
                 log,

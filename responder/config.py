@@ -33,6 +33,7 @@ from responder.journal import state_problem
 from responder.matching import all_match
 from responder.policies import Mandate, Policy
 from responder.services import Service
+from responder.signing import ClientSettings
 
 Scope = Literal["alerts", "read", "operate", "approve"]
 _SHORTEST_TOKEN = 16
@@ -138,6 +139,9 @@ class Config(BaseModel):
     docker: DockerSettings = Field(default=DockerSettings(), description="How the Docker Engine is reached")
     aws: AwsSettings = Field(default=AwsSettings(), description="How S3 and Amazon's other services are reached")
     web: Web = Web()
+    clients: ClientSettings | None = Field(
+        default=None, description="The documents that apps poll; without it nobody is told anything"
+    )
     limits: Limits = Limits()
     log: Log = Log()
     stop_file: Path | None = Field(default=None, description="While this file exists, nothing is begun and all stops")

@@ -20,7 +20,16 @@ P = ParamSpec("P")
 _DIALECT = {"now": "clock_timestamp()", "later": "clock_timestamp() + make_interval(secs => :lease)"}
 _CHANNEL = "rollback_responder"
 _MIGRATING = 0x726F6C6C  # any number that nobody else locks by chance: 'roll'
-_VIEWS = ("rollback_history", "rollback_parts", "rollback_steps", "rollback_decisions", "deployments")
+_VIEWS = (
+    "rollback_history",
+    "rollback_parts",
+    "rollback_steps",
+    "rollback_decisions",
+    "deployments",
+    "platform_deployments",
+    "version_marks",
+    "client_changes",
+)
 
 
 def _numbered(sql: str) -> tuple[str, list[str]]:

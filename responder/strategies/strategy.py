@@ -24,6 +24,8 @@ class Target(BaseModel):
     to_version: str
     artifact: str = ""  # of the version to go back to, as an image digest; empty where the version itself names it
     from_artifact: str = ""  # of the version that runs
+    artifacts: dict[str, str] = {}  # of the version to go back to, by the platform that they were told for
+    from_artifacts: dict[str, str] = {}  # of the version that runs
     execution: str = ""  # for the marks that a rollback leaves on what it changes
 
 

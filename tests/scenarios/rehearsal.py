@@ -27,6 +27,7 @@ from responder.policies import Mandate
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.client_documents import ClientDocuments
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import routes
@@ -86,6 +87,7 @@ class Rehearsal:
             Registry(self._journal, self._mandate),
             status,
             ApprovalPage(self._journal, api, lambda: links),
+            ClientDocuments(self._journal, self._mandate, lambda: None),
             _no_reload,
         )
         with self._loop.really():

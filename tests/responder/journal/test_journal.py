@@ -319,7 +319,16 @@ async def test_stopping(journal: Database) -> None:
         ),
         ("rollback_steps", "execution service environment step title started_at ended_at result note"),
         ("rollback_decisions", "id at last_at times policy service environment verdict guard reason execution"),
-        ("deployments", "id service environment version artifact at recorded_by rolled_back_by status"),
+        ("deployments", "id service environment version artifact at recorded_by rolled_back_by status provenance"),
+        (
+            "platform_deployments",
+            "id service environment platform version artifact provenance at recorded_by rolled_back_by status",
+        ),
+        ("version_marks", "service environment version revision at marked_by status reason no_rollback"),
+        (
+            "client_changes",
+            "service environment platform revision at changed_by reason min_version blocked_versions flags",
+        ),
     ],
 )
 async def test_the_documented_views_have_their_columns(journal: Database, view: str, columns: str) -> None:
@@ -343,7 +352,14 @@ async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) ->
     await accept(opened)
     await admin.execute("SET ROLE grafana_reader")
     assert await admin.fetchval("SELECT count(*) FROM rollback_history") == 1
-    for view in ("rollback_steps", "rollback_decisions", "deployments"):
+    for view in (
+        "rollback_steps",
+        "rollback_decisions",
+        "deployments",
+        "platform_deployments",
+        "version_marks",
+        "client_changes",
+    ):
         await admin.fetch(f"SELECT * FROM {view}")
     for table in ("executions", "events", "decisions", "deployed", "versions", "workers", "switches", "episodes"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -20,9 +20,11 @@ from responder.execution import Event, Execution
 from responder.journal import Database, deployments, executions
 from responder.metrics import Metrics
 from responder.policies import Mandate
+from responder.signing import ClientSettings
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.client_documents import ClientDocuments
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.server import routes
@@ -48,6 +50,7 @@ class House:
     links: Links
     alertmanager: FakeAlertmanager
     prometheus: FakePrometheus
+    clients: ClientSettings | None = None
     mistakes: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
@@ -126,7 +129,8 @@ async def make_house(
 
         settings = Web(tokens=tokens)
         access = Access(settings)
-        app = routes(lambda: access, receiver, api, registry, status, approval, reload)
+        clients = ClientDocuments(journal, lambda: house.mandate, lambda: house.clients)
+        app = routes(lambda: access, receiver, api, registry, status, approval, clients, reload)
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)
