@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, StrictBool, TypeAdapter, ValidationError
 
 from responder.errors import Invalid, Unknown
 from responder.journal import Database, Transaction, client_rules, deployments
@@ -35,7 +35,7 @@ class _Change(Asked):
     min_version: Version | None = None
     block: tuple[_Named, ...] = Field(default=(), max_length=100)
     unblock: tuple[_Named, ...] = Field(default=(), max_length=100)
-    flags: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,99}$")], bool | None] = Field(
+    flags: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,99}$")], StrictBool | None] = Field(
         default_factory=dict, max_length=100
     )
     reason: str = Field(min_length=1, max_length=1000)
