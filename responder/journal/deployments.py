@@ -183,8 +183,17 @@ async def get(tx: Transaction, told: Deployment) -> Deployment:
 
 
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:
-    query = "deployments_of" if service else "deployments_in" if environment else "deployments"
-    return await tx.all(query, service=service, environment=environment, most=most)
+    """Newest first; of a service, of an environment, or of all."""
+    if service is None:
+        query = "deployments" if environment is None else "deployments_in"
+        return await tx.all(query, environment=environment, most=most)
+    every = await tx.all("environments_of", service=service) if environment is None else [{"environment": environment}]
+    found = [
+        row
+        for place in every
+        for row in await tx.all("deployments_of", service=service, environment=place["environment"], most=most)
+    ]
+    return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
 
 
 async def untroubled_since(tx: Transaction, deployment: Deployment) -> bool:

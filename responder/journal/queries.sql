@@ -260,9 +260,11 @@ SELECT * FROM deployed WHERE environment = :environment ORDER BY at DESC, id DES
 
 -- name: deployments_of
 -- Those of one service, newest first.
-SELECT * FROM deployed
-WHERE service = :service AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
-ORDER BY at DESC, id DESC LIMIT :most;
+SELECT * FROM deployed WHERE service = :service AND environment = :environment ORDER BY at DESC, id DESC LIMIT :most;
+
+-- name: environments_of
+-- Where a service was ever deployed.
+SELECT environment FROM running WHERE service = :service AND platform = '' ORDER BY environment;
 
 -- name: newest_deployment
 SELECT * FROM running WHERE service = :service AND environment = :environment AND platform = :platform;

@@ -140,6 +140,23 @@ async def test_only_good_ones_are_gone_back_to(journal: Database, status: Status
     assert [row["version"] for row in found] == ["1"], "the one that was deployed last"
 
 
+async def test_deployments_are_found_by_service_and_environment(journal: Database) -> None:
+    await tell(journal, told("1"), told("2", hours=2), told("7", hours=1, environment="staging", id="s"))
+    await tell(journal, told("9", hours=3, service="other", id="o"))
+
+    async def found(service: str | None, environment: str | None, most: int = 9) -> str:
+        return "".join(row["version"] for row in await journal.read(deployments.find, service, environment, most))
+
+    assert await found(None, None) == "9271"
+    assert await found(None, "production") == "921"
+    assert (await found("frontend", None), await found("frontend", None, 2)) == ("271", "27")
+    assert (await found("frontend", "staging"), await found("frontend", "moon"), await found("x", None)) == (
+        "7",
+        "",
+        "",
+    )
+
+
 # --- what follows from a rollback ---
 MITIGATION = Mitigation(
     platform="android",

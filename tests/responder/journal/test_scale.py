@@ -71,7 +71,7 @@ def _literal(value: Any) -> str:
 def every_question() -> Iterator[tuple[str, dict[str, Any]]]:
     for query, more in ASKED.items():
         yield query, {**ONE, **more}
-        if query in ("deployments_of", "marks", "versions_of_service"):
+        if query in ("marks", "versions_of_service"):
             yield query, {**ONE, **more, "environment": None}
 
 
