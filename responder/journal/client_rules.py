@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -37,12 +37,12 @@ class Change(BaseModel):
 
     def of(self, rules: Rules) -> Rules:
         # Versions one after the other as they were blocked; flags by name: the document must not change by itself.
-        blocked = [*rules.blocked_versions, *(v for v in self.block if v not in rules.blocked_versions)]
+        blocked = dict.fromkeys((*rules.blocked_versions, *self.block))
         flags = {**rules.flags, **self.flags}
         return Rules(
             revision=rules.revision + 1,
             min_version=rules.min_version if self.min_version is None else self.min_version,
-            blocked_versions=tuple(v for v in dict.fromkeys(blocked) if v not in self.unblock),
+            blocked_versions=tuple(version for version in blocked if version not in self.unblock),
             flags={name: flag for name in sorted(flags) if (flag := flags[name]) is not None},
         )
 
@@ -102,13 +102,13 @@ async def mitigate(
     """Says what a rollback could not do otherwise. It only ever asks more of the apps: lifting it is a person's."""
     for one in mitigations:
         where = (one.service or service, environment, one.platform)
-        before = await get(tx, *where) or Rules()
+        await lock(tx, *where)
+        stands = (await get(tx, *where) or Rules()).min_version
         raised, reason = one.min_version or None, f"mitigated by {execution}"
-        if one.min_version and before.min_version and not is_newer(one.min_version, before.min_version):
+        if raised and stands and raised != stands and not is_newer(raised, stands):
+            reason += f"; min_version stays {stands}, {raised} is not known to be newer"
             raised = None
-            reason += f"; min_version stays {before.min_version}, {one.min_version} is not known to be newer"
-        flags: Mapping[str, bool | None] = one.flags
-        wanted = Change(min_version=raised, block=one.blocked_versions, flags=dict(flags))
+        wanted = Change(min_version=raised, block=one.blocked_versions, flags={**one.flags})
         await change(tx, *where, wanted, by="responder", reason=reason, at=at)
 
 
