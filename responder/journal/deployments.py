@@ -125,6 +125,8 @@ async def _mark(
     if after is None:
         raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
     await tx.all("append_mark", **{**where, **after}, at=at, by=by)
+    await tx.all("one_less", **where, revision=after["revision"])
+    await tx.all("one_more", **where, status=after["status"])
     await tx.all("running_known_as", **where, status=after["status"])
 
 

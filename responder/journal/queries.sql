@@ -348,6 +348,21 @@ RETURNING version, revision, status, reason, no_rollback;
 INSERT INTO marks (service, environment, version, revision, at, marked_by, status, reason, no_rollback)
 VALUES (:service, :environment, :version, :revision, :at, :by, :status, :reason, :no_rollback);
 
+-- name: one_less
+-- Of the status that a version had before this mark; of a new one, none.
+UPDATE version_counts SET n = n - 1
+WHERE service = :service AND environment = :environment
+  AND status = (SELECT status FROM marks WHERE service = :service AND environment = :environment
+                AND version = :version AND revision = :revision - 1);
+
+-- name: one_more
+INSERT INTO version_counts (service, environment, status, n) VALUES (:service, :environment, :status, 1)
+ON CONFLICT (service, environment, status) DO UPDATE SET n = version_counts.n + 1;
+
+-- name: count_by_status
+-- How many versions of every service there are of each status.
+SELECT service, environment, status, n FROM version_counts WHERE n > 0 ORDER BY service, environment, status;
+
 -- name: running_known_as
 -- What is known of a version is known of it where it runs.
 UPDATE running SET status = :status
@@ -397,6 +412,17 @@ SELECT version, artifact, deployed_at FROM versions
 WHERE service = :service AND environment = :environment AND status = 'good' AND version <> :running
   AND deployed_at IS NOT NULL
 ORDER BY deployed_at DESC LIMIT 1;
+
+-- name: targets
+-- Of every service the version that it would be rolled back to, as `good_target` chooses it.
+SELECT service, environment, version FROM (
+    SELECT r.service, r.environment,
+           (SELECT v.version FROM versions AS v
+            WHERE v.service = r.service AND v.environment = r.environment AND v.status = 'good'
+              AND v.version <> r.version AND v.deployed_at IS NOT NULL
+            ORDER BY v.deployed_at DESC LIMIT 1) AS version
+    FROM running AS r WHERE r.platform = '') AS found
+WHERE version IS NOT NULL ORDER BY service, environment;
 
 -- name: client_rules
 SELECT * FROM client_rules WHERE service = :service AND environment = :environment AND platform = :platform;

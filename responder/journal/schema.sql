@@ -297,6 +297,16 @@ CREATE TABLE marks (
 );
 INSERT INTO marks SELECT service, environment, version, 1, status_at, '', status, reason, no_rollback FROM versions;
 
+-- How many versions of each status there are.
+CREATE TABLE version_counts (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    status TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (service, environment, status)
+);
+INSERT INTO version_counts SELECT service, environment, status, count(*) FROM versions GROUP BY service, environment, status;
+
 -- What the apps of a platform are told: the last of `client_rule_changes`.
 CREATE TABLE client_rules (
     service TEXT NOT NULL,

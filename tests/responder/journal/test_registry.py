@@ -157,6 +157,30 @@ async def test_deployments_are_found_by_service_and_environment(journal: Databas
     )
 
 
+async def test_versions_are_counted_as_they_are_known(journal: Database) -> None:
+    async def counted() -> dict[str, int]:
+        found = await rows(journal, "count_by_status")
+        assert {(row["service"], row["environment"]) for row in found} == {("frontend", "production")}
+        return {row["status"]: row["n"] for row in found}
+
+    await tell(journal, told("1"), told("2", "web", 1), told("3", hours=2))
+    assert await counted() == {"candidate": 3}
+    where = ("frontend", "production")
+    for version, status in (("1", "good"), ("2", "bad"), ("2", "bad"), ("3", "good"), ("1", "retired")):
+        await journal.transaction(deployments.mark, *where, version, status, "x", NOW)
+    await journal.transaction(deployments.mark_no_rollback, *where, "3", "CVE", NOW, "alice")
+    assert await counted() == {"bad": 1, "good": 1, "retired": 1}
+
+
+async def test_the_target_of_every_service_is_the_one_that_would_be_chosen(journal: Database) -> None:
+    await tell(journal, told("1", hours=1), told("2", hours=2), status="good")
+    await tell(journal, told("3", hours=3), told("9", id="x", service="other"))
+    [target] = await rows(journal, "targets")
+    assert (target["service"], target["environment"], target["version"]) == ("frontend", "production", "2")
+    [chosen] = await rows(journal, "good_target", service="frontend", environment="production", running="3")
+    assert chosen["version"] == "2"
+
+
 # --- what follows from a rollback ---
 MITIGATION = Mitigation(
     platform="android",
@@ -316,6 +340,8 @@ async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
     [good] = await rows(journal, "good_target", **where, running="2")
     assert (good["version"], good["artifact"], good["deployed_at"]) == ("1", "one", NOW)
     assert [row["version"] for row in await rows(journal, "no_rollback_since", **where, target="1")] == ["2"]
+    counted = [(row["status"], row["n"]) for row in await rows(journal, "count_by_status")]
+    assert counted == [("candidate", 1), ("good", 1)]
     marks = await rows(journal, "marks", **where, most=9)
     assert [(m["version"], m["revision"], m["status"]) for m in marks] == [("2", 1, "candidate"), ("1", 1, "good")]
     await journal.close()
