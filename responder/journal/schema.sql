@@ -239,6 +239,8 @@ UPDATE versions SET revision = 1, deployed_at = (
 CREATE INDEX versions_good ON versions (service, environment, deployed_at) WHERE status = 'good';
 CREATE INDEX versions_staying ON versions (service, environment, deployed_at) WHERE no_rollback <> '';
 CREATE INDEX deployed_recent ON deployed (at, id);
+DROP INDEX deployed_of_service;
+CREATE INDEX deployed_of_service ON deployed (service, environment, at, id);
 CREATE INDEX deployed_in ON deployed (environment, at, id);
 
 -- Appended, never changed: a version reached a platform, with what it is made of there.

@@ -82,7 +82,10 @@ def reads_all(plan: str) -> bool:
     sqlite = re.search(r"^SCAN (?!running\b|r\b|version_counts\b)\w+", plan, flags=re.MULTILINE)
     postgres = re.search(rf"Seq Scan on {BIG}", plan)
     unbound = re.search(rf"Index (?:Only )?Scan.* on {BIG}.*\n(?!\s+Index Cond)", plan)
-    return bool(sqlite or postgres or unbound)
+    # An environment has as much in it as the whole: it is narrow only where a service, or an id, is asked for.
+    narrow = r"(?!.*\b(?:service|id)\b)"
+    wide = re.search(rf"^SEARCH {narrow}|Scan.* on {BIG}.*\n\s+Index Cond: {narrow}", plan, flags=re.MULTILINE)
+    return bool(sqlite or postgres or unbound or wide)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,8 @@ def reads_all(plan: str) -> bool:
     [
         ("SCAN d USING INDEX deployed_recent", True),
         ("SEARCH d USING INDEX deployed_in (environment=?)\nCORRELATED SCALAR SUBQUERY 1\nSCAN other", True),
+        ("SEARCH deployed USING INDEX deployed_in (environment=?)", True),
+        ("Limit\n  ->  Index Scan using b on deployed  (cost)\n        Index Cond: (environment = $1)", True),
         ("SEARCH versions USING INDEX versions_good (service=? AND environment=?)", False),
         ("Sort\n  ->  Seq Scan on deployed d\n        Filter: (x)", True),
         ("Limit\n  ->  Index Scan Backward using deployed_recent on deployed\n        Filter: (service = $1)", True),
@@ -110,7 +115,7 @@ async def test_nothing_is_read_from_end_to_end(state: str, journal: Database, se
     try:
         for query, params in every_question():
             plan = await postgres_plan_of(connection, query, params) if connection else plan_of(state, query, params)
-            if reads_all(plan) and query != "deployments":  # that one stops after a hundred, whatever they are
+            if reads_all(plan) and query not in ("deployments", "deployments_in"):  # those stop after a hundred
                 whole.append(f"{query}\n{plan}")
     finally:
         if connection:
