@@ -24,6 +24,7 @@ from responder.policies import Mandate
 from responder.web.access import Access, error
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.feed import Feed
@@ -103,6 +104,7 @@ class App:
             journal, self.mandate, worker, self._metrics, reports, lambda: tuple(self._config.notify.channels)
         )
         events = Events(feed, worker, lambda request: self._access.allows(request, "read"))
+        clients = ClientDocuments(journal, self.mandate, lambda: self._config.clients)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -124,6 +126,7 @@ class App:
                     reports,
                     stops,
                     Evidence(journal, self.keeper),
+                    clients,
                     self._reload_asked,
                 ),
                 config.web,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 import re2
@@ -59,8 +60,8 @@ class PromqlCheck(BaseModel):
             and (self.below is None or value < self.below)
         )
 
-    async def holds(self, prometheus: Prometheus) -> Finding:
-        samples = await prometheus.query(self.promql)
+    async def holds(self, prometheus: Prometheus, at: datetime | None = None) -> Finding:
+        samples = await prometheus.query(self.promql, at=at)
         if all(math.isnan(sample.value) for sample in samples):
             return Finding(holds=False, answered=False, reason=f"{self.promql} has no data")
         wrong = [s for s in samples if not self._within(s.value)]

@@ -44,6 +44,7 @@ from responder.matching import all_match
 from responder.notify import Notify
 from responder.policies import Mandate, Policy
 from responder.services import Service
+from responder.signing import ClientSettings
 from responder.snapshots.client import Snapshots, SnapshotSettings
 from responder.snapshots.shelf import ShelfSettings
 from responder.strategies import checks_of, levers_of
@@ -181,6 +182,9 @@ class Config(BaseModel):
     cdn: Cdn = Field(default=Cdn(), description="How other CDNs are reached")
     stores: Stores = Field(default=Stores(), description="How app stores are reached")
     web: Web = Web()
+    clients: ClientSettings | None = Field(
+        default=None, description="The documents that apps poll; without it nobody is told anything"
+    )
     limits: Limits = Limits()
     log: Log = Log()
     stop_file: Path | None = Field(default=None, description="While this file exists, nothing is begun and all stops")

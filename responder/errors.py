@@ -39,6 +39,10 @@ class Conflict(ResponderError):
     """Well understood, but not in this state (409)."""
 
 
+class Changed(ResponderError):
+    """Somebody else changed it since whoever asks has read it (412)."""
+
+
 class Invalid(ResponderError):
     """The input makes no sense. `where` names the place in it, as `alerts[3].labels` (400)."""
 

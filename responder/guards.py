@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from responder.durations import format_duration
+from responder.journal.deployments import NO_TARGET
 from responder.policies import Incident
 from responder.survey import Situation
 
@@ -117,7 +118,7 @@ def target(incident: Incident, situation: Situation, now: datetime) -> tuple[Kin
         )
     if to.version == running.version:
         return "refuse", f"{to.version} is the version that runs"
-    if to.status in ("bad", "suspect"):
+    if to.status in NO_TARGET:
         return "refuse", f"{to.version} is {to.status}"
     if to.status != "good" and not incident.forced:
         return "refuse", f"{to.version} is a {to.status}, not known good"

@@ -62,6 +62,7 @@ class Mitigation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    service: str = ""  # whose apps; filled in where plans are put together
     platform: str
     blocked_versions: tuple[str, ...] = ()  # clients of these must not go on
     min_version: str = ""  # clients below it must not go on; empty leaves it as it is

@@ -58,7 +58,7 @@ async def plan(
         versions = {"from_version": part.target.from_version, "to_version": part.target.to_version}
         shares.append(Share(service=name, strategy=part.way, steps=len(draft.steps), **versions))
         steps += draft.steps
-        mitigations += draft.mitigations
+        mitigations += [one.model_copy(update={"service": name}) for one in draft.mitigations]
         notes += [f"{name}: {note}" if several else note for note in draft.notes]
     if several:
         told = " → ".join(share.service for share in shares)

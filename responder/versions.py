@@ -26,3 +26,11 @@ def within(version: str, versions: str) -> bool | None:
         return Version(version) in SpecifierSet(versions, prereleases=True)
     except InvalidVersion:
         return None
+
+
+def is_newer(version: str, other: str) -> bool | None:
+    """Whether a version is newer than another; None where one of them is no version that has an order."""
+    try:
+        return Version(version) > Version(other)
+    except InvalidVersion:
+        return None

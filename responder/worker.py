@@ -17,7 +17,7 @@ from responder.errors import Halt, JournalUnavailable, Superseded
 from responder.evidence.keeper import Keeper
 from responder.evidence.upkeep import look_after
 from responder.execution import Closed, Event, Execution, GaveUp, Kept, Part, Started, Stopped
-from responder.journal import Database, Transaction, executions
+from responder.journal import Database, Transaction, deployments, executions
 from responder.lease import Lease
 from responder.live import ask_watchdog
 from responder.logs import say
@@ -243,7 +243,9 @@ class Worker:
             # It may have waited for its turn, or for an approval, while somebody learned more about it.
             if problem := await self.journal.read(_closed_by_now, part, told.environment):
                 raise Halt(problem)
-            versions = part.model_dump(exclude={"strategy"})
+            where = (part.service, told.environment, part.from_version, part.to_version)
+            made_of = await self.journal.read(deployments.artifacts_between, *where)
+            versions = {**part.model_dump(exclude={"strategy"}), **made_of}
             target = Target(environment=told.environment, execution=execution.id, **versions)
             parts.append(together.Part(service, target, part.strategy))
         policy = mandate.policy(told.policy)
@@ -297,7 +299,7 @@ async def _closed_by_now(tx: Transaction, told: Part, environment: str) -> str:
     """Why the target is none any more; empty where it still is one."""
     where = {"service": told.service, "environment": environment}
     target = await tx.one("version", **where, version=told.to_version)
-    if target and target["status"] in ("bad", "suspect"):
+    if target and target["status"] in deployments.NO_TARGET:
         return f"{told.to_version} is {target['status']} by now: {target['reason']}"
     staying = await tx.one("no_rollback_since", **where, target=told.to_version)
     return f"{staying['version']} must stay by now: {staying['no_rollback']}" if staying else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
-from responder.checks import Check, Finding
+from responder.checks import Check, Finding, PromqlCheck
 from responder.clients import Connections, acting
+from responder.clients.prometheus import Prometheus
 from responder.errors import Halt, Unavailable
 from responder.levers.lever import Lever
 
@@ -99,6 +101,13 @@ class World:
             finding = Finding(holds=False, answered=False, reason=str(e))
         self._saw(check, finding)
         return finding
+
+    async def held(self, check: PromqlCheck, at: datetime) -> Finding:
+        """The same look at an earlier time, of which Prometheus keeps books."""
+        try:
+            return await check.holds(await self._connections.to(Prometheus), at)
+        except (Unavailable, Halt) as e:
+            return Finding(holds=False, reason=str(e))
 
     @contextmanager
     def _acting(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ import asyncio
 import getpass
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ OK, NO, WRONG = 0, 1, 2
 """Exit codes: done; understood, and the answer is no; the command or the configuration is wrong."""
 
 
-def _out(args: argparse.Namespace, body: Any, shown: Any) -> None:
+def out(args: argparse.Namespace, body: Any, shown: Any) -> None:
+    """The answer as it came, or as people read it."""
     if args.output == "json":
         print(json.dumps(body, indent=2))
     else:
@@ -34,7 +34,7 @@ def _out(args: argparse.Namespace, body: Any, shown: Any) -> None:
 
 async def status(args: argparse.Namespace, client: Client) -> int:
     body = await client.get("/api/v1/status", service=args.service, environment=args.environment, health="now")
-    _out(args, body, show.status(body))
+    out(args, body, show.status(body))
     return NO if body["stuck"] or not body["armed"] else OK
 
 
@@ -78,54 +78,12 @@ async def _post_mortem(args: argparse.Namespace, client: Client, execution: str,
 async def history(args: argparse.Namespace, client: Client) -> int:
     if args.id:
         body = await client.get(f"/api/v1/executions/{args.id}")
-        _out(args, body, show.execution(body))
+        out(args, body, show.execution(body))
         return OK
     body = await client.get(
         "/api/v1/executions", service=args.service, state=args.state, since=args.since, limit=args.limit
     )
-    _out(args, body["executions"], show.history(body["executions"]))
-    return OK
-
-
-async def versions(args: argparse.Namespace, client: Client) -> int:
-    body = await client.get(f"/api/v1/versions/{args.service}", environment=args.environment)
-    _out(args, body["versions"], show.versions(body["versions"]))
-    return OK
-
-
-async def deployed(args: argparse.Namespace, client: Client) -> int:
-    asked = {
-        "service": args.service,
-        "version": args.version,
-        "environment": args.environment,
-        "artifact": args.artifact or "",
-        "status": "good" if args.good else None,
-        "id": args.id,
-        "at": args.at,
-        "requires": dict(_requirement(told) for told in args.requires),
-        "by": _me(),
-    }
-    body = await client.post("/api/v1/deployments", asked)
-    told = body["deployment"]
-    new = "recorded" if body["new"] else "was recorded before"
-    _out(args, body, f"{told['version']} of {told['service']} in {told['environment']}: {new} as {told['id']}")
-    return OK
-
-
-async def mark(args: argparse.Namespace, client: Client) -> int:
-    if not (args.status or args.no_rollback or args.lift):
-        raise ResponderError("name a status, or --no-rollback WHY, or --lift")
-    asked = {
-        "environment": args.environment,
-        "status": args.status,
-        "no_rollback": "" if args.lift else args.no_rollback,
-        "reason": args.reason,
-        "by": _me(),
-    }
-    body = await client.post(f"/api/v1/versions/{quote(args.service)}/{quote(args.version)}", asked)
-    told = body["version"]
-    stays = f", must not be rolled back past: {told['no_rollback']}" if told["no_rollback"] else ""
-    _out(args, body, f"{told['version']} of {told['service']} in {told['environment']} is {told['status']}{stays}")
+    out(args, body["executions"], show.history(body["executions"]))
     return OK
 
 
@@ -138,22 +96,22 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
         "reason": args.reason,
         "dry_run": args.dry_run,
         "also": args.also,
-        "by": _me(),
+        "by": me(),
     }
     try:
         body = await client.post("/api/v1/rollbacks", asked)
     except Refused as e:
         if "verdicts" not in e.body:
             raise
-        _out(args, e.body, show.explained(e.body))
+        out(args, e.body, show.explained(e.body))
         return NO
     if args.dry_run:
-        _out(args, body, show.explained(body))
+        out(args, body, show.explained(body))
         return NO if body["verdict"] == "refuse" or "no_plan" in body else OK
     if args.wait:
         # A script must not hang until a human approves.
         return await show_until(args, client, body["execution"], OVER | {"held"})
-    _out(args, body, f"rollback {body['execution']} was accepted; watch it with: responder watch {body['execution']}")
+    out(args, body, f"rollback {body['execution']} was accepted; watch it with: responder watch {body['execution']}")
     return OK
 
 
@@ -161,9 +119,9 @@ async def approve(args: argparse.Namespace, client: Client) -> int:
     shown = await client.get(f"/api/v1/executions/{args.id}")
     plan_hash = args.plan or shown["plan_hash"]
     body = await client.post(
-        f"/api/v1/executions/{args.id}/approve", {"plan_hash": plan_hash or "none yet", "by": _me()}
+        f"/api/v1/executions/{args.id}/approve", {"plan_hash": plan_hash or "none yet", "by": me()}
     )
-    _out(args, body, f"{args.id}: plan {plan_hash} is approved")
+    out(args, body, f"{args.id}: plan {plan_hash} is approved")
     return OK
 
 
@@ -171,13 +129,13 @@ async def stop(args: argparse.Namespace, client: Client) -> int:
     if args.all == (args.id is not None):
         raise ResponderError("name an execution, or --all")
     what = "all" if args.all else args.id
-    body = await client.post(f"/api/v1/executions/{what}/stop", {"reason": args.reason, "by": _me()})
+    body = await client.post(f"/api/v1/executions/{what}/stop", {"reason": args.reason, "by": me()})
     told = (
         "all automation is stopped; go on with: responder close --all"
         if args.all
         else f"{what} stops at its next safe point"
     )
-    _out(args, body, told)
+    out(args, body, told)
     return OK
 
 
@@ -185,16 +143,16 @@ async def close(args: argparse.Namespace, client: Client) -> int:
     if args.all == (args.id is not None):
         raise ResponderError("name an execution, or --all")
     what = "all" if args.all else args.id
-    asked = {"reason": args.reason, "outcome": args.outcome, "by": _me()}
+    asked = {"reason": args.reason, "outcome": args.outcome, "by": me()}
     body = await client.post(f"/api/v1/executions/{what}/close", asked)
-    _out(args, body, "automation is armed again" if args.all else f"{what} is closed as {args.outcome}")
+    out(args, body, "automation is armed again" if args.all else f"{what} is closed as {args.outcome}")
     return OK
 
 
 async def explain(args: argparse.Namespace, client: Client) -> int:
     if args.last or args.file is None:
         body = await client.get("/api/v1/decisions", service=args.service, limit=args.limit)
-        _out(args, body["decisions"], show.decisions(body["decisions"]))
+        out(args, body["decisions"], show.decisions(body["decisions"]))
         return OK
     try:
         text = sys.stdin.buffer.read() if args.file == "-" else await asyncio.to_thread(Path(args.file).read_bytes)
@@ -216,15 +174,8 @@ async def explain(args: argparse.Namespace, client: Client) -> int:
     return OK if body["incidents"] else NO
 
 
-def _requirement(told: str) -> tuple[str, str]:
-    """`backend>=2.1` is a name and a range of its versions."""
-    found = re.fullmatch(r"([a-z0-9][-a-z0-9_.]*?)\s*([<>=!~].*)", told)
-    if found is None:
-        raise ResponderError(f"--requires {told}: needs a service and a range of its versions, as 'backend>=2.1'")
-    return found[1], found[2]
-
-
-def _me() -> str:
+def me() -> str:
+    """Who asks, where no token says it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from responder.cli import commands, databases, snapshots
+from responder.cli import commands, databases, registry, snapshots
 from responder.cli.client import Client, Refused, address, bearer
 from responder.cli.commands import NO, OK, WRONG
 from responder.cli.evidence import evidence
@@ -163,12 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         "deployed",
         "tell that a version was deployed",
         "responder deployed backend 2.1.0 --artifact repo@sha256:…",
-        commands.deployed,
+        registry.deployed,
     )
     one.add_argument("service")
     one.add_argument("version")
     one.add_argument("--environment", help="needed where the service is in several")
-    one.add_argument("--artifact", help="what the version is made of, as an image digest")
+    one.add_argument("--platform", help="where it reached the platform only, as android (the service as a whole)")
+    one.add_argument("--artifact", help="what the version is made of, as an image digest or versionCode=1234")
+    one.add_argument("--provenance", metavar="URL", help="who built it, as the address of the pipeline's run")
     one.add_argument(
         "--requires",
         action="append",
@@ -183,11 +185,11 @@ def _parser() -> argparse.ArgumentParser:
         "mark",
         "say what you know of a version",
         'responder mark backend 2.1.0 --no-rollback "fixes CVE-2026-1234"',
-        commands.mark,
+        registry.mark,
     )
     one.add_argument("service")
     one.add_argument("version")
-    one.add_argument("status", nargs="?", choices=("candidate", "good", "suspect", "bad"))
+    one.add_argument("status", nargs="?", choices=("candidate", "good", "suspect", "bad", "retired"))
     one.add_argument("--environment", help="needed where the service is in several")
     one.add_argument("--no-rollback", metavar="WHY", help="nothing may be rolled back past it, as for a security fix")
     one.add_argument("--lift", action="store_true", help="it may be rolled back past again")
@@ -200,9 +202,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("id")
     one.add_argument("--fetch", type=Path, metavar="DIR", help="download it, and compare every file with its hash")
-    one = add("versions", "what is known of a service's versions", "responder versions backend", commands.versions)
+    one = add("versions", "what is known of a service's versions", "responder versions backend", registry.versions)
     one.add_argument("service")
-    one.add_argument("--environment")
+    one.add_argument("--environment", help="needed with --platform where the service is in several")
+    one.add_argument("--platform", help="those that reached it, what runs there and what it is made of")
+    one.add_argument("--history", action="store_true", help="what was said of them, when, by whom and why")
+    one = add(
+        "clients",
+        "show or change what the apps of a platform are told",
+        'responder clients frontend android --block 3.0 --flag checkout=false --reason "charges twice"',
+        registry.clients,
+    )
+    one.add_argument("service")
+    one.add_argument("platform")
+    one.add_argument("--environment", help="needed where the service is in several")
+    one.add_argument("--min-version", metavar="VERSION", help="older apps must not go on ('' lifts it)")
+    one.add_argument(
+        "--block", action="append", default=[], metavar="VERSION", help="apps of it must not go on; repeatable"
+    )
+    one.add_argument("--unblock", action="append", default=[], metavar="VERSION", help="they may again; repeatable")
+    one.add_argument(
+        "--flag",
+        action="append",
+        default=[],
+        metavar="NAME=false",
+        help="a switch that apps obey (name=true, name=false; name= tells it no more); repeatable",
+    )
+    one.add_argument("--reason", default="", help="for the record; every change needs one")
+    one.add_argument("--limit", type=int, default=20, help="so many changes are shown (20)")
     snapshots.add_to(known, common)
     databases.add_to(known, common)
     return parser

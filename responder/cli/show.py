@@ -36,6 +36,7 @@ _COLOURS = {
     "stuck": "bold red",
     "bad": "red",
     "suspect": "red",
+    "retired": "dim",
     "refuse": "red",
     "ignore": "dim",
 }
@@ -198,6 +199,70 @@ def versions(rows: list[dict[str, Any]]) -> RenderableType:
         (
             (v["version"], v["environment"], word(v["status"]), clock(v["status_at"]), v["reason"], v["no_rollback"])
             for v in rows
+        ),
+    )
+
+
+def platform(body: dict[str, Any]) -> RenderableType:
+    """The versions of one platform, with what runs there."""
+    runs = body["runs"]["version"]
+    return table(
+        f"{body['service']} on {body['platform']} in {body['environment']}",
+        ("version", "known as", "there since", "made of", "built by", "why", "must stay"),
+        (
+            (
+                v["version"] + (" (runs)" if v["version"] == runs else ""),
+                word(v["status"]),
+                clock(v["deployed_at"]),
+                v["artifact"],
+                v["provenance"],
+                v["reason"],
+                v["no_rollback"],
+            )
+            for v in body["versions"]
+        ),
+    )
+
+
+def marks(rows: list[dict[str, Any]]) -> RenderableType:
+    """What was said of versions."""
+    return table(
+        "",
+        ("when", "version", "environment", "known as", "by", "why", "must stay"),
+        (
+            (
+                clock(m["at"]),
+                m["version"],
+                m["environment"],
+                word(m["status"]),
+                m["marked_by"],
+                m["reason"],
+                m["no_rollback"],
+            )
+            for m in rows
+        ),
+    )
+
+
+def clients(body: dict[str, Any]) -> RenderableType:
+    """What apps are told, and how that came about."""
+
+    def flags(told: dict[str, bool]) -> str:
+        return ", ".join(f"{name}={str(on).lower()}" for name, on in told.items())
+
+    return table(
+        f"{body['service']} on {body['platform']} in {body['environment']}: told since",
+        ("when", "at least", "blocked", "flags", "by", "why"),
+        (
+            (
+                clock(c["at"]),
+                c["min_version"],
+                ", ".join(c["blocked_versions"]),
+                flags(c["flags"]),
+                c["changed_by"],
+                c["reason"],
+            )
+            for c in body["changes"]
         ),
     )
 

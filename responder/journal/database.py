@@ -105,6 +105,8 @@ def load_statements(dialect: Mapping[str, str]) -> dict[str, str]:
         sql = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
         for word, meaning in dialect.items():
             sql = sql.replace("{" + word + "}", meaning)
+        if name.strip() in statements:
+            raise ValueError(f"queries.sql has {name.strip()} twice")
         statements[name.strip()] = sql
     return statements
 

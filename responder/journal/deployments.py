@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,12 +12,17 @@ from responder.alerts import Timestamp
 from responder.errors import Unknown
 from responder.journal.database import Row, Transaction
 
-Status = Literal["candidate", "good", "suspect", "bad"]
-"""candidate: new; good: ran its time without trouble; suspect: a rollback did not help; bad: rolled back from."""
+Status = Literal["candidate", "good", "suspect", "bad", "retired"]
+"""candidate: new; good: ran its time without trouble; suspect: a rollback did not help; bad: rolled back from; retired:
+no longer to be had, which is no fault of its own.
+"""
+
+NO_TARGET: tuple[str, ...] = ("suspect", "bad", "retired")
+"""Nothing is ever rolled back to these, by nobody."""
 
 
 class Deployment(BaseModel):
-    """One version put into one environment of a service."""
+    """One version put into one environment of a service, or onto one of its platforms."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -24,7 +30,9 @@ class Deployment(BaseModel):
     service: str
     environment: str
     version: str
+    platform: str = ""  # empty: the service as a whole
     artifact: str = ""
+    provenance: str = ""  # who built it, as the address of a pipeline's run
     at: Timestamp
     recorded_by: str
     rolled_back_by: str | None = None  # the execution, where we put it there
@@ -32,42 +40,94 @@ class Deployment(BaseModel):
 
 
 async def record(tx: Transaction, deployment: Deployment, status: Status | None = None) -> bool:
-    """Writes a deployment down; False where its id was told before. A version seen first is a candidate."""
-    told = deployment.model_dump(exclude={"recorded_by", "status"})
-    if not await tx.one("insert_deployment", **told, by=deployment.recorded_by):
+    """Writes a deployment down; False where it was told before. A version seen first is a candidate.
+
+    What a platform is told makes the version the one that the service runs, except where the version was known and
+    only now reaches this platform: a store that takes its time must not make an older release the newest again.
+    """
+    told = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
+    where = {name: told[name] for name in ("service", "environment", "version")}
+    known_here = not deployment.platform or await tx.one("reached", **where, platform=deployment.platform)
+    if not await tx.one("insert_artifact" if deployment.platform else "insert_deployment", **told):
         return False
-    await tx.all(
-        "add_version",
-        service=deployment.service,
-        environment=deployment.environment,
-        version=deployment.version,
-        status=status or "candidate",
-        reason=f"told by {deployment.recorded_by}" if status else "newly deployed",
-        at=deployment.at,
-        artifact=deployment.artifact,
-    )
-    if status:
-        why = f"told by {deployment.recorded_by}"
-        await mark(tx, deployment.service, deployment.environment, deployment.version, status, why, deployment.at)
+    why = f"told by {deployment.recorded_by}" if status else "newly deployed"
+    first: dict[str, Any] = {"status": status or "candidate", "reason": why, "at": deployment.at}
+    whole = told
+    if deployment.platform:  # under an id of its own: the pipeline may tell of the service as a whole by the same one
+        whole = {
+            **told,
+            "id": f"{deployment.id}-{deployment.platform}",
+            "platform": "",
+            "artifact": "",
+            "provenance": "",
+        }
+    new = await tx.one("add_version", **{**whole, **first})
+    if new or status:
+        await _mark(tx, where, by=deployment.recorded_by, **first)
+    if deployment.platform:
+        await tx.all("runs_now", **told)
+    if new or known_here:
+        if deployment.platform:
+            await tx.one("insert_deployment", **whole)
+        await tx.all("version_deployed", **whole)
+        await tx.all("runs_now", **whole)
     tx.notify()
     return True
 
 
+async def record_back(
+    tx: Transaction, back: Deployment, from_version: str, still_there: Collection[tuple[str, str]]
+) -> None:
+    """The platforms went back with their service; not `still_there`, of which (service, platform) could not."""
+    made_of = await artifacts(tx, back.service, back.environment, back.version)
+    for one in await on_platforms(tx, back.service, back.environment):
+        if one.version != from_version or (one.service, one.platform) in still_there or one.platform not in made_of:
+            continue
+        there = {**back.model_dump(exclude={"status"}), "platform": one.platform, "artifact": made_of[one.platform]}
+        await tx.all("insert_artifact", **there, by=back.recorded_by)
+        await tx.all("runs_now", **there, by=back.recorded_by)
+
+
 async def mark(
-    tx: Transaction, service: str, environment: str, version: str, status: Status, reason: str, at: datetime
+    tx: Transaction,
+    service: str,
+    environment: str,
+    version: str,
+    status: Status,
+    reason: str,
+    at: datetime,
+    by: str = "responder",
 ) -> None:
     """Changes what is known of a version. Raises Unknown."""
-    if not await tx.one(
-        "mark_version", service=service, environment=environment, version=version, status=status, reason=reason, at=at
-    ):
-        raise Unknown(f"version {version} of {service} in {environment} is not known")
+    where = {"service": service, "environment": environment, "version": version}
+    await _mark(tx, where, status=status, reason=reason, at=at, by=by)
     tx.notify()
 
 
-async def mark_no_rollback(tx: Transaction, service: str, environment: str, version: str, why: str) -> None:
+async def mark_no_rollback(
+    tx: Transaction, service: str, environment: str, version: str, why: str, at: datetime, by: str
+) -> None:
     """Says why a version must not be rolled back past, as a security fix; empty lifts it. Raises Unknown."""
-    if not await tx.one("mark_no_rollback", service=service, environment=environment, version=version, why=why):
-        raise Unknown(f"version {version} of {service} in {environment} is not known")
+    await _mark(tx, {"service": service, "environment": environment, "version": version}, no_rollback=why, at=at, by=by)
+
+
+async def _mark(
+    tx: Transaction,
+    where: dict[str, Any],
+    *,
+    at: datetime,
+    by: str,
+    status: str | None = None,
+    reason: str = "",
+    no_rollback: str | None = None,
+) -> None:
+    after = await tx.one("mark_version", **where, status=status, reason=reason, at=at, no_rollback=no_rollback)
+    if after is None:
+        raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
+    await tx.all("append_mark", **{**where, **after}, at=at, by=by)
+    await tx.all("one_less", **where, revision=after["revision"])
+    await tx.all("one_more", **where, status=after["status"])
+    await tx.all("running_known_as", **where, status=after["status"])
 
 
 async def require(tx: Transaction, deployment: Deployment, requires: dict[str, str]) -> None:
@@ -82,22 +142,60 @@ async def running(tx: Transaction) -> list[Deployment]:
     return [Deployment.model_validate(row) for row in await tx.all("running")]
 
 
-async def newest(tx: Transaction, service: str, environment: str) -> Deployment | None:
+async def running_candidates(tx: Transaction) -> list[Deployment]:
+    """Those of them whose version has not shown yet what it is."""
+    return [Deployment.model_validate(row) for row in await tx.all("running_candidates")]
+
+
+async def newest(tx: Transaction, service: str, environment: str, platform: str = "") -> Deployment | None:
     """The deployment that runs, as far as anybody told us."""
-    row = await tx.one("newest_deployment", service=service, environment=environment)
+    row = await tx.one("newest_deployment", service=service, environment=environment, platform=platform)
     return Deployment.model_validate(row) if row else None
 
 
-async def get(tx: Transaction, deployment_id: str) -> Deployment:
+async def on_platforms(tx: Transaction, service: str, environment: str) -> list[Deployment]:
+    """What runs on each platform that anybody told us of."""
+    found = await tx.all("running_on_platforms", service=service, environment=environment)
+    return [Deployment.model_validate(row) for row in found]
+
+
+async def artifacts(tx: Transaction, service: str, environment: str, version: str) -> dict[str, str]:
+    """What the version is made of on each platform that it was told to be on."""
+    found = await tx.all("artifacts_of_version", service=service, environment=environment, version=version)
+    return {row["platform"]: row["artifact"] for row in found}
+
+
+async def artifacts_between(
+    tx: Transaction, service: str, environment: str, from_version: str, to_version: str
+) -> dict[str, dict[str, str]]:
+    """The same for a rollback's two versions, under the names that its target has for them."""
+    return {
+        "artifacts": await artifacts(tx, service, environment, to_version),
+        "from_artifacts": await artifacts(tx, service, environment, from_version),
+    }
+
+
+async def get(tx: Transaction, told: Deployment) -> Deployment:
     """The deployment as it was told first. Raises Unknown."""
-    row = await tx.one("deployment", id=deployment_id)
+    where = {"service": told.service, "environment": told.environment, "platform": told.platform}
+    row = await tx.one("deployment_on" if told.platform else "deployment", **where, id=told.id)
     if row is None:
-        raise Unknown(f"there is no deployment {deployment_id}")
+        raise Unknown(f"there is no deployment {told.id}")
     return Deployment.model_validate(row)
 
 
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:
-    return await tx.all("deployments", service=service, environment=environment, most=most)
+    """Newest first; of a service, of an environment, or of all."""
+    if service is None:
+        query = "deployments" if environment is None else "deployments_in"
+        return await tx.all(query, environment=environment, most=most)
+    every = await tx.all("environments_of", service=service) if environment is None else [{"environment": environment}]
+    found = [
+        row
+        for place in every
+        for row in await tx.all("deployments_of", service=service, environment=place["environment"], most=most)
+    ]
+    return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
 
 
 async def untroubled_since(tx: Transaction, deployment: Deployment) -> bool:

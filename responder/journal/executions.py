@@ -30,7 +30,7 @@ from responder.execution import (
     fold,
     seconds_between,
 )
-from responder.journal import deployments, outbox
+from responder.journal import client_rules, deployments, outbox
 from responder.journal.database import Row, Transaction
 from responder.plan import Move
 from responder.stages import stage_of
@@ -189,6 +189,8 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     told = execution.accepted
     if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
         why = f"rolled back by {execution.id}: {told.reason}"
+        mitigations = execution.plan.mitigations if execution.plan and event.outcome == "mitigated" else ()
+        still_there = {(one.service or told.service, one.platform) for one in mitigations}
         for part in told.parts:
             await deployments.mark(tx, part.service, told.environment, part.from_version, "bad", why, event.at)
             back = deployments.Deployment(
@@ -201,6 +203,8 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
                 rolled_back_by=execution.id,
             )
             await deployments.record(tx, back)
+            await deployments.record_back(tx, back, part.from_version, still_there)
+        await client_rules.mitigate(tx, mitigations, told.service, told.environment, execution.id, event.at)
     elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _drifted(event):
         names = " and ".join(part.service for part in told.parts)
         for part in told.parts:

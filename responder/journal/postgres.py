@@ -30,6 +30,9 @@ _VIEWS = (
     "deployments",
     "service_versions",
     "evidence_kept",
+    "platform_deployments",
+    "version_marks",
+    "client_changes",
 )
 
 

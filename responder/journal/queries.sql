@@ -287,23 +287,53 @@ ORDER BY asked_at DESC LIMIT 1;
 
 -- name: insert_deployment
 -- Refused (no row) where this deployment was told before.
-INSERT INTO deployed (id, service, environment, version, artifact, at, recorded_by, rolled_back_by)
-VALUES (:id, :service, :environment, :version, :artifact, :at, :by, :rolled_back_by)
+INSERT INTO deployed (id, service, environment, version, artifact, provenance, at, recorded_by, rolled_back_by)
+VALUES (:id, :service, :environment, :version, :artifact, :provenance, :at, :by, :rolled_back_by)
 ON CONFLICT DO NOTHING RETURNING id;
+
+-- name: insert_artifact
+-- Refused (no row) where this deployment on this platform was told before.
+INSERT INTO artifacts (id, service, environment, platform, version, artifact, provenance, at, recorded_by,
+                       rolled_back_by)
+VALUES (:id, :service, :environment, :platform, :version, :artifact, :provenance, :at, :by, :rolled_back_by)
+ON CONFLICT DO NOTHING RETURNING id;
+
+-- name: runs_now
+-- The newest by its time, whenever it was told.
+INSERT INTO running (service, environment, platform, id, version, artifact, provenance, at, recorded_by, rolled_back_by,
+                     status)
+SELECT service, environment, :platform, :id, version, :artifact, :provenance, :at, :by, :rolled_back_by, status
+FROM versions WHERE service = :service AND environment = :environment AND version = :version
+ON CONFLICT (service, environment, platform) DO UPDATE
+SET id = excluded.id, version = excluded.version, artifact = excluded.artifact, provenance = excluded.provenance,
+    at = excluded.at, recorded_by = excluded.recorded_by, rolled_back_by = excluded.rolled_back_by,
+    status = excluded.status
+WHERE (excluded.at, excluded.id) > (running.at, running.id);
 
 -- name: deployment
 SELECT * FROM deployed WHERE id = :id;
 
+-- name: deployment_on
+SELECT * FROM artifacts WHERE service = :service AND environment = :environment AND platform = :platform AND id = :id;
+
 -- name: deployments
 -- Newest first.
-SELECT * FROM deployed
-WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
-ORDER BY at DESC, id DESC LIMIT :most;
+SELECT * FROM deployed ORDER BY at DESC, id DESC LIMIT :most;
+
+-- name: deployments_in
+-- Those of one environment, newest first.
+SELECT * FROM deployed WHERE environment = :environment ORDER BY at DESC, id DESC LIMIT :most;
+
+-- name: deployments_of
+-- Those of one service, newest first.
+SELECT * FROM deployed WHERE service = :service AND environment = :environment ORDER BY at DESC, id DESC LIMIT :most;
+
+-- name: environments_of
+-- Where a service was ever deployed.
+SELECT environment FROM running WHERE service = :service AND platform = '' ORDER BY environment;
 
 -- name: newest_deployment
-SELECT d.*, v.status FROM deployed AS d
-JOIN versions AS v ON v.service = d.service AND v.environment = d.environment AND v.version = d.version
-WHERE d.service = :service AND d.environment = :environment ORDER BY d.at DESC, d.id DESC LIMIT 1;
+SELECT * FROM running WHERE service = :service AND environment = :environment AND platform = :platform;
 
 -- name: version_runs_since
 -- The first of the newest deployments that are all of this version.
@@ -315,26 +345,100 @@ WHERE service = :service AND environment = :environment AND version = :version
 
 -- name: running
 -- The newest deployment of every service.
-SELECT d.*, v.status FROM deployed AS d
-JOIN versions AS v ON v.service = d.service AND v.environment = d.environment AND v.version = d.version
-WHERE NOT EXISTS (
-    SELECT 1 FROM deployed AS newer
-    WHERE newer.service = d.service AND newer.environment = d.environment AND (newer.at, newer.id) > (d.at, d.id))
-ORDER BY d.service, d.environment;
+SELECT * FROM running WHERE platform = '' ORDER BY service, environment;
+
+-- name: running_candidates
+-- The newest deployments whose version has not shown yet what it is.
+SELECT * FROM running WHERE platform = '' AND status = 'candidate' ORDER BY service, environment;
+
+-- name: running_on_platforms
+SELECT * FROM running
+WHERE service = :service AND environment = :environment AND platform <> '' ORDER BY platform;
+
+-- name: artifacts_of_version
+-- What the version is made of on each platform; what was told last is the last.
+SELECT platform, artifact FROM artifacts
+WHERE service = :service AND environment = :environment AND version = :version ORDER BY platform, at, id;
+
+-- name: reached
+-- Whether the version was on this platform before.
+SELECT id FROM artifacts
+WHERE service = :service AND environment = :environment AND version = :version AND platform = :platform LIMIT 1;
+
+-- name: versions_of_platform
+-- Each version as it was told last for this platform, newest first.
+SELECT v.version, v.status, v.reason, v.status_at, v.no_rollback, v.revision, a.artifact, a.provenance,
+       a.at AS deployed_at, a.recorded_by
+FROM artifacts AS a
+JOIN versions AS v ON v.service = a.service AND v.environment = a.environment AND v.version = a.version
+WHERE a.service = :service AND a.environment = :environment AND a.platform = :platform
+  AND NOT EXISTS (
+    SELECT 1 FROM artifacts AS newer
+    WHERE newer.service = a.service AND newer.environment = a.environment AND newer.version = a.version
+      AND newer.platform = a.platform AND (newer.at, newer.id) > (a.at, a.id))
+ORDER BY a.at DESC, a.id DESC LIMIT :most;
+
+-- name: good_on_platform
+-- Known good, not the one that runs there, and of those the ones that reached the platform last.
+SELECT v.version FROM artifacts AS a
+JOIN versions AS v ON v.service = a.service AND v.environment = a.environment AND v.version = a.version
+WHERE a.service = :service AND a.environment = :environment AND a.platform = :platform
+  AND v.status = 'good' AND v.version <> :running
+ORDER BY a.at DESC, a.id DESC LIMIT :most;
 
 -- name: add_version
-INSERT INTO versions (service, environment, version, status, reason, status_at, artifact)
-VALUES (:service, :environment, :version, :status, :reason, :at, :artifact)
-ON CONFLICT (service, environment, version) DO NOTHING;
+-- What was told of it first stands.
+INSERT INTO versions (service, environment, version, status, reason, status_at, artifact, provenance)
+VALUES (:service, :environment, :version, :status, :reason, :at, :artifact, :provenance)
+ON CONFLICT (service, environment, version) DO NOTHING RETURNING version;
+
+-- name: version_deployed
+-- When it was deployed last; what nobody told when it was told first is filled in.
+UPDATE versions SET
+    deployed_at = CASE WHEN deployed_at IS NULL OR deployed_at < :at THEN :at ELSE deployed_at END,
+    artifact = CASE WHEN artifact = '' THEN :artifact ELSE artifact END,
+    provenance = CASE WHEN provenance = '' THEN :provenance ELSE provenance END
+WHERE service = :service AND environment = :environment AND version = :version;
 
 -- name: mark_version
-UPDATE versions SET status = :status, reason = :reason, status_at = :at
-WHERE service = :service AND environment = :environment AND version = :version RETURNING version;
+-- Its status is changed, or why it must not be rolled back past (empty lifts it); what is null stays.
+UPDATE versions SET revision = revision + 1,
+    status = coalesce(CAST(:status AS TEXT), status),
+    reason = CASE WHEN CAST(:status AS TEXT) IS NULL THEN reason ELSE :reason END,
+    status_at = CASE WHEN CAST(:status AS TEXT) IS NULL THEN status_at ELSE :at END,
+    no_rollback = coalesce(CAST(:no_rollback AS TEXT), no_rollback)
+WHERE service = :service AND environment = :environment AND version = :version
+RETURNING version, revision, status, reason, no_rollback;
 
--- name: mark_no_rollback
--- Why it must not be rolled back past; empty lifts it.
-UPDATE versions SET no_rollback = :why
-WHERE service = :service AND environment = :environment AND version = :version RETURNING version;
+-- name: append_mark
+INSERT INTO marks (service, environment, version, revision, at, marked_by, status, reason, no_rollback)
+VALUES (:service, :environment, :version, :revision, :at, :by, :status, :reason, :no_rollback);
+
+-- name: one_less
+-- Of the status that a version had before this mark; of a new one, none.
+UPDATE version_counts SET n = n - 1
+WHERE service = :service AND environment = :environment
+  AND status = (SELECT status FROM marks WHERE service = :service AND environment = :environment
+                AND version = :version AND revision = :revision - 1);
+
+-- name: one_more
+INSERT INTO version_counts (service, environment, status, n) VALUES (:service, :environment, :status, 1)
+ON CONFLICT (service, environment, status) DO UPDATE SET n = version_counts.n + 1;
+
+-- name: count_by_status
+-- How many versions of every service there are of each status.
+SELECT service, environment, status, n FROM version_counts WHERE n > 0 ORDER BY service, environment, status;
+
+-- name: running_known_as
+-- What is known of a version is known of it where it runs.
+UPDATE running SET status = :status
+WHERE service = :service AND environment = :environment AND version = :version AND status <> :status;
+
+-- name: marks
+-- What was said of the versions of a service, newest first.
+SELECT * FROM marks
+WHERE service = :service AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
+ORDER BY at DESC, version DESC, revision DESC LIMIT :most;
 
 -- name: add_requirement
 -- What was told last stands.
@@ -353,12 +457,11 @@ ORDER BY service, version;
 
 -- name: no_rollback_since
 -- A version that must not be rolled back past and was deployed after the target was, the newest of them.
-SELECT v.version, v.no_rollback FROM versions AS v
-JOIN deployed AS d ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
-WHERE v.service = :service AND v.environment = :environment AND v.no_rollback <> '' AND v.version <> :target
-  AND d.at > (SELECT max(t.at) FROM deployed AS t
-              WHERE t.service = v.service AND t.environment = v.environment AND t.version = :target)
-ORDER BY d.at DESC LIMIT 1;
+SELECT version, no_rollback FROM versions
+WHERE service = :service AND environment = :environment AND no_rollback <> '' AND version <> :target
+  AND deployed_at > (SELECT t.deployed_at FROM versions AS t
+                     WHERE t.service = :service AND t.environment = :environment AND t.version = :target)
+ORDER BY deployed_at DESC LIMIT 1;
 
 -- name: version
 SELECT * FROM versions WHERE service = :service AND environment = :environment AND version = :version;
@@ -371,22 +474,41 @@ ORDER BY status_at DESC, version DESC LIMIT :most;
 
 -- name: good_target
 -- The version to go back to: known good, not the running one, and of those the one that was deployed last.
-SELECT v.version, v.artifact, max(d.at) AS deployed_at FROM versions AS v
-JOIN deployed AS d ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
-WHERE v.service = :service AND v.environment = :environment AND v.status = 'good' AND v.version <> :running
-GROUP BY v.version, v.artifact ORDER BY deployed_at DESC LIMIT 1;
+SELECT version, artifact, deployed_at FROM versions
+WHERE service = :service AND environment = :environment AND status = 'good' AND version <> :running
+  AND deployed_at IS NOT NULL
+ORDER BY deployed_at DESC LIMIT 1;
 
 -- name: targets
 -- Of every service the version that it would be rolled back to, as `good_target` chooses it.
 SELECT service, environment, version FROM (
-    SELECT service, environment, version,
-           row_number() OVER (PARTITION BY service, environment ORDER BY deployed_at DESC, version DESC) AS place
-    FROM service_versions WHERE status = 'good' AND NOT runs AND deployed_at IS NOT NULL) AS good
-WHERE place = 1;
+    SELECT r.service, r.environment,
+           (SELECT v.version FROM versions AS v
+            WHERE v.service = r.service AND v.environment = r.environment AND v.status = 'good'
+              AND v.version <> r.version AND v.deployed_at IS NOT NULL
+            ORDER BY v.deployed_at DESC LIMIT 1) AS version
+    FROM running AS r WHERE r.platform = '') AS found
+WHERE version IS NOT NULL ORDER BY service, environment;
 
--- name: count_by_status
--- How many versions of every service there are of each status.
-SELECT service, environment, status, count(*) AS n FROM versions GROUP BY service, environment, status;
+-- name: client_rules
+SELECT * FROM client_rules WHERE service = :service AND environment = :environment AND platform = :platform;
+
+-- name: set_client_rules
+INSERT INTO client_rules (service, environment, platform, revision, min_version, blocked_versions, flags)
+VALUES (:service, :environment, :platform, :revision, :min_version, :blocked_versions, :flags)
+ON CONFLICT (service, environment, platform) DO UPDATE
+SET revision = excluded.revision, min_version = excluded.min_version, blocked_versions = excluded.blocked_versions,
+    flags = excluded.flags;
+
+-- name: append_client_rules
+INSERT INTO client_rule_changes (service, environment, platform, revision, at, changed_by, reason, min_version,
+                                 blocked_versions, flags)
+VALUES (:service, :environment, :platform, :revision, :at, :by, :reason, :min_version, :blocked_versions, :flags);
+
+-- name: client_rule_changes
+-- Newest first.
+SELECT * FROM client_rule_changes
+WHERE service = :service AND environment = :environment AND platform = :platform ORDER BY revision DESC LIMIT :most;
 
 -- name: count_by_outcome
 SELECT outcome, count(*) AS n FROM executions

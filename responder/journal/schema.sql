@@ -1,5 +1,6 @@
 -- The journal's tables, in the SQL that SQLite (3.35 and newer) and PostgreSQL (13 and newer) both read.
 -- Forward only: a change of the schema is a new numbered section; what has run once is never edited.
+
 -- migration: 1
 
 -- One row a boot of a worker; an id is never used again.
@@ -300,3 +301,137 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_pending ON messages (channel, at) WHERE state = 'pending';
 CREATE INDEX messages_given_up ON messages (channel, state_at) WHERE state = 'given_up';
+
+-- migration: 7
+
+-- Who built it, as the address of a pipeline's run.
+ALTER TABLE deployed ADD COLUMN provenance TEXT NOT NULL DEFAULT '';
+ALTER TABLE versions ADD COLUMN provenance TEXT NOT NULL DEFAULT '';
+-- When it was deployed last, and how often what is known of it changed.
+ALTER TABLE versions ADD COLUMN deployed_at TIMESTAMPTZ;
+ALTER TABLE versions ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+UPDATE versions SET revision = 1, deployed_at = (
+    SELECT max(d.at) FROM deployed AS d
+    WHERE d.service = versions.service AND d.environment = versions.environment AND d.version = versions.version);
+CREATE INDEX versions_good ON versions (service, environment, deployed_at) WHERE status = 'good';
+CREATE INDEX versions_staying ON versions (service, environment, deployed_at) WHERE no_rollback <> '';
+CREATE INDEX deployed_recent ON deployed (at, id);
+DROP INDEX deployed_of_service;
+CREATE INDEX deployed_of_service ON deployed (service, environment, at, id);
+CREATE INDEX deployed_in ON deployed (environment, at, id);
+
+-- Appended, never changed: a version reached a platform, with what it is made of there.
+CREATE TABLE artifacts (
+    id TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    version TEXT NOT NULL,
+    artifact TEXT NOT NULL,
+    provenance TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    recorded_by TEXT NOT NULL,
+    rolled_back_by TEXT,
+    PRIMARY KEY (service, environment, platform, id)
+);
+CREATE INDEX artifacts_recent ON artifacts (service, environment, platform, at, id);
+CREATE INDEX artifacts_of_version ON artifacts (service, environment, version, platform, at, id);
+
+-- The newest deployment of every service, and of every platform that it was told to be on (else '').
+CREATE TABLE running (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version TEXT NOT NULL,
+    artifact TEXT NOT NULL,
+    provenance TEXT NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    recorded_by TEXT NOT NULL,
+    rolled_back_by TEXT,
+    status TEXT NOT NULL,
+    PRIMARY KEY (service, environment, platform)
+);
+CREATE INDEX running_candidates ON running (service, environment) WHERE status = 'candidate' AND platform = '';
+INSERT INTO running
+    SELECT d.service, d.environment, '', d.id, d.version, d.artifact, d.provenance, d.at, d.recorded_by, d.rolled_back_by,
+           v.status
+    FROM (SELECT deployed.*, row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS place
+          FROM deployed) AS d
+    JOIN versions AS v ON v.service = d.service AND v.environment = d.environment AND v.version = d.version
+    WHERE d.place = 1;
+
+-- Appended, never changed: what was said of a version, when and by whom. `versions` is the last of it.
+CREATE TABLE marks (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    version TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    marked_by TEXT NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    no_rollback TEXT NOT NULL,
+    PRIMARY KEY (service, environment, version, revision)
+);
+INSERT INTO marks SELECT service, environment, version, 1, status_at, '', status, reason, no_rollback FROM versions;
+
+-- How many versions of each status there are.
+CREATE TABLE version_counts (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    status TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (service, environment, status)
+);
+INSERT INTO version_counts SELECT service, environment, status, count(*) FROM versions GROUP BY service, environment, status;
+
+-- What the apps of a platform are told: the last of `client_rule_changes`.
+CREATE TABLE client_rules (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    min_version TEXT NOT NULL,
+    blocked_versions TEXT NOT NULL,
+    flags TEXT NOT NULL,
+    PRIMARY KEY (service, environment, platform)
+);
+-- Appended, never changed: each with all that apps were told from then on.
+CREATE TABLE client_rule_changes (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    at TIMESTAMPTZ NOT NULL,
+    changed_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    min_version TEXT NOT NULL,
+    blocked_versions TEXT NOT NULL,
+    flags TEXT NOT NULL,
+    PRIMARY KEY (service, environment, platform, revision)
+);
+
+DROP VIEW service_versions;
+CREATE VIEW service_versions AS
+    SELECT v.service, v.environment, v.version, v.status, v.reason, v.status_at, v.artifact, v.no_rollback, v.deployed_at,
+           coalesce(r.version = v.version, FALSE) AS runs
+    FROM versions AS v
+    LEFT JOIN running AS r ON r.service = v.service AND r.environment = v.environment AND r.platform = '';
+DROP VIEW deployments;
+CREATE VIEW deployments AS
+    SELECT d.id, d.service, d.environment, d.version, d.artifact, d.at, d.recorded_by, d.rolled_back_by, v.status,
+           d.provenance
+    FROM deployed AS d
+    LEFT JOIN versions AS v
+        ON v.service = d.service AND v.environment = d.environment AND v.version = d.version;
+CREATE VIEW platform_deployments AS
+    SELECT a.id, a.service, a.environment, a.platform, a.version, a.artifact, a.provenance, a.at, a.recorded_by,
+           a.rolled_back_by, v.status
+    FROM artifacts AS a
+    JOIN versions AS v ON v.service = a.service AND v.environment = a.environment AND v.version = a.version;
+CREATE VIEW version_marks AS
+    SELECT service, environment, version, revision, at, marked_by, status, reason, no_rollback FROM marks;
+CREATE VIEW client_changes AS
+    SELECT service, environment, platform, revision, at, changed_by, reason, min_version, blocked_versions, flags
+    FROM client_rule_changes;

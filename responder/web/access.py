@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from responder.config import Scope, Web
-from responder.errors import Conflict, Invalid, JournalUnavailable, Superseded, Unknown
+from responder.errors import Changed, Conflict, Invalid, JournalUnavailable, Superseded, Unknown
 from responder.logs import say
 
 log = logging.getLogger("responder.web")
@@ -67,11 +67,13 @@ def error(status: int, message: str, where: str = "", **headers: str) -> web.Res
     return web.json_response(body, status=status, headers=headers)
 
 
-def needs(access: Callable[[], Access], scope: Scope, handler: Handler) -> Handler:
-    """The handler, for those who hold the scope; its errors as answers."""
+def needs(
+    access: Callable[[], Access], scope: Scope, handler: Handler, public: Callable[[], bool] = lambda: False
+) -> Handler:
+    """The handler, for those who hold the scope or, where it is public, for everybody; its errors as answers."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        who = access().who(request)
+        who = Who("anybody", frozenset((scope,))) if public() else access().who(request)
         if who is None:
             return error(401, "a bearer token is needed", **{"WWW-Authenticate": "Bearer"})
         if scope not in who.scopes:
@@ -87,6 +89,8 @@ def needs(access: Callable[[], Access], scope: Scope, handler: Handler) -> Handl
             return error(404, str(e))
         except (Conflict, Superseded) as e:
             return error(409, str(e))
+        except Changed as e:
+            return error(412, str(e))
         except JournalUnavailable as e:
             say(log, "journal unavailable", level=logging.ERROR, path=request.path, reason=str(e))
             return error(503, str(e), **{"Retry-After": "5"})

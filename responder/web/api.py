@@ -16,7 +16,7 @@ from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
 from responder.errors import Conflict, Halt, Invalid, Unavailable, Unknown
 from responder.execution import Approved, Closed, Event, Execution, Outcome, State, fold
-from responder.journal import Database, Transaction, decisions, executions
+from responder.journal import Database, Transaction, decisions, deployments, executions
 from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
 from responder.respond import Decided, explain, respond
 from responder.strategies import Target
@@ -142,13 +142,17 @@ class Api:
         for situation in (decided.situation, *decided.also):
             if situation.service is None or situation.running is None or situation.target is None:
                 return told
+            between = {
+                "service": situation.service.name,
+                "environment": situation.service.environment,
+                "from_version": situation.running.version,
+                "to_version": situation.target.version,
+            }
             target = Target(
-                service=situation.service.name,
-                environment=situation.service.environment,
-                from_version=situation.running.version,
-                to_version=situation.target.version,
                 artifact=situation.target.artifact,
                 from_artifact=situation.running.artifact,
+                **between,
+                **await self._journal.read(deployments.artifacts_between, **between),
             )
             parts.append(together.Part(situation.service, target, None if parts else decided.incident.strategy))
         try:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from responder.alerts import path_of
 from responder.durations import parse_duration
-from responder.errors import Invalid
+from responder.errors import Changed, Invalid
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,11 +28,47 @@ class Asked(BaseModel):
     by: str | None = Field(default=None, max_length=100)
 
 
-def answer(data: Any, status: int = 200) -> web.Response:
+def _version(text: str) -> str:
+    # It may become the name of a directory, and it is shown in terminals.
+    if text in (".", "..") or not text.isprintable() or any(c.isspace() or c == "/" for c in text):
+        raise ValueError("a version is one printable word without slashes")
+    return text
+
+
+Version = Annotated[str, Field(max_length=200), AfterValidator(_version)]
+
+
+def as_json(data: Any) -> str:
     def plain(value: Any) -> Any:
         return value.isoformat() if isinstance(value, datetime) else str(value)
 
-    return web.json_response(data, status=status, dumps=lambda d: json.dumps(d, default=plain))
+    return json.dumps(data, default=plain)
+
+
+def answer(data: Any, status: int = 200) -> web.Response:
+    return web.json_response(data, status=status, dumps=as_json)
+
+
+def tag_of(content: bytes) -> str:
+    """What stands between the quotes of a strong ETag."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def unless_known(
+    request: web.Request, tag: str, body: Callable[[], bytes], content_type: str, **headers: str
+) -> web.Response:
+    """304 for whoever has it already; only for the others is the body made."""
+    headers = {"ETag": f'"{tag}"', **headers}
+    if any(one.value in (tag, "*") for one in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body(), content_type=content_type, headers=headers)
+
+
+def must_match(request: web.Request, tag: str) -> None:
+    """Raises Changed where whoever asks says what it has read, and that is not what is there."""
+    wanted = request.if_match
+    if wanted is not None and not any(one.value in (tag, "*") and not one.is_weak for one in wanted):
+        raise Changed("somebody else has changed it meanwhile: read it again")
 
 
 async def read(request: web.Request, model: type[M]) -> M:

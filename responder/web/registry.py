@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from responder.alerts import Timestamp
 from responder.errors import Invalid, Unknown
@@ -18,15 +18,7 @@ from responder.policies import Mandate
 from responder.services import Name
 from responder.versions import Range
 from responder.web.access import who_asks
-from responder.web.asked import Asked, answer, limit, read
-
-
-def _version(text: str) -> str:
-    # It may become the name of a directory, and it is shown in terminals.
-    if text in (".", "..") or not text.isprintable() or any(c.isspace() or c == "/" for c in text):
-        raise ValueError("a version is one printable word without slashes")
-    return text
-
+from responder.web.asked import Asked, Version, answer, as_json, limit, must_match, read, tag_of, unless_known
 
 _SKEW = timedelta(minutes=5)
 
@@ -35,8 +27,10 @@ class _Deployed(Asked):
     id: str | None = Field(default=None, min_length=1, max_length=200)
     service: str
     environment: str | None = None
-    version: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_version)]
+    version: Annotated[Version, Field(min_length=1)]
+    platform: Name | None = None
     artifact: str = Field(default="", max_length=1000)
+    provenance: str = Field(default="", max_length=1000)
     at: Timestamp | None = None
     status: Status | None = None
     requires: dict[Name, Range] = Field(default_factory=dict, max_length=100)
@@ -76,7 +70,9 @@ class Registry:
             service=service.name,
             environment=service.environment,
             version=asked.version,
+            platform=asked.platform or "",
             artifact=asked.artifact,
+            provenance=asked.provenance,
             at=_not_in_the_future(asked.at),
             recorded_by=who_asks(request, asked.model_dump()),
         )
@@ -87,7 +83,7 @@ class Registry:
 
         new = await self._journal.transaction(act)
         if not new:  # what was told first stands
-            deployment = await self._journal.read(deployments.get, deployment.id)
+            deployment = await self._journal.read(deployments.get, deployment)
         return answer({"deployment": deployment.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
 
     async def deployments(self, request: web.Request) -> web.Response:
@@ -99,23 +95,53 @@ class Registry:
         return answer({"deployments": found})
 
     async def versions(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/versions/{service}[?environment=]`."""
+        """`GET /api/v1/versions/{service}[?environment=&history=true]`."""
+        name, environment, most = request.match_info["service"], request.query.get("environment"), limit(request)
 
-        async def find(tx: Transaction) -> list[Row]:
-            return await tx.all(
-                "versions_of_service",
-                service=request.match_info["service"],
-                environment=request.query.get("environment"),
-                most=limit(request),
-            )
+        async def find(tx: Transaction) -> dict[str, Any]:
+            where = {"service": name, "environment": environment, "most": most}
+            rows = await tx.all("versions_of_service", **where)
+            found = {"versions": [{**row, "etag": _tag(row)} for row in rows]}
+            return {**found, "marks": await tx.all("marks", **where)} if _wants_history(request) else found
 
-        found, name = await self._journal.read(find), request.match_info["service"]
-        if not found and all(service.name != name for service in self._mandate().services):
+        found = await self._journal.read(find)
+        if not found["versions"] and all(service.name != name for service in self._mandate().services):
             raise Unknown(f"no service {name!r} is configured, and no version of it was ever told")
-        return answer({"versions": found})
+        return _tagged(request, found)
+
+    async def platform(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/versions/{service}/{platform}[?environment=&history=true]`: what is known of it there."""
+        service, problem = self._mandate().service(
+            request.match_info["service"], request.query.get("environment") or ""
+        )
+        if service is None:
+            raise Unknown(problem)
+        name, environment, most = service.name, service.environment, limit(request)
+        platform = request.match_info["platform"]
+
+        async def find(tx: Transaction) -> dict[str, Any]:
+            where = {"service": name, "environment": environment}
+            there = {**where, "platform": platform}
+            runs = await deployments.newest(tx, **there)
+            if runs is None:
+                known = [one.platform for one in await deployments.on_platforms(tx, **where)]
+                raise Unknown(await _no_platform(tx, name, environment, platform, known))
+            good = await tx.one("good_on_platform", **there, running=runs.version, most=1)
+            rows = await tx.all("versions_of_platform", **there, most=most)
+            found = {
+                **there,
+                "runs": runs.model_dump(exclude={"service", "environment", "platform"}),
+                "last_good": good["version"] if good else None,
+                "versions": [{**row, "etag": _tag({**where, **row})} for row in rows],
+            }
+            return {**found, "marks": await tx.all("marks", **where, most=most)} if _wants_history(request) else found
+
+        return _tagged(request, await self._journal.read(find))
 
     async def mark(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/versions/{service}/{version}`: what a person knows of a version."""
+        """`POST /api/v1/versions/{service}/{version}`: what a person knows of a version; with If-Match, only where
+        nobody else has said more of it meanwhile.
+        """
         asked = await read(request, _Mark)
         service, problem = self._mandate().service(request.match_info["service"], asked.environment or "")
         if service is None:
@@ -126,13 +152,48 @@ class Registry:
         where = (service.name, service.environment, request.match_info["version"])
 
         async def act(tx: Transaction) -> Row:
+            await tx.lock("/".join(where))
+            if before := await _version(tx, *where):
+                must_match(request, _tag(before))
             if asked.status is not None:
                 told = f"{by}: {asked.reason}" if asked.reason else f"marked by {by}"
-                await deployments.mark(tx, *where, asked.status, told, now)
+                await deployments.mark(tx, *where, asked.status, told, now, by)
             if asked.no_rollback is not None:
                 why = f"{asked.no_rollback} ({by})" if asked.no_rollback else ""
-                await deployments.mark_no_rollback(tx, *where, why)
-            row = await tx.one("version", service=where[0], environment=where[1], version=where[2])
-            return row or {}
+                await deployments.mark_no_rollback(tx, *where, why, now, by)
+            return await _version(tx, *where) or {}
 
-        return answer({"version": await self._journal.transaction(act)})
+        row = await self._journal.transaction(act)
+        told = answer({"version": {**row, "etag": _tag(row)}})
+        told.headers["ETag"] = f'"{_tag(row)}"'
+        return told
+
+
+async def _version(tx: Transaction, service: str, environment: str, version: str) -> Row | None:
+    return await tx.one("version", service=service, environment=environment, version=version)
+
+
+async def _no_platform(tx: Transaction, service: str, environment: str, platform: str, known: list[str]) -> str:
+    told = f"nothing was told of {service} on a platform {platform!r} in {environment}"
+    if await _version(tx, service, environment, platform):
+        return f"{told}; {platform} is one of its versions: ask for /api/v1/versions/{service}"
+    return f"{told}; it is on {', '.join(known)}" if known else f"{told}, nor on any other"
+
+
+def _tag(version: Row) -> str:
+    """Of what was said of a version; not of where it is deployed."""
+    return tag_of("\0".join(str(version[n]) for n in ("service", "environment", "version", "revision")).encode())
+
+
+def _wants_history(request: web.Request) -> bool:
+    match request.query.get("history", "false"):
+        case "true":
+            return True
+        case "false":
+            return False
+    raise Invalid("must be true or false", "history")
+
+
+def _tagged(request: web.Request, found: dict[str, Any]) -> web.Response:
+    body = as_json(found).encode()
+    return unless_known(request, tag_of(body), lambda: body, "application/json", **{"Cache-Control": "no-cache"})

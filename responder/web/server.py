@@ -11,6 +11,7 @@ from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error, needs
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage
+from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.receiver import MOST_BYTES, Receiver
@@ -45,13 +46,14 @@ def routes(
     reports: Reports,
     stopping: StopPage,
     evidence: Evidence,
+    clients: ClientDocuments,
     reload: Callable[[web.Request], Awaitable[web.Response]],
 ) -> web.Application:
     """The application. `/api/v2/alerts` is where vmalert and Prometheus post to their notifiers."""
     app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place])
     app.on_response_prepare.append(_sign)
     app.on_shutdown.append(events.shutdown)
-    one = "/api/v1/executions/{id}"
+    one, told = "/api/v1/executions/{id}", "/api/v1/clients/{service}/{platform}"
     app.add_routes(
         [
             web.post("/api/v1/alerts", needs(access, "alerts", receiver.post)),
@@ -60,6 +62,11 @@ def routes(
             web.post("/api/v1/deployments", needs(access, "operate", registry.deployed)),
             web.get("/api/v1/versions/{service}", needs(access, "read", registry.versions)),
             web.post("/api/v1/versions/{service}/{version}", needs(access, "operate", registry.mark)),
+            web.get("/api/v1/versions/{service}/{platform}", needs(access, "read", registry.platform)),
+            web.get("/api/v1/clients/keys", needs(access, "read", clients.keys, clients.public)),
+            web.get(told, needs(access, "read", clients.document, clients.public)),
+            web.post(told, needs(access, "operate", clients.change)),
+            web.get(told + "/history", needs(access, "read", clients.history)),
             web.get("/api/v1/preview", needs(access, "read", api.preview)),
             web.post("/api/v1/rollbacks", needs(access, "operate", api.rollback)),
             web.post("/api/v1/explain", needs(access, "read", api.explain)),

@@ -213,7 +213,7 @@ class _Anything:
 
 def test_routes_are_those_that_are_documented() -> None:
     any_part: Any = _Anything()
-    app = routes(*[any_part] * 10, any_part.reload)
+    app = routes(*[any_part] * 11, any_part.reload)
     there = {f"{r.method} {r.resource.canonical}" for r in app.router.routes() if r.resource and r.method != "HEAD"}
     text = (ROOT / "docs" / "reference" / "http.md").read_text()
     assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == there

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -90,16 +91,23 @@ class FakeAlertmanager(Outside):
 
 
 class FakePrometheus(Outside):
-    """Answers `/api/v1/query` with the vector that the test put under the query; nothing there is no data."""
+    """Answers `/api/v1/query` with the vector that the test put under the query; nothing there is no data.
+
+    `history` is what it was before: the value of a query at a time, where it is asked about one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.vectors: dict[str, list[tuple[dict[str, str], str]]] = {}
         self.results: dict[str, dict[str, Any]] = {}
+        self.history: dict[str, Callable[[datetime], str]] = {}
 
     def answer(self, request: web.Request) -> web.StreamResponse:
         promql = request.query.get("query", "")
-        if promql in self.results:
+        if promql in self.history and "time" in request.query:
+            value = self.history[promql](datetime.fromtimestamp(float(request.query["time"]), UTC))
+            data = {"resultType": "vector", "result": [{"metric": {}, "value": [1e9, value]}]}
+        elif promql in self.results:
             data = self.results[promql]
         else:
             vector = [{"metric": labels, "value": [1e9, value]} for labels, value in self.vectors.get(promql, [])]

@@ -331,6 +331,13 @@ def test_a_token_comes_from_its_file_without_its_newline(tmp_path: Path) -> None
     assert parse(text, "r.yml", {}).web.tokens[0].secret == TOKEN
 
 
+def test_a_key_that_cannot_sign_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "clients.pem"
+    file.write_text("no key")
+    [mistake] = mistakes_in(HEAD + f"clients: {{signing_key_file: {file}}}\n")
+    assert mistake.endswith(f": clients: {file} holds no private key in PEM that has no passphrase")
+
+
 def test_no_secret_is_ever_shown() -> None:
     text = (
         put('9090"}', "9090\", token: '${SECRET}'}")

@@ -87,6 +87,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         ),
         (incident(), situation(target=Candidate(version="2.0", status="bad")), "target", "refuse", "2.0 is bad"),
         (incident(), situation(target=Candidate(version="2.0", status="suspect")), "target", "refuse", "is suspect"),
+        (incident(), situation(target=Candidate(version="2.0", status="retired")), "target", "refuse", "is retired"),
         (
             incident(),
             situation(target=Candidate(version="2.0", status="candidate")),
@@ -212,6 +213,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (by_hand(), situation(running=None, target=None), "deployed_within", "refuse", "nothing to roll back"),
         (by_hand(), situation(target=Candidate(version="2.0", status="bad")), "target", "refuse", "2.0 is bad"),
         (by_hand(), situation(target=Candidate(version="2.0", status="suspect")), "target", "refuse", "suspect"),
+        (by_hand(), situation(target=Candidate(version="2.0", status="retired")), "target", "refuse", "retired"),
         (by_hand(), situation(target=Candidate(version="2.1", status="good")), "target", "refuse", "that runs"),
         (by_hand(version="0.9"), situation(target=None), "target", "refuse", "0.9 is not known: it was never deployed"),
         (by_hand(), situation(target=None), "target", "refuse", "responder versions backend"),

@@ -116,6 +116,52 @@ async def test_not_without_traffic(journal: Database, connections: Connections, 
     assert await promoted(journal, connections, used) == ["2.1"]
 
 
+USED = {"services": (service(good_after=600.0, traffic=({"promql": "requests", "above": 0.0},)),)}
+
+
+@pytest.mark.parametrize(
+    ("silent_from", "silent_for", "earned"),
+    [(3600, 3060, True), (3600, 3300, False), (400, 100, False), (120, 60, False), (9e9, 0, True)],
+)
+async def test_traffic_all_along_and_not_only_at_the_end(
+    journal: Database,
+    connections: Connections,
+    prometheus: FakePrometheus,
+    silent_from: float,
+    silent_for: float,
+    earned: bool,
+) -> None:
+    await deploy(journal, 3600)
+    prometheus.vectors["requests"] = [({}, "5")]
+    prometheus.history["requests"] = lambda at: "0" if ago(silent_from) <= at < ago(silent_from - silent_for) else "5"
+    assert (await promoted(journal, connections, mandate(**USED)) == ["2.1"]) is earned
+    if earned:
+        found: Any = await journal.read(deployments.running)
+        assert found[0].status == "good"
+
+
+async def test_of_other_checks_for_traffic_nobody_remembers_how_it_was(
+    journal: Database, connections: Connections, prometheus: FakePrometheus
+) -> None:
+    await deploy(journal)
+    used = mandate(services=(service(good_after=600.0, traffic=({"http": f"{prometheus.url}/traffic"},)),))
+    assert await promoted(journal, connections, used) == ["2.1"]
+
+
+async def test_what_was_said_while_the_checks_were_asked_stands(
+    journal: Database, prometheus: FakePrometheus, connections: Connections
+) -> None:
+    await deploy(journal)
+
+    class Slow(World):
+        async def holds(self, check: Any) -> Any:
+            await journal.transaction(deployments.mark, "backend", "production", "2.1", "bad", "leaks", NOW, "alice")
+            return await super().holds(check)
+
+    assert await promote(journal, mandate(services=(BACKEND,)), Slow(connections), NOW) == []
+    assert await status(journal) == "bad"
+
+
 async def test_not_where_prometheus_does_not_answer(
     journal: Database, connections: Connections, prometheus: FakePrometheus
 ) -> None:

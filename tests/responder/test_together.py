@@ -133,6 +133,21 @@ async def test_where_all_are_alike_nothing_is_partial(tmp_path: Path) -> None:
     assert frozen.reason == "not healthy"
 
 
+async def test_a_mitigation_is_of_the_service_that_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_draft = Service.draft
+
+    async def draft(self: Service, *told: Any) -> Any:
+        made = await true_draft(self, *told)
+        remains = Mitigation(platform="android", remains="publish anew")
+        return made.model_copy(update={"mitigations": (remains,)}) if self.name == "kiosk" else made
+
+    monkeypatch.setattr(Service, "draft", draft)
+    made = await plan([part(tmp_path, "backend"), part(tmp_path, "kiosk")])
+    assert [(one.service, one.platform) for one in made.mitigations] == [("kiosk", "android")]
+
+
 async def test_what_only_mitigates_never_ends_as_rolled_back(tmp_path: Path) -> None:
     made = await plan([part(tmp_path, "backend")])
     remains = Mitigation(platform="android", blocked_versions=("2",), remains="publish 3, built from 1")

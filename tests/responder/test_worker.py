@@ -16,8 +16,11 @@ from responder.clients.http import Http
 from responder.clients.local import Local
 from responder.errors import JournalUnavailable, Superseded
 from responder.execution import Approved, Event, Execution
-from responder.journal import Database, decisions, executions
+from responder.journal import Database, decisions, deployments, executions
+from responder.journal.deployments import Deployment
 from responder.policies import Mandate
+from responder.services import Service
+from responder.strategies import Target
 from responder.worker import Lease, Worker
 from tests.journals import journal, postgres_server, state  # noqa: F401
 from tests.responder.crash.drill import Drill, HealthOf
@@ -102,6 +105,36 @@ async def test_it_takes_what_waits_and_brings_it_to_an_end(office: Office) -> No
     assert ended.reason == "stopped by alice: enough"
     assert office.drill.stage.outside() == office.drill.stage.before
     assert office.heard[:2] == ["planned", "started"]
+
+
+async def test_it_tells_the_strategy_what_the_versions_are_made_of(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, true_draft = office.drill.stage, Service.draft
+    seen: list[Target] = []
+
+    async def draft(self: Service, world: Any, target: Target, strategy: str | None = None) -> Any:
+        seen.append(target)
+        return await true_draft(self, world, target, strategy)
+
+    monkeypatch.setattr(Service, "draft", draft)
+    await office.drill.accept()
+    for version in (stage.from_version, stage.to_version):
+        told = Deployment(
+            id=version,
+            service=stage.service.name,
+            environment=stage.service.environment,
+            version=version,
+            platform="android",
+            artifact=f"versionCode of {version}",
+            at=datetime.now(UTC),
+            recorded_by="ci",
+        )
+        await office.drill.journal.transaction(deployments.record, told)
+    office.worker()
+    await office.until(in_the_gate)
+    assert seen[0].artifacts == {"android": f"versionCode of {stage.to_version}"}
+    assert seen[0].from_artifacts == {"android": f"versionCode of {stage.from_version}"}
 
 
 async def test_it_wakes_up_at_once_when_something_is_accepted(office: Office) -> None:

@@ -27,6 +27,7 @@ from responder.policies import Mandate
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.feed import Feed
@@ -96,6 +97,7 @@ class Rehearsal:
             reports,
             StopPage(self._journal, lambda: links),
             Evidence(self._journal, lambda: None),
+            ClientDocuments(self._journal, self._mandate, lambda: None),
             _no_reload,
         )
         with self._loop.really():

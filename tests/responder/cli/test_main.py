@@ -34,6 +34,7 @@ COMMANDS = (
     "explain",
     "deployed",
     "versions",
+    "clients",
 )
 CONFIG = """\
 state: sqlite://{state}
@@ -220,6 +221,65 @@ async def test_deployed_and_versions(ask: Run) -> None:
     assert json.loads((await ask("versions", "backend", "--output", "json")).out)[0]["version"] == "2.0"
     code, _, err = await ask("deployed", "nobody", "1")
     assert (code, err) == (1, "responder: no service 'nobody' is configured\n")
+
+
+async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> None:
+    told = ("--platform", "android", "--artifact", "versionCode=1234", "--provenance", "https://ci.example/run/9")
+    code, out, _ = await ask("deployed", "backend", "3.0", *told, "--id", "d1")
+    assert (code, out) == (0, "3.0 of backend in production on android: recorded as d1\n")
+    code, out, _ = await ask("versions", "backend", "--platform", "android")
+    assert code == 0
+    for word in ("3.0 (runs)", "candidate", "versionCode=1234", "https://ci.example/run/9"):
+        assert word in out
+    code, out, _ = await ask("mark", "backend", "3.0", "retired", "--reason", "its store is gone")
+    assert (code, out) == (0, "3.0 of backend in production is retired\n")
+    for more in ((), ("--platform", "android")):
+        code, out, _ = await ask("versions", "backend", "--history", *more)
+        assert (code, "its store is gone" in out, "newly deployed" in out) == (0, True, True)
+    assert json.loads((await ask("versions", "backend", "--history", "--output", "json")).out)[0]["status"] == "retired"
+    code, _, err = await ask("versions", "backend", "--platform", "tv")
+    assert (code, "it is on android" in err) == (1, True)
+
+
+async def test_what_apps_are_told(ask: Run) -> None:
+    android = ("backend", "android")
+    changed = (
+        "--min-version",
+        "2.9",
+        "--block",
+        "3.0",
+        "--block",
+        "3.1",
+        "--flag",
+        "checkout=false",
+        "--flag",
+        "new=true",
+    )
+    code, out, _ = await ask("clients", *android, *changed, "--reason", "charges twice")
+    assert code == 0
+    for word in ("2.9", "3.0, 3.1", "checkout=false, new=true", "charges twice"):
+        assert word in out
+    lifted = ("--min-version", "", "--unblock", "3.0", "--flag", "new=")
+    told = json.loads((await ask("clients", *android, *lifted, "--reason", "fixed", "--output", "json")).out)
+    now = {name: told[name] for name in ("min_version", "blocked_versions", "flags", "revision")}
+    assert now == {"min_version": "", "blocked_versions": ["3.1"], "flags": {"checkout": False}, "revision": 2}
+    assert [change["reason"] for change in told["changes"]] == ["fixed", "charges twice"]
+    assert "charges twice" in (await ask("clients", *android)).out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("--block", "3.0"), "a change needs --reason, for the record"),
+        (("--reason", "x"), "--reason for what? name a change"),
+        (("--flag", "checkout", "--reason", "x"), "--flag checkout: needs name=true or name=false"),
+        (("--flag", "checkout=off", "--reason", "x"), "--flag checkout=off: needs name=true or name=false"),
+        (("--flag", "=true", "--reason", "x"), "--flag =true: needs name=true or name=false"),
+    ],
+)
+async def test_a_change_of_what_apps_are_told_is_meant(ask: Run, argv: tuple[str, ...], says: str) -> None:
+    code, _, err = await ask("clients", "backend", "android", *argv)
+    assert (code, says in err) == (2, True)
 
 
 async def test_what_looks_like_markup_is_text(ask: Run) -> None:

@@ -322,7 +322,6 @@ async def test_stopping(journal: Database) -> None:
         ),
         ("rollback_steps", "execution service environment step title started_at ended_at result note"),
         ("rollback_decisions", "id at last_at times policy service environment verdict guard reason execution"),
-        ("deployments", "id service environment version artifact at recorded_by rolled_back_by status"),
         ("rollback_events", "execution service environment seq at type state step title note"),
         (
             "rollback_alerts",
@@ -331,6 +330,16 @@ async def test_stopping(journal: Database) -> None:
         (
             "service_versions",
             "service environment version status reason status_at artifact no_rollback deployed_at runs",
+        ),
+        ("deployments", "id service environment version artifact at recorded_by rolled_back_by status provenance"),
+        (
+            "platform_deployments",
+            "id service environment platform version artifact provenance at recorded_by rolled_back_by status",
+        ),
+        ("version_marks", "service environment version revision at marked_by status reason no_rollback"),
+        (
+            "client_changes",
+            "service environment platform revision at changed_by reason min_version blocked_versions flags",
         ),
     ],
 )
@@ -440,8 +449,16 @@ async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) ->
     await accept(opened)
     await admin.execute("SET ROLE grafana_reader")
     assert await admin.fetchval("SELECT count(*) FROM rollback_history") == 1
-    views = ("steps", "events", "alerts", "decisions")
-    for view in (*(f"rollback_{name}" for name in views), "deployments", "service_versions"):
+    views = (
+        "rollback_steps",
+        "rollback_events",
+        "rollback_alerts",
+        "rollback_decisions",
+        "rollback_parts",
+        "deployments",
+    )
+    more = ("platform_deployments", "version_marks", "client_changes", "service_versions", "evidence_kept")
+    for view in (*views, *more):
         await admin.fetch(f"SELECT * FROM {view}")
     for table in ("executions", "events", "decisions", "deployed", "versions", "workers", "switches", "episodes"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

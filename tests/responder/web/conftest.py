@@ -21,9 +21,11 @@ from responder.execution import Event, Execution
 from responder.journal import Database, deployments, executions
 from responder.metrics import Metrics
 from responder.policies import Mandate
+from responder.signing import ClientSettings
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
+from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.feed import Feed
@@ -58,6 +60,7 @@ class House:
     feed: Feed
     access: Access
     keeper: Keeper | None = None
+    clients: ClientSettings | None = None
     mistakes: list[str] = field(default_factory=list)
 
     async def ask(self, method: str, path: str, body: Any = None, **how: Any) -> tuple[int, Any]:
@@ -143,6 +146,7 @@ async def make_house(
         access = Access(settings)
         events = Events(feed, worker, lambda request: house.access.allows(request, "read"), look=0.05)
         evidence = Evidence(journal, lambda: house.keeper)
+        clients = ClientDocuments(journal, lambda: house.mandate, lambda: house.clients)
         app = routes(
             lambda: house.access,
             receiver,
@@ -154,6 +158,7 @@ async def make_house(
             reports,
             StopPage(journal, lambda: links),
             evidence,
+            clients,
             reload,
         )
         server = TestServer(app)

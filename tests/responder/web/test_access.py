@@ -19,6 +19,11 @@ ROUTES = [
     ("POST", "/api/v1/deployments", "operate"),
     ("GET", "/api/v1/versions/backend", "read"),
     ("POST", "/api/v1/versions/backend/2.1", "operate"),
+    ("GET", "/api/v1/versions/backend/web", "read"),
+    ("GET", "/api/v1/clients/keys", "read"),
+    ("GET", "/api/v1/clients/backend/web", "read"),
+    ("POST", "/api/v1/clients/backend/web", "operate"),
+    ("GET", "/api/v1/clients/backend/web/history", "read"),
     ("POST", "/api/v1/rollbacks", "operate"),
     ("GET", "/api/v1/preview", "read"),
     ("POST", "/api/v1/explain", "read"),
@@ -78,6 +83,8 @@ async def test_every_route_is_in_the_table_above(guarded_house: House) -> None:
     known = {(m, p.replace("/x/", "/{id}/").replace("/executions/x", "/executions/{id}")) for m, p, _ in ROUTES}
     known = {(m, p.replace("/all/", "/{id}/").replace("versions/backend", "versions/{service}")) for m, p in known}
     known = {(m, p.replace("/2.1", "/{version}").replace("/app.log.gz", "/{name}")) for m, p in known}
+    known = {(m, p.replace("/web", "/{platform}")) for m, p in known}
+    known = {(m, p.replace("clients/backend", "clients/{service}")) for m, p in known}
     open_to_all = {("GET", "/-/healthy"), ("GET", "/-/ready")}
     by_a_signed_link = {(m, path) for m in ("GET", "POST") for path in ("/approve/{id}", "/stop/{id}")}
     assert found == known | open_to_all | by_a_signed_link

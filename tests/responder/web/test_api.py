@@ -77,7 +77,7 @@ async def test_a_deployment_knows_when_where_and_by_whom(house: House) -> None:
     assert (await house.get("/api/v1/deployments?service=other"))[1]["deployments"] == []
 
 
-@pytest.mark.parametrize("status", ["candidate", "good", "suspect", "bad"])
+@pytest.mark.parametrize("status", ["candidate", "good", "suspect", "bad", "retired"])
 async def test_a_version_is_known_as_it_was_told(house: House, status: str) -> None:
     await house.post("/api/v1/deployments", {**NEW, "status": status})
     (version,) = (await house.get("/api/v1/versions/backend"))[1]["versions"]
@@ -118,7 +118,7 @@ async def test_versions_of_one_environment(house: House) -> None:
         ({**NEW, "version": 2.1}, 400, "version", "string"),
         ({**NEW, "at": "2026-11-23T22:00:00"}, 400, "at", "time zone"),
         ({**NEW, "at": "yesterday"}, 400, "at", ""),
-        ({**NEW, "status": "great"}, 400, "status", "'candidate', 'good', 'suspect' or 'bad'"),
+        ({**NEW, "status": "great"}, 400, "status", "'candidate', 'good', 'suspect', 'bad' or 'retired'"),
         ({**NEW, "environmnt": "x"}, 400, "environmnt", "Extra inputs"),
         ([], 400, "body", "object"),
     ],

@@ -215,7 +215,7 @@ async def serving(journal: Database, worker: Any, **limits: Any) -> AsyncIterato
     events = Events(feed, worker, **limits)
     other: Any = _NotAsked()
     access = Access(Web())
-    app = routes(lambda: access, *[other] * 5, events, *[other] * 3, other.reload)
+    app = routes(lambda: access, *[other] * 5, events, *[other] * 4, other.reload)
     async with TestServer(app) as server:
         yield server, feed
 

@@ -1,0 +1,69 @@
+"""Ed25519 signatures over what apps are told: the same text always has the same signature, so that it can be cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+
+class Signer:
+    """One private key, and how its public half is called and published."""
+
+    def __init__(self, pem: bytes) -> None:
+        try:
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+            from cryptography.hazmat.primitives.serialization import load_pem_private_key
+            from jwt.algorithms import OKPAlgorithm
+        except ImportError:
+            raise ValueError("needs the extra: pip install 'rollback-responder[clients]'") from None
+        try:
+            self._key: Any = load_pem_private_key(pem, password=None)
+        except (TypeError, ValueError):
+            raise ValueError("holds no private key in PEM that has no passphrase") from None
+        if not isinstance(self._key, Ed25519PrivateKey):
+            raise ValueError("holds another key than one of Ed25519 (openssl genpkey -algorithm ed25519)")
+        public: dict[str, str] = json.loads(OKPAlgorithm.to_jwk(self._key.public_key()))
+        needed = json.dumps({name: public[name] for name in ("crv", "kty", "x")}, separators=(",", ":"))
+        self.kid = hashlib.sha256(needed.encode()).hexdigest()[:16]
+        self.jwk = {**public, "kid": self.kid, "use": "sig", "alg": "EdDSA"}
+        self.sign = lru_cache(maxsize=4096)(self._sign)
+
+    def _sign(self, payload: bytes) -> str:
+        from jwt.api_jws import PyJWS
+
+        return PyJWS().encode(payload, self._key, algorithm="EdDSA", headers={"kid": self.kid})
+
+
+class ClientSettings(BaseModel):
+    """What apps can poll: which versions are too old or blocked, and which switches to obey."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    signing_key_file: Path = Field(
+        description="File with the private key that signs the documents (openssl genpkey -algorithm ed25519)"
+    )
+    public: bool = Field(
+        default=False, description="Whether anybody may read the documents; else a token with the scope read is needed"
+    )
+    _signer: Signer = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _read(self) -> ClientSettings:
+        try:
+            pem = self.signing_key_file.read_bytes()
+        except OSError as e:
+            raise ValueError(f"{self.signing_key_file} cannot be read: {e.strerror}") from None
+        try:
+            self._signer = Signer(pem)
+        except ValueError as e:
+            raise ValueError(f"{self.signing_key_file} {e}") from None
+        return self
+
+    @property
+    def signer(self) -> Signer:
+        return self._signer

@@ -1,0 +1,159 @@
+"""What apps poll: one signed document a platform, the same byte for byte until somebody changes what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import Field, StrictBool, TypeAdapter, ValidationError
+
+from responder.errors import Invalid, Unknown
+from responder.journal import Database, Transaction, client_rules, deployments
+from responder.journal.client_rules import Change, Rules
+from responder.policies import Mandate
+from responder.services import Name, Service
+from responder.signing import ClientSettings
+from responder.web.access import who_asks
+from responder.web.asked import Asked, Version, answer, limit, must_match, read, tag_of, unless_known
+
+_MAX_AGE = 60
+_MOST_BLOCKED = 1000
+_PLATFORM: TypeAdapter[str] = TypeAdapter(Name)
+_GONE = ("bad", "retired")
+_LOOKED_AT = 50
+"""So many good versions are looked at for one that is not blocked."""
+
+
+_Named = Annotated[Version, Field(min_length=1)]
+
+
+class _Change(Asked):
+    environment: str | None = None
+    min_version: Version | None = None
+    block: tuple[_Named, ...] = Field(default=(), max_length=100)
+    unblock: tuple[_Named, ...] = Field(default=(), max_length=100)
+    flags: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,99}$")], StrictBool | None] = Field(
+        default_factory=dict, max_length=100
+    )
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class ClientDocuments:
+    """Serves them, and lets people change what they say."""
+
+    def __init__(
+        self, journal: Database, mandate: Callable[[], Mandate], settings: Callable[[], ClientSettings | None]
+    ) -> None:
+        self._journal, self._mandate, self._settings = journal, mandate, settings
+
+    def public(self) -> bool:
+        """Whether no token is needed to read them."""
+        settings = self._settings()
+        return settings is not None and settings.public
+
+    async def document(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/clients/{service}/{platform}[?environment=]`: a JWT. Asked again, mostly 304."""
+        settings = self._configured()
+        service, platform = self._service(request, request.query.get("environment")), request.match_info["platform"]
+        told = await self._journal.read(_told, service.name, service.environment, platform)
+        if told is None:
+            raise Unknown(f"nothing was ever told of {service.name} on {platform} in {service.environment}")
+        payload = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        tag = tag_of(settings.signer.kid.encode() + payload)
+        return unless_known(
+            request, tag, lambda: settings.signer.sign(payload).encode(), "application/jwt", **self._headers()
+        )
+
+    async def keys(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/clients/keys`: the public key, as a JSON Web Key Set."""
+        body = json.dumps({"keys": [self._configured().signer.jwk]}).encode()
+        return unless_known(request, tag_of(body), lambda: body, "application/json", **self._headers())
+
+    async def history(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/clients/{service}/{platform}/history[?environment=&limit=]`: who said what, newest first."""
+        where = self._where(request, request.query.get("environment"))
+        most = limit(request)
+
+        async def find(tx: Transaction) -> tuple[Rules, list[dict[str, Any]]]:
+            rules = await client_rules.get(tx, *where) or Rules()
+            return rules, await client_rules.history(tx, *where, most)
+
+        rules, changes = await self._journal.read(find)
+        return _as_answer(where, rules, changes=changes)
+
+    async def change(self, request: web.Request) -> web.Response:
+        """`POST /api/v1/clients/{service}/{platform}`: what apps are told from now on."""
+        asked = await read(request, _Change)
+        where = self._where(request, asked.environment)
+        if both := set(asked.block) & set(asked.unblock):
+            raise Invalid(f"{', '.join(sorted(both))} cannot be both", "block, unblock")
+        wanted = Change(**asked.model_dump(include={"min_version", "block", "unblock", "flags"}))
+        by, now = who_asks(request, asked.model_dump()), datetime.now(UTC)
+
+        async def act(tx: Transaction) -> Rules:
+            await client_rules.lock(tx, *where)
+            before = await client_rules.get(tx, *where) or Rules()
+            must_match(request, _tag(where, before))
+            if len(wanted.of(before).blocked_versions) > _MOST_BLOCKED:
+                raise Invalid(f"more than {_MOST_BLOCKED} versions would be blocked: raise min_version", "block")
+            return await client_rules.change(tx, *where, wanted, by=by, reason=asked.reason, at=now)
+
+        return _as_answer(where, await self._journal.transaction(act))
+
+    def _configured(self) -> ClientSettings:
+        settings = self._settings()
+        if settings is None:
+            raise Unknown("no documents for apps are configured (clients.signing_key_file)")
+        return settings
+
+    def _service(self, request: web.Request, environment: str | None) -> Service:
+        service, problem = self._mandate().service(request.match_info["service"], environment or "")
+        if service is None:
+            raise Unknown(problem)
+        return service
+
+    def _where(self, request: web.Request, environment: str | None) -> tuple[str, str, str]:
+        service = self._service(request, environment)
+        return service.name, service.environment, _platform(request)
+
+    def _headers(self) -> dict[str, str]:
+        if not self.public():
+            return {"Cache-Control": f"private, max-age={_MAX_AGE}"}
+        return {"Cache-Control": f"public, max-age={_MAX_AGE}", "Access-Control-Allow-Origin": "*"}
+
+
+def _platform(request: web.Request) -> str:
+    try:
+        return _PLATFORM.validate_python(request.match_info["platform"])
+    except ValidationError:
+        raise Invalid("a platform is a name in lower case, as android", "platform") from None
+
+
+async def _told(tx: Transaction, service: str, environment: str, platform: str) -> dict[str, Any] | None:
+    rules = await client_rules.get(tx, service, environment, platform)
+    runs = await deployments.newest(tx, service, environment, platform)
+    if rules is None and runs is None:
+        return None
+    rules = rules or Rules()
+    version = runs.version if runs else ""
+    if runs and (runs.status in _GONE or version in rules.blocked_versions):
+        where = {"service": service, "environment": environment, "platform": platform}
+        found = await tx.all("good_on_platform", **where, running=version, most=_LOOKED_AT)
+        version = next((row["version"] for row in found if row["version"] not in rules.blocked_versions), "")
+    who = {"service": service, "platform": platform, "environment": environment}
+    return {**who, "version": version, **rules.model_dump()}
+
+
+def _tag(where: tuple[str, str, str], rules: Rules) -> str:
+    return tag_of("\0".join((*where, str(rules.revision))).encode())
+
+
+def _as_answer(where: tuple[str, str, str], rules: Rules, **more: Any) -> web.Response:
+    service, environment, platform = where
+    who = {"service": service, "platform": platform, "environment": environment}
+    told = answer({**who, **rules.model_dump(), **more})
+    told.headers["ETag"] = f'"{_tag(where, rules)}"'
+    return told

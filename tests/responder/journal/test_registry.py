@@ -1,0 +1,347 @@
+"""Versions per platform, what was said of them, and what apps are told; the same on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.execution import Accepted, Closed, Done, Execution, Planned, Started
+from responder.journal import Database, Row, Transaction, client_rules, deployments, executions, open_journal
+from responder.journal.client_rules import Change, Rules
+from responder.journal.database import load_migrations, load_statements
+from responder.journal.deployments import Deployment, Status
+from responder.plan import Mitigation, Plan
+from tests.responder.examples import gate
+
+NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
+ANDROID = ("frontend", "production", "android")
+
+
+def told(version: str, platform: str = "", hours: float = 0, **more: Any) -> Deployment:
+    given = {"id": f"{version}-{platform}-{hours}", "service": "frontend", "environment": "production", **more}
+    return Deployment(version=version, platform=platform, at=NOW + timedelta(hours=hours), recorded_by="ci", **given)
+
+
+async def tell(journal: Database, *all_told: Deployment, status: Status | None = None) -> None:
+    for one in all_told:
+        assert await journal.transaction(deployments.record, one, status)
+
+
+async def runs(journal: Database, platform: str = "") -> str | None:
+    found = await journal.read(deployments.newest, "frontend", "production", platform)
+    return found.version if found else None
+
+
+async def rows(journal: Database, query: str, **params: Any) -> list[Row]:
+    async def ask(tx: Transaction) -> list[Row]:
+        return await tx.all(query, **params)
+
+    return await journal.read(ask)
+
+
+async def deployed(journal: Database) -> list[str]:
+    return [row["version"] for row in await journal.read(deployments.find, "frontend", "production", 100)]
+
+
+async def test_a_release_reaches_one_platform_after_the_other(journal: Database) -> None:
+    await tell(journal, told("3.0", "web", 0), told("3.0", "android", 5, artifact="versionCode=1234"))
+    assert [await runs(journal, p) for p in ("", "web", "android", "ios")] == ["3.0", "3.0", "3.0", None]
+    assert await deployed(journal) == ["3.0"], "one release is one deployment of the service"
+    newest = await journal.read(deployments.newest, "frontend", "production")
+    assert newest and newest.at == NOW, "and it began where it reached its first platform"
+
+
+async def test_a_late_platform_does_not_make_an_older_release_the_newest(journal: Database) -> None:
+    await tell(journal, told("3.0", "web", 0), told("3.1", "web", 1), told("3.0", "android", 2))
+    assert [await runs(journal, p) for p in ("", "web", "android")] == ["3.1", "3.1", "3.0"]
+    await tell(journal, told("3.0", "web", 3))
+    assert await runs(journal) == "3.0", "where it was before, it was put back"
+
+
+async def test_what_is_told_late_is_not_what_runs(journal: Database) -> None:
+    await tell(journal, told("2", "web", 2), told("1", "web", 1))
+    assert (await runs(journal), await runs(journal, "web")) == ("2", "2")
+    await tell(journal, told("4", "", 9), told("3", "", 8))
+    assert await runs(journal) == "4"
+
+
+async def test_one_run_of_a_pipeline_can_tell_of_every_platform(journal: Database) -> None:
+    same = {"id": "run-9"}
+    await tell(journal, told("3.0", "web", **same), told("3.0", "android", **same), told("3.0", **same, artifact="i"))
+    assert (await rows(journal, "version", service="frontend", environment="production", version="3.0"))[0]["artifact"]
+    assert not await journal.transaction(deployments.record, told("3.0", "web", **same))
+    found = await journal.read(deployments.get, told("9", "android", **same))
+    assert (found.version, found.platform) == ("3.0", "android")
+
+
+async def test_artifacts_are_those_that_were_told_last(journal: Database) -> None:
+    await tell(journal, told("3.0", "android", 0, artifact="versionCode=1"), told("3.0", "ios", artifact="3.0 (7)"))
+    await tell(journal, told("3.0", "android", 1, artifact="versionCode=2"), told("3.1", "web", 2, artifact="sha"))
+    between = await journal.read(deployments.artifacts_between, "frontend", "production", "3.1", "3.0")
+    assert between == {"artifacts": {"android": "versionCode=2", "ios": "3.0 (7)"}, "from_artifacts": {"web": "sha"}}
+
+
+async def test_the_artifact_of_the_service_as_a_whole_is_told_apart(journal: Database) -> None:
+    await tell(journal, told("3.0", "web", artifact="manifest"))
+    where = {"service": "frontend", "environment": "production", "version": "3.0"}
+    assert (await rows(journal, "version", **where))[0]["artifact"] == ""
+    await tell(journal, told("3.0", hours=1, artifact="image", provenance="https://ci/9"))
+    await tell(journal, told("3.0", hours=2, artifact="another"))
+    [row] = await rows(journal, "version", **where)
+    assert (row["artifact"], row["provenance"]) == ("image", "https://ci/9"), "what was told first stands"
+
+
+async def test_everything_that_was_said_of_a_version_is_kept(journal: Database) -> None:
+    await tell(journal, told("3.0"))
+    where = ("frontend", "production", "3.0")
+    await journal.transaction(deployments.mark, *where, "good", "it ran", NOW + timedelta(hours=1))
+    await journal.transaction(deployments.mark_no_rollback, *where, "CVE", NOW + timedelta(hours=2), "alice")
+    await journal.transaction(deployments.mark, *where, "retired", "too old", NOW + timedelta(hours=3), "bob")
+    kept = await rows(journal, "marks", service="frontend", environment=None, most=9)
+    assert [(m["revision"], m["status"], m["no_rollback"], m["marked_by"], m["reason"]) for m in kept] == [
+        (4, "retired", "CVE", "bob", "too old"),
+        (3, "good", "CVE", "alice", "it ran"),
+        (2, "good", "", "responder", "it ran"),
+        (1, "candidate", "", "ci", "newly deployed"),
+    ]
+    assert kept[1]["at"] == NOW + timedelta(hours=2)
+    [now] = await rows(journal, "version", service="frontend", environment="production", version="3.0")
+    assert (now["revision"], now["status"], now["no_rollback"]) == (4, "retired", "CVE")
+    assert now["status_at"] == NOW + timedelta(hours=3)
+    found = await journal.read(deployments.newest, "frontend", "production")
+    assert found and found.status == "retired"
+
+
+async def test_nothing_is_appended_where_nothing_was_changed(journal: Database) -> None:
+    await tell(journal, told("3.0"), told("3.0", hours=1), told("3.0", "web", 2))
+    assert len(await rows(journal, "marks", service="frontend", environment="production", most=9)) == 1
+
+
+def test_what_is_appended_is_never_changed() -> None:
+    for name, sql in load_statements({"now": "", "later": ""}).items():
+        changed = re.findall(r"(?:UPDATE|DELETE FROM) (\w+)", sql)
+        assert not {"deployed", "artifacts", "marks", "client_rule_changes"} & set(changed), name
+
+
+@pytest.mark.parametrize("status", ["suspect", "bad", "retired", "candidate"])
+async def test_only_good_ones_are_gone_back_to(journal: Database, status: Status) -> None:
+    await tell(journal, told("1", hours=1), told("2", hours=2), status="good")
+    await tell(journal, told("3", hours=3), status=status)
+    await tell(journal, told("4", hours=4))
+    found = await rows(journal, "good_target", service="frontend", environment="production", running="4")
+    assert [row["version"] for row in found] == ["2"]
+    await journal.transaction(deployments.record, told("1", hours=5, id="again"))
+    found = await rows(journal, "good_target", service="frontend", environment="production", running="4")
+    assert [row["version"] for row in found] == ["1"], "the one that was deployed last"
+
+
+async def test_deployments_are_found_by_service_and_environment(journal: Database) -> None:
+    await tell(journal, told("1"), told("2", hours=2), told("7", hours=1, environment="staging", id="s"))
+    await tell(journal, told("9", hours=3, service="other", id="o"))
+
+    async def found(service: str | None, environment: str | None, most: int = 9) -> str:
+        return "".join(row["version"] for row in await journal.read(deployments.find, service, environment, most))
+
+    assert await found(None, None) == "9271"
+    assert await found(None, "production") == "921"
+    assert (await found("frontend", None), await found("frontend", None, 2)) == ("271", "27")
+    assert (await found("frontend", "staging"), await found("frontend", "moon"), await found("x", None)) == (
+        "7",
+        "",
+        "",
+    )
+
+
+async def test_versions_are_counted_as_they_are_known(journal: Database) -> None:
+    async def counted() -> dict[str, int]:
+        found = await rows(journal, "count_by_status")
+        assert {(row["service"], row["environment"]) for row in found} == {("frontend", "production")}
+        return {row["status"]: row["n"] for row in found}
+
+    await tell(journal, told("1"), told("2", "web", 1), told("3", hours=2))
+    assert await counted() == {"candidate": 3}
+    where = ("frontend", "production")
+    for version, status in (("1", "good"), ("2", "bad"), ("2", "bad"), ("3", "good"), ("1", "retired")):
+        await journal.transaction(deployments.mark, *where, version, status, "x", NOW)
+    await journal.transaction(deployments.mark_no_rollback, *where, "3", "CVE", NOW, "alice")
+    assert await counted() == {"bad": 1, "good": 1, "retired": 1}
+
+
+async def test_the_target_of_every_service_is_the_one_that_would_be_chosen(journal: Database) -> None:
+    await tell(journal, told("1", hours=1), told("2", hours=2), status="good")
+    await tell(journal, told("3", hours=3), told("9", id="x", service="other"))
+    [target] = await rows(journal, "targets")
+    assert (target["service"], target["environment"], target["version"]) == ("frontend", "production", "2")
+    [chosen] = await rows(journal, "good_target", service="frontend", environment="production", running="3")
+    assert chosen["version"] == "2"
+
+
+# --- what follows from a rollback ---
+MITIGATION = Mitigation(
+    platform="android",
+    blocked_versions=("3.1",),
+    min_version="3.0",
+    flags={"checkout": False},
+    remains="publish 3.0 anew",
+)
+
+
+async def rolled_back(journal: Database, *mitigations: Mitigation, outcome: Any = "mitigated") -> Execution:
+    accepted = Accepted(
+        at=NOW,
+        service="frontend",
+        environment="production",
+        policy="p",
+        strategy="frontend",
+        from_version="3.1",
+        to_version="3.0",
+        requested_by="tests",
+        reason="errors",
+        received_at=NOW,
+    )
+    execution = await journal.transaction(executions.accept, executions.new_id(NOW), accepted)
+    plan = Plan(
+        service="frontend",
+        environment="production",
+        strategy="frontend",
+        from_version="3.1",
+        to_version="3.0",
+        steps=(gate(),),
+        mitigations=mitigations,
+    )
+    at = NOW + timedelta(hours=10)
+    events = (
+        Planned(at=at, plan=plan),
+        Started(at=at, step=0, title=str(gate())),
+        Done(at=at, step=0, changed=False),
+        Closed(at=at, outcome=outcome, by="responder", reason="over"),
+    )
+    return await journal.transaction(executions.append, execution, events, None)
+
+
+@pytest.fixture
+async def released(journal: Database) -> Database:
+    for version, hours in (("3.0", 0), ("3.1", 1)):
+        for platform in ("web", "android"):
+            await tell(journal, told(version, platform, hours, artifact=f"{platform} {version}"))
+    return journal
+
+
+async def test_a_rollback_takes_the_platforms_with_it(released: Database) -> None:
+    execution = await rolled_back(released, outcome="succeeded")
+    assert [await runs(released, p) for p in ("", "web", "android")] == ["3.0", "3.0", "3.0"]
+    there = await released.read(deployments.newest, "frontend", "production", "web")
+    assert there and (there.artifact, there.rolled_back_by) == ("web 3.0", execution.id)
+    assert await released.read(client_rules.get, *ANDROID) is None
+
+
+async def test_what_cannot_be_taken_back_is_told_to_the_apps(released: Database) -> None:
+    execution = await rolled_back(released, MITIGATION)
+    assert [await runs(released, p) for p in ("", "web", "android")] == ["3.0", "3.0", "3.1"]
+    rules = await released.read(client_rules.get, *ANDROID)
+    assert rules == Rules(revision=1, min_version="3.0", blocked_versions=("3.1",), flags={"checkout": False})
+    [change] = await released.read(client_rules.history, *ANDROID, 9)
+    assert (change["changed_by"], change["reason"]) == ("responder", f"mitigated by {execution.id}")
+
+
+async def test_where_it_is_closed_as_something_else_apps_are_told_nothing(released: Database) -> None:
+    await rolled_back(released, MITIGATION, outcome="compensated")
+    assert await released.read(client_rules.get, *ANDROID) is None
+    assert await runs(released) == "3.1"
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "after"),
+    [
+        ("2.9", "3.0", "3.0"),
+        ("3.0.1", "3.0", "3.0.1"),
+        ("", "3.0", "3.0"),
+        ("2.9", "", "2.9"),
+        ("abcdef", "3.0", "abcdef"),
+    ],
+)
+async def test_a_mitigation_asks_only_for_more(released: Database, before: str, wanted: str, after: str) -> None:
+    change = Change(min_version=before, block=("1.0",), flags={"search": True, "checkout": True})
+    await released.transaction(client_rules.change, *ANDROID, change, by="alice", reason="x", at=NOW)
+    await rolled_back(released, MITIGATION.model_copy(update={"min_version": wanted}))
+    rules = await released.read(client_rules.get, *ANDROID)
+    assert rules and rules.min_version == after
+    assert rules.blocked_versions == ("1.0", "3.1")
+    assert rules.flags == {"checkout": False, "search": True}
+
+
+async def test_of_several_services_each_mitigation_is_of_its_own(released: Database) -> None:
+    await rolled_back(released, MITIGATION.model_copy(update={"service": "kiosk"}))
+    assert await released.read(client_rules.get, *ANDROID) is None
+    rules = await released.read(client_rules.get, "kiosk", "production", "android")
+    assert rules and rules.blocked_versions == ("3.1",)
+    assert await runs(released, "android") == "3.0"
+
+
+async def test_what_apps_are_told_is_kept_change_by_change(journal: Database) -> None:
+    async def change(by: str, **what: Any) -> Rules:
+        return await journal.transaction(
+            client_rules.change, *ANDROID, Change(**what), by=by, reason=f"{by} said", at=NOW
+        )
+
+    await change("alice", block=("3.1", "3.0"), flags={"b": True, "a": False})
+    same = await change("bob", block=("3.0",))
+    assert same.revision == 1, "nothing changed"
+    await change("carol", unblock=("3.1",), min_version="2.0", flags={"b": None})
+    last = await change("dave", min_version="")
+    assert last == Rules(revision=3, blocked_versions=("3.0",), flags={"a": False})
+    kept = await journal.read(client_rules.history, *ANDROID, 9)
+    assert [(c["revision"], c["changed_by"], c["min_version"], c["blocked_versions"]) for c in kept] == [
+        (3, "dave", "", ("3.0",)),
+        (2, "carol", "2.0", ("3.0",)),
+        (1, "alice", "", ("3.1", "3.0")),
+    ]
+    assert list(kept[2]["flags"]) == ["a", "b"], "in an order that does not change by itself"
+
+
+# --- what an older version wrote ---
+_OLD = """
+INSERT INTO versions (service, environment, version, status, reason, status_at, artifact, no_rollback) VALUES
+    ('shop', 'test', '1', 'good', 'it ran', '{0}', 'one', ''),
+    ('shop', 'test', '2', 'candidate', 'new', '{1}', '', 'CVE');
+INSERT INTO deployed (id, service, environment, version, artifact, at, recorded_by) VALUES
+    ('a', 'shop', 'test', '1', 'one', '{0}', 'ci'), ('b', 'shop', 'test', '2', '', '{1}', 'ci'),
+    ('c', 'shop', 'test', '2', '', '{2}', 'alice');
+"""
+
+
+async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
+    times = [(NOW + timedelta(hours=h)).isoformat(timespec="microseconds") for h in range(3)]
+    every = load_migrations()
+    before = every[: next(n for n, sql in enumerate(every) if "CREATE TABLE artifacts" in sql)]
+    if state.startswith("sqlite"):
+        Path(state.removeprefix("sqlite://")).parent.mkdir(exist_ok=True)
+        database = sqlite3.connect(state.removeprefix("sqlite://"))
+        database.executescript("".join(before) + _OLD.format(*times) + f"PRAGMA user_version = {len(before)};")
+        database.close()
+    else:
+        import asyncpg
+
+        connection = await asyncpg.connect(state)
+        await connection.execute("".join(before) + _OLD.format(*times))
+        await connection.execute(
+            f"CREATE TABLE schema_version (version INT); INSERT INTO schema_version VALUES ({len(before)})"
+        )
+        await connection.close()
+    journal = await open_journal(state)
+    [running] = await journal.read(deployments.running)
+    assert (running.id, running.version, running.status, running.recorded_by) == ("c", "2", "candidate", "alice")
+    where = {"service": "shop", "environment": "test"}
+    [good] = await rows(journal, "good_target", **where, running="2")
+    assert (good["version"], good["artifact"], good["deployed_at"]) == ("1", "one", NOW)
+    assert [row["version"] for row in await rows(journal, "no_rollback_since", **where, target="1")] == ["2"]
+    counted = [(row["status"], row["n"]) for row in await rows(journal, "count_by_status")]
+    assert counted == [("candidate", 1), ("good", 1)]
+    marks = await rows(journal, "marks", **where, most=9)
+    assert [(m["version"], m["revision"], m["status"]) for m in marks] == [("2", 1, "candidate"), ("1", 1, "good")]
+    await journal.close()

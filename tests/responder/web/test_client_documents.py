@@ -1,0 +1,256 @@
+"""What apps poll is signed, the same until somebody changes it, and readable by whom the configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
+from pydantic import ValidationError
+
+from responder.signing import ClientSettings
+from tests.responder.web.conftest import SECRETS, House
+
+PATH = "/api/v1/clients/backend/android"
+ROOT = Path(__file__).parents[3]
+
+
+def pem(key: Any, encryption: KeySerializationEncryption | None = None) -> bytes:
+    return bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ClientSettings:
+    file = tmp_path / "clients.pem"
+    file.write_bytes(pem(Ed25519PrivateKey.generate()))
+    return ClientSettings(signing_key_file=file, public=True)
+
+
+@pytest.fixture
+async def told(house: House, settings: ClientSettings) -> House:
+    """2.0 was good on android, then came 2.1."""
+    house.clients = settings
+    for version, seconds, status in (("2.0", 900, "good"), ("2.1", 60, None)):
+        await house.deployed(version, seconds, status, platform="android")
+    return house
+
+
+async def ask(house: House, path: str = PATH, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+    async with house.client.get(path, headers=headers) as response:
+        return response.status, response.headers, await response.read()
+
+
+async def read(house: House, path: str = PATH) -> dict[str, Any]:
+    """As an app does: with the published key, and nothing else believed."""
+    [key] = json.loads((await ask(house, "/api/v1/clients/keys"))[2])["keys"]
+    _, _, body = await ask(house, path)
+    assert jwt.get_unverified_header(body)["kid"] == key["kid"]
+    return dict(jwt.decode(body, jwt.PyJWK(key), algorithms=["EdDSA"]))
+
+
+async def change(house: House, **what: Any) -> Any:
+    status, body = await house.post(PATH, {"reason": "charges twice", "by": "alice", **what})
+    assert status == 200, body
+    return body
+
+
+async def test_all_that_an_app_needs(told: House) -> None:
+    await change(told, min_version="1.5", block=["1.9"], flags={"checkout": False})
+    assert await read(told) == {
+        "service": "backend",
+        "platform": "android",
+        "environment": "production",
+        "version": "2.1",
+        "revision": 1,
+        "min_version": "1.5",
+        "blocked_versions": ["1.9"],
+        "flags": {"checkout": False},
+    }
+
+
+async def test_it_is_the_same_until_somebody_changes_it(told: House, settings: ClientSettings) -> None:
+    status, headers, body = await ask(told)
+    assert (status, headers["Content-Type"]) == (200, "application/jwt")
+    assert headers["Cache-Control"] == "public, max-age=60"
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    told.clients = ClientSettings(signing_key_file=settings.signing_key_file, public=True)  # as after a restart
+    again = await ask(told)
+    assert (again[1]["ETag"], again[2]) == (headers["ETag"], body)
+    status, known, nothing = await ask(told, **{"If-None-Match": headers["ETag"]})
+    assert (status, nothing, known["ETag"], known["Cache-Control"]) == (304, b"", headers["ETag"], "public, max-age=60")
+    await change(told, flags={"checkout": False})
+    status, changed, _ = await ask(told, **{"If-None-Match": headers["ETag"]})
+    assert status == 200 and changed["ETag"] != headers["ETag"]
+
+
+async def test_whoever_has_it_costs_no_signature(told: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, headers, _ = await ask(told)
+    assert told.clients is not None
+    monkeypatch.setattr(told.clients.signer, "sign", None)
+    assert (await ask(told, **{"If-None-Match": headers["ETag"]}))[0] == 304
+
+
+async def test_what_was_tampered_with_is_not_believed(told: House) -> None:
+    _, _, body = await ask(told)
+    head, payload, signature = body.split(b".")
+    [key] = json.loads((await ask(told, "/api/v1/clients/keys"))[2])["keys"]
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.decode(b".".join((head, payload[:-4] + b"AAAA", signature)), jwt.PyJWK(key), algorithms=["EdDSA"])
+    assert "d" not in key, "the private half stays here"
+
+
+@pytest.mark.parametrize(
+    ("known_as", "blocked", "version"),
+    [
+        ("candidate", [], "2.1"),
+        ("good", [], "2.1"),
+        ("suspect", [], "2.1"),
+        ("bad", [], "2.0"),
+        ("retired", [], "2.0"),
+        ("good", ["2.1"], "2.0"),
+        ("bad", ["2.0"], ""),
+    ],
+)
+async def test_the_recommended_version_is_none_that_is_known_to_be_bad(
+    told: House, known_as: str, blocked: list[str], version: str
+) -> None:
+    await told.post("/api/v1/versions/backend/2.1", {"status": known_as})
+    if blocked:
+        await change(told, block=blocked)
+    assert (await read(told))["version"] == version
+
+
+async def test_changes_say_who_and_why(told: House) -> None:
+    await change(told, block=["1.9", "1.8"])
+    body = await change(told, unblock=["1.9"], min_version="1.0", by="bob", reason="was not it")
+    assert (body["revision"], body["blocked_versions"], body["min_version"]) == (2, ["1.8"], "1.0")
+    history = (await told.get(f"{PATH}/history"))[1]
+    assert (history["revision"], history["platform"]) == (2, "android")
+    assert [(c["changed_by"], c["reason"], c["blocked_versions"]) for c in history["changes"]] == [
+        ("bob", "was not it", ["1.8"]),
+        ("alice", "charges twice", ["1.9", "1.8"]),
+    ]
+
+
+async def test_nobody_overwrites_what_they_have_not_read(told: House) -> None:
+    async with told.client.get(f"{PATH}/history") as response:
+        seen = response.headers["ETag"]
+    asked = {"reason": "x", "block": ["1.9"]}
+    assert (await told.post(PATH, asked, headers={"If-Match": seen}))[0] == 200
+    assert (await told.post(PATH, {**asked, "block": ["1.8"]}, headers={"If-Match": seen}))[0] == 412
+    assert (await read(told))["blocked_versions"] == ["1.9"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [
+        ({"block": ["1"]}, "reason"),
+        ({"reason": "x", "block": [""]}, "block[0]"),
+        ({"reason": "x", "block": ["a b"]}, "block[0]"),
+        ({"reason": "x", "block": ["1"], "unblock": ["1"]}, "block, unblock"),
+        ({"reason": "x", "min_version": "../x"}, "min_version"),
+        ({"reason": "x", "flags": {"a": "off"}}, "flags.a"),
+        ({"reason": "x", "blocked_versions": ["1"]}, "blocked_versions"),
+    ],
+)
+async def test_a_change_that_makes_no_sense_is_refused_with_its_place(told: House, asked: Any, where: str) -> None:
+    status, body = await told.post(PATH, asked)
+    assert (status, body["where"]) == (400, where), body
+    assert (await told.get(f"{PATH}/history"))[1]["revision"] == 0
+
+
+async def test_there_is_an_end_to_what_is_blocked(told: House) -> None:
+    for hundred in range(10):
+        await change(told, block=[f"{hundred}.{n}" for n in range(100)])
+    status, body = await told.post(PATH, {"reason": "x", "block": ["11.0"]})
+    assert (status, body["where"]) == (400, "block")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/api/v1/clients/backend/tv", "nothing was ever told of backend on tv"),
+        ("/api/v1/clients/nobody/android", "no service 'nobody'"),
+        ("/api/v1/clients/backend/android?environment=moon", "moon"),
+    ],
+)
+async def test_of_what_nobody_told_there_is_no_document(told: House, path: str, says: str) -> None:
+    status, body = await told.get(path)
+    assert status == 404 and says in body["error"]
+
+
+@pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
+async def test_without_a_key_there_are_none(house: House, path: str) -> None:
+    status, body = await house.get(path)
+    assert (status, body["error"]) == (404, "no documents for apps are configured (clients.signing_key_file)")
+
+
+@pytest.mark.parametrize("public", [True, False])
+@pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
+async def test_who_may_read_them(guarded_house: House, settings: ClientSettings, path: str, public: bool) -> None:
+    guarded_house.clients = ClientSettings(signing_key_file=settings.signing_key_file, public=public)
+    await guarded_house.deployed("2.0", platform="android")
+    assert (await ask(guarded_house, path))[0] == (200 if public else 401)
+    status, headers, _ = await ask(guarded_house, path, Authorization=f"Bearer {SECRETS['read']}")
+    assert (status, headers["Cache-Control"]) == (200, f"{'public' if public else 'private'}, max-age=60")
+    assert (await guarded_house.post(PATH, {"reason": "x"}))[0] == 401, "reading only"
+    assert (await ask(guarded_house, f"{PATH}/history"))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "holds no private key in PEM"),
+        (pem(generate_private_key(SECP256R1())), "holds another key than one of Ed25519"),
+        (pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"x")), "that has no passphrase"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_key_that_cannot_sign_is_told_at_the_start(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "key.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValidationError, match=says) as refused:
+        ClientSettings(signing_key_file=file)
+    assert str(file) in str(refused.value)
+
+
+async def test_the_example_in_the_documentation_obeys(told: House) -> None:
+    text = (ROOT / "docs" / "how-to" / "version-registry.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "version-registry.md", "exec"), names)
+    [key] = json.loads((await ask(told, "/api/v1/clients/keys"))[2])["keys"]
+    rules = names["Rules"](str(told.client.make_url(PATH)), key)
+
+    async def polled(version: str) -> tuple[bool, bool]:
+        await asyncio.to_thread(rules.poll)
+        return rules.may_run(version), rules.on("checkout")
+
+    assert await polled("2.1") == (True, True)
+    await change(told, block=["2.1"], min_version="2.0", flags={"checkout": False})
+    assert await polled("2.1") == (False, False)
+    first = dict(rules.told)
+    assert await polled("2.0") == (True, False)
+    assert await polled("1.9") == (False, False)
+    assert rules.told == first
+    assert told.clients is not None
+    rules.told["revision"] = 7  # what comes now is older than what is known
+    await change(told, unblock=["2.1"])
+    assert await polled("2.1") == (False, False)
+    rules.url = str(told.client.make_url("/api/v1/clients/nobody/android"))
+    assert await polled("2.1") == (False, False), "where nothing answers it obeys what it was told last"
