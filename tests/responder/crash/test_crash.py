@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from responder.errors import Halt, Superseded
 from responder.execution import Halted, Started
 from responder.journal import Database
+from responder.journal.database import load_migrations
 from responder.levers.lever import Lever
 from responder.plan import Gate, Move
 from tests.responder.crash import databases, docker, frontend, kubernetes, stores
@@ -60,18 +62,8 @@ async def bench(make: Make, journal: Database, tmp_path: Path) -> AsyncIterator[
 
 async def _forget_everything(tx: object) -> None:
     connection = tx._connection  # type: ignore[attr-defined] - no statement of the journal forgets
-    for table in (
-        "evidence_episodes",
-        "evidence",
-        "events",
-        "episodes",
-        "decisions",
-        "deployed",
-        "versions",
-        "parts",
-        "executions",
-        "workers",
-    ):
+    tables = re.findall(r"^CREATE TABLE (\w+)", "".join(load_migrations()), flags=re.MULTILINE)
+    for table in reversed(tables):  # what refers to others was made after them
         done = connection.execute(f"DELETE FROM {table}")
         if hasattr(done, "__await__"):
             await done
