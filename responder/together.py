@@ -54,7 +54,9 @@ async def plan(
         try:
             draft = await part.service.draft(world, part.target, part.strategy)
         except Halt as halt:
-            raise Halt(f"{name}: {halt}" if several else str(halt)) from halt
+            if several:
+                halt.args = (f"{name}: {halt}",)  # it stays what it is: drift is no other reason to halt
+            raise
         versions = {"from_version": part.target.from_version, "to_version": part.target.to_version}
         shares.append(Share(service=name, strategy=part.way, steps=len(draft.steps), **versions))
         steps += draft.steps

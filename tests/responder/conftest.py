@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import prometheus_api_client  # noqa: F401 - its first import takes longer than the deadlines of these tests
 import pytest
 
 from responder.clients import Connections

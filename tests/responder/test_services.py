@@ -12,6 +12,7 @@ from responder.errors import Halt
 from responder.plan import Gate, Move
 from responder.services import Service
 from responder.strategies import Target
+from responder.together import Part, plan
 from responder.world import World
 from tests.responder.examples import service
 
@@ -32,19 +33,19 @@ def of(root: Path, **other: object) -> Service:
 
 async def test_the_plan_ends_with_the_verification(shop: Path) -> None:
     one = of(shop, traffic=({"promql": "rate(requests[1m])", "above": 0.0},))
-    plan = await one.plan(World(Connections()), TARGET, verify_for=120.0, verify_within=600.0)
-    *moves, last = plan.steps
+    made = await plan([Part(one, TARGET)], World(Connections()), verify_for=120.0, verify_within=600.0)
+    *moves, last = made.steps
     assert [str(m) for m in moves if isinstance(m, Move)] == [f"current release of {shop}: 2.1 → 2.0"]
     assert isinstance(last, Gate)
     assert (last.name, last.hold_for, last.within, last.otherwise) == ("backend is healthy", 120.0, 600.0, "freeze")
     assert last.checks == (*one.healthy, *one.traffic)
-    assert (plan.service, plan.environment, plan.strategy) == ("backend", "production", "immediate")
-    assert (plan.from_version, plan.to_version) == ("2.1", "2.0")
+    assert (made.service, made.environment, made.strategy) == ("backend", "production", "immediate")
+    assert (made.from_version, made.to_version) == ("2.1", "2.0")
 
 
 async def test_planning_touches_nothing(shop: Path) -> None:
     before = sorted(str(p) for p in shop.rglob("*"))
-    await of(shop).plan(World(Connections()), TARGET, verify_for=0.0, verify_within=1.0)
+    await plan([Part(of(shop), TARGET)], World(Connections()), verify_for=0.0, verify_within=1.0)
     assert sorted(str(p) for p in shop.rglob("*")) == before
     assert (shop / "current").readlink() == Path("releases/2.1")
 
@@ -53,7 +54,7 @@ async def test_where_something_else_runs_than_was_told_there_is_no_plan(shop: Pa
     (shop / "current").unlink()
     (shop / "current").symlink_to("releases/2.0")
     with pytest.raises(Halt, match=r"is 2.0, but the deployments say that 2.1 runs; nothing was touched"):
-        await of(shop).plan(World(Connections()), TARGET, verify_for=0.0, verify_within=1.0)
+        await plan([Part(of(shop), TARGET)], World(Connections()), verify_for=0.0, verify_within=1.0)
 
 
 @pytest.mark.parametrize("name", ["backend", "a", "0", "shop-api.v2_x", "a" * 63])

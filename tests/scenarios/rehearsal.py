@@ -206,7 +206,7 @@ class Rehearsal:
             "stop_file": str(self._directory / "STOP"),
             "limits": {**given.limits, **changed.get("limits", {})},
             "watchdog": given.watchdog,
-            "evidence": {"base_directory": str(self._directory / "evidence")},
+            **({"evidence": {"base_directory": str(self._directory / "evidence")}} if "logs" in given.service else {}),
             "freezes": changed.get("freezes", given.freezes),
             "services": services,
             "policies": [*given.policies, forced, usual],

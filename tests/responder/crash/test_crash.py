@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -12,11 +11,10 @@ import pytest
 from responder.errors import Halt, Superseded
 from responder.execution import Halted, Started
 from responder.journal import Database
-from responder.journal.database import load_migrations
 from responder.levers.lever import Lever
 from responder.plan import Gate, Move
 from tests.responder.crash import databases, docker, frontend, kubernetes, stores
-from tests.responder.crash.drill import Crash, Drill, Point, lapsed
+from tests.responder.crash.drill import Crash, Drill, Point, forget_everything, lapsed
 from tests.responder.crash.stages import STAGES as PLAIN
 from tests.responder.crash.stages import Stage
 
@@ -52,21 +50,12 @@ class Bench:
 async def bench(make: Make, journal: Database, tmp_path: Path) -> AsyncIterator[Bench]:
     async def fresh() -> Database:
         # Truncating is a hundred times cheaper than a new database for each of some thousand drills.
-        await journal.transaction(_forget_everything)
+        await journal.transaction(forget_everything)
         return journal
 
     bench = Bench(make, "", tmp_path, fresh)
     yield bench
     await bench.leave()
-
-
-async def _forget_everything(tx: object) -> None:
-    connection = tx._connection  # type: ignore[attr-defined] - no statement of the journal forgets
-    tables = re.findall(r"^CREATE TABLE (\w+)", "".join(load_migrations()), flags=re.MULTILINE)
-    for table in reversed(tables):  # what refers to others was made after them
-        done = connection.execute(f"DELETE FROM {table}")
-        if hasattr(done, "__await__"):
-            await done
 
 
 async def calls_of_an_undisturbed_run(bench: Bench) -> int:

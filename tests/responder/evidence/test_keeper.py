@@ -26,7 +26,7 @@ from responder.lease import Lease
 from responder.policies import Mandate, Policy
 from responder.services import Service
 from responder.worker import Worker
-from tests.responder.crash.drill import Crash, Drill, Point
+from tests.responder.crash.drill import Crash, Drill, Point, forget_everything
 from tests.responder.crash.stages import immediate
 from tests.responder.evidence.conftest import sources
 from tests.responder.examples import LABELS, accepted, ago, alert, deployment, service
@@ -116,11 +116,7 @@ async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
         return one, settings
 
     async def close(one: Drill) -> None:
-        async def forget(tx: Any) -> None:
-            for table in ("evidence", "events", "episodes", "deployed", "versions", "executions", "workers"):
-                tx._connection.execute(f"DELETE FROM {table}")
-
-        await journal.transaction(forget)
+        await journal.transaction(forget_everything)
 
     quiet = Point()
     one, _ = await whole(-1, quiet)

@@ -183,7 +183,6 @@ async def test_a_link_on_this_host(tmp_path: Path) -> None:
         (frontend(web={"edge": {}}), "needs at least one URL in version or pages"),
         (frontend(web={"pointer": {**PATH, "origin_path": "/releases"}}), "must have {version} in it, once"),
         (frontend(web={"releases": {"s3": "shop/releases"}}), "String should match pattern"),
-        (frontend(app_store_rollback=True), "Extra inputs are not permitted"),
     ],
 )
 def test_what_cannot_be_is_refused(told: dict[str, Any], mistake: str) -> None:
