@@ -27,8 +27,10 @@ def _aware(when: datetime) -> datetime:
 
 Timestamp = Annotated[datetime, AfterValidator(_aware)]
 _Name = Annotated[str, Field(min_length=1, max_length=128)]
-_Labels = Annotated[dict[_Name, Annotated[str, Field(max_length=1024)]], Field(max_length=64)]
-_Annotations = Annotated[dict[_Name, Annotated[str, Field(max_length=16384)]], Field(max_length=64)]
+# PostgreSQL has no text with a NUL in it: a body that it refuses would be sent, and refused, again and again.
+_NoNul = AfterValidator(lambda text: text.replace("\0", "\ufffd"))
+_Labels = Annotated[dict[_Name, Annotated[str, Field(max_length=1024), _NoNul]], Field(max_length=64)]
+_Annotations = Annotated[dict[_Name, Annotated[str, Field(max_length=16384), _NoNul]], Field(max_length=64)]
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """Go's zero time, which a firing alert carries as `endsAt`."""

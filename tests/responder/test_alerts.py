@@ -107,6 +107,12 @@ def test_a_label_with_an_empty_value_is_no_label() -> None:
     assert one.fingerprint == fingerprint(LABELS)
 
 
+def test_what_postgres_has_no_text_for_is_replaced() -> None:
+    odd = {**ALERT, "labels": {**LABELS, "service": "back\0end"}, "annotations": {"reason": "a\0b"}}
+    (alert,) = read_body(as_bytes(sent_body(odd)), NOW).alerts
+    assert (alert.labels["service"], alert.annotations["reason"]) == ("back\ufffdend", "a\ufffdb")
+
+
 def test_an_empty_list_is_no_alerts() -> None:
     assert read_body(b" \n[]", NOW).alerts == ()
 
