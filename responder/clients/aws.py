@@ -33,7 +33,10 @@ class AwsSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: str = Field(default="us-east-1", description="Region of the buckets and functions")
-    endpoint_url: HttpUrl | None = Field(default=None, description="Of another store that speaks S3, as MinIO or Ceph")
+    endpoint_url: HttpUrl | None = Field(
+        default=None,
+        description="Of all services, as another store that speaks S3 (MinIO, Ceph); for single ones `endpoints`",
+    )
     endpoints: dict[str, HttpUrl] = Field(
         default_factory=dict,
         description="The same for single services, by boto3's names, as {cloudfront: …}",
