@@ -20,8 +20,9 @@ from pydantic import TypeAdapter
 from exporters.check import Check
 from exporters.connections import Connections
 from exporters.probes import AnyCheck
-from exporters.probing import Result, run
+from exporters.probing import Result
 from exporters.redaction import Redactor
+from tests.exporters.awake import run_awake
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -67,7 +68,7 @@ def ask(make: Callable[..., Check], reach: Connections) -> Callable[..., Awaitab
     async def asked(**fields: Any) -> Asked:
         check = make(**fields)
         reach.redact = Redactor(check.secrets())
-        result, notes = await run(check, reach)
+        result, notes = await run_awake(check, reach)
         series = {
             sample.name + "".join(f"{{{value}}}" for value in sample.labels.values()): sample.value
             for family in notes.collect()

@@ -15,6 +15,7 @@ from exporters.connections import Connections
 from exporters.errors import Failed, Unable, spare_the_target
 from exporters.notes import Notes
 from exporters.probing import History, Result, allowed_time, run
+from tests.exporters.awake import run_awake
 
 
 class Scripted(Check):
@@ -78,7 +79,7 @@ async def test_failure(reach: Connections) -> None:
 
 
 async def test_a_target_that_hangs_is_a_failed_sample(reach: Connections) -> None:
-    result, notes = await run(scripted(hangs), reach, scrape_timeout=0.1)
+    result, notes = await run_awake(scripted(hangs), reach, scrape_timeout=0.1)
     assert (result.reason, result.allowed) == ("timeout", 0.05)
     assert values(notes)["probe_success"] == 0
 
@@ -87,7 +88,7 @@ async def test_too_slow_is_a_failure_of_its_own(reach: Connections) -> None:
     async def slow(_: Notes) -> None:
         await asyncio.sleep(0.02)
 
-    result, _ = await run(scripted(slow, max_latency="1ms"), reach)
+    result, _ = await run_awake(scripted(slow, max_latency="1ms"), reach)
     assert result.reason == "latency"
 
 
@@ -107,7 +108,7 @@ async def test_a_short_stall_does_not_excuse_a_target_that_hangs(reach: Connecti
         time.sleep(0.08)
         await asyncio.sleep(60)
 
-    result, _ = await run(scripted(hangs, timeout="600ms"), reach)
+    result, _ = await run_awake(scripted(hangs, timeout="2s"), reach)
     assert result.reason == "timeout"
 
 

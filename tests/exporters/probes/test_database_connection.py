@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
+import time
 from typing import Any
 
 import psutil
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 
 from exporters.connections import Connections
 from exporters.probing import run
+from tests.exporters.awake import run_awake
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,7 +78,20 @@ async def test_refused(ask: Any, port: int, scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["postgresql", "redis", "rediss"])
 async def test_a_server_that_accepts_and_never_speaks(ask: Any, talk: Any, scheme: str) -> None:
     dsn = f"{scheme}://u:pw@127.0.0.1:{await talk(silent)}/0"
-    result, _ = await ask(type="database_connection", dsn=dsn, timeout="200ms")
+    result, _ = await ask(type="database_connection", dsn=dsn, timeout="500ms")
+    assert result.reason == "timeout"
+
+
+async def test_reading_the_systems_certificates_holds_up_no_other_probe(
+    make: Any, reach: Connections, talk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*_: Any) -> ssl.SSLContext:
+        time.sleep(0.5)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    monkeypatch.setattr(ssl, "create_default_context", slowly)
+    check = make(type="database_connection", dsn=f"rediss://127.0.0.1:{await talk(silent)}/0", timeout="2s")
+    result, _ = await run_awake(check, reach)  # would be Unable every time: 0.5 s of 2 s is more than may be lost
     assert result.reason == "timeout"
 
 
