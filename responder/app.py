@@ -8,8 +8,6 @@ import logging
 import signal
 from pathlib import Path
 
-from aiohttp import web
-
 from responder.clients import Connections
 from responder.config import Config
 from responder.config_file import load
@@ -21,7 +19,7 @@ from responder.logs import say, set_up
 from responder.metrics import Metrics
 from responder.notify import Teller
 from responder.policies import Mandate
-from responder.web.access import Access, error
+from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
 from responder.web.client_documents import ClientDocuments
@@ -30,6 +28,7 @@ from responder.web.evidence import Evidence
 from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reload import Reload
 from responder.web.reports import Reports
 from responder.web.server import listen, routes
 from responder.web.status import Status
@@ -97,14 +96,20 @@ class App:
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
-        approval, stops = ApprovalPage(journal, api, lambda: self._links), StopPage(journal, lambda: self._links)
-        registry = Registry(journal, self.mandate)
         reports = Reports(journal, self.mandate, self.connections, worker, lambda: self._mistakes)
-        status = Status(
-            journal, self.mandate, worker, self._metrics, reports, lambda: tuple(self._config.notify.channels)
+        pages = (
+            receiver,
+            api,
+            reports,
+            Registry(journal, self.mandate),
+            Status(journal, self.mandate, worker, self._metrics, reports, lambda: tuple(self._config.notify.channels)),
+            ApprovalPage(journal, api, lambda: self._links),
+            StopPage(journal, lambda: self._links),
+            Events(feed, worker, lambda request: self._access.allows(request, "read")),
+            Evidence(journal, self.keeper),
+            ClientDocuments(journal, self.mandate, lambda: self._config.clients),
+            Reload(self.reload),
         )
-        events = Events(feed, worker, lambda request: self._access.allows(request, "read"))
-        clients = ClientDocuments(journal, self.mandate, lambda: self._config.clients)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -114,23 +119,7 @@ class App:
         try:
             working = asyncio.create_task(worker.run(), name="worker")
             telling = asyncio.create_task(teller.run(), name="teller")  # nobody waits for it
-            runner = await listen(
-                routes(
-                    lambda: self._access,
-                    receiver,
-                    api,
-                    registry,
-                    status,
-                    approval,
-                    events,
-                    reports,
-                    stops,
-                    Evidence(journal, self.keeper),
-                    clients,
-                    self._reload_asked,
-                ),
-                config.web,
-            )
+            runner = await listen(routes(lambda: self._access, pages), config.web)
             say(
                 log,
                 "listening",
@@ -193,11 +182,6 @@ class App:
             )
             if before != after
         ]
-
-    async def _reload_asked(self, request: web.Request) -> web.Response:
-        if mistakes := self.reload():
-            return error(400, "; ".join(mistakes))
-        return web.json_response({"reloaded": True})
 
 
 def _tell(execution: Execution, events: tuple[Event, ...]) -> None:

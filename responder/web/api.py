@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
@@ -22,6 +22,7 @@ from responder.respond import Decided, explain, respond
 from responder.strategies import Target
 from responder.web.access import WHO, who_asks
 from responder.web.asked import Asked, answer, limit, read, since
+from responder.web.place import EXECUTION, Page, Place, get, post
 from responder.web.receiver import Receiver
 from responder.worker import Worker
 from responder.world import World
@@ -52,7 +53,7 @@ class _Approve(Asked):
     plan_hash: str
 
 
-class Api:
+class Api(Page):
     """The handlers, each a few lines over the journal."""
 
     def __init__(
@@ -66,6 +67,20 @@ class Api:
     ) -> None:
         self._journal, self._mandate, self._connections = journal, mandate, connections
         self._worker, self._receiver, self._approve_link = worker, receiver, approve_link
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        return (
+            get("/api/v1/preview", "read", self.preview),
+            post("/api/v1/rollbacks", "operate", self.rollback),
+            post("/api/v1/explain", "read", self.explain),
+            get("/api/v1/executions", "read", self.executions),
+            get(EXECUTION, "read", self.execution),
+            post(f"{EXECUTION}/approve", "approve", self.approve),
+            post(f"{EXECUTION}/stop", "operate", self.stop),
+            post(f"{EXECUTION}/close", "operate", self.close),
+            get("/api/v1/decisions", "read", self.decisions),
+        )
 
     async def preview(self, request: web.Request) -> web.Response:
         """`GET /api/v1/preview?alertname=…&service=…`: what an alert with these labels would lead to, without acting.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from html import escape
 from urllib.parse import quote, urlencode
@@ -21,6 +21,7 @@ from responder.errors import Conflict, ResponderError
 from responder.execution import Execution
 from responder.journal import Database, executions
 from responder.web.api import Api
+from responder.web.place import Page, Place, get, post
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -83,11 +84,16 @@ def _signed(key: bytes | None, signature: str, *parts: str) -> bool:
     return hmac.compare_digest(_sign(key, *parts).encode(), signature.encode(errors="surrogateescape"))
 
 
-class ApprovalPage:
+class ApprovalPage(Page):
     """`GET /approve/{id}` shows the plan, `POST` approves it."""
 
     def __init__(self, journal: Database, api: Api, links: Callable[[], Links]) -> None:
         self._journal, self._api, self._links = journal, api, links
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        # The signed link is the permission.
+        return get("/approve/{id}", None, self.show), post("/approve/{id}", None, self.approve)
 
     async def show(self, request: web.Request) -> web.Response:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from responder.services import Name, Service
 from responder.signing import ClientSettings
 from responder.web.access import who_asks
 from responder.web.asked import Asked, Version, answer, limit, must_match, read, tag_of, unless_known
+from responder.web.place import Page, Place, get, post
 
 _MAX_AGE = 60
 _MOST_BLOCKED = 1000
@@ -41,13 +42,23 @@ class _Change(Asked):
     reason: str = Field(min_length=1, max_length=1000)
 
 
-class ClientDocuments:
+class ClientDocuments(Page):
     """Serves them, and lets people change what they say."""
 
     def __init__(
         self, journal: Database, mandate: Callable[[], Mandate], settings: Callable[[], ClientSettings | None]
     ) -> None:
         self._journal, self._mandate, self._settings = journal, mandate, settings
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        one = "/api/v1/clients/{service}/{platform}"
+        return (
+            get("/api/v1/clients/keys", "read", self.keys, self.public),
+            get(one, "read", self.document, self.public),
+            post(one, "operate", self.change),
+            get(f"{one}/history", "read", self.history),
+        )
 
     def public(self) -> bool:
         """Whether no token is needed to read them."""

@@ -17,6 +17,7 @@ from responder.journal import executions
 from responder.web.access import error
 from responder.web.asked import answer
 from responder.web.feed import LATELY, Feed, TooMany, Watcher
+from responder.web.place import EXECUTION, Page, Place, get
 from responder.worker import Worker
 
 _HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -51,7 +52,7 @@ def unfold(execution_id: str, events: list[Event]) -> list[tuple[Execution, Even
     return pairs
 
 
-class Events:
+class Events(Page):
     """`GET /api/v1/executions/{id}/events` and `GET /api/v1/events`."""
 
     def __init__(
@@ -66,6 +67,10 @@ class Events:
     ) -> None:
         self._feed, self._worker, self._may_read = feed, worker, may_read
         self._heartbeat, self._look, self._write_within = heartbeat, look, write_within
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        return get(f"{EXECUTION}/events", "read", self.execution), get("/api/v1/events", "read", self.everything)
 
     async def shutdown(self, app: web.Application) -> None:
         self._feed.close()

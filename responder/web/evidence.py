@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -13,6 +13,7 @@ from responder.evidence.manifest import MANIFEST, Manifest, where
 from responder.journal import Database, Row, evidence
 from responder.web.access import error
 from responder.web.asked import answer
+from responder.web.place import EXECUTION, Page, Place, get
 
 _TYPES = {"svg": "image/svg+xml", "json": "application/json", "log": "text/plain"}
 _SHOWN = (
@@ -21,11 +22,18 @@ _SHOWN = (
 )  # fmt: skip
 
 
-class Evidence:
+class Evidence(Page):
     """The manifest is in the journal, so every replica knows it; the files are where they were kept."""
 
     def __init__(self, journal: Database, keeper: Callable[[], Keeper | None]) -> None:
         self._journal, self._keeper = journal, keeper
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        return (
+            get(f"{EXECUTION}/evidence", "read", self.show),
+            get(f"{EXECUTION}/evidence/{{name}}", "read", self.file),
+        )
 
     async def show(self, request: web.Request) -> web.Response:
         """`GET …/evidence`: its row, and the manifest once there is one."""

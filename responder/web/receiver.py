@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from responder.policies import Mandate, match_alerts, only_told
 from responder.respond import Decided, note_told, note_unwanted, respond
 from responder.survey import WATCHDOG
 from responder.web.access import WHO, error
+from responder.web.place import Page, Place, post
 from responder.worker import Worker
 
 log = logging.getLogger("responder.decisions")
@@ -34,7 +35,7 @@ MOST_AT_ONCE = 200
 """Requests under way; one more is told to come back (503), because Alertmanager retries 5xx and never 429."""
 
 
-class Receiver:
+class Receiver(Page):
     """Takes the bodies of Alertmanager, Grafana Alerting and vmalert."""
 
     def __init__(
@@ -48,6 +49,11 @@ class Receiver:
         self._journal, self._mandate, self._connections = journal, mandate, connections
         self._worker, self._metrics = worker, metrics
         self._under_way = 0
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        # Version 2 is where vmalert and Prometheus post to their notifiers.
+        return tuple(post(f"/api/{version}/alerts", "alerts", self.post) for version in ("v1", "v2"))
 
     async def post(self, request: web.Request) -> web.Response:
         """The handler. What is refused for a reason is a 202 as well: it was understood, and it is on record."""

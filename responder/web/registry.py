@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import uuid4
@@ -19,6 +19,7 @@ from responder.services import Name
 from responder.versions import Range
 from responder.web.access import who_asks
 from responder.web.asked import Asked, Version, answer, as_json, limit, must_match, read, tag_of, unless_known
+from responder.web.place import Page, Place, get, post
 
 _SKEW = timedelta(minutes=5)
 
@@ -53,11 +54,21 @@ def _not_in_the_future(told: datetime | None) -> datetime:
     return told
 
 
-class Registry:
+class Registry(Page):
     """Deployments and versions."""
 
     def __init__(self, journal: Database, mandate: Callable[[], Mandate]) -> None:
         self._journal, self._mandate = journal, mandate
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        return (
+            get("/api/v1/deployments", "read", self.deployments),
+            post("/api/v1/deployments", "operate", self.deployed),
+            get("/api/v1/versions/{service}", "read", self.versions),
+            get("/api/v1/versions/{service}/{platform}", "read", self.platform),
+            post("/api/v1/versions/{service}/{version}", "operate", self.mark),
+        )
 
     async def deployed(self, request: web.Request) -> web.Response:
         """`POST /api/v1/deployments`: a version was put into place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from responder.reports.inspection import inspect
 from responder.services import Service
 from responder.web.access import error
 from responder.web.asked import answer, since
+from responder.web.place import EXECUTION, Page, Place, get
 from responder.worker import Worker
 
 _DAY = timedelta(days=1)
@@ -26,7 +27,7 @@ _AT_ONCE = 4
 """Reports that are made at once: the services are asked by each, and a crowd must not become a load."""
 
 
-class Reports:
+class Reports(Page):
     """`GET /api/v1/report`, and of one rollback its report and its plot."""
 
     def __init__(
@@ -43,6 +44,14 @@ class Reports:
         self._worker, self._mistakes, self._within = worker, mistakes, within
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._last: dict[tuple[str | None, str | None], tuple[health.Status, datetime]] = {}
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        return (
+            get("/api/v1/report", "read", self.report),
+            get(f"{EXECUTION}/report", "read", self.execution),
+            get(f"{EXECUTION}/plot", "read", self.plot),
+        )
 
     async def report(self, request: web.Request) -> web.Response:
         """`GET /api/v1/report[?service=&environment=&since=&format=]`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from responder.metrics import Metrics, Snapshot, State, take_snapshot
 from responder.policies import Mandate, Policy
 from responder.reports.inspection import covers
 from responder.services import Service
+from responder.web.place import Page, Place, get
 from responder.web.reports import Reports, scope, services_of
 from responder.worker import Worker
 
@@ -41,7 +42,7 @@ _HEALTH_WITHIN = 3.0
 _SHOWN = ("id", "service", "environment", "state", "from_version", "to_version", "reason", "accepted_at", "plan_hash")
 
 
-class Status:
+class Status(Page):
     """Reads the journal, and says so where it cannot."""
 
     def __init__(
@@ -55,6 +56,15 @@ class Status:
     ) -> None:
         self._journal, self._mandate, self._worker, self._metrics = journal, mandate, worker, metrics
         self._reports, self._channels = reports, channels
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        return (
+            get("/api/v1/status", "read", self.status),
+            get("/metrics", "read", self.metrics),
+            get("/-/healthy", None, self.healthy),
+            get("/-/ready", None, self.ready),
+        )
 
     async def healthy(self, request: web.Request) -> web.Response:
         """`GET /-/healthy`: the process runs. A broken journal is no reason to restart it."""

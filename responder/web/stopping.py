@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from html import escape
 
@@ -12,15 +12,21 @@ from responder.errors import Conflict, ResponderError
 from responder.execution import Execution
 from responder.journal import Database, executions
 from responder.web.approval import Links, page
+from responder.web.place import Page, Place, get, post
 
 _STOPPABLE = ("accepted", "held", "running")
 
 
-class StopPage:
+class StopPage(Page):
     """`GET /stop/{id}` shows the rollback, `POST` asks it to stop."""
 
     def __init__(self, journal: Database, links: Callable[[], Links]) -> None:
         self._journal, self._links = journal, links
+
+    def places(self) -> Iterable[Place]:
+        """As Page.places."""
+        # The signed link is the permission.
+        return get("/stop/{id}", None, self.show), post("/stop/{id}", None, self.stop)
 
     async def show(self, request: web.Request) -> web.Response:
         try:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from responder.clients import Connections
@@ -27,10 +26,6 @@ from responder.policies import Mandate
 from responder.web.access import Access
 from responder.web.api import Api
 from responder.web.approval import ApprovalPage, Links
-from responder.web.client_documents import ClientDocuments
-from responder.web.events import Events
-from responder.web.evidence import Evidence
-from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
 from responder.web.reports import Reports
@@ -86,20 +81,16 @@ class Rehearsal:
         status = Status(self._journal, self._mandate, self._worker, self._metrics, reports)
         self._parts = (receiver, api, status, reports)
         access = Access(Web())
-        app = routes(
-            lambda: access,
+        pages = (
             receiver,
             api,
-            Registry(self._journal, self._mandate),
             status,
-            ApprovalPage(self._journal, api, lambda: links),
-            Events(Feed(self._journal), self._worker),
             reports,
+            Registry(self._journal, self._mandate),
+            ApprovalPage(self._journal, api, lambda: links),
             StopPage(self._journal, lambda: links),
-            Evidence(self._journal, lambda: None),
-            ClientDocuments(self._journal, self._mandate, lambda: None),
-            _no_reload,
         )
+        app = routes(lambda: access, pages)
         with self._loop.really():
             self._client: TestClient[Any, Any] = TestClient(TestServer(app))
             await self._client.start_server()
@@ -578,7 +569,3 @@ def _link(root: Path, version: str) -> None:
     new = root / ".new"
     new.symlink_to(f"releases/{version}")
     new.replace(root / "current")
-
-
-async def _no_reload(request: web.Request) -> web.Response:
-    return web.json_response({})

@@ -31,6 +31,7 @@ from responder.web.evidence import Evidence
 from responder.web.feed import Feed
 from responder.web.receiver import Receiver
 from responder.web.registry import Registry
+from responder.web.reload import Reload
 from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
@@ -139,28 +140,13 @@ async def make_house(
         )
         status = Status(journal, lambda: house.mandate, worker, metrics, reports)
 
-        async def reload(request: web.Request) -> web.Response:
-            return web.json_response({"reloaded": True})
-
         settings = Web(tokens=tokens)
         access = Access(settings)
         events = Events(feed, worker, lambda request: house.access.allows(request, "read"), look=0.05)
         evidence = Evidence(journal, lambda: house.keeper)
         clients = ClientDocuments(journal, lambda: house.mandate, lambda: house.clients)
-        app = routes(
-            lambda: house.access,
-            receiver,
-            api,
-            registry,
-            status,
-            approval,
-            events,
-            reports,
-            StopPage(journal, lambda: links),
-            evidence,
-            clients,
-            reload,
-        )
+        pages = (receiver, api, registry, status, approval, events, reports, evidence, clients)
+        app = routes(lambda: house.access, (*pages, StopPage(journal, lambda: links), Reload(list)))
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)

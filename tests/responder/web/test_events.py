@@ -14,7 +14,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
@@ -199,23 +198,12 @@ async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_house: H
 
 
 # --- the feed itself, with its own limits ---
-class _NotAsked:
-    """The other parts of a responder."""
-
-    def __getattr__(self, name: str) -> Any:
-        async def handler(request: web.Request) -> web.StreamResponse:
-            raise AssertionError("not asked here")
-
-        return handler
-
-
 @asynccontextmanager
 async def serving(journal: Database, worker: Any, **limits: Any) -> AsyncIterator[tuple[TestServer, Feed]]:
     feed = Feed(journal, poll=0.2)
     events = Events(feed, worker, **limits)
-    other: Any = _NotAsked()
     access = Access(Web())
-    app = routes(lambda: access, *[other] * 5, events, *[other] * 4, other.reload)
+    app = routes(lambda: access, [events])
     async with TestServer(app) as server:
         yield server, feed
 

@@ -1,0 +1,52 @@
+"""Every page brings its addresses along, with what one must be allowed to do to use them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from aiohttp import web
+
+from responder.config import Scope
+from responder.web.access import Handler
+
+EXECUTION = "/api/v1/executions/{id}"
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address and who answers there. Without a scope the handler itself knows whom it lets in."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    scope: Scope | None
+    handler: Handler
+    public: Callable[[], bool] = _never
+    """Whether it needs no token at the moment."""
+
+
+class Page(ABC):
+    """What is served under some addresses."""
+
+    @abstractmethod
+    def places(self) -> Iterable[Place]:
+        """All its addresses; asked once, when the application is put together."""
+
+    async def shutdown(self, app: web.Application) -> None:  # noqa: B027 - most pages have nothing to end
+        """End what would never end by itself, such as a stream."""
+
+
+def get(path: str, scope: Scope | None, handler: Handler, public: Callable[[], bool] = _never) -> Place:
+    """An address to read."""
+    return Place("GET", path, scope, handler, public)
+
+
+def post(path: str, scope: Scope | None, handler: Handler) -> Place:
+    """An address to change something."""
+    return Place("POST", path, scope, handler)
