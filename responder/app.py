@@ -124,6 +124,7 @@ class App:
                 log,
                 "listening",
                 address=config.web.listen,
+                tls=config.web.served.tls_server_config is not None,
                 services=len(config.services),
                 policies=len(config.policies),
             )
@@ -177,6 +178,8 @@ class App:
             for name, before, after in (
                 ("state", old.journal, new.journal),
                 ("web.listen", old.web.listen, new.web.listen),
+                ("TLS of web.config_file", old.web.served.tls_server_config, new.web.served.tls_server_config),
+                ("headers of web.config_file", old.web.served.http_server_config, new.web.served.http_server_config),
                 ("limits", old.limits, new.limits),
                 ("log", old.log, new.log),
             )

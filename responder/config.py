@@ -48,9 +48,17 @@ from responder.signing import ClientSettings
 from responder.snapshots.client import Snapshots, SnapshotSettings
 from responder.snapshots.shelf import ShelfSettings
 from responder.strategies import checks_of, levers_of
+from responder.web_config import WebConfig
+from responder.web_config import read as read_web_config
 from responder.words import meant
 
 Scope = Literal["alerts", "read", "operate", "approve"]
+Scopes = Annotated[
+    tuple[Scope, ...],
+    Field(
+        min_length=1, description="alerts: send them; read: see everything; operate: roll back, stop, close; approve"
+    ),
+]
 _SHORTEST_TOKEN = 16
 
 
@@ -60,13 +68,7 @@ class Token(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="Who it is, for the record")
-    scopes: Annotated[
-        tuple[Scope, ...],
-        Field(
-            min_length=1,
-            description="alerts: send them; read: see everything; operate: roll back, stop, close; approve",
-        ),
-    ]
+    scopes: Scopes
     file: Path | None = Field(default=None, description="File that holds the token, as a secret mounted by Kubernetes")
     token: SecretStr | None = Field(default=None, description="The token itself, as ${RESPONDER_TOKEN}")
     _secret: str = PrivateAttr(default="")
@@ -94,6 +96,15 @@ class Token(BaseModel):
         return self._secret
 
 
+class User(BaseModel):
+    """Who logs in with a password; the name is on record as who did it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="As in `basic_auth_users` of the web configuration file")
+    scopes: Scopes
+
+
 class Web(BaseModel):
     """Where the responder listens, and who may say what."""
 
@@ -108,6 +119,11 @@ class Web(BaseModel):
     tokens: tuple[Token, ...] = Field(
         default=(), description="Bearer tokens; none is allowed on a loopback address only"
     )
+    config_file: Path | None = Field(
+        default=None, description="Prometheus' web configuration file: TLS, client certificates, passwords, headers"
+    )
+    users: tuple[User, ...] = Field(default=(), description="What those may do who log in with a password")
+    _served: WebConfig = PrivateAttr(default=WebConfig())
 
     @field_validator("listen")
     @classmethod
@@ -116,6 +132,23 @@ class Web(BaseModel):
         if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError(f"{value!r} is not an address and a port such as 127.0.0.1:9095")
         return value
+
+    @model_validator(mode="after")
+    def _with_its_file(self) -> Web:
+        if self.config_file is not None:
+            self._served = read_web_config(self.config_file)
+        return self
+
+    @property
+    def served(self) -> WebConfig:
+        """What the web configuration file says."""
+        return self._served
+
+    @property
+    def url(self) -> str:
+        """How people reach it."""
+        scheme = "https" if self._served.tls_server_config else "http"
+        return str(self.external_url or f"{scheme}://{self.listen}").rstrip("/")
 
     @property
     def host(self) -> str:
@@ -266,8 +299,16 @@ class Config(BaseModel):
 
     def contradictions(self) -> Iterator[tuple[tuple[int | str, ...], str]]:
         """What each part cannot see by itself: the place of every mistake, and what is wrong."""
-        if not self.web.tokens and not self.web.loopback:
+        if not self.web.tokens and not self.web.users and not self.web.loopback:
             yield ("web", "tokens"), f"{self.web.listen} can be reached from outside: tokens are needed"
+        logins = self.web.served.basic_auth_users
+        for i, user in enumerate(self.web.users):
+            if user.name not in logins:
+                yield ("web", "users", i, "name"), f"{user.name} has no password in basic_auth_users of web.config_file"
+            if any(user.name == one.name for one in self.web.users[:i]):
+                yield ("web", "users", i, "name"), f"{user.name} is the name of an earlier one"
+        for name in sorted(logins.keys() - {user.name for user in self.web.users}):
+            yield ("web", "config_file"), f"{name} can log in but may do nothing: web.users says who may do what"
         databases, places = [one.name for one in self.databases], [one.name for one in self.snapshots]
         seen: dict[tuple[str, str], int] = {}
         for i, service in enumerate(self.services):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -26,14 +27,19 @@ class Refused(ResponderError):
 
 
 def address(url: str | None, config: Path) -> str:
-    """Where the responder listens: as asked, from RESPONDER_URL, or from the configuration file's `web.listen`."""
+    """Where the responder listens: as asked, from RESPONDER_URL, or from `web` in the configuration file."""
     if found := url or os.environ.get("RESPONDER_URL"):
         return found.rstrip("/")
     try:
-        listen = (yaml.safe_load(config.read_text()).get("web") or {}).get("listen", "127.0.0.1:9095")
+        web = yaml.safe_load(config.read_text()).get("web") or {}
+        listen, scheme = web.get("listen", LISTENS), "https" if _has_tls(web.get("config_file")) else "http"
     except (OSError, yaml.YAMLError, AttributeError):
-        listen = "127.0.0.1:9095"
-    return f"http://{listen}"
+        listen, scheme = LISTENS, "http"
+    return f"{scheme}://{listen}"
+
+
+def _has_tls(file: str | None) -> bool:
+    return file is not None and bool((yaml.safe_load(Path(file).read_text()) or {}).get("tls_server_config"))
 
 
 def bearer(token_file: Path | None) -> str | None:
@@ -49,6 +55,33 @@ def bearer(token_file: Path | None) -> str | None:
     return token
 
 
+TLS_FILES = (
+    ("ca-file", "RESPONDER_CA_FILE", "whom to trust where it speaks https, else whom the system does"),
+    ("cert-file", "RESPONDER_CERT_FILE", "client certificate"),
+    ("key-file", "RESPONDER_KEY_FILE", "its key"),
+)
+"""Options, the variables that stand in for them, and what they are."""
+
+
+def trust(*given: Path | None) -> ssl.SSLContext | bool:
+    """TLS by the three files of TLS_FILES. Raises ResponderError where one cannot be used."""
+    files = [file or os.environ.get(variable) or None for file, (_, variable, _) in zip(given, TLS_FILES, strict=True)]
+    ca_file, cert_file, key_file = files
+    if not any(files):
+        return True
+    if key_file and not cert_file:
+        raise ResponderError("--key-file is of no use without --cert-file")
+    try:
+        made = ssl.create_default_context(cafile=ca_file)
+        if cert_file:
+            made.load_cert_chain(cert_file, key_file)
+    except OSError as e:
+        raise ResponderError(f"{', '.join(str(f) for f in files if f)} cannot be used: {e.strerror or e}") from None
+    return made
+
+
+LISTENS = "127.0.0.1:9095"
+
 FIRST_WORD = 5.0
 """Seconds within which a stream says something, if nothing between us and the responder holds it back."""
 
@@ -63,11 +96,13 @@ class NoStream(ResponderError):
 class Client:
     """One session with a responder."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | bool = True) -> None:
         self._url = url
         self.ahead = timedelta()  # by how much the responder's clock is ahead of ours, where it is worth telling
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._session = aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=30))
+        self._session = aiohttp.ClientSession(
+            headers=headers, timeout=aiohttp.ClientTimeout(total=30), connector=aiohttp.TCPConnector(ssl=tls)
+        )
 
     async def __aenter__(self) -> Client:
         return self

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from responder.cli import commands, databases, registry, snapshots
-from responder.cli.client import Client, Refused, address, bearer
+from responder.cli.client import TLS_FILES, Client, Refused, address, bearer, trust
 from responder.cli.commands import NO, OK, WRONG
 from responder.cli.evidence import evidence
 from responder.cli.watch import watch
@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
         "--url", help="where the responder listens (RESPONDER_URL, else web.listen of the configuration)"
     )
     remote.add_argument("--token-file", type=Path, help="file with the bearer token (else RESPONDER_TOKEN)")
+    for option, variable, what in TLS_FILES:
+        remote.add_argument(f"--{option}", type=Path, help=f"{what} ({variable})")
     parser = argparse.ArgumentParser(
         prog="responder", description="Puts the last known-good version back when Prometheus says so."
     )
@@ -243,7 +245,8 @@ def main(argv: list[str] | None = None) -> int:
             return int(args.act(args))
 
         async def ask() -> int:
-            async with Client(address(args.url, args.config), bearer(args.token_file)) as client:
+            tls = trust(*(getattr(args, option.replace("-", "_")) for option, _, _ in TLS_FILES))
+            async with Client(address(args.url, args.config), bearer(args.token_file), tls) as client:
                 return int(await args.act(args, client))
 
         return asyncio.run(ask())

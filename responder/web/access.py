@@ -14,6 +14,7 @@ from aiohttp import web
 from responder.config import Scope, Web
 from responder.errors import Changed, Conflict, Invalid, JournalUnavailable, Superseded, Unknown
 from responder.logs import say
+from responder.web.passwords import Passwords
 
 log = logging.getLogger("responder.web")
 
@@ -35,18 +36,29 @@ WHO: web.RequestKey[Who] = web.RequestKey("who", Who)
 
 
 class Access:
-    """Bearer tokens, kept as digests and compared in constant time."""
+    """Bearer tokens, kept as digests and compared in constant time; and names with passwords."""
 
     def __init__(self, settings: Web) -> None:
         self._known = [
             (hashlib.sha256(token.secret.encode()).digest(), Who(token.name, frozenset(token.scopes)))
             for token in settings.tokens
         ]
+        self._users = {user.name: Who(user.name, frozenset(user.scopes)) for user in settings.users}
+        self._passwords = Passwords(settings.served.basic_auth_users)
+        passwords = bool(self._users)
+        self.wanted = "a bearer token or a password" if passwords else "a bearer token"
+        self.challenge = 'Bearer, Basic realm="rollback responder"' if passwords else "Bearer"
+
+    async def prove(self, request: web.Request) -> None:
+        """To be awaited once before `who` is asked: passwords take their time."""
+        await self._passwords.prove(request)
 
     def who(self, request: web.Request) -> Who | None:
-        """The bearer of the request's token; None for a stranger."""
-        if not self._known:
+        """The bearer of the request's token, or who was proven to know a password; None for a stranger."""
+        if not self._known and not self._users:
             return ANYONE
+        if (name := self._passwords.name(request)) is not None:
+            return self._users.get(name)
         scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -73,9 +85,11 @@ def needs(
     """The handler, for those who hold the scope or, where it is public, for everybody; its errors as answers."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        who = Who("anybody", frozenset((scope,))) if public() else access().who(request)
+        now = access()
+        await now.prove(request)
+        who = Who("anybody", frozenset((scope,))) if public() else now.who(request)
         if who is None:
-            return error(401, "a bearer token is needed", **{"WWW-Authenticate": "Bearer"})
+            return error(401, f"{now.wanted} is needed", **{"WWW-Authenticate": now.challenge})
         if scope not in who.scopes:
             return error(403, f"{who.name} has not the scope {scope}")
         request[WHO] = who

@@ -39,7 +39,7 @@ class Links:
     def __init__(self, settings: Web) -> None:
         self._key = _key(settings, "approve", "approval link")
         self._stop_key = _key(settings, "operate", "stop link")
-        self._base = str(settings.external_url or f"http://{settings.listen}").rstrip("/")
+        self._base = settings.url
 
     def link(self, execution: Execution) -> str | None:
         """For a plan that waits; None where there is nothing to approve, or no link may stand for a name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error, needs
 from responder.web.place import Page
 from responder.web.receiver import MOST_BYTES
+from responder.web_config import WebConfig
 
 
 @web.middleware
@@ -40,8 +42,32 @@ def routes(access: Callable[[], Access], pages: Iterable[Page]) -> web.Applicati
     return app
 
 
+def _secured(app: web.Application, served: WebConfig) -> ssl.SSLContext | None:
+    """What the web configuration file wants of every connection and every answer."""
+    tls = served.tls_server_config
+    if tls is not None and tls.client_allowed_sans:
+        allowed = frozenset(tls.client_allowed_sans)
+
+        @web.middleware
+        async def known_clients(request: web.Request, handler: Handler) -> web.StreamResponse:
+            certificate = (request.transport and request.transport.get_extra_info("peercert")) or {}
+            if allowed.isdisjoint(name for _, name in certificate.get("subjectAltName", ())):
+                return error(403, "the client certificate names nobody in client_allowed_sans")
+            return await handler(request)
+
+        app.middlewares.insert(0, known_clients)
+
+    async def headed(request: web.Request, response: web.StreamResponse) -> None:
+        for name, value in served.http_server_config.headers.items():
+            response.headers.setdefault(name, value)  # pages that say it themselves are stricter
+
+    app.on_response_prepare.append(headed)
+    return tls.context() if tls else None
+
+
 async def listen(app: web.Application, settings: Web) -> web.AppRunner:
     """Opens the listener. Raises ConfigError where the address is taken."""
+    tls = _secured(app, settings.served)
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -52,7 +78,7 @@ async def listen(app: web.Application, settings: Web) -> web.AppRunner:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=512).start()
+        await web.TCPSite(runner, settings.host, settings.port, backlog=512, ssl_context=tls).start()
     except OSError as e:
         await runner.cleanup()
         raise ConfigError([f"web.listen: {settings.listen} cannot be listened on: {e.strerror}"]) from e

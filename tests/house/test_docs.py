@@ -202,7 +202,8 @@ def test_views_have_the_columns_that_are_documented() -> None:
 
 
 def test_routes_are_those_that_are_documented() -> None:
-    pages = (object.__new__(page) for page in Page.__subclasses__())  # no address depends on what a page works with
+    ours = (page for page in Page.__subclasses__() if page.__module__.startswith("responder."))
+    pages = (object.__new__(page) for page in ours)  # no address depends on what a page works with
     there = {f"{place.method} {place.path}" for page in pages for place in page.places()}
     text = (ROOT / "docs" / "reference" / "http.md").read_text()
     assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == there
