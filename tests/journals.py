@@ -21,10 +21,7 @@ _numbers = count()
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One PostgreSQL for the whole session; every journal gets a database of its own in it."""
     parts.need("postgres")
-    directory = tmp_path_factory.mktemp("postgres")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)  # initdb runs as another user where we are root
-    server = parts.postgres(directory)
+    server = parts.postgres(tmp_path_factory.mktemp("postgres"))
     loop = asyncio.new_event_loop()  # of its own, in a thread: each test has another one, which ends with it
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

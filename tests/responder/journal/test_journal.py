@@ -467,14 +467,11 @@ async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) ->
     await opened.close()
 
 
-async def test_postgres_that_stops_is_unavailable_and_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_postgres_that_stops_is_unavailable_and_comes_back(tmp_path: Path) -> None:
     from tests import parts
 
     parts.need("postgres")
-    directory = tmp_path_factory.mktemp("stopping")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    async with parts.postgres(directory) as server:
+    async with parts.postgres(tmp_path) as server:
         opened = await open_journal(await server.database("comes_back"))
         execution = await accept(opened)
         await server.stop(mode="immediate")
