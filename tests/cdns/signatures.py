@@ -68,12 +68,12 @@ def check(asked: Asked, service: str, now: datetime) -> None:
         ) from None
 
 
-def sign(asked: Asked, service: str, *, secret: str = SECRET, regions: str = "*") -> None:
+def sign(asked: Asked, service: str, *, regions: str = "*") -> None:
     """Puts a signature of now on it, as boto3 would."""
     at = datetime.now(UTC)
     asked.headers |= {"host": "amazon.test", "x-amz-date": at.strftime(_TIME), "x-amz-region-set": regions}
     scope, signed = f"{at:%Y%m%d}/{service}/aws4_request", sorted(asked.headers)
-    signature = signing_key(KEY_ID, secret).sign(_to_sign(asked, scope, signed), ec.ECDSA(hashes.SHA256())).hex()
+    signature = signing_key(KEY_ID, SECRET).sign(_to_sign(asked, scope, signed), ec.ECDSA(hashes.SHA256())).hex()
     told = f"Credential={KEY_ID}/{scope}, SignedHeaders={';'.join(signed)}, Signature={signature}"
     asked.headers["authorization"] = f"{ALGORITHM} {told}"
 
