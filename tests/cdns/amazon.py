@@ -78,14 +78,12 @@ class Amazon:
 
     def _authorized(self, asked: Asked, service: str) -> None:
         """KeyValueStore takes only signatures that hold in several regions (SigV4A); they are checked to the end."""
-        told, one_region = (
-            asked.headers.get("authorization", ""),
-            rf"Credential=good/\d+/us-east-1/{service}/aws4_request,",
-        )
         if service == KEYS:
-            signatures.check(asked, service, self.now())
-        elif service and not re.match(f"AWS4-HMAC-SHA256 {one_region}", told):
+            return signatures.check(asked, service, self.now())
+        told, scope = asked.headers.get("authorization", ""), rf"\d+/us-east-1/{service}/aws4_request"
+        if service and not re.match(f"AWS4-HMAC-SHA256 Credential={signatures.KEY_ID}/{scope},", told):
             raise Refusal(403, "AccessDenied", told[:40])
+        return None
 
     @staticmethod
     def _refused(no: Refusal, *, xml: bool) -> Answer:
