@@ -7,12 +7,15 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
+from tests.cdns import signatures
 from tests.cdns.s3 import S3
 from tests.cdns.wire import Answer, Asked, Refusal
 
 NS = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
+KEYS = "cloudfront-keyvaluestore"
 ARN = "arn:aws:cloudfront::123456789012:key-value-store/0a1b2c3d-0000-0000-0000-000000000000"
 _CONFIG = (
     f'<DistributionConfig xmlns="{NS}"><CallerReference>made</CallerReference><Origins><Quantity>1</Quantity><Items>'
@@ -51,6 +54,7 @@ class Amazon:
     def __init__(self, *, takes: float = 0.0, clock: Callable[[], float] = time.monotonic, page: int = 1000) -> None:
         self.s3 = S3(page)
         self.takes, self.clock = takes, clock
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)  # by which signatures expire
         self.distributions = {"E1": Distribution(_CONFIG.format(path="/releases/2"))}
         self.keys: dict[str, str] = {"active": "2"}
         self.keys_etag = 1
@@ -61,7 +65,7 @@ class Amazon:
         self.asked.append(asked)
         for start, act, service in (
             ("/2020-05-31/distribution/", self._cloudfront, "cloudfront"),
-            ("/key-value-stores/", self._keys, "cloudfront-keyvaluestore"),
+            ("/key-value-stores/", self._keys, KEYS),
             ("/edge/", self._edge, ""),
         ):
             if asked.path.startswith(start):
@@ -72,13 +76,14 @@ class Amazon:
                     return self._refused(no, xml=service == "cloudfront")
         return self.s3.answer(asked)
 
-    @staticmethod
-    def _authorized(asked: Asked, service: str) -> None:
-        """KeyValueStore takes only signatures that hold in several regions (SigV4A)."""
-        algorithm = "AWS4-ECDSA-P256-SHA256" if service.endswith("store") else "AWS4-HMAC-SHA256"
-        told = asked.headers.get("authorization", "")
-        if service and not re.match(rf"{algorithm} Credential=good/\d+(/us-east-1)?/{service}/aws4_request,", told):
-            raise Refusal(403, "AccessDeniedException" if service.endswith("store") else "AccessDenied", told[:40])
+    def _authorized(self, asked: Asked, service: str) -> None:
+        """KeyValueStore takes only signatures that hold in several regions (SigV4A); they are checked to the end."""
+        if service == KEYS:
+            return signatures.check(asked, service, self.now())
+        told, scope = asked.headers.get("authorization", ""), rf"\d+/us-east-1/{service}/aws4_request"
+        if service and not re.match(f"AWS4-HMAC-SHA256 Credential={signatures.KEY_ID}/{scope},", told):
+            raise Refusal(403, "AccessDenied", told[:40])
+        return None
 
     @staticmethod
     def _refused(no: Refusal, *, xml: bool) -> Answer:

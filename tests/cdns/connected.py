@@ -10,10 +10,11 @@ from pydantic import SecretStr
 from responder.clients.aws import AwsSettings
 from responder.clients.cdn import CloudflareSettings, FastlySettings
 from tests.cdns.others import TOKEN
+from tests.cdns.signatures import KEY_ID, SECRET
 
 
 def aws_settings(url: str, **more: Any) -> AwsSettings:
-    told = {"access_key_id": "good", "secret_access_key": "very-secret", "timeout": "5s", "connections": 8}
+    told = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "timeout": "5s", "connections": 8}
     return AwsSettings.model_validate_json(json.dumps({"endpoint_url": url, **told, **more}))
 
 

@@ -10,16 +10,15 @@ from xml.etree import ElementTree as ET
 from responder.clients import acting
 from responder.clients.aws import Aws, AwsRefused
 from responder.clients.cdn import Cloudflare, Fastly
-from tests.cdns.amazon import NS, Amazon
+from tests.cdns.amazon import KEYS, NS, Amazon
 from tests.cdns.connected import aws_settings, cloudflare_settings, fastly_settings
 from tests.cdns.others import FakeCloudflare, FakeFastly
+from tests.cdns.signatures import sign
 from tests.cdns.wire import Answer, Asked
 
 _CONDITIONS = {"IfMatch": "if-match", "IfNoneMatch": "if-none-match"}
-_SIGNED = {
-    "cloudfront": "AWS4-HMAC-SHA256 Credential=good/1/us-east-1/cloudfront/aws4_request, …",
-    "cloudfront-keyvaluestore": "AWS4-ECDSA-P256-SHA256 Credential=good/1/cloudfront-keyvaluestore/aws4_request, …",
-}
+_KEPT = {"ContentType": "content-type", "CacheControl": "cache-control", "ContentEncoding": "content-encoding"}
+_SIGNED = "AWS4-HMAC-SHA256 Credential=good/1/us-east-1/cloudfront/aws4_request, …"
 
 
 class StraightAws(Aws):
@@ -32,7 +31,7 @@ class StraightAws(Aws):
             told = self._ask("s3", "GET", f"/{bucket}/{key}")
         except AwsRefused:
             return None
-        return told.body, {"ETag": told.headers["ETag"], "ContentType": told.headers.get("content-type")}
+        return told.body, {"ETag": told.headers["ETag"], **{name: told.headers.get(h) for name, h in _KEPT.items()}}
 
     async def read(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         match operation:
@@ -64,9 +63,7 @@ class StraightAws(Aws):
 
     async def write(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         acting.get()()
-        headers = {
-            h: params[name] for name, h in (("IfMatch", "if-match"), ("IfNoneMatch", "if-none-match")) if name in params
-        }
+        headers = {h: params[name] for name, h in (_CONDITIONS | _KEPT).items() if name in params}
         match operation:
             case "put_object" | "copy_object" | "delete_object":
                 if source := params.get("CopySource"):
@@ -94,8 +91,12 @@ class StraightAws(Aws):
         return {}
 
     def _ask(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        signed = {"authorization": _SIGNED.get(service, "")}
-        told = self._amazon.answer(Asked.of(method, path, {**headers, **signed}, body))
+        asked = Asked.of(method, path, headers, body)
+        if service == KEYS:
+            sign(asked, service)
+        else:
+            asked.headers["authorization"] = _SIGNED
+        told = self._amazon.answer(asked)
         if told.status >= 300:
             code = told.headers.get("x-amzn-ErrorType") or told.body.decode().split("<Code>")[1].split("</Code>")[0]
             raise AwsRefused(f"{code} of {path}", code)

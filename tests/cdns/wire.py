@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -16,17 +17,22 @@ from aiohttp.test_utils import TestServer
 @dataclass
 class Asked:
     method: str
-    path: str  # decoded
-    query: dict[str, str]
+    target: str  # as it came: path and query, encoded
     headers: dict[str, str]  # names in lower case
     body: bytes
 
     @classmethod
-    def of(cls, method: str, url: str, headers: dict[str, Any], body: bytes) -> Asked:
-        parts = urlsplit(url)
+    def of(cls, method: str, target: str, headers: dict[str, Any], body: bytes) -> Asked:
         told = {k.lower(): v.decode() if isinstance(v, bytes) else str(v) for k, v in headers.items()}
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        return cls(method, unquote(parts.path), query, told, body)
+        return cls(method, target, told, body)
+
+    @cached_property
+    def path(self) -> str:
+        return unquote(urlsplit(self.target).path)
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
 
 @dataclass
@@ -49,7 +55,8 @@ async def serving(
     """Gives the base URL. `pause`: how long it takes to answer."""
 
     async def handle(request: web.Request) -> web.Response:
-        asked = Asked.of(request.method, str(request.rel_url), dict(request.headers), await request.read())
+        headers = {name: ",".join(request.headers.getall(name)) for name in request.headers}
+        asked = Asked.of(request.method, request.raw_path, headers, await request.read())
         told = answer(asked)
         await asyncio.sleep(pause(asked))
         return web.Response(status=told.status, body=told.body, headers=told.headers)

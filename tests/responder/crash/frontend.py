@@ -40,17 +40,19 @@ class _World:
 
     def outside(self) -> dict[str, Any]:
         pages = ("index.html", "sw.js", "version.json")
+        pointed = self.amazon.s3.objects["shop/current.json"]
         return {
             "live": {page: self.amazon.s3.objects[f"shop/live/{page}"].body for page in pages},
             "path": self.amazon.distributions["E1"].origin_path,
             "keys": dict(self.amazon.keys),
+            "object": (pointed.body, pointed.headers),
             "active": self.fastly.active,
         }
 
     def written(self) -> Any:
         invalidations = [i.reference for i in self.amazon.distributions["E1"].invalidations]
         told = self.outside()
-        where = (told["live"]["version.json"], told["path"], told["keys"], told["active"])
+        where = (told["live"]["version.json"], *(told[name] for name in ("path", "keys", "object", "active")))
         # These keep no books: where a crash came between a purge and our own, it is done again, which does no harm.
         return where, invalidations, bool(self.cloudflare.purges), bool(self.fastly.purges)
 
@@ -64,6 +66,8 @@ class _World:
                     one.config, one.etag = one.config.replace(one.origin_path, "/releases/3"), one.etag + 1
                 case "cloudfront_key":
                     self.amazon.keys, self.amazon.keys_etag = {"active": "3"}, self.amazon.keys_etag + 1
+                case "pointer_object":
+                    self.amazon.s3.put("shop/current.json", '{"version": "3"}')
                 case "fastly_version":
                     for one in self.fastly.versions:
                         one["active"] = one["number"] == 1
@@ -114,6 +118,14 @@ def key(directory: Path) -> Stage:
     return _stage({**rollback, "cdn_invalidation": {"cloudflare": ZONE}}, lambda before: {"keys": {"active": "1"}})
 
 
+def pointer_object(directory: Path) -> Stage:
+    def after(before: dict[str, Any]) -> dict[str, Any]:
+        _, how = before["object"]
+        return {"object": (b'{"version": "1"}', how)}
+
+    return _stage({"web": {"pointer": {"object": "s3://shop/current.json"}, "releases": _RELEASES}}, after)
+
+
 def fastly(directory: Path) -> Stage:
     rollback = {"web": {"pointer": {"fastly": "SVC1"}}, "cdn_invalidation": {"fastly": "SVC1", "keys": ["app"]}}
     return _stage(rollback, lambda before: {"active": 2})
@@ -123,5 +135,6 @@ STAGES = {
     "frontend_copied": copied,
     "frontend_origin_path": origin_path,
     "frontend_key": key,
+    "frontend_object": pointer_object,
     "frontend_fastly": fastly,
 }

@@ -93,13 +93,6 @@ async def test_who_was_too_late_looks_again(lever: Any, aws: Aws, amazon: Amazon
     assert await lever.read(straight) == "3"
 
 
-async def test_a_signature_for_one_region_is_not_enough_for_a_store_of_keys(aws: Aws, amazon: Amazon) -> None:
-    await KEY.write(aws, "1", was="2")
-    signed = [asked.headers["authorization"].split()[0] for asked in amazon.asked]
-    assert signed == ["AWS4-ECDSA-P256-SHA256"] * 3
-    assert amazon.keys == {"active": "1"}
-
-
 async def test_a_key_that_is_not_there_reads_as_none_and_a_store_that_is_not_there_halts(aws: Aws) -> None:
     assert await KEY.model_copy(update={"key": "other"}).read(aws) is None
     with pytest.raises(Halt, match="no such store"):
