@@ -161,7 +161,7 @@ async def _take(
 async def _stand(execution: Execution, world: World) -> None:
     """Raises Drift where a lever is not where we put it any more: whoever moved it is reported, and never fought."""
     for move in execution.standing:
-        if not move.lever.same(found := await world.read(move.lever), move.to):
+        if not move.lever.near(found := await world.read(move.lever), move.to):
             raise await _moved(move, found, world)
 
 
@@ -179,7 +179,7 @@ async def _move(
     if lever.same(found, move.to) and await _has_settled(move, world):
         # Where this step was begun before a crash, it was most likely we who put it there.
         return again, "it was there already"
-    if not lever.same(found, move.was) and not lever.same(found, move.to):
+    if not lever.near(found, move.was) and not lever.near(found, move.to):
         who = await world.moved_by(lever)
         raise Drift(
             f"the {lever} is {lever.tell(found)}, neither {lever.tell(move.was)} nor {lever.tell(move.to)}: "
@@ -203,7 +203,7 @@ async def _move(
             if move.back:
                 return True, late
             raise Halt(late)
-        if not lever.same(found := await world.read(lever), move.to):
+        if not lever.near(found := await world.read(lever), move.to):
             raise await _moved(move, found, world)
         if bad := [f.reason for f in await asyncio.gather(*map(world.holds, move.meanwhile)) if not f.holds]:
             raise Halt(f"while the {lever} followed: {'; '.join(bad)}")

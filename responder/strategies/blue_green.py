@@ -12,7 +12,7 @@ from responder.durations import Duration
 from responder.errors import Halt
 from responder.levers import CurrentRelease, PointerFile
 from responder.levers.docker import ServiceImage
-from responder.levers.kubernetes import KeptPods, PodTemplate, Replicas, ServiceSelector
+from responder.levers.kubernetes import AutoscalerFloor, KeptPods, PodTemplate, Replicas, ServiceSelector
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.plan import Draft, Gate, Move
 from responder.strategies.docker import containers, each_container
@@ -135,7 +135,7 @@ class _InKubernetes:
     async def made(self, world: World, target: Target) -> Draft:
         piece = await workpiece(world, self.good, target, running=False)
         serving = Replicas(**self.failed.where, mark=target.execution)
-        wanted, scaled = await self._scaled_up(world, piece, await _count(world, serving) or 1)
+        wanted, scaled, held = await self._scaled_up(world, piece, await _count(world, serving) or 1)
         service = await world.ask(self.pointer, self.pointer.object)
         labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
         told = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted}
@@ -143,16 +143,37 @@ class _InKubernetes:
         switch = Move(lever=self.pointer, was=self.live, to=self.idle)
         steps = (*piece.first, piece.move(), *piece.last, *scaled, before, switch, after)
         left, notes = await self._left_behind(world, serving, target)
-        return Draft(steps=(*steps, *left), notes=(*piece.notes, *notes))
+        return Draft(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
 
-    async def _scaled_up(self, world: World, piece: Workpiece, wanted: int) -> tuple[int, tuple[Move, ...]]:
+    async def _scaled_up(
+        self, world: World, piece: Workpiece, wanted: int
+    ) -> tuple[int, tuple[Move, ...], tuple[str, ...]]:
         """As many as the other colour has now, not as its manifest says, and no more than its autoscaler allows."""
         lever = Replicas(**self.good.where, mark=piece.template.mark, within=self.good.within)
+        moves: list[Move] = []
+        notes: tuple[str, ...] = ()
         if scaler := await world.ask(lever, lever.autoscaler):
             lever = lever.model_copy(update={"autoscaled": True})
             wanted = min(wanted, int(scaler["spec"]["maxReplicas"]))
+            moves, notes = await self._held_up(world, scaler, piece.template.mark, wanted)
         there = await _count(world, lever)
-        return wanted, (Move(lever=lever, was=there, to=wanted),) if there < wanted else ()
+        if there < wanted:
+            moves.append(Move(lever=lever, was=there, to=wanted))
+        return wanted, tuple(moves), notes
+
+    async def _held_up(self, world: World, scaler: Any, mark: str, wanted: int) -> tuple[list[Move], tuple[str, ...]]:
+        """The autoscaler must not take the pods away again; it sees the load only some time after the switch."""
+        name, namespace = scaler["metadata"]["name"], self.good.namespace
+        floor = AutoscalerFloor(namespace=namespace, autoscaler=name, mark=mark)
+        now = await world.read(floor)
+        if not isinstance(now, int) or now >= wanted:
+            return [], ()
+        controllers = [ref["kind"] for ref in scaler["metadata"].get("ownerReferences", ()) if ref.get("controller")]
+        if controllers or not await world.ask(floor, lambda kube: kube.may("patch", _HPA, namespace)):
+            why = f"a {controllers[0]} writes it" if controllers else f"our account may not patch {_HPA}s"
+            return [], (f"{floor.what} may take pods of {self.good.what} away before the switch: {why}",)
+        told = f"{floor.what} stays at no fewer than {wanted} pods afterwards (before: {now})"
+        return [Move(lever=floor, was=now, to=wanted)], (f"{told}: set it back once it has seen the load",)
 
     async def _left_behind(
         self, world: World, serving: Replicas, target: Target
@@ -172,8 +193,12 @@ class _InKubernetes:
             if then and scaler:
                 notes.append(f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it")
             else:
-                moves.append(Move(lever=serving.model_copy(update={"ready": False}), was=now, to=then))
+                told = {"autoscaled": scaler is not None, "unready": then, "within": self.failed.within}
+                moves.append(Move(lever=serving.model_copy(update=told), was=now, to=then))
         return tuple(moves), tuple(notes)
+
+
+_HPA = "HorizontalPodAutoscaler"
 
 
 async def _count(world: World, lever: Replicas) -> int:

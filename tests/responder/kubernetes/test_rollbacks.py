@@ -14,7 +14,7 @@ from responder.levers.kubernetes import RolloutPaused
 from responder.plan import Move, Plan
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
-from tests.apiserver.manifests import deployment, service, statefulset, workload
+from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.rollback import Rollback
 
 BACKEND = {"namespace": "shop", "deployment": "backend"}
@@ -434,7 +434,7 @@ async def test_an_autoscaler_of_the_idle_colour_is_respected(
     most: int, wanted: int, cluster: Cluster, clock: Any
 ) -> None:
     colours(cluster)
-    scale(cluster, "backend-blue", most)
+    cluster.apply(autoscaler("backend-blue", most))
     ended = await rollback(cluster, blue_green(), clock).run()
     assert ended.outcome == "succeeded", ended.reason
     assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == wanted
@@ -442,7 +442,7 @@ async def test_an_autoscaler_of_the_idle_colour_is_respected(
 
 async def test_a_failed_colour_with_an_autoscaler_is_left_to_it(cluster: Cluster, clock: Any) -> None:
     colours(cluster)
-    scale(cluster, "backend-green", 5)
+    cluster.apply(autoscaler("backend-green", 5))
     ended = await rollback(cluster, blue_green(failed_replicas=1), clock).run()
     assert ended.outcome == "succeeded", ended.reason
     assert ended.plan
@@ -450,16 +450,119 @@ async def test_a_failed_colour_with_an_autoscaler_is_left_to_it(cluster: Cluster
     assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 3
 
 
-def scale(cluster: Cluster, name: str, most: int) -> None:
-    target = {"kind": "Deployment", "name": name, "apiVersion": "apps/v1"}
-    cluster.apply({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name, "namespace": "shop"}, "spec": {"scaleTargetRef": target, "maxReplicas": most},
-    })  # fmt: skip
-
-
 async def test_an_unknown_colour(cluster: Cluster, clock: Any) -> None:
     colours(cluster)
     cluster.apply(service("backend", {"app": "backend", "color": "red"}))
     ended: Execution = await rollback(cluster, blue_green(), clock).run()
     assert "names 'red', neither blue nor green; nothing was touched" in ended.reason
+
+
+async def test_no_traffic_goes_back_to_a_colour_that_was_scaled_to_nothing(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    cluster.images["shop:2"] = Image(ready_after=20.0)
+    clock.wait(60.0)
+    cluster.step()
+    one, served = rollback(cluster, blue_green(failed_replicas=0), clock), []
+
+    async def stop_asked(execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+        verifying = execution.plan is not None and execution.todo[:1] == execution.plan.steps[-1:]
+        return ("somebody", "to see") if verifying else None
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        cluster.step()
+        pods = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == selector(cluster)]
+        served.append(sum("'True'" in str(p["status"]["conditions"]) for p in pods))
+
+    one.reins._wait, one.reins.stop_asked = wait, stop_asked  # type: ignore[method-assign]
+    ended = await one.run()
+    assert ended.outcome == "cancelled", ended.reason
+    assert selector(cluster) == "green"
+    assert min(served) == 3
+
+
+def autoscale(cluster: Cluster, load: dict[str, int]) -> None:
+    """What the autoscalers' controller does: as many as the load of each colour wants, within bounds."""
+    for scaler in cluster.all("HorizontalPodAutoscaler"):
+        name, spec = scaler["metadata"]["name"], scaler["spec"]
+        found = cluster.get("Deployment", "shop", name)
+        wanted = load["traffic"] if name == f"backend-{selector(cluster)}" else 0
+        wanted = max(min(wanted, spec["maxReplicas"]), spec.get("minReplicas", 1))
+        if found["spec"]["replicas"] not in (0, wanted):  # 0 switches it off
+            cluster.put({**found, "spec": {**found["spec"], "replicas": wanted}}, before=found)
+
+
+def autoscaled(one: Rollback, cluster: Cluster, clock: Any, load: dict[str, int]) -> None:
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        autoscale(cluster, load)
+        cluster.step()
+
+    one.reins._wait = wait
+
+
+async def test_an_autoscaler_does_not_take_the_idle_pods_away_before_the_switch(cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=1, green=4)
+    cluster.images["shop:1"] = Image(ready_after=40.0)
+    cluster.apply(autoscaler("backend-blue", 10))
+    one = rollback(cluster, blue_green(), clock)
+    autoscaled(one, cluster, clock, {"traffic": 4})
+    switched_with: list[int] = []
+    wait = one.reins._wait
+    assert wait
+
+    def watching(seconds: float) -> None:
+        wait(seconds)
+        if selector(cluster) == "blue" and not switched_with:
+            switched_with.append(cluster.get("Deployment", "shop", "backend-blue")["status"]["readyReplicas"])
+
+    one.reins._wait = watching
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert switched_with == [4]
+    assert cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")["spec"]["minReplicas"] == 4
+    assert ended.plan
+    assert "stays at no fewer than 4 pods afterwards (before: 1)" in ended.plan.notes[0]
+
+
+async def test_what_an_autoscaler_does_after_the_switch_is_no_drift(cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=1, green=4)
+    for colour in ("blue", "green"):
+        cluster.apply(autoscaler(f"backend-{colour}", 10))
+    one, load = rollback(cluster, blue_green(failed_replicas=0), clock), {"traffic": 9}
+    autoscaled(one, cluster, clock, load)
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 0
+
+
+@pytest.mark.parametrize("blue", [0, 1])
+async def test_an_idle_colour_with_an_autoscaler_is_idle_again_when_it_is_turned_back(
+    blue: int, cluster: Cluster, clock: Any
+) -> None:
+    colours(cluster, blue=blue, green=4)
+    cluster.apply(autoscaler("backend-blue", 10))
+    sick = [{"http": "http://127.0.0.1:1/"}]
+    told = blue_green(ready_within="5s")
+    told["colours"]["blue"]["ready"] = sick
+    one = rollback(cluster, told, clock)
+    autoscaled(one, cluster, clock, {"traffic": 4})
+    ended = await one.run()
+    assert ended.outcome == "compensated", ended.reason
+    autoscale(cluster, {"traffic": 4})
+    assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == blue
+    assert cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")["spec"].get("minReplicas", 1) == 1
+
+
+@pytest.mark.parametrize("owner", ["", "ScaledObject"])
+async def test_an_autoscaler_that_cannot_be_held_is_told(owner: str, cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=1, green=4)
+    cluster.apply(autoscaler("backend-blue", 10))
+    if owner:
+        found = cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")
+        found["metadata"]["ownerReferences"] = [{"kind": owner, "name": "blue", "uid": "k", "controller": True}]
+    else:
+        cluster.forbidden.add(("patch", "autoscaling/horizontalpodautoscalers"))
+    plan = await rollback(cluster, blue_green(), clock).plan()
+    assert "may take pods of Deployment shop/backend-blue away before the switch" in plan.notes[0]
+    assert not [step for step in plan.steps if "autoscaler" in str(step)]
