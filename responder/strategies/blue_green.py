@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 from responder.checks import Check, ContainersCheck, PodsCheck
 from responder.durations import Duration
 from responder.errors import Halt
+from responder.kubernetes_objects import condition, main_image, trouble_of, unfinished
 from responder.levers import CurrentRelease, PointerFile
 from responder.levers.docker import ServiceImage
 from responder.levers.kubernetes import AutoscalerFloor, KeptPods, PodTemplate, Replicas, ServiceSelector
@@ -134,16 +135,28 @@ class _InKubernetes:
 
     async def made(self, world: World, target: Target) -> Draft:
         piece = await workpiece(world, self.good, target, running=False)
+        if not piece.template.same(piece.was, piece.to):
+            await self._nobody_rolls_out(world, piece)
         serving = Replicas(**self.failed.where, mark=target.execution)
         wanted, scaled, held = await self._scaled_up(world, piece, await _count(world, serving) or 1)
         service = await world.ask(self.pointer, self.pointer.object)
         labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
-        told = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted}
+        exactly = {key: piece.to[key] for key in ("container", "digest") if key in piece.to}
+        told = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted, **exactly}
         before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": told}), *self.ready))
         switch = Move(lever=self.pointer, was=self.live, to=self.idle)
         steps = (*piece.first, piece.move(), *piece.last, *scaled, before, switch, after)
         left, notes = await self._left_behind(world, serving, target)
         return Draft(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
+
+    async def _nobody_rolls_out(self, world: World, piece: Workpiece) -> None:
+        """Raises Halt where somebody is just putting another version there: they mean to send traffic to it."""
+        found: Any = await world.ask(piece.template, piece.template.object)
+        pods = await world.ask(piece.template, lambda kube: piece.template.pods(kube, found))
+        under_way = condition(found, "Progressing").get("reason") in _UNDER_WAY and not any(map(trouble_of, pods))
+        if under_way and (waits := unfinished(found)):
+            image = main_image(found["spec"]["template"], piece.template.container)
+            raise Halt(f"somebody is rolling {image} out to {self.idle}, {piece.template.what}: {waits}")
 
     async def _scaled_up(
         self, world: World, piece: Workpiece, wanted: int
@@ -199,6 +212,8 @@ class _InKubernetes:
 
 
 _HPA = "HorizontalPodAutoscaler"
+_UNDER_WAY = ("NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated")
+"""Reasons of the condition Progressing while a rollout goes on that nobody has given up."""
 
 
 async def _count(world: World, lever: Replicas) -> int:

@@ -18,6 +18,7 @@ from responder.kubernetes_objects import (
     is_ready,
     main_image,
     number_of,
+    other_image,
     references_of,
     runs,
     same_template,
@@ -26,7 +27,7 @@ from responder.kubernetes_objects import (
     unfinished,
     writer_of,
 )
-from responder.levers.kubernetes.workload import Workload, ordinal_of, partition_of
+from responder.levers.kubernetes.workload import Workload, free, is_ordered, ordinal_of, partition_of
 
 
 class PodTemplate(Workload):
@@ -111,34 +112,29 @@ class PodTemplate(Workload):
         if not (digest := value.get("digest")):
             return
         for pod in pods:
-            for one in pod["status"].get("containerStatuses", ()):
-                ours = one["name"] == value["container"]
-                if ours and (runs_now := digest_of(one.get("imageID", ""))) not in ("", digest):
-                    raise Halt(
-                        f"pod {pod['metadata']['name']} runs {runs_now}, and the version that was good is {digest}: "
-                        f"{value['images'][one['name']]} names another image by now"
-                    )
+            if other := other_image(pod, value["container"], digest):
+                raise Halt(f"{other}: {value['images'][value['container']]} names another image by now")
 
     async def nudge(self, kube: Kubernetes, value: Any) -> None:
-        """Deletes the pod that its controller would wait for for ever (kubernetes/kubernetes#67250), one at a time."""
+        """Deletes the pod that its controller would wait for for ever, one at a time."""
         if self.deployment:
             return
         found = await self.object(kube)
         strategy = found["spec"].get("updateStrategy", {}).get("type", "RollingUpdate")
-        ordered = bool(self.statefulset) and found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
+        ordered = bool(self.statefulset) and is_ordered(found)
         if not (strategy == "OnDelete" or ordered) or not self.same(await self._value(kube, found), value):
             return
         if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
             return  # it would be made anew from the bad template
         pods = await self.pods(kube, found)
-        old = [pod for pod in pods if not self.is_of(pod, str(value["revision"]))]
+        updated = [pod for pod in pods if self.is_of(pod, str(value["revision"]))]
+        if strategy != "OnDelete":
+            await free(kube, found, pods, updated)
+            return
+        old = [pod for pod in pods if pod not in updated]
         stuck = [pod for pod in old if not is_ready(pod)]
-        if self.statefulset:
-            stuck = [pod for pod in stuck if ordinal_of(pod) >= partition_of(found)]
-        if stuck:
-            await kube.delete_pod(stuck[0])
-        elif strategy == "OnDelete" and old and all(map(is_ready, pods)):
-            await kube.delete_pod(old[-1])
+        if stuck or (old and all(map(is_ready, pods))):
+            await kube.delete_pod((stuck or old[-1:])[0])
 
     async def moved_by(self, kube: Kubernetes) -> str:
         return writer_of(await self.object(kube), "spec", "template")

@@ -566,3 +566,94 @@ async def test_an_autoscaler_that_cannot_be_held_is_told(owner: str, cluster: Cl
     plan = await rollback(cluster, blue_green(), clock).plan()
     assert "may take pods of Deployment shop/backend-blue away before the switch" in plan.notes[0]
     assert not [step for step in plan.steps if "autoscaler" in str(step)]
+
+
+async def test_a_moved_tag_is_seen_at_an_idle_colour_that_had_no_pods(cluster: Cluster, clock: Any) -> None:
+    good = f"sha256:{'a' * 64}"
+    colours(cluster)
+    cluster.images["shop:1"] = Image(digest=f"sha256:{'b' * 64}")
+    ended = await rollback(cluster, blue_green(ready_within="5s"), clock, artifact=f"shop@{good}").run()
+    assert selector(cluster) == "green"
+    assert ended.outcome == "compensated"
+    assert f"runs sha256:{'b' * 64}" in ended.reason
+
+
+@pytest.mark.parametrize("told", [rolling(batch_size=1, batch_delay="3m"), rolling(batch_size=2, batch_delay="5m")])
+async def test_a_rollout_in_long_batches_has_the_time_that_they_take(told: Any, bad: Cluster, clock: Any) -> None:
+    ended = await rollback(bad, told, clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert image(bad) == "shop:1"
+
+
+async def test_a_statefulset_whose_batch_is_sick_is_whole_again_when_it_is_turned_back(
+    cluster: Cluster, clock: Any
+) -> None:
+    for version in "12":
+        cluster.apply(statefulset("web", f"shop:{version}", 3))
+    cluster.step()
+    cluster.images["shop:1"] = Image(starts="crashes")
+    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
+    ended = await rollback(cluster, told, clock).run()
+    assert ended.outcome == "compensated", ended.reason
+    cluster.step()
+    pods = cluster.all("Pod")
+    assert [p["spec"]["containers"][0]["image"] for p in pods] == ["shop:2"] * 3
+    assert all("'True'" in str(p["status"]["conditions"]) for p in pods)
+
+
+async def test_a_resumed_rollout_is_looked_at_like_any_other(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    bad.images["shop:1"] = Image(starts="pull_fails")
+    ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
+    assert ended.outcome == "compensated", ended.reason
+    assert "its image cannot be pulled" in ended.reason
+    assert clock.now < 60
+
+
+async def test_a_resumed_rollout_has_its_batches_checked(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    sick = {"pods": {"namespace": "shop", "labels": {"app": "backend", "only": "in-a-dream"}}}
+    told = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
+    told["kubernetes"] = {**BACKEND, "when_paused": "resume"}
+    ended = await rollback(bad, told, clock).run()
+    assert ended.outcome == "compensated", ended.reason
+    assert "0 of 0 pods" in ended.reason
+
+
+async def test_a_moved_tag_is_seen_after_a_resumed_rollout(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    bad.images["shop:1"] = Image(digest=f"sha256:{'b' * 64}")
+    told, good = immediate(when_paused="resume"), f"shop@sha256:{'a' * 64}"
+    ended = await rollback(bad, told, clock, artifact=good).run()
+    assert ended.outcome == "compensated", ended.reason
+    assert f"runs sha256:{'b' * 64}" in ended.reason
+
+
+async def test_an_idle_colour_that_somebody_rolls_out_is_left_to_them(cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=2)
+    cluster.images["shop:3"] = Image(ready_after=60.0)
+    cluster.apply(deployment("backend-blue", "shop:3", 2, labels={"app": "backend", "color": "blue"}))
+    cluster.step()
+    ended = await rollback(cluster, blue_green(), clock).run()
+    assert ended.outcome == "failed", ended.reason
+    assert "somebody is rolling shop:3 out" in ended.reason
+    assert image(cluster, name="backend-blue") == "shop:3"
+
+
+async def test_argo_cd_that_tracks_by_its_old_label_is_noticed(bad: Cluster, clock: Any) -> None:
+    edit(bad, metadata={"labels": {"app.kubernetes.io/instance": "web"}})
+    assert (await rollback(bad, immediate(), clock).plan()).steps  # set by plain Helm charts too
+    bad.apply(APPLICATION)
+    ended = await rollback(bad, immediate(), clock).run()
+    assert ended.outcome == "failed"
+    assert "belongs to Argo CD (application web)" in ended.reason
+
+
+async def test_a_rollout_that_refers_to_the_deployment_is_noticed(bad: Cluster, clock: Any) -> None:
+    bad.put({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "backend"}},
+    })  # fmt: skip
+    ended = await rollback(bad, immediate(), clock).run()
+    assert ended.outcome == "failed"
+    assert "belongs to Argo Rollouts (Rollout web)" in ended.reason
