@@ -89,6 +89,19 @@ async def test_what_does_not_start_is_turned_back_to_the_very_container_of_befor
     assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
 
 
+async def test_what_an_earlier_try_left_behind_does_not_stand_in_the_way(engine: Engine, docker: Docker) -> None:
+    """It had made a container of another version, and was stopped, or killed, before that took its place."""
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    bad = engine.inspect("shop-backend-1")
+    config = {**bad["Config"], "Image": "shop:3", "HostConfig": bad["HostConfig"]}
+    config["Labels"] = {**bad["Config"]["Labels"], "io.rollback-responder.replaces": bad["Id"]}
+    engine.call("POST", "/containers/create", config, name=f"shop-backend-1_next_{bad['Id'][:12]}")
+    told = await ended(docker, port)
+    assert told.outcome == "succeeded", told.reason
+    assert [one for one in engine.call("GET", "/containers/json", all="true") if "_next_" in str(one["Names"])] == []
+
+
 async def test_what_is_unhealthy_is_turned_back(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
