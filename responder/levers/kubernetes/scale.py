@@ -119,7 +119,8 @@ class KeptPods(Workload):
         # The pods first: the mark on the workload says that all of them are out.
         found = await self.object(kube)
         self.must_be(await self._value(kube, found), was, value)
-        kept = await kube.list("Pod", self.namespace, {f"{PREFIX}/kept": str(value)})
+        known = _out_of_the_way(labels_of(found))
+        kept = await kube.list("Pod", self.namespace, {**known, f"{PREFIX}/kept": str(value)})
         there = sorted(await self.pods(kube, found), key=_ready_last)
         for pod in there[: max(self.count - len(kept), 0)]:
             await kube.patch(pod, _out_of_service(pod, labels_of(found), str(value)))
@@ -134,10 +135,14 @@ def _ready_last(pod: Object) -> tuple[bool, str]:
     return is_ready(pod), pod["metadata"]["name"]
 
 
+def _out_of_the_way(labels: dict[str, str]) -> dict[str, str]:
+    return {f"{PREFIX}/was-{key.replace('/', '.')}": value for key, value in labels.items()}
+
+
 def _out_of_service(pod: Object, selector: dict[str, str], mark: str) -> list[dict[str, Any]]:
     """Moves the labels that its ReplicaSet and its Services know it by out of the way, and keeps their values."""
     labels = pod["metadata"].get("labels", {})
-    ours = {f"{PREFIX}/was-{key.replace('/', '.')}": value for key, value in labels.items() if key in selector}
+    ours = _out_of_the_way({key: value for key, value in labels.items() if key in selector})
     return [
         {"op": "replace", "path": "/metadata/labels", "value": {**ours, f"{PREFIX}/kept": mark}},
         *annotate(pod, labels=",".join(f"{k}={v}" for k, v in sorted(labels.items()))),

@@ -288,6 +288,14 @@ async def test_kept_pods_stay_as_they_are_and_are_replaced(cluster: Cluster, kub
     assert kept[0]["metadata"]["labels"]["rollback-responder.io/was-app"] == "backend"
 
 
+async def test_of_each_of_several_services_pods_are_kept(cluster: Cluster, kube: InProcess) -> None:
+    for name in ("backend", "search"):
+        cluster.apply(deployment(name, "shop:2", 2))
+        await KeptPods(namespace="shop", deployment=name, count=1).write(kube, "one-rollback-of-both", was=None)
+    kept = [p for p in cluster.all("Pod") if "rollback-responder.io/kept" in p["metadata"]["labels"]]
+    assert sorted(p["metadata"]["labels"]["rollback-responder.io/was-app"] for p in kept) == ["backend", "search"]
+
+
 async def test_with_an_autoscaler_more_is_as_good() -> None:
     lever = Replicas(**BACKEND, autoscaled=True)
     assert lever.same(5, 4)
