@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from responder.clients.kubernetes import Kubernetes
+from responder.clients.prometheus import Prometheus, Sample
 from responder.execution import Execution, Halted
 from responder.levers.kubernetes import RolloutPaused
+from responder.levers.lever import Lever
 from responder.plan import Move, Plan
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
@@ -657,3 +659,51 @@ async def test_a_rollout_that_refers_to_the_deployment_is_noticed(bad: Cluster, 
     ended = await rollback(bad, immediate(), clock).run()
     assert ended.outcome == "failed"
     assert "belongs to Argo Rollouts (Rollout web)" in ended.reason
+
+
+async def test_a_control_plane_that_is_away_meanwhile_is_no_reason_to_turn_back(
+    bad: Cluster, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lever, "patience", property(lambda lever: 0.05))
+    bad.images["shop:1"] = Image(ready_after=60.0)
+    one = rollback(bad, immediate(), clock)
+    handle = bad.handle
+
+    def away(*asked: Any) -> Any:
+        written = image(bad) == "shop:1"
+        return (503, {"message": "shutting down"}) if written and 5.0 < clock.now < 90.0 else handle(*asked)
+
+    bad.handle = away  # type: ignore[method-assign]
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert clock.now >= 90.0
+
+
+class Silent(Prometheus):
+    """Knows nothing of the good version until it is scraped."""
+
+    def __init__(self, clock: Any, first: float, value: float) -> None:
+        self._clock, self._first, self._value = clock, first, value
+
+    async def query(self, query: str, *, at: Any = None) -> list[Sample]:
+        return [Sample(labels={}, value=self._value)] if self._clock.now >= self._first else []
+
+
+@pytest.mark.parametrize(
+    ("first", "value", "outcome", "why"),
+    [
+        (20.0, 0.0, "succeeded", ""),
+        (20.0, 1.0, "compensated", "wanted at most 0"),
+        (9999.0, 0.0, "compensated", "no data"),
+    ],
+)
+async def test_a_batch_of_which_nothing_is_known_yet_is_neither_good_nor_bad(
+    first: float, value: float, outcome: str, why: str, bad: Cluster, clock: Any
+) -> None:
+    told = rolling(batch_size=3, batch_delay="30s", health_check_interval="10s")
+    told["batch_healthy"] = [{"promql": 'errors{version="1"}', "at_most": 0}]
+    clients = {Kubernetes: InProcess(bad), Prometheus: Silent(clock, first, value)}
+    one = Rollback(told, clients, wait=clock.wait, healthy=HEALTHY)
+    ended = await one.run()
+    assert ended.outcome == outcome, ended.reason
+    assert why in ended.reason
