@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -58,6 +59,7 @@ async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, .
         if now is None:
             raise Halt(f"{template.what} belongs to {owner.who}, which cannot be suspended: it was not found there")
         if owner.suspend is not None and now == "on":
+            await world.ask(owner.suspend, partial(owner.suspend.prepare, value="off"))
             moves.append(Move(lever=owner.suspend, was=now, to="off"))
             notes.append(f"{owner.who} stays suspended afterwards: {owner.mend}, then resume it")
         else:

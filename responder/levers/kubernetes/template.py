@@ -58,6 +58,9 @@ class PodTemplate(Workload):
         template = found["spec"]["template"]
         kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
         revision = next((one for one in kept if same_template(template_of(one), template)), None)
+        if revision is None and found["spec"].get("paused"):
+            image = main_image(template, self.container)
+            raise Halt(f"{self.what} is paused, with a template that was never rolled out ({image})")
         if revision is None:
             raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
         return {"revision": revision["metadata"]["name"], "images": dict(images_of(template))}

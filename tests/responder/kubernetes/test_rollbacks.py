@@ -203,6 +203,10 @@ def _owned_by(**meta: Any) -> Change:
         (_owned_by(labels={"helm.toolkit.fluxcd.io/name": "web"}), r"belongs to Flux \(HelmRelease web\)"),
         (_owned_by(annotations={"meta.helm.sh/release-name": "web"}), r"belongs to Helm \(release web\)"),
         (
+            _owned_by(ownerReferences=[{"kind": "Kafka", "name": "events", "uid": "k", "controller": True}]),
+            r"belongs to Kafka events",
+        ),
+        (
             _owned_by(ownerReferences=[{"kind": "Rollout", "name": "web", "uid": "r"}]),
             r"belongs to Argo Rollouts \(Rollout web\)",
         ),
@@ -707,3 +711,43 @@ async def test_a_batch_of_which_nothing_is_known_yet_is_neither_good_nor_bad(
     ended = await one.run()
     assert ended.outcome == outcome, ended.reason
     assert why in ended.reason
+
+
+async def test_a_template_that_was_changed_in_a_pause_is_said_so_at_once(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    bad.apply(
+        {**deployment("backend", "shop:3", 6), "spec": {**deployment("backend", "shop:3", 6)["spec"], "paused": True}}
+    )
+    bad.step()
+    ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
+    assert ended.outcome == "failed"
+    assert "is paused, with a template that was never rolled out (shop:3)" in ended.reason
+
+
+STOP = [{"namespace": "shop", "deployment": "importer"}, {"namespace": "shop", "statefulset": "queue"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda c: c.forbidden.add(("patch", "apps/statefulsets")), "our account may not patch StatefulSets in shop"),
+        (lambda c: c.drop(c.get("StatefulSet", "shop", "queue")), "there is no StatefulSet shop/queue"),
+    ],
+)
+async def test_what_cannot_be_stopped_is_said_before_anything_is(
+    change: Change, why: str, bad: Cluster, clock: Any
+) -> None:
+    bad.apply(deployment("importer", "importer:9", 1))
+    bad.apply(statefulset("queue", "queue:9", 1))
+    change(bad)
+    ended = await rollback(bad, {**immediate(), "stop": STOP}, clock).run()
+    assert ended.outcome == "failed"
+    assert f"no plan could be made: {why}" in ended.reason
+
+
+async def test_what_may_not_be_suspended_is_said_before_anything_is_touched(bad: Cluster, clock: Any) -> None:
+    bad.apply(RELEASE)
+    edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
+    bad.forbidden.add(("patch", "helm.toolkit.fluxcd.io/helmreleases"))
+    ended = await rollback(bad, immediate(gitops="suspend"), clock).run()
+    assert "no plan could be made: our account may not patch HelmReleases in shop" in ended.reason
