@@ -96,11 +96,15 @@ class BlueGreen(Strategy):
         switch = Move(lever=pointer, was=live, to=idle)
         if colour.docker is not None:
             work = await containers(world, colour.docker, target, running=False)
-            told = {"project": colour.docker.project, "service": colour.docker.service}
+            numbers = tuple(one.number for one in work.levers)
+            told = {"project": colour.docker.project, "service": colour.docker.service, "numbers": numbers}
             well = ContainersCheck.model_validate({"containers": told})
             before, after = self.gates(idle, (well, *colour.ready))
             (moves,) = work.moves(len(work.levers))
-            return Draft(steps=(*moves, before, switch, after, *work.last), notes=work.notes)
+            notes = work.notes
+            if serving.docker and (now := len(await each_container(world, serving.docker))) > len(numbers):
+                notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
+            return Draft(steps=(*moves, before, switch, after, *work.last), notes=notes)
         to, notes = await value_of(world, colour.place, target)
         first = Move(lever=colour.place, was=await world.read(colour.place), to=to)
         before, after = self.gates(idle, colour.ready)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue
@@ -181,21 +182,25 @@ class PodTemplate(Workload):
                 f"somebody has paused the rollout of {self.what} (kubectl rollout resume, or when_paused: resume)"
             )
         rights = [("patch", self.kind), ("list", "Pod"), *([] if self.deployment else [("delete", "Pod")])]
-        if missing := [f"{v} {k}s" for v, k in rights if not await kube.may(v, k, self.namespace)]:
+        allowed = await asyncio.gather(*(kube.may(v, k, self.namespace) for v, k in rights))
+        if missing := [f"{v} {k}s" for (v, k), may in zip(rights, allowed, strict=True) if not may]:
             raise Halt(f"our account may not {', '.join(missing)} in {self.namespace}")
         present = await self._value(kube, found)
         change = await self._change(kube, found, present, value)
-        unseen, gone = [], []
-        for kind, name in sorted(set(references_of(change[0]["value"]))):
-            try:
-                if await kube.get(kind, self.namespace, name) is None:
-                    gone.append(f"{kind} {name}")
-            except Forbidden:
-                unseen.append(f"{kind} {name}")
+        needed = sorted(set(references_of(change[0]["value"])))
+        there = await asyncio.gather(*(self._is_there(kube, kind, name) for kind, name in needed))
+        gone = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is False]
+        unseen = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is None]
         if gone:
             raise Halt(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
         await kube.patch(found, change, dry_run=True)  # admission webhooks have their say before we begin
         return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
+
+    async def _is_there(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
+        try:
+            return await kube.get(kind, self.namespace, name) is not None
+        except Forbidden:
+            return None
 
     def tell(self, value: Any) -> str:
         return "none" if value is None else f"{value['revision']} ({', '.join(value['images'].values())})"
