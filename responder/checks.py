@@ -172,14 +172,13 @@ class PodsCheck(BaseModel):
         found = await kube.list("Pod", self.pods.namespace, self.pods.labels)
         if trouble := next(filter(None, map(trouble_of, found)), ""):
             return Finding(holds=False, reason=trouble)
+        ready = [pod for pod in found if is_ready(pod)]
         container, digest = self.pods.container, self.pods.digest
-        if digest and (other := next(filter(None, (other_image(pod, container, digest) for pod in found)), "")):
+        if digest and (other := next(filter(None, (other_image(pod, container, digest) for pod in ready)), "")):
             return Finding(holds=False, reason=other)
-        ready = sum(map(is_ready, found))
-        told = (
-            f"{ready} of {len(found)} pods with {', '.join(f'{k}={v}' for k, v in self.pods.labels.items())} are ready"
-        )
-        return Finding(holds=ready >= self.pods.at_least, reason=f"{told}, wanted {self.pods.at_least}")
+        labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
+        told = f"{len(ready)} of {len(found)} pods with {labels} are ready"
+        return Finding(holds=len(ready) >= self.pods.at_least, reason=f"{told}, wanted {self.pods.at_least}")
 
 
 class Containers(BaseModel):

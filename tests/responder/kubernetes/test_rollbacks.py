@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from responder.checks import PodsCheck
 from responder.clients.kubernetes import Kubernetes
 from responder.clients.prometheus import Prometheus, Sample
 from responder.execution import Execution, Halted
@@ -751,3 +752,37 @@ async def test_what_may_not_be_suspended_is_said_before_anything_is_touched(bad:
     bad.forbidden.add(("patch", "helm.toolkit.fluxcd.io/helmreleases"))
     ended = await rollback(bad, immediate(gitops="suspend"), clock).run()
     assert "no plan could be made: our account may not patch HelmReleases in shop" in ended.reason
+
+
+async def test_a_pod_that_is_on_its_way_out_may_be_of_any_image(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    leaving = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "leaving",
+            "namespace": "shop",
+            "labels": {"app": "backend", "color": "blue"},
+            "deletionTimestamp": "2026-11-24T00:00:00Z",
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "gone", "uid": "gone", "controller": True}],
+        },
+        "spec": {"containers": [{"name": "app", "image": "shop:3"}]},
+        "status": {"phase": "Running"},
+        "born": 0.0,
+    }
+    cluster.put(leaving)
+    good = f"sha256:{'a' * 64}"
+    cluster.images["shop:1"] = Image(digest=good)
+    check = PodsCheck.model_validate(
+        {
+            "pods": {
+                "namespace": "shop",
+                "labels": {"app": "backend", "color": "blue"},
+                "at_least": 0,
+                "container": "app",
+                "digest": good,
+            }
+        }
+    )
+    cluster.step()
+    assert (await check.holds(InProcess(cluster))).holds
