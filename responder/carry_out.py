@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from responder.errors import Drift, Halt
+from responder.errors import Drift, Halt, Unseen
 from responder.execution import (
     Closed,
     Done,
@@ -120,9 +120,8 @@ async def carry_out(
             drift = isinstance(halt, Drift)
             freeze = drift or (isinstance(step, Gate) and step.otherwise == "freeze")
             by = halt.by if isinstance(halt, Drift) else ""
-            execution = await commit(
-                Halted(at=now(), step=number, reason=str(halt), freeze=freeze, drift=drift, reverted_by=by)
-            )
+            seen = {"drift": drift, "unseen": isinstance(halt, Unseen), "reverted_by": by}
+            execution = await commit(Halted(at=now(), step=number, reason=str(halt), freeze=freeze, **seen))
         else:
             pending = [Done(at=now(), step=number, changed=changed, note=note)]
     return execution
@@ -161,7 +160,7 @@ async def _take(
 async def _stand(execution: Execution, world: World) -> None:
     """Raises Drift where a lever is not where we put it any more: whoever moved it is reported, and never fought."""
     for move in execution.standing:
-        if not move.lever.same(found := await world.read(move.lever), move.to):
+        if not move.lever.near(found := await world.read(move.lever), move.to):
             raise await _moved(move, found, world)
 
 
@@ -179,7 +178,7 @@ async def _move(
     if lever.same(found, move.to) and await _has_settled(move, world):
         # Where this step was begun before a crash, it was most likely we who put it there.
         return again, "it was there already"
-    if not lever.same(found, move.was) and not lever.same(found, move.to):
+    if not lever.near(found, move.was) and not lever.near(found, move.to):
         who = await world.moved_by(lever)
         raise Drift(
             f"the {lever} is {lever.tell(found)}, neither {lever.tell(move.was)} nor {lever.tell(move.to)}: "
@@ -189,29 +188,41 @@ async def _move(
     await world.write(lever, move.to, was=move.was)
     deadline, pause = clock() + lever.settles_within, min(move.every, _FIRST_LOOK)
     while True:
+        unseen = ""
         try:
-            if await world.settled(lever, move.to):
+            if await _has_followed(move, world):
                 return True, ""
-        except Drift:
-            raise
+        except Unseen as e:
+            unseen = f": {e}"  # it may go on well all the same: only the deadline ends the wait
         except Halt as halt:
-            if not move.back:
+            if not move.back or isinstance(halt, Drift):
                 raise
             return True, f"set back; {halt}"
         if clock() > deadline:
             late = f"the {lever} was set to {lever.tell(move.to)} and has not settled in {lever.settles_within:g} s"
             if move.back:
-                return True, late
-            raise Halt(late)
-        if not lever.same(found := await world.read(lever), move.to):
-            raise await _moved(move, found, world)
-        if bad := [f.reason for f in await asyncio.gather(*map(world.holds, move.meanwhile)) if not f.holds]:
-            raise Halt(f"while the {lever} followed: {'; '.join(bad)}")
-        await world.nudge(lever, move.to)
+                return True, late + unseen
+            raise Halt(late + unseen)
         await reins.pause(pause)
         pause = min(move.every, pause * 1.25)
         if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):
             raise _StopAsked
+
+
+async def _has_followed(move: Move, world: World) -> bool:
+    """One look at a world that follows. Raises Halt where it never will, and Unseen where nobody can say."""
+    lever = move.lever
+    settled = await world.settled(lever, move.to)
+    if not settled and not lever.near(found := await world.read(lever), move.to):
+        raise await _moved(move, found, world)
+    findings = await asyncio.gather(*map(world.holds, move.meanwhile))
+    if bad := [f.reason for f in findings if f.answered and not f.holds]:
+        raise Halt(f"while the {lever} followed: {'; '.join(bad)}")
+    if not settled:
+        await world.nudge(lever, move.to)
+    if unknown := [f.reason for f in findings if not f.answered]:
+        raise Unseen("; ".join(unknown))
+    return settled
 
 
 async def _has_settled(move: Move, world: World) -> bool:
@@ -231,6 +242,7 @@ async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins
     while True:
         findings = await asyncio.gather(*(world.holds(check) for check in gate.checks))
         bad = [f.reason for f in findings if not f.holds]
+        unseen = bool(bad) and not any(f.answered for f in findings if not f.holds)
         good_since = None if bad else clock() if good_since is None else good_since
         if good_since is not None and clock() - good_since >= gate.hold_for:
             return "; ".join(f.reason for f in findings)
@@ -238,7 +250,8 @@ async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins
         left = deadline - clock()
         if left <= 0:
             await _stand(execution, world)  # a lever that was put back explains it best
-            raise Halt(f"{gate.name}: not so for {gate.hold_for:g} s within {gate.within:g} s: {wrong}")
+            told = f"{gate.name}: not so for {gate.hold_for:g} s within {gate.within:g} s: {wrong}"
+            raise Unseen(told) if unseen else Halt(told)
         await reins.pause(min(gate.every, left))
         if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):
             raise _StopAsked

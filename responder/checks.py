@@ -27,7 +27,7 @@ from responder.database_checks import IntactCheck, SqlCheck
 from responder.durations import Duration
 from responder.errors import Unavailable
 from responder.findings import Finding
-from responder.kubernetes_objects import Name, is_ready, trouble_of
+from responder.kubernetes_objects import Name, is_ready, other_image, trouble_of
 from responder.tagged import told_by_key
 
 __all__ = ["Check", "Finding"]
@@ -148,6 +148,16 @@ class Pods(BaseModel):
     namespace: Name = Field(description="Their namespace")
     labels: dict[str, str] = Field(min_length=1, description="Labels that they all have")
     at_least: int = Field(default=1, ge=0, description="How many must be ready")
+    container: str = Field(default="", description="The container that `digest` is about")
+    digest: str = Field(
+        default="", pattern="^(sha256:[0-9a-f]{64})?$", description="Image that it must run in all of them"
+    )
+
+    @model_validator(mode="after")
+    def _names_the_container(self) -> Pods:
+        if bool(self.container) != bool(self.digest):
+            raise ValueError("container and digest: one needs the other")
+        return self
 
 
 class PodsCheck(BaseModel):
@@ -162,11 +172,13 @@ class PodsCheck(BaseModel):
         found = await kube.list("Pod", self.pods.namespace, self.pods.labels)
         if trouble := next(filter(None, map(trouble_of, found)), ""):
             return Finding(holds=False, reason=trouble)
-        ready = sum(map(is_ready, found))
-        told = (
-            f"{ready} of {len(found)} pods with {', '.join(f'{k}={v}' for k, v in self.pods.labels.items())} are ready"
-        )
-        return Finding(holds=ready >= self.pods.at_least, reason=f"{told}, wanted {self.pods.at_least}")
+        ready = [pod for pod in found if is_ready(pod)]
+        container, digest = self.pods.container, self.pods.digest
+        if digest and (other := next(filter(None, (other_image(pod, container, digest) for pod in ready)), "")):
+            return Finding(holds=False, reason=other)
+        labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
+        told = f"{len(ready)} of {len(found)} pods with {labels} are ready"
+        return Finding(holds=len(ready) >= self.pods.at_least, reason=f"{told}, wanted {self.pods.at_least}")
 
 
 class Containers(BaseModel):

@@ -19,6 +19,10 @@ class Drift(Halt):
         self.by = by  # who, where the outside keeps books of that
 
 
+class Unseen(Halt):
+    """Nobody could say how it is until the deadline. That is no reason to think ill of anything."""
+
+
 class Unavailable(ResponderError):
     """The other side did not answer properly. Worth another try before the deadline; then it is a `Halt`."""
 

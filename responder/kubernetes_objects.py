@@ -137,6 +137,14 @@ def trouble_of(pod: Object) -> str:
     return ""
 
 
+def other_image(pod: Object, container: str, digest: str) -> str:
+    """What this container runs, where that is another image than the digest says; empty where nobody can tell."""
+    for one in pod.get("status", {}).get("containerStatuses", ()):
+        if one["name"] == container and (runs_now := digest_of(one.get("imageID", ""))) not in ("", digest):
+            return f"pod {pod['metadata']['name']} runs {runs_now}, and the version that was good is {digest}"
+    return ""
+
+
 def condition(workload: Object, kind: str) -> Object:
     found = workload.get("status", {}).get("conditions", ())
     return next((c for c in found if c["type"] == kind), {})

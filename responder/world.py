@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from responder.checks import Check, Finding, PromqlCheck
 from responder.clients import Connections, acting
 from responder.clients.prometheus import Prometheus
-from responder.errors import Halt, Unavailable
+from responder.errors import Halt, Unavailable, Unseen
 from responder.levers.lever import Lever
 
 T = TypeVar("T")
@@ -131,4 +131,4 @@ class World:
                         last = str(e)
                     await asyncio.sleep(self._retry_every)
         except TimeoutError:
-            raise Halt(f"{doing} did not succeed within {within:g} s: {last}") from None
+            raise Unseen(f"{doing} did not succeed within {within:g} s: {last}") from None

@@ -60,7 +60,7 @@ class Docker:
         """Every container with these labels, stopped ones too, as `docker inspect` says it."""
         told = [f"{key}={value}" for key, value in labels.items()]
         found = await self._ask(self._api().containers.list(all=True, filters={"label": told}), "the containers")
-        shown = [await self.container(one.id) for one in found]
+        shown = await asyncio.gather(*(self.container(one.id) for one in found))
         return [one for one in shown if one is not None]
 
     async def image(self, name: str) -> Object | None:

@@ -37,6 +37,7 @@ _HOMES = {
     "EndpointSlice": "apis/discovery.k8s.io/v1",
     "HorizontalPodAutoscaler": "apis/autoscaling/v2",
     "Application": "apis/argoproj.io/v1alpha1",
+    "Rollout": "apis/argoproj.io/v1alpha1",
     "HelmRelease": "apis/helm.toolkit.fluxcd.io/v2",
     "Canary": "apis/flagger.app/v1beta1",
 }

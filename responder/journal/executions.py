@@ -205,7 +205,7 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
             await deployments.record(tx, back)
             await deployments.record_back(tx, back, part.from_version, still_there)
         await client_rules.mitigate(tx, mitigations, told.service, told.environment, execution.id, event.at)
-    elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _drifted(event):
+    elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _says_nothing(event):
         names = " and ".join(part.service for part in told.parts)
         for part in told.parts:
             for version in (part.from_version, part.to_version):
@@ -213,8 +213,9 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
                 await deployments.mark(tx, part.service, told.environment, version, "suspect", why, event.at)
 
 
-def _drifted(event: Halted | GaveUp) -> bool:
-    return isinstance(event, Halted) and event.drift
+def _says_nothing(event: Halted | GaveUp) -> bool:
+    """About the versions: somebody else moved something, or nobody could see."""
+    return isinstance(event, Halted) and (event.drift or event.unseen)
 
 
 async def load(tx: Transaction, execution_id: str) -> Execution:

@@ -9,6 +9,7 @@ from pydantic import Field
 from responder.levers.compose import ComposeOverride
 from responder.levers.docker import ServiceImage
 from responder.levers.kubernetes import (
+    AutoscalerFloor,
     KeptPods,
     Partition,
     PodTemplate,
@@ -48,6 +49,7 @@ AnyLever = Annotated[
     | RolloutPaused
     | Partition
     | Replicas
+    | AutoscalerFloor
     | KeptPods
     | ServiceSelector
     | Reconciliation

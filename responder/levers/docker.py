@@ -151,6 +151,8 @@ class ServiceImage(Lever):
         config = config_like(pattern, await docker.image(pattern["Image"]), name, networks=_endpoints(pattern))
         told = {REPLACES: pattern["Id"], "io.rollback-responder.execution": self.mark}
         config["Labels"] |= {**told, f"{_COMPOSE}.image": value["image"]}
+        for one in slot.next:  # of another version, made by an earlier try and never started: it has our name
+            await docker.remove(one["Id"])
         made = await docker.create(f"{slot.name}_next_{pattern['Id'][:12]}", config)
         found = await docker.container(made)
         if found is None:

@@ -57,9 +57,13 @@ class Lever(BaseModel, ABC):
         """Whether what was found is this value."""
         return found == value
 
+    def near(self, found: JsonValue, value: JsonValue) -> bool:
+        """Whether what was found is as good as this value to somebody who asks whether it was moved."""
+        return self.same(found, value)
+
     def must_be(self, found: JsonValue, *values: JsonValue) -> None:
         """Raises `Drift` where what was found is none of the values that we know of."""
-        if not any(self.same(found, value) for value in values):
+        if not any(self.near(found, value) for value in values):
             told = ", nor ".join(repr(value) for value in values)
             raise Drift(f"{self} is {found!r}, neither {told}: somebody else moved it")
 

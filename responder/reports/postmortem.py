@@ -215,6 +215,8 @@ def _questions(record: Record, execution: Execution, window: Window) -> Iterator
     told = execution.accepted
     if execution.outcome == "succeeded":
         yield f"What was wrong with {told.from_version}, and why did nothing notice it before it was deployed?"
+    elif execution.verification_failed and any(isinstance(e, Halted) and e.unseen for e in record.events):
+        yield f"Nobody could say whether {told.service} recovered: why had its checks no answer?"
     elif execution.verification_failed:
         yield f"All was set back and {told.service} did not recover: what else had changed?"
     elif execution.outcome in ("failed", "compensated"):

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 from responder.checks import Check, ContainersCheck, PodsCheck
 from responder.durations import Duration
 from responder.errors import Halt
+from responder.kubernetes_objects import condition, main_image, trouble_of, unfinished
 from responder.levers import CurrentRelease, PointerFile
 from responder.levers.docker import ServiceImage
-from responder.levers.kubernetes import KeptPods, PodTemplate, Replicas, ServiceSelector
+from responder.levers.kubernetes import AutoscalerFloor, KeptPods, PodTemplate, Replicas, ServiceSelector
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.plan import Draft, Gate, Move
 from responder.strategies.docker import containers, each_container
@@ -95,11 +96,15 @@ class BlueGreen(Strategy):
         switch = Move(lever=pointer, was=live, to=idle)
         if colour.docker is not None:
             work = await containers(world, colour.docker, target, running=False)
-            told = {"project": colour.docker.project, "service": colour.docker.service}
+            numbers = tuple(one.number for one in work.levers)
+            told = {"project": colour.docker.project, "service": colour.docker.service, "numbers": numbers}
             well = ContainersCheck.model_validate({"containers": told})
             before, after = self.gates(idle, (well, *colour.ready))
             (moves,) = work.moves(len(work.levers))
-            return Draft(steps=(*moves, before, switch, after, *work.last), notes=work.notes)
+            notes = work.notes
+            if serving.docker and (now := len(await each_container(world, serving.docker))) > len(numbers):
+                notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
+            return Draft(steps=(*moves, before, switch, after, *work.last), notes=notes)
         to, notes = await value_of(world, colour.place, target)
         first = Move(lever=colour.place, was=await world.read(colour.place), to=to)
         before, after = self.gates(idle, colour.ready)
@@ -134,25 +139,58 @@ class _InKubernetes:
 
     async def made(self, world: World, target: Target) -> Draft:
         piece = await workpiece(world, self.good, target, running=False)
+        if not piece.template.same(piece.was, piece.to):
+            await self._nobody_rolls_out(world, piece)
         serving = Replicas(**self.failed.where, mark=target.execution)
-        wanted, scaled = await self._scaled_up(world, piece, await _count(world, serving) or 1)
+        wanted, scaled, held = await self._scaled_up(world, piece, await _count(world, serving) or 1)
         service = await world.ask(self.pointer, self.pointer.object)
         labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
-        told = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted}
+        exactly = {key: piece.to[key] for key in ("container", "digest") if key in piece.to}
+        told = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted, **exactly}
         before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": told}), *self.ready))
         switch = Move(lever=self.pointer, was=self.live, to=self.idle)
         steps = (*piece.first, piece.move(), *piece.last, *scaled, before, switch, after)
         left, notes = await self._left_behind(world, serving, target)
-        return Draft(steps=(*steps, *left), notes=(*piece.notes, *notes))
+        return Draft(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
 
-    async def _scaled_up(self, world: World, piece: Workpiece, wanted: int) -> tuple[int, tuple[Move, ...]]:
+    async def _nobody_rolls_out(self, world: World, piece: Workpiece) -> None:
+        """Raises Halt where somebody is just putting another version there: they mean to send traffic to it."""
+        found: Any = await world.ask(piece.template, piece.template.object)
+        pods = await world.ask(piece.template, lambda kube: piece.template.pods(kube, found))
+        under_way = condition(found, "Progressing").get("reason") in _UNDER_WAY and not any(map(trouble_of, pods))
+        if under_way and (waits := unfinished(found)):
+            image = main_image(found["spec"]["template"], piece.template.container)
+            raise Halt(f"somebody is rolling {image} out to {self.idle}, {piece.template.what}: {waits}")
+
+    async def _scaled_up(
+        self, world: World, piece: Workpiece, wanted: int
+    ) -> tuple[int, tuple[Move, ...], tuple[str, ...]]:
         """As many as the other colour has now, not as its manifest says, and no more than its autoscaler allows."""
         lever = Replicas(**self.good.where, mark=piece.template.mark, within=self.good.within)
+        moves: list[Move] = []
+        notes: tuple[str, ...] = ()
         if scaler := await world.ask(lever, lever.autoscaler):
             lever = lever.model_copy(update={"autoscaled": True})
             wanted = min(wanted, int(scaler["spec"]["maxReplicas"]))
+            moves, notes = await self._held_up(world, scaler, piece.template.mark, wanted)
         there = await _count(world, lever)
-        return wanted, (Move(lever=lever, was=there, to=wanted),) if there < wanted else ()
+        if there < wanted:
+            moves.append(Move(lever=lever, was=there, to=wanted))
+        return wanted, tuple(moves), notes
+
+    async def _held_up(self, world: World, scaler: Any, mark: str, wanted: int) -> tuple[list[Move], tuple[str, ...]]:
+        """The autoscaler must not take the pods away again; it sees the load only some time after the switch."""
+        name, namespace = scaler["metadata"]["name"], self.good.namespace
+        floor = AutoscalerFloor(namespace=namespace, autoscaler=name, mark=mark)
+        now = await world.read(floor)
+        if not isinstance(now, int) or now >= wanted:
+            return [], ()
+        controllers = [ref["kind"] for ref in scaler["metadata"].get("ownerReferences", ()) if ref.get("controller")]
+        if controllers or not await world.ask(floor, lambda kube: kube.may("patch", _HPA, namespace)):
+            why = f"a {controllers[0]} writes it" if controllers else f"our account may not patch {_HPA}s"
+            return [], (f"{floor.what} may take pods of {self.good.what} away before the switch: {why}",)
+        told = f"{floor.what} stays at no fewer than {wanted} pods afterwards (before: {now})"
+        return [Move(lever=floor, was=now, to=wanted)], (f"{told}: set it back once it has seen the load",)
 
     async def _left_behind(
         self, world: World, serving: Replicas, target: Target
@@ -172,8 +210,14 @@ class _InKubernetes:
             if then and scaler:
                 notes.append(f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it")
             else:
-                moves.append(Move(lever=serving.model_copy(update={"ready": False}), was=now, to=then))
+                told = {"autoscaled": scaler is not None, "unready": then, "within": self.failed.within}
+                moves.append(Move(lever=serving.model_copy(update=told), was=now, to=then))
         return tuple(moves), tuple(notes)
+
+
+_HPA = "HorizontalPodAutoscaler"
+_UNDER_WAY = ("NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated")
+"""Reasons of the condition Progressing while a rollout goes on that nobody has given up."""
 
 
 async def _count(world: World, lever: Replicas) -> int:

@@ -43,6 +43,7 @@ class Immediate(Strategy, Place):
 
 
 async def _stopped(world: World, lever: Replicas, target: Target) -> Move:
+    await world.ask(lever, lambda kube: lever.prepare(kube, 0))
     return Move(lever=lever.model_copy(update={"mark": target.execution}), was=await world.read(lever), to=0)
 
 

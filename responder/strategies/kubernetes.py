@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -38,7 +39,7 @@ async def workpiece(world: World, template: PodTemplate, target: Target, *, runn
         raise Halt(f"there is no {template.what}; nothing was touched")
     to, notes = await value_of(world, template, target)
     suspended, told = await _suspended(world, template)
-    paused = RolloutPaused(**template.where, within=template.within)
+    paused = RolloutPaused(**template.where, within=template.within, brings=to)
     resumed = () if template.daemonset or not await world.read(paused) else (Move(lever=paused, was=True, to=False),)
     return Workpiece(template=template, was=was, to=to, first=suspended, last=resumed, notes=(*notes, *told))
 
@@ -46,6 +47,9 @@ async def workpiece(world: World, template: PodTemplate, target: Target, *, runn
 async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, ...], tuple[str, ...]]:
     moves, notes = [], []
     for owner in await world.ask(template, lambda kube: owners_of(kube, template)):
+        if owner.unseen:
+            notes.append(f"whether {owner.who} would bring the bad version back could not be seen: no right to")
+            continue
         if owner.fights or template.gitops == "refuse":
             raise Halt(
                 f"{template.what} belongs to {owner.who}, which would bring the bad version back: {owner.mend}"
@@ -55,6 +59,7 @@ async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, .
         if now is None:
             raise Halt(f"{template.what} belongs to {owner.who}, which cannot be suspended: it was not found there")
         if owner.suspend is not None and now == "on":
+            await world.ask(owner.suspend, partial(owner.suspend.prepare, value="off"))
             moves.append(Move(lever=owner.suspend, was=now, to="off"))
             notes.append(f"{owner.who} stays suspended afterwards: {owner.mend}, then resume it")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -48,9 +49,10 @@ class Rolling(Strategy, Place):
             return await self._by_container(world, target, self.docker)
         if self.kubernetes is None:
             raise Halt("nothing is named that could be rolled back batch by batch")
-        piece = await workpiece(world, self.kubernetes, target)
-        if piece.template.statefulset:
-            return await self._by_partition(world, piece)
+        if self.kubernetes.statefulset:
+            return await self._by_partition(world, await workpiece(world, self.kubernetes, target))
+        whole = self.kubernetes.within + self.batch_delay * await self._batches(world, self.kubernetes)
+        piece = await workpiece(world, self.kubernetes.model_copy(update={"within": whole}), target)
         key = "strategy" if piece.template.deployment else "updateStrategy"
         found = await world.read(RolloutSettings(**piece.template.where))
         how = found[key] if isinstance(found, dict) else {}
@@ -60,8 +62,16 @@ class Rolling(Strategy, Place):
         surge = self.surge and bool(piece.template.deployment)
         rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else self.batch_size}
         wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": round(self.batch_delay)}
-        move = piece.move(meanwhile=self.batch_healthy, every=self.health_check_interval)
-        return Draft(steps=await with_settings(world, piece, wanted, move), notes=piece.notes)
+        looks = {"meanwhile": self.batch_healthy, "every": self.health_check_interval}
+        resumed = tuple(move.model_copy(update=looks) for move in piece.last)
+        piece = piece.model_copy(update={"last": resumed})
+        return Draft(steps=await with_settings(world, piece, wanted, piece.move(**looks)), notes=piece.notes)
+
+    async def _batches(self, world: World, template: PodTemplate) -> int:
+        """How many there are at most; each of them takes `batch_delay` by itself."""
+        found: dict[str, Any] = await world.ask(template, template.object)
+        wanted = found.get("status", {}).get("desiredNumberScheduled", 0)
+        return math.ceil(int(wanted if template.daemonset else found["spec"].get("replicas", 1)) / self.batch_size)
 
     async def _by_container(self, world: World, target: Target, lever: ServiceImage) -> Draft:
         work = await containers(world, lever, target)

@@ -27,7 +27,7 @@ KINDS = {
     "discovery.k8s.io/endpointslices": "EndpointSlice",
     "autoscaling/horizontalpodautoscalers": "HorizontalPodAutoscaler",
     "argoproj.io/applications": "Application", "helm.toolkit.fluxcd.io/helmreleases": "HelmRelease",
-    "flagger.app/canaries": "Canary",
+    "flagger.app/canaries": "Canary", "argoproj.io/rollouts": "Rollout",
 }  # fmt: skip
 VERSIONS = {
     "": "v1", "apps": "apps/v1", "discovery.k8s.io": "discovery.k8s.io/v1", "autoscaling": "autoscaling/v2",

@@ -37,3 +37,13 @@ def service(name: str, selector: dict[str, str]) -> Object:
         "metadata": {"name": name, "namespace": "shop"},
         "spec": {"selector": selector, "ports": [{"port": 80}]},
     }
+
+
+def autoscaler(deployment: str, most: int) -> Object:
+    target = {"kind": "Deployment", "name": deployment, "apiVersion": "apps/v1"}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": deployment, "namespace": "shop"},
+        "spec": {"scaleTargetRef": target, "maxReplicas": most},
+    }

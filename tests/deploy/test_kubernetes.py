@@ -20,7 +20,7 @@ from responder.execution import Outcome
 from responder.sources import PodLogs
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
-from tests.apiserver.manifests import deployment, service, statefulset, workload
+from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.parts import need
 from tests.responder.rollback import Rollback
 
@@ -172,6 +172,7 @@ def cluster() -> Cluster:
     for colour in ("blue", "green"):
         two(cluster, deployment, f"c-{colour}", replicas=2, labels={"app": "c", "color": colour})
     cluster.apply(service("c", {"app": "c", "color": "green"}))
+    cluster.apply(autoscaler("c-blue", most=4))
     cluster.images["shop:2"] = Image(starts="crashes")
     two(cluster, statefulset, "web", replicas=2)
     two(cluster, daemonset, "agent")

@@ -2,12 +2,13 @@
 
 from responder.levers.kubernetes.gitops import Reconciliation
 from responder.levers.kubernetes.rollout import Partition, RolloutPaused, RolloutSettings
-from responder.levers.kubernetes.scale import KeptPods, Replicas
+from responder.levers.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
 from responder.levers.kubernetes.template import PodTemplate
 from responder.levers.kubernetes.traffic import ServiceSelector
 from responder.levers.kubernetes.workload import Workload
 
 __all__ = [
+    "AutoscalerFloor",
     "KeptPods",
     "Partition",
     "PodTemplate",

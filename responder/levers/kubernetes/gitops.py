@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -73,6 +74,7 @@ class Owner(BaseModel):
     mend: str
     suspend: Reconciliation | None = None
     fights: bool = False  # nothing that we know of keeps it from doing so
+    unseen: bool = False  # whether there is one could not be seen
 
 
 _ARGOCD = "argocd"
@@ -91,7 +93,21 @@ async def owners_of(kube: Kubernetes, workload: Workload) -> list[Owner]:
             owners.append(
                 Owner(who=f"{who} ({ref['kind']} {ref['name']})", mend=f"abort {ref['name']} there", fights=True)
             )
-    for canary in await _list(kube, "Canary", workload.namespace):
+        elif ref.get("controller"):
+            told = f"{ref['kind']} {ref['name']}"
+            owners.append(Owner(who=told, mend=f"roll {told} back with what controls it", fights=True))
+    canaries, rollouts = await asyncio.gather(
+        _list(kube, "Canary", workload.namespace), _list(kube, "Rollout", workload.namespace)
+    )
+    for kind, found_there in (("Canary", canaries), ("Rollout", rollouts)):
+        if found_there is None:
+            owners.append(Owner(who=f"a {kind} that refers to {workload.what}", mend="", unseen=True))
+    for rollout in rollouts or ():
+        refers = rollout["spec"].get("workloadRef") or {}
+        if (refers.get("kind"), refers.get("name")) == (workload.kind, workload.name):
+            name = rollout["metadata"]["name"]
+            owners.append(Owner(who=f"Argo Rollouts (Rollout {name})", mend=f"abort {name} there", fights=True))
+    for canary in canaries or ():
         target = canary["spec"].get("targetRef", {})
         if (target.get("kind"), target.get("name")) == (workload.kind, workload.name):
             name = canary["metadata"]["name"]
@@ -101,6 +117,8 @@ async def owners_of(kube: Kubernetes, workload: Workload) -> list[Owner]:
         home, _, name = application.rpartition("_")
         lever = _lever("Application", home or _ARGOCD, name)
         owners.append(_by_git(f"Argo CD (application {name})", name, lever))
+    elif name := labels.get("app.kubernetes.io/instance"):
+        owners += await _by_instance(kube, workload, name)
     if name := labels.get(f"{_FLUX}/name"):
         lever = _lever(workload.kind, workload.namespace, workload.name)
         owners.append(_by_git(f"Flux (Kustomization {name})", name, lever))
@@ -126,8 +144,21 @@ def _by_git(who: str, name: str, suspend: Reconciliation | None) -> Owner:
     return Owner(who=who, mend=f"put {name} right in Git", suspend=suspend, fights=suspend is None)
 
 
-async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object]:
+async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[Owner]:
+    """Argo CD tracks by this label where it is older than 3.0; but plain Helm charts write it as well."""
+    who, lever = f"Argo CD (application {name})", _lever("Application", _ARGOCD, name)
+    if lever is None:
+        return []
+    try:
+        application = await kube.get("Application", _ARGOCD, name)
+    except Forbidden:
+        return [Owner(who=who, mend="", unseen=True)]
+    where = application["spec"].get("destination", {}).get("namespace") if application else ""
+    return [_by_git(who, name, lever)] if application and where in (None, "", workload.namespace) else []
+
+
+async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object] | None:
     try:
         return await kube.list(kind, namespace)
     except Forbidden:  # no right to look: then the labels on the workload itself have to tell
-        return []
+        return None

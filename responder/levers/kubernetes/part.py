@@ -48,6 +48,13 @@ class PartOfObject(Lever, ABC):
             raise Halt(f"{self.what} is being deleted")
         return found
 
+    async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
+        await self.object(kube)
+        kind, _ = self._address
+        if not await kube.may("patch", kind, self.namespace):
+            raise Halt(f"our account may not patch {kind}s in {self.namespace}")
+        return ()
+
     async def read(self, kube: Kubernetes) -> JsonValue:
         kind, name = self._address
         found = await kube.get(kind, self.namespace, name)

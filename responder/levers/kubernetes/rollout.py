@@ -9,8 +9,9 @@ from pydantic import Field, JsonValue
 from responder.clients.kubernetes import Kubernetes
 from responder.durations import Duration
 from responder.errors import Halt
-from responder.kubernetes_objects import Object, annotate, condition, is_ready, trouble_of, unfinished
-from responder.levers.kubernetes.workload import Workload, ordinal_of, partition_of
+from responder.kubernetes_objects import Object, annotate, is_ready, trouble_of
+from responder.levers.kubernetes.template import PodTemplate
+from responder.levers.kubernetes.workload import Workload, free, is_ordered, ordinal_of, partition_of
 
 
 class RolloutSettings(Workload):
@@ -58,6 +59,9 @@ class RolloutPaused(Workload):
     within: Duration = Field(
         default=600.0, gt=0, description="Deadline for the rollout that follows when it is resumed"
     )
+    brings: JsonValue = Field(
+        default=None, description="Set by the responder: the pod template that is rolled out then"
+    )
 
     @property
     def settles_within(self) -> float:
@@ -73,10 +77,8 @@ class RolloutPaused(Workload):
         found = await self.object(kube)
         if bool(found["spec"].get("paused")) != value or value:
             return found["spec"].get("paused", False) is value
-        if condition(found, "Progressing").get("reason") == "ProgressDeadlineExceeded":
-            pods = await self.pods(kube, found)
-            raise Halt(next(filter(None, map(trouble_of, pods)), f"{self.what}: its progress deadline has passed"))
-        return not unfinished(found)
+        template = PodTemplate(**self.where)
+        return await template.settled(kube, self.brings or await template.read(kube))
 
     def __str__(self) -> str:
         return f"pause of {self.what}"
@@ -112,6 +114,15 @@ class Partition(Workload):
             raise Halt(trouble)
         wanted = int(found["spec"].get("replicas", 1)) - partition_of(found)
         return sum(map(is_ready, updated)) >= wanted
+
+    async def nudge(self, kube: Kubernetes, value: JsonValue) -> None:
+        found = await self.object(kube)
+        status = found.get("status", {})
+        current = found["metadata"]["generation"] <= status.get("observedGeneration", 0)
+        if current and partition_of(found) == value and is_ordered(found):
+            pods = await self.pods(kube, found)
+            newest = status.get("updateRevision", "")
+            await free(kube, found, pods, [pod for pod in pods if self.is_of(pod, newest)])
 
     def __str__(self) -> str:
         return f"partition of {self.what}"

@@ -9,7 +9,8 @@ from pydantic import Field, JsonValue
 from responder.clients.kubernetes import Kubernetes
 from responder.durations import Duration
 from responder.errors import Halt
-from responder.kubernetes_objects import PREFIX, Object, annotate, is_ready, trouble_of
+from responder.kubernetes_objects import PREFIX, Name, Object, annotate, is_ready, trouble_of
+from responder.levers.kubernetes.part import PartOfObject
 from responder.levers.kubernetes.workload import Workload, labels_of
 
 
@@ -20,7 +21,9 @@ class Replicas(Workload):
     autoscaled: bool = Field(
         default=False, description="Set by the responder: an autoscaler moves it too, and more is as good"
     )
-    ready: bool = Field(default=True, description="Set by the responder: false for a version that never is")
+    unready: int = Field(
+        default=0, ge=0, description="Set by the responder: down to so many of a failed version need not be ready"
+    )
     within: Duration = Field(default=600.0, gt=0, description="Deadline until they are all ready")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
 
@@ -32,9 +35,13 @@ class Replicas(Workload):
         return int(found["spec"].get("replicas", 1))
 
     def same(self, found: JsonValue, value: JsonValue) -> bool:
-        if self.autoscaled and isinstance(found, int) and isinstance(value, int):
+        if self.autoscaled and value and isinstance(found, int) and isinstance(value, int):
             return found >= value
         return found == value
+
+    def near(self, found: JsonValue, value: JsonValue) -> bool:
+        # An autoscaler moves it as the load goes, and only from and to 0 somebody else does.
+        return bool(found) == bool(value) if self.autoscaled else found == value
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         if not isinstance(value, int) or value < 0:
@@ -44,14 +51,14 @@ class Replicas(Workload):
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         found = await self.object(kube)
-        status = found.get("status", {})
-        if not self.same(int(found["spec"].get("replicas", 1)), value) or not isinstance(value, int):
+        status, wanted = found.get("status", {}), int(found["spec"].get("replicas", 1))
+        if not self.near(wanted, value) or not isinstance(value, int):
             return False
         if found["metadata"]["generation"] > status.get("observedGeneration", 0):
             return False
-        if not self.ready or not value:
+        if value <= self.unready:
             return bool(status.get("replicas", 0) <= value)
-        if status.get("readyReplicas", 0) >= value:
+        if status.get("readyReplicas", 0) >= min(value, wanted):
             return True
         if trouble := next(filter(None, map(trouble_of, await self.pods(kube, found))), ""):
             raise Halt(trouble)
@@ -67,6 +74,30 @@ class Replicas(Workload):
 
     def __str__(self) -> str:
         return f"replicas of {self.what}"
+
+
+class AutoscalerFloor(PartOfObject):
+    """The fewest pods that a HorizontalPodAutoscaler leaves. A colour without traffic has no load: it would lose its
+    pods to the autoscaler just before they are needed.
+    """
+
+    lever: Literal["autoscaler_floor"] = "autoscaler_floor"
+    autoscaler: Name = Field(description="Name of the HorizontalPodAutoscaler")
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @property
+    def _address(self) -> tuple[str, str]:
+        return "HorizontalPodAutoscaler", self.autoscaler
+
+    async def _value(self, kube: Kubernetes, found: Object) -> int:
+        return int(found["spec"].get("minReplicas", 1))
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        told = annotate(found, execution=self.mark, **{"min-replicas-before": str(present)})
+        return [{"op": "add", "path": "/spec/minReplicas", "value": value}, *told]
+
+    def __str__(self) -> str:
+        return f"fewest pods of {self.what}"
 
 
 class KeptPods(Workload):
@@ -88,7 +119,8 @@ class KeptPods(Workload):
         # The pods first: the mark on the workload says that all of them are out.
         found = await self.object(kube)
         self.must_be(await self._value(kube, found), was, value)
-        kept = await kube.list("Pod", self.namespace, {f"{PREFIX}/kept": str(value)})
+        known = _out_of_the_way(labels_of(found))
+        kept = await kube.list("Pod", self.namespace, {**known, f"{PREFIX}/kept": str(value)})
         there = sorted(await self.pods(kube, found), key=_ready_last)
         for pod in there[: max(self.count - len(kept), 0)]:
             await kube.patch(pod, _out_of_service(pod, labels_of(found), str(value)))
@@ -103,10 +135,14 @@ def _ready_last(pod: Object) -> tuple[bool, str]:
     return is_ready(pod), pod["metadata"]["name"]
 
 
+def _out_of_the_way(labels: dict[str, str]) -> dict[str, str]:
+    return {f"{PREFIX}/was-{key.replace('/', '.')}": value for key, value in labels.items()}
+
+
 def _out_of_service(pod: Object, selector: dict[str, str], mark: str) -> list[dict[str, Any]]:
     """Moves the labels that its ReplicaSet and its Services know it by out of the way, and keeps their values."""
     labels = pod["metadata"].get("labels", {})
-    ours = {f"{PREFIX}/was-{key.replace('/', '.')}": value for key, value in labels.items() if key in selector}
+    ours = _out_of_the_way({key: value for key, value in labels.items() if key in selector})
     return [
         {"op": "replace", "path": "/metadata/labels", "value": {**ours, f"{PREFIX}/kept": mark}},
         *annotate(pod, labels=",".join(f"{k}={v}" for k, v in sorted(labels.items()))),

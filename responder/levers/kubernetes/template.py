@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue
@@ -18,6 +19,7 @@ from responder.kubernetes_objects import (
     is_ready,
     main_image,
     number_of,
+    other_image,
     references_of,
     runs,
     same_template,
@@ -26,7 +28,7 @@ from responder.kubernetes_objects import (
     unfinished,
     writer_of,
 )
-from responder.levers.kubernetes.workload import Workload, ordinal_of, partition_of
+from responder.levers.kubernetes.workload import Workload, free, is_ordered, ordinal_of, partition_of
 
 
 class PodTemplate(Workload):
@@ -57,6 +59,9 @@ class PodTemplate(Workload):
         template = found["spec"]["template"]
         kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
         revision = next((one for one in kept if same_template(template_of(one), template)), None)
+        if revision is None and found["spec"].get("paused"):
+            image = main_image(template, self.container)
+            raise Halt(f"{self.what} is paused, with a template that was never rolled out ({image})")
         if revision is None:
             raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
         return {"revision": revision["metadata"]["name"], "images": dict(images_of(template))}
@@ -111,34 +116,29 @@ class PodTemplate(Workload):
         if not (digest := value.get("digest")):
             return
         for pod in pods:
-            for one in pod["status"].get("containerStatuses", ()):
-                ours = one["name"] == value["container"]
-                if ours and (runs_now := digest_of(one.get("imageID", ""))) not in ("", digest):
-                    raise Halt(
-                        f"pod {pod['metadata']['name']} runs {runs_now}, and the version that was good is {digest}: "
-                        f"{value['images'][one['name']]} names another image by now"
-                    )
+            if other := other_image(pod, value["container"], digest):
+                raise Halt(f"{other}: {value['images'][value['container']]} names another image by now")
 
     async def nudge(self, kube: Kubernetes, value: Any) -> None:
-        """Deletes the pod that its controller would wait for for ever (kubernetes/kubernetes#67250), one at a time."""
+        """Deletes the pod that its controller would wait for for ever, one at a time."""
         if self.deployment:
             return
         found = await self.object(kube)
         strategy = found["spec"].get("updateStrategy", {}).get("type", "RollingUpdate")
-        ordered = bool(self.statefulset) and found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
+        ordered = bool(self.statefulset) and is_ordered(found)
         if not (strategy == "OnDelete" or ordered) or not self.same(await self._value(kube, found), value):
             return
         if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
             return  # it would be made anew from the bad template
         pods = await self.pods(kube, found)
-        old = [pod for pod in pods if not self.is_of(pod, str(value["revision"]))]
+        updated = [pod for pod in pods if self.is_of(pod, str(value["revision"]))]
+        if strategy != "OnDelete":
+            await free(kube, found, pods, updated)
+            return
+        old = [pod for pod in pods if pod not in updated]
         stuck = [pod for pod in old if not is_ready(pod)]
-        if self.statefulset:
-            stuck = [pod for pod in stuck if ordinal_of(pod) >= partition_of(found)]
-        if stuck:
-            await kube.delete_pod(stuck[0])
-        elif strategy == "OnDelete" and old and all(map(is_ready, pods)):
-            await kube.delete_pod(old[-1])
+        if stuck or (old and all(map(is_ready, pods))):
+            await kube.delete_pod((stuck or old[-1:])[0])
 
     async def moved_by(self, kube: Kubernetes) -> str:
         return writer_of(await self.object(kube), "spec", "template")
@@ -182,21 +182,25 @@ class PodTemplate(Workload):
                 f"somebody has paused the rollout of {self.what} (kubectl rollout resume, or when_paused: resume)"
             )
         rights = [("patch", self.kind), ("list", "Pod"), *([] if self.deployment else [("delete", "Pod")])]
-        if missing := [f"{v} {k}s" for v, k in rights if not await kube.may(v, k, self.namespace)]:
+        allowed = await asyncio.gather(*(kube.may(v, k, self.namespace) for v, k in rights))
+        if missing := [f"{v} {k}s" for (v, k), may in zip(rights, allowed, strict=True) if not may]:
             raise Halt(f"our account may not {', '.join(missing)} in {self.namespace}")
         present = await self._value(kube, found)
         change = await self._change(kube, found, present, value)
-        unseen, gone = [], []
-        for kind, name in sorted(set(references_of(change[0]["value"]))):
-            try:
-                if await kube.get(kind, self.namespace, name) is None:
-                    gone.append(f"{kind} {name}")
-            except Forbidden:
-                unseen.append(f"{kind} {name}")
+        needed = sorted(set(references_of(change[0]["value"])))
+        there = await asyncio.gather(*(self._is_there(kube, kind, name) for kind, name in needed))
+        gone = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is False]
+        unseen = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is None]
         if gone:
             raise Halt(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
         await kube.patch(found, change, dry_run=True)  # admission webhooks have their say before we begin
         return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
+
+    async def _is_there(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
+        try:
+            return await kube.get(kind, self.namespace, name) is not None
+        except Forbidden:
+            return None
 
     def tell(self, value: Any) -> str:
         return "none" if value is None else f"{value['revision']} ({', '.join(value['images'].values())})"

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from responder.clients.kubernetes import Kubernetes
-from responder.kubernetes_objects import Name, Object, owned_by
+from responder.kubernetes_objects import Name, Object, is_ready, owned_by
 from responder.levers.kubernetes.part import PartOfObject
 
 _KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
@@ -61,6 +61,19 @@ class Workload(PartOfObject, ABC):
         labels = pod["metadata"].get("labels", {})
         made_from = labels.get("pod-template-hash" if self.deployment else "controller-revision-hash")
         return made_from in (revision, revision.removeprefix(f"{self.name}-"))
+
+
+async def free(kube: Kubernetes, statefulset: Object, pods: list[Object], updated: list[Object]) -> None:
+    """Deletes the pod of another revision that an ordered StatefulSet would wait for for ever
+    (kubernetes/kubernetes#67250). It waits for the lowest that is not ready, and makes none above it before.
+    """
+    unready = sorted((pod for pod in pods if not is_ready(pod)), key=ordinal_of)
+    if unready and unready[0] not in updated and ordinal_of(unready[0]) >= partition_of(statefulset):
+        await kube.delete_pod(unready[0])
+
+
+def is_ordered(statefulset: Object) -> bool:
+    return str(statefulset["spec"].get("podManagementPolicy", "OrderedReady")) == "OrderedReady"
 
 
 def labels_of(workload: Object) -> dict[str, str]:

@@ -89,6 +89,19 @@ async def test_what_does_not_start_is_turned_back_to_the_very_container_of_befor
     assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
 
 
+async def test_what_an_earlier_try_left_behind_does_not_stand_in_the_way(engine: Engine, docker: Docker) -> None:
+    """It had made a container of another version, and was stopped, or killed, before that took its place."""
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    bad = engine.inspect("shop-backend-1")
+    config = {**bad["Config"], "Image": "shop:3", "HostConfig": bad["HostConfig"]}
+    config["Labels"] = {**bad["Config"]["Labels"], "io.rollback-responder.replaces": bad["Id"]}
+    engine.call("POST", "/containers/create", config, name=f"shop-backend-1_next_{bad['Id'][:12]}")
+    told = await ended(docker, port)
+    assert told.outcome == "succeeded", told.reason
+    assert [one for one in engine.call("GET", "/containers/json", all="true") if "_next_" in str(one["Names"])] == []
+
+
 async def test_what_is_unhealthy_is_turned_back(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
@@ -205,3 +218,40 @@ async def test_no_engine() -> None:
     with pytest.raises(Unavailable, match="Docker Engine"):
         await docker.image("shop:1")
     await docker.close()
+
+
+async def test_no_traffic_goes_to_a_colour_that_has_lost_a_container(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    for colour, tag, number in (
+        ("blue", "2", 1),
+        ("blue", "2", 2),
+        ("blue", "2", 3),
+        ("green", "1", 1),
+        ("green", "1", 2),
+    ):
+        engine.compose(colour, f"shop:{tag}", port=free_port(), number=number)
+    (tmp_path / "live").write_text("blue")
+    told = {
+        "strategy": "blue_green",
+        "pointer": {"file": str(tmp_path / "live")},
+        "colours": {c: {"docker": {"project": "shop", "service": c}} for c in ("blue", "green")},
+        "ready_for": "1s",
+        "ready_within": "3s",
+    }
+    one = Rollback(told, {Docker: docker}, healthy=[{"http": f"http://127.0.0.1:{free_port()}/"}])
+    pause, lost = one.reins.pause, []
+
+    async def pause_and_lose_one(seconds: float) -> None:
+        if one.record.events[-1].type == "started" and "is ready before" in str(one.record.events[-1]) and not lost:
+            lost.append(engine.call("POST", "/containers/shop-green-2/stop", t=0))
+        await pause(seconds)
+
+    one.reins.pause = pause_and_lose_one  # type: ignore[method-assign]
+    ended = await one.run()
+    assert lost
+    assert ended.outcome == "compensated", ended.reason
+    assert "1 of 2 containers run" in ended.reason
+    assert ended.plan
+    assert ended.plan.notes == ("blue has 3 containers and green only 2: none are added",)
+    assert (tmp_path / "live").read_text().strip() == "blue"

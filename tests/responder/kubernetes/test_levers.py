@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from responder.errors import Halt, Unavailable
 from responder.levers.kubernetes import (
+    AutoscalerFloor,
     KeptPods,
     Partition,
     PodTemplate,
@@ -20,7 +21,7 @@ from responder.levers.kubernetes import (
 )
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
-from tests.apiserver.manifests import deployment, service, statefulset, workload
+from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.levers.law import keeps_the_laws
 
 BACKEND = {"namespace": "shop", "deployment": "backend"}
@@ -47,6 +48,7 @@ async def test_the_laws_of_the_pod_template(kind: str, key: str, cluster: Cluste
     ("lever", "was", "to", "stranger"),
     [
         (Replicas(**BACKEND), 4, 2, 7),
+        (AutoscalerFloor(namespace="shop", autoscaler="backend"), 1, 4, 7),
         (ServiceSelector(namespace="shop", service="backend"), "green", "blue", "green2"),
         (RolloutPaused(**BACKEND), False, True, None),
         (Partition(namespace="shop", statefulset="web"), 0, 3, 2),
@@ -60,6 +62,7 @@ async def test_the_laws(lever: Any, was: Any, to: Any, stranger: Any, cluster: C
     for colour in ("green", "blue", "green2"):
         cluster.apply(deployment(f"in-{colour}", "x:1", 1, labels={"app": "b", "color": colour}))
     cluster.apply(deployment("backend", "shop:1"))
+    cluster.apply(autoscaler("backend", 9))
     cluster.apply(statefulset("web", "shop:1", 3))
     cluster.apply(service("backend", {"app": "b", "color": "green"}))
     cluster.apply(application())
@@ -285,11 +288,22 @@ async def test_kept_pods_stay_as_they_are_and_are_replaced(cluster: Cluster, kub
     assert kept[0]["metadata"]["labels"]["rollback-responder.io/was-app"] == "backend"
 
 
+async def test_of_each_of_several_services_pods_are_kept(cluster: Cluster, kube: InProcess) -> None:
+    for name in ("backend", "search"):
+        cluster.apply(deployment(name, "shop:2", 2))
+        await KeptPods(namespace="shop", deployment=name, count=1).write(kube, "one-rollback-of-both", was=None)
+    kept = [p for p in cluster.all("Pod") if "rollback-responder.io/kept" in p["metadata"]["labels"]]
+    assert sorted(p["metadata"]["labels"]["rollback-responder.io/was-app"] for p in kept) == ["backend", "search"]
+
+
 async def test_with_an_autoscaler_more_is_as_good() -> None:
     lever = Replicas(**BACKEND, autoscaled=True)
     assert lever.same(5, 4)
     assert not lever.same(3, 4)
     assert not Replicas(**BACKEND).same(5, 4)
+    assert not lever.same(5, 0)
+    assert lever.near(3, 4)
+    assert not lever.near(0, 4)
 
 
 @pytest.mark.parametrize("value", [-1, "many", None])

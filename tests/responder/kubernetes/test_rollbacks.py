@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from responder.checks import PodsCheck
 from responder.clients.kubernetes import Kubernetes
+from responder.clients.prometheus import Prometheus, Sample
 from responder.execution import Execution, Halted
 from responder.levers.kubernetes import RolloutPaused
+from responder.levers.lever import Lever
 from responder.plan import Move, Plan
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
-from tests.apiserver.manifests import deployment, service, statefulset, workload
+from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.rollback import Rollback
 
 BACKEND = {"namespace": "shop", "deployment": "backend"}
@@ -200,6 +203,10 @@ def _owned_by(**meta: Any) -> Change:
         (_owned_by(labels={"kustomize.toolkit.fluxcd.io/name": "apps"}), r"belongs to Flux \(Kustomization apps\)"),
         (_owned_by(labels={"helm.toolkit.fluxcd.io/name": "web"}), r"belongs to Flux \(HelmRelease web\)"),
         (_owned_by(annotations={"meta.helm.sh/release-name": "web"}), r"belongs to Helm \(release web\)"),
+        (
+            _owned_by(ownerReferences=[{"kind": "Kafka", "name": "events", "uid": "k", "controller": True}]),
+            r"belongs to Kafka events",
+        ),
         (
             _owned_by(ownerReferences=[{"kind": "Rollout", "name": "web", "uid": "r"}]),
             r"belongs to Argo Rollouts \(Rollout web\)",
@@ -434,7 +441,7 @@ async def test_an_autoscaler_of_the_idle_colour_is_respected(
     most: int, wanted: int, cluster: Cluster, clock: Any
 ) -> None:
     colours(cluster)
-    scale(cluster, "backend-blue", most)
+    cluster.apply(autoscaler("backend-blue", most))
     ended = await rollback(cluster, blue_green(), clock).run()
     assert ended.outcome == "succeeded", ended.reason
     assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == wanted
@@ -442,7 +449,7 @@ async def test_an_autoscaler_of_the_idle_colour_is_respected(
 
 async def test_a_failed_colour_with_an_autoscaler_is_left_to_it(cluster: Cluster, clock: Any) -> None:
     colours(cluster)
-    scale(cluster, "backend-green", 5)
+    cluster.apply(autoscaler("backend-green", 5))
     ended = await rollback(cluster, blue_green(failed_replicas=1), clock).run()
     assert ended.outcome == "succeeded", ended.reason
     assert ended.plan
@@ -450,16 +457,332 @@ async def test_a_failed_colour_with_an_autoscaler_is_left_to_it(cluster: Cluster
     assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 3
 
 
-def scale(cluster: Cluster, name: str, most: int) -> None:
-    target = {"kind": "Deployment", "name": name, "apiVersion": "apps/v1"}
-    cluster.apply({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": name, "namespace": "shop"}, "spec": {"scaleTargetRef": target, "maxReplicas": most},
-    })  # fmt: skip
-
-
 async def test_an_unknown_colour(cluster: Cluster, clock: Any) -> None:
     colours(cluster)
     cluster.apply(service("backend", {"app": "backend", "color": "red"}))
     ended: Execution = await rollback(cluster, blue_green(), clock).run()
     assert "names 'red', neither blue nor green; nothing was touched" in ended.reason
+
+
+async def test_no_traffic_goes_back_to_a_colour_that_was_scaled_to_nothing(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    cluster.images["shop:2"] = Image(ready_after=20.0)
+    clock.wait(60.0)
+    cluster.step()
+    one, served = rollback(cluster, blue_green(failed_replicas=0), clock), []
+
+    async def stop_asked(execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+        verifying = execution.plan is not None and execution.todo[:1] == execution.plan.steps[-1:]
+        return ("somebody", "to see") if verifying else None
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        cluster.step()
+        pods = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == selector(cluster)]
+        served.append(sum("'True'" in str(p["status"]["conditions"]) for p in pods))
+
+    one.reins._wait, one.reins.stop_asked = wait, stop_asked  # type: ignore[method-assign]
+    ended = await one.run()
+    assert ended.outcome == "cancelled", ended.reason
+    assert selector(cluster) == "green"
+    assert min(served) == 3
+
+
+def autoscale(cluster: Cluster, load: dict[str, int]) -> None:
+    """What the autoscalers' controller does: as many as the load of each colour wants, within bounds."""
+    for scaler in cluster.all("HorizontalPodAutoscaler"):
+        name, spec = scaler["metadata"]["name"], scaler["spec"]
+        found = cluster.get("Deployment", "shop", name)
+        wanted = load["traffic"] if name == f"backend-{selector(cluster)}" else 0
+        wanted = max(min(wanted, spec["maxReplicas"]), spec.get("minReplicas", 1))
+        if found["spec"]["replicas"] not in (0, wanted):  # 0 switches it off
+            cluster.put({**found, "spec": {**found["spec"], "replicas": wanted}}, before=found)
+
+
+def autoscaled(one: Rollback, cluster: Cluster, clock: Any, load: dict[str, int]) -> None:
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        autoscale(cluster, load)
+        cluster.step()
+
+    one.reins._wait = wait
+
+
+async def test_an_autoscaler_does_not_take_the_idle_pods_away_before_the_switch(cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=1, green=4)
+    cluster.images["shop:1"] = Image(ready_after=40.0)
+    cluster.apply(autoscaler("backend-blue", 10))
+    one = rollback(cluster, blue_green(), clock)
+    autoscaled(one, cluster, clock, {"traffic": 4})
+    switched_with: list[int] = []
+    wait = one.reins._wait
+    assert wait
+
+    def watching(seconds: float) -> None:
+        wait(seconds)
+        if selector(cluster) == "blue" and not switched_with:
+            switched_with.append(cluster.get("Deployment", "shop", "backend-blue")["status"]["readyReplicas"])
+
+    one.reins._wait = watching
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert switched_with == [4]
+    assert cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")["spec"]["minReplicas"] == 4
+    assert ended.plan
+    assert "stays at no fewer than 4 pods afterwards (before: 1)" in ended.plan.notes[0]
+
+
+async def test_what_an_autoscaler_does_after_the_switch_is_no_drift(cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=1, green=4)
+    for colour in ("blue", "green"):
+        cluster.apply(autoscaler(f"backend-{colour}", 10))
+    one, load = rollback(cluster, blue_green(failed_replicas=0), clock), {"traffic": 9}
+    autoscaled(one, cluster, clock, load)
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 0
+
+
+@pytest.mark.parametrize("blue", [0, 1])
+async def test_an_idle_colour_with_an_autoscaler_is_idle_again_when_it_is_turned_back(
+    blue: int, cluster: Cluster, clock: Any
+) -> None:
+    colours(cluster, blue=blue, green=4)
+    cluster.apply(autoscaler("backend-blue", 10))
+    sick = [{"http": "http://127.0.0.1:1/"}]
+    told = blue_green(ready_within="5s")
+    told["colours"]["blue"]["ready"] = sick
+    one = rollback(cluster, told, clock)
+    autoscaled(one, cluster, clock, {"traffic": 4})
+    ended = await one.run()
+    assert ended.outcome == "compensated", ended.reason
+    autoscale(cluster, {"traffic": 4})
+    assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == blue
+    assert cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")["spec"].get("minReplicas", 1) == 1
+
+
+@pytest.mark.parametrize("owner", ["", "ScaledObject"])
+async def test_an_autoscaler_that_cannot_be_held_is_told(owner: str, cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=1, green=4)
+    cluster.apply(autoscaler("backend-blue", 10))
+    if owner:
+        found = cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")
+        found["metadata"]["ownerReferences"] = [{"kind": owner, "name": "blue", "uid": "k", "controller": True}]
+    else:
+        cluster.forbidden.add(("patch", "autoscaling/horizontalpodautoscalers"))
+    plan = await rollback(cluster, blue_green(), clock).plan()
+    assert "may take pods of Deployment shop/backend-blue away before the switch" in plan.notes[0]
+    assert not [step for step in plan.steps if "autoscaler" in str(step)]
+
+
+async def test_a_moved_tag_is_seen_at_an_idle_colour_that_had_no_pods(cluster: Cluster, clock: Any) -> None:
+    good = f"sha256:{'a' * 64}"
+    colours(cluster)
+    cluster.images["shop:1"] = Image(digest=f"sha256:{'b' * 64}")
+    ended = await rollback(cluster, blue_green(ready_within="5s"), clock, artifact=f"shop@{good}").run()
+    assert selector(cluster) == "green"
+    assert ended.outcome == "compensated"
+    assert f"runs sha256:{'b' * 64}" in ended.reason
+
+
+@pytest.mark.parametrize("told", [rolling(batch_size=1, batch_delay="3m"), rolling(batch_size=2, batch_delay="5m")])
+async def test_a_rollout_in_long_batches_has_the_time_that_they_take(told: Any, bad: Cluster, clock: Any) -> None:
+    ended = await rollback(bad, told, clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert image(bad) == "shop:1"
+
+
+async def test_a_statefulset_whose_batch_is_sick_is_whole_again_when_it_is_turned_back(
+    cluster: Cluster, clock: Any
+) -> None:
+    for version in "12":
+        cluster.apply(statefulset("web", f"shop:{version}", 3))
+    cluster.step()
+    cluster.images["shop:1"] = Image(starts="crashes")
+    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
+    ended = await rollback(cluster, told, clock).run()
+    assert ended.outcome == "compensated", ended.reason
+    cluster.step()
+    pods = cluster.all("Pod")
+    assert [p["spec"]["containers"][0]["image"] for p in pods] == ["shop:2"] * 3
+    assert all("'True'" in str(p["status"]["conditions"]) for p in pods)
+
+
+async def test_a_resumed_rollout_is_looked_at_like_any_other(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    bad.images["shop:1"] = Image(starts="pull_fails")
+    ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
+    assert ended.outcome == "compensated", ended.reason
+    assert "its image cannot be pulled" in ended.reason
+    assert clock.now < 60
+
+
+async def test_a_resumed_rollout_has_its_batches_checked(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    sick = {"pods": {"namespace": "shop", "labels": {"app": "backend", "only": "in-a-dream"}}}
+    told = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
+    told["kubernetes"] = {**BACKEND, "when_paused": "resume"}
+    ended = await rollback(bad, told, clock).run()
+    assert ended.outcome == "compensated", ended.reason
+    assert "0 of 0 pods" in ended.reason
+
+
+async def test_a_moved_tag_is_seen_after_a_resumed_rollout(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    bad.images["shop:1"] = Image(digest=f"sha256:{'b' * 64}")
+    told, good = immediate(when_paused="resume"), f"shop@sha256:{'a' * 64}"
+    ended = await rollback(bad, told, clock, artifact=good).run()
+    assert ended.outcome == "compensated", ended.reason
+    assert f"runs sha256:{'b' * 64}" in ended.reason
+
+
+async def test_an_idle_colour_that_somebody_rolls_out_is_left_to_them(cluster: Cluster, clock: Any) -> None:
+    colours(cluster, blue=2)
+    cluster.images["shop:3"] = Image(ready_after=60.0)
+    cluster.apply(deployment("backend-blue", "shop:3", 2, labels={"app": "backend", "color": "blue"}))
+    cluster.step()
+    ended = await rollback(cluster, blue_green(), clock).run()
+    assert ended.outcome == "failed", ended.reason
+    assert "somebody is rolling shop:3 out" in ended.reason
+    assert image(cluster, name="backend-blue") == "shop:3"
+
+
+async def test_argo_cd_that_tracks_by_its_old_label_is_noticed(bad: Cluster, clock: Any) -> None:
+    edit(bad, metadata={"labels": {"app.kubernetes.io/instance": "web"}})
+    assert (await rollback(bad, immediate(), clock).plan()).steps  # set by plain Helm charts too
+    bad.apply(APPLICATION)
+    ended = await rollback(bad, immediate(), clock).run()
+    assert ended.outcome == "failed"
+    assert "belongs to Argo CD (application web)" in ended.reason
+
+
+async def test_a_rollout_that_refers_to_the_deployment_is_noticed(bad: Cluster, clock: Any) -> None:
+    bad.put({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"workloadRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "backend"}},
+    })  # fmt: skip
+    ended = await rollback(bad, immediate(), clock).run()
+    assert ended.outcome == "failed"
+    assert "belongs to Argo Rollouts (Rollout web)" in ended.reason
+
+
+async def test_a_control_plane_that_is_away_meanwhile_is_no_reason_to_turn_back(
+    bad: Cluster, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lever, "patience", property(lambda lever: 0.05))
+    bad.images["shop:1"] = Image(ready_after=60.0)
+    one = rollback(bad, immediate(), clock)
+    handle = bad.handle
+
+    def away(*asked: Any) -> Any:
+        written = image(bad) == "shop:1"
+        return (503, {"message": "shutting down"}) if written and 5.0 < clock.now < 90.0 else handle(*asked)
+
+    bad.handle = away  # type: ignore[method-assign]
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert clock.now >= 90.0
+
+
+class Silent(Prometheus):
+    """Knows nothing of the good version until it is scraped."""
+
+    def __init__(self, clock: Any, first: float, value: float) -> None:
+        self._clock, self._first, self._value = clock, first, value
+
+    async def query(self, query: str, *, at: Any = None) -> list[Sample]:
+        return [Sample(labels={}, value=self._value)] if self._clock.now >= self._first else []
+
+
+@pytest.mark.parametrize(
+    ("first", "value", "outcome", "why"),
+    [
+        (20.0, 0.0, "succeeded", ""),
+        (20.0, 1.0, "compensated", "wanted at most 0"),
+        (9999.0, 0.0, "compensated", "no data"),
+    ],
+)
+async def test_a_batch_of_which_nothing_is_known_yet_is_neither_good_nor_bad(
+    first: float, value: float, outcome: str, why: str, bad: Cluster, clock: Any
+) -> None:
+    told = rolling(batch_size=3, batch_delay="30s", health_check_interval="10s")
+    told["batch_healthy"] = [{"promql": 'errors{version="1"}', "at_most": 0}]
+    clients = {Kubernetes: InProcess(bad), Prometheus: Silent(clock, first, value)}
+    one = Rollback(told, clients, wait=clock.wait, healthy=HEALTHY)
+    ended = await one.run()
+    assert ended.outcome == outcome, ended.reason
+    assert why in ended.reason
+
+
+async def test_a_template_that_was_changed_in_a_pause_is_said_so_at_once(bad: Cluster, clock: Any) -> None:
+    _paused(bad)
+    bad.apply(
+        {**deployment("backend", "shop:3", 6), "spec": {**deployment("backend", "shop:3", 6)["spec"], "paused": True}}
+    )
+    bad.step()
+    ended = await rollback(bad, immediate(when_paused="resume"), clock).run()
+    assert ended.outcome == "failed"
+    assert "is paused, with a template that was never rolled out (shop:3)" in ended.reason
+
+
+STOP = [{"namespace": "shop", "deployment": "importer"}, {"namespace": "shop", "statefulset": "queue"}]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda c: c.forbidden.add(("patch", "apps/statefulsets")), "our account may not patch StatefulSets in shop"),
+        (lambda c: c.drop(c.get("StatefulSet", "shop", "queue")), "there is no StatefulSet shop/queue"),
+    ],
+)
+async def test_what_cannot_be_stopped_is_said_before_anything_is(
+    change: Change, why: str, bad: Cluster, clock: Any
+) -> None:
+    bad.apply(deployment("importer", "importer:9", 1))
+    bad.apply(statefulset("queue", "queue:9", 1))
+    change(bad)
+    ended = await rollback(bad, {**immediate(), "stop": STOP}, clock).run()
+    assert ended.outcome == "failed"
+    assert f"no plan could be made: {why}" in ended.reason
+
+
+async def test_what_may_not_be_suspended_is_said_before_anything_is_touched(bad: Cluster, clock: Any) -> None:
+    bad.apply(RELEASE)
+    edit(bad, metadata={"labels": {"helm.toolkit.fluxcd.io/name": "web"}})
+    bad.forbidden.add(("patch", "helm.toolkit.fluxcd.io/helmreleases"))
+    ended = await rollback(bad, immediate(gitops="suspend"), clock).run()
+    assert "no plan could be made: our account may not patch HelmReleases in shop" in ended.reason
+
+
+async def test_a_pod_that_is_on_its_way_out_may_be_of_any_image(cluster: Cluster, clock: Any) -> None:
+    colours(cluster)
+    leaving = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "leaving",
+            "namespace": "shop",
+            "labels": {"app": "backend", "color": "blue"},
+            "deletionTimestamp": "2026-11-24T00:00:00Z",
+            "ownerReferences": [{"kind": "ReplicaSet", "name": "gone", "uid": "gone", "controller": True}],
+        },
+        "spec": {"containers": [{"name": "app", "image": "shop:3"}]},
+        "status": {"phase": "Running"},
+        "born": 0.0,
+    }
+    cluster.put(leaving)
+    good = f"sha256:{'a' * 64}"
+    cluster.images["shop:1"] = Image(digest=good)
+    check = PodsCheck.model_validate(
+        {
+            "pods": {
+                "namespace": "shop",
+                "labels": {"app": "backend", "color": "blue"},
+                "at_least": 0,
+                "container": "app",
+                "digest": good,
+            }
+        }
+    )
+    cluster.step()
+    assert (await check.holds(InProcess(cluster))).holds

@@ -149,6 +149,11 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
         (TURNED_BACK, {}, "Why could it not be rolled back (disk full)"),
         ([*MOVED, Halted(at=at(9), step=1, reason="sick", freeze=True)], {}, "did not recover: what else had changed?"),
         (
+            [*MOVED, Halted(at=at(9), step=1, reason="no data", freeze=True, unseen=True)],
+            {},
+            "Nobody could say whether backend recovered: why had its checks no answer?",
+        ),
+        (
             [*MOVED, Halted(at=at(9), reason="moved", freeze=True, drift=True)],
             {},
             "Who moved what the rollback had set",
