@@ -144,7 +144,7 @@ class Github:
         query = {"state": "all", "since": f"{story.accepted_at:%Y-%m-%dT%H:%M:%SZ}", "per_page": "100"}
         for page in range(1, 6):
             found = (await self._ask("GET", "/issues", params={**query, "page": str(page)})).body
-            issues = found if isinstance(found, list) else []
+            issues = _list(found)
             for issue in issues:
                 if _mark(story) in (issue.get("body") or ""):
                     return int(issue["number"])
@@ -156,7 +156,7 @@ class Github:
         for page in range(1, 6):
             query = {"per_page": "100", "page": str(page)}
             found = (await self._ask("GET", f"/issues/{number}/comments", params=query)).body
-            comments = found if isinstance(found, list) else []
+            comments = _list(found)
             if any(mark in (comment.get("body") or "") for comment in comments):
                 return True
             if len(comments) < 100:
@@ -194,7 +194,7 @@ class Github:
     async def _find_deployment(self, story: Story) -> int | None:
         query = {"environment": story.environment, "task": "rollback", "per_page": "30"}
         found = (await self._ask("GET", "/deployments", params=query)).body
-        for one in found if isinstance(found, list) else []:
+        for one in _list(found):
             payload = one.get("payload")
             if isinstance(payload, str):
                 payload = json.loads(payload) if payload.startswith("{") else {}
@@ -222,6 +222,12 @@ def _field(body: Any, name: str) -> Any:
     if not isinstance(body, dict) or name not in body:
         raise NotDelivered(f"GitHub's answer has no {name}")
     return body[name]
+
+
+def _list(body: Any) -> list[Any]:
+    if not isinstance(body, list):  # what cannot be read is no reason to open a second issue
+        raise NotDelivered("GitHub's answer is no list")
+    return body
 
 
 def _mark(story: Story) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gzip
 import hashlib
 import hmac
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -440,6 +444,9 @@ async def test_github_needs_no_tag_for_the_issue(github: Github) -> None:
         (403, {"Retry-After": "60"}, 60),
         (429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0),
         (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999999999"}, 3600),
+        (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "nan"}, None),
+        (429, {"Retry-After": f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT"}, None),
+        (429, {"Retry-After": "-5"}, None),
         (403, {}, None),
     ],
 )
@@ -506,6 +513,69 @@ async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) ->
 
 
 # all
+
+
+class Dripping(Github):
+    """GitHub, whose answers come in pieces and without telling how long they are."""
+
+    async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
+        whole = await super().answer(request, raw, body)
+        assert isinstance(whole, web.Response) and isinstance(whole.body, bytes)
+        response = web.StreamResponse(status=whole.status, headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for start in range(0, len(whole.body), max(len(whole.body) // 3, 1)):
+            await response.write(whole.body[start : start + max(len(whole.body) // 3, 1)])
+            await asyncio.sleep(0.02)
+        return response
+
+
+async def test_an_answer_in_pieces_is_read_to_its_end() -> None:
+    async with Dripping().up() as github, Telling(of(github)) as telling:
+        github.trouble = ["", "late"]  # the issue is opened, and we die before its number is known
+        with pytest.raises(NotDelivered, match="did not answer"):
+            await telling.tells(GOOD[0])
+        await telling.tells(GOOD[0], again=True)
+    assert len(github.issues) == 1
+    assert json.loads(telling.reference)["issue"] == 41
+
+
+class Endless(Sink):
+    """Answers for ever, or with so little that is so much once it is unpacked."""
+
+    def __init__(self, *, packed: bool) -> None:
+        super().__init__()
+        self.packed = gzip.compress(b" " * (64 << 20), 1) if packed else b""
+
+    async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
+        if self.packed:
+            return web.Response(body=self.packed, headers={"Content-Encoding": "gzip"})
+        response = web.StreamResponse(headers={"Content-Length": str(1 << 40)})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b" " * (1 << 20))
+        return response
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
+    async with Endless(packed=packed).up() as sink, Telling(of(sink).model_copy(update={"timeout": 10.0})) as telling:
+        tracemalloc.start()
+        try:
+            with pytest.raises(NotDelivered, match="more than 16 MiB"):
+                await telling.tells(GOOD[0])
+            assert tracemalloc.get_traced_memory()[1] < 64 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [Github, Grafana])
+async def test_what_answers_with_a_page_is_told_nothing_twice(kind: type[Github] | type[Grafana]) -> None:
+    async with kind().up() as peer, Telling(of(peer)) as telling:
+        peer.trouble = [web.Response(text="<html>log in, please</html>", content_type="text/html")]
+        with pytest.raises(NotDelivered, match="no list"):
+            await telling.tells(ALL[1], again=True)
+    assert [method for method, _, _ in peer.asked] == ["GET"]
 
 
 @pytest.mark.parametrize("kind", ["slack", "github", "grafana"])
