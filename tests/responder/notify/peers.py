@@ -252,6 +252,7 @@ class Mail:
         self.got: list[tuple[list[str], EmailMessage]] = []
         self.refuses: set[str] = set()
         self.trouble: list[str] = []
+        self.hangs_at_the_end = False
         self.port = 0
 
     @asynccontextmanager
@@ -292,6 +293,11 @@ class Mail:
             return "550 5.1.1 no such user"
         envelope.rcpt_tos.append(address)
         return "250 OK"
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        while self.hangs_at_the_end:
+            await asyncio.sleep(0.05)
+        return "221 Bye"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         if self.trouble:

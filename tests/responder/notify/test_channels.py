@@ -8,6 +8,8 @@ import gzip
 import hashlib
 import hmac
 import json
+import ssl
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -350,6 +352,34 @@ async def test_mail_that_is_put_off_is_tried_again(mail: Mail, mail_by: Callable
             await telling.tells(GOOD[0])
         await telling.tells(GOOD[0])
     assert len(mail.got) == 1
+
+
+async def test_mail_that_was_taken_is_not_sent_again_because_the_goodbye_hangs(
+    mail: Mail, mail_by: Callable[..., Any]
+) -> None:
+    mail.hangs_at_the_end = True
+    async with Telling(mail_by(mail)) as telling, asyncio.timeout(2.0):  # of the 3 s that a message may take
+        await telling.channel.check()
+        await telling.tells(GOOD[0])
+    mail.hangs_at_the_end = False
+    assert len(mail.got) == 1
+
+
+async def test_reading_the_systems_certificates_for_mail_holds_up_nobody(
+    mail: Mail, mail_by: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, where = ssl.create_default_context, list[bool]()
+
+    def watched(*args: Any, **how: Any) -> ssl.SSLContext:
+        where.append(threading.current_thread() is threading.main_thread())
+        return made(*args, **how)
+
+    settings = mail_by(mail)
+    monkeypatch.setattr(ssl, "create_default_context", watched)
+    async with Telling(settings) as telling:
+        await telling.tells(GOOD[0])
+        await telling.tells(GOOD[0])
+    assert where == [False], "once, and not on the loop"
 
 
 async def test_mail_is_never_sent_in_the_open(files: tuple[Path, Path], mail_by: Callable[..., Any]) -> None:
