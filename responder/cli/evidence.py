@@ -11,14 +11,14 @@ from typing import Any
 from urllib.parse import quote
 
 from responder.cli import show
-from responder.cli.client import Client
+from responder.cli.client import Client, place_of
 from responder.cli.commands import NO, OK
 from responder.errors import ResponderError
 from responder.evidence.manifest import is_plain
 
 
 async def evidence(args: argparse.Namespace, client: Client) -> int:
-    path = f"/api/v1/executions/{quote(args.id, safe='')}/evidence"
+    path = f"{place_of(args.id)}/evidence"
     body = await client.get(path)
     fetched = await _fetch(client, path, body, args.fetch) if args.fetch else []
     if args.output == "json":
