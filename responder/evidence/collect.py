@@ -274,9 +274,9 @@ class _Basket:
     async def _keep(
         self, name: str, suffix: str, origin: str, content: bytes, *, skipped: int = 0, cut_off: str = ""
     ) -> None:
-        self._total += len(content)
-        if self._total > self._settings.total:
+        if self._total + len(content) > self._settings.total:
             raise Halt(f"{format_size(len(content))} more than the {format_size(self._settings.total)} in all")
+        self._total += len(content)
         async with self._packing:
             packed = await in_daemon(_pack, self._redactor, content)
         file = self._named(name, suffix)

@@ -332,6 +332,16 @@ async def test_what_is_not_ours_is_never_deleted(by_itself: Keeper, settings: Ev
     assert place not in [one.where for one in await by_itself.store.stored()] or settings.base_directory
 
 
+async def test_what_cannot_be_deleted_keeps_nothing_else(by_itself: Keeper, settings: EvidenceSettings) -> None:
+    for one in ("a", "b", "c"):
+        await aged(by_itself, one, 0)
+    if settings.base_directory:
+        (settings.base_directory / "deploy-21" / "b" / "notes").mkdir()
+    stays = {"b"} if settings.base_directory else set()
+    assert set(await by_itself.clean(datetime.now(UTC) + timedelta(days=31))) == {"a", "b", "c"} - stays
+    assert await ids(by_itself) == stays
+
+
 async def test_it_is_private(
     journal: Database, directory: EvidenceSettings, around: Connections, worker_id: str
 ) -> None:
