@@ -124,7 +124,10 @@ class Github:
         mark = f"<!-- rollback-responder: {story.subject}/{story.occasion} -->"
         if not new and not (again and await self._commented(number, mark)):
             text = f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}\n\n{mark}"
-            await self._ask("POST", f"/issues/{number}/comments", json={"body": text})
+            told = await self._ask("POST", f"/issues/{number}/comments", fine=(404, 410), json={"body": text})
+            if told.status in (404, 410):  # somebody has deleted it
+                new, number = True, await self._find(story) or await self._open(story)
+                known["issue"] = number
         change: dict[str, Any] = {"body": self._written(story)}
         if story.stage == "succeeded":
             change |= {"state": "closed", "state_reason": "completed"}
@@ -155,8 +158,8 @@ class Github:
     async def _commented(self, number: int, mark: str) -> bool:
         for page in range(1, 6):
             query = {"per_page": "100", "page": str(page)}
-            found = (await self._ask("GET", f"/issues/{number}/comments", params=query)).body
-            comments = _list(found)
+            answer = await self._ask("GET", f"/issues/{number}/comments", params=query, fine=(404, 410))
+            comments = _list(answer.body) if answer.status == 200 else []
             if any(mark in (comment.get("body") or "") for comment in comments):
                 return True
             if len(comments) < 100:

@@ -143,6 +143,7 @@ class Github(Peer):
         self.comments: list[tuple[int, str]] = []
         self.deployments: dict[int, dict[str, Any]] = {}
         self.statuses: list[tuple[int, str]] = []
+        self._numbers = itertools.count(41)
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -155,13 +156,15 @@ class Github(Peer):
 
     def _act(self, method: str, path: list[str], query: Any, body: Any) -> tuple[int, Any]:
         match method, path:
+            case _, ["issues", number, *_] if int(number) not in self.issues:
+                return 410, {"message": "This issue was deleted"}
             case "GET", [""]:
                 return 200, {"full_name": "shop/backend"}
             case "GET", ["issues"]:
                 assert query["state"] == "all"
                 return 200, list(self.issues.values())
             case "POST", ["issues"]:
-                number = len(self.issues) + 41
+                number = next(self._numbers)
                 self.issues[number] = {"number": number, "state": "open", **body}
                 return 201, self.issues[number]
             case "POST", ["issues", number, "labels"]:

@@ -153,14 +153,16 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
     assert "actions" not in [b["type"] for b in slack.threads[0]["attachments"][0]["blocks"]]
 
 
-async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana) -> None:
-    async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard:
-        for telling in (chat, dashboard):
+async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana, github: Github) -> None:
+    async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard, Telling(of(github)) as tracker:
+        for telling in (chat, dashboard, tracker):
             await telling.tells(ALL[1])
         slack.messages.clear()
         grafana.annotations.clear()
-        for telling in (chat, dashboard):
-            await telling.tells(ALL[3])
+        github.issues.clear()
+        for telling in (chat, dashboard, tracker):
+            await telling.tells(ALL[3], again=True)
+    assert [(issue["number"], issue["state"]) for issue in github.issues.values()] == [(42, "closed")]
     assert [message["text"][:11] for message in slack.threads] == ["Rolled back"]
     assert [annotation["text"][:14] for annotation in grafana.annotations.values()] == ["<b>Rolled back"]
 
