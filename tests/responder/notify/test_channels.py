@@ -153,6 +153,13 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
     assert "actions" not in [b["type"] for b in slack.threads[0]["attachments"][0]["blocks"]]
 
 
+async def test_slack_calls_who_is_needed_however_long_the_reason(slack: Slack) -> None:
+    held = told(PLANNED, HELD.model_copy(update={"reason": "&" * 1000}))
+    async with Telling(of(slack, mention="<!subteam^S1>")) as telling:
+        await telling.tells(held)
+    assert slack.threads[0]["attachments"][0]["blocks"][0]["text"]["text"].startswith("<!subteam^S1> *Rollback needs")
+
+
 async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana, github: Github) -> None:
     async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard, Telling(of(github)) as tracker:
         for telling in (chat, dashboard, tracker):
