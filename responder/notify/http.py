@@ -37,8 +37,13 @@ class Api:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, method: str, url: str, *, fine: tuple[int, ...] = (), **how: Any) -> Answer:
-        """What it answered, where that is 2xx or one of `fine`. Raises NotDelivered, and never shows the path."""
+    async def ask(
+        self, method: str, url: str, *, fine: tuple[int, ...] = (), unread: bool = False, **how: Any
+    ) -> Answer:
+        """What it answered, where that is 2xx or one of `fine`. Raises NotDelivered, and never shows the path.
+
+        `unread`: that it is 2xx is enough; what else it says is not waited for.
+        """
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
@@ -48,6 +53,8 @@ class Api:
         host = urlsplit(url).netloc.rpartition("@")[2]
         try:
             async with self._session.request(method, url, allow_redirects=False, **how) as response:
+                if unread and 200 <= response.status < 300:
+                    return Answer(response.status, response.headers, None)
                 raw = bytearray()  # one read gives what has arrived by then, which may be half of it
                 while chunk := await response.content.read(_MOST - len(raw) + 1):
                     raw += chunk

@@ -117,7 +117,7 @@ class Slack:
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         message = self._message(story)
         if not self._settings.channel:
-            await self._api.ask("POST", self._settings.secret, json=message)
+            await self._api.ask("POST", self._settings.secret, unread=True, json=message)
             return reference
         known = json.loads(reference) if reference else {}
         if not known or not await self._updated({"ts": known["ts"], "channel": known["channel"], **message}):

@@ -22,7 +22,7 @@ from responder.errors import Halt, Superseded, Unavailable
 from responder.evidence.manifest import MANIFEST, Manifest, where
 from responder.evidence.series import Query
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Store, store_of
+from responder.evidence.stores import Directory, Store, store_of
 from tests.responder.evidence.conftest import a_case, kept, unpacked
 from tests.responder.examples import ago
 from tests.responder.outside import FakePrometheus, serving
@@ -329,6 +329,28 @@ async def test_what_cannot_be_stored_in_time_is_missing_and_the_rest_is_there(
     manifest = await collect(a_case({"file": str(log)}), settings=quick, store=store, connections=around)
     assert missing(manifest) == {str(log): "not stored within 1s", f"file {log}": "not stored within 1s"}
     assert [file.name for file in manifest.files] == ["alerts.json.gz"]
+
+
+async def test_a_store_that_hangs_takes_few_connections(
+    around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        written(tmp_path / f"{n}.log", "said\n")
+    under_way, most = 0, 0
+
+    async def put(*_: Any) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Directory, "put", put)
+    slow = EvidenceSettings(base_directory=tmp_path / "evidence", within=0.5)
+    manifest = await kept(a_case({"file": f"{tmp_path}/*.log"}), slow, around)
+    assert (manifest.files, most) == ((), 8)
 
 
 async def test_a_full_disk_and_a_bug_are_things_that_are_missing(

@@ -578,7 +578,7 @@ async def test_an_answer_in_pieces_is_read_to_its_end() -> None:
     assert json.loads(telling.reference)["issue"] == 41
 
 
-class Endless(Sink):
+class Endless(Github):
     """Answers for ever, or with so little that is so much once it is unpacked."""
 
     def __init__(self, *, packed: bool) -> None:
@@ -598,7 +598,7 @@ class Endless(Sink):
 
 @pytest.mark.parametrize("packed", [False, True])
 async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
-    async with Endless(packed=packed).up() as sink, Telling(of(sink).model_copy(update={"timeout": 10.0})) as telling:
+    async with Endless(packed=packed).up() as peer, Telling(of(peer, timeout=10.0)) as telling:
         tracemalloc.start()
         try:
             with pytest.raises(NotDelivered, match="more than 16 MiB"):
@@ -606,6 +606,27 @@ async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
             assert tracemalloc.get_traced_memory()[1] < 64 << 20
         finally:
             tracemalloc.stop()
+
+
+class Unending(Sink):
+    """Takes what is posted, says so, and then never comes to an end."""
+
+    async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
+        await super().answer(request, raw, body)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"taken")
+        await self._over.wait()
+        return response
+
+
+@pytest.mark.parametrize("by", ["webhook", "slack"])
+async def test_what_was_taken_is_not_told_again_because_the_answer_has_no_end(by: str) -> None:
+    async with Unending().up() as sink:
+        made = of(sink) if by == "webhook" else settings("slack", webhook_url=f"{sink.url}/hook", timeout=1.0)
+        async with Telling(made) as telling:
+            await telling.tells(GOOD[0])
+    assert len(sink.taken) == 1
 
 
 @pytest.mark.parametrize("kind", [Github, Grafana])
