@@ -10,6 +10,7 @@ import hmac
 import json
 import ssl
 import threading
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -606,6 +607,15 @@ async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
             assert tracemalloc.get_traced_memory()[1] < 64 << 20
         finally:
             tracemalloc.stop()
+
+
+async def test_a_long_page_of_an_error_holds_up_nobody(sink: Sink) -> None:
+    sink.trouble = [web.Response(status=500, text="<p>" * (5 << 20))]
+    async with Telling(of(sink).model_copy(update={"timeout": 10.0})) as telling:
+        began = time.thread_time()
+        with pytest.raises(NotDelivered, match=r"answered 500: <p><p>.*…"):
+            await telling.tells(GOOD[0])
+    assert time.thread_time() - began < 0.4, "seconds that the loop worked for it; it was 0.7"
 
 
 class Unending(Sink):
