@@ -23,6 +23,7 @@ from responder.notify import ChannelSettings, NotDelivered, Notify, Story
 from responder.notify.email import Email
 from responder.notify.github import escape as markdown
 from responder.notify.slack import escape as mrkdwn
+from responder.notify.templates import Text
 from tests.responder.examples import alert
 from tests.responder.notify.conftest import (
     APPROVED,
@@ -607,6 +608,12 @@ async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
             assert tracemalloc.get_traced_memory()[1] < 64 << 20
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("template", ["{{ 'x' * 10000000 }}", "{{ [title] * 9999999 }}", "{{ 9 ** 9999999 }}"])
+def test_a_template_cannot_fill_the_memory(template: str) -> None:
+    assert Text(template, None).of(GOOD[0], "as usual") == "as usual"
+    assert Text("{{ 2 * 3.5 }}", None).of(GOOD[0], "as usual") == "7.0"
 
 
 async def test_a_long_page_of_an_error_holds_up_nobody(sink: Sink) -> None:
