@@ -45,8 +45,9 @@ def plot(
     """The lines over the time from start to end, with a dashed upright at every mark. `step` is how far two points
     are apart. It loads nothing from elsewhere and runs no script.
     """
+    title = _shown(title)  # what XML has no place for would spoil the whole picture
     shown = [one for line in lines[:MOST_LINES] if (one := line.model_copy(update={"points": _finite(line)})).points]
-    inside = [mark for mark in marks if start <= mark.at <= end]
+    inside = [Mark(name=_shown(mark.name), at=mark.at) for mark in marks if start <= mark.at <= end]
     low, high = _reach([value for line in shown for _, value in line.points])
     pygal = _pygal()
     columns = 2
@@ -78,16 +79,23 @@ def plot(
         include_x_axis=False,
     )
     for line in shown:
-        chart.add(line.name, _with_gaps(line, step), stroke_style={"width": 2.5})
+        chart.add(_shown(line.name), _with_gaps(line, step), stroke_style={"width": 2.5})
     if not shown:
         chart.add("no data", [(start.timestamp(), low), (end.timestamp(), low)], stroke_style={"width": 0})
     for n, mark in enumerate(inside):
         # Each name at a height of its own: moments that are close must not write over each other.
         top = high - (high - low) * 0.08 * (n % 5)
-        foot, head = {"value": (mark.at.timestamp(), low)}, {"value": (mark.at.timestamp(), top), "label": mark.name}
+        foot, head = (
+            {"value": (mark.at.timestamp(), low)},
+            {"value": (mark.at.timestamp(), top), "label": mark.name},
+        )
         dashed = {"width": 1.5, "dasharray": "5, 4"}
         chart.add(f"{mark.name} {mark.at:%H:%M:%S}", [foot, head], stroke_style=dashed, show_dots=True, dots_size=0)
     return re.sub("<script.*?</script>", "", chart.render(is_unicode=True), flags=re.DOTALL)
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _finite(line: Line) -> tuple[tuple[datetime, float], ...]:

@@ -23,6 +23,9 @@ from responder.tagged import told_by_key
 _LINES = 20_000
 """Asked for of each log that is kept in lines: the newest. The cap in bytes is on top of it."""
 
+_HEAD = 64
+"""Bytes that the name of one of the usual files takes at most."""
+
 MOST_LOGS = 30
 """Logs of one source; whichever were written last, or fare worst, come first."""
 
@@ -34,6 +37,17 @@ class Skipped(NamedTuple):
 
 
 Chunks = AsyncGenerator[bytes | Skipped, None]
+
+
+async def _newest(lines: AsyncGenerator[bytes, None]) -> Chunks:
+    """All of them. Raises Halt at their end where there may have been more: nobody says so himself."""
+    count = 0
+    async with contextlib.aclosing(lines) as chunks:
+        async for chunk in chunks:
+            count += chunk.count(b"\n")
+            yield chunk
+    if count >= _LINES:
+        raise Halt(f"only its newest {_LINES} lines were asked for")
 
 
 class Log(NamedTuple):
@@ -93,9 +107,11 @@ class FileLogs(Source):
         async def chunks() -> Chunks:
             if file.problem:
                 raise Halt(file.problem)
-            end, size = await host.tail(file, self.cap)
-            yield Skipped(size - len(end))
-            yield end
+            end = await host.tail(file, self.cap)
+            yield Skipped(end.size - len(end.data))
+            yield end.data
+            if end.renewed:
+                raise Halt("it was rotated before it was read: what it held until then is not in it")
 
         return chunks
 
@@ -124,7 +140,7 @@ class JournaldLogs(Source):
     async def logs(self, client: Host, since: datetime) -> list[Log]:
         unit = f"--{'user-' if self.journald.user else ''}unit={self.journald.unit}"
         name = f"journald-{self.journald.unit}"
-        return [Log(name, str(self), lambda: client.journal(since, _LINES, unit))]
+        return [Log(name, str(self), lambda: _newest(client.journal(since, _LINES, unit)))]
 
 
 class SystemLogs(Source):
@@ -139,19 +155,26 @@ class SystemLogs(Source):
 
     async def logs(self, client: Host, since: datetime) -> list[Log]:
         async def chunks() -> Chunks:
+            said = False
             try:
-                async with contextlib.aclosing(client.journal(since, _LINES)) as entries:
+                async with contextlib.aclosing(_newest(client.journal(since, _LINES))) as entries:
                     async for chunk in entries:
+                        said = True
                         yield chunk
                 return
             except Halt as e:
+                if said:
+                    raise
                 without = e
             usual = [f for name in ("syslog", "messages", "kern.log") for f in await client.files(f"/var/log/{name}")]
             if not usual:
                 raise Halt(f"{without}, and there is no /var/log/syslog, messages or kern.log")
-            for file in usual:
-                yield f"==> {file.path} <==\n".encode()
-                yield (await client.tail(file, self.cap // len(usual)))[0]
+            ends = [await client.tail(file, self.cap // len(usual) - _HEAD) for file in usual]
+            if left_out := sum(end.size - len(end.data) for end in ends):
+                yield Skipped(left_out)
+                yield b"\n"  # the first line of what is not whole is left out
+            for file, end in zip(usual, ends, strict=True):
+                yield f"==> {file.path} <==\n".encode() + end.data
 
         return [Log("system", "system log", chunks)]
 
@@ -211,7 +234,7 @@ class DockerLogs(Source):
 
 
 def _log_of(docker: Docker, container: str, since: datetime) -> Callable[[], Chunks]:
-    return lambda: docker.log(container, since=since, lines=_LINES)
+    return lambda: _newest(docker.log(container, since=since, lines=_LINES))
 
 
 class PodPlace(BaseModel):
@@ -272,7 +295,7 @@ class PodLogs(Source):
 def _saying(
     client: Kubernetes, namespace: str, pod: str, container: str, since: datetime, previous: bool
 ) -> Callable[[], Chunks]:
-    return lambda: client.log(namespace, pod, container, since=since, lines=_LINES, previous=previous)
+    return lambda: _newest(client.log(namespace, pod, container, since=since, lines=_LINES, previous=previous))
 
 
 def _restarts(pod: Object) -> int:

@@ -14,5 +14,6 @@ def meant(word: str, known: Collection[str]) -> str:
 
 def one_line(text: object, most: int = 500) -> str:
     """Without line breaks and control characters, and cut where it is longer than `most`."""
-    clean = "".join(c if c.isprintable() else " " for c in str(text))
-    return clean if len(clean) <= most else f"{clean[: most - 1]}…"
+    whole = str(text)
+    clean = "".join(c if c.isprintable() else " " for c in whole[:most])  # of megabytes only what is shown
+    return clean if len(whole) <= most else f"{clean[: most - 1]}…"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import yaml
@@ -42,16 +43,25 @@ def _has_tls(file: str | None) -> bool:
     return file is not None and bool((yaml.safe_load(Path(file).read_text()) or {}).get("tls_server_config"))
 
 
+def place_of(execution: str) -> str:
+    """The address of a rollback, whatever was typed as its id."""
+    if execution in ("", ".", ".."):
+        raise ResponderError(f"{execution!r} is no id")
+    return f"/api/v1/executions/{quote(execution, safe='')}"
+
+
 def bearer(token_file: Path | None) -> str | None:
     """The token from the file, or from RESPONDER_TOKEN. Raises ResponderError where the file cannot be read."""
     if token_file is None:
-        return os.environ.get("RESPONDER_TOKEN")
-    try:
-        token = token_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as e:
-        raise ResponderError(f"{token_file} cannot be read: {e}") from None
+        token, where = os.environ.get("RESPONDER_TOKEN", "").strip(), "RESPONDER_TOKEN"
+    else:
+        where = str(token_file)
+        try:
+            token = token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as e:
+            raise ResponderError(f"{token_file} cannot be read: {e}") from None
     if not token.isascii() or not token.isprintable():
-        raise ResponderError(f"{token_file} holds something other than one token")
+        raise ResponderError(f"{where} holds something other than one token")
     return token
 
 
@@ -183,7 +193,8 @@ class Client:
         return dict(body)
 
     def _know(self, response: aiohttp.ClientResponse) -> None:
-        if response.headers.get("Server") != "rollback-responder":
+        # A proxy between us has its own `Server`.
+        if "rollback-responder" not in (response.headers.get("X-Responder"), response.headers.get("Server")):
             raise ResponderError(f"{self._url} answered, but it is not a responder")
         ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
         self.ahead = ahead if abs(ahead.total_seconds()) > 2 else timedelta()  # the header knows whole seconds

@@ -10,10 +10,9 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from responder.cli import show
-from responder.cli.client import Client, Refused
+from responder.cli.client import Client, Refused, place_of
 from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
 from responder.reports import health_text, postmortem_text
@@ -60,7 +59,7 @@ async def report(args: argparse.Namespace, client: Client) -> int:
 
 
 async def _post_mortem(args: argparse.Namespace, client: Client, execution: str, form: str) -> int:
-    path = f"/api/v1/executions/{quote(execution, safe='')}"
+    path = place_of(execution)
     body = await client.get(f"{path}/report")
     if args.plot:
         drawn = await client.text(f"{path}/plot")
@@ -77,7 +76,7 @@ async def _post_mortem(args: argparse.Namespace, client: Client, execution: str,
 
 async def history(args: argparse.Namespace, client: Client) -> int:
     if args.id:
-        body = await client.get(f"/api/v1/executions/{args.id}")
+        body = await client.get(place_of(args.id))
         out(args, body, show.execution(body))
         return OK
     body = await client.get(
@@ -116,11 +115,9 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
 
 
 async def approve(args: argparse.Namespace, client: Client) -> int:
-    shown = await client.get(f"/api/v1/executions/{args.id}")
+    shown = await client.get(place_of(args.id))
     plan_hash = args.plan or shown["plan_hash"]
-    body = await client.post(
-        f"/api/v1/executions/{args.id}/approve", {"plan_hash": plan_hash or "none yet", "by": me()}
-    )
+    body = await client.post(f"{place_of(args.id)}/approve", {"plan_hash": plan_hash or "none yet", "by": me()})
     out(args, body, f"{args.id}: plan {plan_hash} is approved")
     return OK
 
@@ -129,7 +126,7 @@ async def stop(args: argparse.Namespace, client: Client) -> int:
     if args.all == (args.id is not None):
         raise ResponderError("name an execution, or --all")
     what = "all" if args.all else args.id
-    body = await client.post(f"/api/v1/executions/{what}/stop", {"reason": args.reason, "by": me()})
+    body = await client.post(f"{place_of(what)}/stop", {"reason": args.reason, "by": me()})
     told = (
         "all automation is stopped; go on with: responder close --all"
         if args.all
@@ -144,7 +141,7 @@ async def close(args: argparse.Namespace, client: Client) -> int:
         raise ResponderError("name an execution, or --all")
     what = "all" if args.all else args.id
     asked = {"reason": args.reason, "outcome": args.outcome, "by": me()}
-    body = await client.post(f"/api/v1/executions/{what}/close", asked)
+    body = await client.post(f"{place_of(what)}/close", asked)
     out(args, body, "automation is armed again" if args.all else f"{what} is closed as {args.outcome}")
     return OK
 

@@ -6,19 +6,20 @@ import argparse
 import asyncio
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from responder.cli import show
-from responder.cli.client import Client
+from responder.cli.client import Client, place_of
 from responder.cli.commands import NO, OK
 from responder.errors import ResponderError
 from responder.evidence.manifest import is_plain
 
 
 async def evidence(args: argparse.Namespace, client: Client) -> int:
-    path = f"/api/v1/executions/{quote(args.id, safe='')}/evidence"
+    path = f"{place_of(args.id)}/evidence"
     body = await client.get(path)
     fetched = await _fetch(client, path, body, args.fetch) if args.fetch else []
     if args.output == "json":
@@ -53,5 +54,8 @@ async def _fetch(client: Client, path: str, body: dict[str, Any], into: Path) ->
 
 
 def _write(file: Path, data: bytes) -> None:
-    file.write_bytes(data)
-    file.chmod(0o600)
+    # Not through a link, as somebody may have laid into a directory for all, and for nobody else to read.
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as f:
+        os.fchmod(f.fileno(), 0o600)
+        f.write(data)

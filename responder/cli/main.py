@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from responder.cli import commands, databases, registry, snapshots
+from responder.cli import commands, databases, registry, show, snapshots
 from responder.cli.client import TLS_FILES, Client, Refused, address, bearer, trust
 from responder.cli.commands import NO, OK, WRONG
 from responder.cli.evidence import evidence
@@ -237,6 +237,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _said(what: object) -> str:
+    return "\n".join(map(show.clean, str(what).splitlines()))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     args = _parser().parse_args(argv)
@@ -251,13 +255,13 @@ def main(argv: list[str] | None = None) -> int:
 
         return asyncio.run(ask())
     except ConfigError as e:
-        print("\n".join(e.mistakes), file=sys.stderr)
+        print("\n".join(map(_said, e.mistakes)), file=sys.stderr)
         return WRONG
     except Refused as e:
-        print(f"responder: {e}", file=sys.stderr)
+        print(f"responder: {_said(e)}", file=sys.stderr)
         return NO
     except ResponderError as e:
-        print(f"responder: {e}", file=sys.stderr)
+        print(f"responder: {_said(e)}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
         return 130

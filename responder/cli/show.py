@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from rich.text import Text
 from responder.plan import Mitigation
 from responder.sizes import format_size
 
+_UNFOLDED = 10_000
 _COLOURS = {
     "succeeded": "green",
     "good": "green",
@@ -66,7 +68,7 @@ def _plain(text: Any) -> str:
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column == "id")  # what is copied stays in one piece
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else _plain(cell) for cell in row))
     return made
@@ -375,4 +377,8 @@ def waits(body: dict[str, Any]) -> RenderableType:
 
 
 def console() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+    """As wide as the terminal. What goes into a pipe or a file is searched and copied: nothing is folded there."""
+    made = Console(highlight=False, soft_wrap=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _UNFOLDED
+    return made

@@ -11,12 +11,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from rich.live import Live
 
 from responder.cli import show
-from responder.cli.client import Client, NoStream, Refused
+from responder.cli.client import Client, NoStream, Refused, place_of
 from responder.cli.progress import Progress, line
 from responder.errors import ResponderError
 
@@ -55,7 +54,7 @@ async def show_until(args: argparse.Namespace, client: Client, execution: str, o
         again = f"responder watch {execution}"
         print(f"\nthe rollback goes on by itself; see it again with: {again}", file=sys.stderr)
         raise
-    body = await client.get(f"/api/v1/executions/{execution}")
+    body = await client.get(place_of(execution))
     if args.output == "json":
         print(json.dumps(body, indent=2))
     elif body["state"] == "held":
@@ -99,7 +98,7 @@ async def follow(client: Client, execution: str) -> AsyncGenerator[tuple[str, di
     """Every event once, in order, as it happens, and `looked` between: by a stream, which is taken up again where it
     was cut, or where there is none by asking each second. Raises ResponderError where nobody answers for long.
     """
-    path = f"/api/v1/executions/{quote(execution, safe='')}/events"
+    path = f"{place_of(execution)}/events"
     after, streams, looked = -1, True, None
     heard: float | None = None
     while True:

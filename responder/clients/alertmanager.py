@@ -167,7 +167,8 @@ class Alertmanager:
         try:
             async with self._session.request(method, url, json=body) as response:
                 if response.status != 200:
-                    raise Unavailable(f"{url} answered {response.status}: {(await response.text())[:200]}")
+                    told = (await response.text(errors="replace"))[:200]  # whatever a proxy between us may say
+                    raise Unavailable(f"{url} answered {response.status}: {told}")
         except (aiohttp.ClientError, TimeoutError) as e:
             raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
 

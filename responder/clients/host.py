@@ -34,6 +34,18 @@ class LogFile(NamedTuple):
     real: Path  # without links
     at: datetime  # when it was last written
     problem: str = ""
+    node: tuple[int, int] = (0, 0)
+    size: int = 0
+
+
+class End(NamedTuple):
+    """The last bytes of a file, and how many it has in all. `renewed` where it is not the one that was found, or has
+    become shorter since: it was rotated meanwhile.
+    """
+
+    data: bytes
+    size: int
+    renewed: bool
 
 
 async def in_daemon(work: Callable[..., T], *args: Any) -> T:
@@ -76,8 +88,8 @@ class Host:
         """What a glob matches, newest first; `**` goes deeper."""
         return await in_daemon(_matching, pattern)
 
-    async def tail(self, file: LogFile, most: int) -> tuple[bytes, int]:
-        """The last bytes of a file, and how many it has in all; of a file that ends in .gz, of what is in it.
+    async def tail(self, file: LogFile, most: int) -> End:
+        """The end of a file; of one that ends in .gz, of what is in it.
 
         Raises Halt where it cannot be read.
         """
@@ -152,7 +164,8 @@ def _matching(pattern: str) -> list[LogFile]:
         problem = "" if stat.S_ISREG(status.st_mode) else "is not a file"
         if not real.is_relative_to(home):
             problem = f"is a link to {real}, outside of {home}"
-        found.append(LogFile(path, real, datetime.fromtimestamp(status.st_mtime, UTC), problem))
+        at, node = datetime.fromtimestamp(status.st_mtime, UTC), (status.st_dev, status.st_ino)
+        found.append(LogFile(path, real, at, problem, node, status.st_size))
     return sorted(found, key=lambda one: one.at, reverse=True)[:_MOST_FILES]
 
 
@@ -162,16 +175,17 @@ def _before_the_glob(pattern: str) -> str:
     return str(Path(*parts[:fixed]))
 
 
-def _tail(file: LogFile, most: int, given_up: threading.Event) -> tuple[bytes, int]:
+def _tail(file: LogFile, most: int, given_up: threading.Event) -> End:
     descriptor = os.open(file.real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as raw:
         status = os.fstat(raw.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a file")
+        renewed = (status.st_dev, status.st_ino) != file.node or status.st_size < file.size
         if file.path.suffix == ".gz":
-            return _end_of(gzip.GzipFile(fileobj=raw), most, given_up)
+            return End(*_end_of(gzip.GzipFile(fileobj=raw), most, given_up), renewed)
         raw.seek(max(status.st_size - most, 0))
-        return raw.read(most), status.st_size
+        return End(raw.read(most), status.st_size, renewed)
 
 
 def _end_of(unpacked: gzip.GzipFile, most: int, given_up: threading.Event) -> tuple[bytes, int]:

@@ -197,6 +197,8 @@ class _Basket:
         self._redactor = Redactor(settings.redact)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._packing = asyncio.Semaphore(2)
+        # A store that hangs must not take all connections to Amazon, which levers of the rollback need as well.
+        self._storing = asyncio.Semaphore(_AT_ONCE)
         self._names: Counter[str] = Counter()
         self._total = 0
         self.files: list[KeptFile] = []
@@ -274,13 +276,14 @@ class _Basket:
     async def _keep(
         self, name: str, suffix: str, origin: str, content: bytes, *, skipped: int = 0, cut_off: str = ""
     ) -> None:
-        self._total += len(content)
-        if self._total > self._settings.total:
+        if self._total + len(content) > self._settings.total:
             raise Halt(f"{format_size(len(content))} more than the {format_size(self._settings.total)} in all")
+        self._total += len(content)
         async with self._packing:
             packed = await in_daemon(_pack, self._redactor, content)
         file = self._named(name, suffix)
-        await self._put(file, packed.data)
+        async with self._storing:
+            await self._put(file, packed.data)
         self.files.append(
             KeptFile(
                 name=file,

@@ -59,6 +59,13 @@ async def look_back(
     start = onset - _BEFORE
     step = max(round((now - start).total_seconds() / _POINTS), 5)
     found = await prometheus.range(query.promql, start, now, float(step))
+    # Neither at our start nor on the loop: what draws takes a while to be imported, and so do many series.
+    return await in_daemon(_files, query, found, list(marks), start, now, step)
+
+
+def _files(
+    query: Query, found: list[Series], marks: list[Mark], start: datetime, now: datetime, step: int
+) -> list[tuple[str, bytes]]:
     data = {
         "name": query.name,
         "promql": query.promql,
@@ -75,8 +82,7 @@ async def look_back(
             more = f" ({len(shown)} of {len(found)} series)" if len(shown) < len(found) else ""
             title = _short(f"{query.name}: {query.promql}", _LONGEST_TITLE) + more
             lines = [Line(name=_legend(one), points=_dated(one)) for one in shown]
-            # Neither at our start nor on the loop: what draws takes a while to be imported.
-            drawn = await in_daemon(lambda: plot(title, lines, list(marks), start, now, step=float(step)))
+            drawn = plot(title, lines, marks, start, now, step=float(step))
             files.append(("svg", drawn.encode()))
     return files
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from responder.errors import Halt, JournalUnavailable, Unavailable
+from responder.errors import Halt, JournalUnavailable, Superseded, Unavailable
 from responder.evidence.keeper import Keeper
 from responder.logs import say
 
@@ -26,7 +25,7 @@ async def look_after(
     while True:
         pause, current = poll, keeper()
         if current is not None:
-            with contextlib.suppress(JournalUnavailable):
+            try:
                 match await current.next_wanted(worker, guard):
                     case "done":
                         pause = 0.0
@@ -35,6 +34,13 @@ async def look_after(
                 if clock() >= clean_at:
                     clean_at = clock() + _CLEAN_EVERY
                     await _clean(current)
+            except JournalUnavailable:
+                pass
+            except Superseded:
+                raise
+            except Exception:  # as a store that speaks S3 in its own way: that must not end who rolls back
+                log.exception("evidence")
+                pause = _AFTER_FAILURE
         await asyncio.sleep(pause)
 
 

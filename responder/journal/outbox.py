@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from responder.execution import Event, Execution
 from responder.journal.database import Row, Transaction
-from responder.stages import Stage, stage_of
+from responder.stages import CALLS, Stage, stage_of
 
 
 class News(NamedTuple):
@@ -56,8 +56,12 @@ async def distribute(tx: Transaction, heard_by: HeardBy) -> bool:
 
 async def address(tx: Transaction, news: News, channel: str, occasion: str) -> bool:
     """Leaves one message for one channel; False where it is there already."""
-    await tx.all("open_thread", subject=news.subject, channel=channel, at=news.at)
-    return await tx.one("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
+    where = {"subject": news.subject, "channel": channel}
+    await tx.all("open_thread", **where, at=news.at)
+    added = await tx.one("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
+    if added and news.stage in CALLS:  # who calls for a human does not wait for what failed before
+        await tx.all("hurry_thread", **where, at=news.at)
+    return added
 
 
 async def claim(tx: Transaction, channel: str, by: str, now: datetime, seconds: float) -> Claimed | None:

@@ -528,6 +528,9 @@ DELETE FROM outbox WHERE subject = :subject AND seq = :seq;
 -- name: open_thread
 INSERT INTO threads (subject, channel, due_at) VALUES (:subject, :channel, :at) ON CONFLICT DO NOTHING;
 
+-- name: hurry_thread
+UPDATE threads SET due_at = :at WHERE subject = :subject AND channel = :channel AND due_at > :at;
+
 -- name: add_message
 -- Refused (no row) where it is there already.
 INSERT INTO messages (subject, channel, occasion, seq, stage, at, state, state_at)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -107,6 +110,12 @@ class EmailSettings(ChannelSettings):
         return Email(self)
 
 
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=ca_file)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -120,9 +129,6 @@ class Email:
     def __init__(self, settings: EmailSettings) -> None:
         self._settings = settings
         self._trust: ssl.SSLContext | None = None
-        if settings.security != "none":  # once: reading the system's certificates takes a while
-            self._trust = ssl.create_default_context(cafile=settings.ca_file)
-            self._trust.minimum_version = ssl.TLSVersion.TLSv1_2
         self._usual_html = Text(files("responder.notify").joinpath("email.html").read_text(), None)
         self._html = Text(settings.templates.html, None)
         self._text = Text(settings.templates.text, _plain)
@@ -132,10 +138,8 @@ class Email:
 
     async def check(self) -> None:
         """Connects, greets, and logs in."""
-        async with self._translated():
-            smtp = self._smtp()
-            async with smtp:
-                await self._log_in(smtp)
+        async with self._translated(), self._session():
+            pass
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         known = json.loads(reference) if reference else {}
@@ -143,11 +147,8 @@ class Email:
         left = known["left"] if known.get("of") == story.occasion else list(self._settings.to)
         message = self.message(story, root)
         root = root or message["Message-ID"]
-        async with self._translated():
-            smtp = self._smtp()
-            async with smtp:
-                await self._log_in(smtp)
-                refused, _ = await smtp.sendmail(self._settings.sender, left, message.as_bytes(), mail_options=[])
+        async with self._translated(), self._session() as smtp:
+            refused, _ = await smtp.sendmail(self._settings.sender, left, message.as_bytes(), mail_options=[])
         if refused:
             left = [one for one in left if one in refused]
             why = "; ".join(f"{one}: {told.code} {told.message}" for one, told in refused.items())
@@ -176,9 +177,13 @@ class Email:
         message.add_alternative(html, subtype="html")
         return message
 
-    def _smtp(self) -> aiosmtplib.SMTP:
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiosmtplib.SMTP]:
         settings = self._settings
-        return aiosmtplib.SMTP(
+        if settings.security != "none" and self._trust is None:
+            # Once, and not on the loop: reading the system's certificates takes a while.
+            self._trust = await asyncio.to_thread(_trust, settings.ca_file)
+        smtp = aiosmtplib.SMTP(
             hostname=settings.host,
             port=settings.port or {"starttls": 587, "tls": 465, "none": 25}[settings.security],
             use_tls=settings.security == "tls",
@@ -186,10 +191,13 @@ class Email:
             tls_context=self._trust,
             timeout=settings.timeout,
         )
-
-    async def _log_in(self, smtp: aiosmtplib.SMTP) -> None:
-        if self._settings.username:
-            await smtp.login(self._settings.username, self._settings.secret)
+        try:
+            await smtp.connect()
+            if settings.username:
+                await smtp.login(settings.username, settings.secret)
+            yield smtp
+        finally:
+            smtp.close()  # without QUIT: what it has taken is its own, and a goodbye that hangs must not send it again
 
     def _translated(self) -> _Translated:
         return _Translated(self._settings.host)

@@ -124,7 +124,10 @@ class Github:
         mark = f"<!-- rollback-responder: {story.subject}/{story.occasion} -->"
         if not new and not (again and await self._commented(number, mark)):
             text = f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}\n\n{mark}"
-            await self._ask("POST", f"/issues/{number}/comments", json={"body": text})
+            told = await self._ask("POST", f"/issues/{number}/comments", fine=(404, 410), json={"body": text})
+            if told.status in (404, 410):  # somebody has deleted it
+                new, number = True, await self._find(story) or await self._open(story)
+                known["issue"] = number
         change: dict[str, Any] = {"body": self._written(story)}
         if story.stage == "succeeded":
             change |= {"state": "closed", "state_reason": "completed"}
@@ -144,7 +147,7 @@ class Github:
         query = {"state": "all", "since": f"{story.accepted_at:%Y-%m-%dT%H:%M:%SZ}", "per_page": "100"}
         for page in range(1, 6):
             found = (await self._ask("GET", "/issues", params={**query, "page": str(page)})).body
-            issues = found if isinstance(found, list) else []
+            issues = _list(found)
             for issue in issues:
                 if _mark(story) in (issue.get("body") or ""):
                     return int(issue["number"])
@@ -155,8 +158,8 @@ class Github:
     async def _commented(self, number: int, mark: str) -> bool:
         for page in range(1, 6):
             query = {"per_page": "100", "page": str(page)}
-            found = (await self._ask("GET", f"/issues/{number}/comments", params=query)).body
-            comments = found if isinstance(found, list) else []
+            answer = await self._ask("GET", f"/issues/{number}/comments", params=query, fine=(404, 410))
+            comments = _list(answer.body) if answer.status == 200 else []
             if any(mark in (comment.get("body") or "") for comment in comments):
                 return True
             if len(comments) < 100:
@@ -194,7 +197,7 @@ class Github:
     async def _find_deployment(self, story: Story) -> int | None:
         query = {"environment": story.environment, "task": "rollback", "per_page": "30"}
         found = (await self._ask("GET", "/deployments", params=query)).body
-        for one in found if isinstance(found, list) else []:
+        for one in _list(found):
             payload = one.get("payload")
             if isinstance(payload, str):
                 payload = json.loads(payload) if payload.startswith("{") else {}
@@ -222,6 +225,12 @@ def _field(body: Any, name: str) -> Any:
     if not isinstance(body, dict) or name not in body:
         raise NotDelivered(f"GitHub's answer has no {name}")
     return body[name]
+
+
+def _list(body: Any) -> list[Any]:
+    if not isinstance(body, list):  # what cannot be read is no reason to open a second issue
+        raise NotDelivered("GitHub's answer is no list")
+    return body
 
 
 def _mark(story: Story) -> str:

@@ -92,7 +92,9 @@ class Grafana:
     async def _find(self, story: Story) -> str:
         query = {"tags": f"exec:{story.subject}", "type": "annotation", "limit": "10"}
         found = (await self._api.ask("GET", f"{self._base}/annotations", params=query)).body
-        return str(found[0]["id"]) if isinstance(found, list) and found else ""
+        if not isinstance(found, list):  # what cannot be read is no reason to make a second one
+            raise NotDelivered("Grafana's answer is no list")
+        return str(found[0]["id"]) if found else ""
 
     def _tags(self, story: Story) -> list[str]:
         about = (f"exec:{story.subject}", story.service, story.environment, story.outcome)

@@ -16,8 +16,8 @@ import aiohttp
 from responder.notify.channel import NotDelivered
 from responder.words import one_line
 
-_MOST = 4 << 20
-"""Bytes of an answer that are read."""
+_MOST = 16 << 20
+"""Bytes of an answer that are read: a hundred of GitHub's longest issues, and no more."""
 
 
 class Answer(NamedTuple):
@@ -37,8 +37,13 @@ class Api:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, method: str, url: str, *, fine: tuple[int, ...] = (), **how: Any) -> Answer:
-        """What it answered, where that is 2xx or one of `fine`. Raises NotDelivered, and never shows the path."""
+    async def ask(
+        self, method: str, url: str, *, fine: tuple[int, ...] = (), unread: bool = False, **how: Any
+    ) -> Answer:
+        """What it answered, where that is 2xx or one of `fine`. Raises NotDelivered, and never shows the path.
+
+        `unread`: that it is 2xx is enough; what else it says is not waited for.
+        """
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
@@ -48,8 +53,14 @@ class Api:
         host = urlsplit(url).netloc.rpartition("@")[2]
         try:
             async with self._session.request(method, url, allow_redirects=False, **how) as response:
-                raw = await response.content.read(_MOST) if response.content_length is None else await response.read()
-                answer = Answer(response.status, response.headers, _data(raw))
+                if unread and 200 <= response.status < 300:
+                    return Answer(response.status, response.headers, None)
+                raw = bytearray()  # one read gives what has arrived by then, which may be half of it
+                while chunk := await response.content.read(_MOST - len(raw) + 1):
+                    raw += chunk
+                    if len(raw) > _MOST:
+                        raise NotDelivered(f"{host} answered with more than {_MOST >> 20} MiB")
+                answer = Answer(response.status, response.headers, _data(bytes(raw)))
         except TimeoutError:
             raise NotDelivered(f"{host} did not answer within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
@@ -80,9 +91,9 @@ def _retry_after(status: int, headers: Mapping[str, str]) -> float | None:
     told = headers.get("Retry-After", "")
     if told.isdecimal():
         return min(float(told), 3600.0)
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
         return min(max((parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds(), 0.0), 3600.0)
     if status in (403, 429) and headers.get("X-RateLimit-Remaining") == "0":
-        with contextlib.suppress(ValueError):
-            return min(max(float(headers.get("X-RateLimit-Reset", "")) - time.time(), 1.0), 3600.0)
+        reset = headers.get("X-RateLimit-Reset", "")
+        return min(max(float(reset) - time.time(), 1.0), 3600.0) if reset.isdecimal() else None
     return None

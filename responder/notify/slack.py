@@ -117,7 +117,7 @@ class Slack:
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         message = self._message(story)
         if not self._settings.channel:
-            await self._api.ask("POST", self._settings.secret, json=message)
+            await self._api.ask("POST", self._settings.secret, unread=True, json=message)
             return reference
         known = json.loads(reference) if reference else {}
         if not known or not await self._updated({"ts": known["ts"], "channel": known["channel"], **message}):
@@ -171,7 +171,7 @@ class Slack:
     def _body(self, story: Story) -> str:
         alerts = sorted({f"{one.name}: {one.summary}" if one.summary else one.name for one in story.alerts})
         parts = [self._headline(story), *(f"• {escape(one_line(alert, 200))}" for alert in alerts[:5])]
-        return self._text.of(story, _cut(parts))[:_MOST_TEXT]
+        return self._text.of(story, "\n".join(parts))[:_MOST_TEXT]  # who is called stays, whatever else does not
 
 
 def _cut(lines: list[str]) -> str:

@@ -133,7 +133,7 @@ class Webhook:
             "X-Responder-Timestamp": timestamp,
             "X-Responder-Signature": sign(self._key, timestamp, body),
         }
-        await self._api.ask("POST", self._url, data=body, headers=headers)
+        await self._api.ask("POST", self._url, unread=True, data=body, headers=headers)
         return reference
 
     def _told(self, story: Story) -> Any:

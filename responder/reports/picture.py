@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from responder.checks import PromqlCheck
 from responder.clients import Connections
+from responder.clients.host import in_daemon
 from responder.clients.prometheus import Prometheus, Series
 from responder.errors import Unknown
-from responder.plots import Line, Mark, plot
+from responder.plots import MOST_LINES, Line, Mark, plot
 from responder.policies import Mandate
 from responder.reports.record import PostMortem, Window
 
@@ -24,9 +25,15 @@ async def draw(told: PostMortem, mandate: Mandate, connections: Connections, now
     start, end = span(told.window, now)
     step = max((end - start).total_seconds() / _POINTS, 1.0)
     prometheus = await connections.to(Prometheus)
-    found = [one for one in await prometheus.range(query, start, end, step) if _concerns(one, told)]
-    lines = [Line(name=_name(one, found, query), points=_dated(one)) for one in found]
-    return plot(query, lines, marks(told), start, end, step=step)
+    everything = await prometheus.range(query, start, end, step)
+
+    def work() -> str:
+        found = [one for one in everything if _concerns(one, told)]
+        shown = [Line(name=_name(one, found, query), points=_dated(one)) for one in found[:MOST_LINES]]
+        rest = [Line(name="", points=())] * (len(found) - len(shown))  # that are only counted
+        return plot(query, [*shown, *rest], marks(told), start, end, step=step)
+
+    return await in_daemon(work)  # drawing takes a while, and so do many series: rollbacks do not wait for it
 
 
 def deciding(told: PostMortem, mandate: Mandate) -> str:

@@ -30,6 +30,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 _STOP_WITHIN = timedelta(days=1)
+_HEAD = '<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'  # for phones
 _STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}dt{color:#666}"
 
 
@@ -102,10 +103,13 @@ class ApprovalPage(Page):
             return page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=403)
         told, plan = execution.accepted, execution.plan
         steps = "".join(f"<li>{escape(str(step))}</li>" for step in (plan.steps if plan else ()))
+        known = (*plan.notes, *(f"remains on {one}" for one in plan.mitigations)) if plan else ()
+        notes = "".join(f"<li>{escape(note)}</li>" for note in known)
         body = (
             f"<p>{escape(execution.reason)}</p><dl><dt>Why</dt><dd>{escape(told.reason)}</dd>"
             f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
             f"<dt>Approve before</dt><dd>{execution.held_until:%Y-%m-%d %H:%M:%S} UTC</dd></dl><ol>{steps}</ol>"
+            f"{f'<p>What you have to know:</p><ul>{notes}</ul>' if notes else ''}"
             '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
             "<button>Approve this rollback</button></form>"
         )
@@ -137,7 +141,7 @@ class ApprovalPage(Page):
 
 
 def page(title: str, body: str, status: int = 200) -> web.Response:
-    text = f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>"
+    text = f"<!doctype html>{_HEAD}<title>{escape(title)}</title><style>{_STYLE}</style>"
     return web.Response(
         text=f"{text}<h1>{escape(title)}</h1>{body}", content_type="text/html", status=status, headers=_HEADERS
     )

@@ -26,7 +26,7 @@ async def _no_such_place(request: web.Request, handler: Handler) -> web.StreamRe
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     # So that the command line can tell a responder from whatever else answers at a mistyped address.
-    response.headers["Server"] = "rollback-responder"
+    response.headers["Server"] = response.headers["X-Responder"] = "rollback-responder"
 
 
 def routes(access: Callable[[], Access], pages: Iterable[Page]) -> web.Application:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -88,6 +89,14 @@ class FakeAlertmanager(Outside):
         wanted = [text.partition("=") for text in request.query.getall("filter", [])]
         found = [a for a in self.alerts if all(f'"{a["labels"].get(name, "")}"' == value for name, _, value in wanted)]
         return web.json_response(found)
+
+
+def many_series(count: int) -> bytes:
+    """An answer of Prometheus with so many series over the last half hour."""
+    end = datetime.now(UTC).timestamp()
+    points = [[end - 7 * n, str(n)] for n in range(240, -1, -1)]
+    result = [{"metric": {"__name__": "up", "instance": f"i-{n}"}, "values": points} for n in range(count)]
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
 
 
 class FakePrometheus(Outside):

@@ -87,6 +87,11 @@ def test_it_loads_nothing_and_runs_nothing_and_text_is_text() -> None:
     assert "url(" not in text
 
 
+def test_what_has_no_place_in_a_picture_does_not_spoil_it() -> None:
+    svg = drawn(line("a\x1b[2J\x00"), marks=(Mark(name="2.1\x07", at=ago(300)),), title="up\x0b")
+    assert "2.1  21:55:00" in " ".join(svg.itertext())
+
+
 def test_the_library_leaves_no_hook_behind() -> None:
     drawn(line())
     assert not any(type(finder).__name__ == "PluginImportFixer" for finder in sys.meta_path)

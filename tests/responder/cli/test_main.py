@@ -15,6 +15,8 @@ from aiohttp import web
 from responder.cli.main import main
 from responder.execution import GaveUp, Held, Planned
 from responder.journal import executions, outbox
+from tests.engine import Nginx
+from tests.parts import Process, need
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
 from tests.responder.notify.peers import TOKEN, Slack
 from tests.responder.outside import serving
@@ -150,6 +152,44 @@ async def test_something_else_listens(run: Run, body: bytes, kind: str) -> None:
     assert "it is not a responder" in err
 
 
+async def test_a_proxy_is_no_hindrance(run: Run, house: House, tmp_path: Path) -> None:
+    need("nginx")
+    proxy = Nginx(tmp_path)
+    proxy.include.write_text(f"server {house.client.host}:{house.client.port};\n")
+    process = await Process.start(proxy.argv, log=tmp_path / "nginx.log", ready=f"{proxy.url}/api/v1/status")
+    try:
+        code, out, err = await run("status", "--url", proxy.url)
+    finally:
+        await process.terminate()
+    assert (code, err) == (0, "")
+    assert "armed" in out
+
+
+@pytest.mark.parametrize("command", ["history", "watch", "report", "evidence", "approve"])
+@pytest.mark.parametrize("name", ["../status", "a/b?c#d", "\x1b[2J"])
+async def test_an_id_that_cannot_be_one(ask: Run, command: str, name: str) -> None:
+    code, out, err = await ask(command, name)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+async def test_an_id_that_is_a_way_elsewhere(ask: Run, name: str) -> None:
+    for command in ("watch", "evidence", "approve", "stop"):
+        assert await ask(command, name) == (2, "", f"responder: {name!r} is no id\n")
+
+
+async def test_what_is_copied_is_in_one_piece(ask: Run, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    long, now = "20261123-231500-4f2a9c1b", datetime.now(UTC)
+    told = accepted(reason="why " * 100, at=now, received_at=now)
+    await house.journal.transaction(executions.accept, long, told)
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in ("history", "status"):
+        assert long in (await ask(command)).out
+    monkeypatch.delenv("COLUMNS")  # it is not a terminal: nobody has to fold anything
+    assert "why " * 100 in (await ask("history")).out
+
+
 async def test_the_address_comes_from_the_environment_or_the_configuration(
     run: Run, house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -170,6 +210,12 @@ async def test_tokens(run: Run, guarded_house: House, monkeypatch: pytest.Monkey
     assert (await run("status", "--url", url)).code == 0
     code, _, err = await run("stop", "--all", "--url", url)
     assert (code, err) == (1, "responder: read-only has not the scope operate\n")
+
+
+async def test_a_token_that_is_none(run: Run, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESPONDER_TOKEN", "two\nlines")
+    told = "responder: RESPONDER_TOKEN holds something other than one token\n"
+    assert await run("status", "--url", str(house.client.make_url(""))) == (2, "", told)
 
 
 @pytest.mark.parametrize("content", [None, b"two\nlines", b"\xff\xfe", b""])

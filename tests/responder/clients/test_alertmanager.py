@@ -6,13 +6,14 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 from aioresponses import aioresponses
 from pydantic import SecretStr, ValidationError
 
-from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
+from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings, NewSilence
 from responder.errors import Unavailable
-from tests.responder.examples import LABELS
-from tests.responder.outside import FakeAlertmanager
+from tests.responder.examples import LABELS, NOW
+from tests.responder.outside import FakeAlertmanager, serving
 
 ONE, TWO = "1" * 16, "2" * 16
 
@@ -58,6 +59,23 @@ async def test_a_silenced_alert_tells_who_silenced_it(client: Alertmanager, aler
     (found,) = await client.alerts(LABELS)
     assert (found.state, found.silenced_by, found.inhibited_by) == ("suppressed", ("s1",), ("i1",))
     assert str(await client.silence("s1")) == "silence s1 of bob: deploying"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "nonsense"])
+async def test_an_answer_that_is_no_text_is_no_answer(charset: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            return web.json_response([])
+        return web.Response(status=502, body=b"\xff\xfe", headers={"Content-Type": f"text/html; charset={charset}"})
+
+    new = NewSilence(matchers=('service="backend"',), comment="e-1", starts_at=NOW, ends_at=NOW)
+    async with serving(**{"api/v2/silences": answer}) as url:
+        client = await Alertmanager.connect(AlertmanagerSettings(urls=(url,), timeout=1.0))
+        try:
+            with pytest.raises(Unavailable, match="answered 502"):
+                await client.keep_silences([new], lambda comment: True, "rollback-responder")
+        finally:
+            await client.close()
 
 
 async def test_a_silence_that_has_gone_is_still_told(client: Alertmanager) -> None:

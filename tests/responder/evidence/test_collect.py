@@ -17,11 +17,12 @@ from aiohttp import web
 
 from responder.clients import Connections
 from responder.clients.docker import Docker, DockerSettings
+from responder.clients.host import Host, LogFile
 from responder.errors import Halt, Superseded, Unavailable
 from responder.evidence.manifest import MANIFEST, Manifest, where
 from responder.evidence.series import Query
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Store, store_of
+from responder.evidence.stores import Directory, Store, store_of
 from tests.responder.evidence.conftest import a_case, kept, unpacked
 from tests.responder.examples import ago
 from tests.responder.outside import FakePrometheus, serving
@@ -208,6 +209,36 @@ async def test_all_of_it_has_a_cap_as_well(directory: EvidenceSettings, around: 
     assert "more than the 1.0 MB in all" in manifest.missing[0].reason
 
 
+async def test_what_has_no_room_takes_none_from_the_others(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path
+) -> None:
+    written(tmp_path / "large.log", b"x" * (2 << 20), at=ago(0))
+    written(tmp_path / "small.log", b"x" * 1000, at=ago(100))
+    small = directory.model_copy(update={"total": 1 << 20})
+    manifest = await kept(a_case({"file": f"{tmp_path}/*.log"}), small, around)
+    assert list(missing(manifest)) == [str(tmp_path / "large.log")]
+    assert "small.log.gz" in [file.name for file in manifest.files]
+
+
+@pytest.mark.parametrize("how", ["moved", "cut"])
+async def test_a_log_that_is_rotated_before_it_is_read_is_not_called_whole(
+    how: str, directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, found = written(tmp_path / "app.log", "all of the trouble\n" * 9), Host.files
+
+    async def files(self: Host, pattern: str) -> list[LogFile]:
+        logs = await found(self, pattern)
+        if how == "moved":
+            log.rename(tmp_path / "app.log.1")
+        written(log, "a new day\n")
+        return logs
+
+    monkeypatch.setattr(Host, "files", files)
+    manifest = await kept(a_case({"file": f"{tmp_path}/app.log*"}), directory, around)
+    assert "it was rotated before it was read" in manifest.told()
+    assert (await unpacked(manifest, directory, around))["app.log"] == b"a new day\n"
+
+
 # --- slow sources ---
 
 
@@ -300,6 +331,28 @@ async def test_what_cannot_be_stored_in_time_is_missing_and_the_rest_is_there(
     assert [file.name for file in manifest.files] == ["alerts.json.gz"]
 
 
+async def test_a_store_that_hangs_takes_few_connections(
+    around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        written(tmp_path / f"{n}.log", "said\n")
+    under_way, most = 0, 0
+
+    async def put(*_: Any) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Directory, "put", put)
+    slow = EvidenceSettings(base_directory=tmp_path / "evidence", within=0.5)
+    manifest = await kept(a_case({"file": f"{tmp_path}/*.log"}), slow, around)
+    assert (manifest.files, most) == ((), 8)
+
+
 async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +393,35 @@ async def test_a_journal_that_we_may_not_read_says_so(
     manifest = await kept(a_case({"journald": {"unit": "backend.service"}}), directory, around)
     (reason,) = missing(manifest).values()
     assert reason == "journalctl exited with 1: No journal files were opened due to insufficient permissions."
+
+
+@pytest.mark.parametrize("source", [{"journald": {"unit": "backend.service"}}, {"system": True}])
+async def test_of_a_journal_that_has_more_than_is_asked_for_that_is_said(
+    source: dict[str, Any], directory: EvidenceSettings, around: Connections, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    fake_journalctl(tmp_path, "seq 1 20000", monkeypatch)
+    manifest = await kept(a_case(source), directory, around)
+    assert "only its newest 20000 lines" in manifest.told()
+    (log,) = [file for file in manifest.files if file.name.endswith(".log.gz")]
+    assert log.unpacked_bytes == sum(len(f"{n}\n") for n in range(1, 20001))
+
+
+async def test_of_the_usual_files_what_is_left_out_is_said(
+    directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_journalctl(tmp_path, "exit 1", monkeypatch)
+    log, found = written(tmp_path / "syslog", "line\n" * 1000), Host.files
+
+    async def files(self: Host, pattern: str) -> list[LogFile]:
+        there = await found(self, str(log)) if pattern == "/var/log/syslog" else []
+        return [one._replace(path=Path(pattern)) for one in there]
+
+    monkeypatch.setattr(Host, "files", files)
+    manifest = await kept(a_case({"system": True, "cap": "1KiB"}), directory, around)
+    (file,) = [file for file in manifest.files if file.name == "system.log.gz"]
+    assert file.skipped_bytes + file.unpacked_bytes == 5000 + len("==> /var/log/syslog <==\n") + 1
+    assert (await unpacked(manifest, directory, around))["system.log"].startswith(b"==> /var/log/syslog <==\n")
 
 
 async def test_a_journal_without_entries_is_empty(

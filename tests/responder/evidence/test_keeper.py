@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from responder.clients import Connections
+from responder.clients.aws import Aws
 from responder.errors import Superseded
 from responder.evidence.keeper import Keeper
 from responder.evidence.manifest import MANIFEST, where
@@ -28,8 +30,9 @@ from responder.services import Service
 from responder.worker import Worker
 from tests.responder.crash.drill import Crash, Drill, Point, forget_everything
 from tests.responder.crash.stages import immediate
-from tests.responder.evidence.conftest import sources
+from tests.responder.evidence.conftest import aws_at, sources
 from tests.responder.examples import LABELS, accepted, ago, alert, deployment, service
+from tests.responder.outside import serving
 
 KEEPS = Policy(name="keep-logs", match=('alertname="Overload"',), preserve_logs=("backend",))
 
@@ -332,6 +335,16 @@ async def test_what_is_not_ours_is_never_deleted(by_itself: Keeper, settings: Ev
     assert place not in [one.where for one in await by_itself.store.stored()] or settings.base_directory
 
 
+async def test_what_cannot_be_deleted_keeps_nothing_else(by_itself: Keeper, settings: EvidenceSettings) -> None:
+    for one in ("a", "b", "c"):
+        await aged(by_itself, one, 0)
+    if settings.base_directory:
+        (settings.base_directory / "deploy-21" / "b" / "notes").mkdir()
+    stays = {"b"} if settings.base_directory else set()
+    assert set(await by_itself.clean(datetime.now(UTC) + timedelta(days=31))) == {"a", "b", "c"} - stays
+    assert await ids(by_itself) == stays
+
+
 async def test_it_is_private(
     journal: Database, directory: EvidenceSettings, around: Connections, worker_id: str
 ) -> None:
@@ -341,6 +354,28 @@ async def test_it_is_private(
     base = Path(str(directory.base_directory))
     for one in (base, *base.rglob("*")):
         assert one.stat().st_mode & 0o777 == (0o700 if one.is_dir() else 0o600), one
+
+
+async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
+    journal: Database, worker_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def nonsense(request: web.Request) -> web.Response:
+        text = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+        return web.Response(text=text, content_type="application/xml")
+
+    async with serving(bucket=nonsense) as url:
+        around = Connections({Aws: aws_at(url)})
+        keeper = Keeper(EvidenceSettings(s3="s3://bucket"), journal, Mandate(), around)
+        upkeep = asyncio.create_task(look_after(lambda: keeper, worker=worker_id, guard=guard, poll=0.01))
+        try:
+            async with asyncio.timeout(20):
+                while "NextContinuationToken" not in caplog.text and not upkeep.done():
+                    await asyncio.sleep(0.02)
+            assert not upkeep.done()
+        finally:
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
+            await around.close()
 
 
 async def test_upkeep_ends_with_the_lease(by_itself: Keeper, journal: Database, worker_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ from responder.evidence.series import Query, expression_of, queries_of
 from responder.evidence.settings import EvidenceSettings
 from tests.responder.evidence.conftest import a_case, kept, unpacked
 from tests.responder.examples import NOW, ago, alert, policy, service
-from tests.responder.outside import FakePrometheus
+from tests.responder.outside import FakePrometheus, many_series
 
 LINK = "http://evil.example/graph?g0.expr=sum%28rate%28errors%5B1m%5D%29%29+%3E+1&g0.tab=1"
 
@@ -59,6 +60,17 @@ def answer(request: web.Request) -> web.Response:
     if found is None:
         return web.json_response({"status": "error", "error": "no"}, status=400)
     return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": found}})
+
+
+async def test_many_series_hold_up_nobody(
+    directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
+) -> None:
+    await kept(a_case(id="first"), directory, around)  # whatever is imported only once
+    prometheus.raw = many_series(600)
+    began = time.thread_time()
+    manifest = await kept(a_case(queries=(Query("policy", "up"),)), directory, around)
+    assert time.thread_time() - began < 0.15, "seconds that the loop worked for it; it was 0.3"
+    assert [file.name[:15] for file in manifest.files] == ["alerts.json.gz", "series-1-policy", "series-1-policy"]
 
 
 async def test_series_are_kept_as_data_and_as_a_plot(

@@ -143,6 +143,7 @@ class Github(Peer):
         self.comments: list[tuple[int, str]] = []
         self.deployments: dict[int, dict[str, Any]] = {}
         self.statuses: list[tuple[int, str]] = []
+        self._numbers = itertools.count(41)
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -155,13 +156,15 @@ class Github(Peer):
 
     def _act(self, method: str, path: list[str], query: Any, body: Any) -> tuple[int, Any]:
         match method, path:
+            case _, ["issues", number, *_] if int(number) not in self.issues:
+                return 410, {"message": "This issue was deleted"}
             case "GET", [""]:
                 return 200, {"full_name": "shop/backend"}
             case "GET", ["issues"]:
                 assert query["state"] == "all"
                 return 200, list(self.issues.values())
             case "POST", ["issues"]:
-                number = len(self.issues) + 41
+                number = next(self._numbers)
                 self.issues[number] = {"number": number, "state": "open", **body}
                 return 201, self.issues[number]
             case "POST", ["issues", number, "labels"]:
@@ -252,6 +255,7 @@ class Mail:
         self.got: list[tuple[list[str], EmailMessage]] = []
         self.refuses: set[str] = set()
         self.trouble: list[str] = []
+        self.hangs_at_the_end = False
         self.port = 0
 
     @asynccontextmanager
@@ -292,6 +296,11 @@ class Mail:
             return "550 5.1.1 no such user"
         envelope.rcpt_tos.append(address)
         return "250 OK"
+
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        while self.hangs_at_the_end:
+            await asyncio.sleep(0.05)
+        return "221 Bye"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         if self.trouble:

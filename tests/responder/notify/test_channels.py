@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gzip
 import hashlib
 import hmac
 import json
+import ssl
+import threading
+import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +23,7 @@ from responder.notify import ChannelSettings, NotDelivered, Notify, Story
 from responder.notify.email import Email
 from responder.notify.github import escape as markdown
 from responder.notify.slack import escape as mrkdwn
+from responder.notify.templates import Text
 from tests.responder.examples import alert
 from tests.responder.notify.conftest import (
     APPROVED,
@@ -147,14 +155,23 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
     assert "actions" not in [b["type"] for b in slack.threads[0]["attachments"][0]["blocks"]]
 
 
-async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana) -> None:
-    async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard:
-        for telling in (chat, dashboard):
+async def test_slack_calls_who_is_needed_however_long_the_reason(slack: Slack) -> None:
+    held = told(PLANNED, HELD.model_copy(update={"reason": "&" * 1000}))
+    async with Telling(of(slack, mention="<!subteam^S1>")) as telling:
+        await telling.tells(held)
+    assert slack.threads[0]["attachments"][0]["blocks"][0]["text"]["text"].startswith("<!subteam^S1> *Rollback needs")
+
+
+async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana, github: Github) -> None:
+    async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard, Telling(of(github)) as tracker:
+        for telling in (chat, dashboard, tracker):
             await telling.tells(ALL[1])
         slack.messages.clear()
         grafana.annotations.clear()
-        for telling in (chat, dashboard):
-            await telling.tells(ALL[3])
+        github.issues.clear()
+        for telling in (chat, dashboard, tracker):
+            await telling.tells(ALL[3], again=True)
+    assert [(issue["number"], issue["state"]) for issue in github.issues.values()] == [(42, "closed")]
     assert [message["text"][:11] for message in slack.threads] == ["Rolled back"]
     assert [annotation["text"][:14] for annotation in grafana.annotations.values()] == ["<b>Rolled back"]
 
@@ -348,6 +365,34 @@ async def test_mail_that_is_put_off_is_tried_again(mail: Mail, mail_by: Callable
     assert len(mail.got) == 1
 
 
+async def test_mail_that_was_taken_is_not_sent_again_because_the_goodbye_hangs(
+    mail: Mail, mail_by: Callable[..., Any]
+) -> None:
+    mail.hangs_at_the_end = True
+    async with Telling(mail_by(mail)) as telling, asyncio.timeout(2.0):  # of the 3 s that a message may take
+        await telling.channel.check()
+        await telling.tells(GOOD[0])
+    mail.hangs_at_the_end = False
+    assert len(mail.got) == 1
+
+
+async def test_reading_the_systems_certificates_for_mail_holds_up_nobody(
+    mail: Mail, mail_by: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, where = ssl.create_default_context, list[bool]()
+
+    def watched(*args: Any, **how: Any) -> ssl.SSLContext:
+        where.append(threading.current_thread() is threading.main_thread())
+        return made(*args, **how)
+
+    settings = mail_by(mail)
+    monkeypatch.setattr(ssl, "create_default_context", watched)
+    async with Telling(settings) as telling:
+        await telling.tells(GOOD[0])
+        await telling.tells(GOOD[0])
+    assert where == [False], "once, and not on the loop"
+
+
 async def test_mail_is_never_sent_in_the_open(files: tuple[Path, Path], mail_by: Callable[..., Any]) -> None:
     async with Mail("none", files).up() as mail:  # it offers no STARTTLS
         mail.security = "starttls"
@@ -440,6 +485,9 @@ async def test_github_needs_no_tag_for_the_issue(github: Github) -> None:
         (403, {"Retry-After": "60"}, 60),
         (429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0),
         (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999999999"}, 3600),
+        (429, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "nan"}, None),
+        (429, {"Retry-After": f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT"}, None),
+        (429, {"Retry-After": "-5"}, None),
         (403, {}, None),
     ],
 )
@@ -506,6 +554,105 @@ async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) ->
 
 
 # all
+
+
+class Dripping(Github):
+    """GitHub, whose answers come in pieces and without telling how long they are."""
+
+    async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
+        whole = await super().answer(request, raw, body)
+        assert isinstance(whole, web.Response) and isinstance(whole.body, bytes)
+        response = web.StreamResponse(status=whole.status, headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for start in range(0, len(whole.body), max(len(whole.body) // 3, 1)):
+            await response.write(whole.body[start : start + max(len(whole.body) // 3, 1)])
+            await asyncio.sleep(0.02)
+        return response
+
+
+async def test_an_answer_in_pieces_is_read_to_its_end() -> None:
+    async with Dripping().up() as github, Telling(of(github)) as telling:
+        github.trouble = ["", "late"]  # the issue is opened, and we die before its number is known
+        with pytest.raises(NotDelivered, match="did not answer"):
+            await telling.tells(GOOD[0])
+        await telling.tells(GOOD[0], again=True)
+    assert len(github.issues) == 1
+    assert json.loads(telling.reference)["issue"] == 41
+
+
+class Endless(Github):
+    """Answers for ever, or with so little that is so much once it is unpacked."""
+
+    def __init__(self, *, packed: bool) -> None:
+        super().__init__()
+        self.packed = gzip.compress(b" " * (64 << 20), 1) if packed else b""
+
+    async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
+        if self.packed:
+            return web.Response(body=self.packed, headers={"Content-Encoding": "gzip"})
+        response = web.StreamResponse(headers={"Content-Length": str(1 << 40)})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b" " * (1 << 20))
+        return response
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
+    async with Endless(packed=packed).up() as peer, Telling(of(peer, timeout=10.0)) as telling:
+        tracemalloc.start()
+        try:
+            with pytest.raises(NotDelivered, match="more than 16 MiB"):
+                await telling.tells(GOOD[0])
+            assert tracemalloc.get_traced_memory()[1] < 64 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("template", ["{{ 'x' * 10000000 }}", "{{ [title] * 9999999 }}", "{{ 9 ** 9999999 }}"])
+def test_a_template_cannot_fill_the_memory(template: str) -> None:
+    assert Text(template, None).of(GOOD[0], "as usual") == "as usual"
+    assert Text("{{ 2 * 3.5 }}", None).of(GOOD[0], "as usual") == "7.0"
+
+
+async def test_a_long_page_of_an_error_holds_up_nobody(sink: Sink) -> None:
+    sink.trouble = [web.Response(status=500, text="<p>" * (5 << 20))]
+    async with Telling(of(sink).model_copy(update={"timeout": 10.0})) as telling:
+        began = time.thread_time()
+        with pytest.raises(NotDelivered, match=r"answered 500: <p><p>.*…"):
+            await telling.tells(GOOD[0])
+    assert time.thread_time() - began < 0.4, "seconds that the loop worked for it; it was 0.7"
+
+
+class Unending(Sink):
+    """Takes what is posted, says so, and then never comes to an end."""
+
+    async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
+        await super().answer(request, raw, body)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"taken")
+        await self._over.wait()
+        return response
+
+
+@pytest.mark.parametrize("by", ["webhook", "slack"])
+async def test_what_was_taken_is_not_told_again_because_the_answer_has_no_end(by: str) -> None:
+    async with Unending().up() as sink:
+        made = of(sink) if by == "webhook" else settings("slack", webhook_url=f"{sink.url}/hook", timeout=1.0)
+        async with Telling(made) as telling:
+            await telling.tells(GOOD[0])
+    assert len(sink.taken) == 1
+
+
+@pytest.mark.parametrize("kind", [Github, Grafana])
+async def test_what_answers_with_a_page_is_told_nothing_twice(kind: type[Github] | type[Grafana]) -> None:
+    async with kind().up() as peer, Telling(of(peer)) as telling:
+        peer.trouble = [web.Response(text="<html>log in, please</html>", content_type="text/html")]
+        with pytest.raises(NotDelivered, match="no list"):
+            await telling.tells(ALL[1], again=True)
+    assert [method for method, _, _ in peer.asked] == ["GET"]
 
 
 @pytest.mark.parametrize("kind", ["slack", "github", "grafana"])

@@ -148,6 +148,34 @@ async def test_who_asks_to_be_left_alone_is(house: House, sink: Sink) -> None:
     assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-1", "e-2"]
 
 
+async def test_a_call_for_a_human_does_not_wait_for_what_failed_before(house: House, slack: Slack) -> None:
+    house.notify, teller = notify(slack=bot(slack)), house.teller()
+    slack.broken = "internal_error"
+    await house.accept()
+    for _ in range(7):
+        await house.tells(teller, after=130)
+    slack.broken = ""
+    await house.append(PLANNED, STARTED)
+    await house.tells(teller, after=1)
+    assert slack.threads == [], "what calls nobody has time"
+    await house.append(STUCK)
+    await house.tells(teller, after=1)
+    assert [body["text"][:17] for body in slack.threads] == ["Rollback is stuck"]
+
+
+async def test_a_call_for_a_human_leaves_alone_who_asks_for_it(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    sink.trouble = [web.Response(status=429, headers={"Retry-After": "120"})]
+    await house.accept()
+    await house.tells(teller)
+    await house.append(PLANNED, STUCK)
+    await house.tells(teller, after=100)
+    assert len(sink.asked) == 1
+    await house.tells(teller, after=30)
+    await house.tells(teller)
+    assert stages(sink) == ["accepted", "stuck"]
+
+
 async def test_one_that_nobody_listens_at(house: House, free_port: int) -> None:
     sink = Sink()
     sink.url = f"http://127.0.0.1:{free_port}"

@@ -10,7 +10,7 @@ import pytest
 
 from responder.execution import Held, Planned
 from responder.journal import executions
-from responder.plan import Plan
+from responder.plan import Mitigation, Plan
 from tests.responder.examples import accepted, gate, move, plan
 from tests.responder.web.conftest import SECRETS, House
 
@@ -52,6 +52,7 @@ async def test_looking_at_it_approves_nothing_and_the_button_does(guarded_house:
     link = await link_of(guarded_house, one)
     for _ in range(2):
         status, text = await page(guarded_house, "GET", link)
+        assert '<meta name=viewport content="width=device-width' in text, "it is read on phones"
         assert (status, "2.1 → 2.0" in text, "current release of /srv/backend" in text) == (200, True, True)
     assert await state(guarded_house, one) == ("held", "frozen")
     status, text = await page(guarded_house, "POST", link, data={"name": "alice"})
@@ -88,6 +89,16 @@ async def test_it_ends_when_the_plan_does(guarded_house: House) -> None:
     one = await held(guarded_house, waits=-1)
     status, text = await page(guarded_house, "GET", await link_of(guarded_house, one))
     assert (status, "not valid, or not any more" in text) == (403, True)
+
+
+async def test_who_approves_is_told_what_the_plan_costs(guarded_house: House) -> None:
+    remains = Mitigation(platform="android", blocked_versions=("2.1",), remains="publish 2.2, built from 2.0")
+    told = {"notes": ("3 orders are lost & <b>gone</b>",), "mitigations": (remains,)}
+    one = await held(guarded_house, one=plan().model_copy(update=told))
+    status, text = await page(guarded_house, "GET", await link_of(guarded_house, one))
+    assert status == 200
+    assert "<li>3 orders are lost &amp; &lt;b&gt;gone&lt;/b&gt;</li>" in text
+    assert "<li>remains on android (2.1 blocked): publish 2.2, built from 2.0</li>" in text
 
 
 async def test_what_came_from_labels_is_no_markup(guarded_house: House) -> None:

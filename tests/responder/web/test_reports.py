@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ import pytest
 from responder.execution import Closed, Done, Planned, Started
 from responder.journal import executions
 from tests.responder.examples import accepted, gate, mandate, move, plan, policy, sent_body, service
+from tests.responder.outside import many_series
 from tests.responder.web.conftest import House
 
 UP = 'probe_success{service="backend"}'
@@ -165,6 +167,16 @@ async def test_the_plot_is_of_what_decided(house: House, expression: str) -> Non
     asked = house.prometheus.asked[-1]
     assert asked.path == "/api/v1/query_range"
     assert float(asked.query["end"]) > float(asked.query["start"])
+
+
+async def test_drawing_holds_up_nobody(house: House) -> None:
+    await a_rollback(house)
+    await house.get("/api/v1/executions/r1/report")
+    house.prometheus.raw = many_series(20)
+    began = time.thread_time()
+    async with house.client.get("/api/v1/executions/r1/plot") as response:
+        assert "(the first 8 of 20 series)" in await response.text()
+    assert time.thread_time() - began < 0.06, "seconds that the loop worked for it; it was 0.1"
 
 
 async def test_where_nothing_can_be_drawn_it_is_said(house: House) -> None:
