@@ -48,7 +48,8 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
     told = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
     where = {name: told[name] for name in ("service", "environment", "version")}
     known_here = not deployment.platform or await tx.one("reached", **where, platform=deployment.platform)
-    if not await tx.one("insert_artifact" if deployment.platform else "insert_deployment", **told):
+    told["id"] = await _insert(tx, told)
+    if not told["id"]:
         return False
     why = f"told by {deployment.recorded_by}" if status else "newly deployed"
     first: dict[str, Any] = {"status": status or "candidate", "reason": why, "at": deployment.at}
@@ -68,11 +69,34 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
         await tx.all("runs_now", **told)
     if new or known_here:
         if deployment.platform:
-            await tx.one("insert_deployment", **whole)
+            whole["id"] = await _insert(tx, whole) or whole["id"]
         await tx.all("version_deployed", **whole)
         await tx.all("runs_now", **whole)
     tx.notify()
     return True
+
+
+def _ids(told: str, service: str, environment: str) -> tuple[str, str]:
+    """One run of a pipeline may tell of several services and environments: each but the first has an id of its own."""
+    return told, f"{told}-{service}-{environment}"
+
+
+async def _insert(tx: Transaction, told: dict[str, Any]) -> str:
+    """The id under which it was written down; empty where it was told before."""
+    if told["platform"]:
+        row = await tx.one("insert_artifact", **told)
+        return str(row["id"]) if row else ""
+    for known_as in _ids(told["id"], told["service"], told["environment"]):
+        if await tx.one("insert_deployment", **{**told, "id": known_as}):
+            return known_as
+        row = await tx.one("deployment", id=known_as)
+        if row and _is_of(row, told["service"], told["environment"]):
+            break
+    return ""
+
+
+def _is_of(row: Row, service: str, environment: str) -> bool:
+    return (row["service"], row["environment"]) == (service, environment)
 
 
 async def record_back(
@@ -178,10 +202,11 @@ async def artifacts_between(
 async def get(tx: Transaction, told: Deployment) -> Deployment:
     """The deployment as it was told first. Raises Unknown."""
     where = {"service": told.service, "environment": told.environment, "platform": told.platform}
-    row = await tx.one("deployment_on" if told.platform else "deployment", **where, id=told.id)
-    if row is None:
-        raise Unknown(f"there is no deployment {told.id}")
-    return Deployment.model_validate(row)
+    for known_as in _ids(told.id, told.service, told.environment):
+        row = await tx.one("deployment_on" if told.platform else "deployment", **where, id=known_as)
+        if row and _is_of(row, told.service, told.environment):
+            return Deployment.model_validate(row)
+    raise Unknown(f"there is no deployment {told.id}")
 
 
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:

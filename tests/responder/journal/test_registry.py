@@ -79,6 +79,22 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_platform(journal: Databas
     assert (found.version, found.platform) == ("3.0", "android")
 
 
+async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(journal: Database) -> None:
+    """The id is that of the pipeline's run, which goes from staging to production, and releases two services."""
+    places = ({"environment": "staging"}, {}, {"service": "backend"})
+    for version, platform in (("3.0", ""), ("3.1", "web")):
+        for hours, place in enumerate(places):
+            one = told(version, platform, hours, **{"id": f"run-9{platform and '-p'}", **place})
+            assert await journal.transaction(deployments.record, one)
+            assert not await journal.transaction(deployments.record, one), "told twice it is told once"
+            found = await journal.read(deployments.get, one)
+            assert (found.service, found.environment, found.at) == (one.service, one.environment, one.at)
+    for service, environment in (("frontend", "staging"), ("frontend", "production"), ("backend", "production")):
+        assert len(await journal.read(deployments.find, service, environment, 9)) == 2
+        newest = await journal.read(deployments.newest, service, environment)
+        assert newest and newest.version == "3.1"
+
+
 async def test_artifacts_are_those_that_were_told_last(journal: Database) -> None:
     await tell(journal, told("3.0", "android", 0, artifact="versionCode=1"), told("3.0", "ios", artifact="3.0 (7)"))
     await tell(journal, told("3.0", "android", 1, artifact="versionCode=2"), told("3.1", "web", 2, artifact="sha"))
