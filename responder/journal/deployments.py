@@ -192,8 +192,9 @@ async def artifacts(tx: Transaction, service: str, environment: str, version: st
 async def artifacts_between(
     tx: Transaction, service: str, environment: str, from_version: str, to_version: str
 ) -> dict[str, dict[str, str]]:
-    """The same for a rollback's two versions, under the names that its target has for them."""
+    """The same for a rollback's two versions, and what the platforms run, under the names that its target has."""
     return {
+        "on_platforms": {one.platform: one.version for one in await on_platforms(tx, service, environment)},
         "artifacts": await artifacts(tx, service, environment, to_version),
         "from_artifacts": await artifacts(tx, service, environment, from_version),
     }

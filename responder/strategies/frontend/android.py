@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from responder.clients.google_play import Release
-from responder.errors import Halt
+from responder.errors import Halt, RunsAnother
 from responder.levers.stores import PlayRelease
 from responder.levers.stores.play_release import highest, listed, share_of
 from responder.levers.web import Purge
@@ -25,6 +25,11 @@ class Android(StorePlatform):
         description="Name of a version's release on the track, where no artefact tells its versionCode; the usual "
         "`41 (2.0)` of the Play Console is known as well",
     )
+
+    @property
+    def asked(self) -> bool:
+        """As StorePlatform.asked."""
+        return self.google_play is not None
 
     @property
     def hint(self) -> str:
@@ -51,7 +56,7 @@ class Android(StorePlatform):
         bad, bad_code = self._find(releases, target.from_artifacts, target.from_version)
         if bad is None or bad.get("status") == "draft":
             wrong = "is a draft there" if bad else f"is not on it; {self._listed(releases)}"
-            raise Halt(
+            raise RunsAnother(
                 f"the {play}: the deployments say that {target.from_version} runs, but it {wrong}; nothing was touched"
             )
         above = [one for one in releases if one.get("status") != "draft" and highest(one) > highest(bad)]

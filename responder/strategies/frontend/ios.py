@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from responder.errors import Halt
+from responder.errors import Halt, RunsAnother
 from responder.levers.stores import PhasedRelease
 from responder.levers.web import Purge
 from responder.levers.web.version_text import VersionText, text_for
@@ -24,6 +24,11 @@ class Ios(StorePlatform):
     version: VersionText = Field(
         default="{version}", description="A version's string in the store, where no artefact tells it (version=2.0)"
     )
+
+    @property
+    def asked(self) -> bool:
+        """As StorePlatform.asked."""
+        return self.app_store is not None
 
     @property
     def hint(self) -> str:
@@ -50,7 +55,7 @@ class Ios(StorePlatform):
             told = f"App Store Connect could not be asked, so it was left as it is: {halt}"
             return self.untouched(target, "ios", told)
         if found is None:
-            raise Halt(
+            raise RunsAnother(
                 f"the app {lever.app} has no version {lever.version} in the App Store ({lever.platform}), but the "
                 f"deployments say that {target.from_version} runs; nothing was touched"
             )

@@ -47,6 +47,11 @@ class StorePlatform(Platform):
 
     @property
     @abstractmethod
+    def asked(self) -> bool:
+        """Whether there is a store that says itself what it has; else what was told is all that is known."""
+
+    @property
+    @abstractmethod
     def hint(self) -> str:
         """What a person does in the store who does by hand what we leave."""
 

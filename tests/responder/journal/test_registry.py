@@ -99,6 +99,7 @@ async def test_artifacts_are_those_that_were_told_last(journal: Database) -> Non
     await tell(journal, told("3.0", "android", 0, artifact="versionCode=1"), told("3.0", "ios", artifact="3.0 (7)"))
     await tell(journal, told("3.0", "android", 1, artifact="versionCode=2"), told("3.1", "web", 2, artifact="sha"))
     between = await journal.read(deployments.artifacts_between, "frontend", "production", "3.1", "3.0")
+    assert between.pop("on_platforms") == {"android": "3.0", "ios": "3.0", "web": "3.1"}
     assert between == {"artifacts": {"android": "versionCode=2", "ios": "3.0 (7)"}, "from_artifacts": {"web": "sha"}}
 
 

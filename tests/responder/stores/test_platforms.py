@@ -19,7 +19,7 @@ from responder.plan import Draft, Gate, Move
 from responder.strategies import Target
 from responder.strategies.frontend import Frontend
 from responder.world import World
-from tests.cdns.wire import serving
+from tests.cdns.wire import Answer, serving
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import Release, release
 from tests.stores.keys import ISSUER, KEY_ID, apple_key, pem, service_account
@@ -235,6 +235,37 @@ async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
 
 
 # --- all of them
+async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other(tmp_path: Path) -> None:
+    """A store takes days: the web goes back at once, and what still is, or stays, at another version is let be."""
+    for version in "12":
+        (tmp_path / "releases" / version).mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/2")
+    web = {"local": {"root": str(tmp_path)}, "edge": {"version": ["http://127.0.0.1:1/version.json"]}}
+    told = {"web": web, "android": ANDROID, "ios": IOS}
+    behind = TARGET.model_copy(update={"on_platforms": {"web": "2", "android": "1", "ios": "1"}})
+    apple = FakeAppStore()
+    apple.answers = [Answer(200, b'{"data": []}')] * 2
+
+    def clients() -> tuple[Any, ...]:
+        return Local(), StraightPlay(FakePlay(release(41, "1", "completed"))), StraightAppStore(apple)
+
+    draft = await drafted(told, *clients(), target=behind)
+    assert moved(draft) == [("2", "1")] and draft.mitigations == ()
+    android, ios = draft.notes[-2:]
+    assert android.startswith("android is left as it is, at 1: the track production of ")
+    assert ios.startswith("ios is left as it is, at 1: the app ")
+    left = {"web": web, "android": {}, "ios": IOS, "app_store_rollback": False}
+    draft = await drafted(left, Local(), target=behind)
+    assert moved(draft) == [("2", "1")] and draft.mitigations == (), "nobody has what was never published"
+    with pytest.raises(Halt, match="2 runs, but it is not on it"):
+        await drafted(told, *clients(), target=TARGET)  # nobody told otherwise
+    with pytest.raises(Halt, match="none of its platforms is at 2"):
+        await drafted({"android": ANDROID}, *clients(), target=behind)
+    # What the world shows counts for more than what was told of a platform, which may be old.
+    stale = behind.model_copy(update={"on_platforms": {"web": "1"}})
+    assert moved(await drafted({"web": web}, Local(), target=stale)) == [("2", "1")]
+
+
 async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
     told = {"android": {"kill_switches": {"new": False}}, "ios": {}, "app_store_rollback": False}
     draft = await drafted(told)  # nobody is asked
