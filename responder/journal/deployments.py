@@ -128,6 +128,17 @@ async def mark(
     tx.notify()
 
 
+async def promote(tx: Transaction, deployment: Deployment, why: str, at: datetime) -> bool:
+    """A candidate becomes good. False where it is none any more, whoever said so."""
+    where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
+    try:
+        await _mark(tx, where, status="good", reason=why, at=at, by="responder", was="candidate")
+    except Unknown:
+        return False
+    tx.notify()
+    return True
+
+
 async def mark_no_rollback(
     tx: Transaction, service: str, environment: str, version: str, why: str, at: datetime, by: str
 ) -> None:
@@ -144,8 +155,10 @@ async def _mark(
     status: str | None = None,
     reason: str = "",
     no_rollback: str | None = None,
+    was: str | None = None,
 ) -> None:
-    after = await tx.one("mark_version", **where, status=status, reason=reason, at=at, no_rollback=no_rollback)
+    said = {"status": status, "reason": reason, "at": at, "no_rollback": no_rollback}
+    after = await tx.one("mark_version", **where, **said, was=was)
     if after is None:
         raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
     await tx.all("append_mark", **{**where, **after}, at=at, by=by)
@@ -224,8 +237,13 @@ async def find(tx: Transaction, service: str | None, environment: str | None, mo
     return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
 
 
-async def untroubled_since(tx: Transaction, deployment: Deployment) -> bool:
-    """Whether no alert that is worth a rollback was judged for the service since it was deployed."""
-    return not await tx.one(
-        "trouble_since", service=deployment.service, environment=deployment.environment, since=deployment.at
-    )
+async def untroubled_since(tx: Transaction, deployment: Deployment, together: Collection[tuple[str, str]] = ()) -> bool:
+    """Whether no alert that is worth a rollback was judged for the service since it was deployed.
+
+    `together`: policies by which it is rolled back with others, and the service under which they are on record.
+    """
+    where = {"environment": deployment.environment, "since": deployment.at}
+    for policy, service in ((None, deployment.service), *together):
+        if await tx.one("trouble_since", **where, service=service, policy=policy):
+            return False
+    return True

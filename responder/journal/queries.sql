@@ -228,10 +228,10 @@ SELECT policy, count(*) AS n, min(at) AS first_at, max(last_at) AS last_at FROM 
 WHERE guard = 'mode' AND verdict = 'refuse' GROUP BY policy;
 
 -- name: trouble_since
--- Whether a rollback-worthy alert was judged for this service since then: such a version has not earned to be good.
+-- Whether a rollback-worthy alert was judged for this service since then, by that policy or any: such a version has not earned to be good.
 SELECT id FROM decisions
 WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' AND NOT forced
-  AND action = 'roll_back'
+  AND action = 'roll_back' AND (CAST(:policy AS TEXT) IS NULL OR policy = :policy)
 LIMIT 1;
 
 -- name: want_evidence
@@ -401,13 +401,15 @@ UPDATE versions SET
 WHERE service = :service AND environment = :environment AND version = :version;
 
 -- name: mark_version
--- Its status is changed, or why it must not be rolled back past (empty lifts it); what is null stays.
+-- Its status is changed, or why it must not be rolled back past (empty lifts it); what is null stays. Refused (no row)
+-- where it is known as something else than `was` by now.
 UPDATE versions SET revision = revision + 1,
     status = coalesce(CAST(:status AS TEXT), status),
     reason = CASE WHEN CAST(:status AS TEXT) IS NULL THEN reason ELSE :reason END,
     status_at = CASE WHEN CAST(:status AS TEXT) IS NULL THEN status_at ELSE :at END,
     no_rollback = coalesce(CAST(:no_rollback AS TEXT), no_rollback)
 WHERE service = :service AND environment = :environment AND version = :version
+  AND (CAST(:was AS TEXT) IS NULL OR status = :was)
 RETURNING version, revision, status, reason, no_rollback;
 
 -- name: append_mark
