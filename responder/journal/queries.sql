@@ -452,10 +452,19 @@ ON CONFLICT (service, environment, version, needs) DO UPDATE SET versions = excl
 SELECT needs, versions FROM requirements
 WHERE service = :service AND environment = :environment AND version = :version ORDER BY needs;
 
+-- name: is_needed
+-- Whether any version of another service ever needed a version of this one; where none did, nothing else is looked through.
+SELECT 1 AS yes FROM requirements WHERE environment = :environment AND needs = :needs LIMIT 1;
+
 -- name: requirements_on
--- Which versions of other services need a version of this one.
-SELECT service, version, versions FROM requirements WHERE environment = :environment AND needs = :needs
-ORDER BY service, version;
+-- Which versions of other services that run, on one of their platforms or as a whole, need a version of this one.
+SELECT service, platform, version, status, versions FROM (
+    SELECT r.service, r.platform, r.version, r.status,
+           (SELECT q.versions FROM requirements AS q
+            WHERE q.service = r.service AND q.environment = r.environment AND q.version = r.version
+              AND q.needs = :needs) AS versions
+    FROM running AS r WHERE r.environment = :environment) AS found
+WHERE versions IS NOT NULL ORDER BY service, platform;
 
 -- name: no_rollback_since
 -- A version that must not be rolled back past and was deployed after the target was, the newest of them.
