@@ -268,6 +268,39 @@ async def test_a_release_that_is_not_whole_is_not_touched(how: str, told: str, a
     assert amazon.s3.objects == before
 
 
+# --- how files are stored
+@pytest.mark.parametrize("checksums", ["entry", "all"])
+async def test_a_page_of_the_same_content_is_stored_as_it_was_built(checksums: Any, aws: Aws, amazon: Amazon) -> None:
+    """The bad deployment told browsers to keep a page for a year: its bytes alone would not show that."""
+    lever = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": checksums})})
+    for path in ("sw.js", "assets/logo.svg"):
+        amazon.s3.put(f"shop/live/{path}", site("1")[path], content_type="text/plain", cache_control="max-age=31536000")
+    await lever.write(aws, "1", was="2")
+    for path in ("sw.js", "assets/logo.svg") if checksums == "all" else ("sw.js",):
+        assert amazon.s3.objects[f"shop/live/{path}"].headers == amazon.s3.objects[f"shop/releases/1/{path}"].headers
+    amazon.s3.copied.clear()
+    await lever.write(aws, "1", was="2")
+    assert amazon.s3.copied == []
+
+
+@pytest.mark.parametrize("public", [True, False])
+async def test_what_everybody_could_read_everybody_can_read_afterwards(public: bool, moto_aws: Aws) -> None:
+    """A copy is private by itself: a site that is public by the ACLs of its files would be gone, there and back."""
+    bucket = f"public-{public}".lower()
+    await moto_aws.write("s3", "create_bucket", Bucket=bucket)
+    await fill(moto_aws, bucket)
+    listed = await moto_aws.read("s3", "list_objects_v2", Bucket=bucket)
+    live = [one["Key"] for one in listed["Contents"] if one["Key"].startswith(("live/", "current"))]
+    for key in live if public else ():
+        await moto_aws.write("s3", "put_object_acl", Bucket=bucket, Key=key, ACL="public-read")
+    update = {"live": f"s3://{bucket}/live", "releases": Releases(s3=f"s3://{bucket}/releases")}
+    await LIVE.model_copy(update=update).write(moto_aws, "1", was="2")
+    await PointerObject(object=f"s3://{bucket}/current.json").write(moto_aws, "1", was="2")
+    for key in [*live, *(f"live/{path}" for path in site("1"))]:
+        grants = (await moto_aws.read("s3", "get_object_acl", Bucket=bucket, Key=key))["Grants"]
+        assert any(one["Grantee"].get("URI", "").endswith("/AllUsers") for one in grants) is public, key
+
+
 async def test_without_a_way_back_somebody_is_told(aws: Aws, amazon: Amazon) -> None:
     assert await LIVE.prepare(aws, "1") == ()
     del amazon.s3.objects["shop/releases/2/index.html"]
