@@ -412,6 +412,17 @@ async def test_cloudflare(told: Any, body: Any, cloudflare: tuple[FakeCloudflare
     assert fake.purges == [body]
 
 
+async def test_what_cloudflare_did_not_do_is_not_done_whatever_the_status(
+    cloudflare: tuple[FakeCloudflare, Cloudflare],
+) -> None:
+    fake, client = cloudflare
+    fake.fails = True
+    lever = CloudflarePurge(cloudflare=ZONE)
+    with pytest.raises(Halt, match=r"Unable to purge \(1134\)"):
+        await lever.write(client, lever.reference, was=None)
+    assert not await lever.settled(client, lever.reference)
+
+
 async def test_cloudflare_says_why_not(cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
     _, client = cloudflare
     bad = CloudflarePurge(cloudflare=ZONE, prefixes=("https://a.example",))

@@ -131,8 +131,17 @@ async def test_what_runs_is_not_what_was_told(releases: Any, told: str) -> None:
     assert "nothing was touched" in str(halt.value)
 
 
-async def test_a_later_draft_is_nobodys() -> None:
-    assert moved(await android(*FULL, release(43, "3", "draft")))
+@pytest.mark.parametrize("status", ["draft", "halted"])
+async def test_what_nobody_gets_above_it_is_nobodys(status: str) -> None:
+    assert moved(await android(*FULL, release(43, "3", status)))
+
+
+async def test_of_two_builds_of_one_version_the_later_one_is_meant() -> None:
+    """Both are called 1: the first was halted and built anew, under a higher versionCode."""
+    twice = (release(40, "1", "halted", 0.5), release(41, "1", "completed"))
+    assert moved(await android(*twice, release(42, "2", "inProgress", 0.2))) == [
+        ({"42": STAGED_AT, "41": COMPLETED}, {"42": HALTED_AT, "41": COMPLETED})
+    ]
 
 
 async def test_halted_already() -> None:
