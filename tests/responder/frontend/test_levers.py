@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from responder.levers.web import (
 from responder.levers.web.releases import Releases
 from responder.levers.web.version_text import text_for, version_in
 from tests.cdns import Amazon, FakeCloudflare, FakeFastly
-from tests.cdns.amazon import ARN
+from tests.cdns.amazon import ARN, Invalidation
 from tests.cdns.others import ZONE
 from tests.cdns.site import manifest, site
 from tests.cdns.straight import StraightAws
@@ -362,6 +363,17 @@ async def test_other_paths_and_the_way_back_are_other_invalidations(aws: Aws) ->
     references = {CACHE.reference, *(CACHE.model_copy(update=other).reference for other in others)}
     assert len(references) == 4
     assert CACHE.model_copy(update={"paths": ("/*", "/b")}).reference == CACHE.reference
+
+
+async def test_invalidations_of_days_ago_are_not_looked_through_one_by_one(aws: Aws, amazon: Amazon) -> None:
+    """A distribution has hundreds, and each look would be one request for each of them, one after the other."""
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    made = [Invalidation(f"I{n}", f"ci-{n}", ("/*",), -1e9, long_ago) for n in range(40)]
+    amazon.distributions["E1"].invalidations += made
+    assert await CACHE.read(aws) is None
+    assert len(amazon.asked) == 1
+    await CACHE.write(aws, CACHE.reference, was=None)
+    assert await CACHE.read(aws) == CACHE.reference and await CACHE.settled(aws, CACHE.reference)
 
 
 async def test_too_many_invalidations_are_waited_for(aws: Aws, amazon: Amazon) -> None:
