@@ -34,6 +34,10 @@ class Ios(StorePlatform):
     def hint(self) -> str:
         return "pause its phased release in App Store Connect"
 
+    def blocked(self, target: Target) -> tuple[str, ...]:
+        """As StorePlatform.blocked: also as the store has it."""
+        return tuple(dict.fromkeys((target.from_version, self._string(target))))
+
     def republish(self, target: Target) -> str:
         return (
             f"submit a version above {self._string(target)} to the App Store, built from {target.to_version}, and ask "

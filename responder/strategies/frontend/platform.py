@@ -55,6 +55,10 @@ class StorePlatform(Platform):
     def hint(self) -> str:
         """What a person does in the store who does by hand what we leave."""
 
+    def blocked(self, target: Target) -> tuple[str, ...]:
+        """What apps of the bad version may know themselves as."""
+        return (target.from_version,)
+
     @abstractmethod
     def republish(self, target: Target) -> str:
         """What has to be published, in words."""
@@ -62,7 +66,7 @@ class StorePlatform(Platform):
     def mitigation(self, target: Target, name: str, *more: str) -> Mitigation:
         return Mitigation(
             platform=name,
-            blocked_versions=(target.from_version,),
+            blocked_versions=self.blocked(target),
             min_version=self.min_version.replace("{version}", target.to_version),
             flags=self.kill_switches,
             remains="; ".join((self.republish(target), *more)),

@@ -218,6 +218,7 @@ async def test_the_version_string_of_the_store() -> None:
     named = other.model_copy(update={"from_artifacts": {"ios": "version=2"}})
     draft = await drafted({"ios": IOS}, StraightAppStore(FakeAppStore()), target=named)
     assert moved(draft) == [("ACTIVE", "PAUSED")]
+    assert draft.mitigations[0].blocked_versions == ("shop-2", "2"), "an app knows itself as the store does"
     configured = {**IOS, "version": "{version}"}
     assert await drafted({"ios": configured}, StraightAppStore(FakeAppStore()))
 
