@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, Tag, model_validator
@@ -79,9 +80,15 @@ class Frontend(Strategy):
         return None if self.cdn_invalidation is False else self.cdn_invalidation
 
     async def draft(self, world: World, target: Target) -> Draft:
-        found = [await self._part(world, target, name, one) for name, one in self._there.items()]
+        looks = [self._part(world, target, name, one) for name, one in self._there.items()]
+        found: list[tuple[Draft, bool]] = []
+        for look in await asyncio.gather(*looks, return_exceptions=True):  # of several mistakes the first is told
+            if isinstance(look, BaseException):
+                raise look
+            found.append(look)
+        notes = [note for draft, _ in found for note in draft.notes]
         if not (parts := [draft for draft, there in found if there]):
-            raise Halt(f"none of its platforms is at {target.from_version}: {'; '.join(found[0][0].notes)}")
+            raise Halt(f"none of its platforms is at {target.from_version}: {'; '.join(notes)}")
         parts += [draft for draft, there in found if not there]
         steps = [step for part in parts for step in part.steps]
         if self.health_check_urls:

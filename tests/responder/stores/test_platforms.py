@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,28 @@ async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.Mo
     assert draft.steps == ()
     assert [note.partition(" could not be asked")[0] for note in draft.notes] == ["Google Play", "App Store Connect"]
     assert [one.platform for one in draft.mitigations] == ["android", "ios"]
+
+
+async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stores that are away cost the site one wait, not two; and the first of two mistakes is told."""
+    play, apple, both = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore()), asyncio.Barrier(2)
+
+    def together(read: Any) -> Any:
+        async def reading(*asked: Any) -> Any:
+            async with asyncio.timeout(5):
+                await both.wait()
+            return await read(*asked)
+
+        return reading
+
+    for client in (play, apple):
+        monkeypatch.setattr(client, "read", together(client.read))
+    draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
+    assert [step.was for step in draft.steps if isinstance(step, Move)] == [{"42": COMPLETED}, "ACTIVE"]
+    with pytest.raises(Halt, match="track production of"):
+        gone = TARGET.model_copy(update={"from_version": "7"})
+        clients = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
+        await drafted({"android": ANDROID, "ios": IOS}, *clients, target=gone)
 
 
 async def test_changes_that_wait_for_a_person() -> None:
