@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from datetime import datetime
@@ -90,6 +91,9 @@ class HttpCheck(BaseModel):
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 that the body must have")
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers")
     timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for the whole answer")
+    every_address: bool = Field(
+        default=False, description="Whether each address that the host has is asked, as far as it answers; else any"
+    )
 
     @field_validator("body")
     @classmethod
@@ -105,17 +109,33 @@ class HttpCheck(BaseModel):
 
     async def holds(self, http: Http) -> Finding:
         try:
-            status, body = await http.get(str(self.http), headers=self.headers, timeout=self.timeout)
+            if not self.every_address:
+                return await self._look(http, "")
+            found = await http.addresses(str(self.http), timeout=self.timeout)
+            looks = await asyncio.gather(*(self._look_at(http, at) for at in found))
         except Unavailable as e:  # it is the service itself that is asked: its silence is an answer
             return Finding(holds=False, reason=str(e))
-        wrong = f"{self.http} answered {status}"
+        heard = [one for one in looks if one.answered] or looks
+        return next((one for one in heard if not one.holds), heard[0])
+
+    async def _look_at(self, http: Http, at: str) -> Finding:
+        try:
+            return await self._look(http, at)
+        except Unavailable as e:
+            return Finding(holds=False, answered=False, reason=str(e))
+
+    async def _look(self, http: Http, at: str) -> Finding:
+        how: dict[str, Any] = {"headers": self.headers, "timeout": self.timeout, "at": at}
+        status, body = await http.get(str(self.http), **how)
+        wrong = f"{self.http}{at and f' at {at}'} answered {status}"
         if status != self.status:
             return Finding(holds=False, reason=f"{wrong}, wanted {self.status}")
         if self.sha256 is not None:
-            status, digest = await http.digest(str(self.http), headers=self.headers, timeout=self.timeout)
+            status, digest = await http.digest(str(self.http), **how)
             if (status, digest) != (self.status, self.sha256):
                 told = f"body has the SHA-256 {digest[:12]}, wanted {self.sha256[:12]}"
-                return Finding(holds=False, reason=f"{self.http} answered {status}, but its {told}")
+                where = f"{self.http}{at and f' at {at}'}"
+                return Finding(holds=False, reason=f"{where} answered {status}, but its {told}")
         if self.body is not None and not re2.search(self.body, body):
             return Finding(holds=False, reason=f"{wrong}, but its body does not contain {self.body!r}")
         if self.fields:

@@ -11,6 +11,10 @@ class Halt(ResponderError):
     """This step cannot be done: what was done before it is turned back."""
 
 
+class RunsAnother(Halt):
+    """What runs there is not the version that the deployments tell of."""
+
+
 class Drift(Halt):
     """A lever is neither `was` nor `to`: somebody else moved it. Nothing more is touched; a human decides."""
 

@@ -10,6 +10,7 @@ from responder.journal import Database, Transaction, deployments
 from responder.journal.deployments import Deployment
 from responder.policies import Mandate
 from responder.services import Service
+from responder.survey import watchdog_missing
 from responder.world import World
 
 _MOMENTS = 10
@@ -17,15 +18,24 @@ _MOMENTS = 10
 
 
 async def _due(tx: Transaction, mandate: Mandate, now: datetime) -> list[Deployment]:
+    if await watchdog_missing(tx, mandate, now):
+        return []  # that no alert came says nothing while none could come
     due = []
     for deployment in await deployments.running_candidates(tx):
         service, _ = mandate.service(deployment.service, deployment.environment)
         if service is None:
             continue
         ran = (now - deployment.at).total_seconds()
-        if ran >= service.good_after and await deployments.untroubled_since(tx, deployment):
+        if ran >= service.good_after and await _untroubled(tx, deployment, mandate):
             due.append(deployment)
     return due
+
+
+async def _untroubled(tx: Transaction, deployment: Deployment, mandate: Mandate) -> bool:
+    """Neither by itself nor with those that it is rolled back together with."""
+    named = [(p.name, p.roll_back) for p in mandate.policies if p.together and isinstance(p.roll_back, tuple)]
+    together = [(policy, services[0]) for policy, services in named if deployment.service in services]
+    return await deployments.untroubled_since(tx, deployment, together)
 
 
 async def _was_used(service: Service, world: World, now: datetime) -> bool:
@@ -52,16 +62,15 @@ async def promote(journal: Database, mandate: Mandate, world: World, now: dateti
             continue
         used = ", used" if service.traffic else ""
         why = f"healthy{used} and without trouble for {format_duration(service.good_after)}"
-        if await journal.transaction(_promote, deployment, why, now):
+        if await journal.transaction(_promote, deployment, mandate, why, now):
             promoted.append(deployment)
     return promoted
 
 
-async def _promote(tx: Transaction, deployment: Deployment, why: str, now: datetime) -> bool:
+async def _promote(tx: Transaction, deployment: Deployment, mandate: Mandate, why: str, now: datetime) -> bool:
     """False where something was said of it, or deployed, while the checks were asked."""
     where = (deployment.service, deployment.environment)
     await tx.lock("/".join(where))
-    if await deployments.newest(tx, *where) != deployment or not await deployments.untroubled_since(tx, deployment):
+    if await deployments.newest(tx, *where) != deployment or not await _untroubled(tx, deployment, mandate):
         return False
-    await deployments.mark(tx, *where, deployment.version, "good", why, now)
-    return True
+    return await deployments.promote(tx, deployment, why, now)

@@ -212,13 +212,15 @@ async def also_in_trouble(
 async def _unfit(
     tx: Transaction, incident: Incident, mandate: Mandate, service: Service, target: Candidate
 ) -> tuple[str, ...]:
-    """Looks at what the target needs, and at what runs afterwards and needs this service."""
+    """Looks at what the target needs, and at what runs afterwards, on whichever platform, and needs this service."""
     environment = service.environment
     after = {service.name: target.version}
     for member in incident.members[1:]:
         newest = await deployments.newest(tx, member.service, environment)
         to = await _target(tx, member, member.service, environment, newest.version) if newest else None
         after |= {member.service: to.version} if to else {}
+
+    moved = dict(after)
 
     async def version_of(name: str) -> str | None:
         if name not in after and (newest := await deployments.newest(tx, name, environment)):
@@ -228,19 +230,39 @@ async def _unfit(
     found = []
     for needs, versions in (await _requirements(tx, service, target.version)).items():
         found.append(_misfit(service.name, target.version, needs, await version_of(needs), versions))
-    told = await tx.all("requirements_on", environment=environment, needs=service.name)
-    by_version = {(row["service"], row["version"]): str(row["versions"]) for row in told}
-    others = [s for s in mandate.services if s.environment == environment and service.name in s.requires]
-    for name in sorted({*(name for name, _ in by_version), *(other.name for other in others)} - {service.name}):
-        if (version := await version_of(name)) is None:
-            continue  # it does not run: nothing needs anything
-        own = next((other for other in others if other.name == name), None)
-        versions = by_version.get((name, version), "")
-        if not versions and own is not None:
-            versions = (await _requirements(tx, own, version)).get(service.name, "")
-        if versions:
-            found.append(_misfit(name, version, service.name, target.version, versions))
+    where = {"environment": environment, "needs": service.name}
+    told = await tx.all("requirements_on", **where) if await tx.one("is_needed", **where) else []
+    needed: dict[tuple[str, str], tuple[str, str]] = {}
+    for row in told:  # of each service as a whole first
+        if row["service"] not in moved and not _is_blocked(row["platform"], row["status"]):
+            needed.setdefault((row["service"], row["version"]), (row["platform"], row["versions"]))
+    for other in mandate.services:
+        concerned = other.name in moved or service.name in other.requires
+        if not concerned or other.environment != environment or other.name == service.name:
+            continue
+        for there, platform in (await _versions_there(tx, other, moved.get(other.name))).items():
+            if wanted := (await _requirements(tx, other, there)).get(service.name):
+                needed[other.name, there] = platform, wanted
+    for (name, version), (platform, wanted) in sorted(needed.items()):
+        where_it_is = f"{version} on {platform}" if platform else version
+        found.append(_misfit(name, where_it_is, service.name, target.version, wanted))
     return tuple(one for one in found if one)
+
+
+async def _versions_there(tx: Transaction, service: Service, to_version: str | None) -> dict[str, str]:
+    """What there is of a service once it runs `to_version`, or as it is; with the platform, where one is elsewhere."""
+    where = (service.name, service.environment)
+    newest = await deployments.newest(tx, *where)
+    if newest is None:
+        return {}
+    stay = [one for one in await deployments.on_platforms(tx, *where) if one.version != newest.version]
+    there = {one.version: one.platform for one in stay if not _is_blocked(one.platform, one.status)}
+    return {**there, to_version or newest.version: ""}
+
+
+def _is_blocked(platform: str, status: str | None) -> bool:
+    """Apps of a bad version are told not to go on: nobody waits for those who have it still."""
+    return bool(platform) and status == "bad"
 
 
 async def _requirements(tx: Transaction, service: Service, version: str) -> dict[str, str]:

@@ -36,6 +36,8 @@ _SEED = (
                                         blocked_versions, flags)
        {numbers} SELECT 's' || s, 'production', 'android', n + 1, {at}, 'ci', 'seeded', '', '["0.0"]', '{{}}'
        FROM s, n WHERE n < 5""",
+    """INSERT INTO requirements (service, environment, version, needs, versions)
+       {numbers} SELECT 's' || s, 'production', n || '.0', 's1', '>=' || n FROM s, n WHERE s <> 1""",
     """INSERT INTO running (service, environment, platform, id, version, artifact, provenance, at, recorded_by, status)
        {numbers} SELECT 's' || s, 'production', p, 's' || s || '-' || n, n || '.0', '', '', {at}, 'ci', {status}
        FROM s, n, (SELECT '' AS p UNION ALL SELECT 'android') AS p WHERE n = {each} - 1""",

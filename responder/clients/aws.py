@@ -113,7 +113,7 @@ class Aws:
         except wrong.ClientError as e:
             told = e.response.get("Error", {})
             code, status = told.get("Code", ""), e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if status >= 500 or code in _WORTH_ANOTHER_TRY:
+            if (status >= 500 and code != "NotImplemented") or code in _WORTH_ANOTHER_TRY:
                 raise Unavailable(str(e)) from e
             raise AwsRefused(str(e), code) from e
         except (wrong.NoCredentialsError, wrong.PartialCredentialsError, wrong.ParamValidationError) as e:

@@ -71,9 +71,12 @@ class Cdn(ABC):
         if not 200 <= status < 300:
             raise Halt(f"{self.name} refuses {method} {path} ({status}): {_said(text)}")
         try:
-            return json.loads(text) if text else None
+            told = json.loads(text) if text else None
         except ValueError as e:
             raise Unavailable(f"{self.name} answered with something else than JSON: {_said(text)}") from e
+        if isinstance(told, dict) and told.get("success") is False:
+            raise Halt(f"{self.name} refuses {method} {path}: {_said(text)}")
+        return told
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
         url = str(self._settings.url).rstrip("/") + path

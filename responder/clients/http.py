@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+from ipaddress import ip_address
+from socket import AI_ADDRCONFIG, SOCK_STREAM
 from typing import Any, Self
 
 import aiohttp
+from yarl import URL
 
 from responder.errors import Unavailable
 
@@ -30,20 +35,44 @@ class Http:
     async def close(self) -> None:
         await self._session.close()
 
-    async def get(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
-        """Status and body, without following redirects. Raises `Unavailable` where there is no answer."""
-        status, body = await self._get(url, headers, timeout, _MOST)
+    async def addresses(self, url: str, *, timeout: float) -> list[str]:
+        """Every address that the name in it has. Raises `Unavailable` where it has none."""
+        host, port = URL(url).host or "", URL(url).port
+        with contextlib.suppress(ValueError):
+            return [str(ip_address(host))]
+        looking = asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM, flags=AI_ADDRCONFIG)
+        try:
+            async with asyncio.timeout(timeout):
+                return list(dict.fromkeys(str(found[4][0]) for found in await looking))
+        except TimeoutError:
+            raise Unavailable(f"{host} was not looked up within {timeout:g} s") from None
+        except OSError as e:
+            raise Unavailable(f"{host}: {e.strerror or e}") from e
+
+    async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
+        """Status and body, without following redirects; `at` one of its addresses, or any. Raises `Unavailable` where
+        there is no answer.
+        """
+        status, body = await self._get(url, headers, timeout, at, _MOST)
         return status, body.decode(errors="replace")
 
-    async def digest(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+    async def digest(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         """Status and the SHA-256 of the whole body, as `get` asks for it."""
-        status, body = await self._get(url, headers, timeout, None)
+        status, body = await self._get(url, headers, timeout, at, None)
         return status, hashlib.sha256(body).hexdigest()
 
-    async def _get(self, url: str, headers: dict[str, str], timeout: float, most: int | None) -> tuple[int, bytes]:
+    async def _get(
+        self, url: str, headers: dict[str, str], timeout: float, at: str, most: int | None
+    ) -> tuple[int, bytes]:
+        asked, more = URL(url), dict[str, Any]()
+        if at:  # under its own name all the same, for the server and for its certificate
+            headers = {"Host": asked.raw_authority.rpartition("@")[2], **headers}
+            more = {"server_hostname": asked.host} if asked.scheme == "https" else {}
+            asked = asked.with_host(at)
+        limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.get(
-                url, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=timeout)
+                asked, headers=headers, allow_redirects=False, timeout=limit, **more
             ) as response:
                 if most is None:
                     return response.status, await response.read()

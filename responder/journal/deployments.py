@@ -48,7 +48,8 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
     told = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
     where = {name: told[name] for name in ("service", "environment", "version")}
     known_here = not deployment.platform or await tx.one("reached", **where, platform=deployment.platform)
-    if not await tx.one("insert_artifact" if deployment.platform else "insert_deployment", **told):
+    told["id"] = await _insert(tx, told)
+    if not told["id"]:
         return False
     why = f"told by {deployment.recorded_by}" if status else "newly deployed"
     first: dict[str, Any] = {"status": status or "candidate", "reason": why, "at": deployment.at}
@@ -68,11 +69,34 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
         await tx.all("runs_now", **told)
     if new or known_here:
         if deployment.platform:
-            await tx.one("insert_deployment", **whole)
+            whole["id"] = await _insert(tx, whole) or whole["id"]
         await tx.all("version_deployed", **whole)
         await tx.all("runs_now", **whole)
     tx.notify()
     return True
+
+
+def _ids(told: str, service: str, environment: str) -> tuple[str, str]:
+    """One run of a pipeline may tell of several services and environments: each but the first has an id of its own."""
+    return told, f"{told}-{service}-{environment}"
+
+
+async def _insert(tx: Transaction, told: dict[str, Any]) -> str:
+    """The id under which it was written down; empty where it was told before."""
+    if told["platform"]:
+        row = await tx.one("insert_artifact", **told)
+        return str(row["id"]) if row else ""
+    for known_as in _ids(told["id"], told["service"], told["environment"]):
+        if await tx.one("insert_deployment", **{**told, "id": known_as}):
+            return known_as
+        row = await tx.one("deployment", id=known_as)
+        if row and _is_of(row, told["service"], told["environment"]):
+            break
+    return ""
+
+
+def _is_of(row: Row, service: str, environment: str) -> bool:
+    return (row["service"], row["environment"]) == (service, environment)
 
 
 async def record_back(
@@ -104,6 +128,17 @@ async def mark(
     tx.notify()
 
 
+async def promote(tx: Transaction, deployment: Deployment, why: str, at: datetime) -> bool:
+    """A candidate becomes good. False where it is none any more, whoever said so."""
+    where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
+    try:
+        await _mark(tx, where, status="good", reason=why, at=at, by="responder", was="candidate")
+    except Unknown:
+        return False
+    tx.notify()
+    return True
+
+
 async def mark_no_rollback(
     tx: Transaction, service: str, environment: str, version: str, why: str, at: datetime, by: str
 ) -> None:
@@ -120,8 +155,10 @@ async def _mark(
     status: str | None = None,
     reason: str = "",
     no_rollback: str | None = None,
+    was: str | None = None,
 ) -> None:
-    after = await tx.one("mark_version", **where, status=status, reason=reason, at=at, no_rollback=no_rollback)
+    said = {"status": status, "reason": reason, "at": at, "no_rollback": no_rollback}
+    after = await tx.one("mark_version", **where, **said, was=was)
     if after is None:
         raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
     await tx.all("append_mark", **{**where, **after}, at=at, by=by)
@@ -168,8 +205,9 @@ async def artifacts(tx: Transaction, service: str, environment: str, version: st
 async def artifacts_between(
     tx: Transaction, service: str, environment: str, from_version: str, to_version: str
 ) -> dict[str, dict[str, str]]:
-    """The same for a rollback's two versions, under the names that its target has for them."""
+    """The same for a rollback's two versions, and what the platforms run, under the names that its target has."""
     return {
+        "on_platforms": {one.platform: one.version for one in await on_platforms(tx, service, environment)},
         "artifacts": await artifacts(tx, service, environment, to_version),
         "from_artifacts": await artifacts(tx, service, environment, from_version),
     }
@@ -178,10 +216,11 @@ async def artifacts_between(
 async def get(tx: Transaction, told: Deployment) -> Deployment:
     """The deployment as it was told first. Raises Unknown."""
     where = {"service": told.service, "environment": told.environment, "platform": told.platform}
-    row = await tx.one("deployment_on" if told.platform else "deployment", **where, id=told.id)
-    if row is None:
-        raise Unknown(f"there is no deployment {told.id}")
-    return Deployment.model_validate(row)
+    for known_as in _ids(told.id, told.service, told.environment):
+        row = await tx.one("deployment_on" if told.platform else "deployment", **where, id=known_as)
+        if row and _is_of(row, told.service, told.environment):
+            return Deployment.model_validate(row)
+    raise Unknown(f"there is no deployment {told.id}")
 
 
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:
@@ -198,8 +237,13 @@ async def find(tx: Transaction, service: str | None, environment: str | None, mo
     return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
 
 
-async def untroubled_since(tx: Transaction, deployment: Deployment) -> bool:
-    """Whether no alert that is worth a rollback was judged for the service since it was deployed."""
-    return not await tx.one(
-        "trouble_since", service=deployment.service, environment=deployment.environment, since=deployment.at
-    )
+async def untroubled_since(tx: Transaction, deployment: Deployment, together: Collection[tuple[str, str]] = ()) -> bool:
+    """Whether no alert that is worth a rollback was judged for the service since it was deployed.
+
+    `together`: policies by which it is rolled back with others, and the service under which they are on record.
+    """
+    where = {"environment": deployment.environment, "since": deployment.at}
+    for policy, service in ((None, deployment.service), *together):
+        if await tx.one("trouble_since", **where, service=service, policy=policy):
+            return False
+    return True

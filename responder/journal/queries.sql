@@ -228,10 +228,10 @@ SELECT policy, count(*) AS n, min(at) AS first_at, max(last_at) AS last_at FROM 
 WHERE guard = 'mode' AND verdict = 'refuse' GROUP BY policy;
 
 -- name: trouble_since
--- Whether a rollback-worthy alert was judged for this service since then: such a version has not earned to be good.
+-- Whether a rollback-worthy alert was judged for this service since then, by that policy or any: such a version has not earned to be good.
 SELECT id FROM decisions
 WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' AND NOT forced
-  AND action = 'roll_back'
+  AND action = 'roll_back' AND (CAST(:policy AS TEXT) IS NULL OR policy = :policy)
 LIMIT 1;
 
 -- name: want_evidence
@@ -401,13 +401,15 @@ UPDATE versions SET
 WHERE service = :service AND environment = :environment AND version = :version;
 
 -- name: mark_version
--- Its status is changed, or why it must not be rolled back past (empty lifts it); what is null stays.
+-- Its status is changed, or why it must not be rolled back past (empty lifts it); what is null stays. Refused (no row)
+-- where it is known as something else than `was` by now.
 UPDATE versions SET revision = revision + 1,
     status = coalesce(CAST(:status AS TEXT), status),
     reason = CASE WHEN CAST(:status AS TEXT) IS NULL THEN reason ELSE :reason END,
     status_at = CASE WHEN CAST(:status AS TEXT) IS NULL THEN status_at ELSE :at END,
     no_rollback = coalesce(CAST(:no_rollback AS TEXT), no_rollback)
 WHERE service = :service AND environment = :environment AND version = :version
+  AND (CAST(:was AS TEXT) IS NULL OR status = :was)
 RETURNING version, revision, status, reason, no_rollback;
 
 -- name: append_mark
@@ -450,10 +452,19 @@ ON CONFLICT (service, environment, version, needs) DO UPDATE SET versions = excl
 SELECT needs, versions FROM requirements
 WHERE service = :service AND environment = :environment AND version = :version ORDER BY needs;
 
+-- name: is_needed
+-- Whether any version of another service ever needed a version of this one; where none did, nothing else is looked through.
+SELECT 1 AS yes FROM requirements WHERE environment = :environment AND needs = :needs LIMIT 1;
+
 -- name: requirements_on
--- Which versions of other services need a version of this one.
-SELECT service, version, versions FROM requirements WHERE environment = :environment AND needs = :needs
-ORDER BY service, version;
+-- Which versions of other services that run, on one of their platforms or as a whole, need a version of this one.
+SELECT service, platform, version, status, versions FROM (
+    SELECT r.service, r.platform, r.version, r.status,
+           (SELECT q.versions FROM requirements AS q
+            WHERE q.service = r.service AND q.environment = r.environment AND q.version = r.version
+              AND q.needs = :needs) AS versions
+    FROM running AS r WHERE r.environment = :environment) AS found
+WHERE versions IS NOT NULL ORDER BY service, platform;
 
 -- name: no_rollback_since
 -- A version that must not be rolled back past and was deployed after the target was, the newest of them.

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
-from responder.errors import Halt
+from responder.errors import RunsAnother
 from responder.levers.lever import Lever
 from responder.plan import Draft
 from responder.world import World
@@ -26,6 +26,7 @@ class Target(BaseModel):
     from_artifact: str = ""  # of the version that runs
     artifacts: dict[str, str] = {}  # of the version to go back to, by platform, as {android: versionCode=41}
     from_artifacts: dict[str, str] = {}  # of the version that runs
+    on_platforms: dict[str, str] = {}  # the version that each platform runs, as far as anybody told
     execution: str = ""  # for the marks that a rollback leaves on what it changes
 
 
@@ -71,7 +72,7 @@ async def read_expecting(world: World, lever: Lever, target: Target) -> JsonValu
     """
     found = await world.read(lever)
     if not await world.ask(lever, lambda c: lever.runs(c, found, target.from_version, target.from_artifact)):
-        raise Halt(
+        raise RunsAnother(
             f"the {lever} is {lever.tell(found)}, but the deployments say that {target.from_version} runs; "
             f"nothing was touched (tell of it with: responder deployed {target.service} VERSION)"
         )

@@ -93,9 +93,9 @@ class Registry(Page):
             return await deployments.record(tx, deployment, asked.status)
 
         new = await self._journal.transaction(act)
-        if not new:  # what was told first stands
-            deployment = await self._journal.read(deployments.get, deployment)
-        return answer({"deployment": deployment.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
+        # What was told first stands; and its id may be one of its own.
+        known = await self._journal.read(deployments.get, deployment)
+        return answer({"deployment": known.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
 
     async def deployments(self, request: web.Request) -> web.Response:
         """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""

@@ -32,6 +32,7 @@ class Invalidation:
     reference: str
     paths: tuple[str, ...]
     at: float
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Amazon:
             case "GET", ("invalidation", ""):
                 newest = one.invalidations[::-1][: int(asked.query.get("MaxItems", 100))]
                 items = "".join(
-                    f"<InvalidationSummary><Id>{i.id}</Id><CreateTime>2026-11-26T00:00:00Z</CreateTime>"
+                    f"<InvalidationSummary><Id>{i.id}</Id><CreateTime>{i.created:%Y-%m-%dT%H:%M:%SZ}</CreateTime>"
                     f"<Status>{self._status(i)}</Status></InvalidationSummary>"
                     for i in newest
                 )

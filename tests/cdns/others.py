@@ -16,11 +16,12 @@ def _json(status: int, told: Any, **headers: str) -> Answer:
 
 
 class FakeCloudflare:
-    """`limited`: how many requests are still turned away because there were too many."""
+    """`limited`: how many requests are still turned away because there were too many. `fails`: told with a 200."""
 
     def __init__(self) -> None:
         self.purges: list[dict[str, Any]] = []
         self.limited = 0
+        self.fails = False
 
     def answer(self, asked: Asked) -> Answer:
         if asked.headers.get("authorization") != f"Bearer {TOKEN}":
@@ -35,6 +36,8 @@ class FakeCloudflare:
             return self._no(400, 1012, "Request must contain one of purge_everything, files, tags, hosts or prefixes")
         if any("://" in prefix for prefix in body.get("prefixes", ())):
             return self._no(400, 1036, "Invalid prefix")
+        if self.fails:
+            return self._no(200, 1134, "Unable to purge")
         self.purges.append(body)
         return _json(200, {"success": True, "errors": [], "messages": [], "result": {"id": ZONE}})
 

@@ -39,6 +39,8 @@ class S3:
         try:
             if not key:
                 return self._list(bucket, asked)
+            if "acl" in asked.query:  # as many stores that are not Amazon's
+                raise Refusal(501, "NotImplemented")
             match asked.method:
                 case "PUT":
                     return self._put(path, asked)

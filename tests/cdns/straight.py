@@ -31,13 +31,17 @@ class StraightAws(Aws):
             told = self._ask("s3", "GET", f"/{bucket}/{key}")
         except AwsRefused:
             return None
-        return told.body, {"ETag": told.headers["ETag"], **{name: told.headers.get(h) for name, h in _KEPT.items()}}
+        return told.body, _stored(told)
 
     async def read(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         match operation:
             case "list_objects_v2":
                 told = self._ask(service, "GET", f"/{params['Bucket']}?prefix={params['Prefix']}")
                 return {"Contents": [_object(one) for one in ET.fromstring(told.body) if one.tag == "Contents"]}
+            case "head_object":
+                return _stored(self._ask(service, "HEAD", f"/{params['Bucket']}/{params['Key']}"))
+            case "get_object_acl":
+                return {"Grants": []}
             case "describe_key_value_store":
                 return dict(self._ask(service, "GET", f"/key-value-stores/{quote(params['KvsARN'])}").headers)
             case "get_key":
@@ -101,6 +105,10 @@ class StraightAws(Aws):
             code = told.headers.get("x-amzn-ErrorType") or told.body.decode().split("<Code>")[1].split("</Code>")[0]
             raise AwsRefused(f"{code} of {path}", code)
         return told
+
+
+def _stored(told: Answer) -> dict[str, Any]:
+    return {"ETag": told.headers["ETag"], **{name: told.headers.get(header) for name, header in _KEPT.items()}}
 
 
 def _object(one: ET.Element) -> dict[str, Any]:

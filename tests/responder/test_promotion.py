@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from responder.clients import Connections
+from responder.conduct import Watchdog
 from responder.journal import Database, decisions, deployments
 from responder.journal.decisions import Decision
 from responder.journal.deployments import Status
 from responder.policies import Mandate
 from responder.promotion import promote
+from responder.survey import WATCHDOG
 from responder.world import World
-from tests.responder.examples import NOW, ago, deployment, mandate, service
+from tests.responder.examples import NOW, ago, deployment, mandate, policy, service
 from tests.responder.outside import FakePrometheus
 
 BACKEND = service(good_after=600.0)
@@ -188,6 +190,26 @@ async def test_an_alert_since_its_deployment_speaks_against_it(
     await deploy(journal)
     await judged(journal, **trouble)
     assert (await promoted(journal, connections) == ["2.1"]) is earned
+
+
+@pytest.mark.parametrize(("named", "earned"), [("both", False), ("other", True)])
+async def test_an_alert_for_several_speaks_against_each_of_them(
+    journal: Database, connections: Connections, named: str, earned: bool
+) -> None:
+    """A policy that rolls them back together is on record with the first of them only."""
+    await deploy(journal)
+    await judged(journal, 300, service="frontend", policy=named)
+    both = policy(name="both", roll_back=("frontend", "backend"), together=True)
+    services = (service("frontend"), BACKEND)
+    assert (await promoted(journal, connections, mandate(both, services=services)) == ["2.1"]) is earned
+
+
+async def test_not_while_no_alert_could_come_through(journal: Database, connections: Connections) -> None:
+    await deploy(journal)
+    watched = mandate(services=(BACKEND,)).model_copy(update={"watchdog": Watchdog()})
+    assert await promoted(journal, connections, watched) == []
+    await journal.transaction(decisions.hear, WATCHDOG, ago(10))
+    assert await promoted(journal, connections, watched) == ["2.1"]
 
 
 async def test_what_is_no_longer_configured_is_left_alone(journal: Database, connections: Connections) -> None:

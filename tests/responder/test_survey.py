@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from responder.execution import Closed, Done, Event, Outcome, Planned, Started, Stopped
-from responder.journal import Database, decisions, deployments, executions
+from responder.journal import Database, Transaction, decisions, deployments, executions
 from responder.journal.deployments import Status
 from responder.policies import Incident, Mandate
 from responder.survey import Situation, gather
@@ -142,3 +142,33 @@ async def test_who_stopped_everything(journal: Database, tmp_path: Path) -> None
 def test_the_examples_are_in_one_time_zone() -> None:
     assert NOW.tzinfo is UTC
     assert datetime.now(UTC) > NOW
+
+
+# --- pairs of versions
+async def told_to_need(journal: Database, version: str, hours_ago: float, needs: str, platform: str) -> None:
+    one = deployment(
+        id=f"{version}-{platform}", service="frontend", version=version, at=ago(3600 * hours_ago), platform=platform
+    )
+
+    async def tell(tx: Transaction) -> None:
+        await deployments.record(tx, one)
+        await deployments.require(tx, one, {"backend": needs} if needs else {})
+
+    await journal.transaction(tell)
+
+
+@pytest.mark.parametrize("configured", [False, True])
+async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, configured: bool) -> None:
+    """The site is at 2.2, which works with anything; the app in the store is at 2.0 still, and does not."""
+    needs = "" if configured else ">=2.1"
+    await told_to_need(journal, "2.0", 9, needs, "ios")
+    await told_to_need(journal, "2.2", 8, ">=1", "web")
+    await deploy(journal, "2.0", 3600, "good")
+    await deploy(journal, "2.1", 600)
+    frontend = service("frontend", requires={"backend": ">=2.1"} if configured else {})
+    by = mandate(services=(service(), frontend))
+    told = "frontend 2.0 on ios works with backend >=2.1, and backend would be 2.0"
+    assert (await known(journal, by=by)).unfit == (told,)
+    # What is known to be bad is blocked: nobody waits for those who have it still.
+    await journal.transaction(deployments.mark, "frontend", "production", "2.0", "bad", "x", NOW)
+    assert (await known(journal, by=by)).unfit == ()

@@ -14,7 +14,7 @@ from responder.errors import Halt
 from responder.levers.lever import Lever
 from responder.levers.release import AbsolutePath, PlainName
 from responder.levers.stores.feeds import FeedFormat, version_in
-from responder.levers.web.pointer_object import KEPT
+from responder.levers.web.pointer_object import KEPT, acl_of
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import swapping
 from responder.levers.web.version_text import VersionText, text_for
@@ -176,6 +176,7 @@ class UpdateFeedObject(_Feed):
         only: dict[str, Any] = {"IfMatch": there.told["ETag"]} if there else {"IfNoneMatch": "*"}
         like = (there or what).told
         kept = {name: like[name] for name in KEPT if like.get(name)}
+        only |= await acl_of(aws, bucket, key) if there else {}
         with swapping(self):
             await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=what.body, **kept, **only)
 

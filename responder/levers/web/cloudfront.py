@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
@@ -18,6 +19,9 @@ _LOOKED_AT = 30
 """Invalidations of a distribution that are looked through for ours, the newest first. Where ours is not among them it
 is asked for again, and CloudFront answers with the one that it has.
 """
+
+_LATELY = timedelta(days=1)
+"""Older ones are not looked at: each is a request."""
 
 
 class CloudfrontKey(BesideReleases):
@@ -160,6 +164,8 @@ class CloudfrontInvalidation(Purge):
         told = {"DistributionId": self.cloudfront, "MaxItems": str(_LOOKED_AT)}
         listed = (await aws.read("cloudfront", "list_invalidations", **told))["InvalidationList"]
         for one in listed.get("Items", ()):
+            if (made := one.get("CreateTime")) and datetime.now(UTC) - made > _LATELY:
+                break
             told = {"DistributionId": self.cloudfront, "Id": one["Id"]}
             found: dict[str, Any] = (await aws.read("cloudfront", "get_invalidation", **told))["Invalidation"]
             if found["InvalidationBatch"]["CallerReference"] == self.reference:

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 from responder.clients.aws import Aws
 from responder.durations import Duration
 from responder.errors import Halt
-from responder.levers.web.pointer_object import KEPT
+from responder.levers.web.pointer_object import KEPT, acl_of
 from responder.levers.web.releases import BesideReleases, Release, Releases, Stored, each, listing
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import swapping
@@ -61,10 +61,11 @@ class LivePrefix(BesideReleases):
         await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body)
         # What no page names yet harms nobody; what is replaced under its own name comes next, the pages last.
         there = await listing(aws, self._place)
+        acl = await acl_of(aws, self._place.bucket, self._place.key(self.version))
         rank = self.releases.rank
         assets = [path for path in release.files if not rank(path) and path != self.version]
-        await self._copy(aws, release, [path for path in assets if path not in there], there)
-        await self._copy(aws, release, [path for path in assets if path in there], there)
+        await self._copy(aws, release, [path for path in assets if path not in there], there, acl)
+        await self._copy(aws, release, [path for path in assets if path in there], there, acl)
         there = await listing(aws, self._place)
         if lost := [path for path in assets if path not in there or there[path].size != release.files[path].size]:
             raise Halt(f"{self.live} lacks {lost[0]} although it was copied: somebody else deletes there")
@@ -72,30 +73,44 @@ class LivePrefix(BesideReleases):
         self.must_be(await self.read(aws), was, value)
         pages = sorted((path for path in release.files if rank(path) and path != self.version), key=rank)
         for _, alike in groupby(pages, key=rank):
-            await self._copy(aws, release, list(alike), there)
-        await self._say_version(aws, release, was, value)
+            await self._copy(aws, release, list(alike), there, acl)
+        await self._say_version(aws, release, was, value, acl)
         await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
 
-    async def _copy(self, aws: Aws, release: Release, paths: list[str], there: dict[str, Stored]) -> None:
-        """Copies what differs, from bucket to bucket; type, caching and other metadata go with it."""
+    async def _copy(
+        self, aws: Aws, release: Release, paths: list[str], there: dict[str, Stored], acl: dict[str, Any]
+    ) -> None:
+        """Copies what differs, from bucket to bucket; type, caching and other metadata go with it.
+
+        Of the same content it is asked how it is stored, for what is compared to the byte as well.
+        """
 
         async def one(path: str) -> None:
-            only = {"IfMatch": there[path].etag} if path in there else {}
+            only = {**acl, "IfMatch": there[path].etag} if path in there else acl
             source = {"Bucket": release.place.bucket, "Key": release.place.key(path)}
             with swapping(f"{self.live}/{path}"):
                 key = self._place.key(path)
                 await aws.write("s3", "copy_object", Bucket=self._place.bucket, Key=key, CopySource=source, **only)
 
-        await each(aws, one, [path for path in paths if there.get(path) != release.stored[path]])
+        async def is_stored_alike(path: str) -> bool:
+            live = await _how_stored(aws, self._place, path)
+            return live == await _how_stored(aws, release.place, path)
 
-    async def _say_version(self, aws: Aws, release: Release, was: JsonValue, value: JsonValue) -> None:
+        same = {path for path in paths if there.get(path) == release.stored[path]}
+        asked = [path for path in paths if path in same and self.releases.compares(path)]
+        alike = dict(zip(asked, await each(aws, is_stored_alike, asked), strict=True))
+        await each(aws, one, [path for path in paths if path not in same or not alike.get(path, True)])
+
+    async def _say_version(
+        self, aws: Aws, release: Release, was: JsonValue, value: JsonValue, acl: dict[str, Any]
+    ) -> None:
         found, etag = await self._version(aws)
         self.must_be(found, was, value)
         told = await aws.content(release.place.bucket, release.place.key(self.version))
         if found == value or told is None:
             return
         body, like = told
-        only: dict[str, Any] = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        only: dict[str, Any] = {**acl, "IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         kept = {name: like[name] for name in KEPT if like.get(name)}
         key = self._place.key(self.version)
         with swapping(self):
@@ -132,3 +147,8 @@ class LivePrefix(BesideReleases):
 
     def __str__(self) -> str:
         return f"live files in {self.live}"
+
+
+async def _how_stored(aws: Aws, place: S3Place, path: str) -> list[Any]:
+    head = await aws.read("s3", "head_object", Bucket=place.bucket, Key=place.key(path))
+    return [head.get(name) or None for name in KEPT]

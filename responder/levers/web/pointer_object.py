@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from responder.clients.aws import Aws
+from responder.clients.aws import Aws, AwsRefused
 from responder.levers.web.releases import BesideReleases
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import swapping
@@ -14,6 +14,20 @@ from responder.levers.web.version_text import VersionText, text_for, version_in
 
 KEPT = ("ContentType", "CacheControl", "ContentEncoding", "ContentDisposition", "ContentLanguage", "Metadata")
 """What an object that is written anew keeps of the one before."""
+
+_EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
+
+
+async def acl_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
+    """What makes an object that is written anew as public as the one before: by itself it is private.
+
+    Only for what everybody can read by its own ACL. Where nobody may look, or the store knows none, it stays unsaid.
+    """
+    try:
+        grants = (await aws.read("s3", "get_object_acl", Bucket=bucket, Key=key))["Grants"]
+    except AwsRefused:
+        return {}
+    return {"ACL": "public-read"} if any(one["Grantee"].get("URI") == _EVERYBODY for one in grants) else {}
 
 
 class PointerObject(BesideReleases):
@@ -38,6 +52,7 @@ class PointerObject(BesideReleases):
             return
         only: dict[str, Any] = {"IfNoneMatch": "*"} if found is None else {"IfMatch": found[1]["ETag"]}
         like = {} if found is None else {name: found[1][name] for name in KEPT if found[1].get(name)}
+        only |= await acl_of(aws, bucket, key)
         with swapping(self):
             body = text_for(self.text, value).encode()
             await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body, **like, **only)

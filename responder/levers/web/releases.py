@@ -99,7 +99,9 @@ class Releases(BaseModel):
         description="Files that name others, as patterns in the order in which they are put back, after all others",
     )
     checksums: Literal["entry", "all"] = Field(
-        default="entry", description="Whose SHA-256 is compared: entry documents, or all (one request for each file)"
+        default="entry",
+        description="Whose SHA-256, and what they are stored with, is compared: entry documents, or all (one request "
+        "for each file, and two where it is live already)",
     )
 
     def place(self, version: str) -> S3Place:
@@ -113,6 +115,10 @@ class Releases(BaseModel):
         name = path.rpartition("/")[2]
         return next((i for i, one in enumerate(self.entry, 1) if fnmatchcase(path, one) or fnmatchcase(name, one)), 0)
 
+    def compares(self, path: str) -> bool:
+        """Whether a file is looked at by itself, and not only by what a listing tells of it."""
+        return self.checksums == "all" or bool(self.rank(path))
+
     async def whole(self, aws: Aws, version: str) -> Release:
         """The release, with nothing missing and nothing that is not as it was built. Raises Halt with the names."""
         place = self.place(version)
@@ -124,7 +130,7 @@ class Releases(BaseModel):
             raise Halt(f"{where} is not whole: {_names(missing)} missing")
         if other := sorted(path for path, file in files.items() if stored[path].size != file.size):
             raise Halt(f"{where} is not what was built: {_names(other)} of another size than in {self.manifest}")
-        asked = [path for path in files if self.checksums == "all" or self.rank(path)]
+        asked = [path for path in files if self.compares(path)]
 
         async def differs(path: str) -> bool:
             key, wanted = place.key(path), files[path].sha256

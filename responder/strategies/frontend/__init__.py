@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, Tag, model_validator
 
 from responder.checks import HttpCheck
 from responder.durations import Duration
+from responder.errors import Halt, RunsAnother
 from responder.levers.web import CloudflarePurge, CloudfrontInvalidation, FastlyPurge, Purge
 from responder.plan import Draft, Gate
 from responder.strategies.frontend.android import Android
@@ -78,7 +80,16 @@ class Frontend(Strategy):
         return None if self.cdn_invalidation is False else self.cdn_invalidation
 
     async def draft(self, world: World, target: Target) -> Draft:
-        parts = [await self._part(world, target, name, one) for name, one in self._there.items()]
+        looks = [self._part(world, target, name, one) for name, one in self._there.items()]
+        found: list[tuple[Draft, bool]] = []
+        for look in await asyncio.gather(*looks, return_exceptions=True):  # of several mistakes the first is told
+            if isinstance(look, BaseException):
+                raise look
+            found.append(look)
+        notes = [note for draft, _ in found for note in draft.notes]
+        if not (parts := [draft for draft, there in found if there]):
+            raise Halt(f"none of its platforms is at {target.from_version}: {'; '.join(notes)}")
+        parts += [draft for draft, there in found if not there]
         steps = [step for part in parts for step in part.steps]
         if self.health_check_urls:
             checks = tuple(HttpCheck(http=url) for url in self.health_check_urls)
@@ -89,7 +100,19 @@ class Frontend(Strategy):
             mitigations=tuple(one for part in parts for one in part.mitigations),
         )
 
-    async def _part(self, world: World, target: Target, name: str, platform: Platform) -> Draft:
-        if isinstance(platform, StorePlatform) and not self.app_store_rollback:
-            return platform.untouched(target, name)
-        return await platform.draft(world, target, self.caches(platform))
+    async def _part(self, world: World, target: Target, name: str, platform: Platform) -> tuple[Draft, bool]:
+        """What is done on it, and whether the version that is rolled back has reached it at all.
+
+        A platform that was told to be elsewhere and is holds up no other: a store takes days.
+        """
+        runs = target.on_platforms.get(name, target.from_version)
+        left = f"{name} is left as it is, at {runs}"
+        if isinstance(platform, StorePlatform) and not (self.app_store_rollback and platform.asked):
+            elsewhere = runs != target.from_version
+            return (Draft(steps=(), notes=(left,)), False) if elsewhere else (platform.untouched(target, name), True)
+        try:
+            return await platform.draft(world, target, self.caches(platform)), True
+        except RunsAnother as another:
+            if runs == target.from_version:
+                raise
+            return Draft(steps=(), notes=(f"{left}: {another}",)), False

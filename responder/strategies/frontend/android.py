@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from responder.clients.google_play import Release
-from responder.errors import Halt
+from responder.errors import Halt, RunsAnother
 from responder.levers.stores import PlayRelease
 from responder.levers.stores.play_release import highest, listed, share_of
 from responder.levers.web import Purge
@@ -25,6 +25,11 @@ class Android(StorePlatform):
         description="Name of a version's release on the track, where no artefact tells its versionCode; the usual "
         "`41 (2.0)` of the Play Console is known as well",
     )
+
+    @property
+    def asked(self) -> bool:
+        """As StorePlatform.asked."""
+        return self.google_play is not None
 
     @property
     def hint(self) -> str:
@@ -51,10 +56,10 @@ class Android(StorePlatform):
         bad, bad_code = self._find(releases, target.from_artifacts, target.from_version)
         if bad is None or bad.get("status") == "draft":
             wrong = "is a draft there" if bad else f"is not on it; {self._listed(releases)}"
-            raise Halt(
+            raise RunsAnother(
                 f"the {play}: the deployments say that {target.from_version} runs, but it {wrong}; nothing was touched"
             )
-        above = [one for one in releases if one.get("status") != "draft" and highest(one) > highest(bad)]
+        above = [one for one in releases if _has_users(one) and highest(one) > highest(bad)]
         if above:
             told = f"{above[0].get('name') or highest(above[0])} is {above[0].get('status')} above {bad_code}"
             raise Halt(f"the {play}: {told}: somebody published since; nothing was touched")
@@ -81,14 +86,18 @@ class Android(StorePlatform):
         )
 
     def _find(self, releases: list[Release], artifacts: dict[str, str], version: str) -> tuple[Release | None, str]:
-        """The version's release and its versionCode; by its name where no artefact tells the code."""
+        """The version's release and its versionCode; by its name where no artefact tells the code.
+
+        Of several builds of that name the one with the highest code that is more than a draft.
+        """
         if code := self._code(artifacts):
             return listed(releases, code), code
         name = text_for(self.name, version)
-        for one in releases:
-            if one.get("versionCodes") and one.get("name") in (name, f"{highest(one)} ({name})"):
-                return one, str(highest(one))
-        return None, ""
+        named = [one for one in releases if highest(one) and one.get("name") in (name, f"{highest(one)} ({name})")]
+        if not named:
+            return None, ""
+        found = max(named, key=lambda one: (one.get("status") != "draft", highest(one)))
+        return found, str(highest(found))
 
     @staticmethod
     def _code(artifacts: dict[str, str]) -> str:
@@ -98,6 +107,10 @@ class Android(StorePlatform):
     def _listed(releases: list[Release]) -> str:
         told = ", ".join(f"{one.get('name', '(no name)')} ({highest(one)}, {one.get('status')})" for one in releases)
         return f"it lists {told or 'nothing'}; tell its versionCode with the deployment, or set `name`"
+
+
+def _has_users(release: Release) -> bool:
+    return release.get("status") not in ("draft", "halted")
 
 
 def _halted(release: Release) -> JsonValue:

@@ -40,7 +40,7 @@ class Desktop(Platform):
         moves = await emptied(world, target, cache, Move(lever=feed, was=was, to=to))
         gate = Gate(
             name=f"clients get the feed of {to}",
-            checks=tuple(HttpCheck(http=url, sha256=sha256) for url in self.urls),
+            checks=tuple(HttpCheck(http=url, sha256=sha256, every_address=True) for url in self.urls),
             hold_for=self.hold_for,
             within=self.within,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from responder.errors import Halt
+from responder.errors import Halt, RunsAnother
 from responder.levers.stores import PhasedRelease
 from responder.levers.web import Purge
 from responder.levers.web.version_text import VersionText, text_for
@@ -26,8 +26,17 @@ class Ios(StorePlatform):
     )
 
     @property
+    def asked(self) -> bool:
+        """As StorePlatform.asked."""
+        return self.app_store is not None
+
+    @property
     def hint(self) -> str:
         return "pause its phased release in App Store Connect"
+
+    def blocked(self, target: Target) -> tuple[str, ...]:
+        """As StorePlatform.blocked: also as the store has it."""
+        return tuple(dict.fromkeys((target.from_version, self._string(target))))
 
     def republish(self, target: Target) -> str:
         return (
@@ -50,7 +59,7 @@ class Ios(StorePlatform):
             told = f"App Store Connect could not be asked, so it was left as it is: {halt}"
             return self.untouched(target, "ios", told)
         if found is None:
-            raise Halt(
+            raise RunsAnother(
                 f"the app {lever.app} has no version {lever.version} in the App Store ({lever.platform}), but the "
                 f"deployments say that {target.from_version} runs; nothing was touched"
             )

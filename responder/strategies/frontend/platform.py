@@ -47,8 +47,17 @@ class StorePlatform(Platform):
 
     @property
     @abstractmethod
+    def asked(self) -> bool:
+        """Whether there is a store that says itself what it has; else what was told is all that is known."""
+
+    @property
+    @abstractmethod
     def hint(self) -> str:
         """What a person does in the store who does by hand what we leave."""
+
+    def blocked(self, target: Target) -> tuple[str, ...]:
+        """What apps of the bad version may know themselves as."""
+        return (target.from_version,)
 
     @abstractmethod
     def republish(self, target: Target) -> str:
@@ -57,7 +66,7 @@ class StorePlatform(Platform):
     def mitigation(self, target: Target, name: str, *more: str) -> Mitigation:
         return Mitigation(
             platform=name,
-            blocked_versions=(target.from_version,),
+            blocked_versions=self.blocked(target),
             min_version=self.min_version.replace("{version}", target.to_version),
             flags=self.kill_switches,
             remains="; ".join((self.republish(target), *more)),

@@ -58,11 +58,11 @@ class Edge(BaseModel):
 
     def gate(self, version: str, files: dict[str, File]) -> Gate:
         """Raises Halt where a page is no file of the release."""
-        checks = [HttpCheck(http=url, fields={self.field: version}) for url in self.version]
+        checks = [HttpCheck(http=url, fields={self.field: version}, every_address=True) for url in self.version]
         for url, path in self.pages.items():
             if path not in files:
                 raise Halt(f"{path} is no file of the release {version}, so {url} cannot be compared with it")
-            checks.append(HttpCheck(http=url, sha256=files[path].sha256))
+            checks.append(HttpCheck(http=url, sha256=files[path].sha256, every_address=True))
         name = f"the edge serves {version}"
         return Gate(name=name, checks=tuple(checks), hold_for=self.hold_for, within=self.within)
 

@@ -96,10 +96,13 @@ class HealthOf:
         self.sick: set[str] = set()
         self._served = served
 
-    async def get(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+    async def addresses(self, url: str, *, timeout: float) -> list[str]:
+        return ["192.0.2.1"]
+
+    async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         return (503 if any(part in url for part in self.sick) else 200), '{"version": "1"}'
 
-    async def digest(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+    async def digest(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         return 200, hashlib.sha256(self._served(url)).hexdigest()
 
 

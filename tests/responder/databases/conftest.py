@@ -78,7 +78,7 @@ class Shop:
 class Well:
     """Every service is well."""
 
-    async def get(self, url: str, *, headers: dict[str, str], timeout: float) -> tuple[int, str]:
+    async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         return 200, "{}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from responder.levers.web import (
 from responder.levers.web.releases import Releases
 from responder.levers.web.version_text import text_for, version_in
 from tests.cdns import Amazon, FakeCloudflare, FakeFastly
-from tests.cdns.amazon import ARN
+from tests.cdns.amazon import ARN, Invalidation
 from tests.cdns.others import ZONE
 from tests.cdns.site import manifest, site
 from tests.cdns.straight import StraightAws
@@ -261,6 +262,39 @@ async def test_a_release_that_is_not_whole_is_not_touched(how: str, told: str, a
     assert amazon.s3.objects == before
 
 
+# --- how files are stored
+@pytest.mark.parametrize("checksums", ["entry", "all"])
+async def test_a_page_of_the_same_content_is_stored_as_it_was_built(checksums: Any, aws: Aws, amazon: Amazon) -> None:
+    """The bad deployment told browsers to keep a page for a year: its bytes alone would not show that."""
+    lever = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": checksums})})
+    for path in ("sw.js", "assets/logo.svg"):
+        amazon.s3.put(f"shop/live/{path}", site("1")[path], content_type="text/plain", cache_control="max-age=31536000")
+    await lever.write(aws, "1", was="2")
+    for path in ("sw.js", "assets/logo.svg") if checksums == "all" else ("sw.js",):
+        assert amazon.s3.objects[f"shop/live/{path}"].headers == amazon.s3.objects[f"shop/releases/1/{path}"].headers
+    amazon.s3.copied.clear()
+    await lever.write(aws, "1", was="2")
+    assert amazon.s3.copied == []
+
+
+@pytest.mark.parametrize("public", [True, False])
+async def test_what_everybody_could_read_everybody_can_read_afterwards(public: bool, moto_aws: Aws) -> None:
+    """A copy is private by itself: a site that is public by the ACLs of its files would be gone, there and back."""
+    bucket = f"public-{public}".lower()
+    await moto_aws.write("s3", "create_bucket", Bucket=bucket)
+    await fill(moto_aws, bucket)
+    listed = await moto_aws.read("s3", "list_objects_v2", Bucket=bucket)
+    live = [one["Key"] for one in listed["Contents"] if one["Key"].startswith(("live/", "current"))]
+    for key in live if public else ():
+        await moto_aws.write("s3", "put_object_acl", Bucket=bucket, Key=key, ACL="public-read")
+    update = {"live": f"s3://{bucket}/live", "releases": Releases(s3=f"s3://{bucket}/releases")}
+    await LIVE.model_copy(update=update).write(moto_aws, "1", was="2")
+    await PointerObject(object=f"s3://{bucket}/current.json").write(moto_aws, "1", was="2")
+    for key in [*live, *(f"live/{path}" for path in site("1"))]:
+        grants = (await moto_aws.read("s3", "get_object_acl", Bucket=bucket, Key=key))["Grants"]
+        assert any(one["Grantee"].get("URI", "").endswith("/AllUsers") for one in grants) is public, key
+
+
 async def test_without_a_way_back_somebody_is_told(aws: Aws, amazon: Amazon) -> None:
     assert await LIVE.prepare(aws, "1") == ()
     del amazon.s3.objects["shop/releases/2/index.html"]
@@ -324,6 +358,17 @@ async def test_other_paths_and_the_way_back_are_other_invalidations(aws: Aws) ->
     assert CACHE.model_copy(update={"paths": ("/*", "/b")}).reference == CACHE.reference
 
 
+async def test_invalidations_of_days_ago_are_not_looked_through_one_by_one(aws: Aws, amazon: Amazon) -> None:
+    """A distribution has hundreds, and each look would be one request for each of them, one after the other."""
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    made = [Invalidation(f"I{n}", f"ci-{n}", ("/*",), -1e9, long_ago) for n in range(40)]
+    amazon.distributions["E1"].invalidations += made
+    assert await CACHE.read(aws) is None
+    assert len(amazon.asked) == 1
+    await CACHE.write(aws, CACHE.reference, was=None)
+    assert await CACHE.read(aws) == CACHE.reference and await CACHE.settled(aws, CACHE.reference)
+
+
 async def test_too_many_invalidations_are_waited_for(aws: Aws, amazon: Amazon) -> None:
     amazon.busy = 15
     with pytest.raises(Unavailable, match="as many invalidations under way as it may have"):
@@ -370,6 +415,17 @@ async def test_cloudflare(told: Any, body: Any, cloudflare: tuple[FakeCloudflare
     assert await lever.settled(client, lever.reference)
     assert await lever.read(client) == lever.reference
     assert fake.purges == [body]
+
+
+async def test_what_cloudflare_did_not_do_is_not_done_whatever_the_status(
+    cloudflare: tuple[FakeCloudflare, Cloudflare],
+) -> None:
+    fake, client = cloudflare
+    fake.fails = True
+    lever = CloudflarePurge(cloudflare=ZONE)
+    with pytest.raises(Halt, match=r"Unable to purge \(1134\)"):
+        await lever.write(client, lever.reference, was=None)
+    assert not await lever.settled(client, lever.reference)
 
 
 async def test_cloudflare_says_why_not(cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:

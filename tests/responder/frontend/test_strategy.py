@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import ValidationError
 
 from responder.clients.aws import Aws
@@ -21,6 +26,7 @@ from tests.cdns import Amazon, FakeCloudflare
 from tests.cdns.amazon import ARN
 from tests.cdns.others import ZONE
 from tests.cdns.site import manifest, released
+from tests.parts import free_port
 from tests.responder.outside import serving
 from tests.responder.rollback import Rollback
 
@@ -111,7 +117,6 @@ async def test_a_key_and_cloudflare(aws: Aws, amazon: Amazon, cloudflare: tuple[
     fake, client = cloudflare
 
     async def version(request: Any) -> Any:
-        from aiohttp import web
 
         return web.json_response({"release": {"version": amazon.keys["active"]}})
 
@@ -165,6 +170,44 @@ async def test_a_link_on_this_host(tmp_path: Path) -> None:
     (tmp_path / "releases" / "1" / "manifest.json").write_text(manifest({"../../secret": b""}).decode())
     with pytest.raises(Halt, match="is no list of files"):
         await rollback.plan()
+
+
+@pytest.mark.parametrize(("stale", "ended"), [("2", "compensated"), ("1", "succeeded"), (None, "succeeded")])
+async def test_every_address_of_an_edge_is_asked(
+    stale: str | None, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name with two addresses, of which one keeps the bad version for a document each: asked in turn, two requests
+    at a time, that would never show. One that does not answer at all is no edge that serves anything else."""
+    known, port = socket.getaddrinfo, free_port()
+
+    def look_up(host: Any, *more: Any, **other: Any) -> Any:
+        if host != "edge.test":
+            return known(host, *more, **other)
+        return [one for address in ("127.0.0.1", "127.0.0.2") for one in known(address, *more, **other)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    def edge(address: str, b: str) -> TestServer:
+        app = web.Application()
+        for name, version in (("a", "1"), ("b", b)):
+            app.router.add_get(f"/{name}", functools.partial(_say, version))
+        return TestServer(app, host=address, port=port)
+
+    wanted = local(tmp_path)
+    urls = [f"http://edge.test:{port}/{name}" for name in "ab"]
+    wanted["web"]["edge"] = {"version": urls, "hold_for": "500ms", "within": "2s"}
+    async with AsyncExitStack() as up:
+        await up.enter_async_context(edge("127.0.0.2", "1"))
+        if stale:
+            await up.enter_async_context(edge("127.0.0.1", stale))
+        rollback = Rollback(wanted, {}, healthy=[{"http": urls[0]}])
+        assert (await rollback.run()).outcome == ended, rollback.execution.reason
+    if ended == "compensated":
+        assert f'{urls[1]} at 127.0.0.1 answered 200 with version="2", wanted "1"' in rollback.execution.reason
+
+
+async def _say(version: str, request: web.Request) -> web.Response:
+    return web.json_response({"version": version})
 
 
 # --- what can be configured

@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 
+from responder.clients import Connections
 from responder.execution import Accepted, Closed, Done, Execution, Planned, Started
+from responder.findings import Finding
 from responder.journal import Database, Row, Transaction, client_rules, deployments, executions, open_journal
 from responder.journal.client_rules import Change, Rules
 from responder.journal.database import load_migrations, load_statements
 from responder.journal.deployments import Deployment, Status
 from responder.plan import Mitigation, Plan
-from tests.responder.examples import gate
+from responder.promotion import promote
+from responder.world import World
+from tests.responder.examples import gate, mandate, service
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 ANDROID = ("frontend", "production", "android")
@@ -79,10 +83,27 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_platform(journal: Databas
     assert (found.version, found.platform) == ("3.0", "android")
 
 
+async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(journal: Database) -> None:
+    """The id is that of the pipeline's run, which goes from staging to production, and releases two services."""
+    places = ({"environment": "staging"}, {}, {"service": "backend"})
+    for version, platform in (("3.0", ""), ("3.1", "web")):
+        for hours, place in enumerate(places):
+            one = told(version, platform, hours, **{"id": f"run-9{platform and '-p'}", **place})
+            assert await journal.transaction(deployments.record, one)
+            assert not await journal.transaction(deployments.record, one), "told twice it is told once"
+            found = await journal.read(deployments.get, one)
+            assert (found.service, found.environment, found.at) == (one.service, one.environment, one.at)
+    for where in (("frontend", "staging"), ("frontend", "production"), ("backend", "production")):
+        assert len(await journal.read(deployments.find, *where, 9)) == 2
+        newest = await journal.read(deployments.newest, *where)
+        assert newest and newest.version == "3.1"
+
+
 async def test_artifacts_are_those_that_were_told_last(journal: Database) -> None:
     await tell(journal, told("3.0", "android", 0, artifact="versionCode=1"), told("3.0", "ios", artifact="3.0 (7)"))
     await tell(journal, told("3.0", "android", 1, artifact="versionCode=2"), told("3.1", "web", 2, artifact="sha"))
     between = await journal.read(deployments.artifacts_between, "frontend", "production", "3.1", "3.0")
+    assert between.pop("on_platforms") == {"android": "3.0", "ios": "3.0", "web": "3.1"}
     assert between == {"artifacts": {"android": "versionCode=2", "ios": "3.0 (7)"}, "from_artifacts": {"web": "sha"}}
 
 
@@ -126,6 +147,31 @@ def test_what_is_appended_is_never_changed() -> None:
     for name, sql in load_statements({"now": "", "later": ""}).items():
         changed = re.findall(r"(?:UPDATE|DELETE FROM) (\w+)", sql)
         assert not {"deployed", "artifacts", "marks", "client_rule_changes"} & set(changed), name
+
+
+async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
+    postgres_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look and the mark are two statements: on PostgreSQL somebody can come between them."""
+    journal = await open_journal(await postgres_server.database("promotion"))
+    await tell(journal, told("3.0", hours=-1))
+    known, marks = deployments.untroubled_since, list[Any]()
+
+    async def last_look(tx: Any, *asked: Any) -> bool:
+        if marks:
+            marks.append(await journal.transaction(deployments.mark, "frontend", "production", "3.0", "bad", "x", NOW))
+        marks.append(None)
+        return await known(tx, *asked)
+
+    class Healthy(World):
+        async def holds(self, check: Any) -> Finding:
+            return Finding(holds=True, reason="")
+
+    monkeypatch.setattr(deployments, "untroubled_since", last_look)
+    promoted = await promote(journal, mandate(services=(service("frontend"),)), Healthy(Connections()), NOW)
+    [row] = await rows(journal, "version", service="frontend", environment="production", version="3.0")
+    await journal.close()
+    assert (len(marks), promoted, row["status"]) == (3, [], "bad")
 
 
 @pytest.mark.parametrize("status", ["suspect", "bad", "retired", "candidate"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from responder.plan import Draft, Gate, Move
 from responder.strategies import Target
 from responder.strategies.frontend import Frontend
 from responder.world import World
-from tests.cdns.wire import serving
+from tests.cdns.wire import Answer, serving
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import Release, release
 from tests.stores.keys import ISSUER, KEY_ID, apple_key, pem, service_account
@@ -131,8 +132,17 @@ async def test_what_runs_is_not_what_was_told(releases: Any, told: str) -> None:
     assert "nothing was touched" in str(halt.value)
 
 
-async def test_a_later_draft_is_nobodys() -> None:
-    assert moved(await android(*FULL, release(43, "3", "draft")))
+@pytest.mark.parametrize("status", ["draft", "halted"])
+async def test_what_nobody_gets_above_it_is_nobodys(status: str) -> None:
+    assert moved(await android(*FULL, release(43, "3", status)))
+
+
+async def test_of_two_builds_of_one_version_the_later_one_is_meant() -> None:
+    """Both are called 1: the first was halted and built anew, under a higher versionCode."""
+    twice = (release(40, "1", "halted", 0.5), release(41, "1", "completed"))
+    assert moved(await android(*twice, release(42, "2", "inProgress", 0.2))) == [
+        ({"42": STAGED_AT, "41": COMPLETED}, {"42": HALTED_AT, "41": COMPLETED})
+    ]
 
 
 async def test_halted_already() -> None:
@@ -169,6 +179,28 @@ async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.Mo
     assert draft.steps == ()
     assert [note.partition(" could not be asked")[0] for note in draft.notes] == ["Google Play", "App Store Connect"]
     assert [one.platform for one in draft.mitigations] == ["android", "ios"]
+
+
+async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stores that are away cost the site one wait, not two; and the first of two mistakes is told."""
+    play, apple, both = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore()), asyncio.Barrier(2)
+
+    def together(read: Any) -> Any:
+        async def reading(*asked: Any) -> Any:
+            async with asyncio.timeout(5):
+                await both.wait()
+            return await read(*asked)
+
+        return reading
+
+    for client in (play, apple):
+        monkeypatch.setattr(client, "read", together(client.read))
+    draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
+    assert [step.was for step in draft.steps if isinstance(step, Move)] == [{"42": COMPLETED}, "ACTIVE"]
+    with pytest.raises(Halt, match="track production of"):
+        gone = TARGET.model_copy(update={"from_version": "7"})
+        clients = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
+        await drafted({"android": ANDROID, "ios": IOS}, *clients, target=gone)
 
 
 async def test_changes_that_wait_for_a_person() -> None:
@@ -209,6 +241,7 @@ async def test_the_version_string_of_the_store() -> None:
     named = other.model_copy(update={"from_artifacts": {"ios": "version=2"}})
     draft = await drafted({"ios": IOS}, StraightAppStore(FakeAppStore()), target=named)
     assert moved(draft) == [("ACTIVE", "PAUSED")]
+    assert draft.mitigations[0].blocked_versions == ("shop-2", "2"), "an app knows itself as the store does"
     configured = {**IOS, "version": "{version}"}
     assert await drafted({"ios": configured}, StraightAppStore(FakeAppStore()))
 
@@ -235,6 +268,37 @@ async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
 
 
 # --- all of them
+async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other(tmp_path: Path) -> None:
+    """A store takes days: the web goes back at once, and what still is, or stays, at another version is let be."""
+    for version in "12":
+        (tmp_path / "releases" / version).mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/2")
+    web = {"local": {"root": str(tmp_path)}, "edge": {"version": ["http://127.0.0.1:1/version.json"]}}
+    told = {"web": web, "android": ANDROID, "ios": IOS}
+    behind = TARGET.model_copy(update={"on_platforms": {"web": "2", "android": "1", "ios": "1"}})
+    apple = FakeAppStore()
+    apple.answers = [Answer(200, b'{"data": []}')] * 2
+
+    def clients() -> tuple[Any, ...]:
+        return Local(), StraightPlay(FakePlay(release(41, "1", "completed"))), StraightAppStore(apple)
+
+    draft = await drafted(told, *clients(), target=behind)
+    assert moved(draft) == [("2", "1")] and draft.mitigations == ()
+    android, ios = draft.notes[-2:]
+    assert android.startswith("android is left as it is, at 1: the track production of ")
+    assert ios.startswith("ios is left as it is, at 1: the app ")
+    left = {"web": web, "android": {}, "ios": IOS, "app_store_rollback": False}
+    draft = await drafted(left, Local(), target=behind)
+    assert moved(draft) == [("2", "1")] and draft.mitigations == (), "nobody has what was never published"
+    with pytest.raises(Halt, match="2 runs, but it is not on it"):
+        await drafted(told, *clients(), target=TARGET)  # nobody told otherwise
+    with pytest.raises(Halt, match="none of its platforms is at 2"):
+        await drafted({"android": ANDROID}, *clients(), target=behind)
+    # What the world shows counts for more than what was told of a platform, which may be old.
+    stale = behind.model_copy(update={"on_platforms": {"web": "1"}})
+    assert moved(await drafted({"web": web}, Local(), target=stale)) == [("2", "1")]
+
+
 async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
     told = {"android": {"kill_switches": {"new": False}}, "ios": {}, "app_store_rollback": False}
     draft = await drafted(told)  # nobody is asked
