@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from responder.clients.kubernetes import Kubernetes
 from responder.durations import Duration
@@ -12,6 +12,8 @@ from responder.errors import Halt
 from responder.kubernetes_objects import PREFIX, Name, Object, annotate, is_ready, trouble_of
 from responder.levers.kubernetes.part import PartOfObject
 from responder.levers.kubernetes.workload import Workload, labels_of
+
+_ALL = 2**31 - 1  # Kubernetes counts in 32 bits
 
 
 class Replicas(Workload):
@@ -26,6 +28,14 @@ class Replicas(Workload):
     )
     within: Duration = Field(default=600.0, gt=0, description="Deadline until they are all ready")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_in_older_journals(cls, told: Any) -> Any:
+        if isinstance(told, dict) and "ready" in told:  # it was: false for a version that never is
+            told = {**told, "unready": 0 if told["ready"] else _ALL}
+            del told["ready"]
+        return told
 
     @property
     def settles_within(self) -> float:
