@@ -199,11 +199,13 @@ class Schemas(Postgres):
             async with self._speaking(database, "rollback-responder:restore", row_security="off") as session:
                 transaction = session.transaction()
                 await transaction.start()
+                await session.execute("SET CONSTRAINTS ALL DEFERRED")  # rows may refer to each other in a circle
                 for one in done:
                     sql = one["back" if overwrite else "gently"]
                     said = [await session.execute(part) for part in split(sql)] if one["what"] != "view" else []
                     counts = [int(told.rsplit(" ", 1)[-1]) for told in said if told.startswith(("INSERT", "UPDATE"))]
                     one["rows"] = sum(counts) if counts else None
+                await session.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 await (transaction.rollback() if dry_run else transaction.commit())
         except Refused as e:
             if e.sqlstate in ("42703", "42P01"):

@@ -80,7 +80,9 @@ class Reader:
         there = Way(was=stage.was, to=stage.to, commands=(*commands, *_plain(stage.down_books)))
         if stage.up is None:
             return there, None
-        again = [Command(sql=one.sql, alone=one.alone, index=one.index) for one in _parsed(stage.up, stage)]
+        again = [
+            Command(sql=one.sql, alone=one.alone, index=one.index) for one in _parsed(stage.up, stage) if not one.limit
+        ]
         return there, Way(was=stage.to, to=stage.was, commands=(*again, *_plain((*restored, *stage.up_books))))
 
     async def _by_tool(self, stage: Stage) -> tuple[Way, Way | None]:
@@ -113,7 +115,16 @@ class Reader:
             columns=tuple(json.loads(row["columns"])),
             **{
                 key: tuple(row[key])
-                for key in ("key", "referring", "foreign_keys", "triggers", "children", "belongings", "follow")
+                for key in (
+                    "key",
+                    "referring",
+                    "foreign_keys",
+                    "triggers",
+                    "children",
+                    "belongings",
+                    "follow",
+                    "truncated",
+                )
             },
             **{key: row[key] for key in ("name", "kind", "about", "ours", "inherits")},
         )
