@@ -407,3 +407,9 @@ def shortened(sql: str, most: int = 100) -> str:
     """One line of it, for messages."""
     line = " ".join(sql.split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def without_literals(sql: str) -> str:
+    """What it does, and not to which values; also where the text was cut off in the middle of one."""
+    strings = re.sub(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", "'…'", sql, flags=re.S)
+    return re.sub(r"(?<![\w$\".])\d[\d.]*", "…", strings)

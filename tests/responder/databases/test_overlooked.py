@@ -7,6 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from responder.clients.postgres import without_values
 from responder.errors import Halt
 from tests.responder.databases.conftest import Shop
 from tests.responder.databases.test_rollback import USERS, Loss, approved, at_two, content, goes_back
@@ -211,10 +212,9 @@ async def writes_meanwhile(shop: Shop, sql: str) -> bool:
                 break
             await asyncio.sleep(0.05)
         try:
-            await writer.execute(sql)
+            return str(await writer.execute(sql)).endswith(" 1")
         except asyncpg.PostgresError:
             return False
-        return True
 
 
 async def test_no_row_that_goes_with_others_comes_in_between(shop: Shop) -> None:
@@ -346,3 +346,30 @@ async def test_no_value_is_in_what_a_tool_says(shop: Shop) -> None:
     ended = await shop.rollback(tool={"command": tool}).run(through=approved)
     assert "could not create unique index" in ended.reason
     assert SECRET not in ended.reason
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (
+            "ERROR:  duplicate key\nDETAIL:  Key (mail)=(a\n\nb) already exists.\n"
+            'CONTEXT:  COPY users, line 1: "1\ta"\n',
+            "ERROR:  duplicate key",
+        ),
+        (
+            "psycopg.errors.NotNullViolation: null value\nDETAIL:  Failing row contains (1, a).\n\n"
+            "The above exception was the direct cause\n\nIntegrityError: null value\n"
+            "DETAIL:  Failing row contains (1, a).\n[SQL: INSERT INTO t VALUES (%s)]\n[parameters: {'x': 'a'}]\n"
+            "(Background",
+            "psycopg.errors.NotNullViolation: null value\nThe above exception was the direct cause\n\n"
+            "IntegrityError: null value\n[SQL: INSERT INTO t VALUES (%s)]\n\n(Background",
+        ),
+        ('ERROR:  invalid input syntax for type integer: "a"b"', 'ERROR:  invalid input syntax for type integer: "…"'),
+        (
+            "ERROR:  cannot drop table a\nDETAIL:  view v depends on table a\nHINT:  Use CASCADE",
+            "ERROR:  cannot drop table a\nDETAIL:  view v depends on table a\nHINT:  Use CASCADE",
+        ),
+    ],
+)
+def test_what_programs_say_is_told_without_values(said: str, left: str) -> None:
+    assert without_values(said).strip() == left
