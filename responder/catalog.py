@@ -131,7 +131,14 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltup
            WHERE k.contype = 'f' AND k.conparentid = 0 AND h.depth < 20)
         SELECT format('%I.%I', m.nspname, b.relname) FROM hit JOIN pg_class b USING (oid)
           JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.depth > 0
-         GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS truncated
+         GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS truncated,
+  (SELECT coalesce(json_agg(json_build_array(format('%I.%I', m.nspname, b.relname),
+            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = b.oid AND attnum = ANY (k.conkey)))
+          ORDER BY k.oid), '[]')
+     FROM pg_constraint k JOIN pg_class b ON b.oid = k.conrelid JOIN pg_namespace m ON m.oid = b.relnamespace
+    WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conparentid = 0 AND k.confupdtype IN ('c', 'n', 'd')
+      AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum = ANY (k.confkey)
+                    AND attname = ANY ($2)))::text AS along
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = to_regclass($1)
 """
@@ -188,6 +195,7 @@ class Table(BaseModel):
     belongings: tuple[str, ...]  # its indexes and sequences, as INDEX "public"."by_name"
     inherits: bool
     follow: tuple[str, ...]  # tables whose rows go or change with its rows: itself as well, where keys come back to it
+    along: tuple[tuple[str, tuple[str, ...]], ...]  # columns of others that change with those asked about
     truncated: tuple[str, ...]  # tables that TRUNCATE … CASCADE empties with it
 
     def column(self, name: str) -> Column | None:

@@ -88,6 +88,9 @@ class DatabaseSettings(BaseModel):
         return self._password
 
 
+_OF_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
+
+
 class Postgres:
     """Connections to the configured databases, and what programs such as `pg_dump` need to reach them.
 
@@ -183,7 +186,7 @@ class Postgres:
                 "PGAPPNAME": application,
                 "PGCONNECT_TIMEOUT": str(max(round(database.connect_within), 2)),
                 **({"PGUSER": user} if user else {}),
-                **({"PGSSLMODE": unquote(query["sslmode"])} if "sslmode" in query else {}),
+                **{f"PG{key.upper()}": unquote(query[key]) for key in _OF_TLS if key in query},
                 **({"PGOPTIONS": options} if options else {}),
             }
 

@@ -197,7 +197,9 @@ class Schemas(Postgres):
         """Brings back all that an execution has kept, or nothing; says how many rows each was. Raises Refused."""
         done = await self.kept(database, execution)
         try:
-            async with self._speaking(database, "rollback-responder:restore", row_security="off") as session:
+            async with self._speaking(
+                database, "rollback-responder:restore", row_security="off", lock_timeout="5s"
+            ) as session:
                 transaction = session.transaction()
                 await transaction.start()
                 await session.execute("SET CONSTRAINTS ALL DEFERRED")  # rows may refer to each other in a circle

@@ -264,6 +264,9 @@ class Keeper:
             if absent := [c for c in columns if not found.column(self._now_column(name, c))]:
                 self.kept.unknown.append(f"there is no column {quoted(absent[0])} in {name} now")
                 return
+            for other, along in found.along:
+                if (of := await self._lookup(other, along)) is not None:
+                    await self._keep_columns(_name_of(other), of, along, _ALONG)
             await self._keep_columns(name, found, columns, "overwrites", effect.where)
             return
         (column,) = columns
@@ -300,7 +303,8 @@ class Keeper:
         only, alias = _only(found), f" AS {quoted(called)}" if called else ""
         source, now = f"{only}{name}{alias}", f"{only}{self._now(str(name))}"
         condition = f" WHERE {where}" if where else ""
-        key = () if set(found.key) & set(told) else found.key
+        # What points to a key that has changed cannot be put back while the key itself is not.
+        key = () if set(found.key) & set(told) or verb == _ALONG else found.key
         values = " + ".join(f"count({quoted(c.name)})" for c in facts) or "count(*)"
         what = f"{verb} {', '.join(f'{name}.{quoted(c)}' for c in columns)}"
         if where:
@@ -480,6 +484,8 @@ _TRIED = (
     " END $rollback_try$"
 )
 """Moved away, nothing would be missed: so the server is asked whether it would let it be dropped."""
+
+_ALONG = "changes along"
 
 _CHANGES = ("drops columns", "updates rows", "changes a type", "renames", "adds a column")
 

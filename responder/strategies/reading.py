@@ -113,6 +113,7 @@ class Reader:
             schema_name=row["schema"],
             views=tuple(tuple(one.rsplit("|", 1)) for one in row["views"]),
             columns=tuple(json.loads(row["columns"])),
+            along=tuple((table, tuple(columns)) for table, columns in json.loads(row["along"])),
             **{
                 key: tuple(row[key])
                 for key in (

@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from responder.clients.postgres import without_values
+from responder.clients.postgres import DatabaseSettings, Postgres, without_values
 from responder.errors import Halt
 from tests.responder.databases.conftest import Shop
 from tests.responder.databases.test_rollback import USERS, Loss, approved, at_two, content, goes_back
@@ -373,3 +373,41 @@ async def test_no_value_is_in_what_a_tool_says(shop: Shop) -> None:
 )
 def test_what_programs_say_is_told_without_values(said: str, left: str) -> None:
     assert without_values(said).strip() == left
+
+
+async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: Shop) -> None:
+    await shop.apply(
+        f"{USERS}; CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users ON UPDATE SET NULL);"
+        "INSERT INTO notes VALUES (5, 1), (6, 2)",
+        "SELECT 1",
+    )
+    shop.file(2, "UPDATE users SET id = id + 100 WHERE id = 1")
+    rollback = shop.rollback()
+    plan = await rollback.plan()
+    assert 'changes along "public"."notes"."who"' in plan.irreversible
+    told = 'changes along "public"."notes"."who": 2 now, kept in rollback_keep, and cannot be put back by itself'
+    assert any(note.startswith(told) for note in plan.notes)
+    await goes_back(rollback)
+    (keep,) = [keep for _, source, _, keep, _ in await shop.kept() if "notes" in source]
+    assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(5, 1), (6, 2)]
+
+
+async def test_bringing_back_waits_for_nobody_without_end(shop: Shop) -> None:
+    await shop.apply(USERS, "ALTER TABLE users ADD nick text; UPDATE users SET nick = 'x'")
+    shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
+    await goes_back(shop.rollback())
+    await shop.run("ALTER TABLE users ADD nick text")
+    async with shop.session() as other:
+        await other.execute("BEGIN; UPDATE users SET name = 'y'")
+        async with asyncio.timeout(20):
+            with pytest.raises(Halt, match="lock timeout"):
+                await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+
+
+def test_what_the_address_says_of_certificates_reaches_programs() -> None:
+    url = "postgresql://u@db/shop?sslmode=verify-full&sslrootcert=/etc/ssl/our%20ca.pem&sslcert=/c&sslkey=/k"
+    postgres = Postgres((DatabaseSettings.model_validate({"name": "shop", "url": url}),))
+    with postgres.environment("shop") as told:
+        assert told["PGSSLMODE"] == "verify-full"
+        assert told["PGSSLROOTCERT"] == "/etc/ssl/our ca.pem"
+        assert (told["PGSSLCERT"], told["PGSSLKEY"]) == ("/c", "/k")
