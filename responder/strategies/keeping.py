@@ -189,6 +189,8 @@ class Keeper:
                 self._free(child, of, cascade=effect.cascade)
             self._keep_child(_name_of(child), of, recorded=bool(heirs))
         keep = self._aside("TABLE", Name(name.name, name.schema or found.schema_name), found.belongings)
+        if effect.cascade:
+            self._unneeded("TABLE", where, keep)
         self._record(
             "table",
             where,
@@ -220,7 +222,7 @@ class Keeper:
             self.kept.unknown.append(f"it is not known what goes with the {kind.lower()} {name}")
         if effect.cascade or effect.if_exists or not self._preserve:
             return False  # where something that is kept still needs it, the server refuses
-        self._aside(kind, name)
+        self._unneeded(kind, str(name), self._aside(kind, name))
         return True
 
     def _aside(self, kind: str, name: Name, belongings: Iterable[str] = ()) -> str:
@@ -232,6 +234,13 @@ class Keeper:
         self._run(f"ALTER {kind} {name} RENAME TO {quoted(keep)}", keeps=True)
         self._run(f"ALTER {kind} {Name(keep, name.schema)} SET SCHEMA {KEEP}", keeps=True)
         return keep
+
+    def _unneeded(self, kind: str, was: str, keep: str) -> None:
+        """What lives must not need what is kept, or it would go with the side schema."""
+        objects = _OF_TYPE if kind == "TYPE" else _OF_TABLE
+        told = literal(f"{kind.lower()} {was} cannot be dropped, as it is needed by ")
+        of = objects.format(keep=literal(f"{KEEP}.{quoted(keep)}"))
+        self._run(_UNNEEDED.format(of=of, told=told), keeps=True)
 
     # --- columns, values, rows ----------------------------------------------------------------------------------------
     async def _drop_columns(self, name: Name, effects: list[Effect]) -> None:
@@ -488,6 +497,25 @@ _TRIED = (
 _ALONG = "changes along"
 
 _CHANGES = ("drops columns", "updates rows", "changes a type", "renames", "adds a column")
+
+_OF_TYPE = "SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type WHERE oid = to_regtype({keep})"
+_OF_TABLE = (
+    "SELECT 'pg_class'::regclass, to_regclass({keep})::oid"
+    " UNION ALL SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_class'::regclass"
+    " AND refobjid = to_regclass({keep}) AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')"
+    " UNION ALL SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type"
+    " WHERE typrelid = to_regclass({keep})"
+)
+"""It, the sequences of its columns, and the type of its rows."""
+
+_UNNEEDED = (
+    "DO $rollback_needs$ DECLARE told text; BEGIN SELECT string_agg(DISTINCT o.type || ' ' || o.identity, ', ')"
+    " INTO told FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o"
+    " WHERE d.deptype = 'n' AND (d.refclassid, d.refobjid) IN ({of})"
+    " AND o.identity !~ '^(for |.* on )?rollback_keep[.]';"
+    " IF told IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = '2BP01', MESSAGE = {told} || told; END IF;"
+    " END $rollback_needs$"
+)
 
 PREPARE = (
     f"CREATE TABLE IF NOT EXISTS {KEEP}.kept (execution text, number int, what text NOT NULL, source text NOT NULL,"

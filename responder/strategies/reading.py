@@ -83,6 +83,8 @@ class Reader:
         again = [
             Command(sql=one.sql, alone=one.alone, index=one.index) for one in _parsed(stage.up, stage) if not one.limit
         ]
+        if len(restored) > 1:  # rows may refer to each other in a circle
+            restored = ["SET CONSTRAINTS ALL DEFERRED", *restored, "SET CONSTRAINTS ALL IMMEDIATE"]
         return there, Way(was=stage.to, to=stage.was, commands=(*again, *_plain((*restored, *stage.up_books))))
 
     async def _by_tool(self, stage: Stage) -> tuple[Way, Way | None]:

@@ -10,7 +10,7 @@ import pytest
 from responder.clients.postgres import DatabaseSettings, Postgres, without_values
 from responder.errors import Halt
 from tests.responder.databases.conftest import Shop
-from tests.responder.databases.test_rollback import USERS, Loss, approved, at_two, content, goes_back
+from tests.responder.databases.test_rollback import USERS, Loss, approved, at_two, content, goes_back, in_a_hurry
 
 HEIRS = "CREATE TABLE p (id int PRIMARY KEY, v text);CREATE TABLE c (PRIMARY KEY (id), own text) INHERITS (p)"
 TREE = "CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree ON DELETE CASCADE)"
@@ -411,3 +411,45 @@ def test_what_the_address_says_of_certificates_reaches_programs() -> None:
         assert told["PGSSLMODE"] == "verify-full"
         assert told["PGSSLROOTCERT"] == "/etc/ssl/our ca.pem"
         assert (told["PGSSLCERT"], told["PGSSLKEY"]) == ("/c", "/k")
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "says"),
+    [
+        (
+            "CREATE TYPE mood AS ENUM ('sad'); ALTER TABLE users ADD m mood[]",
+            "DROP TYPE mood",
+            "table column public.users.m",
+        ),
+        ("CREATE SEQUENCE s; ALTER TABLE users ADD n int DEFAULT nextval('s')", "DROP SEQUENCE s", "public.users.n"),
+        (
+            "CREATE TABLE a (id int PRIMARY KEY); ALTER TABLE users ADD whole a",
+            "DROP TABLE a CASCADE",
+            "table column public.users.whole",
+        ),
+        (
+            "CREATE TABLE a (id serial PRIMARY KEY); ALTER TABLE users ADD n int DEFAULT nextval('a_id_seq')",
+            "DROP TABLE a CASCADE",
+            "public.users.n",
+        ),
+    ],
+)
+async def test_nothing_that_lives_needs_what_is_kept(shop: Shop, up: str, down: str, says: str) -> None:
+    """Else whoever empties the side schema would take a column along, or a default."""
+    await shop.apply(USERS, up)
+    shop.file(2, down)
+    ended = await shop.rollback().run(through=approved)
+    assert ended.outcome == "failed", ended.reason
+    assert "cannot be dropped, as it is needed by" in ended.reason
+    assert says in ended.reason
+    assert "nothing was left behind" in ended.reason
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+async def test_turned_back_it_is_as_before(shop: Shop, loss: Loss) -> None:
+    before = await at_two(shop, loss)
+    rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
+    ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
+    assert (ended.state, ended.outcome) == ("closed", "compensated"), ended.reason
+    assert await content(shop, *loss.tables) == before
