@@ -244,6 +244,8 @@ def _effects(tree: object, sql: str) -> list[Effect]:
             return [Effect(does="nothing lossy"), *_calls(tree, sql)]
         case exp.Create() if tree.kind == "TABLE" and not tree.args.get("exists"):
             return [Effect(does="creates a table", on=_name(tree.this)), *_calls(tree, sql)]
+        case exp.Create(kind="INDEX") if isinstance(table := tree.this.args.get("table"), exp.Table):
+            return [Effect(does="nothing lossy", on=_name(table))]
         case exp.Comment() | exp.Create(kind="TABLE"):
             return [Effect(does="nothing lossy"), *_calls(tree, sql)]
         case exp.Set() if _LIMIT.match(sql):
@@ -255,8 +257,14 @@ def _effects(tree: object, sql: str) -> list[Effect]:
 
 def _by_its_words(sql: str) -> Effect:
     if _NOT_LOSSY.match(sql) and not _does_more(sql):
-        return Effect(does="nothing lossy")
+        return Effect(does="nothing lossy", on=_altered(sql))
     return Effect(does="unknown", why=f"it is not known what this loses: {shortened(sql)}")
+
+
+def _altered(sql: str) -> Name | None:
+    """The table of an ALTER TABLE that is only known by its words, where its name is a simple one."""
+    found = re.match(r"ALTER\s+TABLE\s+(?:ONLY\s+)?(?:([a-z_]\w*)\.)?([a-z_]\w*)\s", sql, re.I)
+    return Name(_lower(found[2]), _lower(found[1] or "")) if found else None
 
 
 def _does_more(sql: str) -> bool:
@@ -329,7 +337,9 @@ def _of_drop(tree: exp.Drop, sql: str) -> list[Effect]:
         return [
             Effect(does=kinds[kind], on=_name(one), cascade=cascade, if_exists=exists) for one in tree.args["tables"]
         ]
-    if kind in ("VIEW", "INDEX", "TRIGGER", "FUNCTION", "PROCEDURE") and not cascade:
+    if kind == "INDEX" and not cascade:
+        return [Effect(does="nothing lossy", on=_name(one)) for one in tree.args["tables"]]
+    if kind in ("VIEW", "TRIGGER", "FUNCTION", "PROCEDURE") and not cascade:
         return [Effect(does="nothing lossy")]
     if not cascade and _NOT_LOSSY.match(sql):
         return [Effect(does="nothing lossy")]
@@ -387,9 +397,9 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
             case exp.ColumnDef() if not action.args.get("exists"):
                 found.append(Effect(does="adds a column", on=table, columns=(_folded(action.this),)))
             case exp.Drop() if str(action.args.get("kind")).upper() == "CONSTRAINT" and not action.args.get("cascade"):
-                found.append(Effect(does="nothing lossy"))
+                found.append(Effect(does="nothing lossy", on=table))
             case exp.AddConstraint() | exp.AlterColumn() | exp.ColumnDef():
-                found.append(Effect(does="nothing lossy"))
+                found.append(Effect(does="nothing lossy", on=table))
             case _:
                 found.append(_by_its_words(sql))
     return found or [_by_its_words(sql)]

@@ -116,6 +116,8 @@ class Keeper:
         if effect.on is None:
             return
         table = str(effect.on)
+        if table not in self._made:
+            self.kept.tables.add(self._now(table))  # it is locked for a moment
         if effect.does == "creates a table":
             self._made.add(table)
         elif effect.does == "adds a column":

@@ -453,3 +453,23 @@ async def test_turned_back_it_is_as_before(shop: Shop, loss: Loss) -> None:
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
     assert (ended.state, ended.outcome) == ("closed", "compensated"), ended.reason
     assert await content(shop, *loss.tables) == before
+
+
+@pytest.mark.parametrize(
+    "down",
+    [
+        "ALTER TABLE users ALTER name SET NOT NULL",
+        "ALTER TABLE users RENAME TO people",
+        "ALTER TABLE users DROP CONSTRAINT users_pkey",
+        "DROP INDEX by_name",
+        "CREATE INDEX other ON users (name)",
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+    ],
+)
+async def test_who_is_in_the_way_is_named_also_where_nothing_is_lost(shop: Shop, down: str) -> None:
+    await shop.apply(f"{USERS}; CREATE INDEX by_name ON users (name)", "SELECT 1")
+    shop.file(2, down)
+    async with shop.session() as other:
+        await other.execute("SET application_name = 'reports'; BEGIN; SELECT name FROM users")
+        with pytest.raises(Halt, match=r"reports\) holds or wants"):
+            await shop.rollback(long_transaction="0s").plan()
