@@ -171,16 +171,19 @@ class Keeper:
         where = str(name)
         heirs = found.children if found.kind == "r" else ()  # partitions are a part of it
         count = f"SELECT count(*) FROM {_only(found)}{self._now(where)}"
-        self.kept.losses.append(Loss(f"drops the table {where}", count, self._preserve))
+        kept = self._preserve and not (found.inherits and heirs)
+        self.kept.losses.append(Loss(f"drops the table {where}", count, kept))
         for heir in heirs if effect.cascade else ():
             count_of_it = f"SELECT count(*) FROM ONLY {heir}"
-            self.kept.losses.append(Loss(f"takes the table {_name_of(heir)} with it", count_of_it, self._preserve))
+            self.kept.losses.append(Loss(f"takes the table {_name_of(heir)} with it", count_of_it, kept))
         self._views(effect, found, where)
-        if not self._preserve:
+        if not kept and self._preserve:
+            self.kept.unknown.append(f"{where} inherits and is inherited from: it is dropped and not kept")
+        if not kept:
             return False
-        if found.inherits:
-            self.kept.unknown.append(f"{where} inherits from another table: it is dropped and not kept")
-            self.kept.losses[-1] = Loss(f"drops the table {where}", count, kept=False)
+        if found.inherits:  # moved, its rows would still be those of the other
+            keep = self._copy(name, found)
+            self._record("table", where, (), keep, lambda now: self._whole(name, found, keep, now))
             return False
         self._free(where, found, cascade=effect.cascade)
         for child in found.children:
@@ -198,9 +201,12 @@ class Keeper:
             where,
             (),
             keep,
-            lambda now: [self._insert(name, found, keep, now), *self._serials(name, found, now)],
+            lambda now: self._whole(name, found, keep, now),
         )
         return True
+
+    def _whole(self, name: Name, found: Table, keep: str, now: bool) -> list[str]:
+        return [self._insert(name, found, keep, now), *self._serials(name, found, now)]
 
     def _free(self, where: str, found: Table, *, cascade: bool) -> None:
         """What is kept must neither hold others back nor act by itself."""
@@ -387,13 +393,17 @@ class Keeper:
         """Its own rows: those of heirs are kept by themselves, as they have more columns."""
         if not self._preserve:
             return
+        keep = self._copy(name, found, where, called)
+        self._record("rows", str(name), (), keep, lambda now: [self._insert(name, found, keep, now)])
+
+    def _copy(self, name: Name, found: Table, where: str = "", called: str = "") -> str:
         keep, alias = self._name(found.name), f" AS {quoted(called)}" if called else ""
         condition = f" WHERE {where}" if where else ""
         self._lock(name)
         self._run(
             f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {_only(found)}{name}{alias}{condition}", keeps=True
         )
-        self._record("rows", str(name), (), keep, lambda now: [self._insert(name, found, keep, now)])
+        return keep
 
     def _lock(self, name: Name) -> None:
         """Nobody writes between the copy and the statement: such rows would be destroyed and not kept."""

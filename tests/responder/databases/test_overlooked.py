@@ -10,7 +10,16 @@ import pytest
 from responder.clients.postgres import DatabaseSettings, Postgres, without_values
 from responder.errors import Halt
 from tests.responder.databases.conftest import Shop
-from tests.responder.databases.test_rollback import USERS, Loss, approved, at_two, content, goes_back, in_a_hurry
+from tests.responder.databases.test_rollback import (
+    MEASURED,
+    USERS,
+    Loss,
+    approved,
+    at_two,
+    content,
+    goes_back,
+    in_a_hurry,
+)
 
 HEIRS = "CREATE TABLE p (id int PRIMARY KEY, v text);CREATE TABLE c (PRIMARY KEY (id), own text) INHERITS (p)"
 TREE = "CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree ON DELETE CASCADE)"
@@ -145,6 +154,22 @@ LOSSES = {
         "DROP TABLE p CASCADE",
         'takes the table "public"."c" with it',
         ("ONLY p", "c"),
+    ),
+    "a partition": Loss(
+        MEASURED,
+        "CREATE TABLE m2 PARTITION OF m FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')",
+        "INSERT INTO m VALUES ('2026-05-05', 1), ('2027-05-05', 2)",
+        "DROP TABLE m2",
+        'drops the table "m2" (kept in rollback_keep)',
+        ("m", "m2"),
+    ),
+    "an heir": Loss(
+        "CREATE TABLE p (id int PRIMARY KEY, v text)",
+        "CREATE TABLE c (PRIMARY KEY (id), own serial) INHERITS (p)",
+        "INSERT INTO p VALUES (1, 'p'); INSERT INTO c VALUES (2, 'c', 7)",
+        "DROP TABLE c",
+        'drops the table "c" (kept in rollback_keep)',
+        ("p", "c"),
     ),
     "a column that others see through two views": Loss(
         "SELECT 1",
