@@ -120,7 +120,7 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltup
             UNION SELECT i.inhrelid FROM pg_inherits i JOIN top t ON i.inhparent = t.oid),
           hit(oid, depth) AS (SELECT oid, 0 FROM top UNION SELECT k.conrelid, h.depth + 1
             FROM pg_constraint k JOIN hit h ON k.confrelid = h.oid
-           WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype IN ('c', 'n', 'd') AND h.depth < 20)
+           WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype = 'c' AND h.depth < 20)
         SELECT format('%I.%I', m.nspname, b.relname) FROM hit JOIN pg_class b USING (oid)
           JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.depth > 0
          GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS follow,
@@ -132,6 +132,17 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltup
         SELECT format('%I.%I', m.nspname, b.relname) FROM hit JOIN pg_class b USING (oid)
           JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.depth > 0
          GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS truncated,
+  (WITH RECURSIVE top(oid) AS (SELECT c.oid
+            UNION SELECT i.inhrelid FROM pg_inherits i JOIN top t ON i.inhparent = t.oid),
+          hit(oid) AS (SELECT oid FROM top UNION SELECT k.conrelid
+            FROM pg_constraint k JOIN hit h ON k.confrelid = h.oid
+           WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype = 'c')
+    SELECT coalesce(json_agg(json_build_array(format('%I.%I', m.nspname, b.relname),
+            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = b.oid AND attnum = ANY (k.conkey)))
+          ORDER BY k.oid), '[]')
+      FROM pg_constraint k JOIN pg_class b ON b.oid = k.conrelid JOIN pg_namespace m ON m.oid = b.relnamespace
+     WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype IN ('n', 'd')
+       AND k.confrelid IN (SELECT oid FROM hit))::text AS emptied,
   (SELECT coalesce(json_agg(json_build_array(format('%I.%I', m.nspname, b.relname),
             ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = b.oid AND attnum = ANY (k.conkey)))
           ORDER BY k.oid), '[]')
@@ -194,7 +205,8 @@ class Table(BaseModel):
     children: tuple[str, ...]
     belongings: tuple[str, ...]  # its indexes and sequences, as INDEX "public"."by_name"
     inherits: bool
-    follow: tuple[str, ...]  # tables whose rows go or change with its rows: itself as well, where keys come back to it
+    follow: tuple[str, ...]  # tables whose rows may go with its rows: itself as well, where keys come back to it
+    emptied: tuple[tuple[str, tuple[str, ...]], ...]  # columns of others that are set to NULL or a default with them
     along: tuple[tuple[str, tuple[str, ...]], ...]  # columns of others that change with those asked about
     truncated: tuple[str, ...]  # tables that TRUNCATE … CASCADE empties with it
 

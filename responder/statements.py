@@ -63,6 +63,7 @@ class Effect(BaseModel):
     using: bool = False  # the values of the new type come from an expression
     cascade: bool = False
     if_exists: bool = False
+    only: bool = False  # not the rows of heirs
     why: str = ""  # it is unknown
 
 
@@ -237,7 +238,8 @@ def _effects(tree: object, sql: str) -> list[Effect]:
         case exp.Delete() | exp.Update() if _is_plain(tree):
             where = _where(sql) if tree.args.get("where") else ""
             if isinstance(tree, exp.Delete):
-                return [Effect(does="deletes rows", on=_name(tree.this), where=where)]
+                only = bool(re.match(r"DELETE\s+FROM\s+ONLY\b", sql, re.I))
+                return [Effect(does="deletes rows", on=_name(tree.this), where=where, only=only)]
             columns = tuple(name for one in tree.expressions for name in _assigned(one.this))
             return [Effect(does="updates rows", on=_name(tree.this), columns=columns, where=where)]
         case exp.Insert() if not tree.args.get("conflict") and not tree.args.get("with_"):

@@ -368,33 +368,43 @@ class Keeper:
         self._acts(found, name)
         which = f" where {shortened(effect.where)}" if effect.where else ""
         told = f"deletes rows of {name}{which}"
-        count = self._counted(f"SELECT count(*) FROM {self._now(str(name))}", name, effect.where)
+        only = "ONLY " if effect.only else ""
+        count = self._counted(f"SELECT count(*) FROM {only}{self._now(str(name))}", name, effect.where)
         self.kept.losses.append(Loss(told, count, self._preserve))
-        where = effect.where
+        where, sure = effect.where, True
         # The farthest first: they are brought back in the other order, and need what they refer to.
         for other in (
             found.truncated if effect.cascade else found.follow
         ):  # foreign keys that take rows along with these
             if (of := await self._lookup(other, None)) is None:
                 continue
+            returns = effect.cascade or bool(of.key)
             if of.schema_name == found.schema_name and of.name == found.name:
-                where = ""  # any of its own rows may be among them
+                where, sure = "", effect.cascade  # any of its own rows may be among them
             else:
                 self._acts(of, _name_of(other))
-                self._keep_rows(_name_of(other), of)
-            self.kept.losses.append(Loss(f"rows of {other} go or change with them", "", self._preserve))
-        for child in found.children if found.kind == "r" else ():
+                self._keep_rows(_name_of(other), of, sure=effect.cascade)
+            told = f"rows of {other} go or change with them"
+            self.kept.losses.append(Loss(told, "", self._preserve, returns=returns))
+        for other, columns in () if effect.cascade else found.emptied:
+            if (of := await self._lookup(other, columns)) is not None:
+                await self._keep_columns(_name_of(other), of, columns, "changes with them")
+        for child in found.children if found.kind == "r" and not effect.only else ():
             if (of := await self._lookup(child, None)) is not None:
                 self._acts(of, _name_of(child))
-                self._keep_rows(_name_of(child), of, where, called=name.name)
-        self._keep_rows(name, found, where)
+                self._keep_rows(_name_of(child), of, where, called=name.name, sure=sure)
+        self._keep_rows(name, found, where, sure=sure)
 
-    def _keep_rows(self, name: Name, found: Table, where: str = "", called: str = "") -> None:
-        """Its own rows: those of heirs are kept by themselves, as they have more columns."""
+    def _keep_rows(self, name: Name, found: Table, where: str = "", called: str = "", *, sure: bool) -> None:
+        """Its own rows: those of heirs are kept by themselves, as they have more columns.
+
+        `sure`: all of them go, so all come back; else those whose key is not there any more do.
+        """
         if not self._preserve:
             return
         keep = self._copy(name, found, where, called)
-        self._record("rows", str(name), (), keep, lambda now: [self._insert(name, found, keep, now)])
+        returns = sure or found.key
+        self._record("rows", str(name), (), keep, lambda now: [self._insert(name, found, keep, now)] if returns else [])
 
     def _copy(self, name: Name, found: Table, where: str = "", called: str = "") -> str:
         keep, alias = self._name(found.name), f" AS {quoted(called)}" if called else ""

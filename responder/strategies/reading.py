@@ -115,7 +115,7 @@ class Reader:
             schema_name=row["schema"],
             views=tuple(tuple(one.rsplit("|", 1)) for one in row["views"]),
             columns=tuple(json.loads(row["columns"])),
-            along=tuple((table, tuple(columns)) for table, columns in json.loads(row["along"])),
+            **{k: tuple((table, tuple(c)) for table, c in json.loads(row[k])) for k in ("along", "emptied")},
             **{
                 key: tuple(row[key])
                 for key in (
