@@ -196,13 +196,7 @@ class Keeper:
         keep = self._aside("TABLE", Name(name.name, name.schema or found.schema_name), found.belongings)
         if effect.cascade:
             self._unneeded("TABLE", where, keep)
-        self._record(
-            "table",
-            where,
-            (),
-            keep,
-            lambda now: self._whole(name, found, keep, now),
-        )
+        self._record("table", where, (), keep, lambda now: self._whole(name, found, keep, now))
         return True
 
     def _whole(self, name: Name, found: Table, keep: str, now: bool) -> list[str]:
@@ -372,10 +366,8 @@ class Keeper:
         count = self._counted(f"SELECT count(*) FROM {only}{self._now(str(name))}", name, effect.where)
         self.kept.losses.append(Loss(told, count, self._preserve))
         where, sure = effect.where, True
-        # The farthest first: they are brought back in the other order, and need what they refer to.
-        for other in (
-            found.truncated if effect.cascade else found.follow
-        ):  # foreign keys that take rows along with these
+        # The farthest that a key takes along first: they come back in the other order, and need what they refer to.
+        for other in found.truncated if effect.cascade else found.follow:
             if (of := await self._lookup(other, None)) is None:
                 continue
             returns = effect.cascade or bool(of.key)

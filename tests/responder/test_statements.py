@@ -86,6 +86,26 @@ def test_what_it_does(sql: str, does: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("using", "anew"),
+    [
+        ("", False),
+        ("USING b::bigint", False),
+        ("USING (b)::bigint", False),
+        ("USING CAST(B AS bigint)", False),
+        ("USING b", False),
+        ("USING c::bigint", True),
+        ("USING b::int::bigint", True),
+        ("USING 0", True),
+        ("USING NULL", True),
+        ("USING abs(b)", True),
+    ],
+)
+def test_whether_the_values_of_a_new_type_are_the_old_ones(using: str, anew: bool) -> None:
+    (effect,) = statement(f"ALTER TABLE a ALTER b TYPE bigint {using}").effects
+    assert effect.using is anew
+
+
+@pytest.mark.parametrize(
     ("sql", "alone"),
     [
         ("DROP INDEX CONCURRENTLY i", True),

@@ -460,6 +460,19 @@ async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: Shop) -> 
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(5, 1), (6, 2)]
 
 
+async def test_numbers_that_were_given_out_are_not_given_out_again(shop: Shop) -> None:
+    up = "CREATE TABLE orders (id serial PRIMARY KEY, x int GENERATED ALWAYS AS IDENTITY)"
+    await shop.apply(
+        USERS, f"{up}; INSERT INTO orders SELECT FROM generate_series(1, 5); DELETE FROM orders WHERE id > 2"
+    )
+    shop.file(2, "DROP TABLE orders", up)
+    await goes_back(shop.rollback())
+    await shop.run(up)
+    await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
+    await shop.run("INSERT INTO orders DEFAULT VALUES")
+    assert await shop.rows("SELECT * FROM orders ORDER BY 1") == [(1, 1), (2, 2), (6, 6)]
+
+
 async def test_bringing_back_waits_for_nobody_without_end(shop: Shop) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text; UPDATE users SET nick = 'x'")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
