@@ -200,7 +200,7 @@ class Keeper:
         return True
 
     def _whole(self, name: Name, found: Table, keep: str, now: bool) -> list[str]:
-        return [self._insert(name, found, keep, now), *self._serials(name, found, now)]
+        return [self._insert(name, found, keep, now), *self._serials(name, found, keep, now)]
 
     def _free(self, where: str, found: Table, *, cascade: bool) -> None:
         """What is kept must neither hold others back nor act by itself."""
@@ -435,14 +435,19 @@ class Keeper:
         """What the columns are called when the statement runs, by what they are called now."""
         return {now: then for (table, then), now in self._columns.items() if table == str(name)}
 
-    def _serials(self, name: Name, found: Table, now: bool) -> list[str]:
+    def _serials(self, name: Name, found: Table, keep: str, now: bool) -> list[str]:
         """Numbers that were given out are not given out again."""
         table, called = (self._now(str(name)), {}) if now else (str(name), self._then(name))
-        columns = [called.get(c.name, c.name) for c in found.columns if c.serial]
+        there, then = literal(f"{KEEP}.{quoted(keep)}"), self._then(name)
+        columns = [
+            (called.get(c.name, c.name), then.get(c.name, c.name))
+            for c in found.columns
+            if c.serial and (self._now(str(name)), c.name) not in self._gone
+        ]
         return [
             f"SELECT setval(pg_get_serial_sequence({literal(table)}, {literal(c)}),"
-            f" greatest(max({quoted(c)})::bigint, 1)) FROM {table}"
-            for c in columns
+            f" greatest(max({quoted(c)})::bigint, 1, pg_sequence_last_value(pg_get_serial_sequence({there}, {literal(k)})::regclass))) FROM {table}"
+            for c, k in columns
         ]
 
     def _insert(self, name: Name, found: Table, keep: str, now: bool) -> str:
