@@ -445,8 +445,9 @@ class Keeper:
             if c.serial and (self._now(str(name)), c.name) not in self._gone
         ]
         return [
-            f"SELECT setval(pg_get_serial_sequence({literal(table)}, {literal(c)}),"
-            f" greatest(max({quoted(c)})::bigint, 1, pg_sequence_last_value(pg_get_serial_sequence({there}, {literal(k)})::regclass))) FROM {table}"
+            f"SELECT setval(pg_get_serial_sequence({literal(table)}, {literal(c)}), greatest(1,"
+            f" max({quoted(c)})::bigint,"
+            f" pg_sequence_last_value(pg_get_serial_sequence({there}, {literal(k)})::regclass))) FROM {table}"
             for c, k in columns
         ]
 
