@@ -72,10 +72,10 @@ TABLE = """
 SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltuples::float8 AS about,
        pg_get_userbyid(c.relowner) = current_user OR pg_has_role(c.relowner, 'USAGE') AS ours,
   ARRAY(SELECT a.attname::text FROM unnest((
-      SELECT i.indkey::int2[] FROM pg_index i
+      SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] FROM pg_index i
        WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
          AND i.indimmediate
-         AND NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) k
+         AND NOT EXISTS (SELECT FROM unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) k
                            JOIN pg_attribute x ON x.attrelid = c.oid AND x.attnum = k WHERE NOT x.attnotnull)
        ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1)) WITH ORDINALITY AS k(num, at)
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.num ORDER BY k.at) AS key,
@@ -87,11 +87,16 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltup
      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
      LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
-  ARRAY(SELECT DISTINCT format('%s|%s', v.oid::regclass, v.relkind) FROM pg_depend d
-      JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass JOIN pg_class v ON v.oid = r.ev_class
-     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND v.oid <> c.oid
-       AND ($2::text[] IS NULL OR d.refobjsubid IN (SELECT attnum FROM pg_attribute
-             WHERE attrelid = c.oid AND attname = ANY ($2)))) AS views,
+  ARRAY(WITH RECURSIVE seen(oid) AS (SELECT r.ev_class FROM pg_depend d
+          JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND r.ev_class <> c.oid
+           AND ($2::text[] IS NULL OR d.refobjsubid IN (SELECT attnum FROM pg_attribute
+                 WHERE attrelid = c.oid AND attname = ANY ($2)))
+        UNION SELECT r.ev_class FROM seen s
+          JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
+          JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass)
+        SELECT format('%s|%s', v.oid::regclass, v.relkind) FROM seen JOIN pg_class v USING (oid)
+         WHERE v.relkind IN ('v', 'm') ORDER BY v.oid) AS views,
   ARRAY(SELECT format('ALTER TABLE IF EXISTS %s DROP CONSTRAINT IF EXISTS %I', k.conrelid::regclass, k.conname)
       FROM pg_constraint k
      WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conrelid <> c.oid AND k.conparentid = 0) AS referring,
@@ -111,12 +116,40 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltup
       JOIN pg_class o USING (oid) JOIN pg_namespace m ON m.oid = o.relnamespace
      WHERE kind = 'INDEX' OR o.relkind = 'S' ORDER BY 1) AS belongings,
   EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) AS inherits,
-  ARRAY(WITH RECURSIVE hit(oid, depth) AS (SELECT c.oid, 0 UNION SELECT k.conrelid, h.depth + 1
+  ARRAY(WITH RECURSIVE top(oid) AS (SELECT c.oid
+            UNION SELECT i.inhrelid FROM pg_inherits i JOIN top t ON i.inhparent = t.oid),
+          hit(oid, depth) AS (SELECT oid, 0 FROM top UNION SELECT k.conrelid, h.depth + 1
             FROM pg_constraint k JOIN hit h ON k.confrelid = h.oid
-           WHERE k.contype = 'f' AND k.confdeltype IN ('c', 'n', 'd') AND k.conrelid <> k.confrelid AND h.depth < 20)
+           WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype = 'c' AND h.depth < 20)
         SELECT format('%I.%I', m.nspname, b.relname) FROM hit JOIN pg_class b USING (oid)
-          JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.oid <> c.oid AND NOT b.relispartition
-         GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS follow
+          JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.depth > 0
+         GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS follow,
+  ARRAY(WITH RECURSIVE top(oid) AS (SELECT c.oid
+            UNION SELECT i.inhrelid FROM pg_inherits i JOIN top t ON i.inhparent = t.oid),
+          hit(oid, depth) AS (SELECT oid, 0 FROM top UNION SELECT k.conrelid, h.depth + 1
+            FROM pg_constraint k JOIN hit h ON k.confrelid = h.oid
+           WHERE k.contype = 'f' AND k.conparentid = 0 AND h.depth < 20)
+        SELECT format('%I.%I', m.nspname, b.relname) FROM hit JOIN pg_class b USING (oid)
+          JOIN pg_namespace m ON m.oid = b.relnamespace WHERE hit.depth > 0
+         GROUP BY 1 ORDER BY max(hit.depth) DESC, 1) AS truncated,
+  (WITH RECURSIVE top(oid) AS (SELECT c.oid
+            UNION SELECT i.inhrelid FROM pg_inherits i JOIN top t ON i.inhparent = t.oid),
+          hit(oid) AS (SELECT oid FROM top UNION SELECT k.conrelid
+            FROM pg_constraint k JOIN hit h ON k.confrelid = h.oid
+           WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype = 'c')
+    SELECT coalesce(json_agg(json_build_array(format('%I.%I', m.nspname, b.relname),
+            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = b.oid AND attnum = ANY (k.conkey)))
+          ORDER BY k.oid), '[]')
+      FROM pg_constraint k JOIN pg_class b ON b.oid = k.conrelid JOIN pg_namespace m ON m.oid = b.relnamespace
+     WHERE k.contype = 'f' AND k.conparentid = 0 AND k.confdeltype IN ('n', 'd')
+       AND k.confrelid IN (SELECT oid FROM hit))::text AS emptied,
+  (SELECT coalesce(json_agg(json_build_array(format('%I.%I', m.nspname, b.relname),
+            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = b.oid AND attnum = ANY (k.conkey)))
+          ORDER BY k.oid), '[]')
+     FROM pg_constraint k JOIN pg_class b ON b.oid = k.conrelid JOIN pg_namespace m ON m.oid = b.relnamespace
+    WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conparentid = 0 AND k.confupdtype IN ('c', 'n', 'd')
+      AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum = ANY (k.confkey)
+                    AND attname = ANY ($2)))::text AS along
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = to_regclass($1)
 """
@@ -172,7 +205,10 @@ class Table(BaseModel):
     children: tuple[str, ...]
     belongings: tuple[str, ...]  # its indexes and sequences, as INDEX "public"."by_name"
     inherits: bool
-    follow: tuple[str, ...]  # tables whose rows go or change with its rows
+    follow: tuple[str, ...]  # tables whose rows may go with its rows: itself as well, where keys come back to it
+    emptied: tuple[tuple[str, tuple[str, ...]], ...]  # columns of others that are set to NULL or a default with them
+    along: tuple[tuple[str, tuple[str, ...]], ...]  # columns of others that change with those asked about
+    truncated: tuple[str, ...]  # tables that TRUNCATE … CASCADE empties with it
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)

@@ -25,6 +25,7 @@ Does = Literal[
     "creates a table",
     "renames",
     "begins or commits",
+    "sets a limit",
     "unknown",
 ]
 
@@ -59,8 +60,10 @@ class Effect(BaseModel):
     columns: tuple[str, ...] = ()
     where: str = ""  # of DELETE and UPDATE; empty means all rows
     to: str = ""  # the new type, or the new name
+    using: bool = False  # the values of the new type come from an expression
     cascade: bool = False
     if_exists: bool = False
+    only: bool = False  # not the rows of heirs
     why: str = ""  # it is unknown
 
 
@@ -77,6 +80,11 @@ class Statement(BaseModel):
     @property
     def lossy(self) -> bool:
         return any(effect.does in LOSSY for effect in self.effects)
+
+    @property
+    def limit(self) -> bool:
+        """It sets how long a session may wait and work, which is up to us."""
+        return any(effect.does == "sets a limit" for effect in self.effects)
 
     @property
     def unknown(self) -> str:
@@ -126,6 +134,22 @@ _ALONE = re.compile(
     r"|ALTER\s+TABLE\b.*\bDETACH\s+PARTITION\b.*\bCONCURRENTLY|REFRESH\s+MATERIALIZED\s+VIEW\s+CONCURRENTLY)\b",
     re.I | re.S,
 )
+_BEGINS = re.compile(r"(ABORT|START\s+TRANSACTION|PREPARE\s+TRANSACTION)\b", re.I)
+"""What the parser does not know for what it is, and what would end or split a transaction of ours."""
+
+_SETS = r"SET\s+(SESSION\s+|LOCAL\s+)?"
+_LIMIT = re.compile(rf"{_SETS}(lock_timeout|statement_timeout|idle_in_transaction_session_timeout)\b", re.I)
+_HARMLESS_SETTING = re.compile(
+    rf"{_SETS}((client_encoding|client_min_messages|check_function_bodies|xmloption|work_mem|maintenance_work_mem"
+    r"|default_tablespace|default_table_access_method|constraints|transaction)\b"
+    r"|standard_conforming_strings\s*(=|\bTO\b)\s*'?on\b|row_security\s*(=|\bTO\b)\s*'?off\b)",
+    re.I,
+)
+_HARMLESS_CALLS = {
+    *("gen_random_uuid", "nextval", "jsonb_build_object", "json_build_object", "jsonb_build_array", "to_jsonb"),
+    *("to_json", "format", "md5", "clock_timestamp", "generate_series", "unnest", "row_number"),
+}
+
 _RENAMED_COLUMN = re.compile(r"^(ALTER\s+TABLE\s[^'(]*?\sRENAME)\s+(?!TO\b|COLUMN\b|CONSTRAINT\b)(?=\S+\s+TO\s)", re.I)
 """The short form of RENAME COLUMN, which the parser takes for the table's own."""
 
@@ -171,10 +195,15 @@ def _folded(identifier: object) -> str:
     from sqlglot import exp
 
     if isinstance(identifier, exp.Identifier):
-        return str(identifier.this) if identifier.args.get("quoted") else str(identifier.this).lower()
+        return str(identifier.this) if identifier.args.get("quoted") else _lower(str(identifier.this))
     if isinstance(identifier, exp.Column | exp.Table | exp.ColumnDef):
         return _folded(identifier.this)
-    return str(identifier).lower()
+    return _lower(str(identifier))
+
+
+def _lower(name: str) -> str:
+    """As PostgreSQL folds a name: letters beyond ASCII stay."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
 
 
 def _name(table: object) -> Name:
@@ -186,7 +215,7 @@ def _name(table: object) -> Name:
         return Name(_folded(table.this), _folded(table.args["db"]) if table.args.get("db") else "")
     if isinstance(table, exp.DataType):  # DROP TYPE mood
         parts = [part.strip() for part in table.sql("postgres").split(".")]
-        names = [part[1:-1] if part.startswith('"') else part.lower() for part in parts]
+        names = [part[1:-1] if part.startswith('"') else _lower(part) for part in parts]
         return Name(names[-1], names[0] if len(names) > 1 else "")
     return Name(_folded(table))
 
@@ -194,6 +223,8 @@ def _name(table: object) -> Name:
 def _effects(tree: object, sql: str) -> list[Effect]:
     from sqlglot import exp
 
+    if _BEGINS.match(sql):
+        return [Effect(does="begins or commits")]
     match tree:
         case exp.Transaction() | exp.Commit() | exp.Rollback():
             return [Effect(does="begins or commits")]
@@ -207,24 +238,75 @@ def _effects(tree: object, sql: str) -> list[Effect]:
         case exp.Delete() | exp.Update() if _is_plain(tree):
             where = _where(sql) if tree.args.get("where") else ""
             if isinstance(tree, exp.Delete):
-                return [Effect(does="deletes rows", on=_name(tree.this), where=where)]
-            columns = tuple(_folded(one.this) for one in tree.expressions)
+                only = bool(re.match(r"DELETE\s+FROM\s+ONLY\b", sql, re.I))
+                return [Effect(does="deletes rows", on=_name(tree.this), where=where, only=only)]
+            columns = tuple(name for one in tree.expressions for name in _assigned(one.this))
             return [Effect(does="updates rows", on=_name(tree.this), columns=columns, where=where)]
         case exp.Insert() if not tree.args.get("conflict") and not tree.args.get("with_"):
-            return [Effect(does="nothing lossy")]
+            return [Effect(does="nothing lossy"), *_calls(tree, sql)]
         case exp.Create() if tree.kind == "TABLE" and not tree.args.get("exists"):
-            return [Effect(does="creates a table", on=_name(tree.this))]
+            return [Effect(does="creates a table", on=_name(tree.this)), *_calls(tree, sql)]
+        case exp.Create(kind="INDEX") if isinstance(table := tree.this.args.get("table"), exp.Table):
+            return [Effect(does="nothing lossy", on=_name(table))]
         case exp.Comment() | exp.Create(kind="TABLE"):
-            return [Effect(does="nothing lossy")]
-        case exp.Set() if not re.search(r"search_path|role|session\s+authorization", sql, re.I):
+            return [Effect(does="nothing lossy"), *_calls(tree, sql)]
+        case exp.Set() if _LIMIT.match(sql):
+            return [Effect(does="sets a limit")]
+        case exp.Set() if _HARMLESS_SETTING.match(sql):
             return [Effect(does="nothing lossy")]
     return [_by_its_words(sql)]
 
 
 def _by_its_words(sql: str) -> Effect:
-    if _NOT_LOSSY.match(sql):
-        return Effect(does="nothing lossy")
+    if _NOT_LOSSY.match(sql) and not _does_more(sql):
+        return Effect(does="nothing lossy", on=_altered(sql))
     return Effect(does="unknown", why=f"it is not known what this loses: {shortened(sql)}")
+
+
+def _altered(sql: str) -> Name | None:
+    """The table of an ALTER TABLE that is only known by its words, where its name is a simple one."""
+    found = re.match(r"ALTER\s+TABLE\s+(?:ONLY\s+)?(?:([a-z_]\w*)\.)?([a-z_]\w*)\s", sql, re.I)
+    return Name(_lower(found[2]), _lower(found[1] or "")) if found else None
+
+
+def _does_more(sql: str) -> bool:
+    """Whether something follows that the first words do not tell of: another action, or all that depends on it."""
+    from sqlglot.dialects.postgres import Postgres
+    from sqlglot.tokenizer_core import TokenType
+
+    tokens = Postgres().tokenize(sql)
+    first = tokens[0].text.upper()
+    several = first == "ALTER" and tokens[1].text.upper() == "TABLE"
+    return any(
+        (several and token.token_type == TokenType.COMMA) or (first == "DROP" and token.text.upper() == "CASCADE")
+        for token in tokens
+    )
+
+
+def _calls(tree: exp.Expression, sql: str) -> list[Effect]:
+    """Functions that are not known to be harmless: they may delete whatever they like."""
+    from sqlglot import exp
+
+    names = sorted({_lower(call.name) for call in tree.find_all(exp.Anonymous)} - _HARMLESS_CALLS)
+    if not names:
+        return []
+    return [Effect(does="unknown", why=f"it is not known what {', '.join(names)} does: {shortened(sql)}")]
+
+
+def _assigned(target: object) -> list[str]:
+    """The columns that one assignment of an UPDATE changes, also where it is only an element or a field of them."""
+    from sqlglot import exp
+
+    match target:
+        case exp.Tuple():
+            return [name for one in target.expressions for name in _assigned(one)]
+        case exp.Paren() | exp.Bracket():
+            return _assigned(target.this)
+        case exp.Column():
+            return [_folded(target.parts[0])]
+        case exp.Dot():
+            return _assigned(target.this)
+    return [_folded(target)]
 
 
 def _is_plain(tree: exp.Delete | exp.Update) -> bool:
@@ -257,7 +339,9 @@ def _of_drop(tree: exp.Drop, sql: str) -> list[Effect]:
         return [
             Effect(does=kinds[kind], on=_name(one), cascade=cascade, if_exists=exists) for one in tree.args["tables"]
         ]
-    if kind in ("VIEW", "INDEX", "TRIGGER", "FUNCTION", "PROCEDURE") and not cascade:
+    if kind == "INDEX" and not cascade:
+        return [Effect(does="nothing lossy", on=_name(one)) for one in tree.args["tables"]]
+    if kind in ("VIEW", "TRIGGER", "FUNCTION", "PROCEDURE") and not cascade:
         return [Effect(does="nothing lossy")]
     if not cascade and _NOT_LOSSY.match(sql):
         return [Effect(does="nothing lossy")]
@@ -272,6 +356,19 @@ def _lacking(tree: exp.Alter, sql: str) -> str:
         return ""  # types have many names
     there = set(re.findall(r"\w+", tree.sql("postgres").lower())) | {"column", "restrict", "only"}
     return next((word for word in re.findall(r"\w+", sql.lower()) if word not in there), "")
+
+
+def _makes_anew(action: exp.AlterColumn) -> bool:
+    """Whether the values come from an expression that is more than a cast to the new type."""
+    from sqlglot import exp
+
+    using = action.args.get("using")
+    if not isinstance(using, exp.Expression):
+        return bool(using)
+    inner = using.unnest()
+    if isinstance(inner, exp.Cast) and inner.to == action.args["dtype"]:
+        inner = inner.this.unnest()
+    return not (isinstance(inner, exp.Column) and not inner.table and _folded(inner) == _folded(action.this))
 
 
 def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
@@ -292,8 +389,8 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
                     for column in action.args["tables"]
                 ]
             case exp.AlterColumn() if action.args.get("dtype"):
-                to = action.args["dtype"].sql("postgres")
-                found.append(Effect(does="changes a type", on=table, columns=(_folded(action.this),), to=to))
+                told = {"to": action.args["dtype"].sql("postgres"), "using": _makes_anew(action)}
+                found.append(Effect(does="changes a type", on=table, columns=(_folded(action.this),), **told))
             case exp.AlterRename():
                 found.append(Effect(does="renames", on=table, to=_folded(action.this)))
             case exp.RenameColumn():
@@ -302,9 +399,9 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
             case exp.ColumnDef() if not action.args.get("exists"):
                 found.append(Effect(does="adds a column", on=table, columns=(_folded(action.this),)))
             case exp.Drop() if str(action.args.get("kind")).upper() == "CONSTRAINT" and not action.args.get("cascade"):
-                found.append(Effect(does="nothing lossy"))
+                found.append(Effect(does="nothing lossy", on=table))
             case exp.AddConstraint() | exp.AlterColumn() | exp.ColumnDef():
-                found.append(Effect(does="nothing lossy"))
+                found.append(Effect(does="nothing lossy", on=table))
             case _:
                 found.append(_by_its_words(sql))
     return found or [_by_its_words(sql)]
@@ -322,3 +419,9 @@ def shortened(sql: str, most: int = 100) -> str:
     """One line of it, for messages."""
     line = " ".join(sql.split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def without_literals(sql: str) -> str:
+    """What it does, and not to which values; also where the text was cut off in the middle of one."""
+    strings = re.sub(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", "'…'", sql, flags=re.S)
+    return re.sub(r"(?<![\w$\".])\d[\d.]*", "…", strings)

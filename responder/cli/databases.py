@@ -99,5 +99,7 @@ async def _restore(args: argparse.Namespace, schemas: Schemas) -> int:
         rows = f"{one['rows']} rows" if one["rows"] is not None else "nothing that can be put back by itself"
         by_hand = f": {one['back']}" if one["what"] == "view" else ""
         out.print(f"{one['what']} of {one['source']}: {rows}{by_hand}", markup=False, soft_wrap=True)
+    if not args.overwrite and any(one["what"] == "columns" and one["rows"] == 0 for one in done):
+        out.print("values that are not NULL stay as they are, without --overwrite")
     out.print("nothing was changed" if args.dry_run else "brought back" if done else f"{args.id} has kept nothing")
     return OK if done else NO

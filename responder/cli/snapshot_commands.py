@@ -14,7 +14,7 @@ from responder.levers.snapshot import Snapshot
 from responder.snapshots.client import Snapshots
 from responder.snapshots.columns import bring_back
 from responder.snapshots.manifest import NAME, Manifest
-from responder.snapshots.restore import created, dropped, is_empty
+from responder.snapshots.restore import created, dropped, identity, is_empty
 from responder.snapshots.restore import restore as put_back
 from responder.snapshots.retention import due
 from responder.snapshots.shelf import Kept, Shelf
@@ -128,12 +128,23 @@ async def restore(args: argparse.Namespace, snapshots: Snapshots) -> int:
 
 
 async def _is_its_own(snapshots: Snapshots, manifest: Manifest, database: str, name: str) -> bool:
-    """Whether the target is the very database that the snapshot is of, by whatever name it is configured."""
+    """Whether the target is the very database that the snapshot is of, by whatever name or address it is configured.
+    Raises ResponderError where nobody can tell.
+    """
+    postgres = snapshots.postgres
+    told = f"so nobody can tell whether {name} is what {manifest.key} was taken from: restore it into a new database"
     try:
-        own = snapshots.postgres.address_of(manifest.database)
-    except Halt:  # not configured any more: then nobody can tell
-        return database == manifest.database
-    return own == (*snapshots.postgres.address_of(database)[:2], name)
+        own = postgres.address_of(manifest.database)
+    except Halt:
+        raise ResponderError(f"no database {manifest.database} is configured any more, {told}") from None
+    if own == (*postgres.address_of(database)[:2], name):
+        return True
+    try:
+        return await identity(postgres, manifest.database) == await identity(postgres, database, name)
+    except Unavailable as e:
+        if own[2] != name:
+            return False
+        raise ResponderError(f"{e}, {told}") from e
 
 
 async def _columns(args: argparse.Namespace, snapshots: Snapshots, shelf: Shelf, manifest: Manifest) -> int:

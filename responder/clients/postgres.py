@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +22,33 @@ def _postgres_url(url: SecretStr) -> SecretStr:
     if parts.scheme not in ("postgresql", "postgres") or not parts.hostname or not parts.path.strip("/"):
         raise ValueError("must be postgresql://user@host:port/database")
     return url
+
+
+_TELLS_NO_VALUES = ("0A", "2B", "40", "42", "53", "55")
+"""Classes of SQLSTATE whose DETAIL is about objects and sessions; in all others it may be a key or a whole row."""
+
+_ENDS = r"^[^\n]*\b(?:HINT|CONTEXT|STATEMENT|ERROR|WARNING|NOTICE):|^\[|^The above exception|\Z"
+_VALUES = re.compile(
+    rf"^[^\n]*?\bDETAIL:(?![^\n]* depends on ).*?(?={_ENDS})|^[^\n]*\bCONTEXT:\s+COPY[^\n]*$|\[parameters: .*?\]$",
+    re.M | re.S,
+)
+_BAD_VALUE = re.compile(r'(invalid input|malformed|out of range)([^"\n]*)".*?"(?=[^"]*$)', re.M)
+
+
+def reason(e: BaseException) -> str:
+    """What an error says, without the values of rows that PostgreSQL tells along with some."""
+    state, message = str(getattr(e, "sqlstate", "") or ""), getattr(e, "message", None)
+    if not state or not message or state.startswith(_TELLS_NO_VALUES):
+        return str(e) or type(e).__name__
+    if state.startswith("22"):  # the value that is wrong is in the message itself
+        message = re.sub(r'".*"', '"…"', message, flags=re.S)
+    hint = getattr(e, "hint", None)
+    return f"{message}\nHINT:  {hint}" if hint else str(message)
+
+
+def without_values(said: str) -> str:
+    """The same for what a program wrote."""
+    return _BAD_VALUE.sub(r'\1\2"…"', _VALUES.sub("", said))
 
 
 class DatabaseSettings(BaseModel):
@@ -58,6 +86,9 @@ class DatabaseSettings(BaseModel):
     @property
     def password(self) -> str:
         return self._password
+
+
+_OF_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 class Postgres:
@@ -113,14 +144,14 @@ class Postgres:
                 server_settings={"application_name": application, **settings},
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
-            raise Unavailable(f"the database {name} cannot be reached: {e or type(e).__name__}") from e
+            raise Unavailable(f"the database {name} cannot be reached: {reason(e)}") from e
         try:
             yield connection
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as e:
             ended = str(getattr(e, "sqlstate", None)).startswith(("08", "57P"))  # the wire was cut, the server stopped
             if not ended and not connection.is_closed():
                 raise
-            raise Unavailable(f"the connection to the database {name} was lost: {e or type(e).__name__}") from e
+            raise Unavailable(f"the connection to the database {name} was lost: {reason(e)}") from e
         finally:
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await connection.close(timeout=5)
@@ -155,7 +186,7 @@ class Postgres:
                 "PGAPPNAME": application,
                 "PGCONNECT_TIMEOUT": str(max(round(database.connect_within), 2)),
                 **({"PGUSER": user} if user else {}),
-                **({"PGSSLMODE": unquote(query["sslmode"])} if "sslmode" in query else {}),
+                **{f"PG{key.upper()}": unquote(query[key]) for key in _OF_TLS if key in query},
                 **({"PGOPTIONS": options} if options else {}),
             }
 

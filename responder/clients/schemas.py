@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.clients import acting
-from responder.clients.postgres import Postgres
+from responder.clients.postgres import Postgres, reason, without_values
 from responder.durations import format_duration
 from responder.errors import Halt, Unavailable
 from responder.statements import split
@@ -175,7 +175,8 @@ class Schemas(Postgres):
                     return out
                 why = _worth_another_try(said + out) if changes else ""
                 if not why or attempt + 1 == limits.attempts:
-                    tail = self._hidden(database, said.strip() or out.strip())[-_SAID:] or "(it said nothing)"
+                    told_of = without_values(said.strip() or out.strip())
+                    tail = self._hidden(database, told_of).strip()[-_SAID:] or "(it said nothing)"
                     raise Halt(f"{' '.join(argv)} exited with {code}: {tail}")
                 await _rest(attempt)
         raise AssertionError("unreachable")
@@ -196,14 +197,18 @@ class Schemas(Postgres):
         """Brings back all that an execution has kept, or nothing; says how many rows each was. Raises Refused."""
         done = await self.kept(database, execution)
         try:
-            async with self._speaking(database, "rollback-responder:restore", row_security="off") as session:
+            async with self._speaking(
+                database, "rollback-responder:restore", row_security="off", lock_timeout="5s"
+            ) as session:
                 transaction = session.transaction()
                 await transaction.start()
+                await session.execute("SET CONSTRAINTS ALL DEFERRED")  # rows may refer to each other in a circle
                 for one in done:
                     sql = one["back" if overwrite else "gently"]
                     said = [await session.execute(part) for part in split(sql)] if one["what"] != "view" else []
                     counts = [int(told.rsplit(" ", 1)[-1]) for told in said if told.startswith(("INSERT", "UPDATE"))]
                     one["rows"] = sum(counts) if counts else None
+                await session.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 await (transaction.rollback() if dry_run else transaction.commit())
         except Refused as e:
             if e.sqlstate in ("42703", "42P01"):
@@ -250,11 +255,11 @@ class Schemas(Postgres):
             except asyncpg.PostgresError as e:
                 state = str(e.sqlstate or "")
                 if state.startswith(_GONE):
-                    raise Unavailable(f"the database {database} went away: {e}") from e
+                    raise Unavailable(f"the database {database} went away: {reason(e)}") from e
                 why = f" ({RETRIED[state]}, also after several tries)" if state in RETRIED else ""
-                raise Refused(f"{database} refused: {e}{why}", state) from e
+                raise Refused(f"{database} refused: {reason(e)}{why}", state) from e
             except (OSError, asyncpg.InterfaceError) as e:
-                raise Unavailable(f"the database {database} went away: {e or type(e).__name__}") from e
+                raise Unavailable(f"the database {database} went away: {reason(e)}") from e
             finally:
                 if not session.is_closed() and session.is_in_transaction():
                     session.terminate()

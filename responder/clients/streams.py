@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import cast
 
+from responder.clients.postgres import without_values
 from responder.errors import Halt, Unavailable
 
 BLOCK = 1 << 20
@@ -117,7 +118,7 @@ async def _running(
         await program.wait()
         await asyncio.wait([listening], timeout=1)
         if program.returncode:
-            raise _failure(argv[0], program.returncode, said.decode(errors="replace").strip())
+            raise _failure(argv[0], program.returncode, without_values(said.decode(errors="replace")).strip())
     finally:
         if program.returncode is None:
             with contextlib.suppress(ProcessLookupError):

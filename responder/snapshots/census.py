@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
-from responder.clients.postgres import Postgres
+from responder.clients.postgres import Postgres, reason
 from responder.errors import Halt, ResponderError, Unavailable
 from responder.snapshots.manifest import Counted
 
@@ -88,7 +88,7 @@ async def session(
         state = getattr(e, "sqlstate", None)
         if state is None:
             raise
-        told = f"{database}: {e} (SQLSTATE {state})"
+        told = f"{database}: {reason(e)} (SQLSTATE {state})"
         raise (Unavailable(told) if state.startswith(("40", "53", "55P03", "57")) else Halt(told)) from e
 
 

@@ -133,6 +133,15 @@ async def is_empty(postgres: Postgres, server: str, name: str) -> str | None:
         return str(await connection.fetchval(_ANYTHING) or "")
 
 
+async def identity(postgres: Postgres, server: str, name: str | None = None) -> tuple[str, int]:
+    """Which server that really is, and which database of it: one has several addresses."""
+    async with census.session(postgres, server, database_name=name) as connection:
+        row = await connection.fetchrow(
+            "SELECT pg_postmaster_start_time()::text, oid::bigint FROM pg_database WHERE datname = current_database()"
+        )
+    return row[0], row[1]
+
+
 async def created(postgres: Postgres, server: str, name: str, manifest: Manifest) -> None:
     """A new database that sorts and spells as the one that was dumped."""
     acting.get()()

@@ -18,7 +18,7 @@ from responder.levers.migrations import started_by_pgroll
 from responder.levers.schema_revision import SchemaRevision
 from responder.levers.snapshot import Snapshot
 from responder.plan import Draft, Gate, Move, Step
-from responder.statements import shortened
+from responder.statements import shortened, without_literals
 from responder.strategies.reading import Reader, Reading
 from responder.strategies.strategy import Strategy, Target, read_expecting, value_of
 from responder.world import World
@@ -186,7 +186,8 @@ class DatabaseMigration(Strategy):
         for row in await schemas.rows(database, BLOCKERS, list(tables), float(self.long_transaction)):
             age = f" for {format_duration(round(row['age']))}" if row["age"] else ""
             who = f"process {row['pid']} ({row['who']}, {row['application'] or 'no name'})"
-            told = f"{who} holds or wants {row['relation']}{age}, {row['state']}: {shortened(row['query'])}"
+            query = shortened(without_literals(row["query"]))
+            told = f"{who} holds or wants {row['relation']}{age}, {row['state']}: {query}"
             if row["age"] and row["age"] >= self.long_transaction:
                 raise Halt(f"{told}; no lock is to be had behind it, so end it or wait")
             notes.append(told)

@@ -55,6 +55,9 @@ class Keeper:
         self._rows_back: list[str] = []
         self._values_back: list[str] = []
         self._added: set[tuple[str, str]] = set()  # columns that the script itself has added
+        self._gone: set[tuple[str, str]] = set()  # columns of now that it has dropped
+        self._retyped: set[tuple[str, str]] = set()  # columns of now whose type it has changed
+        self._changed: set[str] = set()  # tables whose rows are not as now when a later statement asks for them
         self._made: set[str] = set()  # tables that it has made
         self._names: dict[str, str] = {}  # a table's name by then → its name now
         self._columns: dict[tuple[str, str], str] = {}  # (table by then, column by then) → column now
@@ -80,6 +83,8 @@ class Keeper:
                 case "drops columns" if effect.on:
                     dropped.setdefault(effect.on, []).append(effect)
                 case "drops a table" if effect.on:
+                    if not replaced and self._preserve and not effect.cascade:
+                        self._run(_TRIED.format(drop=one.sql), keeps=True)
                     replaced = True
                     if not await self._move_table(effect, effect.on):
                         self._run(_drop("TABLE", effect, effect.on))
@@ -92,8 +97,13 @@ class Keeper:
                     await self._rows(effect, effect.on)
                 case "updates rows" | "changes a type" if effect.on:
                     await self._values(effect, effect.on)
+                case "sets a limit":
+                    replaced = True
+                    self.kept.notes.append(f"left out, as the limits of the responder hold: {shortened(one.sql)}")
                 case _:
                     self._follow(effect)
+            if effect.on and effect.does in _CHANGES:
+                self._changed.add(str(effect.on))
         for table, effects in dropped.items():
             await self._drop_columns(table, effects)
         if not replaced:
@@ -106,6 +116,8 @@ class Keeper:
         if effect.on is None:
             return
         table = str(effect.on)
+        if table not in self._made:
+            self.kept.tables.add(self._now(table))  # it is locked for a moment
         if effect.does == "creates a table":
             self._made.add(table)
         elif effect.does == "adds a column":
@@ -121,6 +133,7 @@ class Keeper:
             new = str(Name(effect.to, effect.on.schema))
             self._names[new] = self._names.pop(table, table)
             self._columns.update({(new, c): was for (t, c), was in self._columns.items() if t == table})
+            self._changed |= {new} if table in self._changed else set()
             moved = {(new, c) for t, c in self._added if t == table}
             self._added = {(t, c) for t, c in self._added if t not in (table, new)} | moved
             self._made.discard(new)
@@ -156,39 +169,54 @@ class Keeper:
             self._made.discard(str(name))
             return False
         where = str(name)
-        count = f"SELECT count(*) FROM {self._now(where)}"
-        self.kept.losses.append(Loss(f"drops the table {where}", count, self._preserve))
+        heirs = found.children if found.kind == "r" else ()  # partitions are a part of it
+        count = f"SELECT count(*) FROM {_only(found)}{self._now(where)}"
+        kept = self._preserve and not (found.inherits and heirs)
+        self.kept.losses.append(Loss(f"drops the table {where}", count, kept))
+        for heir in heirs if effect.cascade else ():
+            count_of_it = f"SELECT count(*) FROM ONLY {heir}"
+            self.kept.losses.append(Loss(f"takes the table {_name_of(heir)} with it", count_of_it, kept))
         self._views(effect, found, where)
-        if not self._preserve:
+        if not kept and self._preserve:
+            self.kept.unknown.append(f"{where} inherits and is inherited from: it is dropped and not kept")
+        if not kept:
             return False
-        if found.inherits:
-            self.kept.unknown.append(f"{where} inherits from another table: it is dropped and not kept")
-            self.kept.losses[-1] = Loss(f"drops the table {where}", count, kept=False)
+        if found.inherits:  # moved, its rows would still be those of the other
+            keep = self._copy(name, found)
+            self._record("table", where, (), keep, lambda now: self._whole(name, found, keep, now))
             return False
+        self._free(where, found, cascade=effect.cascade)
+        for child in found.children:
+            if (of := await self._lookup(child, None)) is None:
+                continue
+            if heirs:
+                self._views(effect, of, child)
+                self._free(child, of, cascade=effect.cascade)
+            self._keep_child(_name_of(child), of, recorded=bool(heirs))
+        keep = self._aside("TABLE", Name(name.name, name.schema or found.schema_name), found.belongings)
         if effect.cascade:
-            for told in found.referring:
-                self._run(told, keeps=True)
-            for view, kind in found.views:
-                self._run(f"DROP {'MATERIALIZED ' if kind == 'm' else ''}VIEW IF EXISTS {view} CASCADE", keeps=True)
-        else:
-            self._run(_NOTHING_DEPENDS.format(table=literal(where)), keeps=True)
-        # What is kept must neither hold others back nor act by itself.
+            self._unneeded("TABLE", where, keep)
+        self._record("table", where, (), keep, lambda now: self._whole(name, found, keep, now))
+        return True
+
+    def _whole(self, name: Name, found: Table, keep: str, now: bool) -> list[str]:
+        return [self._insert(name, found, keep, now), *self._serials(name, found, keep, now)]
+
+    def _free(self, where: str, found: Table, *, cascade: bool) -> None:
+        """What is kept must neither hold others back nor act by itself."""
+        for told in found.referring if cascade else ():
+            self._run(told, keeps=True)
+        for view, kind in found.views if cascade else ():
+            self._run(f"DROP {'MATERIALIZED ' if kind == 'm' else ''}VIEW IF EXISTS {view} CASCADE", keeps=True)
         for constraint in found.foreign_keys:
             self._run(f"ALTER TABLE {where} DROP CONSTRAINT IF EXISTS {constraint}", keeps=True)
         for trigger in found.triggers:
             self._run(f"DROP TRIGGER IF EXISTS {trigger} ON {where}", keeps=True)
-        for child in found.children:
-            if (of := await self._lookup(child, None)) is not None:
-                self._aside("TABLE", _name_of(child), of.belongings)
-        keep = self._aside("TABLE", Name(name.name, name.schema or found.schema_name), found.belongings)
-        self._record(
-            "table",
-            where,
-            (),
-            keep,
-            lambda now: [self._insert(name, found, keep, now), *self._serials(name, found, now)],
-        )
-        return True
+
+    def _keep_child(self, name: Name, found: Table, *, recorded: bool) -> None:
+        keep = self._aside("TABLE", name, found.belongings)
+        if recorded:
+            self._record("table", str(name), (), keep, lambda now: [self._insert(name, found, keep, now)])
 
     def _move_aside(self, kind: str, effect: Effect, name: Name) -> bool:
         """What is kept may still be of this type, so it is not dropped but moved as well."""
@@ -196,7 +224,7 @@ class Keeper:
             self.kept.unknown.append(f"it is not known what goes with the {kind.lower()} {name}")
         if effect.cascade or effect.if_exists or not self._preserve:
             return False  # where something that is kept still needs it, the server refuses
-        self._aside(kind, name)
+        self._unneeded(kind, str(name), self._aside(kind, name))
         return True
 
     def _aside(self, kind: str, name: Name, belongings: Iterable[str] = ()) -> str:
@@ -208,6 +236,13 @@ class Keeper:
         self._run(f"ALTER {kind} {name} RENAME TO {quoted(keep)}", keeps=True)
         self._run(f"ALTER {kind} {Name(keep, name.schema)} SET SCHEMA {KEEP}", keeps=True)
         return keep
+
+    def _unneeded(self, kind: str, was: str, keep: str) -> None:
+        """What lives must not need what is kept, or it would go with the side schema."""
+        objects = _OF_TYPE if kind == "TYPE" else _OF_TABLE
+        told = literal(f"{kind.lower()} {was} cannot be dropped, as it is needed by ")
+        of = objects.format(keep=literal(f"{KEEP}.{quoted(keep)}"))
+        self._run(_UNNEEDED.format(of=of, told=told), keeps=True)
 
     # --- columns, values, rows ----------------------------------------------------------------------------------------
     async def _drop_columns(self, name: Name, effects: list[Effect]) -> None:
@@ -225,6 +260,7 @@ class Keeper:
             if not all(e.if_exists for e in effects):
                 self.kept.unknown.append(f"there is no column {quoted(absent)} in {name} now")
         await self._keep_columns(name, found, tuple(there), "drops")
+        self._gone |= {(self._now(str(name)), self._now_column(name, c)) for c in there}
 
     async def _values(self, effect: Effect, name: Name) -> None:
         columns = tuple(c for c in effect.columns if (str(name), c) not in self._added)
@@ -235,40 +271,61 @@ class Keeper:
             self._missing(effect, name)
             return
         if effect.does == "updates rows":
+            self._acts(found, name)
+            if absent := [c for c in columns if not found.column(self._now_column(name, c))]:
+                self.kept.unknown.append(f"there is no column {quoted(absent[0])} in {name} now")
+                return
+            for other, along in found.along:
+                if (of := await self._lookup(other, along)) is not None:
+                    await self._keep_columns(_name_of(other), of, along, _ALONG)
             await self._keep_columns(name, found, columns, "overwrites", effect.where)
             return
         (column,) = columns
         now = found.column(self._now_column(name, column))
         if now is None:
             self.kept.unknown.append(f"there is no column {quoted(column)} in {name} now")
-        elif not _widens(now.type, effect.to):
+        elif effect.using or not _widens(now.type, effect.to):
             self._views(effect, found, str(name))
             await self._keep_columns(name, found, columns, f"turns into {effect.to.lower()}", as_text=True)
+        if now is not None:
+            self._retyped.add((self._now(str(name)), now.name))
 
     async def _keep_columns(
-        self, name: Name, found: Table, columns: tuple[str, ...], verb: str, where: str = "", as_text: bool = False
+        self,
+        name: Name,
+        found: Table,
+        columns: tuple[str, ...],
+        verb: str,
+        where: str = "",
+        as_text: bool = False,
+        called: str = "",
     ) -> None:
+        """`called`: what the condition calls the table, where that is not its name."""
         if not columns:
             return
-        if found.kind == "r" and found.children and not where:
+        if found.kind == "r" and found.children:
             for child in found.children:
                 if (of := await self._lookup(child, columns)) is not None:
                     alone = of.model_copy(update={"children": ()})
-                    await self._keep_columns(_name_of(child), alone, columns, verb, as_text=as_text)
+                    by = called or name.name
+                    await self._keep_columns(_name_of(child), alone, columns, verb, where, as_text, by)
         told = {self._now_column(name, c): c for c in columns}
         facts = [c for c in found.columns if c.name in told]
-        only = "ONLY " if found.kind == "r" else ""
-        source, now = f"{only}{name}", f"{only}{self._now(str(name))}"
+        only, alias = _only(found), f" AS {quoted(called)}" if called else ""
+        source, now = f"{only}{name}{alias}", f"{only}{self._now(str(name))}"
         condition = f" WHERE {where}" if where else ""
-        key = () if set(found.key) & set(told) else found.key
+        # What points to a key that has changed cannot be put back while the key itself is not.
+        key = () if set(found.key) & set(told) or verb == _ALONG else found.key
         values = " + ".join(f"count({quoted(c.name)})" for c in facts) or "count(*)"
         what = f"{verb} {', '.join(f'{name}.{quoted(c)}' for c in columns)}"
         if where:
             what = f"overwrites {', '.join(quoted(c) for c in columns)} of {name} where {shortened(where)}"
-        self.kept.losses.append(Loss(what, f"SELECT {values} FROM {now}{condition}", self._preserve, returns=bool(key)))
+        count = self._counted(f"SELECT {values} FROM {now}{alias}", name, where)
+        self.kept.losses.append(Loss(what, count, self._preserve, returns=bool(key)))
         if not self._preserve:
             return
         keep = self._name(found.name)
+        self._lock(name)
         if not key:
             self._run(f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {source}{condition}", keeps=True)
             self._record("rows without a key", str(name), columns, keep, lambda now: [])
@@ -294,33 +351,78 @@ class Keeper:
         empty = " OR ".join(f"t.{quoted(c.name)} IS NULL" for c in back)
         match = " AND ".join(f"t.{quoted(k)} = k.{quoted(then.get(k, k))}" for k in found.key)
         gently = f"UPDATE {now} AS t SET {sets} FROM {KEEP}.{quoted(keep)} AS k WHERE {match} AND ({empty})"
-        called = tuple(c.name for c in facts)
-        self._record("columns", str(name), called, keep, update, gently=gently if back else "")
+        names = tuple(c.name for c in facts)
+        self._record("columns", str(name), names, keep, update, gently=gently if back else "")
 
     async def _rows(self, effect: Effect, name: Name) -> None:
         found = await self._table(name)
         if found is None:
             self._missing(effect, name)
             return
-        condition = f" WHERE {effect.where}" if effect.where else ""
+        self._acts(found, name)
         which = f" where {shortened(effect.where)}" if effect.where else ""
-        count = f"SELECT count(*) FROM {self._now(str(name))}{condition}"
-        self.kept.losses.append(Loss(f"deletes rows of {name}{which}", count, self._preserve))
-        # The farthest first: they are brought back in the other order, and need what they refer to.
-        for other in found.follow:  # foreign keys that delete or change rows along with these
-            self.kept.losses.append(Loss(f"rows of {other} go or change with them", "", self._preserve))
-            if (of := await self._lookup(other, None)) is not None:
-                await self._keep_rows(_name_of(other), of, "")
-        await self._keep_rows(name, found, condition)
+        told = f"deletes rows of {name}{which}"
+        only = "ONLY " if effect.only else ""
+        count = self._counted(f"SELECT count(*) FROM {only}{self._now(str(name))}", name, effect.where)
+        self.kept.losses.append(Loss(told, count, self._preserve))
+        where, sure = effect.where, True
+        # The farthest that a key takes along first: they come back in the other order, and need what they refer to.
+        for other in found.truncated if effect.cascade else found.follow:
+            if (of := await self._lookup(other, None)) is None:
+                continue
+            returns = effect.cascade or bool(of.key)
+            if of.schema_name == found.schema_name and of.name == found.name:
+                where, sure = "", effect.cascade  # any of its own rows may be among them
+            else:
+                self._acts(of, _name_of(other))
+                self._keep_rows(_name_of(other), of, sure=effect.cascade)
+            told = f"rows of {other} go or change with them"
+            self.kept.losses.append(Loss(told, "", self._preserve, returns=returns))
+        for other, columns in () if effect.cascade else found.emptied:
+            if (of := await self._lookup(other, columns)) is not None:
+                await self._keep_columns(_name_of(other), of, columns, "changes with them")
+        for child in found.children if found.kind == "r" and not effect.only else ():
+            if (of := await self._lookup(child, None)) is not None:
+                self._acts(of, _name_of(child))
+                self._keep_rows(_name_of(child), of, where, called=name.name, sure=sure)
+        self._keep_rows(name, found, where, sure=sure)
 
-    async def _keep_rows(self, name: Name, found: Table, condition: str) -> None:
+    def _keep_rows(self, name: Name, found: Table, where: str = "", called: str = "", *, sure: bool) -> None:
+        """Its own rows: those of heirs are kept by themselves, as they have more columns.
+
+        `sure`: all of them go, so all come back; else those whose key is not there any more do.
+        """
         if not self._preserve:
             return
-        keep = self._name(found.name)
-        self._run(f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {name}{condition}", keeps=True)
-        # Rows of heirs are among them, and nobody could tell any more which those were.
-        mixed = found.kind == "r" and bool(found.children)
-        self._record("rows", str(name), (), keep, lambda now: [] if mixed else [self._insert(name, found, keep, now)])
+        keep = self._copy(name, found, where, called)
+        returns = sure or found.key
+        self._record("rows", str(name), (), keep, lambda now: [self._insert(name, found, keep, now)] if returns else [])
+
+    def _copy(self, name: Name, found: Table, where: str = "", called: str = "") -> str:
+        keep, alias = self._name(found.name), f" AS {quoted(called)}" if called else ""
+        condition = f" WHERE {where}" if where else ""
+        self._lock(name)
+        self._run(
+            f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {_only(found)}{name}{alias}{condition}", keeps=True
+        )
+        return keep
+
+    def _lock(self, name: Name) -> None:
+        """Nobody writes between the copy and the statement: such rows would be destroyed and not kept."""
+        self._run(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE", keeps=True)
+
+    def _acts(self, found: Table, name: Name) -> None:
+        """What is set off by a change of rows is not read, so it is named."""
+        if found.triggers:
+            told = f"triggers of {name} fire, and what they do is not known: {', '.join(found.triggers)}"
+            if told not in self.kept.notes:
+                self.kept.notes.append(told)
+
+    def _counted(self, sql: str, name: Name, where: str) -> str:
+        """The count of what a condition means; empty where earlier statements change what it will mean."""
+        if where and (str(name) in self._changed or (self._changed and re.search(r"\bselect\b", where, re.I))):
+            return ""
+        return f"{sql} WHERE {where}" if where else sql
 
     # --- names and the record -----------------------------------------------------------------------------------------
     def _now(self, table: str) -> str:
@@ -333,25 +435,33 @@ class Keeper:
         """What the columns are called when the statement runs, by what they are called now."""
         return {now: then for (table, then), now in self._columns.items() if table == str(name)}
 
-    def _serials(self, name: Name, found: Table, now: bool) -> list[str]:
+    def _serials(self, name: Name, found: Table, keep: str, now: bool) -> list[str]:
         """Numbers that were given out are not given out again."""
         table, called = (self._now(str(name)), {}) if now else (str(name), self._then(name))
-        columns = [called.get(c.name, c.name) for c in found.columns if c.serial]
+        there, then = literal(f"{KEEP}.{quoted(keep)}"), self._then(name)
+        columns = [
+            (called.get(c.name, c.name), then.get(c.name, c.name))
+            for c in found.columns
+            if c.serial and (self._now(str(name)), c.name) not in self._gone
+        ]
         return [
-            f"SELECT setval(pg_get_serial_sequence({literal(table)}, {literal(c)}),"
-            f" greatest(max({quoted(c)})::bigint, 1)) FROM {table}"
-            for c in columns
+            f"SELECT setval(pg_get_serial_sequence({literal(table)}, {literal(c)}), greatest(1,"
+            f" max({quoted(c)})::bigint,"
+            f" pg_sequence_last_value(pg_get_serial_sequence({there}, {literal(k)})::regclass))) FROM {table}"
+            for c, k in columns
         ]
 
     def _insert(self, name: Name, found: Table, keep: str, now: bool) -> str:
         """Generated columns are made again; a type of the user's own may be another of that name by then."""
-        then, taken = self._then(name), [c for c in found.columns if not c.generated]
+        then, at = self._then(name), self._now(str(name))
+        taken = [c for c in found.columns if not c.generated and (at, c.name) not in self._gone]
+        taken = [c.model_copy(update={"built_in": c.built_in and (at, c.name) not in self._retyped}) for c in taken]
         table, called = (self._now(str(name)), {}) if now else (str(name), then)
         names = ", ".join(quoted(called.get(c.name, c.name)) for c in taken)
         values = ", ".join(_cast(c, then.get(c.name, c.name)) for c in taken)
         return (
             f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE SELECT {values}"
-            f" FROM {KEEP}.{quoted(keep)} AS k ON CONFLICT DO NOTHING"
+            f" FROM {_only(found)}{KEEP}.{quoted(keep)} AS k ON CONFLICT DO NOTHING"
         )
 
     def _name(self, table: str) -> str:
@@ -398,12 +508,33 @@ class Keeper:
         (self._values_back if what == "columns" else self._rows_back)[:0] = back(False)
 
 
-_NOTHING_DEPENDS = (
-    "DO $check$ BEGIN IF EXISTS (SELECT FROM pg_constraint WHERE contype = 'f' AND confrelid = {table}::regclass"
-    " AND conrelid <> confrelid) OR EXISTS (SELECT FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid"
-    " AND d.classid = 'pg_rewrite'::regclass WHERE d.refobjid = {table}::regclass AND r.ev_class <> d.refobjid)"
-    " THEN RAISE EXCEPTION USING ERRCODE = '2BP01', MESSAGE = 'cannot drop ' || {table} ||"
-    " ' because other objects depend on it'; END IF; END $check$"
+_TRIED = (
+    "DO $rollback_try$ BEGIN BEGIN {drop}; RAISE SQLSTATE 'RB001'; EXCEPTION WHEN SQLSTATE 'RB001' THEN NULL; END;"
+    " END $rollback_try$"
+)
+"""Moved away, nothing would be missed: so the server is asked whether it would let it be dropped."""
+
+_ALONG = "changes along"
+
+_CHANGES = ("drops columns", "updates rows", "changes a type", "renames", "adds a column")
+
+_OF_TYPE = "SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type WHERE oid = to_regtype({keep})"
+_OF_TABLE = (
+    "SELECT 'pg_class'::regclass, to_regclass({keep})::oid"
+    " UNION ALL SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_class'::regclass"
+    " AND refobjid = to_regclass({keep}) AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')"
+    " UNION ALL SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type"
+    " WHERE typrelid = to_regclass({keep})"
+)
+"""It, the sequences of its columns, and the type of its rows."""
+
+_UNNEEDED = (
+    "DO $rollback_needs$ DECLARE told text; BEGIN SELECT string_agg(DISTINCT o.type || ' ' || o.identity, ', ')"
+    " INTO told FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o"
+    " WHERE d.deptype = 'n' AND (d.refclassid, d.refobjid) IN ({of})"
+    " AND o.identity !~ '^(for |.* on )?rollback_keep[.]';"
+    " IF told IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = '2BP01', MESSAGE = {told} || told; END IF;"
+    " END $rollback_needs$"
 )
 
 PREPARE = (
@@ -411,6 +542,11 @@ PREPARE = (
     " columns text[] NOT NULL, keep text NOT NULL, back text NOT NULL, gently text NOT NULL,"
     " at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (execution, number))"
 )
+
+
+def _only(found: Table) -> str:
+    """A partitioned table has its rows in its partitions, any other one has its own."""
+    return "ONLY " if found.kind == "r" else ""
 
 
 def _drop(kind: str, effect: Effect, name: Name) -> str:

@@ -80,7 +80,11 @@ class Reader:
         there = Way(was=stage.was, to=stage.to, commands=(*commands, *_plain(stage.down_books)))
         if stage.up is None:
             return there, None
-        again = [Command(sql=one.sql, alone=one.alone, index=one.index) for one in _parsed(stage.up, stage)]
+        again = [
+            Command(sql=one.sql, alone=one.alone, index=one.index) for one in _parsed(stage.up, stage) if not one.limit
+        ]
+        if len(restored) > 1:  # rows may refer to each other in a circle
+            restored = ["SET CONSTRAINTS ALL DEFERRED", *restored, "SET CONSTRAINTS ALL IMMEDIATE"]
         return there, Way(was=stage.to, to=stage.was, commands=(*again, *_plain((*restored, *stage.up_books))))
 
     async def _by_tool(self, stage: Stage) -> tuple[Way, Way | None]:
@@ -111,9 +115,19 @@ class Reader:
             schema_name=row["schema"],
             views=tuple(tuple(one.rsplit("|", 1)) for one in row["views"]),
             columns=tuple(json.loads(row["columns"])),
+            **{k: tuple((table, tuple(c)) for table, c in json.loads(row[k])) for k in ("along", "emptied")},
             **{
                 key: tuple(row[key])
-                for key in ("key", "referring", "foreign_keys", "triggers", "children", "belongings", "follow")
+                for key in (
+                    "key",
+                    "referring",
+                    "foreign_keys",
+                    "triggers",
+                    "children",
+                    "belongings",
+                    "follow",
+                    "truncated",
+                )
             },
             **{key: row[key] for key in ("name", "kind", "about", "ours", "inherits")},
         )

@@ -26,18 +26,37 @@ from responder.statements import read, split, statement
         ("ALTER TABLE a RENAME TO c", "renames a"),
         ("CREATE TABLE a (id int)", "creates a table a"),
         ("INSERT INTO a VALUES (1)", "nothing lossy"),
-        ("ALTER TABLE a DROP CONSTRAINT b", "nothing lossy"),
-        ("ALTER TABLE a ALTER b SET NOT NULL", "nothing lossy"),
-        ("ALTER TABLE a ALTER b DROP DEFAULT", "nothing lossy"),
-        ("ALTER TABLE a ENABLE ROW LEVEL SECURITY", "nothing lossy"),
+        ("ALTER TABLE a DROP CONSTRAINT b", "nothing lossy a"),
+        ("ALTER TABLE a ALTER b SET NOT NULL", "nothing lossy a"),
+        ("ALTER TABLE a ALTER b DROP DEFAULT", "nothing lossy a"),
+        ("ALTER TABLE a ENABLE ROW LEVEL SECURITY", "nothing lossy a"),
         ("ALTER TYPE mood ADD VALUE 'x'", "nothing lossy"),
         ("CREATE FUNCTION f() RETURNS int AS $$ BEGIN DELETE FROM a; END $$ LANGUAGE plpgsql", "nothing lossy"),
-        ("DROP INDEX CONCURRENTLY i", "nothing lossy"),
+        ("DROP INDEX CONCURRENTLY i", "nothing lossy i"),
         ("COMMENT ON TABLE a IS 'b'", "nothing lossy"),
-        ("SET lock_timeout = '1s'", "nothing lossy"),
+        ("SET client_min_messages = warning", "nothing lossy"),
+        ("ALTER TABLE a DISABLE TRIGGER USER", "nothing lossy a"),
+        ("SET LOCAL lock_timeout = '0'", "sets a limit"),
+        ("SET statement_timeout TO 0", "sets a limit"),
+        ("ABORT", "begins or commits"),
+        ("PREPARE TRANSACTION 'x'", "begins or commits"),
+        ("UPDATE a SET (b, c) = (1, 2), d[1] = 5, e.f = 6", "updates rows a.b,c,d,e"),
+        ("DROP TABLE Ärger", "drops a table Ärger"),
+        ("INSERT INTO a VALUES (gen_random_uuid(), now(), lower('X'))", "nothing lossy"),
         # Nobody knows.
         ("SET search_path TO other", "unknown"),
         ("SET ROLE other", "unknown"),
+        ("SET row_security = on", "unknown"),
+        ("SET standard_conforming_strings = off", "unknown"),
+        ("SET application_name = 'x'", "unknown"),
+        ("ALTER TABLE a OWNER TO b, DROP COLUMN c", "unknown"),
+        ("ALTER TABLE a DISABLE TRIGGER ALL, DROP COLUMN b", "unknown"),
+        ("ALTER TABLE a VALIDATE CONSTRAINT c, DROP COLUMN b", "unknown"),
+        ("DROP CAST (a AS b) CASCADE", "unknown"),
+        ("DROP AGGREGATE f(int) CASCADE", "unknown"),
+        ("DROP OPERATOR + (a, b) CASCADE", "unknown"),
+        ("INSERT INTO a SELECT lo_unlink(b) FROM c", "nothing lossy; unknown"),
+        ("CREATE TABLE a AS SELECT purge()", "creates a table a; unknown"),
         ("DO $$ BEGIN END $$", "unknown"),
         ("SELECT purge()", "unknown"),
         ("CALL purge()", "unknown"),
@@ -64,6 +83,26 @@ def test_what_it_does(sql: str, does: str) -> None:
         on = ".".join(filter(None, (effect.on.schema, effect.on.name))) if effect.on else ""
         told.append(" ".join(filter(None, (effect.does, ".".join(filter(None, (on, ",".join(effect.columns))))))))
     assert "; ".join(told) == does
+
+
+@pytest.mark.parametrize(
+    ("using", "anew"),
+    [
+        ("", False),
+        ("USING b::bigint", False),
+        ("USING (b)::bigint", False),
+        ("USING CAST(B AS bigint)", False),
+        ("USING b", False),
+        ("USING c::bigint", True),
+        ("USING b::int::bigint", True),
+        ("USING 0", True),
+        ("USING NULL", True),
+        ("USING abs(b)", True),
+    ],
+)
+def test_whether_the_values_of_a_new_type_are_the_old_ones(using: str, anew: bool) -> None:
+    (effect,) = statement(f"ALTER TABLE a ALTER b TYPE bigint {using}").effects
+    assert effect.using is anew
 
 
 @pytest.mark.parametrize(

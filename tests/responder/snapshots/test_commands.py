@@ -106,6 +106,23 @@ async def test_taken_listed_verified_restored(shop: House, run: Run) -> None:
     assert len(await shop.sql("SELECT * FROM orders", dsn=dsn)) == 20
 
 
+async def test_it_is_never_restored_over_its_own_by_another_address(shop: House, run: Run, tmp_path: Path) -> None:
+    key, file = await taken(run), tmp_path / "responder.yml"
+    config = yaml.safe_load(file.read_text())
+    alias = {"name": "alias", "url": shop.postgres.dsn.replace("127.0.0.1", "localhost")}
+    assert alias["url"] != shop.postgres.dsn
+    file.write_text(yaml.safe_dump({**config, "databases": [*config["databases"], alias]}))
+    code, _, err = await run("restore", key, "--into", f"alias/{name_of(shop)}", "--replace")
+    assert code == 2
+    assert "was taken from" in err
+    file.write_text(yaml.safe_dump({**config, "databases": [alias]}))
+    code, _, err = await run("restore", key, "--into", f"alias/{name_of(shop)}", "--replace")
+    assert code == 2
+    assert "no database shop is configured any more" in err
+    await shop.sql("INSERT INTO orders (note) VALUES ('it lives')")
+    assert len(await shop.sql("SELECT * FROM orders")) == 21
+
+
 async def test_only_some_tables_come_back(shop: House, run: Run) -> None:
     key, back = await taken(run), f"{name_of(shop)}_some"
     assert (await run("restore", key, "--into", f"shop/{back}", "--tables", "public.orders", "public.seen"))[0] == 0
