@@ -4,122 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.dataclasses import dataclass
+from responder.effects import Does, Effect, Statement
+from responder.sql import Name, folded, shortened, split
 
 if TYPE_CHECKING:
     from sqlglot import exp
-
-Does = Literal[
-    "nothing lossy",
-    "drops columns",
-    "drops a table",
-    "drops a type",
-    "drops a sequence",
-    "deletes rows",
-    "updates rows",
-    "changes a type",
-    "adds a column",
-    "creates a table",
-    "renames",
-    "begins or commits",
-    "sets a limit",
-    "unknown",
-]
-
-LOSSY: tuple[Does, ...] = (
-    "drops columns",
-    "drops a table",
-    "deletes rows",
-    "updates rows",
-    "changes a type",
-    "unknown",
-)
-
-
-@dataclass(frozen=True)
-class Name:
-    """A table, type or sequence, as the statement names it."""
-
-    name: str
-    schema: str = ""
-
-    def __str__(self) -> str:
-        return quoted(self.name) if not self.schema else f"{quoted(self.schema)}.{quoted(self.name)}"
-
-
-class Effect(BaseModel):
-    """One thing that a statement does."""
-
-    model_config = ConfigDict(frozen=True)
-
-    does: Does
-    on: Name | None = None
-    columns: tuple[str, ...] = ()
-    where: str = ""  # of DELETE and UPDATE; empty means all rows
-    to: str = ""  # the new type, or the new name
-    using: bool = False  # the values of the new type come from an expression
-    cascade: bool = False
-    if_exists: bool = False
-    only: bool = False  # not the rows of heirs
-    why: str = ""  # it is unknown
-
-
-class Statement(BaseModel):
-    """One statement, its text as it was written."""
-
-    model_config = ConfigDict(frozen=True)
-
-    sql: str
-    effects: tuple[Effect, ...] = ()
-    alone: bool = False  # cannot be part of a transaction
-    index: str = ""  # that it creates concurrently
-
-    @property
-    def lossy(self) -> bool:
-        return any(effect.does in LOSSY for effect in self.effects)
-
-    @property
-    def limit(self) -> bool:
-        """It sets how long a session may wait and work, which is up to us."""
-        return any(effect.does == "sets a limit" for effect in self.effects)
-
-    @property
-    def unknown(self) -> str:
-        return next((effect.why for effect in self.effects if effect.does == "unknown"), "")
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def split(script: str) -> list[str]:
-    """The statements of a script, without their semicolons and comments between them. Raises ValueError."""
-    from sqlglot.dialects.postgres import Postgres
-    from sqlglot.errors import TokenError
-    from sqlglot.tokenizer_core import TokenType
-
-    try:
-        tokens = Postgres().tokenize(script)
-    except TokenError as e:
-        raise ValueError(f"it cannot be cut into statements: {e}") from None
-    found, first, last = [], None, 0
-    for token in tokens:
-        if token.token_type == TokenType.SEMICOLON:
-            if first is not None:
-                found.append(script[first : last + 1])
-            first = None
-        else:
-            first, last = token.start if first is None else first, token.end
-    if first is not None:
-        found.append(script[first : last + 1])
-    return found
 
 
 def read(script: str) -> tuple[Statement, ...]:
@@ -195,15 +86,10 @@ def _folded(identifier: object) -> str:
     from sqlglot import exp
 
     if isinstance(identifier, exp.Identifier):
-        return str(identifier.this) if identifier.args.get("quoted") else _lower(str(identifier.this))
+        return str(identifier.this) if identifier.args.get("quoted") else folded(str(identifier.this))
     if isinstance(identifier, exp.Column | exp.Table | exp.ColumnDef):
         return _folded(identifier.this)
-    return _lower(str(identifier))
-
-
-def _lower(name: str) -> str:
-    """As PostgreSQL folds a name: letters beyond ASCII stay."""
-    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
+    return folded(str(identifier))
 
 
 def _name(table: object) -> Name:
@@ -215,7 +101,7 @@ def _name(table: object) -> Name:
         return Name(_folded(table.this), _folded(table.args["db"]) if table.args.get("db") else "")
     if isinstance(table, exp.DataType):  # DROP TYPE mood
         parts = [part.strip() for part in table.sql("postgres").split(".")]
-        names = [part[1:-1] if part.startswith('"') else _lower(part) for part in parts]
+        names = [part[1:-1] if part.startswith('"') else folded(part) for part in parts]
         return Name(names[-1], names[0] if len(names) > 1 else "")
     return Name(_folded(table))
 
@@ -266,7 +152,7 @@ def _by_its_words(sql: str) -> Effect:
 def _altered(sql: str) -> Name | None:
     """The table of an ALTER TABLE that is only known by its words, where its name is a simple one."""
     found = re.match(r"ALTER\s+TABLE\s+(?:ONLY\s+)?(?:([a-z_]\w*)\.)?([a-z_]\w*)\s", sql, re.I)
-    return Name(_lower(found[2]), _lower(found[1] or "")) if found else None
+    return Name(folded(found[2]), folded(found[1] or "")) if found else None
 
 
 def _does_more(sql: str) -> bool:
@@ -287,7 +173,7 @@ def _calls(tree: exp.Expression, sql: str) -> list[Effect]:
     """Functions that are not known to be harmless: they may delete whatever they like."""
     from sqlglot import exp
 
-    names = sorted({_lower(call.name) for call in tree.find_all(exp.Anonymous)} - _HARMLESS_CALLS)
+    names = sorted({folded(call.name) for call in tree.find_all(exp.Anonymous)} - _HARMLESS_CALLS)
     if not names:
         return []
     return [Effect(does="unknown", why=f"it is not known what {', '.join(names)} does: {shortened(sql)}")]
@@ -405,23 +291,3 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
             case _:
                 found.append(_by_its_words(sql))
     return found or [_by_its_words(sql)]
-
-
-def repeatable(sql: str) -> str:
-    """What stands alone, so that it may be run once more: whether it had its effect is not on record with it."""
-    sql = re.sub(r"^(DROP\s+INDEX\s+CONCURRENTLY)\s+(?!IF\b)", r"\1 IF EXISTS ", sql, flags=re.I)
-    return re.sub(
-        r"^(CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY)\s+(?!IF\b|ON\b)", r"\1 IF NOT EXISTS ", sql, flags=re.I
-    )
-
-
-def shortened(sql: str, most: int = 100) -> str:
-    """One line of it, for messages."""
-    line = " ".join(sql.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def without_literals(sql: str) -> str:
-    """What it does, and not to which values; also where the text was cut off in the middle of one."""
-    strings = re.sub(r"'(?:[^']|'')*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)", "'…'", sql, flags=re.S)
-    return re.sub(r"(?<![\w$\".])\d[\d.]*", "…", strings)

@@ -19,7 +19,7 @@ from responder.clients import acting
 from responder.clients.postgres import Postgres, reason, without_values
 from responder.durations import format_duration
 from responder.errors import Halt, Unavailable
-from responder.statements import split
+from responder.sql import split
 
 RETRIED = {"55P03": "a lock was not to be had", "40P01": "a deadlock", "40001": "a serialisation failure"}
 """What is worth another try of the whole transaction: it says nothing about the statements themselves."""

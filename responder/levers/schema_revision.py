@@ -21,7 +21,7 @@ from responder.levers.migrations import (
     Stage,
     Tool,
 )
-from responder.statements import repeatable, shortened
+from responder.sql import repeatable, shortened
 
 _TOOLS = ("alembic", "django", "sql", "command", "pgroll")
 

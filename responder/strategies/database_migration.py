@@ -18,7 +18,7 @@ from responder.levers.migrations import started_by_pgroll
 from responder.levers.schema_revision import SchemaRevision
 from responder.levers.snapshot import Snapshot
 from responder.plan import Draft, Gate, Move, Step
-from responder.statements import shortened, without_literals
+from responder.sql import shortened, without_literals
 from responder.strategies.reading import Reader, Reading
 from responder.strategies.strategy import Strategy, Target, read_expecting, value_of
 from responder.world import World

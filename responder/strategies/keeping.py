@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from responder.catalog import KEEP, Column, Table
+from responder.effects import Effect, Statement
 from responder.levers.schema_revision import Command
-from responder.statements import Effect, Name, Statement, literal, quoted, shortened
+from responder.sql import Name, literal, quoted, shortened
 
 Lookup = Callable[[str, tuple[str, ...] | None], Awaitable[Table | None]]
 """What the catalogs say now of a table, and which views depend on these of its columns."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from responder.catalog import KEEP, TABLE, Table
 from responder.clients.schemas import Schemas
 from responder.database_checks import fingerprint
+from responder.effects import Statement
 from responder.errors import Halt
 from responder.levers.migrations import Stage
 from responder.levers.schema_revision import Command, SchemaRevision, Way
-from responder.statements import Statement, read, shortened
+from responder.sql import shortened
+from responder.statements import read
 from responder.strategies.keeping import PREPARE, Keeper, Kept
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from responder.statements import read, split, statement
+from responder.sql import split
+from responder.statements import read, statement
 
 
 @pytest.mark.parametrize(

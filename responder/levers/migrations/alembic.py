@@ -9,7 +9,7 @@ from pydantic import Field
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
 from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, Text, column_of
-from responder.statements import literal, split
+from responder.sql import literal, split
 
 
 class Alembic(Program):

@@ -11,7 +11,7 @@ from pydantic import Field
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
 from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, column_of
-from responder.statements import literal
+from responder.sql import literal
 
 
 class Django(Program):

@@ -10,7 +10,8 @@ from pydantic import Field
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
 from responder.levers.migrations.tool import Place, Stage, Text, Tool, column_of
-from responder.statements import literal, quoted, split, statement
+from responder.sql import literal, quoted, split
+from responder.statements import statement
 
 
 class SqlFiles(Tool):

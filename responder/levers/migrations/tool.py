@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from responder.clients.schemas import Limits, Schemas, filled
 from responder.errors import Halt
-from responder.statements import quoted
+from responder.sql import quoted
 
 _PLACEHOLDERS = ("version", "artifact", "to_version", "from", "to")
 
