@@ -15,7 +15,8 @@ from responder.levers.migrations import Stage
 from responder.levers.schema_revision import Command, SchemaRevision, Way
 from responder.sql import shortened
 from responder.statements import read
-from responder.strategies.keeping import PREPARE, Keeper, Kept
+from responder.strategies.keeping import Keeper, Kept
+from responder.strategies.side_schema import PREPARE
 
 
 @dataclass

@@ -1,0 +1,119 @@
+"""The side schema: what is put there in the transaction that destroys it, and the record of how it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from responder.catalog import KEEP, Table
+from responder.levers.schema_revision import Command
+from responder.sql import Name, literal, quoted
+from responder.strategies.bringing_back import full_name, only
+
+Back = Callable[[bool], list[str]]
+"""The SQL that brings something back, by the names of now or by those of then."""
+
+_TRIED = (
+    "DO $rollback_try$ BEGIN BEGIN {drop}; RAISE SQLSTATE 'RB001'; EXCEPTION WHEN SQLSTATE 'RB001' THEN NULL; END;"
+    " END $rollback_try$"
+)
+_OF_TYPE = "SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type WHERE oid = to_regtype({keep})"
+_OF_TABLE = (
+    "SELECT 'pg_class'::regclass, to_regclass({keep})::oid"
+    " UNION ALL SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_class'::regclass"
+    " AND refobjid = to_regclass({keep}) AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')"
+    " UNION ALL SELECT 'pg_type'::regclass, unnest(ARRAY[oid, typarray]) FROM pg_type"
+    " WHERE typrelid = to_regclass({keep})"
+)
+"""It, the sequences of its columns, and the type of its rows."""
+
+_UNNEEDED = (
+    "DO $rollback_needs$ DECLARE told text; BEGIN SELECT string_agg(DISTINCT o.type || ' ' || o.identity, ', ')"
+    " INTO told FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o"
+    " WHERE d.deptype = 'n' AND (d.refclassid, d.refobjid) IN ({of})"
+    " AND o.identity !~ '^(for |.* on )?rollback_keep[.]';"
+    " IF told IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = '2BP01', MESSAGE = {told} || told; END IF;"
+    " END $rollback_needs$"
+)
+
+PREPARE = (
+    f"CREATE TABLE IF NOT EXISTS {KEEP}.kept (execution text, number int, what text NOT NULL, source text NOT NULL,"
+    " columns text[] NOT NULL, keep text NOT NULL, back text NOT NULL, gently text NOT NULL,"
+    " at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (execution, number))"
+)
+
+
+class SideSchema:
+    """Writes the commands down, in the order in which they are run."""
+
+    def __init__(self, mark: str, commands: list[Command]) -> None:
+        self._mark, self._commands = mark, commands
+        self._n = self._records = 0
+        self.rows_back: list[str] = []
+        self.values_back: list[str] = []
+
+    def run(self, sql: str, *, alone: bool = False, index: str = "", keeps: bool = False) -> None:
+        """A command of the script, or one that `keeps` what the script destroys."""
+        self._commands.append(Command(sql=sql, alone=alone, index=index, keeps=keeps))
+
+    def ask(self, drop: str) -> None:
+        """Moved away, nothing would be missed: so the server is asked whether it would let it be dropped."""
+        self.run(_TRIED.format(drop=drop), keeps=True)
+
+    def name(self, table: str) -> str:
+        self._n += 1
+        return f"{self._mark}_{self._n}_{table}".encode()[:63].decode(errors="ignore")
+
+    def copy(self, name: Name, found: Table, where: str = "", called: str = "") -> str:
+        keep, alias = self.name(found.name), f" AS {quoted(called)}" if called else ""
+        condition = f" WHERE {where}" if where else ""
+        self.lock(name)
+        self.run(
+            f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT * FROM {only(found)}{name}{alias}{condition}", keeps=True
+        )
+        return keep
+
+    def lock(self, name: Name) -> None:
+        """Nobody writes between the copy and the statement: such rows would be destroyed and not kept."""
+        self.run(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE", keeps=True)
+
+    def aside(self, kind: str, name: Name, belongings: Iterable[str] = ()) -> str:
+        """Renames it and all that belongs to it before it moves: of each name there may be one there already."""
+        for told in belongings:
+            what, _, full = told.partition(" ")
+            self.run(f"ALTER {what} {full} RENAME TO {quoted(self.name(full_name(full).name))}", keeps=True)
+        keep = self.name(name.name)
+        self.run(f"ALTER {kind} {name} RENAME TO {quoted(keep)}", keeps=True)
+        self.run(f"ALTER {kind} {Name(keep, name.schema)} SET SCHEMA {KEEP}", keeps=True)
+        return keep
+
+    def unneeded(self, kind: str, was: str, keep: str) -> None:
+        """What lives must not need what is kept, or it would go with the side schema."""
+        objects = _OF_TYPE if kind == "TYPE" else _OF_TABLE
+        told = literal(f"{kind.lower()} {was} cannot be dropped, as it is needed by ")
+        of = objects.format(keep=literal(f"{KEEP}.{quoted(keep)}"))
+        self.run(_UNNEEDED.format(of=of, told=told), keeps=True)
+
+    def record(
+        self,
+        what: str,
+        source: str,
+        columns: tuple[str, ...],
+        keep: str,
+        back: Back,
+        *,
+        gently: str = "",
+        expression: str = "",
+    ) -> None:
+        """On record is the SQL for a schema as it is now, all of the migration made again; in the plan the SQL for the
+        one that this very statement is taken back in.
+        """
+        self._records += 1
+        told = expression or literal(";\n".join(back(True)))
+        array = f"ARRAY[{', '.join(map(literal, columns))}]::text[]"
+        self.run(
+            f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back, gently) VALUES"
+            f" ({literal(self._mark)}, {self._records}, {literal(what)}, {literal(source)}, {array}, {literal(keep)},"
+            f" {told}, {literal(gently) if gently else told})",
+            keeps=True,
+        )
+        (self.values_back if what == "columns" else self.rows_back)[:0] = back(False)
