@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    HttpUrl,
     PrivateAttr,
-    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -48,122 +44,8 @@ from responder.signing import ClientSettings
 from responder.snapshots.client import Snapshots, SnapshotSettings
 from responder.snapshots.shelf import ShelfSettings
 from responder.strategies import checks_of, levers_of
-from responder.web_config import WebConfig
-from responder.web_config import read as read_web_config
+from responder.web_settings import Web
 from responder.words import meant
-
-Scope = Literal["alerts", "read", "operate", "approve"]
-Scopes = Annotated[
-    tuple[Scope, ...],
-    Field(
-        min_length=1, description="alerts: send them; read: see everything; operate: roll back, stop, close; approve"
-    ),
-]
-_SHORTEST_TOKEN = 16
-
-
-class Token(BaseModel):
-    """One bearer token. Several of one name let it be changed without a gap; the name is on record as who did it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1, description="Who it is, for the record")
-    scopes: Scopes
-    file: Path | None = Field(default=None, description="File that holds the token, as a secret mounted by Kubernetes")
-    token: SecretStr | None = Field(default=None, description="The token itself, as ${RESPONDER_TOKEN}")
-    _secret: str = PrivateAttr(default="")
-
-    @model_validator(mode="after")
-    def _read(self) -> Token:
-        if (self.file is None) == (self.token is None):
-            raise ValueError("needs exactly one of file, token")
-        if self.file is not None:
-            try:
-                secret = self.file.read_text().strip()
-            except OSError as e:
-                raise ValueError(f"{self.file} cannot be read: {e.strerror}") from None
-        else:
-            secret = self.token.get_secret_value() if self.token else ""
-        if len(secret) < _SHORTEST_TOKEN:
-            raise ValueError(
-                f"a token has at least {_SHORTEST_TOKEN} characters (openssl rand -hex 32 makes a good one)"
-            )
-        self._secret = secret
-        return self
-
-    @property
-    def secret(self) -> str:
-        return self._secret
-
-
-class User(BaseModel):
-    """Who logs in with a password; the name is on record as who did it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1, description="As in `basic_auth_users` of the web configuration file")
-    scopes: Scopes
-
-
-class Web(BaseModel):
-    """Where the responder listens, and who may say what."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    listen: str = Field(
-        default="127.0.0.1:9095", description="Address and port; without tokens only a loopback address"
-    )
-    external_url: HttpUrl | None = Field(
-        default=None, description="How people reach it, for links in messages; else the address that it listens on"
-    )
-    tokens: tuple[Token, ...] = Field(
-        default=(), description="Bearer tokens; none is allowed on a loopback address only"
-    )
-    config_file: Path | None = Field(
-        default=None, description="Prometheus' web configuration file: TLS, client certificates, passwords, headers"
-    )
-    users: tuple[User, ...] = Field(default=(), description="What those may do who log in with a password")
-    _served: WebConfig = PrivateAttr(default=WebConfig())
-
-    @field_validator("listen")
-    @classmethod
-    def _has_a_port(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
-            raise ValueError(f"{value!r} is not an address and a port such as 127.0.0.1:9095")
-        return value
-
-    @model_validator(mode="after")
-    def _with_its_file(self) -> Web:
-        if self.config_file is not None:
-            self._served = read_web_config(self.config_file)
-        return self
-
-    @property
-    def served(self) -> WebConfig:
-        """What the web configuration file says."""
-        return self._served
-
-    @property
-    def url(self) -> str:
-        """How people reach it."""
-        scheme = "https" if self._served.tls_server_config else "http"
-        return str(self.external_url or f"{scheme}://{self.listen}").rstrip("/")
-
-    @property
-    def host(self) -> str:
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        return int(self.listen.rpartition(":")[2])
-
-    @property
-    def loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 class Log(BaseModel):

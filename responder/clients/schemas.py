@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import random
 import re
-import signal
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from responder.clients import acting
 from responder.clients.postgres import Postgres, reason, without_values
-from responder.durations import format_duration
+from responder.clients.programs import program
+from responder.clients.script_runs import RETRIED, Limits, Part, begin, lock, note, persist, rest
 from responder.errors import Halt, Unavailable
 from responder.sql import split
-
-RETRIED = {"55P03": "a lock was not to be had", "40P01": "a deadlock", "40001": "a serialisation failure"}
-"""What is worth another try of the whole transaction: it says nothing about the statements themselves."""
 
 _GONE = ("57P", "08", "53300")  # the server stops, the connection broke, no connection is free
 _SAID = 2000
 _OURS = "(application_name = $1 OR starts_with(application_name, $1 || ':'))"
-_LOCK = "hashtextextended('rollback:' || current_database(), 0)"
 
 
 class Refused(Halt):
@@ -36,36 +28,6 @@ class Refused(Halt):
     def __init__(self, message: str, sqlstate: str) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
-
-
-class Limits(BaseModel):
-    """How long a session may wait and work."""
-
-    model_config = ConfigDict(frozen=True)
-
-    lock_timeout: float
-    statement_timeout: float
-    attempts: int = Field(ge=1)
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """As the server's settings, in milliseconds."""
-        return {
-            "lock_timeout": str(round(self.lock_timeout * 1000)),
-            "statement_timeout": str(round(self.statement_timeout * 1000)),
-            "idle_in_transaction_session_timeout": "60000",
-            "row_security": "off",  # a policy that hid rows from us would make us lose them: it is an error instead
-        }
-
-
-class Part(BaseModel):
-    """Statements that are one transaction, or a single one that cannot be in any."""
-
-    model_config = ConfigDict(frozen=True)
-
-    statements: tuple[str, ...]
-    alone: bool = False
-    builds_index: str = ""  # the index that it creates concurrently, of which a failed try leaves an invalid one
 
 
 class Schemas(Postgres):
@@ -140,11 +102,11 @@ class Schemas(Postgres):
         async with self._speaking(
             database, application, **limits.settings, client_connection_check_interval="1000"
         ) as session:
-            await _lock(session, database)
+            await lock(session, database)
             several = len(parts) > 1
-            done = await _begin(session, mark, script, len(parts)) if several else 0
+            done = await begin(session, mark, script, len(parts)) if several else 0
             for number, part in list(enumerate(parts))[done:]:
-                await _persist(session, part, _note(mark, script, number + 1) if several else (), limits)
+                await persist(session, part, note(mark, script, number + 1) if several else (), limits)
 
     async def tool(
         self,
@@ -164,13 +126,13 @@ class Schemas(Postgres):
         async with contextlib.AsyncExitStack() as held:
             if changes:
                 lock = await held.enter_async_context(self._speaking(database, f"{mark}:lock"))
-                await _lock(lock, database)
+                await lock(lock, database)
             for attempt in range(limits.attempts if changes else 1):
                 if changes:
                     acting.get()()
                 with self.environment(database, application=mark, **limits.settings) as environment:
                     told = {**environment, **self._variables(database)}
-                    code, out, said = await _program(argv, within=within, cwd=cwd, env=told)
+                    code, out, said = await program(argv, within=within, cwd=cwd, env=told)
                 if code == 0:
                     return out
                 why = _worth_another_try(said + out) if changes else ""
@@ -178,7 +140,7 @@ class Schemas(Postgres):
                     told_of = without_values(said.strip() or out.strip())
                     tail = self._hidden(database, told_of).strip()[-_SAID:] or "(it said nothing)"
                     raise Halt(f"{' '.join(argv)} exited with {code}: {tail}")
-                await _rest(attempt)
+                await rest(attempt)
         raise AssertionError("unreachable")
 
     async def kept(self, database: str, execution: str = "") -> list[dict[str, Any]]:
@@ -270,89 +232,6 @@ def filled(text: str, told: Mapping[str, str]) -> str:
     return re.sub(r"\{([a-z_]+)\}", lambda found: told.get(found[1], found[0]), text)
 
 
-async def _lock(session: Any, database: str) -> None:
-    if await session.fetchval(f"SELECT pg_try_advisory_lock({_LOCK})"):
-        return
-    who = await session.fetchrow(
-        "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        f" WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32 | l.objid::bigint) = {_LOCK}"
-    )
-    told = f": process {who['pid']}, {who['application_name'] or 'without a name'}" if who else ""
-    raise Halt(f"another migration of {database} holds its advisory lock{told}")
-
-
-_PROGRESS = """
-CREATE TABLE IF NOT EXISTS rollback_keep.progress (
-  execution text, script text, done int NOT NULL, parts int NOT NULL, at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (execution, script)
-)"""
-
-
-async def _begin(session: Any, mark: str, script: str, parts: int) -> int:
-    """How many parts are done. A script that is through begins anew: it is run once more after it was turned back."""
-    acting.get()()
-    if await session.fetchval("SELECT to_regclass('rollback_keep.progress') IS NULL"):
-        if await session.fetchval("SELECT to_regnamespace('rollback_keep') IS NULL"):
-            await session.execute("CREATE SCHEMA IF NOT EXISTS rollback_keep")
-        await session.execute(_PROGRESS)
-    row = await session.fetchrow(
-        "INSERT INTO rollback_keep.progress AS p VALUES ($1, $2, 0, $3) ON CONFLICT (execution, script) DO UPDATE"
-        " SET done = CASE WHEN p.done < p.parts THEN p.done ELSE 0 END, parts = excluded.parts RETURNING done",
-        mark,
-        script,
-        parts,
-    )
-    return int(row["done"])
-
-
-def _note(mark: str, script: str, done: int) -> tuple[Any, ...]:
-    sql = "UPDATE rollback_keep.progress SET done = $3, at = now() WHERE execution = $1 AND script = $2"
-    return sql, mark, script, done
-
-
-async def _persist(session: Any, part: Part, note: tuple[Any, ...], limits: Limits) -> None:
-    import asyncpg
-
-    for attempt in range(limits.attempts):
-        try:
-            acting.get()()
-            return await (_alone if part.alone else _together)(session, part, note)
-        except asyncpg.PostgresError as e:
-            if e.sqlstate not in RETRIED or attempt + 1 == limits.attempts:
-                raise
-        await _rest(attempt)
-    return None
-
-
-async def _rest(attempt: int) -> None:
-    await asyncio.sleep(min(0.2 * 2**attempt, 5.0) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-
-
-async def _together(session: Any, part: Part, note: tuple[Any, ...]) -> None:
-    async with session.transaction():
-        for sql in part.statements:
-            await session.execute(sql)
-        if note:
-            await session.execute(*note)
-        acting.get()()  # the last moment at which it can still be as if nothing had happened
-
-
-async def _alone(session: Any, part: Part, note: tuple[Any, ...]) -> None:
-    if part.builds_index:
-        await drop_invalid(session, part.builds_index)
-    for sql in part.statements:
-        await session.execute(sql)
-    if note:
-        await session.execute(*note)
-
-
-async def drop_invalid(session: Any, index: str) -> None:
-    """Removes what a failed CREATE INDEX CONCURRENTLY left behind; a valid index of that name stays."""
-    sql = "SELECT indexrelid::regclass::text FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid"
-    for row in await session.fetch(sql, index):
-        await session.execute(f"DROP INDEX CONCURRENTLY {row[0]}")
-
-
 def _worth_another_try(said: str) -> str:
     """Tools print the error and not always its SQLSTATE."""
     words = {
@@ -361,32 +240,3 @@ def _worth_another_try(said: str) -> str:
         "40001": ("SerializationFailure", "could not serialize access"),
     }
     return next((w for state, told in words.items() for w in (state, *told) if w in said), "")
-
-
-async def _program(
-    argv: tuple[str, ...], *, within: float, cwd: Path | None, env: Mapping[str, str]
-) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error. Its whole process group is killed at the deadline or when we stop."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=cwd,
-            env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as e:
-        raise Halt(f"{argv[0]} cannot be started{f' in {cwd}' if cwd else ''}: {e}") from e
-    try:
-        async with asyncio.timeout(within):
-            out, said = await process.communicate()
-    except TimeoutError:
-        raise Unavailable(f"{' '.join(argv)} did not end within {format_duration(within)}") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    return process.returncode or 0, out.decode(errors="replace"), said.decode(errors="replace")

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from responder.clients.schemas import Limits, Part, Schemas
+from responder.clients.schemas import Schemas
+from responder.clients.script_runs import Limits, Part
 from responder.database_checks import fingerprint
 from responder.durations import Duration
 from responder.errors import Drift, Halt

@@ -11,10 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
-from responder.config import Scope, Web
 from responder.errors import Changed, Conflict, Invalid, JournalUnavailable, Superseded, Unknown
 from responder.logs import say
 from responder.web.passwords import Passwords
+from responder.web_settings import Scope, Web
 
 log = logging.getLogger("responder.web")
 

@@ -16,12 +16,12 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from responder.config import Scope, Web
 from responder.errors import Conflict, ResponderError
 from responder.execution import Execution
 from responder.journal import Database, executions
 from responder.web.api import Api
 from responder.web.place import Page, Place, get, post
+from responder.web_settings import Scope, Web
 
 _HEADERS = {
     "Cache-Control": "no-store",

@@ -9,8 +9,8 @@ from typing import Literal
 
 from aiohttp import web
 
-from responder.config import Scope
 from responder.web.access import Handler
+from responder.web_settings import Scope
 
 EXECUTION = "/api/v1/executions/{id}"
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from responder.config import Web
 from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error, needs
 from responder.web.place import Page
 from responder.web.receiver import MOST_BYTES
 from responder.web_config import WebConfig
+from responder.web_settings import Web
 
 
 @web.middleware

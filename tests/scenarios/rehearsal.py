@@ -16,7 +16,7 @@ from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
 from responder.clients.local import Local
 from responder.clients.prometheus import Prometheus, Sample
-from responder.config import Config, Web
+from responder.config import Config
 from responder.durations import parse_duration
 from responder.journal import Database, open_journal
 from responder.matching import parse_matcher
@@ -32,6 +32,7 @@ from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.web.stopping import StopPage
+from responder.web_settings import Web
 from responder.worker import Worker
 from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Hands, Outside, Set
 from tests.scenarios.scenario import Given, Seen

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from responder.clients.schemas import Limits, Schemas, filled
+from responder.clients.schemas import Schemas, filled
+from responder.clients.script_runs import Limits
 from responder.errors import Halt
 from responder.sql import quoted
 

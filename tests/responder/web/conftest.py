@@ -15,7 +15,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
 from responder.clients import Connections
-from responder.config import Token, Web
 from responder.evidence.keeper import Keeper
 from responder.execution import Event, Execution
 from responder.journal import Database, deployments, executions
@@ -36,6 +35,7 @@ from responder.web.reports import Reports
 from responder.web.server import routes
 from responder.web.status import Status
 from responder.web.stopping import StopPage
+from responder.web_settings import Token, Web
 from responder.worker import Worker
 from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import ago, deployment, mandate, service

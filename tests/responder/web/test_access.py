@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from pydantic import SecretStr
 
-from responder.config import Token, Web
 from responder.web.access import ANYONE, Access
+from responder.web_settings import Token, Web
 from tests.responder.examples import sent_body
 from tests.responder.web.conftest import SECRETS, House
 

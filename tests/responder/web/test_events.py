@@ -18,13 +18,13 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from responder.checks import Finding
-from responder.config import Token, Web
 from responder.execution import Closed, Done, GaveUp, Halted, Planned, Started
 from responder.journal import Database, executions, open_journal
 from responder.web.access import Access
 from responder.web.events import Events
 from responder.web.feed import Feed
 from responder.web.server import routes
+from responder.web_settings import Token, Web
 from tests.responder.examples import accepted, alert, move, plan
 from tests.responder.web.conftest import SECRETS, House
 

@@ -24,12 +24,12 @@ from aiohttp import web
 
 from responder import web_config
 from responder.cli.client import TLS_FILES, trust
-from responder.config import Web
 from responder.config_file import parse
 from responder.errors import ConfigError, ResponderError
 from responder.web.access import WHO, Access
 from responder.web.place import Page, Place, get
 from responder.web.server import listen, routes
+from responder.web_settings import Web
 from tests import parts
 from tests.certificates import Authority
 
