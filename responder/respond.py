@@ -180,7 +180,7 @@ async def _gather(
     """The situation of each service of the incident; what others do only where the outside was asked."""
     situations = []
     for member, live in zip_longest(incident.members, lives or ()):
-        situation = await gather(tx, member, mandate, now)
+        situation = await gather(tx, member, mandate, now, incident)
         if live is not None and situation.service:
             around = await look_around(tx, member, situation.service, mandate, now, beside)
             situation = situation.model_copy(update={"live": live, "around": around})

@@ -109,8 +109,13 @@ class Situation(BaseModel):
     live: Live | None = None
 
 
-async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: datetime) -> Situation:
-    """Everything that the journal knows of the service, in the transaction that will also record the verdict."""
+async def gather(
+    tx: Transaction, incident: Incident, mandate: Mandate, now: datetime, whole: Incident | None = None
+) -> Situation:
+    """Everything that the journal knows of the service, in the transaction that will also record the verdict.
+
+    `whole`: of what the incident is a member, where several services go together.
+    """
     thrown = await decisions.stopped(tx)
     stopped = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
     service, problem = mandate.service(incident.service, incident.environment)
@@ -139,7 +144,7 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
         opened=await _opened(tx, incident, name, environment),
         running=running,
         target=target,
-        unfit=await _unfit(tx, incident, mandate, service, target) if target else (),
+        unfit=await _unfit(tx, whole or incident, mandate, service, target) if target else (),
         no_rollback_past=f"{staying['version']}: {staying['no_rollback']}" if staying else "",
         tried_before=Past.model_validate(before) if before else None,
         latest=Past.model_validate(latest) if latest else None,
@@ -215,7 +220,9 @@ async def _unfit(
     """Looks at what the target needs, and at what runs afterwards, on whichever platform, and needs this service."""
     environment = service.environment
     after = {service.name: target.version}
-    for member in incident.members[1:]:
+    for member in incident.members:
+        if member.service == service.name:
+            continue
         newest = await deployments.newest(tx, member.service, environment)
         to = await _target(tx, member, member.service, environment, newest.version) if newest else None
         after |= {member.service: to.version} if to else {}

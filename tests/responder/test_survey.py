@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from responder.clients import Connections
 from responder.execution import Closed, Done, Event, Outcome, Planned, Started, Stopped
 from responder.journal import Database, Transaction, decisions, deployments, executions
 from responder.journal.deployments import Status
 from responder.policies import Incident, Mandate
+from responder.respond import explain
 from responder.survey import Situation, gather
 from tests.responder.examples import (
     LABELS,
@@ -172,3 +175,30 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
     # What is known to be bad is blocked: nobody waits for those who have it still.
     await journal.transaction(deployments.mark, "frontend", "production", "2.0", "bad", "x", NOW)
     assert (await known(journal, by=by)).unfit == ()
+
+
+@pytest.mark.parametrize(
+    ("service_told", "version", "needs"),
+    [("frontend", "2.0", {"backend": "<2.0"}), ("backend", "2.0", {"frontend": ">=2.1"})],
+)
+@pytest.mark.parametrize("forced_by", ["a person", "an alert"])
+async def test_the_others_are_judged_beside_the_version_that_was_named(
+    journal: Database, connections: Connections, forced_by: str, service_told: str, version: str, needs: dict[str, str]
+) -> None:
+    """Not beside 2.0, to which the backend would go by itself."""
+    for name, good in (("backend", ("1.9", "2.0")), ("frontend", ("2.0",))):
+        for hours, one in enumerate((*good, "2.1")):
+            told = deployment(id=f"{name}-{one}", service=name, version=one, at=ago(3600 * (9 - hours)))
+            await journal.transaction(deployments.record, told, "candidate" if one == "2.1" else "good")
+    told = deployment(service=service_told, version=version)
+    await journal.transaction(deployments.require, told, needs)
+    both = policy(roll_back=("backend", "frontend"), together=True, force=True)
+    by = mandate(both, services=(service(), service("frontend")))
+    asked = {"policy": both, "version": "1.9", "together": ("backend", "frontend")}
+    one = by_hand(**asked) if forced_by == "a person" else incident(**asked, forced=True)
+    usual = one.model_copy(update={"version": None})
+    how: Any = {"mandate": by, "journal": journal, "connections": connections, "clock": lambda: NOW}
+    [named, other] = [(d.situation, *d.also) for one in (one, usual) for d in await explain([one], **how)]
+    assert [s.target.version for s in named if s.target] == ["1.9", "2.0"]
+    assert [s.unfit for s in named] == [(), ()]
+    assert all(s.unfit for s in other), "so that the table above says something"
