@@ -235,7 +235,7 @@ async def _unfit(
         return after.get(name)
 
     found = []
-    for needs, versions in (await _requirements(tx, service, target.version)).items():
+    for needs, versions in sorted((await _requirements(tx, service, target.version)).items()):
         found.append(_misfit(service.name, target.version, needs, await version_of(needs), versions))
     where = {"environment": environment, "needs": service.name}
     told = await tx.all("requirements_on", **where) if await tx.one("is_needed", **where) else []
@@ -273,9 +273,9 @@ def _is_blocked(platform: str, status: str | None) -> bool:
 
 
 async def _requirements(tx: Transaction, service: Service, version: str) -> dict[str, str]:
-    """What was told of this version, or else what is configured for all of them."""
+    """Of every service what was told of this version, or else what is configured for all of them."""
     rows = await tx.all("requirements_of", service=service.name, environment=service.environment, version=version)
-    return {str(row["needs"]): str(row["versions"]) for row in rows} or dict(service.requires)
+    return {**service.requires, **{str(row["needs"]): str(row["versions"]) for row in rows}}
 
 
 def _misfit(name: str, version: str, needs: str, found: str | None, versions: str) -> str:

@@ -167,11 +167,19 @@ async def _mark(
     await tx.all("running_known_as", **where, status=after["status"])
 
 
-async def require(tx: Transaction, deployment: Deployment, requires: dict[str, str]) -> None:
-    """Writes down which versions of other services a version works with."""
+async def require(tx: Transaction, deployment: Deployment, requires: dict[str, str], at: datetime) -> None:
+    """Writes down which versions of other services a version works with; what it told of others stands."""
     where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
-    for needs, versions in requires.items():
-        await tx.all("add_requirement", **where, needs=needs, versions=versions)
+    for needs, versions in sorted(requires.items()):
+        told = {**where, "needs": needs, "versions": versions}
+        if new := await tx.one("set_requirement", **told):
+            await tx.all("append_requirement", **told, revision=new["revision"], at=at, by=deployment.recorded_by)
+
+
+async def said(tx: Transaction, service: str, environment: str | None, most: int) -> dict[str, list[Row]]:
+    """Everything that was said of the versions of a service, newest first."""
+    where = {"service": service, "environment": environment, "most": most}
+    return {"marks": await tx.all("marks", **where), "requirements": await tx.all("requirement_changes", **where)}
 
 
 async def running(tx: Transaction) -> list[Deployment]:

@@ -155,7 +155,7 @@ async def told_to_need(journal: Database, version: str, hours_ago: float, needs:
 
     async def tell(tx: Transaction) -> None:
         await deployments.record(tx, one)
-        await deployments.require(tx, one, {"backend": needs} if needs else {})
+        await deployments.require(tx, one, {"backend": needs} if needs else {}, NOW)
 
     await journal.transaction(tell)
 
@@ -178,6 +178,40 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
 
 
 @pytest.mark.parametrize(
+    ("told", "unfit"),
+    [
+        (
+            {},
+            (
+                "backend 2.0 works with auth >=1, and auth would be 0.9",
+                "backend 2.0 works with search >=3, and search would be 2",
+            ),
+        ),
+        ({"search": ">=2"}, ("backend 2.0 works with auth >=1, and auth would be 0.9",)),
+        ({"search": ">=2", "auth": "<1"}, ()),
+        (
+            {"search": ">=2", "kiosk": ">=1"},
+            (
+                "backend 2.0 works with auth >=1, and auth would be 0.9",
+                "backend 2.0 works with kiosk >=1, and kiosk would be 0.1",
+            ),
+        ),
+    ],
+)
+async def test_what_a_version_told_stands_for_the_service_that_it_names(
+    journal: Database, told: dict[str, str], unfit: tuple[str, ...]
+) -> None:
+    """And what is configured for all others: who adds one range does not take the others away."""
+    for name, version in (("auth", "0.9"), ("search", "2"), ("kiosk", "0.1")):
+        await journal.transaction(deployments.record, deployment(id=name, service=name, version=version))
+    await deploy(journal, "2.0", 3600, "good")
+    await deploy(journal, "2.1", 600)
+    await journal.transaction(deployments.require, deployment(version="2.0"), told, NOW)
+    by = mandate(services=(service(requires={"search": ">=3", "auth": ">=1"}),))
+    assert (await known(journal, by=by)).unfit == unfit
+
+
+@pytest.mark.parametrize(
     ("service_told", "version", "needs"),
     [("frontend", "2.0", {"backend": "<2.0"}), ("backend", "2.0", {"frontend": ">=2.1"})],
 )
@@ -191,7 +225,7 @@ async def test_the_others_are_judged_beside_the_version_that_was_named(
             told = deployment(id=f"{name}-{one}", service=name, version=one, at=ago(3600 * (9 - hours)))
             await journal.transaction(deployments.record, told, "candidate" if one == "2.1" else "good")
     told = deployment(service=service_told, version=version)
-    await journal.transaction(deployments.require, told, needs)
+    await journal.transaction(deployments.require, told, needs, NOW)
     both = policy(roll_back=("backend", "frontend"), together=True, force=True)
     by = mandate(both, services=(service(), service("frontend")))
     asked = {"policy": both, "version": "1.9", "together": ("backend", "frontend")}
