@@ -17,7 +17,7 @@ from responder.clients import Connections
 from responder.errors import Conflict
 from responder.execution import Accepted, Execution, Part
 from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
-from responder.journal import Database, Transaction, decisions, evidence, executions
+from responder.journal import Database, Transaction, decisions, deployments, evidence, executions
 from responder.keeping import KEEPING
 from responder.live import ask_live
 from responder.policies import Incident, Mandate, Policy
@@ -198,8 +198,8 @@ async def _decide(
 ) -> tuple[list[Decided], list[tuple[Incident, tuple[Situation, ...]]]]:
     settled, open_ones = [], []
     if any(incident.together for incident in incidents):  # else each takes one lock at a time, in their order
-        for key in sorted({f"{one.service}/{one.environment}" for i in incidents for one in i.members}):
-            await tx.lock(key)
+        named = (mandate.service(one.service, one.environment)[0] for i in incidents for one in i.members)
+        await deployments.hold(tx, *((service.name, service.environment) for service in named if service))
     for incident, live in zip(incidents, lives, strict=True):
         now = clock()
         situations = await _gather(tx, incident, live, mandate, now, _beside(incident, incidents, mandate))

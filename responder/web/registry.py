@@ -167,7 +167,7 @@ class Registry(Page):
         where = (service.name, service.environment, request.match_info["version"])
 
         async def act(tx: Transaction) -> Row:
-            await tx.lock("/".join(where))
+            await deployments.hold(tx, where[:2])
             if before := await _version(tx, *where):
                 must_match(request, _tag(before))
             if asked.status is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -172,18 +173,34 @@ def test_what_is_appended_is_never_changed() -> None:
         assert not {"deployed", "artifacts", "marks", "client_rule_changes", "requirement_changes"} & set(changed), name
 
 
+async def test_whoever_holds_several_services_takes_them_in_one_order() -> None:
+    """Else two of them wait for each other, and PostgreSQL ends one."""
+    places = [("shop", "test"), ("shop-admin", "test"), ("shop", "production"), ("shop", "test")]
+    held: list[str] = []
+
+    class Locks:
+        async def lock(self, key: str) -> None:
+            held.append(key)
+
+    for order in (places, places[::-1]):
+        await deployments.hold(cast(Transaction, Locks()), *order)
+    assert held == ["shop/production", "shop/test", "shop-admin/test"] * 2
+
+
 async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
     postgres_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last look and the mark are two statements: on PostgreSQL somebody can come between them."""
+    """The last look and the mark are two statements: on PostgreSQL somebody may come after the one, and waits then."""
     journal = await open_journal(await postgres_server.database("promotion"))
     await tell(journal, told("3.0", hours=-1))
-    known, marks = deployments.untroubled_since, list[Any]()
+    known, looks, marks = deployments.untroubled_since, list[None](), list[asyncio.Task[None]]()
+    bad = ("frontend", "production", "3.0", "bad", "x", NOW)
 
     async def last_look(tx: Any, *asked: Any) -> bool:
-        if marks:
-            marks.append(await journal.transaction(deployments.mark, "frontend", "production", "3.0", "bad", "x", NOW))
-        marks.append(None)
+        if looks:
+            marks.append(asyncio.create_task(journal.transaction(deployments.mark, *bad)))
+            assert not (await asyncio.wait(marks, timeout=0.2))[0]
+        looks.append(None)
         return await known(tx, *asked)
 
     class Healthy(World):
@@ -192,9 +209,10 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
 
     monkeypatch.setattr(deployments, "untroubled_since", last_look)
     promoted = await promote(journal, mandate(services=(service("frontend"),)), Healthy(Connections()), NOW)
+    await asyncio.gather(*marks)
     [row] = await rows(journal, "version", service="frontend", environment="production", version="3.0")
     await journal.close()
-    assert (len(marks), promoted, row["status"]) == (3, [], "bad")
+    assert (len(marks), len(promoted), row["status"], row["revision"]) == (1, 1, "bad", 3)
 
 
 @pytest.mark.parametrize("status", ["suspect", "bad", "retired", "candidate"])
