@@ -197,9 +197,9 @@ async def _decide(
     clock: Clock,
 ) -> tuple[list[Decided], list[tuple[Incident, tuple[Situation, ...]]]]:
     settled, open_ones = [], []
-    if any(incident.together for incident in incidents):  # else each takes one lock at a time, in their order
-        named = (mandate.service(one.service, one.environment)[0] for i in incidents for one in i.members)
-        await deployments.hold(tx, *((service.name, service.environment) for service in named if service))
+    # All of them before anything else: who accepts one and then wants another could be waited for by who has that.
+    named = (mandate.service(one.service, one.environment)[0] for i in incidents for one in i.members)
+    await deployments.hold(tx, *((service.name, service.environment) for service in named if service))
     for incident, live in zip(incidents, lives, strict=True):
         now = clock()
         situations = await _gather(tx, incident, live, mandate, now, _beside(incident, incidents, mandate))

@@ -126,7 +126,6 @@ async def gather(
     if service is None:
         return Situation(stopped=stopped, service_problem=problem)
     name, environment = service.name, service.environment
-    await deployments.hold(tx, (name, environment))
     where = {"service": name, "environment": environment}
     running = await deployments.newest(tx, name, environment)
     # Told again, it is no new deployment: what counts is since when this version runs, and who put it there.
@@ -156,7 +155,6 @@ async def gather(
 
 async def _gather_for_logs(tx: Transaction, incident: Incident, service: Service, stopped: str) -> Situation:
     where = {"service": service.name, "environment": service.environment}
-    await deployments.hold(tx, (service.name, service.environment))
     latest = await tx.one("latest_of_service", **where)
     last = await tx.one("last_evidence_of_policy", **where, policy=incident.policy.name)
     since = min(alert.starts_at for alert in incident.alerts)

@@ -15,8 +15,9 @@ from responder.execution import Closed, Done, Planned, Started
 from responder.findings import Finding
 from responder.journal import Database, deployments, executions, open_journal
 from responder.promotion import promote
+from responder.respond import Claimer, Decided, respond
 from responder.world import World
-from tests.responder.examples import accepted, ago, plan
+from tests.responder.examples import accepted, ago, by_hand, deployment, mandate, plan, service
 from tests.responder.web.conftest import House
 
 TARGET = "/api/v1/versions/backend/2.0"
@@ -61,8 +62,9 @@ class Held:
         other = asyncio.ensure_future(second())
         connection = await asyncpg.connect(self._state)
         try:
-            while not other.done() and not await connection.fetchval(_SOMEBODY_WAITS):
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(5):
+                while not other.done() and not await connection.fetchval(_SOMEBODY_WAITS):
+                    await asyncio.sleep(0.01)
         finally:
             await connection.close()
             came_between = other.done()
@@ -138,3 +140,25 @@ async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
         lambda: house.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
     )
     assert (status, decided["guard"]) == (409, "target"), decided
+
+
+async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
+    house: House, connections: Connections, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one has accepted its first and wants the second; the other has the second and wants to claim it."""
+    by = mandate(services=(service(), service("frontend")))
+    for name in ("backend", "frontend"):
+        for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 60, None)):
+            at = ago(seconds, datetime.now(UTC))
+            one = deployment(id=f"{name}-{version}", service=name, version=version, at=at)
+            await house.journal.transaction(deployments.record, one, status)
+
+    async def ask(*services: str) -> list[Decided]:
+        asked = [by_hand(service=name, received_at=datetime.now(UTC)) for name in services]
+        claimer = Claimer(worker="w", concurrent=9)
+        return await respond(asked, mandate=by, journal=house.journal, connections=connections, claimer=claimer)
+
+    monkeypatch.setattr(executions, "accept", held.after(executions.accept))
+    first, second = await held.while_it_waits(ask("backend", "frontend"), lambda: ask("frontend"))
+    assert [one.claimed for one in first] == [True, True]
+    assert [one.judgement.deciding.guard for one in second] == ["single_flight"]
