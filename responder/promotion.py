@@ -70,7 +70,7 @@ async def promote(journal: Database, mandate: Mandate, world: World, now: dateti
 async def _promote(tx: Transaction, deployment: Deployment, mandate: Mandate, why: str, now: datetime) -> bool:
     """False where something was said of it, or deployed, while the checks were asked."""
     where = (deployment.service, deployment.environment)
-    await tx.lock("/".join(where))
+    await deployments.hold(tx, where)
     if await deployments.newest(tx, *where) != deployment or not await _untroubled(tx, deployment, mandate):
         return False
     return await deployments.promote(tx, deployment, why, now)

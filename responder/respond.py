@@ -17,7 +17,7 @@ from responder.clients import Connections
 from responder.errors import Conflict
 from responder.execution import Accepted, Execution, Part
 from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
-from responder.journal import Database, Transaction, decisions, evidence, executions
+from responder.journal import Database, Transaction, decisions, deployments, evidence, executions
 from responder.keeping import KEEPING
 from responder.live import ask_live
 from responder.policies import Incident, Mandate, Policy
@@ -180,7 +180,7 @@ async def _gather(
     """The situation of each service of the incident; what others do only where the outside was asked."""
     situations = []
     for member, live in zip_longest(incident.members, lives or ()):
-        situation = await gather(tx, member, mandate, now)
+        situation = await gather(tx, member, mandate, now, incident)
         if live is not None and situation.service:
             around = await look_around(tx, member, situation.service, mandate, now, beside)
             situation = situation.model_copy(update={"live": live, "around": around})
@@ -197,9 +197,9 @@ async def _decide(
     clock: Clock,
 ) -> tuple[list[Decided], list[tuple[Incident, tuple[Situation, ...]]]]:
     settled, open_ones = [], []
-    if any(incident.together for incident in incidents):  # else each takes one lock at a time, in their order
-        for key in sorted({f"{one.service}/{one.environment}" for i in incidents for one in i.members}):
-            await tx.lock(key)
+    # All of them before anything else: who accepts one and then wants another could be waited for by who has that.
+    named = (mandate.service(one.service, one.environment)[0] for i in incidents for one in i.members)
+    await deployments.hold(tx, *((service.name, service.environment) for service in named if service))
     for incident, live in zip(incidents, lives, strict=True):
         now = clock()
         situations = await _gather(tx, incident, live, mandate, now, _beside(incident, incidents, mandate))

@@ -29,7 +29,8 @@ class Service(BaseModel):
     depends_on: tuple[Name, ...] = Field(default=(), description="Services of the same environment that it needs")
     requires: dict[Name, Range] = Field(
         default_factory=dict,
-        description="Versions of other services that it works with, as {backend: '>=2.1'}, where a version told none",
+        description="Versions of other services that it works with, as {backend: '>=2.1'}; what a version told of "
+        "one of them stands for that one",
     )
     rollback: AnyStrategy = Field(description="How the last good version is put back")
     alternatives: tuple[AnyStrategy, ...] = Field(

@@ -109,8 +109,13 @@ class Situation(BaseModel):
     live: Live | None = None
 
 
-async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: datetime) -> Situation:
-    """Everything that the journal knows of the service, in the transaction that will also record the verdict."""
+async def gather(
+    tx: Transaction, incident: Incident, mandate: Mandate, now: datetime, whole: Incident | None = None
+) -> Situation:
+    """Everything that the journal knows of the service, in the transaction that will also record the verdict.
+
+    `whole`: of what the incident is a member, where several services go together.
+    """
     thrown = await decisions.stopped(tx)
     stopped = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
     service, problem = mandate.service(incident.service, incident.environment)
@@ -121,7 +126,6 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
     if service is None:
         return Situation(stopped=stopped, service_problem=problem)
     name, environment = service.name, service.environment
-    await tx.lock(f"{name}/{environment}")
     where = {"service": name, "environment": environment}
     running = await deployments.newest(tx, name, environment)
     # Told again, it is no new deployment: what counts is since when this version runs, and who put it there.
@@ -139,7 +143,7 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
         opened=await _opened(tx, incident, name, environment),
         running=running,
         target=target,
-        unfit=await _unfit(tx, incident, mandate, service, target) if target else (),
+        unfit=await _unfit(tx, whole or incident, mandate, service, target) if target else (),
         no_rollback_past=f"{staying['version']}: {staying['no_rollback']}" if staying else "",
         tried_before=Past.model_validate(before) if before else None,
         latest=Past.model_validate(latest) if latest else None,
@@ -151,7 +155,6 @@ async def gather(tx: Transaction, incident: Incident, mandate: Mandate, now: dat
 
 async def _gather_for_logs(tx: Transaction, incident: Incident, service: Service, stopped: str) -> Situation:
     where = {"service": service.name, "environment": service.environment}
-    await tx.lock(f"{service.name}/{service.environment}")
     latest = await tx.one("latest_of_service", **where)
     last = await tx.one("last_evidence_of_policy", **where, policy=incident.policy.name)
     since = min(alert.starts_at for alert in incident.alerts)
@@ -215,7 +218,9 @@ async def _unfit(
     """Looks at what the target needs, and at what runs afterwards, on whichever platform, and needs this service."""
     environment = service.environment
     after = {service.name: target.version}
-    for member in incident.members[1:]:
+    for member in incident.members:
+        if member.service == service.name:
+            continue
         newest = await deployments.newest(tx, member.service, environment)
         to = await _target(tx, member, member.service, environment, newest.version) if newest else None
         after |= {member.service: to.version} if to else {}
@@ -228,7 +233,7 @@ async def _unfit(
         return after.get(name)
 
     found = []
-    for needs, versions in (await _requirements(tx, service, target.version)).items():
+    for needs, versions in sorted((await _requirements(tx, service, target.version)).items()):
         found.append(_misfit(service.name, target.version, needs, await version_of(needs), versions))
     where = {"environment": environment, "needs": service.name}
     told = await tx.all("requirements_on", **where) if await tx.one("is_needed", **where) else []
@@ -266,9 +271,9 @@ def _is_blocked(platform: str, status: str | None) -> bool:
 
 
 async def _requirements(tx: Transaction, service: Service, version: str) -> dict[str, str]:
-    """What was told of this version, or else what is configured for all of them."""
+    """Of every service what was told of this version, or else what is configured for all of them."""
     rows = await tx.all("requirements_of", service=service.name, environment=service.environment, version=version)
-    return {str(row["needs"]): str(row["versions"]) for row in rows} or dict(service.requires)
+    return {**service.requires, **{str(row["needs"]): str(row["versions"]) for row in rows}}
 
 
 def _misfit(name: str, version: str, needs: str, found: str | None, versions: str) -> str:

@@ -208,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("service")
     one.add_argument("--environment", help="needed with --platform where the service is in several")
     one.add_argument("--platform", help="those that reached it, what runs there and what it is made of")
-    one.add_argument("--history", action="store_true", help="what was said of them, when, by whom and why")
+    one.add_argument("--history", action="store_true", help="all that was said of them: status and what they work with")
     one = add(
         "clients",
         "show or change what the apps of a platform are told",

@@ -16,7 +16,7 @@ async def versions(args: argparse.Namespace, client: Client) -> int:
     path = f"/api/v1/versions/{quote(args.service)}" + (f"/{quote(args.platform)}" if args.platform else "")
     body = await client.get(path, environment=args.environment, history="true" if args.history else None)
     if args.history:
-        out(args, body["marks"], show.marks(body["marks"]))
+        out(args, [*body["marks"], *body["requirements"]], show.said(body["marks"], body["requirements"]))
     elif args.platform:
         out(args, body, show.platform(body))
     else:

@@ -226,9 +226,9 @@ def platform(body: dict[str, Any]) -> RenderableType:
     )
 
 
-def marks(rows: list[dict[str, Any]]) -> RenderableType:
-    """What was said of versions."""
-    return table(
+def said(marks: list[dict[str, Any]], requirements: list[dict[str, Any]]) -> RenderableType:
+    """Everything that was said of versions."""
+    known_as = table(
         "",
         ("when", "version", "environment", "known as", "by", "why", "must stay"),
         (
@@ -241,9 +241,18 @@ def marks(rows: list[dict[str, Any]]) -> RenderableType:
                 m["reason"],
                 m["no_rollback"],
             )
-            for m in rows
+            for m in marks
         ),
     )
+    works_with = table(
+        "",
+        ("when", "version", "environment", "works with", "by"),
+        (
+            (clock(r["at"]), r["version"], r["environment"], f"{r['needs']} {r['versions']}", r["told_by"])
+            for r in requirements
+        ),
+    )
+    return Group(known_as, Text(""), works_with) if requirements else known_as
 
 
 def clients(body: dict[str, Any]) -> RenderableType:

@@ -39,12 +39,22 @@ class Deployment(BaseModel):
     status: Status | None = Field(default=None, description="of its version, where it is known")
 
 
+async def hold(tx: Transaction, *places: tuple[str, str]) -> None:
+    """Until the transaction ends nobody else deploys these services, says anything of their versions, or decides.
+
+    Each is a service and its environment. Who needs several names them at once: they are taken in one order.
+    """
+    for service, environment in sorted(set(places)):
+        await tx.lock(f"{service}/{environment}")
+
+
 async def record(tx: Transaction, deployment: Deployment, status: Status | None = None) -> bool:
     """Writes a deployment down; False where it was told before. A version seen first is a candidate.
 
     What a platform is told makes the version the one that the service runs, except where the version was known and
     only now reaches this platform: a store that takes its time must not make an older release the newest again.
     """
+    await hold(tx, (deployment.service, deployment.environment))
     told = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
     where = {name: told[name] for name in ("service", "environment", "version")}
     known_here = not deployment.platform or await tx.one("reached", **where, platform=deployment.platform)
@@ -157,6 +167,7 @@ async def _mark(
     no_rollback: str | None = None,
     was: str | None = None,
 ) -> None:
+    await hold(tx, (where["service"], where["environment"]))
     said = {"status": status, "reason": reason, "at": at, "no_rollback": no_rollback}
     after = await tx.one("mark_version", **where, **said, was=was)
     if after is None:
@@ -167,11 +178,20 @@ async def _mark(
     await tx.all("running_known_as", **where, status=after["status"])
 
 
-async def require(tx: Transaction, deployment: Deployment, requires: dict[str, str]) -> None:
-    """Writes down which versions of other services a version works with."""
+async def require(tx: Transaction, deployment: Deployment, requires: dict[str, str], at: datetime) -> None:
+    """Writes down which versions of other services a version works with; what it told of others stands."""
     where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
-    for needs, versions in requires.items():
-        await tx.all("add_requirement", **where, needs=needs, versions=versions)
+    await hold(tx, (deployment.service, deployment.environment))
+    for needs, versions in sorted(requires.items()):
+        told = {**where, "needs": needs, "versions": versions}
+        if new := await tx.one("set_requirement", **told):
+            await tx.all("append_requirement", **told, revision=new["revision"], at=at, by=deployment.recorded_by)
+
+
+async def said(tx: Transaction, service: str, environment: str | None, most: int) -> dict[str, list[Row]]:
+    """Everything that was said of the versions of a service, newest first."""
+    where = {"service": service, "environment": environment, "most": most}
+    return {"marks": await tx.all("marks", **where), "requirements": await tx.all("requirement_changes", **where)}
 
 
 async def running(tx: Transaction) -> list[Deployment]:

@@ -187,6 +187,8 @@ def _note(event: Event) -> str | None:
 
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     told = execution.accepted
+    if isinstance(event, Closed | Halted | GaveUp):
+        await deployments.hold(tx, *((part.service, told.environment) for part in told.parts))
     if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
         why = f"rolled back by {execution.id}: {told.reason}"
         mitigations = execution.plan.mitigations if execution.plan and event.outcome == "mitigated" else ()

@@ -32,6 +32,7 @@ _VIEWS = (
     "evidence_kept",
     "platform_deployments",
     "version_marks",
+    "version_requirements",
     "client_changes",
 )
 

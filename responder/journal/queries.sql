@@ -442,11 +442,24 @@ SELECT * FROM marks
 WHERE service = :service AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
 ORDER BY at DESC, version DESC, revision DESC LIMIT :most;
 
--- name: add_requirement
--- What was told last stands.
-INSERT INTO requirements (service, environment, version, needs, versions)
-VALUES (:service, :environment, :version, :needs, :versions)
-ON CONFLICT (service, environment, version, needs) DO UPDATE SET versions = excluded.versions;
+-- name: set_requirement
+-- What was told last stands. Refused (no row) where that is so already.
+INSERT INTO requirements (service, environment, version, needs, versions, revision)
+VALUES (:service, :environment, :version, :needs, :versions, 1)
+ON CONFLICT (service, environment, version, needs) DO UPDATE
+SET versions = excluded.versions, revision = requirements.revision + 1
+WHERE requirements.versions <> excluded.versions
+RETURNING revision;
+
+-- name: append_requirement
+INSERT INTO requirement_changes (service, environment, version, needs, revision, at, told_by, versions)
+VALUES (:service, :environment, :version, :needs, :revision, :at, :by, :versions);
+
+-- name: requirement_changes
+-- What the versions of a service were told to work with, newest first.
+SELECT * FROM requirement_changes
+WHERE service = :service AND (CAST(:environment AS TEXT) IS NULL OR environment = :environment)
+ORDER BY at DESC NULLS LAST, version DESC, needs DESC, revision DESC LIMIT :most;
 
 -- name: requirements_of
 SELECT needs, versions FROM requirements

@@ -435,3 +435,23 @@ CREATE VIEW version_marks AS
 CREATE VIEW client_changes AS
     SELECT service, environment, platform, revision, at, changed_by, reason, min_version, blocked_versions, flags
     FROM client_rule_changes;
+
+-- migration: 8
+
+-- Appended, never changed: which versions of another service a version was told to work with, when and by whom; when is
+-- null on what was told before this was kept. `requirements` is the last of it.
+CREATE TABLE requirement_changes (
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    version TEXT NOT NULL,
+    needs TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    at TIMESTAMPTZ,
+    told_by TEXT NOT NULL,
+    versions TEXT NOT NULL,
+    PRIMARY KEY (service, environment, version, needs, revision)
+);
+INSERT INTO requirement_changes SELECT service, environment, version, needs, 1, NULL, '', versions FROM requirements;
+ALTER TABLE requirements ADD COLUMN revision INTEGER NOT NULL DEFAULT 1;
+CREATE VIEW version_requirements AS
+    SELECT service, environment, version, needs, revision, at, told_by, versions FROM requirement_changes;

@@ -76,6 +76,7 @@ class Registry(Page):
         service, problem = self._mandate().service(asked.service, asked.environment or "")
         if service is None:
             raise Unknown(problem)
+        now = datetime.now(UTC)
         deployment = Deployment(
             id=asked.id or f"{asked.version}-{uuid4().hex[:8]}",
             service=service.name,
@@ -89,7 +90,7 @@ class Registry(Page):
         )
 
         async def act(tx: Transaction) -> bool:
-            await deployments.require(tx, deployment, asked.requires)
+            await deployments.require(tx, deployment, asked.requires, now)
             return await deployments.record(tx, deployment, asked.status)
 
         new = await self._journal.transaction(act)
@@ -110,10 +111,11 @@ class Registry(Page):
         name, environment, most = request.match_info["service"], request.query.get("environment"), limit(request)
 
         async def find(tx: Transaction) -> dict[str, Any]:
-            where = {"service": name, "environment": environment, "most": most}
-            rows = await tx.all("versions_of_service", **where)
+            rows = await tx.all("versions_of_service", service=name, environment=environment, most=most)
             found = {"versions": [{**row, "etag": _tag(row)} for row in rows]}
-            return {**found, "marks": await tx.all("marks", **where)} if _wants_history(request) else found
+            return (
+                {**found, **await deployments.said(tx, name, environment, most)} if _wants_history(request) else found
+            )
 
         found = await self._journal.read(find)
         if not found["versions"] and all(service.name != name for service in self._mandate().services):
@@ -145,7 +147,9 @@ class Registry(Page):
                 "last_good": good["version"] if good else None,
                 "versions": [{**row, "etag": _tag({**where, **row})} for row in rows],
             }
-            return {**found, "marks": await tx.all("marks", **where, most=most)} if _wants_history(request) else found
+            return (
+                {**found, **await deployments.said(tx, name, environment, most)} if _wants_history(request) else found
+            )
 
         return _tagged(request, await self._journal.read(find))
 
@@ -163,7 +167,7 @@ class Registry(Page):
         where = (service.name, service.environment, request.match_info["version"])
 
         async def act(tx: Transaction) -> Row:
-            await tx.lock("/".join(where))
+            await deployments.hold(tx, where[:2])
             if before := await _version(tx, *where):
                 must_match(request, _tag(before))
             if asked.status is not None:

@@ -16,10 +16,11 @@ _KEPT = ("content-type", "cache-control", "content-encoding")
 class Stored:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
+    key: bytes = b""  # that it is encrypted with: then the ETag says nothing of the content
 
     @property
     def etag(self) -> str:
-        return f'"{hashlib.md5(self.body, usedforsecurity=False).hexdigest()}"'
+        return f'"{hashlib.md5(self.body + self.key, usedforsecurity=False).hexdigest()}"'
 
 
 class S3:
@@ -28,6 +29,7 @@ class S3:
         self.page = page
         self.deletes: list[str] = []
         self.copied: list[str] = []
+        self.encrypts = False
 
     def put(self, path: str, body: str | bytes, **headers: str) -> None:
         told = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -68,7 +70,7 @@ class S3:
             raise Refusal(412, "PreconditionFailed")
         if source := asked.headers.get("x-amz-copy-source"):
             found = self._stored(unquote(source).lstrip("/"), "NoSuchKey")
-            self.objects[path] = Stored(found.body, dict(found.headers))
+            self.objects[path] = Stored(found.body, dict(found.headers), path.encode() if self.encrypts else b"")
             self.copied.append(path)
             told = f"<CopyObjectResult><ETag>{escape(found.etag)}</ETag></CopyObjectResult>"
             return Answer(200, told.encode())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from responder.clients import Connections
 from responder.execution import Closed, Done, Event, Outcome, Planned, Started, Stopped
 from responder.journal import Database, Transaction, decisions, deployments, executions
 from responder.journal.deployments import Status
 from responder.policies import Incident, Mandate
+from responder.respond import explain
 from responder.survey import Situation, gather
 from tests.responder.examples import (
     LABELS,
@@ -152,7 +155,7 @@ async def told_to_need(journal: Database, version: str, hours_ago: float, needs:
 
     async def tell(tx: Transaction) -> None:
         await deployments.record(tx, one)
-        await deployments.require(tx, one, {"backend": needs} if needs else {})
+        await deployments.require(tx, one, {"backend": needs} if needs else {}, NOW)
 
     await journal.transaction(tell)
 
@@ -172,3 +175,64 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
     # What is known to be bad is blocked: nobody waits for those who have it still.
     await journal.transaction(deployments.mark, "frontend", "production", "2.0", "bad", "x", NOW)
     assert (await known(journal, by=by)).unfit == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "unfit"),
+    [
+        (
+            {},
+            (
+                "backend 2.0 works with auth >=1, and auth would be 0.9",
+                "backend 2.0 works with search >=3, and search would be 2",
+            ),
+        ),
+        ({"search": ">=2"}, ("backend 2.0 works with auth >=1, and auth would be 0.9",)),
+        ({"search": ">=2", "auth": "<1"}, ()),
+        (
+            {"search": ">=2", "kiosk": ">=1"},
+            (
+                "backend 2.0 works with auth >=1, and auth would be 0.9",
+                "backend 2.0 works with kiosk >=1, and kiosk would be 0.1",
+            ),
+        ),
+    ],
+)
+async def test_what_a_version_told_stands_for_the_service_that_it_names(
+    journal: Database, told: dict[str, str], unfit: tuple[str, ...]
+) -> None:
+    """And what is configured for all others: who adds one range does not take the others away."""
+    for name, version in (("auth", "0.9"), ("search", "2"), ("kiosk", "0.1")):
+        await journal.transaction(deployments.record, deployment(id=name, service=name, version=version))
+    await deploy(journal, "2.0", 3600, "good")
+    await deploy(journal, "2.1", 600)
+    await journal.transaction(deployments.require, deployment(version="2.0"), told, NOW)
+    by = mandate(services=(service(requires={"search": ">=3", "auth": ">=1"}),))
+    assert (await known(journal, by=by)).unfit == unfit
+
+
+@pytest.mark.parametrize(
+    ("service_told", "version", "needs"),
+    [("frontend", "2.0", {"backend": "<2.0"}), ("backend", "2.0", {"frontend": ">=2.1"})],
+)
+@pytest.mark.parametrize("forced_by", ["a person", "an alert"])
+async def test_the_others_are_judged_beside_the_version_that_was_named(
+    journal: Database, connections: Connections, forced_by: str, service_told: str, version: str, needs: dict[str, str]
+) -> None:
+    """Not beside 2.0, to which the backend would go by itself."""
+    for name, good in (("backend", ("1.9", "2.0")), ("frontend", ("2.0",))):
+        for hours, one in enumerate((*good, "2.1")):
+            told = deployment(id=f"{name}-{one}", service=name, version=one, at=ago(3600 * (9 - hours)))
+            await journal.transaction(deployments.record, told, "candidate" if one == "2.1" else "good")
+    told = deployment(service=service_told, version=version)
+    await journal.transaction(deployments.require, told, needs, NOW)
+    both = policy(roll_back=("backend", "frontend"), together=True, force=True)
+    by = mandate(both, services=(service(), service("frontend")))
+    asked = {"policy": both, "version": "1.9", "together": ("backend", "frontend")}
+    one = by_hand(**asked) if forced_by == "a person" else incident(**asked, forced=True)
+    usual = one.model_copy(update={"version": None})
+    how: Any = {"mandate": by, "journal": journal, "connections": connections, "clock": lambda: NOW}
+    [named, other] = [(d.situation, *d.also) for one in (one, usual) for d in await explain([one], **how)]
+    assert [s.target.version for s in named if s.target] == ["1.9", "2.0"]
+    assert [s.unfit for s in named] == [(), ()]
+    assert all(s.unfit for s in other), "so that the table above says something"

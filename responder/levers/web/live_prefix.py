@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from responder.clients.aws import Aws
+from responder.clients.aws import Aws, AwsRefused
 from responder.durations import Duration
-from responder.errors import Halt
+from responder.errors import Drift, Halt
 from responder.levers.web.pointer_object import KEPT, acl_of
-from responder.levers.web.releases import BesideReleases, Release, Releases, Stored, each, listing
+from responder.levers.web.releases import BesideReleases, Release, Releases, Stored, each, listing, stored_at
 from responder.levers.web.s3_url import S3Place, S3Url
-from responder.levers.web.swapping import swapping
+from responder.levers.web.swapping import TOO_LATE, swapping
 
 
 class LivePrefix(BesideReleases):
@@ -23,6 +24,7 @@ class LivePrefix(BesideReleases):
 
     Nothing is deleted, so open pages find what they load later. Copying takes its time: a note beside the releases is
     written before the first copy and removed after the last, so that after a crash between it is known to be half done.
+    It keeps what was found there, so that whoever goes on knows our own copies from what somebody else put there since.
     """
 
     client: ClassVar[type] = Aws
@@ -55,17 +57,28 @@ class LivePrefix(BesideReleases):
 
     async def write(self, aws: Aws, value: JsonValue, *, was: JsonValue) -> None:
         release = await self.whole(aws, str(value))
+        try:
+            await self._copy_all(aws, release, was, value)
+        except Drift:
+            # A human decides now: whoever begins anew after that begins with how it is then.
+            with suppress(Halt):
+                if await aws.content(*self._note):
+                    await self._take_note(aws, was, value, None)
+            raise
+
+    async def _copy_all(self, aws: Aws, release: Release, was: JsonValue, value: JsonValue) -> None:
         self.must_be(await self.read(aws), was, value)
-        bucket, key = self._note
-        body = json.dumps({"live": self.live, "was": was, "to": value}).encode()
-        await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body)
-        # What no page names yet harms nobody; what is replaced under its own name comes next, the pages last.
         there = await listing(aws, self._place)
+        before = await self._found_before(aws, was, value)
+        if before is None:
+            before = {path: there[path] for path in release.files if path in there}
+            await self._take_note(aws, was, value, before)
+        # What no page names yet harms nobody; what is replaced under its own name comes next, the pages last.
         acl = await acl_of(aws, self._place.bucket, self._place.key(self.version))
         rank = self.releases.rank
         assets = [path for path in release.files if not rank(path) and path != self.version]
-        await self._copy(aws, release, [path for path in assets if path not in there], there, acl)
-        await self._copy(aws, release, [path for path in assets if path in there], there, acl)
+        await self._copy(aws, release, [path for path in assets if path not in there], there, before, acl)
+        await self._copy(aws, release, [path for path in assets if path in there], there, before, acl)
         there = await listing(aws, self._place)
         if lost := [path for path in assets if path not in there or there[path].size != release.files[path].size]:
             raise Halt(f"{self.live} lacks {lost[0]} although it was copied: somebody else deletes there")
@@ -73,12 +86,35 @@ class LivePrefix(BesideReleases):
         self.must_be(await self.read(aws), was, value)
         pages = sorted((path for path in release.files if rank(path) and path != self.version), key=rank)
         for _, alike in groupby(pages, key=rank):
-            await self._copy(aws, release, list(alike), there, acl)
+            await self._copy(aws, release, list(alike), there, before, acl)
         await self._say_version(aws, release, was, value, acl)
+        bucket, key = self._note
         await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
 
+    async def _take_note(self, aws: Aws, was: JsonValue, value: JsonValue, before: dict[str, Stored] | None) -> None:
+        bucket, key = self._note
+        body = json.dumps({"live": self.live, "was": was, "to": value, "before": before}).encode()
+        await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body)
+
+    async def _found_before(self, aws: Aws, was: JsonValue, value: JsonValue) -> dict[str, Stored] | None:
+        """What an earlier try of the same found there; None where there was none."""
+        if (found := await aws.content(*self._note)) is None:
+            return None
+        try:
+            told = json.loads(found[0])
+            same = (told["live"], told["was"], told["to"]) == (self.live, was, value)
+            return {path: Stored(*one) for path, one in told["before"].items()} if same else None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None  # there was an older responder, or a human has looked since
+
     async def _copy(
-        self, aws: Aws, release: Release, paths: list[str], there: dict[str, Stored], acl: dict[str, Any]
+        self,
+        aws: Aws,
+        release: Release,
+        paths: list[str],
+        there: dict[str, Stored],
+        before: dict[str, Stored],
+        acl: dict[str, Any],
     ) -> None:
         """Copies what differs, from bucket to bucket; type, caching and other metadata go with it.
 
@@ -86,11 +122,19 @@ class LivePrefix(BesideReleases):
         """
 
         async def one(path: str) -> None:
-            only = {**acl, "IfMatch": there[path].etag} if path in there else acl
+            known = before.get(path)
+            only = {**acl, "IfMatch": known.etag} if known else {**acl, "IfNoneMatch": "*"}
             source = {"Bucket": release.place.bucket, "Key": release.place.key(path)}
+            target = {"Bucket": self._place.bucket, "Key": self._place.key(path)}
             with swapping(f"{self.live}/{path}"):
-                key = self._place.key(path)
-                await aws.write("s3", "copy_object", Bucket=self._place.bucket, Key=key, CopySource=source, **only)
+                try:
+                    await aws.write("s3", "copy_object", **target, CopySource=source, **only)
+                except AwsRefused as refused:
+                    if refused.code not in TOO_LATE | {"NoSuchKey"}:  # what is to be replaced may be gone
+                        raise
+                    if await stored_at(aws, self._place, path) == known:
+                        raise  # what somebody else began came to nothing
+                    await self._must_be_ours(aws, release, path)
 
         async def is_stored_alike(path: str) -> bool:
             live = await _how_stored(aws, self._place, path)
@@ -100,6 +144,20 @@ class LivePrefix(BesideReleases):
         asked = [path for path in paths if path in same and self.releases.compares(path)]
         alike = dict(zip(asked, await each(aws, is_stored_alike, asked), strict=True))
         await each(aws, one, [path for path in paths if path not in same or not alike.get(path, True)])
+
+    async def _must_be_ours(self, aws: Aws, release: Release, path: str) -> None:
+        """Raises Drift where a file that was changed meanwhile is not what we copy there.
+
+        It is, where an earlier try of ours is heard late: one whose answer was lost, or of a process that died.
+        """
+        found, wanted = await stored_at(aws, self._place, path), release.files[path]
+        if found is not None and found.size == wanted.size:
+            if found == release.stored[path]:
+                return
+            told = await aws.content(self._place.bucket, self._place.key(path))
+            if told is not None and hashlib.sha256(told[0]).hexdigest() == wanted.sha256:
+                return
+        raise Drift(f"{self.live}/{path} was changed while {self.live} was written to: somebody else works there")
 
     async def _say_version(
         self, aws: Aws, release: Release, was: JsonValue, value: JsonValue, acl: dict[str, Any]

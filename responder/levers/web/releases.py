@@ -159,6 +159,13 @@ async def listing(aws: Aws, place: S3Place) -> dict[str, Stored]:
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
+async def stored_at(aws: Aws, place: S3Place, path: str) -> Stored | None:
+    """The same of one of them; None where there is nothing."""
+    key = place.key(path)
+    page = await aws.read("s3", "list_objects_v2", Bucket=place.bucket, Prefix=key, MaxKeys=1)
+    return next((Stored(one["Size"], one["ETag"]) for one in page.get("Contents", ()) if one["Key"] == key), None)
+
+
 async def each(aws: Aws, act: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
     """Acts on all of them, as many at once as there are connections.
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from responder.clients.aws import AwsRefused
 from responder.errors import Unavailable
 
-_TOO_LATE = {"ConditionalRequestConflict", "ConflictException", "InvalidIfMatchVersion", "PreconditionFailed"}
+TOO_LATE = {"ConditionalRequestConflict", "ConflictException", "InvalidIfMatchVersion", "PreconditionFailed"}
 
 
 @contextmanager
@@ -17,6 +17,6 @@ def swapping(what: object) -> Iterator[None]:
     try:
         yield
     except AwsRefused as refused:
-        if refused.code in _TOO_LATE:
+        if refused.code in TOO_LATE:
             raise Unavailable(f"somebody else was writing to the {what} at the same moment") from refused
         raise

@@ -283,6 +283,12 @@ async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> Non
         code, out, _ = await ask("versions", "backend", "--history", *more)
         assert (code, "its store is gone" in out, "newly deployed" in out) == (0, True, True)
     assert json.loads((await ask("versions", "backend", "--history", "--output", "json")).out)[0]["status"] == "retired"
+    assert "works with" not in out
+    code, _, _ = await ask("deployed", "backend", "3.0", "--id", "d2", "--requires", "database>=2")
+    code, out, _ = await ask("versions", "backend", "--history")
+    assert (code, "its store is gone" in out, "works with" in out, "database >=2" in out) == (0, True, True, True)
+    told = json.loads((await ask("versions", "backend", "--history", "--output", "json")).out)
+    assert [one.get("versions") for one in told] == [None, None, ">=2"], "after all marks"
     code, _, err = await ask("versions", "backend", "--platform", "tv")
     assert (code, "it is on android" in err) == (1, True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.cdns.amazon import ARN, Invalidation
 from tests.cdns.others import ZONE
 from tests.cdns.site import manifest, site
 from tests.cdns.straight import StraightAws
+from tests.cdns.wire import Asked
 from tests.responder.frontend.conftest import fill
 from tests.responder.levers.law import keeps_the_laws
 
@@ -131,6 +133,8 @@ async def test_pages_come_last_and_nothing_goes(aws: Aws, amazon: Amazon) -> Non
     assert order[-2:] == ["index.html", "sw.js"]
     assert all(path.startswith("assets/") for path in order[:-2])
     assert "assets/logo.svg" not in order  # it is the same already
+    copies = [asked.headers for asked in amazon.asked if "x-amz-copy-source" in asked.headers]
+    assert all("if-match" in told or told.get("if-none-match") == "*" for told in copies)
     last = [asked for asked in amazon.asked if asked.method in ("PUT", "DELETE")][-2:]
     assert [asked.path.rpartition("/")[2] for asked in last[:1]] == ["version.json"]
     assert before <= set(amazon.s3.objects)
@@ -143,9 +147,11 @@ async def test_many_objects_in_pages_of_the_listing(aws: Aws, amazon: Amazon) ->
     assert await LIVE.settled(aws, "1")
 
 
+@pytest.mark.parametrize("encrypts", [False, True])
 @pytest.mark.parametrize("dies_at", range(9))
-async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, aws: Aws, amazon: Amazon) -> None:
+async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, encrypts: bool, amazon: Amazon) -> None:
     """After each of its writes: it still reads as what its pages are, and whoever takes it up does the rest."""
+    amazon.s3.encrypts = encrypts
     known, left = amazon.answer, [dies_at]
     straight = StraightAws(amazon)
 
@@ -197,6 +203,118 @@ async def test_a_deployment_meanwhile_is_not_written_over(aws: Aws, amazon: Amaz
     with pytest.raises(Drift):
         await LIVE.write(straight, "1", was="2")
     assert amazon.s3.objects["shop/live/index.html"].body == site("3")["index.html"]
+
+
+ABOUT = {**site("1"), "about.html": b"<html>1</html>"}
+"""A page that the live version does not have."""
+
+
+@pytest.fixture
+def about(amazon: Amazon) -> Amazon:
+    amazon.s3.put("shop/releases/1/about.html", ABOUT["about.html"])
+    amazon.s3.put("shop/releases/1/manifest.json", manifest(ABOUT))
+    return amazon
+
+
+def _while(amazon: Amazon, path: str, act: Callable[[], Any]) -> StraightAws:
+    """Acts once, right before this file is copied."""
+    known, acts = amazon.answer, [act]
+
+    def answer(asked: Any) -> Any:
+        if asked.method == "PUT" and asked.path.endswith(f"/live/{path}") and acts:
+            acts.pop()()
+        return known(asked)
+
+    amazon.answer = answer  # type: ignore[method-assign]
+    return StraightAws(amazon)
+
+
+ASSET = next(path for path in site("1") if path.startswith("assets/app."))
+
+
+_ORDER = [ASSET, "index.html", "about.html", "sw.js"]
+
+
+@pytest.mark.parametrize("meanwhile", _ORDER)
+@pytest.mark.parametrize("path", _ORDER)
+async def test_a_file_that_somebody_else_puts_there_meanwhile_is_not_written_over(
+    path: str, meanwhile: str, about: Amazon
+) -> None:
+    """Whichever it is, and whichever is copied at that moment."""
+    straight = _while(about, meanwhile, lambda: about.s3.put(f"shop/live/{path}", "a hotfix"))
+    if _ORDER.index(path) < _ORDER.index(meanwhile):  # it was copied before, and changed once it was live
+        await LIVE.write(straight, "1", was="2")
+    else:
+        with pytest.raises(Drift, match=rf"s3://shop/live/{path} .*somebody else"):
+            await LIVE.write(straight, "1", was="2")
+        assert await LIVE.read(straight) == "2"
+        assert not await LIVE.settled(straight, "2")
+    assert about.s3.objects[f"shop/live/{path}"].body == b"a hotfix"
+
+
+@pytest.mark.parametrize("encrypts", [False, True])
+@pytest.mark.parametrize("path", [ASSET, "index.html", "about.html"])
+async def test_our_own_copy_is_not_taken_for_somebody_elses(encrypts: bool, path: str, about: Amazon) -> None:
+    """The answer is lost after it was copied, and boto3 asks again by itself; or a process that died is heard late."""
+    about.s3.encrypts = encrypts
+    await LIVE.write(
+        _while(about, path, lambda: about.s3.answer(_copy_of(about, path))),
+        "1",
+        was="2",
+    )
+    assert about.s3.objects[f"shop/live/{path}"].body == ABOUT[path]
+    assert await LIVE.settled(StraightAws(about), "1")
+
+
+def _copy_of(amazon: Amazon, path: str) -> Any:
+    return Asked.of("PUT", f"/shop/live/{path}", {"x-amz-copy-source": f"shop/releases/1/{path}"}, b"")
+
+
+@pytest.mark.parametrize("path", ["about.html", "sw.js"])
+async def test_what_somebody_else_puts_there_between_two_tries_is_not_written_over_either(
+    path: str, about: Amazon
+) -> None:
+    def die() -> None:
+        raise Unavailable("gone")
+
+    straight = _while(about, "about.html", die)
+    with pytest.raises(Unavailable):
+        await LIVE.write(straight, "1", was="2")
+    about.s3.put(f"shop/live/{path}", "a hotfix")
+    with pytest.raises(Drift):
+        await LIVE.write(straight, "1", was="2")
+    assert about.s3.objects[f"shop/live/{path}"].body == b"a hotfix"
+    assert about.s3.objects["shop/live/index.html"].body == ABOUT["index.html"], "our own went through before"
+    await LIVE.write(straight, "1", was="2")  # a human has looked at it, and asked for it once more
+    assert about.s3.objects[f"shop/live/{path}"].body == ABOUT[path]
+    assert await LIVE.settled(straight, "1")
+
+
+@pytest.mark.parametrize("note", [b"{}", b"x", b"[]", b'{"live": "s3://shop/live", "was": "2", "to": "1"}'])
+async def test_a_note_of_an_older_version_is_one_of_a_copy_half_done(note: bytes, aws: Aws, amazon: Amazon) -> None:
+    amazon.s3.put("/".join(LIVE._note), note)
+    assert not await LIVE.settled(aws, "2")
+    await LIVE.write(aws, "1", was="2")
+    assert await LIVE.settled(aws, "1")
+
+
+async def test_a_page_that_somebody_else_deletes_meanwhile_is_not_put_there(about: Amazon) -> None:
+    with pytest.raises(Drift, match=r"index\.html was changed"):
+        await LIVE.write(
+            _while(about, "index.html", lambda: about.s3.objects.pop("shop/live/index.html")), "1", was="2"
+        )
+    assert "shop/live/index.html" not in about.s3.objects
+
+
+async def test_a_write_at_the_same_moment_that_came_to_nothing_is_tried_again(about: Amazon) -> None:
+    def conflict() -> None:
+        raise AwsRefused("409", "ConditionalRequestConflict")
+
+    straight = _while(about, "about.html", conflict)
+    with pytest.raises(Unavailable, match="at the same moment"):
+        await LIVE.write(straight, "1", was="2")
+    await LIVE.write(straight, "1", was="2")
+    assert await LIVE.settled(straight, "1")
 
 
 async def test_a_deployment_that_deletes_meanwhile(aws: Aws, amazon: Amazon) -> None:

@@ -337,6 +337,7 @@ async def test_stopping(journal: Database) -> None:
             "id service environment platform version artifact provenance at recorded_by rolled_back_by status",
         ),
         ("version_marks", "service environment version revision at marked_by status reason no_rollback"),
+        ("version_requirements", "service environment version needs revision at told_by versions"),
         (
             "client_changes",
             "service environment platform revision at changed_by reason min_version blocked_versions flags",
@@ -457,7 +458,14 @@ async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) ->
         "rollback_parts",
         "deployments",
     )
-    more = ("platform_deployments", "version_marks", "client_changes", "service_versions", "evidence_kept")
+    more = (
+        "platform_deployments",
+        "version_marks",
+        "version_requirements",
+        "client_changes",
+        "service_versions",
+        "evidence_kept",
+    )
     for view in (*views, *more):
         await admin.fetch(f"SELECT * FROM {view}")
     for table in ("executions", "events", "decisions", "deployed", "versions", "workers", "switches", "episodes"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -143,24 +144,63 @@ async def test_nothing_is_appended_where_nothing_was_changed(journal: Database) 
     assert len(await rows(journal, "marks", service="frontend", environment="production", most=9)) == 1
 
 
+async def test_everything_that_a_version_was_told_to_work_with_is_kept(journal: Database) -> None:
+    await tell(journal, told("3.0"))
+    for hours, by, needs in (
+        (1, "ci", {"backend": ">=2.1", "search": ">=1"}),
+        (2, "ci", {"backend": ">=2.1"}),  # a pipeline that tries again
+        (3, "alice", {"backend": ">=2"}),
+        (4, "bob", {"backend": ">=2.1"}),
+    ):
+        one = told("3.0").model_copy(update={"recorded_by": by})
+        await journal.transaction(deployments.require, one, needs, NOW + timedelta(hours=hours))
+    where = {"service": "frontend", "environment": "production"}
+    in_force = await rows(journal, "requirements_of", **where, version="3.0")
+    assert [(row["needs"], row["versions"]) for row in in_force] == [("backend", ">=2.1"), ("search", ">=1")]
+    kept = await rows(journal, "requirement_changes", **where, most=9)
+    assert [(k["needs"], k["revision"], k["versions"], k["told_by"], k["at"]) for k in kept] == [
+        ("backend", 3, ">=2.1", "bob", NOW + timedelta(hours=4)),
+        ("backend", 2, ">=2", "alice", NOW + timedelta(hours=3)),
+        ("search", 1, ">=1", "ci", NOW + timedelta(hours=1)),
+        ("backend", 1, ">=2.1", "ci", NOW + timedelta(hours=1)),
+    ]
+    assert len(await rows(journal, "requirement_changes", service="frontend", environment=None, most=2)) == 2
+
+
 def test_what_is_appended_is_never_changed() -> None:
     for name, sql in load_statements({"now": "", "later": ""}).items():
         changed = re.findall(r"(?:UPDATE|DELETE FROM) (\w+)", sql)
-        assert not {"deployed", "artifacts", "marks", "client_rule_changes"} & set(changed), name
+        assert not {"deployed", "artifacts", "marks", "client_rule_changes", "requirement_changes"} & set(changed), name
+
+
+async def test_whoever_holds_several_services_takes_them_in_one_order() -> None:
+    """Else two of them wait for each other, and PostgreSQL ends one."""
+    places = [("shop", "test"), ("shop-admin", "test"), ("shop", "production"), ("shop", "test")]
+    held: list[str] = []
+
+    class Locks:
+        async def lock(self, key: str) -> None:
+            held.append(key)
+
+    for order in (places, places[::-1]):
+        await deployments.hold(cast(Transaction, Locks()), *order)
+    assert held == ["shop/production", "shop/test", "shop-admin/test"] * 2
 
 
 async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
     postgres_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last look and the mark are two statements: on PostgreSQL somebody can come between them."""
+    """The last look and the mark are two statements: on PostgreSQL somebody may come after the one, and waits then."""
     journal = await open_journal(await postgres_server.database("promotion"))
     await tell(journal, told("3.0", hours=-1))
-    known, marks = deployments.untroubled_since, list[Any]()
+    known, looks, marks = deployments.untroubled_since, list[None](), list[asyncio.Task[None]]()
+    bad = ("frontend", "production", "3.0", "bad", "x", NOW)
 
     async def last_look(tx: Any, *asked: Any) -> bool:
-        if marks:
-            marks.append(await journal.transaction(deployments.mark, "frontend", "production", "3.0", "bad", "x", NOW))
-        marks.append(None)
+        if looks:
+            marks.append(asyncio.create_task(journal.transaction(deployments.mark, *bad)))
+            assert not (await asyncio.wait(marks, timeout=0.2))[0]
+        looks.append(None)
         return await known(tx, *asked)
 
     class Healthy(World):
@@ -169,9 +209,10 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
 
     monkeypatch.setattr(deployments, "untroubled_since", last_look)
     promoted = await promote(journal, mandate(services=(service("frontend"),)), Healthy(Connections()), NOW)
+    await asyncio.gather(*marks)
     [row] = await rows(journal, "version", service="frontend", environment="production", version="3.0")
     await journal.close()
-    assert (len(marks), promoted, row["status"]) == (3, [], "bad")
+    assert (len(marks), len(promoted), row["status"], row["revision"]) == (1, 1, "bad", 3)
 
 
 @pytest.mark.parametrize("status", ["suspect", "bad", "retired", "candidate"])
@@ -358,6 +399,7 @@ INSERT INTO versions (service, environment, version, status, reason, status_at, 
 INSERT INTO deployed (id, service, environment, version, artifact, at, recorded_by) VALUES
     ('a', 'shop', 'test', '1', 'one', '{0}', 'ci'), ('b', 'shop', 'test', '2', '', '{1}', 'ci'),
     ('c', 'shop', 'test', '2', '', '{2}', 'alice');
+INSERT INTO requirements (service, environment, version, needs, versions) VALUES ('shop', 'test', '2', 'api', '>=1');
 """
 
 
@@ -390,4 +432,8 @@ async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
     assert counted == [("candidate", 1), ("good", 1)]
     marks = await rows(journal, "marks", **where, most=9)
     assert [(m["version"], m["revision"], m["status"]) for m in marks] == [("2", 1, "candidate"), ("1", 1, "good")]
+    shop = told("2", service="shop", environment="test")
+    await journal.transaction(deployments.require, shop, {"api": ">=2"}, NOW)
+    kept = await rows(journal, "requirement_changes", **where, most=9)
+    assert [(k["revision"], k["versions"], k["at"]) for k in kept] == [(2, ">=2", NOW), (1, ">=1", None)]
     await journal.close()

@@ -128,6 +128,19 @@ async def test_what_was_said_is_told_on_request(house: House) -> None:
     assert (status, body["where"]) == (400, "history")
 
 
+async def test_what_it_was_told_to_work_with_is_told_on_request(house: House) -> None:
+    for hour, versions in (("09", ">=1"), ("10", ">=2,<3")):
+        await tell(house, "3.0", "android", f"{hour}:00", requires={"database": versions}, by="ci")
+    for path in ("/api/v1/versions/backend", "/api/v1/versions/backend/android"):
+        assert "requirements" not in (await house.get(path))[1]
+        told = (await house.get(f"{path}?history=true"))[1]["requirements"]
+        assert [(r["version"], r["needs"], r["revision"], r["versions"], r["told_by"]) for r in told] == [
+            ("3.0", "database", 2, "<3,>=2", "ci"),
+            ("3.0", "database", 1, ">=1", "ci"),
+        ]
+        assert len((await house.get(f"{path}?history=true&limit=1"))[1]["requirements"]) == 1
+
+
 async def test_a_retired_version_is_no_target_for_anybody(house: House) -> None:
     await house.good_then_new()
     await house.post("/api/v1/versions/backend/2.0", {"status": "retired", "reason": "image is gone"})

@@ -1,0 +1,164 @@
+"""On PostgreSQL several come at once: nobody's word on a version comes between another's look and what they do then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from responder.clients import Connections
+from responder.execution import Closed, Done, Planned, Started
+from responder.findings import Finding
+from responder.journal import Database, deployments, executions, open_journal
+from responder.promotion import promote
+from responder.respond import Claimer, Decided, respond
+from responder.world import World
+from tests.responder.examples import accepted, ago, by_hand, deployment, mandate, plan, service
+from tests.responder.web.conftest import House
+
+TARGET = "/api/v1/versions/backend/2.0"
+Act = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def state(postgres_server: Any, request: pytest.FixtureRequest) -> str:
+    return str(await postgres_server.database(f"between_{abs(hash(request.node.name))}"))
+
+
+@pytest.fixture
+async def journal(state: str) -> AsyncIterator[Database]:
+    opened = await open_journal(state)
+    yield opened
+    await opened.close()
+
+
+_SOMEBODY_WAITS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+class Held:
+    """Holds one who has just done something up, before it is committed, until somebody else has come."""
+
+    def __init__(self, state: str) -> None:
+        self._state, self._there, self._on = state, asyncio.Event(), asyncio.Event()
+
+    def after(self, act: Act) -> Act:
+        async def then_wait(*told: Any, **more: Any) -> Any:
+            answer = await act(*told, **more)
+            self._there.set()
+            await self._on.wait()
+            return answer
+
+        return then_wait
+
+    async def while_it_waits(self, first: Awaitable[Any], second: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
+        """What both came to. The second begins while the first is held up, and has to wait for it."""
+        one, waiting = asyncio.ensure_future(first), asyncio.ensure_future(self._there.wait())
+        await asyncio.wait([one, waiting], return_when="FIRST_COMPLETED")
+        assert waiting.done(), one.result()
+        other = asyncio.ensure_future(second())
+        connection = await asyncpg.connect(self._state)
+        try:
+            async with asyncio.timeout(5):
+                while not other.done() and not await connection.fetchval(_SOMEBODY_WAITS):
+                    await asyncio.sleep(0.01)
+        finally:
+            await connection.close()
+            came_between = other.done()
+            self._on.set()
+            both = await asyncio.gather(one, other)
+        assert not came_between, both
+        return both
+
+
+@pytest.fixture
+def held(state: str) -> Held:
+    return Held(state)
+
+
+async def etag(house: House, version: str) -> str:
+    found = (await house.get("/api/v1/versions/backend"))[1]["versions"]
+    return next(f'"{one["etag"]}"' for one in found if one["version"] == version)
+
+
+async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
+    house: House, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Healthy(World):
+        async def holds(self, check: Any) -> Finding:
+            return Finding(holds=True, reason="")
+
+    await house.deployed("2.1", 86400)
+    seen = await etag(house, "2.1")
+    monkeypatch.setattr(deployments, "promote", held.after(deployments.promote))
+    promoted, (status, body) = await held.while_it_waits(
+        promote(house.journal, house.mandate, Healthy(Connections()), datetime.now(UTC)),
+        lambda: house.post("/api/v1/versions/backend/2.1", {"status": "retired"}, headers={"If-Match": seen}),
+    )
+    assert [one.version for one in promoted] == ["2.1"]
+    assert (status, body["error"]) == (412, "somebody else has changed it meanwhile: read it again")
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (TARGET, {"status": "bad"}),
+        ("/api/v1/versions/backend/2.1", {"no_rollback": "CVE"}),
+        ("/api/v1/deployments", {"service": "backend", "version": "2.2"}),
+        (
+            "/api/v1/deployments",
+            {"service": "backend", "version": "2.0", "requires": {"database": ">=9"}, "id": "deploy-2.0"},
+        ),
+    ],
+)
+async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
+    path: str, said: dict[str, Any], house: House, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.good_then_new()
+    monkeypatch.setattr(executions, "accept", held.after(executions.accept))
+    (status, decided), (said_status, _) = await held.while_it_waits(
+        house.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}), lambda: house.post(path, said)
+    )
+    assert (status, decided["verdict"], said_status // 100) == (202, "allow", 2)
+
+
+async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
+    house: House, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the version that ran before it together with that it is over: that would be rolled back once more."""
+    await house.good_then_new()
+    begun = await house.journal.transaction(executions.accept, "r1", accepted())
+    at = ago(1, datetime.now(UTC))
+    steps = [Planned(at=at, plan=plan()), Started(at=at, step=0, title="x"), Done(at=at, step=0, changed=True)]
+    over = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="over")
+    monkeypatch.setattr(deployments, "record_back", held.after(deployments.record_back))
+    _, (status, decided) = await held.while_it_waits(
+        house.journal.transaction(executions.append, begun, [*steps, over], None),
+        lambda: house.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
+    )
+    assert (status, decided["guard"]) == (409, "target"), decided
+
+
+async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
+    house: House, connections: Connections, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one has accepted its first and wants the second; the other has the second and wants to claim it."""
+    by = mandate(services=(service(), service("frontend")))
+    for name in ("backend", "frontend"):
+        for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 60, None)):
+            at = ago(seconds, datetime.now(UTC))
+            one = deployment(id=f"{name}-{version}", service=name, version=version, at=at)
+            await house.journal.transaction(deployments.record, one, status)
+
+    async def ask(*services: str) -> list[Decided]:
+        asked = [by_hand(service=name, received_at=datetime.now(UTC)) for name in services]
+        claimer = Claimer(worker="w", concurrent=9)
+        return await respond(asked, mandate=by, journal=house.journal, connections=connections, claimer=claimer)
+
+    monkeypatch.setattr(executions, "accept", held.after(executions.accept))
+    first, second = await held.while_it_waits(ask("backend", "frontend"), lambda: ask("frontend"))
+    assert [one.claimed for one in first] == [True, True]
+    assert [one.judgement.deciding.guard for one in second] == ["single_flight"]
