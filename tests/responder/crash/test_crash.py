@@ -174,6 +174,28 @@ async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(bench: B
         assert drill.stage.outside() == drill.stage.before
 
 
+async def test_a_late_stop_and_a_crash_at_every_call_on_the_way_back(bench: Bench) -> None:
+    """For those without a gate to turn back at: stopped when all was done but the verification."""
+    undisturbed, whole = await bench.drill(), Point()
+    await undisturbed.run(whole)
+
+    async def stopped() -> Drill:
+        drill = await bench.drill()
+        drill.reins.stop_at = undisturbed.reins.asked - 1
+        return drill
+
+    turned = Point()
+    await (await stopped()).run(turned)
+    there = next(n for n, (one, other) in enumerate(zip(whole.names, turned.names, strict=False)) if one != other)
+    for at in range(there, turned.seen):
+        drill = await stopped()
+        with pytest.raises(Crash):
+            await drill.run(Point(at=at, after=at % 2 == 1))
+        ended = await drill.run_to_the_end()
+        assert (ended.state, ended.outcome) == ("closed", "cancelled"), ended.reason
+        assert drill.stage.outside() == drill.stage.before
+
+
 async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
     drill, begun = await bench.drill(), Point()
     plan = (await drill.run(begun)).plan
