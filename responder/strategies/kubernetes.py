@@ -40,8 +40,11 @@ async def workpiece(world: World, template: PodTemplate, target: Target, *, runn
     to, notes = await value_of(world, template, target)
     suspended, told = await _suspended(world, template)
     paused = RolloutPaused(**template.where, within=template.within, brings=to)
-    resumed = () if template.daemonset or not await world.read(paused) else (Move(lever=paused, was=True, to=False),)
-    return Workpiece(template=template, was=was, to=to, first=suspended, last=resumed, notes=(*notes, *told))
+    notes = (*notes, *told)
+    if template.daemonset or not await world.read(paused):
+        return Workpiece(template=template, was=was, to=to, first=suspended, notes=notes)
+    again, resumed = Move(lever=paused, was=True, to=None), Move(lever=paused, was=None, to=False)
+    return Workpiece(template=template, was=was, to=to, first=(*suspended, again), last=(resumed,), notes=notes)
 
 
 async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, ...], tuple[str, ...]]:

@@ -40,6 +40,7 @@ class Distribution:
     config: str
     etag: int = 1
     changed_at: float = -1e9
+    path_before: str = ""  # edges go on with it until they have followed
     invalidations: list[Invalidation] = field(default_factory=list)
     cache: dict[str, bytes] = field(default_factory=dict)
 
@@ -109,7 +110,8 @@ class Amazon:
                     raise Refusal(400, "InvalidIfMatchVersion")
                 if wanted != f"T{one.etag}":
                     raise Refusal(412, "PreconditionFailed")
-                one.config, one.etag, one.changed_at = asked.body.decode(), one.etag + 1, self.clock()
+                one.path_before, one.changed_at = one.origin_path, self.clock()
+                one.config, one.etag = asked.body.decode(), one.etag + 1
                 return Answer(200, self._told(name, one), {"ETag": f"T{one.etag}"})
             case "POST", ("invalidation", ""):
                 return Answer(201, self._invalidation(self._invalidate(one, asked.body)).encode())
@@ -194,7 +196,8 @@ class Amazon:
             if one.cache.get("emptied by") != last.encode():
                 one.cache = {"emptied by": last.encode()}
         if rest not in one.cache:
-            found = self.s3.objects.get(f"shop{one.origin_path}/{rest}")
+            followed = self.clock() - one.changed_at >= self.takes
+            found = self.s3.objects.get(f"shop{one.origin_path if followed else one.path_before}/{rest}")
             if found is None:
                 return Answer(404)
             one.cache[rest] = found.body

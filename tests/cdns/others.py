@@ -56,7 +56,18 @@ class FakeFastly:
             for n, comment in ((1, "0"), (2, "1"), (3, "2"), (4, ""))
         ]
         self.purges: list[tuple[str, bool, list[str]]] = []
+        self.held: dict[str, tuple[str, tuple[str, ...]]] = {}  # by path: of which release, under which surrogate keys
+        self.stale: set[str] = set()
         self.limited = 0
+
+    def visited(self, path: str, *keys: str) -> str:
+        """The release that a visitor of a page gets; what is stale is served once more, while it is fetched."""
+        fresh = next(str(one["comment"]) for one in self.versions if one["active"])
+        told, _ = self.held.get(path, (fresh, ()))
+        if path not in self.held or path in self.stale:
+            self.held[path] = fresh, keys
+            self.stale.discard(path)
+        return told
 
     @property
     def active(self) -> int:
@@ -80,10 +91,12 @@ class FakeFastly:
             case "POST", ["service", "SVC1", "purge"]:
                 keys = json.loads(asked.body)["surrogate_keys"]
                 self.purges.append(("keys", asked.headers.get("fastly-soft-purge") == "1", keys))
+                self.stale |= {path for path, (_, tagged) in self.held.items() if set(tagged) & set(keys)}
                 return _json(200, {key: f"purge-{key}" for key in keys})
             case "POST", ["service", "SVC1", "purge_all"]:
                 if asked.headers.get("fastly-soft-purge"):
                     return _json(400, {"msg": "Soft purge is not possible for all"})
                 self.purges.append(("all", False, []))
+                self.held.clear()
                 return _json(200, {"status": "ok"})
         return _json(404, {"msg": "Record not found"})

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from responder.clients.kubernetes import Kubernetes
 from responder.durations import Duration
-from responder.errors import Halt
+from responder.errors import Drift, Halt
 from responder.kubernetes_objects import Object, annotate, is_ready, trouble_of
 from responder.levers.kubernetes.template import PodTemplate
 from responder.levers.kubernetes.workload import Workload, free, is_ordered, ordinal_of, partition_of
@@ -53,7 +53,11 @@ def _settings(value: dict[str, Any]) -> list[Object]:
 
 
 class RolloutPaused(Workload):
-    """Whether a Deployment's rollout is paused."""
+    """Whether a Deployment's rollout is paused. None is to leave it as it is.
+
+    In a pause a template is set and nothing follows. So it is resumed after the good template was set, and on the way
+    back paused once more only after what was there before has been rolled out: two moves, each of them one way only.
+    """
 
     lever: Literal["rollout_paused"] = "rollout_paused"
     within: Duration = Field(
@@ -70,15 +74,28 @@ class RolloutPaused(Workload):
     async def _value(self, kube: Kubernetes, found: Object) -> bool:
         return bool(found["spec"].get("paused"))
 
+    def same(self, found: JsonValue, value: JsonValue) -> bool:
+        return value is None or found == value
+
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        template = PodTemplate(**self.where)
+        if not value and self.brings and not template.same(now := await template.read(kube), self.brings):
+            who = await template.moved_by(kube)
+            told = f"the {template} is {template.tell(now)}, not {template.tell(self.brings)}, and would be rolled out"
+            raise Drift(f"{told}: {who or 'somebody else'} moved it", by=who)
         return [{"op": "add", "path": "/spec/paused", "value": bool(value)}]
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
+        if value is None:
+            return True
         found = await self.object(kube)
         if bool(found["spec"].get("paused")) != value or value:
             return found["spec"].get("paused", False) is value
         template = PodTemplate(**self.where)
         return await template.settled(kube, self.brings or await template.read(kube))
+
+    def tell(self, value: JsonValue) -> str:
+        return "as it is" if value is None else "paused" if value else "resumed"
 
     def __str__(self) -> str:
         return f"pause of {self.what}"

@@ -59,12 +59,10 @@ class PodTemplate(Workload):
         template = found["spec"]["template"]
         kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
         revision = next((one for one in kept if same_template(template_of(one), template)), None)
-        if revision is None and found["spec"].get("paused"):
-            image = main_image(template, self.container)
-            raise Halt(f"{self.what} is paused, with a template that was never rolled out ({image})")
-        if revision is None:
+        if revision is None and not found["spec"].get("paused"):
             raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
-        return {"revision": revision["metadata"]["name"], "images": dict(images_of(template))}
+        # What was put there in a pause is of no revision yet.
+        return {"revision": revision["metadata"]["name"] if revision else "", "images": dict(images_of(template))}
 
     def same(self, found: Any, value: Any) -> bool:
         if found is None or value is None:
@@ -170,6 +168,7 @@ class PodTemplate(Workload):
         return value
 
     async def runs(self, kube: Kubernetes, found: JsonValue, version: str, artifact: str) -> bool:
+        self._was_rolled_out(found)
         kind, _, name = artifact.partition("/")
         if kind.lower() in ("replicaset", "controllerrevision"):
             return isinstance(found, dict) and found["revision"] == name
@@ -186,6 +185,7 @@ class PodTemplate(Workload):
         if missing := [f"{v} {k}s" for (v, k), may in zip(rights, allowed, strict=True) if not may]:
             raise Halt(f"our account may not {', '.join(missing)} in {self.namespace}")
         present = await self._value(kube, found)
+        self._was_rolled_out(present)
         change = await self._change(kube, found, present, value)
         needed = sorted(set(references_of(change[0]["value"])))
         there = await asyncio.gather(*(self._is_there(kube, kind, name) for kind, name in needed))
@@ -196,6 +196,12 @@ class PodTemplate(Workload):
         await kube.patch(found, change, dry_run=True)  # admission webhooks have their say before we begin
         return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
 
+    def _was_rolled_out(self, found: Any) -> None:
+        """Raises Halt where no revision is kept of what is there: there would be no way back to it."""
+        if found is not None and not found["revision"]:
+            images = ", ".join(found["images"].values())
+            raise Halt(f"{self.what} is paused, with a template that was never rolled out ({images})")
+
     async def _is_there(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
         try:
             return await kube.get(kind, self.namespace, name) is not None
@@ -203,7 +209,9 @@ class PodTemplate(Workload):
             return None
 
     def tell(self, value: Any) -> str:
-        return "none" if value is None else f"{value['revision']} ({', '.join(value['images'].values())})"
+        if value is None:
+            return "none"
+        return f"{value['revision'] or 'never rolled out'} ({', '.join(value['images'].values())})"
 
     def __str__(self) -> str:
         return f"pod template of {self.what}"

@@ -12,6 +12,14 @@ _APPS = ("frontend_android", "frontend_ios", "frontend_desktop", "frontend_apps"
 _TELLING = ("at_every_call[sqlite-frontend_android_full", "at_every_call[sqlite-frontend_ios", "fence_holds")
 """Of the drills of apps, besides the quick ones, what is in every suite: stores answer late, so each run is long."""
 
+_CLUSTERS = ("kubernetes_daemonset", "kubernetes_paused", "kubernetes_autoscaled")
+_EVERYWHERE = ("crash_at_every_call[", "crash_at_some_calls", "second_worker", "on_the_way_back")
+_SHOWN = ("test_a_crash_at_every_call[sqlite-kubernetes_paused]", "_way_back[sqlite-kubernetes_paused]")
+"""Of the drills of these clusters with a run for each call, what is in every suite: the most can go wrong there."""
+
+_STOPPED = ("[sqlite-immediate]", "[sqlite-kubernetes_paused]")
+"""Where in every suite a rollback is stopped late and crashes on the way back."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,8 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         quick = any(word in item.name for word in _QUICK)
         far = any(f"[postgres-{where}" in item.nodeid for where in ("kubernetes", "frontend"))
         long = any(f"-{app}" in item.nodeid for app in _APPS) and not quick
+        cluster = any(f"-{name}]" in item.nodeid for name in _CLUSTERS)
         if (
-            (long and not any(told in item.nodeid for told in _TELLING))
+            (cluster and any(word in item.nodeid for word in _EVERYWHERE) and not item.nodeid.endswith(_SHOWN))
+            or ("late_stop" in item.name and not item.nodeid.endswith(_STOPPED))
+            or (long and not any(told in item.nodeid for told in _TELLING))
             or (far and "undisturbed" not in item.nodeid)
             or (
                 ("-docker" in item.nodeid or "-database" in item.nodeid)

@@ -90,7 +90,7 @@ class _Watched:
 
 
 class HealthOf:
-    """Stands where services would answer: by default they are well, and at the good version."""
+    """Stands where services would answer: by default they are well, and at the good version where nothing is served."""
 
     def __init__(self, served: Callable[[str], bytes]) -> None:
         self.sick: set[str] = set()
@@ -100,7 +100,8 @@ class HealthOf:
         return ["192.0.2.1"]
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
-        return (503 if any(part in url for part in self.sick) else 200), '{"version": "1"}'
+        told = self._served(url).decode(errors="replace") or '{"version": "1"}'
+        return (503 if any(part in url for part in self.sick) else 200), told
 
     async def digest(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         return 200, hashlib.sha256(self._served(url)).hexdigest()
@@ -186,6 +187,7 @@ class Drill:
 
     async def claim(self) -> tuple[str, Execution]:
         """A new worker takes over; the lease of the one before has run out."""
+        self.stage.begun()
         worker = f"worker-{len(self._workers)}"
 
         async def act(tx: Transaction) -> Execution:

@@ -1,7 +1,11 @@
-"""Stages of a site: copied to where it is served from, or pointed to, with each CDN's cache in front of it."""
+"""Stages of a site: copied to where it is served from, or pointed to, with each CDN's cache in front of it.
+
+Visitors come before and after each of our calls, so that caches hold whatever was served then.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,21 +16,26 @@ from responder.levers.lever import Lever
 from tests.cdns import Amazon, FakeCloudflare, FakeFastly
 from tests.cdns.amazon import ARN
 from tests.cdns.others import ZONE
-from tests.cdns.site import stock
+from tests.cdns.site import site, stock
 from tests.cdns.straight import StraightAws, StraightCloudflare, StraightFastly
+from tests.cdns.wire import Asked
 from tests.responder.crash.stages import Stage, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
 _EDGE = {"version": ["http://edge/version.json"], "hold_for": "0s", "within": "3s"}
 _RELEASES = {"s3": "s3://shop/releases"}
+_VISITED = ("index.html", "version.json")
+_PAGES = (*_VISITED, "sw.js")
 
 
 class _World:
     """All that a rollback may change."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "/releases/2") -> None:
         self.now = 0.0
         self.amazon = Amazon(takes=0.2, clock=lambda: self.now)
+        distribution = self.amazon.distributions["E1"]
+        distribution.config = distribution.config.replace(distribution.origin_path, path)
         self.cloudflare, self.fastly = FakeCloudflare(), FakeFastly()
         stock(self.amazon)
         self.clients: dict[type, Any] = {
@@ -38,11 +47,24 @@ class _World:
     def wait(self, seconds: float) -> None:
         self.now += max(seconds, 0.1)
 
+    def begun(self) -> None:
+        for kind in (Cloudflare, Fastly):
+            self.clients[kind].purged.clear()
+
+    def visited(self) -> dict[str, Any]:
+        """What a visitor gets of CloudFront and of Fastly, which holds pictures under another key than pages."""
+        asked = {page: Asked.of("GET", f"/edge/E1/{page}", {}, b"") for page in _VISITED}
+        fastly = {path: self.fastly.visited(path, key) for path, key in (("/", "app"), ("/logo.svg", "pictures"))}
+        return {"edge": {page: self.amazon.answer(one).body for page, one in asked.items()}, "fastly": fastly}
+
     def outside(self) -> dict[str, Any]:
-        pages = ("index.html", "sw.js", "version.json")
+        return {**self.visited(), **self._set()}
+
+    def _set(self) -> dict[str, Any]:
+        """What levers set."""
         pointed = self.amazon.s3.objects["shop/current.json"]
         return {
-            "live": {page: self.amazon.s3.objects[f"shop/live/{page}"].body for page in pages},
+            "live": {page: self.amazon.s3.objects[f"shop/live/{page}"].body for page in _PAGES},
             "path": self.amazon.distributions["E1"].origin_path,
             "keys": dict(self.amazon.keys),
             "object": (pointed.body, pointed.headers),
@@ -50,8 +72,9 @@ class _World:
         }
 
     def written(self) -> Any:
+        self.visited()
         invalidations = [i.reference for i in self.amazon.distributions["E1"].invalidations]
-        told = self.outside()
+        told = self._set()
         where = (told["live"]["version.json"], *(told[name] for name in ("path", "keys", "object", "active")))
         # These keep no books: where a crash came between a purge and our own, it is done again, which does no harm.
         return where, invalidations, bool(self.cloudflare.purges), bool(self.fastly.purges)
@@ -82,8 +105,14 @@ class _World:
         await self.clients[Fastly].close()
 
 
-def _stage(rollback: dict[str, Any], rolled_back: Callable[[dict[str, Any]], dict[str, Any]]) -> Stage:
-    world = _World()
+def _stage(
+    rollback: dict[str, Any],
+    rolled_back: Callable[[dict[str, Any]], dict[str, Any]],
+    world: _World | None = None,
+    shows: Callable[[_World], bytes] = lambda world: b"",
+) -> Stage:
+    """`shows`: the version document as visitors get it."""
+    world = world or _World()
     web = {**rollback.pop("web"), "edge": _EDGE}
     return shop(
         {"strategy": "frontend", "web": web, "health_check_urls": ["http://front/"], **rollback},
@@ -94,23 +123,35 @@ def _stage(rollback: dict[str, Any], rolled_back: Callable[[dict[str, Any]], dic
         clients=world.clients,
         written=world.written,
         wait=world.wait,
+        begun=world.begun,
+        served=lambda url: shows(world) if "edge" in url else b"",
         leave=world.leave,
     )
+
+
+def _of_cloudfront(world: _World) -> bytes:
+    return bytes(world.visited()["edge"]["version.json"])
 
 
 def copied(directory: Path) -> Stage:
     def after(before: dict[str, Any]) -> dict[str, Any]:
         good = Amazon()
         stock(good, live="1")
-        return {"live": {page: good.s3.objects[f"shop/live/{page}"].body for page in before["live"]}}
+        pages = {page: good.s3.objects[f"shop/live/{page}"].body for page in before["live"]}
+        return {"live": pages, "edge": {page: pages[page] for page in _VISITED}}
 
     copy = {"live": "s3://shop/live", "releases": _RELEASES}
-    return _stage({"web": {"copy": copy}, "cdn_invalidation": {"cloudfront": "E1"}}, after)
+    rollback = {"web": {"copy": copy}, "cdn_invalidation": {"cloudfront": "E1"}}
+    return _stage(rollback, after, _World("/live"), _of_cloudfront)
 
 
 def origin_path(directory: Path) -> Stage:
     pointer = {"origin_path": "/releases/{version}", "distribution": "E1"}
-    return _stage({"web": {"pointer": pointer, "releases": _RELEASES}}, lambda before: {"path": "/releases/1"})
+
+    def after(before: dict[str, Any]) -> dict[str, Any]:
+        return {"path": "/releases/1", "edge": {page: site("1")[page] for page in _VISITED}}
+
+    return _stage({"web": {"pointer": pointer, "releases": _RELEASES}}, after, shows=_of_cloudfront)
 
 
 def key(directory: Path) -> Stage:
@@ -128,7 +169,12 @@ def pointer_object(directory: Path) -> Stage:
 
 def fastly(directory: Path) -> Stage:
     rollback = {"web": {"pointer": {"fastly": "SVC1"}}, "cdn_invalidation": {"fastly": "SVC1", "keys": ["app"]}}
-    return _stage(rollback, lambda before: {"active": 2})
+
+    def shows(world: _World) -> bytes:
+        return json.dumps({"version": world.visited()["fastly"]["/"]}).encode()
+
+    after = {"active": 2, "fastly": {"/": "1", "/logo.svg": "2"}}
+    return _stage(rollback, lambda before: after, shows=shows)
 
 
 STAGES = {

@@ -1,17 +1,15 @@
-"""Stages in a cluster: a Deployment, a StatefulSet, and two colours behind a Service."""
+"""Stages in a cluster: each kind of workload, paused or owned by others, and two colours behind a Service."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 from responder.clients.kubernetes import Kubernetes
-from responder.levers.kubernetes import PodTemplate
-from responder.levers.lever import Lever
 from tests.apiserver import Cluster
 from tests.apiserver.client import InProcess
-from tests.apiserver.manifests import deployment, service, statefulset
+from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
+from tests.responder.crash.clusters import TRAFFIC, catch_up, edit, meddle, state, written
 from tests.responder.crash.stages import Stage, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
@@ -29,88 +27,20 @@ class _Clock:
 
 
 def _stage(cluster: Cluster, clock: _Clock, rollback: dict[str, Any], rolled_back: dict[str, Any]) -> Stage:
-    def outside() -> Any:
-        return _state(cluster)
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        catch_up(cluster)
 
     return shop(
         rollback,
         _HEALTHY,
-        outside=outside,
+        outside=lambda: state(cluster),
         rolled_back=rolled_back,
-        stranger=lambda lever: _stranger(cluster, lever),
+        stranger=lambda lever: meddle(cluster, lever),
         clients={Kubernetes: InProcess(cluster)},
-        written=lambda: _written(cluster),
-        wait=clock.wait,
+        written=lambda: written(cluster),
+        wait=wait,
     )
-
-
-def _state(cluster: Cluster) -> dict[str, Any]:
-    """What runs, how it is set up to roll out, and where traffic goes."""
-    cluster.step()
-    told: dict[str, Any] = {}
-    for kind in ("Deployment", "StatefulSet", "DaemonSet"):
-        for one in cluster.all(kind):
-            told[one["metadata"]["name"]] = _image(one), one["spec"].get("replicas")
-            how = one["spec"].get("strategy") or one["spec"]["updateStrategy"]
-            told[f"{one['metadata']['name']} rolls"] = how, one["spec"].get("minReadySeconds", 0)
-    for one in cluster.all("Service"):
-        told[f"service {one['metadata']['name']}"] = one["spec"]["selector"]
-    return told
-
-
-def _image(workload: dict[str, Any]) -> str:
-    return str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
-
-
-def _written(cluster: Cluster) -> Any:
-    kinds = ("Deployment", "StatefulSet", "DaemonSet", "Service")
-    kept = [
-        (one["metadata"].get("annotations") or {}).get("rollback-responder.io/kept")
-        for one in cluster.all("Deployment")
-    ]
-    return [{**one["spec"]} for kind in kinds for one in cluster.all(kind)], kept
-
-
-def _stranger(cluster: Cluster, lever: Lever) -> Awaitable[Any]:
-    """Somebody with kubectl, right between plan and act."""
-
-    async def act() -> Any:
-        fields = lever.model_dump()
-        kube = InProcess(cluster)
-        match fields["lever"]:
-            case "pod_template":
-                assert isinstance(lever, PodTemplate)
-                found = cluster.get(lever.kind, lever.namespace, lever.name)
-                pods = found["spec"]["template"]
-                hotfix = {**pods, "spec": {**pods["spec"], "containers": [{"name": "app", "image": "shop:hotfix"}]}}
-                _edit(cluster, found, template=hotfix)
-            case "rollout_settings":
-                found = cluster.get("Deployment", "shop", fields["deployment"])
-                _edit(cluster, found, minReadySeconds=77)
-            case "partition":
-                found = cluster.get("StatefulSet", "shop", fields["statefulset"])
-                how = {"type": "RollingUpdate", "rollingUpdate": {"partition": 77}}
-                _edit(cluster, found, updateStrategy=how)
-            case "replicas":
-                _edit(cluster, cluster.get("Deployment", "shop", fields["deployment"]), replicas=7)
-            case "service_selector":
-                found = cluster.get("Service", "shop", fields["service"])
-                _edit(cluster, found, selector={**found["spec"]["selector"], "color": "purple"})
-            case "kept_pods":
-                found = cluster.get("Deployment", "shop", fields["deployment"])
-                annotations = {**found["metadata"].get("annotations", {}), "rollback-responder.io/kept": "other"}
-                cluster.put({**found, "metadata": {**found["metadata"], "annotations": annotations}}, before=found)
-            case other:
-                raise AssertionError(f"nobody says what a stranger does to {other}")
-        cluster.step()
-        return await lever.read(kube)
-
-    return act()
-
-
-def _edit(cluster: Cluster, found: dict[str, Any], **spec: Any) -> None:
-    after = {**found, "metadata": dict(found["metadata"]), "spec": {**found["spec"], **spec}}
-    cluster.put(after, before=found)
 
 
 def _cluster() -> tuple[Cluster, _Clock]:
@@ -145,6 +75,22 @@ def rolling_statefulset(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, {"web": ("shop:1", 2)})
 
 
+def rolling_daemonset(directory: Path) -> Stage:
+    """Flux is told by the workload itself to leave it alone."""
+    cluster, clock = _cluster()
+    cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2"}})
+    for version in ("1", "2"):
+        cluster.apply(workload("DaemonSet", "agent", f"shop:{version}"))
+    agent = cluster.get("DaemonSet", "shop", "agent")
+    cluster.put(_named(agent, labels={"kustomize.toolkit.fluxcd.io/name": "apps"}), before=agent)
+    rollback = {
+        "strategy": "rolling",
+        "kubernetes": {"namespace": "shop", "daemonset": "agent", "gitops": "suspend"},
+        "batch_size": 2,
+    }
+    return _stage(cluster, clock, rollback, {"agent": ("shop:1", None), "agent reconciled": "disabled"})
+
+
 def immediate_deployment(directory: Path) -> Stage:
     cluster, clock = _cluster()
     for version in ("1", "2"):
@@ -158,6 +104,31 @@ def immediate_deployment(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, {"backend": ("shop:1", 2), "importer": ("importer:9", 0)})
 
 
+def paused_deployment(directory: Path) -> Stage:
+    """Somebody has paused its rollout, and Argo CD would bring the bad version back."""
+    cluster, clock = _cluster()
+    for version in ("1", "2"):
+        cluster.apply(deployment("backend", f"shop:{version}", replicas=2))
+    backend = cluster.get("Deployment", "shop", "backend")
+    tracked = {"argocd.argoproj.io/tracking-id": "web:apps/Deployment:shop/backend"}
+    edit(cluster, _named(backend, annotations={**backend["metadata"]["annotations"], **tracked}), paused=True)
+    meta, policy = {"name": "web", "namespace": "argocd"}, {"automated": {"selfHeal": True}}
+    cluster.apply(
+        {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": meta, "spec": {"syncPolicy": policy}}
+    )
+    rollback = {
+        "strategy": "immediate",
+        "kubernetes": {"namespace": "shop", "deployment": "backend", "gitops": "suspend", "when_paused": "resume"},
+    }
+    how = cluster.get("Deployment", "shop", "backend")["spec"]["strategy"]
+    after = {"backend": ("shop:1", 2), "backend rolls": (how, 0, False), "application web": False}
+    return _stage(cluster, clock, rollback, after)
+
+
+def _named(found: dict[str, Any], **meta: Any) -> dict[str, Any]:
+    return {**found, "metadata": {**found["metadata"], **meta}}
+
+
 def blue_green_deployments(directory: Path) -> Stage:
     cluster, clock = _cluster()
     for colour, versions, replicas in (("blue", "01", 0), ("green", "12", 2)):
@@ -169,7 +140,7 @@ def blue_green_deployments(directory: Path) -> Stage:
     older = next(rs for rs in cluster.all("ReplicaSet") if "shop:0" in str(rs) and "blue" in str(rs))
     pods = dict(older["spec"]["template"])
     pods["metadata"] = {"labels": {"app": "shop", "color": "blue"}}
-    _edit(cluster, blue, template=pods)
+    edit(cluster, blue, template=pods)
     cluster.apply(service("shop", {"app": "shop", "color": "green"}))
     rollback = {
         "strategy": "blue_green",
@@ -196,9 +167,44 @@ def blue_green_deployments(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, after)
 
 
+def blue_green_autoscaled(directory: Path) -> Stage:
+    """An autoscaler leaves the colour without load one pod, whenever time goes by."""
+    cluster, clock = _cluster()
+    for colour, versions, replicas in (("blue", "10", 1), ("green", "12", TRAFFIC)):
+        for version in versions:
+            labels = {"app": "shop", "color": colour}
+            cluster.apply(deployment(f"shop-{colour}", f"shop:{version}", replicas=replicas, labels=labels))
+    cluster.apply(service("shop", {"app": "shop", "color": "green"}))
+    cluster.apply(autoscaler("shop-blue", 10))
+    colours = {
+        colour: {
+            "kubernetes": {"namespace": "shop", "deployment": f"shop-{colour}"},
+            "ready": [{"http": "http://idle/"}],
+        }
+        for colour in ("blue", "green")
+    }
+    rollback = {
+        "strategy": "blue_green",
+        "pointer": {"namespace": "shop", "service": "shop"},
+        "colours": colours,
+        "ready_for": "1s",
+        "ready_within": "3s",
+        "keep_pods": 0,
+    }
+    after = {
+        "shop-blue": ("shop:1", TRAFFIC),
+        "autoscaler shop-blue": TRAFFIC,
+        "service shop": {"app": "shop", "color": "blue"},
+    }
+    return _stage(cluster, clock, rollback, after)
+
+
 STAGES = {
     "kubernetes_rolling": rolling_deployment,
     "kubernetes_partitioned": rolling_statefulset,
+    "kubernetes_daemonset": rolling_daemonset,
     "kubernetes_immediate": immediate_deployment,
+    "kubernetes_paused": paused_deployment,
     "kubernetes_blue_green": blue_green_deployments,
+    "kubernetes_autoscaled": blue_green_autoscaled,
 }

@@ -28,6 +28,7 @@ class Stage:
     clients: dict[type, Any] = field(default_factory=lambda: {Local: Local()})
     written: Callable[[], Any] = lambda: None  # what our levers set, to count how often it changes
     wait: Callable[[float], None] = lambda seconds: None  # lets time go by there
+    begun: Callable[[], None] = lambda: None  # a process begins there, and remembers nothing of the one before
     leave: Callable[[], Awaitable[None]] | None = None  # lets go of what it holds
     served: Callable[[str], bytes] = lambda url: b""  # what clients get there
     outcome: str = "succeeded"

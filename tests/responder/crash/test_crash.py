@@ -174,6 +174,28 @@ async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(bench: B
         assert drill.stage.outside() == drill.stage.before
 
 
+async def test_a_late_stop_and_a_crash_at_every_call_on_the_way_back(bench: Bench) -> None:
+    """For those without a gate to turn back at: stopped when all was done but the verification."""
+    undisturbed, whole = await bench.drill(), Point()
+    await undisturbed.run(whole)
+
+    async def stopped() -> Drill:
+        drill = await bench.drill()
+        drill.reins.stop_at = undisturbed.reins.asked - 1
+        return drill
+
+    turned = Point()
+    await (await stopped()).run(turned)
+    there = next(n for n, (one, other) in enumerate(zip(whole.names, turned.names, strict=False)) if one != other)
+    for at in range(there, turned.seen):
+        drill = await stopped()
+        with pytest.raises(Crash):
+            await drill.run(Point(at=at, after=at % 2 == 1))
+        ended = await drill.run_to_the_end()
+        assert (ended.state, ended.outcome) == ("closed", "cancelled"), ended.reason
+        assert drill.stage.outside() == drill.stage.before
+
+
 async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
     drill, begun = await bench.drill(), Point()
     plan = (await drill.run(begun)).plan
@@ -182,15 +204,19 @@ async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
     for number, step in enumerate(plan.steps):
         if not isinstance(step, Move):
             continue
-        drill = await bench.drill()
-        # The stranger comes between plan and act: right after the step was begun.
-        lever, left = step.lever.model_validate(_moved(step.lever, drill)), []
+        # The stranger comes between plan and act: right after the step was begun. Where a lever has two values only,
+        # what we find is either of ours: then it is put back once we have set it.
+        for at in (appends[number], appends[number + 1]):
+            drill = await bench.drill()
+            lever, left = step.lever.model_validate(_moved(step.lever, drill)), []
 
-        async def meddle(drill: Drill = drill, lever: Lever = lever, left: list[object] = left) -> None:
-            left.append(await drill.stage.stranger(lever))
+            async def meddle(drill: Drill = drill, lever: Lever = lever, left: list[object] = left) -> None:
+                left.append(await drill.stage.stranger(lever))
 
-        ended = await drill.run(Point(at=appends[number], after=True, act=meddle))
-        if left == [None]:
+            ended = await drill.run(Point(at=at, after=True, act=meddle))
+            if left != [None]:
+                break
+        else:
             continue  # nobody can move it: it was done, and nothing undoes it
         assert ended.state == "stuck"
         assert "moved it" in ended.reason

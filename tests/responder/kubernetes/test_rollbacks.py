@@ -16,6 +16,7 @@ from responder.levers.kubernetes import RolloutPaused
 from responder.levers.lever import Lever
 from responder.plan import Move, Plan
 from tests.apiserver import Cluster, Image
+from tests.apiserver.autoscaling import autoscale
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.rollback import Rollback
@@ -317,7 +318,8 @@ async def test_an_owner_that_cannot_be_suspended_is_not_overridden(tracking: str
 async def test_a_resumed_rollout_has_as_long_as_any_other(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     plan = await rollback(bad, immediate(when_paused="resume", within="20m"), clock).plan()
-    (resume,) = [step for step in plan.steps if isinstance(step, Move) and isinstance(step.lever, RolloutPaused)]
+    *_, resume = [step for step in plan.steps if isinstance(step, Move) and isinstance(step.lever, RolloutPaused)]
+    assert resume.to is False
     assert resume.lever.settles_within == 1200
 
 
@@ -488,21 +490,14 @@ async def test_no_traffic_goes_back_to_a_colour_that_was_scaled_to_nothing(clust
     assert min(served) == 3
 
 
-def autoscale(cluster: Cluster, load: dict[str, int]) -> None:
-    """What the autoscalers' controller does: as many as the load of each colour wants, within bounds."""
-    for scaler in cluster.all("HorizontalPodAutoscaler"):
-        name, spec = scaler["metadata"]["name"], scaler["spec"]
-        found = cluster.get("Deployment", "shop", name)
-        wanted = load["traffic"] if name == f"backend-{selector(cluster)}" else 0
-        wanted = max(min(wanted, spec["maxReplicas"]), spec.get("minReplicas", 1))
-        if found["spec"]["replicas"] not in (0, wanted):  # 0 switches it off
-            cluster.put({**found, "spec": {**found["spec"], "replicas": wanted}}, before=found)
+def _loaded(cluster: Cluster, load: dict[str, int]) -> Callable[[str], int]:
+    return lambda name: load["traffic"] if name == f"backend-{selector(cluster)}" else 0
 
 
 def autoscaled(one: Rollback, cluster: Cluster, clock: Any, load: dict[str, int]) -> None:
     def wait(seconds: float) -> None:
         clock.wait(seconds)
-        autoscale(cluster, load)
+        autoscale(cluster, _loaded(cluster, load))
         cluster.step()
 
     one.reins._wait = wait
@@ -556,7 +551,7 @@ async def test_an_idle_colour_with_an_autoscaler_is_idle_again_when_it_is_turned
     autoscaled(one, cluster, clock, {"traffic": 4})
     ended = await one.run()
     assert ended.outcome == "compensated", ended.reason
-    autoscale(cluster, {"traffic": 4})
+    autoscale(cluster, _loaded(cluster, {"traffic": 4}))
     assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == blue
     assert cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")["spec"].get("minReplicas", 1) == 1
 
@@ -615,6 +610,9 @@ async def test_a_resumed_rollout_is_looked_at_like_any_other(bad: Cluster, clock
     assert ended.outcome == "compensated", ended.reason
     assert "its image cannot be pulled" in ended.reason
     assert clock.now < 60
+    # Paused again only once nothing is left of the rollout that failed.
+    assert bad.get("Deployment", "shop", "backend")["spec"]["paused"]
+    assert [p["spec"]["containers"][0]["image"] for p in bad.all("Pod")] == ["shop:2"] * 6
 
 
 async def test_a_resumed_rollout_has_its_batches_checked(bad: Cluster, clock: Any) -> None:

@@ -1,0 +1,128 @@
+"""A cluster as the drills see it: what runs there, what our levers set, and somebody with kubectl."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from responder.levers.kubernetes import Reconciliation, Workload
+from responder.levers.lever import Lever
+from tests.apiserver import Cluster
+from tests.apiserver.autoscaling import autoscale
+from tests.apiserver.client import InProcess
+
+_WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+_FLUX = "kustomize.toolkit.fluxcd.io/reconcile"
+_KEPT = "rollback-responder.io/kept"
+TRAFFIC = 2
+"""Pods that the load wants where the traffic goes; elsewhere there is none."""
+
+
+def catch_up(cluster: Cluster) -> None:
+    """What every controller does by itself."""
+    cluster.step()
+    if cluster.all("HorizontalPodAutoscaler"):
+        (service,) = cluster.all("Service")
+        autoscale(cluster, lambda name: TRAFFIC if name.endswith(service["spec"]["selector"]["color"]) else 0)
+        cluster.step()
+
+
+def state(cluster: Cluster) -> dict[str, Any]:
+    """What runs, how it is set up to roll out, where traffic goes, and who else may have a say."""
+    catch_up(cluster)
+    told: dict[str, Any] = {}
+    for kind in _WORKLOADS:
+        for one in cluster.all(kind):
+            name, spec = one["metadata"]["name"], one["spec"]
+            told[name] = _images(cluster, one), spec.get("replicas")
+            how = spec.get("strategy") or spec["updateStrategy"]
+            told[f"{name} rolls"] = how, spec.get("minReadySeconds", 0), spec.get("paused", False)
+            told[f"{name} reconciled"] = _annotation(one, _FLUX)
+    for one in cluster.all("Service"):
+        told[f"service {one['metadata']['name']}"] = one["spec"]["selector"]
+    for one in cluster.all("HorizontalPodAutoscaler"):
+        told[f"autoscaler {one['metadata']['name']}"] = one["spec"].get("minReplicas", 1)
+    for one in cluster.all("Application"):
+        told[f"application {one['metadata']['name']}"] = one["spec"]["syncPolicy"]["automated"].get("enabled", True)
+    return told
+
+
+def _images(cluster: Cluster, workload: dict[str, Any]) -> str:
+    """The image of its template, and those of its pods where they have another."""
+    spec = workload["spec"]
+    labels = spec["selector"]["matchLabels"].items()
+    pods = [p for p in cluster.all("Pod", "shop") if labels <= p["metadata"]["labels"].items()]
+    return " and ".join(sorted({_image(one["spec"]) for one in (spec["template"], *pods)}))
+
+
+def _image(pod: dict[str, Any]) -> str:
+    return str(pod["containers"][0]["image"])
+
+
+def _annotation(found: dict[str, Any], name: str) -> str | None:
+    told: str | None = (found["metadata"].get("annotations") or {}).get(name)
+    return told
+
+
+def written(cluster: Cluster) -> Any:
+    kinds = (*_WORKLOADS, "Service", "HorizontalPodAutoscaler", "Application")
+    told = [(_annotation(one, _KEPT), _annotation(one, _FLUX)) for kind in _WORKLOADS for one in cluster.all(kind)]
+    return [{**one["spec"]} for kind in kinds for one in cluster.all(kind)], told
+
+
+async def meddle(cluster: Cluster, lever: Lever) -> Any:
+    """Sets a lever to what nobody of us would, and returns it. None: it has no such value now."""
+    kube = InProcess(cluster)
+    before = await lever.read(kube)
+    fields = lever.model_dump()
+    found = cluster.get(*_where(fields, lever))
+    match fields["lever"]:
+        case "pod_template":
+            _set_image(cluster, found)
+        case "rollout_paused":
+            _set_image(cluster, found)  # what would be resumed then is another rollout than ours
+            return before
+        case "rollout_settings":
+            edit(cluster, found, minReadySeconds=77)
+        case "partition":
+            edit(cluster, found, updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 77}})
+        case "replicas":
+            # Where there is an autoscaler, any number but none may be its own.
+            edit(cluster, found, replicas=0 if fields["autoscaled"] else 7)
+        case "autoscaler_floor":
+            edit(cluster, found, minReplicas=7)
+        case "service_selector":
+            edit(cluster, found, selector={**found["spec"]["selector"], "color": "purple"})
+        case "kept_pods":
+            _annotate(cluster, found, _KEPT, "other")
+        case "reconciliation" if found["kind"] == "Application":
+            edit(cluster, found, syncPolicy={"automated": {"selfHeal": True}})
+        case "reconciliation":
+            _annotate(cluster, found, _FLUX, "enabled")
+        case other:
+            raise AssertionError(f"nobody says what a stranger does to {other}")
+    cluster.step()
+    now = await lever.read(kube)
+    return None if now == before else now
+
+
+def _where(fields: dict[str, Any], lever: Lever) -> tuple[str, str, str]:
+    if isinstance(lever, Workload | Reconciliation):
+        return lever.kind, lever.namespace, lever.name
+    kind, key = ("Service", "service") if "service" in fields else ("HorizontalPodAutoscaler", "autoscaler")
+    return kind, fields["namespace"], fields[key]
+
+
+def _set_image(cluster: Cluster, found: dict[str, Any]) -> None:
+    pods = found["spec"]["template"]
+    hotfix = {**pods, "spec": {**pods["spec"], "containers": [{"name": "app", "image": "shop:hotfix"}]}}
+    edit(cluster, found, template=hotfix)
+
+
+def _annotate(cluster: Cluster, found: dict[str, Any], name: str, value: str) -> None:
+    annotations = {**(found["metadata"].get("annotations") or {}), name: value}
+    cluster.put({**found, "metadata": {**found["metadata"], "annotations": annotations}}, before=found)
+
+
+def edit(cluster: Cluster, found: dict[str, Any], **spec: Any) -> None:
+    after = {**found, "metadata": dict(found["metadata"]), "spec": {**found["spec"], **spec}}
+    cluster.put(after, before=found)
