@@ -187,7 +187,7 @@ class Worker:
 
     async def _claim_more(self, lease: Lease) -> None:
         lease.guard()
-        claimed = await self.journal.transaction(
+        claimed, unreadable = await self.journal.transaction(
             executions.claim, lease.id, datetime.now(UTC), concurrent=self._concurrent, mine=tuple(self._running)
         )
         for execution, resumptions in claimed:
@@ -200,6 +200,8 @@ class Worker:
                 await self._append(lease, execution, GaveUp(at=datetime.now(UTC), reason=why))
             else:
                 self._begin(execution, lease, Reins(self.journal, self.mandate, self.connections))
+        for execution_id, error in unreadable.items():
+            raise ValueError(f"the execution {execution_id} cannot be read here") from error
 
     def _begin(self, execution: Execution, lease: Lease, reins: Reins) -> None:
         seen: dict[str, Finding] = {}

@@ -27,6 +27,7 @@ from responder.worker import Lease, Worker
 from tests.journals import journal, postgres_server, state  # noqa: F401
 from tests.responder.crash.drill import Drill, HealthOf
 from tests.responder.crash.stages import immediate
+from tests.responder.examples import accepted
 
 
 class _Connections(Connections):
@@ -283,6 +284,28 @@ async def test_a_bug_in_claiming_ends_nothing_that_is_under_way_and_is_tried_aga
     await office.drill.journal.transaction(executions.ask_to_stop, office.drill.id, "alice", "enough")
     assert (await office.until(over)).outcome == "cancelled"
     assert [event.type for event in await office.drill.events()].count("resumed") == 0
+
+
+async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_claimed(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a newer version, on a journal that both share."""
+    newer = await office.drill.journal.transaction(executions.accept, "0-newer", accepted(service="other"))
+    real = executions.load
+
+    async def load(tx: Any, execution_id: str) -> Execution:
+        if execution_id == newer.id:
+            raise ValueError("an event that only a newer version knows")
+        return await real(tx, execution_id)
+
+    monkeypatch.setattr(executions, "load", load)
+    await office.drill.accept()
+    office.worker()
+    await office.until(in_the_gate)
+    async with asyncio.timeout(20):
+        while "claims" not in office.stumbled:
+            await asyncio.sleep(0.01)
+    assert len(await office.drill.journal.read(executions.events_of, newer.id)) == 1, "it is left alone"
 
 
 async def test_a_bug_in_renewing_is_tried_again_for_as_long_as_the_lease_lasts(
