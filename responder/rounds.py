@@ -40,16 +40,14 @@ async def go_round(
         try:
             said = await act()
             pause, in_a_row = every if said is None else said, 0
-        except JournalUnavailable:
-            pass
-        except Superseded:
-            raise
-        except (Exception, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError) as e:
             task = asyncio.current_task()
-            if task is None or task.cancelling():  # where not, it was somebody else who was cancelled
+            # Not being cancelled, it has waited for somebody else who was.
+            if isinstance(e, Superseded) or task is None or task.cancelling():
                 raise
-            pause = min(every * 2.0 ** min(in_a_row, 16), longest)
-            in_a_row += 1
-            stumbled(loop)
-            log.exception("a bug; what is not part of it goes on", extra={"fields": {"loop": loop, "again_in": pause}})
+            if not isinstance(e, JournalUnavailable):
+                pause = min(every * 2.0 ** min(in_a_row, 16), longest)
+                in_a_row += 1
+                stumbled(loop)
+                log.exception("a bug; the rest goes on", extra={"fields": {"loop": loop, "again_in": pause}})
         await wait(pause)

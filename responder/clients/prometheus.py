@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MOST = 4 << 20
 """Bytes of an answer. While they are understood, a tenth of a second, nothing else runs, on whichever thread."""
+_TOLD = 500
+"""Characters of an error: it goes into reasons, and a proxy may answer with a page."""
 
 
 class PrometheusSettings(BaseModel):
@@ -123,8 +125,8 @@ class Prometheus:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:
             if "HTTP Status Code 4" in str(e) and "HTTP Status Code 429" not in str(e):
-                raise Halt(f"Prometheus refuses {promql!r}: {e}") from e
-            raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {e}") from e
+                raise Halt(f"Prometheus refuses {promql!r}: {str(e)[:_TOLD]}") from e
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {str(e)[:_TOLD]}") from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
 
