@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from pathlib import Path
@@ -76,13 +75,15 @@ class App:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
         config = self._config
         journal = self._journal = await open_journal(config.journal)
-        feed = Feed(journal)
+        stumbled = self._metrics.stumbled
+        feed = Feed(journal, stumbled=stumbled)
         teller = Teller(
             journal,
             lambda: self._config.notify,
             self.mandate,
             links=lambda execution: self._links.both(execution),
             counted=self._metrics.notified,
+            stumbled=stumbled,
         )
         worker = Worker(
             journal,
@@ -93,6 +94,7 @@ class App:
             resume_at_most=config.limits.resumptions,
             listeners=(self._metrics.happened, _tell, feed.happened, lambda execution, events: teller.stir()),
             keeper=self.keeper,
+            stumbled=stumbled,
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))
@@ -119,6 +121,7 @@ class App:
         try:
             working = asyncio.create_task(worker.run(), name="worker")
             telling = asyncio.create_task(teller.run(), name="teller")  # nobody waits for it
+            telling.add_done_callback(self._told_no_more)
             runner = await listen(routes(lambda: self._access, pages), config.web)
             say(
                 log,
@@ -133,25 +136,28 @@ class App:
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            if working.done():
+            if working.done():  # for whatever reason: without it nothing is rolled back, and a restart may help
                 working.result()
+                raise RuntimeError("the worker has ended")
             say(log, "stopping")
         finally:
             if runner is not None:
                 await runner.cleanup()  # no new requests; those under way are answered
             await worker.close()
-            if working is not None:
-                working.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await working
-            if telling is not None:
-                telling.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await telling
-                await teller.close()
+            tasks = [task for task in (working, telling) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # one that failed has been told of
+            await teller.close()
             await journal.close()
             for connections in (self._connections, *self._retired):
                 await connections.close()
+
+    def _told_no_more(self, telling: asyncio.Task[None]) -> None:
+        """Its loop goes on after every bug, so this is one in the loop itself. Rollbacks need nobody who tells."""
+        if not telling.cancelled():
+            self._metrics.stumbled("notifications")
+            log.error("nobody is told any more until a restart", exc_info=telling.exception())
 
     def reload(self) -> list[str]:
         """Reads the file again and uses it whole, or keeps what is in use; returns the mistakes."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from responder.errors import JournalUnavailable, Superseded
 from responder.journal import Database, executions
 from responder.logs import say
+from responder.rounds import Stumbled
 
 log = logging.getLogger("responder.worker")
 
@@ -24,11 +25,19 @@ def _boottime() -> float:
 class Lease:
     """The right to act, by the database's clock, for one boot of one worker."""
 
-    def __init__(self, journal: Database, seconds: float, clock: Callable[[], float] = _boottime) -> None:
+    def __init__(
+        self,
+        journal: Database,
+        seconds: float,
+        clock: Callable[[], float] = _boottime,
+        *,
+        stumbled: Stumbled = lambda loop: None,
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.seconds = seconds
         self._journal = journal
         self._clock = clock
+        self._stumbled = stumbled
         self._renewed_at = float("-inf")
 
     def guard(self) -> None:
@@ -53,9 +62,13 @@ class Lease:
                 renewed = await self._journal.transaction(executions.renew, self.id, self.seconds)
             except JournalUnavailable as e:
                 say(log, "lease not renewed", level=logging.WARNING, reason=str(e))
-                if self._clock() - self._renewed_at > self.seconds:
+            except Exception:  # what is under way may go on for as long as it lasts
+                log.exception("lease not renewed")
+                self._stumbled("lease")
+            else:
+                if not renewed:
                     return
+                self._renewed_at = asked_at
                 continue
-            if not renewed:
+            if self._clock() - self._renewed_at > self.seconds:
                 return
-            self._renewed_at = asked_at

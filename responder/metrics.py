@@ -20,6 +20,7 @@ from responder.journal.outbox import Undelivered
 from responder.plan import Gate, Move
 from responder.policies import BY_HAND, Mandate
 from responder.respond import Decided
+from responder.rounds import LOOPS, Loop
 from responder.survey import watchdog_missing
 
 _STAGES = ("firing", "received", "decided", "started", "acted", "verified")
@@ -129,6 +130,14 @@ class Metrics:
         self.evidence_bytes = Counter(
             "responder_evidence_bytes", "Bytes of evidence that were stored, packed.", registry=self.registry
         )
+        self.loop_failures = Counter(
+            "responder_loop_failures",
+            "Bugs that something which goes on for ever met, and went on after.",
+            ["loop"],
+            registry=self.registry,
+        )
+        for loop in LOOPS:
+            self.loop_failures.labels(loop)  # from 0, so that the first one is an increase
         self.reload_ok = Gauge(
             "responder_config_last_reload_successful",
             "1 where the configuration in use is the newest one.",
@@ -184,6 +193,10 @@ class Metrics:
                         self.stages.labels("acted").observe(took)
                 case Closed():
                     self._closed(execution, event)
+
+    def stumbled(self, loop: Loop) -> None:
+        """Over a bug."""
+        self.loop_failures.labels(loop).inc()
 
     def notified(self, channel: str, outcome: str) -> None:
         self.notifications.labels(channel, outcome).inc()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from responder import together
 from responder.carry_out import carry_out
@@ -27,6 +29,7 @@ from responder.policies import Mandate
 from responder.promotion import promote
 from responder.reins import Reins, stop_of
 from responder.respond import Claimer
+from responder.rounds import Stumbled, go_round
 from responder.strategies import Target
 from responder.world import World
 
@@ -34,6 +37,9 @@ log = logging.getLogger("responder.worker")
 
 Listener = Callable[[Execution, tuple[Event, ...]], None]
 """Is told of every event once it is committed; it must not wait and must not raise."""
+
+_CLAIMS_AGAIN = 5.0
+"""Seconds at most until claiming is tried again after a bug: a rollback may be waiting for nothing else."""
 
 
 @dataclass
@@ -58,6 +64,7 @@ class Worker:
         poll: float = 1.0,
         listeners: tuple[Listener, ...] = (),
         keeper: Callable[[], Keeper | None] = lambda: None,
+        stumbled: Stumbled = lambda loop: None,
     ) -> None:
         self.journal = journal
         self.mandate = mandate
@@ -68,6 +75,7 @@ class Worker:
         self._poll = poll
         self._listeners = listeners
         self._keeper = keeper
+        self._stumbled = stumbled
         self.disarmed = ""  # why, where the watchdog is silenced by now; for people and for `responder_armed`
         self._lease: Lease | None = None
         self._running: dict[str, _Run] = {}
@@ -98,7 +106,7 @@ class Worker:
     async def run(self) -> None:
         """Works until cancelled. A lost lease ends everything that was begun under it; then a new one is taken."""
         while True:
-            lease = Lease(self.journal, self._lease_seconds)
+            lease = Lease(self.journal, self._lease_seconds, stumbled=self._stumbled)
             try:
                 if self.journal.exclusive:  # whoever held a lease on this file is dead: its lock was free
                     await self.journal.transaction(_end_all_leases)
@@ -109,14 +117,12 @@ class Worker:
                 continue
             self._lease = lease
             keeping = asyncio.create_task(lease.keep(), name="lease")
-            evidence = look_after(self._keeper, worker=lease.id, guard=lease.guard, poll=self._poll)
-            works = (self._work(lease), self._keep_house(), self._keep_quiet(), evidence)
-            own = [keeping, *(asyncio.create_task(work) for work in works)]
+            own = [keeping, *(asyncio.create_task(work) for work in self._works(lease))]
             try:
                 done, _ = await asyncio.wait(own, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     with contextlib.suppress(Superseded):
-                        task.result()  # a bug in our own loops ends the process, loudly
+                        task.result()
                 say(log, "lease lost", level=logging.ERROR, worker=lease.id)
             finally:
                 self._lease = None
@@ -138,44 +144,50 @@ class Worker:
             with contextlib.suppress(JournalUnavailable):
                 await self.journal.transaction(_end_lease, self._lease.id)
 
-    async def _work(self, lease: Lease) -> None:
-        while True:
-            try:
-                if not self._closing:
-                    await self._claim(lease)
-            except JournalUnavailable as e:
-                say(log, "journal unavailable", level=logging.ERROR, reason=str(e))
-                await asyncio.sleep(self._poll)
-            if await self.journal.changed(self._poll):
-                for run in self._running.values():
-                    run.reins.stirred.set()
+    def _works(self, lease: Lease) -> Iterator[Coroutine[Any, Any, None]]:
+        """Each by itself: Alertmanager or checks may be slow to answer, and a bug in one is none in the others."""
+        poll, stumbled = self._poll, self._stumbled
+        claim, quiet = partial(self._claim, lease), partial(self._keep_quiet, Quiet(self.journal))
+        yield go_round("claims", claim, every=poll, stumbled=stumbled, wait=self._listen, longest=_CLAIMS_AGAIN)
+        yield go_round("expiry", self._expire, every=poll, stumbled=stumbled)
+        yield go_round("promotion", self._promote, every=poll, stumbled=stumbled)
+        yield go_round("noise", quiet, every=poll * 2, stumbled=stumbled)
+        yield go_round("watchdog", self._watch, every=poll * 2, stumbled=stumbled)
+        yield look_after(self._keeper, worker=lease.id, guard=lease.guard, poll=poll, stumbled=stumbled)
 
-    async def _keep_house(self) -> None:
-        """What is due from time to time; apart from the claims, because checks may take long to answer."""
-        while True:
-            await asyncio.sleep(self._poll)
-            with contextlib.suppress(JournalUnavailable):
-                await self._expire()
-                for deployment in await promote(self.journal, self.mandate(), self._world(), datetime.now(UTC)):
-                    say(log, "known good", service=deployment.service, version=deployment.version)
+    async def _listen(self, within: float) -> None:
+        if await self.journal.changed(within):
+            for run in self._running.values():
+                run.reins.stirred.set()
 
-    async def _keep_quiet(self) -> None:
-        """Looks after the silences of what is under way, and asks whether the watchdog is silenced; Alertmanager may
-        be slow to answer, so nothing else waits for it.
-        """
-        quiet = Quiet(self.journal)
-        while True:
-            mandate = self.mandate()
-            if mandate.watchdog:
-                watchdog = await ask_watchdog(mandate.watchdog, self.connections())
-                self.disarmed = "" if watchdog.state == "firing" else watchdog.reason
-            with contextlib.suppress(JournalUnavailable):
-                await quiet.keep(self._running, mandate, self.connections())
-            await asyncio.sleep(self._poll * 2)
+    async def _promote(self) -> None:
+        for deployment in await promote(self.journal, self.mandate(), self._world(), datetime.now(UTC)):
+            say(log, "known good", service=deployment.service, version=deployment.version)
+
+    async def _keep_quiet(self, quiet: Quiet) -> None:
+        await quiet.keep(self._running, self.mandate(), self.connections())
+
+    async def _watch(self) -> None:
+        try:
+            watchdog = self.mandate().watchdog
+            live = await ask_watchdog(watchdog, self.connections()) if watchdog else None
+            self.disarmed = "" if live is None or live.state == "firing" else live.reason
+        except Exception:
+            self.disarmed = "cannot tell whether the watchdog alert is silenced: the log has the bug"
+            raise
 
     async def _claim(self, lease: Lease) -> None:
+        if self._closing:
+            return
+        try:
+            await self._claim_more(lease)
+        except JournalUnavailable as e:
+            say(log, "journal unavailable", level=logging.ERROR, reason=str(e))
+            raise
+
+    async def _claim_more(self, lease: Lease) -> None:
         lease.guard()
-        claimed = await self.journal.transaction(
+        claimed, unreadable = await self.journal.transaction(
             executions.claim, lease.id, datetime.now(UTC), concurrent=self._concurrent, mine=tuple(self._running)
         )
         for execution, resumptions in claimed:
@@ -188,6 +200,8 @@ class Worker:
                 await self._append(lease, execution, GaveUp(at=datetime.now(UTC), reason=why))
             else:
                 self._begin(execution, lease, Reins(self.journal, self.mandate, self.connections))
+        for execution_id, error in unreadable.items():
+            raise ValueError(f"the execution {execution_id} cannot be read here") from error
 
     def _begin(self, execution: Execution, lease: Lease, reins: Reins) -> None:
         seen: dict[str, Finding] = {}

@@ -123,9 +123,7 @@ async def approve(args: argparse.Namespace, client: Client) -> int:
 
 
 async def stop(args: argparse.Namespace, client: Client) -> int:
-    if args.all == (args.id is not None):
-        raise ResponderError("name an execution, or --all")
-    what = "all" if args.all else args.id
+    what = _one_or_all(args, "thrown by: responder stop --all")
     body = await client.post(f"{place_of(what)}/stop", {"reason": args.reason, "by": me()})
     told = (
         "all automation is stopped; go on with: responder close --all"
@@ -137,13 +135,19 @@ async def stop(args: argparse.Namespace, client: Client) -> int:
 
 
 async def close(args: argparse.Namespace, client: Client) -> int:
-    if args.all == (args.id is not None):
-        raise ResponderError("name an execution, or --all")
-    what = "all" if args.all else args.id
+    what = _one_or_all(args, "released by: responder close --all --reason ...")
     asked = {"reason": args.reason, "outcome": args.outcome, "by": me()}
     body = await client.post(f"{place_of(what)}/close", asked)
     out(args, body, "automation is armed again" if args.all else f"{what} is closed as {args.outcome}")
     return OK
+
+
+def _one_or_all(args: argparse.Namespace, how: str) -> str:
+    if args.all == (args.id is not None):
+        raise ResponderError("name an execution, or --all")
+    if args.id == "all":  # to HTTP that is the kill switch; whoever types it may mean something smaller
+        raise ResponderError(f"no rollback is called all; the kill switch is {how}")
+    return "all" if args.all else str(args.id)
 
 
 async def explain(args: argparse.Namespace, client: Client) -> int:

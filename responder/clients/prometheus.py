@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
+from responder.sizes import format_size
+
+if TYPE_CHECKING:
+    from requests import Response
+
+_MOST = 4 << 20
+"""Bytes of an answer. While they are understood, a tenth of a second, nothing else runs, on whichever thread."""
+_TOLD = 500
+"""Characters of an error: it goes into reasons, and a proxy may answer with a page."""
 
 
 class PrometheusSettings(BaseModel):
@@ -22,6 +32,10 @@ class PrometheusSettings(BaseModel):
     url: HttpUrl = Field(description="Base URL, as http://localhost:9090")
     token: SecretStr | None = Field(default=None, description="Bearer token, as ${PROMETHEUS_TOKEN}")
     timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for one query")
+
+
+class TooMuch(Unavailable):
+    """More was answered than is taken."""
 
 
 class Sample(BaseModel):
@@ -39,7 +53,7 @@ class Series(BaseModel):
 
 
 class Prometheus:
-    """Instant queries. No answer is `Unavailable`; a query that Prometheus refuses is a `Halt`."""
+    """Queries. No answer is `Unavailable`, more than is taken `TooMuch`; what Prometheus refuses is a `Halt`."""
 
     def __init__(self, settings: PrometheusSettings) -> None:
         self._settings = settings
@@ -60,11 +74,10 @@ class Prometheus:
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
         """The instant vector (a scalar counts as one sample without labels), at a time or now; empty where no data."""
         params = {"time": at.timestamp()} if at else None
-        result = await self._in_time(promql, lambda connect: connect.custom_query(promql, params=params))
-        try:
-            return _samples(result)
-        except (KeyError, TypeError, ValueError) as e:
-            raise Halt(f"{promql!r} does not give an instant vector") from e
+        found: list[Sample] = await self._in_time(
+            promql, lambda connect: _samples(promql, connect.custom_query(promql, params=params))
+        )
+        return found
 
     async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
         """Every series of the query over a time, at steps of so many seconds."""
@@ -87,28 +100,51 @@ class Prometheus:
     def _ask(self, promql: str, ask: Callable[[Any], Any]) -> Any:
         from prometheus_api_client import PrometheusConnect  # imports requests and dateparser: not at our start
         from prometheus_api_client.exceptions import PrometheusApiClientException
-        from requests import RequestException
+        from requests import RequestException, Session
+        from urllib3.exceptions import HTTPError
         from urllib3.util import Retry
 
         if self._connect is None:
-            token = self._settings.token
+            token, session = self._settings.token, Session()
+            session.hooks["response"] = [_bounded]  # runs before anything is read
             self._connect = PrometheusConnect(
                 str(self._settings.url).rstrip("/"),
                 headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
                 timeout=self._settings.timeout,
+                session=session,
                 retry=Retry(total=0),  # whoever asks knows how long it is worth asking
                 method="GET",
             )
         try:
             return ask(self._connect)
-        except RequestException as e:
+        except _Longer:
+            raise TooMuch(
+                f"{promql!r} is more than the {format_size(_MOST)} that are taken: ask for less, as by sum by (...)"
+            ) from None
+        except (RequestException, HTTPError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:
             if "HTTP Status Code 4" in str(e) and "HTTP Status Code 429" not in str(e):
-                raise Halt(f"Prometheus refuses {promql!r}: {e}") from e
-            raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {e}") from e
+                raise Halt(f"Prometheus refuses {promql!r}: {str(e)[:_TOLD]}") from e
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {str(e)[:_TOLD]}") from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
+
+
+class _Longer(Exception):
+    """The answer has no end within what is taken."""
+
+
+def _bounded(response: Response, **_: Any) -> None:
+    """Reads the body, and no more of it than is taken; whoever looks at the response finds it read."""
+    body = io.BytesIO()
+    for chunk in response.raw.stream(1 << 16, decode_content=True):
+        if body.tell() + len(chunk) > _MOST:
+            response.raw.close()
+            raise _Longer
+        body.write(chunk)
+    body.seek(0)
+    response.raw = body
 
 
 def _series(promql: str, result: Any) -> list[Series]:
@@ -122,7 +158,10 @@ def _series(promql: str, result: Any) -> list[Series]:
         raise Halt(f"{promql!r} does not give series over a time") from e
 
 
-def _samples(result: Any) -> list[Sample]:
-    if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
-        result = [{"metric": {}, "value": result}]
-    return [Sample(labels=one["metric"], value=float(one["value"][1])) for one in result]
+def _samples(promql: str, result: Any) -> list[Sample]:
+    try:
+        if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
+            result = [{"metric": {}, "value": result}]
+        return [Sample(labels=one["metric"], value=float(one["value"][1])) for one in result]
+    except (KeyError, TypeError, ValueError) as e:
+        raise Halt(f"{promql!r} does not give an instant vector") from e

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from responder.alerts import Alert
 from responder.checks import PromqlCheck
 from responder.clients.host import in_daemon
-from responder.clients.prometheus import Prometheus, Series
+from responder.clients.prometheus import Prometheus, Series, TooMuch
 from responder.plots import MOST_LINES, Line, Mark, plot
 from responder.policies import Policy
 from responder.services import Service
@@ -20,7 +20,8 @@ from responder.services import Service
 _MOST_QUERIES = 12
 _MOST_SERIES = 200
 _LONGEST = 4096
-_POINTS = 240
+_POINTS = (240, 30, 6)
+"""So many of each series; fewer where that is more than is taken of Prometheus."""
 _BEFORE = timedelta(minutes=30)
 _LONGEST_TITLE = 90
 _LONGEST_LEGEND = 60
@@ -57,8 +58,14 @@ async def look_back(
 ) -> list[tuple[str, bytes]]:
     """What the query was from half an hour before the onset until now: suffix and content of the files."""
     start = onset - _BEFORE
-    step = max(round((now - start).total_seconds() / _POINTS), 5)
-    found = await prometheus.range(query.promql, start, now, float(step))
+    for points in _POINTS:
+        step = max(round((now - start).total_seconds() / points), 5)
+        try:
+            found = await prometheus.range(query.promql, start, now, float(step))
+            break
+        except TooMuch:
+            if points == _POINTS[-1]:
+                raise
     # Neither at our start nor on the loop: what draws takes a while to be imported, and so do many series.
     return await in_daemon(_files, query, found, list(marks), start, now, step)
 

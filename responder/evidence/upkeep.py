@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from responder.errors import Halt, JournalUnavailable, Superseded, Unavailable
+from responder.errors import Halt, Unavailable
 from responder.evidence.keeper import Keeper
 from responder.logs import say
+from responder.rounds import Stumbled, go_round
 
 log = logging.getLogger("responder.evidence")
 
@@ -18,30 +19,28 @@ _AFTER_FAILURE = 30.0
 
 
 async def look_after(
-    keeper: Callable[[], Keeper | None], *, worker: str, guard: Callable[[], None], poll: float
+    keeper: Callable[[], Keeper | None],
+    *,
+    worker: str,
+    guard: Callable[[], None],
+    poll: float,
+    stumbled: Stumbled = lambda loop: None,
 ) -> None:
     """Runs until cancelled, or until `guard` raises `Superseded`."""
     clock, clean_at = asyncio.get_running_loop().time, 0.0
-    while True:
-        pause, current = poll, keeper()
-        if current is not None:
-            try:
-                match await current.next_wanted(worker, guard):
-                    case "done":
-                        pause = 0.0
-                    case "later":
-                        pause = _AFTER_FAILURE
-                if clock() >= clean_at:
-                    clean_at = clock() + _CLEAN_EVERY
-                    await _clean(current)
-            except JournalUnavailable:
-                pass
-            except Superseded:
-                raise
-            except Exception:  # as a store that speaks S3 in its own way: that must not end who rolls back
-                log.exception("evidence")
-                pause = _AFTER_FAILURE
-        await asyncio.sleep(pause)
+
+    async def turn() -> float | None:
+        nonlocal clean_at
+        current = keeper()
+        if current is None:
+            return None
+        became = await current.next_wanted(worker, guard)
+        if clock() >= clean_at:
+            clean_at = clock() + _CLEAN_EVERY
+            await _clean(current)
+        return {"done": 0.0, "later": _AFTER_FAILURE}.get(became)
+
+    await go_round("evidence", turn, every=poll, stumbled=stumbled)
 
 
 async def _clean(keeper: Keeper) -> None:

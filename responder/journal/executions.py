@@ -261,19 +261,25 @@ async def accepted(tx: Transaction, execution_id: str) -> Accepted:
 
 async def claim(
     tx: Transaction, worker: str, at: datetime, *, concurrent: int, mine: Collection[str]
-) -> list[tuple[Execution, int]]:
+) -> tuple[list[tuple[Execution, int]], dict[str, ValueError]]:
     """Takes as many executions that nobody carries out as `concurrent` allows over all replicas.
 
     Returns each with how often it has been resumed. What another boot had begun gets a `Resumed` event, whose number
-    is at once the fence against that boot, should it still live.
+    is at once the fence against that boot, should it still live. Those that cannot be read here are left alone, and
+    returned with the reason: a replica of a newer version may have written them, and takes them.
     """
     await tx.lock("claim")
     counted = await tx.one("count_carried_out")
     free = concurrent - (counted["n"] if counted else 0)
-    taken = []
+    taken, unreadable = [], {}
     for row in await tx.all("claimable", worker=worker):
         again = row["worker"] is not None
         if row["id"] in mine or (row["worker"] == worker and at - row["accepted_at"] < _HANDING_OVER):
+            continue
+        try:
+            execution = await load(tx, row["id"])
+        except ValueError as e:
+            unreadable[row["id"]] = e
             continue
         # What is in our own name but not in our hands is counted as carried out already: it needs no free place.
         if row["worker"] != worker:
@@ -281,11 +287,10 @@ async def claim(
                 break
             free -= 1
         await tx.all("claim", execution=row["id"], worker=worker, again=int(again))
-        execution = await load(tx, row["id"])
         if again:
             execution = await append(tx, execution, [Resumed(at=at, worker=worker)], worker)
         taken.append((execution, row["resumptions"] + again))
-    return taken
+    return taken, unreadable
 
 
 async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concurrent: int) -> bool:

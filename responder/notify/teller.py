@@ -23,6 +23,7 @@ from responder.notify.channel import Channel, ChannelSettings, NotDelivered, red
 from responder.notify.narrate import severity_of, story_of, story_of_decision
 from responder.notify.story import Story
 from responder.policies import Mandate
+from responder.rounds import Stumbled, go_round
 
 log = logging.getLogger("responder.notify")
 
@@ -46,12 +47,15 @@ class Teller:
         *,
         links: Links = lambda execution: ("", ""),
         counted: Callable[[str, str], None] = lambda channel, outcome: None,
+        stumbled: Stumbled = lambda loop: None,
         poll: float = 1.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._journal, self._notify, self._mandate = journal, notify, mandate
         self._links, self._counted, self._poll, self._now = links, counted, poll, now
+        self._stumbled = stumbled
         self._id = uuid.uuid4().hex
+        self._claims_of_the_dead = journal.exclusive
         self._stirred = asyncio.Event()
         self._open: dict[str, tuple[ChannelSettings, Channel]] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
@@ -64,21 +68,22 @@ class Teller:
 
     async def run(self) -> None:
         """Tells until cancelled, whatever goes wrong."""
-        exclusive = self._journal.exclusive
-        while True:
-            try:
-                if exclusive:  # whoever claimed anything in this file is dead
-                    await self._journal.transaction(outbox.release, None)
-                    exclusive = False
-                await self.round()
-            except JournalUnavailable as e:
-                say(log, "journal unavailable", level=logging.ERROR, reason=str(e))
-            except Exception:
-                log.exception("notifications failed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._poll):
-                    await self._stirred.wait()
-            self._stirred.clear()
+        await go_round("notifications", self._turn, every=self._poll, stumbled=self._stumbled, wait=self._pause)
+
+    async def _turn(self) -> None:
+        try:
+            if self._claims_of_the_dead:  # whoever claimed anything in this file
+                await self._journal.transaction(outbox.release, None)
+                self._claims_of_the_dead = False
+            await self.round()
+        except JournalUnavailable as e:
+            say(log, "journal unavailable", level=logging.ERROR, reason=str(e))
+
+    async def _pause(self, within: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._stirred.wait()
+        self._stirred.clear()
 
     async def close(self) -> None:
         """Ends what is under way; it stays in the outbox, and others go on with it at once."""
@@ -158,6 +163,7 @@ class Teller:
             say(log, "journal unavailable", level=logging.ERROR, reason=str(e))
         except Exception:
             log.exception("telling failed", extra={"fields": {"channel": name}})
+            self._stumbled("notifications")
 
     async def _tell(self, name: str, settings: ChannelSettings, claimed: Claimed) -> bool:
         messages = claimed.messages[:1] if settings.every else claimed.messages[::-1]

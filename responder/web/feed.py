@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
-from responder.errors import JournalUnavailable
 from responder.execution import Event, Execution
 from responder.journal import Database, Transaction, executions
+from responder.rounds import Stumbled, go_round
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -46,8 +46,15 @@ class Watcher:
 class Feed:
     """Knows how far every rollback has come. It looks only while somebody watches."""
 
-    def __init__(self, journal: Database, *, poll: float = 1.0, most: int = 64) -> None:
-        self._journal, self._poll, self._most = journal, poll, most
+    def __init__(
+        self,
+        journal: Database,
+        *,
+        poll: float = 1.0,
+        most: int = 64,
+        stumbled: Stumbled = lambda loop: None,
+    ) -> None:
+        self._journal, self._poll, self._most, self._stumbled = journal, poll, most, stumbled
         self._watchers: set[Watcher] = set()
         self._looking: asyncio.Task[None] | None = None
         # All who watch take turns at the journal: the rollbacks' own reads and writes never wait for a crowd.
@@ -93,12 +100,10 @@ class Feed:
 
     async def _look(self) -> None:
         with contextlib.closing(self._journal.listen()) as ear:
-            while True:
-                with contextlib.suppress(JournalUnavailable):  # told to who reads; here it is tried again
-                    await self._look_once(datetime.now(UTC) - LATELY)
-                await ear.changed(self._poll)
+            await go_round("progress", self._look_once, every=self._poll, stumbled=self._stumbled, wait=ear.changed)
 
-    async def _look_once(self, lately: datetime) -> None:
+    async def _look_once(self) -> None:
+        lately = datetime.now(UTC) - LATELY
         watched = {w.execution for w in self._watchers if w.execution}
         found = await self.read(executions.heads, lately, *(watched | self.heads.keys()))
         self._stir({execution_id: row["seq"] for execution_id, row in found.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -35,7 +36,7 @@ class Outside:
         self.status = 200
         self.raw: bytes | None = None
         self.content_type = "application/json"
-        self.hangs = False
+        self.hangs = self.packed = self.broken_off = False
         self.url = ""
         self._released = asyncio.Event()
 
@@ -52,6 +53,16 @@ class Outside:
         self.asked.append(request)
         if self.hangs:
             await self._released.wait()
+        if self.raw is not None and self.broken_off:
+            begun = web.StreamResponse(headers={"Content-Length": str(len(self.raw) + 1)})
+            await begun.prepare(request)
+            await begun.write(self.raw)
+            assert request.transport
+            request.transport.close()
+            return begun
+        if self.raw is not None and self.packed:
+            packed = gzip.compress(self.raw)
+            return web.Response(body=packed, headers={"Content-Encoding": "gzip", "Content-Type": self.content_type})
         if self.raw is not None:
             return web.Response(body=self.raw, status=self.status, content_type=self.content_type)
         if self.status != 200:
@@ -91,11 +102,11 @@ class FakeAlertmanager(Outside):
         return web.json_response(found)
 
 
-def many_series(count: int) -> bytes:
+def many_series(count: int, points: int = 240) -> bytes:
     """An answer of Prometheus with so many series over the last half hour."""
     end = datetime.now(UTC).timestamp()
-    points = [[end - 7 * n, str(n)] for n in range(240, -1, -1)]
-    result = [{"metric": {"__name__": "up", "instance": f"i-{n}"}, "values": points} for n in range(count)]
+    values = [[end - 1800 * n / points, str(n)] for n in range(points, -1, -1)]
+    result = [{"metric": {"__name__": "up", "instance": f"i-{n}"}, "values": values} for n in range(count)]
     return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
 
 

@@ -65,6 +65,12 @@ async def test_what_went_past_alertmanager_is_asked_of_prometheus(
     assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
 
 
+async def test_too_much_of_it_is_unknown(connections: Connections, prometheus: FakePrometheus) -> None:
+    prometheus.raw = b" " * (5 << 20)
+    live = await ask_alerts(incident(), mandate(), connections)
+    assert (live.state, "is more than the 4.2 MB that are taken" in live.reason) == ("unknown", True)
+
+
 async def test_a_silence_is_not_outvoted_by_prometheus(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:

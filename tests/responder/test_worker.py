@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from responder import worker as worker_module
 from responder.clients import Connections
 from responder.clients.http import Http
 from responder.clients.local import Local
+from responder.conduct import Watchdog
 from responder.errors import JournalUnavailable, Superseded
 from responder.execution import Approved, Event, Execution
 from responder.journal import Database, decisions, deployments, executions
@@ -25,6 +27,7 @@ from responder.worker import Lease, Worker
 from tests.journals import journal, postgres_server, state  # noqa: F401
 from tests.responder.crash.drill import Drill, HealthOf
 from tests.responder.crash.stages import immediate
+from tests.responder.examples import accepted
 
 
 class _Connections(Connections):
@@ -44,16 +47,18 @@ class Office:
     def __init__(self, drill: Drill, directory: Path) -> None:
         self.drill, self.stop_file = drill, directory / "stop"
         self.heard: list[str] = []
+        self.stumbled: list[str] = []
+        self.watchdog: Watchdog | None = None
         self._running: list[tuple[Worker, asyncio.Task[None]]] = []
 
     def mandate(self) -> Mandate:
-        return Mandate(services=(self.drill.stage.service,), stop_file=self.stop_file)
+        return Mandate(services=(self.drill.stage.service,), stop_file=self.stop_file, watchdog=self.watchdog)
 
     def worker(self, *, journal: Database | None = None, **more: Any) -> Worker:  # noqa: F811
         def listen(execution: Execution, events: tuple[Event, ...]) -> None:
             self.heard += [event.type for event in events]
 
-        more = {"lease": 2.0, "poll": 0.02, **more}
+        more = {"lease": 2.0, "poll": 0.02, "stumbled": self.stumbled.append, **more}
         connections = _Connections(self.drill.health)
         worker = Worker(journal or self.drill.journal, self.mandate, lambda: connections, listeners=(listen,), **more)
         self._running.append((worker, asyncio.create_task(worker.run())))
@@ -202,6 +207,125 @@ async def test_a_bug_is_tried_again_and_ends_as_stuck(office: Office, monkeypatc
     office.worker(resume_at_most=2)
     stuck = await office.until(lambda x: x.state == "stuck")
     assert "never came to an end" in stuck.reason
+
+
+class _Bug:
+    """Raises as often as it is told, and does then what was there before."""
+
+    def __init__(self, times: int, real: Callable[..., Any] | None = None) -> None:
+        self.left, self._real = times, real
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.left -= 1
+        if self.left >= 0:
+            raise ZeroDivisionError("a bug")
+        assert self._real
+        return await self._real(*args, **kwargs)
+
+
+ALWAYS = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("loop", "place", "name"),
+    [
+        ("expiry", worker_module, "_held"),
+        ("promotion", worker_module, "promote"),
+        ("noise", worker_module.Quiet, "keep"),
+        ("watchdog", worker_module, "ask_watchdog"),
+    ],
+)
+async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
+    loop: str, place: Any, name: str, office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.watchdog = Watchdog() if loop == "watchdog" else None
+    monkeypatch.setattr(place, name, _Bug(ALWAYS))
+    worker = office.worker()
+    async with asyncio.timeout(20):
+        while office.stumbled.count(loop) < 2:
+            await asyncio.sleep(0.01)
+    assert bool(worker.disarmed) is (loop == "watchdog"), "what nobody can tell is not called armed"
+    office.watchdog = None  # or the rollback itself would ask for it
+    await office.drill.accept()
+    await office.until(in_the_gate)
+    assert set(office.stumbled) == {loop}
+    (record, *_) = [one for one in caplog.records if getattr(one, "fields", {}).get("loop") == loop]
+    assert record.exc_info
+
+
+async def test_a_bug_where_evidence_is_kept_hinders_no_rollback(office: Office) -> None:
+    def keeper() -> Any:
+        if office.heard:
+            return None
+        raise ZeroDivisionError("a bug")
+
+    office.worker(keeper=keeper)
+    async with asyncio.timeout(20):
+        while office.stumbled.count("evidence") < 2:
+            await asyncio.sleep(0.01)
+    office.heard.append("")
+    await office.drill.accept()
+    await office.until(in_the_gate)
+
+
+async def test_a_bug_in_claiming_ends_nothing_that_is_under_way_and_is_tried_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = _Bug(3, executions.claim)
+    monkeypatch.setattr(executions, "claim", bug)
+    office.worker()
+    await office.drill.accept()
+    await office.until(in_the_gate)
+    assert office.stumbled == ["claims"] * 3
+    bug.left = ALWAYS
+    async with asyncio.timeout(20):
+        while len(office.stumbled) < 6:
+            await asyncio.sleep(0.01)
+    await office.drill.journal.transaction(executions.ask_to_stop, office.drill.id, "alice", "enough")
+    assert (await office.until(over)).outcome == "cancelled"
+    assert [event.type for event in await office.drill.events()].count("resumed") == 0
+
+
+async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_claimed(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a newer version, on a journal that both share."""
+    newer = await office.drill.journal.transaction(executions.accept, "0-newer", accepted(service="other"))
+    real = executions.load
+
+    async def load(tx: Any, execution_id: str) -> Execution:
+        if execution_id == newer.id:
+            raise ValueError("an event that only a newer version knows")
+        return await real(tx, execution_id)
+
+    monkeypatch.setattr(executions, "load", load)
+    await office.drill.accept()
+    office.worker()
+    await office.until(in_the_gate)
+    async with asyncio.timeout(20):
+        while "claims" not in office.stumbled:
+            await asyncio.sleep(0.01)
+    assert len(await office.drill.journal.read(executions.events_of, newer.id)) == 1, "it is left alone"
+
+
+async def test_a_bug_in_renewing_is_tried_again_for_as_long_as_the_lease_lasts(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_verified(office)
+    monkeypatch.setattr(executions, "renew", _Bug(1, executions.renew))
+    office.worker()
+    await office.drill.accept()
+    await office.until(in_the_gate)
+    await asyncio.sleep(2.2)  # longer than the lease
+    assert office.stumbled == ["lease"]
+    assert [event.type for event in await office.drill.events()].count("resumed") == 0
+
+
+async def test_a_worker_that_can_get_no_lease_for_a_bug_ends(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could do nothing here, and would go on accepting."""
+    monkeypatch.setattr(executions, "register", _Bug(ALWAYS))
+    with pytest.raises(ZeroDivisionError):
+        await Worker(office.drill.journal, office.mandate, Connections).run()
 
 
 class _Broken:

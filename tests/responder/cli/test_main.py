@@ -258,6 +258,16 @@ async def test_stop_and_close_want_one_or_all(ask: Run, command: tuple[str, ...]
         assert (code, err) == (2, "responder: name an execution, or --all\n")
 
 
+async def test_only_the_option_throws_and_releases_the_kill_switch(ask: Run) -> None:
+    code, _, err = await ask("stop", "all", "--reason", "x")
+    assert (code, "no rollback is called all; the kill switch is thrown by: responder stop --all" in err) == (2, True)
+    assert (await ask("status")).code == 0, "it is armed as before"
+    await ask("stop", "--all", "--reason", "x")
+    code, _, err = await ask("close", "all", "--reason", "x")
+    assert (code, "the kill switch is released by: responder close --all --reason" in err) == (2, True)
+    assert (await ask("status")).code == 1, "it is stopped as before"
+
+
 async def test_deployed_and_versions(ask: Run) -> None:
     for word in ("recorded", "was recorded before"):
         code, out, _ = await ask("deployed", "backend", "2.0", "--good", "--id", "d1")

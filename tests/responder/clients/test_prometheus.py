@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.clients.prometheus import Prometheus, PrometheusSettings, TooMuch
 from responder.errors import Halt, Unavailable
 from tests.responder.outside import FakePrometheus
 
@@ -68,9 +68,10 @@ async def test_a_query_that_prometheus_refuses_is_a_halt(
 async def test_a_prometheus_that_cannot_answer_now_is_unavailable(
     status: int, client: Prometheus, prometheus: FakePrometheus
 ) -> None:
-    prometheus.status, prometheus.raw = status, b"not now"
-    with pytest.raises(Unavailable, match=str(status)):
+    prometheus.status, prometheus.raw = status, b"not now" * 1000
+    with pytest.raises(Unavailable, match=str(status)) as caught:
         await client.query("up")
+    assert len(str(caught.value)) < 700
 
 
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"{", b"[]", b"null", b"{}", b'{"data": {}}', b'{"data": null}'])
@@ -124,6 +125,36 @@ async def test_what_is_no_range_is_a_halt(client: Prometheus, prometheus: FakePr
     prometheus.vectors["up"] = [({}, "1")]
     with pytest.raises(Halt, match="does not give series over a time"):
         await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("over", "taken"), [(0, True), (1, False)])
+async def test_more_than_is_taken_is_no_answer(
+    prometheus: FakePrometheus, over: int, taken: bool, packed: bool
+) -> None:
+    """Of whatever kind: to read all of it would keep everything else waiting for seconds."""
+    vector = b'{"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "1"]}]}}'
+    prometheus.raw = vector + b" " * ((4 << 20) - len(vector) + over)
+    prometheus.packed = packed
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=10.0))
+    if taken:
+        assert len(await client.query("up")) == 1
+    else:
+        with pytest.raises(TooMuch, match=r"'up' is more than the 4\.2 MB that are taken: ask for less, as by sum by"):
+            await client.query("up")
+        with pytest.raises(TooMuch, match="ask for less"):
+            await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)
+        prometheus.raw = vector
+        assert len(await client.query("up")) == 1, "the next one is not disturbed"
+    await client.close()
+
+
+async def test_an_answer_that_breaks_off_is_unavailable(prometheus: FakePrometheus) -> None:
+    prometheus.raw, prometheus.broken_off = b"{" + b" " * 1000, True
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=10.0))
+    with pytest.raises(Unavailable, match="did not answer"):
+        await client.query("up")
+    await client.close()
 
 
 async def test_no_answer_in_time_is_unavailable(client: Prometheus, prometheus: FakePrometheus) -> None:

@@ -66,11 +66,40 @@ async def test_many_series_hold_up_nobody(
     directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
 ) -> None:
     await kept(a_case(id="first"), directory, around)  # whatever is imported only once
-    prometheus.raw = many_series(600)
+    prometheus.raw = many_series(500)
     began = time.thread_time()
     manifest = await kept(a_case(queries=(Query("policy", "up"),)), directory, around)
     assert time.thread_time() - began < 0.15, "seconds that the loop worked for it; it was 0.3"
     assert [file.name[:15] for file in manifest.files] == ["alerts.json.gz", "series-1-policy", "series-1-policy"]
+
+
+@pytest.mark.parametrize(("series", "step"), [(2000, 60), (6000, 300)])
+async def test_of_very_many_series_fewer_points_are_kept(
+    directory: EvidenceSettings,
+    around: Connections,
+    prometheus: FakePrometheus,
+    monkeypatch: pytest.MonkeyPatch,
+    series: int,
+    step: int,
+) -> None:
+    def answers(request: web.Request) -> web.Response:
+        points = 1800 / float(request.query["step"])
+        return web.Response(body=many_series(series, round(points)), content_type="application/json")
+
+    monkeypatch.setattr(prometheus, "answer", answers)
+    case = a_case(queries=(Query("policy", "up"),), onset=NOW)
+    manifest = await kept(case, directory, around, now=lambda: NOW)
+    data = json.loads((await unpacked(manifest, directory, around))["series-1-policy.json"])
+    assert (data["series_in_all"], len(data["series"]), data["step_seconds"]) == (series, 200, step)
+    assert manifest.missing == ()
+
+
+async def test_what_is_too_much_all_the_same_is_missing_and_says_so(
+    directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus
+) -> None:
+    prometheus.raw = many_series(1000)
+    manifest = await kept(a_case(queries=(Query("policy", "up"),)), directory, around)
+    assert [(one.origin, "'up' is more than" in one.reason) for one in manifest.missing] == [("series of policy", True)]
 
 
 async def test_series_are_kept_as_data_and_as_a_plot(

@@ -56,7 +56,8 @@ async def worker(journal: Database, name: str = "w1", lease: float = 60.0) -> st
 
 async def claim(journal: Database, name: str, *, concurrent: int = 9) -> list[tuple[Execution, int]]:
     later = datetime.now(UTC) + timedelta(minutes=1)
-    return await journal.transaction(executions.claim, name, later, concurrent=concurrent, mine=())
+    claimed, _ = await journal.transaction(executions.claim, name, later, concurrent=concurrent, mine=())
+    return claimed
 
 
 def deployment(version: str, minutes: int = 0, **more: Any) -> Deployment:

@@ -229,6 +229,23 @@ async def test_silence_is_no_death(journal: Database) -> None:
         assert reader.comments.count(": nothing new") >= 3
 
 
+async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    stumbled, real = list[str](), executions.heads
+
+    async def heads(*args: Any) -> Any:
+        if len(stumbled) < 2:
+            raise ZeroDivisionError("a bug")
+        return await real(*args)
+
+    monkeypatch.setattr(executions, "heads", heads)
+    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    with (feed := Feed(journal, poll=0.02, stumbled=stumbled.append)).watch("r1") as watcher:
+        watcher.stirred.clear()
+        assert await watcher.changed(10)
+    assert stumbled == ["progress"] * 2
+    feed.close()
+
+
 async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(journal: Database) -> None:
     """It is not kept for it: what it has not read stays in the journal."""
     long = "x" * 12_000
