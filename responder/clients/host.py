@@ -11,7 +11,6 @@ import contextlib
 import glob
 import gzip
 import os
-import signal
 import stat
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
+from responder.clients.programs import end
 from responder.errors import Halt
 
 T = TypeVar("T")
@@ -132,11 +132,7 @@ class Host:
             if code:
                 raise Halt(f"{argv[0]} exited with {code}: {told or '(it said nothing)'}")
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), 1.0)  # it may hang in the kernel
+            await end(process, process.stdout)
             complaining.cancel()
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import cast
 
 from responder.clients.postgres import without_values
+from responder.clients.programs import end
 from responder.errors import Halt, Unavailable
 
 BLOCK = 1 << 20
@@ -120,10 +121,7 @@ async def _running(
         if program.returncode:
             raise _failure(argv[0], program.returncode, without_values(said.decode(errors="replace")).strip())
     finally:
-        if program.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGKILL)
-            await program.wait()
+        await end(program, program.stdout)
         listening.cancel()
         await asyncio.wait([listening])
 

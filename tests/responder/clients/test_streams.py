@@ -1,0 +1,61 @@
+"""Whoever leaves a program in the middle of what it says is rid of it, however much it had left to say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from responder.clients.host import Host
+from responder.clients.streams import given_by, through
+from responder.errors import Unavailable
+
+ENDLESS = ("sh", "-c", 'echo $$ > "$1"; exec yes', "sh")
+
+
+async def blocks() -> AsyncGenerator[bytes]:
+    while True:
+        yield bytes(1 << 20)
+        await asyncio.sleep(0)
+
+
+async def _gone(pid: int) -> bool:
+    for _ in range(100):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    "starts",
+    [
+        lambda file: given_by([*ENDLESS, str(file)], os.environ),
+        lambda file: through([*ENDLESS, str(file)], os.environ, blocks()),
+        lambda file: Host().said(*ENDLESS, str(file)),
+    ],
+    ids=["given_by", "through", "said"],
+)
+async def test_it_is_left_while_its_pipe_is_full(
+    tmp_path: Path, starts: Callable[[Path], AsyncGenerator[bytes]]
+) -> None:
+    file, began = tmp_path / "pid", time.monotonic()
+    async with contextlib.aclosing(starts(file)) as said:
+        async for _ in said:
+            await asyncio.sleep(0.3)  # nobody reads meanwhile: the pipe is full, and asyncio pauses it
+            break
+    assert time.monotonic() - began < 4, "it was waited for until nobody waits any longer"
+    assert await _gone(int(file.read_text()))
+
+
+async def test_what_was_killed_is_no_end(tmp_path: Path) -> None:
+    argv = ("sh", "-c", "echo some; kill -9 $$")
+    with pytest.raises(Unavailable, match="killed by signal 9"):
+        async for _ in given_by(argv, os.environ):
+            pass
