@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from responder.clients import acting
 from responder.clients.postgres import Postgres, reason, without_values
 from responder.clients.programs import program
-from responder.clients.script_runs import RETRIED, Limits, Part, begin, lock, note, persist, rest
+from responder.clients.script_runs import RETRIED, Limits, Part, begin, note, persist, rest, take_lock
 from responder.errors import Halt, Unavailable
 from responder.sql import split
 
@@ -102,7 +102,7 @@ class Schemas(Postgres):
         async with self._speaking(
             database, application, **limits.settings, client_connection_check_interval="1000"
         ) as session:
-            await lock(session, database)
+            await take_lock(session, database)
             several = len(parts) > 1
             done = await begin(session, mark, script, len(parts)) if several else 0
             for number, part in list(enumerate(parts))[done:]:
@@ -126,7 +126,7 @@ class Schemas(Postgres):
         async with contextlib.AsyncExitStack() as held:
             if changes:
                 lock = await held.enter_async_context(self._speaking(database, f"{mark}:lock"))
-                await lock(lock, database)
+                await take_lock(lock, database)
             for attempt in range(limits.attempts if changes else 1):
                 if changes:
                     acting.get()()

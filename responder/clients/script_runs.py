@@ -47,7 +47,7 @@ class Part(BaseModel):
     builds_index: str = ""  # the index that it creates concurrently, of which a failed try leaves an invalid one
 
 
-async def lock(session: Any, database: str) -> None:
+async def take_lock(session: Any, database: str) -> None:
     if await session.fetchval(f"SELECT pg_try_advisory_lock({_LOCK})"):
         return
     who = await session.fetchrow(
