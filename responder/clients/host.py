@@ -132,7 +132,7 @@ class Host:
             if code:
                 raise Halt(f"{argv[0]} exited with {code}: {told or '(it said nothing)'}")
         finally:
-            await end(process, process.stdout)
+            await end(process, process.stdout, patience=1.0)
             complaining.cancel()
 
 

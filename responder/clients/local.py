@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import signal
 from pathlib import Path
 from typing import Any, Self
 
 from responder.clients import acting
+from responder.clients.programs import end
 from responder.errors import Halt, Unavailable
 
 _SAID = 2000
@@ -164,10 +164,7 @@ class Local:
         except TimeoutError:
             raise Unavailable(f"{' '.join(argv)} did not end within {within:g} s") from None
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            await end(process)
             listening.cancel()
             await asyncio.wait([listening])
         text = said.decode(errors="replace").strip()

@@ -12,8 +12,6 @@ from pathlib import Path
 from responder.durations import format_duration
 from responder.errors import Halt, Unavailable
 
-_REAPED = 5.0
-
 
 async def program(
     argv: tuple[str, ...], *, within: float, cwd: Path | None, env: Mapping[str, str]
@@ -41,18 +39,18 @@ async def program(
     return process.returncode or 0, out.decode(errors="replace"), said.decode(errors="replace")
 
 
-async def end(process: asyncio.subprocess.Process, *pipes: asyncio.StreamReader | None) -> None:
-    """Kills its process group, where it has not ended by itself, and waits until it is gone.
+async def end(process: asyncio.subprocess.Process, *pipes: asyncio.StreamReader | None, patience: float = 5.0) -> None:
+    """Kills its process group, where it has not ended by itself, and waits until it is gone, for so many seconds.
 
     Until Python 3.13 `wait` also waits for the end of every pipe, and a full one that nobody reads never has one
-    (cpython#119710): so what is left in these is read. A process that hangs in the kernel is not waited for.
+    (cpython#119710): so what is left in these is read. What hangs in the kernel may never go.
     """
     if process.returncode is not None:
         return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_REAPED):
+        async with asyncio.timeout(patience):
             for pipe in pipes:
                 while pipe is not None and await pipe.read(1 << 16):
                     pass
