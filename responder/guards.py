@@ -90,7 +90,9 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
         return "refuse", f"nothing to roll back: {told}, longer than deployed_within ({format_duration(window)})"
     live = situation.live
     began = [alert.starts_at for alert in incident.alerts] + ([live.began_at] if live and live.began_at else [])
-    onset = min(began, default=now)
+    # A rollback that was verified in between saw the service healthy: what rang before that is another trouble.
+    verified = situation.verified_at
+    onset = min((at for at in began if verified is None or at > verified), default=now)
     rollout = situation.service.rollout if situation.service else 0.0
     if (running.at - onset).total_seconds() > rollout:
         before = format_duration((running.at - onset).total_seconds() // 1)
@@ -102,6 +104,20 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
     if live and live.was_so_before:
         return "refuse", f"nothing to roll back: before {running.version} was deployed, {live.was_so_before}"
     return "allow", f"{told}, within {format_duration(window)}"
+
+
+def restored_version(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """A known good version that only replaces a younger one is not rolled back: the trouble is the younger one's."""
+    running, replaced = situation.running, situation.replaced
+    if incident.forced:
+        return "allow", _not_asked(incident)
+    if running is None or replaced is None:
+        return "allow", "the running version does not replace a younger one"
+    return (
+        "refuse",
+        f"{running.version} was known good before and replaced the younger {replaced.version} at "
+        f"{running.at:%H:%M:%S} UTC: the trouble belongs to {replaced.version}; going back further needs a human",
+    )
 
 
 def target(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
@@ -257,6 +273,7 @@ GUARDS: tuple[Guard, ...] = (
     episode,
     single_flight,
     deployed_within,
+    restored_version,
     target,
     no_rollback,
     fits,

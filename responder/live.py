@@ -122,10 +122,12 @@ async def _past(incident: Incident, situation: Situation, connections: Connectio
     running = situation.running
     if running is None or incident.forced or situation.service is None:
         return Live(state="firing", reason="")
-    labels, at = _common_labels(incident), running.at - timedelta(seconds=situation.service.rollout)
+    labels, at = _common_labels(incident), _just_before(situation, running)
     alerts, trouble = _selector("ALERTS", {**labels, "alertstate": "firing"}), _selector(_TROUBLE, labels)
     # One question: each costs as much as all the rest of a decision.
     before = [f"{what} @ {at.timestamp():.3f}" for what in (alerts, trouble)]
+    if situation.verified_at:
+        before = []  # their windows may ring on from before that rollback, which saw the service healthy
     asked = [f'label_replace({what}, "{_ASKED}", "{n}", "", "")' for n, what in enumerate(before)]
     queries = [" or ".join([_selector("ALERTS_FOR_STATE", labels), *asked])]
     queries += [incident.policy.expression] if incident.policy.expression else []
@@ -145,6 +147,13 @@ async def _past(incident: Incident, situation: Situation, connections: Connectio
         began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
         was_so_before=f"{was[0]} had a result at {at:%H:%M:%S} UTC already" if was else "",
     )
+
+
+def _just_before(situation: Situation, running: Deployment) -> datetime:
+    """The last moment that the running version cannot have spoiled; not before the service was seen healthy."""
+    delay = situation.service.rollout if situation.service else 0.0
+    at = running.at - timedelta(seconds=delay)
+    return max(at, situation.verified_at) if situation.verified_at else at
 
 
 def _concerning(samples: Iterable[Sample], running: Deployment) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
@@ -215,8 +215,24 @@ async def _decide(
         elif judgement.deciding.verdict != "refuse":
             decided = await _want_logs(tx, decided, record_id)
         await decisions.record(tx, _as_record(decided, record_id))
+        for member, its in zip(incident.members, situations, strict=True):
+            await _mark_replaced(tx, member, its, now)
         settled.append(decided)
     return settled, open_ones
+
+
+async def _mark_replaced(tx: Transaction, incident: Incident, situation: Situation, now: datetime) -> None:
+    """Marks the version bad that somebody replaced with the running one, where the trouble is the replaced one's."""
+    running, replaced, service = situation.running, situation.replaced, situation.service
+    if running is None or replaced is None or service is None or incident.policy.mode == "observe":
+        return
+    if incident.forced or not incident.alerts or replaced.status in deployments.NO_TARGET:
+        return
+    began, delay = min(alert.starts_at for alert in incident.alerts), timedelta(seconds=service.rollout)
+    lately = replaced.at + timedelta(seconds=incident.policy.deployed_within)
+    if replaced.at - delay <= began <= min(running.at + delay, lately):
+        why = f"{incident.title}: it was replaced by {running.version} at {running.at:%Y-%m-%d %H:%M:%S} UTC"
+        await deployments.mark(tx, service.name, service.environment, replaced.version, "bad", why, now)
 
 
 def _part(situation: Situation, strategy: str | None) -> Part:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from responder.conduct import Limits
 from responder.durations import format_duration
 from responder.freezes import Freeze
-from responder.journal import Transaction, decisions, deployments
+from responder.journal import Row, Transaction, decisions, deployments
 from responder.journal.deployments import Deployment
 from responder.policies import Incident, Mandate
 from responder.services import Service
@@ -46,6 +46,16 @@ class Past(BaseModel):
     ended_at: datetime | None
     reason: str
     stop_by: str | None = None
+
+
+class Replaced(BaseModel):
+    """The younger version that the running one, which ran before, was put back in place of."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: str
+    at: datetime  # when it was deployed
+    status: str
 
 
 class KeptLast(BaseModel):
@@ -93,6 +103,8 @@ class Situation(BaseModel):
     disarmed: str = ""  # why, where the watchdog has not been heard in time
     opened: str | None = None  # the execution that an alert of this incident has opened before
     running: Deployment | None = None  # the newest deployment
+    replaced: Replaced | None = None  # only where the running version was known good before
+    verified_at: datetime | None = None  # when a rollback before the running deployment was verified: healthy then
     target: Candidate | None = None
     unfit: tuple[
         str, ...
@@ -131,6 +143,8 @@ async def gather(
     # Told again, it is no new deployment: what counts is since when this version runs, and who put it there.
     since = await tx.one("version_runs_since", **where, version=running.version) if running else None
     running = running.model_copy(update=dict(since)) if running and since else running
+    replaced = await tx.one("replaced_version", **where, **_restored(running)) if _restored(running) else None
+    verified = await _verified_before(tx, where, running, incident) if running else None
     before = await tx.one("rollback_of_version", **where, version=running.version) if running else None
     target = await _target(tx, incident, name, environment, running.version) if running else None
     staying = await tx.one("no_rollback_since", **where, target=target.version) if target else None
@@ -140,8 +154,10 @@ async def gather(
         service=service,
         stopped=stopped,
         disarmed=await watchdog_missing(tx, mandate, now),
-        opened=await _opened(tx, incident, name, environment),
+        opened=await _opened(tx, incident, name, environment, running),
         running=running,
+        replaced=Replaced.model_validate(dict(replaced)) if replaced else None,
+        verified_at=verified,
         target=target,
         unfit=await _unfit(tx, whole or incident, mandate, service, target) if target else (),
         no_rollback_past=f"{staying['version']}: {staying['no_rollback']}" if staying else "",
@@ -307,7 +323,25 @@ async def _target(tx: Transaction, incident: Incident, name: str, environment: s
     return Candidate(version=row["version"], artifact=row["artifact"], status="good") if row else None
 
 
-async def _opened(tx: Transaction, incident: Incident, name: str, environment: str) -> str | None:
+def _restored(running: Deployment | None) -> dict[str, Any]:
+    """What to ask for the version that the running one replaced; empty where the running one is not known good."""
+    if running is None or running.status != "good" or running.rolled_back_by:
+        return {}
+    return {"version": running.version, "at": running.at}
+
+
+async def _verified_before(
+    tx: Transaction, where: dict[str, str], running: Deployment, incident: Incident
+) -> datetime | None:
+    since = running.at - timedelta(seconds=incident.policy.deployed_within)
+    row = await tx.one("verified_before", **where, since=since, until=running.at)
+    return row["at"] if row else None
+
+
+async def _opened(
+    tx: Transaction, incident: Incident, name: str, environment: str, running: Deployment | None
+) -> str | None:
+    """The rollback that an alert of the incident opened before, from the deployment that still runs or to it."""
     if not incident.alerts:
         return None
     rows = await tx.all(
@@ -317,5 +351,10 @@ async def _opened(tx: Transaction, incident: Incident, name: str, environment: s
         environment=environment,
         since=min(alert.starts_at for alert in incident.alerts),
     )
-    opened = {(row["fingerprint"], row["starts_at"]): str(row["execution"]) for row in rows}
+    opened = {(row["fingerprint"], row["starts_at"]): str(row["execution"]) for row in rows if _is_about(row, running)}
     return next((opened[key] for a in incident.alerts if (key := (a.fingerprint, a.starts_at)) in opened), None)
+
+
+def _is_about(episode: Row, running: Deployment | None) -> bool:
+    """An episode ends with the deployment that it is about; ours, which ended it, belongs to it."""
+    return running is None or running.at == episode["deployed_at"] or running.rolled_back_by == episode["execution"]

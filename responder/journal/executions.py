@@ -83,6 +83,7 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
             environment=accepted.environment,
             fingerprint=alert.fingerprint,
             starts_at=alert.starts_at,
+            deployed_at=accepted.deployed_at or accepted.at,
             execution=execution_id,
             alertname=_text(alert.name),
             labels=json.dumps(alert.labels, ensure_ascii=False, sort_keys=True),

@@ -60,16 +60,16 @@ ON CONFLICT DO NOTHING RETURNING service;
 UPDATE parts SET live = FALSE WHERE execution = :execution;
 
 -- name: insert_episode
--- Refused (no row) where this alert instance has opened a rollback already.
-INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, execution,
+-- Refused (no row) where this alert instance has opened a rollback from this deployment already.
+INSERT INTO episodes (policy, service, environment, fingerprint, starts_at, deployed_at, execution,
                       alertname, labels, summary, generator_url)
-VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :execution,
+VALUES (:policy, :service, :environment, :fingerprint, :starts_at, :deployed_at, :execution,
         :alertname, :labels, :summary, :generator_url)
 ON CONFLICT DO NOTHING RETURNING execution;
 
 -- name: episodes_since
 -- Alert instances, begun then or later, that have opened a rollback of the service.
-SELECT fingerprint, starts_at, execution FROM episodes
+SELECT fingerprint, starts_at, deployed_at, execution FROM episodes
 WHERE policy = :policy AND service = :service AND environment = :environment AND starts_at >= :since;
 
 -- name: append_event
@@ -342,6 +342,24 @@ WHERE service = :service AND environment = :environment AND version = :version
   AND at > coalesce((SELECT max(other.at) FROM deployed AS other
                      WHERE other.service = :service AND other.environment = :environment AND other.version <> :version),
                     CAST('1970-01-01T00:00:00.000000+00:00' AS TIMESTAMPTZ));
+
+-- name: replaced_version
+-- The version that the running one replaced; no row unless the replaced one is the younger of the two.
+SELECT v.version, v.status, v.deployed_at AS at FROM versions AS v
+WHERE v.service = :service AND v.environment = :environment
+  AND v.version = (SELECT p.version FROM deployed AS p
+                   WHERE p.service = :service AND p.environment = :environment AND p.version <> :version AND p.at <= :at
+                   ORDER BY p.at DESC, p.id DESC LIMIT 1)
+  AND (SELECT min(d.at) FROM deployed AS d
+       WHERE d.service = :service AND d.environment = :environment AND d.version = v.version)
+    > (SELECT min(d.at) FROM deployed AS d
+       WHERE d.service = :service AND d.environment = :environment AND d.version = :version);
+
+-- name: verified_before
+-- When the last rollback of the service between these moments was verified: the service was healthy then.
+SELECT max(x.ended_at) AS at FROM parts AS p JOIN executions AS x ON x.id = p.execution
+WHERE p.service = :service AND p.environment = :environment AND x.outcome = 'succeeded'
+  AND x.ended_at BETWEEN :since AND :until;
 
 -- name: running
 -- The newest deployment of every service.

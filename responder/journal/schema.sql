@@ -455,3 +455,36 @@ INSERT INTO requirement_changes SELECT service, environment, version, needs, 1, 
 ALTER TABLE requirements ADD COLUMN revision INTEGER NOT NULL DEFAULT 1;
 CREATE VIEW version_requirements AS
     SELECT service, environment, version, needs, revision, at, told_by, versions FROM requirement_changes;
+
+-- migration: 9
+
+-- An episode is about one deployment: a second bad version under an alert that never resolved is judged anew.
+DROP VIEW rollback_alerts;
+ALTER TABLE episodes RENAME TO episodes_before;
+DROP INDEX episodes_of_execution;
+CREATE TABLE episodes (
+    policy TEXT NOT NULL,
+    service TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    starts_at TIMESTAMPTZ NOT NULL,
+    deployed_at TIMESTAMPTZ NOT NULL,
+    execution TEXT NOT NULL REFERENCES executions (id),
+    alertname TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    generator_url TEXT NOT NULL,
+    PRIMARY KEY (policy, service, environment, fingerprint, starts_at, deployed_at)
+);
+INSERT INTO episodes
+    SELECT e.policy, e.service, e.environment, e.fingerprint, e.starts_at,
+           coalesce((SELECT max(d.at) FROM deployed AS d
+                     WHERE d.service = e.service AND d.environment = e.environment AND d.version = x.from_version
+                       AND d.at <= x.accepted_at), x.accepted_at),
+           e.execution, e.alertname, e.labels, e.summary, e.generator_url
+    FROM episodes_before AS e JOIN executions AS x ON x.id = e.execution;
+DROP TABLE episodes_before;
+CREATE INDEX episodes_of_execution ON episodes (execution);
+CREATE VIEW rollback_alerts AS
+    SELECT execution, policy, service, environment, alertname, starts_at, labels, summary, generator_url, fingerprint
+    FROM episodes;

@@ -10,7 +10,7 @@ import pytest
 from responder.freezes import Freeze
 from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
 from responder.policies import Incident
-from responder.survey import Around, Candidate, Live, Situation
+from responder.survey import Around, Candidate, Live, Replaced, Situation
 from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment, incident, past, policy, situation
 
 UNKNOWN = situation(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
@@ -76,6 +76,34 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             "deployed_within",
             "refuse",
             "our own rollback r1: going back further needs a human",
+        ),
+        (
+            incident(),
+            situation(replaced=Replaced(version="2.2", at=ago(1200), status="candidate")),
+            "restored_version",
+            "refuse",
+            "2.1 was known good before and replaced the younger 2.2 at 21:50:00 UTC",
+        ),
+        (
+            by_hand(),
+            situation(replaced=Replaced(version="2.2", at=ago(1200), status="candidate")),
+            "mode",
+            "allow",
+            "requested by alice",
+        ),
+        (
+            incident(),
+            live(began_at=ago(750)).model_copy(update={"verified_at": ago(700)}),
+            "mode",
+            "allow",
+            "auto mode",
+        ),
+        (
+            incident(),
+            live(began_at=ago(750)).model_copy(update={"verified_at": ago(800)}),
+            "deployed_within",
+            "refuse",
+            "before 2.1 was deployed",
         ),
         (incident(), situation(target=None), "target", "refuse", "no version other than 2.1 is known good"),
         (

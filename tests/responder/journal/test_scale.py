@@ -27,6 +27,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "deployments_of": {"most": 100},
     "newest_deployment": {},
     "version_runs_since": {"version": "9.0"},
+    "replaced_version": {"version": "9.0", "at": "2026-11-23T22:00:00+00:00"},
     "running": {},
     "running_candidates": {},
     "running_on_platforms": {},
