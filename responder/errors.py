@@ -28,7 +28,14 @@ class Unseen(Halt):
 
 
 class Unavailable(ResponderError):
-    """The other side did not answer properly. Worth another try before the deadline; then it is a `Halt`."""
+    """The other side did not answer properly. Worth another try before the deadline; then it is a `Halt`.
+
+    `retry_after`: seconds that the other side asks to be left alone before that.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Superseded(ResponderError):

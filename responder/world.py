@@ -120,7 +120,7 @@ class World:
     async def _insist(
         self, doing: str, lever: Lever, act: Callable[[Any], Awaitable[T]], within: float | None = None
     ) -> T:
-        last = "no answer"
+        last, pause = "no answer", self._retry_every
         within = lever.patience if within is None else within
         try:
             async with asyncio.timeout(within):
@@ -128,7 +128,7 @@ class World:
                     try:
                         return await act(await self._connections.to(lever.client))
                     except Unavailable as e:
-                        last = str(e)
-                    await asyncio.sleep(self._retry_every)
+                        last, pause = str(e), max(self._retry_every, e.retry_after)
+                    await asyncio.sleep(pause)
         except TimeoutError:
             raise Unseen(f"{doing} did not succeed within {within:g} s: {last}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
@@ -17,6 +16,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.clients import acting
+from responder.clients.kubernetes_answers import decoded, failure, good, is_temporary, items
+from responder.clients.retry_after import retry_after
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 from responder.kubernetes_objects import Object
@@ -42,6 +43,11 @@ _HOMES = {
     "Canary": "apis/flagger.app/v1beta1",
 }
 _PLURALS = {"Canary": "canaries"}
+_ALWAYS = ("api/v1", "apis/apps/v1", "apis/discovery.k8s.io/v1", "apis/autoscaling/v2")
+"""What every cluster serves. The other kinds are there only where somebody installed them."""
+
+_DISCOVERED_FOR = 60.0
+"""Seconds that an answer of discovery counts. Somebody may install Flagger while we run."""
 
 
 class KubernetesSettings(BaseModel):
@@ -54,10 +60,6 @@ class KubernetesSettings(BaseModel):
     timeout: Duration = Field(default=10.0, gt=0, description="Longest wait for one answer")
 
 
-class Forbidden(Halt):
-    """The API server knows us and says no."""
-
-
 class Kubernetes:
     """A few verbs on any object. Every write says which `resourceVersion` it was decided on."""
 
@@ -68,6 +70,7 @@ class Kubernetes:
         self._api: Any = None
         self._connecting = asyncio.Lock()  # of several who ask first, one connects
         self._retired: list[Any] = []
+        self._served: dict[str, tuple[float, frozenset[str]]] = {}  # by API group: when asked, and its resources
 
     @classmethod
     async def connect(cls, settings: KubernetesSettings | None) -> Self:
@@ -90,8 +93,26 @@ class Kubernetes:
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object; None where there is none. Raises `Forbidden`, `Halt` and `Unavailable`."""
+        if not await self.serves(kind):
+            return None
         status, answer = await self.request("GET", _path(kind, namespace, name))
-        return None if status == 404 else _good(status, answer, f"{kind} {namespace}/{name}")
+        return None if status == 404 else good(status, answer, f"{kind} {namespace}/{name}", metadata=dict)
+
+    async def serves(self, kind: str) -> bool:
+        """Whether the cluster has this kind at all, by discovery. Raises `Halt` and `Unavailable`."""
+        home = _HOMES[kind]
+        if home in _ALWAYS:
+            return True
+        now = asyncio.get_running_loop().time()
+        asked, names = self._served.get(home, (0.0, frozenset()))
+        if home not in self._served or now - asked > _DISCOVERED_FOR:
+            status, answer = await self.request("GET", f"/{home}")
+            if status in (401, 403):
+                return True  # we may not see what there is: the kind itself answers for it
+            found = [] if status == 404 else good(status, answer, f"what /{home} serves", resources=list)["resources"]
+            names = frozenset(str(one.get("name")) for one in found if isinstance(one, dict))
+            self._served[home] = now, names
+        return _plural(kind) in names
 
     async def events(self, namespace: str, *, most: int = 5000) -> list[Object]:
         """What the cluster says has happened in a namespace lately; it forgets after about an hour."""
@@ -99,8 +120,8 @@ class Kubernetes:
         query = {"limit": "500"}
         while True:
             status, answer = await self.request("GET", _path("Event", namespace), query)
-            page = _good(status, answer, f"the events of {namespace}")
-            found += page["items"]
+            page = good(status, answer, f"the events of {namespace}", metadata=dict)
+            found += items(status, page, f"the events of {namespace}")
             more = page["metadata"].get("continue")
             if not more or len(found) >= most:
                 return found
@@ -110,11 +131,13 @@ class Kubernetes:
         self, kind: str, namespace: str, labels: dict[str, str] | None = None, *, selector: str = ""
     ) -> list[Object]:
         """The objects of a namespace, by labels; none where the cluster does not know the kind."""
+        if not await self.serves(kind):
+            return []
         selector = selector or ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         query = {"labelSelector": selector} if selector else {}
         status, answer = await self.request("GET", _path(kind, namespace), query)
-        items = [] if status == 404 else _good(status, answer, f"the {kind}s of {namespace}")["items"]
-        return [{"kind": kind, **item} for item in items]  # in a list they do not say what they are
+        found = [] if status == 404 else items(status, answer, f"the {kind}s of {namespace}")
+        return [{"kind": kind, **item} for item in found]  # in a list they do not say what they are
 
     async def log(
         self, namespace: str, pod: str, container: str, *, since: datetime, lines: int, previous: bool = False
@@ -143,7 +166,7 @@ class Kubernetes:
             body=[version, *operations],
             content_type="application/json-patch+json",
         )
-        return _good(status, answer, f"{kind} {meta['namespace']}/{meta['name']}")
+        return good(status, answer, f"{kind} {meta['namespace']}/{meta['name']}", metadata=dict)
 
     async def delete_pod(self, pod: Object) -> None:
         """Deletes this very pod; one of the same name that came after it stays."""
@@ -154,7 +177,7 @@ class Kubernetes:
             body={"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": meta["uid"]}},
         )
         if status not in (404, 409):
-            _good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
+            good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
 
     async def may(self, verb: str, kind: str, namespace: str, subresource: str = "") -> bool:
         """Whether our account has this right in the namespace."""
@@ -173,7 +196,7 @@ class Kubernetes:
         status, answer = await self.request(
             "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review
         )
-        return bool(_good(status, answer, "our own rights")["status"].get("allowed"))
+        return bool(good(status, answer, "our own rights", status=dict)["status"].get("allowed"))
 
     async def request(
         self,
@@ -184,10 +207,13 @@ class Kubernetes:
         body: Any = None,
         content_type: str = "application/json",
     ) -> tuple[int, Object]:
-        """Status and answer. Raises `Unavailable` where there is none, and where it is the server's own trouble."""
+        """Status and answer. Raises `Unavailable` where there is none, and where it is the server's own trouble.
+
+        An answer that is no JSON object has only a `message`: what the status says counts all the same.
+        """
         status, answer = await self._send(method, path, query, body, content_type)
-        if status == 429 or status >= 500:
-            raise Unavailable(f"the Kubernetes API answered {status}: {answer.get('message', '')}")
+        if is_temporary(status):
+            raise failure(status, answer)
         return status, answer
 
     async def _send(
@@ -206,15 +232,15 @@ class Kubernetes:
         if method != "GET":
             acting.get()()
         try:
-            response = await self._call(api, method, path, query, body, content_type)
-            await response.read()
-            return response.status, json.loads(response.data) if response.data else {}
+            response = (await self._call(api, method, path, query, body, content_type)).response
+            try:
+                return response.status, await _read(response)
+            finally:
+                response.release()
         except TimeoutError:
             raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as e:
             raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
-        except ValueError:
-            raise Unavailable(f"the Kubernetes API answered {method} {path} with something that is not JSON") from None
 
     async def _call(
         self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
@@ -232,10 +258,7 @@ class Kubernetes:
             response = (await self._call(await self._connected(), "GET", path, query, None, "text/plain")).response
             try:
                 if response.status >= 300:
-                    told = json.loads(await response.read() or b"{}")
-                    if response.status == 429 or response.status >= 500:
-                        raise Unavailable(f"the Kubernetes API answered {response.status}: {told.get('message', '')}")
-                    _good(response.status, told, path)
+                    good(response.status, await _read(response), path)
                 async for chunk in response.content.iter_any():
                     yield chunk
             finally:
@@ -244,8 +267,6 @@ class Kubernetes:
             raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as e:
             raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
-        except ValueError:
-            raise Unavailable(f"the Kubernetes API answered GET {path} with something that is not JSON") from None
 
     async def _connected(self) -> Any:
         async with self._connecting:
@@ -254,10 +275,8 @@ class Kubernetes:
             return self._api
 
     async def _connect(self) -> Any:
-        from kubernetes.aio import config  # half a second: not at our start
-        from kubernetes.aio.client import ApiClient, Configuration
-
-        configuration = Configuration()
+        config, client = await asyncio.to_thread(_sdk)
+        configuration = client.Configuration()
         file = self._settings.kubeconfig
         try:
             if file is None and self._settings.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
@@ -272,7 +291,7 @@ class Kubernetes:
         except (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError) as e:
             raise Halt(f"no Kubernetes cluster is configured: {e}") from e
         configuration.retries = None  # whoever asks knows how long it is worth asking
-        return ApiClient(configuration)
+        return client.ApiClient(configuration)
 
 
 def _plural(kind: str) -> str:
@@ -283,13 +302,21 @@ def _path(kind: str, namespace: str, name: str = "") -> str:
     return f"/{_HOMES[kind]}/namespaces/{namespace}/{_plural(kind)}{'/' + name if name else ''}"
 
 
-def _good(status: int, answer: Object, what: str) -> Object:
-    if status < 300:
-        return answer
-    told = answer.get("message") or f"status {status}"
-    match status:
-        case 401 | 403:
-            raise Forbidden(f"{what}: the cluster does not let us: {told}")
-        case 409:
-            raise Unavailable(f"{what} changed while we looked at it: {told}")
-    raise Halt(f"{what}: {told}")
+async def _read(response: aiohttp.ClientResponse) -> Object:
+    """The answer. Of a failure the status is known, also where the body does not arrive."""
+    try:
+        found: Object = decoded(await response.read())
+    except aiohttp.ClientPayloadError:
+        if response.status < 300:
+            raise
+        found = {}
+    if is_temporary(response.status):
+        raise failure(response.status, found, retry_after(response.headers))
+    return found
+
+
+def _sdk() -> tuple[Any, Any]:
+    """The SDK. Its import takes half a second and more: neither at our start nor on the event loop."""
+    from kubernetes.aio import client, config
+
+    return config, client

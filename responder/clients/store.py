@@ -7,18 +7,14 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 import aiohttp
 from pydantic import SecretStr
 
+from responder.clients.retry_after import retry_after
 from responder.errors import Halt, Unavailable
-
-_LONGEST_WAIT = 3600.0
-"""Seconds that we let ourselves be asked to wait."""
 
 
 class StoreRefused(Halt):
@@ -62,7 +58,7 @@ class Store(ABC):
         message = message or text.strip()[:200] or "(nothing)"
         if status == 429 or status >= 500 or self._over_quota(reason):
             why = f"{self.name} answered {status}: {message}"
-            if pause := _pause(headers) or self._usual_pause(headers):
+            if pause := retry_after(headers) or self._usual_pause(headers):
                 self._wait_until, self._why_wait = time.monotonic() + pause, why
             raise Unavailable(why)
         if status == 401:
@@ -102,15 +98,6 @@ class Store(ABC):
     def _usual_pause(self, headers: Mapping[str, str]) -> float:
         """Seconds to wait where the answer names none."""
         return 0.0
-
-
-def _pause(headers: Mapping[str, str]) -> float:
-    told = headers.get("Retry-After", "")
-    try:
-        seconds = float(told) if told.isdigit() else (parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return 0.0
-    return min(max(seconds, 0.0), _LONGEST_WAIT)
 
 
 async def key_text(key: SecretStr | None, file: Path | None, what: str) -> str:

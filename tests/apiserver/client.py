@@ -7,7 +7,7 @@ from typing import Any
 
 from responder.clients import acting
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
-from responder.errors import Halt, Unavailable
+from responder.clients.kubernetes_answers import decoded, good
 from tests.apiserver.cluster import Cluster, Object
 
 
@@ -25,12 +25,13 @@ class InProcess(Kubernetes):
             acting.get()()
         self.cluster.manager = "rollback-responder"
         try:
-            return self.cluster.handle(method, path, query, body, content_type, self.cluster.token)
+            status, answer = self.cluster.handle(method, path, query, body, content_type, self.cluster.token)
+            return status, answer if isinstance(answer, dict) else decoded(answer.encode())
         finally:
             self.cluster.manager = "tests"
 
     async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
-        status, told = await self._send("GET", path, query, None, "text/plain")
+        status, answer = self.cluster.handle("GET", path, query, None, "text/plain", self.cluster.token)
         if status != 200:
-            raise (Unavailable if status >= 500 else Halt)(told["message"])
-        yield str(told).encode()
+            good(status, decoded(answer.encode()) if isinstance(answer, str) else answer, path)
+        yield str(answer).encode()

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tests.apiserver import controllers
 from tests.apiserver.patches import Rejected, copy, json_patch, merge_patch, strategic_merge
+from tests.apiserver.validation import WORKLOADS, Failed, decode, default, validate
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]  # group/plural, namespace, name
@@ -34,10 +35,8 @@ VERSIONS = {
     "argoproj.io": "argoproj.io/v1alpha1", "helm.toolkit.fluxcd.io": "helm.toolkit.fluxcd.io/v2",
     "flagger.app": "flagger.app/v1beta1",
 }  # fmt: skip
+BUILT_IN = ("", "apps", "discovery.k8s.io", "autoscaling")
 _RESOURCES = {kind: resource for resource, kind in KINDS.items()}
-_REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict",
-            415: "UnsupportedMediaType", 422: "Invalid"}  # fmt: skip
-_WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
 @dataclass
@@ -47,14 +46,6 @@ class Image:
     digest: str = ""
     starts: str = "ready"  # ready, pull_fails, crashes, never_ready
     ready_after: float = 0.0
-
-
-class Failed(Exception):
-    """An answer that is a Status of failure."""
-
-    def __init__(self, code: int, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.code, self.message, self.reason = code, message, reason or _REASONS[code]
 
 
 class Cluster:
@@ -68,6 +59,7 @@ class Cluster:
         self.previous_logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
         self.forbidden: set[tuple[str, str]] = set()
+        self.installed: set[str] = set()  # API groups of custom resources; storing an object installs its group
         self.controllers = True  # False: they lag behind
         self.quota: int | None = None  # the most pods in a namespace
         self.version = 1
@@ -98,6 +90,7 @@ class Cluster:
             meta["generation"] = before["metadata"].get("generation", 1) + 1
         self.version += 1
         meta["resourceVersion"] = str(self.version)
+        self.installed.add(_RESOURCES[kind].rpartition("/")[0])
         self.objects[(_RESOURCES[kind], meta.get("namespace", ""), meta["name"])] = manifest
         return manifest
 
@@ -114,6 +107,7 @@ class Cluster:
         manifest = copy(manifest)
         meta = manifest["metadata"]
         resource, namespace = _RESOURCES[manifest["kind"]], meta.get("namespace", "")
+        self.installed.add(resource.rpartition("/")[0])
         before = self.objects.get((resource, namespace, meta["name"]))
         if before is None:
             status, answer = self.handle("POST", self.path(resource, namespace), body=manifest)
@@ -128,8 +122,7 @@ class Cluster:
     @staticmethod
     def path(resource: str, namespace: str, name: str = "") -> str:
         group, _, plural = resource.rpartition("/")
-        home = f"/apis/{VERSIONS[group]}" if group else "/api/v1"
-        return f"{home}/namespaces/{namespace}/{plural}{'/' + name if name else ''}"
+        return f"{_home(group)}/namespaces/{namespace}/{plural}{'/' + name if name else ''}"
 
     def step(self) -> None:
         """Lets controllers and kubelet do what there is to do now."""
@@ -170,12 +163,14 @@ class Cluster:
             }  # fmt: skip
 
     def _route(self, method: str, path: str, query: dict[str, str], body: Any, content_type: str) -> tuple[int, Any]:
-        if (found := _discovery(path)) is not None:
+        if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":
+            return 201, self._review(body)
+        if (found := self._discovery(path)) is not None:
             return 200, found
         parts = path.strip("/").split("/")
-        group, rest = ("", parts[2:]) if parts[0] == "api" else (parts[1], parts[3:])
-        if rest[:1] == ["selfsubjectaccessreviews"]:
-            return 201, self._review(body)
+        group, rest = ("", parts[2:]) if parts[0] == "api" else ((*parts, "")[1], parts[3:])
+        if not self._serves(group) or not path.startswith(f"{_home(group)}/"):
+            return 404, "404 page not found\n"
         namespace, rest = (rest[1], rest[2:]) if rest[:1] == ["namespaces"] and len(rest) > 2 else ("", rest)
         resource = f"{group}/{rest[0]}".lstrip("/")
         name, sub = [*rest[1:], "", ""][:2]
@@ -207,7 +202,7 @@ class Cluster:
             case "DELETE":
                 return self._delete(found, body or {}, query)
             case "PUT":
-                return 200, self._store(found, body, query)
+                return 200, self._store(found, body, query, 400)
             case _:
                 return 200, self._store(found, self._patched(found, body, content_type), query)
 
@@ -256,8 +251,9 @@ class Cluster:
         made["kind"] = KINDS[resource]
         if (resource, namespace, meta["name"]) in self.objects:
             raise Failed(409, f'{resource} "{meta["name"]}" already exists', "AlreadyExists")
-        _default(made)
-        _validate(made, None)
+        decode(made, strict=query.get("fieldValidation") == "Strict")
+        default(made)
+        validate(made, None)
         if query.get("dryRun") == "All":
             return 201, made
         self._tell_managers(made, {})
@@ -276,7 +272,8 @@ class Cluster:
             raise Failed(422, "the server rejected our request due to an error in our request") from None
         raise Failed(415, f"the body of the request was in an unknown format - {content_type}")
 
-    def _store(self, before: Object, after: Object, query: dict[str, str]) -> Object:
+    def _store(self, before: Object, after: Object, query: dict[str, str], code: int = 422) -> Object:
+        """`code`: of a value of the wrong type, which is 422 in a patch."""
         meta = after["metadata"]
         if meta.get("resourceVersion") not in (None, "", before["metadata"]["resourceVersion"]):
             told = "the object has been modified; please apply your changes to the latest version and try again"
@@ -284,8 +281,9 @@ class Cluster:
         after = copy({**before, **after})
         after["metadata"] |= {k: before["metadata"][k] for k in ("uid", "generation", "creationTimestamp")}
         after["status"] = before.get("status", {})
-        _default(after)
-        _validate(after, before)
+        decode(after, strict=query.get("fieldValidation") == "Strict", code=code)
+        default(after)
+        validate(after, before)
         if query.get("dryRun") == "All":
             return after
         self._tell_managers(after, before)
@@ -293,7 +291,7 @@ class Cluster:
 
     def _tell_managers(self, after: Object, before: Object) -> None:
         """`managedFields`, as far as who wrote which field of the spec last."""
-        if after["kind"] not in (*_WORKLOADS, "Service", "Application", "HelmRelease"):
+        if after["kind"] not in (*WORKLOADS, "Service", "Application", "HelmRelease"):
             return
         changed = [k for k, v in after.get("spec", {}).items() if before.get("spec", {}).get(k) != v]
         if not changed:
@@ -326,6 +324,39 @@ class Cluster:
         self.requests.append(("create", "authorization.k8s.io/selfsubjectaccessreviews"))
         return {**body, "status": {"allowed": (asked["verb"], resource) not in self.forbidden}}
 
+    def _serves(self, group: str) -> bool:
+        return group in BUILT_IN or (group in VERSIONS and group in self.installed)
+
+    def _discovery(self, path: str) -> Object | None:
+        """What there is, for clients that ask first, as kubectl does."""
+        if path == "/version":
+            return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
+        if path == "/api":
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        served = {v: g for g, v in VERSIONS.items() if self._serves(g)}
+        if path == "/apis":
+            versions = ({"groupVersion": v, "version": v.partition("/")[2]} for v, g in served.items() if g)
+            groups = [
+                {"name": v["groupVersion"].partition("/")[0], "versions": [v], "preferredVersion": v} for v in versions
+            ]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        home = path.removeprefix("/apis/") if path.startswith("/apis/") else path.removeprefix("/api/")
+        if home not in served:
+            return None
+        verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
+        resources = [
+            {
+                "name": r.rpartition("/")[2],
+                "singularName": kind.lower(),
+                "namespaced": kind != "Node",
+                "kind": kind,
+                "verbs": verbs,
+            }
+            for r, kind in KINDS.items()
+            if r.rpartition("/")[0] == served[home]
+        ]
+        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": home, "resources": resources}
+
     # --- over HTTP ---
 
     @contextlib.asynccontextmanager
@@ -340,7 +371,9 @@ class Cluster:
                 request.method, request.path, dict(request.query), json.loads(text) if text else None,
                 request.content_type, request.headers.get("Authorization", "").removeprefix("Bearer "),
             )  # fmt: skip
-            return web.Response(text=told) if isinstance(told, str) else web.json_response(told, status=status)
+            if isinstance(told, str):
+                return web.Response(text=told, status=status)
+            return web.json_response(told, status=status)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
@@ -392,35 +425,8 @@ class Cluster:
         }  # fmt: skip
 
 
-def _discovery(path: str) -> Object | None:
-    """What there is, for clients that ask first, as kubectl does."""
-    if path == "/version":
-        return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
-    if path == "/api":
-        return {"kind": "APIVersions", "versions": ["v1"]}
-    if path == "/apis":
-        versions = ({"groupVersion": v, "version": v.partition("/")[2]} for g, v in VERSIONS.items() if g)
-        groups = [
-            {"name": v["groupVersion"].partition("/")[0], "versions": [v], "preferredVersion": v} for v in versions
-        ]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-    home = path.removeprefix("/apis/") if path.startswith("/apis/") else path.removeprefix("/api/")
-    if home not in VERSIONS.values():
-        return None
-    group = next(g for g, v in VERSIONS.items() if v == home)
-    verbs = ["create", "delete", "get", "list", "patch", "update", "watch"]
-    resources = [
-        {
-            "name": r.rpartition("/")[2],
-            "singularName": kind.lower(),
-            "namespaced": kind != "Node",
-            "kind": kind,
-            "verbs": verbs,
-        }
-        for r, kind in KINDS.items()
-        if r.rpartition("/")[0] == group
-    ]
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": home, "resources": resources}
+def _home(group: str) -> str:
+    return f"/apis/{VERSIONS[group]}" if group else "/api/v1"
 
 
 def _at(found: Object, path: str) -> Any:
@@ -453,69 +459,3 @@ def matches(found: Object, selector: str) -> bool:
         if not fits:
             return False
     return True
-
-
-def _default(made: Object) -> None:
-    """What the API server fills in."""
-    spec = made.setdefault("spec", {}) if made["kind"] in (*_WORKLOADS, "Service", "Pod") else made.get("spec", {})
-    made["metadata"].setdefault("annotations", {}) if made["kind"] == "Deployment" else None
-    rolling = {"maxSurge": "25%", "maxUnavailable": "25%"}
-    match made["kind"]:
-        case "Deployment":
-            for key, value in (("replicas", 1), ("revisionHistoryLimit", 10), ("progressDeadlineSeconds", 600)):
-                spec.setdefault(key, value)
-            spec.setdefault("strategy", {"type": "RollingUpdate"})
-            if spec["strategy"].setdefault("type", "RollingUpdate") == "RollingUpdate":
-                spec["strategy"]["rollingUpdate"] = {**rolling, **(spec["strategy"].get("rollingUpdate") or {})}
-            if not spec.get("minReadySeconds"):
-                spec.pop("minReadySeconds", None)  # zero is not told
-            if not spec.get("paused"):
-                spec.pop("paused", None)
-        case "StatefulSet":
-            more: dict[str, Any] = {"replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady"}
-            for key, value in more.items():
-                spec.setdefault(key, value)
-            spec.setdefault("updateStrategy", {"type": "RollingUpdate"})
-            if spec["updateStrategy"].setdefault("type", "RollingUpdate") == "RollingUpdate":
-                told = spec["updateStrategy"].get("rollingUpdate") or {}
-                spec["updateStrategy"]["rollingUpdate"] = {"partition": 0, **told}
-        case "DaemonSet":
-            spec.setdefault("revisionHistoryLimit", 10)
-            spec.setdefault("updateStrategy", {"type": "RollingUpdate"})
-            if spec["updateStrategy"].setdefault("type", "RollingUpdate") == "RollingUpdate":
-                told = spec["updateStrategy"].get("rollingUpdate") or {}
-                spec["updateStrategy"]["rollingUpdate"] = {"maxSurge": 0, "maxUnavailable": 1, **told}
-            if not spec.get("minReadySeconds"):
-                spec.pop("minReadySeconds", None)
-
-
-def _validate(made: Object, before: Object | None) -> None:
-    kind, name = made["kind"], made["metadata"].get("name")
-    if kind not in _WORKLOADS:
-        return
-    spec = made["spec"]
-
-    def invalid(path: str, why: str) -> Failed:
-        return Failed(422, f'{kind}.apps "{name}" is invalid: {path}: {why}')
-
-    if "template" not in spec or "selector" not in spec:
-        raise invalid("spec.template" if "template" not in spec else "spec.selector", "Required value")
-    if before is not None and spec["selector"] != before["spec"]["selector"]:
-        raise invalid("spec.selector", "Invalid value: field is immutable")
-    labels = (spec["template"].get("metadata") or {}).get("labels") or {}
-    if any(labels.get(k) != v for k, v in spec["selector"]["matchLabels"].items()):
-        raise invalid("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")
-    if not isinstance(spec.get("replicas", 0), int):
-        raise Failed(400, f"{kind} in version v1 cannot be handled: json: cannot unmarshal string into Go struct field")
-    if kind == "Deployment":
-        if spec.get("minReadySeconds", 0) >= spec["progressDeadlineSeconds"]:
-            raise invalid("spec.progressDeadlineSeconds", "Invalid value: must be greater than minReadySeconds")
-        rolling = spec["strategy"].get("rollingUpdate")
-        if spec["strategy"]["type"] == "Recreate" and rolling:
-            raise invalid(
-                "spec.strategy.rollingUpdate", "Forbidden: may not be specified when strategy `type` is 'Recreate'"
-            )
-    else:
-        rolling = spec["updateStrategy"].get("rollingUpdate") if kind == "DaemonSet" else None
-    if rolling and rolling["maxSurge"] in (0, "0%") and rolling["maxUnavailable"] in (0, "0%"):
-        raise invalid("spec.strategy.rollingUpdate.maxUnavailable", "Invalid value: may not be 0 when `maxSurge` is 0")

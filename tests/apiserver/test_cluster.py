@@ -104,9 +104,37 @@ async def test_what_cannot_be_created(api: Api) -> None:
     status, answer = await api("POST", "deployments", other)
     assert (status, answer["reason"]) == (422, "Invalid")
     assert "spec.template.metadata.labels" in answer["message"]
-    wrong = api.workload()
-    wrong["spec"]["replicas"] = "many"
-    assert (await api("POST", "deployments", wrong))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "status"),
+    [
+        (lambda spec: spec.update(replicas="many"), {}, 400),
+        (lambda spec: spec.pop("selector"), {}, 400),
+        (lambda spec: spec.pop("template"), {}, 400),
+        (lambda spec: spec.update(replicos=3), {"fieldValidation": "Strict"}, 400),
+        (lambda spec: spec.update(replicos=3), {}, 201),
+        (lambda spec: spec["template"]["spec"].update(containers=[]), {}, 422),
+        (lambda spec: spec["template"]["spec"].pop("containers"), {}, 422),
+    ],
+)
+async def test_what_cannot_be_decoded_and_what_is_invalid(
+    change: Any, more: dict[str, str], status: int, api: Api
+) -> None:
+    one = api.workload()
+    change(one["spec"])
+    found, answer = await api("POST", "deployments", one, **more)
+    assert found == status, answer
+    assert (await api("GET", "deployments"))[0] == 200  # and it answers on
+
+
+async def test_an_api_group_that_is_not_installed(api: Api) -> None:
+    """Plain text, unlike everything else: a client that wants JSON of every answer is lost."""
+    for path in ("canaries", "canaries/backend"):
+        status, answer = await api("GET", path, home="apis/flagger.app/v1beta1")
+        assert (status, answer) == (404, {"message": "404 page not found"})
+    assert await api.kube.list("Canary", api.namespace) == []
+    assert await api.kube.get("Canary", api.namespace, "backend") is None
 
 
 async def test_what_is_missing(api: Api) -> None:

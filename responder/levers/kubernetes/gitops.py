@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from responder.clients.kubernetes import Forbidden, Kubernetes
+from responder.clients.kubernetes import Kubernetes
+from responder.clients.kubernetes_answers import Forbidden
 from responder.errors import Halt
 from responder.kubernetes_objects import Name, Object, annotate, escape, writer_of
 from responder.levers.kubernetes.part import PartOfObject

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -48,12 +49,27 @@ class PartOfObject(Lever, ABC):
             raise Halt(f"{self.what} is being deleted")
         return found
 
+    @property
+    def _rights(self) -> tuple[tuple[str, str], ...]:
+        """The verbs and kinds that our account needs for it."""
+        return (("patch", self._address[0]),)
+
+    async def need_rights(self, kube: Kubernetes) -> None:
+        """Raises Halt where our account lacks one."""
+        allowed = await asyncio.gather(*(kube.may(verb, kind, self.namespace) for verb, kind in self._rights))
+        missing = [f"{verb} {kind}s" for (verb, kind), may in zip(self._rights, allowed, strict=True) if not may]
+        if missing:
+            raise Halt(f"our account may not {', '.join(missing)} in {self.namespace}")
+
     async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         await self.object(kube)
-        kind, _ = self._address
-        if not await kube.may("patch", kind, self.namespace):
-            raise Halt(f"our account may not patch {kind}s in {self.namespace}")
+        await self.need_rights(kube)
         return ()
+
+    async def rehearse(self, kube: Kubernetes) -> None:
+        """Asks what a plan asks of it: the object, its value and our rights."""
+        await self._value(kube, await self.object(kube))
+        await self.need_rights(kube)
 
     async def read(self, kube: Kubernetes) -> JsonValue:
         kind, name = self._address

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
-from responder.clients.kubernetes import Forbidden, Kubernetes
+from responder.clients.kubernetes import Kubernetes
+from responder.clients.kubernetes_answers import Forbidden
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 from responder.images import digest_of
@@ -28,6 +29,7 @@ from responder.kubernetes_objects import (
     unfinished,
     writer_of,
 )
+from responder.levers.kubernetes.gitops import owners_of
 from responder.levers.kubernetes.workload import Workload, free, is_ordered, ordinal_of, partition_of
 
 
@@ -174,16 +176,22 @@ class PodTemplate(Workload):
             return isinstance(found, dict) and found["revision"] == name
         return runs((await self.object(kube))["spec"]["template"], version, artifact, self.container)
 
+    @property
+    def _rights(self) -> tuple[tuple[str, str], ...]:
+        rights = (("patch", self.kind), ("list", "Pod"))
+        return rights if self.deployment else (*rights, ("delete", "Pod"))
+
+    async def rehearse(self, kube: Kubernetes) -> None:
+        await super().rehearse(kube)
+        await owners_of(kube, self)
+
     async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         found = await self.object(kube)
         if found["spec"].get("paused") and self.when_paused == "refuse":
             raise Halt(
                 f"somebody has paused the rollout of {self.what} (kubectl rollout resume, or when_paused: resume)"
             )
-        rights = [("patch", self.kind), ("list", "Pod"), *([] if self.deployment else [("delete", "Pod")])]
-        allowed = await asyncio.gather(*(kube.may(v, k, self.namespace) for v, k in rights))
-        if missing := [f"{v} {k}s" for (v, k), may in zip(rights, allowed, strict=True) if not may]:
-            raise Halt(f"our account may not {', '.join(missing)} in {self.namespace}")
+        await self.need_rights(kube)
         present = await self._value(kube, found)
         self._was_rolled_out(present)
         change = await self._change(kube, found, present, value)

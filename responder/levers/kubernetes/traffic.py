@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from responder.clients.kubernetes import Kubernetes
+from responder.errors import Halt
 from responder.kubernetes_objects import Name, Object, annotate, escape, is_ready, writer_of
 from responder.levers.kubernetes.part import PartOfObject
 
@@ -29,6 +30,15 @@ class ServiceSelector(PartOfObject):
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         change = {"op": "replace", "path": f"/spec/selector/{escape(self.key)}", "value": value}
         return [change, *annotate(found, execution=self.mark)]
+
+    @property
+    def _rights(self) -> tuple[tuple[str, str], ...]:
+        return (("patch", "Service"), ("list", "EndpointSlice"), ("list", "HorizontalPodAutoscaler"))
+
+    async def rehearse(self, kube: Kubernetes) -> None:
+        await super().rehearse(kube)
+        if await self.read(kube) is None:
+            raise Halt(f"Service {self.namespace}/{self.service} has no {self.key} in its selector")
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         """Whether its endpoints are exactly the ready pods that it selects, and there is at least one."""

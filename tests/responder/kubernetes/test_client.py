@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from responder.clients import acting
-from responder.clients.kubernetes import Forbidden, Kubernetes, KubernetesSettings
+from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.clients.kubernetes_answers import Forbidden
 from responder.errors import Halt, Superseded, Unavailable
 from tests.apiserver import Cluster
 from tests.apiserver.manifests import deployment
@@ -151,7 +152,11 @@ async def test_nothing_is_changed_by_who_may_no_longer_act(kubernetes: Kubernete
 
 @pytest.mark.parametrize(
     ("status", "body", "why"),
-    [(503, {"message": "etcd is away"}, "503: etcd is away"), (429, {}, "429"), (200, "<html>", "not JSON")],
+    [
+        (503, {"message": "etcd is away"}, "503: etcd is away"),
+        (429, {}, "429"),
+        (200, "<html>", "answered 200 without metadata: <html>"),
+    ],
 )
 async def test_a_server_in_trouble_is_worth_another_try(status: int, body: Any, why: str, tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.Response:
