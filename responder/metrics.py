@@ -67,6 +67,14 @@ class Metrics:
         self.webhooks = Counter(
             "responder_webhooks", "Webhook requests by what became of them.", ["outcome"], registry=self.registry
         )
+        self.refused_requests = Counter(
+            "responder_http_requests_refused",
+            "Requests refused because of their Host, Origin (or Sec-Fetch-Site) or Content-Type.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in ("host", "origin", "content_type"):
+            self.refused_requests.labels(cause)  # from 0, so that the first one is an increase
         self.alerts = Counter(
             "responder_alerts", "Alerts received, by their status.", ["status"], registry=self.registry
         )
@@ -167,6 +175,10 @@ class Metrics:
                 for stage, (start, end) in zip(_STAGES, pairwise(times), strict=False):
                     if start and end:
                         self.stages.labels(stage).observe(max((end - start).total_seconds(), 0))
+
+    def refused(self, cause: str) -> None:
+        """Of one request that could have come from a foreign web page."""
+        self.refused_requests.labels(cause).inc()
 
     def kept(self, outcome: str, seconds: float, size: int) -> None:
         """Of one case of evidence."""

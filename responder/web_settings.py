@@ -20,6 +20,22 @@ Scopes = Annotated[
     ),
 ]
 _SHORTEST_TOKEN = 16
+_HOST = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_](?:[-A-Za-z0-9_.]{0,253})))(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+def split_host(host: str) -> tuple[str, int | None]:
+    """The name or address in lower case, and the port, of a `Host` such as `[::1]:9095`. Raises ValueError."""
+    found = _HOST.fullmatch(host)
+    port = int(found["port"]) if found and found["port"] else None
+    if found is None or (port or 0) > 65535:
+        raise ValueError(
+            f"{host!r} is not a host such as responder.example:9095: a name or address, and a port or none"
+        )
+    if found["v6"]:
+        return str(ipaddress.IPv6Address(found["v6"])), port
+    return found["name"].lower().removesuffix("."), port
 
 
 class Token(BaseModel):
@@ -76,6 +92,11 @@ class Web(BaseModel):
     external_url: HttpUrl | None = Field(
         default=None, description="How people reach it, for links in messages; else the address that it listens on"
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="More names under which clients reach it, as responder.monitoring.svc or 10.0.0.5:9095; without a "
+        "port any port. The listen address and external_url are always known",
+    )
     tokens: tuple[Token, ...] = Field(
         default=(), description="Bearer tokens; none is allowed on a loopback address only"
     )
@@ -92,6 +113,13 @@ class Web(BaseModel):
         if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise ValueError(f"{value!r} is not an address and a port such as 127.0.0.1:9095")
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            split_host(host)
+        return hosts
 
     @model_validator(mode="after")
     def _with_its_file(self) -> Web:
@@ -117,6 +145,14 @@ class Web(BaseModel):
     @property
     def port(self) -> int:
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def wildcard(self) -> bool:
+        """Whether it listens on every address of the host."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
 
     @property
     def loopback(self) -> bool:

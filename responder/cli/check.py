@@ -101,6 +101,9 @@ def _hints(config: Config) -> Iterator[str]:
         yield "without a watchdog nobody notices that alerts do not get through, and no silence disarms everything"
     if config.web.external_url is None and any(one.links for one in config.notify.channels.values()):
         yield "without web.external_url the links in messages lead to the address that it listens on"
+    web = config.web
+    if not web.loopback and web.external_url is None and not web.allowed_hosts:
+        yield f"web.listen is {web.listen}: clients that use a name are refused until web.allowed_hosts has it"
     for policy in auto:
         if policy.verify.bake < 30:
             told = format_duration(policy.verify.bake)

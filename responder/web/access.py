@@ -13,6 +13,7 @@ from aiohttp import web
 
 from responder.errors import Changed, Conflict, Invalid, JournalUnavailable, Superseded, Unknown
 from responder.logs import say
+from responder.web.cross_site import OwnHosts
 from responder.web.passwords import Passwords
 from responder.web_settings import Scope, Web
 
@@ -44,9 +45,11 @@ class Access:
             for token in settings.tokens
         ]
         self._users = {user.name: Who(user.name, frozenset(user.scopes)) for user in settings.users}
+        self.hosts = OwnHosts(settings)
         self._passwords = Passwords(settings.served.basic_auth_users)
         passwords = bool(self._users)
         self.wanted = "a bearer token or a password" if passwords else "a bearer token"
+        self.wrong = "the bearer token or the password is wrong" if passwords else "the bearer token is wrong"
         self.challenge = 'Bearer, Basic realm="rollback responder"' if passwords else "Bearer"
 
     async def prove(self, request: web.Request) -> None:
@@ -69,6 +72,17 @@ class Access:
                 found = who
         return found
 
+    async def identify(self, request: web.Request) -> web.Response | None:
+        """Notes who asks in the request; for a stranger, the answer."""
+        await self.prove(request)
+        who = self.who(request)
+        if who is not None:
+            request[WHO] = who
+            return None
+        if "Authorization" in request.headers:
+            return error(401, self.wrong, **{"WWW-Authenticate": f'{self.challenge}, error="invalid_token"'})
+        return error(401, f"{self.wanted} is needed", **{"WWW-Authenticate": self.challenge})
+
     def allows(self, request: web.Request, scope: Scope) -> bool:
         who = self.who(request)
         return who is not None and scope in who.scopes
@@ -79,40 +93,26 @@ def error(status: int, message: str, where: str = "", **headers: str) -> web.Res
     return web.json_response(body, status=status, headers=headers)
 
 
-def needs(
-    access: Callable[[], Access], scope: Scope, handler: Handler, public: Callable[[], bool] = lambda: False
-) -> Handler:
-    """The handler, for those who hold the scope or, where it is public, for everybody; its errors as answers."""
-
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        now = access()
-        await now.prove(request)
-        who = Who("anybody", frozenset((scope,))) if public() else now.who(request)
-        if who is None:
-            return error(401, f"{now.wanted} is needed", **{"WWW-Authenticate": now.challenge})
-        if scope not in who.scopes:
-            return error(403, f"{who.name} has not the scope {scope}")
-        request[WHO] = who
-        try:
-            return await handler(request)
-        except web.HTTPException as e:
-            return error(e.status, e.text or e.reason)
-        except Invalid as e:
-            return error(400, str(e), e.where)
-        except Unknown as e:
-            return error(404, str(e))
-        except (Conflict, Superseded) as e:
-            return error(409, str(e))
-        except Changed as e:
-            return error(412, str(e))
-        except JournalUnavailable as e:
-            say(log, "journal unavailable", level=logging.ERROR, path=request.path, reason=str(e))
-            return error(503, str(e), **{"Retry-After": "5"})
-        except Exception as e:
-            log.exception("request failed", extra={"fields": {"path": request.path}})
-            return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
-
-    return guarded
+async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What the handler answers; its errors as answers."""
+    try:
+        return await handler(request)
+    except web.HTTPException as e:
+        return error(e.status, e.text or e.reason)
+    except Invalid as e:
+        return error(400, str(e), e.where)
+    except Unknown as e:
+        return error(404, str(e))
+    except (Conflict, Superseded) as e:
+        return error(409, str(e))
+    except Changed as e:
+        return error(412, str(e))
+    except JournalUnavailable as e:
+        say(log, "journal unavailable", level=logging.ERROR, path=request.path, reason=str(e))
+        return error(503, str(e), **{"Retry-After": "5"})
+    except Exception as e:
+        log.exception("request failed", extra={"fields": {"path": request.path}})
+        return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
 
 
 def who_asks(request: web.Request, said: dict[str, Any]) -> str:

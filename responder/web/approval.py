@@ -27,7 +27,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers send the form with `Origin: null`
 }
 _STOP_WITHIN = timedelta(days=1)
 _HEAD = '<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'  # for phones
@@ -94,7 +94,7 @@ class ApprovalPage(Page):
     def places(self) -> Iterable[Place]:
         """As Page.places."""
         # The signed link is the permission.
-        return get("/approve/{id}", None, self.show), post("/approve/{id}", None, self.approve)
+        return get("/approve/{id}", None, self.show), post("/approve/{id}", None, self.approve, body="form")
 
     async def show(self, request: web.Request) -> web.Response:
         try:

@@ -10,6 +10,7 @@ from typing import Literal
 from aiohttp import web
 
 from responder.web.access import Handler
+from responder.web.cross_site import Body
 from responder.web_settings import Scope
 
 EXECUTION = "/api/v1/executions/{id}"
@@ -17,6 +18,9 @@ EXECUTION = "/api/v1/executions/{id}"
 
 def _never() -> bool:
     return False
+
+
+def _nothing() -> None: ...
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class Place:
     handler: Handler
     public: Callable[[], bool] = _never
     """Whether it needs no token at the moment."""
+    body: Body = "json"
+    """What a request that changes something must send."""
+    refused: Callable[[], None] = _nothing
+    """Called when a request to it is refused for where it comes from or for its content type."""
+    any_host: bool = False
+    """Whether it is answered whatever `Host` says: probes and scrapes come by address."""
 
 
 class Page(ABC):
@@ -42,11 +52,15 @@ class Page(ABC):
         """End what would never end by itself, such as a stream."""
 
 
-def get(path: str, scope: Scope | None, handler: Handler, public: Callable[[], bool] = _never) -> Place:
+def get(
+    path: str, scope: Scope | None, handler: Handler, public: Callable[[], bool] = _never, *, any_host: bool = False
+) -> Place:
     """An address to read."""
-    return Place("GET", path, scope, handler, public)
+    return Place("GET", path, scope, handler, public, any_host=any_host)
 
 
-def post(path: str, scope: Scope | None, handler: Handler) -> Place:
+def post(
+    path: str, scope: Scope | None, handler: Handler, *, body: Body = "json", refused: Callable[[], None] = _nothing
+) -> Place:
     """An address to change something."""
-    return Place("POST", path, scope, handler)
+    return Place("POST", path, scope, handler, body=body, refused=refused)

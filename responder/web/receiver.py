@@ -53,7 +53,11 @@ class Receiver(Page):
     def places(self) -> Iterable[Place]:
         """As Page.places."""
         # Version 2 is where vmalert and Prometheus post to their notifiers.
-        return tuple(post(f"/api/{version}/alerts", "alerts", self.post) for version in ("v1", "v2"))
+        paths = [f"/api/{version}/alerts" for version in ("v1", "v2")]
+        return tuple(post(path, "alerts", self.post, refused=self._refused) for path in paths)
+
+    def _refused(self) -> None:
+        self._metrics.webhooks.labels("invalid").inc()
 
     async def post(self, request: web.Request) -> web.Response:
         """The handler. What is refused for a reason is a 202 as well: it was understood, and it is on record."""
@@ -119,8 +123,6 @@ class Receiver(Page):
 
 
 async def _body(request: web.Request) -> AlertGroup:
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text=f"Content-Type must be application/json, not {request.content_type}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="a compressed body is not accepted")
     try:

@@ -18,7 +18,7 @@ class Reload(Page):
 
     def places(self) -> Iterable[Place]:
         """As Page.places."""
-        return (post("/-/reload", "operate", self.reload),)
+        return (post("/-/reload", "operate", self.reload, body="none"),)
 
     async def reload(self, request: web.Request) -> web.Response:
         """`POST /-/reload`."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from aiohttp import web
 
 from responder.errors import ConfigError
-from responder.web.access import Access, Handler, error, needs
+from responder.web.access import Access, Handler, error
+from responder.web.boundary import Boundary, Refused
 from responder.web.place import Page
 from responder.web.receiver import MOST_BYTES
 from responder.web_config import WebConfig
@@ -29,16 +30,20 @@ async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = response.headers["X-Responder"] = "rollback-responder"
 
 
-def routes(access: Callable[[], Access], pages: Iterable[Page]) -> web.Application:
+def routes(
+    access: Callable[[], Access], pages: Iterable[Page], refused: Refused = lambda cause: None
+) -> web.Application:
     """The application."""
-    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place])
+    pages = tuple(pages)
+    places = tuple(place for page in pages for place in page.places())
+    boundary = Boundary(access, places, refused)
+    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place, boundary.middleware])
     app.on_response_prepare.append(_sign)
-    add = {"GET": app.router.add_get, "POST": app.router.add_post}
     for page in pages:
         app.on_shutdown.append(page.shutdown)
-        for place in page.places():
-            handler = place.handler if place.scope is None else needs(access, place.scope, place.handler, place.public)
-            add[place.method](place.path, handler)
+    add = {"GET": app.router.add_get, "POST": app.router.add_post}
+    for place in places:
+        add[place.method](place.path, place.handler)
     return app
 
 

@@ -61,9 +61,9 @@ class Status(Page):
         """As Page.places."""
         return (
             get("/api/v1/status", "read", self.status),
-            get("/metrics", "read", self.metrics),
-            get("/-/healthy", None, self.healthy),
-            get("/-/ready", None, self.ready),
+            get("/metrics", "read", self.metrics, any_host=True),
+            get("/-/healthy", None, self.healthy, any_host=True),
+            get("/-/ready", None, self.ready, any_host=True),
         )
 
     async def healthy(self, request: web.Request) -> web.Response:

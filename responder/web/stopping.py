@@ -26,7 +26,7 @@ class StopPage(Page):
     def places(self) -> Iterable[Place]:
         """As Page.places."""
         # The signed link is the permission.
-        return get("/stop/{id}", None, self.show), post("/stop/{id}", None, self.stop)
+        return get("/stop/{id}", None, self.show), post("/stop/{id}", None, self.stop, body="form")
 
     async def show(self, request: web.Request) -> web.Response:
         try:

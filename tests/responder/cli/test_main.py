@@ -15,6 +15,8 @@ from aiohttp import web
 from responder.cli.main import main
 from responder.execution import GaveUp, Held, Planned
 from responder.journal import executions, outbox
+from responder.web.access import Access
+from responder.web_settings import Web
 from tests.engine import Nginx
 from tests.parts import Process, need
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
@@ -156,6 +158,7 @@ async def test_a_proxy_is_no_hindrance(run: Run, house: House, tmp_path: Path) -
     need("nginx")
     proxy = Nginx(tmp_path)
     proxy.include.write_text(f"server {house.client.host}:{house.client.port};\n")
+    house.access = Access(Web(allowed_hosts=("app",)))  # the Host that this proxy sends
     process = await Process.start(proxy.argv, log=tmp_path / "nginx.log", ready=f"{proxy.url}/api/v1/status")
     try:
         code, out, err = await run("status", "--url", proxy.url)

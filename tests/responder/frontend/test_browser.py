@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from selenium import webdriver
-
 from responder.clients.aws import Aws
+from tests.browser import browser
 from tests.cdns import Amazon
 from tests.cdns.connected import aws_settings
 from tests.cdns.wire import Answer, Asked, serving
@@ -40,25 +37,6 @@ return [page.dataset.version, window.script,
   getComputedStyle(page).getPropertyValue("--version").replaceAll("'", "")].filter((told) => told);"""
 _WHOLE = "return document.readyState === 'complete' && Boolean(window.lazy)"
 _LAZY = "const done = arguments[0]; window.lazy().then(done, (e) => done(String(e)))"
-
-
-@contextlib.contextmanager
-def browser(directory: Path) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(program("chromium"))
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-        "--no-proxy-server", f"--user-data-dir={directory / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(program("chromedriver"))))
-    try:
-        driver.set_page_load_timeout(30)
-        driver.set_script_timeout(30)
-        yield driver
-    finally:
-        driver.quit()
 
 
 class Visitor:

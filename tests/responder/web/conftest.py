@@ -146,7 +146,7 @@ async def make_house(
         evidence = Evidence(journal, lambda: house.keeper)
         clients = ClientDocuments(journal, lambda: house.mandate, lambda: house.clients)
         pages = (receiver, api, registry, status, approval, events, reports, evidence, clients)
-        app = routes(lambda: house.access, (*pages, StopPage(journal, lambda: links), Reload(list)))
+        app = routes(lambda: house.access, (*pages, StopPage(journal, lambda: links), Reload(list)), metrics.refused)
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)

@@ -262,7 +262,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", server.port))
-        slow.sendall(f"GET {ONE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        slow.sendall(f"GET {ONE} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
         slow.setblocking(False)
         async with aiohttp.ClientSession() as session, session.get(server.make_url(ONE)) as response:
             taken = await Reader(response).take(802)

@@ -1,0 +1,81 @@
+"""The one way in: every request, to whatever address, is judged here before its handler sees it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from responder.logs import Sparingly
+from responder.web.access import WHO, Access, Handler, Who, answered, error
+from responder.web.cross_site import SAFE, Refusal, wrong_content_type
+from responder.web.place import Place
+
+Refused = Callable[[str], None]
+"""Counts a refused request by its cause."""
+
+
+class Boundary:
+    """Who asks, from where, and whether they may: in this order, and without reading a body.
+
+    A route that is not in the table is not served at all.
+    """
+
+    def __init__(
+        self,
+        access: Callable[[], Access],
+        places: Iterable[Place],
+        refused: Refused = lambda cause: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._access, self._refused = access, refused
+        self._places: dict[tuple[str, str], Place] = {(place.method, place.path): place for place in places}
+        self._log = Sparingly(logging.getLogger("responder.web"), clock)
+
+    @property
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._refusal(request) or await answered(request, handler)
+
+        return judge
+
+    async def _refusal(self, request: web.Request) -> web.Response | None:
+        place, access = self._place(request), self._access()
+        public = place is not None and place.public()
+        if place is not None and place.scope is not None:
+            if public:
+                request[WHO] = Who("anybody", frozenset((place.scope,)))
+            elif (stranger := await access.identify(request)) is not None:
+                return stranger
+        if foreign := self._foreign(request, access, anywhere=public or (place is not None and place.any_host)):
+            return self._answer(request, place, foreign)
+        if place is None:
+            # The router answers that there is nothing. A route past the table would be open to everybody.
+            known = request.match_info.http_exception is None
+            return error(500, f"{request.path} is in no table of routes: this is a bug") if known else None
+        if place.scope is not None and place.scope not in request[WHO].scopes:
+            return error(403, f"{request[WHO].name} has not the scope {place.scope}")
+        if request.method not in SAFE and (wrong := wrong_content_type(request, place.body)):
+            return self._answer(request, place, wrong)
+        return None
+
+    def _place(self, request: web.Request) -> Place | None:
+        resource = request.match_info.route.resource
+        method = "GET" if request.method == "HEAD" else request.method
+        return self._places.get((method, resource.canonical)) if resource else None
+
+    def _foreign(self, request: web.Request, access: Access, *, anywhere: bool) -> Refusal | None:
+        if request.method not in SAFE:
+            return access.hosts.refusal_of_change(request)
+        return None if anywhere else access.hosts.refusal(request)
+
+    def _answer(self, request: web.Request, place: Place | None, refusal: Refusal) -> web.Response:
+        self._refused(refusal.cause)
+        if place is not None:
+            place.refused()
+        self._log.warn("request refused", refusal.cause, path=request.path, peer=request.remote, reason=refusal.message)
+        return error(refusal.status, refusal.message)
