@@ -97,24 +97,12 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.reltup
           JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass)
         SELECT format('%s|%s', v.oid::regclass, v.relkind) FROM seen JOIN pg_class v USING (oid)
          WHERE v.relkind IN ('v', 'm') ORDER BY v.oid) AS views,
-  ARRAY(SELECT format('ALTER TABLE IF EXISTS %s DROP CONSTRAINT IF EXISTS %I', k.conrelid::regclass, k.conname)
-      FROM pg_constraint k
-     WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conrelid <> c.oid AND k.conparentid = 0) AS referring,
-  ARRAY(SELECT format('%I', k.conname) FROM pg_constraint k
-     WHERE k.contype = 'f' AND k.conrelid = c.oid AND k.conparentid = 0 ORDER BY 1) AS foreign_keys,
   ARRAY(SELECT format('%I', t.tgname) FROM pg_trigger t
      WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 1) AS triggers,
   ARRAY(WITH RECURSIVE below(oid) AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid
             UNION SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid)
         SELECT format('%I.%I', m.nspname, b.relname) FROM below JOIN pg_class b USING (oid)
           JOIN pg_namespace m ON m.oid = b.relnamespace ORDER BY 1) AS children,
-  ARRAY(SELECT format('%s %I.%I', kind, m.nspname, o.relname) FROM (
-          SELECT 'INDEX', indexrelid FROM pg_index WHERE indrelid = c.oid
-          UNION ALL SELECT 'SEQUENCE', objid FROM pg_depend
-           WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = c.oid
-             AND deptype IN ('a', 'i')) AS own(kind, oid)
-      JOIN pg_class o USING (oid) JOIN pg_namespace m ON m.oid = o.relnamespace
-     WHERE kind = 'INDEX' OR o.relkind = 'S' ORDER BY 1) AS belongings,
   EXISTS (SELECT FROM pg_inherits WHERE inhrelid = c.oid) AS inherits,
   ARRAY(WITH RECURSIVE top(oid) AS (SELECT c.oid
             UNION SELECT i.inhrelid FROM pg_inherits i JOIN top t ON i.inhparent = t.oid),
@@ -199,11 +187,8 @@ class Table(BaseModel):
     key: tuple[str, ...]
     columns: tuple[Column, ...]
     views: tuple[tuple[str, str], ...]  # that depend on it or on the columns asked about, each with its kind
-    referring: tuple[str, ...]  # statements that drop the foreign keys of others onto it
-    foreign_keys: tuple[str, ...]
     triggers: tuple[str, ...]
     children: tuple[str, ...]
-    belongings: tuple[str, ...]  # its indexes and sequences, as INDEX "public"."by_name"
     inherits: bool
     follow: tuple[str, ...]  # tables whose rows may go with its rows: itself as well, where keys come back to it
     emptied: tuple[tuple[str, tuple[str, ...]], ...]  # columns of others that are set to NULL or a default with them

@@ -62,9 +62,14 @@ def repeatable(sql: str) -> str:
     )
 
 
+def one_line(sql: str) -> str:
+    """All of it in one line, for people to read. Not to be run: blanks in literals are not kept."""
+    return " ".join(sql.split())
+
+
 def shortened(sql: str, most: int = 100) -> str:
     """One line of it, for messages."""
-    line = " ".join(sql.split())
+    line = one_line(sql)
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 

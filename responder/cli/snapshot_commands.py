@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 from responder.cli import show
-from responder.errors import Halt, ResponderError, Unavailable
+from responder.config_file import load
+from responder.errors import Halt, JournalUnavailable, ResponderError, Unavailable
+from responder.journal import open_executions
 from responder.levers.snapshot import Snapshot
 from responder.snapshots.client import Snapshots
 from responder.snapshots.columns import bring_back
@@ -177,8 +180,9 @@ async def _columns(args: argparse.Namespace, snapshots: Snapshots, shelf: Shelf,
 async def prune(args: argparse.Namespace, snapshots: Snapshots) -> int:
     body = []
     for shelf in _shelves(args, snapshots):
-        told = shelf.settings
-        for one in due(await shelf.kept(), keep=told.keep, keep_at_least=told.keep_at_least, now=datetime.now(UTC)):
+        told, kept = shelf.settings, await shelf.kept()
+        needed, now = await _open(args), datetime.now(UTC)
+        for one in due(kept, keep=told.keep, keep_at_least=told.keep_at_least, now=now, needed=needed):
             if not args.dry_run and one.objects:
                 await shelf.store.delete(one.objects)
             elif not args.dry_run:
@@ -188,6 +192,17 @@ async def prune(args: argparse.Namespace, snapshots: Snapshots) -> int:
     would = "would be removed" if args.dry_run else "removed"
     _out(args, body, "\n".join(f"{one['key']} {would}: {one['why']}" for one in body) or "nothing is due")
     return OK
+
+
+async def _open(args: argparse.Namespace) -> frozenset[str]:
+    """Executions that may need their snapshots. Raises ResponderError where the journal cannot be read."""
+    try:
+        return await open_executions((await asyncio.to_thread(load, args.config)).journal)
+    except JournalUnavailable as e:
+        raise ResponderError(
+            f"nothing was removed: {e}; without it nobody knows which snapshots open rollbacks still need. Run it where"
+            " the journal can be read"
+        ) from e
 
 
 async def take(args: argparse.Namespace, snapshots: Snapshots) -> int:

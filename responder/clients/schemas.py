@@ -15,6 +15,7 @@ from responder.clients.postgres import Postgres, reason, without_values
 from responder.clients.programs import program
 from responder.clients.script_runs import RETRIED, Limits, Part, begin, note, persist, rest, take_lock
 from responder.errors import Halt, Unavailable
+from responder.foreign_keys import CHECKED, deferred
 from responder.sql import split
 
 _GONE = ("57P", "08", "53300")  # the server stops, the connection broke, no connection is free
@@ -164,13 +165,15 @@ class Schemas(Postgres):
             ) as session:
                 transaction = session.transaction()
                 await transaction.start()
-                await session.execute("SET CONSTRAINTS ALL DEFERRED")  # rows may refer to each other in a circle
+                for sql in deferred(one["source"] for one in done):
+                    await session.execute(sql)
                 for one in done:
                     sql = one["back" if overwrite else "gently"]
                     said = [await session.execute(part) for part in split(sql)] if one["what"] != "view" else []
                     counts = [int(told.rsplit(" ", 1)[-1]) for told in said if told.startswith(("INSERT", "UPDATE"))]
                     one["rows"] = sum(counts) if counts else None
-                await session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                for sql in CHECKED:
+                    await session.execute(sql)
                 await (transaction.rollback() if dry_run else transaction.commit())
         except Refused as e:
             if e.sqlstate in ("42703", "42P01"):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from responder.errors import ConfigError
 from responder.journal.database import Database, Ear, Row, Transaction
+from responder.journal.open_executions import open_executions
 
-__all__ = ["Database", "Ear", "Row", "Transaction", "open_journal", "state_problem"]
+__all__ = ["Database", "Ear", "Row", "Transaction", "open_executions", "open_journal", "state_problem"]
 
 
 def state_problem(state: str) -> str:

@@ -264,6 +264,10 @@ SELECT * FROM evidence WHERE id = :id;
 -- name: evidence_deleted
 UPDATE evidence SET state = 'deleted' WHERE id = :id AND state = 'kept';
 
+-- name: open_execution_ids
+-- Read by commands beside a running responder.
+SELECT id FROM executions WHERE state <> 'closed';
+
 -- name: evidence_needed
 -- Whose evidence must stay: of rollbacks that are not closed, and what is still to be kept.
 SELECT id FROM executions WHERE state <> 'closed' UNION SELECT id FROM evidence WHERE state = 'wanted';

@@ -22,7 +22,7 @@ from responder.levers.migrations import (
     Stage,
     Tool,
 )
-from responder.sql import repeatable, shortened
+from responder.sql import repeatable
 
 _TOOLS = ("alembic", "django", "sql", "command", "pgroll")
 
@@ -199,8 +199,8 @@ class SchemaRevision(Lever):
         """What a human can do."""
         if way and way.commands and half:
             done = int(half[0].rsplit(": ", 1)[1].split(" ", 1)[0])
-            left = [shortened(sql) for part in way.parts[done:] for sql in part.statements]
-            return f"Left to run: {'; '.join(left)}. Then: responder close"
+            left = [sql for part in way.parts[done:] for sql in part.statements]
+            return f"Left to run: {'; '.join(left)}; then: responder close"
         return f"Bring it to {to} by hand with the migration files of the release that ran, then: responder close"
 
     def __str__(self) -> str:

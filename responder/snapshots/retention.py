@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,8 +22,10 @@ class Due(NamedTuple):
     objects: tuple[str, ...] = ()
 
 
-def due(kept: Sequence[Kept], *, keep: float, keep_at_least: int, now: datetime) -> list[Due]:
-    """The newest of each database never is, and neither is anything whose manifest cannot be read."""
+def due(kept: Sequence[Kept], *, keep: float, keep_at_least: int, now: datetime, needed: Collection[str]) -> list[Due]:
+    """What is due for removal: never the newest of each database, never anything whose manifest cannot be read, and
+    never anything of an execution in `needed`, the IDs of all that are open.
+    """
     found: list[Due] = []
     snapshots = sorted((one for one in kept if one.manifest), key=lambda one: _made(one), reverse=True)
     seen: dict[str, int] = {}
@@ -35,8 +37,20 @@ def due(kept: Sequence[Kept], *, keep: float, keep_at_least: int, now: datetime)
             found.append(Due(one.key, f"older than {format_duration(keep)}"))
         elif stray := _stray(one, now):
             found.append(Due(one.key, "left by an earlier try", stray))
-    left = (k for k in kept if k.manifest is None and not k.wrong and now.timestamp() - k.newest > UNFINISHED_FOR)
+    found = [one for one in found if _execution(one.key) not in needed]
+    left = (
+        k
+        for k in kept
+        if _execution(k.key) not in needed
+        and k.manifest is None
+        and not k.wrong
+        and now.timestamp() - k.newest > UNFINISHED_FOR
+    )
     return [*found, *(Due(one.key, f"not finished for {format_duration(UNFINISHED_FOR)}") for one in left)]
+
+
+def _execution(key: str) -> str:
+    return key.rpartition("/")[2]
 
 
 def _made(one: Kept) -> datetime:

@@ -65,7 +65,7 @@ def update(names: ScriptNames, name: Name, found: Table, columns: list[Column], 
     then = names.columns_then(name)
     called = {} if now else then
     sets = ", ".join(f"{quoted(called.get(c.name, c.name))} = {_cast(c, then.get(c.name, c.name))}" for c in columns)
-    match = " AND ".join(f"t.{quoted(called.get(k, k))} = k.{quoted(then.get(k, k))}" for k in found.key)
+    match = _match(found, called, then)
     table = names.now(name) if now else name
     return [f"UPDATE {only(found)}{table} AS t SET {sets} FROM {KEEP}.{quoted(keep)} AS k WHERE {match}"]
 
@@ -77,6 +77,27 @@ def gently(names: ScriptNames, name: Name, found: Table, columns: list[Column], 
         f"{quoted(c.name)} = coalesce(t.{quoted(c.name)}, {_cast(c, then.get(c.name, c.name))})" for c in columns
     )
     empty = " OR ".join(f"t.{quoted(c.name)} IS NULL" for c in columns)
-    match = " AND ".join(f"t.{quoted(k)} = k.{quoted(then.get(k, k))}" for k in found.key)
+    match = _match(found, {}, then)
     table = f"{only(found)}{names.now(name)}"
     return f"UPDATE {table} AS t SET {sets} FROM {KEEP}.{quoted(keep)} AS k WHERE {match} AND ({empty})"
+
+
+def _match(found: Table, called: dict[str, str], then: dict[str, str]) -> str:
+    """Same key. A type of the user's own may be another one by now, so those values are compared as text."""
+    keys = [column for key in found.key if (column := found.column(key))]
+    return " AND ".join(
+        f"t.{quoted(called.get(c.name, c.name))}{cast} = k.{quoted(then.get(c.name, c.name))}{cast}"
+        for c in keys
+        for cast in ["" if c.built_in else "::text"]
+    )
+
+
+def sequence(name: Name, keep: str) -> str:
+    """No number is given out again. Does nothing where none was given out, or the sequence went with its table."""
+    there = literal(f"{KEEP}.{quoted(keep)}")
+    return (
+        f"SELECT setval(s.seqrelid, CASE WHEN s.seqincrement > 0 THEN greatest(k.last, t.last_value)"
+        f" ELSE least(k.last, t.last_value) END) FROM {name} AS t, pg_sequence AS s,"
+        f" (SELECT pg_sequence_last_value(to_regclass({there})) AS last) AS k"
+        f" WHERE s.seqrelid = {literal(str(name))}::regclass AND k.last IS NOT NULL"
+    )

@@ -18,7 +18,7 @@ from responder.levers.migrations import started_by_pgroll
 from responder.levers.schema_revision import SchemaRevision
 from responder.levers.snapshot import Snapshot
 from responder.plan import Draft, Gate, Move, Step
-from responder.sql import shortened, without_literals
+from responder.sql import one_line, shortened, without_literals
 from responder.strategies.reading import Reader, Reading
 from responder.strategies.strategy import Strategy, Target, read_expecting, value_of
 from responder.world import World
@@ -140,7 +140,7 @@ class DatabaseMigration(Strategy):
             return ""
         kept = reading.kept
         told = [f"{loss.what}{f' (kept in {KEEP})' if loss.kept else ''}" for loss in kept.losses]
-        told += [f"runs outside of a transaction: {shortened(sql)}" for sql in reading.alone]
+        told += [f"runs outside of a transaction: {one_line(sql)}" for sql in reading.alone]
         told += kept.unknown
         return "; ".join(dict.fromkeys(told)) or ("a database goes back" if self.approval == "always" else "")
 

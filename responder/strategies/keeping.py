@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from responder.catalog import KEEP, Table
+from responder.ddl import created_type
 from responder.effects import Effect, Statement
 from responder.levers.schema_revision import Command
 from responder.sql import Name, literal, quoted, shortened
-from responder.strategies.bringing_back import full_name, gently, insert, only, serials, update
+from responder.strategies.bringing_back import full_name, gently, insert, only, sequence, serials, update
 from responder.strategies.script_names import ScriptNames
 from responder.strategies.side_schema import SideSchema
 from responder.strategies.wider import widens
@@ -49,18 +50,29 @@ class Keeper:
         self._lookup, self._preserve = lookup, preserve
         self.touched: dict[str, str] = {}  # by the last statements: a table's name by then, and now
         self._names = ScriptNames()
+        self._gone: set[str] = set()  # tables of now that earlier statements have dropped
         self.kept = Kept()
         self._side = SideSchema(mark, self.kept.commands)
 
     async def take(self, statements: Iterable[Statement]) -> tuple[list[Command], list[str]]:
         """The commands for these statements, each with what has to be kept before it; and what brings that back once
-        they are undone: rows before values, as values may refer to rows.
+        they are undone.
         """
         began = len(self.kept.commands)
-        self._side.rows_back, self._side.values_back, self.touched = [], [], {}
+        self.touched = {}
         for one in statements:
             await self._take(one)
-        return self.kept.commands[began:], [*self._side.rows_back, *self._side.values_back]
+        return self.kept.commands[began:], self._side.restored()
+
+    def again(self, statements: Iterable[Statement]) -> list[Command]:
+        """The commands that make the migration again."""
+        commands = []
+        for one in statements:
+            if (left := created_type(one.sql)) and any(command.keeps for command in self.kept.commands):
+                commands += [Command(sql=sql) for sql in self._side.out_of_the_way(left)]
+            if not one.limit:
+                commands.append(Command(sql=one.sql, alone=one.alone, index=one.index))
+        return commands
 
     async def _take(self, one: Statement) -> None:
         replaced = False
@@ -76,12 +88,12 @@ class Keeper:
                         self._side.ask(one.sql)
                     replaced = True
                     if not await self._move_table(effect, effect.on):
-                        self._side.run(_drop("TABLE", effect, effect.on))
+                        self._drop("TABLE", effect, effect.on)
                 case "drops a type" | "drops a sequence" if effect.on:
                     replaced = True
                     kind = "TYPE" if effect.does == "drops a type" else "SEQUENCE"
-                    if not self._move_aside(kind, effect, effect.on):
-                        self._side.run(_drop(kind, effect, effect.on))
+                    if not await self._move_object(kind, effect, effect.on):
+                        self._drop(kind, effect, effect.on)
                 case "deletes rows" if effect.on:
                     await self._rows(effect, effect.on)
                 case "updates rows" | "changes a type" if effect.on:
@@ -97,10 +109,15 @@ class Keeper:
         for table, effects in dropped.items():
             await self._drop_columns(table, effects)
         if not replaced:
+            if self._preserve:
+                self._side.release(one.sql)
             self._side.run(one.sql, alone=one.alone, index=one.index)
 
-    def _run(self, sql: str, *, alone: bool = False, index: str = "", keeps: bool = False) -> None:
-        self.kept.commands.append(Command(sql=sql, alone=alone, index=index, keeps=keeps))
+    def _drop(self, kind: str, effect: Effect, name: Name) -> None:
+        sql = f"DROP {kind}{' IF EXISTS' if effect.if_exists else ''} {name}{' CASCADE' if effect.cascade else ''}"
+        if self._preserve:
+            self._side.release(sql)
+        self._side.run(sql)
 
     async def _table(self, name: Name, columns: tuple[str, ...] | None = None) -> Table | None:
         """The table as it is now; None where it is not there, or the script itself has made it."""
@@ -130,7 +147,9 @@ class Keeper:
             self._names.made.discard(str(name))
             return False
         where = str(name)
-        heirs = found.children if found.kind == "r" else ()  # partitions are a part of it
+        partitions_are_part_of_it = found.kind != "r"
+        heirs = () if partitions_are_part_of_it else tuple(c for c in found.children if c not in self._gone)
+        self._gone.add(f"{quoted(found.schema_name)}.{quoted(found.name)}")
         count = f"SELECT count(*) FROM {only(found)}{self._names.now(where)}"
         kept = self._preserve and not (found.inherits and heirs)
         self.kept.losses.append(Loss(f"drops the table {where}", count, kept))
@@ -146,15 +165,11 @@ class Keeper:
             keep = self._side.copy(name, found)
             self._side.record("table", where, (), keep, lambda now: self._whole(name, found, keep, now))
             return False
-        self._free(where, found, cascade=effect.cascade)
-        for child in found.children:
-            if (of := await self._lookup(child, None)) is None:
-                continue
-            if heirs:
-                self._views(effect, of, child)
-                self._free(child, of, cascade=effect.cascade)
-            self._keep_child(full_name(child), of, recorded=bool(heirs))
-        keep = self._side.aside("TABLE", Name(name.name, name.schema or found.schema_name), found.belongings)
+        for heir in heirs:
+            if (of := await self._lookup(heir, None)) is not None:
+                self._views(effect, of, heir)
+                self._keep_heir(full_name(heir), of, where, cascade=effect.cascade)
+        keep = self._side.move_table(name, cascade=effect.cascade)
         if effect.cascade:
             self._side.unneeded("TABLE", where, keep)
         self._side.record("table", where, (), keep, lambda now: self._whole(name, found, keep, now))
@@ -163,29 +178,21 @@ class Keeper:
     def _whole(self, name: Name, found: Table, keep: str, now: bool) -> list[str]:
         return [insert(self._names, name, found, keep, now), *serials(self._names, name, found, keep, now)]
 
-    def _free(self, where: str, found: Table, *, cascade: bool) -> None:
-        """What is kept must neither hold others back nor act by itself."""
-        for told in found.referring if cascade else ():
-            self._side.run(told, keeps=True)
-        for view, kind in found.views if cascade else ():
-            self._side.run(f"DROP {'MATERIALIZED ' if kind == 'm' else ''}VIEW IF EXISTS {view} CASCADE", keeps=True)
-        for constraint in found.foreign_keys:
-            self._side.run(f"ALTER TABLE {where} DROP CONSTRAINT IF EXISTS {constraint}", keeps=True)
-        for trigger in found.triggers:
-            self._side.run(f"DROP TRIGGER IF EXISTS {trigger} ON {where}", keeps=True)
+    def _keep_heir(self, name: Name, found: Table, parent: str, *, cascade: bool) -> None:
+        keep = self._side.move_table(name, cascade=cascade, heir_of=parent)
+        self._side.record("table", str(name), (), keep, lambda now: [insert(self._names, name, found, keep, now)])
 
-    def _keep_child(self, name: Name, found: Table, *, recorded: bool) -> None:
-        keep = self._side.aside("TABLE", name, found.belongings)
-        if recorded:
-            self._side.record("table", str(name), (), keep, lambda now: [insert(self._names, name, found, keep, now)])
-
-    def _move_aside(self, kind: str, effect: Effect, name: Name) -> bool:
-        """What is kept may still be of this type, so it is not dropped but moved as well."""
+    async def _move_object(self, kind: str, effect: Effect, name: Name) -> bool:
+        """Moves a type or sequence instead of dropping it: what is kept may need it."""
         if effect.cascade:
             self.kept.unknown.append(f"it is not known what goes with the {kind.lower()} {name}")
-        if effect.cascade or effect.if_exists or not self._preserve:
-            return False  # where something that is kept still needs it, the server refuses
-        self._side.unneeded(kind, str(name), self._side.aside(kind, name))
+        if effect.cascade or not self._preserve:
+            return False
+        found = await self._lookup(str(name), None) if kind == "SEQUENCE" else None
+        keep = self._side.move_object(kind, name, if_exists=effect.if_exists)
+        self._side.unneeded(kind, str(name), keep)
+        if found is not None and found.kind == "S":
+            self._side.record("sequence", str(name), (), keep, lambda now: [sequence(name, keep)])
         return True
 
     # --- columns, values, rows ----------------------------------------------------------------------------------------
@@ -370,7 +377,3 @@ class Keeper:
                 self.kept.notes.append(
                     f"the {word} {view} depends on {where}: it must be gone by then, or it is refused"
                 )
-
-
-def _drop(kind: str, effect: Effect, name: Name) -> str:
-    return f"DROP {kind}{' IF EXISTS' if effect.if_exists else ''} {name}{' CASCADE' if effect.cascade else ''}"

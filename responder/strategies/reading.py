@@ -13,7 +13,7 @@ from responder.effects import Statement
 from responder.errors import Halt
 from responder.levers.migrations import Stage
 from responder.levers.schema_revision import Command, SchemaRevision, Way
-from responder.sql import shortened
+from responder.sql import one_line
 from responder.statements import read
 from responder.strategies.keeping import Keeper, Kept
 from responder.strategies.side_schema import PREPARE
@@ -79,15 +79,11 @@ class Reader:
         self._reading.alone += [one.sql for one in statements if one.alone]
         for one in statements:
             does = ", ".join(dict.fromkeys(effect.does for effect in one.effects))
-            self._reading.told.append(f"{stage.was} → {stage.to}: {shortened(one.sql, 160)} [{does}]")
+            self._reading.told.append(f"{stage.was} → {stage.to}: {one_line(one.sql)} [{does}]")
         there = Way(was=stage.was, to=stage.to, commands=(*commands, *_plain(stage.down_books)))
         if stage.up is None:
             return there, None
-        again = [
-            Command(sql=one.sql, alone=one.alone, index=one.index) for one in _parsed(stage.up, stage) if not one.limit
-        ]
-        if len(restored) > 1:  # rows may refer to each other in a circle
-            restored = ["SET CONSTRAINTS ALL DEFERRED", *restored, "SET CONSTRAINTS ALL IMMEDIATE"]
+        again = self._keeper.again(_parsed(stage.up, stage))
         return there, Way(was=stage.to, to=stage.was, commands=(*again, *_plain((*restored, *stage.up_books))))
 
     async def _by_tool(self, stage: Stage) -> tuple[Way, Way | None]:
@@ -97,7 +93,7 @@ class Reader:
             self._blind.kept.unknown.append(f"it is not known what {' '.join(stage.argv_down)} destroys")
         else:
             for one in _parsed(stage.told, stage):
-                self._reading.told.append(f"{stage.was} → {stage.to}: {shortened(one.sql, 160)}")
+                self._reading.told.append(f"{stage.was} → {stage.to}: {one_line(one.sql)}")
                 await self._blind.take((one,))
         if stage.why and "Python" in stage.why:
             self._blind.kept.unknown.append(f"{stage.was} runs Python, and what that does to rows is not known")
@@ -123,11 +119,8 @@ class Reader:
                 key: tuple(row[key])
                 for key in (
                     "key",
-                    "referring",
-                    "foreign_keys",
                     "triggers",
                     "children",
-                    "belongings",
                     "follow",
                     "truncated",
                 )

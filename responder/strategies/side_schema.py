@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from responder.catalog import KEEP, Table
+from responder.ddl import dropped_objects
+from responder.foreign_keys import CHECKED, deferred
 from responder.levers.schema_revision import Command
 from responder.sql import Name, literal, quoted
-from responder.strategies.bringing_back import full_name, only
+from responder.strategies.bringing_back import only
+from responder.strategies.preserving_sql import move_object, move_table, release
 
 Back = Callable[[bool], list[str]]
 """The SQL that brings something back, by the names of now or by those of then."""
@@ -48,8 +51,15 @@ class SideSchema:
     def __init__(self, mark: str, commands: list[Command]) -> None:
         self._mark, self._commands = mark, commands
         self._n = self._records = 0
-        self.rows_back: list[str] = []
-        self.values_back: list[str] = []
+        self._rows_back: list[str] = []
+        self._values_back: list[str] = []
+        self._sources: list[str] = []
+
+    def restored(self) -> list[str]:
+        """What brings back all that was recorded since the last call: rows before values, which may refer to rows."""
+        back, sources = [*self._rows_back, *self._values_back], self._sources
+        self._rows_back, self._values_back, self._sources = [], [], []
+        return [*deferred(sources), *back, *CHECKED] if len(back) > 1 else back
 
     def run(self, sql: str, *, alone: bool = False, index: str = "", keeps: bool = False) -> None:
         """A command of the script, or one that `keeps` what the script destroys."""
@@ -76,22 +86,32 @@ class SideSchema:
         """Nobody writes between the copy and the statement: such rows would be destroyed and not kept."""
         self.run(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE", keeps=True)
 
-    def aside(self, kind: str, name: Name, belongings: Iterable[str] = ()) -> str:
-        """Renames it and all that belongs to it before it moves: of each name there may be one there already."""
-        for told in belongings:
-            what, _, full = told.partition(" ")
-            self.run(f"ALTER {what} {full} RENAME TO {quoted(self.name(full_name(full).name))}", keeps=True)
+    def move_table(self, name: Name, *, cascade: bool = False, heir_of: str = "") -> str:
+        """Moves a table away; with `heir_of` only while it still inherits from that one."""
         keep = self.name(name.name)
-        self.run(f"ALTER {kind} {name} RENAME TO {quoted(keep)}", keeps=True)
-        self.run(f"ALTER {kind} {Name(keep, name.schema)} SET SCHEMA {KEEP}", keeps=True)
+        mark = f"{self._mark}_{self._n}"
+        self.run(move_table(name, keep, mark, cascade=cascade, heir_of=heir_of), keeps=True)
         return keep
+
+    def move_object(self, kind: str, name: Name, *, if_exists: bool) -> str:
+        """Moves a TYPE or a SEQUENCE away."""
+        keep = self.name(name.name)
+        self.run(move_object(kind, name, keep, if_exists=if_exists), keeps=True)
+        return keep
+
+    def out_of_the_way(self, name: Name) -> list[str]:
+        """Moves a type that a downgrade has left behind, so that the upgrade can create it again."""
+        keep = self.name(name.name)
+        return [move_object("TYPE", name, keep, if_exists=True), _unneeded("TYPE", str(name), keep)]
+
+    def release(self, sql: str) -> None:
+        """Frees what is kept from the objects that a DROP statement names."""
+        if named := dropped_objects(sql):
+            self._commands.append(Command(sql=release(*named)))
 
     def unneeded(self, kind: str, was: str, keep: str) -> None:
         """What lives must not need what is kept, or it would go with the side schema."""
-        objects = _OF_TYPE if kind == "TYPE" else _OF_TABLE
-        told = literal(f"{kind.lower()} {was} cannot be dropped, as it is needed by ")
-        of = objects.format(keep=literal(f"{KEEP}.{quoted(keep)}"))
-        self.run(_UNNEEDED.format(of=of, told=told), keeps=True)
+        self.run(_unneeded(kind, was, keep), keeps=True)
 
     def record(
         self,
@@ -109,11 +129,19 @@ class SideSchema:
         """
         self._records += 1
         told = expression or literal(";\n".join(back(True)))
+        there = f" WHERE to_regclass({literal(f'{KEEP}.{quoted(keep)}')}) IS NOT NULL" if keep else ""
         array = f"ARRAY[{', '.join(map(literal, columns))}]::text[]"
         self.run(
-            f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back, gently) VALUES"
-            f" ({literal(self._mark)}, {self._records}, {literal(what)}, {literal(source)}, {array}, {literal(keep)},"
-            f" {told}, {literal(gently) if gently else told})",
+            f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back, gently) SELECT"
+            f" {literal(self._mark)}, {self._records}, {literal(what)}, {literal(source)}, {array}, {literal(keep)},"
+            f" {told}, {literal(gently) if gently else told}{there}",
             keeps=True,
         )
-        (self.values_back if what == "columns" else self.rows_back)[:0] = back(False)
+        (self._values_back if what == "columns" else self._rows_back)[:0] = back(False)
+        self._sources.append(source)
+
+
+def _unneeded(kind: str, was: str, keep: str) -> str:
+    objects = _OF_TYPE if kind == "TYPE" else _OF_TABLE
+    told = literal(f"{kind.lower()} {was} cannot be dropped, as it is needed by ")
+    return _UNNEEDED.format(of=objects.format(keep=literal(f"{KEEP}.{quoted(keep)}")), told=told)

@@ -13,7 +13,11 @@ import pytest
 import yaml
 
 from responder.cli import main
+from responder.execution import Closed, Halted
+from responder.journal import executions, open_journal
 from tests import parts
+from tests.journals import postgres_server, state  # noqa: F401
+from tests.responder.examples import NOW, accepted
 from tests.responder.snapshots.conftest import House, housed
 
 SHOP = """
@@ -173,7 +177,8 @@ async def test_columns_of_partitions_and_quoted_names(shop: House, run: Run) -> 
     assert (await shop.sql("""SELECT "Name" FROM "Old"."Customers" WHERE id = 7"""))[0][0] == "c7"
 
 
-async def test_pruned_by_age_but_never_the_newest(shop: House, run: Run) -> None:
+async def test_pruned_by_age_but_never_the_newest(shop: House, run: Run, tmp_path: Path) -> None:
+    await (await open_journal(f"sqlite://{tmp_path}/state.db")).close()
     old = await taken(run)
     await asyncio.sleep(1.1)
     new = await taken(run)
@@ -193,6 +198,28 @@ async def test_pruned_by_age_but_never_the_newest(shop: House, run: Run) -> None
     assert {one["key"] for one in body} == {new, "shop/unread"}
     assert (await run("verify", new))[0] == 0
     assert (await run("verify", old))[0] == 2
+
+
+async def test_a_snapshot_of_an_open_rollback_is_not_pruned(run: Run, tmp_path: Path, state: str) -> None:  # noqa: F811
+    file = tmp_path / "responder.yml"
+    told = yaml.safe_load(file.read_text())
+    told["snapshots"][0]["keep"] = "1ms"
+    file.write_text(yaml.safe_dump({**told, "state": "sqlite:///nowhere/state.db"}))
+    old, _ = await taken(run), await asyncio.sleep(1)  # keys have seconds
+    new = await taken(run)
+    code, _, err = await run("prune")
+    assert code == 2
+    assert "nothing was removed: the journal /nowhere/state.db cannot be read" in err
+    file.write_text(yaml.safe_dump({**told, "state": state}))
+    journal = await open_journal(state)  # another process has it open
+    stuck = await journal.transaction(executions.accept, old.split("/")[1], accepted())
+    stuck = await journal.transaction(executions.append, stuck, [Halted(at=NOW, reason="x", freeze=True)], None)
+    assert (await run("prune"))[1] == []
+    assert {one["key"] for one in (await run("list"))[1]} == {old, new}
+    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
+    await journal.transaction(executions.append, stuck, [done], None)
+    await journal.close()
+    assert [one["key"] for one in (await run("prune"))[1]] == [old]
 
 
 async def test_what_is_damaged_is_not_whole(shop: House, run: Run) -> None:

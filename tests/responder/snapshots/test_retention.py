@@ -57,7 +57,15 @@ def unfinished(key: str, days: float, wrong: str = "") -> Kept:
     ids=["nothing", "the only one", "an old one", "only the newest stays", "of each database", "unfinished", "unread"],
 )
 def test_what_is_due(there: list[Kept], gone: list[str]) -> None:
-    assert [one.key for one in due(there, keep=30 * DAY, keep_at_least=1, now=NOW)] == gone
+    assert [one.key for one in due(there, keep=30 * DAY, keep_at_least=1, now=NOW, needed=())] == gone
+
+
+@pytest.mark.parametrize("one", [kept("shop/a", 400), kept("shop/a", 5, stray=True), unfinished("shop/a", 400)])
+def test_what_an_open_execution_may_need_is_never_due(one: Kept) -> None:
+    there = [kept("shop/b", 0), one]
+    told = {"keep": 30 * DAY, "keep_at_least": 1, "now": NOW}
+    assert [gone.key for gone in due(there, needed={"x"}, **told)] == ["shop/a"]
+    assert due(there, needed={"a"}, **told) == []
 
 
 def test_so_many_stay_however_old() -> None:
