@@ -50,8 +50,8 @@ class Engine:
         self.path = path
         self.url = f"unix://{path}"
 
-    def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """The answer as JSON, or text; AssertionError where it is none of 2xx and 304."""
+    def call(self, method: str, path: str, /, body: Any = None, *, raw: bool = False, **query: Any) -> Any:
+        """The answer as JSON, text or raw bytes; AssertionError where it is none of 2xx and 304."""
         connection = _Unix(self.path)
         try:
             data = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
@@ -59,10 +59,13 @@ class Engine:
             target = f"{path}?{urlencode(query)}" if query else path
             connection.request(method, target, data, {"Content-Type": kind})
             answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
+            data = answer.read()
+            text = data.decode(errors="replace")
         finally:
             connection.close()
         assert answer.status < 300 or answer.status == 304, f"{method} {path}: {answer.status} {text}"
+        if raw:
+            return data
         with contextlib.suppress(ValueError):
             return json.loads(text)
         return text
@@ -120,6 +123,8 @@ class Engine:
         project: str = "shop",
         labels: dict[str, str] | None = None,
         stop_timeout: int | None = None,
+        binds: tuple[str, ...] = (),
+        auto_remove: bool = False,
     ) -> str:
         """A container as `docker compose up` makes it; its name."""
         name, network = f"{project}-{service}-{number}", f"{project}_default"
@@ -141,9 +146,10 @@ class Engine:
             "ExposedPorts": {"8080/tcp": {}},
             "HostConfig": {
                 "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},
-                "RestartPolicy": {"Name": "always"},
+                "RestartPolicy": {"Name": "no" if auto_remove else "always"},
+                "AutoRemove": auto_remove,
                 "NetworkMode": network,
-                "Binds": [f"{volume}:{place}" for volume, place in (volumes or {}).items()],
+                "Binds": [*binds, *(f"{volume}:{place}" for volume, place in (volumes or {}).items())],
             },
             "Volumes": {"/scratch": {}},
             "NetworkingConfig": {"EndpointsConfig": {network: {"Aliases": [service, name]}}},
@@ -156,6 +162,23 @@ class Engine:
 
     def inspect(self, name: str) -> dict[str, Any]:
         return dict(self.call("GET", f"/containers/{name}/json"))
+
+    def put(self, name: str, path: str, text: str) -> None:
+        """Writes a file into a container, running or not, as `docker cp` does."""
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w") as archive:
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+        self.call("PUT", f"/containers/{name}/archive", tar.getvalue(), path="/")
+
+    def get(self, name: str, path: str) -> str:
+        """A file of a container, running or not; AssertionError where there is none."""
+        found = self.call("GET", f"/containers/{name}/archive", path=path, raw=True)
+        with tarfile.open(fileobj=io.BytesIO(found)) as archive:
+            content = archive.extractfile(archive.getmembers()[0])
+            assert content is not None, path
+            return content.read().decode()
 
     def containers(self, project: str = "shop") -> dict[str, dict[str, Any]]:
         """By name, stopped ones too."""

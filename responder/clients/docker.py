@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncGenerator, Awaitable
 from datetime import datetime
 from typing import Any, Self, TypeVar
@@ -114,6 +116,55 @@ class Docker:
         """Removes a container that is not running; none is as good."""
         acting.get()()
         await self._maybe(self._api().containers.container(name).delete(), f"removing {name}")
+
+    async def commit(self, name: str) -> str:
+        """Makes an image of what a stopped container is now, without its volumes, and returns the image's ID."""
+        acting.get()()
+        committing = self._api().containers.container(name).commit(message="Kept by the rollback responder")
+        made = await self._ask(committing, f"committing {name}")
+        return str(made["Id"])
+
+    async def changes(self, name: str) -> list[Object]:
+        """What differs between a container's files and its image, as `docker diff` says it."""
+        api = self._api()
+        return await self._ask(api._query_json(f"containers/{name}/changes"), f"the changes in {name}") or []
+
+    async def stat(self, name: str, path: str) -> Object | None:
+        """Name, size, mode and time of a file in a container, stopped or not; None where there is none."""
+        api = self._api()
+
+        async def head() -> Object:
+            async with api._query(f"containers/{name}/archive", "HEAD", params={"path": path}) as answer:
+                return dict(json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"])))
+
+        try:
+            return await self._maybe(head(), f"looking at {path} in {name}")
+        except ValueError:  # a refusal of HEAD has no body, which aiodocker reads all the same
+            return None
+
+    async def archive(self, name: str, path: str) -> bytes | None:
+        """A file in a container, stopped or not, as a tar archive; None where there is none."""
+        api = self._api()
+
+        async def get() -> bytes:
+            async with api._query(f"containers/{name}/archive", params={"path": path}) as answer:
+                return bytes(await answer.read())
+
+        return await self._maybe(get(), f"reading {path} in {name}")
+
+    async def unpack(self, name: str, archive: bytes) -> None:
+        """Unpacks a tar archive at the root of a container."""
+        acting.get()()
+        api = self._api()
+        headers = {"Content-Type": "application/x-tar"}
+
+        async def put() -> None:
+            async with api._query(
+                f"containers/{name}/archive", "PUT", params={"path": "/"}, data=archive, headers=headers
+            ):
+                pass
+
+        await self._ask(put(), f"copying files into {name}")
 
     async def said(self, name: str) -> str:
         """The end of what a container wrote."""

@@ -1,46 +1,196 @@
-"""A new container like another one, but of another image. Pure."""
+"""The body of `POST /containers/create` for a container that takes the place of another one. Pure."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from posixpath import dirname, normpath
 from typing import Any
 
 Object = dict[str, Any]
 
+_OURS = "io.rollback-responder."
+REPLACES = f"{_OURS}replaces"
+"""Label of a container that we made: the ID of the one that it stands for. An existing one cannot be given labels."""
+KEPT = f"{_OURS}kept"
+"""Label of a copy that is kept for study: the Compose project and service that the original belonged to."""
+ORIGINAL = f"{_OURS}original"
+"""Label of a kept copy: the ID of the original."""
+FILES = f"{_OURS}files"
+"""Label: the paths, as JSON, of files that Compose copied into the container and that we carried over."""
+_LABELS, _IMAGE, _NAME = f"{_OURS}labels", f"{_OURS}image", f"{_OURS}image-name"
+_COMPOSE_PROJECT = "com.docker.compose.project"
+_KEPT_PROJECT = "rollback-responder-kept"
 
-def config_like(container: Object, its_image: Object | None, image: str, *, networks: dict[str, Object]) -> Object:
-    """The body of `POST /containers/create` for what `docker inspect` says of the container and of its image.
 
-    What the container has only because its image says so is left out: else the good image would run with the bad
+def labels_of(container: Object) -> dict[str, str]:
+    """The container's labels."""
+    return dict(container["Config"].get("Labels") or {})
+
+
+def image_of(container: Object) -> str:
+    """The ID of its image. A container that runs on a commit names the image that the commit was made from."""
+    return str(labels_of(container).get(_IMAGE) or container["Image"])
+
+
+def image_name_of(container: Object) -> str:
+    """The name of its image, as Compose or the user wrote it."""
+    return str(labels_of(container).get(_NAME) or container["Config"]["Image"])
+
+
+def carried_files(container: Object) -> list[str]:
+    """The paths of files that an earlier rollback carried over."""
+    return list(json.loads(labels_of(container).get(FILES, "[]")))
+
+
+def config_like(
+    container: Object,
+    its_image: Object | None,
+    image: str,
+    *,
+    networks: dict[str, Object],
+    sources: Iterable[Object] = (),
+) -> Object:
+    """The body for a container with the same settings, but of another image.
+
+    `container` and `its_image` are what `docker inspect` returns; `sources` are the containers of its `VolumesFrom`
+    that still exist. Settings that come from the image are left out: otherwise the good image would run with the bad
     one's environment, command and health check.
     """
-    config = dict(container["Config"])
+    config = _own_settings(container)
     inherited: Object = (its_image or {}).get("Config") or {}
-    for key in ("WorkingDir", "User", "StopSignal", "Shell", "Healthcheck", "OnBuild", "ArgsEscaped"):
+    for key in ("WorkingDir", "User", "StopSignal", "Shell", "OnBuild", "ArgsEscaped"):
         if config.get(key) == inherited.get(key):
             config.pop(key, None)
     if config.get("Entrypoint") == inherited.get("Entrypoint"):
         config.pop("Entrypoint", None)
         if config.get("Cmd") == inherited.get("Cmd"):
             config.pop("Cmd", None)
+    # The engine merges a health check field by field.
+    check, default = config.pop("Healthcheck", None) or {}, inherited.get("Healthcheck") or {}
+    if own := {key: value for key, value in check.items() if default.get(key) != value}:
+        config["Healthcheck"] = own
     config["Env"] = [one for one in config.get("Env") or () if one not in (inherited.get("Env") or ())]
     from_image = inherited.get("Labels") or {}
-    config["Labels"] = {k: v for k, v in (config.get("Labels") or {}).items() if from_image.get(k) != v}
+    config["Labels"] = {
+        k: v for k, v in labels_of(container).items() if from_image.get(k) != v and not k.startswith(_OURS)
+    }
     bound = container["HostConfig"].get("PortBindings") or {}
     for key, used in (("Volumes", {}), ("ExposedPorts", bound)):
         left = {k: v for k, v in (config.get(key) or {}).items() if k in used or k not in (inherited.get(key) or {})}
         config[key] = left
-    if config.get("Hostname") == container["Id"][:12]:
-        config.pop("Hostname")
-    config.pop("MacAddress", None)
-    first = dict(list(networks.items())[:1])
-    host = {**container["HostConfig"], "Binds": _binds(container)}
-    return {**config, "Image": image, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": first}}
+    host = {**container["HostConfig"], **_same_mounts(container, sources)}
+    return {**config, "Image": image, "HostConfig": host, **_first_of(networks)}
 
 
-def _binds(container: Object) -> list[str]:
-    """What is mounted by `Binds`, and the volumes without a name, which a new container would get anew and empty."""
-    host = container["HostConfig"]
-    binds = list(host.get("Binds") or ())
-    named = {bind.split(":")[1] for bind in binds if ":" in bind} | {m["Target"] for m in host.get("Mounts") or ()}
-    nameless = (m for m in container.get("Mounts") or () if m["Type"] == "volume" and m["Destination"] not in named)
-    return [*binds, *(f"{m['Name']}:{m['Destination']}{'' if m.get('RW', True) else ':ro'}" for m in nameless)]
+def copy_of(
+    container: Object,
+    service: str,
+    image: str,
+    *,
+    committed: bool,
+    files: list[str],
+    sources: Iterable[Object],
+    mark: str,
+) -> Object:
+    """The body for a copy that is kept for study: never started, and not a container of the project for Compose.
+
+    `service` is the Compose project and service, as `shop/backend`; `image` is what the copy is made from.
+    """
+    labels = labels_of(container)
+    ours = {
+        KEPT: service,
+        ORIGINAL: container["Id"],
+        FILES: json.dumps(files),
+        _LABELS: json.dumps({k: v for k, v in labels.items() if not k.startswith(_OURS)}),
+        _IMAGE: image_of(container),
+        _NAME: image_name_of(container),
+        f"{_OURS}execution": mark,
+    }
+    # A commit has the labels of its container, and whatever is made from it inherits those that it does not override.
+    inherited = {**dict.fromkeys(labels, ""), _COMPOSE_PROJECT: _KEPT_PROJECT} if committed else {}
+    host = {
+        **container["HostConfig"],
+        **_same_mounts(container, sources),
+        "RestartPolicy": {"Name": "no"},
+        "ReadonlyRootfs": False,  # its log is written into it
+    }
+    return {**_own_settings(container), "Image": image, "Labels": {**inherited, **ours}, "HostConfig": host}
+
+
+def restored_from(copy: Object, image: str, pattern: Object, *, networks: dict[str, Object]) -> Object:
+    """The body for the original of a kept copy. `pattern` is the container that runs in its place."""
+    labels = labels_of(copy)
+    committed = copy["Image"] != image_of(copy)
+    ours = {key: labels[key] for key in (FILES, *((_IMAGE, _NAME) if committed else ()))}
+    config = {**_own_settings(copy), "Image": image, "Labels": {**json.loads(labels[_LABELS]), **ours}}
+    as_before = {key: pattern["HostConfig"].get(key) for key in ("RestartPolicy", "ReadonlyRootfs")}
+    return {**config, "HostConfig": {**copy["HostConfig"], **as_before}, **_first_of(networks)}
+
+
+def wrote_files(container: Object, changes: Iterable[Object]) -> bool:
+    """Whether its writable layer holds more than the places where something is mounted."""
+    mounted = {normpath(m["Destination"]) for m in container.get("Mounts") or ()}
+    mounted |= {normpath(place) for place in container["HostConfig"].get("Tmpfs") or ()}
+    expected = {place for one in mounted for place in _and_above(one)}
+    return any(change["Path"] not in expected for change in changes)
+
+
+def _and_above(path: str) -> Iterable[str]:
+    while path != "/":
+        yield path
+        path = dirname(path)
+
+
+def _own_settings(container: Object) -> Object:
+    """Its configuration without what the engine filled in."""
+    config, mode = dict(container["Config"]), str(container["HostConfig"].get("NetworkMode") or "")
+    if config.get("Hostname") == container["Id"][:12] or mode.startswith("container:"):
+        config.pop("Hostname", None)
+    if mode.startswith("container:"):
+        config.pop("Domainname", None)
+    return config
+
+
+def _first_of(networks: dict[str, Object]) -> Object:
+    """Engines before API 1.44 take one network when a container is created; the others are joined afterwards."""
+    return {"NetworkingConfig": {"EndpointsConfig": dict(list(networks.items())[:1])}}
+
+
+def _same_mounts(container: Object, sources: Iterable[Object]) -> Object:
+    """`Binds`, `Mounts` and `VolumesFrom` that mount the very volumes of the container, also those without a name.
+
+    An anonymous volume has no source in the settings. Mounted as they say, it would be a new and empty one.
+    """
+    host, actual = container["HostConfig"], container.get("Mounts") or ()
+    volumes = {normpath(m["Destination"]): m["Name"] for m in actual if m["Type"] == "volume"}
+    mounts = [_with_source(mount, volumes) for mount in host.get("Mounts") or ()]
+    binds = [bind for bind in host.get("Binds") or () if ":" in bind]  # without a colon it is an anonymous volume
+    covered = {normpath(m["Target"]) for m in mounts} | {normpath(bind.split(":")[1]) for bind in binds}
+    shared = [source for source in sources if source.get("Mounts")]
+    provided = {(normpath(m["Destination"]), _source(m)) for source in shared for m in source["Mounts"]}
+    for mount in actual:
+        place = normpath(mount["Destination"])
+        if mount["Type"] in ("volume", "bind") and place not in covered and (place, _source(mount)) not in provided:
+            binds.append(f"{_source(mount)}:{mount['Destination']}{_options(mount)}")
+    known = {name for source in shared for name in (source["Id"], source["Name"].lstrip("/"))}
+    volumes_from = [one for one in host.get("VolumesFrom") or () if one.split(":")[0] in known] or None
+    return {"Binds": binds or None, "Mounts": mounts, "VolumesFrom": volumes_from}
+
+
+def _with_source(mount: Object, volumes: dict[str, str]) -> Object:
+    name = volumes.get(normpath(mount["Target"]))
+    return {**mount, "Source": name} if mount["Type"] == "volume" and not mount.get("Source") and name else mount
+
+
+def _source(mount: Object) -> str:
+    return str(mount["Name"] if mount["Type"] == "volume" else mount["Source"])
+
+
+def _options(mount: Object) -> str:
+    propagation = mount.get("Propagation") if mount["Type"] == "bind" else ""
+    options = [
+        *([] if mount.get("RW", True) else ["ro"]),
+        *([propagation] if propagation not in ("", None, "rprivate") else []),
+    ]
+    return f":{','.join(options)}" if options else ""

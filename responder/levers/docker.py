@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+import json
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
@@ -13,36 +12,19 @@ from responder.clients.docker import Docker, Object
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.images import digest_of, repository_of, tag_of
-from responder.levers.containers import config_like
+from responder.levers.containers import (
+    FILES,
+    ORIGINAL,
+    REPLACES,
+    config_like,
+    image_name_of,
+    image_of,
+    labels_of,
+    restored_from,
+)
+from responder.levers.kept_containers import carry_over, injected, put_away, reference, volume_sources
 from responder.levers.lever import Lever
-
-_COMPOSE = "com.docker.compose"
-REPLACES = "io.rollback-responder.replaces"
-"""Label of a container that we made: the id of the one that it stands for. An existing one cannot be given labels."""
-
-
-@dataclass
-class Slot:
-    """The place of one container of the service: what has its name, and what waits beside it."""
-
-    name: str
-    number: int
-    current: Object | None = None
-    kept: list[Object] = field(default_factory=list)  # stopped and renamed by us, the latest last
-    next: list[Object] = field(default_factory=list)  # made by us, and not yet in place
-
-    @property
-    def pattern(self) -> Object:
-        """The container whose settings count: between two renames it is the one just taken out."""
-        found = self.current or (self.kept[-1] if self.kept else None)
-        if found is None:
-            raise Halt(f"there is no container {self.name}")
-        return found
-
-    @property
-    def stops_within(self) -> float:
-        """Seconds from TERM to KILL, as the container wants it; 10 are the Engine's default."""
-        return float(self.pattern["Config"].get("StopTimeout") or 10)
+from responder.levers.slots import COMPOSE, Slot, slots_of
 
 
 class ServiceImage(Lever):
@@ -76,27 +58,10 @@ class ServiceImage(Lever):
 
     async def slots(self, docker: Docker) -> list[Slot]:
         """The service's containers, by number. Raises Halt where there are none."""
-        labels = {f"{_COMPOSE}.project": self.project, f"{_COMPOSE}.service": self.service}
-        slots: dict[str, Slot] = {}
-        for one in await docker.containers({**labels, f"{_COMPOSE}.oneoff": "False"}):
-            told = one["Config"]["Labels"]
-            number = int(told.get(f"{_COMPOSE}.container-number", 1))
-            if self.number not in (None, number):
-                continue
-            name, role = _parts(one["Name"].lstrip("/"))
-            slot = slots.setdefault(name, Slot(name, number))
-            match role:
-                case "was":
-                    slot.kept.append(one)
-                case "next":
-                    slot.next.append(one)
-                case _:
-                    slot.current = one
-        for slot in slots.values():
-            slot.kept.sort(key=lambda c: str(c["State"].get("FinishedAt", "")))
+        slots = await slots_of(docker, self.project, self.service, self.number)
         if not slots:
             raise Halt(f"there is no container of {self.project}/{self.service}")
-        return sorted(slots.values(), key=lambda slot: slot.number)
+        return slots
 
     async def _slot(self, docker: Docker) -> Slot:
         return (await self.slots(docker))[0]
@@ -110,10 +75,12 @@ class ServiceImage(Lever):
     async def write(self, docker: Docker, value: Any, *, was: JsonValue) -> None:
         slot = await self._slot(docker)
         self.must_be(_value(slot), was, value)
-        if slot.current is None or slot.current["Image"] != value["image"]:
+        if slot.current is None or image_of(slot.current) != value["image"]:
             await self._replace(docker, slot, value)
+            slot = await self._slot(docker)
         elif not slot.current["State"]["Running"]:
             await docker.start(slot.name)
+        await put_away(docker, slot, f"{self.project}/{self.service}", self.mark)
 
     async def _replace(self, docker: Docker, slot: Slot, value: Any) -> None:
         """Every line may be the last one before a crash: what is there by then tells where to go on."""
@@ -123,41 +90,51 @@ class ServiceImage(Lever):
         for network, endpoint in _endpoints(pattern).items():
             if network not in joined:
                 await docker.join(new["Id"], network, endpoint)
+        for one in (*([old] if old else ()), *slot.was):
+            if one["State"]["Running"] and one["Id"] != new["Id"]:
+                await docker.stop(one["Id"], within=slot.stops_within)
         if old is not None:
-            if old["State"]["Running"]:
-                await docker.stop(old["Id"], within=slot.stops_within)
-            # With `restart: always` it would come up again with the engine, beside the good one.
-            await docker.set_restart_policy(old["Id"], {"Name": "no"})
-            await docker.rename(old["Id"], f"{slot.name}_was_{old['Id'][:12]}")
+            await docker.rename(old["Id"], slot.named("was", old))
         await docker.rename(new["Id"], slot.name)
         await docker.start(slot.name)
 
     async def _stand_in(self, docker: Docker, slot: Slot, value: Any) -> Object:
-        """The container that takes the place: the very one that ours replaced, or a new one like the present."""
+        """The container that takes the place: the very one that ours replaced, its copy, or one like the present."""
         pattern = slot.pattern
-        for one in slot.kept:
-            if one["Id"] == pattern["Config"]["Labels"].get(REPLACES) and one["Image"] == value["image"]:
-                await docker.set_restart_policy(one["Id"], pattern["HostConfig"]["RestartPolicy"])
+        replaced = labels_of(pattern).get(REPLACES)
+        for one in slot.was:
+            if one["Id"] in (pattern["Id"], replaced) and image_of(one) == value["image"]:
                 return one
-        for one in slot.next:
-            if one["Image"] == value["image"] and one["Config"]["Labels"].get(REPLACES) == pattern["Id"]:
-                return one
-        image = await docker.image(value["image"])
-        if image is None:
-            raise Halt(f"the image {value['name']} ({value['image'][:19]}) is gone from this host: was it pruned?")
-        # By its name, so that people see which version it is; by its ID where the name means another one by now.
-        named = await docker.image(value["name"])
-        name = value["name"] if named and named["Id"] == value["image"] else value["image"]
-        config = config_like(pattern, await docker.image(pattern["Image"]), name, networks=_endpoints(pattern))
-        told = {REPLACES: pattern["Id"], "io.rollback-responder.execution": self.mark}
-        config["Labels"] |= {**told, f"{_COMPOSE}.image": value["image"]}
-        for one in slot.next:  # of another version, made by an earlier try and never started: it has our name
-            await docker.remove(one["Id"])
-        made = await docker.create(f"{slot.name}_next_{pattern['Id'][:12]}", config)
+        files = await injected(docker, pattern)
+        name = slot.named("next", pattern)
+        waiting = [one for one in slot.next if one["Name"] == f"/{name}" and image_of(one) == value["image"]]
+        for one in slot.next:  # of another version, made by an earlier try and never started: it may have our name
+            if one not in waiting:
+                await docker.remove(one["Id"])
+        made = waiting[0]["Id"] if waiting else await docker.create(name, await self._body(docker, slot, value, files))
+        await carry_over(docker, pattern, files, made)
         found = await docker.container(made)
         if found is None:
             raise Halt(f"the new container for {slot.name} vanished as soon as it was made")
         return found
+
+    async def _body(self, docker: Docker, slot: Slot, value: Any, files: list[str]) -> Object:
+        pattern, networks = slot.pattern, _endpoints(slot.pattern)
+        for copy in slot.kept:
+            if labels_of(copy)[ORIGINAL] == labels_of(pattern).get(REPLACES) and image_of(copy) == value["image"]:
+                image = await reference(docker, copy)
+                return restored_from(copy, image, pattern, networks=networks)
+        if await docker.image(value["image"]) is None:
+            raise Halt(f"the image {value['name']} ({value['image'][:19]}) is gone from this host: was it pruned?")
+        # By its name, so that people see which version it is; by its ID where the name means another one by now.
+        named = await docker.image(value["name"])
+        name = value["name"] if named and named["Id"] == value["image"] else value["image"]
+        its_image = await docker.image(image_of(pattern))
+        sources = await volume_sources(docker, pattern)
+        config = config_like(pattern, its_image, name, networks=networks, sources=sources)
+        ours = {REPLACES: pattern["Id"], FILES: json.dumps(files), "io.rollback-responder.execution": self.mark}
+        config["Labels"] |= {**ours, f"{COMPOSE}.image": value["image"]}
+        return config
 
     async def settled(self, docker: Docker, value: Any) -> bool:
         if not self.same(await self.read(docker), value):
@@ -165,6 +142,8 @@ class ServiceImage(Lever):
         lever = self.model_copy(update={"number": None})
         wanted = {self.number, *self.wait_for}
         for slot in await lever.slots(docker):
+            if slot.number == self.number and not slot.tidy:
+                return False
             if slot.number in wanted and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
                 return False
         return True
@@ -188,7 +167,7 @@ class ServiceImage(Lever):
         return (datetime.now(UTC) - started).total_seconds() >= self.min_uptime
 
     async def value_of(self, docker: Docker, version: str, artifact: str) -> JsonValue:
-        repository = repository_of((await self._slot(docker)).pattern["Config"]["Image"])
+        repository = repository_of(image_name_of((await self._slot(docker)).pattern))
         names, why = _names(repository, version, artifact), ""
         if found := await _find(docker, names, artifact):
             return found
@@ -222,6 +201,8 @@ class ServiceImage(Lever):
         for slot in await self.slots(docker):
             if "com.docker.swarm.service.id" in slot.pattern["Config"]["Labels"]:
                 raise Halt(f"{slot.name} belongs to Swarm, which would bring the bad version back")
+            if slot.pattern["HostConfig"].get("AutoRemove"):
+                raise Halt(f"{slot.name} runs with --rm: stopping it would delete it and its anonymous volumes")
         return ()
 
     def tell(self, value: Any) -> str:
@@ -231,13 +212,8 @@ class ServiceImage(Lever):
         return f"image of {self.project}-{self.service}{'' if self.number is None else f'-{self.number}'}"
 
 
-def _parts(name: str) -> tuple[str, str]:
-    found = re.fullmatch(r"(.+)_(was|next)_[0-9a-f]{12}", name)
-    return (found[1], found[2]) if found else (name, "")
-
-
 def _value(slot: Slot) -> dict[str, JsonValue]:
-    return {"image": slot.pattern["Image"], "name": slot.pattern["Config"]["Image"]}
+    return {"image": image_of(slot.pattern), "name": image_name_of(slot.pattern)}
 
 
 def _endpoints(container: Object) -> dict[str, Object]:

@@ -60,6 +60,7 @@ def whole_engine() -> Iterator[Engine]:
         engine.image("shop:sick", "sick", healthy=False)
         for version in "123":
             engine.image(f"plain:{version}", version, check=False)
+        engine.image("plain:crashes", "crashes", check=False, starts=False)
         yield engine
 
 

@@ -24,9 +24,8 @@ def _stage(engine: Engine, rollback: dict[str, Any], rolled_back: dict[str, Any]
     docker = Docker(DockerSettings(host=engine.url))
 
     def outside() -> dict[str, Any]:
-        told: dict[str, Any] = {
-            name: (one["Image"], one["State"]) for name, one in engine.containers().items() if "_" not in name
-        }
+        # All that Compose sees: what it would start, restart or choose instead of the good one.
+        told: dict[str, Any] = {name: (one["Image"], one["State"]) for name, one in engine.containers().items()}
         return {**told, **({"pointer": pointer.read_text().strip()} if pointer else {})}
 
     def written() -> Any:

@@ -68,13 +68,14 @@ async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(e
     for network, alias in (("shop_default", "backend"), ("shop_back", "backend-back")):
         assert alias in after["NetworkSettings"]["Networks"][network]["Aliases"]
         assert before["Id"][:12] not in after["NetworkSettings"]["Networks"][network]["Aliases"]
-    kept = engine.inspect(f"shop-backend-1_was_{before['Id'][:12]}")
-    assert kept["Id"] == before["Id"]
-    assert not kept["State"]["Running"]
+    kept = engine.inspect(f"shop-backend-1_kept_{before['Id'][:12]}")
+    assert kept["Config"]["Labels"]["io.rollback-responder.original"] == before["Id"]
+    assert kept["State"]["Status"] == "created"
     assert kept["HostConfig"]["RestartPolicy"]["Name"] == "no"  # else it would be back with the next engine
+    assert list(engine.containers()) == ["shop-backend-1"]
 
 
-async def test_what_does_not_start_is_turned_back_to_the_very_container_of_before(
+async def test_what_does_not_start_is_turned_back_to_a_container_like_the_one_of_before(
     engine: Engine, docker: Docker
 ) -> None:
     port = free_port()
@@ -84,7 +85,7 @@ async def test_what_does_not_start_is_turned_back_to_the_very_container_of_befor
     assert told.outcome == "compensated"
     assert "exited with 3: no such table: carts" in told.reason
     after = engine.inspect("shop-backend-1")
-    assert after["Id"] == before["Id"]
+    assert after["Image"] == before["Image"]
     assert after["State"]["Running"]
     assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
 

@@ -50,7 +50,7 @@ async def test_a_rolling_rollback_stops_at_the_first_sick_batch(engine: Engine, 
     ports = [free_port() for _ in range(3)]
     for number, port in enumerate(ports, 1):
         engine.compose("backend", "shop:2", number=number, port=port)
-    before = {name: c["Id"] for name, c in engine.containers().items()}
+    before = {name: c["Image"] for name, c in engine.containers().items()}
     async with nginx(tmp_path, servers(*ports)) as proxy:
         rollback = {"strategy": "rolling", "docker": {"project": "shop", "service": "backend"}}
         async with Hammer(proxy.url) as hammer:
@@ -58,7 +58,7 @@ async def test_a_rolling_rollback_stops_at_the_first_sick_batch(engine: Engine, 
         assert ended.outcome == "compensated"
         assert "shop-backend-1 is unhealthy" in ended.reason
         assert hammer.failed == []
-    assert {name: c["Id"] for name, c in engine.containers().items() if c["State"] == "running"} == before
+    assert {name: c["Image"] for name, c in engine.containers().items() if c["State"] == "running"} == before
 
 
 async def blue_green(
@@ -115,14 +115,14 @@ async def test_blue_green_behind_haproxy(engine: Engine, docker: Docker, tmp_pat
 async def test_an_idle_colour_that_is_sick_never_gets_traffic(
     engine: Engine, docker: Docker, tmp_path: Path, ports: dict[str, int]
 ) -> None:
-    idle = engine.inspect("shop-blue-1")["Id"]
+    idle = engine.inspect("shop-blue-1")["Image"]
     async with haproxy(tmp_path, ports, {"green"}) as proxy:
         pointer = {"haproxy": str(proxy.socket), "backend": "app", "servers": {"blue": ["blue"], "green": ["green"]}}
         ended, hammer = await blue_green(engine, docker, proxy.url, pointer, ports, to_version="sick")
         assert ended.outcome == "compensated"
         assert hammer.failed == []
         assert set(hammer.versions) == {"2"}
-    assert engine.inspect("shop-blue-1")["Id"] == idle
+    assert engine.inspect("shop-blue-1")["Image"] == idle
 
 
 def include(proxy: Any, **colours: str) -> NginxInclude:

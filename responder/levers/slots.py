@@ -1,0 +1,80 @@
+"""The containers of a Compose service, by the place that each of them has or is waiting for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from responder.clients.docker import Docker, Object
+from responder.errors import Halt
+from responder.levers.containers import KEPT, labels_of
+
+COMPOSE = "com.docker.compose"
+
+
+@dataclass
+class Slot:
+    """The place of one container of the service: what has its name, and what waits beside it."""
+
+    name: str
+    number: int
+    current: Object | None = None
+    was: list[Object] = field(default_factory=list)  # taken out by us, on its way to a kept copy; the latest last
+    next: list[Object] = field(default_factory=list)  # made by us, and not yet in place
+    left: list[Object] = field(default_factory=list)  # taken out by us, and no copy of it could be made
+    kept: list[Object] = field(default_factory=list)  # copies for study, which Compose does not see
+
+    @property
+    def pattern(self) -> Object:
+        """The container whose settings count: between two renames it is the one just taken out."""
+        found = self.current or (self.was[-1] if self.was else None)
+        if found is None:
+            raise Halt(f"there is no container {self.name}")
+        return found
+
+    @property
+    def stops_within(self) -> float:
+        """Seconds from TERM to KILL, as the container wants it; 10 are the Engine's default."""
+        return float(self.pattern["Config"].get("StopTimeout") or 10)
+
+    @property
+    def tidy(self) -> bool:
+        """Whether Compose sees one container here, and no other that it could start or choose instead."""
+        return not self.was and not self.next
+
+    def named(self, role: str, container: Object) -> str:
+        """The name of a container that waits beside this place."""
+        return f"{self.name}_{role}_{container['Id'][:12]}"
+
+
+async def slots_of(docker: Docker, project: str, service: str, number: int | None = None) -> list[Slot]:
+    """The service's containers, by number; of one number only, where it is given. Empty where there are none."""
+    labels = {f"{COMPOSE}.project": project, f"{COMPOSE}.service": service, f"{COMPOSE}.oneoff": "False"}
+    slots: dict[str, Slot] = {}
+    for one in await docker.containers(labels):
+        of_it = int(labels_of(one).get(f"{COMPOSE}.container-number", 1))
+        if number not in (None, of_it):
+            continue
+        name, role = _parts(one["Name"].lstrip("/"))
+        slot = slots.setdefault(name, Slot(name, of_it))
+        match role:
+            case "was":
+                slot.was.append(one)
+            case "next":
+                slot.next.append(one)
+            case "left":
+                slot.left.append(one)
+            case _:
+                slot.current = one
+    for one in await docker.containers({KEPT: f"{project}/{service}"}):
+        name, _ = _parts(one["Name"].lstrip("/"))
+        if name in slots:
+            slots[name].kept.append(one)
+    for slot in slots.values():
+        slot.was.sort(key=lambda c: str(c["State"].get("FinishedAt", "")))
+    return sorted(slots.values(), key=lambda slot: slot.number)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    found = re.fullmatch(r"(.+)_(was|next|left|kept)_[0-9a-f]{12}", name)
+    return (found[1], found[2]) if found else (name, "")

@@ -1,0 +1,33 @@
+"""The real Docker Compose with a project of a test's own, on one engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.engine import Engine
+from tests.stack.docker import compose_program
+
+
+class Compose:
+    """A project in a directory; called with the words of a command. What fails is an AssertionError with its output."""
+
+    def __init__(self, engine: Engine, directory: Path, services: dict[str, Any], **more: Any) -> None:
+        self.engine, self.directory, self.file = engine, directory, directory / "compose.yaml"
+        self.told: dict[str, Any] = {"name": "shop", "services": services, **more}
+        self.write()
+
+    def write(self) -> None:
+        """Writes the file anew, once the test has changed what it says."""
+        self.file.write_text(yaml.safe_dump(self.told))
+
+    def __call__(self, *words: str, **environment: str) -> str:
+        argv = [str(compose_program()), *words]
+        env = {**os.environ, "DOCKER_HOST": self.engine.url, **environment}
+        done = subprocess.run(argv, cwd=self.directory, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
