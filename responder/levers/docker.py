@@ -227,6 +227,7 @@ def _endpoints(container: Object) -> dict[str, Object]:
             "IPAMConfig": endpoint.get("IPAMConfig"),
             "Links": endpoint.get("Links"),
             "DriverOpts": endpoint.get("DriverOpts"),
+            "GwPriority": endpoint.get("GwPriority"),
         }
         for name, endpoint in sorted(networks.items(), key=lambda item: item[0] != main)
     }

@@ -70,7 +70,9 @@ async def _remembered(
     if file is not None and (lever.override or file.parent.is_dir()):
         override = ComposeOverride(file=file, service=lever.service)
         try:
-            return (Move(lever=override, was=await world.read(override), to=image),), ()
+            pinned = f"{file} keeps {lever.service} at {image}: remove it before you deploy another version"
+            unread = "" if lever.override else "; `docker compose -f` does not read it"
+            return (Move(lever=override, was=await world.read(override), to=image),), (pinned + unread,)
         except Halt as halt:
             why = str(halt)
     else:

@@ -148,10 +148,13 @@ async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker
     port, file = free_port(), tmp_path / "compose.yaml"
     file.write_text("services: {backend: {image: shop:2}}\n")
     engine.compose("backend", "shop:2", port=port, files=str(file))
-    assert (await ended(docker, port)).outcome == "succeeded"
-    assert yaml.safe_load((tmp_path / "compose.override.yaml").read_text()) == {
-        "services": {"backend": {"image": "shop:1"}}
-    }
+    told = await ended(docker, port)
+    assert told.outcome == "succeeded"
+    override = tmp_path / "compose.override.yaml"
+    assert yaml.safe_load(override.read_text()) == {"services": {"backend": {"image": "shop:1"}}}
+    assert told.plan
+    pinned = f"{override} keeps backend at shop:1: remove it before you deploy another version"
+    assert told.plan.notes == (f"{pinned}; `docker compose -f` does not read it",)
 
 
 async def test_an_override_of_somebody_else_is_left_alone_and_told(
