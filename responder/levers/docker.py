@@ -56,9 +56,9 @@ class ServiceImage(Lever):
     def settles_within(self) -> float:
         return self.within
 
-    async def slots(self, docker: Docker) -> list[Slot]:
+    async def slots(self, docker: Docker, *, kept: bool = False) -> list[Slot]:
         """The service's containers, by number. Raises Halt where there are none."""
-        slots = await slots_of(docker, self.project, self.service, self.number)
+        slots = await slots_of(docker, self.project, self.service, self.number, kept=kept)
         if not slots:
             raise Halt(f"there is no container of {self.project}/{self.service}")
         return slots
@@ -73,11 +73,11 @@ class ServiceImage(Lever):
         return bool(found["image"] == value["image"])
 
     async def write(self, docker: Docker, value: Any, *, was: JsonValue) -> None:
-        slot = await self._slot(docker)
+        slot = (await self.slots(docker, kept=True))[0]
         self.must_be(_value(slot), was, value)
         if slot.current is None or image_of(slot.current) != value["image"]:
             await self._replace(docker, slot, value)
-            slot = await self._slot(docker)
+            slot = (await self.slots(docker, kept=True))[0]
         elif not slot.current["State"]["Running"]:
             await docker.start(slot.name)
         await put_away(docker, slot, f"{self.project}/{self.service}", self.mark)

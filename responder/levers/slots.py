@@ -47,8 +47,13 @@ class Slot:
         return f"{self.name}_{role}_{container['Id'][:12]}"
 
 
-async def slots_of(docker: Docker, project: str, service: str, number: int | None = None) -> list[Slot]:
-    """The service's containers, by number; of one number only, where it is given. Empty where there are none."""
+async def slots_of(
+    docker: Docker, project: str, service: str, number: int | None = None, *, kept: bool = False
+) -> list[Slot]:
+    """The service's containers, by number; of one number only, where it is given. Empty where there are none.
+
+    `kept`: whether to look for kept copies as well.
+    """
     labels = {f"{COMPOSE}.project": project, f"{COMPOSE}.service": service, f"{COMPOSE}.oneoff": "False"}
     slots: dict[str, Slot] = {}
     for one in await docker.containers(labels):
@@ -66,7 +71,7 @@ async def slots_of(docker: Docker, project: str, service: str, number: int | Non
                 slot.left.append(one)
             case _:
                 slot.current = one
-    for one in await docker.containers({KEPT: f"{project}/{service}"}):
+    for one in await docker.containers({KEPT: f"{project}/{service}"}) if kept else ():
         name, _ = _parts(one["Name"].lstrip("/"))
         if name in slots:
             slots[name].kept.append(one)
