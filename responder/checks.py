@@ -23,7 +23,7 @@ from pydantic import (
 from responder.clients.docker import Docker
 from responder.clients.http import Http
 from responder.clients.kubernetes import Kubernetes
-from responder.clients.prometheus import Prometheus
+from responder.clients.prometheus import Prometheus, Sample
 from responder.database_checks import IntactCheck, SqlCheck
 from responder.durations import Duration
 from responder.errors import Unavailable
@@ -42,6 +42,7 @@ class PromqlCheck(BaseModel):
     client: ClassVar[type] = Prometheus
 
     promql: str = Field(min_length=1, description="Instant query; every series of the answer must be within the bounds")
+    name: str = Field(default="", max_length=100, description="What messages call it instead of the query")
     at_least: float | None = Field(default=None, description="Lower bound, included")
     at_most: float | None = Field(default=None, description="Upper bound, included")
     above: float | None = Field(default=None, description="Lower bound, excluded")
@@ -64,12 +65,15 @@ class PromqlCheck(BaseModel):
     async def holds(self, prometheus: Prometheus, at: datetime | None = None) -> Finding:
         samples = await prometheus.query(self.promql, at=at)
         if all(math.isnan(sample.value) for sample in samples):
-            return Finding(holds=False, answered=False, reason=f"{self.promql} has no data")
+            return Finding(holds=False, answered=False, reason=f"{self.name or self.promql} has no data")
         wrong = [s for s in samples if not self._within(s.value)]
-        told = "; ".join(
-            f"{s.value:g} {json.dumps(s.labels) if s.labels else ''}".strip() for s in (wrong or samples)[:3]
-        )
-        return Finding(holds=not wrong, reason=f"{self.promql} is {told}, wanted {self._wanted()}")
+        told = "; ".join(f"{s.value:g}{self._labels(s)}" for s in (wrong or samples)[:3])
+        return Finding(holds=not wrong, reason=f"{self.name or self.promql} is {told}, wanted {self._wanted()}")
+
+    def _labels(self, sample: Sample) -> str:
+        """Those that the query does not name itself, as ` (instance=a)`."""
+        told = [f"{name}={value}" for name, value in sample.labels.items() if f'{name}="{value}"' not in self.promql]
+        return f" ({', '.join(told)})" if told else ""
 
     def _wanted(self) -> str:
         bounds = (("at least", self.at_least), ("at most", self.at_most), ("above", self.above), ("below", self.below))

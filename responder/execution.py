@@ -91,12 +91,14 @@ class Held(_Event):
     type: Literal["held"] = "held"
     reason: str
     until: Timestamp
+    renewed: bool = False  # the same plan waits on, because the trouble goes on
 
 
 class Approved(_Event):
     type: Literal["approved"] = "approved"
     by: str
     plan_hash: str
+    although_resolved: bool = False  # whoever approved it knew that the trouble was not visible any more
 
 
 class Resumed(_Event):
@@ -180,6 +182,7 @@ class Execution(BaseModel):
     cancelled: bool = False
     held_until: Timestamp | None = None
     approved_by: str | None = None
+    although_resolved: bool = False
     reason: str = ""
     outcome: Outcome | None = None
     ended_at: Timestamp | None = None
@@ -203,7 +206,8 @@ class Execution(BaseModel):
                 return {"state": "held", "reason": event.reason, "held_until": event.until, "approved_by": None}
             case Approved():
                 told = {"reason": f"approved by {event.by}", "approved_by": event.by}
-                return {"state": "running", "held_until": None, **told}
+                more = {"held_until": None, "although_resolved": event.although_resolved}
+                return {"state": "running", **more, **told}
             case Started():
                 return {"current": self.todo[0], "steps_begun": event.step + 1}
             case Done():

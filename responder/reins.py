@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from responder.clients import Connections
+from responder.evaluation import ask_again, incident_of
 from responder.execution import Execution
 from responder.journal import Database, Transaction, decisions
 from responder.live import ask_alerts, ask_watchdog
-from responder.policies import Incident, Mandate
-from responder.survey import also_in_trouble
+from responder.policies import Mandate
 
 
 class Reins:
@@ -40,36 +41,32 @@ class Reins:
         """What speaks against the next act. Once it has begun, an alert that is gone does not, nor that nobody can
         tell: half a rollback is worse than either end of it.
         """
-        told, now = execution.accepted, asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
         if self._asked_at is not None and now - self._asked_at < 1.0:
             return None
-        incident = Incident(
-            policy=mandate.policy(told.policy),
-            service=told.service,
-            environment=told.environment,
-            alerts=told.alerts,
-            received_at=told.received_at,
-            forced=told.forced,
-            together=tuple(part.service for part in told.also and told.parts),
-        )
         # A person's word, and a step that may have had its effect before a crash, are past the point of asking again.
-        begun = told.forced or execution.approved_by is not None or execution.steps_begun > 0
+        begun = execution.accepted.forced or execution.steps_begun > 0
+        asked = await (self._muted(execution, mandate) if begun else self._refused(execution, mandate))
+        if asked is None:
+            self._asked_at = now
+        return asked
+
+    async def _muted(self, execution: Execution, mandate: Mandate) -> tuple[str, str] | None:
         around = self._connections()
-        live = await ask_alerts(incident, mandate, around)
-        if live.state == "suppressed" or (live.state != "firing" and not begun):
+        live = await ask_alerts(incident_of(execution, mandate), mandate, around)
+        if live.state == "suppressed":
             return "alertmanager", live.reason
-        if mandate.watchdog and not told.forced:
+        if mandate.watchdog and not execution.accepted.forced:
             watchdog = await ask_watchdog(mandate.watchdog, around)
             if watchdog.state == "suppressed":
                 return "watchdog", watchdog.reason
-        service, _ = mandate.service(told.service, told.environment)
-        if service and not begun:
-            known = await self._journal.read(also_in_trouble, incident, service, mandate, told.at)
-            others = sorted({*known, *live.also_in_trouble})
-            if len(others) + 1 >= mandate.limits.brake.services:
-                return "brake", f"{', '.join(others[:5])} are in trouble too: it is not the deployment of one of them"
-        self._asked_at = now
         return None
+
+    async def _refused(self, execution: Execution, mandate: Mandate) -> tuple[str, str] | None:
+        refusal = await ask_again(
+            execution, mandate=mandate, journal=self._journal, connections=self._connections(), now=datetime.now(UTC)
+        )
+        return (refusal.guard, refusal.reason) if refusal else None
 
     async def pause(self, seconds: float) -> None:
         self.stirred.clear()

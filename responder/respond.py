@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import zip_longest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,13 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from responder.alerts import Alert
 from responder.clients import Connections
 from responder.errors import Conflict
+from responder.evaluation import ask_outside, collect, evaluate
 from responder.execution import Accepted, Execution, Part
-from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
+from responder.guards import Judgement, Verdict, needs_more
 from responder.journal import Database, Transaction, decisions, deployments, evidence, executions
-from responder.keeping import KEEPING
-from responder.live import ask_live
 from responder.policies import Incident, Mandate, Policy
-from responder.survey import Live, Situation, gather, look_around
+from responder.survey import Live, Situation
 
 Clock = Callable[[], datetime]
 
@@ -106,7 +104,7 @@ async def respond(
         settled, open_ones = await journal.transaction(_decide, rolling, _unasked(rolling), mandate, claimer, clock)
     if open_ones:
         lives = await asyncio.gather(
-            *(_ask_live(incident, situations, mandate, connections) for incident, situations in open_ones)
+            *(ask_outside(incident, situations, mandate, connections) for incident, situations in open_ones)
         )
         asked = [incident for incident, _ in open_ones]
         more, _ = await journal.transaction(_decide, asked, lives, mandate, claimer, clock)
@@ -119,17 +117,6 @@ async def respond(
 
 def _unasked(incidents: Sequence[Incident]) -> list[Sequence[Live] | None]:
     return [None] * len(incidents)
-
-
-def _judge(incident: Incident, situations: Sequence[Situation], now: datetime) -> Judgement:
-    """Of several services, each is judged by itself, and what is refused to one is refused to all."""
-    guards = GUARDS if incident.action == "roll_back" else KEEPING
-    verdicts: list[Verdict] = []
-    for member, situation in zip(incident.members, situations, strict=True):
-        said = judge(member, situation, now, guards).verdicts
-        of = f"{member.service}: " if verdicts else ""
-        verdicts += [verdict.model_copy(update={"reason": f"{of}{verdict.reason}"}) for verdict in said]
-    return Judgement(verdicts=tuple(verdicts))
 
 
 async def explain(
@@ -145,12 +132,12 @@ async def explain(
     for incident in incidents:
         now = clock()
         beside = _beside(incident, incidents, mandate)
-        situations = await journal.read(_gather, incident, None, mandate, now, beside)
-        judgement = _judge(incident, situations, now)
+        situations = await journal.read(collect, incident, None, mandate, now, beside)
+        judgement = evaluate(incident, situations, now)
         if needs_more(incident, judgement, situations[0]):
-            lives = await _ask_live(incident, situations, mandate, connections)
-            situations = await journal.read(_gather, incident, lives, mandate, now, beside)
-            judgement = _judge(incident, situations, now)
+            lives = await ask_outside(incident, situations, mandate, connections)
+            situations = await journal.read(collect, incident, lives, mandate, now, beside)
+            judgement = evaluate(incident, situations, now)
         first, *also = situations
         decided.append(Decided(incident=incident, situation=first, also=tuple(also), judgement=judgement, at=now))
     return decided
@@ -160,32 +147,6 @@ def _beside(incident: Incident, incidents: Sequence[Incident], mandate: Mandate)
     """The configured services that the same body tells to be in trouble in the same environment."""
     told = [i for i in incidents if i.environment == incident.environment and not i.forced and i.action == "roll_back"]
     return frozenset(service.name for i in told if (service := mandate.service(i.service, i.environment)[0]))
-
-
-async def _ask_live(
-    incident: Incident, situations: Sequence[Situation], mandate: Mandate, connections: Connections
-) -> tuple[Live, ...]:
-    pairs = zip(incident.members, situations, strict=True)
-    return tuple(await asyncio.gather(*(ask_live(one, its, mandate, connections) for one, its in pairs)))
-
-
-async def _gather(
-    tx: Transaction,
-    incident: Incident,
-    lives: Sequence[Live] | None,
-    mandate: Mandate,
-    now: datetime,
-    beside: frozenset[str],
-) -> tuple[Situation, ...]:
-    """The situation of each service of the incident; what others do only where the outside was asked."""
-    situations = []
-    for member, live in zip_longest(incident.members, lives or ()):
-        situation = await gather(tx, member, mandate, now, incident)
-        if live is not None and situation.service:
-            around = await look_around(tx, member, situation.service, mandate, now, beside)
-            situation = situation.model_copy(update={"live": live, "around": around})
-        situations.append(situation)
-    return tuple(situations)
 
 
 async def _decide(
@@ -202,8 +163,8 @@ async def _decide(
     await deployments.hold(tx, *((service.name, service.environment) for service in named if service))
     for incident, live in zip(incidents, lives, strict=True):
         now = clock()
-        situations = await _gather(tx, incident, live, mandate, now, _beside(incident, incidents, mandate))
-        judgement = _judge(incident, situations, now)
+        situations = await collect(tx, incident, live, mandate, now, _beside(incident, incidents, mandate))
+        judgement = evaluate(incident, situations, now)
         if needs_more(incident, judgement, situations[0]):
             open_ones.append((incident, situations))
             continue

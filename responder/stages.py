@@ -37,7 +37,7 @@ def stage_of(event: Event, after: Execution) -> Stage | None:
         case Accepted():
             return "accepted"
         case Held():
-            return "needs_approval"
+            return None if event.renewed else "needs_approval"
         case Approved():
             return "approved"
         case Started():

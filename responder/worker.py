@@ -16,14 +16,16 @@ from responder.carry_out import carry_out
 from responder.checks import Check, Finding
 from responder.clients import Connections
 from responder.errors import Halt, JournalUnavailable, Superseded
+from responder.evaluation import others_in_trouble
 from responder.evidence.keeper import Keeper
 from responder.evidence.upkeep import look_after
-from responder.execution import Closed, Event, Execution, GaveUp, Kept, Part, Started, Stopped
+from responder.execution import Event, Execution, GaveUp, Halted, Kept, Part, Started
 from responder.journal import Database, Transaction, deployments, executions
 from responder.lease import Lease
 from responder.live import ask_watchdog
 from responder.logs import say
 from responder.noise import Quiet
+from responder.operations.approving import after_waiting
 from responder.plan import Plan
 from responder.policies import Mandate
 from responder.promotion import promote
@@ -287,16 +289,20 @@ class Worker:
         return after
 
     async def _expire(self) -> None:
-        """Plans that nobody approved in time are cancelled: what was true when they were made is not any more."""
-        now = datetime.now(UTC)
+        """Cancels plans that somebody stopped, or that nobody approved in time and whose trouble is over.
+
+        While the trouble goes on the request is renewed quietly: people were asked once.
+        """
+        now, mandate = datetime.now(UTC), self.mandate()
         for execution in await self.journal.read(_held):
             asked = await self.journal.read(stop_of, execution.id)
             if asked is None and (execution.held_until is None or now < execution.held_until):
                 continue
-            by, reason = asked or ("responder", "nobody approved it in time")
-            stopped = Stopped(at=now, by=by, reason=reason)
+            events = await after_waiting(
+                execution, asked, mandate=mandate, journal=self.journal, connections=self.connections(), now=now
+            )
             with contextlib.suppress(Superseded):  # approved at this very moment
-                await self._append(None, execution, stopped, Closed(at=now, outcome="cancelled", by=by, reason=reason))
+                await self._append(None, execution, *events)
 
 
 class _Record:
@@ -306,7 +312,18 @@ class _Record:
         self._worker, self._lease = worker, lease
 
     async def append(self, execution: Execution, *events: Event) -> Execution:
-        return await self._worker._append(self._lease, execution, *events)
+        told = [await self._with_others(execution, one) if isinstance(one, Halted) else one for one in events]
+        return await self._worker._append(self._lease, execution, *told)
+
+    async def _with_others(self, execution: Execution, halted: Halted) -> Halted:
+        """A storm that spreads slowly shows only while the first rollbacks fail: say so."""
+        worker = self._worker
+        others = await worker.journal.read(others_in_trouble, execution, worker.mandate(), halted.at)
+        if not others:
+            return halted
+        named = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+        why = f"{halted.reason}; alerts want rollbacks of {named} as well: the cause may be one that they share"
+        return halted.model_copy(update={"reason": why})
 
 
 async def _closed_by_now(tx: Transaction, told: Part, environment: str) -> str:

@@ -21,6 +21,7 @@ from responder.durations import format_duration
 from responder.errors import ConfigError, Halt, ResponderError, Unavailable
 from responder.evidence.stores import store_of, try_out
 from responder.journal import open_journal
+from responder.levers.release import CurrentRelease, PointerFile
 from responder.notify import ChannelSettings, NotDelivered, Story
 from responder.notify.channel import redact
 from responder.sources import LogSource
@@ -104,6 +105,10 @@ def _hints(config: Config) -> Iterator[str]:
     web = config.web
     if not web.loopback and web.external_url is None and not web.allowed_hosts:
         yield f"web.listen is {web.listen}: clients that use a name are refused until web.allowed_hosts has it"
+    for n, service in enumerate(config.services):
+        for lever in (one for way in (service.rollback, *service.alternatives) for one in levers_of(way)):
+            if isinstance(lever, CurrentRelease | PointerFile) and not lever.restart:
+                yield f"services[{n}].rollback: {lever.nothing_follows}"
     for policy in auto:
         if policy.verify.bake < 30:
             told = format_duration(policy.verify.bake)

@@ -117,8 +117,9 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
 async def approve(args: argparse.Namespace, client: Client) -> int:
     shown = await client.get(place_of(args.id))
     plan_hash = args.plan or shown["plan_hash"]
-    body = await client.post(f"{place_of(args.id)}/approve", {"plan_hash": plan_hash or "none yet", "by": me()})
-    out(args, body, f"{args.id}: plan {plan_hash} is approved")
+    asked = {"plan_hash": plan_hash or "none yet", "by": me(), "although_resolved": args.although_resolved}
+    body = await client.post(f"{place_of(args.id)}/approve", asked)
+    out(args, body, f"{args.id}: plan {plan_hash} is approved, and nothing else holds it: it is executed now")
     return OK
 
 
@@ -128,7 +129,7 @@ async def stop(args: argparse.Namespace, client: Client) -> int:
     told = (
         "all automation is stopped; go on with: responder close --all"
         if args.all
-        else f"{what} stops at its next safe point"
+        else f"{what} stops at its next safe point: {body['effect']}"
     )
     out(args, body, told)
     return OK

@@ -106,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     one = add("approve", "approve a plan that waits", "responder approve 20261123-231500-4f2a9c1b", commands.approve)
     one.add_argument("id")
     one.add_argument("--plan", metavar="HASH", help="the plan that you have read (the one that it has now)")
+    one.add_argument(
+        "--although-resolved", action="store_true", help="roll back although the trouble is not visible any more"
+    )
     one = add(
         "stop",
         "stop a rollback at its next safe point, or all automation",

@@ -71,6 +71,14 @@ class _Pointer(Lever):
             await local.run(self.restart, within=self.restart_within, cwd=self._pointer.parent)
             await local.remove(self._note)
 
+    async def prepare(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+        return () if self.restart else (self.nothing_follows,)
+
+    @property
+    def nothing_follows(self) -> str:
+        """What people must know if no command makes the service follow."""
+        return f"no `restart` for the {self}: a process that runs keeps serving the old version until it is restarted"
+
     async def settled(self, local: Local, value: JsonValue) -> bool:
         return await self.read(local) == value and await local.text(self._note) is None
 

@@ -160,7 +160,7 @@ class Slack:
             blocks.append(_section(_cut(steps)))
         if story.remains:
             blocks.append(_section(_cut([f":arrow_right: {escape(one)}" for one in story.remains])))
-        if story.notes and not story.over:
+        if story.notes:
             blocks.append(_section(_cut([f":warning: {escape(note)}" for note in story.notes])))
         if buttons := _buttons(story):
             blocks.append({"type": "actions", "elements": buttons})

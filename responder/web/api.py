@@ -15,8 +15,11 @@ from responder.alerts import Alert, fingerprint, read_body
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
 from responder.errors import Conflict, Halt, Invalid, Unavailable, Unknown
-from responder.execution import Approved, Closed, Event, Execution, Outcome, State, fold
+from responder.evaluation import Refusal
+from responder.execution import Closed, Event, Execution, Outcome, State, fold
 from responder.journal import Database, Transaction, decisions, deployments, executions
+from responder.operations.approving import approve, held_by
+from responder.operations.stopping import STOPPABLE, effect_of_stop
 from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
 from responder.respond import Decided, explain, respond
 from responder.strategies import Target
@@ -51,6 +54,7 @@ class _Close(Asked):
 
 class _Approve(Asked):
     plan_hash: str
+    although_resolved: bool = False  # the trouble is not visible any more, and whoever approves knows
 
 
 class Api(Page):
@@ -207,8 +211,10 @@ class Api(Page):
         async def find(tx: Transaction) -> dict[str, Any]:
             events = await executions.events_of(tx, execution_id)
             row = await tx.one("execution_row", id=execution_id)
-            link = self._approve_link(fold(execution_id, events)) if "approve" in request[WHO].scopes else None
+            folded = fold(execution_id, events)
+            link = self._approve_link(folded) if "approve" in request[WHO].scopes else None
             told = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
+            told["effect_of_stop"] = effect_of_stop(folded) if folded.state in STOPPABLE else ""
             told["messages"] = await tx.all("messages_of", subject=execution_id)
             return {**told, "approve_url": link} if link else told
 
@@ -218,29 +224,30 @@ class Api(Page):
         """`POST /api/v1/executions/{id}/approve`: for exactly the plan that the hash names."""
         asked = await read(request, _Approve)
         by = who_asks(request, asked.model_dump())
-        return answer(await self.approve_plan(request.match_info["id"], asked.plan_hash, by))
+        id_, although_resolved = request.match_info["id"], asked.although_resolved
+        return answer(await self.approve_plan(id_, asked.plan_hash, by, although_resolved=although_resolved))
 
-    async def approve_plan(self, execution_id: str, plan_hash: str, by: str) -> dict[str, Any]:
-        """Raises Conflict where the plan is another one, does not wait, or waits for somebody else."""
+    async def approve_plan(
+        self, execution_id: str, plan_hash: str, by: str, *, although_resolved: bool = False
+    ) -> dict[str, Any]:
+        """As `approve` of operations."""
+        approved = await approve(
+            execution_id,
+            plan_hash,
+            by,
+            although_resolved=although_resolved,
+            mandate=self._mandate(),
+            journal=self._journal,
+            connections=self._connections(),
+            now=datetime.now(UTC),
+        )
+        return self._heard(*approved)
+
+    async def held_by(self, execution: Execution) -> Refusal | None:
+        """As `held_by` of operations."""
+        mandate, connections = self._mandate(), self._connections()
         now = datetime.now(UTC)
-
-        async def act(tx: Transaction) -> tuple[Execution, Event]:
-            execution = await executions.load(tx, execution_id)
-            if execution.state != "held" or execution.plan is None:
-                raise Conflict(f"execution {execution.id} is {execution.state}: nothing waits for approval")
-            if execution.held_until and now >= execution.held_until:
-                raise Conflict(f"the time to approve execution {execution.id} is over")
-            if execution.plan.hash != plan_hash:
-                raise Conflict(f"the plan is {execution.plan.hash}, not {plan_hash}: read it again")
-            if execution.plan.irreversible and by == execution.accepted.requested_by:
-                raise Conflict(
-                    f"{execution.plan.irreversible}: that cannot be undone, so somebody else than {by}, who asked for "
-                    "it, has to approve it"
-                )
-            event = Approved(at=now, by=by, plan_hash=plan_hash)
-            return await executions.append(tx, execution, [event], None), event
-
-        return self._heard(*await self._journal.transaction(act))
+        return await held_by(execution, mandate=mandate, journal=self._journal, connections=connections, now=now)
 
     async def stop(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/stop`, at the next safe point; `{id}` `all` throws the kill switch."""
@@ -250,8 +257,10 @@ class Api(Page):
         if execution_id == "all":
             await self._journal.transaction(decisions.stop_all, by, reason, datetime.now(UTC))
             return answer({"stopped": "all", "by": by, "reason": reason}, status=202)
+        execution = await self._journal.read(executions.load, execution_id)
+        effect = effect_of_stop(execution)
         await self._journal.transaction(executions.ask_to_stop, execution_id, by, reason)
-        return answer({"stopped": execution_id, "by": by, "reason": reason}, status=202)
+        return answer({"stopped": execution_id, "by": by, "reason": reason, "effect": effect}, status=202)
 
     async def close(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/close`: a human has looked at a stuck one; `all` releases the kill switch."""

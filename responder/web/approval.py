@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from html import escape
 from urllib.parse import quote, urlencode
 
@@ -29,6 +29,9 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",  # with no-referrer, browsers send the form with `Origin: null`
 }
+_ALTHOUGH_RESOLVED = (
+    '<label><input type="checkbox" name="although_resolved" value="yes" required> although it is resolved</label> '
+)
 _STOP_WITHIN = timedelta(days=1)
 _HEAD = '<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'  # for phones
 _STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}dt{color:#666}"
@@ -44,11 +47,10 @@ class Links:
 
     def link(self, execution: Execution) -> str | None:
         """For a plan that waits; None where there is nothing to approve, or no link may stand for a name."""
-        plan, until = execution.plan, execution.held_until
-        if self._key is None or execution.state != "held" or not plan or not until or plan.irreversible:
+        plan = execution.plan
+        if self._key is None or execution.state != "held" or not plan or plan.irreversible:
             return None
-        ends = str(int(until.timestamp()))
-        query = {"plan": plan.hash, "until": ends, "signature": _sign(self._key, execution.id, plan.hash, ends)}
+        query = {"plan": plan.hash, "signature": _sign(self._key, execution.id, plan.hash)}
         return f"{self._base}/approve/{quote(execution.id)}?{urlencode(query)}"
 
     def stop_link(self, execution: Execution) -> str | None:
@@ -63,8 +65,8 @@ class Links:
         """The links that approve and stop it, for a message; empty where there is none."""
         return self.link(execution) or "", self.stop_link(execution) or ""
 
-    def allows(self, execution_id: str, plan: str, until: str, signature: str, now: datetime) -> bool:
-        return _signed(self._key, signature, execution_id, plan, until) and now.timestamp() < int(until)
+    def allows(self, execution_id: str, plan: str, signature: str) -> bool:
+        return _signed(self._key, signature, execution_id, plan)
 
     def allows_stop(self, execution_id: str, until: str, signature: str, now: datetime) -> bool:
         return _signed(self._stop_key, signature, execution_id, until) and now.timestamp() < int(until)
@@ -105,12 +107,15 @@ class ApprovalPage(Page):
         steps = "".join(f"<li>{escape(str(step))}</li>" for step in (plan.steps if plan else ()))
         known = (*plan.notes, *(f"remains on {one}" for one in plan.mitigations)) if plan else ()
         notes = "".join(f"<li>{escape(note)}</li>" for note in known)
+        held = await self._api.held_by(execution)
+        holds = f"<p>Held now by the guard {held.guard}: {escape(held.reason)}</p>" if held else ""
         body = (
-            f"<p>{escape(execution.reason)}</p><dl><dt>Why</dt><dd>{escape(told.reason)}</dd>"
+            f"<p>{escape(execution.reason)}</p>{holds}<dl><dt>Why</dt><dd>{escape(told.reason)}</dd>"
             f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
             f"<dt>Approve before</dt><dd>{execution.held_until:%Y-%m-%d %H:%M:%S} UTC</dd></dl><ol>{steps}</ol>"
             f"{f'<p>What you have to know:</p><ul>{notes}</ul>' if notes else ''}"
             '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
+            f"{_ALTHOUGH_RESOLVED if held and held.resolved else ''}"
             "<button>Approve this rollback</button></form>"
         )
         return page(f"Roll back {told.service} in {told.environment}?", body)
@@ -118,10 +123,13 @@ class ApprovalPage(Page):
     async def approve(self, request: web.Request) -> web.Response:
         try:
             execution = await self._execution(request)
-            name = str((await request.post()).get("name", "")).strip()[:80]
+            form = await request.post()
+            name = str(form.get("name", "")).strip()[:80]
             if not name:
                 raise Conflict("a name is needed, for the record")
-            await self._api.approve_plan(execution.id, request.query["plan"], f"{name} (by link)")
+            by, although_resolved = f"{name} (by link)", form.get("although_resolved") == "yes"
+            plan_hash = request.query["plan"]
+            await self._api.approve_plan(execution.id, plan_hash, by, although_resolved=although_resolved)
         except ResponderError as e:
             return page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=409)
         return page(
@@ -131,8 +139,7 @@ class ApprovalPage(Page):
     async def _execution(self, request: web.Request) -> Execution:
         execution_id, query = request.match_info["id"], request.query
         plan = query.get("plan", "")
-        signed = (execution_id, plan, query.get("until", ""), query.get("signature", ""))
-        if not self._links().allows(*signed, datetime.now(UTC)):
+        if not self._links().allows(execution_id, plan, query.get("signature", "")):
             raise Conflict("this link is not valid, or not any more")
         execution = await self._journal.read(executions.load, execution_id)
         if execution.state != "held" or execution.plan is None or execution.plan.hash != plan:

@@ -11,10 +11,9 @@ from aiohttp import web
 from responder.errors import Conflict, ResponderError
 from responder.execution import Execution
 from responder.journal import Database, executions
+from responder.operations.stopping import STOPPABLE, effect_of_stop
 from responder.web.approval import Links, page
 from responder.web.place import Page, Place, get, post
-
-_STOPPABLE = ("accepted", "held", "running")
 
 
 class StopPage(Page):
@@ -34,12 +33,11 @@ class StopPage(Page):
         except ResponderError as e:
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=403)
         told = execution.accepted
-        after = "left as it is for a human" if told.on_stop == "hold" else "turned back"
         body = (
             f"<dl><dt>Why it was begun</dt><dd>{escape(told.reason)}</dd>"
             f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
             f"<dt>It is</dt><dd>{execution.state}</dd></dl>"
-            f"<p>It stops between two steps; what was done until then is {after}.</p>"
+            f"<p>It stops between two steps. Now: {escape(effect_of_stop(execution))}.</p>"
             '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
             '<label>Why <input name="reason" maxlength="500"></label> <button>Stop this rollback</button></form>'
         )
@@ -57,7 +55,9 @@ class StopPage(Page):
         except ResponderError as e:
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=409)
         return page(
-            "Stopping", f"<p>{escape(execution.id)} stops at its next safe point, because {escape(by)} asks.</p>"
+            "Stopping",
+            f"<p>{escape(execution.id)} stops at its next safe point, because {escape(by)} asks: "
+            f"{escape(effect_of_stop(execution))}.</p>",
         )
 
     async def _execution(self, request: web.Request) -> Execution:
@@ -66,6 +66,6 @@ class StopPage(Page):
         if not self._links().allows_stop(*signed, datetime.now(UTC)):
             raise Conflict("this link is not valid, or not any more")
         execution = await self._journal.read(executions.load, execution_id)
-        if execution.state not in _STOPPABLE:
+        if execution.state not in STOPPABLE:
             raise Conflict(f"rollback {execution_id} is {execution.state}: there is nothing to stop")
         return execution

@@ -374,8 +374,11 @@ async def test_approve(ask: Run, house: House) -> None:
     held = Held(at=now, reason="ask", until=now + timedelta(minutes=5))
     one = await begin(house, Planned(at=now, plan=plan()), held)
     assert (await ask("approve", one, "--plan", "000000000000")).code == 1
-    code, out, _ = await ask("approve", one)
-    assert (code, out) == (0, f"r1: plan {plan().hash} is approved\n")
+    code, _, err = await ask("approve", one)
+    assert (code, "approve with --although-resolved" in err) == (1, True)
+    code, out, _ = await ask("approve", one, "--although-resolved")
+    told = f"r1: plan {plan().hash} is approved, and nothing else holds it: it is executed now\n"
+    assert (code, out) == (0, told)
     assert (await ask("approve", one)).code == 1
 
 

@@ -38,7 +38,7 @@ from responder.web.stopping import StopPage
 from responder.web_settings import Token, Web
 from responder.worker import Worker
 from tests.journals import postgres_server  # noqa: F401
-from tests.responder.examples import ago, deployment, mandate, service
+from tests.responder.examples import ago, alert, deployment, mandate, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 SECRETS = {scope: f"token-with-scope-{scope}" for scope in ("alerts", "read", "operate", "approve")}
@@ -93,6 +93,11 @@ class House:
         """2.0 was known good, and 2.1 was deployed a minute ago."""
         await self.deployed("2.0", 86400, "good")
         await self.deployed("2.1", 60)
+
+    def still_fires(self) -> None:
+        """The alert of `accepted()`, so that nothing but an approval is missing."""
+        one = alert()
+        self.alertmanager.fires(one.labels, one.fingerprint)
 
     async def append(self, execution_id: str, *events: Event) -> Execution:
         execution = await self.journal.read(executions.load, execution_id)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from responder.alerts import fingerprint
-from responder.execution import Closed, GaveUp, Held, Planned, Started
+from responder.execution import Closed, Done, GaveUp, Held, Planned, Started
 from responder.guards import GUARDS
 from responder.journal import executions
-from tests.responder.examples import LABELS, accepted, ago, mandate, plan, policy, sent_alert, sent_body, service
+from tests.responder.examples import LABELS, accepted, ago, alert, mandate, plan, policy, sent_alert, sent_body, service
 from tests.responder.web.conftest import House
 
 NEW = {"service": "backend", "version": "2.1", "id": "ci-77"}
@@ -32,6 +32,12 @@ async def begun(house: House, state: str) -> str:
     events: list[Any] = {
         "accepted": [],
         "running": [Planned(at=now, plan=plan()), Started(at=now, step=0, title="x")],
+        "verifying": [
+            Planned(at=now, plan=plan()),
+            Started(at=now, step=0, title="x"),
+            Done(at=now, step=0, changed=True),
+            Started(at=now, step=1, title="y"),
+        ],
         "held": [Planned(at=now, plan=plan()), Held(at=now, reason="ask", until=now + timedelta(minutes=5))],
         "expired": [Planned(at=now, plan=plan()), Held(at=now, reason="ask", until=now - timedelta(seconds=1))],
         "stuck": [Planned(at=now, plan=plan()), GaveUp(at=now, reason="too often")],
@@ -298,6 +304,7 @@ async def test_nothing_can_be_done_with_what_does_not_exist(house: House, verb: 
 # --- approve ---
 async def test_an_approval_is_for_the_plan_that_was_read(house: House) -> None:
     one = await begun(house, "held")
+    house.still_fires()
     shown = (await house.get(f"/api/v1/executions/{one}"))[1]
     assert shown["plan_hash"] == plan().hash
     status, body = await house.post(f"/api/v1/executions/{one}/approve", {"plan_hash": "000000000000"})
@@ -307,6 +314,44 @@ async def test_an_approval_is_for_the_plan_that_was_read(house: House) -> None:
     assert (status, body["state"], body["reason"]) == (200, "running", "approved by alice")
     status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
     assert (status, body["error"]) == (409, f"execution {one} is running: nothing waits for approval")
+
+
+async def test_an_approval_of_what_is_resolved_says_so(house: House) -> None:
+    one, asked = await begun(house, "held"), {"plan_hash": plan().hash, "by": "alice"}
+    status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
+    assert (status, "approve with --although-resolved" in body["error"]) == (409, True)
+    assert (await house.journal.read(executions.load, one)).state == "held"
+    status, body = await house.post(f"/api/v1/executions/{one}/approve", {**asked, "although_resolved": True})
+    assert (status, body["state"]) == (200, "running")
+    approved = (await house.get(f"/api/v1/executions/{one}"))[1]["events"][-1]
+    assert (approved["by"], approved["although_resolved"]) == ("alice", True)
+
+
+async def test_an_approval_under_a_silence_names_who_holds_the_plan(house: House) -> None:
+    one, fired = await begun(house, "held"), alert()
+    house.alertmanager.fires(fired.labels, fired.fingerprint, state="suppressed", silenced_by=("s1",))
+    silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
+    house.alertmanager.silences["s1"] = silence
+    asked = {"plan_hash": plan().hash, "although_resolved": True}
+    status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
+    assert (status, "bob: mine" in body["error"]) == (409, True)
+    assert (await house.journal.read(executions.load, one)).state == "held"
+
+
+@pytest.mark.parametrize(
+    ("state", "effect"),
+    [
+        ("accepted", "nothing has been changed: backend stays on 2.1"),
+        ("held", "nothing has been changed: backend stays on 2.1"),
+        ("running", "the changes made so far are reverted: backend goes back to 2.1"),
+        ("verifying", "backend runs 2.0 now; stopping puts 2.1 back into traffic"),
+    ],
+)
+async def test_a_stop_says_what_happens_to_traffic(house: House, state: str, effect: str) -> None:
+    one = await begun(house, state)
+    assert (await house.get(f"/api/v1/executions/{one}"))[1]["effect_of_stop"] == effect
+    status, body = await house.post(f"/api/v1/executions/{one}/stop", {"reason": "mine"})
+    assert (status, body["effect"]) == (202, effect)
 
 
 async def test_an_approval_that_comes_too_late(house: House) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from responder.execution import Held, Planned
+from responder.execution import Held, Planned, Stopped
 from responder.journal import executions
 from responder.plan import Mitigation, Plan
 from tests.responder.examples import accepted, gate, move, plan
@@ -49,6 +49,7 @@ async def state(house: House, execution: str) -> tuple[str, str]:
 
 async def test_looking_at_it_approves_nothing_and_the_button_does(guarded_house: House) -> None:
     one = await held(guarded_house)
+    guarded_house.still_fires()
     link = await link_of(guarded_house, one)
     for _ in range(2):
         status, text = await page(guarded_house, "GET", link)
@@ -68,13 +69,12 @@ async def test_who_it_was_must_be_said(guarded_house: House) -> None:
     assert (status, (await state(guarded_house, one))[0]) == (409, "held")
 
 
-@pytest.mark.parametrize("part", ["plan", "until", "signature", "id"])
+@pytest.mark.parametrize("part", ["plan", "signature", "id"])
 async def test_nothing_of_it_can_be_changed(guarded_house: House, part: str) -> None:
     one, other = await held(guarded_house), await held(guarded_house, service="frontend")
     link = await link_of(guarded_house, one)
     forged = {
         "plan": re.sub(r"plan=\w+", "plan=000000000000", link),
-        "until": re.sub(r"until=\d+", "until=99999999999", link),
         "signature": re.sub(r"signature=\w+", "signature=%C3%A9", link),
         "id": link.replace(one, other),
     }[part]
@@ -86,9 +86,24 @@ async def test_nothing_of_it_can_be_changed(guarded_house: House, part: str) -> 
 
 
 async def test_it_ends_when_the_plan_does(guarded_house: House) -> None:
-    one = await held(guarded_house, waits=-1)
-    status, text = await page(guarded_house, "GET", await link_of(guarded_house, one))
-    assert (status, "not valid, or not any more" in text) == (403, True)
+    one = await held(guarded_house)
+    link, now = await link_of(guarded_house, one), datetime.now(UTC)
+    renewed = Held(at=now, reason="frozen", until=now + timedelta(minutes=5), renewed=True)
+    await guarded_house.append(one, renewed)
+    assert (await page(guarded_house, "GET", link))[0] == 200
+    await guarded_house.append(one, Stopped(at=now, by="alice", reason="no"))
+    status, text = await page(guarded_house, "GET", link)
+    assert (status, "does not wait any more" in text) == (403, True)
+
+
+async def test_what_is_resolved_takes_one_more_click(guarded_house: House) -> None:
+    one = await held(guarded_house)
+    link = await link_of(guarded_house, one)
+    text = (await page(guarded_house, "GET", link))[1]
+    assert ("resolved by now" in text, 'name="although_resolved"' in text) == (True, True)
+    assert (await page(guarded_house, "POST", link, data={"name": "alice"}))[0] == 409
+    status, _ = await page(guarded_house, "POST", link, data={"name": "alice", "although_resolved": "yes"})
+    assert (status, (await state(guarded_house, one))[0]) == (200, "running")
 
 
 async def test_who_approves_is_told_what_the_plan_costs(guarded_house: House) -> None:
@@ -130,5 +145,5 @@ async def test_no_link_stands_for_a_name_where_the_name_matters(guarded_house: H
 async def test_without_tokens_there_are_no_links(house: House) -> None:
     one = await held(house)
     assert house.links.link(await house.journal.read(executions.load, one)) is None
-    status, _ = await page(house, "GET", f"/approve/{one}?plan={plan().hash}&until=99999999999&signature=")
+    status, _ = await page(house, "GET", f"/approve/{one}?plan={plan().hash}&signature=")
     assert status == 403

@@ -1,0 +1,1 @@
+"""What people and alerts can ask for, each once: used by web, command line and worker alike."""
