@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.clients import acting
+from responder.clients.bodies import body_of
 from responder.clients.kubernetes_answers import decoded, failure, good, is_temporary, items
 from responder.clients.kubernetes_kinds import ALWAYS, HOMES, path_of, plural
 from responder.clients.retry_after import retry_after
@@ -272,15 +273,10 @@ class Kubernetes:
 
 
 async def _read(response: aiohttp.ClientResponse) -> Object:
-    """The answer. Of a failure the status is known, also where the body does not arrive."""
-    try:
-        found: Object = decoded(await response.read())
-    except aiohttp.ClientPayloadError:
-        if response.status < 300:
-            raise
-        found = {}
+    """The answer. Raises `Unavailable` where another try may mend it, with the pause that the server asks for."""
+    found: Object = decoded(await body_of(response))
     if is_temporary(response.status):
-        raise failure(response.status, found, retry_after(response.headers))
+        raise failure(response.status, found, retry_after(response.headers) or 0.0)
     return found
 
 
