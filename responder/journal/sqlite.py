@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from responder.errors import ConfigError, JournalUnavailable
-from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements
+from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements, storable
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -27,6 +27,8 @@ _MOST_IN_ONE_COMMIT = 64
 
 
 def _bound(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
     # Text of one width and zone, so that it sorts as the times do.
     return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
