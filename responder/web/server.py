@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from responder.errors import ConfigError, Invalid
+from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error
 from responder.web.bodies import MOST_BYTES, await_body, must_be_text
 from responder.web.boundary import Boundary, Refused
@@ -18,17 +18,21 @@ from responder.web_settings import Web
 
 @web.middleware
 async def _no_such_place(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers as JSON what no handler is asked: unknown addresses and methods, and text that no database stores."""
+    """Answers as JSON what no handler is asked: unknown addresses and methods."""
     try:
-        must_be_text(dict(request.match_info), "path")
-        for name, value in request.query.items():
-            must_be_text(name, "query")
-            must_be_text(value, name)
         return await handler(request)
-    except Invalid as e:
-        return error(400, str(e), e.where)
     except web.HTTPException as e:
         return error(e.status, f"{request.method} {request.path}: {e.reason}")
+
+
+@web.middleware
+async def _storable(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses addresses with text that no database stores."""
+    must_be_text(dict(request.match_info), "path")
+    for name, value in request.query.items():
+        must_be_text(name, "query")
+        must_be_text(value, name)
+    return await handler(request)
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
@@ -46,7 +50,7 @@ def routes(
     pages = tuple(pages)
     places = tuple(place for page in pages for place in page.places())
     boundary = Boundary(access, places, refused)
-    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place, boundary.middleware])
+    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place, boundary.middleware, _storable])
     app.on_response_prepare.append(_sign)
     for page in pages:
         app.on_shutdown.append(page.shutdown)
