@@ -25,7 +25,7 @@ PACKED = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 async def test_a_packed_body_is_read(ready: House, encoding: str) -> None:  # noqa: F811
     headers = {**PACKED, "Content-Encoding": encoding}
     status, answer = await ready.post(ALERTS, gzip.compress(as_bytes(sent_body())), headers=headers)
-    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
+    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow"), answer["decisions"][0]["reason"]
 
 
 async def test_every_route_reads_a_packed_body(house: House) -> None:
@@ -75,20 +75,26 @@ def test_no_more_is_inflated_than_is_read() -> None:
 
 # --- Expect: 100-continue ---
 HEAD = (
-    "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nExpect: {expect}\r\n"
+    "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nExpect: {expect}\r\n"
     "Content-Length: {length}\r\n"
 )
+
+
+def host_of(house: House) -> str:
+    return f"{house.client.host}:{house.client.port}"
 
 
 async def answered(house: House, token: str | None, *, length: int = 999, expect: str = "100-continue") -> bytes:
     """All that comes back for the head of a request, before a byte of its body was sent."""
     reader, writer = await asyncio.open_connection(house.client.host, house.client.port)
-    head = HEAD.format(path=ALERTS, expect=expect, length=length)
+    head = HEAD.format(path=ALERTS, expect=expect, length=length, host=host_of(house))
     head += f"Authorization: Bearer {token}\r\n" if token else ""
     writer.write(f"{head}\r\n".encode())
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
-    writer.close()
-    return answer
+    try:
+        return await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -110,24 +116,31 @@ async def test_the_body_is_asked_for_only_once_it_would_be_read(
 
 async def test_a_connection_whose_body_was_not_asked_for_is_closed(guarded_house: House) -> None:
     reader, writer = await asyncio.open_connection(guarded_house.client.host, guarded_house.client.port)
-    writer.write((HEAD.format(path=ALERTS, expect="100-continue", length=9) + "\r\n").encode())
+    writer.write(
+        (HEAD.format(path=ALERTS, expect="100-continue", length=9, host=host_of(guarded_house)) + "\r\n").encode()
+    )
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-    assert b"\r\nconnection: close\r\n" in head.lower()
     writer.close()
+    await writer.wait_closed()
+    assert b"\r\nconnection: close\r\n" in head.lower()
 
 
 async def test_after_the_100_the_body_is_read(ready: House) -> None:  # noqa: F811
     body = as_bytes(sent_body())
     reader, writer = await asyncio.open_connection(ready.client.host, ready.client.port)
     writer.write(
-        (HEAD.format(path=ALERTS, expect="100-continue", length=len(body)) + "Connection: close\r\n\r\n").encode()
+        (
+            HEAD.format(path=ALERTS, expect="100-continue", length=len(body), host=host_of(ready))
+            + "Connection: close\r\n\r\n"
+        ).encode()
     )
     assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
     answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 202")
     assert b'"verdict": "allow"' in answer
-    writer.close()
 
 
 # --- no text is a 5xx ---
@@ -215,7 +228,7 @@ async def test_an_odd_alert_in_alertmanager_disturbs_no_decision(ready: House) -
     long = {"alertname": "Odd", "environment": "production", "service": "other", "x": "y" * 5000}
     ready.alertmanager.fires(long, "0000000000000001")
     status, answer = await ready.post(ALERTS, sent_body())
-    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
+    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow"), answer["decisions"][0]["reason"]
     status, answer = await ready.get("/api/v1/preview?alertname=Odd")
     assert (status, answer["unmatched"][0]["x"]) == (200, "y" * 5000)
     assert LABELS["environment"] == "production"
