@@ -195,7 +195,7 @@ class SchemaRevision(Lever):
             left = f"{way.name} changed nothing, but {earlier}" if earlier else "nothing was left behind"
             return Halt(f"{why}; {left}: revision {found} and the schema are as before")
         told = f"{half[0]} are done" if half else f"the revision is {found}"
-        told += f"; {way.name} destroyed {way.loses}" if way.loses else ""
+        told += f"; {way.name} may have destroyed {way.loses}" if way.loses else ""
         told += f"; {earlier}" if (earlier := self._committed_before(way)) else ""
         where = f"the schema of {self.database} is half way from {way.name}: {told}"
         return Drift(f"{why}; {where}. {self._by_hand(way.to, way, half)}")
