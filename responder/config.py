@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -26,7 +26,6 @@ from responder.clients.cdn import Cloudflare, CloudflareSettings, Fastly, Fastly
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.google_play import GooglePlay, GooglePlaySettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
-from responder.clients.local import Local
 from responder.clients.postgres import DatabaseSettings, Postgres
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.clients.schemas import Schemas
@@ -103,11 +102,6 @@ class Config(BaseModel):
     )
     limits: Limits = Limits()
     log: Log = Log()
-    pass_environment: tuple[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(
-        default=(),
-        description="Environment variables that restart and test commands get, besides PATH, HOME, the locale and what "
-        "systemctl --user needs",
-    )
     stop_file: Path | None = Field(default=None, description="While this file exists, nothing is begun and all stops")
     watchdog: Watchdog | None = Field(
         default=None, description="An alert that always fires; where it stays away or is silenced, nothing is begun"
@@ -174,7 +168,6 @@ class Config(BaseModel):
                 Alertmanager: self.alertmanager,
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
-                Local: self.pass_environment,
                 Postgres: self.databases,
                 Schemas: self.databases,
                 Aws: self.aws,
@@ -188,16 +181,9 @@ class Config(BaseModel):
 
     def contradictions(self) -> Iterator[tuple[tuple[int | str, ...], str]]:
         """What each part cannot see by itself: the place of every mistake, and what is wrong."""
-        if not self.web.tokens and not self.web.users and not self.web.loopback:
-            yield ("web", "tokens"), f"{self.web.listen} can be reached from outside: tokens are needed"
-        logins = self.web.served.basic_auth_users
-        for i, user in enumerate(self.web.users):
-            if user.name not in logins:
-                yield ("web", "users", i, "name"), f"{user.name} has no password in basic_auth_users of web.config_file"
-            if any(user.name == one.name for one in self.web.users[:i]):
-                yield ("web", "users", i, "name"), f"{user.name} is the name of an earlier one"
-        for name in sorted(logins.keys() - {user.name for user in self.web.users}):
-            yield ("web", "config_file"), f"{name} can log in but may do nothing: web.users says who may do what"
+        services = [(service.name, service.environment) for service in self.services]
+        for path, wrong in self.web.contradictions(services, watchdog=self.watchdog is not None):
+            yield ("web", *path), wrong
         databases, places = [one.name for one in self.databases], [one.name for one in self.snapshots]
         seen: dict[tuple[str, str], int] = {}
         for i, service in enumerate(self.services):

@@ -50,6 +50,10 @@ class Unknown(ResponderError):
     """Something was named that does not exist (404)."""
 
 
+class Forbidden(ResponderError):
+    """The token or the user is not permitted for this (403)."""
+
+
 class Conflict(ResponderError):
     """Well understood, but not in this state (409)."""
 

@@ -352,3 +352,35 @@ async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetim
     )
     await journal.transaction(decisions.record, decision)
     return told
+
+
+async def note_not_permitted(journal: Database, incident: Incident, sender: str, now: datetime) -> dict[str, Any]:
+    """Puts on record that the sender's token is limited to other services or environments."""
+    names = ", ".join(one.service for one in incident.members)
+    reason = f"the token {sender} is not permitted for {names} in {incident.environment or 'any environment'}"
+    told = {
+        "policy": incident.policy.name,
+        "service": incident.service,
+        "environment": incident.environment,
+        "verdict": "refuse",
+        "guard": "policy",
+        "reason": reason,
+        "execution": None,
+    }
+    facts = {
+        "verdicts": [Verdict(guard="policy", verdict="refuse", reason=reason).model_dump()],
+        "alerts": [_alert(alert) for alert in incident.alerts[:_ALERTS_KEPT]],
+        "alerts_in_all": len(incident.alerts),
+        "requested_by": sender,
+    }
+    decision = decisions.Decision(
+        id=executions.new_id(now),
+        action=incident.action,
+        incident=incident.id,
+        at=now,
+        last_at=now,
+        body=json.dumps(facts),
+        **told,
+    )
+    await journal.transaction(decisions.record, decision)
+    return told

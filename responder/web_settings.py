@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,13 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretS
 
 from responder.web_config import WebConfig
 from responder.web_config import read as read_web_config
+from responder.words import meant
 
-Scope = Literal["alerts", "read", "operate", "approve"]
+Scope = Literal["alerts", "deploy", "read", "operate", "approve"]
 Scopes = Annotated[
     tuple[Scope, ...],
     Field(
-        min_length=1, description="alerts: send them; read: see everything; operate: roll back, stop, close; approve"
+        min_length=1,
+        description="alerts: send them; deploy: report deployments, nothing else; read: see everything; "
+        "operate: report deployments, roll back, stop, close, mark; approve",
     ),
+]
+Limit = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9_.]{0,62}$")], ...] | None, Field(default=None, min_length=1)
 ]
 _SHORTEST_TOKEN = 16
 _HOST = re.compile(
@@ -38,13 +45,35 @@ def split_host(host: str) -> tuple[str, int | None]:
     return found["name"].lower().removesuffix("."), port
 
 
-class Token(BaseModel):
-    """One bearer token. Several of one name let it be changed without a gap; the name is on record as who did it."""
+class Bearer(BaseModel):
+    """What somebody may do, and to what."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, description="Who it is, for the record")
     scopes: Scopes
+    services: Limit = Field(default=None, description="Only these services, for every scope; default: all")
+    environments: Limit = Field(default=None, description="Only these environments, for every scope; default: all")
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is for some services or environments alone."""
+        return self.services is not None or self.environments is not None
+
+    def limits_of_nothing(self, services: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        """Names that nothing configured has: such a limit does not do what was meant."""
+        for key, named, known in (
+            ("services", self.services, {name for name, _ in services}),
+            ("environments", self.environments, {environment for _, environment in services}),
+        ):
+            for i, name in enumerate(named or ()):
+                if name not in known:
+                    yield (key, i), f"no {key[:-1]} {name!r} is configured{meant(name, known)}"
+
+
+class Token(Bearer):
+    """One bearer token. Several of one name let it be changed without a gap; the name is on record as who did it."""
+
+    name: str = Field(min_length=1, description="Who it is, for the record")
     file: Path | None = Field(default=None, description="File that holds the token, as a secret mounted by Kubernetes")
     token: SecretStr | None = Field(default=None, description="The token itself, as ${RESPONDER_TOKEN}")
     _secret: str = PrivateAttr(default="")
@@ -72,13 +101,10 @@ class Token(BaseModel):
         return self._secret
 
 
-class User(BaseModel):
+class User(Bearer):
     """Who logs in with a password; the name is on record as who did it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str = Field(min_length=1, description="As in `basic_auth_users` of the web configuration file")
-    scopes: Scopes
 
 
 class Web(BaseModel):
@@ -126,6 +152,35 @@ class Web(BaseModel):
         if self.config_file is not None:
             self._served = read_web_config(self.config_file)
         return self
+
+    def contradictions(
+        self, services: Collection[tuple[str, str]], *, watchdog: bool
+    ) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        """What one token or user cannot see of the rest: the place below `web`, and what is wrong."""
+        if not self.tokens and not self.users and not self.loopback:
+            yield ("tokens",), f"{self.listen} can be reached from outside: tokens are needed"
+        secrets: dict[str, int] = {}
+        for i, token in enumerate(self.tokens):
+            first = secrets.setdefault(token.secret, i)
+            if first != i:
+                told = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): make one of its own"
+                yield ("tokens", i), f"{told} (openssl rand -hex 32)"
+        logins = self._served.basic_auth_users
+        for i, user in enumerate(self.users):
+            if user.name not in logins:
+                yield ("users", i, "name"), f"{user.name} has no password in basic_auth_users of web.config_file"
+            if any(user.name == one.name for one in self.users[:i]):
+                yield ("users", i, "name"), f"{user.name} is the name of an earlier one"
+        for name in sorted(logins.keys() - {user.name for user in self.users}):
+            yield ("config_file",), f"{name} can log in but may do nothing: web.users says who may do what"
+        every: list[tuple[str, int, Bearer]] = [
+            *(("tokens", i, token) for i, token in enumerate(self.tokens)),
+            *(("users", i, user) for i, user in enumerate(self.users)),
+        ]
+        for key, i, one in every:
+            yield from (((key, i, *path), wrong) for path, wrong in one.limits_of_nothing(services))
+        if watchdog and every and not any("alerts" in one.scopes and not one.limited for _, _, one in every):
+            yield ("tokens",), "the watchdog needs a token with the scope alerts and without services or environments"
 
     @property
     def served(self) -> WebConfig:

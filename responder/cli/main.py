@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from responder.cli import commands, databases, registry, show, snapshots
-from responder.cli.client import TLS_FILES, Client, Refused, address, bearer, trust
+from responder.cli.client import NOT_LET_IN, TLS_FILES, Client, Refused, address, bearer, trust
 from responder.cli.commands import NO, OK, WRONG
 from responder.cli.evidence import evidence
 from responder.cli.watch import watch
@@ -262,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
         return WRONG
     except Refused as e:
         print(f"responder: {_said(e)}", file=sys.stderr)
-        return NO
+        return WRONG if e.status in NOT_LET_IN else NO
     except ResponderError as e:
         print(f"responder: {_said(e)}", file=sys.stderr)
         return WRONG

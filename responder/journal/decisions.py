@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from responder.alerts import Timestamp
 from responder.journal import outbox
 from responder.journal.database import Row, Transaction
+from responder.permitted import EVERYTHING, Permitted
 from responder.stages import Stage
 
 KILL_SWITCH = "stopped"
@@ -56,16 +57,16 @@ async def record(tx: Transaction, decision: Decision) -> None:
 def _stage(decision: Decision) -> Stage | None:
     if decision.verdict in ("notify", "preserve"):
         return "alert"
-    if decision.action == "read" and decision.verdict == "refuse":
-        return "refused"
     if decision.verdict != "refuse" or decision.forced or decision.action != "roll_back":
         return None  # who asked for it by name has the answer already
     return "observed" if decision.guard == "mode" else "refused"
 
 
-async def find(tx: Transaction, *, service: str | None, since: datetime | None, most: int) -> list[Row]:
+async def find(
+    tx: Transaction, *, service: str | None, since: datetime | None, most: int, permitted: Permitted = EVERYTHING
+) -> list[Row]:
     """Newest first."""
-    return await tx.all("decisions", service=service, since=since, most=most)
+    return await tx.all("decisions", service=service, since=since, most=most, **permitted.parameters)
 
 
 async def hear(tx: Transaction, name: str, at: datetime) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from responder.alerts import Timestamp
 from responder.errors import Unknown
 from responder.journal.database import Row, Transaction
+from responder.permitted import Permitted
 
 Status = Literal["candidate", "good", "suspect", "bad", "retired"]
 """candidate: new; good: ran its time without trouble; suspect: a rollback did not help; bad: rolled back from; retired:
@@ -254,6 +255,17 @@ async def find(tx: Transaction, service: str | None, environment: str | None, mo
         for place in every
         for row in await tx.all("deployments_of", service=service, environment=place["environment"], most=most)
     ]
+    return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
+
+
+async def find_permitted(
+    tx: Transaction, service: str | None, environment: str | None, most: int, permitted: Permitted
+) -> list[Row]:
+    """As `find`, of what is permitted alone."""
+    services: list[str | None] = [service] if service else [*sorted(permitted.services or ())] or [None]
+    environments: list[str | None] = [environment] if environment else [*sorted(permitted.environments or ())] or [None]
+    found = [row for one in services for there in environments for row in await find(tx, one, there, most)]
+    found = [row for row in found if permitted.includes(row["service"], row["environment"])]
     return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
 
 

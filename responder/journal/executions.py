@@ -32,6 +32,7 @@ from responder.execution import (
 )
 from responder.journal import client_rules, deployments, outbox
 from responder.journal.database import Row, Transaction
+from responder.permitted import EVERYTHING, Permitted
 from responder.plan import Move
 from responder.stages import stage_of
 
@@ -331,6 +332,8 @@ async def find(
     state: str | None = None,
     since: datetime | None = None,
     most: int = 100,
+    permitted: Permitted = EVERYTHING,
 ) -> list[Row]:
-    """History rows, newest first."""
-    return await tx.all("executions", service=service, state=state, since=since, most=most)
+    """History rows, newest first: of the executions of which every service is permitted."""
+    where = {"service": service, "state": state, "since": since, "most": most}
+    return await tx.all("executions", **where, **permitted.parameters)

@@ -109,6 +109,10 @@ SELECT * FROM executions WHERE id = :id;
 SELECT * FROM executions
 WHERE (CAST(:service AS TEXT) IS NULL OR id IN (SELECT execution FROM parts WHERE service = :service)) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
   AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR accepted_at >= :since)
+  AND ((CAST(:services AS TEXT) IS NULL AND CAST(:environments AS TEXT) IS NULL) OR NOT EXISTS (
+    SELECT 1 FROM parts AS p WHERE p.execution = executions.id
+      AND (replace(CAST(:services AS TEXT), '|' || p.service || '|', '') = :services
+           OR replace(CAST(:environments AS TEXT), '|' || p.environment || '|', '') = :environments)))
 ORDER BY accepted_at DESC, id DESC LIMIT :most;
 
 -- name: open_executions
@@ -193,6 +197,9 @@ RETURNING id;
 -- Newest first.
 SELECT * FROM decisions
 WHERE (CAST(:service AS TEXT) IS NULL OR service = :service) AND (CAST(:since AS TIMESTAMPTZ) IS NULL OR last_at >= :since)
+  AND (CAST(:services AS TEXT) IS NULL OR replace(CAST(:services AS TEXT), '|' || service || '|', '') <> :services)
+  AND (CAST(:environments AS TEXT) IS NULL
+       OR replace(CAST(:environments AS TEXT), '|' || environment || '|', '') <> :environments)
 ORDER BY last_at DESC, id DESC LIMIT :most;
 
 -- name: refused_since
@@ -653,18 +660,3 @@ SELECT * FROM decisions WHERE id = :id;
 
 -- name: decision_of_execution
 SELECT body FROM decisions WHERE execution = :execution ORDER BY at LIMIT 1;
-
--- name: date_alert
--- When an alert without a time of its own began: the first time it was sent since it last ended.
-INSERT INTO undated_alerts (fingerprint, starts_at, ends_at) VALUES (:fingerprint, :at, :until)
-ON CONFLICT (fingerprint) DO UPDATE
-SET starts_at = CASE WHEN undated_alerts.ends_at < excluded.starts_at THEN excluded.starts_at
-                     ELSE undated_alerts.starts_at END,
-    ends_at = excluded.ends_at
-RETURNING starts_at;
-
--- name: undated_alert
-SELECT starts_at FROM undated_alerts WHERE fingerprint = :fingerprint AND ends_at >= :at;
-
--- name: forget_undated_alerts
-DELETE FROM undated_alerts WHERE ends_at < :before;

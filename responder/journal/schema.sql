@@ -488,12 +488,3 @@ CREATE INDEX episodes_of_execution ON episodes (execution);
 CREATE VIEW rollback_alerts AS
     SELECT execution, policy, service, environment, alertname, starts_at, labels, summary, generator_url, fingerprint
     FROM episodes;
-
--- migration: 10
-
--- When alerts began whose sender does not say when; forgotten a day after they ended.
-CREATE TABLE undated_alerts (
-    fingerprint TEXT PRIMARY KEY,
-    starts_at TIMESTAMPTZ NOT NULL,
-    ends_at TIMESTAMPTZ NOT NULL
-);

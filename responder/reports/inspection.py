@@ -11,6 +11,7 @@ from typing import Any
 from responder.checks import Check, Finding, HttpCheck, PromqlCheck
 from responder.clients import Connections
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
+from responder.permitted import EVERYTHING, Permitted
 from responder.policies import Mandate, Policy, ServiceOfLabel
 from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
 from responder.services import Service
@@ -31,13 +32,14 @@ async def inspect(
     *,
     disarmed: str = "",
     within: float = 5.0,
+    permitted: Permitted = EVERYTHING,
 ) -> Facts:
     """Facts about these services. A check that has not answered within so many seconds is unknown, not well.
 
     Raises JournalUnavailable.
     """
     began = time.monotonic()
-    facts = await journal.read(_known, mandate, services, now, since)
+    facts = await journal.read(_known, mandate, services, now, since, permitted)
     took = time.monotonic() - began
     found = await ask_checks(services, connections, within)
     told = [one.model_copy(update={"checks": checks}) for one, checks in zip(facts.services, found, strict=True)]
@@ -88,14 +90,19 @@ def name_of(check: Check) -> str:
 
 
 async def _known(
-    tx: Transaction, mandate: Mandate, services: Sequence[Service], now: datetime, since: datetime
+    tx: Transaction,
+    mandate: Mandate,
+    services: Sequence[Service],
+    now: datetime,
+    since: datetime,
+    permitted: Permitted,
 ) -> Facts:
     thrown = await decisions.stopped(tx)
     running = {(one.service, one.environment): one for one in await deployments.running(tx)}
     still_open = {(row["service"], row["environment"]): row for row in await tx.all("open_executions")}
     ends = await tx.all("last_ends")
     refused = await tx.all("refused_since", since=since, most=_MOST)
-    begun = await executions.find(tx, since=since, most=_MOST)
+    begun = await executions.find(tx, since=since, most=_MOST, permitted=permitted)
     wanted = {(service.name, service.environment) for service in services}
     told = []
     for service in services:

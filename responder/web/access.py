@@ -7,15 +7,16 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 
-from responder.errors import Changed, Conflict, Invalid, JournalUnavailable, Superseded, Unknown
+from responder.errors import Changed, Conflict, Forbidden, Invalid, JournalUnavailable, Superseded, Unknown
 from responder.logs import say
+from responder.permitted import EVERYTHING, Permitted
 from responder.web.cross_site import OwnHosts
 from responder.web.passwords import Passwords
-from responder.web_settings import Scope, Web
+from responder.web_settings import Scope, Token, User, Web
 
 log = logging.getLogger("responder.web")
 
@@ -28,23 +29,26 @@ class Who:
 
     name: str
     scopes: frozenset[Scope]
+    permitted: Permitted = EVERYTHING
 
 
-ANYONE = Who("anyone on this host", frozenset(("alerts", "read", "operate", "approve")))
+ANYONE = Who("anyone on this host", frozenset(get_args(Scope)))
 """Without tokens the listener is on a loopback address: whoever reaches it has a shell here."""
 
 WHO: web.RequestKey[Who] = web.RequestKey("who", Who)
+
+
+def _who(settings: Token | User) -> Who:
+    permitted = Permitted.of(settings.services, settings.environments)
+    return Who(settings.name, frozenset(settings.scopes), permitted)
 
 
 class Access:
     """Bearer tokens, kept as digests and compared in constant time; and names with passwords."""
 
     def __init__(self, settings: Web) -> None:
-        self._known = [
-            (hashlib.sha256(token.secret.encode()).digest(), Who(token.name, frozenset(token.scopes)))
-            for token in settings.tokens
-        ]
-        self._users = {user.name: Who(user.name, frozenset(user.scopes)) for user in settings.users}
+        self._known = [(hashlib.sha256(token.secret.encode()).digest(), _who(token)) for token in settings.tokens]
+        self._users = {user.name: _who(user) for user in settings.users}
         self.hosts = OwnHosts(settings)
         self._passwords = Passwords(settings.served.basic_auth_users)
         passwords = bool(self._users)
@@ -84,8 +88,9 @@ class Access:
         return error(401, f"{self.wanted} is needed", **{"WWW-Authenticate": self.challenge})
 
     def allows(self, request: web.Request, scope: Scope) -> bool:
+        """Whether the request would still be answered as it was, after a reload too."""
         who = self.who(request)
-        return who is not None and scope in who.scopes
+        return who is not None and scope in who.scopes and who.permitted == request[WHO].permitted
 
 
 def error(status: int, message: str, where: str = "", **headers: str) -> web.Response:
@@ -101,6 +106,8 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         return error(e.status, e.text or e.reason)
     except Invalid as e:
         return error(400, str(e), e.where)
+    except Forbidden as e:
+        return error(403, str(e))
     except Unknown as e:
         return error(404, str(e))
     except (Conflict, Superseded) as e:
@@ -110,11 +117,6 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
     except JournalUnavailable as e:
         say(log, "journal unavailable", level=logging.ERROR, path=request.path, reason=str(e))
         return error(503, str(e), **{"Retry-After": "5"})
-    except ConnectionError as e:
-        if request.transport is None or request.transport.is_closing():
-            raise  # the client hung up
-        log.exception("request failed", extra={"fields": {"path": request.path}})
-        return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
     except Exception as e:
         log.exception("request failed", extra={"fields": {"path": request.path}})
         return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")

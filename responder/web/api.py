@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
@@ -11,13 +11,13 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from responder import together
-from responder.alerts import AlertGroup, read_body
+from responder.alerts import Alert, fingerprint, read_body
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
-from responder.errors import Conflict, Halt, Invalid, Unavailable, Unknown
+from responder.errors import Conflict, Halt, Invalid, Unavailable
 from responder.evaluation import Refusal
 from responder.execution import Closed, Event, Execution, Outcome, State, fold
-from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions
+from responder.journal import Database, Transaction, decisions, deployments, executions
 from responder.operations.approving import approve, held_by
 from responder.operations.stopping import STOPPABLE, effect_of_stop
 from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
@@ -25,7 +25,15 @@ from responder.respond import Decided, explain, respond
 from responder.strategies import Target
 from responder.web.access import WHO, who_asks
 from responder.web.asked import Asked, answer, limit, read, since
-from responder.web.bodies import body_of
+from responder.web.permission import (
+    demand,
+    demand_execution,
+    demand_unlimited,
+    permits,
+    permitted,
+    service_of,
+    sort_out,
+)
 from responder.web.place import EXECUTION, Page, Place, get, post
 from responder.web.receiver import Receiver
 from responder.worker import Worker
@@ -95,24 +103,25 @@ class Api(Page):
         labels = {name: value for name, value in request.query.items() if value}
         if not labels:
             raise Invalid("needs the labels of an alert, as ?alertname=ServiceFailing&service=backend", "query")
+        demand(request, labels.get("service"), labels.get("environment"))
         now = datetime.now(UTC)
-        group = read_body(json.dumps([{"labels": labels}]).encode(), now)
-        for refused in group.refused:
-            raise Invalid(refused.reason, refused.where.removeprefix("[0].labels").lstrip(".") or "query")
         try:
             alertmanager = await self._connections().to(Alertmanager)
-            found = tuple(one.as_alert(now) for one in await alertmanager.alerts(labels))
+            alerts = [one.as_alert(now) for one in await alertmanager.alerts(labels)]
         except Unavailable:
-            found = ()  # the guards will say so
-        return answer(await self._explain(AlertGroup(alerts=found or group.alerts), now))
+            alerts = []  # the guards will say so
+        alerts = [alert for alert in alerts if permits(request[WHO], alert)]
+        if not alerts:
+            alerts = [Alert(status="firing", labels=labels, starts_at=now, fingerprint=fingerprint(labels))]
+        return answer(await self._explain(request, alerts, now))
 
     async def rollback(self, request: web.Request) -> web.Response:
         """`POST /api/v1/rollbacks`: by hand. It passes what docs/reference/guards.md says that a person passes."""
         asked = await read(request, _Rollback)
         mandate = self._mandate()
-        service, problem = mandate.service(asked.service, asked.environment or "")
-        if service is None:
-            raise Unknown(problem)
+        service = service_of(request, mandate, asked.service, asked.environment)
+        for other in asked.also if permitted(request).limited else ():
+            service_of(request, mandate, other, service.environment)
         incident = Incident(
             policy=next((p for p in mandate.policies if _covers(p.roll_back, service.name)), BY_HAND),
             service=service.name,
@@ -139,12 +148,12 @@ class Api(Page):
     async def explain(self, request: web.Request) -> web.Response:
         """`POST /api/v1/explain`: an alert body in; policy, guards and plan out, without acting."""
         now = datetime.now(UTC)
-        return answer(await self._explain(read_body(await body_of(request), now), now))
+        return answer(await self._explain(request, read_body(await request.read(), now).alerts, now))
 
-    async def _explain(self, group: AlertGroup, now: datetime) -> dict[str, Any]:
+    async def _explain(self, request: web.Request, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
         mandate = self._mandate()
-        alerts = await self._journal.read(alert_times.known, group.alerts, now)
         incidents, unwanted = match_alerts(alerts, mandate.policies, now, sender="explain")
+        incidents, _ = sort_out(request[WHO], incidents, mandate)
         decided = await explain(incidents, mandate=mandate, journal=self._journal, connections=self._connections())
         return {
             "incidents": [await self._explained(one) for one in decided],
@@ -154,7 +163,6 @@ class Api(Page):
                 for policy, found in only_told(alerts, mandate.policies)
             ],
             "resolved": sum(alert.status == "resolved" for alert in alerts),
-            "refused": [one.model_dump(include={"where", "reason", "labels"}) for one in group.refused],
         }
 
     async def _explained(self, decided: Decided) -> dict[str, Any]:
@@ -199,12 +207,14 @@ class Api(Page):
         query = request.query
         if query.get("state", "closed") not in get_args(State):
             raise Invalid(f"must be one of {', '.join(get_args(State))}", "state")
+        demand(request, query.get("service"), None)
         found = await self._journal.read(
             executions.find,
             service=query.get("service"),
             state=query.get("state"),
             since=since(request),
             most=limit(request),
+            permitted=permitted(request),
         )
         return answer({"executions": found})
 
@@ -213,6 +223,7 @@ class Api(Page):
         execution_id = request.match_info["id"]
 
         async def find(tx: Transaction) -> dict[str, Any]:
+            await demand_execution(tx, request, execution_id)
             events = await executions.events_of(tx, execution_id)
             row = await tx.one("execution_row", id=execution_id)
             folded = fold(execution_id, events)
@@ -229,6 +240,7 @@ class Api(Page):
         asked = await read(request, _Approve)
         by = who_asks(request, asked.model_dump())
         id_, although_resolved = request.match_info["id"], asked.although_resolved
+        await self._journal.read(demand_execution, request, id_)
         return answer(await self.approve_plan(id_, asked.plan_hash, by, although_resolved=although_resolved))
 
     async def approve_plan(
@@ -259,8 +271,10 @@ class Api(Page):
         by, execution_id = who_asks(request, asked.model_dump()), request.match_info["id"]
         reason = asked.reason or "no reason was given"
         if execution_id == "all":
+            demand_unlimited(request, "stopping all automation")
             await self._journal.transaction(decisions.stop_all, by, reason, datetime.now(UTC))
             return answer({"stopped": "all", "by": by, "reason": reason}, status=202)
+        await self._journal.read(demand_execution, request, execution_id)
         execution = await self._journal.read(executions.load, execution_id)
         effect = effect_of_stop(execution)
         await self._journal.transaction(executions.ask_to_stop, execution_id, by, reason)
@@ -271,9 +285,11 @@ class Api(Page):
         asked = await read(request, _Close)
         by, execution_id, now = who_asks(request, asked.model_dump()), request.match_info["id"], datetime.now(UTC)
         if execution_id == "all":
+            demand_unlimited(request, "releasing the kill switch")
             if not await self._journal.transaction(decisions.resume_all):
                 raise Conflict("the kill switch is not thrown")
             return answer({"closed": "all", "by": by})
+        await self._journal.read(demand_execution, request, execution_id)
 
         async def act(tx: Transaction) -> tuple[Execution, Event]:
             execution = await executions.load(tx, execution_id)
@@ -291,8 +307,10 @@ class Api(Page):
 
     async def decisions(self, request: web.Request) -> web.Response:
         """`GET /api/v1/decisions[?service=&since=&limit=]`: why it acted and why not, newest first."""
+        service = request.query.get("service")
+        demand(request, service, None)
         found = await self._journal.read(
-            decisions.find, service=request.query.get("service"), since=since(request), most=limit(request)
+            decisions.find, service=service, since=since(request), most=limit(request), permitted=permitted(request)
         )
         return answer({"decisions": [{**row, "body": json.loads(row["body"])} for row in found]})
 

@@ -20,7 +20,6 @@ from responder.errors import Conflict, ResponderError
 from responder.execution import Execution
 from responder.journal import Database, executions
 from responder.web.api import Api
-from responder.web.bodies import form_of
 from responder.web.place import Page, Place, get, post
 from responder.web_settings import Scope, Web
 
@@ -74,7 +73,8 @@ class Links:
 
 
 def _key(settings: Web, scope: Scope, purpose: str) -> bytes | None:
-    secrets = sorted(token.secret for token in settings.tokens if scope in token.scopes)
+    # Who knows a secret of the key can sign for every service: a token with limits must not be in it.
+    secrets = sorted(token.secret for token in settings.tokens if scope in token.scopes and not token.limited)
     return hashlib.sha256("\0".join([purpose, *secrets]).encode()).digest() if secrets else None
 
 
@@ -124,7 +124,7 @@ class ApprovalPage(Page):
     async def approve(self, request: web.Request) -> web.Response:
         try:
             execution = await self._execution(request)
-            form = await form_of(request)
+            form = await request.post()
             name = str(form.get("name", "")).strip()[:80]
             if not name:
                 raise Conflict("a name is needed, for the record")

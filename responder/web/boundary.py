@@ -46,9 +46,9 @@ class Boundary:
     async def _refusal(self, request: web.Request) -> web.Response | None:
         place, access = self._place(request), self._access()
         public = place is not None and place.public()
-        if place is not None and place.scope is not None:
+        if place is not None and place.scopes:
             if public:
-                request[WHO] = Who("anybody", frozenset((place.scope,)))
+                request[WHO] = Who("anybody", frozenset(place.scopes))
             elif (stranger := await access.identify(request)) is not None:
                 return stranger
         if foreign := self._foreign(request, access, anywhere=public or (place is not None and place.any_host)):
@@ -57,8 +57,8 @@ class Boundary:
             # The router answers that there is nothing. A route past the table would be open to everybody.
             known = request.match_info.http_exception is None
             return error(500, f"{request.path} is in no table of routes: this is a bug") if known else None
-        if place.scope is not None and place.scope not in request[WHO].scopes:
-            return error(403, f"{request[WHO].name} has not the scope {place.scope}")
+        if place.scopes and request[WHO].scopes.isdisjoint(place.scopes):
+            return error(403, f"{request[WHO].name} has not the scope {place.scopes[0]}")
         if request.method not in SAFE and (wrong := wrong_content_type(request, place.body)):
             return self._answer(request, place, wrong)
         return None

@@ -18,6 +18,7 @@ from responder.services import Name, Service
 from responder.signing import ClientSettings
 from responder.web.access import who_asks
 from responder.web.asked import Asked, Version, answer, limit, must_match, read, tag_of, unless_known
+from responder.web.permission import service_of
 from responder.web.place import Page, Place, get, post
 
 _MAX_AGE = 60
@@ -67,8 +68,8 @@ class ClientDocuments(Page):
 
     async def document(self, request: web.Request) -> web.Response:
         """`GET /api/v1/clients/{service}/{platform}[?environment=]`: a JWT. Asked again, mostly 304."""
-        settings = self._configured()
         service, platform = self._service(request, request.query.get("environment")), request.match_info["platform"]
+        settings = self._configured()
         told = await self._journal.read(_told, service.name, service.environment, platform)
         if told is None:
             raise Unknown(f"nothing was ever told of {service.name} on {platform} in {service.environment}")
@@ -121,10 +122,7 @@ class ClientDocuments(Page):
         return settings
 
     def _service(self, request: web.Request, environment: str | None) -> Service:
-        service, problem = self._mandate().service(request.match_info["service"], environment or "")
-        if service is None:
-            raise Unknown(problem)
-        return service
+        return service_of(request, self._mandate(), request.match_info["service"], environment)
 
     def _where(self, request: web.Request, environment: str | None) -> tuple[str, str, str]:
         service = self._service(request, environment)

@@ -14,9 +14,10 @@ from aiohttp import web
 from responder.errors import Invalid, JournalUnavailable
 from responder.execution import Accepted, Event, Execution, Planned, fold
 from responder.journal import executions
-from responder.web.access import error
+from responder.web.access import WHO, error
 from responder.web.asked import answer
 from responder.web.feed import LATELY, Feed, TooMany, Watcher
+from responder.web.permission import demand_execution, sees
 from responder.web.place import EXECUTION, Page, Place, get
 from responder.worker import Worker
 
@@ -81,6 +82,7 @@ class Events(Page):
         It begins after `Last-Event-ID` (or `after`), and ends once the rollback is closed.
         """
         execution_id, after = request.match_info["id"], _number(request)
+        await self._feed.read(demand_execution, request, execution_id)
         pairs = unfold(execution_id, await self._feed.read(executions.events_of, execution_id))
         execution = pairs[-1][0]
         new = [told(*pair) for pair in pairs if pair[0].seq > after]
@@ -119,6 +121,9 @@ class Events(Page):
             while out.open:
                 for execution_id in fresh:
                     pairs = await self._after(execution_id, at.get(execution_id))
+                    if pairs and not sees(request[WHO], pairs[-1][0].accepted):
+                        before.add(execution_id)
+                        continue
                     if pairs:
                         at[execution_id] = pairs[-1][0]
                     new = [told(*pair) for pair in pairs if since is None or pair[1].at >= since]

@@ -10,9 +10,10 @@ from aiohttp import web
 from responder.errors import Halt, Unavailable, Unknown
 from responder.evidence.keeper import Keeper
 from responder.evidence.manifest import MANIFEST, Manifest, where
-from responder.journal import Database, Row, evidence
+from responder.journal import Database, Row, Transaction, evidence
 from responder.web.access import error
 from responder.web.asked import answer
+from responder.web.permission import demand_execution, permitted
 from responder.web.place import EXECUTION, Page, Place, get
 
 _TYPES = {"svg": "image/svg+xml", "json": "application/json", "log": "text/plain"}
@@ -37,13 +38,13 @@ class Evidence(Page):
 
     async def show(self, request: web.Request) -> web.Response:
         """`GET …/evidence`: its row, and the manifest once there is one."""
-        row = await self._journal.read(evidence.find, request.match_info["id"])
+        row = await self._journal.read(_row, request)
         manifest = json.loads(row["manifest"]) if row["manifest"] else None
         return answer({**{name: row[name] for name in _SHOWN}, "manifest": manifest})
 
     async def file(self, request: web.Request) -> web.Response:
         """`GET …/evidence/{name}`: a file as it lies in the store; without its `.gz`, unpacked by the browser."""
-        row, asked = await self._journal.read(evidence.find, request.match_info["id"]), request.match_info["name"]
+        row, asked = await self._journal.read(_row, request), request.match_info["name"]
         manifest = self._kept(row)
         names = {MANIFEST, *(file.name for file in manifest.files)}
         name = asked if asked in names else f"{asked}.gz"
@@ -82,3 +83,12 @@ class Evidence(Page):
         if data is None:
             raise Unknown(f"{name} is not in {row['place']} of this host; it was kept by {manifest.kept_on}")
         return data
+
+
+async def _row(tx: Transaction, request: web.Request) -> Row:
+    row = await evidence.find(tx, request.match_info["id"])
+    if not permitted(request).includes(row["service"], row["environment"]):
+        raise Unknown(f"no evidence is kept under {row['id']}")
+    if row["execution"]:
+        await demand_execution(tx, request, row["execution"])
+    return row

@@ -25,11 +25,12 @@ def _nothing() -> None: ...
 
 @dataclass(frozen=True)
 class Place:
-    """An address and who answers there. Without a scope the handler itself knows whom it lets in."""
+    """An address and who answers there. Without scopes the handler itself knows whom it lets in."""
 
     method: Literal["GET", "POST"]
     path: str
-    scope: Scope | None
+    scopes: tuple[Scope, ...]
+    """Any of them opens it."""
     handler: Handler
     public: Callable[[], bool] = _never
     """Whether it needs no token at the moment."""
@@ -56,11 +57,17 @@ def get(
     path: str, scope: Scope | None, handler: Handler, public: Callable[[], bool] = _never, *, any_host: bool = False
 ) -> Place:
     """An address to read."""
-    return Place("GET", path, scope, handler, public, any_host=any_host)
+    return Place("GET", path, (scope,) if scope else (), handler, public, any_host=any_host)
 
 
 def post(
-    path: str, scope: Scope | None, handler: Handler, *, body: Body = "json", refused: Callable[[], None] = _nothing
+    path: str,
+    scope: Scope | tuple[Scope, ...] | None,
+    handler: Handler,
+    *,
+    body: Body = "json",
+    refused: Callable[[], None] = _nothing,
 ) -> Place:
     """An address to change something."""
-    return Place("POST", path, scope, handler, body=body, refused=refused)
+    scopes = scope if isinstance(scope, tuple) else (scope,) if scope else ()
+    return Place("POST", path, scopes, handler, body=body, refused=refused)

@@ -11,14 +11,15 @@ from aiohttp import web
 from pydantic import Field
 
 from responder.alerts import Timestamp
-from responder.errors import Invalid, Unknown
+from responder.errors import Forbidden, Invalid, Unknown
 from responder.journal import Database, Row, Transaction, deployments
 from responder.journal.deployments import Deployment, Status
 from responder.policies import Mandate
 from responder.services import Name
 from responder.versions import Range
-from responder.web.access import who_asks
+from responder.web.access import WHO, who_asks
 from responder.web.asked import Asked, Version, answer, as_json, limit, must_match, read, tag_of, unless_known
+from responder.web.permission import demand, narrowed, permitted, service_of
 from responder.web.place import Page, Place, get, post
 
 _SKEW = timedelta(minutes=5)
@@ -64,7 +65,7 @@ class Registry(Page):
         """As Page.places."""
         return (
             get("/api/v1/deployments", "read", self.deployments),
-            post("/api/v1/deployments", "operate", self.deployed),
+            post("/api/v1/deployments", ("deploy", "operate"), self.deployed),
             get("/api/v1/versions/{service}", "read", self.versions),
             get("/api/v1/versions/{service}/{platform}", "read", self.platform),
             post("/api/v1/versions/{service}/{version}", "operate", self.mark),
@@ -73,9 +74,9 @@ class Registry(Page):
     async def deployed(self, request: web.Request) -> web.Response:
         """`POST /api/v1/deployments`: a version was put into place."""
         asked = await read(request, _Deployed)
-        service, problem = self._mandate().service(asked.service, asked.environment or "")
-        if service is None:
-            raise Unknown(problem)
+        service = service_of(request, self._mandate(), asked.service, asked.environment)
+        if asked.status not in (None, "good") and "operate" not in request[WHO].scopes:
+            raise Forbidden(f"{request[WHO].name} has not the scope operate: only that marks a version {asked.status}")
         now = datetime.now(UTC)
         deployment = Deployment(
             id=asked.id or f"{asked.version}-{uuid4().hex[:8]}",
@@ -101,34 +102,38 @@ class Registry(Page):
     async def deployments(self, request: web.Request) -> web.Response:
         """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""
         query = request.query
-        found = await self._journal.read(
-            deployments.find, query.get("service"), query.get("environment"), limit(request)
-        )
+        asked = query.get("service"), query.get("environment")
+        demand(request, *asked)
+        found = await self._journal.read(deployments.find_permitted, *asked, limit(request), permitted(request))
         return answer({"deployments": found})
 
     async def versions(self, request: web.Request) -> web.Response:
         """`GET /api/v1/versions/{service}[?environment=&history=true]`."""
         name, environment, most = request.match_info["service"], request.query.get("environment"), limit(request)
+        demand(request, name, environment)
+        allowed = permitted(request).environments
+        environments = [environment] if environment or allowed is None else sorted(allowed)
 
         async def find(tx: Transaction) -> dict[str, Any]:
-            rows = await tx.all("versions_of_service", service=name, environment=environment, most=most)
-            found = {"versions": [{**row, "etag": _tag(row)} for row in rows]}
-            return (
-                {**found, **await deployments.said(tx, name, environment, most)} if _wants_history(request) else found
-            )
+            found: dict[str, list[Row]] = {"versions": []}
+            for one in environments:
+                rows = await tx.all("versions_of_service", service=name, environment=one, most=most)
+                found["versions"] += [{**row, "etag": _tag(row)} for row in rows]
+                said = await deployments.said(tx, name, one, most) if _wants_history(request) else {}
+                for key, lines in said.items():
+                    found.setdefault(key, []).extend(lines)
+            return found
 
         found = await self._journal.read(find)
-        if not found["versions"] and all(service.name != name for service in self._mandate().services):
+        if not found["versions"] and all(
+            service.name != name for service in narrowed(request, self._mandate()).services
+        ):
             raise Unknown(f"no service {name!r} is configured, and no version of it was ever told")
         return _tagged(request, found)
 
     async def platform(self, request: web.Request) -> web.Response:
         """`GET /api/v1/versions/{service}/{platform}[?environment=&history=true]`: what is known of it there."""
-        service, problem = self._mandate().service(
-            request.match_info["service"], request.query.get("environment") or ""
-        )
-        if service is None:
-            raise Unknown(problem)
+        service = service_of(request, self._mandate(), request.match_info["service"], request.query.get("environment"))
         name, environment, most = service.name, service.environment, limit(request)
         platform = request.match_info["platform"]
 
@@ -158,9 +163,7 @@ class Registry(Page):
         nobody else has said more of it meanwhile.
         """
         asked = await read(request, _Mark)
-        service, problem = self._mandate().service(request.match_info["service"], asked.environment or "")
-        if service is None:
-            raise Unknown(problem)
+        service = service_of(request, self._mandate(), request.match_info["service"], asked.environment)
         if asked.status is None and asked.no_rollback is None:
             raise Invalid("needs status or no_rollback", "body")
         by, now = who_asks(request, asked.model_dump()), datetime.now(UTC)

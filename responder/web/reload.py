@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from aiohttp import web
 
 from responder.web.access import error
+from responder.web.permission import demand_unlimited
 from responder.web.place import Page, Place, post
 
 
@@ -22,6 +23,7 @@ class Reload(Page):
 
     async def reload(self, request: web.Request) -> web.Response:
         """`POST /-/reload`."""
+        demand_unlimited(request, "reloading the configuration")
         if mistakes := self._reload():
             return error(400, "; ".join(mistakes))
         return web.json_response({"reloaded": True})

@@ -12,12 +12,14 @@ from aiohttp import web
 from responder.clients import Connections
 from responder.errors import Halt, Invalid, Unavailable, Unknown
 from responder.journal import Database, Transaction, decisions, deployments, executions
+from responder.permitted import Permitted
 from responder.policies import Mandate
 from responder.reports import health, health_text, picture, postmortem, postmortem_text, record
 from responder.reports.inspection import inspect
 from responder.services import Service
 from responder.web.access import error
 from responder.web.asked import answer, since
+from responder.web.permission import demand, demand_execution, narrowed, permitted
 from responder.web.place import EXECUTION, Page, Place, get
 from responder.worker import Worker
 
@@ -43,7 +45,7 @@ class Reports(Page):
         self._journal, self._mandate, self._connections = journal, mandate, connections
         self._worker, self._mistakes, self._within = worker, mistakes, within
         self._turn = asyncio.Semaphore(_AT_ONCE)
-        self._last: dict[tuple[str | None, str | None], tuple[health.Status, datetime]] = {}
+        self._last: dict[tuple[tuple[str | None, str | None], Permitted], tuple[health.Status, datetime]] = {}
 
     def places(self) -> Iterable[Place]:
         """As Page.places."""
@@ -56,16 +58,16 @@ class Reports(Page):
     async def report(self, request: web.Request) -> web.Response:
         """`GET /api/v1/report[?service=&environment=&since=&format=]`."""
         markdown = _markdown(request)
-        made = await self.make(scope(request), since(request))
+        made = await self.make(request, since(request))
         if markdown:
             return web.Response(text=health_text.markdown(made), content_type="text/markdown", charset="utf-8")
         return answer(made.model_dump(mode="json"))
 
     async def make(
-        self, asked: tuple[str | None, str | None], start: datetime | None = None, within: float | None = None
+        self, request: web.Request, start: datetime | None = None, within: float | None = None
     ) -> health.Report:
-        """Raises Unknown where the configuration has no such service."""
-        mandate = self._mandate()
+        """Of what is asked for and permitted. Raises Unknown where the configuration has no such service."""
+        asked, allowed, mandate = scope(request), permitted(request), narrowed(request, self._mandate())
         services = services_of(mandate, *asked)
         async with self._turn:
             now = datetime.now(UTC)
@@ -78,20 +80,22 @@ class Reports(Page):
                 start or now - _DAY,
                 disarmed=self._worker.disarmed,
                 within=within or self._within,
+                permitted=allowed,
             )
-        own = {"has_lease": self._worker.has_lease, "mistake": "; ".join(self._mistakes()[:1])}
+        mistakes = [] if allowed.limited else self._mistakes()
+        own = {"has_lease": self._worker.has_lease, "mistake": "; ".join(mistakes[:1])}
         made = health.make_report(facts.model_copy(update=own))
-        self._last[asked] = (made.status, made.at)
+        self._last[asked, allowed] = (made.status, made.at)
         return made
 
-    def last(self, asked: tuple[str | None, str | None]) -> tuple[health.Status | None, datetime | None]:
+    def last(self, request: web.Request) -> tuple[health.Status | None, datetime | None]:
         """Of the newest report of the same services that this process made."""
-        return self._last.get(asked, (None, None))
+        return self._last.get((scope(request), permitted(request)), (None, None))
 
     async def execution(self, request: web.Request) -> web.Response:
         """`GET /api/v1/executions/{id}/report[?format=]`: the draft of a post-mortem."""
         markdown, execution_id = _markdown(request), request.match_info["id"]
-        made = postmortem.make_postmortem(await self._journal.read(_record, execution_id))
+        made = postmortem.make_postmortem(await self._journal.read(_permitted_record, request, execution_id))
         if markdown:
             text = postmortem_text.markdown(made, request.query.get("plot", "plot"))
             return web.Response(text=text, content_type="text/markdown", charset="utf-8")
@@ -99,7 +103,8 @@ class Reports(Page):
 
     async def plot(self, request: web.Request) -> web.Response:
         """`GET /api/v1/executions/{id}/plot`: the series that decided, as SVG."""
-        made = postmortem.make_postmortem(await self._journal.read(_record, request.match_info["id"]))
+        known = await self._journal.read(_permitted_record, request, request.match_info["id"])
+        made = postmortem.make_postmortem(known)
         try:
             drawn = await picture.draw(made, self._mandate(), self._connections(), datetime.now(UTC))
         except (Unavailable, Halt) as e:
@@ -109,7 +114,10 @@ class Reports(Page):
 
 
 def scope(request: web.Request) -> tuple[str | None, str | None]:
-    return request.query.get("service"), request.query.get("environment")
+    """The service and the environment that are asked for. Raises Forbidden where one is not permitted."""
+    asked = request.query.get("service"), request.query.get("environment")
+    demand(request, *asked)
+    return asked
 
 
 def services_of(mandate: Mandate, name: str | None, environment: str | None) -> list[Service]:
@@ -126,6 +134,11 @@ def _markdown(request: web.Request) -> bool:
     if wanted not in ("json", "markdown"):
         raise Invalid("must be json or markdown", "format")
     return wanted == "markdown"
+
+
+async def _permitted_record(tx: Transaction, request: web.Request, execution_id: str) -> record.Record:
+    await demand_execution(tx, request, execution_id)
+    return await _record(tx, execution_id)
 
 
 async def _record(tx: Transaction, execution_id: str) -> record.Record:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from responder.errors import Invalid, JournalUnavailable
-from responder.journal import Database, Row, Transaction
+from responder.execution import State as ExecutionState
+from responder.journal import Database, Row, Transaction, executions
 from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
 from responder.metrics import Metrics, Snapshot, State, take_snapshot
+from responder.permitted import Permitted
 from responder.policies import Mandate, Policy
 from responder.reports.inspection import covers
 from responder.services import Service
+from responder.web.permission import demand_unlimited, narrowed, permitted
 from responder.web.place import Page, Place, get
 from responder.web.reports import Reports, scope, services_of
 from responder.worker import Worker
@@ -80,6 +84,7 @@ class Status(Page):
 
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
+        demand_unlimited(request, "/metrics")
         mandate = self._mandate()
         began = time.monotonic()
         snapshot = await self._snapshot()
@@ -93,28 +98,28 @@ class Status(Page):
         """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not and why, what is under way, and every
         service's versions. It reads the journal and asks nobody, but for `health=now`.
         """
-        mandate, asked = self._mandate(), scope(request)
+        mandate, asked, allowed = narrowed(request, self._mandate()), scope(request), permitted(request)
         services = services_of(mandate, *asked)
         if request.query.get("health", "last") not in ("now", "last"):
             raise Invalid("must be now or last", "health")
         if request.query.get("health") == "now":
-            await self._reports.make(asked, within=_HEALTH_WITHIN)
+            await self._reports.make(request, within=_HEALTH_WITHIN)
         snapshot = await self._journal.read(take_snapshot, mandate, datetime.now(UTC))
-        totals = await self._journal.read(_totals, *asked)
+        totals = await self._journal.read(_totals, *asked, allowed)
         last = await self._journal.read(_last_rollbacks, services)
         observed = {row["policy"]: row for row in await self._journal.read(_observed)}
         stopped = snapshot.stopped or self._worker.disarmed
         running = {(d.service, d.environment): d for d in snapshot.running}
         shown = {(service.name, service.environment) for service in services}
+        everything = asked == (None, None) and not allowed.limited
+        known = await self._journal.read(_open_ids, allowed) if allowed.limited else None
         rows = [
             row
             for row in snapshot.open_executions
-            if (row["service"], row["environment"]) in shown or asked == (None, None)
+            if everything or ((row["service"], row["environment"]) in shown and (known is None or row["id"] in known))
         ]
         told = [_service(one, running.get((one.name, one.environment)), last) for one in services]
-        policies = [
-            p for p in mandate.policies if any(covers(p, one.name) for one in services) or asked == (None, None)
-        ]
+        policies = [p for p in mandate.policies if everything or any(covers(p, one.name) for one in services)]
         body = {
             "armed": not stopped,
             "stopped": stopped or None,
@@ -124,18 +129,16 @@ class Status(Page):
             "rollbacks": totals,
             "services": told,
             "policies": [_policy(p, observed.get(p.name)) for p in policies],
-            "notifications": _notifications(snapshot, self._channels()),
+            "notifications": [] if allowed.limited else _notifications(snapshot, self._channels()),
             "at": datetime.now(UTC).isoformat(),
         }
-        return web.json_response({**body, **self._in_short(body, policies, asked)})
+        return web.json_response({**body, **self._in_short(body, policies, request)})
 
-    def _in_short(
-        self, body: dict[str, Any], policies: Sequence[Policy], asked: tuple[str | None, str | None]
-    ) -> dict[str, Any]:
+    def _in_short(self, body: dict[str, Any], policies: Sequence[Policy], request: web.Request) -> dict[str, Any]:
         """The same in the words of the seed. What is not one thing, or not known, is null."""
         services = body["services"]
         environments = {one["environment"] for one in services}
-        health, at = self._reports.last(asked)
+        health, at = self._reports.last(request)
         return {
             "integration_running": self._worker.has_lease,
             "deployment_id": services[0]["deployment_id"] if len(services) == 1 else None,
@@ -196,9 +199,22 @@ def _notifications(snapshot: Snapshot, channels: tuple[str, ...]) -> list[dict[s
     return told
 
 
-async def _totals(tx: Transaction, service: str | None, environment: str | None) -> dict[str, int]:
-    rows = await tx.all("count_by_outcome", service=service, environment=environment)
-    return {row["outcome"] or "open": row["n"] for row in rows}
+async def _open_ids(tx: Transaction, allowed: Permitted) -> set[str]:
+    """Of the open executions that are permitted."""
+    states = [state for state in get_args(ExecutionState) if state != "closed"]
+    found = [row for state in states for row in await executions.find(tx, state=state, most=1000, permitted=allowed)]
+    return {row["id"] for row in found}
+
+
+async def _totals(tx: Transaction, service: str | None, environment: str | None, allowed: Permitted) -> dict[str, int]:
+    services: list[str | None] = [service] if service else [*sorted(allowed.services or ())] or [None]
+    environments: list[str | None] = [environment] if environment else [*sorted(allowed.environments or ())] or [None]
+    totals: Counter[str] = Counter()
+    for one in services:
+        for there in environments:
+            for row in await tx.all("count_by_outcome", service=one, environment=there):
+                totals[row["outcome"] or "open"] += row["n"]
+    return dict(totals)
 
 
 async def _observed(tx: Transaction) -> list[Row]:

@@ -25,7 +25,7 @@ from tests.parts import need
 from tests.responder.rollback import Rollback
 
 HOME = Path(__file__).parents[2] / "deploy" / "kubernetes"
-SECRETS = dict.fromkeys(("PGPASSWORD", "ALERTS_TOKEN", "SCRAPE_TOKEN", "OPERATOR_TOKEN"), "0123456789abcdef")
+SECRETS = {name: f"{name} 0123456789" for name in ("PGPASSWORD", "ALERTS_TOKEN", "SCRAPE_TOKEN", "OPERATOR_TOKEN")}
 Manifests = list[dict[str, Any]]
 
 

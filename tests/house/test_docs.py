@@ -72,16 +72,21 @@ COMMANDS = [(page, words) for page in TOLD for words in _commands(page)]
 
 
 def _environment(text: str) -> dict[str, str]:
-    return dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), SECRET)
+    names = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text))
+    return {name: f"{SECRET}{n}" for n, name in enumerate(names)}  # no two tokens may be the same
 
 
 def _loaded(text: str, tmp_path: Path) -> Any:
-    """The configuration, with a token in place of every token file that it names."""
-    token = tmp_path / "token"
-    token.write_text(SECRET)
+    """The configuration, with a token of its own in place of every token file that it names."""
+
+    def token(named: re.Match[str]) -> str:
+        file = tmp_path / f"{Path(named[1]).name}"
+        file.write_text(f"{SECRET} of {file.name}")
+        return f"file: {file}"
+
     key = tmp_path / "key"
     key.write_text(SECRET * 2)  # 32 bytes as hex
-    here = re.sub(r'\bfile: "?(?:\$\{CREDENTIALS_DIRECTORY\})?/\S+\.token\b"?', f"file: {token}", text)
+    here = re.sub(r'\bfile: "?(?:\$\{CREDENTIALS_DIRECTORY\})?(/\S+\.token)\b"?', token, text)
     here = re.sub(r"\bkey_file: /[\w./-]+\.key\b", f"key_file: {key}", here)
     return parse(here, "the documentation", _environment(here))
 

@@ -199,7 +199,8 @@ def test_what_is_written_is_what_is_used() -> None:
         ),
         (
             HEAD + f"web: {{tokens: [{{name: a, scopes: [admin], token: {TOKEN}}}]}}\n",
-            "r.yml:4: web.tokens[0].scopes[0]: input should be 'alerts', 'read', 'operate' or 'approve', not 'admin'",
+            "r.yml:4: web.tokens[0].scopes[0]: input should be 'alerts', 'deploy', 'read', 'operate' or 'approve', "
+            "not 'admin'",
         ),
         # The environment.
         (

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 
 from responder.cli.main import main
 from responder.execution import GaveUp, Held, Planned
 from responder.journal import executions, outbox
 from responder.web.access import Access
-from responder.web_settings import Web
+from responder.web_settings import Token, Web
 from tests.engine import Nginx
 from tests.parts import Process, need
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
@@ -206,13 +207,23 @@ async def test_the_address_comes_from_the_environment_or_the_configuration(
 async def test_tokens(run: Run, guarded_house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     url = str(guarded_house.client.make_url(""))
     code, _, err = await run("status", "--url", url)
-    assert (code, err) == (1, "responder: a bearer token is needed\n")
+    assert (code, err) == (2, "responder: a bearer token is needed\n")
     (tmp_path / "token").write_text(SECRETS["read"] + "\n")
     assert (await run("status", "--url", url, "--token-file", "token")).code == 0
     monkeypatch.setenv("RESPONDER_TOKEN", SECRETS["read"])
     assert (await run("status", "--url", url)).code == 0
     code, _, err = await run("stop", "--all", "--url", url)
-    assert (code, err) == (1, "responder: read-only has not the scope operate\n")
+    assert (code, err) == (2, "responder: read-only has not the scope operate\n")
+    monkeypatch.setenv("RESPONDER_TOKEN", "a token that nobody has")
+    assert await run("status", "--url", url) == (2, "", "responder: the bearer token is wrong\n")
+
+
+async def test_a_service_that_is_not_permitted(run: Run, make_house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ci = Token(name="ci", scopes=("deploy",), services=("web",), token=SecretStr("token of a pipeline"))
+    house = await make_house(ci)
+    monkeypatch.setenv("RESPONDER_TOKEN", "token of a pipeline")
+    code, out, err = await run("deployed", "backend", "2.1", "--url", str(house.client.make_url("")))
+    assert (code, out, err) == (2, "", "responder: ci is not permitted for service 'backend'\n")
 
 
 async def test_a_token_that_is_none(run: Run, house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import ago, alert, deployment, mandate, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
-SECRETS = {scope: f"token-with-scope-{scope}" for scope in ("alerts", "read", "operate", "approve")}
+SECRETS = {scope: f"token-with-scope-{scope}" for scope in ("alerts", "deploy", "read", "operate", "approve")}
 
 
 @dataclass

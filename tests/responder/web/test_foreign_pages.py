@@ -117,6 +117,7 @@ async def test_a_link_on_a_foreign_page_opens_and_its_button_approves(
 ) -> None:
     """As in a chat in the browser."""
     one = await held(guarded_house)
+    guarded_house.still_fires()
     await asyncio.to_thread(driver.get, page)
     await run(driver, "location.href = arguments[0]", f"{base(guarded_house)}{await link_of(guarded_house, one)}")
     await asyncio.to_thread(_press, driver)
