@@ -74,7 +74,7 @@ class App:
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
         config = self._config
-        journal = self._journal = await open_journal(config.journal)
+        journal = self._journal = await open_journal(config.journal, lease=config.limits.lease, wait=True)
         stumbled = self._metrics.stumbled
         feed = Feed(journal, stumbled=stumbled)
         teller = Teller(

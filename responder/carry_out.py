@@ -113,7 +113,9 @@ async def carry_out(
         number = ahead.steps_begun
         execution = await commit(Started(at=now(), step=number, title=str(step)))
         try:
-            changed, note = await _take(step, execution, world, reins, clock, again=ahead.current is not None)
+            again = ahead.current is not None
+            passed = (now() - (execution.current_since or now())).total_seconds() if again else 0.0
+            changed, note = await _take(step, execution, world, reins, clock, again=again, passed=passed)
         except _StopAsked:
             continue  # the loop asks again, and records who it was
         except Halt as halt:
@@ -147,12 +149,23 @@ class _StopAsked(Exception):
 
 
 async def _take(
-    step: Move | Gate, execution: Execution, world: World, reins: Reins, clock: Callable[[], float], *, again: bool
+    step: Move | Gate,
+    execution: Execution,
+    world: World,
+    reins: Reins,
+    clock: Callable[[], float],
+    *,
+    again: bool,
+    passed: float,
 ) -> tuple[bool, str]:
-    """Takes one step; returns whether anything was changed, and a note on what was found."""
+    """Takes one step; returns whether anything was changed, and a note on what was found.
+
+    `passed`: seconds since the step was first started, where it is resumed. A gate counts them. A move does not: what
+    has not converged is written once more, and the world needs its time for that.
+    """
     if isinstance(step, Move):
         return await _move(step, execution, world, reins, clock, again=again)
-    seen = await _wait_for(step, execution, world, reins, clock)
+    seen = await _wait_for(step, execution, world, reins, clock, passed)
     await _stand(execution, world)
     return False, seen
 
@@ -234,9 +247,15 @@ async def _has_settled(move: Move, world: World) -> bool:
         return False  # where it never will, that is told after it was written once more
 
 
-async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins, clock: Callable[[], float]) -> str:
-    """Returns once every check has held for `hold_for`. Raises Halt at the deadline with what was wrong last."""
-    deadline = clock() + gate.within
+async def _wait_for(
+    gate: Gate, execution: Execution, world: World, reins: Reins, clock: Callable[[], float], passed: float
+) -> str:
+    """Returns once every check has held for `hold_for`. Raises Halt at the deadline with what was wrong last.
+
+    Nobody looked while no replica carried it out. So checks that hold at a resumption may show that they hold for
+    `hold_for`, even past the deadline; the first one that does not hold ends the wait then.
+    """
+    deadline = clock() + gate.within - max(passed, 0.0)
     good_since: float | None = None
     wrong = "nothing was seen yet"
     while True:
@@ -248,6 +267,8 @@ async def _wait_for(gate: Gate, execution: Execution, world: World, reins: Reins
             return "; ".join(f.reason for f in findings)
         wrong = "; ".join(bad) or wrong
         left = deadline - clock()
+        if left <= 0 and passed and good_since is not None:
+            left = gate.hold_for
         if left <= 0:
             await _stand(execution, world)  # a lever that was put back explains it best
             told = f"{gate.name}: not so for {gate.hold_for:g} s within {gate.within:g} s: {wrong}"

@@ -177,6 +177,7 @@ class Execution(BaseModel):
     taken: tuple[Step, ...] = ()
     current: Step | None = None  # started and neither done nor halted
     reached: dict[str, JsonValue] = {}  # the value to which each lever was set last
+    current_since: Timestamp | None = None  # when it was started first, however often it was resumed
     steps_begun: int = 0  # how many steps have been started; the next one gets this number
     changed: bool = False  # whether any write had an effect
     cancelled: bool = False
@@ -209,7 +210,8 @@ class Execution(BaseModel):
                 more = {"held_until": None, "although_resolved": event.although_resolved}
                 return {"state": "running", **more, **told}
             case Started():
-                return {"current": self.todo[0], "steps_begun": event.step + 1}
+                since = self.current_since if self.current else event.at
+                return {"current": self.todo[0], "current_since": since, "steps_begun": event.step + 1}
             case Done():
                 step = self.todo[0]
                 reached = {_key(step): step.to} if isinstance(step, Move) else {}

@@ -7,7 +7,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from responder.errors import JournalUnavailable, Superseded
 from responder.journal import Database, executions
@@ -50,7 +49,7 @@ class Lease:
 
     async def take(self) -> None:
         asked_at = self._clock()
-        await self._journal.transaction(executions.register, self.id, self.seconds, datetime.now(UTC))
+        await self._journal.lease_transaction(executions.register, self.id, self.seconds, self._journal.now())
         self._renewed_at = asked_at
 
     async def keep(self) -> None:
@@ -59,7 +58,7 @@ class Lease:
             await asyncio.sleep(self.seconds / 4)
             asked_at = self._clock()
             try:
-                renewed = await self._journal.transaction(executions.renew, self.id, self.seconds)
+                renewed = await self._journal.lease_transaction(executions.renew, self.id, self.seconds)
             except JournalUnavailable as e:
                 say(log, "lease not renewed", level=logging.WARNING, reason=str(e))
             except Exception:  # what is under way may go on for as long as it lasts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager, NewSilence
@@ -74,7 +74,7 @@ class Quiet:
             return
         ours = [execution for execution in found if execution.id in mine]
         try:
-            for told in await keep(ours, live, mandate, connections, datetime.now(UTC)):
+            for told in await keep(ours, live, mandate, connections, self._journal.now()):
                 say(log, "noise", what=told)
             self._settled = live
         except Unavailable as e:

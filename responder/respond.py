@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -22,10 +22,6 @@ from responder.policies import Incident, Mandate, Policy
 from responder.survey import Live, Situation
 
 Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 _ALERTS_KEPT = 20
@@ -86,7 +82,7 @@ async def respond(
     journal: Database,
     connections: Connections,
     claimer: Claimer | None = None,
-    clock: Clock = utc_now,
+    clock: Clock | None = None,
 ) -> list[Decided]:
     """Judges every incident, and has all verdicts and executions in the journal when it returns.
 
@@ -94,6 +90,7 @@ async def respond(
     against it is Alertmanager asked; then everything is judged anew, because time has passed.
     Raises JournalUnavailable, and then nothing was accepted.
     """
+    clock = clock or journal.now
     # Always in the same order: two bodies must not wait for each other's locks.
     ordered = sorted(incidents, key=lambda i: (i.service, i.environment, i.policy.name))
     rolling = [i for i in ordered if i.action == "roll_back"]
@@ -125,10 +122,10 @@ async def explain(
     mandate: Mandate,
     journal: Database,
     connections: Connections,
-    clock: Clock = utc_now,
+    clock: Clock | None = None,
 ) -> list[Decided]:
     """The same judgement, with nothing recorded and nothing begun."""
-    decided = []
+    decided, clock = [], clock or journal.now
     for incident in incidents:
         now = clock()
         beside = _beside(incident, incidents, mandate)

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -144,7 +143,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(JournalUnavailable):
-                await self.journal.transaction(_end_lease, self._lease.id)
+                await self.journal.lease_transaction(_end_lease, self._lease.id)
 
     def _works(self, lease: Lease) -> Iterator[Coroutine[Any, Any, None]]:
         """Each by itself: Alertmanager or checks may be slow to answer, and a bug in one is none in the others."""
@@ -163,7 +162,7 @@ class Worker:
                 run.reins.stirred.set()
 
     async def _promote(self) -> None:
-        for deployment in await promote(self.journal, self.mandate(), self._world(), datetime.now(UTC)):
+        for deployment in await promote(self.journal, self.mandate(), self._world(), self.journal.now()):
             say(log, "known good", service=deployment.service, version=deployment.version)
 
     async def _keep_quiet(self, quiet: Quiet) -> None:
@@ -190,7 +189,7 @@ class Worker:
     async def _claim_more(self, lease: Lease) -> None:
         lease.guard()
         claimed, unreadable = await self.journal.transaction(
-            executions.claim, lease.id, datetime.now(UTC), concurrent=self._concurrent, mine=tuple(self._running)
+            executions.claim, lease.id, self.journal.now(), concurrent=self._concurrent, mine=tuple(self._running)
         )
         for execution, resumptions in claimed:
             if execution.id in self._running:
@@ -199,7 +198,7 @@ class Worker:
                 say(log, "resumed", execution=execution.id, times=resumptions, state=execution.state)
             if resumptions > self._resume_at_most:
                 why = f"it was resumed {resumptions} times and never came to an end"
-                await self._append(lease, execution, GaveUp(at=datetime.now(UTC), reason=why))
+                await self._append(lease, execution, GaveUp(at=self.journal.now(), reason=why))
             else:
                 self._begin(execution, lease, Reins(self.journal, self.mandate, self.connections))
         for execution_id, error in unreadable.items():
@@ -225,6 +224,7 @@ class Worker:
                 plan_for=self._plan,
                 keep=lambda execution: self._keep_evidence(execution, lease),
                 approval_within=self.mandate().policy(execution.accepted.policy).approve_within,
+                now=self.journal.now,
             )
         except Superseded as e:
             say(log, "superseded", level=logging.WARNING, execution=execution.id, reason=str(e))
@@ -293,7 +293,7 @@ class Worker:
 
         While the trouble goes on the request is renewed quietly: people were asked once.
         """
-        now, mandate = datetime.now(UTC), self.mandate()
+        now, mandate = self.journal.now(), self.mandate()
         for execution in await self.journal.read(_held):
             asked = await self.journal.read(stop_of, execution.id)
             if asked is None and (execution.held_until is None or now < execution.held_until):

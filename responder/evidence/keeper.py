@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -55,7 +55,7 @@ class Keeper:
 
     async def of_rollback(self, execution: Execution, guard: Callable[[], None]) -> Kept:
         """What was kept before the first step. It raises nothing but `Superseded` and `JournalUnavailable`."""
-        told, now = execution.accepted, datetime.now(UTC)
+        told, now = execution.accepted, self._journal.now()
         parts = (self._mandate.service(part.service, told.environment)[0] for part in told.parts)
         services = [service for service in parts if service]
         policy = self._mandate.policy(told.policy)
@@ -78,9 +78,11 @@ class Keeper:
             manifest = await self._keep(case, guard)
         except (Halt, Unavailable) as e:
             await self._failed(case, str(e))
-            return Kept(at=datetime.now(UTC), note=f"no evidence was kept: {e}", seconds=_since(now))
+            return Kept(
+                at=self._journal.now(), note=f"no evidence was kept: {e}", seconds=_since(now, self._journal.now())
+            )
         return Kept(
-            at=datetime.now(UTC),
+            at=self._journal.now(),
             note=manifest.told(),
             place=manifest.place,
             files=len(manifest.files),
@@ -106,8 +108,9 @@ class Keeper:
             await self._failed(case, str(e))
         return "done"
 
-    async def clean(self, now: datetime) -> list[str]:
+    async def clean(self, now: datetime | None = None) -> list[str]:
         """Deletes what is older than the retention, and what a crash has left half written; not what is still open."""
+        now = now or self._journal.now()
         gone = []
         needed = await self._journal.read(evidence.needed)
         oldest = now - timedelta(seconds=self.settings.retention)
@@ -188,7 +191,7 @@ class Keeper:
             environment=case.environment,
             deployment_id=case.deployment_id,
             state="failed",
-            at=datetime.now(UTC),
+            at=self._journal.now(),
             problem=problem,
         )
 
@@ -197,5 +200,5 @@ def _onset(alerts: tuple[Alert, ...], otherwise: datetime) -> datetime:
     return min([otherwise, *(alert.starts_at for alert in alerts)])
 
 
-def _since(began: datetime) -> float:
-    return (datetime.now(UTC) - began).total_seconds()
+def _since(began: datetime, now: datetime) -> float:
+    return (now - began).total_seconds()

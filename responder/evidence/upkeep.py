@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from responder.errors import Halt, Unavailable
 from responder.evidence.keeper import Keeper
@@ -45,7 +44,7 @@ async def look_after(
 
 async def _clean(keeper: Keeper) -> None:
     try:
-        if gone := await keeper.clean(datetime.now(UTC)):
+        if gone := await keeper.clean():
             say(log, "old evidence deleted", ids=gone)
     except (Halt, Unavailable) as e:
         say(log, "old evidence could not be deleted", level=logging.WARNING, reason=str(e))

@@ -19,8 +19,12 @@ def state_problem(state: str) -> str:
     return "must be sqlite:///absolute/path or postgresql://user@host/database"
 
 
-async def open_journal(state: str) -> Database:
-    """Opens `sqlite:///absolute/path` or `postgresql://…`. Raises ConfigError, and never shows a password."""
+async def open_journal(state: str, *, lease: float = 15.0, wait: bool = False) -> Database:
+    """Opens `sqlite:///absolute/path` or `postgresql://…`. Raises ConfigError, and never shows a password.
+
+    `lease` bounds how long a session in PostgreSQL can hold anything. With `wait`, a PostgreSQL that is away is no
+    error: the journal raises JournalUnavailable until it can be used.
+    """
     if state.startswith("sqlite:///"):
         from responder.journal.sqlite import Sqlite
 
@@ -33,5 +37,5 @@ async def open_journal(state: str) -> Database:
                 ["state: PostgreSQL needs the extra: pip install 'rollback-responder[postgres]'"]
             ) from None
 
-        return await Postgres.open(state)
+        return await Postgres.open(state, lease=lease, wait=wait)
     raise ConfigError([f"state: {state_problem(state)}"])

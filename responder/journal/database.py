@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from importlib.resources import files
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -47,6 +48,14 @@ class Database(Protocol):
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """The same for an `act` that only reads."""
+
+    async def lease_transaction(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `transaction`, on a connection of its own, so that the lease is renewed however much else goes on."""
+
+    def now(self) -> datetime:
+        """The time by the database's clock. Nothing that several replicas compare is taken from another clock."""
 
     async def changed(self, within: float) -> bool:
         """Waits until something was notified since the last call, or for so many seconds; tells which.

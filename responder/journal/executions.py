@@ -264,7 +264,7 @@ async def accepted(tx: Transaction, execution_id: str) -> Accepted:
 async def claim(
     tx: Transaction, worker: str, at: datetime, *, concurrent: int, mine: Collection[str]
 ) -> tuple[list[tuple[Execution, int]], dict[str, ValueError]]:
-    """Takes as many executions that nobody carries out as `concurrent` allows over all replicas.
+    """Takes every interrupted execution, and as many new ones as `concurrent` allows over all replicas.
 
     Returns each with how often it has been resumed. What another boot had begun gets a `Resumed` event, whose number
     is at once the fence against that boot, should it still live. Those that cannot be read here are left alone, and
@@ -282,9 +282,9 @@ async def claim(
             execution = await load(tx, row["id"])
         except ValueError as e:
             unreadable[row["id"]] = e
+            free += int(again)  # it must not keep others waiting for a replica that may never come
             continue
-        # What is in our own name but not in our hands is counted as carried out already: it needs no free place.
-        if row["worker"] != worker:
+        if not again:  # an interrupted one has kept its place
             if free <= 0:
                 break
             free -= 1

@@ -22,16 +22,16 @@ UPDATE workers SET expires_at = {now} WHERE expires_at > {now};
 DELETE FROM workers WHERE expires_at < :before AND id NOT IN (SELECT worker FROM executions WHERE worker IS NOT NULL);
 
 -- name: claimable
--- Live executions that nobody carries out: never claimed, or claimed by a worker whose lease has run out.
+-- Live executions that nobody carries out: claimed by a worker whose lease has run out, or never claimed. The
+-- interrupted ones come first, because a service may be halfway between two versions.
 SELECT x.id, x.worker, x.resumptions, x.accepted_at FROM executions AS x
 LEFT JOIN workers AS w ON w.id = x.worker
 WHERE x.state IN ('accepted', 'running', 'turning_back') AND (w.id IS NULL OR w.expires_at <= {now} OR w.id = :worker)
-ORDER BY x.accepted_at, x.id;
+ORDER BY CASE WHEN x.worker IS NULL THEN 1 ELSE 0 END, x.accepted_at, x.id;
 
 -- name: count_carried_out
--- How many executions are in the hands of a worker that lives.
-SELECT count(*) AS n FROM executions AS x JOIN workers AS w ON w.id = x.worker
-WHERE x.state IN ('accepted', 'running', 'turning_back') AND w.expires_at > {now};
+-- How many executions are in progress. An interrupted one keeps its place, so that no new one delays its resumption.
+SELECT count(*) AS n FROM executions WHERE state IN ('accepted', 'running', 'turning_back') AND worker IS NOT NULL;
 
 -- name: claim
 -- The worker owns it from here on; a second claim of the same counts as a resumption.

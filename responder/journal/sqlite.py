@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import sqlite3
 from collections import deque
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from responder.errors import ConfigError, JournalUnavailable
+from responder.errors import ConfigError, Invalid, JournalUnavailable
 from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements
 
 T = TypeVar("T")
@@ -31,6 +32,20 @@ def _bound(value: Any) -> Any:
     return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
 
+class _DatabaseFailed(JournalUnavailable):
+    """The database failed, not one statement: nothing of the whole transaction can be kept."""
+
+
+def _translated(error: Exception) -> Invalid | JournalUnavailable:
+    """An error of the driver in the words of the journal. A value that no database can store is the sender's."""
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, sqlite3.DataError | OverflowError | UnicodeError):
+        return Invalid(f"the journal cannot store this value: {told}")
+    if isinstance(error, sqlite3.IntegrityError):
+        return JournalUnavailable(f"the journal cannot be used: {told}")
+    return _DatabaseFailed(f"the journal cannot be used: {told}")
+
+
 class _Transaction:
     """Runs statements at once: nothing is ever waited for."""
 
@@ -41,11 +56,14 @@ class _Transaction:
 
     async def all(self, query: str, **params: Any) -> list[Row]:
         bound = {name: _bound(value) for name, value in params.items()}
-        cursor = self._connection.execute(self._statements[query], bound)
-        if cursor.description is None:
-            return []
-        names = [column[0] for column in cursor.description]
-        return [{n: _read(n, v) for n, v in zip(names, row, strict=True)} for row in cursor.fetchall()]
+        statement = self._statements[query]
+        try:
+            cursor = self._connection.execute(statement, bound)
+            rows = cursor.fetchall()
+        except Exception as e:
+            raise _translated(e) from e
+        names = [column[0] for column in cursor.description or ()]
+        return [{n: _read(n, v) for n, v in zip(names, row, strict=True)} for row in rows]
 
     async def one(self, query: str, **params: Any) -> Row | None:
         rows = await self.all(query, **params)
@@ -97,8 +115,8 @@ class _Reader:
                 return result
             finally:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.Error as e:
-            raise JournalUnavailable(f"the journal cannot be read: {e}") from e
+        except (sqlite3.Error, sqlite3.Warning, MemoryError) as e:
+            raise _translated(e) from e
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -155,9 +173,10 @@ class _Writer:
             answers, notified = self._run(jobs)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.execute, "COMMIT")
             return answers, notified
-        except sqlite3.Error as e:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+        except Exception as e:  # whatever it is, everybody who waits gets an answer
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
             broken = JournalUnavailable(f"the journal {self._file} cannot be used: {e}")
             broken.__cause__ = e
             return [(None, broken)] * len(jobs), False
@@ -173,7 +192,7 @@ class _Writer:
             try:
                 answers.append((_run_through(act(transaction)), None))
                 notified |= transaction.notified
-            except sqlite3.OperationalError:
+            except _DatabaseFailed:
                 raise
             except Exception as e:
                 self._connection.execute("ROLLBACK TO one")
@@ -217,12 +236,12 @@ class Sqlite:
                 ) from None
             try:
                 _migrate(file)
+                return cls(file, lock)
             except BaseException:
                 lock.close()
                 raise
         except (OSError, sqlite3.Error) as e:
             raise ConfigError([f"state: {file} cannot be used: {e}"]) from e
-        return cls(file, lock)
 
     async def transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
@@ -235,6 +254,14 @@ class Sqlite:
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         return await self._reader.read(lambda t: act(t, *args, **kwargs))
+
+    async def lease_transaction(
+        self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self.transaction(act, *args, **kwargs)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     async def changed(self, within: float) -> bool:
         return await self._ear.changed(within)

@@ -9,7 +9,7 @@ import logging
 import random
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -49,10 +49,10 @@ class Teller:
         counted: Callable[[str, str], None] = lambda channel, outcome: None,
         stumbled: Stumbled = lambda loop: None,
         poll: float = 1.0,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         self._journal, self._notify, self._mandate = journal, notify, mandate
-        self._links, self._counted, self._poll, self._now = links, counted, poll, now
+        self._links, self._counted, self._poll, self._now = links, counted, poll, now or journal.now
         self._stumbled = stumbled
         self._id = uuid.uuid4().hex
         self._claims_of_the_dead = journal.exclusive

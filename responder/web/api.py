@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar, get_args
 
 from aiohttp import web
@@ -104,7 +104,7 @@ class Api(Page):
         if not labels:
             raise Invalid("needs the labels of an alert, as ?alertname=ServiceFailing&service=backend", "query")
         demand(request, labels.get("service"), labels.get("environment"))
-        now = datetime.now(UTC)
+        now = self._journal.now()
         try:
             alertmanager = await self._connections().to(Alertmanager)
             alerts = [one.as_alert(now) for one in await alertmanager.alerts(labels)]
@@ -126,7 +126,7 @@ class Api(Page):
             policy=next((p for p in mandate.policies if _covers(p.roll_back, service.name)), BY_HAND),
             service=service.name,
             environment=service.environment,
-            received_at=datetime.now(UTC),
+            received_at=self._journal.now(),
             requested_by=who_asks(request, asked.model_dump()),
             reason=asked.reason,
             forced=True,
@@ -147,7 +147,7 @@ class Api(Page):
 
     async def explain(self, request: web.Request) -> web.Response:
         """`POST /api/v1/explain`: an alert body in; policy, guards and plan out, without acting."""
-        now = datetime.now(UTC)
+        now = self._journal.now()
         return answer(await self._explain(request, read_body(await request.read(), now).alerts, now))
 
     async def _explain(self, request: web.Request, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
@@ -255,14 +255,14 @@ class Api(Page):
             mandate=self._mandate(),
             journal=self._journal,
             connections=self._connections(),
-            now=datetime.now(UTC),
+            now=self._journal.now(),
         )
         return self._heard(*approved)
 
     async def held_by(self, execution: Execution) -> Refusal | None:
         """As `held_by` of operations."""
         mandate, connections = self._mandate(), self._connections()
-        now = datetime.now(UTC)
+        now = self._journal.now()
         return await held_by(execution, mandate=mandate, journal=self._journal, connections=connections, now=now)
 
     async def stop(self, request: web.Request) -> web.Response:
@@ -272,7 +272,7 @@ class Api(Page):
         reason = asked.reason or "no reason was given"
         if execution_id == "all":
             demand_unlimited(request, "stopping all automation")
-            await self._journal.transaction(decisions.stop_all, by, reason, datetime.now(UTC))
+            await self._journal.transaction(decisions.stop_all, by, reason, self._journal.now())
             return answer({"stopped": "all", "by": by, "reason": reason}, status=202)
         await self._journal.read(demand_execution, request, execution_id)
         execution = await self._journal.read(executions.load, execution_id)
@@ -283,7 +283,7 @@ class Api(Page):
     async def close(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/close`: a human has looked at a stuck one; `all` releases the kill switch."""
         asked = await read(request, _Close)
-        by, execution_id, now = who_asks(request, asked.model_dump()), request.match_info["id"], datetime.now(UTC)
+        by, execution_id, now = who_asks(request, asked.model_dump()), request.match_info["id"], self._journal.now()
         if execution_id == "all":
             demand_unlimited(request, "releasing the kill switch")
             if not await self._journal.transaction(decisions.resume_all):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -103,7 +102,7 @@ class ClientDocuments(Page):
         if both := set(asked.block) & set(asked.unblock):
             raise Invalid(f"{', '.join(sorted(both))} cannot be both", "block, unblock")
         wanted = Change(**asked.model_dump(include={"min_version", "block", "unblock", "flags"}))
-        by, now = who_asks(request, asked.model_dump()), datetime.now(UTC)
+        by, now = who_asks(request, asked.model_dump()), self._journal.now()
 
         async def act(tx: Transaction) -> Rules:
             await client_rules.lock(tx, *where)

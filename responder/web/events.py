@@ -113,7 +113,7 @@ class Events(Page):
         since = _time(request)
 
         async def follow(out: _Stream, watcher: Watcher) -> None:
-            known = await self._feed.read(executions.heads, since or datetime.now(UTC) - LATELY)
+            known = await self._feed.read(executions.heads, since or self._feed.now() - LATELY)
             before = {i for i, row in known.items() if row["ended_at"]} if since is None else set()
             missed = await self._feed.read(executions.ended_since, since) if since else []
             at: dict[str, Execution] = {}

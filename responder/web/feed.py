@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
 from responder.execution import Event, Execution
@@ -87,6 +87,10 @@ class Feed:
         async with self._turn:
             return await self._journal.read(act, *args, **kwargs)
 
+    def now(self) -> datetime:
+        """The time by the journal's clock."""
+        return self._journal.now()
+
     def happened(self, execution: Execution, events: tuple[Event, ...]) -> None:
         """What this process committed itself is heard at once."""
         if self._watchers:
@@ -103,7 +107,7 @@ class Feed:
             await go_round("progress", self._look_once, every=self._poll, stumbled=self._stumbled, wait=ear.changed)
 
     async def _look_once(self) -> None:
-        lately = datetime.now(UTC) - LATELY
+        lately = self._journal.now() - LATELY
         watched = {w.execution for w in self._watchers if w.execution}
         found = await self.read(executions.heads, lately, *(watched | self.heads.keys()))
         self._stir({execution_id: row["seq"] for execution_id, row in found.items()})

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from aiohttp import web
 
@@ -88,7 +88,7 @@ class Receiver(Page):
             self._metrics.answers.observe(time.monotonic() - began)
 
     async def _take(self, group: AlertGroup, who: Who) -> dict[str, object]:
-        now = datetime.now(UTC)
+        now = self._journal.now()
         for alert in group.alerts:
             self._metrics.alerts.labels(alert.status).inc()
         if group.truncated_alerts:
@@ -129,7 +129,7 @@ class Receiver(Page):
             say(log, "decision", **one.told())
 
 
-async def _body(request: web.Request) -> AlertGroup:
+async def _body(request: web.Request, now: datetime) -> AlertGroup:
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise web.HTTPUnsupportedMediaType(text="a compressed body is not accepted")
     try:
@@ -137,4 +137,4 @@ async def _body(request: web.Request) -> AlertGroup:
             body = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not arrive within {READ_WITHIN:g} s") from None
-    return read_body(body, datetime.now(UTC))
+    return read_body(body, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -45,9 +45,8 @@ class _Mark(Asked):
     reason: str = Field(default="", max_length=1000)
 
 
-def _not_in_the_future(told: datetime | None) -> datetime:
+def _not_in_the_future(told: datetime | None, now: datetime) -> datetime:
     """A pipeline's clock may be a little ahead of ours: trouble would seem to have begun before the deployment."""
-    now = datetime.now(UTC)
     if told is None or now < told <= now + _SKEW:
         return now
     if told > now:
@@ -77,7 +76,7 @@ class Registry(Page):
         service = service_of(request, self._mandate(), asked.service, asked.environment)
         if asked.status not in (None, "good") and "operate" not in request[WHO].scopes:
             raise Forbidden(f"{request[WHO].name} has not the scope operate: only that marks a version {asked.status}")
-        now = datetime.now(UTC)
+        now = self._journal.now()
         deployment = Deployment(
             id=asked.id or f"{asked.version}-{uuid4().hex[:8]}",
             service=service.name,
@@ -86,7 +85,7 @@ class Registry(Page):
             platform=asked.platform or "",
             artifact=asked.artifact,
             provenance=asked.provenance,
-            at=_not_in_the_future(asked.at),
+            at=_not_in_the_future(asked.at, now),
             recorded_by=who_asks(request, asked.model_dump()),
         )
 
@@ -166,7 +165,7 @@ class Registry(Page):
         service = service_of(request, self._mandate(), request.match_info["service"], asked.environment)
         if asked.status is None and asked.no_rollback is None:
             raise Invalid("needs status or no_rollback", "body")
-        by, now = who_asks(request, asked.model_dump()), datetime.now(UTC)
+        by, now = who_asks(request, asked.model_dump()), self._journal.now()
         where = (service.name, service.environment, request.match_info["version"])
 
         async def act(tx: Transaction) -> Row:

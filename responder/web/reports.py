@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from aiohttp import web
 
@@ -70,7 +70,7 @@ class Reports(Page):
         asked, allowed, mandate = scope(request), permitted(request), narrowed(request, self._mandate())
         services = services_of(mandate, *asked)
         async with self._turn:
-            now = datetime.now(UTC)
+            now = self._journal.now()
             facts = await inspect(
                 self._journal,
                 mandate,
@@ -106,7 +106,7 @@ class Reports(Page):
         known = await self._journal.read(_permitted_record, request, request.match_info["id"])
         made = postmortem.make_postmortem(known)
         try:
-            drawn = await picture.draw(made, self._mandate(), self._connections(), datetime.now(UTC))
+            drawn = await picture.draw(made, self._mandate(), self._connections(), self._journal.now())
         except (Unavailable, Halt) as e:
             return error(502, str(e))
         headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}

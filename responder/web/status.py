@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, get_args
 
 from aiohttp import web
@@ -76,8 +76,10 @@ class Status(Page):
 
     async def ready(self, request: web.Request) -> web.Response:
         """`GET /-/ready`: the journal answers and this process may act."""
-        if await self._snapshot() is None:
-            return web.Response(text="the journal cannot be read\n", status=503)
+        try:
+            await self._journal.read(take_snapshot, self._mandate(), self._journal.now())
+        except JournalUnavailable as e:
+            return web.Response(text=f"{e}\n", status=503)
         if not self._worker.has_lease:
             return web.Response(text="no lease yet\n", status=503)
         return web.Response(text="ready\n")
@@ -104,7 +106,7 @@ class Status(Page):
             raise Invalid("must be now or last", "health")
         if request.query.get("health") == "now":
             await self._reports.make(request, within=_HEALTH_WITHIN)
-        snapshot = await self._journal.read(take_snapshot, mandate, datetime.now(UTC))
+        snapshot = await self._journal.read(take_snapshot, mandate, self._journal.now())
         totals = await self._journal.read(_totals, *asked, allowed)
         last = await self._journal.read(_last_rollbacks, services)
         observed = {row["policy"]: row for row in await self._journal.read(_observed)}
@@ -130,7 +132,7 @@ class Status(Page):
             "services": told,
             "policies": [_policy(p, observed.get(p.name)) for p in policies],
             "notifications": [] if allowed.limited else _notifications(snapshot, self._channels()),
-            "at": datetime.now(UTC).isoformat(),
+            "at": self._journal.now().isoformat(),
         }
         return web.json_response({**body, **self._in_short(body, policies, request)})
 
@@ -152,7 +154,7 @@ class Status(Page):
 
     async def _snapshot(self) -> Snapshot | None:
         try:
-            return await self._journal.read(take_snapshot, self._mandate(), datetime.now(UTC))
+            return await self._journal.read(take_snapshot, self._mandate(), self._journal.now())
         except JournalUnavailable:
             return None
 

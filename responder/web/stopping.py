@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from html import escape
 
 from aiohttp import web
@@ -63,7 +62,7 @@ class StopPage(Page):
     async def _execution(self, request: web.Request) -> Execution:
         execution_id, query = request.match_info["id"], request.query
         signed = (execution_id, query.get("until", ""), query.get("signature", ""))
-        if not self._links().allows_stop(*signed, datetime.now(UTC)):
+        if not self._links().allows_stop(*signed, self._journal.now()):
             raise Conflict("this link is not valid, or not any more")
         execution = await self._journal.read(executions.load, execution_id)
         if execution.state not in STOPPABLE:

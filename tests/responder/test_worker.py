@@ -336,7 +336,7 @@ class _Broken:
         self.exclusive = False
 
     def __getattr__(self, name: str) -> Any:
-        if self.broken and name in ("transaction", "read"):
+        if self.broken and name in ("transaction", "read", "lease_transaction"):
             return self._fails
         return getattr(self._whole, name)
 

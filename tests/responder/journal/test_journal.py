@@ -152,6 +152,37 @@ async def test_a_lapsed_lease_lets_another_go_on(journal: Database) -> None:
         await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker=dead)], dead)
 
 
+async def test_an_interrupted_execution_is_resumed_before_a_new_one_begins(journal: Database) -> None:
+    waiting = await accept(journal, "first", at=NOW)
+    interrupted = await accept(journal, "second", at=NOW + timedelta(minutes=1))
+    dead = await worker(journal, "dead", lease=0.05)
+    assert await journal.transaction(executions.claim_new, interrupted, dead, concurrent=1)
+    await asyncio.sleep(0.1)
+    heir = await worker(journal, "heir")
+    newest = await accept(journal, "third", at=NOW + timedelta(minutes=2))
+    assert not await journal.transaction(executions.claim_new, newest, heir, concurrent=1)
+    assert [x.id for x, _ in await claim(journal, heir, concurrent=1)] == [interrupted.id]
+    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
+    resumed = await journal.read(executions.load, interrupted.id)
+    await journal.transaction(executions.append, resumed, [done], heir)
+    assert [x.id for x, _ in await claim(journal, heir, concurrent=1)] == [waiting.id]
+
+
+async def test_an_interrupted_execution_needs_no_free_place(journal: Database) -> None:
+    interrupted = await accept(journal, "a")
+    dead = await worker(journal, "dead", lease=0.05)
+    await claim(journal, dead)
+    await accept(journal, "b")
+    heir = await worker(journal, "heir")
+    [(running, _)] = await claim(journal, heir, concurrent=2)
+    assert running.accepted.service == "b"
+    await asyncio.sleep(0.1)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    mine = (running.id,)
+    claimed, _ = await journal.transaction(executions.claim, heir, later, concurrent=1, mine=mine)
+    assert [x.id for x, _ in claimed] == [interrupted.id]
+
+
 async def test_a_lease_is_renewed_while_it_stands(journal: Database) -> None:
     name = await worker(journal, lease=5.0)
     assert await journal.transaction(executions.renew, name, 5.0)

@@ -34,7 +34,7 @@ async def test_ready_means_that_it_may_act(house: House) -> None:
         await asyncio.sleep(0.005)
     assert await text(house, "/-/ready") == (200, "ready\n")
     house.break_journal()
-    assert await text(house, "/-/ready") == (503, "the journal cannot be read\n")
+    assert await text(house, "/-/ready") == (503, "the journal cannot be used: it is away\n")
     house.mend_journal()
     working.cancel()
     with contextlib.suppress(asyncio.CancelledError):

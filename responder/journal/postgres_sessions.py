@@ -1,0 +1,131 @@
+"""How every session of the journal in PostgreSQL is opened, and what each error of the driver means."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import asyncpg
+
+from responder.errors import Invalid, JournalUnavailable, ResponderError
+
+T = TypeVar("T")
+
+_CANCELED, _STALLED = "57014", "25P03"
+
+Kind = Literal["conflict", "connection", "other"]
+"""conflict: another session was in the way; connection: the session is gone; other: another try would not help."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Bounds of one session in seconds. All are shorter than the lease, so a replica that stalls delays no other.
+
+    A session that waits for a lock gives up before a session that holds the lock and stalls is ended. The waiting
+    sessions of a stalled replica therefore never get that lock one after the other.
+    """
+
+    lock: float
+    idle: float
+    statement: float
+    connect: float
+    client: float  # the driver waits so long for an answer, in case that the network is silent
+    network: float  # unacknowledged data for so long ends the connection
+    budget: float  # a transaction is not tried again after so long
+
+    @classmethod
+    def of(cls, lease: float) -> Timeouts:
+        """The bounds that fit a lease of so many seconds."""
+        return cls(
+            lock=lease / 4,
+            idle=lease / 3,
+            statement=lease / 2,
+            connect=min(lease / 2, 5.0),
+            client=lease * 0.6,
+            network=lease / 2,
+            budget=lease / 2,
+        )
+
+    @property
+    def server_settings(self) -> dict[str, str]:
+        """What PostgreSQL is asked to keep to in each session. Without TCP the network settings have no effect."""
+        keepalive = max(round(self.network / 3), 1)
+        return {
+            "application_name": "rollback-responder",
+            "synchronous_commit": "on",
+            "lock_timeout": _milliseconds(self.lock),
+            "idle_in_transaction_session_timeout": _milliseconds(self.idle),
+            "statement_timeout": _milliseconds(self.statement),
+            "tcp_user_timeout": _milliseconds(self.network),
+            "tcp_keepalives_idle": str(keepalive),
+            "tcp_keepalives_interval": str(keepalive),
+            "tcp_keepalives_count": "2",
+        }
+
+    def watch_network(self, connection: Any) -> None:
+        """Ends the connection from our side as well when the other side falls silent."""
+        found = connection._transport.get_extra_info("socket")
+        if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        keepalive = max(round(self.network / 3), 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, keepalive)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.network * 1000))
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(int(seconds * 1000), 1))
+
+
+class DriverError(Exception):
+    """Anything that the driver raised, kept apart from what the transaction's own code raises."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.cause = cause
+
+    @property
+    def session_lives(self) -> bool:
+        """Whether the server refused one statement, and the session can be rolled back and used again."""
+        refused = isinstance(self.cause, asyncpg.PostgresError)
+        return refused and (self._sqlstate == _CANCELED or self._sqlstate[:2] not in ("08", "57", "25", "XX"))
+
+    @property
+    def kind(self) -> Kind:
+        """What another try would have to expect."""
+        if self._sqlstate[:2] in ("40", "55"):
+            return "conflict"
+        # A process that stalled inside the transaction must not repeat it: what it knew is old by now.
+        if self._sqlstate in (_STALLED, _CANCELED) or isinstance(self.cause, TimeoutError):
+            return "other"
+        gone = isinstance(self.cause, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+        return "connection" if gone or self._sqlstate[:2] in ("08", "57") else "other"
+
+    @property
+    def is_configuration(self) -> bool:
+        """Whether only a change of the configuration, or of the database's roles, can mend it."""
+        wrong = (ssl.SSLError, ValueError)
+        return isinstance(self.cause, wrong) or self._sqlstate[:2] in ("28", "3D", "42", "0A", "F0")
+
+    @property
+    def _sqlstate(self) -> str:
+        return str(getattr(self.cause, "sqlstate", None) or "")
+
+    def translated(self) -> ResponderError:
+        """The same in the words of the journal: a value that no database can keep is the sender's mistake."""
+        if isinstance(self.cause, asyncpg.DataError) or self._sqlstate[:2] == "22":
+            return Invalid(f"the journal cannot store this value: {self}")
+        return JournalUnavailable(f"the journal cannot be used: {self}")
+
+
+async def ask(call: Callable[..., Awaitable[T]], *args: Any, **more: Any) -> T:
+    """What the driver answers. Raises DriverError for every error of the driver, and nothing else."""
+    try:
+        return await call(*args, **more)
+    except Exception as e:
+        raise DriverError(e) from e

@@ -1,0 +1,288 @@
+"""Whatever the database or its driver does, callers of the journal see its own errors, and soon."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sqlite3
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from asyncpg import exceptions
+
+from responder.errors import ConfigError, Conflict, Invalid, JournalUnavailable
+from responder.journal import Database, Transaction, executions, open_journal
+from responder.journal.postgres import Postgres
+from responder.journal.postgres_sessions import Timeouts
+from responder.journal.sqlite import Sqlite
+from tests import parts
+from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.responder.journal.test_journal import accept
+
+LEASE = 2.0
+
+
+def _hierarchy() -> Iterator[Exception]:
+    for _, found in inspect.getmembers(exceptions, inspect.isclass):
+        if issubclass(found, Exception):
+            yield found("an error")
+    for plain in (OSError, ConnectionResetError, BrokenPipeError, TimeoutError, EOFError, ssl.SSLError):
+        yield plain("an error")
+    # What the driver raises by its own mistakes, when a connection is lost at an awkward moment.
+    yield from (asyncio.InvalidStateError("an error"), AttributeError("an error"), RuntimeError("an error"))
+
+
+class _Session:
+    """A session of PostgreSQL that raises at one statement."""
+
+    def __init__(self, error: Exception, at: str) -> None:
+        self.error, self.at, self.terminated, self.asked = error, at, False, list[str]()
+
+    async def acquire(self, timeout: float) -> Any:
+        return await self._ask("acquire", self)
+
+    async def release(self, connection: Any, timeout: float) -> None:
+        await self._ask("release", None)
+
+    async def execute(self, sql: str, *args: Any, **more: Any) -> Any:
+        return await self._ask(sql.split()[0], "COMMIT")
+
+    async def fetch(self, sql: str, *args: Any) -> Any:
+        return await self._ask("fetch", [])
+
+    def terminate(self) -> None:
+        self.terminated = True
+
+    async def _ask(self, what: str, answer: Any) -> Any:
+        self.asked.append(what)
+        if what == self.at:
+            raise self.error
+        return answer
+
+
+async def _look(tx: Transaction) -> None:
+    await tx.lock("a key")
+    await tx.all("switch", name="kill")
+    tx.notify()
+
+
+@pytest.mark.parametrize("at", ["acquire", "BEGIN", "SELECT", "fetch", "NOTIFY", "COMMIT"])
+async def test_every_error_of_asyncpg_is_translated(at: str) -> None:
+    errors = list(_hierarchy())
+    assert len(errors) > 250
+    for error in errors:
+        session = _Session(error, at)
+        with pytest.raises((JournalUnavailable, Invalid), match=type(error).__name__) as raised:
+            await _opened(session).transaction(_look)
+        is_value = str(getattr(error, "sqlstate", None) or "").startswith("22")
+        assert type(raised.value) is (Invalid if is_value else JournalUnavailable), error
+        if at != "acquire":
+            assert session.asked.count("acquire") == session.asked.count("release"), error
+        if at == "COMMIT" and not isinstance(error, asyncpg.PostgresError):
+            assert session.asked.count("BEGIN") == 1, f"{error!r}: it may be committed, and must not run twice"
+
+
+def _opened(session: _Session) -> Postgres:
+    opened = Postgres("postgresql://nowhere", session, session, Timeouts.of(LEASE))
+    opened._not_ready = ""
+    return opened
+
+
+async def test_a_release_that_fails_hides_nothing() -> None:
+    await _opened(_Session(OSError("an error"), "release")).transaction(_look)
+
+
+class _File:
+    """The connection to a file, which raises at one statement."""
+
+    def __init__(self, connection: sqlite3.Connection, error: Exception, at: str) -> None:
+        self._connection, self._error, self._at = connection, error, at
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._connection.in_transaction
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        if sql.split()[0] == self._at:
+            raise self._error
+        return self._connection.execute(sql, *args)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+_SQLITE = [
+    found
+    for _, found in inspect.getmembers(sqlite3, inspect.isclass)
+    if issubclass(found, sqlite3.Error | sqlite3.Warning)
+]
+
+
+@pytest.mark.parametrize("at", ["BEGIN", "SAVEPOINT", "SELECT", "RELEASE", "COMMIT"])
+async def test_every_error_of_sqlite_is_translated(tmp_path: Path, at: str) -> None:
+    opened = await Sqlite.open(tmp_path / "state.db")
+    writer = opened._writer
+    whole = writer._connection
+    for error in (*_SQLITE, OverflowError, MemoryError):
+        writer._connection = _File(whole, error("an error"), at)  # type: ignore[assignment]
+        with pytest.raises((JournalUnavailable, Invalid), match="an error"):
+            await opened.transaction(_look)
+        writer._connection = whole
+        await opened.transaction(_look)
+    await opened.close()
+
+
+@pytest.mark.parametrize("at", ["BEGIN", "SELECT", "ROLLBACK"])
+async def test_every_error_of_a_reader_of_sqlite_is_translated(tmp_path: Path, at: str) -> None:
+    opened = await Sqlite.open(tmp_path / "state.db")
+    reader = opened._reader
+    whole = reader._connection
+    for error in (*_SQLITE, MemoryError):
+        reader._connection = _File(whole, error("an error"), at)  # type: ignore[assignment]
+        with pytest.raises((JournalUnavailable, Invalid), match="an error"):
+            await opened.read(_look)
+        reader._connection = whole
+        if whole.in_transaction:
+            whole.execute("ROLLBACK")
+        await opened.read(_look)
+    await opened.close()
+
+
+async def test_a_value_that_no_database_stores_is_the_senders_mistake(journal: Database) -> None:  # noqa: F811
+    async def store(tx: Transaction) -> None:
+        await tx.all("episodes_since", policy="p", service="s\ud800", environment="e", since=journal.now())
+
+    with pytest.raises(Invalid, match="cannot store"):
+        await journal.transaction(store)
+    await accept(journal)
+
+
+async def test_the_errors_of_a_transactions_own_code_are_left_alone(journal: Database) -> None:  # noqa: F811
+    async def refuse(tx: Transaction) -> None:
+        await tx.all("switch", name="kill")
+        raise Conflict("in use")
+
+    with pytest.raises(Conflict, match="in use"):
+        await journal.transaction(refuse)
+
+
+async def test_a_deadlock_is_resolved_by_running_again(postgres_server: Any) -> None:  # noqa: F811
+    dsn = await postgres_server.database("deadlocks")
+    one, two = await open_journal(dsn), await open_journal(dsn)
+    both, runs = asyncio.Barrier(2), []
+
+    async def lock(tx: Transaction, first: str, then: str) -> None:
+        runs.append(first)
+        await tx.lock(first)
+        if len(runs) <= 2:
+            await both.wait()
+        await tx.lock(then)
+
+    await asyncio.gather(one.transaction(lock, "a", "b"), two.transaction(lock, "b", "a"))
+    assert len(runs) > 2, "there was no deadlock"
+    await one.close()
+    await two.close()
+
+
+async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_server: Any) -> None:  # noqa: F811
+    dsn = await postgres_server.database("stalls")
+    frozen, healthy = await open_journal(dsn, lease=LEASE), await open_journal(dsn, lease=LEASE)
+    holds, continues = asyncio.Event(), asyncio.Event()
+
+    async def stall(tx: Transaction) -> None:
+        await tx.lock("shop/production")
+        holds.set()
+        await continues.wait()
+        await tx.all("switch", name="kill")
+
+    async def lock(tx: Transaction) -> None:
+        await tx.lock("shop/production")
+
+    stalled = asyncio.create_task(frozen.transaction(stall))
+    await holds.wait()
+    queued = [asyncio.create_task(frozen.transaction(lock)) for _ in range(5)]
+    await asyncio.gather(*(healthy.transaction(lock) for _ in range(5)))
+    continues.set()
+    with pytest.raises(JournalUnavailable, match="connection"):
+        await stalled
+    await asyncio.gather(*queued)
+    await frozen.close()
+    await healthy.close()
+
+
+async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_server: Any) -> None:  # noqa: F811
+    opened = await open_journal(await postgres_server.database("busy"), lease=60.0)
+    continues, entered = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def wait(tx: Transaction) -> None:
+        entered.release()
+        await continues.wait()
+
+    busy = [asyncio.create_task(opened.transaction(wait)) for _ in range(10)]
+    for _ in busy:
+        await entered.acquire()
+    waiting = asyncio.create_task(opened.read(wait))
+    await opened.lease_transaction(executions.register, "w1", 60.0, opened.now())
+    assert await opened.lease_transaction(executions.renew, "w1", 60.0)
+    assert not waiting.done()
+    continues.set()
+    await asyncio.gather(*busy, waiting)
+    await opened.close()
+
+
+async def test_every_session_has_bounds_below_the_lease(postgres_server: Any) -> None:  # noqa: F811
+    dsn = await postgres_server.database("bounds")
+    opened = await open_journal(dsn, lease=8.0)
+    asked: dict[str, int] = {}
+
+    async def ask(tx: Any) -> None:
+        names = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
+        for name in names:
+            asked[name] = await tx._connection.fetchval(f"SELECT setting::int FROM pg_settings WHERE name = '{name}'")
+
+    for transaction in (opened.transaction, opened.read, opened.lease_transaction):
+        asked.clear()
+        await transaction(ask)
+        assert 0 < asked["lock_timeout"] < asked["idle_in_transaction_session_timeout"] < 8000
+        assert 0 < asked["statement_timeout"] < 8000
+    await opened.close()
+
+
+async def test_a_journal_that_is_away_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    parts.need("postgres")
+    async with parts.postgres(tmp_path) as server:
+        dsn = await server.database("comes_later")
+        await server.stop()
+        with pytest.raises(ConfigError, match="PostgreSQL cannot be used"):
+            await open_journal(dsn)
+        opened = await open_journal(dsn, wait=True)
+        for ask in (opened.transaction, opened.read, opened.lease_transaction):
+            with pytest.raises(JournalUnavailable, match=r"Connect|refused|No such file"):
+                await ask(_look)
+        await server.start()
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await accept(opened)
+                    break
+                except JournalUnavailable:
+                    await asyncio.sleep(0.05)
+        await opened.close()
+
+
+@pytest.mark.parametrize("wrong", ["a_database_that_nobody_made", "newer"])
+async def test_a_mistake_in_the_configuration_is_told_at_once(postgres_server: Any, wrong: str) -> None:  # noqa: F811
+    dsn = await postgres_server.database("mistaken")
+    if wrong == "newer":
+        await (await open_journal(dsn)).close()
+        raw = await asyncpg.connect(dsn)
+        await raw.execute("INSERT INTO schema_version VALUES (99)")
+        await raw.close()
+    else:
+        dsn = dsn.replace("mistaken", wrong)
+    with pytest.raises(ConfigError):
+        await open_journal(dsn, wait=True)
