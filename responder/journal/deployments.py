@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,7 +34,8 @@ class Deployment(BaseModel):
     platform: str = ""  # empty: the service as a whole
     artifact: str = ""
     provenance: str = ""  # who built it, as the address of a pipeline's run
-    at: Timestamp
+    at: Timestamp  # by the database's clock, and later than every deployment of the service that was recorded before
+    reported_at: Timestamp | None = None  # what the reporter said, for information
     recorded_by: str
     rolled_back_by: str | None = None  # the execution, where we put it there
     status: Status | None = Field(default=None, description="of its version, where it is known")
@@ -52,10 +53,14 @@ async def hold(tx: Transaction, *places: tuple[str, str]) -> None:
 async def record(tx: Transaction, deployment: Deployment, status: Status | None = None) -> bool:
     """Writes a deployment down; False where it was told before. A version seen first is a candidate.
 
+    The database gives deployments of a service one order: that in which they are recorded, under a lock. A time that
+    was reported can make the newest one older, but never older than what was recorded before it.
+
     What a platform is told makes the version the one that the service runs, except where the version was known and
     only now reaches this platform: a store that takes its time must not make an older release the newest again.
     """
     await hold(tx, (deployment.service, deployment.environment))
+    deployment = deployment.model_copy(update={"at": await _in_order(tx, deployment)})
     told = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
     where = {name: told[name] for name in ("service", "environment", "version")}
     known_here = not deployment.platform or await tx.one("reached", **where, platform=deployment.platform)
@@ -87,6 +92,13 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
     return True
 
 
+async def _in_order(tx: Transaction, deployment: Deployment) -> datetime:
+    before = await tx.one("newest_at", service=deployment.service, environment=deployment.environment)
+    if before is None or before["at"] is None:
+        return deployment.at
+    return max(deployment.at, before["at"] + timedelta(microseconds=1))
+
+
 def _ids(told: str, service: str, environment: str) -> tuple[str, str]:
     """One run of a pipeline may tell of several services and environments: each but the first has an id of its own."""
     return told, f"{told}-{service}-{environment}"
@@ -115,6 +127,7 @@ async def record_back(
 ) -> None:
     """The platforms went back with their service; not `still_there`, of which (service, platform) could not."""
     made_of = await artifacts(tx, back.service, back.environment, back.version)
+    back = back.model_copy(update={"at": await _in_order(tx, back)})
     for one in await on_platforms(tx, back.service, back.environment):
         if one.version != from_version or (one.service, one.platform) in still_there or one.platform not in made_of:
             continue

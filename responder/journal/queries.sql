@@ -298,19 +298,25 @@ ORDER BY asked_at DESC LIMIT 1;
 
 -- name: insert_deployment
 -- Refused (no row) where this deployment was told before.
-INSERT INTO deployed (id, service, environment, version, artifact, provenance, at, recorded_by, rolled_back_by)
-VALUES (:id, :service, :environment, :version, :artifact, :provenance, :at, :by, :rolled_back_by)
+INSERT INTO deployed (id, service, environment, version, artifact, provenance, at, reported_at, recorded_by,
+                      rolled_back_by)
+VALUES (:id, :service, :environment, :version, :artifact, :provenance, :at, :reported_at, :by, :rolled_back_by)
 ON CONFLICT DO NOTHING RETURNING id;
 
 -- name: insert_artifact
 -- Refused (no row) where this deployment on this platform was told before.
-INSERT INTO artifacts (id, service, environment, platform, version, artifact, provenance, at, recorded_by,
+INSERT INTO artifacts (id, service, environment, platform, version, artifact, provenance, at, reported_at, recorded_by,
                        rolled_back_by)
-VALUES (:id, :service, :environment, :platform, :version, :artifact, :provenance, :at, :by, :rolled_back_by)
+VALUES (:id, :service, :environment, :platform, :version, :artifact, :provenance, :at, :reported_at, :by,
+        :rolled_back_by)
 ON CONFLICT DO NOTHING RETURNING id;
 
+-- name: newest_at
+-- When a version of the service was deployed last, as a whole or on any platform.
+SELECT max(at) AS at FROM running WHERE service = :service AND environment = :environment;
+
 -- name: runs_now
--- The newest by its time, whenever it was told.
+-- What is recorded last runs.
 INSERT INTO running (service, environment, platform, id, version, artifact, provenance, at, recorded_by, rolled_back_by,
                      status)
 SELECT service, environment, :platform, :id, version, :artifact, :provenance, :at, :by, :rolled_back_by, status
@@ -318,8 +324,7 @@ FROM versions WHERE service = :service AND environment = :environment AND versio
 ON CONFLICT (service, environment, platform) DO UPDATE
 SET id = excluded.id, version = excluded.version, artifact = excluded.artifact, provenance = excluded.provenance,
     at = excluded.at, recorded_by = excluded.recorded_by, rolled_back_by = excluded.rolled_back_by,
-    status = excluded.status
-WHERE (excluded.at, excluded.id) > (running.at, running.id);
+    status = excluded.status;
 
 -- name: deployment
 SELECT * FROM deployed WHERE id = :id;
@@ -424,7 +429,7 @@ ON CONFLICT (service, environment, version) DO NOTHING RETURNING version;
 -- name: version_deployed
 -- When it was deployed last; what nobody told when it was told first is filled in.
 UPDATE versions SET
-    deployed_at = CASE WHEN deployed_at IS NULL OR deployed_at < :at THEN :at ELSE deployed_at END,
+    deployed_at = :at,
     artifact = CASE WHEN artifact = '' THEN :artifact ELSE artifact END,
     provenance = CASE WHEN provenance = '' THEN :provenance ELSE provenance END
 WHERE service = :service AND environment = :environment AND version = :version;

@@ -488,3 +488,9 @@ CREATE INDEX episodes_of_execution ON episodes (execution);
 CREATE VIEW rollback_alerts AS
     SELECT execution, policy, service, environment, alertname, starts_at, labels, summary, generator_url, fingerprint
     FROM episodes;
+
+-- migration: 10
+
+-- When a deployment took place, as its reporter said. The order is that in which the database recorded them (`at`).
+ALTER TABLE deployed ADD COLUMN reported_at TIMESTAMPTZ;
+ALTER TABLE artifacts ADD COLUMN reported_at TIMESTAMPTZ;

@@ -86,6 +86,7 @@ class Registry(Page):
             artifact=asked.artifact,
             provenance=asked.provenance,
             at=_not_in_the_future(asked.at, now),
+            reported_at=asked.at,
             recorded_by=who_asks(request, asked.model_dump()),
         )
 
