@@ -96,7 +96,8 @@ async def _in_order(tx: Transaction, deployment: Deployment) -> datetime:
     before = await tx.one("newest_at", service=deployment.service, environment=deployment.environment)
     if before is None or before["at"] is None:
         return deployment.at
-    return max(deployment.at, before["at"] + timedelta(microseconds=1))
+    earliest: datetime = before["at"] + timedelta(microseconds=1)
+    return max(deployment.at, earliest)
 
 
 def _ids(told: str, service: str, environment: str) -> tuple[str, str]:
