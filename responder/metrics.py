@@ -239,9 +239,10 @@ class State:
         disarmed: str = "",
         read_in: float = 0.0,
         channels: Collection[str] = (),
+        skew: float = 0.0,
     ) -> None:
         self._snapshot, self._mandate, self._disarmed = snapshot, mandate, disarmed
-        self._read_in, self._channels = read_in, channels
+        self._read_in, self._channels, self._skew = read_in, channels, skew
 
     def describe(self) -> list[Metric]:
         return []
@@ -253,6 +254,8 @@ class State:
         yield GaugeMetricFamily("responder_journal_read_seconds", how_long, value=self._read_in)
         if self._snapshot is None:
             return  # absent, not zero: nobody may read "nothing is stuck" from a journal that cannot be read
+        skew = "Clock of this replica minus clock of the journal's database."
+        yield GaugeMetricFamily("responder_clock_skew_seconds", skew, value=self._skew)
         armed = not self._disarmed and not self._snapshot.stopped
         yield GaugeMetricFamily("responder_armed", "1 where it may act on its own.", value=float(armed))
         active = GaugeMetricFamily("responder_executions_active", "Rollbacks that are not closed.", labels=["state"])

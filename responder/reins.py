@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from responder.clients import Connections
 from responder.evaluation import ask_again, incident_of
@@ -64,7 +63,7 @@ class Reins:
 
     async def _refused(self, execution: Execution, mandate: Mandate) -> tuple[str, str] | None:
         refusal = await ask_again(
-            execution, mandate=mandate, journal=self._journal, connections=self._connections(), now=datetime.now(UTC)
+            execution, mandate=mandate, journal=self._journal, connections=self._connections(), now=self._journal.now()
         )
         return (refusal.guard, refusal.reason) if refusal else None
 

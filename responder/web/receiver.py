@@ -69,7 +69,7 @@ class Receiver(Page):
         self._under_way += 1
         began = time.monotonic()
         try:
-            group = await _body(request)
+            group = await _body(request, self._journal.now())
             answer = await self._take(group, request[WHO])
             outcome = "accepted"
             return web.json_response(answer, status=202)

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 from aiohttp import web
@@ -92,7 +92,8 @@ class Status(Page):
         snapshot = await self._snapshot()
         read_in = time.monotonic() - began
         disarmed, channels = self._worker.disarmed, self._channels()
-        state = State(snapshot, mandate, disarmed=disarmed, read_in=read_in, channels=channels)
+        skew = (datetime.now(UTC) - self._journal.now()).total_seconds()
+        state = State(snapshot, mandate, disarmed=disarmed, read_in=read_in, channels=channels, skew=skew)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 

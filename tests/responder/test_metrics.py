@@ -32,6 +32,7 @@ CONTRACT = {
     "responder_journal_up": set(),
     "responder_webhook_duration_seconds_count": set(),
     "responder_journal_read_seconds": set(),
+    "responder_clock_skew_seconds": set(),
     "responder_service_locked": {"service", "environment", "state"},
     "responder_services_in_trouble": {"environment"},
     "responder_brake_services": set(),

@@ -161,6 +161,9 @@ async def test_the_worker_of_this_process_gets_it_in_the_same_transaction(
 
 async def test_a_journal_that_cannot_be_written_accepts_nothing(journal: Database, connections: Connections) -> None:
     class Broken:
+        def now(self) -> datetime:
+            return datetime.now(UTC)
+
         async def transaction(self, *_: Any) -> None:
             raise JournalUnavailable("disk full")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import time_machine
 
 from responder.clients import Connections
 from responder.execution import Accepted, Closed, Done, Execution, Planned, Started
@@ -441,3 +442,18 @@ async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
     kept = await rows(journal, "requirement_changes", **where, most=9)
     assert [(k["revision"], k["versions"], k["at"]) for k in kept] == [(2, ">=2", NOW), (1, ">=1", None)]
     await journal.close()
+
+
+async def test_the_clock_of_a_replica_decides_nothing(postgres_server: Any) -> None:
+    dsn = await postgres_server.database("skewed")
+    with time_machine.travel(datetime.now(UTC) + timedelta(seconds=900), tick=True):
+        ahead = await open_journal(dsn)
+        of_ahead = ahead.now()
+        assert datetime.now(UTC) - of_ahead > timedelta(seconds=800), "the skew can be seen"
+        await ahead.transaction(deployments.record, told("2").model_copy(update={"at": of_ahead}))
+    right = await open_journal(dsn)
+    assert abs(right.now() - of_ahead) < timedelta(seconds=60)
+    await right.transaction(deployments.record, told("3").model_copy(update={"at": right.now()}))
+    assert await runs(right) == await runs(ahead) == "3"
+    await ahead.close()
+    await right.close()
