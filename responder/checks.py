@@ -145,7 +145,7 @@ class HttpCheck(BaseModel):
         if self.fields:
             try:
                 document = json.loads(body)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return Finding(holds=False, reason=f"{wrong}, but its body is not JSON")
             for path, value in self.fields.items():
                 found = _field(document, path)

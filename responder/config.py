@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -26,6 +26,7 @@ from responder.clients.cdn import Cloudflare, CloudflareSettings, Fastly, Fastly
 from responder.clients.docker import Docker, DockerSettings
 from responder.clients.google_play import GooglePlay, GooglePlaySettings
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.clients.local import Local
 from responder.clients.postgres import DatabaseSettings, Postgres
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.clients.schemas import Schemas
@@ -102,6 +103,11 @@ class Config(BaseModel):
     )
     limits: Limits = Limits()
     log: Log = Log()
+    pass_environment: tuple[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], ...] = Field(
+        default=(),
+        description="Environment variables that restart and test commands get, besides PATH, HOME, the locale and what "
+        "systemctl --user needs",
+    )
     stop_file: Path | None = Field(default=None, description="While this file exists, nothing is begun and all stops")
     watchdog: Watchdog | None = Field(
         default=None, description="An alert that always fires; where it stays away or is silenced, nothing is begun"
@@ -168,6 +174,7 @@ class Config(BaseModel):
                 Alertmanager: self.alertmanager,
                 Kubernetes: self.kubernetes,
                 Docker: self.docker,
+                Local: self.pass_environment,
                 Postgres: self.databases,
                 Schemas: self.databases,
                 Aws: self.aws,

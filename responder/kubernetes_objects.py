@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -170,8 +171,56 @@ def unfinished(workload: Object) -> str:
     return f"{available} of {updated} updated pods are available" if available < updated else ""
 
 
+_SKEW = timedelta(seconds=2)
+"""What the clocks of the API server and of the controllers may differ by; both write whole seconds."""
+
+
+def failure_of(deployment: Object, revision: Object) -> str:
+    """Why the rollout of this ReplicaSet, which is the current one, has failed; empty where it has not.
+
+    Conditions outlive what they are about: for some hundred milliseconds, and longer where nothing moves, a Deployment
+    shows those of the ReplicaSet before. Only a condition counts that names this one and is newer than its template.
+    """
+    name, since = revision["metadata"]["name"], _time(_last_write(deployment, "spec", "template")[0])
+    progress = condition(deployment, "Progressing")
+    message = str(progress.get("message") or "")
+    if progress.get("reason") == "ProgressDeadlineExceeded" and f'"{name}"' in message and _is_new(progress, since):
+        return message
+    status = revision.get("status", {})
+    failure = condition(revision, "ReplicaFailure")
+    if status.get("observedGeneration", 0) < revision["metadata"].get("generation", 0):
+        failure = {}
+    if not failure and f'"{name}-' in str(condition(deployment, "ReplicaFailure").get("message")):
+        failure = condition(deployment, "ReplicaFailure")
+    if failure.get("status") == "True" and _is_new(failure, since):
+        return f"no pod can be made: {failure.get('message', '')}"
+    return ""
+
+
+def names(workload: Object, revision: str) -> bool:
+    """Whether the condition Progressing is about this ReplicaSet."""
+    return f'"{revision}"' in str(condition(workload, "Progressing").get("message"))
+
+
+def _is_new(found: Object, since: datetime | None) -> bool:
+    at = _time(found.get("lastUpdateTime") or found.get("lastTransitionTime") or "")
+    return at is None or since is None or at >= since - _SKEW
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
 def writer_of(workload: Object, *path: str) -> str:
     """Who changed a field last, by the object's own books (`managedFields`); empty where they do not say."""
+    return _last_write(workload, *path)[1]
+
+
+def _last_write(workload: Object, *path: str) -> tuple[str, str]:
+    """When a field was changed last, and by whom."""
     latest = ("", "")
     for entry in workload["metadata"].get("managedFields", ()):
         fields: Any = entry.get("fieldsV1", {})
@@ -179,7 +228,7 @@ def writer_of(workload: Object, *path: str) -> str:
             fields = fields.get(f"f:{part}") if isinstance(fields, dict) else None
         if fields is not None:
             latest = max(latest, (entry.get("time", ""), entry.get("manager", "")))
-    return latest[1]
+    return latest
 
 
 def escape(key: str) -> str:

@@ -182,12 +182,20 @@ class HttpResponse(Check):
         out.gauge("probe_http_status_code", "Status code of the last response.", response.status)
         out.gauge("probe_http_redirects", "Redirects that were followed.", redirects)
         began = perf_counter()
+        unexpected = None
+        if not among(response.status, self.expected_status):
+            told = f"status is {response.status}, expected {' or '.join(self.expected_status)}"
+            unexpected = Failed(told, reason="status")
         try:
             body = await self._body(response, out)
+        except (Failed, aiohttp.ClientPayloadError):
+            if unexpected is None:
+                raise
+            raise unexpected from None  # a status says more than the body that came with it
         finally:
             spent.transfer += perf_counter() - began
-        if not among(response.status, self.expected_status):
-            raise Failed(f"status is {response.status}, expected {' or '.join(self.expected_status)}", reason="status")
+        if unexpected is not None:
+            raise unexpected
         if self.body_matches is not None and not self.body_matches.found_in(body):
             raise Failed(f"the body does not match {self.body_matches.written!r}", reason="regex")
         if self.body_matches_not is not None and self.body_matches_not.found_in(body):

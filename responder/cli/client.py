@@ -16,6 +16,7 @@ from urllib.parse import quote
 import aiohttp
 import yaml
 
+from responder.clients.bodies import body_of, json_object
 from responder.errors import ResponderError
 
 
@@ -127,12 +128,11 @@ class Client:
         """A file as it is, not unpacked."""
         try:
             async with self._session.get(self._url + path, auto_decompress=False) as response:
-                data = await response.read()
+                data = await body_of(response)
         except (aiohttp.ClientError, TimeoutError) as e:
             raise ResponderError(f"{self._url}{path}: {e or type(e).__name__}") from None
         if response.status >= 400:
-            body = json.loads(data) if response.content_type == "application/json" else {}
-            raise Refused(body.get("error") or f"{self._url} answered {response.status}", body, response.status)
+            raise _refused(json_object(data), response.status, self._url)
         return data
 
     async def post(self, path: str, body: Mapping[str, Any] | bytes) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Client:
                 self._know(response)
                 if response.status < 400:
                     return await response.text()
-                raise _refused(await response.json(), response.status)
+                raise _refused(json_object(await body_of(response)), response.status, self._url)
         except (aiohttp.ClientError, TimeoutError) as e:
             raise self._nobody(e) from None
 
@@ -163,7 +163,7 @@ class Client:
                 if response.status == 503:
                     raise NoStream("as many watch as may")
                 if response.content_type != "text/event-stream":
-                    raise _refused(await response.json(), response.status)
+                    raise _refused(json_object(await body_of(response)), response.status, self._url)
                 chunks = response.content.iter_any().__aiter__()
                 try:
                     async with asyncio.timeout(FIRST_WORD):
@@ -185,18 +185,24 @@ class Client:
         try:
             async with self._session.request(method, self._url + path, **how) as response:
                 self._know(response)
-                body, status = await response.json(), response.status
+                raw, status = await body_of(response), response.status
         except (aiohttp.ClientError, TimeoutError) as e:
             raise self._nobody(e) from None
+        body = json_object(raw)
         if status >= 400:
-            raise _refused(body, status)
-        return dict(body)
+            raise _refused(body, status, self._url)
+        if not body and raw.strip() != b"{}":
+            raise ResponderError(f"{self._url}{path} answered {status} with something else than a JSON object")
+        return body
 
     def _know(self, response: aiohttp.ClientResponse) -> None:
         # A proxy between us has its own `Server`.
         if "rollback-responder" not in (response.headers.get("X-Responder"), response.headers.get("Server")):
-            raise ResponderError(f"{self._url} answered, but it is not a responder")
-        ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
+            raise ResponderError(f"{self._url} answered {response.status}, but it is not a responder")
+        try:
+            ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
+        except (KeyError, ValueError, TypeError):
+            ahead = timedelta()
         self.ahead = ahead if abs(ahead.total_seconds()) > 2 else timedelta()  # the header knows whole seconds
 
     def _nobody(self, e: Exception) -> ResponderError:
@@ -208,9 +214,10 @@ NOT_LET_IN = (401, 403, 415)
 """The command is wrong, not the answer: no token, a wrong one, one that may not, or an address that is not known."""
 
 
-def _refused(body: dict[str, Any], status: int) -> Refused:
+def _refused(body: dict[str, Any], status: int, url: str) -> Refused:
     where = f" (at {body['where']})" if body.get("where") else ""
-    message = body.get("error") or f"{body.get('guard')}: {body.get('reason')}"
+    guard = f"{body['guard']}: {body.get('reason')}" if body.get("guard") else f"{url} answered {status}"
+    message = body["error"] if isinstance(body.get("error"), str) and body["error"] else guard
     return Refused(f"{message}{where}", body, status)
 
 

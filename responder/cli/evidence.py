@@ -16,6 +16,7 @@ from responder.cli.client import Client, place_of
 from responder.cli.commands import NO, OK
 from responder.errors import ResponderError
 from responder.evidence.manifest import is_plain
+from responder.private_files import make_directory, open_file
 
 
 async def evidence(args: argparse.Namespace, client: Client) -> int:
@@ -36,7 +37,7 @@ async def _fetch(client: Client, path: str, body: dict[str, Any], into: Path) ->
         return []
     fetched = []
     try:
-        await asyncio.to_thread(into.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_directory, into)
         for file in body["manifest"]["files"]:
             name = str(file["name"])
             if not is_plain(name):
@@ -55,7 +56,5 @@ async def _fetch(client: Client, path: str, body: dict[str, Any], into: Path) ->
 
 def _write(file: Path, data: bytes) -> None:
     # Not through a link, as somebody may have laid into a directory for all, and for nobody else to read.
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as f:
-        os.fchmod(f.fileno(), 0o600)
+    with os.fdopen(open_file(file, os.O_WRONLY | os.O_TRUNC), "wb") as f:
         f.write(data)

@@ -13,9 +13,11 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter
 
 from responder.alerts import Alert, Timestamp
+from responder.clients.bodies import body_of
 from responder.durations import Duration
 from responder.errors import Unavailable
 from responder.matching import MatcherText
+from responder.words import one_line
 
 
 class AlertmanagerSettings(BaseModel):
@@ -167,8 +169,7 @@ class Alertmanager:
         try:
             async with self._session.request(method, url, json=body) as response:
                 if response.status != 200:
-                    told = (await response.text(errors="replace"))[:200]  # whatever a proxy between us may say
-                    raise Unavailable(f"{url} answered {response.status}: {told}")
+                    raise Unavailable(f"{url} answered {response.status}: {_shown(await body_of(response))}")
         except (aiohttp.ClientError, TimeoutError) as e:
             raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
 
@@ -186,8 +187,17 @@ class Alertmanager:
     async def _get(self, url: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> T:
         try:
             async with self._session.get(url, params=query) as response:
+                body = await body_of(response)
                 if response.status != 200:
-                    raise Unavailable(f"{url} answered {response.status}")
-                return shape.validate_json(await response.read())
-        except (aiohttp.ClientError, TimeoutError, ValueError) as e:
+                    raise Unavailable(f"{url} answered {response.status}: {_shown(body)}")
+                try:
+                    return shape.validate_json(body)
+                except ValueError:
+                    raise Unavailable(f"{url} answered 200 with something else: {_shown(body)}") from None
+        except (aiohttp.ClientError, TimeoutError) as e:
             raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
+
+
+def _shown(body: bytes) -> str:
+    """Whatever a proxy between us may say."""
+    return one_line(body.decode(errors="replace").strip(), 200) or "(nothing)"

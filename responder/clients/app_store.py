@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
@@ -81,15 +83,8 @@ class AppStore(Store):
             "limit": "1",
         }
         told = await self._ask("GET", f"/v1/apps/{app}/appStoreVersions?{urlencode(query)}")
-        if not told["data"]:
-            return None
-        attributes = told["data"][0]["attributes"]
-        state = str(attributes.get("appVersionState") or attributes.get("appStoreState") or "")
-        for one in told.get("included") or ():
-            if one["type"] == _PHASED:
-                phased = one["attributes"]
-                return Phased(state, one["id"], phased["phasedReleaseState"], phased.get("totalPauseDuration") or 0)
-        return Phased(state)
+        with self._shape():
+            return _phased(told)
 
     async def write(self, phased: str, state: str) -> None:
         """Raises Unavailable where the state that it is in does not allow that: it is other than we have seen."""
@@ -103,8 +98,7 @@ class AppStore(Store):
             raise
 
     async def _login(self) -> str:
-        import jwt
-
+        jwt: Any = await asyncio.to_thread(import_module, "jwt")
         now = time.time()
         if now > self._holds_until - _RENEWED_BEFORE:
             told = {"iss": self._settings.issuer_id, "iat": int(now), "exp": int(now) + _HOLDS}
@@ -121,10 +115,23 @@ class AppStore(Store):
         self._holds_until = 0.0
 
     def _said(self, told: dict[str, Any]) -> tuple[str, str]:
-        errors = [one for one in told.get("errors") or () if isinstance(one, dict)]
+        listed = told.get("errors")
+        errors = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
         sentences = (f"{one.get('detail') or one.get('title')} ({one.get('code')})" for one in errors)
         return next((str(one.get("code")) for one in errors), ""), "; ".join(sentences)
 
     def _usual_pause(self, headers: Mapping[str, str]) -> float:
         """Its limit is for a rolling hour, and it says what is left of it."""
         return 60.0 if re.search(r"user-hour-rem:0*;", headers.get("X-Rate-Limit", "")) else 0.0
+
+
+def _phased(told: dict[str, Any]) -> Phased | None:
+    if not told["data"]:
+        return None
+    attributes = told["data"][0]["attributes"]
+    state = str(attributes.get("appVersionState") or attributes.get("appStoreState") or "")
+    for one in told.get("included") or ():
+        if one["type"] == _PHASED:
+            phased = one["attributes"]
+            return Phased(state, one["id"], phased["phasedReleaseState"], phased.get("totalPauseDuration") or 0)
+    return Phased(state)

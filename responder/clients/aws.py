@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
@@ -48,11 +49,18 @@ class AwsSettings(BaseModel):
 
 
 class AwsRefused(Halt):
-    """An answer that another try would not change. `code` is Amazon's, as `NoSuchKey` or `PreconditionFailed`."""
+    """An answer that another try would not change. `code` is Amazon's, as `NoSuchKey` or `PreconditionFailed`; where
+    something else wrote the body, it is the status.
+    """
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str, status: int = 0) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.status = code, status
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such object. A bucket that is missing is a mistake."""
+        return self.code in ("NoSuchKey", "NotFound") or (self.status == 404 and self.code in ("404", "Unknown", ""))
 
 
 class Aws:
@@ -99,23 +107,22 @@ class Aws:
         try:
             found: tuple[bytes, dict[str, Any]] = await self.in_thread(get)
         except AwsRefused as refused:
-            if refused.code == "NoSuchKey":
+            if refused.is_missing:
                 return None
             raise
         return found
 
     async def in_thread(self, work: Any, *args: Any) -> Any:
         """Blocking work with what `client` hands out, with the same errors."""
-        import botocore.exceptions as wrong
-
+        wrong: Any = await asyncio.to_thread(import_module, "botocore.exceptions")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         except wrong.ClientError as e:
             told = e.response.get("Error", {})
             code, status = told.get("Code", ""), e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if (status >= 500 and code != "NotImplemented") or code in _WORTH_ANOTHER_TRY:
-                raise Unavailable(str(e)) from e
-            raise AwsRefused(str(e), code) from e
+            if (status >= 500 and code != "NotImplemented") or status in (408, 429) or code in _WORTH_ANOTHER_TRY:
+                raise Unavailable(f"{e} ({status})") from e
+            raise AwsRefused(str(e) if code else f"{e.operation_name}: answered {status}", code, status) from e
         except (wrong.NoCredentialsError, wrong.PartialCredentialsError, wrong.ParamValidationError) as e:
             raise Halt(str(e)) from e
         except (wrong.BotoCoreError, wrong.HTTPClientError, OSError) as e:

@@ -10,6 +10,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from responder.clients import acting
+from responder.clients.bodies import body_of
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 
@@ -66,14 +67,14 @@ class Cdn(ABC):
     async def _call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         """Raises Unavailable where it does not answer or asks us to wait, and Halt where it refuses."""
         status, text = await self._send(method, path, body, {**headers, **self._login()})
-        if status == 429 or status >= 500:
+        if status in (408, 429) or status >= 500:
             raise Unavailable(f"{self.name} answered {status}: {_said(text)}")
         if not 200 <= status < 300:
             raise Halt(f"{self.name} refuses {method} {path} ({status}): {_said(text)}")
         try:
             told = json.loads(text) if text else None
         except ValueError as e:
-            raise Unavailable(f"{self.name} answered with something else than JSON: {_said(text)}") from e
+            raise Unavailable(f"{self.name} answered {status} with something else than JSON: {_said(text)}") from e
         if isinstance(told, dict) and told.get("success") is False:
             raise Halt(f"{self.name} refuses {method} {path}: {_said(text)}")
         return told
@@ -85,7 +86,7 @@ class Cdn(ABC):
             async with self._session.request(
                 method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
-                return answer.status, await answer.text(errors="replace")
+                return answer.status, (await body_of(answer)).decode(errors="replace")
         except TimeoutError:
             raise Unavailable(f"{self.name} did not answer within {self._settings.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as e:
@@ -124,5 +125,5 @@ def _said(text: str) -> str:
         if errors := told.get("errors"):
             return "; ".join(f"{one.get('message')} ({one.get('code')})" for one in errors)
         return f"{told['msg']} {told.get('detail', '')}".strip()
-    except (ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return text.strip()[:200] or "(nothing)"

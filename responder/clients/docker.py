@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.clients import acting
+from responder.clients.docker_answers import answered, meaning, statuses
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 
@@ -185,8 +186,10 @@ class Docker:
             async for text in one._logs_stream(api._query(f"containers/{container}/logs", params=asked)):
                 yield text.encode()
         except DockerError as e:
-            raise Halt(f"{doing}: {e.message}") from e
-        except (aiohttp.ClientError, OSError) as e:
+            raise meaning(doing, e.status, e.message) from e
+        except (aiohttp.ClientError, OSError, ValueError, LookupError) as e:
+            if answered.get()[0] >= 400:
+                raise meaning(doing, answered.get()[0], "") from e
             raise Unavailable(f"{doing}: the Docker Engine: {e or type(e).__name__}") from e
 
     def _api(self) -> Any:
@@ -195,6 +198,7 @@ class Docker:
 
             try:
                 self._engine = Engine(url=self._settings.host)
+                self._engine.session.trace_configs.append(statuses())
             except (ValueError, OSError, AssertionError) as e:  # the last where there is no socket at all
                 raise Halt(f"no Docker Engine is configured: {e or 'none of the usual sockets is there'}") from e
         return self._engine
@@ -214,14 +218,17 @@ class Docker:
         from aiodocker.exceptions import DockerError
 
         within = within or self._settings.timeout
+        answered.set((0, ""))
         try:
             async with asyncio.timeout(within):
                 return await asking
         except TimeoutError:
             raise Unavailable(f"{doing}: the Docker Engine did not answer within {within:g} s") from None
         except DockerError as e:
-            if e.status in (900, 503):  # 900: aiodocker's word for a connection that could not be made
-                raise Unavailable(f"{doing}: the Docker Engine: {e.message}") from e
-            raise Halt(f"{doing}: {e.message}") from e
-        except (aiohttp.ClientError, OSError) as e:
-            raise Unavailable(f"{doing}: the Docker Engine: {e or type(e).__name__}") from e
+            raise meaning(doing, e.status, e.message) from e
+        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+            status, _ = answered.get()
+            if status >= 400:
+                raise meaning(doing, status, "") from DockerError(status, str(e))
+            told = f"answered {status} with something else: " if status else ""
+            raise Unavailable(f"{doing}: the Docker Engine: {told}{e or type(e).__name__}") from e

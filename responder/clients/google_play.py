@@ -103,14 +103,17 @@ class GooglePlay(Store):
                 edit.over = True
 
     async def _releases(self, edit: _Edit, track: str) -> list[Release]:
-        found: list[Release] = (await self._in(edit, "GET", f"/tracks/{quote(track, safe='')}")).get("releases") or []
-        return found
+        answer = await self._in(edit, "GET", f"/tracks/{quote(track, safe='')}")
+        with self._shape():
+            return [dict(one) for one in answer.get("releases") or ()]
 
     @asynccontextmanager
     async def _edit(self, app: str) -> AsyncIterator[_Edit]:
         async with self._alone:
             root = f"/androidpublisher/v3/applications/{quote(app, safe='')}/edits"
-            edit = _Edit(f"{root}/{quote(str((await self._ask('POST', root, {}))['id']), safe='')}")
+            made = await self._ask("POST", root, {})
+            with self._shape():
+                edit = _Edit(f"{root}/{quote(str(made['id']), safe='')}")
             try:
                 yield edit
             except asyncio.CancelledError:
@@ -145,7 +148,9 @@ class GooglePlay(Store):
         error = told.get("error")
         if not isinstance(error, dict):
             return "", ""
-        reasons = [str(one.get("reason", "")) for one in error.get("errors") or () if isinstance(one, dict)]
+        listed: Any = error.get("errors")
+        listed = listed if isinstance(listed, list) else []
+        reasons = [str(one.get("reason", "")) for one in listed if isinstance(one, dict)]
         reason = next((one for one in reasons if one in _QUOTA), str(error.get("status", "")))
         return reason or next(iter(reasons), ""), str(error.get("message", ""))
 
@@ -178,9 +183,11 @@ def _refresh(credentials: Any, timeout: float) -> None:
             credentials.refresh(functools.partial(Request(session), timeout=timeout))
     except exceptions.TransportError as e:
         raise Unavailable(f"Google's token server: {e}") from None
+    except (TypeError, AttributeError, ValueError) as e:  # where it succeeds with a body that is no token
+        raise Unavailable(f"Google's token server answered with something else: {e}") from None
     except exceptions.RefreshError as e:
         told = str(e.args[0]) if e.args else "no reason"
-        if e.retryable:
+        if e.retryable or told.startswith("No access token"):  # the latter where it succeeds with another body
             raise Unavailable(f"Google's token server: {told}") from None
         raise Halt(
             f"Google does not take the key of the service account: {told}. Was it deleted, or is the clock of this "

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
-from responder.clients.programs import end
+from responder.clients.programs import end, environment, spawn
 from responder.errors import Halt
 
 T = TypeVar("T")
@@ -113,13 +113,7 @@ class Host:
     async def said(self, *argv: str) -> AsyncGenerator[bytes, None]:
         """What a command prints, as it comes; whoever stops listening kills it. Raises Halt where it fails."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
+            process = await spawn(argv, environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
         except OSError as e:
             raise Halt(f"{argv[0]} cannot be started: {e.strerror}") from e
         assert process.stdout and process.stderr  # noqa: S101 - asked for above

@@ -74,13 +74,20 @@ class Http:
             async with self._session.get(
                 asked, headers=headers, allow_redirects=False, timeout=limit, **more
             ) as response:
-                if most is None:
-                    return response.status, await response.read()
-                body = bytearray()
-                while len(body) < most and (chunk := await response.content.read(most - len(body))):
-                    body += chunk
-                return response.status, bytes(body)
+                try:
+                    return response.status, await _body(response, most)
+                except aiohttp.ClientPayloadError as e:
+                    raise Unavailable(f"{url} answered {response.status}, and its body broke off: {e}") from e
         except TimeoutError:
             raise Unavailable(f"{url} did not answer within {timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as e:
             raise Unavailable(f"{url}: {e or type(e).__name__}") from e
+
+
+async def _body(response: aiohttp.ClientResponse, most: int | None) -> bytes:
+    if most is None:
+        return await response.read()
+    body = bytearray()
+    while len(body) < most and (chunk := await response.content.read(most - len(body))):
+        body += chunk
+    return bytes(body)

@@ -16,35 +16,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.clients import acting
+from responder.clients.bodies import body_of
 from responder.clients.kubernetes_answers import decoded, failure, good, is_temporary, items
+from responder.clients.kubernetes_kinds import ALWAYS, HOMES, path_of, plural
 from responder.clients.retry_after import retry_after
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 from responder.kubernetes_objects import Object
-
-_HOMES = {
-    "Pod": "api/v1",
-    "Event": "api/v1",
-    "Service": "api/v1",
-    "ConfigMap": "api/v1",
-    "Secret": "api/v1",
-    "ServiceAccount": "api/v1",
-    "PersistentVolumeClaim": "api/v1",
-    "Deployment": "apis/apps/v1",
-    "ReplicaSet": "apis/apps/v1",
-    "StatefulSet": "apis/apps/v1",
-    "DaemonSet": "apis/apps/v1",
-    "ControllerRevision": "apis/apps/v1",
-    "EndpointSlice": "apis/discovery.k8s.io/v1",
-    "HorizontalPodAutoscaler": "apis/autoscaling/v2",
-    "Application": "apis/argoproj.io/v1alpha1",
-    "Rollout": "apis/argoproj.io/v1alpha1",
-    "HelmRelease": "apis/helm.toolkit.fluxcd.io/v2",
-    "Canary": "apis/flagger.app/v1beta1",
-}
-_PLURALS = {"Canary": "canaries"}
-_ALWAYS = ("api/v1", "apis/apps/v1", "apis/discovery.k8s.io/v1", "apis/autoscaling/v2")
-"""What every cluster serves. The other kinds are there only where somebody installed them."""
 
 _DISCOVERED_FOR = 60.0
 """Seconds that an answer of discovery counts. Somebody may install Flagger while we run."""
@@ -95,13 +73,13 @@ class Kubernetes:
         """The object; None where there is none. Raises `Forbidden`, `Halt` and `Unavailable`."""
         if not await self.serves(kind):
             return None
-        status, answer = await self.request("GET", _path(kind, namespace, name))
+        status, answer = await self.request("GET", path_of(kind, namespace, name))
         return None if status == 404 else good(status, answer, f"{kind} {namespace}/{name}", metadata=dict)
 
     async def serves(self, kind: str) -> bool:
         """Whether the cluster has this kind at all, by discovery. Raises `Halt` and `Unavailable`."""
-        home = _HOMES[kind]
-        if home in _ALWAYS:
+        home = HOMES[kind]
+        if home in ALWAYS:
             return True
         now = asyncio.get_running_loop().time()
         asked, names = self._served.get(home, (0.0, frozenset()))
@@ -112,14 +90,14 @@ class Kubernetes:
             found = [] if status == 404 else good(status, answer, f"what /{home} serves", resources=list)["resources"]
             names = frozenset(str(one.get("name")) for one in found if isinstance(one, dict))
             self._served[home] = now, names
-        return _plural(kind) in names
+        return plural(kind) in names
 
     async def events(self, namespace: str, *, most: int = 5000) -> list[Object]:
         """What the cluster says has happened in a namespace lately; it forgets after about an hour."""
         found: list[Object] = []
         query = {"limit": "500"}
         while True:
-            status, answer = await self.request("GET", _path("Event", namespace), query)
+            status, answer = await self.request("GET", path_of("Event", namespace), query)
             page = good(status, answer, f"the events of {namespace}", metadata=dict)
             found += items(status, page, f"the events of {namespace}")
             more = page["metadata"].get("continue")
@@ -135,7 +113,7 @@ class Kubernetes:
             return []
         selector = selector or ",".join(f"{k}={v}" for k, v in (labels or {}).items())
         query = {"labelSelector": selector} if selector else {}
-        status, answer = await self.request("GET", _path(kind, namespace), query)
+        status, answer = await self.request("GET", path_of(kind, namespace), query)
         found = [] if status == 404 else items(status, answer, f"the {kind}s of {namespace}")
         return [{"kind": kind, **item} for item in found]  # in a list they do not say what they are
 
@@ -147,7 +125,7 @@ class Kubernetes:
         """
         query = {"container": container, "timestamps": "true", "tailLines": str(lines)}
         query |= {"previous": "true"} if previous else {"sinceTime": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        async with aclosing(self._stream(f"{_path('Pod', namespace, pod)}/log", query)) as chunks:
+        async with aclosing(self._stream(f"{path_of('Pod', namespace, pod)}/log", query)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -161,7 +139,7 @@ class Kubernetes:
         version = {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
         status, answer = await self.request(
             "PATCH",
-            _path(kind, meta["namespace"], meta["name"]),
+            path_of(kind, meta["namespace"], meta["name"]),
             {"dryRun": "All"} if dry_run else {},
             body=[version, *operations],
             content_type="application/json-patch+json",
@@ -173,7 +151,7 @@ class Kubernetes:
         meta = pod["metadata"]
         status, answer = await self.request(
             "DELETE",
-            _path("Pod", meta["namespace"], meta["name"]),
+            path_of("Pod", meta["namespace"], meta["name"]),
             body={"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": meta["uid"]}},
         )
         if status not in (404, 409):
@@ -181,11 +159,11 @@ class Kubernetes:
 
     async def may(self, verb: str, kind: str, namespace: str, subresource: str = "") -> bool:
         """Whether our account has this right in the namespace."""
-        home = _HOMES[kind].split("/")
+        home = HOMES[kind].split("/")
         attributes = {
             "verb": verb,
             "group": home[1] if home[0] == "apis" else "",
-            "resource": _plural(kind),
+            "resource": plural(kind),
             "namespace": namespace,
         } | ({"subresource": subresource} if subresource else {})
         review = {
@@ -294,24 +272,11 @@ class Kubernetes:
         return client.ApiClient(configuration)
 
 
-def _plural(kind: str) -> str:
-    return _PLURALS.get(kind, f"{kind.lower()}s")
-
-
-def _path(kind: str, namespace: str, name: str = "") -> str:
-    return f"/{_HOMES[kind]}/namespaces/{namespace}/{_plural(kind)}{'/' + name if name else ''}"
-
-
 async def _read(response: aiohttp.ClientResponse) -> Object:
-    """The answer. Of a failure the status is known, also where the body does not arrive."""
-    try:
-        found: Object = decoded(await response.read())
-    except aiohttp.ClientPayloadError:
-        if response.status < 300:
-            raise
-        found = {}
+    """The answer. Raises `Unavailable` where another try may mend it, with the pause that the server asks for."""
+    found: Object = decoded(await body_of(response))
     if is_temporary(response.status):
-        raise failure(response.status, found, retry_after(response.headers))
+        raise failure(response.status, found, retry_after(response.headers) or 0.0)
     return found
 
 

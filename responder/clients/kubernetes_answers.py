@@ -52,7 +52,7 @@ def good(status: int, answer: Object, what: str, /, **shape: type) -> Object:
         case 401 | 403:
             raise Forbidden(f"{what}: the cluster does not let us ({status}): {message}")
         case 409:
-            raise Unavailable(f"{what} changed while we looked at it: {message}")
+            raise Unavailable(f"{what} changed while we looked at it (409): {message}")
         case 410:
             raise Unavailable(f"{what}: the list expired while it was read (410): {message}")
     if is_temporary(status):

@@ -6,15 +6,20 @@ import asyncio
 import contextlib
 import hashlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
 from responder.clients import acting
-from responder.clients.programs import end
+from responder.clients.programs import end, environment, spawn
 from responder.errors import Halt, Unavailable
+from responder.private_files import FILE
 
 _SAID = 2000
 """Characters kept of what a failing command said last."""
+
+_SHARED = 0o644
+"""Mode of a new file of a service, which others read; a stricter umask counts, a wider one does not."""
 
 _LISTEN_ON = 0.2
 """Seconds that we listen on after a command has ended, for what is still in the pipe."""
@@ -23,9 +28,13 @@ _LISTEN_ON = 0.2
 class Local:
     """Files and processes of the host that the responder runs on."""
 
+    def __init__(self, passed: Collection[str] = ()) -> None:
+        self._passed = passed
+
     @classmethod
     async def connect(cls, settings: Any) -> Self:
-        return cls()
+        """`settings`: the names of environment variables that commands get besides the usual ones."""
+        return cls(settings or ())
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -89,22 +98,26 @@ class Local:
         acting.get()()
         await asyncio.to_thread(_replace, link, lambda new: new.symlink_to(os.path.relpath(target, link.parent)))
 
-    async def write_text(self, file: Path, text: str) -> None:
-        """Replaces a small file in one rename, on disk before this returns."""
-        await self.write(file, (text + "\n").encode())
+    async def write_text(self, file: Path, text: str, *, private: bool = False) -> None:
+        """Replaces a small file in one rename, on disk before this returns.
 
-    async def write(self, file: Path, content: bytes, *, parents: bool = False) -> None:
+        Its mode stays as it is. A new file can be written by its owner only, and where it is `private` also be read.
+        """
+        await self.write(file, (text + "\n").encode(), private=private)
+
+    async def write(self, file: Path, content: bytes, *, parents: bool = False, private: bool = False) -> None:
         """The same, byte by byte; with `parents` its directory is made where there is none."""
 
         def put(new: Path) -> None:
-            with new.open("wb") as f:
+            mode = FILE if private or file.is_file() else _SHARED  # of what is there, `_replace` restores the mode
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as f:
                 f.write(content)
                 f.flush()
                 os.fsync(f.fileno())
 
         acting.get()()
         if parents:
-            await asyncio.to_thread(file.parent.mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(_make_parents, file.parent)
         await asyncio.to_thread(_replace, file, put)
 
     async def remove(self, file: Path) -> None:
@@ -140,14 +153,8 @@ class Local:
         reading_end, writing_end = os.pipe()
         try:
             acting.get()()
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                cwd=cwd,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing_end,
-                stderr=writing_end,
-                start_new_session=True,
-            )
+            env = environment(self._passed)
+            process = await spawn(argv, env, cwd=cwd, stdout=writing_end, stderr=writing_end)
         except BaseException as e:
             os.close(reading_end)
             if isinstance(e, OSError | ValueError):
@@ -184,6 +191,11 @@ async def _listen(pipe: int, said: bytearray) -> None:
             del said[:-_SAID]
     finally:
         transport.close()
+
+
+def _make_parents(directory: Path) -> None:
+    for missing in reversed([one for one in (directory, *directory.parents) if not one.is_dir()]):
+        missing.mkdir(mode=_SHARED | 0o111, exist_ok=True)
 
 
 def _replace(path: Path, make: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -13,8 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from responder.clients.programs import environment as allowed
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
+from responder.private_files import FILE
 
 
 def _postgres_url(url: SecretStr) -> SecretStr:
@@ -175,10 +176,10 @@ class Postgres:
             told = [
                 part.replace("\\", "\\\\").replace(":", "\\:") for part in (host, port, "*", user, database.password)
             ]
-            secret.touch(mode=0o600)
+            secret.touch(mode=FILE)
             secret.write_text(":".join(told) + "\n")
             yield {
-                **{key: value for key, value in os.environ.items() if not key.startswith("PG")},
+                **allowed(),
                 "PGHOST": host,
                 "PGPORT": port,
                 "PGDATABASE": database_name or own,

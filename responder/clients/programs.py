@@ -1,4 +1,4 @@
-"""Programs of others, that end with us or at their deadline."""
+"""The only place that starts processes: with an allow-listed environment, and ended with us or at their deadline."""
 
 from __future__ import annotations
 
@@ -6,11 +6,54 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from responder.durations import format_duration
 from responder.errors import Halt, Unavailable
+
+_Output = int | IO[bytes]
+
+KEPT = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),  # systemctl --user
+        *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+    )
+)
+"""Variables that every program gets, besides LC_*. All others of ours may hold secrets."""
+
+
+def environment(passed: Collection[str] = (), **told: str) -> dict[str, str]:
+    """The environment of a child process: what is allowed, what the configuration passes on, and `told`."""
+    kept = {n: v for n, v in os.environ.items() if n in KEPT or n.startswith("LC_") or n in passed}
+    return {"PATH": os.defpath, **kept, **told}
+
+
+async def spawn(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    stdout: _Output,
+    stderr: _Output,
+    stdin: _Output = asyncio.subprocess.DEVNULL,
+    cwd: Path | None = None,
+    limit: int = 1 << 16,
+) -> asyncio.subprocess.Process:
+    """Starts a program in a process group of its own. Raises OSError and ValueError."""
+    return await asyncio.create_subprocess_exec(
+        *argv, env=dict(env), stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, limit=limit, start_new_session=True
+    )
+
+
+def version_said(program: str) -> str:
+    """What an installed program prints when it is asked for its version."""
+    asked = [program, "--version"]
+    return subprocess.run(
+        asked, env=environment(), check=False, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
+    ).stdout
 
 
 async def program(
@@ -18,15 +61,7 @@ async def program(
 ) -> tuple[int, str, str]:
     """Exit code, standard output, standard error. Its whole process group is killed at the deadline or when we stop."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=cwd,
-            env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = await spawn(argv, env, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     except (OSError, ValueError) as e:
         raise Halt(f"{argv[0]} cannot be started{f' in {cwd}' if cwd else ''}: {e}") from e
     try:

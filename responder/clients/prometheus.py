@@ -154,7 +154,7 @@ def _series(promql: str, result: Any) -> list[Series]:
             Series(labels=one["metric"], points=[(float(at), float(value)) for at, value in one["values"]])
             for one in result
         ]
-    except (KeyError, TypeError, ValueError) as e:
+    except (LookupError, TypeError, ValueError) as e:
         raise Halt(f"{promql!r} does not give series over a time") from e
 
 
@@ -163,5 +163,5 @@ def _samples(promql: str, result: Any) -> list[Sample]:
         if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
             result = [{"metric": {}, "value": result}]
         return [Sample(labels=one["metric"], value=float(one["value"][1])) for one in result]
-    except (KeyError, TypeError, ValueError) as e:
+    except (LookupError, TypeError, ValueError) as e:
         raise Halt(f"{promql!r} does not give an instant vector") from e

@@ -10,13 +10,13 @@ _LONGEST = 3600.0
 """Seconds. A longer pause is cut to this: the other side may have a wrong clock."""
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds to wait before the next request; 0 where the header is missing or malformed."""
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait before the next request; None where the header is missing or malformed."""
     value = headers.get("Retry-After", "")
     try:
         if value.isdecimal():
             return min(float(value), _LONGEST)
         pause = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
-        return 0.0
+        return None
     return min(max(pause, 0.0), _LONGEST)

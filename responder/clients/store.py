@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import aiohttp
 from pydantic import SecretStr
 
+from responder.clients.bodies import body_of, json_object
 from responder.clients.retry_after import retry_after
 from responder.errors import Halt, Unavailable
 
@@ -41,22 +42,22 @@ class Store(ABC):
     async def close(self) -> None:
         await self._session.close()
 
-    async def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Raises Unavailable where it does not answer or asks us to wait, and Halt where it refuses."""
+    async def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """The answer, empty where there is no body.
+
+        Raises Unavailable where it does not answer or asks us to wait, and Halt where it refuses.
+        """
         if (left := self._wait_until - time.monotonic()) > 0:
             raise Unavailable(f"{self._why_wait}; it wants to be asked again in {left:.0f} s")
         status, headers, text = await self._send(method, path, body, {"Authorization": f"Bearer {await self._login()}"})
-        try:
-            told = json.loads(text) if text else None
-        except ValueError:
-            told = None
-            if status < 300:
-                raise Unavailable(f"{self.name} answered with something else than JSON: {text[:200]}") from None
+        told = json_object(text)
         if 200 <= status < 300:
+            if text and not told:
+                raise Unavailable(f"{self.name} answered {status} with something else than JSON: {text[:200]}")
             return told
-        reason, message = self._said(told) if isinstance(told, dict) else ("", "")
+        reason, message = self._said(told)
         message = message or text.strip()[:200] or "(nothing)"
-        if status == 429 or status >= 500 or self._over_quota(reason):
+        if status in (408, 429) or status >= 500 or self._over_quota(reason):
             why = f"{self.name} answered {status}: {message}"
             if pause := retry_after(headers) or self._usual_pause(headers):
                 self._wait_until, self._why_wait = time.monotonic() + pause, why
@@ -75,11 +76,19 @@ class Store(ABC):
             async with self._session.request(
                 method, self._url + path, json=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
-                return answer.status, answer.headers, await answer.text(errors="replace")
+                return answer.status, answer.headers, (await body_of(answer)).decode(errors="replace")
         except TimeoutError:
             raise Unavailable(f"{self.name} did not answer within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as e:
             raise Unavailable(f"{self.name}: {e or type(e).__name__}") from e
+
+    @contextmanager
+    def _shape(self) -> Iterator[None]:
+        """Around what reads an answer that succeeded: of another shape, it is no answer."""
+        try:
+            yield
+        except (LookupError, TypeError, AttributeError, ValueError) as e:
+            raise Unavailable(f"{self.name} answered with something else: {type(e).__name__} {e}") from e
 
     @abstractmethod
     async def _login(self) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from responder.clients import acting
 from responder.clients.streams import BLOCK
 from responder.errors import Halt, Unavailable
+from responder.private_files import make_directory, open_file
 
 _UNFINISHED = ".unfinished"
 
@@ -65,7 +66,7 @@ class DirectoryStore:
         partial = whole.with_name(f"{whole.name}{_UNFINISHED}")
         acting.get()()
         with _told(partial):
-            await asyncio.to_thread(whole.parent.mkdir, 0o700, True, True)
+            await asyncio.to_thread(make_directory, whole.parent)
             file = await asyncio.to_thread(_open, partial)
         try:
             async for block in blocks:
@@ -132,7 +133,7 @@ class DirectoryStore:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    return open_file(path, os.O_WRONLY | os.O_TRUNC)
 
 
 def _write_all(file: int, block: bytes) -> None:

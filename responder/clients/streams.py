@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import cast
 
 from responder.clients.postgres import without_values
-from responder.clients.programs import end
+from responder.clients.programs import end, spawn
 from responder.errors import Halt, Unavailable
 
 BLOCK = 1 << 20
@@ -101,14 +101,13 @@ async def _running(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A program of its own process group, which is killed where we leave early, and whose exit code is looked at."""
     try:
-        program = await asyncio.create_subprocess_exec(
-            *argv,
-            env=dict(env),
+        program = await spawn(
+            argv,
+            env,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=BLOCK,
-            start_new_session=True,
         )
     except (OSError, ValueError) as e:
         raise Halt(f"{argv[0]} cannot be started: {e}") from e

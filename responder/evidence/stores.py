@@ -17,6 +17,7 @@ from responder.clients.host import in_daemon
 from responder.errors import Halt, Unavailable
 from responder.evidence.manifest import BEGUN, FORMAT, MANIFEST, Where, is_plain
 from responder.evidence.settings import EvidenceSettings
+from responder.private_files import make_directory, open_file
 
 T = TypeVar("T")
 _GONE = ("NoSuchKey", "404", "NotFound")
@@ -72,9 +73,7 @@ class Directory:
     async def begin(self, where: Where, begun: bytes) -> None:
         def work() -> None:
             home = self._home(where)
-            self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (home.parent, home):
-                directory.mkdir(mode=0o700, exist_ok=True)
+            make_directory(home)
             for left in home.iterdir():
                 left.unlink()
             _write(home / BEGUN, begun)
@@ -144,8 +143,7 @@ def _checked(name: str) -> str:
 
 def _write(file: Path, data: bytes) -> None:
     new = file.with_name(f".{file.name}.{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as f:
+    with os.fdopen(open_file(new, os.O_WRONLY | os.O_TRUNC), "wb") as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())

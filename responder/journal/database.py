@@ -14,6 +14,13 @@ P = ParamSpec("P")
 Row = Mapping[str, Any]
 
 
+def storable(text: str) -> str:
+    """The text as every database stores it: no NUL, no lone surrogate, also not escaped in JSON."""
+    if "\0" in text or "\\u0000" in text:
+        text = text.replace("\0", "\ufffd").replace("\\u0000", "\\ufffd")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class Transaction(Protocol):
     """One transaction. Its statements are those of queries.sql, called by their names."""
 

@@ -57,6 +57,8 @@ async def record(tx: Transaction, decision: Decision) -> None:
 def _stage(decision: Decision) -> Stage | None:
     if decision.verdict in ("notify", "preserve"):
         return "alert"
+    if decision.action == "read" and decision.verdict == "refuse":
+        return "refused"
     if decision.verdict != "refuse" or decision.forced or decision.action != "roll_back":
         return None  # who asked for it by name has the answer already
     return "observed" if decision.guard == "mode" else "refused"

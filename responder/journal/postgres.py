@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import asyncpg
 
 from responder.errors import ConfigError, JournalUnavailable
-from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements
+from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements, storable
 from responder.journal.postgres_sessions import DriverError, Timeouts, ask
 from responder.logs import say
 
@@ -69,7 +69,7 @@ class _Transaction:
 
     async def all(self, query: str, **params: Any) -> list[Row]:
         sql, names = self._statements[query]
-        rows: list[Row] = await ask(self._connection.fetch, sql, *(params[name] for name in names))
+        rows: list[Row] = await ask(self._connection.fetch, sql, *(_bound(params[name]) for name in names))
         return [{name: _read(value) for name, value in row.items()} for row in rows]
 
     async def one(self, query: str, **params: Any) -> Row | None:
@@ -81,6 +81,10 @@ class _Transaction:
 
     def notify(self) -> None:
         self.notified = True
+
+
+def _bound(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
 
 
 def _read(value: Any) -> Any:

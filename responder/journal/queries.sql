@@ -665,3 +665,18 @@ SELECT * FROM decisions WHERE id = :id;
 
 -- name: decision_of_execution
 SELECT body FROM decisions WHERE execution = :execution ORDER BY at LIMIT 1;
+
+-- name: date_alert
+-- When an alert without a time of its own began: the first time it was sent since it last ended.
+INSERT INTO undated_alerts (fingerprint, starts_at, ends_at) VALUES (:fingerprint, :at, :until)
+ON CONFLICT (fingerprint) DO UPDATE
+SET starts_at = CASE WHEN undated_alerts.ends_at < excluded.starts_at THEN excluded.starts_at
+                     ELSE undated_alerts.starts_at END,
+    ends_at = excluded.ends_at
+RETURNING starts_at;
+
+-- name: undated_alert
+SELECT starts_at FROM undated_alerts WHERE fingerprint = :fingerprint AND ends_at >= :at;
+
+-- name: forget_undated_alerts
+DELETE FROM undated_alerts WHERE ends_at < :before;

@@ -494,3 +494,12 @@ CREATE VIEW rollback_alerts AS
 -- When a deployment took place, as its reporter said. The order is that in which the database recorded them (`at`).
 ALTER TABLE deployed ADD COLUMN reported_at TIMESTAMPTZ;
 ALTER TABLE artifacts ADD COLUMN reported_at TIMESTAMPTZ;
+
+-- migration: 11
+
+-- When alerts began whose sender does not say when; forgotten a day after they ended.
+CREATE TABLE undated_alerts (
+    fingerprint TEXT PRIMARY KEY,
+    starts_at TIMESTAMPTZ NOT NULL,
+    ends_at TIMESTAMPTZ NOT NULL
+);

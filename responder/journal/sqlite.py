@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from responder.errors import ConfigError, Invalid, JournalUnavailable
-from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements
+from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements, storable
+from responder.private_files import FILE, make_directory, open_file
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -28,6 +30,8 @@ _MOST_IN_ONE_COMMIT = 64
 
 
 def _bound(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
     # Text of one width and zone, so that it sorts as the times do.
     return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else value
 
@@ -225,8 +229,8 @@ class Sqlite:
     async def open(cls, file: Path) -> Self:
         """Opens or makes the file and brings its schema up to date. Raises ConfigError where that cannot be."""
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock = file.with_name(file.name + ".lock").open("w")
+            make_directory(file.parent)
+            lock = os.fdopen(open_file(file.with_name(file.name + ".lock"), os.O_WRONLY), "w")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -235,6 +239,7 @@ class Sqlite:
                     [f"state: {file} is in use by another responder; several can share a PostgreSQL, not a file"]
                 ) from None
             try:
+                _make_private(file)
                 _migrate(file)
                 return cls(file, lock)
             except BaseException:
@@ -273,6 +278,14 @@ class Sqlite:
         await self._writer.close()
         await asyncio.to_thread(self._reader.close)
         self._lock.close()
+
+
+def _make_private(file: Path) -> None:
+    """SQLite gives the files beside the database its own mode; those of an older version may have another one."""
+    os.close(open_file(file, os.O_RDWR))
+    for beside in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            file.with_name(file.name + beside).chmod(FILE)
 
 
 def _migrate(file: Path) -> None:

@@ -63,7 +63,7 @@ class _Pointer(Lever):
         if not isinstance(value, str):
             raise Halt(f"{self} cannot be set to {value!r}")
         if self.restart:
-            await local.write_text(self._note, json.dumps({"was": was, "to": value}))
+            await local.write_text(self._note, json.dumps({"was": was, "to": value}), private=True)
         self.must_be(found := await self.read(local), was, value)
         if found != value:
             await self._point(local, value)

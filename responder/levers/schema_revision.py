@@ -48,6 +48,7 @@ class Way(BaseModel):
     commands: tuple[Command, ...] = ()
     argv: tuple[str, ...] = ()
     directory: str = ""
+    loses: str = ""  # what a tool that runs by itself destroys, and where a copy is
     expects: str = ""  # the fingerprint of the schema that it was planned for
 
     @property
@@ -190,10 +191,24 @@ class SchemaRevision(Lever):
         if as_before and all(": 0 of " in one for one in half):
             if half:
                 await schemas.forget(self.database, self.mark)
-            return Halt(f"{why}; nothing was left behind: revision {found} and the schema are as before")
+            earlier = self._committed_before(way)
+            left = f"{way.name} changed nothing, but {earlier}" if earlier else "nothing was left behind"
+            return Halt(f"{why}; {left}: revision {found} and the schema are as before")
         told = f"{half[0]} are done" if half else f"the revision is {found}"
+        told += f"; {way.name} may have destroyed {way.loses}" if way.loses else ""
+        told += f"; {earlier}" if (earlier := self._committed_before(way)) else ""
         where = f"the schema of {self.database} is half way from {way.name}: {told}"
         return Drift(f"{why}; {where}. {self._by_hand(way.to, way, half)}")
+
+    def _committed_before(self, way: Way) -> str:
+        """The steps that lead to this one, which are committed by then, and what they have destroyed."""
+        earlier: list[Way] = []
+        for one in self.ways:
+            if way.was == (earlier[-1].to if earlier else self.ways[0].was):
+                break
+            earlier.append(one)
+        told = [f"{one.name} is committed{f', which destroyed {one.loses}' if one.loses else ''}" for one in earlier]
+        return "; ".join(told)
 
     def _by_hand(self, to: str, way: Way | None = None, half: list[str] | None = None) -> str:
         """What a human can do."""

@@ -228,7 +228,8 @@ def _field(body: Any, name: str) -> Any:
 
 
 def _list(body: Any) -> list[Any]:
-    if not isinstance(body, list):  # what cannot be read is no reason to open a second issue
+    # What cannot be read is no reason to open a second issue.
+    if not isinstance(body, list) or not all(isinstance(one, dict) for one in body):
         raise NotDelivered("GitHub's answer is no list")
     return body
 

@@ -94,6 +94,8 @@ class Grafana:
         found = (await self._api.ask("GET", f"{self._base}/annotations", params=query)).body
         if not isinstance(found, list):  # what cannot be read is no reason to make a second one
             raise NotDelivered("Grafana's answer is no list")
+        if found and not (isinstance(found[0], dict) and "id" in found[0]):
+            raise NotDelivered("Grafana's answer lists something else than annotations")
         return str(found[0]["id"]) if found else ""
 
     def _tags(self, story: Story) -> list[str]:

@@ -6,13 +6,12 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from responder.clients.retry_after import retry_after
 from responder.notify.channel import NotDelivered
 from responder.words import one_line
 
@@ -55,12 +54,7 @@ class Api:
             async with self._session.request(method, url, allow_redirects=False, **how) as response:
                 if unread and 200 <= response.status < 300:
                     return Answer(response.status, response.headers, None)
-                raw = bytearray()  # one read gives what has arrived by then, which may be half of it
-                while chunk := await response.content.read(_MOST - len(raw) + 1):
-                    raw += chunk
-                    if len(raw) > _MOST:
-                        raise NotDelivered(f"{host} answered with more than {_MOST >> 20} MiB")
-                answer = Answer(response.status, response.headers, _data(bytes(raw)))
+                answer = Answer(response.status, response.headers, _data(await _read(response, host)))
         except TimeoutError:
             raise NotDelivered(f"{host} did not answer within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
@@ -74,8 +68,21 @@ class Api:
         )
 
 
+async def _read(response: aiohttp.ClientResponse, host: str) -> bytes:
+    raw = bytearray()  # one read gives what has arrived by then, which may be half of it
+    try:
+        while chunk := await response.content.read(_MOST - len(raw) + 1):
+            raw += chunk
+            if len(raw) > _MOST:
+                raise NotDelivered(f"{host} answered {response.status} with more than {_MOST >> 20} MiB")
+    except aiohttp.ClientPayloadError:
+        if response.status < 300:
+            raise
+    return bytes(raw)
+
+
 def _data(raw: bytes) -> Any:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(raw)
     return raw.decode(errors="replace")
 
@@ -88,11 +95,8 @@ def _why(body: Any) -> str:
 
 def _retry_after(status: int, headers: Mapping[str, str]) -> float | None:
     """Seconds that it wants to be left alone: by Retry-After, or by GitHub's own headers."""
-    told = headers.get("Retry-After", "")
-    if told.isdecimal():
-        return min(float(told), 3600.0)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return min(max((parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds(), 0.0), 3600.0)
+    if (pause := retry_after(headers)) is not None:
+        return pause
     if status in (403, 429) and headers.get("X-RateLimit-Remaining") == "0":
         reset = headers.get("X-RateLimit-Reset", "")
         return min(max(float(reset) - time.time(), 1.0), 3600.0) if reset.isdecimal() else None

@@ -122,7 +122,10 @@ class Slack:
         known = json.loads(reference) if reference else {}
         if not known or not await self._updated({"ts": known["ts"], "channel": known["channel"], **message}):
             posted = await self._call("chat.postMessage", {"channel": self._settings.channel, **message})
-            return json.dumps({"ts": posted["ts"], "channel": posted["channel"], "called": story.occasion})
+            where = {key: posted.get(key) for key in ("ts", "channel")}
+            if not all(isinstance(one, str) for one in where.values()):
+                raise NotDelivered("Slack posted a message and did not say which")
+            return json.dumps({**where, "called": story.occasion})
         # A changed message rings no bell: who is needed, and the end, is told in its thread as well, once.
         if (story.urgent or story.over) and known.get("called") != story.occasion:
             thread = {"thread_ts": known["ts"], "reply_broadcast": True, "channel": known["channel"]}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from responder.clients import acting
 from responder.clients.postgres import Postgres
+from responder.clients.programs import version_said
 from responder.clients.streams import given_by
 from responder.errors import Halt, Unavailable
 from responder.snapshots import census
@@ -214,11 +215,9 @@ async def _count(connection: Any, wanted: Wanted, source: _Source) -> list[Count
 
 def version_of(program: str) -> tuple[int, str]:
     """The major version of an installed program of PostgreSQL, and all of it. Raises Halt where it is not there."""
-    import subprocess
-
     if shutil.which(program) is None:
         raise Halt(f"{program} is not installed: apt-get install postgresql-client")
-    said = subprocess.run([program, "--version"], check=False, capture_output=True, text=True, timeout=10).stdout
+    said = version_said(program)
     found = re.search(r"(\d+)(\.\d+)?", said)
     if not found:
         raise Halt(f"{program} --version says {said!r}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from responder.clients import acting
 from responder.clients.postgres import Postgres
+from responder.clients.programs import environment
 from responder.clients.streams import fed_to, through
 from responder.errors import Halt
 from responder.snapshots import census
@@ -19,7 +19,7 @@ from responder.snapshots.manifest import Archive, Manifest
 from responder.snapshots.shelf import Shelf
 from responder.snapshots.together import together
 
-OFFLINE = {"PATH": os.environ.get("PATH", os.defpath)}
+OFFLINE = environment()
 """All that pg_restore needs where it connects to nothing."""
 
 _ANYTHING = """

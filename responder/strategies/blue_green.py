@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 from responder.checks import Check, ContainersCheck, PodsCheck
 from responder.durations import Duration
 from responder.errors import Halt
-from responder.kubernetes_objects import condition, main_image, trouble_of, unfinished
+from responder.kubernetes_objects import condition, main_image, names, trouble_of, unfinished
 from responder.levers import CurrentRelease, PointerFile
 from responder.levers.docker import ServiceImage
 from responder.levers.kubernetes import AutoscalerFloor, KeptPods, PodTemplate, Replicas, ServiceSelector
@@ -157,7 +157,10 @@ class _InKubernetes:
         """Raises Halt where somebody is just putting another version there: they mean to send traffic to it."""
         found: Any = await world.ask(piece.template, piece.template.object)
         pods = await world.ask(piece.template, lambda kube: piece.template.pods(kube, found))
-        under_way = condition(found, "Progressing").get("reason") in _UNDER_WAY and not any(map(trouble_of, pods))
+        # A condition that is about the revision before says nothing of this one.
+        known = names(found, piece.was["revision"])
+        under_way = not known or condition(found, "Progressing").get("reason") in _UNDER_WAY
+        under_way = under_way and not any(map(trouble_of, pods))
         if under_way and (waits := unfinished(found)):
             image = main_image(found["spec"]["template"], piece.template.container)
             raise Halt(f"somebody is rolling {image} out to {self.idle}, {piece.template.what}: {waits}")

@@ -15,7 +15,7 @@ from responder.database_checks import Intact, IntactCheck, fingerprint, unsound
 from responder.durations import Duration, format_duration
 from responder.errors import Drift, Halt
 from responder.levers.migrations import started_by_pgroll
-from responder.levers.schema_revision import SchemaRevision
+from responder.levers.schema_revision import SchemaRevision, Way
 from responder.levers.snapshot import Snapshot
 from responder.plan import Draft, Gate, Move, Step
 from responder.sql import one_line, shortened, without_literals
@@ -104,6 +104,7 @@ class DatabaseMigration(Strategy):
             return await Reader(schemas, lever, told, preserve=self.preserve_data).read(stages)
 
         reading = await world.ask(lever, look)
+        reading.there = [self._with_recovery(way, target.execution) for way in reading.there]
         notes = await world.ask(lever, lambda schemas: self._notes(schemas, lever, reading))
         lever = lever.model_copy(update={"ways": (*reading.there, *reading.back)})
         steps: list[Step] = []
@@ -115,6 +116,8 @@ class DatabaseMigration(Strategy):
             snapshot = self.snapshot.planned(target.execution)
             notes += await world.ask(snapshot, lambda snapshots: snapshot.prepare(snapshots, snapshot.key))
             steps.append(Move(lever=snapshot, was=None, to=snapshot.key, one_way=True))
+        elif alone := [way.name for way in reading.there if way.loses]:
+            notes += (f"{', '.join(alone)}: no snapshot is configured, so what the tool destroys cannot be recovered",)
         if consent := self._consent(reading):
             notes = (f"somebody has to consent to it: {consent}", *notes)
         for way in reading.there:
@@ -125,6 +128,15 @@ class DatabaseMigration(Strategy):
         checks: tuple[Check, ...] = (IntactCheck(intact=told_of), *self.smoke)
         steps.append(Gate(name=f"the schema of {lever.database} is that of {to}", checks=checks, within=30.0))
         return Draft(steps=tuple(steps), notes=notes)
+
+    def _with_recovery(self, way: Way, execution: str) -> Way:
+        if not way.loses or self.snapshot is None:
+            return way
+        snapshot = self.snapshot.planned(execution)
+        copy = (
+            f"its copy is the snapshot {snapshot.key} in {snapshot.store}: responder snapshots restore {snapshot.key}"
+        )
+        return way.model_copy(update={"loses": f"{way.loses} ({copy})"})
 
     async def _as_told(self, schemas: Schemas, lever: SchemaRevision, target: Target) -> None:
         expected = _fingerprint_of(target.from_artifact)

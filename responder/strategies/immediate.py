@@ -56,7 +56,7 @@ async def _all_at_once(world: World, piece: Workpiece) -> tuple[Move, ...]:
     key = "strategy" if template.deployment else "updateStrategy"
     rolling = {"maxUnavailable": "100%", "maxSurge": 0}
     wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 0}
-    return await with_settings(world, piece, wanted, piece.move())
+    return await with_settings(world, piece, wanted)
 
 
 def _is_recreate(settings: object) -> bool:

@@ -70,12 +70,21 @@ async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, .
     return tuple(moves), tuple(notes)
 
 
-async def with_settings(world: World, piece: Workpiece, wanted: dict[str, Any], *moves: Move) -> tuple[Move, ...]:
-    """The moves, under other rollout settings, and the settings as they were before at the end. Raises Halt."""
-    lever = RolloutSettings(**piece.template.where, mark=piece.template.mark)
+async def with_settings(world: World, piece: Workpiece, wanted: dict[str, Any], **how: Any) -> tuple[Move, ...]:
+    """The moves, under other rollout settings, and the settings as they were before at the end. Raises Halt.
+
+    One patch sets the template and the settings, and on the way back both as they were: while the bad template is
+    there, the pods of the good version are the old ones, and the controller removes as many as the settings let it.
+    """
+    lever = RolloutSettings(**piece.template.where, mark=piece.template.mark, fields=tuple(wanted))
     found = await world.read(lever)
     if found == wanted:
-        return (*piece.first, *moves, *piece.last)
+        return (*piece.first, piece.move(**how), *piece.last)
     await world.ask(lever, lambda kube: lever.prepare(kube, wanted))
-    there = Move(lever=lever, was=found, to=wanted)
-    return (*piece.first, there, *moves, *piece.last, there.turned().model_copy(update={"back": False}))
+    both = Workpiece(
+        template=piece.template.model_copy(update={"with_settings": tuple(wanted)}),
+        was={**piece.was, "settings": found},
+        to={**piece.to, "settings": wanted},
+    )
+    restored = Move(lever=lever, was=wanted, to=found, one_way=True)
+    return (*piece.first, both.move(**how), *piece.last, restored)

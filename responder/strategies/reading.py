@@ -89,6 +89,7 @@ class Reader:
     async def _by_tool(self, stage: Stage) -> tuple[Way, Way | None]:
         """The tool runs it in a session of its own, so nothing can be kept in its transaction."""
         self._reading.told.append(f"{stage.was} → {stage.to}: {' '.join(stage.argv_down)} ({stage.why or 'by itself'})")
+        before = len(self._blind.kept.losses)
         if stage.told is None:
             self._blind.kept.unknown.append(f"it is not known what {' '.join(stage.argv_down)} destroys")
         else:
@@ -98,7 +99,10 @@ class Reader:
         if stage.why and "Python" in stage.why:
             self._blind.kept.unknown.append(f"{stage.was} runs Python, and what that does to rows is not known")
         directory = str(self._lever.place(self._told).directory(getattr(self._lever.tool, "directory", "")) or "")
-        there = Way(was=stage.was, to=stage.to, argv=stage.argv_down, directory=directory)
+        found = [loss.what for loss in self._blind.kept.losses[before:]]
+        unsure = stage.told is None or "Python" in stage.why
+        loses = "; ".join([*found, *(["what nobody can tell beforehand"] if unsure else [])])
+        there = Way(was=stage.was, to=stage.to, argv=stage.argv_down, directory=directory, loses=loses)
         if not stage.argv_up:
             return there, None
         return there, Way(was=stage.to, to=stage.was, argv=stage.argv_up, directory=directory)

@@ -54,18 +54,24 @@ class Rolling(Strategy, Place):
         whole = self.kubernetes.within + self.batch_delay * await self._batches(world, self.kubernetes)
         piece = await workpiece(world, self.kubernetes.model_copy(update={"within": whole}), target)
         key = "strategy" if piece.template.deployment else "updateStrategy"
-        found = await world.read(RolloutSettings(**piece.template.where))
+        found = await world.read(RolloutSettings(**piece.template.where, fields=(key, "progressDeadlineSeconds")))
         how = found[key] if isinstance(found, dict) else {}
         if not isinstance(how, dict) or how.get("type", "RollingUpdate") != "RollingUpdate":
             kind = how.get("type") if isinstance(how, dict) else how
             raise Halt(f"{piece.template.what} has the strategy {kind}, which has no batches: use immediate")
         surge = self.surge and bool(piece.template.deployment)
         rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else self.batch_size}
-        wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": round(self.batch_delay)}
+        ready_for = round(self.batch_delay)
+        wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
+        deadline = found.get("progressDeadlineSeconds") if isinstance(found, dict) else None
+        if (
+            piece.template.deployment and isinstance(deadline, int) and deadline <= ready_for
+        ):  # Kubernetes wants it longer than that
+            wanted["progressDeadlineSeconds"] = deadline + ready_for
         looks = {"meanwhile": self.batch_healthy, "every": self.health_check_interval}
         resumed = tuple(move.model_copy(update=looks) for move in piece.last)
         piece = piece.model_copy(update={"last": resumed})
-        return Draft(steps=await with_settings(world, piece, wanted, piece.move(**looks)), notes=piece.notes)
+        return Draft(steps=await with_settings(world, piece, wanted, **looks), notes=piece.notes)
 
     async def _batches(self, world: World, template: PodTemplate) -> int:
         """How many there are at most; each of them takes `batch_delay` by itself."""

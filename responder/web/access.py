@@ -117,6 +117,11 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
     except JournalUnavailable as e:
         say(log, "journal unavailable", level=logging.ERROR, path=request.path, reason=str(e))
         return error(503, str(e), **{"Retry-After": "5"})
+    except ConnectionError as e:
+        if request.transport is None or request.transport.is_closing():
+            raise  # the client hung up
+        log.exception("request failed", extra={"fields": {"path": request.path}})
+        return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
     except Exception as e:
         log.exception("request failed", extra={"fields": {"path": request.path}})
         return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar, get_args
 
@@ -11,13 +11,13 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from responder import together
-from responder.alerts import Alert, fingerprint, read_body
+from responder.alerts import AlertGroup, read_body
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
 from responder.errors import Conflict, Halt, Invalid, Unavailable
 from responder.evaluation import Refusal
 from responder.execution import Closed, Event, Execution, Outcome, State, fold
-from responder.journal import Database, Transaction, decisions, deployments, executions
+from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions
 from responder.operations.approving import approve, held_by
 from responder.operations.stopping import STOPPABLE, effect_of_stop
 from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
@@ -25,6 +25,7 @@ from responder.respond import Decided, explain, respond
 from responder.strategies import Target
 from responder.web.access import WHO, who_asks
 from responder.web.asked import Asked, answer, limit, read, since
+from responder.web.bodies import body_of
 from responder.web.permission import (
     demand,
     demand_execution,
@@ -105,15 +106,16 @@ class Api(Page):
             raise Invalid("needs the labels of an alert, as ?alertname=ServiceFailing&service=backend", "query")
         demand(request, labels.get("service"), labels.get("environment"))
         now = self._journal.now()
+        group = read_body(json.dumps([{"labels": labels}]).encode(), now)
+        for refused in group.refused:
+            raise Invalid(refused.reason, refused.where.removeprefix("[0].labels").lstrip(".") or "query")
         try:
             alertmanager = await self._connections().to(Alertmanager)
-            alerts = [one.as_alert(now) for one in await alertmanager.alerts(labels)]
+            found = tuple(one.as_alert(now) for one in await alertmanager.alerts(labels))
         except Unavailable:
-            alerts = []  # the guards will say so
-        alerts = [alert for alert in alerts if permits(request[WHO], alert)]
-        if not alerts:
-            alerts = [Alert(status="firing", labels=labels, starts_at=now, fingerprint=fingerprint(labels))]
-        return answer(await self._explain(request, alerts, now))
+            found = ()  # the guards will say so
+        alerts = tuple(alert for alert in found if permits(request[WHO], alert)) or group.alerts
+        return answer(await self._explain(request, AlertGroup(alerts=alerts), now))
 
     async def rollback(self, request: web.Request) -> web.Response:
         """`POST /api/v1/rollbacks`: by hand. It passes what docs/reference/guards.md says that a person passes."""
@@ -148,10 +150,11 @@ class Api(Page):
     async def explain(self, request: web.Request) -> web.Response:
         """`POST /api/v1/explain`: an alert body in; policy, guards and plan out, without acting."""
         now = self._journal.now()
-        return answer(await self._explain(request, read_body(await request.read(), now).alerts, now))
+        return answer(await self._explain(request, read_body(await body_of(request), now), now))
 
-    async def _explain(self, request: web.Request, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
+    async def _explain(self, request: web.Request, group: AlertGroup, now: datetime) -> dict[str, Any]:
         mandate = self._mandate()
+        alerts = await self._journal.read(alert_times.known, group.alerts, now)
         incidents, unwanted = match_alerts(alerts, mandate.policies, now, sender="explain")
         incidents, _ = sort_out(request[WHO], incidents, mandate)
         decided = await explain(incidents, mandate=mandate, journal=self._journal, connections=self._connections())
@@ -163,6 +166,7 @@ class Api(Page):
                 for policy, found in only_told(alerts, mandate.policies)
             ],
             "resolved": sum(alert.status == "resolved" for alert in alerts),
+            "refused": [one.model_dump(include={"where", "reason", "labels"}) for one in group.refused],
         }
 
     async def _explained(self, decided: Decided) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from responder.errors import Conflict, ResponderError
 from responder.execution import Execution
 from responder.journal import Database, executions
 from responder.web.api import Api
+from responder.web.bodies import form_of
 from responder.web.place import Page, Place, get, post
 from responder.web_settings import Scope, Web
 
@@ -124,7 +125,7 @@ class ApprovalPage(Page):
     async def approve(self, request: web.Request) -> web.Response:
         try:
             execution = await self._execution(request)
-            form = await request.post()
+            form = await form_of(request)
             name = str(form.get("name", "")).strip()[:80]
             if not name:
                 raise Conflict("a name is needed, for the record")

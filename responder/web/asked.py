@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from responder.alerts import path_of
 from responder.durations import parse_duration
 from responder.errors import Changed, Invalid
+from responder.web.bodies import body_of, must_be_text
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -73,10 +74,12 @@ def must_match(request: web.Request, tag: str) -> None:
 
 async def read(request: web.Request, model: type[M]) -> M:
     try:
-        return model.model_validate_json(await request.read() or b"{}")
+        found = model.model_validate_json(await body_of(request) or b"{}")
     except ValidationError as e:
         first = e.errors(include_url=False, include_context=False)[0]
         raise Invalid(first["msg"], path_of(first["loc"]) or "body") from None
+    must_be_text(found.model_dump())
+    return found
 
 
 def limit(request: web.Request) -> int:

@@ -10,30 +10,32 @@ from datetime import datetime
 
 from aiohttp import web
 
-from responder.alerts import AlertGroup, read_body
+from responder.alerts import AlertGroup, UndatedAlert, read_body
 from responder.clients import Connections
 from responder.errors import Conflict, Invalid, JournalUnavailable
-from responder.journal import Database, decisions
+from responder.journal import Database, alert_times, decisions
 from responder.logs import say
 from responder.metrics import Metrics
 from responder.policies import Mandate, match_alerts, only_told
+from responder.refused_alerts import note_refused
 from responder.respond import Decided, note_not_permitted, note_told, note_unwanted, respond
 from responder.survey import WATCHDOG
 from responder.web.access import WHO, Who, error
+from responder.web.bodies import MOST_BYTES, READ_WITHIN, body_of
 from responder.web.permission import permits, sort_out
 from responder.web.place import Page, Place, post
 from responder.worker import Worker
 
+__all__ = ["MOST_AT_ONCE", "MOST_BYTES", "READ_WITHIN", "Receiver"]
+
 log = logging.getLogger("responder.decisions")
-
-MOST_BYTES = 4 << 20
-"""Of a body; Alertmanager's are about 800 bytes an alert."""
-
-READ_WITHIN = 5.0
-"""Seconds for the whole body to arrive."""
 
 MOST_AT_ONCE = 200
 """Requests under way; one more is told to come back (503), because Alertmanager retries 5xx and never 429."""
+
+
+_OFF_THE_LOOP = 1 << 16
+"""Bytes; a larger body is parsed in a thread."""
 
 
 class Receiver(Page):
@@ -91,10 +93,13 @@ class Receiver(Page):
         now = self._journal.now()
         for alert in group.alerts:
             self._metrics.alerts.labels(alert.status).inc()
+        self._metrics.alerts.labels("refused").inc(len(group.refused))
         if group.truncated_alerts:
             say(log, "alerts were cut off: set max_alerts to 0", level=logging.WARNING, missing=group.truncated_alerts)
         mandate = self._mandate()
         alerts = [alert for alert in group.alerts if not mandate.is_watchdog(alert)]
+        if any(isinstance(alert, UndatedAlert) for alert in alerts):
+            alerts = await self._journal.transaction(alert_times.remember, alerts, now)
         watched = any(alert.status == "firing" and mandate.is_watchdog(alert) for alert in group.alerts)
         if watched and who.permitted.limited:
             say(log, "watchdog ignored: the token is limited", level=logging.WARNING, token=who.name)
@@ -103,8 +108,9 @@ class Receiver(Page):
         incidents, unwanted = match_alerts(
             alerts, mandate.policies, now, sender=who.name, truncated=group.truncated_alerts
         )
+        told = await note_refused(self._journal, group.refused, now)
         incidents, foreign = sort_out(who, incidents, mandate)
-        told = [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
+        told += [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
         told += [await note_not_permitted(self._journal, one, who.name, now) for one in foreign]
         permitted = [alert for alert in alerts if permits(who, alert)]
         told += [await note_told(self._journal, *one, now) for one in only_told(permitted, mandate.policies)]
@@ -130,11 +136,5 @@ class Receiver(Page):
 
 
 async def _body(request: web.Request, now: datetime) -> AlertGroup:
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise web.HTTPUnsupportedMediaType(text="a compressed body is not accepted")
-    try:
-        async with asyncio.timeout(READ_WITHIN):
-            body = await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {READ_WITHIN:g} s") from None
-    return read_body(body, now)
+    body = await body_of(request, READ_WITHIN)
+    return read_body(body, now) if len(body) < _OFF_THE_LOOP else await asyncio.to_thread(read_body, body, now)

@@ -9,25 +9,38 @@ from aiohttp import web
 
 from responder.errors import ConfigError
 from responder.web.access import Access, Handler, error
+from responder.web.bodies import MOST_BYTES, await_body, must_be_text
 from responder.web.boundary import Boundary, Refused
 from responder.web.place import Page
-from responder.web.receiver import MOST_BYTES
 from responder.web_config import WebConfig
 from responder.web_settings import Web
 
 
 @web.middleware
 async def _no_such_place(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """An address or a method that is none is told as JSON too."""
+    """Answers as JSON what no handler is asked: unknown addresses and methods."""
     try:
         return await handler(request)
     except web.HTTPException as e:
         return error(e.status, f"{request.method} {request.path}: {e.reason}")
 
 
+@web.middleware
+async def _storable(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses addresses with text that no database stores."""
+    must_be_text(dict(request.match_info), "path")
+    for name, value in request.query.items():
+        must_be_text(name, "query")
+        must_be_text(value, name)
+    return await handler(request)
+
+
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     # So that the command line can tell a responder from whatever else answers at a mistyped address.
     response.headers["Server"] = response.headers["X-Responder"] = "rollback-responder"
+    if "Expect" in request.headers and request.can_read_body and not request.content.total_bytes:
+        response.force_close()  # the body was not asked for: what comes next could be taken for it
+        response.headers["Connection"] = "close"
 
 
 def routes(
@@ -37,13 +50,13 @@ def routes(
     pages = tuple(pages)
     places = tuple(place for page in pages for place in page.places())
     boundary = Boundary(access, places, refused)
-    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place, boundary.middleware])
+    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place, boundary.middleware, _storable])
     app.on_response_prepare.append(_sign)
     for page in pages:
         app.on_shutdown.append(page.shutdown)
     add = {"GET": app.router.add_get, "POST": app.router.add_post}
     for place in places:
-        add[place.method](place.path, place.handler)
+        add[place.method](place.path, place.handler, expect_handler=await_body)
     return app
 
 

@@ -12,6 +12,7 @@ from responder.execution import Execution
 from responder.journal import Database, executions
 from responder.operations.stopping import STOPPABLE, effect_of_stop
 from responder.web.approval import Links, page
+from responder.web.bodies import form_of
 from responder.web.place import Page, Place, get, post
 
 
@@ -45,7 +46,7 @@ class StopPage(Page):
     async def stop(self, request: web.Request) -> web.Response:
         try:
             execution = await self._execution(request)
-            said = await request.post()
+            said = await form_of(request)
             name, reason = (str(said.get(key, "")).strip() for key in ("name", "reason"))
             if not name:
                 raise Conflict("a name is needed, for the record")

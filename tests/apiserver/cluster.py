@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
 from tests.apiserver import controllers
 from tests.apiserver.patches import Rejected, copy, json_patch, merge_patch, strategic_merge
-from tests.apiserver.validation import WORKLOADS, Failed, decode, default, validate
+from tests.apiserver.validation import HIDDEN, WORKLOADS, Failed, decode, default, validate
 
 Object = dict[str, Any]
 Key = tuple[str, str, str]  # group/plural, namespace, name
@@ -35,6 +37,8 @@ VERSIONS = {
     "argoproj.io": "argoproj.io/v1alpha1", "helm.toolkit.fluxcd.io": "helm.toolkit.fluxcd.io/v2",
     "flagger.app": "flagger.app/v1beta1",
 }  # fmt: skip
+_EPOCH = datetime(2026, 11, 24, tzinfo=UTC)
+"""When the clock of a cluster says 0."""
 BUILT_IN = ("", "apps", "discovery.k8s.io", "autoscaling")
 _RESOURCES = {kind: resource for resource, kind in KINDS.items()}
 
@@ -51,13 +55,18 @@ class Image:
 class Cluster:
     """Objects by kind, namespace and name; each request lets the controllers catch up."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, token: str = "") -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, token: str = "", seed: int = 0) -> None:
         self.clock, self.token = clock, token
+        self._random = random.Random(seed)  # of the controllers' lags
+        self.lags = True
+        self.noticed: dict[str, Any] = {}  # by uid: what its controller has seen of it
+        self.due: dict[str, float] = {}  # by uid: when its controller sees what is new
         self.objects: dict[Key, Object] = {}
         self.images: dict[str, Image] = {}
         self.logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}  # namespace, pod, container: time and line
         self.previous_logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
+        self.watchers: list[list[tuple[str, Object]]] = []  # what each has yet to hear of
         self.forbidden: set[tuple[str, str]] = set()
         self.installed: set[str] = set()  # API groups of custom resources; storing an object installs its group
         self.controllers = True  # False: they lag behind
@@ -92,12 +101,18 @@ class Cluster:
         meta["resourceVersion"] = str(self.version)
         self.installed.add(_RESOURCES[kind].rpartition("/")[0])
         self.objects[(_RESOURCES[kind], meta.get("namespace", ""), meta["name"])] = manifest
+        self._tell_watchers("ADDED" if before is None else "MODIFIED", manifest)
         return manifest
+
+    def _tell_watchers(self, how: str, found: Object) -> None:
+        for changes in self.watchers:
+            changes.append((how, _shown(found)))
 
     def drop(self, found: Object) -> None:
         """Deletes an object, and in the end what it owned."""
         meta = found["metadata"]
         self.objects.pop((_RESOURCES[found["kind"]], meta.get("namespace", ""), meta["name"]), None)
+        self._tell_watchers("DELETED", found)
         for one in list(self.objects.values()):
             if any(ref["uid"] == meta["uid"] for ref in one["metadata"].get("ownerReferences", ())):
                 self.drop(one)
@@ -117,6 +132,7 @@ class Cluster:
                 content_type="application/strategic-merge-patch+json",
             )  # fmt: skip
         assert status < 300, answer
+        self.step()
         return dict(answer)
 
     @staticmethod
@@ -125,9 +141,24 @@ class Cluster:
         return f"{_home(group)}/namespaces/{namespace}/{plural}{'/' + name if name else ''}"
 
     def step(self) -> None:
-        """Lets controllers and kubelet do what there is to do now."""
+        """Lets controllers and kubelet do all that there is to do, as after some seconds in which nobody looked."""
+        self.lags, before = False, self.lags
+        try:
+            self._catch_up()
+        finally:
+            self.lags = before
+            self.noticed.clear()
+
+    def _catch_up(self) -> None:
         if self.controllers:
             controllers.run(self)
+
+    def draw(self, least: float, most: float) -> float:
+        return self._random.uniform(least, most)
+
+    def stamp(self) -> str:
+        """The time now, in whole seconds."""
+        return f"{_EPOCH + timedelta(seconds=int(self.clock())):%Y-%m-%dT%H:%M:%SZ}"
 
     def image(self, reference: str) -> Image:
         found = self.images.get(reference) or Image()
@@ -151,10 +182,10 @@ class Cluster:
         try:
             if self.token and token != self.token:
                 raise Failed(401, "Unauthorized")
-            self.step()
+            self._catch_up()
             status, answer = self._route(method, path, dict(query or {}), body, content_type)
             answer = answer if isinstance(answer, str) else _shown(answer)
-            self.step()
+            self._catch_up()
             return status, answer
         except Failed as e:
             return e.code, {
@@ -208,11 +239,7 @@ class Cluster:
 
     def _list(self, resource: str, namespace: str, query: dict[str, str]) -> tuple[int, Object]:
         kind = KINDS[resource]
-        selector = query.get("labelSelector", "")
-        items = [one for one in self.all(kind, namespace or None) if matches(one, selector)]
-        if field := query.get("fieldSelector", ""):
-            terms = [term.partition("=") for term in field.split(",")]
-            items = [one for one in items if all(_at(one, name) == value for name, _, value in terms)]
+        items = [one for one in self.all(kind, namespace or None) if _selected(one, query)]
         start, most = int(query.get("continue") or 0), int(query.get("limit") or 0) or len(items)
         more = {"continue": str(start + most)} if start + most < len(items) else {}
         items = items[start : start + most]
@@ -297,7 +324,7 @@ class Cluster:
         if not changed:
             return
         entry = {
-            "manager": self.manager, "operation": "Update", "time": f"2026-11-24T00:00:00.{self.version:09d}Z",
+            "manager": self.manager, "operation": "Update", "time": f"{self.stamp()[:-1]}.{self.version:09d}Z",
             "fieldsV1": {"f:spec": {f"f:{key}": {} for key in changed}},
         }  # fmt: skip
         after["metadata"].setdefault("managedFields", []).append(entry)
@@ -371,9 +398,7 @@ class Cluster:
                 request.method, request.path, dict(request.query), json.loads(text) if text else None,
                 request.content_type, request.headers.get("Authorization", "").removeprefix("Bearer "),
             )  # fmt: skip
-            if isinstance(told, str):
-                return web.Response(text=told, status=status)
-            return web.json_response(told, status=status)
+            return _response(status, told)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
@@ -390,27 +415,37 @@ class Cluster:
         """ADDED, MODIFIED and DELETED, in order, for what has changed since `resourceVersion`."""
         query = {k: v for k, v in request.query.items() if k in ("labelSelector", "fieldSelector")}
         since, token = int(request.query.get("resourceVersion") or 0), request.headers.get("Authorization", "")
-        until = asyncio.get_running_loop().time() + float(request.query.get("timeoutSeconds") or 60)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + float(request.query.get("timeoutSeconds") or 60)
+        status, told = self.handle("GET", request.path, query, token=token.removeprefix("Bearer "))
+        if status != 200:
+            return _response(status, told)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        seen: dict[str, Object] | None = None
-        while asyncio.get_running_loop().time() < until and request.transport and not request.transport.is_closing():
-            status, told = self.handle("GET", request.path, query, token=token.removeprefix("Bearer "))
-            assert status == 200, told
-            shown = {"kind": told["kind"].removesuffix("List"), "apiVersion": told["apiVersion"]}
-            now = {one["metadata"]["uid"]: {**shown, **one} for one in told["items"]}
-            if seen is None:
-                seen = {uid: one for uid, one in now.items() if int(one["metadata"]["resourceVersion"]) <= since}
-            events = [("DELETED", one) for uid, one in seen.items() if uid not in now]
-            for uid, one in sorted(now.items(), key=lambda item: int(item[1]["metadata"]["resourceVersion"])):
-                if uid not in seen:
-                    events.append(("ADDED", one))
-                elif seen[uid]["metadata"]["resourceVersion"] != one["metadata"]["resourceVersion"]:
-                    events.append(("MODIFIED", one))
-            for kind, one in events:
-                await response.write(json.dumps({"type": kind, "object": one}).encode() + b"\n")
-            seen = now
-            await asyncio.sleep(0.005)
+        kind, namespace = told["kind"].removesuffix("List"), request.path.split("/namespaces/")[-1].partition("/")[0]
+        known = {one["metadata"]["uid"] for one in told["items"]}
+        shown = {"kind": kind, "apiVersion": told["apiVersion"]}
+        for one in sorted(told["items"], key=lambda one: int(one["metadata"]["resourceVersion"])):
+            if int(one["metadata"]["resourceVersion"]) > since:
+                await response.write(_event("ADDED", {**shown, **one}))
+        changes: list[tuple[str, Object]] = []
+        self.watchers.append(changes)
+        try:
+            while loop.time() < until and request.transport and not request.transport.is_closing():
+                self._catch_up()
+                for how, one in changes:
+                    if one["kind"] != kind or one["metadata"].get("namespace", namespace) != namespace:
+                        continue
+                    fits = how != "DELETED" and _selected(one, query)
+                    uid = one["metadata"]["uid"]
+                    if fits or uid in known:  # one that fits no more is gone for whoever watches
+                        now = ("MODIFIED" if uid in known else "ADDED") if fits else "DELETED"
+                        await response.write(_event(now, one))
+                        (known.add if fits else known.discard)(uid)
+                changes.clear()
+                await asyncio.sleep(0.005)
+        finally:
+            self.watchers.remove(changes)
         with contextlib.suppress(ConnectionError):  # who watched has gone
             await response.write_eof()
         return response
@@ -423,6 +458,21 @@ class Cluster:
             "users": [{"name": "test", "user": {"token": self.token or "none"}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         }  # fmt: skip
+
+
+def _response(status: int, answer: Any) -> web.Response:
+    if isinstance(answer, str):
+        return web.Response(text=answer, status=status)
+    return web.json_response(answer, status=status)
+
+
+def _event(how: str, one: Object) -> bytes:
+    return json.dumps({"type": how, "object": one}).encode() + b"\n"
+
+
+def _selected(one: Object, query: dict[str, str]) -> bool:
+    terms = [term.partition("=") for term in query.get("fieldSelector", "").split(",") if term]
+    return matches(one, query.get("labelSelector", "")) and all(_at(one, name) == value for name, _, value in terms)
 
 
 def _home(group: str) -> str:
@@ -439,7 +489,7 @@ def _shown(answer: Object) -> Object:
     """A copy without what only our controllers know."""
     answer = copy(answer)
     for one in (answer, *answer.get("items", ())):
-        for key in ("born", "readySince", "progress", "over"):
+        for key in HIDDEN:
             one.pop(key, None)
     return answer
 

@@ -291,6 +291,7 @@ async def test_kubectl_is_content_with_it(api: Api) -> None:
         )  # fmt: skip
         said, _ = await process.communicate()
         assert process.returncode == 0, said
+        await api.settled("deployments/backend")
     assert b"successfully rolled out" in said
     assert (await api("GET", "deployments/backend"))[1]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGES[
         0

@@ -6,6 +6,8 @@ from typing import Any
 
 Object = dict[str, Any]
 
+HIDDEN = ("born", "readySince", "progress", "observed")
+"""What only our controllers know of an object."""
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired",
            415: "UnsupportedMediaType", 422: "Invalid"}  # fmt: skip
@@ -77,9 +79,7 @@ def decode(made: Object, *, strict: bool, code: int = 400) -> None:
     parts: list[tuple[str, Any, dict[str, Any]]] = [("spec", spec, _TYPES), ("spec.template.spec", pods, _POD_TYPES)]
     if isinstance(pods, dict) and isinstance(containers := pods.get("containers"), list):
         parts += [(f"spec.template.spec.containers[{n}]", one, _CONTAINER_TYPES) for n, one in enumerate(containers)]
-    unknown = [key for key in made if key not in ("apiVersion", "kind", "metadata", "spec", "status")]
-    hidden = ("born", "readySince", "progress", "over", "observed", "sync")
-    unknown = [key for key in unknown if key not in hidden]
+    unknown = [key for key in made if key not in ("apiVersion", "kind", "metadata", "spec", "status", *HIDDEN)]
     for path, part, types in parts:
         for key, value in part.items() if isinstance(part, dict) else ():
             if key not in types:

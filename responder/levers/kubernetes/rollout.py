@@ -11,7 +11,16 @@ from responder.durations import Duration
 from responder.errors import Drift, Halt
 from responder.kubernetes_objects import Object, annotate, is_ready, trouble_of
 from responder.levers.kubernetes.template import PodTemplate
-from responder.levers.kubernetes.workload import Workload, free, is_ordered, ordinal_of, partition_of
+from responder.levers.kubernetes.workload import (
+    Workload,
+    free,
+    is_ordered,
+    ordinal_of,
+    partition_of,
+    set_settings,
+    settings_of,
+    tell_settings,
+)
 
 
 class RolloutSettings(Workload):
@@ -19,37 +28,25 @@ class RolloutSettings(Workload):
 
     lever: Literal["rollout_settings"] = "rollout_settings"
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
-
-    @property
-    def _key(self) -> str:
-        return "strategy" if self.deployment else "updateStrategy"
+    fields: tuple[str, ...] = Field(
+        default=(), description="Set by the responder: the fields of the spec, where more than the usual two"
+    )
 
     async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
-        spec = found["spec"]
-        return {self._key: spec.get(self._key, {}), "minReadySeconds": spec.get("minReadySeconds", 0)}
+        return settings_of(found, self.fields or self.usual_settings)
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        return [*_settings(value), *annotate(found, execution=self.mark)]
+        return [*set_settings(value), *annotate(found, execution=self.mark)]
 
     async def prepare(self, kube: Kubernetes, value: Any) -> tuple[str, ...]:
-        await kube.patch(await self.object(kube), _settings(value), dry_run=True)
+        await kube.patch(await self.object(kube), set_settings(value), dry_run=True)
         return ()
 
     def tell(self, value: Any) -> str:
-        if value is None:
-            return "none"
-        how = value[self._key]
-        parts = [f"{key} {part}" for key, part in (how.get("rollingUpdate") or {"type": how.get("type")}).items()]
-        if value["minReadySeconds"]:
-            parts.append(f"minReadySeconds {value['minReadySeconds']}")
-        return ", ".join(parts)
+        return "none" if value is None else tell_settings(value)
 
     def __str__(self) -> str:
         return f"rollout settings of {self.what}"
-
-
-def _settings(value: dict[str, Any]) -> list[Object]:
-    return [{"op": "add", "path": f"/spec/{key}", "value": part} for key, part in value.items()]
 
 
 class RolloutPaused(Workload):

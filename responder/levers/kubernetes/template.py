@@ -10,17 +10,18 @@ from pydantic import Field, JsonValue
 from responder.clients.kubernetes import Kubernetes
 from responder.clients.kubernetes_answers import Forbidden
 from responder.durations import Duration
-from responder.errors import Halt, Unavailable
+from responder.errors import Drift, Halt, Unavailable
 from responder.images import digest_of
 from responder.kubernetes_objects import (
     Object,
     annotate,
-    condition,
+    failure_of,
     images_of,
     is_ready,
     main_image,
     number_of,
     other_image,
+    owned_by,
     references_of,
     runs,
     same_template,
@@ -30,7 +31,16 @@ from responder.kubernetes_objects import (
     writer_of,
 )
 from responder.levers.kubernetes.gitops import owners_of
-from responder.levers.kubernetes.workload import Workload, free, is_ordered, ordinal_of, partition_of
+from responder.levers.kubernetes.workload import (
+    Workload,
+    free,
+    is_ordered,
+    ordinal_of,
+    partition_of,
+    set_settings,
+    settings_of,
+    tell_settings,
+)
 
 
 class PodTemplate(Workload):
@@ -52,6 +62,11 @@ class PodTemplate(Workload):
         default="refuse", description="Where somebody has paused the rollout: leave it, or resume it with the good one"
     )
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+    with_settings: tuple[str, ...] = Field(
+        default=(),
+        description="Set by the responder: rollout settings that are a part of the value. One patch sets both: beside "
+        "the bad template, settings of ours make the controller remove good pods",
+    )
 
     @property
     def settles_within(self) -> float:
@@ -64,12 +79,27 @@ class PodTemplate(Workload):
         if revision is None and not found["spec"].get("paused"):
             raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
         # What was put there in a pause is of no revision yet.
-        return {"revision": revision["metadata"]["name"] if revision else "", "images": dict(images_of(template))}
+        name = revision["metadata"]["name"] if revision else ""
+        settings = {"settings": settings_of(found, self.with_settings)} if self.with_settings else {}
+        return {"revision": name, "images": dict(images_of(template)), **settings}
 
     def same(self, found: Any, value: Any) -> bool:
         if found is None or value is None:
             return found is value
+        return self.near(found, value) and found.get("settings") == value.get("settings")
+
+    def near(self, found: Any, value: Any) -> bool:
+        # The settings are put back before all is over.
+        if found is None or value is None:
+            return found is value
         return (found["revision"], found["images"]) == (value["revision"], value["images"])
+
+    def must_be(self, found: Any, *values: Any) -> None:
+        super().must_be(found, *values)
+        if self.with_settings and found["settings"] not in [value["settings"] for value in values]:
+            told = ", nor ".join(tell_settings(value["settings"]) for value in values)
+            who = f"rollout settings of {self.what}"
+            raise Drift(f"the {who} are {tell_settings(found['settings'])}, neither {told}: somebody else changed them")
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         """The operations that put the template of a revision back. Nothing else of the object is touched."""
@@ -83,11 +113,12 @@ class PodTemplate(Workload):
         why = f"rollback {self.mark}: {self.tell(present)} → {self.tell(value)}"
         told = annotate(found, execution=self.mark, **{"rolled-back": why})
         cause = {"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": why}
-        return [{"op": "replace", "path": "/spec/template", "value": template}, *told, cause]
+        settings = set_settings(value["settings"]) if self.with_settings else []
+        return [{"op": "replace", "path": "/spec/template", "value": template}, *settings, *told, cause]
 
     async def settled(self, kube: Kubernetes, value: Any) -> bool:
         found = await self.object(kube)
-        if not self.same(await self._value(kube, found), value):
+        if not self.near(await self._value(kube, found), value):
             return False
         if found["spec"].get("paused"):
             return True  # nothing follows until somebody resumes it
@@ -97,19 +128,27 @@ class PodTemplate(Workload):
         pods = [pod for pod in every if self.is_of(pod, str(value["revision"]))]
         if trouble := next(filter(None, map(trouble_of, pods)), ""):
             raise Halt(trouble)
-        progress = condition(found, "Progressing")
-        if progress.get("reason") == "ProgressDeadlineExceeded":
-            raise Halt(f"{self.what}: {progress.get('message') or 'its progress deadline has passed'}")
-        if (failure := condition(found, "ReplicaFailure")).get("status") == "True":
-            raise Halt(f"{self.what}: no pod can be made: {failure.get('message', '')}")
+        if self.deployment and (failed := await self._failed(kube, found, str(value["revision"]), every)):
+            raise Halt(f"{self.what}: {failed}")
         if self.statefulset and partition_of(found):
             first = partition_of(found)
             wanted = int(found["spec"].get("replicas", 1)) - first
             return sum(is_ready(pod) and ordinal_of(pod) >= first for pod in pods) >= wanted
-        if unfinished(found):
+        # What the workload counts may lag behind what its ReplicaSets did: the pods themselves decide.
+        if unfinished(found) or (not self.daemonset and sum(map(is_ready, pods)) < found["spec"].get("replicas", 1)):
             return False
         self._same_images(pods, value)
         return True
+
+    async def _failed(self, kube: Kubernetes, found: Object, name: str, pods: list[Object]) -> str:
+        kept = await self.revisions(kube, found)
+        revision = next((one for one in kept if one["metadata"]["name"] == name), None)
+        failed = failure_of(found, revision) if revision else ""
+        # A quota is exceeded for a moment where new pods come before the old ones are gone: it says nothing while there
+        # are fewer pods than wanted, or more, or some that have to go.
+        leaving = any(len(owned_by(one, pods)) > one["spec"].get("replicas", 1) for one in kept)
+        waits = "exceeded quota" in failed and (leaving or len(pods) != found["spec"].get("replicas", 1))
+        return "" if waits else failed
 
     def _same_images(self, pods: list[Object], value: dict[str, Any]) -> None:
         """A tag may have been moved since: what counts is the digest of what runs. Raises Halt."""
@@ -219,7 +258,8 @@ class PodTemplate(Workload):
     def tell(self, value: Any) -> str:
         if value is None:
             return "none"
-        return f"{value['revision'] or 'never rolled out'} ({', '.join(value['images'].values())})"
+        settings = f", {tell_settings(value['settings'])}" if "settings" in value else ""
+        return f"{value['revision'] or 'never rolled out'} ({', '.join(value['images'].values())}){settings}"
 
     def __str__(self) -> str:
         return f"pod template of {self.what}"

@@ -45,6 +45,11 @@ class Workload(PartOfObject, ABC):
     def _address(self) -> tuple[str, str]:
         return self.kind, self.name
 
+    @property
+    def usual_settings(self) -> tuple[str, ...]:
+        """The fields of its spec that say how it rolls out."""
+        return ("strategy" if self.deployment else "updateStrategy", "minReadySeconds")
+
     async def revisions(self, kube: Kubernetes, found: Object) -> list[Object]:
         """What the cluster remembers of earlier templates."""
         kind = "ReplicaSet" if self.deployment else "ControllerRevision"
@@ -61,6 +66,24 @@ class Workload(PartOfObject, ABC):
         labels = pod["metadata"].get("labels", {})
         made_from = labels.get("pod-template-hash" if self.deployment else "controller-revision-hash")
         return made_from in (revision, revision.removeprefix(f"{self.name}-"))
+
+
+def settings_of(workload: Object, fields: tuple[str, ...]) -> dict[str, Any]:
+    """These fields of its spec, as the API server fills them in."""
+    defaults = {"minReadySeconds": 0, "progressDeadlineSeconds": 600}
+    return {field: workload["spec"].get(field, defaults.get(field, {})) for field in fields}
+
+
+def set_settings(settings: dict[str, Any]) -> list[Object]:
+    """The operations of a JSON patch that set them."""
+    return [{"op": "add", "path": f"/spec/{key}", "value": part} for key, part in settings.items()]
+
+
+def tell_settings(settings: dict[str, Any]) -> str:
+    how = settings.get("strategy") or settings.get("updateStrategy") or {}
+    parts = [f"{key} {part}" for key, part in (how.get("rollingUpdate") or {"type": how.get("type")}).items()]
+    parts += [f"{key} {settings[key]}" for key in ("minReadySeconds", "progressDeadlineSeconds") if settings.get(key)]
+    return ", ".join(parts)
 
 
 async def free(kube: Kubernetes, statefulset: Object, pods: list[Object], updated: list[Object]) -> None:

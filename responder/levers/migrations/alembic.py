@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 
 from pydantic import Field
 
@@ -115,7 +117,10 @@ class Alembic(Program):
     async def _by_itself(
         self, schemas: Schemas, place: Place, now: str, target: str, trouble: list[Halt]
     ) -> list[Stage]:
-        """Migrations that need rows cannot be rendered: Alembic has to run them, one revision at a time."""
+        """Alembic runs the revisions that cannot be rendered as they need rows, one at a time; we run the others.
+
+        Raises Halt where a revision refuses: Alembic would commit what comes before it, and then fail.
+        """
         said = await self._ask(schemas, place, *self._call("history", "--rev-range", f"{target}:{now}"))
         ways = {found[2]: found[1] for found in re.finditer(r"^(\S+) -> (\w+)", said, re.M)}
         why = str(trouble[0]).splitlines()[-1] if trouble else ""
@@ -124,17 +129,46 @@ class Alembic(Program):
             if at not in ways:
                 raise Halt(f"Alembic knows no single way from {now} to {target}: {why}")
             before = "base" if ways[at] == "<base>" else ways[at]
-            stages.append(
-                Stage(
-                    was=at,
-                    to=before,
-                    argv_down=place.filled(self._call("downgrade", before)),
-                    argv_up=place.filled(self._call("upgrade", at)),
-                    why=f"it cannot be written as SQL: {why}",
-                )
-            )
+            stages.append(await self._one(schemas, place, at, before))
             at = before
         return stages
+
+    async def _one(self, schemas: Schemas, place: Place, at: str, before: str) -> Stage:
+        trouble: list[Halt] = []
+        down = await self._downs(schemas, place, [at], before, trouble)
+        if not trouble and down:
+            (stage,) = self._staged([at], down, await self._ups(schemas, place, before, [at]))
+            return stage
+        said = str(trouble[0]) if trouble else ""
+        if refusal := await asyncio.to_thread(_refusal, said):
+            raise Halt(f"revision {at} cannot be undone, so there is no way past it; nothing was touched: {refusal}")
+        return Stage(
+            was=at,
+            to=before,
+            argv_down=place.filled(self._call("downgrade", before)),
+            argv_up=place.filled(self._call("upgrade", at)),
+            why=f"it cannot be written as SQL: {said.splitlines()[-1] if said else 'Alembic rendered nothing'}",
+        )
+
+
+_FRAME = re.compile(r'^ *File "([^"]+)", line \d+, in \S+\n +(\S.*)$', re.M)
+
+
+def _refusal(said: str) -> str:
+    """The exception of a migration that raises by itself; empty where it only fails for lack of a connection."""
+    error = said.splitlines()[-1] if said else ""
+    frames = _FRAME.findall(said)
+    if not frames:
+        return error if "NotImplemented" in error else ""
+    file, source = frames[-1]
+    raises = re.match(r"(raise|assert)\b", source) and "site-packages" not in file
+    if not raises and not error.startswith("NotImplemented"):
+        return ""
+    try:
+        text = Path(file).read_text()
+    except (OSError, UnicodeDecodeError):  # as in a container
+        text = ""
+    return "" if re.search(r"offline|as_sql", text) else error
 
 
 def _steps(said: str, way: str) -> list[tuple[str, list[str], str]]:

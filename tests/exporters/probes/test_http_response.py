@@ -87,6 +87,20 @@ async def test_a_bomb_is_measured_as_it_unpacks(ask: Any, answer: Any) -> None:
     assert result.reason == "body_limit"
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        http(b"x" * 99, "503 Service Unavailable"),
+        http(b"x", "503 Service Unavailable").replace(b"Content-Length: 1", b"Content-Length: 9"),
+        http(b"<html>", "503 Service Unavailable", "Content-Encoding: gzip"),
+    ],
+    ids=["too long", "broken off", "not what it says"],
+)
+async def test_a_status_says_more_than_the_body_that_came_with_it(ask: Any, answer: Any, wrong: bytes) -> None:
+    result, _ = await ask(type="http_response", url=await answer(wrong), body_limit_bytes=10)
+    assert (result.reason, result.why) == ("status", "status is 503, expected 2xx")
+
+
 async def test_a_body_without_end_is_cut_off(ask: Any, talk: Any) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")

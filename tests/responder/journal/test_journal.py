@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from responder.alerts import Alert, fingerprint
+from responder.alerts import Alert, UndatedAlert, fingerprint
 from responder.errors import ConfigError, Conflict, JournalUnavailable, Superseded, Unknown
 from responder.execution import Accepted, Closed, Execution, Halted, Held, Planned, Resumed, Stopped
-from responder.journal import Database, Transaction, decisions, deployments, executions, open_journal
+from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions, open_journal
 from responder.journal.database import load_migrations
 from responder.journal.decisions import Decision
 from responder.journal.deployments import Deployment
@@ -635,3 +635,40 @@ async def test_what_a_report_asks(journal: Database) -> None:
     for service, environment, n in (("shop", "test", 2), (None, None, 2), ("shop", None, 2), ("other", "test", 0)):
         rows = await journal.read(ask, "count_by_outcome", service=service, environment=environment)
         assert sum(row["n"] for row in rows) == n
+
+
+# --- text from outside ---
+async def test_text_that_no_database_stores_costs_only_its_odd_characters(journal: Database) -> None:
+    """What logs, errors and comments of others hold is on record, whatever it is."""
+    told = {"policy": "p", "service": "shop", "environment": "test", "verdict": "refuse", "guard": "firing"}
+    odd = Decision(
+        id="d1",
+        incident="i1",
+        at=NOW,
+        last_at=NOW,
+        reason="a\0b \ud800c Zoë",
+        body=json.dumps({"text": "a\0b"}),
+        **told,
+    )
+    await journal.transaction(decisions.record, odd)
+    (row,) = await journal.read(decisions.find, service="shop", since=None, most=9)
+    assert (row["reason"], json.loads(row["body"])) == ("a\ufffdb \ufffdc Zoë", {"text": "a\ufffdb"})
+
+
+async def test_when_an_alert_without_a_time_of_its_own_began(journal: Database) -> None:
+    async def sent(minutes: float, **other: Any) -> datetime:
+        at = NOW + timedelta(minutes=minutes)
+        one = UndatedAlert(**{**dict(alert()), "starts_at": at, **other})
+        (dated,) = await journal.transaction(alert_times.remember, [one], at)
+        (known,) = await journal.read(alert_times.known, [one], at)
+        assert type(dated) is type(known) is Alert
+        assert known.starts_at == dated.starts_at or one.ends_at < at
+        return dated.starts_at
+
+    assert [await sent(n) for n in (0, 4, 9)] == [NOW] * 3, "each within five minutes of the one before"
+    assert await sent(14.1) == NOW + timedelta(minutes=14.1)
+    assert await sent(16, ends_at=NOW + timedelta(minutes=60)) == NOW + timedelta(minutes=14.1)
+    assert await sent(59) == NOW + timedelta(minutes=14.1)
+    assert await sent(60, ends_at=NOW + timedelta(minutes=59.5)) == NOW + timedelta(minutes=14.1)
+    assert await sent(60) == NOW + timedelta(minutes=60)
+    assert await journal.transaction(alert_times.remember, [alert()], NOW) == [alert()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,39 @@ async def test_no_cluster_is_configured(content: str | None, tmp_path: Path) -> 
     client = await Kubernetes.connect(KubernetesSettings(kubeconfig=file))
     with pytest.raises(Halt, match="no Kubernetes cluster is configured"):
         await client.get("Pod", "shop", "one")
+
+
+_IMPORTS = """
+import asyncio, sys, threading
+from pathlib import Path
+from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.errors import Halt
+
+threads = []
+
+class Seen:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("kubernetes."):
+            threads.append(threading.current_thread())
+
+sys.meta_path.insert(0, Seen())
+
+async def ask():
+    client = await Kubernetes.connect(KubernetesSettings(kubeconfig=Path(sys.argv[1])))
+    try:
+        await client.get("Pod", "shop", "one")
+    except Halt:
+        pass
+
+asyncio.run(ask())
+print(len(threads) > 0, threading.main_thread() in threads)
+"""
+
+
+async def test_the_sdk_is_not_imported_on_the_event_loop(tmp_path: Path) -> None:
+    """It takes half a second, and on a slow machine longer than a lease."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _IMPORTS, str(tmp_path / "none"), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert said.split() == [b"True", b"False"]

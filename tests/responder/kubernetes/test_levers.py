@@ -27,6 +27,14 @@ from tests.responder.levers.law import keeps_the_laws
 BACKEND = {"namespace": "shop", "deployment": "backend"}
 
 
+@pytest.fixture
+def cluster(clock: Any) -> Cluster:
+    """Whose controllers do not lag behind: one verb at a time, on a clock that stands still."""
+    made = Cluster(clock=clock)
+    made.lags = False
+    return made
+
+
 def put_out(cluster: Cluster, kind: str, name: str, versions: str, **more: Any) -> None:
     for version in versions:
         cluster.apply(workload(kind, name, f"shop:{version}", **more))

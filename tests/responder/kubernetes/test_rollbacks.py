@@ -111,15 +111,44 @@ async def test_rolling_has_no_batches_in_a_recreate_deployment(cluster: Cluster,
     assert ended.outcome == "succeeded"
 
 
+async def test_a_batch_delay_past_the_progress_deadline_raises_it_meanwhile(bad: Cluster, clock: Any) -> None:
+    found = bad.get("Deployment", "shop", "backend")
+    bad.put({**found, "spec": {**found["spec"], "progressDeadlineSeconds": 20}}, before=found)
+    bad.step()
+    one = rollback(bad, rolling(batch_size=3, batch_delay="30s"), clock)
+    assert "minReadySeconds 30, progressDeadlineSeconds 50" in (await one.steps())[0]
+    ended = await one.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert bad.get("Deployment", "shop", "backend")["spec"]["progressDeadlineSeconds"] == 20
+
+
+async def test_drift_in_the_middle_names_the_settings_that_stay(bad: Cluster, clock: Any) -> None:
+    bad.images["shop:1"] = Image(ready_after=60.0)
+    one = rollback(bad, rolling(batch_size=2), clock)
+    clock_waits = clock.wait
+
+    def wait(seconds: float) -> None:
+        clock_waits(seconds)
+        if clock.now > 5.0 and image(bad) == "shop:1":
+            bad.apply(deployment("backend", "shop:3", 6))
+
+    one.reins._wait = wait
+    ended = await one.run()
+    assert ended.state == "stuck"
+    assert "is backend-" in ended.reason
+    assert "(shop:3), maxSurge 2, maxUnavailable 0 now: tests moved it" in ended.reason
+
+
 async def test_immediate_lets_everything_be_unavailable_at_once(bad: Cluster, clock: Any) -> None:
     steps = await rollback(bad, immediate(), clock).steps()
     assert [step.partition(":")[0] for step in steps] == [
-        "rollout settings of Deployment shop/backend",
         "pod template of Deployment shop/backend",
         "rollout settings of Deployment shop/backend",
         "shop is healthy, within 5s",
     ]
-    assert "maxUnavailable 25% → maxUnavailable 100%" in steps[0] or "→" in steps[0]
+    before, after = steps[0].split(" → ")
+    assert before.endswith("(shop:2), maxSurge 25%, maxUnavailable 25%")
+    assert after.endswith("(shop:1), maxUnavailable 100%, maxSurge 0")
     assert (await rollback(bad, immediate(), clock).run()).outcome == "succeeded"
 
 
