@@ -423,3 +423,25 @@ def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
 def test_a_password_file_that_does_not_fit_is_a_mistake(state: str, file: str, wrong: str) -> None:
     text = put("sqlite:///var/lib/responder/state.db", f"{state}\nstate_password_file: {file}")
     assert mistakes_in(text) == [f"r.yml:2: state_password_file: {wrong}"]
+
+
+@pytest.mark.parametrize(
+    "written", ["$RESPONDER_ALICE_TOKEN", "$${RESPONDER_ALICE_TOKEN", "%RESPONDER_TOKEN%", "{{ responder.token }}"]
+)
+def test_a_secret_that_nobody_filled_in_is_refused(written: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(written.replace("$$", "$"))
+    for key, value in (("token", f"'{written}'"), ("file", str(tmp_path / "secret"))):
+        text = HEAD + f"web:\n  tokens:\n  - name: a\n    scopes: [read]\n    {key}: {value}\n"
+        (mistake,) = mistakes_in(text)
+        assert mistake.startswith(f"r.yml:8: web.tokens[0].{key}: ")
+        assert "unexpanded reference" in mistake
+
+
+def test_the_same_secret_under_two_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(TOKEN + "\n")
+    text = HEAD + (
+        f"web:\n  tokens:\n  - {{name: am, scopes: [alerts], token: {TOKEN}}}\n"
+        f"  - {{name: alice, scopes: [approve], file: {tmp_path / 'secret'}}}\n"
+    )
+    (mistake,) = mistakes_in(text)
+    assert mistake.startswith("r.yml:7: web.tokens[1]: has the same secret as tokens[0] (am)")
