@@ -113,5 +113,9 @@ async def ask_again(
 
 
 def _refusal(verdict: Verdict, situation: Situation) -> Refusal:
-    state = situation.live.state if situation.live and verdict.guard == "firing" else ""
+    live, state = situation.live, ""
+    if live and verdict.guard == "firing":
+        state = live.state
+    elif live and live.trouble_now and verdict.guard == "trouble_now":
+        state = live.trouble_now.state
     return Refusal(verdict.guard, verdict.reason, resolved=state == "gone", unknown=state == "unknown")

@@ -102,7 +102,7 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
             "deployment",
         )
     if live and live.was_so_before:
-        return "refuse", f"nothing to roll back: before {running.version} was deployed, {live.was_so_before}"
+        return "refuse", f"nothing to roll back: {live.was_so_before}"
     return "allow", f"{told}, within {format_duration(window)}"
 
 
@@ -235,6 +235,16 @@ def firing(incident: Incident, situation: Situation, now: datetime) -> tuple[Kin
             return "refuse", f"cannot tell whether it still fires: {situation.live.reason}"
 
 
+def trouble_now(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
+    """The trouble is visible in the last scrapes: the window of an alert is long, and the service may be well again."""
+    if incident.forced or situation.live is None:
+        return "allow", _not_asked(incident)
+    trouble = situation.live.trouble_now
+    if trouble is None:
+        return "refuse", "cannot tell whether the trouble lasts: it was not asked"
+    return "allow" if trouble.state == "visible" else "refuse", trouble.reason
+
+
 def freeze(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """In a freeze window a human says yes to every rollback."""
     service = situation.service
@@ -283,6 +293,7 @@ GUARDS: tuple[Guard, ...] = (
     per_hour,
     dependencies,
     firing,
+    trouble_now,
     freeze,
     mode,
 )

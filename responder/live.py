@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from responder.clients import Connections
@@ -16,21 +16,25 @@ from responder.matching import all_match
 from responder.policies import Incident, Mandate
 from responder.services import Service
 from responder.survey import Live, Situation
+from responder.trouble import (
+    QUESTION,
+    RECORDED,
+    Recordings,
+    common_labels,
+    concerning,
+    marked,
+    questions,
+    selector,
+    visible,
+)
 from responder.world import World
-
-_TROUBLE = "service_environment:trouble"
-"""Recorded by our own rules: what an alert would say were it not joined with the deployment. An alert that is joined
-can by itself never show that the trouble is older."""
-
-_ASKED = "asked_before"
-"""A label that tells apart, in one answer, what is so now and what was so before."""
 
 
 async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, connections: Connections) -> Live:
     """Everything that only the outside knows. What cannot be learned says so, and allows nothing."""
     alerts, past, disarmed, failing = await asyncio.gather(
         ask_alerts(incident, mandate, connections),
-        _past(incident, situation, connections),
+        _past(incident, situation, mandate, connections),
         _disarmed(incident, mandate, connections),
         _needs_failing(incident, situation.service, mandate, connections),
     )
@@ -40,6 +44,7 @@ async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, c
             "disarmed": disarmed,
             "began_at": past.began_at,
             "was_so_before": past.was_so_before,
+            "trouble_now": past.trouble_now,
             "needs_failing": failing,
         }
     )
@@ -54,7 +59,7 @@ async def ask_alerts(incident: Incident, mandate: Mandate, connections: Connecti
     """
     if not incident.alerts:
         return Live(state="firing", reason=f"requested by {incident.requested_by}")
-    labels = _common_labels(incident)
+    labels = common_labels(incident.alerts)
     fingerprints = {alert.fingerprint for alert in incident.alerts}
     try:
         alertmanager = await connections.to(Alertmanager)
@@ -62,16 +67,35 @@ async def ask_alerts(incident: Incident, mandate: Mandate, connections: Connecti
         others = _others_in_trouble(everyone, incident, mandate)
         seen = [alert for alert in everyone if alert.fingerprint in fingerprints]
         if seen and all(alert.state == "suppressed" for alert in seen):
-            return Live(state="suppressed", reason=await _who_muted(seen, alertmanager))
+            return Live(state="suppressed", reason=await _who_muted(seen, alertmanager, everyone))
         if seen:
             return Live(state="firing", reason="Alertmanager says that it fires", also_in_trouble=others)
-        prometheus = await connections.to(Prometheus)
-        if await prometheus.query(_selector("ALERTS", {**labels, "alertstate": "firing"})):
-            reason = "Prometheus says that it fires; Alertmanager does not know it"
+        if reason := await _prometheus_says(labels, connections):
+            # Alertmanager may have lost the alert, as after a restart; who silenced it has still silenced it.
+            silences = [await alertmanager.silencing(alert.labels) for alert in incident.alerts]
+            if all(silences):
+                told = dict.fromkeys(str(one) for found in silences for one in found)
+                return Live(state="suppressed", reason="; ".join(told))
             return Live(state="firing", reason=reason, also_in_trouble=others)
     except (Unavailable, Halt) as e:
         return Live(state="unknown", reason=str(e))
     return Live(state="gone", reason="neither Alertmanager nor Prometheus has it firing now")
+
+
+async def _prometheus_says(labels: dict[str, str], connections: Connections) -> str:
+    """How Prometheus shows that it fires; empty where it does not.
+
+    An alert is joined with the deployment that the responder publishes, and breaks off when that cannot be scraped.
+    Its recorded trouble does not.
+    """
+    prometheus = await connections.to(Prometheus)
+    firing, recorded = selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)
+    found = await prometheus.query(f"{firing} or {recorded}")
+    if any("alertstate" in sample.labels for sample in found):
+        return "Prometheus says that it fires; Alertmanager does not know it"
+    return "its trouble is still recorded; only the alert broke off, as where the responder is not scraped" * bool(
+        found
+    )
 
 
 def _others_in_trouble(alerts: Iterable[LiveAlert], incident: Incident, mandate: Mandate) -> tuple[str, ...]:
@@ -95,7 +119,7 @@ async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> Live:
         alertmanager = await connections.to(Alertmanager)
         seen = [a for a in await alertmanager.alerts(exact) if all_match(watchdog.match, a.labels)]
         if muted := [alert for alert in seen if alert.state == "suppressed"]:
-            reason = f"the watchdog alert is muted by {await _who_muted(muted, alertmanager)}"
+            reason = f"the watchdog alert is muted by {await _who_muted(muted, alertmanager, muted)}"
             return Live(state="suppressed", reason=reason)
     except Unavailable as e:
         return Live(state="unknown", reason=f"cannot tell whether the watchdog alert is silenced: {e}")
@@ -109,43 +133,63 @@ async def _disarmed(incident: Incident, mandate: Mandate, connections: Connectio
     return "" if watchdog.state == "firing" else watchdog.reason
 
 
-async def _who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager) -> str:
+async def _who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: list[LiveAlert]) -> str:
     why = [str(await alertmanager.silence(i)) for alert in alerts[:3] for i in alert.silenced_by[:2]]
-    why += [f"inhibited by {i}" for alert in alerts[:3] for i in alert.inhibited_by[:2]]
+    inhibiting = {i for alert in alerts[:3] for i in alert.inhibited_by[:2]}
+    if inhibiting - {alert.fingerprint for alert in known}:  # of another environment, or of none
+        known = await alertmanager.alerts({})
+    named = {alert.fingerprint: _named(alert) for alert in known}
+    why += sorted(f"inhibited by {named.get(one, f'an alert that is gone by now ({one})')}" for one in inhibiting)
     return "; ".join(dict.fromkeys(why)) or "muted in Alertmanager"
 
 
-async def _past(incident: Incident, situation: Situation, connections: Connections) -> Live:
-    """Since when it fires (`activeAt` of the oldest alert like these; Prometheus may not know it, as with vmalert), and
-    whether something shows that it was so before the deployment.
+def _named(alert: LiveAlert) -> str:
+    """By its name, and where it says so its service and environment."""
+    labels = alert.labels
+    return " ".join(
+        [
+            labels.get("alertname", "an alert without a name"),
+            *([f"of {labels['service']}"] if labels.get("service") else []),
+            *([f"in {labels['environment']}"] if labels.get("environment") else []),
+        ]
+    )
+
+
+async def _past(incident: Incident, situation: Situation, mandate: Mandate, connections: Connections) -> Live:
+    """Since when it fires (`activeAt` of the oldest alert like these; Prometheus may not know it, as with vmalert),
+    whether something shows that it was so before the deployment, and whether the trouble is visible now.
     """
     running = situation.running
     if running is None or incident.forced or situation.service is None:
         return Live(state="firing", reason="")
-    labels, at = _common_labels(incident), _just_before(situation, running)
-    alerts, trouble = _selector("ALERTS", {**labels, "alertstate": "firing"}), _selector(_TROUBLE, labels)
+    labels, at = common_labels(incident.alerts), _just_before(situation, running)
     # One question: each costs as much as all the rest of a decision.
-    before = [f"{what} @ {at.timestamp():.3f}" for what in (alerts, trouble)]
+    before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]
     if situation.verified_at:
-        before = []  # their windows may ring on from before that rollback, which saw the service healthy
-    asked = [f'label_replace({what}, "{_ASKED}", "{n}", "", "")' for n, what in enumerate(before)]
-    queries = [" or ".join([_selector("ALERTS_FOR_STATE", labels), *asked])]
-    queries += [incident.policy.expression] if incident.policy.expression else []
+        before = []  # their windows may still include what was before that rollback, which saw the service healthy
+    asked = [marked(f"{what} @ {at.timestamp():.3f}", "before") for what in before]
+    query = " or ".join([selector("ALERTS_FOR_STATE", labels), *asked, *questions(labels)])
+    expression = incident.policy.expression
     try:
         prometheus = await connections.to(Prometheus)
-        now, *expression = await asyncio.gather(
-            prometheus.query(queries[0]), *(prometheus.query(query, at=at) for query in queries[1:])
+        now, *was = await asyncio.gather(
+            prometheus.query(query), *([prometheus.query(expression, at=at)] if expression else [])
         )
     except (Unavailable, Halt) as e:
         return Live(state="unknown", reason=f"since when it is so cannot be told: {e}")
-    since = [sample for sample in now if _ASKED not in sample.labels]
-    was = [before[int(sample.labels[_ASKED])].partition(" @ ")[0] for sample in now if _ASKED in sample.labels]
-    was += [query for query, found in zip(queries[1:], expression, strict=True) if _concerning(found, running)]
+    since = [sample for sample in now if QUESTION not in sample.labels]
+    told = [_fired_before(sample) for sample in now if sample.labels.get(QUESTION) == "before"]
+    told += [
+        f"the `expression` of policy {incident.policy.name} had a result before"
+        for found in was
+        if concerning(found, running.service, running.environment)
+    ]
     return Live(
         state="firing",
         reason="",
         began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
-        was_so_before=f"{was[0]} had a result at {at:%H:%M:%S} UTC already" if was else "",
+        was_so_before=f"{told[0]} {running.version} was deployed (at {at:%H:%M:%S} UTC)" if told else "",
+        trouble_now=await visible(incident, Recordings(now), mandate, connections),
     )
 
 
@@ -156,10 +200,10 @@ def _just_before(situation: Situation, running: Deployment) -> datetime:
     return max(at, situation.verified_at) if situation.verified_at else at
 
 
-def _concerning(samples: Iterable[Sample], running: Deployment) -> bool:
-    """Whether any of the series is about this service; one that names none is about whatever was asked for."""
-    where = {"service": running.service, "environment": running.environment}
-    return any(all(s.labels.get(name, value) == value for name, value in where.items()) for s in samples)
+def _fired_before(sample: Sample) -> str:
+    name = sample.labels.get("alertname", "this alert")
+    recorded = sample.labels.get("__name__") == RECORDED
+    return f"the trouble of {name} was already recorded before" if recorded else f"{name} was already firing before"
 
 
 async def _needs_failing(
@@ -172,22 +216,3 @@ async def _needs_failing(
     findings = await asyncio.gather(*(world.holds(check) for one in needed for check in one.healthy))
     told = [one.name for one in needed for _ in one.healthy]
     return tuple(f"{name} ({f.reason})" for name, f in zip(told, findings, strict=True) if not f.holds)
-
-
-def _common_labels(incident: Incident) -> dict[str, str]:
-    # Only these survive the way through relabelling and external labels on both sides.
-    first = incident.alerts[0].labels
-    return {
-        name: first[name]
-        for name in ("alertname", "service", "environment")
-        if name in first and all(alert.labels.get(name) == first[name] for alert in incident.alerts)
-    }
-
-
-def _selector(metric: str, labels: Mapping[str, str]) -> str:
-    return f"{metric}{{{','.join(f'{name}={_quoted(value)}' for name, value in labels.items())}}}"
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'

@@ -67,6 +67,15 @@ class KeptLast(BaseModel):
     asked_at: datetime
 
 
+class TroubleNow(BaseModel):
+    """Whether the trouble of an incident's alerts is visible in the last scrapes, in words that a guard repeats."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Literal["visible", "gone", "unknown"]
+    reason: str
+
+
 class Live(BaseModel):
     """What the outside says at this moment: of the incident's alerts, of the watchdog, of what the service needs."""
 
@@ -77,6 +86,7 @@ class Live(BaseModel):
     disarmed: str = ""  # why, where the watchdog is silenced or nobody can tell
     began_at: datetime | None = None  # when the alerts' expressions first became true, before their `for`
     was_so_before: str = ""  # what shows that the trouble is older than the deployment
+    trouble_now: TroubleNow | None = None  # None: not asked
     also_in_trouble: tuple[str, ...] = ()  # other services, by alerts that began at about the same time
     needs_failing: tuple[str, ...] = ()  # services that it depends on and that are not healthy, each with its reason
 

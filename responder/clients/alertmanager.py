@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from responder.alerts import Alert, Timestamp
 from responder.clients.bodies import body_of
 from responder.durations import Duration
 from responder.errors import Unavailable
-from responder.matching import MatcherText
+from responder.matching import Matcher, MatcherText, all_match
 from responder.words import one_line
 
 
@@ -41,14 +41,33 @@ class Silence(BaseModel):
         return f"silence {self.id} of {self.created_by}" + (f": {self.comment}" if self.comment else "")
 
 
+class _ListedMatcher(BaseModel):
+    """A matcher of a silence, as API v2 writes it."""
+
+    name: str
+    value: str
+    is_regex: bool = Field(alias="isRegex")
+    is_equal: bool = Field(default=True, alias="isEqual")
+
+    @property
+    def parsed(self) -> Matcher:
+        op = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
+        return Matcher(name=self.name, op=op[self.is_equal, self.is_regex], value=self.value)
+
+
 class _Listed(Silence):
     """One of all silences, with the state that it is in."""
 
     status: dict[str, str] = Field(default_factory=dict)
+    matchers: tuple[_ListedMatcher, ...] = ()
 
     @property
     def state(self) -> str:
         return self.status.get("state", "")
+
+    def silences(self, labels: Mapping[str, str]) -> bool:
+        """Whether it mutes an alert with these labels now."""
+        return self.state == "active" and all_match([matcher.parsed for matcher in self.matchers], labels)
 
 
 class NewSilence(BaseModel):
@@ -143,6 +162,14 @@ class Alertmanager:
             return (await self._all(f"/api/v2/silence/{quote(silence_id, safe='')}", [], _SILENCE))[0]
         except Unavailable:
             return Silence(id=silence_id, createdBy="an unknown author")
+
+    async def silencing(self, labels: Mapping[str, str]) -> list[Silence]:
+        """The silences that mute an alert with these labels now, whether or not there is such an alert."""
+        peers = await self._all("/api/v2/silences", [], _SILENCES)
+        try:
+            return list({one.id: one for peer in peers for one in peer if one.silences(labels)}.values())
+        except ValueError as e:
+            raise Unavailable(f"a silence in Alertmanager cannot be read: {e}") from e
 
     async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
         """Makes those that are wanted and not there yet, and expires the author's others, on every peer by itself.

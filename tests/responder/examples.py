@@ -15,7 +15,7 @@ from responder.levers import CurrentRelease
 from responder.plan import Gate, Move, Plan
 from responder.policies import Incident, Mandate, Policy
 from responder.services import Service
-from responder.survey import Around, Candidate, Live, Past, Situation
+from responder.survey import Around, Candidate, Live, Past, Situation, TroubleNow
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 LABELS = {"alertname": "BackendDown", "service": "backend", "environment": "production"}
@@ -148,7 +148,11 @@ def past(**other: Any) -> Past:
     return Past(**told)
 
 
-FIRES = Live(state="firing", reason="Alertmanager says that it fires")
+FIRES = Live(
+    state="firing",
+    reason="Alertmanager says that it fires",
+    trouble_now=TroubleNow(state="visible", reason="BackendDown: visible in the last scrapes"),
+)
 
 
 def situation(**other: Any) -> Situation:

@@ -97,6 +97,8 @@ class FakeAlertmanager(Outside):
         if request.path.startswith("/api/v2/silence/"):
             silence = self.silences.get(request.path.rpartition("/")[2])
             return web.json_response(silence) if silence else web.Response(status=404)
+        if request.path == "/api/v2/silences":
+            return web.json_response(list(self.silences.values()))
         wanted = [text.partition("=") for text in request.query.getall("filter", [])]
         found = [a for a in self.alerts if all(f'"{a["labels"].get(name, "")}"' == value for name, _, value in wanted)]
         return web.json_response(found)
@@ -121,6 +123,11 @@ class FakePrometheus(Outside):
         self.vectors: dict[str, list[tuple[dict[str, str], str]]] = {}
         self.results: dict[str, dict[str, Any]] = {}
         self.history: dict[str, Callable[[datetime], str]] = {}
+        self.recorded: list[dict[str, str]] = []
+
+    def sees(self, labels: dict[str, str]) -> None:
+        """The rules record the trouble of an alert with these labels, and it is visible now."""
+        self.recorded.append({n: labels[n] for n in ("alertname", "service", "environment")})
 
     def answer(self, request: web.Request) -> web.StreamResponse:
         promql = request.query.get("query", "")
@@ -129,7 +136,17 @@ class FakePrometheus(Outside):
             data = {"resultType": "vector", "result": [{"metric": {}, "value": [1e9, value]}]}
         elif promql in self.results:
             data = self.results[promql]
+        elif "service_environment:trouble:now" in promql:
+            vector = self.vectors.get(promql, []) + self._visible()
+            data = {"resultType": "vector", "result": [{"metric": m, "value": [1e9, v]} for m, v in vector]}
         else:
             vector = [{"metric": labels, "value": [1e9, value]} for labels, value in self.vectors.get(promql, [])]
             data = {"resultType": "vector", "result": vector}
         return web.json_response({"status": "success", "data": data})
+
+    def _visible(self) -> list[tuple[dict[str, str], str]]:
+        clock = str(datetime.now(UTC).timestamp())
+        now = [({**labels, "question": "now"}, clock) for labels in self.recorded]
+        names = {labels["alertname"] for labels in self.recorded}
+        evaluated = [({"alertname": name, "question": "evaluated"}, clock) for name in sorted(names)]
+        return [*now, *evaluated, ({"question": "clock"}, clock)]

@@ -10,7 +10,7 @@ import pytest
 from responder.freezes import Freeze
 from responder.guards import GUARDS, Judgement, Verdict, judge, needs_more
 from responder.policies import Incident
-from responder.survey import Around, Candidate, Live, Replaced, Situation
+from responder.survey import Around, Candidate, Live, Replaced, Situation, TroubleNow
 from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment, incident, past, policy, situation
 
 UNKNOWN = situation(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
@@ -176,6 +176,9 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             "refuse",
             "cannot tell whether it still fires: no answer",
         ),
+        (incident(), live(trouble_now=TroubleNow(state="gone", reason="well again")), "trouble_now", "refuse", "well"),
+        (incident(), live(trouble_now=TroubleNow(state="unknown", reason="?")), "trouble_now", "refuse", "?"),
+        (incident(), live(trouble_now=None), "trouble_now", "refuse", "it was not asked"),
         (incident(), situation(disarmed="no watchdog"), "armed", "refuse", "automation is disarmed: no watchdog"),
         (incident(), live(disarmed="muted by silence s1 of bob"), "armed", "refuse", "muted by silence s1 of bob"),
         (incident(), live(began_at=ago(631)), "deployed_within", "refuse", "began 31s before 2.1 was deployed"),
@@ -225,6 +228,8 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (by_hand(), situation(target=Candidate(version="2.0", status="candidate")), "mode", "allow", "by alice"),
         (by_hand(), situation(live=Live(state="suppressed", reason="")), "mode", "allow", "requested by alice"),
         (by_hand(), situation(live=Live(state="gone", reason="")), "mode", "allow", "requested by alice"),
+        (by_hand(), live(trouble_now=TroubleNow(state="gone", reason="")), "mode", "allow", "requested by alice"),
+        (incident(forced=True), live(trouble_now=None), "mode", "allow", "requested by"),
         (by_hand(), situation(disarmed="no watchdog"), "mode", "allow", "requested by alice"),
         (by_hand(), around(also_in_trouble=("b", "c", "d")), "mode", "allow", "requested by alice"),
         (by_hand(), around(begun_lately=9), "mode", "allow", "requested by alice"),

@@ -11,7 +11,8 @@ from tests.responder.examples import LABELS, alert, incident, mandate, policy, s
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 FINGERPRINT = fingerprint(LABELS)
-ALERTS = 'ALERTS{alertname="BackendDown",service="backend",environment="production",alertstate="firing"}'
+OF = '{alertname="BackendDown",service="backend",environment="production"}'
+ALERTS = f'ALERTS{OF[:-1]},alertstate="firing"}} or service_environment:trouble{OF}'
 
 
 async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager) -> None:
@@ -38,8 +39,10 @@ async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
     ("silenced_by", "inhibited_by", "reason"),
     [
         (("s1",), (), "silence s1 of bob: deploying"),
-        ((), ("abc",), "inhibited by abc"),
-        (("s1",), ("abc",), "silence s1 of bob: deploying; inhibited by abc"),
+        ((), ("abababababababab",), "inhibited by DatabaseDown of db in production"),
+        ((), ("cdcdcdcdcdcdcdcd",), "inhibited by SiteDown"),
+        ((), ("gone",), "inhibited by an alert that is gone by now (gone)"),
+        (("s1",), ("abababababababab",), "silence s1 of bob: deploying; inhibited by DatabaseDown of db in production"),
         (("gone",), (), "silence gone of an unknown author"),
         ((), (), "muted in Alertmanager"),
     ],
@@ -52,6 +55,8 @@ async def test_it_is_suppressed_and_by_whom(
     alertmanager: FakeAlertmanager,
 ) -> None:
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=silenced_by, inhibited_by=inhibited_by)
+    alertmanager.fires({"alertname": "DatabaseDown", "service": "db", "environment": "production"}, "abababababababab")
+    alertmanager.fires({"alertname": "SiteDown"}, "cdcdcdcdcdcdcdcd")
     alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
     live = await ask_alerts(incident(), mandate(), connections)
     assert (live.state, live.reason) == ("suppressed", reason)
@@ -60,7 +65,7 @@ async def test_it_is_suppressed_and_by_whom(
 async def test_what_went_past_alertmanager_is_asked_of_prometheus(
     connections: Connections, prometheus: FakePrometheus
 ) -> None:
-    prometheus.vectors[ALERTS] = [(LABELS, "1")]
+    prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
     live = await ask_alerts(incident(), mandate(), connections)
     assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
 
@@ -75,7 +80,7 @@ async def test_a_silence_is_not_outvoted_by_prometheus(
     connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
-    prometheus.vectors[ALERTS] = [(LABELS, "1")]
+    prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
     assert (await ask_alerts(incident(), mandate(), connections)).state == "suppressed"
 
 
@@ -102,6 +107,7 @@ async def test_all_of_the_environment_is_asked_for(
     assert alertmanager.asked[0].query.getall("filter") == ['environment="production"']
     assert prometheus.asked[0].query["query"] == (
         'ALERTS{service="backend",environment="production",alertstate="firing"}'
+        ' or service_environment:trouble{service="backend",environment="production"}'
     ), "only labels that all alerts share"
 
 
@@ -109,7 +115,10 @@ async def test_a_label_cannot_break_out_of_the_query(connections: Connections, p
     evil = {"alertname": 'x"} or vector(1) #\n\\'}
     assert (await ask_alerts(incident(alerts=(alert(evil),)), mandate(), connections)).state == "gone"
     asked = prometheus.asked[0].query["query"]
-    assert asked == r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
+    assert asked == (
+        r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
+        r' or service_environment:trouble{alertname="x\"} or vector(1) #\n\\"}'
+    )
 
 
 async def test_other_services_are_in_trouble_whatever_their_checks_look_like(

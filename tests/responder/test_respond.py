@@ -16,13 +16,15 @@ from responder.journal import Database, decisions, deployments, executions
 from responder.policies import Incident, Mandate
 from responder.respond import Claimer, Decided, explain, note_unwanted, respond
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, mandate, policy, service
-from tests.responder.outside import FakeAlertmanager
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 FINGERPRINT = fingerprint(LABELS)
 
 
 @pytest.fixture(autouse=True)
-async def everything_speaks_for_it(journal: Database, alertmanager: FakeAlertmanager) -> None:
+async def everything_speaks_for_it(
+    journal: Database, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
     now = datetime.now(UTC)
     for name in ("backend", "frontend"):
         for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
@@ -31,6 +33,7 @@ async def everything_speaks_for_it(journal: Database, alertmanager: FakeAlertman
             )
             await journal.transaction(deployments.record, one, status)
     alertmanager.fires(LABELS, FINGERPRINT)
+    prometheus.sees(LABELS)
 
 
 def now_firing(**other: Any) -> Alert:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,6 +113,10 @@ class FakeAlertmanager:
         found = next(s for s in self._outside.silences if s.id == silence_id)
         return Silence(id=found.id, createdBy=found.by, comment=found.comment)
 
+    async def silencing(self, labels: Mapping[str, str]) -> list[Silence]:
+        self._up()
+        return [await self.silence(one) for one in self._outside.silenced_by(dict(labels))]
+
     async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
         self._up()
         own = [s for s in self._outside.silences if s.by == author]
@@ -133,8 +137,13 @@ class FakeAlertmanager:
             raise Unavailable("no Alertmanager answered")
 
 
+_MARKED = re.compile(r'label_replace\((.*), "question", "(\w+)", "", ""\)', re.DOTALL)
+_AT = re.compile(r"(.*) @ ([\d.]+)", re.DOTALL)
+_TIMESTAMP = re.compile(r"timestamp\((.*)\)", re.DOTALL)
+
+
 class FakePrometheus:
-    """Instant queries of one plain selector, at any time: all that the responder and the scenarios ask for."""
+    """Instant queries of plain selectors, at any time: all that the responder and the scenarios ask for."""
 
     def __init__(self, outside: Outside) -> None:
         self._outside = outside
@@ -143,28 +152,37 @@ class FakePrometheus:
         if "prometheus" in self._outside.down:
             raise Unavailable("Prometheus did not answer")
         found = []
-        for part in re.split(r" or (?=label_replace\()", promql):
-            asked = re.fullmatch(r'label_replace\((.*) @ ([\d.]+), "(\w+)", "(\d+)", "", ""\)', part, re.DOTALL)
-            when = datetime.fromtimestamp(float(asked[2]), UTC) if asked else at or datetime.now(UTC)
-            marks = {asked[3]: asked[4]} if asked else {}
+        for part in re.split(r" or (?=label_replace\(|service_environment:trouble)", promql):
+            marked = _MARKED.fullmatch(part)
+            marks = {"question": marked[2]} if marked else {}
             found += [
                 Sample(labels={**one.labels, **marks}, value=one.value)
-                for one in self._select(asked[1] if asked else part, when)
+                for one in self._evaluate(marked[1] if marked else part, at or datetime.now(UTC))
             ]
         return found
+
+    def _evaluate(self, promql: str, when: datetime) -> list[Sample]:
+        if promql == "vector(time())":
+            return [Sample(labels={}, value=when.timestamp())]
+        if asked := _AT.fullmatch(promql):
+            return self._select(asked[1], datetime.fromtimestamp(float(asked[2]), UTC))
+        if asked := _TIMESTAMP.fullmatch(promql):  # every rule is evaluated at every moment
+            return [Sample(labels=one.labels, value=when.timestamp()) for one in self._select(asked[1], when)]
+        return self._select(promql, when)
 
     def _select(self, selector: str, when: datetime) -> list[Sample]:
         found = _SELECTOR.fullmatch(selector)
         assert found, f"a scenario asks one selector at a time, not {selector}"
         name, wanted = found[1], {n: _plain(v) for n, v in _LABEL.findall(found[2])}
         if name in self._outside.series:
-            return self._outside.series[name](wanted, when)
-        if name == "service_environment:trouble":
-            return []
-        wanted.pop("alertstate", None)
+            return [
+                Sample(labels={"__name__": name, **one.labels}, value=one.value)
+                for one in self._outside.series[name](wanted, when)
+            ]
+        state = {"alertstate": wanted.pop("alertstate", "firing")}
         alerts = [one for one in self._outside.fired if wanted.items() <= one.labels.items() and one.fires_at(when)]
         if name == "ALERTS":
-            return [Sample(labels=one.labels, value=1.0) for one in alerts]
+            return [Sample(labels={"__name__": name, **one.labels, **state}, value=1.0) for one in alerts]
         assert name == "ALERTS_FOR_STATE", f"nobody knows the series {name}"
         return [Sample(labels=one.labels, value=one.active_at.timestamp()) for one in alerts]
 

@@ -52,6 +52,8 @@ class Rehearsal:
                 "requests": self._requests,
                 "trouble": self._trouble,
                 "service_environment:trouble": self._recorded,
+                "service_environment:trouble:now": self._recorded_now,
+                "alertname:trouble:evaluation_timestamp": self._evaluated,
             }
         )
         self._health: dict[str, str] = {}
@@ -240,6 +242,20 @@ class Rehearsal:
 
     def _recorded(self, labels: dict[str, str], when: datetime) -> list[Sample]:
         return self._series("recorded", labels, when)
+
+    def _recorded_now(self, labels: dict[str, str], when: datetime) -> list[Sample]:
+        """As `ServiceFailing` records it: the instant value of the checks. The past is not asked for."""
+        names = [labels["service"]] if "service" in labels else self._given.services
+        names = names if labels.get("alertname", "Failing") in self._given.recorded else []
+        return [
+            Sample(labels={"alertname": "Failing", "environment": "production", **labels, "service": name}, value=1.0)
+            for name in names
+            if any(sample.value == 0 for sample in self._healthy({"service": name}, when))
+        ]
+
+    def _evaluated(self, labels: dict[str, str], when: datetime) -> list[Sample]:
+        names = [name for name in self._given.recorded if labels.get("alertname", name) == name]
+        return [Sample(labels={"alertname": name}, value=when.timestamp()) for name in names]
 
     def _series(self, name: str, labels: dict[str, str], when: datetime) -> list[Sample]:
         return [

@@ -34,6 +34,7 @@ class Given(_Strict):
     watchdog_heard: bool = True  # it came at the very beginning, and comes at its interval
     freezes: list[dict[str, Any]] = []
     traffic: bool = False  # whether the services say what shows that they are used
+    recorded: list[str] = []  # alerts whose rules record their trouble, also as it is now; others are users' own
     sick: list[str] = ["2.1"]  # versions that are not healthy
     good_before: list[str] = ["2.0"]  # versions that are known good, the newest last: it runs
 

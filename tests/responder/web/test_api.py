@@ -236,6 +236,7 @@ async def test_a_dry_run_of_what_is_refused_says_so(house: House) -> None:
 async def test_explain_judges_a_body_and_leaves_no_trace(house: House) -> None:
     await house.good_then_new()
     house.alertmanager.fires(LABELS, fingerprint(LABELS))
+    house.prometheus.sees(LABELS)
     before = await counts(house)
     unheard, resolved = sent_alert({"alertname": "Unheard"}), sent_alert(status="resolved")
     status, body = await house.post("/api/v1/explain", sent_body(sent_alert(), unheard, resolved))
@@ -429,6 +430,7 @@ async def test_closing_needs_a_reason(house: House) -> None:
 async def test_the_kill_switch(house: House) -> None:
     await house.good_then_new()
     house.alertmanager.fires(LABELS, fingerprint(LABELS))
+    house.prometheus.sees(LABELS)
     status, body = await house.post("/api/v1/executions/all/stop", {"reason": "storm", "by": "bob"})
     assert (status, body) == (202, {"stopped": "all", "by": "bob", "reason": "storm"})
     (decision,) = (await house.post("/api/v1/alerts", sent_body()))[1]["decisions"]
@@ -524,6 +526,7 @@ async def test_a_preview_begins_nothing(house: House) -> None:
     [one] = body["incidents"]
     assert (status, one["verdict"], one["guard"]) == (200, "refuse", "firing"), "nothing fires"
     house.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
+    house.prometheus.sees({**LABELS, "pod": "p"})
     [one] = (await house.get(query))[1]["incidents"]
     assert (one["verdict"], one["plan"]["to_version"]) == ("allow", "2.0")
     assert (await house.get("/api/v1/executions"))[1]["executions"] == []

@@ -28,6 +28,7 @@ async def ready(house: House) -> House:
     """Everything speaks for acting."""
     await house.good_then_new()
     house.alertmanager.fires(LABELS, FINGERPRINT)
+    house.prometheus.sees(LABELS)
     return house
 
 
@@ -109,6 +110,7 @@ async def test_a_service_that_a_policy_names_twice_is_rolled_back_once(ready: Ho
 async def test_another_alert_of_the_same_service_finds_it_busy(ready: House) -> None:
     other = {**LABELS, "pod": "p1"}
     ready.alertmanager.fires(other, fingerprint(other))
+    ready.prometheus.sees(other)
     first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
     (decision,) = (await ready.post(ALERTS, sent_body(sent_alert(other))))[1]["decisions"]
     assert (decision["guard"], decision["reason"]) == ("single_flight", f"rollback {first} is under way (accepted)")
@@ -132,6 +134,7 @@ async def test_after_its_end_the_cooldown_holds_where_anything_was_changed(
     await ready.append(first, *steps_until_closed("cancelled", changed=changed))
     await ready.deployed("2.2", 0)
     ready.alertmanager.fires(LABELS, FINGERPRINT)
+    ready.prometheus.sees(LABELS)
     body = sent_body(sent_alert(startsAt=datetime.now(UTC).isoformat()))
     (decision,) = (await ready.post(ALERTS, body))[1]["decisions"]
     assert decision["guard"] == guard, decision
@@ -231,6 +234,7 @@ async def test_the_sender_is_on_record_by_its_token(guarded_house: House) -> Non
     house = guarded_house
     await house.good_then_new()
     house.alertmanager.fires(LABELS, FINGERPRINT)
+    house.prometheus.sees(LABELS)
     headers = {"Authorization": "Bearer token-with-scope-alerts"}
     assert (await house.post(ALERTS, sent_body(), headers=headers))[0] == 202
     rows = await house.journal.read(decisions.find, service=None, since=None, most=1)

@@ -1,0 +1,190 @@
+"""Whether the trouble of an alert is visible in the last scrapes, however long the window of its rule is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from responder.alerts import Alert
+from responder.clients import Connections
+from responder.clients.prometheus import Prometheus, Sample
+from responder.durations import format_duration
+from responder.errors import Halt, Unavailable
+from responder.policies import Incident, Mandate
+from responder.survey import TroubleNow
+from responder.world import World
+
+RECORDED = "service_environment:trouble"
+"""Recorded by the shipped rules: the condition of an alert over its whole window, without the deployment."""
+
+NOW = "service_environment:trouble:now"
+"""Recorded beside it: the same condition over the last scrapes."""
+
+EVALUATED = "alertname:trouble:evaluation_timestamp"
+"""Recorded beside both: when Prometheus evaluated the rule last. Without it, a result from before a restart of
+Prometheus would count for five minutes.
+"""
+
+QUESTION = "question"
+"""The label that tells apart, in one answer, what each part of a query asked for."""
+
+FRESH = 90.0
+"""Age in seconds up to which an evaluation counts: one missed evaluation at an interval of 45 s."""
+
+_SAME = 0.5
+"""Seconds by which samples of one evaluation may differ."""
+
+
+class Recordings:
+    """What the rules recorded at their last evaluation, read from the answer to `questions`."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        found: dict[str, list[Sample]] = {}
+        for sample in samples:
+            found.setdefault(sample.labels.get(QUESTION, ""), []).append(sample)
+        self._now, self._evaluated = found.get("now", []), found.get("evaluated", [])
+        self._recorded = found.get("recorded", [])
+        self._clock = max((sample.value for sample in found.get("clock", [])), default=0.0)
+
+    def of(self, alerts: Sequence[Alert], service: str) -> TroubleNow | None:
+        """Whether the trouble of any of the alerts is visible; None where no rule records it."""
+        now = [sample for sample in self._now if _concerns(sample, alerts)]
+        evaluated = [sample for sample in self._evaluated if _is_of(sample, alerts)]
+        if not now and not evaluated and not any(_concerns(sample, alerts) for sample in self._recorded):
+            return None
+        if visible := sorted({s.labels.get("alertname", "") for s in now if self._is_fresh(s, evaluated)}):
+            return TroubleNow(state="visible", reason=f"{', '.join(visible)}: visible in the last scrapes{_asked()}")
+        last = max((sample.value for sample in (*evaluated, *now)), default=None)
+        if last is None:
+            update = f"no rule records it as {NOW}: load the alert rules of this release"
+            return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {update}")
+        if self._clock - last > FRESH:
+            age = format_duration((self._clock - last) // 1)
+            why = f"Prometheus evaluated its rule {age} ago, longer than {format_duration(FRESH)}"
+            return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {why}")
+        told = f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_asked()}"
+        return TroubleNow(state="gone", reason=told)
+
+    def _is_fresh(self, sample: Sample, evaluated: Sequence[Sample]) -> bool:
+        """Whether it is from the last evaluation of its rule, and that is not long ago."""
+        same = [other.value for other in evaluated if _rule_of(other) == _rule_of(sample)]
+        return self._clock - sample.value <= FRESH and all(sample.value >= last - _SAME for last in same)
+
+
+def questions(labels: Mapping[str, str]) -> list[str]:
+    """The parts of a query, to be joined by `or`, whose answer `Recordings` reads: of all alerts with these labels."""
+    of_rule = {name: value for name, value in labels.items() if name == "alertname"}
+    asked = {
+        "now": f"timestamp({selector(NOW, labels)})",
+        "evaluated": f"timestamp({selector(EVALUATED, of_rule)})",
+        "recorded": selector(RECORDED, labels),
+        "clock": "vector(time())",
+    }
+    return [marked(query, question) for question, query in asked.items()]
+
+
+async def visible(incident: Incident, recordings: Recordings, mandate: Mandate, connections: Connections) -> TroubleNow:
+    """By what its rules record; else by the `expression` of its policy; else by the service's own checks.
+
+    The last is for alerts of rules that nobody knows here: at least one check must answer, and not hold.
+    """
+    if (recorded := recordings.of(incident.alerts, incident.service)) is not None:
+        return recorded
+    if incident.policy.expression:
+        return await _by_expression(incident, connections)
+    return await _by_checks(incident, mandate, connections)
+
+
+async def ask_trouble(incident: Incident, mandate: Mandate, connections: Connections) -> TroubleNow:
+    """The same, asked on its own. No answer is `unknown`."""
+    try:
+        prometheus = await connections.to(Prometheus)
+        samples = await prometheus.query(" or ".join(questions(common_labels(incident.alerts))))
+    except (Unavailable, Halt) as e:
+        return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} lasts: {e}")
+    return await visible(incident, Recordings(samples), mandate, connections)
+
+
+async def _by_expression(incident: Incident, connections: Connections) -> TroubleNow:
+    told = f"the `expression` of policy {incident.policy.name}"
+    try:
+        found = await (await connections.to(Prometheus)).query(incident.policy.expression)
+    except (Unavailable, Halt) as e:
+        return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} lasts: {e}")
+    if concerning(found, incident.service, incident.environment):
+        return TroubleNow(state="visible", reason=f"{told} has a result{_asked()}")
+    why = f"{told} has no result for {incident.service}"
+    return TroubleNow(state="gone", reason=f"{_names(incident.alerts)} still fires, but {why}{_asked()}")
+
+
+async def _by_checks(incident: Incident, mandate: Mandate, connections: Connections) -> TroubleNow:
+    world, name = World(connections), _names(incident.alerts)
+    members = incident.together or (incident.service,)
+    services = [service for one in members if (service := mandate.service(one, incident.environment)[0])]
+    checks = [check for service in services for check in (*service.healthy, *service.traffic)]
+    findings = await asyncio.gather(*map(world.holds, checks))
+    if bad := [finding.reason for finding in findings if finding.answered and not finding.holds]:
+        return TroubleNow(state="visible", reason=f"{'; '.join(bad[:3])}{_asked()}")
+    if unknown := [finding.reason for finding in findings if not finding.answered]:
+        return TroubleNow(state="unknown", reason=f"cannot tell whether {name} lasts: {'; '.join(unknown[:3])}")
+    whose = ", ".join(service.name for service in services)
+    return TroubleNow(
+        state="gone",
+        reason=f"{name} still fires, but all health and traffic checks of {whose} hold{_asked()}. Nothing else shows "
+        f"whether the trouble of this alert lasts: add an `expression` to policy {incident.policy.name}",
+    )
+
+
+def common_labels(alerts: Sequence[Alert]) -> dict[str, str]:
+    """The labels that all of the alerts share, of those that survive relabelling and external labels on both sides."""
+    first = alerts[0].labels
+    return {
+        name: first[name]
+        for name in ("alertname", "service", "environment")
+        if name in first and all(alert.labels.get(name) == first[name] for alert in alerts)
+    }
+
+
+def concerning(samples: Iterable[Sample], service: str, environment: str) -> bool:
+    """Whether any of the series is about this service; one that names none is about whatever was asked for."""
+    where = {"service": service, "environment": environment}
+    return any(all(s.labels.get(name, value) == value for name, value in where.items()) for s in samples)
+
+
+def selector(metric: str, labels: Mapping[str, str]) -> str:
+    return f"{metric}{{{','.join(f'{name}={_quoted(value)}' for name, value in labels.items())}}}"
+
+
+def marked(query: str, question: str) -> str:
+    """The query with a label on each of its series that says which question it answers."""
+    return f'label_replace({query}, "{QUESTION}", "{question}", "", "")'
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _concerns(sample: Sample, alerts: Sequence[Alert]) -> bool:
+    return any(
+        all(sample.labels.get(name) == alert.labels.get(name) for name in ("alertname", "service", "environment"))
+        for alert in alerts
+    )
+
+
+def _is_of(sample: Sample, alerts: Sequence[Alert]) -> bool:
+    return any(sample.labels.get("alertname") == alert.name for alert in alerts)
+
+
+def _rule_of(sample: Sample) -> dict[str, str]:
+    """What names the rule, and the Prometheus where there are several: all labels but those of the service."""
+    return {k: v for k, v in sample.labels.items() if k not in ("service", "environment", QUESTION, "__name__")}
+
+
+def _names(alerts: Sequence[Alert]) -> str:
+    return ", ".join(sorted({alert.name for alert in alerts})[:3])
+
+
+def _asked() -> str:
+    return f" (asked at {datetime.now(UTC):%H:%M:%S} UTC)"
