@@ -41,8 +41,8 @@ async def connections(alertmanager: FakeAlertmanager, prometheus: FakePrometheus
     """Connections to the two, with deadlines that a test can wait for."""
     made = Connections(
         {
-            Alertmanager: AlertmanagerSettings(urls=(alertmanager.url,), timeout=0.5),
-            Prometheus: PrometheusSettings(url=prometheus.url, timeout=0.5),
+            Alertmanager: AlertmanagerSettings(urls=(alertmanager.url,), timeout=3.0),
+            Prometheus: PrometheusSettings(url=prometheus.url, timeout=3.0),
         }
     )
     yield made
