@@ -300,7 +300,7 @@ GUARDS: tuple[Guard, ...] = (
 """In the order in which they decide. `episode` and `single_flight` come early because they explain the later ones."""
 
 
-OUTSIDE = frozenset(guard.__name__ for guard in (armed, brake, dependencies, firing))
+OUTSIDE = frozenset(guard.__name__ for guard in (armed, brake, dependencies, firing, trouble_now))
 """Those whose answer can change without us. They are asked again before the first change, and after an approval."""
 
 

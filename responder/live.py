@@ -20,6 +20,7 @@ from responder.trouble import (
     QUESTION,
     RECORDED,
     Recordings,
+    ask_trouble,
     common_labels,
     concerning,
     marked,
@@ -160,8 +161,10 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
     whether something shows that it was so before the deployment, and whether the trouble is visible now.
     """
     running = situation.running
-    if running is None or incident.forced or situation.service is None:
+    if incident.forced or situation.service is None:
         return Live(state="firing", reason="")
+    if running is None:
+        return Live(state="firing", reason="", trouble_now=await ask_trouble(incident, mandate, connections))
     labels, at = common_labels(incident.alerts), _just_before(situation, running)
     # One question: each costs as much as all the rest of a decision.
     before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]

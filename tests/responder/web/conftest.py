@@ -98,6 +98,7 @@ class House:
         """The alert of `accepted()`, so that nothing but an approval is missing."""
         one = alert()
         self.alertmanager.fires(one.labels, one.fingerprint)
+        self.prometheus.sees(one.labels)
 
     async def append(self, execution_id: str, *events: Event) -> Execution:
         execution = await self.journal.read(executions.load, execution_id)

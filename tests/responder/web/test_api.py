@@ -319,6 +319,7 @@ async def test_an_approval_is_for_the_plan_that_was_read(house: House) -> None:
 
 async def test_an_approval_of_what_is_resolved_says_so(house: House) -> None:
     one, asked = await begun(house, "held"), {"plan_hash": plan().hash, "by": "alice"}
+    house.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
     status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
     assert (status, "approve with --although-resolved" in body["error"]) == (409, True)
     assert (await house.journal.read(executions.load, one)).state == "held"
