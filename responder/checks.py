@@ -23,12 +23,14 @@ from pydantic import (
 from responder.clients.docker import Docker
 from responder.clients.http import Http
 from responder.clients.kubernetes import Kubernetes
+from responder.clients.kubernetes_access import missing_rights
 from responder.clients.prometheus import Prometheus, Sample
 from responder.database_checks import IntactCheck, SqlCheck
 from responder.durations import Duration
 from responder.errors import Unavailable
 from responder.findings import Finding
 from responder.kubernetes_objects import Name, is_ready, other_image, trouble_of
+from responder.problems import Problem
 from responder.tagged import told_by_key
 
 __all__ = ["Check", "Finding"]
@@ -61,6 +63,11 @@ class PromqlCheck(BaseModel):
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
         )
+
+    async def check_access(self, prometheus: Prometheus) -> list[Problem]:
+        """Raises Halt where Prometheus refuses the query. Whether it has data is for `holds`."""
+        await prometheus.query(self.promql)
+        return []
 
     async def holds(self, prometheus: Prometheus, at: datetime | None = None) -> Finding:
         samples = await prometheus.query(self.promql, at=at)
@@ -110,6 +117,11 @@ class HttpCheck(BaseModel):
             except re2.error:
                 raise ValueError(f"{value!r} is not a regular expression of RE2") from None
         return value
+
+    async def check_access(self, http: Http) -> list[Problem]:
+        """Raises Unavailable where it cannot be reached. Nothing may listen at the moment: that is for `holds`."""
+        await http.reach(str(self.http), timeout=self.timeout)
+        return []
 
     async def holds(self, http: Http) -> Finding:
         try:
@@ -192,6 +204,13 @@ class PodsCheck(BaseModel):
 
     pods: Pods = Field(description="The pods of Kubernetes that must be ready")
 
+    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+        found = await missing_rights(kube, self.pods.namespace, (("list", "Pod"),))
+        if not found and not await kube.list("Pod", self.pods.namespace, self.pods.labels):
+            labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
+            found.append(Problem(f"namespace {self.pods.namespace}", f"has no pod with {labels}", "correct the labels"))
+        return found
+
     async def holds(self, kube: Kubernetes) -> Finding:
         found = await kube.list("Pod", self.pods.namespace, self.pods.labels)
         if trouble := next(filter(None, map(trouble_of, found)), ""):
@@ -223,12 +242,19 @@ class ContainersCheck(BaseModel):
 
     containers: Containers = Field(description="The containers that must be healthy")
 
+    @property
+    def _labels(self) -> dict[str, str]:
+        told = {"project": self.containers.project, "service": self.containers.service}
+        return {f"com.docker.compose.{key}": value for key, value in told.items()}
+
+    async def check_access(self, docker: Docker) -> list[Problem]:
+        if await docker.containers(self._labels):
+            return []
+        here = f"Compose service {self.containers.project}/{self.containers.service}"
+        return [Problem(here, "has no container", "correct project and service, or bring it up")]
+
     async def holds(self, docker: Docker) -> Finding:
-        told = {
-            "com.docker.compose.project": self.containers.project,
-            "com.docker.compose.service": self.containers.service,
-        }
-        found = [c for c in await docker.containers(told) if c["State"]["Running"]]
+        found = [c for c in await docker.containers(self._labels) if c["State"]["Running"]]
         wanted = self.containers.numbers
         if wanted:
             found = [c for c in found if int(c["Config"]["Labels"]["com.docker.compose.container-number"]) in wanted]

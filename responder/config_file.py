@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,15 @@ def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:
     except UnicodeDecodeError as e:
         raise ConfigError([f"{file}: cannot be read: it is not UTF-8 ({e.reason})"]) from None
     return parse(text, str(file), os.environ if environment is None else environment)
+
+
+def locator(file: Path) -> Callable[[tuple[int | str, ...]], str]:
+    """What turns a place in a file that was loaded into `file:line: path`."""
+    lines: dict[tuple[int | str, ...], int] = {}
+    if node := yaml.compose(file.read_text(), yaml.SafeLoader):
+        list(_walk(node, (), lines))
+
+    return lambda path: _located(str(file), path, lines)
 
 
 def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
@@ -197,7 +206,11 @@ def _near(word: str) -> list[str]:
 
 
 def _told(name: str, path: tuple[int | str, ...], what: str, lines: dict[tuple[int | str, ...], int]) -> str:
+    return f"{_located(name, path, lines)}: {what}"
+
+
+def _located(name: str, path: tuple[int | str, ...], lines: dict[tuple[int | str, ...], int]) -> str:
     known = path
     while known not in lines:  # a missing key has no line: the one above it has
         known = known[:-1]
-    return f"{name}:{lines[known]}: {path_of(path) or 'the file'}: {what}"
+    return f"{name}:{lines[known]}: {path_of(path) or 'the file'}"

@@ -12,6 +12,7 @@ from responder.clients.schemas import Schemas
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.findings import Finding
+from responder.problems import Problem
 
 
 class SqlCheck(BaseModel):
@@ -32,6 +33,13 @@ class SqlCheck(BaseModel):
         if self.equals is not None and (self.at_least, self.at_most) != (None, None):
             raise ValueError("needs equals, or at_least and at_most, not both")
         return self
+
+    async def check_access(self, schemas: Schemas) -> list[Problem]:
+        """Raises Refused and Unavailable where the query cannot be asked."""
+        rows = await schemas.rows(self.database, self.sql, within=self.timeout)
+        if len(rows) != 1 or len(rows[0]) != 1:
+            return [Problem(self.sql, f"returns {len(rows)} rows", "it must return one row with one column")]
+        return []
 
     async def holds(self, schemas: Schemas) -> Finding:
         rows = await schemas.rows(self.database, self.sql, within=self.timeout)
@@ -78,6 +86,11 @@ class IntactCheck(BaseModel):
     client: ClassVar[type] = Schemas
 
     intact: Intact = Field(description="The schema that must be intact")
+
+    async def check_access(self, schemas: Schemas) -> list[Problem]:
+        """Raises Refused and Unavailable where the catalogs cannot be read."""
+        await fingerprint(schemas, self.intact.database)
+        return []
 
     async def holds(self, schemas: Schemas) -> Finding:
         asked = self.intact

@@ -6,7 +6,7 @@ import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, Tag, field_validator, model_validator
@@ -14,9 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, field_validator, model_v
 from responder.clients.docker import Docker
 from responder.clients.host import Host, LogFile
 from responder.clients.kubernetes import Kubernetes
+from responder.clients.kubernetes_access import Right, missing_rights
+from responder.clients.local_access import user
 from responder.durations import Duration
-from responder.errors import Halt
+from responder.errors import Halt, Unavailable
 from responder.kubernetes_objects import Name, Object
+from responder.problems import Problem
 from responder.sizes import Size
 from responder.tagged import told_by_key
 
@@ -25,6 +28,11 @@ _LINES = 20_000
 
 _HEAD = 64
 """Bytes that the name of one of the usual files takes at most."""
+
+_TRIED = 5
+"""Logs of a source that are tried beforehand."""
+
+_EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 MOST_LOGS = 30
 """Logs of one source; whichever were written last, or fare worst, come first."""
@@ -76,6 +84,20 @@ class Source(BaseModel, ABC):
     async def logs(self, client: Any, since: datetime) -> list[Log]:
         """What there is to read, the most telling first. Raises Halt and Unavailable."""
 
+    @abstractmethod
+    async def check_access(self, client: Any) -> list[Problem]:
+        """Why its logs could not be kept. Reads the beginning of some. Raises Halt and Unavailable."""
+
+    async def _unreadable(self, client: Any, since: datetime, fix: str) -> list[Problem]:
+        problems = []
+        for log in (await self.logs(client, since))[:_TRIED]:
+            try:
+                async with contextlib.aclosing(log.chunks()) as chunks:
+                    await anext(chunks, b"")
+            except (Halt, Unavailable) as e:
+                problems.append(Problem(log.origin, str(e), fix))
+        return problems
+
 
 class FileLogs(Source):
     """Files of this host. Of each that was written in the time of interest the end is kept, of `.gz` unpacked."""
@@ -102,6 +124,11 @@ class FileLogs(Source):
         if not fresh:
             raise Halt(f"{len(found)} files match, none written since {since:%Y-%m-%d %H:%M:%S} UTC")
         return [Log(one.path.name.removesuffix(".gz"), str(one.path), self._reading(client, one)) for one in fresh]
+
+    async def check_access(self, client: Host) -> list[Problem]:
+        if not await client.files(self.file):
+            return [Problem(str(self), "no file matches", "correct the path, or give this user the right to list it")]
+        return await self._unreadable(client, _EVER, f"give this user ({user()}) the right to read it")
 
     def _reading(self, host: Host, file: LogFile) -> Callable[[], Chunks]:
         async def chunks() -> Chunks:
@@ -142,6 +169,14 @@ class JournaldLogs(Source):
         name = f"journald-{self.journald.unit}"
         return [Log(name, str(self), lambda: _newest(client.journal(since, _LINES, unit)))]
 
+    async def check_access(self, client: Host) -> list[Problem]:
+        (log,) = await self.logs(client, _EVER)
+        async with contextlib.aclosing(log.chunks()) as chunks:
+            if await anext(chunks, b""):
+                return []
+        fix = f"correct the name of the unit, or add this user ({user()}) to the group systemd-journal"
+        return [Problem(str(self), "the journal has no entry of it", fix)]
+
 
 class SystemLogs(Source):
     """The log of this whole host, kernel included: the journal, or where there is none the usual files."""
@@ -177,6 +212,10 @@ class SystemLogs(Source):
                 yield f"==> {file.path} <==\n".encode() + end.data
 
         return [Log("system", "system log", chunks)]
+
+    async def check_access(self, client: Host) -> list[Problem]:
+        fix = f"add this user ({user()}) to the groups systemd-journal and adm"
+        return await self._unreadable(client, datetime.now(UTC) - timedelta(minutes=10), fix)
 
 
 class DockerPlace(BaseModel):
@@ -231,6 +270,9 @@ class DockerLogs(Source):
                 for name in [one["Name"].lstrip("/")]
             ),
         ]
+
+    async def check_access(self, client: Docker) -> list[Problem]:
+        return await self._unreadable(client, _EVER, "use the logging driver json-file, local or journald")
 
 
 def _log_of(docker: Docker, container: str, since: datetime) -> Callable[[], Chunks]:
@@ -290,6 +332,16 @@ class PodLogs(Source):
                     origin = f"pod {name}, container {one['name']}{', before its restart' if previous else ''}"
                     found.append(Log(f"pod-{name}-{one['name']}{when}", origin, say))
         return found
+
+    async def check_access(self, client: Kubernetes) -> list[Problem]:
+        place, namespace = self.kubernetes, self.kubernetes.namespace or ""
+        wanted: tuple[Right, ...] = ("list", "Pod"), ("get", "Pod", "log")
+        rights = (*wanted, *((("list", "Event"),) if place.events else ()))
+        if problems := await missing_rights(client, namespace, rights):
+            return problems
+        if not await client.list("Pod", namespace, selector=place.selector):
+            return [Problem(str(self), f"no pod in {namespace} has these labels", "correct the selector")]
+        return []
 
 
 def _saying(

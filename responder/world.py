@@ -6,19 +6,27 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import JsonValue
 
 from responder.checks import Check, Finding, PromqlCheck
 from responder.clients import Connections, acting
 from responder.clients.prometheus import Prometheus
+from responder.durations import format_duration
 from responder.errors import Halt, Unavailable, Unseen
 from responder.levers.lever import Lever
+from responder.problems import Problem
 
 T = TypeVar("T")
-_TOLD_SOON = 30.0
-"""Seconds that somebody waits who only wants to know whether it would work."""
+
+
+class Accessible(Protocol):
+    """A lever, a check or a log source."""
+
+    client: ClassVar[type[Any]]
+
+    async def check_access(self, client: Any) -> list[Problem]: ...
 
 
 class World:
@@ -77,13 +85,19 @@ class World:
         """Puts a question about the lever to its client, with the lever's patience. It changes nothing."""
         return await self._insist(f"looking at the {lever}", lever, question)
 
-    async def rehearse(self, lever: Lever) -> None:
-        """Raises `Halt` where the lever could not be set, as far as that shows without setting it; told soon."""
-
-        async def once(client: Any) -> None:
-            await lever.rehearse(client)
-
-        await self._insist(f"trying the {lever}", lever, once, min(lever.reads_within, _TOLD_SOON))
+    async def check_access(self, one: Accessible, *, within: float) -> list[Problem]:
+        """What keeps a rollback from using it. A target that is unavailable is asked a second time, then reported."""
+        try:
+            async with asyncio.timeout(within):
+                try:
+                    return await one.check_access(await self._connections.to(one.client))
+                except Unavailable:
+                    await asyncio.sleep(self._retry_every)
+                    return await one.check_access(await self._connections.to(one.client))
+        except TimeoutError:
+            return [Problem(str(one), f"did not answer within {format_duration(within)}")]
+        except (Halt, Unavailable) as e:
+            return [Problem(str(one), str(e))]
 
     async def moved_by(self, lever: Lever) -> str:
         """Who set it last; empty where nobody says so, for whatever reason."""

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from responder.cli import show
-from responder.clients import Connections
-from responder.clients.alertmanager import Alertmanager
-from responder.clients.prometheus import Prometheus
+from responder.cli.preflight import preflight
+from responder.clients.local_access import user
 from responder.config import Config
-from responder.config_file import load
+from responder.config_file import load, locator
 from responder.durations import format_duration
-from responder.errors import ConfigError, Halt, ResponderError, Unavailable
-from responder.evidence.stores import store_of, try_out
-from responder.journal import open_journal
+from responder.errors import ConfigError
 from responder.levers.release import CurrentRelease, PointerFile
-from responder.notify import ChannelSettings, NotDelivered, Story
+from responder.notify import NotDelivered, Story
 from responder.notify.channel import redact
-from responder.sources import LogSource
+from responder.problems import Problem
 from responder.strategies import levers_of
 from responder.words import meant
-from responder.world import World
 
 
 async def check(file: Path, *, live: bool, output: str) -> int:
-    """Exit code 0 where all is well, 2 where the file is wrong, 1 where something that it names does not answer."""
+    """Exit code 0 where all is well, 2 where the file is wrong, 1 where a rollback could not use what it names."""
     mistakes: list[str] = []
     config: Config | None = None
     try:
@@ -39,36 +35,33 @@ async def check(file: Path, *, live: bool, output: str) -> int:
         _state(config)
     except ConfigError as e:
         mistakes = e.mistakes
-    silent = [told async for told in _silent(config)] if live and config and not mistakes else []
+    found: list[dict[str, str]] = []
     hints = list(_hints(config)) if config and not mistakes else []
+    if live and config and not mistakes:
+        place = locator(file)
+        found = [{"place": place(one.path), **one.problem._asdict()} for one in await preflight(config)]
+        hints += _about_the_user()
     if output == "json":
-        print(json.dumps({"mistakes": mistakes, "does_not_answer": silent, "hints": hints}, indent=2))
+        told: dict[str, Any] = {"mistakes": mistakes, "problems": found, "hints": hints}
+        print(json.dumps({**told, **({"checked_as": user()} if live else {})}, indent=2))
     else:
         out = show.console()
-        for told in mistakes:
-            out.print(told, style="red", markup=False, soft_wrap=True)
-        for told in silent:
-            out.print(told, style="yellow", markup=False, soft_wrap=True)
+        for mistake in mistakes:
+            out.print(mistake, style="red", markup=False, soft_wrap=True)
+        for one in found:
+            problem = Problem(one["looked_at"], one["found"], one["fix"])
+            out.print(f"{one['place']}: {problem}", style="yellow", markup=False, soft_wrap=True)
         if config and not mistakes:
             modes = ", ".join(f"{p.name} ({p.manner})" for p in config.policies) or "none"
-            out.print(f"{file}: {len(config.services)} services; policies: {modes}", markup=False, soft_wrap=True)
-        for told in hints:
-            out.print(f"hint: {told}", style="dim", markup=False, soft_wrap=True)
-        if not mistakes and not silent:
+            services = f"{len(config.services)} service{'' if len(config.services) == 1 else 's'}"
+            out.print(f"{file}: {services}; policies: {modes}", markup=False, soft_wrap=True)
+            if live:
+                out.print(f"checked as {user()}", markup=False, soft_wrap=True)
+        for hint in hints:
+            out.print(f"hint: {hint}", style="dim", markup=False, soft_wrap=True)
+        if not mistakes and not found:
             out.print("all is well", style="green")
-    return 2 if mistakes else 1 if silent else 0
-
-
-async def _ask(settings: ChannelSettings) -> str:
-    """What is wrong with a channel, asked without telling anybody anything; empty where nothing is."""
-    channel = settings.open()
-    try:
-        await channel.check()
-    except NotDelivered as e:
-        return redact(str(e), settings.secrets)
-    finally:
-        await channel.close()
-    return ""
+    return 2 if mistakes else 1 if found else 0
 
 
 async def test_notification(file: Path, name: str) -> int:
@@ -124,62 +117,10 @@ def _state(config: Config) -> None:
             raise ConfigError([f"state: {nearest} is not writable for this user"])
 
 
-async def _unreadable(source: LogSource, connections: Connections) -> AsyncIterator[str]:
-    """What of these logs cannot be read, by reading the beginning of the first few."""
-    since = datetime.now(UTC) - timedelta(minutes=10)
-    try:
-        async with asyncio.timeout(source.within):
-            for log in (await source.logs(await connections.to(source.client), since))[:5]:
-                try:
-                    async with contextlib.aclosing(log.chunks()) as chunks:
-                        await anext(chunks, b"")
-                except (Halt, Unavailable) as e:
-                    yield f"{log.origin}: {e}"
-    except (Halt, Unavailable) as e:
-        yield str(e)
-    except TimeoutError:
-        yield f"did not answer within {format_duration(source.within)}"
-
-
-async def _silent(config: Config) -> AsyncIterator[str]:
-    """What does not answer: Prometheus, Alertmanager, the shared journal, the channels, every lever and every check."""
-    connections = config.connections()
-    world = World(connections)
-    try:
-        try:
-            await (await connections.to(Prometheus)).query("vector(1)")
-        except ResponderError as e:
-            yield f"prometheus: {e}"
-        try:
-            await (await connections.to(Alertmanager)).alerts({})
-        except ResponderError as e:
-            yield f"alertmanager: {e}"
-        if not config.state.startswith("sqlite:"):
-            try:
-                await (await open_journal(config.journal)).close()
-            except ConfigError as e:
-                yield str(e)
-        for name, settings in config.notify.channels.items():
-            if problem := await _ask(settings):
-                yield f"notify: {name}: {problem}"
-        for i, service in enumerate(config.services):
-            for lever in (one for way in (service.rollback, *service.alternatives) for one in levers_of(way)):
-                try:
-                    await world.rehearse(lever)
-                except ResponderError as e:
-                    yield f"services[{i}].rollback: {e}"
-            for j, one in enumerate(service.healthy):
-                finding = await world.holds(one)
-                if not finding.holds:
-                    yield f"services[{i}].healthy[{j}]: does not hold now: {finding.reason}"
-            for j, source in enumerate(service.sources):
-                async for told in _unreadable(source, connections):
-                    yield f"services[{i}].logs[{j}]: {told}"
-        if config.evidence:
-            try:
-                async with asyncio.timeout(config.evidence.within):
-                    await try_out(store_of(config.evidence, connections))
-            except (ResponderError, TimeoutError) as e:
-                yield f"evidence: {e or 'it did not answer in time'}"
-    finally:
-        await connections.close()
+def _about_the_user() -> Iterator[str]:
+    """Whose rights were looked at: the service may have others."""
+    if os.geteuid() == 0:
+        yield (
+            "root can write and run what the user of the service cannot: check as that user, as with "
+            "sudo -u responder responder check --live"
+        )

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("serve", "run the responder", "responder serve --config /etc/responder/responder.yml", _serve, common)
     one = add("check", "find every mistake in the configuration", "responder check --live", _check, common)
     one.add_argument(
-        "--live", action="store_true", help="also ask Prometheus, Alertmanager, every channel, lever and check"
+        "--live", action="store_true", help="also try whether this user can use what plans need; nothing is changed"
     )
     one = add(
         "notify",

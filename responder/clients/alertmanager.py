@@ -121,6 +121,15 @@ class _Raw(BaseModel):
         return LiveAlert(**told, **dict(self.status))
 
 
+class _Original(BaseModel):
+    original: str
+
+
+class _Loaded(BaseModel):
+    config: _Original
+
+
+_LOADED = TypeAdapter(_Loaded)
 _ALERTS = TypeAdapter(list[_Raw])
 _SILENCE = TypeAdapter(Silence)
 _SILENCES = TypeAdapter(list[_Listed])
@@ -155,6 +164,18 @@ class Alertmanager:
                 if alert.fingerprint not in found or alert.state == "suppressed":
                     found[alert.fingerprint] = alert
         return list(found.values())
+
+    async def configurations(self) -> dict[str, str | Unavailable]:
+        """The configuration that each peer has loaded, as YAML without secrets; or why it does not answer."""
+        urls = [str(url).rstrip("/") for url in self._settings.urls]
+        asked = (self._get(f"{url}/api/v2/status", [], _LOADED) for url in urls)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found: dict[str, str | Unavailable] = {}
+        for url, answer in zip(urls, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
+                raise answer
+            found[url] = answer if isinstance(answer, Unavailable) else answer.config.original
+        return found
 
     async def silence(self, silence_id: str) -> Silence:
         """Author and comment of a silence; one that has gone by now still explains a refusal, and is told as such."""

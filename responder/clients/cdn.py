@@ -35,6 +35,14 @@ class FastlySettings(BaseModel):
     timeout: Duration = Field(default=15.0, gt=0, description="Longest wait for one answer")
 
 
+class CdnRefused(Halt):
+    """An answer that another try would not change."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Cdn(ABC):
     """One CDN's API, JSON over HTTP. Purges leave no trace there, so those of this connection are remembered here."""
 
@@ -70,7 +78,7 @@ class Cdn(ABC):
         if status in (408, 429) or status >= 500:
             raise Unavailable(f"{self.name} answered {status}: {_said(text)}")
         if not 200 <= status < 300:
-            raise Halt(f"{self.name} refuses {method} {path} ({status}): {_said(text)}")
+            raise CdnRefused(f"{self.name} refuses {method} {path} ({status}): {_said(text)}", status)
         try:
             told = json.loads(text) if text else None
         except ValueError as e:
@@ -105,6 +113,18 @@ class Cloudflare(Cdn):
 
     name = "Cloudflare"
 
+    async def knows_zone(self, zone: str) -> bool | None:
+        """Whether there is such a zone; None where the token may not see it, as one that may only purge."""
+        try:
+            await self.read(f"/zones/{zone}")
+        except CdnRefused as refused:
+            return None if refused.status in (401, 403) else False
+        return True
+
+    async def verify_token(self) -> None:
+        """Raises CdnRefused where the token is not valid or not active."""
+        await self.read("/user/tokens/verify")
+
     def _login(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"}
 
@@ -113,6 +133,14 @@ class Fastly(Cdn):
     """Fastly's API."""
 
     name = "Fastly"
+
+    async def purge_refused(self, service: str) -> str:
+        """Why the token cannot purge the service; empty where it can."""
+        token = await self.read("/tokens/self")
+        services, scopes = token.get("services") or [], str(token.get("scope", "global")).split()
+        if services and service not in services:
+            return f"it is for {', '.join(services)}"
+        return "" if {"global", "purge_all", "purge_select"} & set(scopes) else f"it has the scope {' '.join(scopes)}"
 
     def _login(self) -> dict[str, str]:
         return {"Fastly-Key": self._token}

@@ -167,6 +167,17 @@ class Docker:
 
         await self._ask(put(), f"copying files into {name}")
 
+    async def write_refused(self) -> str:
+        """Why changes are refused, as by a proxy of the socket that only lets reads pass; empty where they are not.
+
+        Asks to start a container that does not exist.
+        """
+        try:
+            await self._maybe(self._api().containers.container("rollback-responder-check").start(), "a change")
+        except Halt as halt:
+            return str(halt)
+        return ""
+
     async def said(self, name: str) -> str:
         """The end of what a container wrote."""
         lines = await self._maybe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ssl
 from ipaddress import ip_address
 from socket import AI_ADDRCONFIG, SOCK_STREAM
 from typing import Any, Self
@@ -48,6 +49,23 @@ class Http:
             raise Unavailable(f"{host} was not looked up within {timeout:g} s") from None
         except OSError as e:
             raise Unavailable(f"{host}: {e.strerror or e}") from e
+
+    async def reach(self, url: str, *, timeout: float) -> None:
+        """Connects, with TLS where the URL has it, and asks nothing. Raises `Unavailable` where the name does not
+        resolve or the host does not answer; one that refuses the connection has answered.
+        """
+        asked = URL(url)
+        try:
+            async with asyncio.timeout(timeout):
+                context = await asyncio.to_thread(ssl.create_default_context) if asked.scheme == "https" else None
+                _, writer = await asyncio.open_connection(asked.host, asked.port, ssl=context)
+                writer.close()
+        except ConnectionRefusedError:
+            return
+        except TimeoutError:
+            raise Unavailable(f"{url} did not answer within {timeout:g} s") from None
+        except OSError as e:
+            raise Unavailable(f"{url}: {e.strerror or e}") from e
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         """Status and body, without following redirects; `at` one of its addresses, or any. Raises `Unavailable` where

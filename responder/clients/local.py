@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from responder.clients import acting
-from responder.clients.programs import end, environment, spawn
+from responder.clients.local_access import program_problems, replacement_problems
+from responder.clients.programs import end, environment, program, spawn
 from responder.errors import Halt, Unavailable
 from responder.private_files import FILE
+from responder.problems import Problem
 
 _SAID = 2000
 """Characters kept of what a failing command said last."""
@@ -92,6 +94,25 @@ class Local:
 
     async def is_directory(self, path: Path) -> bool:
         return await asyncio.to_thread(path.is_dir)
+
+    async def directories(self, path: Path) -> list[str]:
+        """The names of the directories in a directory. Raises Halt where it cannot be listed."""
+
+        def read() -> list[str]:
+            try:
+                return sorted(one.name for one in path.iterdir() if one.is_dir())
+            except OSError as e:
+                raise Halt(f"directory {path} cannot be listed: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def replacement_problems(self, path: Path, *, link: bool = False) -> list[Problem]:
+        """Why a file or link cannot be replaced by a rename; empty where it can."""
+        return await asyncio.to_thread(lambda: replacement_problems(path, link=link))
+
+    async def program_problems(self, argv: tuple[str, ...], cwd: Path | None = None) -> list[Problem]:
+        """Why a command cannot be started; empty where it can."""
+        return await asyncio.to_thread(program_problems, argv, cwd)
 
     async def switch_link(self, link: Path, target: Path) -> None:
         """Points the link to the target in one rename: whoever looks sees the old or the new, never none."""
@@ -178,6 +199,13 @@ class Local:
         if process.returncode:
             raise Halt(f"{' '.join(argv)} exited with {process.returncode}: {text or '(it said nothing)'}")
         return text
+
+    async def output(self, argv: tuple[str, ...], *, within: float) -> str:
+        """All that a command that changes nothing writes to its standard output. Raises as `run` does."""
+        code, out, said = await program(argv, within=within, cwd=None, env=environment())
+        if code:
+            raise Halt(f"{' '.join(argv)} exited with {code}: {said.strip()[-_SAID:] or '(it said nothing)'}")
+        return out
 
 
 async def _listen(pipe: int, said: bytearray) -> None:

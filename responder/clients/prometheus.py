@@ -87,6 +87,27 @@ class Prometheus:
         )
         return found
 
+    async def rules(self) -> list[dict[str, Any]]:
+        """The groups of alerting rules that are loaded."""
+        found: list[dict[str, Any]] = (await self._api("rules", type="alert")).get("groups") or []
+        return found
+
+    async def alertmanagers(self) -> list[str]:
+        """The addresses that alerts are sent to."""
+        return [str(one.get("url", "")) for one in (await self._api("alertmanagers")).get("activeAlertmanagers") or ()]
+
+    async def _api(self, path: str, **params: str) -> dict[str, Any]:
+        def ask(connect: Any) -> dict[str, Any]:
+            answer = connect._session.get(
+                f"{connect.url}/api/v1/{path}", params=params, headers=connect.headers, timeout=self._settings.timeout
+            )
+            answer.raise_for_status()
+            data: dict[str, Any] = answer.json()["data"]
+            return data
+
+        found: dict[str, Any] = await self._in_time(f"/api/v1/{path}", ask)
+        return found
+
     async def _in_time(self, promql: str, ask: Callable[[Any], Any]) -> Any:
         loop = asyncio.get_running_loop()
         try:

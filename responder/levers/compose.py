@@ -12,6 +12,7 @@ from responder.clients.local import Local
 from responder.errors import Halt
 from responder.levers.lever import Lever
 from responder.levers.release import AbsolutePath
+from responder.problems import Problem, joined
 
 _HEAD = "# Written by the rollback responder. Remove it once the images of the other Compose files are good again.\n"
 
@@ -51,6 +52,15 @@ class ComposeOverride(Lever):
             return {name: one["image"] for name, one in services.items()}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as e:
             raise Halt(f"{self.file} is not a Compose file of ours") from e
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        await self._images(local)
+        return await local.replacement_problems(self.file)
+
+    async def prepare(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+        if problems := await self.check_access(local):
+            raise Halt(joined(problems))
+        return ()
 
     def __str__(self) -> str:
         return f"image of {self.service} in {self.file}"

@@ -25,6 +25,7 @@ from responder.levers.containers import (
 from responder.levers.kept_containers import carry_over, injected, put_away, reference, volume_sources
 from responder.levers.lever import Lever
 from responder.levers.slots import COMPOSE, Slot, slots_of
+from responder.problems import Problem
 
 
 class ServiceImage(Lever):
@@ -204,6 +205,13 @@ class ServiceImage(Lever):
             if slot.pattern["HostConfig"].get("AutoRemove"):
                 raise Halt(f"{slot.name} runs with --rm: stopping it would delete it and its anonymous volumes")
         return ()
+
+    async def check_access(self, docker: Docker) -> list[Problem]:
+        await self.prepare(docker, None)
+        if refused := await docker.write_refused():
+            fix = "let the proxy of its socket pass POST for containers, images and networks"
+            return [Problem("Docker Engine", f"refuses changes: {refused}", fix)]
+        return []
 
     def tell(self, value: Any) -> str:
         return f"{value['name']} ({digest_of(value['image'])[7:19]})"

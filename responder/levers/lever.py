@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from responder.errors import Drift
+from responder.problems import Problem
 
 
 class Lever(BaseModel, ABC):
@@ -86,9 +87,12 @@ class Lever(BaseModel, ABC):
         """
         return ()
 
-    async def rehearse(self, client: Any) -> None:
-        """Raises Halt where it could not be set, as far as that shows without setting it."""
-        await self.read(client)
+    @abstractmethod
+    async def check_access(self, client: Any) -> list[Problem]:
+        """Everything that would keep a rollback from reading or setting it, as far as that shows without setting it.
+
+        `responder check --live` asks it. It covers at least what a plan asks. Raises Halt and Unavailable.
+        """
 
     def tell(self, value: JsonValue) -> str:
         """The value in an engineer's words."""

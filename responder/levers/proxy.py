@@ -11,7 +11,9 @@ from responder.clients.local import Local
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.levers.lever import Lever
+from responder.levers.nginx_access import include_problems
 from responder.levers.release import AbsolutePath, Argv, _Pointer
+from responder.problems import Problem, joined
 
 Colours = Annotated[dict[str, str], Field(min_length=2)]
 
@@ -35,9 +37,36 @@ class NginxInclude(_Pointer):
         text = await local.text(self.nginx)
         return next((colour for colour, told in self.servers.items() if told.strip() == text), text)
 
-    async def _point(self, local: Local, value: str) -> None:
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
         if value not in self.servers:
-            raise Halt(f"{self} knows no {value}")
+            return [Problem(str(self), f"knows no {value}", f"add {value} to servers")]
+        return []
+
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        if (text := await local.text(self.nginx)) is None:
+            return [Problem(f"file {self.nginx}", "does not exist", "write the servers of the live color into it")]
+        if await self.read(local) not in self.servers:
+            found = f"contains {text[:80]!r}, which is the text of none of {', '.join(self.servers)}"
+            return [Problem(f"file {self.nginx}", found, "make servers say exactly what the file contains")]
+        return []
+
+    async def _move_problems(self, local: Local) -> list[Problem]:
+        found = await super()._move_problems(local)
+        found += (wrong := await local.program_problems(self.test))
+        return found if wrong else [*found, *await self._test_problems(local)]
+
+    async def _test_problems(self, local: Local) -> list[Problem]:
+        try:
+            await local.run(self.test, within=self.restart_within)
+        except Halt as halt:
+            return [Problem(f"test {' '.join(self.test)}", str(halt), "no color can be switched to until it passes")]
+        return []
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        found = await super().check_access(local)
+        return found or await include_problems(local, self.nginx, self.test, within=self.restart_within)
+
+    async def _point(self, local: Local, value: str) -> None:
         before = await local.text(self.nginx)
         await local.write_text(self.nginx, self.servers[value].strip())
         try:
@@ -45,6 +74,7 @@ class NginxInclude(_Pointer):
         except Halt as halt:
             if before is not None:
                 await local.write_text(self.nginx, before)
+                await local.remove(self._note)  # nothing has moved: the way back must not reload nginx
             raise Halt(f"nginx does not like the configuration for {value}, so it was put back: {halt}") from halt
 
     def __str__(self) -> str:
@@ -95,6 +125,29 @@ class HaproxyServers(Lever):
 
     async def settled(self, local: Local, value: JsonValue) -> bool:
         return await self.read(local) == value
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        found = await self._level_problems(local)
+        live = await self.read(local)
+        if live not in self.servers:
+            fix = "let all servers of exactly one color be ready"
+            found.append(Problem(str(self), f"{live or 'no color'} has the traffic, not one of its colors", fix))
+        return found
+
+    async def prepare(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+        found = await self._level_problems(local)
+        if value not in self.servers:
+            found.append(Problem(str(self), f"knows no {value}", f"add {value} to servers"))
+        if found:
+            raise Halt(joined(found))
+        await self.read(local)
+        return ()
+
+    async def _level_problems(self, local: Local) -> list[Problem]:
+        level = (await self._say(local, "show cli level")).strip()
+        if level == "admin":
+            return []
+        return [Problem(f"socket {self.haproxy}", f"has the level {level or '(none)'}", "needs `level admin`")]
 
     async def _taking(self, local: Local) -> list[str]:
         """The colours whose servers are all administratively ready."""

@@ -13,6 +13,8 @@ from responder.clients.local import Local
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.levers.lever import Lever
+from responder.levers.restart import restart_problems
+from responder.problems import Problem, joined
 
 
 def _absolute(path: Path) -> Path:
@@ -40,6 +42,7 @@ class _Pointer(Lever):
     """
 
     client: ClassVar[type] = Local
+    _is_link: ClassVar[bool] = False
 
     restart: Argv | None = Field(default=None, description="Command that makes the service follow, as a list")
     restart_within: Duration = Field(default=60.0, gt=0, description="Longest time for that command")
@@ -55,6 +58,32 @@ class _Pointer(Lever):
     @abstractmethod
     async def _point(self, local: Local, value: str) -> None: ...
 
+    @abstractmethod
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
+        """Why the pointer cannot be set to this value."""
+
+    @abstractmethod
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        """What is wrong with the pointer as it is now."""
+
+    async def _move_problems(self, local: Local) -> list[Problem]:
+        """Why the pointer could not be moved, or nothing could be made to follow it."""
+        found = await local.replacement_problems(self._pointer, link=self._is_link)
+        if self.restart:
+            found += await local.program_problems(self.restart, self._pointer.parent)
+        return found
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        found = [*await self._pointer_problems(local), *await self._move_problems(local)]
+        if self.restart and not found:
+            found += await restart_problems(local, self.restart, self._pointer.parent)
+        return found
+
+    async def prepare(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+        if problems := [*await self._target_problems(local, str(value)), *await self._move_problems(local)]:
+            raise Halt(joined(problems))
+        return ()
+
     @property
     def _note(self) -> Path:
         return self._pointer.with_name(f".{self._pointer.name}.not-followed-yet")
@@ -62,10 +91,13 @@ class _Pointer(Lever):
     async def write(self, local: Local, value: JsonValue, *, was: JsonValue) -> None:
         if not isinstance(value, str):
             raise Halt(f"{self} cannot be set to {value!r}")
+        self.must_be(found := await self.read(local), was, value)
+        if found != value and (problems := await self._target_problems(local, value)):
+            raise Halt(joined(problems))  # before the note, which would make the way back restart what runs
         if self.restart:
             await local.write_text(self._note, json.dumps({"was": was, "to": value}), private=True)
-        self.must_be(found := await self.read(local), was, value)
         if found != value:
+            self.must_be(await self.read(local), was, value)
             await self._point(local, value)
         if self.restart:
             await local.run(self.restart, within=self.restart_within, cwd=self._pointer.parent)
@@ -86,6 +118,8 @@ class _Pointer(Lever):
 class CurrentRelease(_Pointer):
     """The release that a directory's `current` link points to, as Capistrano and many others lay it out."""
 
+    _is_link: ClassVar[bool] = True
+
     lever: Literal["current_release"] = "current_release"
     root: AbsolutePath = Field(description="Directory that holds the releases and the link")
     link: PlainName = Field(default="current", description="Name of the link")
@@ -102,10 +136,29 @@ class CurrentRelease(_Pointer):
         return None if target is None else str(target)  # nothing of ours: drift, told with its full path
 
     async def _point(self, local: Local, value: str) -> None:
-        target = self.root / self.releases / _plain_name(value)
+        await local.switch_link(self._pointer, self.root / self.releases / _plain_name(value))
+
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
+        home = self.root / self.releases
+        if await local.is_directory(home / _plain_name(value)):
+            return []
+        found = f"there is no release {value} in {home}"
+        return [Problem(str(self), found, "keep every release until a newer one is known good")]
+
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        home, fix = self.root / self.releases, "deploy a release there, and link to it"
+        if not await local.is_directory(home):
+            return [Problem(f"directory {home}", "does not exist", "create it, or correct root and releases")]
+        if not await local.directories(home):
+            return [Problem(f"directory {home}", "contains no release", fix)]
+        target = await local.link_target(self._pointer)
+        if target is None:
+            return [Problem(f"link {self._pointer}", "does not exist", fix)]
+        if target.parent != home:
+            return [Problem(f"link {self._pointer}", f"points to {target}, which is not in {home}", fix)]
         if not await local.is_directory(target):
-            raise Halt(f"there is no release {value} in {target.parent}")
-        await local.switch_link(self._pointer, target)
+            return [Problem(f"link {self._pointer}", f"points to {target}, which does not exist", fix)]
+        return []
 
     def __str__(self) -> str:
         return f"{self.link} release of {self.root}"
@@ -126,6 +179,15 @@ class PointerFile(_Pointer):
 
     async def _point(self, local: Local, value: str) -> None:
         await local.write_text(self.file, value)
+
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
+        return []  # any word can be written
+
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        if await local.text(self.file):
+            return []
+        found = "does not exist" if await local.content(self.file) is None else "is empty"
+        return [Problem(f"file {self.file}", found, "write the name of what is live into it")]
 
     def __str__(self) -> str:
         return f"pointer in {self.file}"

@@ -11,6 +11,7 @@ from responder.clients.script_runs import Limits, Part
 from responder.database_checks import fingerprint
 from responder.durations import Duration
 from responder.errors import Drift, Halt
+from responder.levers.database_access import role_problems
 from responder.levers.lever import Lever
 from responder.levers.migrations import (
     Alembic,
@@ -22,6 +23,7 @@ from responder.levers.migrations import (
     Stage,
     Tool,
 )
+from responder.problems import Problem
 from responder.sql import repeatable
 
 _TOOLS = ("alembic", "django", "sql", "command", "pgroll")
@@ -147,6 +149,12 @@ class SchemaRevision(Lever):
 
     def place(self, told: dict[str, str]) -> Place:
         return Place(database=self.database, mark=self.mark, limits=self.limits, within=self.within, told=told)
+
+    async def check_access(self, schemas: Schemas) -> list[Problem]:
+        revision = str(await self.read(schemas))
+        version = next((one for one, named in self.revisions.items() if named == revision), revision)
+        place = self.place({"version": version, "to_version": version, "artifact": ""})
+        return [*await role_problems(schemas, self.database), *await self.tool.problems(schemas, place, revision)]
 
     async def write(self, schemas: Schemas, value: JsonValue, *, was: JsonValue) -> None:
         # What an earlier try of ours left in the server may still commit: only without it what is read stays true.

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 from responder.durations import Duration, format_duration
 from responder.errors import Halt, Unavailable
 from responder.levers.lever import Lever
+from responder.problems import Problem
 from responder.snapshots.client import Snapshots
 from responder.snapshots.dump import Wanted
 
@@ -56,9 +57,6 @@ class Snapshot(Lever):
             async with asyncio.timeout(_LOOKED_FOR_WITHIN):
                 while True:
                     try:
-                        if not self.key:  # as `responder check` asks
-                            await snapshots.shelf(self.store).store.room()
-                            return None
                         return self.key if await snapshots.find(self.store, self.key) else None
                     except Unavailable as e:
                         last = str(e)
@@ -79,6 +77,10 @@ class Snapshot(Lever):
             f"a snapshot of {tables} tables of {self.database} ({size / 2**20:.0f} MiB) is put into {self.store} as "
             f"{value}, and {how}, within {format_duration(self.within)}",
         )
+
+    async def check_access(self, snapshots: Snapshots) -> list[Problem]:
+        await snapshots.foresee(self.store, self._wanted)
+        return []
 
     def not_configured(self, *, databases: Collection[str], snapshots: Collection[str]) -> tuple[str, ...]:
         """What it names and is not there, a sentence for each."""

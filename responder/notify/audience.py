@@ -70,15 +70,13 @@ class Notify(BaseModel):
     @property
     def channels(self) -> dict[str, ChannelSettings]:
         """Each by its name."""
-        kinds: tuple[tuple[ChannelSettings, ...], ...] = (
-            self.slack,
-            self.email,
-            self.webhook,
-            self.github,
-            self.grafana,
-            self.console,
-        )
-        return {one.called: one for kind in kinds for one in kind}
+        return {one.called: one for _, one in self.placed()}
+
+    def placed(self) -> Iterator[tuple[Place, ChannelSettings]]:
+        """Each with its place in the configuration."""
+        for kind in ("slack", "email", "webhook", "github", "grafana", "console"):
+            for n, one in enumerate(getattr(self, kind)):
+                yield ("notify", kind, n), one
 
     def heard_by(self, stage: Stage, severity: str, named: tuple[str, ...] | None) -> tuple[str, ...]:
         """The channels that want to hear it; `named` are those that the policy names, None for all."""
@@ -93,18 +91,14 @@ class Notify(BaseModel):
     def contradictions(self, policies: Sequence[Policy]) -> Iterator[tuple[Place, str]]:
         """What the parts cannot see of each other, nor the policies of them."""
         known: dict[str, str] = {}
-        for kind in ("slack", "email", "webhook", "github", "grafana", "console"):
-            for i, one in enumerate(getattr(self, kind)):
-                if one.called in known:
-                    yield (
-                        ("notify", kind, i, "name"),
-                        f"{one.called} is the name of another channel; each needs its own",
-                    )
-                known[one.called] = kind
-                for j, severity in enumerate(one.severities):
-                    if severity not in self.severities:
-                        told = f"{severity} is none of notify.severities{meant(severity, self.severities)}"
-                        yield ("notify", kind, i, "severities", j), told
+        for place, one in self.placed():
+            if one.called in known:
+                yield (*place, "name"), f"{one.called} is the name of another channel; each needs its own"
+            known[one.called] = one.kind
+            for j, severity in enumerate(one.severities):
+                if severity not in self.severities:
+                    told = f"{severity} is none of notify.severities{meant(severity, self.severities)}"
+                    yield (*place, "severities", j), told
         for i, rule in enumerate(self.escalate):
             for j, name in enumerate(rule.to):
                 if name not in known:

@@ -39,8 +39,8 @@ class Channel(Protocol):
         `again` says that an earlier try may have come through. Raises NotDelivered.
         """
 
-    async def check(self) -> None:
-        """Asks everything that can be asked without telling anybody anything. Raises NotDelivered."""
+    async def check_access(self) -> None:
+        """Connects and authenticates as far as the protocol allows without sending a message. Raises NotDelivered."""
 
     async def close(self) -> None: ...
 

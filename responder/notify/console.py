@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from responder.logs import say
-from responder.notify.channel import ChannelSettings
+from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.story import Story
 from responder.notify.templates import TemplateText, Text
 from responder.words import one_line
@@ -44,7 +46,12 @@ class Console:
 
     async def close(self) -> None: ...
 
-    async def check(self) -> None: ...
+    async def check_access(self) -> None:
+        """The log goes to standard error, which a service manager may have closed."""
+        try:
+            os.fstat(sys.stderr.fileno())
+        except (OSError, ValueError, AttributeError) as e:
+            raise NotDelivered(f"standard error, where the log goes, is closed: {e}") from None
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         text = self._text.of(story, f"{story.title}: {story.happened}")

@@ -136,7 +136,7 @@ class Email:
 
     async def close(self) -> None: ...
 
-    async def check(self) -> None:
+    async def check_access(self) -> None:
         """Connects, greets, and logs in."""
         async with self._translated(), self._session():
             pass

@@ -99,8 +99,18 @@ class Github:
     async def close(self) -> None:
         await self._api.close()
 
-    async def check(self) -> None:
-        await self._ask("GET", "")
+    async def check_access(self) -> None:
+        told = (await self._ask("GET", "")).body
+        repository = told if isinstance(told, dict) else {}
+        name = self._settings.repository
+        if repository.get("archived") is True:
+            raise NotDelivered(f"{name} is archived: no issue can be opened there")
+        if repository.get("has_issues") is False:
+            raise NotDelivered(f"{name} has no issues: switch them on in its settings")
+        await self._ask("GET", "/issues", params={"per_page": "1", "state": "all"})
+        rights = repository.get("permissions")
+        if self._settings.deployments and isinstance(rights, dict) and not rights.get("push", True):
+            raise NotDelivered(f"the token may not write to {name}, which a deployment needs")
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         known = json.loads(reference) if reference else {}

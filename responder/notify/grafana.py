@@ -6,6 +6,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, model_validator
 
@@ -68,8 +69,20 @@ class Grafana:
     async def close(self) -> None:
         await self._api.close()
 
-    async def check(self) -> None:
+    async def check_access(self) -> None:
         await self._api.ask("GET", f"{self._base}/org")
+        await self._api.ask("GET", f"{self._base}/annotations", params={"limit": "1"})
+        if self._settings.dashboard:
+            await self._api.ask("GET", f"{self._base}/dashboards/uid/{quote(self._settings.dashboard, safe='')}")
+        # Not every version says what the token may do.
+        url = f"{self._base}/access-control/user/permissions"
+        rights = (await self._api.ask("GET", url, fine=(401, 403, 404))).body
+        if isinstance(rights, dict) and any(":" in one for one in rights):
+            missing = [one for one in ("annotations:create", "annotations:write") if one not in rights]
+            if missing:
+                raise NotDelivered(
+                    f"the token of the service account lacks {', '.join(missing)}: give it the role Editor"
+                )
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         told: dict[str, Any] = {"text": self._told(story), "tags": self._tags(story)}

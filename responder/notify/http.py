@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -35,6 +37,21 @@ class Api:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def connect(self, url: str) -> None:
+        """Connects, with TLS where the URL has it, and sends nothing. Raises NotDelivered."""
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        try:
+            async with asyncio.timeout(self._timeout):
+                context = await asyncio.to_thread(ssl.create_default_context) if secure else None
+                _, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
+                writer.close()
+        except TimeoutError:
+            raise NotDelivered(f"{parts.hostname}:{port} did not answer within {self._timeout:g} s") from None
+        except OSError as e:
+            raise NotDelivered(f"{parts.hostname}:{port}: {e.strerror or e}") from None
 
     async def ask(
         self, method: str, url: str, *, fine: tuple[int, ...] = (), unread: bool = False, **how: Any

@@ -110,9 +110,13 @@ class Slack:
     async def close(self) -> None:
         await self._api.close()
 
-    async def check(self) -> None:
-        if self._settings.channel:
-            await self._call("auth.test", {})
+    async def check_access(self) -> None:
+        if not self._settings.channel:
+            await self._api.connect(self._settings.secret)
+            return
+        scopes = (await self._answer("auth.test", {})).headers.get("X-OAuth-Scopes", "")
+        if scopes and "chat:write" not in [one.strip() for one in scopes.split(",")]:
+            raise NotDelivered(f"the token has the scopes {scopes}, and lacks chat:write")
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         message = self._message(story)
@@ -143,12 +147,16 @@ class Slack:
         return True
 
     async def _call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
+        data: dict[str, Any] = (await self._answer(method, body)).body
+        return data
+
+    async def _answer(self, method: str, body: dict[str, Any]) -> Answer:
         url = f"{str(self._settings.api_url).rstrip('/')}/{method}"
         answer: Answer = await self._api.ask("POST", url, json=body)
         data = answer.body if isinstance(answer.body, dict) else {}
         if data.get("ok") is not True:  # Slack says 200 to everything that it understands
             raise _Refused(method, str(data.get("error", "no JSON")))
-        return data
+        return answer
 
     def _plain(self, text: str) -> dict[str, Any]:
         return {"text": text, "parse": "none", "link_names": False, "unfurl_links": False, "unfurl_media": False}

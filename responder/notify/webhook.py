@@ -121,8 +121,9 @@ class Webhook:
     async def close(self) -> None:
         await self._api.close()
 
-    async def check(self) -> None:
-        """A webhook cannot be asked anything without telling it something."""
+    async def check_access(self) -> None:
+        """A webhook cannot be asked anything without telling it something: it is only connected to."""
+        await self._api.connect(self._url)
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
         body = json.dumps(self._told(story), ensure_ascii=False).encode()

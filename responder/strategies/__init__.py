@@ -16,7 +16,7 @@ from responder.strategies.immediate import Immediate
 from responder.strategies.rolling import Rolling
 from responder.strategies.strategy import Target
 
-__all__ = ["AnyStrategy", "Target", "checks_of", "levers_of"]
+__all__ = ["AnyStrategy", "Target", "checks_of", "is_check", "levers_of"]
 
 AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend | DatabaseMigration, Field(discriminator="strategy")]
 """Every strategy, told apart by `strategy`."""
@@ -25,11 +25,15 @@ AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend | DatabaseMig
 _CHECKS = tuple(get_args(member)[0] for member in get_args(get_args(Check)[0]))
 
 
+def is_check(value: object) -> bool:
+    return isinstance(value, _CHECKS)
+
+
 def checks_of(model: BaseModel) -> Iterator[Check]:
     """Every check that a strategy's configuration names, however deep."""
     for value in dict(model).values():
         for one in value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,):
-            if isinstance(one, _CHECKS):
+            if is_check(one):
                 yield one
             elif isinstance(one, BaseModel):
                 yield from checks_of(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,10 +15,12 @@ from responder.kubernetes_objects import condition, main_image, names, trouble_o
 from responder.levers import CurrentRelease, PointerFile
 from responder.levers.docker import ServiceImage
 from responder.levers.kubernetes import AutoscalerFloor, KeptPods, PodTemplate, Replicas, ServiceSelector
+from responder.levers.lever import Lever
 from responder.levers.proxy import HaproxyServers, NginxInclude
 from responder.plan import Draft, Gate, Move
-from responder.strategies.docker import containers, each_container
-from responder.strategies.kubernetes import Workpiece, workpiece
+from responder.problems import Problem
+from responder.strategies.docker import containers, each_container, override_problems
+from responder.strategies.kubernetes import Workpiece, around, workpiece
 from responder.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
 from responder.tagged import told_by_key
 from responder.world import World
@@ -76,6 +79,32 @@ class BlueGreen(Strategy):
         if any((colour.kubernetes is not None) != selector for colour in (self.colours.blue, self.colours.green)):
             raise ValueError("pointer: a Service switches between colours in Kubernetes, and only it does")
         return self
+
+    def derived(self) -> Iterator[Lever]:
+        for colour in (self.colours.blue, self.colours.green):
+            if colour.kubernetes is not None:
+                yield from around(colour.kubernetes)
+                yield Replicas(**colour.kubernetes.where)
+                if self.keep_pods:
+                    yield KeptPods(**colour.kubernetes.where, count=self.keep_pods)
+
+    async def problems(self, world: World) -> list[Problem]:
+        """The pointer names one of the colors, and each color has what its plans ask for."""
+        found: list[Problem] = []
+        live = await world.read(self.pointer)
+        if live not in ("blue", "green"):
+            fix = "let it name the color that has the traffic"
+            found.append(Problem(str(self.pointer), f"names {live!r}, neither blue nor green", fix))
+        for colour in (self.colours.blue, self.colours.green):
+            if colour.docker is not None:
+                found += await override_problems(world, colour.docker)
+            if colour.kubernetes is not None:
+                replicas = Replicas(**colour.kubernetes.where)
+                if scaler := await world.ask(replicas, replicas.autoscaler):
+                    name, namespace = scaler["metadata"]["name"], colour.kubernetes.namespace
+                    floor = AutoscalerFloor(namespace=namespace, autoscaler=name)
+                    found += await world.check_access(floor, within=floor.reads_within)
+        return found
 
     async def draft(self, world: World, target: Target) -> Draft:
         pointer = self.pointer

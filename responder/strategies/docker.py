@@ -11,6 +11,7 @@ from responder.errors import Halt
 from responder.levers.compose import ComposeOverride, override_beside
 from responder.levers.docker import ServiceImage
 from responder.plan import Move
+from responder.problems import Problem
 from responder.strategies.strategy import Target, read_expecting, value_of
 from responder.world import World
 
@@ -60,11 +61,31 @@ async def containers(world: World, lever: ServiceImage, target: Target, *, runni
     return Containers(levers=tuple(levers), was=tuple(was), to=to, last=last, notes=(*notes, *told))
 
 
+def _override(lever: ServiceImage, labels: dict[str, str]) -> tuple[list[str], Path | None]:
+    """The project's Compose files, and the one that can keep the good image."""
+    files = [name for name in labels.get("com.docker.compose.project.config_files", "").split(",") if name]
+    return files, Path(lever.override) if lever.override else override_beside(files)
+
+
+async def override_problems(world: World, lever: ServiceImage) -> list[Problem]:
+    """Why no file would keep the next `docker compose up` on the good image. Raises Halt."""
+    slots = await world.ask(lever, lever.slots)
+    files, file = _override(lever, slots[0].pattern["Config"]["Labels"])
+    if not files and not lever.override:
+        return []  # not made by `docker compose up`
+    here = f"Compose project {lever.project}"
+    if file is None:
+        found = f"uses {', '.join(files)}, so the next `docker compose up` after a rollback brings the bad version back"
+        return [Problem(here, found, "name a further file among them as `override`")]
+    if lever.override and str(file) not in files:
+        return [Problem(here, f"uses {', '.join(files)}, and not {file}", f"add -f {file} as the last of them")]
+    return await world.check_access(ComposeOverride(file=file, service=lever.service), within=lever.patience)
+
+
 async def _remembered(
     world: World, lever: ServiceImage, labels: dict[str, str], image: str
 ) -> tuple[tuple[Move, ...], tuple[str, ...]]:
-    files = [name for name in labels.get("com.docker.compose.project.config_files", "").split(",") if name]
-    file = Path(lever.override) if lever.override else override_beside(files)
+    files, file = _override(lever, labels)
     if not files and not lever.override:
         return (), ()  # not made by `docker compose up`: there is no next one
     if file is not None and (lever.override or file.parent.is_dir()):
@@ -72,7 +93,9 @@ async def _remembered(
         try:
             pinned = f"{file} keeps {lever.service} at {image}: remove it before you deploy another version"
             unread = "" if lever.override else "; `docker compose -f` does not read it"
-            return (Move(lever=override, was=await world.read(override), to=image),), (pinned + unread,)
+            was = await world.read(override)
+            await world.ask(override, lambda local: override.prepare(local, image))
+            return (Move(lever=override, was=was, to=image),), (pinned + unread,)
         except Halt as halt:
             why = str(halt)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -9,9 +10,11 @@ from pydantic import Field
 from responder.levers import CurrentRelease
 from responder.levers.docker import ServiceImage
 from responder.levers.kubernetes import PodTemplate, Replicas, RolloutSettings
+from responder.levers.lever import Lever
 from responder.plan import Draft, Move
-from responder.strategies.docker import containers
-from responder.strategies.kubernetes import Workpiece, with_settings, workpiece
+from responder.problems import Problem
+from responder.strategies.docker import containers, override_problems
+from responder.strategies.kubernetes import Workpiece, around, with_settings, workpiece
 from responder.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
 from responder.world import World
 
@@ -26,6 +29,13 @@ class Immediate(Strategy, Place):
     stop: tuple[Replicas, ...] = Field(
         default=(), description="Workloads that must not run on, scaled to 0 before anything else"
     )
+
+    def derived(self) -> Iterator[Lever]:
+        if self.kubernetes is not None:
+            yield from around(self.kubernetes)
+
+    async def problems(self, world: World) -> list[Problem]:
+        return await override_problems(world, self.docker) if self.docker else []
 
     async def draft(self, world: World, target: Target) -> Draft:
         stops = [await _stopped(world, lever, target) for lever in self.stop]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from responder.errors import Halt
 from responder.levers.kubernetes import PodTemplate, RolloutPaused, RolloutSettings
 from responder.levers.kubernetes.gitops import owners_of
+from responder.levers.lever import Lever
 from responder.plan import Move
 from responder.strategies.strategy import Target, read_expecting, value_of
 from responder.world import World
@@ -68,6 +70,13 @@ async def _suspended(world: World, template: PodTemplate) -> tuple[tuple[Move, .
         else:
             notes.append(f"{owner.who}: {owner.mend}")
     return tuple(moves), tuple(notes)
+
+
+def around(template: PodTemplate) -> Iterator[Lever]:
+    """The levers that a plan may use around the template."""
+    yield RolloutSettings(**template.where)
+    if not template.daemonset:
+        yield RolloutPaused(**template.where)
 
 
 async def with_settings(world: World, piece: Workpiece, wanted: dict[str, Any], **how: Any) -> tuple[Move, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -14,9 +15,11 @@ from responder.kubernetes_objects import is_ready
 from responder.levers.docker import ServiceImage
 from responder.levers.kubernetes import Partition, PodTemplate, RolloutSettings
 from responder.levers.kubernetes.workload import labels_of, partition_of
+from responder.levers.lever import Lever
 from responder.plan import Draft, Gate, Move, Step
-from responder.strategies.docker import containers
-from responder.strategies.kubernetes import Workpiece, with_settings, workpiece
+from responder.problems import Problem
+from responder.strategies.docker import containers, override_problems
+from responder.strategies.kubernetes import Workpiece, around, with_settings, workpiece
 from responder.strategies.strategy import Place, Strategy, Target
 from responder.world import World
 
@@ -43,6 +46,15 @@ class Rolling(Strategy, Place):
         if self.batch_healthy and self.batch_delay < self.health_check_interval:
             raise ValueError("batch_delay: shorter than health_check_interval, so that a batch would not be looked at")
         return self
+
+    def derived(self) -> Iterator[Lever]:
+        if self.kubernetes is not None:
+            yield from around(self.kubernetes)
+            if self.kubernetes.statefulset:
+                yield Partition(**self.kubernetes.where)
+
+    async def problems(self, world: World) -> list[Problem]:
+        return await override_problems(world, self.docker) if self.docker else []
 
     async def draft(self, world: World, target: Target) -> Draft:
         if self.docker is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 from responder.errors import RunsAnother
 from responder.levers.lever import Lever
 from responder.plan import Draft
+from responder.problems import Problem
 from responder.world import World
 
 
@@ -38,6 +40,14 @@ class Strategy(BaseModel, ABC):
     @abstractmethod
     async def draft(self, world: World, target: Target) -> Draft:
         """The steps, without the final verification, which is the same for all. Raises Halt where there is no way."""
+
+    def derived(self) -> Iterator[Lever]:
+        """The levers that its plans use besides those that its configuration names."""
+        yield from ()
+
+    async def problems(self, world: World) -> list[Problem]:
+        """What its plans ask besides what each lever is asked by itself, and what is wrong there. Raises Halt."""
+        return []
 
 
 class Place(BaseModel):

@@ -26,6 +26,8 @@ class FakeCloudflare:
     def answer(self, asked: Asked) -> Answer:
         if asked.headers.get("authorization") != f"Bearer {TOKEN}":
             return self._no(403, 10000, "Authentication error")
+        if (asked.method, asked.path) == ("GET", f"/zones/{ZONE}"):
+            return _json(200, {"success": True, "errors": [], "messages": [], "result": {"id": ZONE}})
         if asked.method != "POST" or asked.path != f"/zones/{ZONE}/purge_cache":
             return self._no(404, 7003, "Could not route to it, perhaps your object identifier is invalid?")
         if self.limited:
@@ -59,6 +61,8 @@ class FakeFastly:
         self.held: dict[str, tuple[str, tuple[str, ...]]] = {}  # by path: of which release, under which surrogate keys
         self.stale: set[str] = set()
         self.limited = 0
+        self.services: list[str] = []  # that the token is for; none: all
+        self.scope = "global"
 
     def visited(self, path: str, *keys: str) -> str:
         """The release that a visitor of a page gets; what is stale is served once more, while it is fetched."""
@@ -82,6 +86,8 @@ class FakeFastly:
         match asked.method, asked.path.strip("/").split("/"):
             case "GET", ["service", "SVC1", "version"]:
                 return _json(200, self.versions)
+            case "GET", ["tokens", "self"]:
+                return _json(200, {"id": "T1", "services": self.services, "scope": self.scope})
             case "PUT", ["service", "SVC1", "version", number, "activate"]:
                 if number not in {str(one["number"]) for one in self.versions}:
                     return _json(404, {"msg": "Record not found", "detail": f"Couldn't find Version {number}"})

@@ -11,6 +11,7 @@ from responder.checks import HttpCheck, PromqlCheck
 from responder.clients import Connections, acting
 from responder.errors import Drift, Halt, Superseded, Unavailable
 from responder.levers.lever import Lever
+from responder.problems import Problem
 from responder.world import World
 
 
@@ -48,6 +49,9 @@ class SwitchLever(Lever):
         acting.get()()  # as every client does right before it changes something
         client.answer()
         client.written.append(value)
+
+    async def check_access(self, client: Switch) -> list[Problem]:
+        return [Problem("switch", str(client.answer()))]
 
     def __str__(self) -> str:
         return "switch"

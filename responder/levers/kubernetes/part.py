@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from pydantic import Field, JsonValue
 
 from responder.clients.kubernetes import Kubernetes
+from responder.clients.kubernetes_access import Right, missing_rights
 from responder.errors import Halt
-from responder.kubernetes_objects import Name, Object
+from responder.kubernetes_objects import Name, Object, annotate
 from responder.levers.lever import Lever
+from responder.problems import Problem, joined
 
 
 class PartOfObject(Lever, ABC):
@@ -49,27 +50,32 @@ class PartOfObject(Lever, ABC):
             raise Halt(f"{self.what} is being deleted")
         return found
 
-    @property
-    def _rights(self) -> tuple[tuple[str, str], ...]:
-        """The verbs and kinds that our account needs for it."""
-        return (("patch", self._address[0]),)
-
     async def need_rights(self, kube: Kubernetes) -> None:
         """Raises Halt where our account lacks one."""
-        allowed = await asyncio.gather(*(kube.may(verb, kind, self.namespace) for verb, kind in self._rights))
-        missing = [f"{verb} {kind}s" for (verb, kind), may in zip(self._rights, allowed, strict=True) if not may]
-        if missing:
-            raise Halt(f"our account may not {', '.join(missing)} in {self.namespace}")
+        if problems := await missing_rights(kube, self.namespace, self.rights):
+            raise Halt(joined(problems))
 
     async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         await self.object(kube)
         await self.need_rights(kube)
         return ()
 
-    async def rehearse(self, kube: Kubernetes) -> None:
-        """Asks what a plan asks of it: the object, its value and our rights."""
-        await self._value(kube, await self.object(kube))
-        await self.need_rights(kube)
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        """What a plan and its execution do with the object and what belongs to it, as (verb, kind)."""
+        kind, _ = self._address
+        return ("get", kind), ("patch", kind)
+
+    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+        problems = await missing_rights(kube, self.namespace, self.rights)
+        found = await self.object(kube)
+        await self._value(kube, found)
+        if not problems:
+            try:  # admission webhooks have their say as well
+                await kube.patch(found, annotate(found, execution="check"), dry_run=True)
+            except Halt as halt:
+                problems.append(Problem(self.what, f"refuses a patch: {halt}", "let what refuses it allow our account"))
+        return problems
 
     async def read(self, kube: Kubernetes) -> JsonValue:
         kind, name = self._address

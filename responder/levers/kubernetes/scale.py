@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from responder.clients.kubernetes import Kubernetes
+from responder.clients.kubernetes_access import Right
 from responder.durations import Duration
 from responder.errors import Halt
 from responder.kubernetes_objects import PREFIX, Name, Object, annotate, is_ready, trouble_of
@@ -74,6 +75,10 @@ class Replicas(Workload):
             raise Halt(trouble)
         return False
 
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        return (*super().rights, ("list", "HorizontalPodAutoscaler"))
+
     async def autoscaler(self, kube: Kubernetes) -> Object | None:
         """The HorizontalPodAutoscaler that scales this workload; with 0 replicas it is switched off."""
         for one in await kube.list("HorizontalPodAutoscaler", self.namespace):
@@ -118,6 +123,10 @@ class KeptPods(Workload):
 
     lever: Literal["kept_pods"] = "kept_pods"
     count: int = Field(ge=1, le=20, description="How many pods are kept, where there are that many")
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        return (*super().rights, ("patch", "Pod"))
 
     async def _value(self, kube: Kubernetes, found: Object) -> Any:
         return (found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept")

@@ -41,6 +41,7 @@ from responder.levers.kubernetes.workload import (
     settings_of,
     tell_settings,
 )
+from responder.problems import Problem
 
 
 class PodTemplate(Workload):
@@ -215,15 +216,6 @@ class PodTemplate(Workload):
             return isinstance(found, dict) and found["revision"] == name
         return runs((await self.object(kube))["spec"]["template"], version, artifact, self.container)
 
-    @property
-    def _rights(self) -> tuple[tuple[str, str], ...]:
-        rights = (("patch", self.kind), ("list", "Pod"))
-        return rights if self.deployment else (*rights, ("delete", "Pod"))
-
-    async def rehearse(self, kube: Kubernetes) -> None:
-        await super().rehearse(kube)
-        await owners_of(kube, self)
-
     async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         found = await self.object(kube)
         if found["spec"].get("paused") and self.when_paused == "refuse":
@@ -242,6 +234,20 @@ class PodTemplate(Workload):
             raise Halt(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
         await kube.patch(found, change, dry_run=True)  # admission webhooks have their say before we begin
         return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
+
+    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+        """Also who else writes to the workload: a plan refuses where they would bring the bad version back."""
+        problems = await super().check_access(kube)
+        for owner in await owners_of(kube, self):
+            if owner.unseen:
+                found = f"our account may not see whether {owner.who} would bring the bad version back"
+                problems.append(Problem(self.what, found, "give it the Role of deploy/kubernetes/rights"))
+            elif owner.fights or self.gitops == "refuse":
+                fix = owner.mend + ("" if owner.fights else ", or set gitops: suspend")
+                problems.append(Problem(self.what, f"belongs to {owner.who}: a rollback is refused", fix))
+            elif owner.suspend is not None:
+                problems += await owner.suspend.check_access(kube)
+        return problems
 
     def _was_rolled_out(self, found: Any) -> None:
         """Raises Halt where no revision is kept of what is there: there would be no way back to it."""

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from responder.clients.kubernetes import Kubernetes
-from responder.errors import Halt
+from responder.clients.kubernetes_access import Right
 from responder.kubernetes_objects import Name, Object, annotate, escape, is_ready, writer_of
 from responder.levers.kubernetes.part import PartOfObject
+from responder.problems import Problem
 
 
 class ServiceSelector(PartOfObject):
@@ -32,13 +33,15 @@ class ServiceSelector(PartOfObject):
         return [change, *annotate(found, execution=self.mark)]
 
     @property
-    def _rights(self) -> tuple[tuple[str, str], ...]:
-        return (("patch", "Service"), ("list", "EndpointSlice"), ("list", "HorizontalPodAutoscaler"))
+    def rights(self) -> tuple[Right, ...]:
+        return (*super().rights, ("list", "Pod"), ("list", "EndpointSlice"), ("list", "HorizontalPodAutoscaler"))
 
-    async def rehearse(self, kube: Kubernetes) -> None:
-        await super().rehearse(kube)
-        if await self.read(kube) is None:
-            raise Halt(f"Service {self.namespace}/{self.service} has no {self.key} in its selector")
+    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+        problems = await super().check_access(kube)
+        if await self._value(kube, await self.object(kube)) is None:
+            found = f"its selector has no label {self.key}"
+            problems.append(Problem(self.what, found, f"select the live color by {self.key}, or correct pointer.key"))
+        return problems
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         """Whether its endpoints are exactly the ready pods that it selects, and there is at least one."""

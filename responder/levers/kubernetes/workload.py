@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from responder.clients.kubernetes import Kubernetes
+from responder.clients.kubernetes_access import Right
 from responder.kubernetes_objects import Name, Object, is_ready, owned_by
 from responder.levers.kubernetes.part import PartOfObject
 
@@ -49,6 +50,12 @@ class Workload(PartOfObject, ABC):
     def usual_settings(self) -> tuple[str, ...]:
         """The fields of its spec that say how it rolls out."""
         return ("strategy" if self.deployment else "updateStrategy", "minReadySeconds")
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        revisions = "ReplicaSet" if self.deployment else "ControllerRevision"
+        freed: tuple[Right, ...] = () if self.deployment else (("delete", "Pod"),)
+        return (*super().rights, ("list", revisions), ("list", "Pod"), *freed)
 
     async def revisions(self, kube: Kubernetes, found: Object) -> list[Object]:
         """What the cluster remembers of earlier templates."""

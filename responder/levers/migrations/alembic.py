@@ -27,6 +27,10 @@ class Alembic(Program):
     def _call(self, *more: str) -> tuple[str, ...]:
         return (*self.command, "-c", self.config, *more)
 
+    @property
+    def _listing(self) -> tuple[str, ...]:
+        return self._call("history")
+
     async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
         heads = now.split(",")
         wanted = target.split(",")

@@ -30,6 +30,13 @@ class Django(Program):
             told.append((app, max(names or ["zero"])))
         return self._joined(dict(told))
 
+    @property
+    def _listing(self) -> tuple[str, ...]:
+        return *self.command, "showmigrations", *self.apps
+
+    def _names(self, revision: str) -> list[str]:
+        return [name for name in self._cut(revision).values() if name != "zero"]
+
     def _joined(self, of: Mapping[str, str]) -> str:
         return of[self.apps[0]] if len(self.apps) == 1 else ",".join(f"{app}.{of[app]}" for app in self.apps)
 

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
-from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, Text, Tool
+from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, Text, Tool, must_be_runnable
+from responder.problems import Problem
 
 
 class OwnCommand(Tool):
@@ -24,8 +25,17 @@ class OwnCommand(Tool):
             raise Halt(f"{self.current} does not return one value, but {len(rows)} rows")
         return str(value)
 
+    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+        try:
+            for argv in filter(None, (self.downgrade, self.upgrade, self.plan)):
+                must_be_runnable(place.filled(argv), place.directory(self.directory))
+        except Halt as halt:
+            return [Problem(f"migrations of {place.database}", str(halt))]
+        return []
+
     async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
         ends = {"from": now, "to": target}
+        must_be_runnable(place.filled(self.downgrade, **ends), place.directory(self.directory))
         told = None
         if self.plan:
             told = await schemas.tool(
@@ -54,11 +64,19 @@ class Pgroll(Program):
 
     command: CommandLine = Field(default=("pgroll",), description="How it is called, as a list")
 
+    @property
+    def _listing(self) -> tuple[str, ...]:
+        return *self.command, "status"
+
+    def _names(self, revision: str) -> list[str]:
+        return []  # it keeps its migrations in the database
+
     async def revision(self, schemas: Schemas, database: str) -> str:
         latest = await _latest(schemas, database)
         return str(latest["name"]) if latest else "none"
 
     async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
+        must_be_runnable(place.filled(self.command), place.directory(self.directory))
         latest = await _latest(schemas, place.database)
         if latest is None or latest["done"]:
             raise Halt(

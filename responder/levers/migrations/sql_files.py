@@ -10,6 +10,7 @@ from pydantic import Field
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
 from responder.levers.migrations.tool import Place, Stage, Text, Tool, column_of
+from responder.problems import Problem
 from responder.sql import literal, quoted, split
 from responder.statements import statement
 
@@ -39,6 +40,18 @@ class SqlFiles(Tool):
     async def _one_row(self, schemas: Schemas, database: str) -> bool:
         sql = "SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'dirty' AND NOT attisdropped"
         return bool(await schemas.rows(database, sql, self.table))
+
+    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+        try:
+            directory = place.directory(self.directory) or Path()
+            names = await schemas.scripts(directory)
+        except Halt as halt:
+            return [Problem(f"migrations of {place.database}", str(halt))]
+        downs = {int(found[1]) for name in names if (found := re.fullmatch(r"(\d+)\D.*?down\.sql", name))}
+        if int(revision) and int(revision) not in downs:
+            found_there = f"has no {int(revision):03d}*.down.sql, which undoes the revision that the database is at"
+            return [Problem(f"directory {directory}", found_there, "keep the migration files of the release that runs")]
+        return []
 
     async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
         directory = place.directory(self.directory) or Path()

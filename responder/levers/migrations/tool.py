@@ -10,9 +10,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from responder.clients.local_access import program_problems
 from responder.clients.schemas import Schemas, filled
 from responder.clients.script_runs import Limits
-from responder.errors import Halt
+from responder.errors import Halt, Unavailable
+from responder.problems import Problem, joined
 from responder.sql import quoted
 
 _PLACEHOLDERS = ("version", "artifact", "to_version", "from", "to")
@@ -88,12 +90,39 @@ class Tool(BaseModel, ABC):
     async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
         """The way from now to the target, one revision after the other. Raises Halt where there is none."""
 
+    @abstractmethod
+    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+        """What keeps the tool from going back from the revision that the database is at."""
+
     def same(self, one: str, other: str) -> bool:
         return sorted(one.split(",")) == sorted(other.split(","))
 
 
 class Program(Tool):
+    command: CommandLine
     directory: Text = Field(default="", description="Where it runs: the files of the release that runs, as {version}")
+
+    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+        """Runs a command of the tool that reads its revisions and changes nothing."""
+        try:
+            must_be_runnable(place.filled(self.command), place.directory(self.directory))
+            said = await self._ask(schemas, place, *self._listing)
+        except (Halt, Unavailable) as e:
+            return [Problem(f"migrations of {place.database}", str(e), "it must run as this user, in that directory")]
+        if missing := [one for one in self._names(revision) if one not in said]:
+            found = f"{' '.join(self._listing)} does not know the revision {missing[0]}, which the database is at"
+            fix = "keep the migration files of the release that runs"
+            return [Problem(f"migrations of {place.database}", found, fix)]
+        return []
+
+    @property
+    @abstractmethod
+    def _listing(self) -> tuple[str, ...]:
+        """The command that lists the revisions that it has files of."""
+
+    def _names(self, revision: str) -> list[str]:
+        """The revisions that must be among them."""
+        return [one for one in revision.split(",") if one not in ("base", "zero", "none")]
 
     async def _ask(self, schemas: Schemas, place: Place, *argv: str) -> str:
         return await schemas.tool(
@@ -104,6 +133,12 @@ class Program(Tool):
             within=place.within,
             cwd=place.directory(self.directory),
         )
+
+
+def must_be_runnable(argv: tuple[str, ...], directory: Path | None) -> None:
+    """Raises Halt where a program could not be started."""
+    if problems := program_problems(argv, directory):
+        raise Halt(joined(problems))
 
 
 async def column_of(schemas: Schemas, database: str, table: str, column: str, where: str = "") -> list[str] | None:

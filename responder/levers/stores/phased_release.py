@@ -10,6 +10,7 @@ from responder.clients.app_store import AppStore
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
 from responder.levers.lever import Lever
+from responder.problems import Problem
 
 
 class PhasedRelease(Lever):
@@ -41,6 +42,11 @@ class PhasedRelease(Lever):
             await store.write(found.id, value)
             if await self.read(store) != value:
                 raise Unavailable(f"the {self} does not show yet what was set")
+
+    async def check_access(self, store: AppStore) -> list[Problem]:
+        if await store.read(self.app, self.platform, "") is None:
+            return [Problem(f"app {self.app}", f"has no version for {self.platform}", "correct app and platform")]
+        return []
 
     def tell(self, value: JsonValue) -> str:
         return "none" if value is None else str(value)

@@ -10,6 +10,7 @@ from responder.clients.google_play import GooglePlay, Release
 from responder.durations import Duration
 from responder.errors import Unavailable
 from responder.levers.lever import Lever
+from responder.problems import Problem
 
 Shares = dict[str, JsonValue]
 """By versionCode: what of a release says who gets it."""
@@ -47,10 +48,11 @@ class PlayRelease(Lever):
         if not self.same(await self.read(play), value):
             raise Unavailable(f"the {self} does not show yet what was committed")
 
-    async def rehearse(self, play: GooglePlay) -> None:
+    async def check_access(self, play: GooglePlay) -> list[Problem]:
         """An edit with the track as it is, validated and thrown away: it needs the rights that a change needs."""
         sent = not self.changes_not_sent_for_review
         await play.rehearse(self.package, self.track, lambda found: found or None, sent_for_review=sent)
+        return []
 
     async def prepare(self, play: GooglePlay, value: JsonValue) -> tuple[str, ...]:
         sent = not self.changes_not_sent_for_review

@@ -18,6 +18,7 @@ from responder.levers.web.pointer_object import KEPT, acl_of
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import swapping
 from responder.levers.web.version_text import VersionText, text_for
+from responder.problems import Problem, joined
 
 
 class Stored(NamedTuple):
@@ -59,8 +60,22 @@ class _Feed(Lever):
                 return False
         return True
 
+    async def check_access(self, client: Any) -> list[Problem]:
+        live, found = self._live(self.name), await self.read(client)
+        if found is None:
+            return [Problem(live, "does not exist", "put the feed of the live version there")]
+        if str(found).startswith("other: "):
+            return [Problem(live, str(found)[7:], f"correct the feed, or format: {self.format}")]
+        return await self._write_problems(client)
+
+    async def _write_problems(self, client: Any) -> list[Problem]:
+        """Why nothing can be written beside the live feed, as far as that shows without writing."""
+        return []
+
     async def prepare(self, client: Any, value: JsonValue) -> tuple[str, ...]:
         await self.kept_feed(client, str(value))
+        if problems := await self._write_problems(client):
+            raise Halt(joined(problems))
         now = await self._get(client, self._live(self.name))
         kept = None if now is None else await self._get(client, self._kept(self._offered(now.body), self.name))
         if now is None or kept is None or kept.body == now.body:
@@ -141,6 +156,9 @@ class UpdateFeed(_Feed):
 
     async def _put(self, local: Local, place: str, what: Stored, there: Stored | None) -> None:
         await local.write(Path(place), what.body, parents=True)
+
+    async def _write_problems(self, client: Local) -> list[Problem]:
+        return await client.replacement_problems(self.file)
 
     def __str__(self) -> str:
         return f"update feed {self.file}"

@@ -8,7 +8,9 @@ from pydantic import Field, JsonValue, model_validator
 
 from responder.clients.cdn import Cloudflare
 from responder.durations import Duration
+from responder.errors import Halt
 from responder.levers.web.purge import RememberedPurge
+from responder.problems import Problem
 
 
 class CloudflarePurge(RememberedPurge):
@@ -45,6 +47,17 @@ class CloudflarePurge(RememberedPurge):
 
     async def _purge(self, client: Cloudflare) -> None:
         await client.write("POST", f"/zones/{self.cloudflare}/purge_cache", self._body())
+
+    async def check_access(self, client: Cloudflare) -> list[Problem]:
+        await self.prepare(client, None)
+        if not await client.knows_zone(self.cloudflare):
+            await client.verify_token()
+        return []
+
+    async def prepare(self, client: Cloudflare, value: JsonValue) -> tuple[str, ...]:
+        if await client.knows_zone(self.cloudflare) is False:
+            raise Halt(f"Cloudflare has no zone {self.cloudflare}: correct its id")
+        return ()
 
     @property
     def _name(self) -> str:

@@ -13,7 +13,8 @@ from responder.errors import Halt, Unavailable
 from responder.levers.web.purge import Purge
 from responder.levers.web.releases import BesideReleases
 from responder.levers.web.swapping import swapping
-from responder.levers.web.version_text import VersionText, text_for, version_in
+from responder.levers.web.version_text import VersionText, pointer_problems, text_for, version_in
+from responder.problems import Problem
 
 _LOOKED_AT = 30
 """Invalidations of a distribution that are looked through for ours, the newest first. Where ours is not among them it
@@ -52,6 +53,14 @@ class CloudfrontKey(BesideReleases):
             told = {"KvsARN": self.kvs, "Key": self.key, "Value": text_for(self.text, value)}
             with swapping(self):
                 await aws.write("cloudfront-keyvaluestore", "put_key", IfMatch=store["ETag"], **told)
+
+    async def prepare(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
+        await aws.read("cloudfront-keyvaluestore", "describe_key_value_store", KvsARN=self.kvs)
+        return ()
+
+    async def check_access(self, aws: Aws) -> list[Problem]:
+        await aws.read("cloudfront-keyvaluestore", "describe_key_value_store", KvsARN=self.kvs)
+        return pointer_problems(str(self), await self.read(aws), self.text)
 
     def __str__(self) -> str:
         return f"key {self.key} of CloudFront's store {self.kvs.rpartition('/')[2][:8]}"
@@ -94,6 +103,9 @@ class OriginPath(BesideReleases):
     async def prepare(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
         told = "where Terraform, CDK or the like keep it, tell them: else their next run brings the bad version back"
         return (f"{self} is set by hand: {told}",)
+
+    async def check_access(self, aws: Aws) -> list[Problem]:
+        return pointer_problems(str(self), await self.read(aws), self.origin_path)
 
     def _version(self, config: dict[str, Any]) -> str:
         return version_in(self.origin_path, self._in(config)["OriginPath"])
@@ -159,6 +171,10 @@ class CloudfrontInvalidation(Purge):
     async def prepare(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
         await aws.read("cloudfront", "list_invalidations", DistributionId=self.cloudfront, MaxItems="1")
         return ()
+
+    async def check_access(self, aws: Aws) -> list[Problem]:
+        await self.prepare(aws, None)
+        return []
 
     async def _found(self, aws: Aws) -> dict[str, Any] | None:
         told = {"DistributionId": self.cloudfront, "MaxItems": str(_LOOKED_AT)}

@@ -10,6 +10,7 @@ from responder.clients.cdn import Fastly
 from responder.errors import Halt
 from responder.levers.lever import Lever
 from responder.levers.web.purge import RememberedPurge
+from responder.problems import Problem
 
 _ID = r"^[0-9A-Za-z]+$"
 
@@ -43,6 +44,16 @@ class FastlyVersion(Lever):
         found: list[dict[str, Any]] = await fastly.read(f"/service/{self.fastly}/version")
         return found
 
+    async def check_access(self, fastly: Fastly) -> list[Problem]:
+        versions = await self._versions(fastly)
+        live = next((one for one in versions if one["active"]), None)
+        if live is None:
+            return [Problem(str(self), "no version is active", "activate the one that users should get")]
+        if not live.get("comment"):
+            found = f"version {live['number']} has no comment, so nobody knows which release it is"
+            return [Problem(str(self), found, "write the release into the comment of each version")]
+        return []
+
     def tell(self, value: JsonValue) -> str:
         return "none" if value is None else f"number {value}"
 
@@ -71,6 +82,15 @@ class FastlyPurge(RememberedPurge):
             await client.write("POST", f"/service/{self.fastly}/purge", told, {"Fastly-Soft-Purge": "1"})
         else:
             await client.write("POST", f"/service/{self.fastly}/purge_all")
+
+    async def check_access(self, client: Fastly) -> list[Problem]:
+        await self.prepare(client, None)
+        return []
+
+    async def prepare(self, client: Fastly, value: JsonValue) -> tuple[str, ...]:
+        if reason := await client.purge_refused(self.fastly):
+            raise Halt(f"the token of Fastly cannot purge {self.fastly}: {reason}")
+        return ()
 
     @property
     def _name(self) -> str:

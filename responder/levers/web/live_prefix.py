@@ -17,6 +17,8 @@ from responder.levers.web.pointer_object import KEPT, acl_of
 from responder.levers.web.releases import BesideReleases, Release, Releases, Stored, each, listing, stored_at
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import TOO_LATE, swapping
+from responder.levers.web.version_text import pointer_problems
+from responder.problems import Problem
 
 
 class LivePrefix(BesideReleases):
@@ -202,6 +204,12 @@ class LivePrefix(BesideReleases):
         except Halt as halt:
             return (f"there is no way back to {now}: {halt}",)
         return ()
+
+    async def check_access(self, aws: Aws) -> list[Problem]:
+        live = await self.read(aws)
+        document = f"{self.live}/{self.version}"
+        found = pointer_problems(document, live, f'{{"{self.field}": "{{version}}"}}')
+        return found or await self.releases.problems(aws, str(live))
 
     def __str__(self) -> str:
         return f"live files in {self.live}"

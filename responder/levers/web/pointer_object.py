@@ -10,7 +10,8 @@ from responder.clients.aws import Aws, AwsRefused
 from responder.levers.web.releases import BesideReleases
 from responder.levers.web.s3_url import S3Place, S3Url
 from responder.levers.web.swapping import swapping
-from responder.levers.web.version_text import VersionText, text_for, version_in
+from responder.levers.web.version_text import VersionText, pointer_problems, text_for, version_in
+from responder.problems import Problem
 
 KEPT = ("ContentType", "CacheControl", "ContentEncoding", "ContentDisposition", "ContentLanguage", "Metadata")
 """What an object that is written anew keeps of the one before."""
@@ -56,6 +57,9 @@ class PointerObject(BesideReleases):
         with swapping(self):
             body = text_for(self.text, value).encode()
             await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body, **like, **only)
+
+    async def check_access(self, aws: Aws) -> list[Problem]:
+        return pointer_problems(str(self), await self.read(aws), self.text)
 
     @property
     def _where(self) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from responder.clients.aws import Aws
 from responder.errors import Halt
 from responder.levers.lever import Lever
 from responder.levers.web.s3_url import S3Place, S3Url
+from responder.problems import Problem
 
 ENTRY = ("*.html", "asset-manifest.json", "*.webmanifest", "service-worker.js", "sw.js")
 """Service workers after the pages: an old one that still found a new page would keep that page for good."""
@@ -143,6 +144,20 @@ class Releases(BaseModel):
         if other:
             raise Halt(f"{where} is not what was built: {_names(sorted(other))} with another SHA-256")
         return Release(place, files, {path: stored[path] for path in files})
+
+    async def problems(self, aws: Aws, live: str) -> list[Problem]:
+        """What is wrong with the releases, by a short listing and the manifest of the one that is live."""
+        root = S3Place.of(self.s3)
+        page = await aws.read("s3", "list_objects_v2", Bucket=root.bucket, Prefix=root.key(""), MaxKeys=1)
+        if not page.get("Contents"):
+            return [Problem(self.s3, "contains nothing", "put each release there, or correct releases.s3")]
+        place = self.place(live)
+        found = await aws.content(place.bucket, place.key(self.manifest))
+        try:
+            Manifest.read(found[0] if found else None, f"{self.s3}/{live}/{self.manifest}")
+        except Halt as halt:
+            return [Problem(f"{self.s3}/{live}", str(halt), "write it when the release is built")]
+        return []
 
 
 async def listing(aws: Aws, place: S3Place) -> dict[str, Stored]:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, JsonValue
 
 from responder.errors import Halt
+from responder.problems import Problem
 
 _HERE = "{version}"
 
@@ -35,3 +36,13 @@ def version_in(pattern: str, text: str) -> str:
         if "/" not in found:
             return found
     return f"other: {text}"
+
+
+def pointer_problems(pointer: str, found: JsonValue, pattern: str) -> list[Problem]:
+    """What is wrong with a pointer that was read by this pattern."""
+    fix = f"let it say {pattern}"
+    if found is None:
+        return [Problem(pointer, "does not exist", f"{fix}, with the version that is live")]
+    if str(found).startswith("other: "):
+        return [Problem(pointer, f"says {str(found)[7:87]!r}, which names no version", fix)]
+    return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, Tag, model_validator
@@ -10,8 +11,10 @@ from pydantic import Field, HttpUrl, Tag, model_validator
 from responder.checks import HttpCheck
 from responder.durations import Duration
 from responder.errors import Halt, RunsAnother
+from responder.levers.lever import Lever
 from responder.levers.web import CloudflarePurge, CloudfrontInvalidation, FastlyPurge, Purge
 from responder.plan import Draft, Gate
+from responder.problems import Problem
 from responder.strategies.frontend.android import Android
 from responder.strategies.frontend.desktop import Desktop
 from responder.strategies.frontend.ios import Ios
@@ -78,6 +81,13 @@ class Frontend(Strategy):
         if self.cdn_invalidation is None or self.cdn_invalidation is True:
             return platform.own_cache
         return None if self.cdn_invalidation is False else self.cdn_invalidation
+
+    def derived(self) -> Iterator[Lever]:
+        if self.cdn_invalidation in (None, True):
+            yield from (cache for one in self._there.values() if (cache := one.own_cache))
+
+    async def problems(self, world: World) -> list[Problem]:
+        return await self.web.problems(world) if self.web else []
 
     async def draft(self, world: World, target: Target) -> Draft:
         looks = [self._part(world, target, name, one) for name, one in self._there.items()]

@@ -22,6 +22,7 @@ from responder.levers.web import (
 )
 from responder.levers.web.releases import File, Manifest, Releases
 from responder.plan import Draft, Gate, Move
+from responder.problems import Problem
 from responder.strategies.frontend.platform import Platform, emptied
 from responder.strategies.strategy import Target, read_expecting, value_of
 from responder.tagged import told_by_key
@@ -101,6 +102,14 @@ class Web(Platform):
             if isinstance(self.pointer, OriginPath)
             else None
         )
+
+    async def problems(self, world: World) -> list[Problem]:
+        """Whether the releases beside a pointer are there, and whether the one that is live is whole."""
+        releases, lever = self.releases, self.lever
+        if releases is None:
+            return []
+        live = str(await world.read(lever))
+        return await world.ask(lever, lambda aws: releases.problems(aws, live))
 
     async def draft(self, world: World, target: Target, cache: Purge | None) -> Draft:
         was = await read_expecting(world, self.lever, target)

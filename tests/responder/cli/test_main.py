@@ -487,8 +487,11 @@ async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, f
     text = CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
     (tmp_path / "responder.yml").write_text(text)
     code, out, _ = await run("check", "--live", "--output", "json")
-    silent = json.loads(out)["does_not_answer"]
-    assert (code, [told.partition(":")[0] for told in silent]) == (1, ["prometheus", "alertmanager"])
+    found = json.loads(out)["problems"]
+    assert (code, [one["place"] for one in found]) == (
+        1,
+        ["responder.yml:2: prometheus", "responder.yml:3: alertmanager"],
+    )
 
 
 async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_port: int) -> None:
@@ -498,9 +501,8 @@ async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_por
             f"  email: {{host: 127.0.0.1, port: {free_port}, from: a@b.test, to: [c@d.test]}}}}\n"
         )
         (tmp_path / "responder.yml").write_text(text)
-        silent = json.loads((await run("check", "--live", "--output", "json"))[1])["does_not_answer"]
-        told = [one for one in silent if one.startswith("notify: ")]
-        assert [one.partition(": ")[2].partition(":")[0] for one in told] == ["email"]
+        found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
+        assert [one["looked_at"] for one in found if "notify" in one["place"]] == ["email"]
         assert slack.messages == {}, "nothing is sent"
         code, out, _ = await run("notify", "slack")
         assert (code, out) == (0, "slack has taken it; look there\n")

@@ -143,6 +143,7 @@ class Github(Peer):
         self.comments: list[tuple[int, str]] = []
         self.deployments: dict[int, dict[str, Any]] = {}
         self.statuses: list[tuple[int, str]] = []
+        self.repository: dict[str, Any] = {"has_issues": True, "permissions": {"push": True}}
         self._numbers = itertools.count(41)
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
@@ -159,7 +160,7 @@ class Github(Peer):
             case _, ["issues", number, *_] if int(number) not in self.issues:
                 return 410, {"message": "This issue was deleted"}
             case "GET", [""]:
-                return 200, {"full_name": "shop/backend"}
+                return 200, {"full_name": "shop/backend", **self.repository}
             case "GET", ["issues"]:
                 assert query["state"] == "all"
                 return 200, list(self.issues.values())
@@ -198,6 +199,7 @@ class Grafana(Peer):
     def __init__(self) -> None:
         super().__init__()
         self.annotations: dict[int, dict[str, Any]] = {}
+        self.rights: tuple[str, ...] | None = None  # as versions before 9 say nothing of them
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -205,6 +207,10 @@ class Grafana(Peer):
         match request.method, request.path.removeprefix("/grafana/api/").split("/"):
             case "GET", ["org"]:
                 return web.json_response({"id": 1})
+            case "GET", ["dashboards", "uid", _]:
+                return web.json_response({"dashboard": {}})
+            case "GET", ["access-control", "user", "permissions"] if self.rights is not None:
+                return web.json_response({right: ["*"] for right in self.rights})
             case "GET", ["annotations"]:
                 wanted = set(request.query.getall("tags", []))
                 return web.json_response([a for a in self.annotations.values() if wanted <= set(a["tags"])])

@@ -191,7 +191,7 @@ async def test_slack_refuses_with_200(slack: Slack, error: str) -> None:
         with pytest.raises(NotDelivered, match=f"Slack refuses chat.postMessage: {error}"):
             await telling.tells(told())
         with pytest.raises(NotDelivered, match=f"auth.test: {error}"):
-            await telling.channel.check()
+            await telling.channel.check_access()
 
 
 async def test_slack_takes_long_plans(slack: Slack) -> None:
@@ -293,7 +293,7 @@ async def mail(request: pytest.FixtureRequest, files: tuple[Path, Path]) -> Asyn
 async def test_mail_of_one_execution_is_one_thread(mail: Mail, mail_by: Callable[..., Any]) -> None:
     held = told(PLANNED, HELD, approve_url="https://r.test/approve?a=1&b=2")
     async with Telling(mail_by(mail)) as telling:
-        await telling.channel.check()
+        await telling.channel.check_access()
         await telling.tells(held, ALL[-1], ALL[-1])
     (first, *later) = [message for _, message in mail.got]
     assert first["Subject"] == "Rollback of backend in production: 2.1 → 2.0"
@@ -352,7 +352,7 @@ async def test_mail_that_is_not_taken_says_why(
             await telling.tells(GOOD[0])
         assert TOKEN not in str(failed.value)
         with pytest.raises(NotDelivered, match=why):
-            await telling.channel.check()
+            await telling.channel.check_access()
     assert mail.got == []
 
 
@@ -370,7 +370,7 @@ async def test_mail_that_was_taken_is_not_sent_again_because_the_goodbye_hangs(
 ) -> None:
     mail.hangs_at_the_end = True
     async with Telling(mail_by(mail)) as telling, asyncio.timeout(2.0):  # of the 3 s that a message may take
-        await telling.channel.check()
+        await telling.channel.check_access()
         await telling.tells(GOOD[0])
     mail.hangs_at_the_end = False
     assert len(mail.got) == 1
@@ -419,7 +419,7 @@ async def test_github_leaves_the_issue_open_where_an_app_has_to_be_published_ane
 
 async def test_github_has_one_issue_that_is_closed_when_the_service_has_recovered(github: Github) -> None:
     async with Telling(of(github)) as telling:
-        await telling.channel.check()
+        await telling.channel.check_access()
         await telling.tells(*GOOD[:2])
         (issue,) = github.issues.values()
         assert (issue["state"], issue["labels"]) == ("open", ["rollback"])
@@ -533,7 +533,7 @@ async def test_github_shows_hostile_labels_as_text(github: Github) -> None:
 
 async def test_grafana_has_one_region_by_its_tags(grafana: Grafana) -> None:
     async with Telling(of(grafana, dashboard="uid-1", tags=["rollback", "shop"])) as telling:
-        await telling.channel.check()
+        await telling.channel.check_access()
         await telling.tells(ALL[1], ALL[3])
     (annotation,) = grafana.annotations.values()
     assert annotation["dashboardUID"] == "uid-1"
@@ -660,7 +660,7 @@ async def test_a_wrong_token_is_told_without_it(kind: str) -> None:
     peer = {"slack": Slack, "github": Github, "grafana": Grafana}[kind]()
     async with peer.up(), Telling(of(peer, token="another-token-than-it-knows")) as telling:
         with pytest.raises(NotDelivered) as failed:
-            await telling.channel.check()
+            await telling.channel.check_access()
     assert "another-token" not in str(failed.value)
 
 

@@ -88,12 +88,12 @@ async def test_what_does_not_show_yet_is_waited_for(play: Play, apple: Apple) ->
     assert len(apple[0].states) == 2
 
 
-async def test_rehearsing_finds_missing_rights_and_changes_nothing(play: Play) -> None:
+async def test_checking_access_finds_missing_rights_and_changes_nothing(play: Play) -> None:
     fake, client = play
-    await RELEASE.model_copy(update={"codes": ()}).rehearse(client)
+    await RELEASE.model_copy(update={"codes": ()}).check_access(client)
     fake.rights = {"view"}
     with pytest.raises(Halt, match="does not have permission"):
-        await RELEASE.model_copy(update={"codes": ()}).rehearse(client)
+        await RELEASE.model_copy(update={"codes": ()}).check_access(client)
     assert len(fake.commits) == 1
 
 

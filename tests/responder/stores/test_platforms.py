@@ -379,11 +379,11 @@ async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.C
     async with serving(play.answer) as google, serving(apple.answer) as connect:
         file = _configured(tmp_path, google, connect)
         told = await _checked(file, capsys, "--live")
-        assert not [one for one in told["does_not_answer"] if "rollback" in one]
+        assert not [one for one in told["problems"] if "rollback" in one["place"]]
         play.rights = {"view"}
         (tmp_path / "apple.p8").write_text("none")
         told = await _checked(file, capsys, "--live")
-        found = [one for one in told["does_not_answer"] if one.startswith("services[0].rollback")]
+        found = [one["found"] for one in told["problems"] if "services[0].rollback" in one["place"]]
         assert "Google Play does not let us (403)" in found[0]
         assert "no private key of App Store Connect" in found[1]
     assert len(play.commits) == len(apple.states) == 1

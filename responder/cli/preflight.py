@@ -1,0 +1,219 @@
+"""`check --live`: asks everything that a plan and its execution will ask, all at once, each within its own time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from responder.checks import Check
+from responder.cli.alert_chain import unmatched_rules, without_route
+from responder.clients import Connections
+from responder.clients.alertmanager import Alertmanager
+from responder.clients.prometheus import Prometheus
+from responder.config import Config
+from responder.durations import format_duration
+from responder.errors import ConfigError, ResponderError
+from responder.evidence.stores import store_of, try_out
+from responder.journal import open_journal
+from responder.levers.lever import Lever
+from responder.notify import ChannelSettings, NotDelivered
+from responder.notify.channel import redact
+from responder.problems import Problem
+from responder.services import Service
+from responder.strategies import AnyStrategy, is_check
+from responder.world import Accessible, World
+
+Path = tuple[int | str, ...]
+_WITHIN = 15.0
+_LONGEST = 30.0
+"""Seconds for one target: a lever of many requests, as of an app store, takes longer than one request."""
+
+_AT_ONCE = 64
+
+
+class Found(NamedTuple):
+    """A problem, and the place in the configuration that it belongs to."""
+
+    path: Path
+    problem: Problem
+
+
+class _Target(NamedTuple):
+    path: Path
+    name: str
+    within: float
+    ask: Callable[[], Awaitable[list[Problem]]]
+
+
+async def preflight(config: Config) -> list[Found]:
+    """All that would keep a rollback from working now, in the order of the configuration."""
+    asyncio.get_running_loop().set_default_executor(_LeftBehind())
+    connections = config.connections()
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def within_its_time(target: _Target) -> list[Found]:
+        async with at_once:
+            return [Found(target.path, one) for one in await _asked(target)]
+
+    try:
+        targets = list(_targets(config, connections, World(connections)))
+        answers = await asyncio.gather(*map(within_its_time, targets))
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WITHIN):
+                await connections.close()
+    return list(dict.fromkeys(found for answer in answers for found in answer))
+
+
+async def _asked(target: _Target) -> list[Problem]:
+    try:
+        async with asyncio.timeout(target.within):
+            return await target.ask()
+    except TimeoutError:
+        return [Problem(target.name, f"did not answer within {format_duration(target.within)}")]
+    except ResponderError as e:
+        return [Problem(target.name, str(e))]
+    except Exception as e:  # whatever is wrong with one target hides no other
+        return [Problem(target.name, f"could not be checked: {type(e).__name__}: {e}")]
+
+
+def _targets(config: Config, connections: Connections, world: World) -> Iterator[_Target]:
+    yield _Target(("prometheus",), "Prometheus", _WITHIN, lambda: _prometheus(config, connections))
+    yield _Target(("alertmanager",), "Alertmanager", _WITHIN, lambda: _alertmanager(config, connections))
+    if not config.state.startswith("sqlite:"):
+        yield _Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
+    for path, channel in config.notify.placed():
+        yield _Target(path, channel.called, channel.timeout + 1.0, lambda one=channel: _channel(one))  # type: ignore[misc]
+    for i, service in enumerate(config.services):
+        yield from _of_service(("services", i), service, world)
+    if evidence := config.evidence:
+        store = store_of(evidence, connections)
+        yield _Target(("evidence",), "the store of evidence", evidence.within, lambda: _evidence(store))
+
+
+def _of_service(path: Path, service: Service, world: World) -> Iterator[_Target]:
+    yield from _of_strategy((*path, "rollback"), service.rollback, world)
+    for n, way in enumerate(service.alternatives):
+        yield from _of_strategy((*path, "alternatives", n), way, world)
+    for key, checks in (("healthy", service.healthy), ("traffic", service.traffic)):
+        for n, check in enumerate(checks):
+            place = (*path, key, n)
+            yield _accessible(place, check, world)
+            yield _Target(place, _title(check), _WITHIN, lambda one=check: _holds(one, world))  # type: ignore[misc]
+    for n, source in enumerate(service.sources):
+        yield _accessible((*path, "logs", n), source, world)
+
+
+def _of_strategy(path: Path, way: AnyStrategy, world: World) -> Iterator[_Target]:
+    for place, one in _within(way, path):
+        yield _accessible(place, one, world)
+    for lever in way.derived():
+        yield _accessible(path, lever, world)
+    yield _Target(path, f"strategy {way.strategy}", _LONGEST, lambda: way.problems(world))
+
+
+def _accessible(path: Path, one: Any, world: World) -> _Target:
+    within = min(one.reads_within, _LONGEST) if isinstance(one, Lever) else _WITHIN
+    return _Target(path, _title(one), within + 1.0, lambda: world.check_access(one, within=within))
+
+
+def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
+    """Every lever and check of a part of the configuration, each with its place."""
+    if isinstance(value, Lever) or is_check(value):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _within(getattr(value, name), (*path, field.alias or name))
+    elif isinstance(value, tuple):
+        for n, one in enumerate(value):
+            yield from _within(one, (*path, n))
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _within(one, (*path, str(key)))
+
+
+def _title(one: Any) -> str:
+    if isinstance(one, Lever):
+        return str(one)
+    named = type(one).model_fields
+    first = next((getattr(one, name) for name in named if getattr(one, name)), "")
+    return str(first) if is_check(one) and isinstance(first, str) else str(one)
+
+
+async def _prometheus(config: Config, connections: Connections) -> list[Problem]:
+    prometheus = await connections.to(Prometheus)
+    await prometheus.query("vector(1)")
+    return list(unmatched_rules(await prometheus.rules(), config.policies))
+
+
+async def _alertmanager(config: Config, connections: Connections) -> list[Problem]:
+    """Each peer by itself: in a rollback one answer is enough, and then the others are not missed."""
+    found = []
+    acting = any(policy.actions for policy in config.policies)
+    for url, loaded in (await (await connections.to(Alertmanager)).configurations()).items():
+        if isinstance(loaded, ResponderError):
+            found.append(Problem(f"Alertmanager {url}", str(loaded)))
+        elif acting and without_route(loaded) and not await _posts_directly(config, connections):
+            fix = "add the route and the receiver of docs/how-to/connect-alertmanager.md"
+            found.append(Problem(f"Alertmanager {url}", "no route leads to a webhook that ends in /api/v1/alerts", fix))
+    return found
+
+
+async def _posts_directly(config: Config, connections: Connections) -> bool:
+    """Whether Prometheus sends its alerts also to something that is none of the configured Alertmanagers."""
+    known = {str(url).rstrip("/") for url in config.alertmanager.urls}
+    active = await (await connections.to(Prometheus)).alertmanagers()
+    return any(url.removesuffix("/api/v2/alerts").rstrip("/") not in known for url in active)
+
+
+async def _journal(state: str) -> list[Problem]:
+    try:
+        await (await open_journal(state)).close()
+    except ConfigError as e:
+        return [Problem("the journal", str(e))]
+    return []
+
+
+async def _channel(settings: ChannelSettings) -> list[Problem]:
+    channel = settings.open()
+    try:
+        await channel.check_access()
+    except NotDelivered as e:
+        return [Problem(settings.called, redact(str(e), settings.secrets))]
+    finally:
+        await channel.close()
+    return []
+
+
+async def _evidence(store: Any) -> list[Problem]:
+    await try_out(store)
+    return []
+
+
+async def _holds(check: Check, world: World) -> list[Problem]:
+    finding = await world.holds(check)
+    return [] if finding.holds else [Problem(_title(check), f"does not hold now: {finding.reason}")]
+
+
+class _LeftBehind(ThreadPoolExecutor):
+    """A thread for each call. One that hangs in a dead file system cannot be stopped: it holds up neither the others
+    nor the end of the process.
+    """
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work(*args, **kwargs))
+            except BaseException as e:
+                future.set_exception(e)
+
+        threading.Thread(target=run, daemon=True, name="preflight").start()
+        return future

@@ -1,0 +1,25 @@
+"""The rights that our account lacks in a namespace, by SelfSubjectAccessReview."""
+
+from __future__ import annotations
+
+import asyncio
+
+from responder.clients.kubernetes import Kubernetes
+from responder.problems import Problem
+
+Right = tuple[str, str] | tuple[str, str, str]
+"""A verb, a kind, and where it is one, the subresource."""
+
+
+async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, ...]) -> list[Problem]:
+    """One problem that names all of them; empty where none is missing. Raises Halt and Unavailable."""
+    allowed = await asyncio.gather(*(kube.may(one[0], one[1], namespace, *one[2:]) for one in rights))
+    missing = [
+        f"{one[0]} {one[1]}s{''.join(f'/{sub}' for sub in one[2:])}"
+        for one, may in zip(rights, allowed, strict=True)
+        if not may
+    ]
+    if not missing:
+        return []
+    fix = "give it the Role of deploy/kubernetes/rights"
+    return [Problem(f"namespace {namespace}", f"our account may not {', '.join(missing)}", fix)]
