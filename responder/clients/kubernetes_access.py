@@ -22,4 +22,4 @@ async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, 
     if not missing:
         return []
     fix = "give it the Role of deploy/kubernetes/rights"
-    return [Problem(f"namespace {namespace}", f"our account may not {', '.join(missing)}", fix)]
+    return [Problem("Kubernetes rights", f"our account may not {', '.join(missing)} in {namespace}", fix)]

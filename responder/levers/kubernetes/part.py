@@ -12,7 +12,7 @@ from responder.clients.kubernetes_access import Right, missing_rights
 from responder.errors import Halt
 from responder.kubernetes_objects import Name, Object, annotate
 from responder.levers.lever import Lever
-from responder.problems import Problem, joined
+from responder.problems import Problem
 
 
 class PartOfObject(Lever, ABC):
@@ -53,7 +53,7 @@ class PartOfObject(Lever, ABC):
     async def need_rights(self, kube: Kubernetes) -> None:
         """Raises Halt where our account lacks one."""
         if problems := await missing_rights(kube, self.namespace, self.rights):
-            raise Halt(joined(problems))
+            raise Halt("; ".join(one.found for one in problems))
 
     async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         await self.object(kube)
