@@ -81,7 +81,7 @@ def status(body: dict[str, Any]) -> RenderableType:
         else Text(f"NOT ARMED: {clean(body['stopped'])}", style="bold red")
     )
     if body["health_status"]:
-        armed = Text.assemble(armed, ", ", word(body["health_status"]))
+        armed = Text.assemble(armed, "; health: ", word(body["health_status"]))
     parts: list[RenderableType] = [armed]
     for key, title in (
         ("stuck", "Stuck: needs a human"),

@@ -12,9 +12,11 @@ from aiohttp import web
 
 from responder.alerts import AlertGroup, UndatedAlert, read_body
 from responder.clients import Connections
+from responder.conduct import Watchdog
 from responder.errors import Conflict, Invalid, JournalUnavailable
 from responder.journal import Database, alert_times, decisions
 from responder.logs import say
+from responder.matching import all_match
 from responder.metrics import Metrics
 from responder.policies import Mandate, match_alerts, only_told
 from responder.refused_alerts import note_refused
@@ -110,6 +112,8 @@ class Receiver(Page):
         )
         told = await note_refused(self._journal, group.refused, now)
         incidents, foreign = sort_out(who, incidents, mandate)
+        # It only proves that alerts arrive: where no watchdog is configured, nobody misses a rollback for it.
+        unwanted = [alert for alert in unwanted if not all_match(Watchdog().match, alert.labels)]
         told += [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
         told += [await note_not_permitted(self._journal, one, who.name, now) for one in foreign]
         permitted = [alert for alert in alerts if permits(who, alert)]

@@ -247,7 +247,7 @@ async def test_a_token_file_that_is_no_good(
 async def test_status(ask: Run, house: House) -> None:
     await house.good_then_new()
     code, out, _ = await ask("status")
-    assert (code, out.splitlines()[0]) == (0, "armed, unknown")
+    assert (code, out.splitlines()[0]) == (0, "armed; health: unknown")
     assert "2.1" in out
     assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
     await begin(house, GaveUp(at=datetime.now(UTC), reason="too often"))

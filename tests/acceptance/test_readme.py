@@ -1,0 +1,267 @@
+"""README word for word: its configuration, its Alertmanager snippet and its commands, on real parts with shipped rules.
+
+Only addresses, paths and the restart command are replaced, and the scrape and evaluation intervals shortened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+
+from tests import parts
+from tests.acceptance.stage import REPOSITORY, Said, Shop
+
+RULES = REPOSITORY / "alert_rules"
+README = (REPOSITORY / "README.md").read_text()
+ID = "20261123-231500-4f2a9c1b"  # as README shows one
+TOKENS = ("alertmanager", "prometheus", "alice")
+
+
+def block(heading: str, language: str = "", number: int = 0) -> str:
+    """The code block of that language below a heading."""
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.M | re.S)
+    return [text for told, text in blocks if told == language][number]
+
+
+def lines(text: str) -> list[str]:
+    return [line.partition("   #")[0].strip() for line in text.splitlines() if line.strip()]
+
+
+AT_3_AM = lines(block("At 3 a.m."))
+
+
+def replaced(text: str, told: Mapping[str, str]) -> str:
+    for there, here in told.items():
+        text = text.replace(there, here)
+    return text
+
+
+class Backend(Shop):
+    """The service of README: 1.0, then 1.1, of which some requests fail; and the series of its checks."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.failing_since: float | None = None
+        self.series = parts.free_port()
+        for version in ("1.0", "1.1"):
+            self.release(version, healthy=True)
+        (self.root / "current").unlink()
+        (self.root / "current").symlink_to("releases/1.0")
+        (self.root / "releases" / "1" / "health").unlink()
+        (self.root / "releases" / "1").rmdir()
+
+    async def page(self, _: web.Request) -> web.Response:
+        failed = 0 if self.failing_since is None else int(20 * (time.monotonic() - self.failing_since))
+        labels = 'service="backend",environment="production"'
+        told = [
+            f'probe_success{{{labels},check_id="health"}} 1',
+            f'http_requests_total{{{labels},code="500"}} {failed}',
+            f'http_requests_total{{{labels},code="200"}} {int(20 * time.monotonic())}',
+        ]
+        return web.Response(text="\n".join([*told, ""]))
+
+
+class Readme:
+    """Everything that README asks for, up and running."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.backend = directory, Backend(directory)
+        self.ports = {name: parts.free_port() for name in ("prometheus", "alertmanager", "responder")}
+        self.url = f"http://127.0.0.1:{self.ports['responder']}"
+        self.config = directory / "etc" / "responder.yml"
+        self.environment: dict[str, str] = {}
+
+    async def up(self, leaving: contextlib.AsyncExitStack) -> None:
+        etc, home = self.directory / "etc", self.directory / "home"
+        for path in (etc, self.directory / "lib"):
+            path.mkdir(parents=True)
+        for name in TOKENS:
+            (etc / f"{name}.token").write_text(f"the-token-of-{name}-in-this-test")
+            (etc / f"{name}.token").chmod(0o600)
+        said = re.search(r"`amtool` reads .*?: `(alertmanager.url: .*?)`", README, re.S)
+        assert said, "README must say how amtool finds Alertmanager"
+        for path in re.findall(r"`~/(.*?)`", said[0]):
+            (home / path).parent.mkdir(parents=True)
+            (home / path).write_text(self._here(said[1]))
+        self.environment = {
+            **os.environ,
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RESPONDER_TOKEN": (etc / "alice.token").read_text(),
+            "RESPONDER_URL": self.url,
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.config.write_text(self._here(block("Configure it", "yaml")))
+        leaving.push_async_callback(self.backend.end)
+        await self.backend.start()
+        app = web.Application()
+        app.router.add_get("/metrics", self.backend.page)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        leaving.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", self.backend.series).start()
+        routes = self._here(block("Let the alerts reach it", "yaml"))
+        port = self.ports["alertmanager"]
+        await leaving.enter_async_context(parts.alertmanager(self.directory, routes, port=port))
+        self.prometheus = await leaving.enter_async_context(
+            parts.prometheus(self.directory, self._scraping(), rules=_shipped(), port=self.ports["prometheus"])
+        )
+
+    def _here(self, text: str) -> str:
+        told = {
+            "/var/lib/responder": f"{self.directory}/lib",
+            "/etc/responder": f"{self.directory}/etc",
+            "/etc/alertmanager/responder.token": f"{self.directory}/etc/alertmanager.token",
+            "/etc/prometheus/responder.token": f"{self.directory}/etc/prometheus.token",
+            "/srv/backend": str(self.backend.root),
+            "[systemctl, restart, backend]": yaml.safe_dump(self.backend.restart, default_flow_style=True).strip(),
+            "http://127.0.0.1:8080": self.backend.url,
+            "web:\n": f"web:\n  listen: 127.0.0.1:{self.ports['responder']}\n",
+            "localhost:9090": f"127.0.0.1:{self.ports['prometheus']}",
+            "127.0.0.1:9090": f"127.0.0.1:{self.ports['prometheus']}",
+            "localhost:9093": f"127.0.0.1:{self.ports['alertmanager']}",
+            "127.0.0.1:9093": f"127.0.0.1:{self.ports['alertmanager']}",
+            "127.0.0.1:9095": f"127.0.0.1:{self.ports['responder']}",
+        }
+        return replaced(text, told)
+
+    def _scraping(self) -> str:
+        """The shipped configuration of Prometheus; the page of the service takes the place of the exporter."""
+        told = yaml.safe_load(self._here((RULES / "prometheus.example.yml").read_text()))
+        told["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+        probes = {"job_name": "probes", "static_configs": [{"targets": [f"127.0.0.1:{self.backend.series}"]}]}
+        others = ("responder", "alertmanager", "prometheus")
+        told["scrape_configs"] = [probes, *(one for one in told["scrape_configs"] if one["job_name"] in others)]
+        return str(yaml.safe_dump(told))
+
+    async def serve(self, leaving: contextlib.AsyncExitStack) -> None:
+        command = lines(block("Configure it", number=0))[1]
+        argv = ["bash", "-c", f"exec {self._here(command)}"]
+        process = await parts.Process.start(
+            argv, log=self.directory / "responder.log", ready=f"{self.url}/-/ready", env=self.environment
+        )
+        leaving.push_async_callback(process.terminate)
+
+    async def run(self, line: str, *, execution: str = "", leave_at: str = "") -> Said:
+        """One line of README, in a shell. `leave_at`: it goes on for ever; Ctrl-C once it has printed that."""
+        line = self._here(line).replace(ID, execution)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", f"exec {line}", cwd=self.directory, env=self.environment, stdout=pipe, stderr=pipe
+        )
+        assert process.stdout
+        seen = b""
+        while leave_at and leave_at.encode() not in seen and (more := await process.stdout.read(4096)):
+            seen += more
+        if leave_at:
+            process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+        return Said(process.returncode or 0, (seen + out).decode(), err.decode())
+
+    async def ask(self, path: str) -> Any:
+        headers = {"Authorization": f"Bearer {self.environment['RESPONDER_TOKEN']}"}
+        return await parts._call("GET", f"{self.url}{path}", headers=headers)
+
+    async def executions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self.ask("/api/v1/executions"))["executions"]
+        return found
+
+    async def decisions(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self.ask("/api/v1/decisions?limit=100"))["decisions"]
+        return found
+
+
+def _shipped() -> dict[str, str]:
+    return {file.name: file.read_text() for file in RULES.glob("*.yml") if "example" not in file.name}
+
+
+@pytest.fixture
+async def readme(tmp_path: Path) -> AsyncIterator[tuple[Readme, contextlib.AsyncExitStack]]:
+    parts.need("prometheus", "prometheus-alertmanager")
+    async with contextlib.AsyncExitStack() as leaving:
+        one = Readme(tmp_path)
+        await one.up(leaving)
+        yield one, leaving
+
+
+def the_line(*words: str) -> str:
+    """The line of the 3 a.m. block that has these words."""
+    (found,) = [line for line in AT_3_AM if all(word in line for word in words)]
+    return found
+
+
+async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExitStack]) -> None:
+    here, leaving = readme
+    await here.prometheus.until('min_over_time(probe_success{service="backend"}[30s]) >= 1')
+    check = await here.run(lines(block("Configure it", number=0))[0])
+    assert (check.code, check.out.splitlines()[-1]) == (0, "all is well"), check.out
+    assert "1 service; policies: forced (force), after-deploy (observe)" in check.out
+
+    await here.serve(leaving)
+    first, second = lines(block("Configure it", number=1))
+    assert (await here.run(first)).code == 0
+    await here.backend.switch("1.1")
+    assert (await here.run(second)).code == 0
+    await parts.until(lambda: here.ask("/api/v1/status"), lambda told: bool(told["armed"]), within=60)
+    left = set(AT_3_AM)
+
+    async def paste(*words: str, **how: str) -> Said:
+        left.discard(line := the_line(*words))
+        return await here.run(line, **how)
+
+    said = await paste("responder status")
+    assert (said.code, "armed" in said.out) == (0, True), said
+    assert (await paste("responder report")).code == 0
+    plan = await paste("responder rollback", "--dry-run")
+    assert plan.code == 0, plan
+    assert "current release of" in plan.out
+    assert await here.executions() == []
+
+    # The rules that ship offer HighErrorRate; the policy of README takes it, and only says what it would do.
+    here.backend.failing_since = time.monotonic()
+    offered = await parts.until(
+        here.decisions, lambda all_: any(one["policy"] == "after-deploy" for one in all_), within=60
+    )
+    assert {one["policy"] for one in offered} == {"after-deploy"}
+    assert not [one for one in offered if "no policy matches" in str(one["reason"])]
+    assert "after-deploy" in (await paste("responder explain --last")).out
+
+    # Roll back now.
+    assert (await paste("amtool alert add", "RollbackRequested")).code == 0
+    (begun,) = await parts.until(here.executions, within=60)
+    assert (begun["policy"], begun["reason"]) == ("forced", "slow")
+    await parts.until(here.backend.version, lambda version: version == "1.0", within=60)
+    watched = await paste("responder watch", execution=begun["id"], leave_at="current release of")
+    assert "current release of" in watched.out
+    stopped = await paste("responder stop", "--reason", "mine", execution=begun["id"])
+    assert stopped.code == 0, stopped
+    ended = await parts.until(here.executions, lambda all_: all_[0]["state"] == "closed", within=60)
+    assert ended[0]["outcome"] == "cancelled"
+    assert await here.backend.version() == "1.1"
+
+    assert (await paste("amtool silence add", "service=backend")).code == 0
+    assert (await paste("amtool silence add", "RollbackAutomationArmed")).code == 0
+    status = await parts.until(lambda: here.ask("/api/v1/status"), lambda told: not told["armed"], within=60)
+    assert "all of it" in status["stopped"]
+    assert (await paste("responder stop --all")).code == 0
+    released = re.search(r"released by: (responder close --all .*)$", block("At 3 a.m."), re.M)
+    assert released and (await here.run(released[1])).code == 0
+    assert left == set(), "lines of README that were not run"
+
+
+def test_each_line_names_a_program_that_is_here() -> None:
+    assert {shlex.split(line)[0] for line in AT_3_AM} == {"responder", "amtool"}
