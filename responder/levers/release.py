@@ -82,7 +82,7 @@ class _Pointer(Lever):
     async def prepare(self, local: Local, value: JsonValue) -> tuple[str, ...]:
         if problems := [*await self._target_problems(local, str(value)), *await self._move_problems(local)]:
             raise Halt(joined(problems))
-        return ()
+        return () if self.restart else (self.nothing_follows,)
 
     @property
     def _note(self) -> Path:
@@ -102,9 +102,6 @@ class _Pointer(Lever):
         if self.restart:
             await local.run(self.restart, within=self.restart_within, cwd=self._pointer.parent)
             await local.remove(self._note)
-
-    async def prepare(self, local: Local, value: JsonValue) -> tuple[str, ...]:
-        return () if self.restart else (self.nothing_follows,)
 
     @property
     def nothing_follows(self) -> str:
