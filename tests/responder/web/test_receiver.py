@@ -185,6 +185,11 @@ async def test_where_alertmanager_cannot_be_asked_nothing_is_done_and_it_is_said
     assert "cannot tell whether it still fires" in decision["reason"]
 
 
+async def test_a_watchdog_that_nobody_configured_is_no_missed_rollback(ready: House) -> None:
+    status, answer = await ready.post(ALERTS, sent_body(sent_alert({"alertname": "RollbackAutomationArmed"})))
+    assert (status, answer["decisions"]) == (202, [])
+
+
 async def test_an_alert_that_no_policy_wants_is_on_record(ready: House) -> None:
     body = sent_body(sent_alert({"alertname": "Unheard", "service": "x", "environment": "y"}))
     status, answer = await ready.post(ALERTS, body)

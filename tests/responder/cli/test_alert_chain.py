@@ -1,0 +1,66 @@
+"""A rule that offers a rollback and reaches no policy, and an Alertmanager that routes nothing to us, are reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.cli.alert_chain import unmatched_rules, without_route
+from responder.policies import Policy
+
+
+def _policy(*match: str) -> Policy:
+    return Policy.model_validate({"name": "one", "match": match, "roll_back": {"label": "service"}})
+
+
+def _groups(**labels: str) -> list[dict[str, Any]]:
+    rules = [
+        {"type": "alerting", "name": "HighErrorRate", "labels": {"rollback": "true", **labels}},
+        {"type": "alerting", "name": "TargetDown", "labels": {"severity": "critical"}},
+        {"type": "recording", "name": "a:b", "labels": {"rollback": "true"}},
+    ]
+    return [{"name": "errors", "rules": rules}]
+
+
+@pytest.mark.parametrize(
+    ("match", "labels", "reached"),
+    [
+        (['alertname="ServiceFailing"'], {}, False),
+        (['rollback="true"'], {}, True),
+        (['rollback="true"', 'environment="production"'], {}, True),  # the series may have that label
+        (['rollback="true"', 'environment="production"'], {"environment": "test"}, False),
+        (['rollback="true"', 'environment="production"'], {"environment": "{{ $labels.env }}"}, True),
+        (['alertname=~"High.*|Service.*"'], {}, True),
+    ],
+)
+def test_rules_that_no_policy_takes(match: list[str], labels: dict[str, str], reached: bool) -> None:
+    found = list(unmatched_rules(_groups(**labels), [_policy(*match)]))
+    assert [one.looked_at for one in found] == ([] if reached else ["rule HighErrorRate in group errors"])
+
+
+_HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}
+
+
+@pytest.mark.parametrize(
+    ("hooks", "routes", "missing"),
+    [
+        ([_HOOK], [{"receiver": "us"}], False),
+        ([_HOOK], [{"receiver": "nobody", "routes": [{"receiver": "us"}]}], False),
+        ([_HOOK], [], True),
+        ([], [{"receiver": "us"}], True),
+        ([{"url": "http://127.0.0.1:9095/hook"}], [{"receiver": "us"}], True),
+        ([{"url": "<secret>"}], [{"receiver": "us"}], False),  # newer ones hide the address
+        ([{"url_file": "/etc/alertmanager/url"}], [{"receiver": "us"}], False),
+    ],
+)
+def test_an_alertmanager_without_a_route_to_us(hooks: list[Any], routes: list[Any], missing: bool) -> None:
+    receivers = [{"name": "nobody"}, {"name": "us", "webhook_configs": hooks}]
+    told = {"route": {"receiver": "nobody", "routes": routes}, "receivers": receivers}
+    assert without_route(yaml.safe_dump(told)) is missing
+
+
+@pytest.mark.parametrize("told", ["", "[]", "a: [", "route: 1", "receivers: {}"])
+def test_a_configuration_that_is_not_understood_proves_nothing(told: str) -> None:
+    assert not without_route(told)
