@@ -207,7 +207,7 @@ async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_s
     queued = [asyncio.create_task(frozen.transaction(lock)) for _ in range(5)]
     await asyncio.gather(*(healthy.transaction(lock) for _ in range(5)))
     continues.set()
-    with pytest.raises(JournalUnavailable, match="connection"):
+    with pytest.raises(JournalUnavailable):
         await stalled
     await asyncio.gather(*queued)
     await frozen.close()
