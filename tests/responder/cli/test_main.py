@@ -381,6 +381,7 @@ async def test_rollback_by_hand(ask: Run, house: House) -> None:
 
 
 async def test_approve(ask: Run, house: House) -> None:
+    house.prometheus.vectors[UP] = [({}, "1")]
     now = datetime.now(UTC)
     held = Held(at=now, reason="ask", until=now + timedelta(minutes=5))
     one = await begin(house, Planned(at=now, plan=plan()), held)
