@@ -122,7 +122,9 @@ class App:
             working = asyncio.create_task(worker.run(), name="worker")
             telling = asyncio.create_task(teller.run(), name="teller")  # nobody waits for it
             telling.add_done_callback(self._told_no_more)
-            runner = await listen(routes(lambda: self._access, pages, self._metrics.refused), config.web)
+            runner = await listen(
+                routes(lambda: self._access, pages, self._metrics.refused), config.web, self._metrics.ended
+            )
             say(
                 log,
                 "listening",

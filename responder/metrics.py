@@ -75,6 +75,14 @@ class Metrics:
         )
         for cause in ("host", "origin", "content_type"):
             self.refused_requests.labels(cause)  # from 0, so that the first one is an increase
+        self.ended_connections = Counter(
+            "responder_http_connections_ended",
+            "Connections ended early: too_many of a peer or in all, headers that did not arrive, malformed, hang_up.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in ("too_many", "headers", "malformed", "hang_up"):
+            self.ended_connections.labels(cause)
         self.alerts = Counter(
             "responder_alerts", "Alerts received, by their status.", ["status"], registry=self.registry
         )
@@ -175,6 +183,10 @@ class Metrics:
                 for stage, (start, end) in zip(_STAGES, pairwise(times), strict=False):
                     if start and end:
                         self.stages.labels(stage).observe(max((end - start).total_seconds(), 0))
+
+    def ended(self, cause: str) -> None:
+        """Of one connection."""
+        self.ended_connections.labels(cause).inc()
 
     def refused(self, cause: str) -> None:
         """Of one request that could have come from a foreign web page."""

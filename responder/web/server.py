@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from aiohttp import web
 
 from responder.errors import ConfigError
+from responder.logs import Sparingly
 from responder.web.access import Access, Handler, error
 from responder.web.bodies import MOST_BYTES, await_body, must_be_text
 from responder.web.boundary import Boundary, Refused
+from responder.web.connections import Site, allow_many_files, under_way
 from responder.web.place import Page
 from responder.web_config import WebConfig
 from responder.web_settings import Web
@@ -83,20 +87,28 @@ def _secured(app: web.Application, served: WebConfig) -> ssl.SSLContext | None:
     return tls.context() if tls else None
 
 
-async def listen(app: web.Application, settings: Web) -> web.AppRunner:
+async def listen(
+    app: web.Application, settings: Web, ended: Callable[[str], None] = lambda cause: None
+) -> web.AppRunner:
     """Opens the listener. Raises ConfigError where the address is taken."""
     tls = _secured(app, settings.served)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        keepalive_timeout=75,  # the library's default of an hour is the only limit on a silent connection
-        auto_decompress=False,  # nothing is unpacked before its sender is known (CVE-2026-54278)
-        shutdown_timeout=5,
-    )
+    allow_many_files()
+    app.middlewares.insert(0, under_way)
+    sparing = Sparingly(logging.getLogger("responder.web"))
+
+    def told(cause: str) -> None:
+        ended(cause)
+        sparing.warn("connections ended", cause, cause=cause)
+
+    how: dict[str, Any] = {
+        "access_log": None,
+        "keepalive_timeout": 75,  # between two requests
+        "auto_decompress": False,  # nothing is unpacked before its sender is known (CVE-2026-54278)
+    }
+    runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=5, **how)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=512, ssl_context=tls).start()
+        await Site(runner, settings.host, settings.port, tls, told, **how).start()
     except OSError as e:
         await runner.cleanup()
         raise ConfigError([f"web.listen: {settings.listen} cannot be listened on: {e.strerror}"]) from e
