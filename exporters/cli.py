@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from exporters import interrupt
 from exporters.check import Check
 from exporters.config import Loaded, load
 from exporters.connections import Connections
@@ -102,7 +103,7 @@ def _probe(arguments: argparse.Namespace) -> int:
         known = ", ".join(loaded.config.by_id) or "none"
         raise ConfigError([Problem(str(arguments.config), None, "checks", f"none has that id; there are: {known}")])
     try:
-        result, notes = asyncio.run(_once(check, loaded))
+        result, notes = interrupt.run(_once(check, loaded))
     except Unable as unable:
         why = loaded.redact(str(unable))
         as_json = {"check": check.id, "success": None, "reason": "unable", "why": why}

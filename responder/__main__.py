@@ -1,5 +1,17 @@
-"""`python -m responder` is the same as `responder`."""
+"""The program `responder`, also as `python -m responder`."""
 
-from responder.cli import main
+from __future__ import annotations
 
-raise SystemExit(main())
+from responder import interrupt
+
+
+def main() -> int:
+    """Runs the command of sys.argv and returns its exit code."""
+    interrupt.install()  # before the imports, which take most of the start
+    from responder.cli import main as command
+
+    return command()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

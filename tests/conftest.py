@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 from unittest.mock import Mock
 
@@ -25,6 +26,11 @@ aioresponses.core.ClientResponse = _ClientResponse  # type: ignore[misc,assignme
 # pytest-asyncio asks for "the loop before" and so makes one that nobody closes, and every warning is an error here.
 # With this it is told that there was none. It holds for the whole run.
 asyncio.set_event_loop(None)
+
+# A shell starts what it puts into the background with SIGINT ignored, and every process that a test starts would ignore
+# it too: no Ctrl-C, and no fast shutdown of PostgreSQL.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Sharing(LoadScopeScheduling):  # type: ignore[misc]

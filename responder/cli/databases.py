@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from responder import interrupt
 from responder.cli import show
 from responder.cli.commands import NO, OK
 from responder.clients.schemas import Schemas
@@ -29,7 +30,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
             parents=[common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        one.set_defaults(act=lambda args: asyncio.run(_run(args, act)))
+        one.set_defaults(act=lambda args: interrupt.run(_run(args, act)))
         one.add_argument("database", help="one of `databases`")
         return one
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from responder import interrupt
 from responder.cli import commands, databases, registry, show, snapshots
 from responder.cli.client import NOT_LET_IN, TLS_FILES, Client, Refused, address, bearer, trust
 from responder.cli.commands import NO, OK, WRONG
@@ -27,13 +28,13 @@ def _serve(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from responder.cli.check import check
 
-    return asyncio.run(check(args.config, live=args.live, output=args.output))
+    return interrupt.run(check(args.config, live=args.live, output=args.output))
 
 
 def _test_notification(args: argparse.Namespace) -> int:
     from responder.cli.check import test_notification
 
-    return asyncio.run(test_notification(args.config, args.channel))
+    return interrupt.run(test_notification(args.config, args.channel))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from responder import interrupt
 from responder.cli import snapshot_commands
 from responder.config_file import load
 from responder.snapshots.client import Snapshots
@@ -33,7 +34,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
             parents=[common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        one.set_defaults(act=lambda args: asyncio.run(_run(args, act)))
+        one.set_defaults(act=lambda args: interrupt.run(_run(args, act)))
         one.add_argument("--store", help="name of one of `snapshots` (all of them)")
         return one
 

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from rich.live import Live
 
+from responder import interrupt
 from responder.cli import show
 from responder.cli.client import Client, NoStream, Refused, place_of
 from responder.cli.progress import Progress, line
@@ -37,23 +37,20 @@ async def show_until(args: argparse.Namespace, client: Client, execution: str, o
     progress = Progress(execution)
     console = show.console()
     live = args.output == "text" and console.is_terminal
-    try:
-        async with contextlib.aclosing(follow(client, execution)) as events:
-            if live:
-                await _draw(progress, events, client, over)
-            else:
-                async for kind, event in events:
-                    if kind == "looked":
-                        continue
-                    sentence = progress.take(event)
-                    if args.output == "text":
-                        print(line(event, sentence), flush=True)
-                    if _is_over(progress, event, over):
-                        break
-    except asyncio.CancelledError:  # Ctrl-C
-        again = f"responder watch {execution}"
-        print(f"\nthe rollback goes on by itself; see it again with: {again}", file=sys.stderr)
-        raise
+    interrupt.on_leaving(f"the rollback goes on by itself; see it again with: responder watch {execution}")
+    async with contextlib.aclosing(follow(client, execution)) as events:
+        if live:
+            await _draw(progress, events, client, over)
+        else:
+            async for kind, event in events:
+                if kind == "looked":
+                    continue
+                sentence = progress.take(event)
+                if args.output == "text":
+                    print(line(event, sentence), flush=True)
+                if _is_over(progress, event, over):
+                    break
+    interrupt.on_leaving("")
     body = await client.get(place_of(execution))
     if args.output == "json":
         print(json.dumps(body, indent=2))

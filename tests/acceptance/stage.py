@@ -22,7 +22,7 @@ from tests import parts
 from tests.acceptance import shop
 
 REPOSITORY = Path(__file__).parents[2]
-RESPONDER = [sys.executable, "-c", "from responder.cli import main; raise SystemExit(main())"]
+RESPONDER = [sys.executable, "-m", "responder"]
 LIGHT = [sys.executable, "-S", "-E", "-s", shop.__file__]
 GOOD, BAD = "1", "2"
 

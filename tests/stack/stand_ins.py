@@ -159,7 +159,7 @@ def _packages(layer: Layer, python: str, there: str) -> None:
     layer.text(f"{site}/rollback_responder-{about.version}.dist-info/METADATA", str(about.read_text("METADATA")))
     for name in ("responder", "exporters"):
         layer.tree(ROOT / name, f"{site}/{name}")
-        command = f"#!/opt/venv/bin/python\nimport sys\nfrom {name}.cli import main\nsys.exit(main())\n"
+        command = f"#!/opt/venv/bin/python\nimport sys\nfrom {name}.__main__ import main\nsys.exit(main())\n"
         layer.text(f"opt/venv/bin/{name}", command, 0o755)
 
 

@@ -77,12 +77,12 @@ async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, house:
     async with Client(url, None) as client:
         args = type("Args", (), {"output": "text"})()
         assert await watch_module.show_until(args, client, one, watch_module.OVER | {"held"}) == 1
-        watching = asyncio.create_task(watch_module.show_until(args, client, one, watch_module.OVER))
+        following = asyncio.create_task(watch_module.show_until(args, client, one, watch_module.OVER))
         await asyncio.sleep(0.3)
-        assert not watching.done()
+        assert not following.done()
         ended = (Halted(at=now(), reason="nobody"), Closed(at=now(), outcome="cancelled", by="r", reason=""))
         house.feed.happened(await house.append(execution.id, *ended), ended)
-        assert await asyncio.wait_for(watching, 5) == 1
+        assert await asyncio.wait_for(following, 60) == 1
 
 
 async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, house: House) -> None:  # noqa: F811
@@ -106,9 +106,9 @@ async def test_in_a_terminal_it_is_drawn(house: House) -> None:
     """A whole process, and what it drew: the steps, the bar and the end."""
     await house.good_then_new()
     await begin(house)
-    process = await begin_watching(house, "FORCE_COLOR")
-    await go_on(house)
-    out, err = await asyncio.wait_for(process.communicate(), 10)
+    async with watching(house, "FORCE_COLOR") as process:
+        await go_on(house)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, err) == (0, b"")
     text = out.decode()
     assert "✓" in text
@@ -118,23 +118,30 @@ async def test_in_a_terminal_it_is_drawn(house: House) -> None:
 
 async def test_leaving_leaves_the_rollback_alone_and_says_so(house: House) -> None:
     await begin(house)
-    process = await begin_watching(house)
-    assert process.stdout is not None
-    assert b"accepted" in await process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = await asyncio.wait_for(process.communicate(), 10)
+    async with watching(house) as process:
+        assert process.stdout is not None
+        assert b"accepted" in await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 130
     assert err.decode().strip() == "the rollback goes on by itself; see it again with: responder watch r1"
     assert (await house.journal.read(executions.load, "r1")).state == "accepted"
 
 
-async def begin_watching(house: House, *forced: str) -> asyncio.subprocess.Process:
+@contextlib.asynccontextmanager
+async def watching(house: House, *forced: str) -> AsyncIterator[asyncio.subprocess.Process]:
     url = str(house.client.make_url("/")).rstrip("/")
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "responder", "watch", "r1", "--url", url,
         env={"PATH": "/usr/bin", "TERM": "xterm", "COLUMNS": "100", **dict.fromkeys(forced, "1")},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 # --- the line ---
