@@ -1,5 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment with exactly the versions of requirements.lock, and this project in it.
+# Prints one line a step; what pip says is in pip.log of the environment, and shown when pip fails.
 set -eu
 venv=$1
 python=${PYTHON:-python3}
@@ -7,6 +8,12 @@ python=${PYTHON:-python3}
 fail() {
     echo "$1" >&2
     exit 1
+}
+
+pip() {
+    "$venv/bin/python" -m pip "$@" >>"$log" 2>&1 && return
+    cat "$log" >&2
+    fail "pip failed; its output is above and in $log"
 }
 
 command -v "$python" >/dev/null || fail "Python 3.11 or newer is missing: apt-get install python3 python3-venv"
@@ -17,7 +24,9 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     sh scripts/install-debian.sh python3-venv
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+log=$venv/pip.log
+: >"$log"
 echo "installing the locked versions into $venv ..."
-"$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock ||
-    fail "the locked versions could not be installed; see pip's words above"
-"$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+echo "installing this project into $venv ..."
+pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
