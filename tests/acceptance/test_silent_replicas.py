@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from tests import parts
-from tests.acceptance.stage import REPOSITORY, Responder
+from tests.acceptance.stage import REPOSITORY, Answer, Responder
 
 LEASE, WITHIN = 2.0, 2.0 + 5.0
 """What was promised: a new trouble is rolled back by another replica within the lease plus 5 s."""
@@ -61,10 +61,15 @@ class Pair:
     async def rolled_back(self, service: str, body: dict[str, Any]) -> float:
         """Sends it to the healthy replica until that one has rolled back the service; returns the seconds it took."""
         began = time.monotonic()
-        while (await self.healthy.post("/api/v1/alerts", body)).status != 202:
-            await asyncio.sleep(0.1)
-        while not await self._is_back(service):
-            await asyncio.sleep(0.1)
+
+        async def taken() -> Answer:
+            return await self.healthy.post("/api/v1/alerts", body)
+
+        answer = await parts.until(taken, lambda answer: answer.status == 202, within=60)
+        try:
+            await parts.until(lambda: self._is_back(service), within=60)
+        except TimeoutError:
+            raise AssertionError(f"{service} was never rolled back: {answer.body}") from None
         return time.monotonic() - began
 
     async def _is_back(self, service: str) -> bool:
@@ -141,7 +146,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         prometheus = await leaving.enter_async_context(parts.prometheus(tmp_path, "{}"))
         told = "route: {receiver: nobody}\nreceivers: [{name: nobody}]"
         alertmanager = await leaving.enter_async_context(parts.alertmanager(tmp_path, told))
-        site = await leaving.enter_async_context(_healthy())
+        site = await leaving.enter_async_context(_health(tmp_path))
         config = {
             "state": await server.database("state"),
             "prometheus": {"url": prometheus.url},
@@ -170,22 +175,25 @@ def _service(directory: Path, name: str, site: str) -> dict[str, Any]:
         (root / "releases" / version).mkdir(parents=True)
     (root / "current").symlink_to("releases/2")
     release = {"strategy": "immediate", "release": {"root": str(root)}}
-    return {"name": name, "environment": "production", "rollback": release, "healthy": [{"http": site}]}
+    return {"name": name, "environment": "production", "rollback": release, "healthy": [{"http": f"{site}/{name}"}]}
 
 
 @contextlib.asynccontextmanager
-async def _healthy() -> AsyncIterator[str]:
+async def _health(directory: Path) -> AsyncIterator[str]:
+    """Each service is healthy while its link leads to version 1."""
+
     async def answer(request: web.Request) -> web.Response:
-        return web.Response(text="well")
+        link = directory / request.match_info["service"] / "current"
+        return web.Response(status=200 if link.resolve().name == "1" else 500)
 
     application = web.Application()
-    application.router.add_get("/", answer)
+    application.router.add_get("/{service}", answer)
     runner = web.AppRunner(application)
     await runner.setup()
     port = parts.free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        yield f"http://127.0.0.1:{port}/"
+        yield f"http://127.0.0.1:{port}"
     finally:
         await runner.cleanup()
 
