@@ -33,7 +33,7 @@ async def running(app: App) -> AsyncIterator[asyncio.Task[None]]:
     ready = asyncio.Event()
     task = asyncio.create_task(app.run(ready=ready))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await ready.wait()
         yield task
     finally:
@@ -65,7 +65,7 @@ async def test_a_bug_while_telling_is_counted(app: App, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Teller, "round", fails)
     async with running(app):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not stumbled(app):
                 await asyncio.sleep(0.01)
 
@@ -81,7 +81,7 @@ async def test_a_worker_that_ends_ends_the_process_as_a_failure(
 
     monkeypatch.setattr(Worker, "run", ends)
     async with running(app) as task:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.wait([task])
     assert isinstance(failed := task.exception(), RuntimeError | ZeroDivisionError)
     assert told in str(failed)

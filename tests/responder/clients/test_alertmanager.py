@@ -26,14 +26,14 @@ async def second() -> AsyncIterator[FakeAlertmanager]:
 
 @pytest.fixture
 async def client(alertmanager: FakeAlertmanager) -> AsyncIterator[Alertmanager]:
-    made = await Alertmanager.connect(AlertmanagerSettings(urls=(alertmanager.url,), timeout=0.2))
+    made = await Alertmanager.connect(AlertmanagerSettings(urls=(alertmanager.url,), timeout=60.0))
     yield made
     await made.close()
 
 
 @pytest.fixture
 async def pair(alertmanager: FakeAlertmanager, second: FakeAlertmanager) -> AsyncIterator[Alertmanager]:
-    made = await Alertmanager.connect(AlertmanagerSettings(urls=(alertmanager.url, second.url + "/"), timeout=0.2))
+    made = await Alertmanager.connect(AlertmanagerSettings(urls=(alertmanager.url, second.url + "/"), timeout=3.0))
     yield made
     await made.close()
 
@@ -70,7 +70,7 @@ async def test_an_answer_that_is_no_text_is_no_answer(charset: str) -> None:
 
     new = NewSilence(matchers=('service="backend"',), comment="e-1", starts_at=NOW, ends_at=NOW)
     async with serving(**{"api/v2/silences": answer}) as url:
-        client = await Alertmanager.connect(AlertmanagerSettings(urls=(url,), timeout=1.0))
+        client = await Alertmanager.connect(AlertmanagerSettings(urls=(url,), timeout=60.0))
         try:
             with pytest.raises(Unavailable, match="answered 502"):
                 await client.keep_silences([new], lambda comment: True, "rollback-responder")

@@ -27,7 +27,7 @@ async def http() -> AsyncIterator[Http]:
 async def test_status_and_body(http: Http) -> None:
     with aioresponses() as answers:
         answers.get(URL, status=503, body="ä")
-        assert await http.get(URL, headers={}, timeout=1.0) == (503, "ä")
+        assert await http.get(URL, headers={}, timeout=60.0) == (503, "ä")
 
 
 async def test_headers_are_sent_and_redirects_are_not_followed(http: Http) -> None:
@@ -39,7 +39,7 @@ async def test_headers_are_sent_and_redirects_are_not_followed(http: Http) -> No
 
     with aioresponses() as answers:
         answers.get(URL, callback=answer)
-        assert await http.get(URL, headers={"Host": "shop"}, timeout=1.0) == (302, "")
+        assert await http.get(URL, headers={"Host": "shop"}, timeout=60.0) == (302, "")
     assert seen == [({"Host": "shop"}, False)]
 
 
@@ -71,7 +71,7 @@ async def test_every_request_has_a_connection_of_its_own(http: Http) -> None:
 
     async with serving(whoami=whoami) as url:
         for _ in range(3):
-            await http.get(f"{url}/whoami", headers={}, timeout=1.0)
+            await http.get(f"{url}/whoami", headers={}, timeout=60.0)
     assert len(ports) == 3
 
 
@@ -86,7 +86,7 @@ async def test_a_body_without_an_end_is_read_to_the_limit_and_not_further(http: 
             return response
 
     async with serving(endless=endless) as url:
-        status, body = await http.get(f"{url}/endless", headers={}, timeout=5.0)
+        status, body = await http.get(f"{url}/endless", headers={}, timeout=60.0)
     assert (status, len(body)) == (200, 1 << 20)
 
 
@@ -101,5 +101,5 @@ async def test_cookies_of_one_answer_do_not_go_into_the_next_request(http: Http)
     async with serving(sticky=sticky) as url:
         named = url.replace("127.0.0.1", "localhost")
         for _ in range(2):
-            await http.get(f"{named}/sticky", headers={}, timeout=1.0)
+            await http.get(f"{named}/sticky", headers={}, timeout=60.0)
     assert seen == ["", ""]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from tests.responder.outside import FakePrometheus
 
 @pytest.fixture
 async def client(prometheus: FakePrometheus) -> AsyncIterator[Prometheus]:
-    made = await Prometheus.connect(PrometheusSettings(url=prometheus.url, token=SecretStr("sesame"), timeout=0.3))
+    made = await Prometheus.connect(PrometheusSettings(url=prometheus.url, token=SecretStr("sesame"), timeout=60.0))
     yield made
     await made.close()
 
@@ -157,26 +157,20 @@ async def test_an_answer_that_breaks_off_is_unavailable(prometheus: FakePromethe
     await client.close()
 
 
-async def test_no_answer_in_time_is_unavailable(client: Prometheus, prometheus: FakePrometheus) -> None:
+async def test_five_queries_that_hang_are_unavailable_and_do_not_stop_the_sixth(prometheus: FakePrometheus) -> None:
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=3.0))
     prometheus.hangs = True
-    began = time.monotonic()
-    with pytest.raises(Unavailable, match="did not answer"):
-        await client.query("up")
-    assert time.monotonic() - began < 2
-
-
-async def test_five_queries_that_hang_do_not_stop_the_sixth(client: Prometheus, prometheus: FakePrometheus) -> None:
-    prometheus.hangs = True
-    for _ in range(5):
-        with pytest.raises(Unavailable):
-            await client.query("up")
+    for answer in await asyncio.gather(*(client.query("up") for _ in range(5)), return_exceptions=True):
+        assert isinstance(answer, Unavailable)
+        assert "did not answer" in str(answer)
     prometheus.hangs = False
     prometheus.vectors["up"] = [({}, "1")]
     assert len(await client.query("up")) == 1
+    await client.close()
 
 
 async def test_nobody_listening_is_unavailable(free_port: int) -> None:
-    client = await Prometheus.connect(PrometheusSettings(url=f"http://127.0.0.1:{free_port}", timeout=0.5))
+    client = await Prometheus.connect(PrometheusSettings(url=f"http://127.0.0.1:{free_port}", timeout=60.0))
     with pytest.raises(Unavailable, match="ConnectionError"):
         await client.query("up")
     await client.close()
@@ -189,7 +183,7 @@ async def test_without_settings_it_says_what_is_missing() -> None:
 
 async def test_closing_leaves_no_connection_open(prometheus: FakePrometheus) -> None:
     """A reload opens a new client each time: what the old one leaves open would add up."""
-    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=1.0))
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=60.0))
     await client.query("up")
     transport = prometheus.asked[0].transport
     await client.close()

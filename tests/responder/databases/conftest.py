@@ -34,7 +34,7 @@ class Shop:
         try:
             yield connection
         finally:
-            await connection.close(timeout=5)
+            await connection.close(timeout=60)
 
     async def run(self, sql: str) -> None:
         async with self.session() as session:

@@ -236,7 +236,7 @@ class Writer:
         connection: Any = None
         while not self._stop:
             try:
-                connection = connection or psycopg.connect(self.dsn, autocommit=True, connect_timeout=5)
+                connection = connection or psycopg.connect(self.dsn, autocommit=True, connect_timeout=60)
                 number, self.next = self.next, self.next + 1
                 try:
                     connection.execute("INSERT INTO users VALUES (%s, 'x', %s)", [number, f"nick {number}"])

@@ -318,7 +318,7 @@ async def test_a_migration_does_not_lift_the_limits(shop: Shop) -> None:
     shop.file(2, "SET lock_timeout = 0; SET LOCAL statement_timeout TO 0; DROP INDEX i")
     async with shop.session() as other:
         await other.execute("BEGIN; SELECT * FROM users")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             ended = await shop.rollback().run(through=approved)
     assert ended.outcome == "failed"
     assert "lock timeout" in ended.reason
@@ -480,7 +480,7 @@ async def test_bringing_back_waits_for_nobody_without_end(shop: Shop) -> None:
     await shop.run("ALTER TABLE users ADD nick text")
     async with shop.session() as other:
         await other.execute("BEGIN; UPDATE users SET name = 'y'")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(Halt, match="lock timeout"):
                 await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
 

@@ -265,7 +265,7 @@ async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Da
     worker = Worker(journal, Mandate, lambda: around, poll=0.02, keeper=lambda: by_itself)
     running = asyncio.create_task(worker.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await journal.read(evidence.find, one))["state"] != "kept":
                 await asyncio.sleep(0.02)
     finally:
@@ -368,7 +368,7 @@ async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
         keeper = Keeper(EvidenceSettings(s3="s3://bucket"), journal, Mandate(), around)
         upkeep = asyncio.create_task(look_after(lambda: keeper, worker=worker_id, guard=guard, poll=0.01))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "NextContinuationToken" not in caplog.text and not upkeep.done():
                     await asyncio.sleep(0.02)
             assert not upkeep.done()

@@ -187,7 +187,7 @@ async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) 
 
     def together(read: Any) -> Any:
         async def reading(*asked: Any) -> Any:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await both.wait()
             return await read(*asked)
 

@@ -123,7 +123,7 @@ async def test_the_scheme_is_written_as_the_sender_likes(guarded_house: House, h
 async def raw(house: House, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(house.client.host, house.client.port)
     writer.write(request)
-    answer = await asyncio.wait_for(reader.read(4000), 2)
+    answer = await asyncio.wait_for(reader.read(4000), 60)
     writer.close()
     await writer.wait_closed()
     return answer

@@ -62,7 +62,7 @@ class Held:
         other = asyncio.ensure_future(second())
         connection = await asyncpg.connect(self._state)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while not other.done() and not await connection.fetchval(_SOMEBODY_WAITS):
                     await asyncio.sleep(0.01)
         finally:
