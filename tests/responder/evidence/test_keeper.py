@@ -155,7 +155,7 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around
     assert kept.note.startswith("no evidence was kept: ")
     assert kept.place == ""
     row = await drill.journal.read(evidence.find, drill.id)
-    assert (row["state"], "Not a directory" in row["problem"]) == ("failed", True)
+    assert (row["state"], "File exists" in row["problem"]) == ("failed", True)
     assert [one[0] for one in told] == ["failed"]
 
 

@@ -170,12 +170,13 @@ async def test_an_interrupted_execution_is_resumed_before_a_new_one_begins(journ
 
 async def test_an_interrupted_execution_needs_no_free_place(journal: Database) -> None:
     interrupted = await accept(journal, "a")
-    dead = await worker(journal, "dead", lease=0.05)
+    dead = await worker(journal, "dead", lease=600.0)
     await claim(journal, dead)
     await accept(journal, "b")
     heir = await worker(journal, "heir")
     [(running, _)] = await claim(journal, heir, concurrent=2)
     assert running.accepted.service == "b"
+    assert await journal.transaction(executions.renew, dead, 0.05)
     await asyncio.sleep(0.1)
     later = datetime.now(UTC) + timedelta(minutes=1)
     mine = (running.id,)

@@ -325,7 +325,7 @@ async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_b
         house.feed._stir({"r1": 5})
         assert [one async for one in reader] == []
     status, body = await house.get(ONE)
-    assert (status, "the journal cannot be read" in body["error"]) == (503, True)
+    assert (status, "the journal cannot be used" in body["error"]) == (503, True)
 
 
 async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_server: Any) -> None:
