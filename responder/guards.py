@@ -304,6 +304,20 @@ OUTSIDE = frozenset(guard.__name__ for guard in (armed, brake, dependencies, fir
 """Those whose answer can change without us. They are asked again before the first change, and after an approval."""
 
 
+_LIFTED_BY_THEMSELVES = ("known", "single_flight", "firing", "freeze", "mode")
+"""After these no human has to take over: they say "not ours", "not yet", "not any more" or "so you want it"."""
+
+
+def needs_human(incident: Incident, deciding: Verdict, situation: Situation, *, trouble_visible: bool) -> bool:
+    """Whether a refusal leaves visible trouble, or the request of an engineer, to people."""
+    if incident.by_name or incident.action != "roll_back" or deciding.verdict != "refuse":
+        return False
+    if deciding.guard in _LIFTED_BY_THEMSELVES or not (incident.forced or trouble_visible):
+        return False
+    under_way = situation.latest is not None and situation.latest.state != "closed"
+    return not (deciding.guard == "episode" and under_way)
+
+
 class Judgement(BaseModel):
     """The verdicts of all guards, and what they come to."""
 

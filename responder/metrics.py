@@ -24,6 +24,11 @@ from responder.rounds import LOOPS, Loop
 from responder.survey import watchdog_missing
 
 _STAGES = ("firing", "received", "decided", "started", "acted", "verified")
+_REFUSED_FOR = timedelta(minutes=15)
+"""How long a refusal that needs a human shows after it was last given: longer than any pause between two alerts, so
+that one trouble pages once.
+"""
+_MOST_DECISIONS = 10_000
 _STATES = ("accepted", "held", "running", "turning_back", "stuck")
 
 
@@ -39,6 +44,7 @@ class Snapshot(BaseModel):
     targets: list[Row]
     statuses: list[Row]
     troubled: list[Row]
+    refused: list[Row] = []  # the newest refusal of each service that needs a human
     undelivered: list[Undelivered] = []
 
 
@@ -53,8 +59,18 @@ async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Sna
         targets=await tx.all("targets"),
         statuses=await tx.all("count_by_status"),
         troubled=await tx.all("troubled", since=now - timedelta(seconds=mandate.limits.brake.within)),
+        refused=_needing_a_human(await tx.all("decided_since", since=now - _REFUSED_FOR, most=_MOST_DECISIONS)),
         undelivered=await outbox.undelivered(tx, now),
     )
+
+
+def _needing_a_human(decided: Iterable[Row]) -> list[Row]:
+    """Of each service the newest refusal that needs a human, unless a rollback was accepted since. Newest first."""
+    found: dict[tuple[str, str], Row | None] = {}
+    for row in decided:
+        if row["verdict"] != "refuse" or row["needs_human"]:
+            found.setdefault((row["service"], row["environment"]), row if row["verdict"] == "refuse" else None)
+    return [row for row in found.values() if row]
 
 
 class Metrics:
@@ -279,6 +295,7 @@ class State:
             "responder_stuck_executions", "Rollbacks locked until a human closes them.", value=stuck
         )
         yield self._locked()
+        yield self._refused()
         yield from self._brake()
         yield self._pending()
         yield self._cooldowns()
@@ -293,6 +310,16 @@ class State:
         )
         for row in self._snapshot.open_executions if self._snapshot else ():
             family.add_metric([row["service"], row["environment"], row["state"]], 1.0)
+        return family
+
+    def _refused(self) -> Metric:
+        family = GaugeMetricFamily(
+            "responder_rollback_refused",
+            "1 where a guard refused a rollback, the trouble goes on, and a human has to take over.",
+            labels=["service", "environment", "policy", "guard"],
+        )
+        for row in self._snapshot.refused if self._snapshot else ():
+            family.add_metric([row["service"], row["environment"], row["policy"], row["guard"]], 1.0)
         return family
 
     def _pending(self) -> Metric:

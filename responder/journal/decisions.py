@@ -34,6 +34,7 @@ class Decision(BaseModel):
     reason: str
     execution: str | None = None
     forced: bool = False  # a person asked for it
+    needs_human: bool = False  # a guard refused that no time lifts by itself, and the trouble was visible
     body: str
 
 
@@ -61,6 +62,8 @@ def _stage(decision: Decision) -> Stage | None:
         return "refused"
     if decision.verdict != "refuse" or decision.forced or decision.action != "roll_back":
         return None  # who asked for it by name has the answer already
+    if decision.guard == "episode":
+        return None  # the rollback that the alert opened has messages of its own
     return "observed" if decision.guard == "mode" else "refused"
 
 

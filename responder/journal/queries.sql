@@ -185,12 +185,13 @@ SELECT at FROM heard WHERE name = :name;
 -- The same verdict on the same incident is counted once more, with its newest reason.
 INSERT INTO decisions
     (id, incident, at, last_at, times, action, policy, service, environment, verdict, guard, reason, execution, forced,
-     body)
+     needs_human, body)
 VALUES
     (:id, :incident, :at, :at, 1, :action, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced,
-     :body)
+     :needs_human, :body)
 ON CONFLICT (incident, verdict, guard) DO UPDATE
-SET last_at = excluded.last_at, times = decisions.times + 1, reason = excluded.reason, body = excluded.body
+SET last_at = excluded.last_at, times = decisions.times + 1, reason = excluded.reason, body = excluded.body,
+    needs_human = excluded.needs_human
 RETURNING id;
 
 -- name: decisions
@@ -206,6 +207,11 @@ ORDER BY last_at DESC, id DESC LIMIT :most;
 -- Alerts that wanted a rollback and did not get it, newest first; that one was opened already is no refusal.
 SELECT service, environment, guard, reason, last_at FROM decisions
 WHERE verdict = 'refuse' AND guard <> 'episode' AND NOT forced AND last_at >= :since ORDER BY last_at DESC LIMIT :most;
+
+-- name: decided_since
+-- What was decided about rollbacks since then, newest first.
+SELECT service, environment, policy, verdict, guard, needs_human FROM decisions
+WHERE last_at >= :since AND action = 'roll_back' AND verdict <> 'ignore' ORDER BY last_at DESC LIMIT :most;
 
 -- name: decisions_of_execution
 SELECT * FROM decisions WHERE execution = :execution ORDER BY at;

@@ -503,3 +503,8 @@ CREATE TABLE undated_alerts (
     starts_at TIMESTAMPTZ NOT NULL,
     ends_at TIMESTAMPTZ NOT NULL
 );
+
+-- migration: 12
+
+-- Whether a person has to take over: a guard refused that no time lifts by itself, and the trouble was visible then.
+ALTER TABLE decisions ADD COLUMN needs_human BOOLEAN NOT NULL DEFAULT FALSE;
