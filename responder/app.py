@@ -95,6 +95,7 @@ class App:
             listeners=(self._metrics.happened, _tell, feed.happened, lambda execution, events: teller.stir()),
             keeper=self.keeper,
             stumbled=stumbled,
+            judged=self._metrics.decided,
         )
         receiver = Receiver(journal, self.mandate, self.connections, worker, self._metrics)
         api = Api(journal, self.mandate, self.connections, worker, receiver, lambda held: self._links.link(held))

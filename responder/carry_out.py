@@ -22,6 +22,7 @@ from responder.execution import (
     Started,
     Stopped,
 )
+from responder.guards import OUTSIDE
 from responder.plan import Gate, Move, Plan
 from responder.world import World
 
@@ -107,8 +108,9 @@ async def carry_out(
             return await commit(Closed(at=now(), outcome=outcome, by="responder", reason=reason))
         step = ahead.todo[0]
         if ahead.state == "running" and (asked := await reins.stop_asked(ahead, about_to_act=isinstance(step, Move))):
+            by, why = asked
             hold = ahead.accepted.on_stop == "hold" and (ahead.changed or ahead.current is not None)
-            execution = await commit(Stopped(at=now(), by=asked[0], reason=asked[1], hold=hold))
+            execution = await commit(Stopped(at=now(), by=by, reason=why, hold=hold, guard=by in OUTSIDE))
             continue
         number = ahead.steps_begun
         execution = await commit(Started(at=now(), step=number, title=str(step)))

@@ -32,6 +32,7 @@ from responder.findings import Finding
 from responder.kubernetes_objects import Name, is_ready, other_image, trouble_of
 from responder.problems import Problem
 from responder.tagged import told_by_key
+from responder.trouble_check import TroubleCheck
 
 __all__ = ["Check", "Finding"]
 _ABSENT = object()
@@ -273,7 +274,8 @@ Check = Annotated[
     | Annotated[PodsCheck, Tag("<pods>")]
     | Annotated[ContainersCheck, Tag("<containers>")]
     | Annotated[SqlCheck, Tag("<sql>")]
-    | Annotated[IntactCheck, Tag("<intact>")],
-    told_by_key("check", "promql", "http", "pods", "containers", "sql", "intact"),
+    | Annotated[IntactCheck, Tag("<intact>")]
+    | Annotated[TroubleCheck, Tag("<trouble_of>")],
+    told_by_key("check", "promql", "http", "pods", "containers", "sql", "intact", "trouble_of"),
 ]
 """The table of checks that exist; which one is meant is told by its first key."""

@@ -142,6 +142,7 @@ class Stopped(_Event):
     by: str
     reason: str
     hold: bool = False  # leave what was done so far as it is, and call a human
+    guard: bool = False  # no person: a guard that was asked again refuses, and may allow it later
 
 
 class GaveUp(_Event):
@@ -181,6 +182,7 @@ class Execution(BaseModel):
     steps_begun: int = 0  # how many steps have been started; the next one gets this number
     changed: bool = False  # whether any write had an effect
     cancelled: bool = False
+    cancelled_by_guard: bool = False
     held_until: Timestamp | None = None
     approved_by: str | None = None
     although_resolved: bool = False
@@ -228,7 +230,8 @@ class Execution(BaseModel):
                 return self._turned_back(event.reason)
             case Stopped():
                 reason = f"stopped by {event.by}: {event.reason}"
-                return {**(self._stuck(reason) if event.hold else self._turned_back(reason)), "cancelled": True}
+                how = {"cancelled": True, "cancelled_by_guard": event.guard}
+                return {**(self._stuck(reason) if event.hold else self._turned_back(reason)), **how}
             case GaveUp():
                 return self._stuck(event.reason)
             case Closed():

@@ -54,6 +54,11 @@ def known(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind
 
 def episode(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """A re-sent alert is a no-op."""
+    latest = situation.latest
+    if latest and latest.ended_at and did_not_help(incident, situation, now):
+        names = ", ".join(sorted({alert.name for alert in incident.alerts})[:3])
+        since = format_duration((now - latest.ended_at).total_seconds() // 1)
+        return "refuse", f"rollback {latest.id} did not help: {names} still fires {since} after it was verified"
     if situation.opened:
         return "refuse", f"this alert has opened the rollback {situation.opened} already"
     return "allow", "this alert has not opened a rollback before"
@@ -304,18 +309,27 @@ OUTSIDE = frozenset(guard.__name__ for guard in (armed, brake, dependencies, fir
 """Those whose answer can change without us. They are asked again before the first change, and after an approval."""
 
 
-_LIFTED_BY_THEMSELVES = ("known", "single_flight", "firing", "freeze", "mode")
+def did_not_help(incident: Incident, situation: Situation, now: datetime) -> bool:
+    """Whether an alert still fires so long after the rollback that it opened succeeded."""
+    latest = situation.latest
+    if latest is None or latest.id != situation.opened or latest.outcome != "succeeded" or latest.ended_at is None:
+        return False
+    return (now - latest.ended_at).total_seconds() > incident.policy.verify.resolved_within
+
+
+_LIFTED_BY_THEMSELVES = ("known", "single_flight", "firing", "trouble_now", "freeze", "mode")
 """After these no human has to take over: they say "not ours", "not yet", "not any more" or "so you want it"."""
 
 
-def needs_human(incident: Incident, deciding: Verdict, situation: Situation, *, trouble_visible: bool) -> bool:
+def needs_human(
+    incident: Incident, deciding: Verdict, situation: Situation, now: datetime, *, trouble_visible: bool
+) -> bool:
     """Whether a refusal leaves visible trouble, or the request of an engineer, to people."""
     if incident.by_name or incident.action != "roll_back" or deciding.verdict != "refuse":
         return False
-    if deciding.guard in _LIFTED_BY_THEMSELVES or not (incident.forced or trouble_visible):
-        return False
-    under_way = situation.latest is not None and situation.latest.state != "closed"
-    return not (deciding.guard == "episode" and under_way)
+    if deciding.guard == "episode":  # else the rollback that the alert opened calls people itself
+        return did_not_help(incident, situation, now)
+    return deciding.guard not in _LIFTED_BY_THEMSELVES and (incident.forced or trouble_visible)
 
 
 class Judgement(BaseModel):

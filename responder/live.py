@@ -16,18 +16,8 @@ from responder.matching import all_match
 from responder.policies import Incident, Mandate
 from responder.services import Service
 from responder.survey import Live, Situation
-from responder.trouble import (
-    QUESTION,
-    RECORDED,
-    Recordings,
-    ask_trouble,
-    common_labels,
-    concerning,
-    marked,
-    questions,
-    selector,
-    visible,
-)
+from responder.trouble import QUESTION, RECORDED, Recordings, ask_trouble, common_labels, marked, questions, visible
+from responder.trouble_check import concerning, selector
 from responder.world import World
 
 

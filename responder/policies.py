@@ -34,6 +34,12 @@ class Verify(BaseModel):
         default=120.0, alias="for", description="How long the service must be healthy without a break"
     )
     within: Duration = Field(default=600.0, gt=0, description="Deadline for that, counted from the last move")
+    resolved_within: Duration = Field(
+        default=900.0,
+        gt=0,
+        description="Longest time after a verified rollback until the alerts that opened it must have resolved; else "
+        "it did not help. Longer than the windows of your rules",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Verify:

@@ -16,7 +16,7 @@ from responder.clients import Connections
 from responder.errors import Conflict
 from responder.evaluation import ask_outside, collect, evaluate
 from responder.execution import Accepted, Execution, Part
-from responder.guards import Judgement, Verdict, needs_more
+from responder.guards import Judgement, Verdict, did_not_help, needs_human, needs_more
 from responder.journal import Database, Transaction, decisions, deployments, evidence, executions
 from responder.policies import Incident, Mandate, Policy
 from responder.survey import Live, Situation
@@ -83,11 +83,13 @@ async def respond(
     connections: Connections,
     claimer: Claimer | None = None,
     clock: Clock | None = None,
+    trouble_visible: bool = False,
 ) -> list[Decided]:
     """Judges every incident, and has all verdicts and executions in the journal when it returns.
 
     What the journal and the configuration refuse is settled in one transaction. Only where nothing else speaks
-    against it is Alertmanager asked; then everything is judged anew, because time has passed.
+    against it is Alertmanager asked; then everything is judged anew, because time has passed. `trouble_visible`:
+    the caller has just seen it, so that a refusal which leaves it to people is on record as such.
     Raises JournalUnavailable, and then nothing was accepted.
     """
     clock = clock or journal.now
@@ -98,13 +100,15 @@ async def respond(
     settled: list[Decided] = []
     open_ones: list[tuple[Incident, tuple[Situation, ...]]] = []
     if rolling:
-        settled, open_ones = await journal.transaction(_decide, rolling, _unasked(rolling), mandate, claimer, clock)
+        settled, open_ones = await journal.transaction(
+            _decide, rolling, _unasked(rolling), mandate, claimer, clock, trouble_visible
+        )
     if open_ones:
         lives = await asyncio.gather(
             *(ask_outside(incident, situations, mandate, connections) for incident, situations in open_ones)
         )
         asked = [incident for incident, _ in open_ones]
-        more, _ = await journal.transaction(_decide, asked, lives, mandate, claimer, clock)
+        more, _ = await journal.transaction(_decide, asked, lives, mandate, claimer, clock, trouble_visible)
         settled += more
     if keeping:  # last, because what is rolled back by now keeps its logs itself
         kept, _ = await journal.transaction(_decide, keeping, _unasked(keeping), mandate, None, clock)
@@ -153,6 +157,7 @@ async def _decide(
     mandate: Mandate,
     claimer: Claimer | None,
     clock: Clock,
+    trouble_visible: bool = False,
 ) -> tuple[list[Decided], list[tuple[Incident, tuple[Situation, ...]]]]:
     settled, open_ones = [], []
     # All of them before anything else: who accepts one and then wants another could be waited for by who has that.
@@ -172,11 +177,25 @@ async def _decide(
             decided = await _accept(tx, decided, claimer)
         elif judgement.deciding.verdict != "refuse":
             decided = await _want_logs(tx, decided, record_id)
-        await decisions.record(tx, _as_record(decided, record_id))
+        record = _as_record(decided, record_id, trouble_visible)
+        await decisions.record(tx, record, repeated=not trouble_visible)
         for member, its in zip(incident.members, situations, strict=True):
             await _mark_replaced(tx, member, its, now)
+            await _mark_unhelped(tx, member, its, now)
         settled.append(decided)
     return settled, open_ones
+
+
+async def _mark_unhelped(tx: Transaction, incident: Incident, situation: Situation, now: datetime) -> None:
+    """Marks both versions suspect if what opened a rollback still fires long after it was verified."""
+    service, latest = situation.service, situation.latest
+    if service is None or latest is None or not did_not_help(incident, situation, now):
+        return
+    for version, was in ((latest.from_version, "bad"), (latest.to_version, "good")):
+        known = await tx.one("version", service=service.name, environment=service.environment, version=version)
+        if known and known["status"] == was:
+            why = f"{incident.title} still fires after {latest.id}"
+            await deployments.mark(tx, service.name, service.environment, version, "suspect", why, now)
 
 
 async def _mark_replaced(tx: Transaction, incident: Incident, situation: Situation, now: datetime) -> None:
@@ -252,8 +271,10 @@ async def _want_logs(tx: Transaction, decided: Decided, evidence_id: str) -> Dec
     return decided.model_copy(update={"evidence": evidence_id})
 
 
-def _as_record(decided: Decided, record_id: str) -> decisions.Decision:
+def _as_record(decided: Decided, record_id: str, trouble_visible: bool) -> decisions.Decision:
     incident, situation = decided.incident, decided.situation
+    trouble = situation.live.trouble_now if situation.live else None
+    is_visible = trouble_visible or (trouble is not None and trouble.state == "visible")
     running, target = situation.running, situation.target
     facts = {
         "verdicts": [verdict.model_dump() for verdict in decided.judgement.verdicts],
@@ -274,6 +295,7 @@ def _as_record(decided: Decided, record_id: str) -> decisions.Decision:
         at=at,
         last_at=at,
         forced=incident.forced,
+        needs_human=needs_human(incident, decided.judgement.deciding, situation, at, trouble_visible=is_visible),
         body=json.dumps(facts),
         **told,
     )

@@ -17,6 +17,9 @@ from responder.policies import Incident, Mandate
 from responder.services import Service
 from responder.versions import within
 
+_RECOVERING = timedelta(seconds=30)
+"""What depends on a service that was rolled back gets so long to recover: two scrapes at an interval of 15 s."""
+
 _HOUR = timedelta(hours=1)
 WATCHDOG = "watchdog"
 
@@ -205,7 +208,7 @@ async def look_around(
         also_in_trouble=await also_in_trouble(tx, incident, service, mandate, now, beside),
         begun_lately=begun["n"] if begun else 0,
         next_place_at=begun["first_at"] + _HOUR if begun and begun["first_at"] else None,
-        needs_locked=await _needs_locked(tx, incident, service, mandate),
+        needs_locked=await _needs_locked(tx, incident, service, mandate, now),
     )
 
 
@@ -314,7 +317,9 @@ def _misfit(name: str, version: str, needs: str, found: str | None, versions: st
     return f"{told}, and whether {found} is one of them cannot be told"
 
 
-async def _needs_locked(tx: Transaction, incident: Incident, service: Service, mandate: Mandate) -> tuple[str, ...]:
+async def _needs_locked(
+    tx: Transaction, incident: Incident, service: Service, mandate: Mandate, now: datetime
+) -> tuple[str, ...]:
     locked = []
     for needed in mandate.needs(service):
         if needed.name in incident.together:
@@ -322,6 +327,8 @@ async def _needs_locked(tx: Transaction, incident: Incident, service: Service, m
         latest = await tx.one("latest_of_service", service=needed.name, environment=needed.environment)
         if latest and latest["state"] != "closed":
             locked.append(f"{needed.name} ({latest['id']} is {latest['state']})")
+        elif latest and latest["changed"] and latest["ended_at"] and now - latest["ended_at"] < _RECOVERING:
+            locked.append(f"{needed.name} ({latest['id']} ended less than {_RECOVERING.seconds}s ago)")
     return tuple(locked)
 
 

@@ -9,6 +9,7 @@ from responder.errors import Halt
 from responder.plan import Gate, Mitigation, Plan, Share, Step
 from responder.services import Service
 from responder.strategies import Target
+from responder.trouble_check import TroubleCheck
 from responder.world import World
 
 
@@ -34,9 +35,11 @@ async def plan(
     verify_within: float,
     needs: Callable[[Service], Sequence[Service]] = lambda service: (),
     order: tuple[Sequence[str], str] = ((), ""),
+    trouble: TroubleCheck | None = None,
 ) -> Plan:
     """What is done for all of them, one after the other, and at the end all of them verified. Raises Halt.
 
+    `trouble`: what opened the rollback, and must be gone at its end.
     `needs`: what a service depends on, near and far. `order`: another one than that of `dependents_first`, and why.
     """
     wanted, because = order
@@ -66,9 +69,10 @@ async def plan(
         told = " → ".join(share.service for share in shares)
         notes.insert(0, f"in this order: {told}" + (f", because {because}" if because else ""))
     names = " and ".join(share.service for share in shares)
+    checks = (check for part in parts for check in (*part.service.healthy, *part.service.traffic))
     verify = Gate(
         name=f"{names} {'are' if several else 'is'} healthy",
-        checks=tuple(check for part in parts for check in (*part.service.healthy, *part.service.traffic)),
+        checks=(*checks, *([trouble] if trouble else ())),
         hold_for=verify_for,
         within=verify_within,
         otherwise="freeze",

@@ -13,24 +13,14 @@ from responder.durations import format_duration
 from responder.errors import Halt, Unavailable
 from responder.policies import Incident, Mandate
 from responder.survey import TroubleNow
+from responder.trouble_check import EVALUATED, FRESH, NOW, concerning, selector
 from responder.world import World
 
 RECORDED = "service_environment:trouble"
 """Recorded by the shipped rules: the condition of an alert over its whole window, without the deployment."""
 
-NOW = "service_environment:trouble:now"
-"""Recorded beside it: the same condition over the last scrapes."""
-
-EVALUATED = "alertname:trouble:evaluation_timestamp"
-"""Recorded beside both: when Prometheus evaluated the rule last. Without it, a result from before a restart of
-Prometheus would count for five minutes.
-"""
-
 QUESTION = "question"
 """The label that tells apart, in one answer, what each part of a query asked for."""
-
-FRESH = 90.0
-"""Age in seconds up to which an evaluation counts: one missed evaluation at an interval of 45 s."""
 
 _SAME = 0.5
 """Seconds by which samples of one evaluation may differ."""
@@ -146,24 +136,9 @@ def common_labels(alerts: Sequence[Alert]) -> dict[str, str]:
     }
 
 
-def concerning(samples: Iterable[Sample], service: str, environment: str) -> bool:
-    """Whether any of the series is about this service; one that names none is about whatever was asked for."""
-    where = {"service": service, "environment": environment}
-    return any(all(s.labels.get(name, value) == value for name, value in where.items()) for s in samples)
-
-
-def selector(metric: str, labels: Mapping[str, str]) -> str:
-    return f"{metric}{{{','.join(f'{name}={_quoted(value)}' for name, value in labels.items())}}}"
-
-
 def marked(query: str, question: str) -> str:
     """The query with a label on each of its series that says which question it answers."""
     return f'label_replace({query}, "{QUESTION}", "{question}", "", "")'
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 def _concerns(sample: Sample, alerts: Sequence[Alert]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,9 +29,11 @@ from responder.plan import Plan
 from responder.policies import Mandate
 from responder.promotion import promote
 from responder.reins import Reins, stop_of
-from responder.respond import Claimer
+from responder.respond import Claimer, Decided, respond
 from responder.rounds import Stumbled, go_round
 from responder.strategies import Target
+from responder.trouble_check import TroubleCheck
+from responder.waiting import Waiting
 from responder.world import World
 
 log = logging.getLogger("responder.worker")
@@ -66,6 +68,7 @@ class Worker:
         listeners: tuple[Listener, ...] = (),
         keeper: Callable[[], Keeper | None] = lambda: None,
         stumbled: Stumbled = lambda loop: None,
+        judged: Callable[[Sequence[Decided]], None] = lambda decided: None,
     ) -> None:
         self.journal = journal
         self.mandate = mandate
@@ -77,6 +80,7 @@ class Worker:
         self._listeners = listeners
         self._keeper = keeper
         self._stumbled = stumbled
+        self._judged = judged
         self.disarmed = ""  # why, where the watchdog is silenced by now; for people and for `responder_armed`
         self._lease: Lease | None = None
         self._running: dict[str, _Run] = {}
@@ -103,6 +107,26 @@ class Worker:
             reins = Reins(self.journal, self.mandate, self.connections)
             reins.decided_now()
             self._begin(execution, self._lease, reins)
+
+    def begin(self, decided: Iterable[Decided]) -> None:
+        """Logs each verdict, and begins at once with what was accepted and claimed for this worker."""
+        for one in decided:
+            if one.execution and one.claimed:
+                self.take_over(one.execution)
+            say(log, "decision", **one.told())
+
+    async def _judge_again(self, waiting: Waiting) -> None:
+        if due := await waiting.due():
+            decided = await respond(
+                due,
+                mandate=self.mandate(),
+                journal=self.journal,
+                connections=self.connections(),
+                claimer=self.claimer,
+                trouble_visible=True,
+            )
+            self._judged(decided)
+            self.begin(decided)
 
     async def run(self) -> None:
         """Works until cancelled. A lost lease ends everything that was begun under it; then a new one is taken."""
@@ -151,6 +175,8 @@ class Worker:
         claim, quiet = partial(self._claim, lease), partial(self._keep_quiet, Quiet(self.journal))
         yield go_round("claims", claim, every=poll, stumbled=stumbled, wait=self._listen, longest=_CLAIMS_AGAIN)
         yield go_round("expiry", self._expire, every=poll, stumbled=stumbled)
+        again = partial(self._judge_again, Waiting(self.journal, self.mandate, self.connections))
+        yield go_round("waiting", again, every=poll * 2, stumbled=stumbled)
         yield go_round("promotion", self._promote, every=poll, stumbled=stumbled)
         yield go_round("noise", quiet, every=poll * 2, stumbled=stumbled)
         yield go_round("watchdog", self._watch, every=poll * 2, stumbled=stumbled)
@@ -272,6 +298,9 @@ class Worker:
             verify_within=policy.verify.within,
             needs=mandate.needs,
             order=policy.order,
+            trouble=None
+            if told.forced
+            else TroubleCheck.of(told.alerts, policy.expression, told.service, told.environment),
         )
 
     def tell(self, execution: Execution, events: tuple[Event, ...]) -> None:

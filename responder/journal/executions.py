@@ -189,6 +189,8 @@ def _note(event: Event) -> str | None:
 
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     told = execution.accepted
+    if isinstance(event, Closed) and execution.cancelled_by_guard and not execution.changed:
+        await tx.all("release_episodes", execution=execution.id)
     if isinstance(event, Closed | Halted | GaveUp):
         await deployments.hold(tx, *((part.service, told.environment) for part in told.parts))
     if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):

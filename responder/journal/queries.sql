@@ -70,7 +70,11 @@ ON CONFLICT DO NOTHING RETURNING execution;
 -- name: episodes_since
 -- Alert instances, begun then or later, that have opened a rollback of the service.
 SELECT fingerprint, starts_at, deployed_at, execution FROM episodes
-WHERE policy = :policy AND service = :service AND environment = :environment AND starts_at >= :since;
+WHERE policy = :policy AND service = :service AND environment = :environment AND starts_at >= :since AND NOT released;
+
+-- name: release_episodes
+-- The alerts of a rollback that changed nothing may open another one.
+UPDATE episodes SET released = TRUE WHERE execution = :execution;
 
 -- name: append_event
 -- The fence: refused (no row) where somebody has written this number before us.
@@ -190,8 +194,8 @@ VALUES
     (:id, :incident, :at, :at, 1, :action, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced,
      :needs_human, :body)
 ON CONFLICT (incident, verdict, guard) DO UPDATE
-SET last_at = excluded.last_at, times = decisions.times + 1, reason = excluded.reason, body = excluded.body,
-    needs_human = excluded.needs_human
+SET last_at = excluded.last_at, times = decisions.times + :again, reason = excluded.reason, body = excluded.body,
+    needs_human = excluded.needs_human, execution = coalesce(excluded.execution, decisions.execution)
 RETURNING id;
 
 -- name: decisions
@@ -212,6 +216,15 @@ WHERE verdict = 'refuse' AND guard <> 'episode' AND NOT forced AND last_at >= :s
 -- What was decided about rollbacks since then, newest first.
 SELECT service, environment, policy, verdict, guard, needs_human FROM decisions
 WHERE last_at >= :since AND action = 'roll_back' AND verdict <> 'ignore' ORDER BY last_at DESC LIMIT :most;
+
+-- name: decided_lately
+-- The same with all that each rests on, but what a person asked for. `released`: a guard cancelled the rollback before
+-- it changed anything.
+SELECT d.incident, d.verdict, d.guard, d.body,
+       EXISTS (SELECT 1 FROM episodes AS e WHERE e.execution = d.execution AND e.released) AS released
+FROM decisions AS d
+WHERE d.last_at >= :since AND d.action = 'roll_back' AND d.verdict <> 'ignore' AND NOT d.forced
+ORDER BY d.last_at DESC LIMIT :most;
 
 -- name: decisions_of_execution
 SELECT * FROM decisions WHERE execution = :execution ORDER BY at;

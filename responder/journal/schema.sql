@@ -474,17 +474,20 @@ CREATE TABLE episodes (
     labels TEXT NOT NULL,
     summary TEXT NOT NULL,
     generator_url TEXT NOT NULL,
-    PRIMARY KEY (policy, service, environment, fingerprint, starts_at, deployed_at)
+    released BOOLEAN NOT NULL DEFAULT FALSE,
+    PRIMARY KEY (execution, fingerprint, starts_at)
 );
+-- A rollback that a guard cancelled before it changed anything releases its alerts: they may open another one.
+CREATE UNIQUE INDEX episodes_once
+    ON episodes (policy, service, environment, fingerprint, starts_at, deployed_at) WHERE NOT released;
 INSERT INTO episodes
     SELECT e.policy, e.service, e.environment, e.fingerprint, e.starts_at,
            coalesce((SELECT max(d.at) FROM deployed AS d
                      WHERE d.service = e.service AND d.environment = e.environment AND d.version = x.from_version
                        AND d.at <= x.accepted_at), x.accepted_at),
-           e.execution, e.alertname, e.labels, e.summary, e.generator_url
+           e.execution, e.alertname, e.labels, e.summary, e.generator_url, FALSE
     FROM episodes_before AS e JOIN executions AS x ON x.id = e.execution;
 DROP TABLE episodes_before;
-CREATE INDEX episodes_of_execution ON episodes (execution);
 CREATE VIEW rollback_alerts AS
     SELECT execution, policy, service, environment, alertname, starts_at, labels, summary, generator_url, fingerprint
     FROM episodes;

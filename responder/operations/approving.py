@@ -73,7 +73,8 @@ async def after_waiting(
             until = now + timedelta(seconds=mandate.policy(execution.accepted.policy).approve_within)
             return (Held(at=now, reason=execution.reason, until=until, renewed=True),)
         reason = f"{reason}, and {refusal.reason}"
-    return Stopped(at=now, by=by, reason=reason), Closed(at=now, outcome="cancelled", by=by, reason=reason)
+    stopped = Stopped(at=now, by=by, reason=reason, guard=stop is None and not execution.accepted.forced)
+    return stopped, Closed(at=now, outcome="cancelled", by=by, reason=reason)
 
 
 def _check(execution: Execution, plan_hash: str, by: str, now: datetime) -> None:

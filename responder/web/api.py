@@ -23,6 +23,7 @@ from responder.operations.stopping import STOPPABLE, effect_of_stop
 from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
 from responder.respond import Decided, explain, respond
 from responder.strategies import Target
+from responder.trouble_check import TroubleCheck
 from responder.web.access import WHO, who_asks
 from responder.web.asked import Asked, answer, limit, read, since
 from responder.web.bodies import body_of
@@ -198,6 +199,7 @@ class Api(Page):
                 verify_within=policy.verify.within,
                 needs=self._mandate().needs,
                 order=policy.order,
+                trouble=_trouble_of(decided),
             )
         except Halt as halt:
             return {**told, "no_plan": str(halt)}
@@ -317,6 +319,13 @@ class Api(Page):
             decisions.find, service=service, since=since(request), most=limit(request), permitted=permitted(request)
         )
         return answer({"decisions": [{**row, "body": json.loads(row["body"])} for row in found]})
+
+
+def _trouble_of(decided: Decided) -> TroubleCheck | None:
+    """As the worker has it in the plan."""
+    incident = decided.incident
+    alerts = () if incident.forced else incident.alerts
+    return TroubleCheck.of(alerts, incident.policy.expression, incident.service, decided.environment)
 
 
 def _covers(roll_back: Any, service: str) -> bool:

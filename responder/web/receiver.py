@@ -131,12 +131,9 @@ class Receiver(Page):
         return {"alerts": len(group.alerts), "decisions": told}
 
     def begin(self, decided: list[Decided]) -> None:
-        """Logs and counts each verdict, and hands what was accepted to the worker."""
+        """Counts each verdict, and hands all of them to the worker."""
         self._metrics.decided(decided)
-        for one in decided:
-            if one.execution and one.claimed:
-                self._worker.take_over(one.execution)
-            say(log, "decision", **one.told())
+        self._worker.begin(decided)
 
 
 async def _body(request: web.Request, now: datetime) -> AlertGroup:

@@ -152,7 +152,7 @@ class FakePrometheus:
         if "prometheus" in self._outside.down:
             raise Unavailable("Prometheus did not answer")
         found = []
-        for part in re.split(r" or (?=label_replace\(|service_environment:trouble)", promql):
+        for part in re.split(r" or (?=label_replace\(|service_environment:trouble|time\(\) - )", promql):
             marked = _MARKED.fullmatch(part)
             marks = {"question": marked[2]} if marked else {}
             found += [
@@ -166,6 +166,11 @@ class FakePrometheus:
             return [Sample(labels={}, value=when.timestamp())]
         if asked := _AT.fullmatch(promql):
             return self._select(asked[1], datetime.fromtimestamp(float(asked[2]), UTC))
+        if promql.startswith("time() - "):
+            return [
+                Sample(labels=one.labels, value=when.timestamp() - one.value)
+                for one in self._evaluate(promql.removeprefix("time() - "), when)
+            ]
         if asked := _TIMESTAMP.fullmatch(promql):  # every rule is evaluated at every moment
             return [Sample(labels=one.labels, value=when.timestamp()) for one in self._select(asked[1], when)]
         return self._select(promql, when)

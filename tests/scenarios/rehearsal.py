@@ -126,6 +126,7 @@ class Rehearsal:
             concurrent=self._config.limits.concurrent,
             resume_at_most=self._config.limits.resumptions,
             listeners=(self._metrics.happened,),
+            judged=self._metrics.decided,
         )
         self._working = asyncio.create_task(self._worker.run())
 

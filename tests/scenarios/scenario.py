@@ -49,6 +49,7 @@ class ExpectedDecision(_Strict):
     guard: str | None = None
     reason: str = ""
     times: int | None = None
+    needs_human: bool | None = None
 
     def seen_in(self, found: dict[str, Any]) -> bool:
         exact = self.model_dump(exclude={"reason"}, exclude_none=True)
