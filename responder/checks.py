@@ -34,7 +34,7 @@ from responder.problems import Problem
 from responder.tagged import told_by_key
 from responder.trouble_check import TroubleCheck
 
-__all__ = ["Check", "Finding"]
+__all__ = ["Check", "Finding", "GateCheck"]
 _ABSENT = object()
 
 
@@ -268,14 +268,18 @@ class ContainersCheck(BaseModel):
         )
 
 
-Check = Annotated[
+_KEYS = ("promql", "http", "pods", "containers", "sql", "intact")
+_Kinds = (
     Annotated[PromqlCheck, Tag("<promql>")]
     | Annotated[HttpCheck, Tag("<http>")]
     | Annotated[PodsCheck, Tag("<pods>")]
     | Annotated[ContainersCheck, Tag("<containers>")]
     | Annotated[SqlCheck, Tag("<sql>")]
     | Annotated[IntactCheck, Tag("<intact>")]
-    | Annotated[TroubleCheck, Tag("<trouble_of>")],
-    told_by_key("check", "promql", "http", "pods", "containers", "sql", "intact", "trouble_of"),
-]
+)
+
+Check = Annotated[_Kinds, told_by_key("check", *_KEYS)]
 """The table of checks that exist; which one is meant is told by its first key."""
+
+GateCheck = Annotated[_Kinds | Annotated[TroubleCheck, Tag("<trouble_of>")], told_by_key("check", *_KEYS, "trouble_of")]
+"""What a gate of a plan asks: also what no configuration names."""

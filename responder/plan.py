@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from responder.checks import Check
+from responder.checks import Check, GateCheck
 from responder.durations import Duration, format_duration
 from responder.levers import AnyLever
 
@@ -43,7 +43,7 @@ class Gate(BaseModel):
 
     kind: Literal["gate"] = "gate"
     name: str
-    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
+    checks: Annotated[tuple[GateCheck, ...], Field(min_length=1)]
     hold_for: Duration = Field(default=0.0, description="How long they must hold without a break")
     within: Duration = Field(default=60.0, description="Deadline for all of it")
     every: Duration = Field(default=1.0, gt=0, description="Pause between two looks")

@@ -27,7 +27,7 @@ _IDENTIFYING = ("alertname", "service", "environment")
 
 
 class TroubleCheck(BaseModel):
-    """None of these alerts' trouble is visible in the last scrapes. Plans have it; a configuration needs no such check.
+    """None of these alerts' trouble is visible in the last scrapes. Plans have it, no configuration.
 
     It asks the policy's `expression` if there is one, else what the shipped rules record. Alerts of other rules hold:
     nothing shows their trouble but the alert, whose window rings on after the service has recovered.

@@ -12,7 +12,7 @@ from typing import Any
 
 from responder import together
 from responder.carry_out import carry_out
-from responder.checks import Check, Finding
+from responder.checks import Finding, GateCheck
 from responder.clients import Connections
 from responder.errors import Halt, JournalUnavailable, Superseded
 from responder.evaluation import others_in_trouble
@@ -238,7 +238,7 @@ class Worker:
     async def _carry_out(self, execution: Execution, lease: Lease, reins: Reins, seen: dict[str, Finding]) -> None:
         record = _Record(self, lease)
 
-        def saw(check: Check, finding: Finding) -> None:
+        def saw(check: GateCheck, finding: Finding) -> None:
             seen[check.model_dump_json()] = finding
 
         try:

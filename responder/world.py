@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import JsonValue
 
-from responder.checks import Check, Finding, PromqlCheck
+from responder.checks import Finding, GateCheck, PromqlCheck
 from responder.clients import Connections, acting
 from responder.clients.prometheus import Prometheus
 from responder.durations import format_duration
@@ -42,7 +42,7 @@ class World:
         connections: Connections,
         *,
         guard: Callable[[], None] = lambda: None,
-        saw: Callable[[Check, Finding], None] = lambda check, finding: None,
+        saw: Callable[[GateCheck, Finding], None] = lambda check, finding: None,
         retry_every: float = 1.0,
     ) -> None:
         self._connections = connections
@@ -106,7 +106,7 @@ class World:
         except (Unavailable, Halt):
             return ""
 
-    async def holds(self, check: Check) -> Finding:
+    async def holds(self, check: GateCheck) -> Finding:
         """One look, without retries: a gate looks again by itself. No answer does not hold."""
         try:
             client: Any = await self._connections.to(check.client)
