@@ -40,6 +40,7 @@ from responder.levers.snapshot import Snapshot
 from responder.matching import all_match
 from responder.notify import Notify
 from responder.policies import Mandate, Policy
+from responder.private_files import refuse_public
 from responder.services import Service
 from responder.signing import ClientSettings
 from responder.snapshots.client import Snapshots, SnapshotSettings
@@ -143,6 +144,7 @@ class Config(BaseModel):
     def _with_its_password(self) -> Config:
         self._journal = self.state
         if self.state_password_file is not None:
+            refuse_public(self.state_password_file)
             there, secret = urlsplit(self.state), quote(self.state_password_file.read_text().strip(), safe="")
             self._journal = there._replace(netloc=there.netloc.replace("@", f":{secret}@", 1)).geturl()
         return self

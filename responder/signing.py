@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from responder.private_files import refuse_public
+
 
 class Signer:
     """One private key, and how its public half is called and published."""
@@ -55,6 +57,7 @@ class ClientSettings(BaseModel):
     @model_validator(mode="after")
     def _read(self) -> ClientSettings:
         try:
+            refuse_public(self.signing_key_file)
             pem = self.signing_key_file.read_bytes()
         except OSError as e:
             raise ValueError(f"{self.signing_key_file} cannot be read: {e.strerror}") from None

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
+from responder.private_files import refuse_public
 from responder.web_config import WebConfig
 from responder.web_config import read as read_web_config
 from responder.words import meant
@@ -84,6 +85,7 @@ class Token(Bearer):
             raise ValueError("needs exactly one of file, token")
         if self.file is not None:
             try:
+                refuse_public(self.file)
                 secret = self.file.read_text().strip()
             except OSError as e:
                 raise ValueError(f"{self.file} cannot be read: {e.strerror}") from None

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from responder.clients.programs import environment as allowed
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
-from responder.private_files import FILE
+from responder.private_files import FILE, refuse_public
 
 
 def _postgres_url(url: SecretStr) -> SecretStr:
@@ -79,6 +79,7 @@ class DatabaseSettings(BaseModel):
         if inline:
             raise ValueError("the password is in the URL and in password_file: say it once")
         try:
+            refuse_public(self.password_file)
             self._password = self.password_file.read_text().strip()
         except OSError as e:
             raise ValueError(f"{self.password_file} cannot be read: {e.strerror}") from None
