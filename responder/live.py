@@ -58,7 +58,7 @@ async def ask_alerts(incident: Incident, mandate: Mandate, connections: Connecti
         others = _others_in_trouble(everyone, incident, mandate)
         seen = [alert for alert in everyone if alert.fingerprint in fingerprints]
         if seen and all(alert.state == "suppressed" for alert in seen):
-            return Live(state="suppressed", reason=await _who_muted(seen, alertmanager, everyone))
+            return Live(state="suppressed", reason=await who_muted(seen, alertmanager, everyone))
         if seen:
             return Live(state="firing", reason="Alertmanager says that it fires", also_in_trouble=others)
         if reason := await _prometheus_says(labels, connections):
@@ -110,7 +110,7 @@ async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> Live:
         alertmanager = await connections.to(Alertmanager)
         seen = [a for a in await alertmanager.alerts(exact) if all_match(watchdog.match, a.labels)]
         if muted := [alert for alert in seen if alert.state == "suppressed"]:
-            reason = f"the watchdog alert is muted by {await _who_muted(muted, alertmanager, muted)}"
+            reason = f"the watchdog alert is muted by {await who_muted(muted, alertmanager, muted)}"
             return Live(state="suppressed", reason=reason)
     except Unavailable as e:
         return Live(state="unknown", reason=f"cannot tell whether the watchdog alert is silenced: {e}")
@@ -124,7 +124,8 @@ async def _disarmed(incident: Incident, mandate: Mandate, connections: Connectio
     return "" if watchdog.state == "firing" else watchdog.reason
 
 
-async def _who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: list[LiveAlert]) -> str:
+async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: list[LiveAlert]) -> str:
+    """Who silenced or what inhibits these alerts: authors, comments and ends of silences, inhibiting alerts by name."""
     why = [str(await alertmanager.silence(i)) for alert in alerts[:3] for i in alert.silenced_by[:2]]
     inhibiting = {i for alert in alerts[:3] for i in alert.inhibited_by[:2]}
     if inhibiting - {alert.fingerprint for alert in known}:  # of another environment, or of none

@@ -112,6 +112,10 @@ def status(body: dict[str, Any]) -> RenderableType:
             ),
         )
     )
+    for s in body["services"]:
+        if s.get("silenced"):
+            told_of = f"{s['service']} in {s['environment']} is not healthy while its alerts are muted: {s['silenced']}"
+            parts.append(Text(clean(told_of), style="yellow"))
     if body["policies"]:
         columns = ("policy", "mode", "would have acted (observe)", "last")
         told = ((p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"])

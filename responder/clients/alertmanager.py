@@ -36,9 +36,11 @@ class Silence(BaseModel):
     id: str
     created_by: str = Field(alias="createdBy")
     comment: str = ""
+    ends_at: Timestamp | None = Field(default=None, alias="endsAt")
 
     def __str__(self) -> str:
-        return f"silence {self.id} of {self.created_by}" + (f": {self.comment}" if self.comment else "")
+        until = f" (until {self.ends_at:%Y-%m-%d %H:%M:%S} UTC)" if self.ends_at else ""
+        return f"silence {self.id} of {self.created_by}{f': {self.comment}' if self.comment else ''}{until}"
 
 
 class _ListedMatcher(BaseModel):

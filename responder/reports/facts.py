@@ -65,6 +65,7 @@ class ServiceFacts(_Fact):
     target: str | None = None  # the known-good version that it would go back to
     must_stay: str = ""  # the version that it must not go back past, and why
     checks: tuple[Asked, ...] = ()
+    silenced: str = ""  # which of its alerts are muted while it fails, and by whom
     open: Rollback | None = None
     last: Rollback | None = None  # the newest that ended
     cooldowns: tuple[Cooldown, ...] = ()

@@ -54,6 +54,7 @@ class ServiceReport(BaseModel):
     can_go_back_to: str | None
     last_rollback: Rollback | None
     checks: list[Asked]
+    silenced: str = ""  # which of its alerts are muted while it fails, and by whom
 
 
 class Report(BaseModel):
@@ -83,6 +84,7 @@ def make_report(facts: Facts) -> Report:
             can_go_back_to=one.target,
             last_rollback=one.last,
             checks=list(one.checks),
+            silenced=one.silenced,
         )
         for one in facts.services
     ]
@@ -185,6 +187,11 @@ def _of_a_service(one: ServiceFacts, facts: Facts) -> Iterator[_Note]:
                 about, f"nothing shows that it is used: {check.reason}", "see whether traffic reaches it",
                 "docs/reference/configuration.md",
             )  # fmt: skip
+    if one.silenced:
+        yield _note(
+            about, f"it is not healthy while its alerts are muted: {one.silenced}", "expire the silence to let it act",
+            "amtool silence expire ID",
+        )  # fmt: skip
     yield from _versions(about, one)
     for cooldown in one.cooldowns:
         if cooldown.until > facts.at:

@@ -10,7 +10,10 @@ from typing import Any
 
 from responder.checks import Check, Finding, HttpCheck, PromqlCheck
 from responder.clients import Connections
+from responder.clients.alertmanager import Alertmanager
+from responder.errors import Halt, Unavailable
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
+from responder.live import who_muted
 from responder.permitted import EVERYTHING, Permitted
 from responder.policies import Mandate, Policy, ServiceOfLabel
 from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
@@ -43,6 +46,9 @@ async def inspect(
     took = time.monotonic() - began
     found = await ask_checks(services, connections, within)
     told = [one.model_copy(update={"checks": checks}) for one, checks in zip(facts.services, found, strict=True)]
+    failing = [s for s, one in zip(services, told, strict=True) if any(check.state == "fails" for check in one.checks)]
+    muted = await ask_silences(failing, connections, within) if failing else {}
+    told = [one.model_copy(update={"silenced": muted.get((one.service, one.environment), "")}) for one in told]
     return facts.model_copy(
         update={"services": tuple(told), "journal_took": took, "disarmed": facts.disarmed or disarmed}
     )
@@ -70,6 +76,30 @@ async def ask_checks(services: Sequence[Service], connections: Connections, with
         tuple(_asked(kind, check, silence if task.cancelled() else task.result()) for kind, check, task in some)
         for some in asked
     ]
+
+
+async def ask_silences(
+    services: Sequence[Service], connections: Connections, within: float
+) -> dict[tuple[str, str], str]:
+    """Of each service with muted alerts, which they are and who muted them. Empty if Alertmanager does not answer."""
+
+    async def ask(service: Service) -> str:
+        try:
+            alertmanager = await connections.to(Alertmanager)
+            labels = {"service": service.name, "environment": service.environment}
+            known = await alertmanager.alerts(labels)
+            muted = [alert for alert in known if alert.state == "suppressed"]
+            names = ", ".join(sorted({alert.labels.get("alertname", "") for alert in muted})[:3])
+            return f"{names}: {await who_muted(muted, alertmanager, known)}" if muted else ""
+        except (Unavailable, Halt):
+            return ""
+
+    try:
+        async with asyncio.timeout(within):
+            told = await asyncio.gather(*map(ask, services[:_AT_ONCE]))
+    except TimeoutError:
+        return {}
+    return {(one.name, one.environment): why for one, why in zip(services, told, strict=False) if why}
 
 
 def _asked(kind: Any, check: Check, finding: Finding) -> Asked:

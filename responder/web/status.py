@@ -105,8 +105,10 @@ class Status(Page):
         services = services_of(mandate, *asked)
         if request.query.get("health", "last") not in ("now", "last"):
             raise Invalid("must be now or last", "health")
+        silenced: dict[tuple[str, str], str] = {}
         if request.query.get("health") == "now":
-            await self._reports.make(request, within=_HEALTH_WITHIN)
+            report = await self._reports.make(request, within=_HEALTH_WITHIN)
+            silenced = {(one.service, one.environment): one.silenced for one in report.services}
         snapshot = await self._journal.read(take_snapshot, mandate, self._journal.now())
         totals = await self._journal.read(_totals, *asked, allowed)
         last = await self._journal.read(_last_rollbacks, services)
@@ -121,7 +123,13 @@ class Status(Page):
             for row in snapshot.open_executions
             if everything or ((row["service"], row["environment"]) in shown and (known is None or row["id"] in known))
         ]
-        told = [_service(one, running.get((one.name, one.environment)), last) for one in services]
+        told = [
+            {
+                **_service(one, running.get((one.name, one.environment)), last),
+                "silenced": silenced.get((one.name, one.environment)) or None,
+            }
+            for one in services
+        ]
         policies = [p for p in mandate.policies if everything or any(covers(p, one.name) for one in services)]
         body = {
             "armed": not stopped,

@@ -114,6 +114,12 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"open": under_way("accepted", accepted_at=ago(5))}, {}, "is under way for 5s", "responder watch r1"),
     ({"open": under_way("running")}, {}, "is under way for 2m", "responder watch r1"),
     ({"open": under_way("turning_back")}, {}, "is under way for 2m", "responder watch r1"),
+    (
+        {"silenced": "Failing: silence s1 of bob: mine"},
+        {},
+        "muted: Failing: silence s1 of bob",
+        "amtool silence expire",
+    ),
     ({"checks": (asked("unknown", reason="up has no data"),)}, {}, "got no answer: up has no data", "check --live"),
     (
         {"checks": (asked(), asked("fails", "traffic", "rate is 0"))},

@@ -12,7 +12,7 @@ import pytest
 from responder.execution import Closed, GaveUp, Halted, Held, Planned
 from responder.journal import executions
 from responder.policies import Policy
-from tests.responder.examples import accepted, mandate, plan, policy, service
+from tests.responder.examples import accepted, alert, mandate, plan, policy, service
 from tests.responder.web.conftest import House
 
 
@@ -65,6 +65,7 @@ async def test_an_empty_house(house: House) -> None:
                 "deployment_id": None,
                 "rolled_back_by": None,
                 "last_rollback": None,
+                "silenced": None,
             }
         ],
         "policies": [{"name": "backend-down", "mode": "auto", "would_have_acted": 0, "last_at": None}],
@@ -215,3 +216,16 @@ async def test_the_exposition_is_what_the_scraper_asked_for(house: House) -> Non
             body = await response.text()
             assert response.headers["Content-Type"].startswith(content_type)
             assert body.endswith("# EOF\n") is (content_type != "text/plain")
+
+
+async def test_a_service_that_fails_under_a_silence_says_whose_it_is(house: House) -> None:
+    house.prometheus.vectors[house.mandate.services[0].healthy[0].model_dump()["promql"]] = [({}, "0")]
+    muted = alert()
+    house.alertmanager.fires(muted.labels, muted.fingerprint, state="suppressed", silenced_by=("s1",))
+    silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
+    house.alertmanager.silences["s1"] = silence
+    (told,) = (await house.get("/api/v1/status?health=now"))[1]["services"]
+    assert told["silenced"] == f"{muted.name}: silence s1 of bob: mine (until 2099-01-01 00:00:00 UTC)"
+    report = (await house.get("/api/v1/report"))[1]
+    assert any("while its alerts are muted" in warned["fact"] for warned in report["warnings"])
+    assert (await house.get("/api/v1/status"))[1]["services"][0]["silenced"] is None
