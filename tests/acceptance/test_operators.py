@@ -19,6 +19,7 @@ from tests.acceptance.notation import (
     play,
     post,
     push,
+    resolve,
     signal,
     soon,
     throughout,
@@ -97,11 +98,14 @@ async def test_a_plan_waits_for_its_approval(stage_with: SetUp) -> None:
     )
 
 
-async def test_a_plan_that_nobody_approves_is_cancelled(stage_with: SetUp) -> None:
+async def test_a_plan_that_nobody_approves_is_cancelled_once_its_trouble_is_over(stage_with: SetUp) -> None:
     await play(
         await stage_with(mode="approve", approve_within="2s"),
         deploy(at(0)),
         push(at_once, alert()),
+        want(soon, state("held")),
+        throughout(between(0, 3), state("held")),
+        resolve(at_once, alert()),
         want(soon, state("closed", "nobody approved it in time"), outcome("cancelled")),
         command(at_once, "approve", "{id}", code=1),
         throughout(between(0, 1.5), outcome("cancelled"), answers(BAD), started_as(GOOD, BAD)),

@@ -16,6 +16,7 @@ from tests.acceptance.notation import (
     do,
     play,
     push,
+    resolve,
     soon,
     throughout,
     want,
@@ -67,6 +68,8 @@ async def test_what_nobody_approves(stage_with: SetUp) -> None:
         await stage_with(mode="approve", approve_within="1s"),
         deploy(at(0)),
         push(at_once, alert()),
+        want(soon, state("held")),
+        resolve(at_once, alert()),
         want(soon, outcome("cancelled")),
         throughout(between(0, 1), started_as(GOOD, BAD)),
     )
