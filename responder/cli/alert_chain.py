@@ -11,6 +11,7 @@ import yaml
 from responder.matching import Matcher, all_match
 from responder.policies import Policy
 from responder.problems import Problem
+from responder.trouble_check import EVALUATED, NOW
 
 _OFFERS = ("rollback", "true")
 _OURS = ("/api/v1/alerts", "/api/v2/alerts")
@@ -18,15 +19,35 @@ _OURS = ("/api/v1/alerts", "/api/v2/alerts")
 
 def unmatched_rules(groups: Iterable[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
     """The alerting rules that offer a rollback and that no policy takes, whatever labels their series have."""
+    for where, _, labels in _offering(groups):
+        if not any(policy.actions and _may_match(policy.match, labels) for policy in policies):
+            fix = "match it with a policy, as by match: ['rollback=\"true\"'], or take the label away"
+            yield Problem(where, 'has the label rollback="true", and no policy matches it', fix)
+
+
+def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
+    """The alerting rules that offer a rollback and whose trouble nothing shows as it is in the last scrapes."""
+    rules = [rule for group in groups for rule in group.get("rules", ()) if rule.get("name") == EVALUATED]
+    recorded = {rule.get("labels", {}).get("alertname") for rule in rules}
+    for where, rule, labels in _offering(groups):
+        policy = next((one for one in policies if _may_match(one.match, labels)), None)
+        if labels["alertname"] in recorded or policy is None or policy.roll_back is None or policy.force:
+            continue
+        if "service_environment:trouble{" in str(rule.get("query", "")):
+            yield Problem(where, f"has no recording {NOW} beside it", "load the alert rules of this release")
+        elif not policy.expression:
+            told = f"nothing but its window shows its trouble, and policy {policy.name} has no `expression`"
+            fix = "add one with a short window; until then it acts only while a health or traffic check fails"
+            yield Problem(where, told, fix)
+
+
+def _offering(groups: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
+    """Each alerting rule that offers a rollback: where it is, itself, and the labels that its alerts have."""
     for group in groups:
         for rule in group.get("rules", ()):
             labels = {"alertname": str(rule.get("name", "")), **rule.get("labels", {})}
-            if rule.get("type") != "alerting" or labels.get(_OFFERS[0]) != _OFFERS[1]:
-                continue
-            if not any(policy.actions and _may_match(policy.match, labels) for policy in policies):
-                where = f"rule {labels['alertname']} in group {group.get('name', '')}"
-                fix = "match it with a policy, as by match: ['rollback=\"true\"'], or take the label away"
-                yield Problem(where, 'has the label rollback="true", and no policy matches it', fix)
+            if rule.get("type") == "alerting" and labels.get(_OFFERS[0]) == _OFFERS[1]:
+                yield f"rule {labels['alertname']} in group {group.get('name', '')}", rule, labels
 
 
 def _may_match(matchers: Sequence[Matcher], labels: dict[str, str]) -> bool:

@@ -21,8 +21,10 @@ from responder.errors import ConfigError
 from responder.levers.release import CurrentRelease, PointerFile
 from responder.notify import NotDelivered, Story
 from responder.notify.channel import redact
+from responder.policies import Policy
 from responder.problems import Problem
 from responder.strategies import levers_of
+from responder.trouble_check import NOW
 from responder.words import meant
 
 
@@ -88,6 +90,11 @@ async def test_notification(file: Path, name: str) -> int:
     return 0
 
 
+def _takes_offers(policy: Policy) -> bool:
+    """Whether it takes alerts by the label that the shipped rules set."""
+    return any(one.name == "rollback" for one in policy.match)
+
+
 def _hints(config: Config) -> Iterator[str]:
     """What is allowed, and not what we would do."""
     auto = [policy for policy in config.policies if policy.mode == "auto" and not policy.force]
@@ -95,6 +102,13 @@ def _hints(config: Config) -> Iterator[str]:
         yield "without a watchdog nobody notices that alerts do not get through, and no silence disarms everything"
     if config.web.external_url is None and any(one.links for one in config.notify.channels.values()):
         yield "without web.external_url the links in messages lead to the address that it listens on"
+    for policy in config.policies:
+        if policy.roll_back and not policy.force and not policy.expression and not _takes_offers(policy):
+            yield (
+                f"policy {policy.name} has no `expression`: unless the rules of its alerts record {NOW}, as the shipped "
+                "ones do, it acts only while a health or traffic check of the service fails; a service whose checks all hold is "
+                "never rolled back by them"
+            )
     web = config.web
     if not web.loopback and web.external_url is None and not web.allowed_hosts:
         yield f"web.listen is {web.listen}: clients that use a name are refused until web.allowed_hosts has it"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from responder.checks import Check
-from responder.cli.alert_chain import unmatched_rules, without_route
+from responder.cli.alert_chain import unmatched_rules, unrecorded_rules, without_route
 from responder.clients import Connections
 from responder.clients.alertmanager import Alertmanager
 from responder.clients.prometheus import Prometheus
@@ -149,7 +149,8 @@ def _title(one: Any) -> str:
 async def _prometheus(config: Config, connections: Connections) -> list[Problem]:
     prometheus = await connections.to(Prometheus)
     await prometheus.query("vector(1)")
-    return list(unmatched_rules(await prometheus.rules(), config.policies))
+    loaded = list(await prometheus.rules())
+    return [*unmatched_rules(loaded, config.policies), *unrecorded_rules(loaded, config.policies)]
 
 
 async def _alertmanager(config: Config, connections: Connections) -> list[Problem]:

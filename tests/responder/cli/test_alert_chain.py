@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from responder.cli.alert_chain import unmatched_rules, without_route
+from responder.cli.alert_chain import unmatched_rules, unrecorded_rules, without_route
 from responder.policies import Policy
 
 
@@ -38,6 +38,29 @@ def _groups(**labels: str) -> list[dict[str, Any]]:
 def test_rules_that_no_policy_takes(match: list[str], labels: dict[str, str], reached: bool) -> None:
     found = list(unmatched_rules(_groups(**labels), [_policy(*match)]))
     assert [one.looked_at for one in found] == ([] if reached else ["rule HighErrorRate in group errors"])
+
+
+def _recorded(name: str) -> dict[str, Any]:
+    rule = {"type": "recording", "name": "alertname:trouble:evaluation_timestamp", "labels": {"alertname": name}}
+    return {"name": "now", "rules": [rule]}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "query", "more", "told"),
+    [
+        ("HighErrorRate", "x", {}, ""),
+        ("Other", 'service_environment:trouble{alertname="HighErrorRate"} and on () y', {}, "load the alert rules"),
+        ("Other", "rate(errors[5m]) > 1", {}, "policy one has no `expression`"),
+        ("Other", "rate(errors[5m]) > 1", {"expression": "errors > 0"}, ""),
+        ("Other", "rate(errors[5m]) > 1", {"force": True}, ""),
+    ],
+)
+def test_rules_whose_trouble_nothing_shows_now(recorded: str, query: str, more: dict[str, Any], told: str) -> None:
+    (group,) = _groups()
+    group["rules"][0]["query"] = query
+    policy = Policy.model_validate({**_policy('rollback="true"').model_dump(exclude_unset=True), **more})
+    found = [str(one) for one in unrecorded_rules([group, _recorded(recorded)], [policy])]
+    assert (bool(found), told in "".join(found)) == (bool(told), True)
 
 
 _HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}
