@@ -105,9 +105,9 @@ def _hints(config: Config) -> Iterator[str]:
     for policy in config.policies:
         if policy.roll_back and not policy.force and not policy.expression and not _takes_offers(policy):
             yield (
-                f"policy {policy.name} has no `expression`: unless the rules of its alerts record {NOW}, as the shipped "
-                "ones do, it acts only while a health or traffic check of the service fails; a service whose checks all hold is "
-                "never rolled back by them"
+                f"policy {policy.name} has no `expression`: for alerts whose rules do not record {NOW}, as the "
+                "shipped ones do, it acts only while a health or traffic check of the service fails; that is safe, and "
+                "may be too careful"
             )
     web = config.web
     if not web.loopback and web.external_url is None and not web.allowed_hosts:
