@@ -30,6 +30,13 @@ _MIGRATING = 0x726F6C6C  # any number that nobody else locks by chance: 'roll'
 _MIGRATES_WITHIN = 300.0
 """Seconds for one statement of a migration: on a long history an index takes longer than any other statement may."""
 _ATTEMPTS = {"conflict": 5, "connection": 2, "other": 1}
+_END_STALLED = """
+SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user
+  AND application_name = current_setting('application_name')
+  AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND state = 'active' AND wait_event = 'ClientRead'
+  AND state_change < clock_timestamp() - make_interval(secs => $1)
+"""
 _SLOW_MEASUREMENT = 0.5
 """Seconds: a round trip that takes longer says too little about the difference between two clocks."""
 _VIEWS = (
@@ -190,6 +197,15 @@ class Postgres:
         if self._ahead is None or took < _SLOW_MEASUREMENT:
             self._ahead = at - datetime.fromtimestamp(began + took / 2, UTC)
 
+    async def _end_stalled(self, connection: Any) -> None:
+        """Ends sessions of ours that stall where PostgreSQL has no bound of its own.
+
+        It bounds an idle transaction, but not one whose client stalls between the two halves of a statement (the driver
+        prepares, then executes) or in the middle of sending one.
+        """
+        for pid in await ask(connection.fetch, _END_STALLED, self._timeouts.idle):
+            say(log, "stalled session ended", level=logging.WARNING, pid=pid["pid"])
+
     async def transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -271,8 +287,9 @@ class Postgres:
                     self._bell.ring()  # something may have happened while nobody listened
                     while not lost.is_set():
                         await self._measure(connection)
+                        await self._end_stalled(connection)
                         with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(self._timeouts.idle):
+                            async with asyncio.timeout(self._timeouts.idle / 2):
                                 await lost.wait()
                 finally:
                     connection.terminate()

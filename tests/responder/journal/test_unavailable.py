@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import sqlite3
 import ssl
@@ -154,7 +155,7 @@ async def test_every_error_of_a_reader_of_sqlite_is_translated(tmp_path: Path, a
 
 async def test_a_value_that_no_database_stores_is_the_senders_mistake(journal: Database) -> None:  # noqa: F811
     async def store(tx: Transaction) -> None:
-        await tx.all("episodes_since", policy="p", service="s\ud800", environment="e", since=journal.now())
+        await tx.all("outbox", most=2**70)
 
     with pytest.raises(Invalid, match="cannot store"):
         await journal.transaction(store)
@@ -210,6 +211,37 @@ async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_s
     with pytest.raises(JournalUnavailable):
         await stalled
     await asyncio.gather(*queued)
+    await frozen.close()
+    await healthy.close()
+
+
+async def test_a_replica_that_stalls_between_two_halves_of_a_statement_loses_its_locks(postgres_server: Any) -> None:  # noqa: F811
+    """PostgreSQL itself bounds nothing there: the driver has prepared, and what it prepared is never executed."""
+    dsn = await postgres_server.database("half")
+    frozen, healthy = await open_journal(dsn, lease=LEASE), await open_journal(dsn, lease=LEASE)
+    frozen._background.pop().cancel()  # type: ignore[attr-defined]  # a frozen replica ends no session
+    holds, continues = asyncio.Event(), asyncio.Event()
+
+    async def stall(tx: Any) -> None:
+        await tx.lock("shop/production")
+        await tx._connection.prepare("SELECT 'never executed'")
+        holds.set()
+        await continues.wait()
+        await tx.all("switch", name="kill")
+
+    async def lock(tx: Transaction) -> None:
+        await tx.lock("shop/production")
+
+    stalled = asyncio.create_task(frozen.transaction(stall))
+    await holds.wait()
+    async with asyncio.timeout(LEASE + 5):
+        while True:
+            with contextlib.suppress(JournalUnavailable):
+                await healthy.transaction(lock)
+                break
+    continues.set()
+    with pytest.raises(JournalUnavailable):
+        await stalled
     await frozen.close()
     await healthy.close()
 
@@ -276,13 +308,13 @@ async def test_a_journal_that_is_away_at_the_start_is_waited_for(tmp_path: Path)
 
 @pytest.mark.parametrize("wrong", ["a_database_that_nobody_made", "newer"])
 async def test_a_mistake_in_the_configuration_is_told_at_once(postgres_server: Any, wrong: str) -> None:  # noqa: F811
-    dsn = await postgres_server.database("mistaken")
+    dsn = await postgres_server.database(f"mistaken_{wrong}")
     if wrong == "newer":
         await (await open_journal(dsn)).close()
         raw = await asyncpg.connect(dsn)
         await raw.execute("INSERT INTO schema_version VALUES (99)")
         await raw.close()
     else:
-        dsn = dsn.replace("mistaken", wrong)
+        dsn = dsn.replace("mistaken_", "nobody_made_")
     with pytest.raises(ConfigError):
         await open_journal(dsn, wait=True)
