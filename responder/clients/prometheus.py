@@ -158,12 +158,18 @@ class _Longer(Exception):
 
 def _bounded(response: Response, **_: Any) -> None:
     """Reads the body, and no more of it than is taken; whoever looks at the response finds it read."""
+    from urllib3.exceptions import HTTPError
+
     body = io.BytesIO()
-    for chunk in response.raw.stream(1 << 16, decode_content=True):
-        if body.tell() + len(chunk) > _MOST:
-            response.raw.close()
-            raise _Longer
-        body.write(chunk)
+    try:
+        for chunk in response.raw.stream(1 << 16, decode_content=True):
+            if body.tell() + len(chunk) > _MOST:
+                response.raw.close()
+                raise _Longer
+            body.write(chunk)
+    except HTTPError:
+        if response.ok:
+            raise  # else the status says it all
     body.seek(0)
     response.raw = body
 

@@ -82,7 +82,7 @@ class _Pointer(Lever):
     async def prepare(self, local: Local, value: JsonValue) -> tuple[str, ...]:
         if problems := [*await self._target_problems(local, str(value)), *await self._move_problems(local)]:
             raise Halt(joined(problems))
-        return () if self.restart else (self.nothing_follows,)
+        return ()
 
     @property
     def _note(self) -> Path:

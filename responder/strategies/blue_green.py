@@ -135,6 +135,7 @@ class BlueGreen(Strategy):
                 notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
             return Draft(steps=(*moves, before, switch, after, *work.last), notes=notes)
         to, notes = await value_of(world, colour.place, target)
+        notes = (*colour.unfollowed, *notes)
         first = Move(lever=colour.place, was=await world.read(colour.place), to=to)
         before, after = self.gates(idle, colour.ready)
         return Draft(steps=(first, before, switch, after), notes=notes)

@@ -49,7 +49,7 @@ class Immediate(Strategy, Place):
         lever = self.place
         was = await read_expecting(world, lever, target)
         to, notes = await value_of(world, lever, target)
-        return Draft(steps=(*stops, Move(lever=lever, was=was, to=to)), notes=notes)
+        return Draft(steps=(*stops, Move(lever=lever, was=was, to=to)), notes=(*self.unfollowed, *notes))
 
 
 async def _stopped(world: World, lever: Replicas, target: Target) -> Move:

@@ -67,6 +67,12 @@ class Place(BaseModel):
     def place(self) -> Lever:
         return self._places[0]
 
+    @property
+    def unfollowed(self) -> tuple[str, ...]:
+        """What people must know if a pointer moves and no command makes the service follow."""
+        followed = getattr(self.place, "restart", True)
+        return () if followed else (self.place.nothing_follows,)  # type: ignore[attr-defined]
+
 
 _PLACES = ("release", "kubernetes", "docker")
 

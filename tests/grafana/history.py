@@ -44,13 +44,15 @@ POLICIES = {
 
 
 class KnowsOnset(FakePrometheus):
-    """Answers only since when the alerts are so."""
+    """Answers only since when the alerts are so, and that the trouble is visible."""
 
     onset: datetime
 
     def answer(self, request: web.Request) -> web.StreamResponse:
         told = "ALERTS_FOR_STATE" in request.query.get("query", "")
         vector = [{"metric": {}, "value": [0, str(self.onset.timestamp())]}] if told else []
+        if "service_environment:trouble:now" in request.query.get("query", ""):
+            vector += [{"metric": labels, "value": [0, value]} for labels, value in self._visible()]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": vector}})
 
 
@@ -138,6 +140,7 @@ class History:
         chosen = POLICIES[policy_name]
         labels = {"alertname": chosen.match[0].value, "service": name, "environment": "production"}
         self._prometheus.onset = at - timedelta(seconds=20)
+        self._prometheus.recorded = [labels]
         told = {"summary": f"{name} fails its checks"}
         one = alert(labels, starts_at=at, annotations=told, generator_url="http://prometheus:9090/graph?g0.expr=up")
         self._alertmanager.alerts.clear()

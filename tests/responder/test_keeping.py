@@ -17,7 +17,7 @@ from responder.policies import Policy, match_alerts
 from responder.respond import Decided, respond
 from responder.survey import KeptLast, Situation
 from tests.responder.examples import LABELS, NOW, ago, alert, deployment, incident, mandate, past, policy, service
-from tests.responder.outside import FakeAlertmanager
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 OVERLOAD = {"alertname": "SystemOverload", "environment": "production"}
 
@@ -116,9 +116,10 @@ async def test_the_decision_is_on_record_under_the_id_of_the_evidence(
 
 
 async def test_what_is_rolled_back_keeps_its_logs_itself_and_the_rest_is_kept_beside(
-    journal: Database, connections: Connections, alertmanager: FakeAlertmanager
+    journal: Database, connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
 ) -> None:
     now = datetime.now(UTC)
+    prometheus.sees(LABELS)
     for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
         one = deployment(id=version, version=version, at=ago(seconds, now))
         await journal.transaction(deployments.record, one, status)

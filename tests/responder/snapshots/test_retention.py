@@ -70,10 +70,10 @@ def test_what_an_open_execution_may_need_is_never_due(one: Kept) -> None:
 
 def test_so_many_stay_however_old() -> None:
     there = [kept(f"shop/{n}", 100 + n) for n in range(5)]
-    assert [one.key for one in due(there, keep=DAY, keep_at_least=3, now=NOW)] == ["shop/3", "shop/4"]
+    assert [one.key for one in due(there, keep=DAY, keep_at_least=3, now=NOW, needed=())] == ["shop/3", "shop/4"]
 
 
 def test_only_what_an_earlier_try_left_goes_from_a_snapshot() -> None:
-    (one,) = due([kept("shop/a", 2, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW)
+    (one,) = due([kept("shop/a", 2, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=())
     assert one.objects == ("shop/a/u/schema.dump",)
-    assert due([kept("shop/a", 0.1, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW) == []
+    assert due([kept("shop/a", 0.1, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=()) == []
