@@ -328,7 +328,8 @@ def needs_human(
     if incident.by_name or incident.action != "roll_back" or deciding.verdict != "refuse":
         return False
     if deciding.guard == "episode":  # else the rollback that the alert opened calls people itself
-        return did_not_help(incident, situation, now)
+        was_cancelled = situation.latest is not None and situation.latest.outcome == "cancelled"
+        return did_not_help(incident, situation, now) or (was_cancelled and trouble_visible)
     return deciding.guard not in _LIFTED_BY_THEMSELVES and (incident.forced or trouble_visible)
 
 

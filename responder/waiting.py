@@ -57,7 +57,7 @@ class Waiting:
         due = [one for one in seen if now - self._judged.get(one.id, float("-inf")) >= _AGAIN]
         self._judged |= {one.id: now for one in due}
         lives = await asyncio.gather(*(ask_alerts(one, mandate, self._connections()) for one in due))
-        return [one for one, live in zip(due, lives, strict=True) if live.state in ("firing", "suppressed")]
+        return [one for one, live in zip(due, lives, strict=True) if live.state == "firing"]
 
 
 async def _refused(tx: Transaction, mandate: Mandate, now: datetime) -> list[Incident]:
