@@ -88,8 +88,8 @@ class Prometheus:
         return found
 
     async def rules(self) -> list[dict[str, Any]]:
-        """The groups of alerting rules that are loaded."""
-        found: list[dict[str, Any]] = (await self._api("rules", type="alert")).get("groups") or []
+        """The groups of rules that are loaded, alerting and recording."""
+        found: list[dict[str, Any]] = (await self._api("rules")).get("groups") or []
         return found
 
     async def alertmanagers(self) -> list[str]:
