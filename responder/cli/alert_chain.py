@@ -27,14 +27,17 @@ def unmatched_rules(groups: Iterable[Any], policies: Sequence[Policy]) -> Iterat
 
 def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
     """The alerting rules that offer a rollback and whose trouble nothing shows as it is in the last scrapes."""
-    rules = [rule for group in groups for rule in group.get("rules", ()) if rule.get("name") == EVALUATED]
-    recorded = {rule.get("labels", {}).get("alertname") for rule in rules}
+    rules = [rule for group in groups for rule in group.get("rules", ()) if rule.get("name") in (NOW, EVALUATED)]
+    recorded = {(rule["name"], rule.get("labels", {}).get("alertname")) for rule in rules}
     for where, rule, labels in _offering(groups):
         policy = next((one for one in policies if _may_match(one.match, labels)), None)
-        if labels["alertname"] in recorded or policy is None or policy.roll_back is None or policy.force:
+        missing = [name for name in (NOW, EVALUATED) if (name, labels["alertname"]) not in recorded]
+        if not missing or policy is None or policy.roll_back is None or policy.force:
             continue
-        if "service_environment:trouble{" in str(rule.get("query", "")):
-            yield Problem(where, f"has no recording {NOW} beside it", "load the alert rules of this release")
+        # With one of the two, or the long window recorded, the responder relies on recordings and never acts.
+        if len(missing) == 1 or "service_environment:trouble{" in str(rule.get("query", "")):
+            told = f"has no recording {' and '.join(missing)} beside it"
+            yield Problem(where, told, "load the alert rules of this release")
         elif not policy.expression:
             told = f"nothing but its window shows its trouble, and policy {policy.name} has no `expression`"
             fix = "add one with a short window; until then it acts only while a health or traffic check fails"

@@ -19,6 +19,7 @@ from responder.config_file import load, locator
 from responder.durations import format_duration
 from responder.errors import ConfigError
 from responder.levers.release import CurrentRelease, PointerFile
+from responder.matching import all_match
 from responder.notify import NotDelivered, Story
 from responder.notify.channel import redact
 from responder.policies import Policy
@@ -92,7 +93,8 @@ async def test_notification(file: Path, name: str) -> int:
 
 def _takes_offers(policy: Policy) -> bool:
     """Whether it takes alerts by the label that the shipped rules set."""
-    return any(one.name == "rollback" for one in policy.match)
+    of_label = [one for one in policy.match if one.name == "rollback"]
+    return all_match(of_label, {"rollback": "true"}) and not all_match(of_label, {})
 
 
 def _hints(config: Config) -> Iterator[str]:
@@ -106,8 +108,8 @@ def _hints(config: Config) -> Iterator[str]:
         if policy.roll_back and not policy.force and not policy.expression and not _takes_offers(policy):
             yield (
                 f"policy {policy.name} has no `expression`: for alerts whose rules do not record {NOW}, as the "
-                "shipped ones do, it acts only while a health or traffic check of the service fails; that is safe, and "
-                "may be too careful"
+                "shipped ones do, it acts only while a health or traffic check of the service fails; that is safe, "
+                "since a service whose checks all hold is never rolled back by them, and may be too careful"
             )
     web = config.web
     if not web.loopback and web.external_url is None and not web.allowed_hosts:

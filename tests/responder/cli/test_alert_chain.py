@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from responder.cli.alert_chain import unmatched_rules, unrecorded_rules, without_route
+from responder.cli.check import _takes_offers
 from responder.policies import Policy
 
 
@@ -41,8 +42,9 @@ def test_rules_that_no_policy_takes(match: list[str], labels: dict[str, str], re
 
 
 def _recorded(name: str) -> dict[str, Any]:
-    rule = {"type": "recording", "name": "alertname:trouble:evaluation_timestamp", "labels": {"alertname": name}}
-    return {"name": "now", "rules": [rule]}
+    names = ("service_environment:trouble:now", "alertname:trouble:evaluation_timestamp")
+    rules = [{"type": "recording", "name": one, "labels": {"alertname": name}} for one in names]
+    return {"name": "now", "rules": rules}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,30 @@ def test_rules_whose_trouble_nothing_shows_now(recorded: str, query: str, more: 
     policy = Policy.model_validate({**_policy('rollback="true"').model_dump(exclude_unset=True), **more})
     found = [str(one) for one in unrecorded_rules([group, _recorded(recorded)], [policy])]
     assert (bool(found), told in "".join(found)) == (bool(told), True)
+
+
+@pytest.mark.parametrize("kept", ["service_environment:trouble:now", "alertname:trouble:evaluation_timestamp"])
+def test_one_recording_of_the_two_is_not_enough(kept: str) -> None:
+    recorded = _recorded("HighErrorRate")
+    (missing,) = [rule["name"] for rule in recorded["rules"] if rule["name"] != kept]
+    recorded["rules"] = [rule for rule in recorded["rules"] if rule["name"] == kept]
+    (found,) = unrecorded_rules([*_groups(), recorded], [_policy('rollback="true"')])
+    assert found.found == f"has no recording {missing} beside it"
+
+
+@pytest.mark.parametrize(
+    ("matcher", "takes"),
+    [
+        ('rollback="true"', True),
+        ('rollback=~"true|yes"', True),
+        ('rollback!="true"', False),
+        ('rollback=""', False),
+        ('rollback=~".*"', False),
+        ('alertname="X"', False),
+    ],
+)
+def test_which_policies_take_the_offers_of_the_shipped_rules(matcher: str, takes: bool) -> None:
+    assert _takes_offers(_policy(matcher)) is takes
 
 
 _HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}
