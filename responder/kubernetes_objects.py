@@ -192,6 +192,8 @@ def failure_of(deployment: Object, revision: Object) -> str:
         failure = {}
     if not failure and f'"{name}-' in str(condition(deployment, "ReplicaFailure").get("message")):
         failure = condition(deployment, "ReplicaFailure")
+    if status.get("replicas", 0) >= revision["spec"].get("replicas", 1):
+        return ""  # every pod has been made since; the Deployment's own condition goes only with its next sync
     if failure.get("status") == "True" and _is_new(failure, since):
         return f"no pod can be made: {failure.get('message', '')}"
     return ""

@@ -9,8 +9,9 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -43,13 +44,18 @@ BUILT_IN = ("", "apps", "discovery.k8s.io", "autoscaling")
 _RESOURCES = {kind: resource for resource, kind in KINDS.items()}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Image:
     """How containers of an image fare."""
 
     digest: str = ""
     starts: str = "ready"  # ready, pull_fails, crashes, never_ready
     ready_after: float = 0.0
+
+
+@cache
+def _digest(reference: str) -> str:
+    return reference.partition("@")[2] or f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}"
 
 
 class Cluster:
@@ -73,6 +79,7 @@ class Cluster:
         self.quota: int | None = None  # the most pods in a namespace
         self.version = 1
         self._uid = 0
+        self._at_rest: tuple[Any, ...] = ()  # all that the controllers look at, when they last came to rest
         self.manager = "tests"  # who is told to have written what, as field manager
         self.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})
 
@@ -111,6 +118,7 @@ class Cluster:
     def drop(self, found: Object) -> None:
         """Deletes an object, and in the end what it owned."""
         meta = found["metadata"]
+        self.version += 1
         self.objects.pop((_RESOURCES[found["kind"]], meta.get("namespace", ""), meta["name"]), None)
         self._tell_watchers("DELETED", found)
         for one in list(self.objects.values()):
@@ -150,8 +158,13 @@ class Cluster:
             self.noticed.clear()
 
     def _catch_up(self) -> None:
-        if self.controllers:
+        # At rest they do nothing until an object, an image or the time is another one: most requests only read.
+        if self.controllers and self._at_rest != (self.version, *(seen := self._seen())):
             controllers.run(self)
+            self._at_rest = self.version, *seen
+
+    def _seen(self) -> tuple[Any, ...]:
+        return self.clock(), self.lags, self.quota, dict(self.images)
 
     def draw(self, least: float, most: float) -> float:
         return self._random.uniform(least, most)
@@ -162,10 +175,7 @@ class Cluster:
 
     def image(self, reference: str) -> Image:
         found = self.images.get(reference) or Image()
-        digest = found.digest or (
-            reference.partition("@")[2] or f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}"
-        )
-        return Image(digest, found.starts, found.ready_after)
+        return found if found.digest else replace(found, digest=_digest(reference))
 
     # --- requests ---
 

@@ -111,7 +111,6 @@ def _statefulset(cluster: Cluster, found: Object) -> None:
     for number in sorted(pods):
         if number >= spec["replicas"]:
             cluster.drop(pods.pop(number))
-            cluster.version += 1
     blocked = False
     for number in range(spec["replicas"]):
         pod = pods.get(number)
@@ -132,7 +131,6 @@ def _statefulset(cluster: Cluster, found: Object) -> None:
             pod = pods[number]
             if number >= partition and pod["metadata"]["labels"]["controller-revision-hash"] != target:
                 cluster.drop(pod)
-                cluster.version += 1
                 break
             if not is_ready(pod):
                 break
@@ -170,7 +168,6 @@ def _daemonset(cluster: Cluster, found: Object) -> None:
                     break
                 down += 1
             cluster.drop(pod)
-            cluster.version += 1
     alive = owned(cluster, "Pod", found)
     told = {
         "observedGeneration": found["metadata"]["generation"],

@@ -242,7 +242,6 @@ def sync_replicaset(cluster: Cluster, rs: Object) -> None:
         make_pod(cluster, rs, f"{rs['metadata']['name']}-{suffix(cluster.version)}", rs["spec"]["template"])
     for pod in sorted(pods, key=is_ready)[: max(len(pods) - rs["spec"]["replicas"], 0)]:
         cluster.drop(pod)
-        cluster.version += 1
     pods, seconds = owned(cluster, "Pod", rs), rs["spec"].get("minReadySeconds", 0)
     status: Object = {
         "observedGeneration": rs["metadata"]["generation"], "replicas": len(pods),

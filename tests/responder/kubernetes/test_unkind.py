@@ -9,6 +9,7 @@ import pytest
 
 from responder.clients.kubernetes import Kubernetes
 from responder.execution import Execution
+from responder.kubernetes_objects import failure_of
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import deployment, statefulset, workload
@@ -172,3 +173,12 @@ async def test_a_good_version_that_fails_is_noticed(starts: str, why: str, clust
     assert ended.outcome == "compensated"
     assert why in ended.reason
     assert clock.now < 60.0
+
+
+@pytest.mark.parametrize(("replicas", "why"), [(3, ""), (2, 'no pod can be made: pods "backend-6d-x" is forbidden')])
+def test_a_quota_that_was_exceeded_for_a_moment(replicas: int, why: str) -> None:
+    """The ReplicaSet has made all its pods since; the Deployment shows its old condition until its own next sync."""
+    failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}
+    workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure]}}
+    revision = {"metadata": {"name": "backend-6d"}, "spec": {"replicas": 3}, "status": {"replicas": replicas}}
+    assert failure_of(workload, revision) == why
