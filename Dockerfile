@@ -8,6 +8,7 @@ RUN python -m venv --without-pip /opt/venv \
 COPY pyproject.toml README.md ./
 COPY responder responder
 COPY exporters exporters
+COPY foundation foundation
 # Compiled here, because the containers cannot write: else each start would do it anew.
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-compile --no-build-isolation . \
  && pip --python /opt/venv/bin/python uninstall --yes setuptools \

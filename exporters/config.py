@@ -17,6 +17,7 @@ from exporters.errors import ConfigError, Problem
 from exporters.probes import TYPES, AnyCheck
 from exporters.probes.tcp import host_and_port
 from exporters.redaction import Redactor
+from foundation.secret_files import is_reference, must_be_secret
 
 Resource = Literal["cpu", "memory", "swap", "disk", "network", "load", "pressure", "processes", "files", "cgroup"]
 ALL_RESOURCES: tuple[Resource, ...] = (
@@ -85,6 +86,10 @@ def _read_secret_files(document: Document, folder: Path) -> None:
 def _with_files(document: Document, values: Any, place: Place, folder: Path) -> None:
     if not isinstance(values, dict):
         return
+    for name in (key.removesuffix("_file") for key in SECRET_FILES):
+        if isinstance(values.get(name), str) and is_reference(values[name]):
+            why = "is an unexpanded reference: only ${NAME} is filled in from the environment"
+            document.mistake((*place, name), why)
     for key in [key for key in values if key in SECRET_FILES]:
         name, written, here = key.removesuffix("_file"), values.pop(key), (*place, key)
         if name in values:
@@ -96,11 +101,13 @@ def _with_files(document: Document, values: Any, place: Place, folder: Path) -> 
             document.mistake(here, "must be the path of a file")
             continue
         try:
-            secret = (folder / written).read_text(encoding="utf-8").rstrip("\r\n")
+            secret = must_be_secret(folder / written).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
             document.mistake(here, f"cannot read {written}: {error.strerror}")
         except UnicodeDecodeError:
             document.mistake(here, f"{written} is not UTF-8 text")
+        except ValueError as error:
+            document.mistake(here, str(error))
         else:
             if not secret:
                 document.mistake(here, f"{written} is empty")

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from foundation.secret_files import SecretFile
 from responder.clients import Connections, missing_package
 from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.app_store import AppStore, AppStoreSettings
@@ -40,7 +41,6 @@ from responder.levers.snapshot import Snapshot
 from responder.matching import all_match
 from responder.notify import Notify
 from responder.policies import Mandate, Policy
-from responder.private_files import refuse_public
 from responder.services import Service
 from responder.signing import ClientSettings
 from responder.snapshots.client import Snapshots, SnapshotSettings
@@ -83,7 +83,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     state: str = Field(description="sqlite:///absolute/path or postgresql://user:${PGPASSWORD}@host/database")
-    state_password_file: Path | None = Field(
+    state_password_file: SecretFile | None = Field(
         default=None, description="File that holds the password for PostgreSQL, as a mounted secret"
     )
     prometheus: PrometheusSettings = Field(description="Asked by PromQL checks, and for alerts past Alertmanager")
@@ -144,7 +144,6 @@ class Config(BaseModel):
     def _with_its_password(self) -> Config:
         self._journal = self.state
         if self.state_password_file is not None:
-            refuse_public(self.state_password_file)
             there, secret = urlsplit(self.state), quote(self.state_password_file.read_text().strip(), safe="")
             self._journal = there._replace(netloc=there.netloc.replace("@", f":{secret}@", 1)).geturl()
         return self

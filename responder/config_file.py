@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from foundation.secret_files import is_reference
 from responder.alerts import path_of
 from responder.config import Config
 from responder.errors import ConfigError
-from responder.web_settings import Token
 from responder.words import meant
 
 
@@ -126,17 +126,11 @@ def _expand(data: Any, environment: Mapping[str, str], path: tuple[int | str, ..
     return data, missing
 
 
-_REFERENCE = re.compile(r"\$\w+|\$\{.*|\$\(.*|%\w+%|\{\{.*")
-"""What a secret is that nobody put in: `$NAME`, `${NAME`, `$(command)`, `%NAME%`, `{{ name }}`."""
-
-
 def _unexpanded(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], str]]:
     """Secrets that are still a reference to one: the literal text would be valid, and known to every reader."""
-    if isinstance(value, Token) and value.file is not None and _is_reference(value.secret):
-        yield (*path, "file"), f"{value.file} holds an unexpanded reference: write the secret itself into it"
-    if isinstance(value, SecretStr) and _is_reference(value.get_secret_value()):
+    if isinstance(value, SecretStr) and is_reference(value.get_secret_value()):
         yield path, "is an unexpanded reference: only ${NAME} is filled in from the environment"
-    elif path == ("state",) and _is_reference(str(value)):
+    elif path == ("state",) and is_reference(str(value)):
         yield path, "has an unexpanded reference in it: only ${NAME} is filled in from the environment"
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
@@ -147,12 +141,6 @@ def _unexpanded(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[tuple
     elif isinstance(value, tuple | list):
         for i, one in enumerate(value):
             yield from _unexpanded(one, (*path, i))
-
-
-def _is_reference(text: str) -> bool:
-    """Whole, or as a word, or as a part of a URL: a password may well have a dollar sign in it."""
-    parts = re.split(r"[\s/?&=:@]" if "://" in text else r"\s", text)
-    return any(_REFERENCE.fullmatch(part) for part in parts)
 
 
 def _real(location: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:

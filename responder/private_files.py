@@ -1,4 +1,4 @@
-"""Files that hold secrets: written so that only their owner can read them, and refused where everybody can."""
+"""Files that may hold secrets are written so that only their owner can read them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ import os
 from pathlib import Path
 
 FILE, DIRECTORY = 0o600, 0o700
-_OTHERS_READ, _OTHERS_ENTER = 0o004, 0o001
-
-
-def refuse_public(secret: Path) -> None:
-    """Raises ValueError if every user of this host can read the file: it and all directories above it are open.
-
-    Not for what the platform mounts, whose modes are not ours: files under /run/secrets (Compose) and on read-only
-    file systems (Kubernetes, Swarm, systemd). Raises OSError if the file cannot be looked at.
-    """
-    file = secret.resolve()
-    is_open = file.stat().st_mode & _OTHERS_READ and all(up.stat().st_mode & _OTHERS_ENTER for up in file.parents)
-    is_mounted = file.is_relative_to("/run/secrets") or os.statvfs(file).f_flag & os.ST_RDONLY
-    if is_open and not is_mounted:
-        raise ValueError(f"{secret} can be read by every user of this host: chmod o= {secret}")
 
 
 def make_directory(path: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from responder.private_files import refuse_public
+from foundation.secret_files import SecretFile
 
 
 class Signer:
@@ -46,7 +45,7 @@ class ClientSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    signing_key_file: Path = Field(
+    signing_key_file: SecretFile = Field(
         description="File with the private key that signs the documents (openssl genpkey -algorithm ed25519)"
     )
     public: bool = Field(
@@ -57,7 +56,6 @@ class ClientSettings(BaseModel):
     @model_validator(mode="after")
     def _read(self) -> ClientSettings:
         try:
-            refuse_public(self.signing_key_file)
             pem = self.signing_key_file.read_bytes()
         except OSError as e:
             raise ValueError(f"{self.signing_key_file} cannot be read: {e.strerror}") from None

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
-from responder.private_files import refuse_public
+from foundation.secret_files import SecretFile
 from responder.web_config import WebConfig
 from responder.web_config import read as read_web_config
 from responder.words import meant
@@ -75,7 +75,9 @@ class Token(Bearer):
     """One bearer token. Several of one name let it be changed without a gap; the name is on record as who did it."""
 
     name: str = Field(min_length=1, description="Who it is, for the record")
-    file: Path | None = Field(default=None, description="File that holds the token, as a secret mounted by Kubernetes")
+    file: SecretFile | None = Field(
+        default=None, description="File that holds the token, as a secret mounted by Kubernetes"
+    )
     token: SecretStr | None = Field(default=None, description="The token itself, as ${RESPONDER_TOKEN}")
     _secret: str = PrivateAttr(default="")
 
@@ -85,7 +87,6 @@ class Token(Bearer):
             raise ValueError("needs exactly one of file, token")
         if self.file is not None:
             try:
-                refuse_public(self.file)
                 secret = self.file.read_text().strip()
             except OSError as e:
                 raise ValueError(f"{self.file} cannot be read: {e.strerror}") from None

@@ -7,12 +7,12 @@ import re
 import time
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
+from foundation.secret_files import SecretFile
 from responder.clients import acting
 from responder.clients.store import Store, StoreRefused, key_text
 from responder.durations import Duration
@@ -32,7 +32,7 @@ class AppStoreSettings(BaseModel):
 
     key_id: str = Field(min_length=1, description="Id of the key, as 2X9R4HXF34")
     issuer_id: str = Field(min_length=1, description="Issuer id of the team, as 57246542-96fe-1a63-e053-0824d011072a")
-    key_file: Path | None = Field(default=None, description="The key, as AuthKey_2X9R4HXF34.p8")
+    key_file: SecretFile | None = Field(default=None, description="The key, as AuthKey_2X9R4HXF34.p8")
     key: SecretStr | None = Field(default=None, description="The same, as ${APP_STORE_KEY}")
     url: HttpUrl = Field(default=HttpUrl("https://api.appstoreconnect.apple.com"), description="Where its API is")
     timeout: Duration = Field(default=30.0, gt=0, description="Longest wait for one answer")

@@ -8,12 +8,12 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
+from foundation.secret_files import SecretFile
 from responder.clients import acting
 from responder.clients.store import Store, StoreRefused, key_text
 from responder.durations import Duration
@@ -34,7 +34,7 @@ class GooglePlaySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key_file: Path | None = Field(default=None, description="JSON key of the service account")
+    key_file: SecretFile | None = Field(default=None, description="JSON key of the service account")
     key: SecretStr | None = Field(default=None, description="The same, as ${GOOGLE_PLAY_KEY}")
     url: HttpUrl = Field(default=HttpUrl("https://androidpublisher.googleapis.com"), description="Where its API is")
     token_uri: HttpUrl | None = Field(default=None, description="Where tokens are made; default: as the key says")

@@ -12,10 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from foundation.secret_files import SecretFile
 from responder.clients.programs import environment as allowed
 from responder.durations import Duration
 from responder.errors import Halt, Unavailable
-from responder.private_files import FILE, refuse_public
+from responder.private_files import FILE
 
 
 def _postgres_url(url: SecretStr) -> SecretStr:
@@ -61,7 +62,9 @@ class DatabaseSettings(BaseModel):
     url: Annotated[SecretStr, AfterValidator(_postgres_url)] = Field(
         description="As postgresql://owner:${PGPASSWORD}@host:5432/shop: a role that may migrate the schema"
     )
-    password_file: Path | None = Field(default=None, description="File that holds the password, instead of the URL")
+    password_file: SecretFile | None = Field(
+        default=None, description="File that holds the password, instead of the URL"
+    )
     connect_within: Duration = Field(default=5.0, gt=0, description="Longest wait for a connection")
     variables: dict[str, SecretStr] = Field(
         default_factory=dict,
@@ -79,7 +82,6 @@ class DatabaseSettings(BaseModel):
         if inline:
             raise ValueError("the password is in the URL and in password_file: say it once")
         try:
-            refuse_public(self.password_file)
             self._password = self.password_file.read_text().strip()
         except OSError as e:
             raise ValueError(f"{self.password_file} cannot be read: {e.strerror}") from None

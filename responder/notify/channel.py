@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from responder.durations import Duration
 from responder.errors import ResponderError
 from responder.notify.story import Story
-from responder.private_files import refuse_public
 from responder.services import Name
 from responder.stages import STAGES, Stage
 from responder.words import one_line
@@ -94,7 +93,6 @@ def secret_of(given: SecretStr | None, file: Path | None, what: str) -> str:
         secret = given.get_secret_value() if given else ""
     else:
         try:
-            refuse_public(file)
             secret = file.read_text().strip()
         except (OSError, UnicodeDecodeError) as e:
             raise ValueError(f"{what}_file: {file} cannot be read: {getattr(e, 'strerror', None) or e}") from None

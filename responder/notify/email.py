@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from foundation.secret_files import SecretFile
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
 from responder.notify.story import Story
 from responder.notify.templates import TemplateText, Text
@@ -72,7 +73,7 @@ class EmailSettings(ChannelSettings):
     ca_file: Path | None = Field(default=None, description="Certificates to trust instead of the system's")
     username: str = Field(default="", description="Who logs in; empty: nobody does")
     password: SecretStr | None = Field(default=None, description="As ${SMTP_PASSWORD}")
-    password_file: Path | None = Field(default=None, description="File that holds the password")
+    password_file: SecretFile | None = Field(default=None, description="File that holds the password")
     sender: Mailbox = Field(alias="from", description="As rollbacks@example.com")
     to: Annotated[tuple[Mailbox, ...], Field(min_length=1, description="As [oncall@example.com]")]
     show_links: bool = Field(default=True, description="Links to the pages that approve and stop")

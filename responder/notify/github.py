@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, model_validator
 
+from foundation.secret_files import SecretFile
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
 from responder.notify.http import Answer, Api
 from responder.notify.story import Story
@@ -38,7 +38,7 @@ class GithubSettings(ChannelSettings):
 
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$", description="As owner/name")]
     token: SecretStr | None = Field(default=None, description="May write issues (and deployments), as ${GITHUB_TOKEN}")
-    token_file: Path | None = Field(default=None, description="File that holds the token")
+    token_file: SecretFile | None = Field(default=None, description="File that holds the token")
     api_url: HttpUrl = Field(
         default=HttpUrl("https://api.github.com"), description="For GitHub Enterprise: https://HOST/api/v3"
     )

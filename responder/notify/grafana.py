@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
-from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, model_validator
 
+from foundation.secret_files import SecretFile
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
 from responder.notify.http import Api
 from responder.notify.story import Story
@@ -34,7 +34,7 @@ class GrafanaSettings(ChannelSettings):
 
     url: HttpUrl = Field(description="Where Grafana is, as https://grafana.example")
     token: SecretStr | None = Field(default=None, description="Token of a service account, as ${GRAFANA_TOKEN}")
-    token_file: Path | None = Field(default=None, description="File that holds the token")
+    token_file: SecretFile | None = Field(default=None, description="File that holds the token")
     dashboard: str = Field(default="", description="uid of the only dashboard that shows it; default: all, by the tags")
     tags: tuple[str, ...] = Field(default=("rollback",), description="Besides exec:<id>, the service and environment")
     templates: GrafanaTemplates = GrafanaTemplates()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, model_validator
 
+from foundation.secret_files import SecretFile
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
 from responder.notify.http import Answer, Api
 from responder.notify.story import Story
@@ -35,10 +35,10 @@ class SlackSettings(ChannelSettings):
     usual: ClassVar[tuple[Stage, ...]] = tuple(s for s in STAGES if s != "refused")
 
     token: SecretStr | None = Field(default=None, description="Bot token (xoxb-…) with chat:write, as ${SLACK_TOKEN}")
-    token_file: Path | None = Field(default=None, description="File that holds the token")
+    token_file: SecretFile | None = Field(default=None, description="File that holds the token")
     channel: str = Field(default="", description="With a token: where to, as C0123456789")
     webhook_url: SecretStr | None = Field(default=None, description="Instead of a token: an incoming webhook")
-    webhook_url_file: Path | None = Field(default=None, description="File that holds its URL")
+    webhook_url_file: SecretFile | None = Field(default=None, description="File that holds its URL")
     mention: str = Field(
         default="",
         pattern=r"^(<(!subteam\^|@)[A-Z0-9]+>|)$",

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import time
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -22,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from foundation.secret_files import SecretFile
 from responder.notify.channel import ChannelSettings, secret_of
 from responder.notify.http import Api
 from responder.notify.story import Story
@@ -69,9 +69,9 @@ class WebhookSettings(ChannelSettings):
     every: ClassVar[bool] = True
 
     url: SecretStr | None = Field(default=None, description="Where it is posted to, as ${HOOK_URL}")
-    url_file: Path | None = Field(default=None, description="File that holds the URL")
+    url_file: SecretFile | None = Field(default=None, description="File that holds the URL")
     secret: SecretStr | None = Field(default=None, description="What it is signed with; at least 16 characters")
-    secret_file: Path | None = Field(default=None, description="File that holds the secret")
+    secret_file: SecretFile | None = Field(default=None, description="File that holds the secret")
     headers: dict[str, SecretStr] = Field(default={}, description="Sent with it, as Authorization")
     show_links: bool = Field(default=False, description="Whether the links that approve and stop are in it")
     templates: WebhookTemplates = WebhookTemplates()

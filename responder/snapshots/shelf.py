@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from foundation.secret_files import SecretFile
 from responder.clients import missing_package
 from responder.clients.aws import Aws
 from responder.clients.s3_store import S3Store
@@ -41,8 +42,12 @@ class Encryption(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key_file: Path = Field(description="File with 32 bytes as hex or base64. Without it no snapshot can be read again")
-    older_key_files: tuple[Path, ...] = Field(default=(), description="Keys of before, with which older ones are read")
+    key_file: SecretFile = Field(
+        description="File with 32 bytes as hex or base64. Without it no snapshot can be read again"
+    )
+    older_key_files: tuple[SecretFile, ...] = Field(
+        default=(), description="Keys of before, with which older ones are read"
+    )
     _keys: tuple[Key, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")

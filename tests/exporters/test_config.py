@@ -76,6 +76,18 @@ MISTAKES = [
         f"checks:\n- {{{DATABASE}, dsn: 'mysql://h/d'}}",
         "f.yml:2: checks[0].dsn: must begin with postgresql:// or redis://",
     ),
+    (
+        f"checks:\n- {{{HTTP}, bearer_token_file: reference}}",
+        "f.yml:2: checks[0].bearer_token_file: {folder}/reference holds an unexpanded reference: write the secret",
+    ),
+    (
+        f"checks:\n- {{{HTTP}, bearer_token: $SHOP_TOKEN}}",
+        "f.yml:2: checks[0].bearer_token: is an unexpanded reference: only ${NAME} is filled in from the environment",
+    ),
+    (
+        f"checks:\n- {{{DATABASE}, dsn: 'postgresql://u:$PGPASSWORD@h/d'}}",
+        "f.yml:2: checks[0].dsn: is an unexpanded reference",
+    ),
     (f"checks:\n- {{{DATABASE}, dsn_file: gone}}", "f.yml:2: checks[0].dsn_file: cannot read gone: No such file"),
     (f"checks:\n- {{{DATABASE}, dsn: 'redis://h', fresh_every: 0}}", "f.yml:2: checks[0].fresh_every: must be greater"),
     (
@@ -104,10 +116,11 @@ MISTAKES = [
 @pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=[text.splitlines()[-1][-60:] for text, _ in MISTAKES])
 def test_names_the_mistake_and_its_place(text: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "f.yml").write_text(text)
+    (tmp_path / "reference").write_text("$SHOP_TOKEN\n")
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "f.yml", ENVIRONMENT)
     told = [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
-    assert any(line.startswith(expected) for line in told), told
+    assert any(line.startswith(expected.replace("{folder}", str(tmp_path))) for line in told), told
     assert "s3cret" not in str(caught.value)
 
 

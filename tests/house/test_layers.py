@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MODULES = [p for package in ("responder", "exporters") for p in sorted((ROOT / package).rglob("*.py"))]
+MODULES = [p for package in ("responder", "exporters", "foundation") for p in sorted((ROOT / package).rglob("*.py"))]
 
 
 def test_imports_go_down() -> None:

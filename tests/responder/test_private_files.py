@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +12,10 @@ import pytest
 
 from responder.cli.evidence import _write as write_fetched
 from responder.clients.local import Local
-from responder.clients.postgres import DatabaseSettings
 from responder.clients.stores import DirectoryStore
 from responder.evidence.stores import Directory, Where
 from responder.journal import decisions, open_journal
-from responder.notify.channel import secret_of
-from responder.private_files import make_directory, refuse_public
-from responder.signing import ClientSettings
-from responder.web_settings import Token
+from responder.private_files import make_directory
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077])
@@ -98,45 +92,3 @@ async def test_a_new_file_of_a_service_can_be_read_and_not_written_by_others(uma
         "site/deep": oct(0o755 & ~umask),
         "site/deep/index.html": oct(0o644 & ~umask),
     }
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """One that every user of the host can enter; pytest's own are private."""
-    directory = Path(tempfile.mkdtemp(dir="/tmp"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.mark.parametrize(
-    ("file", "directory", "refused"),
-    [(0o644, 0o755, True), (0o604, 0o711, True), (0o640, 0o755, False), (0o600, 0o755, False), (0o644, 0o750, False)],
-)
-def test_a_secret_that_everybody_can_read_is_refused(
-    open_directory: Path, file: int, directory: int, refused: bool
-) -> None:
-    secret = open_directory / "alice.token"
-    secret.write_text("sesame-open-yourself")
-    secret.chmod(file)
-    open_directory.chmod(directory)
-    if not refused:
-        refuse_public(secret)
-        return
-    with pytest.raises(ValueError, match=f"{secret} can be read by every user of this host: chmod o= {secret}"):
-        refuse_public(secret)
-
-
-def test_every_secret_file_of_the_configuration_is_looked_at(open_directory: Path) -> None:
-    secret = open_directory / "secret"
-    secret.write_text("sesame-open-yourself")
-    secret.chmod(0o644)
-    shown = "can be read by every user"
-    with pytest.raises(ValueError, match=shown):
-        Token.model_validate({"name": "alice", "scopes": ["read"], "file": secret})
-    with pytest.raises(ValueError, match=shown):
-        secret_of(None, secret, "url")
-    with pytest.raises(ValueError, match=shown):
-        ClientSettings.model_validate({"signing_key_file": secret})
-    with pytest.raises(ValueError, match=shown):
-        DatabaseSettings.model_validate({"name": "shop", "url": "postgresql://owner@db/shop", "password_file": secret})

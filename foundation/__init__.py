@@ -1,0 +1,1 @@
+"""What the responder and the exporters share: it imports neither of them."""

@@ -1,0 +1,128 @@
+"""Every file with a secret that a configuration names is refused if it holds none, or if everybody can read it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from foundation.secret_files import is_reference, must_be_secret
+from responder.config import Config
+
+NOT_SECRET = {"stop_file", "config_file", "ca_file"}
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from models_in(inner)
+
+
+def fields_below(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[tuple[str, FieldInfo]]:
+    """Every field that a configuration can have, also those of the members of unions."""
+    seen.add(model)
+    for name, field in model.model_fields.items():
+        yield f"{model.__name__}.{name}", field
+        for inner in models_in(field.annotation):
+            if inner not in seen:
+                yield from fields_below(inner, seen)
+
+
+def secret_files() -> dict[str, FieldInfo]:
+    found = {}
+    for name, field in fields_below(Config, set()):
+        key = name.rpartition(".")[2]
+        if (key.endswith(("_file", "_files")) and key not in NOT_SECRET) or name == "Token.file":
+            found[name] = field
+    return found
+
+
+FILES = secret_files()
+
+
+def test_all_of_them_are_found() -> None:
+    known = {
+        "Token.file",
+        "Config.state_password_file",
+        "DatabaseSettings.password_file",
+        "SlackSettings.webhook_url_file",
+    }
+    known |= {"GooglePlaySettings.key_file", "AppStoreSettings.key_file", "Encryption.older_key_files"}
+    assert known <= FILES.keys(), sorted(FILES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_is_refused_where_nobody_filled_it_in(name: str, tmp_path: Path) -> None:
+    file, field = tmp_path / "secret", FILES[name]
+    value = (file,) if name.endswith("s") else file
+    accepts = TypeAdapter(field.rebuild_annotation()).validate_python
+    file.write_text("sesame-open-yourself\n")
+    assert accepts(value) == value
+    file.write_text("$SESAME\n")
+    with pytest.raises(ValidationError, match=f"{file} holds an unexpanded reference: write the secret itself into it"):
+        accepts(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("$NAME", True),
+        ("${NAME}\n", True),
+        ("$(cat /run/secret)", True),
+        ("%NAME%", True),
+        ("{{ name }}", True),
+        ("'$NAME'", True),
+        ("https://hooks.example/services/$SLACK_PATH", True),
+        ("postgresql://owner:${PGPASSWORD}@db/shop", True),
+        ('{"type": "service_account", "private_key": "$KEY"}', True),
+        ("Bearer $TOKEN", True),
+        ("a$b", False),
+        ("pa$$word", False),
+        ("100%", False),
+        ("-----BEGIN PRIVATE KEY-----\nMC4CAQ$\n-----END PRIVATE KEY-----", False),
+        ("", False),
+    ],
+)
+def test_what_is_a_reference(text: str, reference: bool) -> None:
+    assert is_reference(text) is reference
+
+
+def test_what_is_no_regular_file_is_left_to_its_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "gone", tmp_path / "pipe", tmp_path):
+        assert must_be_secret(file) == file
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that every user of the host can enter; pytest's own are private."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize(
+    ("file", "directory", "refused"),
+    [(0o644, 0o755, True), (0o604, 0o711, True), (0o640, 0o755, False), (0o600, 0o755, False), (0o644, 0o750, False)],
+)
+def test_a_secret_that_everybody_can_read_is_refused(
+    open_directory: Path, file: int, directory: int, refused: bool
+) -> None:
+    secret = open_directory / "alice.token"
+    secret.write_text("sesame-open-yourself")
+    secret.chmod(file)
+    open_directory.chmod(directory)
+    if not refused:
+        assert must_be_secret(secret) == secret
+        return
+    with pytest.raises(ValueError, match=f"{secret} can be read by every user of this host: chmod o= {secret}"):
+        must_be_secret(secret)
