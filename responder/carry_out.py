@@ -20,9 +20,9 @@ from responder.execution import (
     Kept,
     Planned,
     Started,
+    StopAsked,
     Stopped,
 )
-from responder.guards import OUTSIDE
 from responder.plan import Gate, Move, Plan
 from responder.world import World
 
@@ -36,7 +36,7 @@ class Record(Protocol):
 class Reins(Protocol):
     """How others stop a rollback: cooperatively, at the next safe point."""
 
-    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
         """Who asks to stop, and why; None to go on. Before an act the live state of its alerts is asked as well."""
 
     async def pause(self, seconds: float) -> None:
@@ -108,9 +108,8 @@ async def carry_out(
             return await commit(Closed(at=now(), outcome=outcome, by="responder", reason=reason))
         step = ahead.todo[0]
         if ahead.state == "running" and (asked := await reins.stop_asked(ahead, about_to_act=isinstance(step, Move))):
-            by, why = asked
             hold = ahead.accepted.on_stop == "hold" and (ahead.changed or ahead.current is not None)
-            execution = await commit(Stopped(at=now(), by=by, reason=why, hold=hold, guard=by in OUTSIDE))
+            execution = await commit(Stopped(at=now(), **asked._asdict(), hold=hold))
             continue
         number = ahead.steps_begun
         execution = await commit(Started(at=now(), step=number, title=str(step)))

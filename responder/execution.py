@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -142,7 +142,7 @@ class Stopped(_Event):
     by: str
     reason: str
     hold: bool = False  # leave what was done so far as it is, and call a human
-    guard: bool = False  # no person: a guard that was asked again refuses, and may allow it later
+    guard: bool = False  # until a guard allows it, the kill switch included: the same alert may open another rollback
 
 
 class GaveUp(_Event):
@@ -206,7 +206,9 @@ class Execution(BaseModel):
             case Kept():
                 return {"kept": event}
             case Held():
-                return {"state": "held", "reason": event.reason, "held_until": event.until, "approved_by": None}
+                # Who approved an earlier plan, and what they knew then, counts for that plan alone.
+                forgotten = {"approved_by": None, "although_resolved": False}
+                return {"state": "held", "reason": event.reason, "held_until": event.until, **forgotten}
             case Approved():
                 told = {"reason": f"approved by {event.by}", "approved_by": event.by}
                 more = {"held_until": None, "although_resolved": event.although_resolved}
@@ -230,7 +232,7 @@ class Execution(BaseModel):
                 return self._turned_back(event.reason)
             case Stopped():
                 reason = f"stopped by {event.by}: {event.reason}"
-                how = {"cancelled": True, "cancelled_by_guard": event.guard}
+                how = {"cancelled": True, "cancelled_by_guard": event.guard and not self.accepted.forced}
                 return {**(self._stuck(reason) if event.hold else self._turned_back(reason)), **how}
             case GaveUp():
                 return self._stuck(event.reason)
@@ -248,6 +250,12 @@ class Execution(BaseModel):
     def _stuck(self, reason: str) -> dict[str, object]:
         told = f"{reason} (partial: {self.whereabouts})" if self.whereabouts else reason
         return {"state": "stuck", "todo": (), "current": None, "reason": told}
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a move that has to be undone had an effect, or may have had one before a crash."""
+        undone = any(isinstance(step, Move) and not step.one_way for step in self.taken)
+        return (self.changed and undone) or (isinstance(self.current, Move) and not self.current.one_way)
 
     @property
     def whereabouts(self) -> str:
@@ -294,6 +302,14 @@ class Execution(BaseModel):
             return False
         last = self.plan.steps[-1]
         return isinstance(last, Gate) and last.otherwise == "freeze" and self.taken == self.plan.steps[:-1]
+
+
+class StopAsked(NamedTuple):
+    """Who or what wants a rollback to stop, and why. `guard` as in Stopped."""
+
+    by: str
+    reason: str
+    guard: bool = False
 
 
 def _key(move: Move) -> str:

@@ -278,7 +278,7 @@ def _as_record(decided: Decided, record_id: str, trouble_visible: bool) -> decis
     running, target = situation.running, situation.target
     facts = {
         "verdicts": [verdict.model_dump() for verdict in decided.judgement.verdicts],
-        "alerts": [_alert(alert) for alert in incident.alerts[:_ALERTS_KEPT]],
+        "alerts": [_alert(alert) for alert in _oldest(incident.alerts)],
         "alerts_in_all": len(incident.alerts),
         "truncated_alerts": incident.truncated_alerts,
         "requested_by": incident.requested_by,
@@ -299,6 +299,11 @@ def _as_record(decided: Decided, record_id: str, trouble_visible: bool) -> decis
         body=json.dumps(facts),
         **told,
     )
+
+
+def _oldest(alerts: Sequence[Alert]) -> list[Alert]:
+    """Those that are kept. The first names the incident, which is recognised by it when it is judged again."""
+    return sorted(alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))[:_ALERTS_KEPT]
 
 
 def _alert(alert: Alert) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from responder.clients import Connections
 from responder.durations import format_duration
 from responder.errors import Conflict
 from responder.evaluation import Refusal, ask_again
-from responder.execution import Approved, Closed, Event, Execution, Held, Stopped
+from responder.execution import Approved, Closed, Event, Execution, Held, StopAsked, Stopped
 from responder.journal import Database, Transaction, decisions, executions
 from responder.policies import Mandate
 
@@ -55,25 +55,25 @@ async def held_by(
 
 async def after_waiting(
     execution: Execution,
-    stop: tuple[str, str] | None,
+    stop: StopAsked | None,
     *,
     mandate: Mandate,
     journal: Database,
     connections: Connections,
     now: datetime,
 ) -> tuple[Event, ...]:
-    """What becomes of a plan that somebody stopped (`stop`: who, and why) or that nobody approved in time.
+    """What becomes of a plan that somebody stopped (`stop`) or that nobody approved in time.
 
     While the trouble goes on it waits on quietly: people were asked once. Otherwise it is cancelled.
     """
-    by, reason = stop or ("responder", "nobody approved it in time")
+    by, reason, guard = stop or StopAsked("responder", "nobody approved it in time", guard=True)
     if stop is None and execution.accepted.alerts and not execution.accepted.forced:
         refusal = await held_by(execution, mandate=mandate, journal=journal, connections=connections, now=now)
         if refusal is None or refusal.unknown:
             until = now + timedelta(seconds=mandate.policy(execution.accepted.policy).approve_within)
             return (Held(at=now, reason=execution.reason, until=until, renewed=True),)
         reason = f"{reason}, and {refusal.reason}"
-    stopped = Stopped(at=now, by=by, reason=reason, guard=stop is None and not execution.accepted.forced)
+    stopped = Stopped(at=now, by=by, reason=reason, guard=guard)
     return stopped, Closed(at=now, outcome="cancelled", by=by, reason=reason)
 
 

@@ -16,7 +16,7 @@ from responder.carry_out import Keeper, carry_out, keep_nothing
 from responder.clients import Connections
 from responder.clients.http import Http
 from responder.errors import Superseded
-from responder.execution import Accepted, Event, Execution, Part
+from responder.execution import Accepted, Event, Execution, Part, StopAsked
 from responder.journal import Database, Transaction, deployments, executions
 from responder.journal.database import load_migrations
 from responder.journal.deployments import Deployment
@@ -123,14 +123,14 @@ class Reins:
     def __init__(self, wait: Callable[[float], None]) -> None:
         self._wait = wait
         self.time = 0.0
-        self.stop: tuple[str, str] | None = None
+        self.stop: StopAsked | None = None
         self.asked = 0
         self.stop_at: int | None = None
 
-    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
         self.asked += 1
         if self.stop_at is not None and self.asked > self.stop_at:
-            return "alice", "a drill"
+            return StopAsked("alice", "a drill")
         return None
 
     async def pause(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ import pytest
 from responder.checks import PodsCheck
 from responder.clients.kubernetes import Kubernetes
 from responder.clients.prometheus import Prometheus, Sample
-from responder.execution import Execution, Halted
+from responder.execution import Execution, Halted, StopAsked
 from responder.levers.kubernetes import RolloutPaused
 from responder.levers.lever import Lever
 from responder.plan import Move, Plan
@@ -502,9 +502,9 @@ async def test_no_traffic_goes_back_to_a_colour_that_was_scaled_to_nothing(clust
     cluster.step()
     one, served = rollback(cluster, blue_green(failed_replicas=0), clock), []
 
-    async def stop_asked(execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+    async def stop_asked(execution: Execution, *, about_to_act: bool) -> StopAsked | None:
         verifying = execution.plan is not None and execution.todo[:1] == execution.plan.steps[-1:]
-        return ("somebody", "to see") if verifying else None
+        return StopAsked("somebody", "to see") if verifying else None
 
     def wait(seconds: float) -> None:
         clock.wait(seconds)
