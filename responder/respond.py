@@ -379,7 +379,10 @@ async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetim
 
 
 async def note_not_permitted(journal: Database, incident: Incident, sender: str, now: datetime) -> dict[str, Any]:
-    """Puts on record that the sender's token is limited to other services or environments."""
+    """Puts on record that the sender's token is limited to other services or environments.
+
+    It is no decision about a rollback: it is not judged again, and says nothing of whether the service is in trouble.
+    """
     names = ", ".join(one.service for one in incident.members)
     reason = f"the token {sender} is not permitted for {names} in {incident.environment or 'any environment'}"
     told = {
@@ -399,8 +402,8 @@ async def note_not_permitted(journal: Database, incident: Incident, sender: str,
     }
     decision = decisions.Decision(
         id=executions.new_id(now),
-        action=incident.action,
-        incident=incident.id,
+        action="read",
+        incident=hashlib.sha256(f"{incident.id}\0{sender}".encode()).hexdigest()[:20],
         at=now,
         last_at=now,
         body=json.dumps(facts),

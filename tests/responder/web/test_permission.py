@@ -224,6 +224,27 @@ async def test_alerts_open_nothing_for_other_services(filled: Filled, kind: str)
     assert shown(answer["incidents"]) == {one for one in SERVICES if may(kind, *one)}
 
 
+async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Filled) -> None:
+    """They are not judged again without the limits of their token, hold no other rollback, and cost no version."""
+    house = filled.house
+    since = house.journal.now()
+    sent = [sent_alert({"alertname": "X", "service": n, "environment": e}) for n, e in SERVICES]
+    assert (await house.post("/api/v1/alerts", sent_body(*sent), headers=header("backend in production")))[0] == 202
+
+    async def remembered(tx: Any) -> tuple[set[str], set[str], Any]:
+        lately = {row["guard"] for row in await tx.all("decided_lately", since=since, most=100)}
+        span = {"since": since, "until": house.journal.now()}
+        beside = {r["service"] for r in await tx.all("in_trouble", service="backend", environment="production", **span)}
+        return (
+            lately,
+            beside,
+            await tx.one("trouble_since", service="web", environment="staging", since=since, policy=None),
+        )
+
+    judged_again, beside, trouble = await house.journal.read(remembered)
+    assert ("policy" in judged_again, beside, trouble) == (False, set(), None)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_preview_is_about_what_is_permitted(filled: Filled, kind: str) -> None:
     for name, environment in SERVICES:
