@@ -10,7 +10,7 @@ from responder import together
 from responder.carry_out import carry_out
 from responder.clients import Connections
 from responder.errors import Superseded
-from responder.execution import Accepted, Event, Execution, begin
+from responder.execution import Accepted, Event, Execution, StopAsked, begin
 from responder.plan import Plan
 from responder.services import Service
 from responder.strategies import Target
@@ -48,7 +48,7 @@ class Reins:
     def __init__(self, wait: Callable[[float], None] | None = None) -> None:
         self._wait, self.time = wait, 0.0
 
-    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> tuple[str, str] | None:
+    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
         return None
 
     async def pause(self, seconds: float) -> None:
