@@ -207,7 +207,9 @@ async def _mark_replaced(tx: Transaction, incident: Incident, situation: Situati
         return
     began, delay = min(alert.starts_at for alert in incident.alerts), timedelta(seconds=service.rollout)
     lately = replaced.at + timedelta(seconds=incident.policy.deployed_within)
-    if replaced.at - delay <= began <= min(running.at + delay, lately):
+    # A version that has proven itself is not blamed for what began after it was replaced.
+    latest = running.at if replaced.status == "good" else running.at + delay
+    if replaced.at - delay <= began <= min(latest, lately):
         why = f"{incident.title}: it was replaced by {running.version} at {running.at:%Y-%m-%d %H:%M:%S} UTC"
         await deployments.mark(tx, service.name, service.environment, replaced.version, "bad", why, now)
 

@@ -1,11 +1,12 @@
-"""Refused incidents whose trouble is visible: judged again at once, for Alertmanager repeats an alert after minutes."""
+"""Incidents that are judged again without a webhook, for Alertmanager repeats an alert only after minutes or hours."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from responder.alerts import Alert
 from responder.clients import Connections
@@ -17,7 +18,7 @@ from responder.policies import Incident, Mandate, match_alerts
 from responder.trouble import Recordings, questions, visible
 
 _REMEMBERED = timedelta(hours=1)
-"""How long a refused incident is looked after: Alertmanager repeats it sooner, as long as it fires."""
+"""How long an incident is looked after, since it was judged last."""
 
 _AGAIN = 15.0
 """Seconds until an incident whose trouble stays visible is judged once more: a guard may have been lifted."""
@@ -29,19 +30,43 @@ _NOT_AGAIN = ("known", "mode")
 """What these refuse only another configuration allows, and then Alertmanager's next repeat is soon enough."""
 
 
+class Due(NamedTuple):
+    """Incidents to be judged again now."""
+
+    visible: tuple[Incident, ...] = ()  # they fire, and their trouble has become visible or has been for a while
+    unresolved: tuple[Incident, ...] = ()  # they fire `resolved_within` after the rollback that they opened
+
+
+class _Remembered(NamedTuple):
+    incident: Incident
+    waits: bool  # for its trouble to be visible
+    late: bool  # it opened a rollback, and was not judged since it had to be resolved
+
+
 class Waiting:
-    """Reads from the journal what was refused, so that it survives a restart and every replica knows it."""
+    """Reads from the journal what was refused or is over, so that it survives a restart and every replica knows it."""
 
     def __init__(
         self, journal: Database, mandate: Callable[[], Mandate], connections: Callable[[], Connections]
     ) -> None:
         self._journal, self._mandate, self._connections = journal, mandate, connections
         self._judged: dict[str, float] = {}  # incidents whose trouble was visible at the last look, and when judged
+        self._resolved: set[str] = set()  # incidents of which Alertmanager said so when they had to be
 
-    async def due(self) -> list[Incident]:
-        """Those to be judged again now: they fire, and their trouble has become visible or has been for a while."""
+    async def due(self) -> Due:
+        """Those to be judged again now."""
         mandate = self._mandate()
-        incidents = await self._journal.read(_refused, mandate, self._journal.now())
+        remembered = await self._journal.read(_remembered, mandate, self._journal.now())
+        visible = await self._visible([one.incident for one in remembered if one.waits], mandate)
+        late = [one.incident for one in remembered if one.late]
+        self._resolved &= {one.id for one in late}
+        asked = [one for one in late if one.id not in self._resolved and one not in visible]
+        states = await self._states(asked, mandate)
+        self._resolved |= {one.id for one, state in zip(asked, states, strict=True) if state == "gone"}
+        firing = (one for one, state in zip(asked, states, strict=True) if state == "firing")
+        return Due(tuple(visible), tuple(firing))
+
+    async def _visible(self, incidents: Sequence[Incident], mandate: Mandate) -> list[Incident]:
         if not incidents:
             self._judged.clear()
             return []
@@ -56,18 +81,36 @@ class Waiting:
         self._judged = {name: at for name, at in self._judged.items() if name in ids}
         due = [one for one in seen if now - self._judged.get(one.id, float("-inf")) >= _AGAIN]
         self._judged |= {one.id: now for one in due}
-        lives = await asyncio.gather(*(ask_alerts(one, mandate, self._connections()) for one in due))
-        return [one for one, live in zip(due, lives, strict=True) if live.state == "firing"]
+        states = await self._states(due, mandate)
+        return [one for one, state in zip(due, states, strict=True) if state == "firing"]
+
+    async def _states(self, incidents: Sequence[Incident], mandate: Mandate) -> list[str]:
+        lives = await asyncio.gather(*(ask_alerts(one, mandate, self._connections()) for one in incidents))
+        return [live.state for live in lives]
 
 
-async def _refused(tx: Transaction, mandate: Mandate, now: datetime) -> list[Incident]:
+async def _remembered(tx: Transaction, mandate: Mandate, now: datetime) -> list[_Remembered]:
     rows = await tx.all("decided_lately", since=now - _REMEMBERED, most=_MOST * 4)
     newest: dict[str, Row] = {}
+    opened: dict[str, Row] = {}
     for row in rows:
         newest.setdefault(row["incident"], row)
-    refused = (r for r in newest.values() if r["verdict"] == "refuse" or r["released"])
-    waiting = [row for row in refused if row["released"] or row["guard"] not in _NOT_AGAIN]
-    return [one for row in waiting[:_MOST] for one in _incidents(row, mandate, now)]
+        if row["outcome"] == "succeeded":
+            opened.setdefault(row["incident"], row)
+    found = []
+    for name, row in newest.items():
+        waits = row["over"] or (row["verdict"] == "refuse" and row["guard"] not in _NOT_AGAIN)
+        if not waits and name not in opened:
+            continue
+        for incident in _incidents(row, mandate, now):
+            late = name in opened and _is_late(incident, opened[name]["ended_at"], row["last_at"], now)
+            found.append(_Remembered(incident, bool(waits), late))
+    return found[:_MOST]
+
+
+def _is_late(incident: Incident, ended_at: datetime, judged_at: datetime, now: datetime) -> bool:
+    resolved_by = ended_at + timedelta(seconds=incident.policy.verify.resolved_within)
+    return judged_at <= resolved_by < now
 
 
 def _incidents(row: Row, mandate: Mandate, now: datetime) -> Iterable[Incident]:

@@ -116,17 +116,19 @@ class Worker:
             say(log, "decision", **one.told())
 
     async def _judge_again(self, waiting: Waiting) -> None:
-        if due := await waiting.due():
-            decided = await respond(
-                due,
-                mandate=self.mandate(),
-                journal=self.journal,
-                connections=self.connections(),
-                claimer=self.claimer,
-                trouble_visible=True,
-            )
-            self._judged(decided)
-            self.begin(decided)
+        due = await waiting.due()
+        for incidents, trouble_visible in ((due.visible, True), (due.unresolved, False)):
+            if incidents:
+                decided = await respond(
+                    incidents,
+                    mandate=self.mandate(),
+                    journal=self.journal,
+                    connections=self.connections(),
+                    claimer=self.claimer,
+                    trouble_visible=trouble_visible,
+                )
+                self._judged(decided)
+                self.begin(decided)
 
     async def run(self) -> None:
         """Works until cancelled. A lost lease ends everything that was begun under it; then a new one is taken."""
