@@ -379,6 +379,8 @@ def execution(body: dict[str, Any]) -> RenderableType:
         parts.append(table("", ("told", "stage", "state", "", "last error"), shown))
     if body["state"] == "held":
         parts += [Text(""), waits(body)]
+    if body["effect_of_stop"]:
+        parts.append(Text(clean(f"responder stop {body['id']}: {body['effect_of_stop']}"), style="yellow"))
     return Group(*parts)
 
 

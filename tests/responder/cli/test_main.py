@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from responder.cli.main import main
-from responder.execution import GaveUp, Held, Planned
+from responder.execution import Done, GaveUp, Held, Planned, Started, Stopped
 from responder.journal import executions, outbox
 from responder.web.access import Access
 from responder.web_settings import Token, Web
@@ -392,6 +392,17 @@ async def test_approve(ask: Run, house: House) -> None:
     told = f"r1: plan {plan().hash} is approved, and nothing else holds it: it is executed now\n"
     assert (code, out) == (0, told)
     assert (await ask("approve", one)).code == 1
+
+
+async def test_what_a_stop_does_to_traffic_is_shown_before_and_said_after(ask: Run, house: House) -> None:
+    now, effect = datetime.now(UTC), "backend runs 2.0 now; stopping puts 2.1 back into traffic"
+    moved = (Planned(at=now, plan=plan()), Started(at=now, step=0, title="x"), Done(at=now, step=0, changed=True))
+    one = await begin(house, *moved, Started(at=now, step=1, title="y"))
+    assert f"responder stop {one}: {effect}" in (await ask("history", one)).out
+    said = await ask("stop", one, "--reason", "mine")
+    assert said == (0, f"{one} stops at its next safe point: {effect}\n", "")
+    await house.append(one, Stopped(at=now, by="alice", reason="mine"))
+    assert "responder stop" not in (await ask("history", one)).out
 
 
 async def test_close(ask: Run, house: House) -> None:
