@@ -483,9 +483,12 @@ class Rehearsal:
         for one in self._outside.silences:
             one.ends_at = min(one.ends_at, datetime.now(UTC))
 
-    async def act_inhibit(self, told: dict[str, Any]) -> None:
-        """`{match: ['service="backend"']}`: another alert mutes these from now on."""
-        self._outside.inhibited.append(tuple(parse_matcher(text) for text in told["match"]))
+    async def act_inhibit(self, told: Any) -> None:
+        """`{match: ['service="backend"']}`: another alert mutes these from now on, until it `ends`."""
+        if told == "ends":
+            self._outside.inhibited.clear()
+        else:
+            self._outside.inhibited.append(tuple(parse_matcher(text) for text in told["match"]))
 
     async def act_down(self, name: str) -> None:
         """`alertmanager`, `prometheus` or `levers`: it does not answer; `levers after a write`: but for one write."""
