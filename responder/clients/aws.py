@@ -115,7 +115,6 @@ class Aws:
     async def in_thread(self, work: Any, *args: Any) -> Any:
         """Blocking work with what `client` hands out, with the same errors."""
         wrong: Any = await asyncio.to_thread(import_module, "botocore.exceptions")
-        transport: Any = import_module("urllib3.exceptions")  # which botocore has imported
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         except wrong.ClientError as e:
@@ -126,10 +125,7 @@ class Aws:
             raise AwsRefused(str(e) if code else f"{e.operation_name}: answered {status}", code, status) from e
         except (wrong.NoCredentialsError, wrong.PartialCredentialsError, wrong.ParamValidationError) as e:
             raise Halt(str(e)) from e
-        except RecursionError as e:  # botocore follows a redirect of S3 by calling itself
-            raise Unavailable("S3 redirects without an end") from e
-        # The body of a failure is read outside of what botocore translates.
-        except (wrong.BotoCoreError, wrong.HTTPClientError, transport.HTTPError, OSError) as e:
+        except (wrong.BotoCoreError, wrong.HTTPClientError, OSError) as e:
             raise Unavailable(str(e)) from e
 
     def client(self, service: str) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.core import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from responder.execution import Closed, Done, Event, Execution, Halted, Outcome, Planned, Started, begin
 from responder.guards import judge
-from responder.metrics import Metrics, Snapshot, State
+from responder.journal import Database, decisions
+from responder.metrics import Metrics, Snapshot, State, take_snapshot
 from responder.respond import Decided
 from tests.responder.examples import NOW, accepted, ago, deployment, incident, mandate, plan, situation
 
@@ -33,6 +35,7 @@ CONTRACT = {
     "responder_webhook_duration_seconds_count": set(),
     "responder_journal_read_seconds": set(),
     "responder_clock_skew_seconds": set(),
+    "responder_rollback_refused": {"service", "environment", "policy", "guard"},
     "responder_service_locked": {"service", "environment", "state"},
     "responder_services_in_trouble": {"environment"},
     "responder_brake_services": set(),
@@ -98,6 +101,7 @@ def snapshot(**other: Any) -> Snapshot:
         "targets": [{"service": "backend", "environment": "production", "version": "2.0"}],
         "statuses": [{"service": "backend", "environment": "production", "status": "bad", "n": 3}],
         "troubled": [{"environment": "production", "n": 2}],
+        "refused": [{"service": "backend", "environment": "production", "policy": "backend-down", "guard": "cooldown"}],
         **other,
     }
     return Snapshot(**told)
@@ -205,6 +209,7 @@ def test_what_the_journal_says() -> None:
     assert found[("responder_brake_services",)] == 3
     assert found[("responder_target_info", "2.0", "backend", "production")] == 1
     assert found[("responder_versions", "backend", "bad", "production")] == 3
+    assert found[("responder_rollback_refused", "backend", "backend-down", "cooldown", "production")] == 1
 
 
 def test_no_service_in_trouble_is_a_zero_for_every_environment() -> None:
@@ -226,3 +231,36 @@ def test_the_kill_switch_and_the_stop_file_disarm() -> None:
 def test_without_a_journal_only_that_is_told() -> None:
     told = {s.name: s.value for s in state(None)}
     assert told == {"responder_journal_up": 0.0, "responder_journal_read_seconds": 0.0}
+
+
+REFUSED = ("backend", "refuse", "cooldown", True)
+
+
+@pytest.mark.parametrize(
+    ("decided", "paged"),
+    [
+        ([REFUSED], ["cooldown"]),
+        ([("backend", "refuse", "cooldown", False)], []),  # the service is healthy, or nobody has to take over
+        ([("backend", "ignore", "policy", False), REFUSED], ["cooldown"]),
+        ([REFUSED, ("backend", "refuse", "target", True)], ["target"]),  # one page a service: the newest refusal
+        ([REFUSED, ("backend", "refuse", "firing", False)], ["cooldown"]),
+        ([REFUSED, ("backend", "allow", "mode", False)], []),  # a rollback was begun since
+        ([REFUSED, ("backend", "needs_approval", "mode", False)], []),
+        ([("backend", "allow", "mode", False), REFUSED], ["cooldown"]),
+        ([REFUSED, ("frontend", "allow", "mode", False)], ["cooldown"]),
+        ([REFUSED, ("frontend", "refuse", "target", True)], ["target", "cooldown"]),
+    ],
+)
+async def test_one_refusal_a_service_pages_and_only_if_a_human_has_to_take_over(
+    decided: list[tuple[str, str, str, bool]], paged: list[str], journal: Database
+) -> None:
+    for n, (service, verdict, guard, needs_human) in enumerate(decided):
+        told = {
+            "id": f"d{n}", "incident": f"i{n}", "at": at(n), "last_at": at(n), "policy": "p", "service": service,
+            "environment": "production", "verdict": verdict, "guard": guard, "reason": "x", "body": "{}",
+        }  # fmt: skip
+        one = decisions.Decision.model_validate({**told, "needs_human": needs_human})
+        await journal.transaction(decisions.record, one)
+    found = await journal.read(take_snapshot, mandate(), at(60))
+    assert [row["guard"] for row in found.refused] == paged
+    assert (await journal.read(take_snapshot, mandate(), at(60 + 900 + 60))).refused == [], "it rests after 15 minutes"

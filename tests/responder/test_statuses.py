@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -157,7 +156,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def serving(server: Callable[..., Awaitable[None]]) -> AsyncIterator[str]:
+async def serving(server: Server) -> AsyncIterator[str]:
     listening = await asyncio.start_server(server, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
@@ -195,36 +194,6 @@ async def test_a_success_with_another_body_is_no_answer(name: str, body: str, tm
     async with serving(server) as url, CLIENTS[name](url, tmp_path) as ask:
         with pytest.raises((Unavailable, Halt) if name == "prometheus" else Unavailable):
             await ask()
-
-
-ODD = {
-    "chunks that end too early": "Transfer-Encoding: chunked\r\n\r\n5\r\npla",
-    "chunks without a size": "Transfer-Encoding: chunked\r\n\r\nzz\r\nplain\r\n",
-    "no gzip": "Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain",
-    "an unknown charset": "Content-Type: text/html; charset=nonsense\r\nContent-Length: 2\r\n\r\n\xff\xfe",
-    "no length": "\r\nplain",
-    "a redirect to itself": "Location: /\r\nContent-Length: 0\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize("name", CLIENTS)
-async def test_what_is_hardly_http_is_no_bug_of_ours(name: str, odd: str, tmp_path: Path) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        told = f"HTTP/1.1 {status} Odd\r\nConnection: close\r\n{ODD[odd]}"
-        if head.startswith(b"POST /token"):
-            token = '{"access_token": "t", "expires_in": 3600}'
-            told = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(token)}\r\n\r\n{token}"
-        writer.write(told.encode("latin-1"))
-        writer.close()
-
-    async with serving(answer) as url:
-        for status in (302,) if "Location" in ODD[odd] else (403, 404, 502):
-            async with CLIENTS[name](url, tmp_path) as ask:
-                with contextlib.suppress(Halt, Unavailable):
-                    assert await ask() is None, "no success"
-                    assert (status, name in MISSING) == (404, True)
 
 
 @pytest.mark.parametrize("body", BODIES)

@@ -435,6 +435,22 @@ async def test_github_has_one_issue_that_is_closed_when_the_service_has_recovere
     ]
 
 
+async def test_every_channel_tells_the_notes_of_the_plan_with_the_outcome(
+    slack: Slack, github: Github, sink: Sink, mail: Mail, mail_by: Callable[..., Any]
+) -> None:
+    note = "no restart: a process that runs keeps serving the old version"
+    noted = PLANNED.model_copy(update={"plan": PLANNED.plan.model_copy(update={"notes": (note,)})})
+    ended = told(noted, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED)
+    for made in (of(slack), of(github), of(sink), mail_by(mail)):
+        async with Telling(made) as telling:
+            await telling.tells(GOOD[1], ended)
+    (issue,) = github.issues.values()
+    text = mail.got[-1][1].get_body(("plain",))
+    assert text
+    everything = [json.dumps(slack.threads), issue["body"], sink.taken[-1][1].decode(), text.get_content()]
+    assert [note in one for one in everything] == [True] * 4
+
+
 @pytest.mark.parametrize("story", [told(PLANNED, STARTED, HALTED), told(PLANNED, STUCK), told(PLANNED, *CANCELLED)])
 async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, story: Story) -> None:
     async with Telling(of(github)) as telling:

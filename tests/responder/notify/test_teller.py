@@ -399,6 +399,19 @@ async def test_one_that_is_configured_no_more_keeps_what_it_was_not_told(house: 
     assert stages(sink) == ["accepted"]
 
 
+async def test_an_approval_is_asked_for_once_however_often_the_request_is_renewed(house: House, sink: Sink) -> None:
+    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    await house.accept()
+    await house.append(PLANNED, HELD)
+    for _ in range(3):
+        await house.append(HELD.model_copy(update={"renewed": True}))
+        await house.tells(teller)
+    assert stages(sink) == ["accepted", "needs_approval"]
+    await house.append(PLANNED, HELD)
+    await house.tells(teller)
+    assert stages(sink) == ["accepted", "needs_approval", "needs_approval"], "another plan is another request"
+
+
 async def test_links_go_only_where_they_may(house: House, sink: Sink) -> None:
     house.notify = notify(webhook=[hook(sink, name="open"), hook(sink, name="closed", show_links=True)])
     teller = house.teller()

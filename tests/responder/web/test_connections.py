@@ -19,10 +19,16 @@ from responder.web_settings import Web
 from tests.parts import free_port
 
 ENDED: Counter[str] = Counter()
+READING: asyncio.Queue[None] = asyncio.Queue()
 
 
 async def healthy(request: web.Request) -> web.Response:
     return web.Response(text="ok")
+
+
+async def reads(request: web.Request) -> web.Response:
+    READING.put_nowait(None)
+    return web.Response(body=await request.read())
 
 
 @pytest.fixture
@@ -31,6 +37,7 @@ async def port() -> AsyncIterator[int]:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     app = web.Application()
     app.router.add_get("/-/healthy", healthy)
+    app.router.add_post("/reads", reads)
     number = free_port()
     runner = await listen(app, Web(listen=f"127.0.0.1:{number}"), lambda cause: ENDED.update([cause]))
     yield number
@@ -77,6 +84,23 @@ async def test_what_is_no_http_is_counted_and_logged_once(port: int, caplog: pyt
     assert ENDED == {"malformed": 20}
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [(record.getMessage(), bool(record.exc_info)) for record in told] == [("connections ended", False)]
+
+
+@pytest.mark.parametrize("told", [b"Content-Length: 99\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"])
+async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceback(
+    told: bytes, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /reads HTTP/1.1\r\nHost: x\r\n" + told)
+        await asyncio.wait_for(READING.get(), 60)
+        writer.transport.abort()
+    async with asyncio.timeout(60):
+        while ENDED["hang_up"] < 20:
+            await asyncio.sleep(0.01)
+    assert ENDED == {"hang_up": 20}
+    told_of = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [(record.getMessage(), bool(record.exc_info)) for record in told_of] == [("connections ended", False)]
 
 
 def test_the_soft_limit_of_descriptors_is_raised() -> None:

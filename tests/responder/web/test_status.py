@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -191,6 +191,14 @@ async def test_series_tell_what_runs(house: House) -> None:
     assert 'responder_target_info{environment="production",service="backend",version="2.0"} 1.0' in series
     assert series.count('version="2.0"') == 1, "only what runs, and where it would go back to"
     assert 'responder_versions{environment="production",service="backend",status="candidate"} 1.0' in series
+
+
+@pytest.mark.parametrize("ahead", [0, 900, -900])
+async def test_the_skew_of_our_clock_is_a_series(house: House, ahead: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_database = house.journal.now
+    monkeypatch.setattr(house.journal, "now", lambda: of_database() - timedelta(seconds=ahead))
+    line = next(one for one in (await house.series()).splitlines() if one.startswith("responder_clock_skew_seconds "))
+    assert abs(float(line.split()[1]) - ahead) < 60
 
 
 async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(house: House) -> None:
