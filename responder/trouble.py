@@ -75,15 +75,19 @@ def questions(labels: Mapping[str, str]) -> list[str]:
 
 
 async def visible(incident: Incident, recordings: Recordings, mandate: Mandate, connections: Connections) -> TroubleNow:
-    """By what its rules record; else by the `expression` of its policy; else by the service's own checks.
-
-    The last is for alerts of rules that nobody knows here: at least one check must answer, and not hold.
+    """By what the rules of its alerts record; for alerts of other rules by the `expression` of its policy, or else by
+    the service's own checks: at least one of them must answer, and not hold. Any of its alerts is enough.
     """
-    if (recorded := recordings.of(incident.alerts, incident.service)) is not None:
+    recorded = recordings.of(incident.alerts, incident.service)
+    others = tuple(alert for alert in incident.alerts if recordings.of((alert,), incident.service) is None)
+    if recorded is not None and (recorded.state == "visible" or not others):
         return recorded
+    of_others = incident.model_copy(update={"alerts": others})
     if incident.policy.expression:
-        return await _by_expression(incident, connections)
-    return await _by_checks(incident, mandate, connections)
+        found = await _by_expression(of_others, connections)
+    else:
+        found = await _by_checks(of_others, mandate, connections)
+    return recorded if recorded is not None and found.state == "gone" else found
 
 
 async def ask_trouble(incident: Incident, mandate: Mandate, connections: Connections) -> TroubleNow:
