@@ -21,7 +21,7 @@ from tests.apiserver.patches import Rejected, copy, json_patch, merge_patch, str
 from tests.apiserver.validation import HIDDEN, WORKLOADS, Failed, decode, default, validate
 
 Object = dict[str, Any]
-Key = tuple[str, str, str]  # group/plural, namespace, name
+Key = tuple[str, str]  # namespace, name
 
 KINDS = {
     "pods": "Pod", "services": "Service", "configmaps": "ConfigMap", "secrets": "Secret", "nodes": "Node",
@@ -67,7 +67,7 @@ class Cluster:
         self.lags = True
         self.noticed: dict[str, Any] = {}  # by uid: what its controller has seen of it
         self.due: dict[str, float] = {}  # by uid: when its controller sees what is new
-        self.objects: dict[Key, Object] = {}
+        self.objects: dict[str, dict[Key, Object]] = {resource: {} for resource in KINDS}  # by group/plural
         self.images: dict[str, Image] = {}
         self.logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}  # namespace, pod, container: time and line
         self.previous_logs: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
@@ -86,13 +86,11 @@ class Cluster:
     # --- for the controllers and for tests ---
 
     def all(self, kind: str, namespace: str | None = None) -> list[Object]:
-        resource = _RESOURCES[kind]
-        return [
-            one for (r, n, _), one in self.objects.items() if r == resource and (namespace is None or n == namespace)
-        ]
+        found = self.objects[_RESOURCES[kind]]
+        return [one for (there, _), one in found.items() if namespace is None or there == namespace]
 
     def get(self, kind: str, namespace: str, name: str) -> Object:
-        return self.objects[(_RESOURCES[kind], namespace, name)]
+        return self.objects[_RESOURCES[kind]][namespace, name]
 
     def put(self, manifest: Object, *, before: Object | None = None) -> Object:
         """Stores a new object, or a new state of one, with a version of its own. Nothing is copied."""
@@ -107,7 +105,7 @@ class Cluster:
         self.version += 1
         meta["resourceVersion"] = str(self.version)
         self.installed.add(_RESOURCES[kind].rpartition("/")[0])
-        self.objects[(_RESOURCES[kind], meta.get("namespace", ""), meta["name"])] = manifest
+        self.objects[_RESOURCES[kind]][meta.get("namespace", ""), meta["name"]] = manifest
         self._tell_watchers("ADDED" if before is None else "MODIFIED", manifest)
         return manifest
 
@@ -119,9 +117,9 @@ class Cluster:
         """Deletes an object, and in the end what it owned."""
         meta = found["metadata"]
         self.version += 1
-        self.objects.pop((_RESOURCES[found["kind"]], meta.get("namespace", ""), meta["name"]), None)
+        self.objects[_RESOURCES[found["kind"]]].pop((meta.get("namespace", ""), meta["name"]), None)
         self._tell_watchers("DELETED", found)
-        for one in list(self.objects.values()):
+        for one in [one for kind in self.objects.values() for one in kind.values()]:
             if any(ref["uid"] == meta["uid"] for ref in one["metadata"].get("ownerReferences", ())):
                 self.drop(one)
 
@@ -131,7 +129,7 @@ class Cluster:
         meta = manifest["metadata"]
         resource, namespace = _RESOURCES[manifest["kind"]], meta.get("namespace", "")
         self.installed.add(resource.rpartition("/")[0])
-        before = self.objects.get((resource, namespace, meta["name"]))
+        before = self.objects[resource].get((namespace, meta["name"]))
         if before is None:
             status, answer = self.handle("POST", self.path(resource, namespace), body=manifest)
         else:
@@ -229,10 +227,9 @@ class Cluster:
                 if verb == "list"
                 else self._create(resource, namespace, query, body)
             )
-        key = (resource, namespace, name)
-        if key not in self.objects:
+        if (namespace, name) not in self.objects[resource]:
             raise Failed(404, f'{resource.rpartition("/")[2]} "{name}" not found')
-        found = self.objects[key]
+        found = self.objects[resource][namespace, name]
         if sub == "log":
             return 200, self._log(found, query)
         if sub == "scale":
@@ -286,7 +283,7 @@ class Cluster:
         meta = made["metadata"]
         meta.setdefault("namespace", namespace)
         made["kind"] = KINDS[resource]
-        if (resource, namespace, meta["name"]) in self.objects:
+        if (namespace, meta["name"]) in self.objects[resource]:
             raise Failed(409, f'{resource} "{meta["name"]}" already exists', "AlreadyExists")
         decode(made, strict=query.get("fieldValidation") == "Strict")
         default(made)

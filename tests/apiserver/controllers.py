@@ -225,7 +225,7 @@ def _missing(cluster: Cluster, pod: Object, container: Object) -> str:
     namespace = pod["metadata"]["namespace"]
     for source in container.get("envFrom", ()):
         for key, resource in (("configMapRef", "configmaps"), ("secretRef", "secrets")):
-            if key in source and (resource, namespace, source[key]["name"]) not in cluster.objects:
+            if key in source and (namespace, source[key]["name"]) not in cluster.objects[resource]:
                 return f'{resource[:-1]} "{source[key]["name"]}"'
     return ""
 
@@ -245,7 +245,7 @@ def _endpoints(cluster: Cluster, service: Object) -> None:
         if has(pod, selector) and "podIP" in pod["status"]
     ]
     name = f"{meta['name']}-1"
-    found = cluster.objects.get(("discovery.k8s.io/endpointslices", meta["namespace"], name))
+    found = cluster.objects["discovery.k8s.io/endpointslices"].get((meta["namespace"], name))
     if found is None:
         cluster.put({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
