@@ -13,10 +13,12 @@ import pytest
 from aiohttp import web
 
 from responder.clients import acting
+from responder.clients import kubernetes as kubernetes_client
 from responder.clients.kubernetes import Kubernetes, KubernetesSettings
 from responder.clients.kubernetes_answers import Forbidden
 from responder.errors import Halt, Superseded, Unavailable
 from tests.apiserver import Cluster
+from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import deployment
 
 TOKEN = "a-token-of-the-responder"
@@ -195,6 +197,33 @@ async def test_no_cluster_is_configured(content: str | None, tmp_path: Path) -> 
     client = await Kubernetes.connect(KubernetesSettings(kubeconfig=file))
     with pytest.raises(Halt, match="no Kubernetes cluster is configured"):
         await client.get("Pod", "shop", "one")
+
+
+class Counting(InProcess):
+    """Notes the paths that are asked for."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self.paths: list[str] = []
+
+    async def _send(self, method: str, path: str, *rest: Any) -> tuple[int, Any]:
+        self.paths.append(path)
+        return await super()._send(method, path, *rest)
+
+
+async def test_discovery_decides_once_which_kinds_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    client = Counting(cluster)
+    for _ in range(3):
+        assert await client.list("Canary", "shop") == []
+        assert await client.get("Canary", "shop", "backend") is None
+    assert client.paths == ["/apis/flagger.app/v1beta1"]
+    cluster.installed.add("flagger.app")
+    assert not await client.serves("Canary")
+    monkeypatch.setattr(kubernetes_client, "_DISCOVERED_FOR", -1.0)
+    assert await client.serves("Canary"), "somebody has installed it since"
+    await client.list("Canary", "shop")
+    assert client.paths[-1] == "/apis/flagger.app/v1beta1/namespaces/shop/canaries"
 
 
 _IMPORTS = """
