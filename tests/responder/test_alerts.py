@@ -332,11 +332,11 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
     [b"[" * 100_000, b'{"a":' * 100_000, b'{"version":"4","alerts":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"],
 )
 def test_deep_nesting_is_refused_and_quickly(body: bytes) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(Invalid) as refused:
         read_body(body, NOW)
     assert refused.value.where == "body"
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize(("levels", "fine"), [(MAX_DEPTH - 1, True), (MAX_DEPTH, False)])
@@ -378,9 +378,9 @@ def test_a_place_is_written_as_people_write_it() -> None:
 
 def test_two_thousand_alerts_are_read_within_reason() -> None:
     body = as_bytes({"version": "4", "alerts": [ALERT] * 2000})
-    began = time.perf_counter()
+    began = time.thread_time()
     assert len(read_body(body, NOW + timedelta(days=1)).alerts) == 2000
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 # --- against the real Alertmanager ---

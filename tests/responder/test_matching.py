@@ -92,9 +92,9 @@ def test_an_unknown_escape_is_refused() -> None:
 
 def test_no_expression_backtracks() -> None:
     matcher = parse_matcher('a=~"(x+x+)+y"')
-    began = time.perf_counter()
+    began = time.thread_time()  # of the processor, however busy the machine is
     assert not matcher.matches({"a": "x" * 1000})
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def test_all_must_match() -> None:

@@ -19,7 +19,7 @@ from responder.web_settings import Web
 from tests.parts import free_port
 
 ENDED: Counter[str] = Counter()
-READING: asyncio.Queue[None] = asyncio.Queue()
+READING: Counter[str] = Counter()
 
 
 async def healthy(request: web.Request) -> web.Response:
@@ -27,13 +27,14 @@ async def healthy(request: web.Request) -> web.Response:
 
 
 async def reads(request: web.Request) -> web.Response:
-    READING.put_nowait(None)
+    READING.update([request.path])
     return web.Response(body=await request.read())
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     ENDED.clear()
+    READING.clear()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     app = web.Application()
     app.router.add_get("/-/healthy", healthy)
@@ -59,6 +60,20 @@ async def test_silent_connections_make_way(port: int, said: bytes, monkeypatch: 
     assert await asyncio.wait_for(asks(port), 5) == "ok"
     assert ENDED == {"too_many": 151}
     for _, writer in silent:
+        writer.transport.abort()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("addresses", [1, 100])
+async def test_health_is_answered_under_two_thousand_silent_connections(port: int, addresses: int) -> None:
+    silent = []
+    for n in range(2000):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.1.{1 + n % addresses}", 0))
+        silent.append(writer)
+    assert await asyncio.wait_for(asks(port), 30) == "ok"
+    most = connections.MOST_OF_ONE_PEER if addresses == 1 else connections.MOST
+    assert ENDED["too_many"] >= 2000 - most
+    for writer in silent:
         writer.transport.abort()
     await asyncio.sleep(0)
 
@@ -90,12 +105,13 @@ async def test_what_is_no_http_is_counted_and_logged_once(port: int, caplog: pyt
 async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceback(
     told: bytes, port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(20):
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /reads HTTP/1.1\r\nHost: x\r\n" + told)
-        await asyncio.wait_for(READING.get(), 60)
-        writer.transport.abort()
     async with asyncio.timeout(60):
+        for n in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /reads HTTP/1.1\r\nHost: x\r\n" + told)
+            while READING["/reads"] <= n:
+                await asyncio.sleep(0.01)
+            writer.transport.abort()
         while ENDED["hang_up"] < 20:
             await asyncio.sleep(0.01)
     assert ENDED == {"hang_up": 20}
