@@ -42,7 +42,8 @@ def split_host(host: str) -> tuple[str, int | None]:
             f"{host!r} is not a host such as responder.example:9095: a name or address, and a port or none"
         )
     if found["v6"]:
-        return str(ipaddress.IPv6Address(found["v6"])), port
+        ip = ipaddress.IPv6Address(found["v6"])
+        return str(ip.ipv4_mapped or ip), port
     return found["name"].lower().removesuffix("."), port
 
 

@@ -190,6 +190,8 @@ URL = {**ALL, "external_url": "https://rollbacks.example/"}
         ({}, "localhost:9095", True),
         ({}, "[::1]:9095", True),
         ({}, "[0:0:0:0:0:0:0:1]:9095", True),
+        ({}, "[::ffff:127.0.0.1]:9095", True),
+        ({}, "[::ffff:127.0.0.2]:9095", False),
         ({}, "localhost", False),
         ({}, "localhost:9096", False),
         ({}, "127.0.0.2:9095", False),
