@@ -60,7 +60,9 @@ def episode(incident: Incident, situation: Situation, now: datetime) -> tuple[Ki
         since = format_duration((now - latest.ended_at).total_seconds() // 1)
         return "refuse", f"rollback {latest.id} did not help: {names} still fires {since} after it was verified"
     if situation.opened:
-        return "refuse", f"this alert has opened the rollback {situation.opened} already"
+        is_over = latest is not None and latest.id == situation.opened and latest.ended_at is not None
+        ended = f" ({latest.outcome} at {latest.ended_at:%H:%M:%S} UTC)" if latest and is_over else ""
+        return "refuse", f"this alert has opened the rollback {situation.opened} already{ended}"
     return "allow", "this alert has not opened a rollback before"
 
 
@@ -328,8 +330,9 @@ def needs_human(
     if incident.by_name or incident.action != "roll_back" or deciding.verdict != "refuse":
         return False
     if deciding.guard == "episode":  # else the rollback that the alert opened calls people itself
-        was_cancelled = situation.latest is not None and situation.latest.outcome == "cancelled"
-        return did_not_help(incident, situation, now) or (was_cancelled and trouble_visible)
+        outcome = situation.latest.outcome if situation.latest else None
+        is_left_alone = trouble_visible and outcome in ("succeeded", "cancelled")
+        return did_not_help(incident, situation, now) or is_left_alone
     return deciding.guard not in _LIFTED_BY_THEMSELVES and (incident.forced or trouble_visible)
 
 

@@ -39,7 +39,6 @@ class Due(NamedTuple):
 
 class _Remembered(NamedTuple):
     incident: Incident
-    waits: bool  # for its trouble to be visible
     late: bool  # it opened a rollback, and was not judged since it had to be resolved
 
 
@@ -57,7 +56,7 @@ class Waiting:
         """Those to be judged again now."""
         mandate = self._mandate()
         remembered = await self._journal.read(_remembered, mandate, self._journal.now())
-        visible = await self._visible([one.incident for one in remembered if one.waits], mandate)
+        visible = await self._visible([one.incident for one in remembered], mandate)
         late = [one.incident for one in remembered if one.late]
         self._resolved &= {one.id for one in late}
         asked = [one for one in late if one.id not in self._resolved and one not in visible]
@@ -99,12 +98,11 @@ async def _remembered(tx: Transaction, mandate: Mandate, now: datetime) -> list[
             opened.setdefault(row["incident"], row)
     found = []
     for name, row in newest.items():
-        waits = row["over"] or (row["verdict"] == "refuse" and row["guard"] not in _NOT_AGAIN)
-        if not waits and name not in opened:
+        if row["outcome"] is None and (row["verdict"] != "refuse" or row["guard"] in _NOT_AGAIN):
             continue
         for incident in _incidents(row, mandate, now):
             late = name in opened and _is_late(incident, opened[name]["ended_at"], row["last_at"], now)
-            found.append(_Remembered(incident, bool(waits), late))
+            found.append(_Remembered(incident, late))
     return found[:_MOST]
 
 

@@ -218,14 +218,9 @@ SELECT service, environment, policy, verdict, guard, needs_human FROM decisions
 WHERE last_at >= :since AND action = 'roll_back' AND verdict <> 'ignore' ORDER BY last_at DESC LIMIT :most;
 
 -- name: decided_lately
--- The same with all that each rests on, but what a person asked for. `over`: the rollback that it led to has ended, and
--- was no success, or somebody has deployed since.
-SELECT d.incident, d.verdict, d.guard, d.last_at, d.body, x.outcome, x.ended_at,
-       x.state = 'closed' AND (x.outcome NOT IN ('succeeded', 'mitigated')
-                               OR (r.at > x.ended_at AND r.rolled_back_by IS NULL)) AS over
-FROM decisions AS d
-LEFT JOIN executions AS x ON x.id = d.execution
-LEFT JOIN running AS r ON r.service = d.service AND r.environment = d.environment AND r.platform = ''
+-- The same with all that each rests on, but what a person asked for; and what became of the rollback that it led to.
+SELECT d.incident, d.verdict, d.guard, d.last_at, d.body, x.outcome, x.ended_at
+FROM decisions AS d LEFT JOIN executions AS x ON x.id = d.execution
 WHERE d.last_at >= :since AND d.action = 'roll_back' AND d.verdict <> 'ignore' AND NOT d.forced
 ORDER BY d.last_at DESC LIMIT :most;
 
