@@ -53,11 +53,19 @@ class Waiting:
         self._resolved: set[str] = set()  # incidents of which Alertmanager said so when they had to be
 
     async def due(self) -> Due:
-        """Those to be judged again now."""
+        """Those to be judged again now. None while Prometheus does not answer: what nobody can tell is no trouble."""
         mandate = self._mandate()
         remembered = await self._journal.read(_remembered, mandate, self._journal.now())
-        visible = await self._visible([one.incident for one in remembered], mandate)
-        late = [one.incident for one in remembered if one.late]
+        if not remembered:
+            self._judged.clear()
+            return Due()
+        try:
+            prometheus = await self._connections().to(Prometheus)
+            recordings = Recordings(await prometheus.query(" or ".join(questions({}))))
+        except (Unavailable, Halt):
+            return Due()
+        visible = await self._visible([one.incident for one in remembered], recordings, mandate)
+        late = [one.incident for one in remembered if one.late and _only_rings(one.incident, recordings)]
         self._resolved &= {one.id for one in late}
         asked = [one for one in late if one.id not in self._resolved and one not in visible]
         states = await self._states(asked, mandate)
@@ -65,15 +73,7 @@ class Waiting:
         firing = (one for one, state in zip(asked, states, strict=True) if state == "firing")
         return Due(tuple(visible), tuple(firing))
 
-    async def _visible(self, incidents: Sequence[Incident], mandate: Mandate) -> list[Incident]:
-        if not incidents:
-            self._judged.clear()
-            return []
-        try:
-            prometheus = await self._connections().to(Prometheus)
-            recordings = Recordings(await prometheus.query(" or ".join(questions({}))))
-        except (Unavailable, Halt):
-            return []  # what nobody can tell is no trouble
+    async def _visible(self, incidents: Sequence[Incident], recordings: Recordings, mandate: Mandate) -> list[Incident]:
         looks = await asyncio.gather(*(visible(one, recordings, mandate, self._connections()) for one in incidents))
         seen = [one for one, look in zip(incidents, looks, strict=True) if look.state == "visible"]
         now, ids = asyncio.get_running_loop().time(), {one.id for one in seen}
@@ -96,14 +96,21 @@ async def _remembered(tx: Transaction, mandate: Mandate, now: datetime) -> list[
         newest.setdefault(row["incident"], row)
         if row["outcome"] == "succeeded":
             opened.setdefault(row["incident"], row)
-    found = []
+    found: list[_Remembered] = []
     for name, row in newest.items():
         if row["outcome"] is None and (row["verdict"] != "refuse" or row["guard"] in _NOT_AGAIN):
             continue
+        if len(found) >= _MOST:
+            break
         for incident in _incidents(row, mandate, now):
             late = name in opened and _is_late(incident, opened[name]["ended_at"], row["last_at"], now)
             found.append(_Remembered(incident, late))
-    return found[:_MOST]
+    return found
+
+
+def _only_rings(incident: Incident, recordings: Recordings) -> bool:
+    """Whether nothing but its alert tells how it is; a window may be longer than `resolved_within`."""
+    return not incident.policy.expression and recordings.of(incident.alerts, incident.service) is None
 
 
 def _is_late(incident: Incident, ended_at: datetime, judged_at: datetime, now: datetime) -> bool:
