@@ -12,7 +12,17 @@ from responder.errors import JournalUnavailable, Superseded
 log = logging.getLogger("responder")
 
 Loop: TypeAlias = Literal[
-    "claims", "lease", "expiry", "promotion", "waiting", "noise", "watchdog", "evidence", "notifications", "progress"
+    "claims",
+    "lease",
+    "expiry",
+    "promotion",
+    "waiting",
+    "noise",
+    "watchdog",
+    "leftovers",
+    "evidence",
+    "notifications",
+    "progress",
 ]
 LOOPS: tuple[Loop, ...] = get_args(Loop)
 Stumbled: TypeAlias = Callable[[Loop], None]

@@ -21,6 +21,7 @@ from responder.evidence.upkeep import look_after
 from responder.execution import Event, Execution, GaveUp, Halted, Kept, Part, Started
 from responder.journal import Database, Transaction, deployments, executions
 from responder.lease import Lease
+from responder.leftovers import remove_leftovers
 from responder.live import ask_watchdog
 from responder.logs import say
 from responder.noise import Quiet
@@ -43,6 +44,10 @@ Listener = Callable[[Execution, tuple[Event, ...]], None]
 
 _CLAIMS_AGAIN = 5.0
 """Seconds at most until claiming is tried again after a bug: a rollback may be waiting for nothing else."""
+
+
+_TIDIES_EVERY = 60.0
+"""Seconds between two looks for what a superseded replica has left behind."""
 
 
 @dataclass
@@ -182,6 +187,7 @@ class Worker:
         yield go_round("promotion", self._promote, every=poll, stumbled=stumbled)
         yield go_round("noise", quiet, every=poll * 2, stumbled=stumbled)
         yield go_round("watchdog", self._watch, every=poll * 2, stumbled=stumbled)
+        yield go_round("leftovers", self._tidy, every=_TIDIES_EVERY, stumbled=stumbled)
         yield look_after(self._keeper, worker=lease.id, guard=lease.guard, poll=poll, stumbled=stumbled)
 
     async def _listen(self, within: float) -> None:
@@ -195,6 +201,10 @@ class Worker:
 
     async def _keep_quiet(self, quiet: Quiet) -> None:
         await quiet.keep(self._running, self.mandate(), self.connections())
+
+    async def _tidy(self) -> None:
+        for name in await remove_leftovers(self.journal, self.mandate(), self.connections()):
+            say(log, "leftover container removed", container=name)
 
     async def _watch(self) -> None:
         try:

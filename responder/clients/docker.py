@@ -66,6 +66,13 @@ class Docker:
         shown = await asyncio.gather(*(self.container(one.id) for one in found))
         return [one for one in shown if one is not None]
 
+    async def never_started(self, label: str, named: str) -> list[Object]:
+        """Every container with that label and that text in its name which was made and never started since."""
+        filters = {"label": [label], "name": [named], "status": ["created"]}
+        found = await self._ask(self._api().containers.list(all=True, filters=filters), "the containers")
+        shown = await asyncio.gather(*(self.container(one.id) for one in found))
+        return [one for one in shown if one is not None]
+
     async def image(self, name: str) -> Object | None:
         """What `docker image inspect` says; None where it is not on this host."""
         return await self._maybe(self._api().images.inspect(name), f"image {name}")
@@ -114,9 +121,17 @@ class Docker:
         await self._ask(asking, f"changing the restart policy of {name}")
 
     async def remove(self, name: str) -> None:
-        """Removes a container that is not running; none is as good."""
+        """Removes a container that is not running; none, or one that somebody removes just now, is as good."""
         acting.get()()
-        await self._maybe(self._api().containers.container(name).delete(), f"removing {name}")
+        await self.discard(name)
+
+    async def discard(self, container: str) -> None:
+        """The same for one that this process has just made, and that nobody else uses: also where it may not act."""
+        try:
+            await self._maybe(self._api().containers.container(container).delete(), f"removing {container}")
+        except Halt as halt:
+            if "is already in progress" not in str(halt):
+                raise
 
     async def commit(self, name: str) -> str:
         """Makes an image of what a stopped container is now, without its volumes, and returns the image's ID."""

@@ -10,6 +10,8 @@ from typing import Any
 Object = dict[str, Any]
 
 _OURS = "io.rollback-responder."
+EXECUTION = f"{_OURS}execution"
+"""Label of all that we made: the rollback that it was made for."""
 REPLACES = f"{_OURS}replaces"
 """Label of a container that we made: the ID of the one that it stands for. An existing one cannot be given labels."""
 KEPT = f"{_OURS}kept"
@@ -105,7 +107,7 @@ def copy_of(
         _LABELS: json.dumps({k: v for k, v in labels.items() if not k.startswith(_OURS)}),
         _IMAGE: image_of(container),
         _NAME: image_name_of(container),
-        f"{_OURS}execution": mark,
+        EXECUTION: mark,
     }
     # A commit has the labels of its container, and whatever is made from it inherits those that it does not override.
     inherited = {**dict.fromkeys(labels, ""), _COMPOSE_PROJECT: _KEPT_PROJECT} if committed else {}
@@ -118,11 +120,12 @@ def copy_of(
     return {**_own_settings(container), "Image": image, "Labels": {**inherited, **ours}, "HostConfig": host}
 
 
-def restored_from(copy: Object, image: str, pattern: Object, *, networks: dict[str, Object]) -> Object:
+def restored_from(copy: Object, image: str, pattern: Object, *, networks: dict[str, Object], mark: str) -> Object:
     """The body for the original of a kept copy. `pattern` is the container that runs in its place."""
     labels = labels_of(copy)
     committed = copy["Image"] != image_of(copy)
     ours = {key: labels[key] for key in (FILES, *((_IMAGE, _NAME) if committed else ()))}
+    ours[EXECUTION] = mark
     config = {**_own_settings(copy), "Image": image, "Labels": {**json.loads(labels[_LABELS]), **ours}}
     as_before = {key: pattern["HostConfig"].get(key) for key in ("RestartPolicy", "ReadonlyRootfs")}
     return {**config, "HostConfig": {**copy["HostConfig"], **as_before}, **_first_of(networks)}

@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
+from responder.clients import acting
 from responder.clients.docker import Docker, Object
 from responder.durations import Duration
-from responder.errors import Halt
+from responder.errors import Halt, Superseded
 from responder.images import digest_of, repository_of, tag_of
 from responder.levers.containers import (
+    EXECUTION,
     FILES,
     ORIGINAL,
     REPLACES,
@@ -107,12 +109,9 @@ class ServiceImage(Lever):
             if one["Id"] in (pattern["Id"], replaced) and image_of(one) == value["image"]:
                 return one
         files = await injected(docker, pattern)
-        name = slot.named("next", pattern)
-        waiting = [one for one in slot.next if one["Name"] == f"/{name}" and image_of(one) == value["image"]]
-        for one in slot.next:  # of another version, made by an earlier try and never started: it may have our name
-            if one not in waiting:
-                await docker.remove(one["Id"])
-        made = waiting[0]["Id"] if waiting else await docker.create(name, await self._body(docker, slot, value, files))
+        for one in slot.next:  # made by an earlier try, or by a replica that may yet remove it itself
+            await docker.remove(one["Id"])
+        made = await _create(docker, slot.next_name(), await self._body(docker, slot, value, files))
         await carry_over(docker, pattern, files, made)
         found = await docker.container(made)
         if found is None:
@@ -124,7 +123,7 @@ class ServiceImage(Lever):
         for copy in slot.kept:
             if labels_of(copy)[ORIGINAL] == labels_of(pattern).get(REPLACES) and image_of(copy) == value["image"]:
                 image = await reference(docker, copy)
-                return restored_from(copy, image, pattern, networks=networks)
+                return restored_from(copy, image, pattern, networks=networks, mark=self.mark)
         if await docker.image(value["image"]) is None:
             raise Halt(f"the image {value['name']} ({value['image'][:19]}) is gone from this host: was it pruned?")
         # By its name, so that people see which version it is; by its ID where the name means another one by now.
@@ -133,7 +132,7 @@ class ServiceImage(Lever):
         its_image = await docker.image(image_of(pattern))
         sources = await volume_sources(docker, pattern)
         config = config_like(pattern, its_image, name, networks=networks, sources=sources)
-        ours = {REPLACES: pattern["Id"], FILES: json.dumps(files), "io.rollback-responder.execution": self.mark}
+        ours = {REPLACES: pattern["Id"], FILES: json.dumps(files), EXECUTION: self.mark}
         config["Labels"] |= {**ours, f"{COMPOSE}.image": value["image"]}
         return config
 
@@ -148,6 +147,11 @@ class ServiceImage(Lever):
             if slot.number in wanted and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
                 return False
         return True
+
+    async def nudge(self, docker: Docker, value: Any) -> None:
+        """Removes what a replica that lost its lease has made here since the write."""
+        for one in (await self._slot(docker)).next:
+            await docker.remove(one["Id"])
 
     async def is_well(self, docker: Docker, slot: Slot, *, healthy: bool = True) -> bool:
         """Whether it runs, and where asked is healthy. Raises Halt where it will not be by waiting."""
@@ -218,6 +222,17 @@ class ServiceImage(Lever):
 
     def __str__(self) -> str:
         return f"image of {self.project}-{self.service}{'' if self.number is None else f'-{self.number}'}"
+
+
+async def _create(docker: Docker, name: str, config: Object) -> str:
+    """Makes a container that takes a place soon. A process that was superseded meanwhile leaves none behind."""
+    made = await docker.create(name, config)
+    try:
+        acting.get()()
+    except Superseded:
+        await docker.discard(made)
+        raise
+    return made
 
 
 def _value(slot: Slot) -> dict[str, JsonValue]:

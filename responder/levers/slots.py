@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, field
 
 from responder.clients.docker import Docker, Object
@@ -42,6 +43,10 @@ class Slot:
         """Whether Compose sees one container here, and no other that it could start or choose instead."""
         return not self.was and not self.next
 
+    def next_name(self) -> str:
+        """A name for a container that is to take this place, of which no other try makes use."""
+        return f"{self.name}_next_{secrets.token_hex(6)}"
+
     def named(self, role: str, container: Object) -> str:
         """The name of a container that waits beside this place."""
         return f"{self.name}_{role}_{container['Id'][:12]}"
@@ -78,6 +83,11 @@ async def slots_of(
     for slot in slots.values():
         slot.was.sort(key=lambda c: str(c["State"].get("FinishedAt", "")))
     return sorted(slots.values(), key=lambda slot: slot.number)
+
+
+def waits_for_a_place(container: Object) -> bool:
+    """Whether it was made to take the place of another one, and has not taken it."""
+    return _parts(container["Name"].lstrip("/"))[1] == "next"
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -1,0 +1,41 @@
+"""Removes what a replica made for a rollback after another replica had closed it."""
+
+from __future__ import annotations
+
+from responder.clients import Connections
+from responder.clients.docker import Docker
+from responder.errors import Halt, Unavailable
+from responder.journal import Database, Transaction
+from responder.levers.containers import EXECUTION, labels_of
+from responder.levers.docker import ServiceImage
+from responder.levers.slots import waits_for_a_place
+from responder.policies import Mandate
+from responder.strategies import levers_of
+
+
+async def remove_leftovers(journal: Database, mandate: Mandate, connections: Connections) -> list[str]:
+    """Removes containers that never took their place, of rollbacks that are closed; returns their names.
+
+    A replica that stalls right before it makes one, for longer than its lease, can make it when all is over, and be
+    killed before it removes it. Compose counts it as one of its service. What this journal does not know is not ours,
+    and the engine itself refuses to remove one that somebody has started. An engine that cannot be asked is asked
+    again at the next turn.
+    """
+    ways = (way for service in mandate.services for way in (service.rollback, *service.alternatives))
+    if not any(isinstance(lever, ServiceImage) for way in ways for lever in levers_of(way)):
+        return []
+    removed = []
+    try:
+        docker = await connections.to(Docker)
+        for one in await docker.never_started(EXECUTION, "_next_"):
+            if waits_for_a_place(one) and await journal.read(_is_closed, labels_of(one)[EXECUTION]):
+                await docker.remove(one["Id"])
+                removed.append(str(one["Name"]).lstrip("/"))
+    except (Halt, Unavailable):
+        pass
+    return removed
+
+
+async def _is_closed(tx: Transaction, execution: str) -> bool:
+    row = await tx.one("execution_row", id=execution)
+    return row is not None and row["state"] == "closed"
