@@ -13,6 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from exporters.probes import TYPES
+from foundation.connections import CAUSES
 
 OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 LAG_INTERVAL = 0.5
@@ -44,6 +45,15 @@ class OwnMetrics:
             buckets=OVERHEAD_BUCKETS,
             registry=self.registry,
         )
+        self.connections_ended = Counter(
+            "exporter_http_connections_ended",
+            "Connections ended early: too_many, headers that did not arrive, malformed, hang_up.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in CAUSES:
+            if cause != "tls":  # the exporters speak plain HTTP
+                self.connections_ended.labels(cause)
         self.checks = Gauge("exporter_checks", "Configured checks.", registry=self.registry)
         self.reloaded = Gauge(
             "exporter_config_last_reload_successful",

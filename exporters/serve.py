@@ -7,7 +7,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import disable_created_metrics
@@ -25,12 +25,15 @@ from exporters.live import Live
 from exporters.metrics import OwnMetrics
 from exporters.probes.tcp import host_and_port
 from exporters.web import Web
+from foundation.connections import Cause, Site, allow_many_files
+from foundation.sparingly import Sparingly
 
 log = logging.getLogger(__name__)
 
 LOOKUPS = "lookup"
 LOOKUP_THREADS = 256  # name servers that hang, at most one thread for each name
 KEEP_ALIVE = 600  # seconds: longer than Prometheus keeps an idle connection, so that we never close one under its hands
+HOW: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE, "auto_decompress": False}
 STANDARD = set(logging.makeLogRecord({}).__dict__) | {"message", "taskName"}
 
 
@@ -71,14 +74,12 @@ async def serve(path: Path, *, listen: str | None = None, started: Callable[[str
     `started` is told the address in use, which is news when the port was 0.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    _allow_many_files()
+    allow_many_files()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Lookups(LOOKUP_THREADS, thread_name_prefix=LOOKUPS))
     metrics = OwnMetrics()
     live = Live(path, metrics, listen=listen)
-    runner = web.AppRunner(
-        Web(live).app(), access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=0.3, auto_decompress=False
-    )
+    runner = web.AppRunner(Web(live).app(), shutdown_timeout=0.3, **HOW)
     stop, reloads = asyncio.Event(), set[asyncio.Task[None]]()
 
     def reload() -> None:
@@ -109,8 +110,18 @@ async def serve(path: Path, *, listen: str | None = None, started: Callable[[str
 
 async def _listen(runner: web.AppRunner, live: Live, path: Path) -> None:
     host, port = host_and_port(live.listen)
+    sparing = Sparingly(lambda event, **fields: log.warning(event, extra=fields))
+
+    def ended(cause: Cause) -> None:
+        live.metrics.connections_ended.labels(cause).inc()
+        sparing.warn("connections ended", cause, cause=cause)
+
+    def scrapers() -> int:
+        """Prometheus has a connection for each check, and there may be several of it behind one address."""
+        return 4 * len(live.value.config.checks)
+
     try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
+        await Site(runner, host, port, ended=ended, room_for=scrapers, **HOW).start()
     except OSError as error:
         why = f"cannot listen on {live.listen}: {error.strerror}"
         raise ConfigError([Problem(str(path), None, "listen", why)]) from error
@@ -119,12 +130,6 @@ async def _listen(runner: web.AppRunner, live: Live, path: Path) -> None:
 async def _reload(live: Live) -> None:
     with suppress(ConfigError):  # Live has logged it and set the series
         await live.reload()
-
-
-def _allow_many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

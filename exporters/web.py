@@ -20,6 +20,7 @@ from exporters.metrics import Collected
 from exporters.notes import Notes
 from exporters.probing import KEPT_BACK, Result, run
 from exporters.resources import Resources
+from foundation.connections import under_way
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Web:
 
     def app(self) -> web.Application:
         """The aiohttp application."""
-        app = web.Application(client_max_size=1024)
+        app = web.Application(client_max_size=1024, middlewares=[under_way])
         app.add_routes(
             [
                 web.get("/", self.page),

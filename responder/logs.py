@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -66,20 +64,3 @@ def say(log: logging.Logger, event: str, /, *, level: int = logging.INFO, error:
     """One line: what happened, and its facts as fields."""
     if log.isEnabledFor(level):
         log.log(level, event, extra={"fields": fields}, exc_info=error)
-
-
-class Sparingly:
-    """Logs what strangers can cause at will: of each kind one line a minute, with how many were left out before it."""
-
-    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic, *, every: float = 60) -> None:
-        self._log, self._clock, self._every = log, clock, every
-        self._last: dict[str, tuple[float | None, int]] = {}
-
-    def warn(self, event: str, kind: str, /, **fields: Any) -> None:
-        """One line, unless there was one of this event and kind within the last minute. Kinds must be bounded."""
-        now, (last, left_out) = self._clock(), self._last.get(f"{event} {kind}", (None, 0))
-        if last is not None and now - last < self._every:
-            self._last[f"{event} {kind}"] = (last, left_out + 1)
-            return
-        self._last[f"{event} {kind}"] = (now, 0)
-        say(self._log, event, level=logging.WARNING, **fields, left_out=left_out or None)

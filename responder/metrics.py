@@ -12,6 +12,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from pydantic import BaseModel, ConfigDict
 
+from foundation.connections import CAUSES
 from responder.execution import Closed, Done, Event, Execution, Started
 from responder.journal import Row, Transaction, deployments, outbox
 from responder.journal.decisions import stopped
@@ -85,19 +86,19 @@ class Metrics:
         )
         self.refused_requests = Counter(
             "responder_http_requests_refused",
-            "Requests refused because of their Host, Origin (or Sec-Fetch-Site) or Content-Type.",
+            "Requests refused because of their token or password, Host, Origin (or Sec-Fetch-Site) or Content-Type.",
             ["cause"],
             registry=self.registry,
         )
-        for cause in ("host", "origin", "content_type"):
+        for cause in ("unauthenticated", "host", "origin", "content_type"):
             self.refused_requests.labels(cause)  # from 0, so that the first one is an increase
         self.ended_connections = Counter(
             "responder_http_connections_ended",
-            "Connections ended early: too_many of a peer or in all, headers that did not arrive, malformed, hang_up.",
+            "Connections ended early: too_many, headers that did not arrive, a tls handshake, malformed, hang_up.",
             ["cause"],
             registry=self.registry,
         )
-        for cause in ("too_many", "headers", "malformed", "hang_up"):
+        for cause in CAUSES:
             self.ended_connections.labels(cause)
         self.alerts = Counter(
             "responder_alerts", "Alerts received, by their status.", ["status"], registry=self.registry
@@ -205,7 +206,7 @@ class Metrics:
         self.ended_connections.labels(cause).inc()
 
     def refused(self, cause: str) -> None:
-        """Of one request that could have come from a foreign web page."""
+        """Of one request that was refused before its handler saw it."""
         self.refused_requests.labels(cause).inc()
 
     def kept(self, outcome: str, seconds: float, size: int) -> None:

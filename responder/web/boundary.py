@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from responder.logs import Sparingly
+from foundation.sparingly import Sparingly
+from responder.logs import say
 from responder.web.access import WHO, Access, Handler, Who, answered, error
 from responder.web.cross_site import SAFE, Refusal, wrong_content_type
 from responder.web.place import Place
@@ -33,7 +35,7 @@ class Boundary:
     ) -> None:
         self._access, self._refused = access, refused
         self._places: dict[tuple[str, str], Place] = {(place.method, place.path): place for place in places}
-        self._log = Sparingly(logging.getLogger("responder.web"), clock)
+        self._log = Sparingly(partial(say, logging.getLogger("responder.web"), level=logging.WARNING), clock)
 
     @property
     def middleware(self) -> Middleware:
@@ -50,6 +52,8 @@ class Boundary:
             if public:
                 request[WHO] = Who("anybody", frozenset(place.scopes))
             elif (stranger := await access.identify(request)) is not None:
+                why = access.wrong if "Authorization" in request.headers else f"{access.wanted} is needed"
+                self._note(request, "unauthenticated", why)
                 return stranger
         if foreign := self._foreign(request, access, anywhere=public or (place is not None and place.any_host)):
             return self._answer(request, place, foreign)
@@ -74,8 +78,11 @@ class Boundary:
         return None if anywhere else access.hosts.refusal(request)
 
     def _answer(self, request: web.Request, place: Place | None, refusal: Refusal) -> web.Response:
-        self._refused(refusal.cause)
+        self._note(request, refusal.cause, refusal.message)
         if place is not None:
             place.refused()
-        self._log.warn("request refused", refusal.cause, path=request.path, peer=request.remote, reason=refusal.message)
         return error(refusal.status, refusal.message)
+
+    def _note(self, request: web.Request, cause: str, reason: str) -> None:
+        self._refused(cause)
+        self._log.warn("request refused", cause, path=request.path, peer=request.remote, reason=reason)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
+from foundation.connections import Cause, Site, allow_many_files, under_way
+from foundation.sparingly import Sparingly
 from responder.errors import ConfigError
-from responder.logs import Sparingly
+from responder.logs import say
 from responder.web.access import Access, Handler, error
 from responder.web.bodies import MOST_BYTES, await_body, must_be_text
 from responder.web.boundary import Boundary, Refused
-from responder.web.connections import Site, allow_many_files, under_way
 from responder.web.place import Page
 from responder.web_config import WebConfig
 from responder.web_settings import Web
@@ -88,15 +90,15 @@ def _secured(app: web.Application, served: WebConfig) -> ssl.SSLContext | None:
 
 
 async def listen(
-    app: web.Application, settings: Web, ended: Callable[[str], None] = lambda cause: None
+    app: web.Application, settings: Web, ended: Callable[[Cause], None] = lambda cause: None
 ) -> web.AppRunner:
     """Opens the listener. Raises ConfigError where the address is taken."""
     tls = _secured(app, settings.served)
     allow_many_files()
     app.middlewares.insert(0, under_way)
-    sparing = Sparingly(logging.getLogger("responder.web"))
+    sparing = Sparingly(partial(say, logging.getLogger("responder.web"), level=logging.WARNING))
 
-    def told(cause: str) -> None:
+    def told(cause: Cause) -> None:
         ended(cause)
         sparing.warn("connections ended", cause, cause=cause)
 

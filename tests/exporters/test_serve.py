@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -10,10 +12,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from foundation.connections import CAUSES, MOST_OF_ONE_PEER, allow_many_files
 
 CHECKS = """\
 checks:
@@ -104,6 +109,36 @@ def test_reloads_on_sighup_and_keeps_the_old_on_a_mistake(exporter: Exporter) ->
         "configuration not reloaded, the old one stays",
     ]
     assert log[2]["problems"] == [f"{exporter.path}:1: checks: must be a list"]
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Descriptors for a few thousand connections of the test itself."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allow_many_files()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /probe?check=hung HTTP/1.1\r\nHost: x\r\n"])
+def test_it_answers_under_2000_silent_connections_and_says_so_once(
+    exporter: Exporter, many_files: None, said: bytes
+) -> None:
+    with ExitStack() as open_until_the_end:
+        for _ in range(2000):
+            silent = open_until_the_end.enter_context(socket.create_connection(("127.0.0.1", exporter.port)))
+            with suppress(OSError):  # ended already
+                silent.sendall(said)
+        assert exporter.get("/-/healthy") == "ok\n"
+        page = exporter.get("/metrics")
+        series = {s.name: s.value for f in text_string_to_metric_families(page) for s in f.samples if not s.labels}
+        ended = re.search(r'exporter_http_connections_ended_total\{cause="too_many"\} (\S+)', page)
+        assert ended and float(ended[1]) >= 2000 - MOST_OF_ONE_PEER - 4
+        assert series["process_open_fds"] < series["process_max_fds"] / 2
+    exporter.process.send_signal(signal.SIGTERM)
+    told = [line for line in exporter.log() if line["msg"] == "connections ended"]
+    assert [line["cause"] for line in told].count("too_many") == 1
+    assert len(told) <= len(CAUSES)
 
 
 def test_an_address_in_use_is_told_plainly(exporter: Exporter) -> None:

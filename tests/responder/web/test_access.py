@@ -72,6 +72,19 @@ async def test_a_route_opens_to_its_scope_alone(guarded_house: House, method: st
                 )
 
 
+async def test_strangers_are_counted_and_do_not_fill_the_log(
+    guarded_house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
+        for _ in range(50):
+            async with guarded_house.client.get("/api/v1/status", headers=headers) as response:
+                assert response.status == 401
+    async with guarded_house.client.get("/metrics", headers=bearer("read")) as response:
+        assert 'responder_http_requests_refused_total{cause="unauthenticated"} 100.0' in await response.text()
+    told = [record.fields for record in caplog.records if record.message == "request refused"]  # type: ignore[attr-defined]
+    assert [(one["path"], one["reason"]) for one in told] == [("/api/v1/status", "a bearer token is needed")]
+
+
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
 async def test_whoever_restarts_us_needs_no_token(guarded_house: House, path: str) -> None:
     async with guarded_house.client.get(path) as response:

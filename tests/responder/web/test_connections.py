@@ -1,129 +1,105 @@
-"""Connections that say nothing, or no HTTP, neither hold up the health check nor fill the log."""
+"""What strangers do to the listener is counted, and logged once a minute."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import resource
+import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from pathlib import Path
 
-import aiohttp
 import pytest
+import yaml
 from aiohttp import web
 
-from responder.web import connections
 from responder.web.server import listen
 from responder.web_settings import Web
+from tests.certificates import Authority
 from tests.parts import free_port
 
-ENDED: Counter[str] = Counter()
-READING: Counter[str] = Counter()
+MALFORMED = b"GET / HTTP/1.1\r\nBad Header\x00: x\r\n\r\n"
 
 
-async def healthy(request: web.Request) -> web.Response:
-    return web.Response(text="ok")
-
-
-async def reads(request: web.Request) -> web.Response:
-    READING.update([request.path])
-    return web.Response(body=await request.read())
-
-
-@pytest.fixture
-async def port() -> AsyncIterator[int]:
-    ENDED.clear()
-    READING.clear()
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    app = web.Application()
-    app.router.add_get("/-/healthy", healthy)
-    app.router.add_post("/reads", reads)
-    number = free_port()
-    runner = await listen(app, Web(listen=f"127.0.0.1:{number}"), lambda cause: ENDED.update([cause]))
-    yield number
-    await runner.cleanup()
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-async def asks(port: int) -> str:
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/-/healthy") as response:
-        return await response.text()
-
-
-@pytest.mark.parametrize("said", [b"", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"])
-async def test_silent_connections_make_way(port: int, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MOST_OF_ONE_PEER", 50)
-    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(200)]
-    for _, writer in silent:
-        writer.write(said)
-    assert await asyncio.wait_for(asks(port), 5) == "ok"
-    assert ENDED == {"too_many": 151}
-    for _, writer in silent:
-        writer.transport.abort()
-    await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("addresses", [1, 100])
-async def test_health_is_answered_under_two_thousand_silent_connections(port: int, addresses: int) -> None:
-    silent = []
-    for n in range(2000):
-        _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.1.{1 + n % addresses}", 0))
-        silent.append(writer)
-    assert await asyncio.wait_for(asks(port), 30) == "ok"
-    most = connections.MOST_OF_ONE_PEER if addresses == 1 else connections.MOST
-    assert ENDED["too_many"] >= 2000 - most
-    for writer in silent:
-        writer.transport.abort()
-    await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("said", [b"", b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"])
-async def test_the_head_of_a_request_has_a_deadline(port: int, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEADERS_WITHIN", 0.05)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(said)
-    with contextlib.suppress(ConnectionResetError):
-        assert await asyncio.wait_for(reader.read(), 10) == b""
-    assert ENDED == {"headers": 1}
-    writer.transport.abort()
-
-
-async def test_what_is_no_http_is_counted_and_logged_once(port: int, caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(20):
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_is_no_http_is_counted_and_logged_once(
+    tls: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over plain TCP a head that cannot be read; where TLS is spoken, anything else."""
+    port, ended = free_port(), Counter[str]()
+    settings = {"listen": f"127.0.0.1:{port}"}
+    if tls:
+        cert, key = Authority(tmp_path).issue("server", "127.0.0.1")
+        (tmp_path / "web.yml").write_text(
+            yaml.safe_dump({"tls_server_config": {"cert_file": str(cert), "key_file": str(key)}})
+        )
+        settings["config_file"] = str(tmp_path / "web.yml")
+    runner = await listen(web.Application(), Web.model_validate(settings), lambda cause: ended.update([cause]))
+    for n in range(1, 21):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nBad Header\x00: x\r\n\r\n")
-        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.0 400")
+        writer.write(MALFORMED)
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
+        while ended.total() < n:
+            await asyncio.sleep(0.01)
         writer.close()
-        await writer.wait_closed()
-    assert ENDED == {"malformed": 20}
+        with contextlib.suppress(ConnectionResetError):
+            await writer.wait_closed()
+    await runner.cleanup()
+    assert ended == {"tls" if tls else "malformed": 20}
     told = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [(record.getMessage(), bool(record.exc_info)) for record in told] == [("connections ended", False)]
 
 
 @pytest.mark.parametrize("told", [b"Content-Length: 99\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"])
 async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceback(
-    told: bytes, port: int, caplog: pytest.LogCaptureFixture
+    told: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
+    port, ended, reading = free_port(), Counter[str](), Counter[str]()
+
+    async def reads(request: web.Request) -> web.Response:
+        reading.update([request.path])
+        return web.Response(body=await request.read())
+
+    app = web.Application()
+    app.router.add_post("/reads", reads)
+    runner = await listen(app, Web(listen=f"127.0.0.1:{port}"), lambda cause: ended.update([cause]))
     async with asyncio.timeout(60):
         for n in range(20):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"POST /reads HTTP/1.1\r\nHost: x\r\n" + told)
-            while READING["/reads"] <= n:
+            while reading["/reads"] <= n:
                 await asyncio.sleep(0.01)
             writer.transport.abort()
-        while ENDED["hang_up"] < 20:
+        while ended["hang_up"] < 20:
             await asyncio.sleep(0.01)
-    assert ENDED == {"hang_up": 20}
+    await runner.cleanup()
+    assert ended == {"hang_up": 20}
     told_of = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [(record.getMessage(), bool(record.exc_info)) for record in told_of] == [("connections ended", False)]
 
 
-def test_the_soft_limit_of_descriptors_is_raised() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
-    try:
-        connections.allow_many_files()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+async def test_a_certificate_that_is_wanted_and_not_shown_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port, ended, authority = free_port(), Counter[str](), Authority(tmp_path)
+    cert, key = authority.issue("server", "127.0.0.1")
+    wanted = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": str(authority.ca_file)}
+    served = {"tls_server_config": {"cert_file": str(cert), "key_file": str(key), **wanted}}
+    (tmp_path / "web.yml").write_text(yaml.safe_dump(served))
+    settings = Web(listen=f"127.0.0.1:{port}", config_file=tmp_path / "web.yml")
+    runner = await listen(web.Application(), settings, lambda cause: ended.update([cause]))
+    trusted = ssl.create_default_context(cafile=authority.ca_file)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusted)
+    with contextlib.suppress(ssl.SSLError, ConnectionResetError):
+        await reader.read()
+    while not ended:
+        await asyncio.sleep(0.01)
+    writer.close()
+    with contextlib.suppress(ssl.SSLError, ConnectionResetError):
+        await writer.wait_closed()
+    await runner.cleanup()
+    assert ended == {"tls": 1}
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "connections ended"
+    ]

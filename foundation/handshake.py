@@ -1,0 +1,64 @@
+"""A TLS handshake under way: it counts as a connection, and one that fails or does not end is counted as such."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, Protocol
+
+
+class _Seen(Protocol):
+    def add(self, new: Any) -> None: ...
+
+    def remove(self, one: Any) -> bool: ...
+
+    def ended(self, cause: Any) -> None: ...
+
+
+class Handshake(asyncio.Protocol):
+    """Agrees on TLS with a new peer, and hands the connection over.
+
+    asyncio's own listener tells of a connection once its handshake has ended. Until then nobody could bound those that
+    never end it.
+    """
+
+    busy, served, reserved = 0, False, False
+
+    def __init__(self, seen: _Seen, connection: asyncio.Protocol, context: ssl.SSLContext, *, within: float) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.peer = ""
+        self._seen, self._connection, self._context, self._within = seen, connection, context, within
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As Protocol.connection_made."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a listener for streams
+        transport.pause_reading()  # the first bytes are for TLS
+        self.transport, name = transport, transport.get_extra_info("peername")
+        self.peer = str(name[0]) if isinstance(name, tuple) else ""
+        self._seen.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._agree(transport))
+
+    def end(self) -> None:
+        """Ends it, as at the end of the process."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _agree(self, transport: asyncio.Transport) -> None:
+        secured, failed = None, False
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                transport, self._connection, self._context, server_side=True, ssl_handshake_timeout=self._within
+            )
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # the peer hung up, as probes do that look for an open port
+        except OSError:  # no TLS, no version in common, no certificate that is wanted, or too late
+            failed = True
+        finally:
+            was_open = self._seen.remove(self)
+            if secured is None:
+                transport.abort()
+        if secured is not None:
+            self._connection.connection_made(secured)
+        elif was_open and failed:
+            self._seen.ended("tls")

@@ -1,0 +1,28 @@
+"""Logs what strangers can cause at will, without letting them fill the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Sparingly:
+    """Of each kind of event one line a minute, with how many were left out before it.
+
+    `write` is given the event and its fields.
+    """
+
+    def __init__(
+        self, write: Callable[..., None], clock: Callable[[], float] = time.monotonic, *, every: float = 60
+    ) -> None:
+        self._write, self._clock, self._every = write, clock, every
+        self._last: dict[str, tuple[float | None, int]] = {}
+
+    def warn(self, event: str, kind: str, /, **fields: object) -> None:
+        """One line, unless there was one of this event and kind within the last minute. Kinds must be bounded."""
+        now, (last, left_out) = self._clock(), self._last.get(f"{event} {kind}", (None, 0))
+        if last is not None and now - last < self._every:
+            self._last[f"{event} {kind}"] = (last, left_out + 1)
+            return
+        self._last[f"{event} {kind}"] = (now, 0)
+        self._write(event, **fields, **({"left_out": left_out} if left_out else {}))
