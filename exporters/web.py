@@ -21,6 +21,7 @@ from exporters.notes import Notes
 from exporters.probing import KEPT_BACK, Result, run
 from exporters.resources import Resources
 from foundation.connections import under_way
+from foundation.sparingly import Sparingly
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class Web:
         self._live = live
         self._under_way: dict[str, int] = {}
         self._collecting = asyncio.Semaphore(MOST_COLLECTIONS)
+        # Whoever reaches this address can have any check probed, as often as they like.
+        self._sparing = Sparingly(lambda event, **fields: log.error(event, extra=fields))
 
     def app(self) -> web.Application:
         """The aiohttp application."""
@@ -75,15 +78,15 @@ class Web:
                 result, notes = await run(check, value.reach, scrape_timeout=scrape_timeout)
             except Unable as unable:
                 self._live.metrics.probes.labels(check.type, "unable").inc()
-                log.error(
-                    "a probe could not be made", extra={"check": check.id, "why": value.reach.redact(str(unable))}
-                )
-                return web.Response(status=503, text=f"{value.reach.redact(str(unable))}\n")
+                why = value.reach.redact(str(unable))
+                self._sparing.warn("a probe could not be made", check.id, check=check.id, why=why)
+                return web.Response(status=503, text=f"{why}\n")
             except Exception as bug:
                 self._live.metrics.probes.labels(check.type, "bug").inc()
                 # Without its text: that of an error nobody foresaw may hold anything.
-                log.error("a bug in a probe", extra={"check": check.id, "error": type(bug).__name__, "at": _where(bug)})
-                return web.Response(status=500, text=f"a bug in the exporter: {type(bug).__name__} at {_where(bug)}\n")
+                name, at = type(bug).__name__, _where(bug)
+                self._sparing.warn("a bug in a probe", f"{check.id} {name} {at}", check=check.id, error=name, at=at)
+                return web.Response(status=500, text=f"a bug in the exporter: {name} at {at}\n")
             finally:
                 self._under_way[check.id] -= 1
         self._remember(check, result)

@@ -112,18 +112,26 @@ async def test_too_many_of_one_check_at_once(serve: Serve, talk: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "outcome"), [(Unable("out of files"), 503, "unable"), (KeyError("s3cret"), 500, "bug")]
 )
-async def test_our_own_fault_is_a_missing_sample(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, outcome: str
+async def test_our_own_fault_is_a_missing_sample_and_one_log_line_a_minute(
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    outcome: str,
 ) -> None:
     async def probe(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(Tcp, "probe", probe)
     client = await serve({"type": "tcp", "address": "h:1"})
-    response = await client.get("/probe?check=it")
-    text = await response.text()
-    assert (response.status, "probe_success" in text, "s3cret" in text) == (status, False, False)
-    assert f'exporter_probes_total{{outcome="{outcome}",type="tcp"}} 1.0' in await (await client.get("/metrics")).text()
+    for _ in range(20):
+        response = await client.get("/probe?check=it")
+        text = await response.text()
+        assert (response.status, "probe_success" in text, "s3cret" in text) == (status, False, False)
+    page = await (await client.get("/metrics")).text()
+    assert f'exporter_probes_total{{outcome="{outcome}",type="tcp"}} 20.0' in page
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
 
 async def test_no_secret_leaves_by_any_door(

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
+import socket
 import ssl
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
 
+from foundation.connections import allow_many_files
 from responder.web.server import listen
 from responder.web_settings import Web
 from tests.certificates import Authority
-from tests.parts import free_port
+from tests.parts import Process, free_port
 
 MALFORMED = b"GET / HTTP/1.1\r\nBad Header\x00: x\r\n\r\n"
 
@@ -77,6 +83,51 @@ async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceb
     assert ended == {"hang_up": 20}
     told_of = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [(record.getMessage(), bool(record.exc_info)) for record in told_of] == [("connections ended", False)]
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Descriptors for a few thousand connections of the test itself."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allow_many_files()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_responder_answers_under_2000_silent_connections(tls: bool, many_files: None, tmp_path: Path) -> None:
+    """The real process: the silent ones are there while it is asked."""
+    port, authority = free_port(), Authority(tmp_path)
+    cert, key = authority.issue("server", "127.0.0.1")
+    served = {"tls_server_config": {"cert_file": str(cert), "key_file": str(key)}} if tls else {}
+    (tmp_path / "web.yml").write_text(yaml.safe_dump(served))
+    config = {
+        "state": f"sqlite://{tmp_path}/state.db",
+        "prometheus": {"url": "http://127.0.0.1:1"},
+        "alertmanager": {"urls": ["http://127.0.0.1:1"]},
+        "web": {"listen": f"127.0.0.1:{port}", "config_file": str(tmp_path / "web.yml")},
+    }
+    (tmp_path / "responder.yml").write_text(yaml.safe_dump(config))
+    trusted = ssl.create_default_context(cafile=authority.ca_file) if tls else True
+
+    async def healthy() -> bool:
+        try:
+            url = f"http{'s' if tls else ''}://127.0.0.1:{port}/-/healthy"
+            async with aiohttp.ClientSession() as session, session.get(url, ssl=trusted) as answer:
+                return answer.status == 200
+        except aiohttp.ClientConnectionError:
+            return False
+
+    argv = [sys.executable, "-m", "responder", "serve", "--config", str(tmp_path / "responder.yml")]
+    process = await Process.start(argv, log=tmp_path / "log", ready=healthy)
+    try:
+        with contextlib.ExitStack() as open_until_the_end:
+            for _ in range(2000):
+                open_until_the_end.enter_context(socket.create_connection(("127.0.0.1", port)))
+            assert await healthy()
+    finally:
+        await process.terminate()
+    assert (tmp_path / "log").read_text().count("connections ended cause=too_many") == 1
 
 
 async def test_a_certificate_that_is_wanted_and_not_shown_is_counted(
