@@ -12,6 +12,8 @@ import aioresponses.core
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from tests.journals import postgres_server  # noqa: F401
+
 
 class _ClientResponse(aiohttp.ClientResponse):
     # aiohttp 3.14 made `stream_writer` a required argument, which aioresponses 0.7.9 does not hand over

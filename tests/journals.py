@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
+import re
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -11,17 +15,31 @@ from typing import Any
 
 import pytest
 
-from responder.journal import Database, open_journal
+from responder.errors import JournalUnavailable
+from responder.journal import Database, Transaction, open_journal
+from responder.journal.database import load_migrations
 from tests import parts
 
 _numbers = count()
+_emptied: list[str] = []
+"""Databases that a test has left, to be used again."""
+_migrated: list[str] = []
+"""A database with the tables of the journal: to copy it is several times faster than to make them again."""
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One PostgreSQL for the whole session; every journal gets a database of its own in it."""
+    """One PostgreSQL for the whole session; every journal gets a database of its own in it.
+
+    Only the outermost conftest.py imports it: each place that does so would start another one.
+    """
+    yield from served(tmp_path_factory.mktemp("postgres"), durable=False)
+
+
+def served(directory: Path, *, durable: bool) -> Iterator[parts.Postgres]:
+    """A PostgreSQL for many tests."""
     parts.need("postgres")
-    server = parts.postgres(tmp_path_factory.mktemp("postgres"))
+    server = parts.postgres(directory, durable=durable)
     loop = asyncio.new_event_loop()  # of its own, in a thread: each test has another one, which ends with it
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -35,15 +53,37 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The `state:` of a configuration: a fresh file, or a fresh database."""
+    """The `state:` of a configuration: a fresh file, or a database of its own with fresh tables."""
     if request.param == "sqlite":
         return f"sqlite://{tmp_path / 'state.db'}"
     server = request.getfixturevalue("postgres_server")
-    return str(await server.database(f"journal_{next(_numbers)}"))
+    if _emptied:
+        return _emptied.pop()
+    if not _migrated:
+        await (await open_journal(await server.database("journal"))).close()
+        _migrated.append("journal")
+    return str(await server.database(f"journal_{next(_numbers)}", like=_migrated[0]))
 
 
 @pytest.fixture
-async def journal(state: str) -> AsyncIterator[Database]:
+async def journal(request: pytest.FixtureRequest, state: str) -> AsyncIterator[Database]:
     opened = await open_journal(state)
     yield opened
+    # A test that is handed the `state` may do anything to it.
+    if not state.startswith("sqlite:") and "state" not in inspect.signature(request.function).parameters:
+        with contextlib.suppress(JournalUnavailable):
+            await opened.transaction(forget_everything)
+            _emptied.append(state)
     await opened.close()
+
+
+async def forget_everything(tx: Transaction) -> None:
+    """Empties the journal, which is far cheaper than a new one."""
+    connection: Any = tx._connection  # type: ignore[attr-defined]  # no statement of the journal forgets
+    tables = re.findall(r"^CREATE TABLE (\w+)", "".join(load_migrations()), flags=re.MULTILINE)
+    statements = [f"DELETE FROM {table}" for table in reversed(tables)]  # what refers to others was made after them
+    if isinstance(connection, sqlite3.Connection):
+        for statement in statements:
+            connection.execute(statement)
+    else:
+        await connection.execute("; ".join(statements))

@@ -282,7 +282,7 @@ class Postgres:
                 lost = asyncio.Event()
                 connection.add_termination_listener(lambda *_, gone=lost: gone.set())
                 try:
-                    self._timeouts.watch_network(connection)
+                    await ask(_init(self._timeouts), connection)
                     await ask(connection.add_listener, _CHANNEL, lambda *_: self._bell.ring())
                     self._bell.ring()  # something may have happened while nobody listened
                     while not lost.is_set():

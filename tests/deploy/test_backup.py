@@ -11,15 +11,12 @@ from typing import Any
 
 from responder.journal import deployments, open_journal
 from responder.journal.deployments import Deployment
-from tests.journals import postgres_server
 from tests.parts import need, program
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 ONE = Deployment(
     id="d1", service="backend", environment="production", version="1.0", at=datetime.now(UTC), recorded_by="x"
 )
-
-__all__ = ["postgres_server"]
 
 
 async def known(state: str) -> list[str]:

@@ -24,7 +24,7 @@ from responder.policies import Mandate
 from responder.services import Service
 from responder.strategies import Target
 from responder.worker import Lease, Worker
-from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.journals import journal, state  # noqa: F401
 from tests.responder.crash.drill import Drill, HealthOf
 from tests.responder.crash.stages import immediate
 from tests.responder.examples import accepted

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.journals import journal, state  # noqa: F401
 from tests.responder.crash import databases, docker
 
 _QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +17,6 @@ from responder.clients.http import Http
 from responder.errors import Superseded
 from responder.execution import Accepted, Event, Execution, Part, StopAsked
 from responder.journal import Database, Transaction, deployments, executions
-from responder.journal.database import load_migrations
 from responder.journal.deployments import Deployment
 from responder.plan import Plan
 from responder.strategies import Target
@@ -269,16 +267,6 @@ class _Record:
 
         result: Execution = await self._point.around("append", write)
         return result
-
-
-async def forget_everything(tx: object) -> None:
-    """Empties the journal: a hundred times cheaper than a new one for each of some thousand drills."""
-    connection = tx._connection  # type: ignore[attr-defined] - no statement of the journal forgets
-    tables = re.findall(r"^CREATE TABLE (\w+)", "".join(load_migrations()), flags=re.MULTILINE)
-    for table in reversed(tables):  # what refers to others was made after them
-        done = connection.execute(f"DELETE FROM {table}")
-        if hasattr(done, "__await__"):
-            await done
 
 
 def lapsed() -> None:

@@ -13,8 +13,9 @@ from responder.execution import Halted, Started
 from responder.journal import Database
 from responder.levers.lever import Lever
 from responder.plan import Gate, Move
+from tests.journals import forget_everything
 from tests.responder.crash import databases, docker, frontend, kubernetes, stores
-from tests.responder.crash.drill import Crash, Drill, Point, forget_everything, lapsed
+from tests.responder.crash.drill import Crash, Drill, Point, lapsed
 from tests.responder.crash.stages import STAGES as PLAIN
 from tests.responder.crash.stages import Stage
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from responder.clients.http import Http
 from responder.clients.postgres import DatabaseSettings
 from responder.clients.schemas import Schemas
-from tests.journals import postgres_server  # noqa: F401
+from tests.journals import served
 from tests.responder.rollback import Rollback
 
 _made: list[str] = []
@@ -90,8 +90,14 @@ DO $$ DECLARE s text; BEGIN
 END $$; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public"""
 
 
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One that keeps what it has committed: here it is crashed."""
+    yield from served(tmp_path_factory.mktemp("postgres"), durable=True)
+
+
 @pytest.fixture
-async def shop(postgres_server: Any, tmp_path: Path) -> Shop:  # noqa: F811
+async def shop(postgres_server: Any, tmp_path: Path) -> Shop:
     """Emptied for every test, which is several times faster than a new one."""
     if not _made:
         _made.append(await postgres_server.database("shop"))

@@ -28,7 +28,8 @@ from responder.lease import Lease
 from responder.policies import Mandate, Policy
 from responder.services import Service
 from responder.worker import Worker
-from tests.responder.crash.drill import Crash, Drill, Point, forget_everything
+from tests.journals import forget_everything
+from tests.responder.crash.drill import Crash, Drill, Point
 from tests.responder.crash.stages import immediate
 from tests.responder.evidence.conftest import aws_at, sources
 from tests.responder.examples import LABELS, accepted, ago, alert, deployment, service

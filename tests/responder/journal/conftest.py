@@ -1,3 +1,3 @@
 """Every drill runs on both databases."""
 
-from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.journals import journal, state  # noqa: F401

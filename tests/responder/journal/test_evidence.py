@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from responder.journal import Database, evidence, executions
-from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.journals import journal, state  # noqa: F401
 from tests.responder.examples import accepted, alert
 
 

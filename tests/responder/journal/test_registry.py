@@ -421,6 +421,7 @@ async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
         import asyncpg
 
         connection = await asyncpg.connect(state)
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         await connection.execute("".join(before) + _OLD.format(*times))
         await connection.execute(
             f"CREATE TABLE schema_version (version INT); INSERT INTO schema_version VALUES ({len(before)})"

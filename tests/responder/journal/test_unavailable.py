@@ -21,7 +21,7 @@ from responder.journal.postgres import Postgres
 from responder.journal.postgres_sessions import Timeouts
 from responder.journal.sqlite import Sqlite
 from tests import parts
-from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.journals import journal, state  # noqa: F401
 from tests.responder.journal.test_journal import accept
 
 LEASE = 2.0
@@ -153,6 +153,23 @@ async def test_every_error_of_a_reader_of_sqlite_is_translated(tmp_path: Path, a
     await opened.close()
 
 
+async def test_a_file_that_another_process_locks_is_unavailable(tmp_path: Path) -> None:
+    opened = await open_journal(f"sqlite://{tmp_path / 'state.db'}")
+
+    async def impatient(tx: Any) -> None:
+        tx._connection.execute("PRAGMA busy_timeout = 10")
+
+    await opened.transaction(impatient)
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    with contextlib.closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalUnavailable, match="database is locked"):
+            await accept(opened)
+        other.execute("ROLLBACK")
+    await accept(opened)
+    await opened.close()
+
+
 async def test_a_value_that_no_database_stores_is_the_senders_mistake(journal: Database) -> None:  # noqa: F811
     async def store(tx: Transaction) -> None:
         await tx.all("outbox", most=2**70)
@@ -171,7 +188,7 @@ async def test_the_errors_of_a_transactions_own_code_are_left_alone(journal: Dat
         await journal.transaction(refuse)
 
 
-async def test_a_deadlock_is_resolved_by_running_again(postgres_server: Any) -> None:  # noqa: F811
+async def test_a_deadlock_is_resolved_by_running_again(postgres_server: Any) -> None:
     dsn = await postgres_server.database("deadlocks")
     one, two = await open_journal(dsn), await open_journal(dsn)
     both, runs = asyncio.Barrier(2), []
@@ -189,7 +206,7 @@ async def test_a_deadlock_is_resolved_by_running_again(postgres_server: Any) -> 
     await two.close()
 
 
-async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_server: Any) -> None:  # noqa: F811
+async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_server: Any) -> None:
     dsn = await postgres_server.database("stalls")
     frozen, healthy = await open_journal(dsn, lease=LEASE), await open_journal(dsn, lease=LEASE)
     holds, continues = asyncio.Event(), asyncio.Event()
@@ -215,7 +232,7 @@ async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_s
     await healthy.close()
 
 
-async def test_a_replica_that_stalls_between_two_halves_of_a_statement_loses_its_locks(postgres_server: Any) -> None:  # noqa: F811
+async def test_a_replica_that_stalls_between_two_halves_of_a_statement_loses_its_locks(postgres_server: Any) -> None:
     """PostgreSQL itself bounds nothing there: the driver has prepared, and what it prepared is never executed."""
     dsn = await postgres_server.database("half")
     frozen, healthy = await open_journal(dsn, lease=LEASE), await open_journal(dsn, lease=LEASE)
@@ -246,7 +263,26 @@ async def test_a_replica_that_stalls_between_two_halves_of_a_statement_loses_its
     await healthy.close()
 
 
-async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_server: Any) -> None:  # noqa: F811
+async def test_a_connection_that_is_lost_as_it_is_made_does_not_end_listening(
+    postgres_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = await open_journal(await postgres_server.database("listens"), lease=LEASE)
+    whole, lost = Timeouts.watch_network, []
+
+    def lose(self: Timeouts, connection: Any) -> None:
+        monkeypatch.setattr(Timeouts, "watch_network", whole)
+        lost.append(connection)
+        raise OSError("Bad file descriptor")
+
+    monkeypatch.setattr(Timeouts, "watch_network", lose)
+    assert await opened.changed(0.0), "from the start"
+    assert await opened.changed(60), "it listens again, and says that something may have happened"
+    assert lost
+    await opened.close()
+
+
+async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_server: Any) -> None:
     opened = await open_journal(await postgres_server.database("busy"), lease=60.0)
     continues, entered = asyncio.Event(), asyncio.Semaphore(0)
 
@@ -266,7 +302,7 @@ async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_s
     await opened.close()
 
 
-async def test_every_session_has_bounds_below_the_lease(postgres_server: Any) -> None:  # noqa: F811
+async def test_every_session_has_bounds_below_the_lease(postgres_server: Any) -> None:
     dsn = await postgres_server.database("bounds")
     opened = await open_journal(dsn, lease=8.0)
     asked: dict[str, int] = {}
@@ -307,7 +343,7 @@ async def test_a_journal_that_is_away_at_the_start_is_waited_for(tmp_path: Path)
 
 
 @pytest.mark.parametrize("wrong", ["a_database_that_nobody_made", "newer"])
-async def test_a_mistake_in_the_configuration_is_told_at_once(postgres_server: Any, wrong: str) -> None:  # noqa: F811
+async def test_a_mistake_in_the_configuration_is_told_at_once(postgres_server: Any, wrong: str) -> None:
     dsn = await postgres_server.database(f"mistaken_{wrong}")
     if wrong == "newer":
         await (await open_journal(dsn)).close()

@@ -15,7 +15,7 @@ from responder.notify.narrate import story_of
 from responder.notify.story import Story
 from responder.policies import Mandate
 from responder.stages import Stage, stage_of
-from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.journals import journal, state  # noqa: F401
 from tests.responder.examples import NOW, accepted, alert, deployment, mandate, plan
 
 SEVERITIES = ("critical", "warning")

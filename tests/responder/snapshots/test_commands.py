@@ -16,7 +16,7 @@ from responder.cli import main
 from responder.execution import Closed, Halted
 from responder.journal import executions, open_journal
 from tests import parts
-from tests.journals import postgres_server, state  # noqa: F401
+from tests.journals import state  # noqa: F401
 from tests.responder.examples import NOW, accepted
 from tests.responder.snapshots.conftest import House, housed
 

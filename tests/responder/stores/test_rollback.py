@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from responder.journal import Database
-from tests.journals import journal, postgres_server, state  # noqa: F401
+from tests.journals import journal, state  # noqa: F401
 from tests.responder.crash import stores
 from tests.responder.crash.drill import Drill, Point
 

@@ -37,7 +37,6 @@ from responder.web.status import Status
 from responder.web.stopping import StopPage
 from responder.web_settings import Token, Web
 from responder.worker import Worker
-from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import ago, alert, deployment, mandate, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
