@@ -23,7 +23,8 @@ stack:  ## the whole of it in containers, with Grafana; needs Docker and Compose
 
 test: $(READY) lint  ## all tests, on real Prometheus, Alertmanager, PostgreSQL, Redis, Docker, nginx, HAProxy and Chromium
 	@sh scripts/install-debian.sh prometheus prometheus-alertmanager postgresql redis-server \
-		docker.io busybox-static nginx-light haproxy kubernetes-client systemd chromium chromium-driver curl
+		docker.io busybox-static nginx-light haproxy kubernetes-client systemd iproute2 iptables \
+		chromium chromium-driver curl
 	@$(BIN)/pytest -q -n $(WORKERS)
 
 lint: $(READY)  ## ruff, mypy strict, and the layers of the house

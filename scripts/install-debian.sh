@@ -13,6 +13,7 @@ there() {
         nginx-light) command -v nginx ;;
         chromium-driver) command -v chromedriver ;;
         kubernetes-client) command -v kubectl ;;
+        iproute2) command -v ip ;;
         systemd) command -v systemd-analyze ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1 && return 0

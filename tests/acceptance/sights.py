@@ -165,10 +165,19 @@ def metric(name: str, value: float, *, at_least: bool = False, **labels: str) ->
     return Sight(f"{name} {'>=' if at_least else '='} {value:g}", look)
 
 
-def ready(name: str = "a", status: int = 200) -> Sight:
+def healthy(name: str = "a") -> Sight:
+    async def look(stage: Stage) -> tuple[bool, str]:
+        answer = await stage.responders[name].get("/-/healthy")
+        return answer.status == 200, f"{name} answers {answer.status}"
+
+    return Sight(f"healthy({name})", look)
+
+
+def ready(name: str = "a", status: int = 200, because: str = "") -> Sight:
     async def look(stage: Stage) -> tuple[bool, str]:
         answer = await stage.responders[name].get("/-/ready")
-        return answer.status == status, f"{name} answers {answer.status}: {answer.body!s:.60}"
+        seen = answer.status == status and because in str(answer.body)
+        return seen, f"{name} answers {answer.status}: {answer.body!s:.90}"
 
     return Sight(f"ready({name}, {status})", look)
 

@@ -1,14 +1,17 @@
-"""`responder serve` that stops itself (SIGSTOP) right after a chosen statement of the journal in PostgreSQL.
+"""`responder serve` that strikes itself right after a chosen statement of the journal in PostgreSQL.
 
-STOP_AFTER is a pattern, STOP_AT says which of the statements that match it (from 1), and ARMED names a file: as long
-as it does not exist, no statement counts. TRACE names a file to which every statement that counts is written.
+STRIKE_AFTER is a pattern, STRIKE_AT says which of the statements that match it (from 1), and ARMED names a file: as
+long as it does not exist, no statement counts. STRIKE is what happens then, in JSON: the name of a signal to itself, or
+a command that cuts it off. STRUCK names a file that holds the statement afterwards.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,24 +20,25 @@ from responder.cli import main
 from responder.journal import postgres
 
 _ask = postgres.ask
-_after, _at, _armed = re.compile(os.environ["STOP_AFTER"]), int(os.environ["STOP_AT"]), Path(os.environ["ARMED"])
-_trace = os.environ.get("TRACE")
+_after, _at = re.compile(os.environ["STRIKE_AFTER"]), int(os.environ["STRIKE_AT"])
+_armed, _struck = Path(os.environ["ARMED"]), Path(os.environ["STRUCK"])
+_strike: str | list[str] = json.loads(os.environ["STRIKE"])
 _seen = 0
 
 
 async def ask(call: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
-    """As the one of the journal; it stops the whole process once the statement has had its effect."""
+    """As the one of the journal; it strikes once the statement has had its effect, before anything else runs."""
     global _seen
     answer = await _ask(call, *args, **more)
     statement = " ".join(str(arg).split("\n")[0][:100] for arg in args[:2] if isinstance(arg, str)) or call.__name__
-    if _armed.exists():
-        if _trace:
-            with Path(_trace).open("a") as file:
-                file.write(f"{statement}\n")
-        if _after.search(statement):
-            _seen += 1
-            if _seen == _at:
-                os.kill(os.getpid(), signal.SIGSTOP)
+    if _armed.exists() and _after.search(statement):
+        _seen += 1
+        if _seen == _at:
+            _struck.write_text(statement)
+            if isinstance(_strike, str):
+                os.kill(os.getpid(), signal.Signals[_strike])
+            else:
+                subprocess.run(_strike, check=True)
     return answer
 
 

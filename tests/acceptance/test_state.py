@@ -13,6 +13,7 @@ from tests.acceptance.notation import (
     deploy,
     do,
     expire_silences,
+    kill,
     play,
     post,
     postgres_crashes,
@@ -20,10 +21,13 @@ from tests.acceptance.notation import (
     push,
     silence,
     soon,
+    start,
     want,
 )
 from tests.acceptance.sights import (
     answers,
+    healthy,
+    logged,
     marked,
     metric,
     outcome,
@@ -70,6 +74,37 @@ async def test_postgres_crashes_and_is_back_at_once(stage_with: SetUp) -> None:
         want(soon, verifying()),
         postgres_crashes(at_once),
         postgres_starts(at_once),
+        want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
+    )
+
+
+async def test_it_starts_while_postgres_is_away_and_acts_when_it_comes(stage_with: SetUp) -> None:
+    async def unused(stage: Stage) -> None:
+        """A database in which not even the tables are made yet."""
+        assert stage.postgres
+        one = stage.responder
+        one.write({**one.config, "state": await stage.postgres.database("unused")})
+
+    async def check(stage: Stage) -> str:
+        said = await stage.responder.command("check", "--live")
+        assert said.code == 1, said
+        assert "the journal: state: PostgreSQL cannot be used: ConnectionRefusedError" in said.out
+        return said.out
+
+    await play(
+        await stage_with(postgres=True),
+        kill(at_once),
+        do(at_once, "an unused database", unused),
+        postgres_crashes(at_once),
+        start(at_once, wait=False),
+        want(soon, healthy(), ready("a", 503, "the journal cannot be used: ConnectionRefusedError")),
+        do(at_once, "check --live", check),
+        want(soon, metric("responder_journal_up", 0), logged("waiting for the journal")),
+        postgres_starts(at_once),
+        want(soon, ready(), logged("journal ready")),
+        do(at_once, "the good release", lambda stage: stage.deployed(GOOD, ago=60, good=True)),
+        deploy(at_once),
+        push(at_once, alert()),
         want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )
 
