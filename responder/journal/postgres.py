@@ -331,7 +331,10 @@ async def _commit(connection: Any) -> None:
 
 async def _undo(connection: Any, error: BaseException) -> None:
     """Rolls back where the session answers. Otherwise it is closed, and PostgreSQL rolls back."""
-    fine = error.session_lives if isinstance(error, DriverError) else isinstance(error, Exception)
+    if isinstance(error, DriverError):
+        fine = error.session_lives
+    else:  # a commit that was not confirmed ended the session as well; an act's own error did not
+        fine = isinstance(error, Exception) and not isinstance(error, JournalUnavailable)
     if fine:
         try:
             await ask(connection.execute, "ROLLBACK")

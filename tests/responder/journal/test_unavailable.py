@@ -85,6 +85,7 @@ async def test_every_error_of_asyncpg_is_translated(at: str) -> None:
             assert session.asked.count("acquire") == session.asked.count("release"), error
         if at == "COMMIT" and not isinstance(error, asyncpg.PostgresError):
             assert session.asked.count("BEGIN") == 1, f"{error!r}: it may be committed, and must not run twice"
+            assert session.terminated and "ROLLBACK" not in session.asked, f"{error!r}: a silent server answers nothing"
 
 
 def _opened(session: _Session) -> Postgres:
