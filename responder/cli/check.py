@@ -28,6 +28,8 @@ from responder.strategies import levers_of
 from responder.trouble_check import NOW
 from responder.words import meant
 
+Place = tuple[int | str, ...]
+
 
 async def check(file: Path, *, live: bool, output: str) -> int:
     """Exit code 0 where all is well, 2 where the file is wrong, 1 where a rollback could not use what it names."""
@@ -39,9 +41,11 @@ async def check(file: Path, *, live: bool, output: str) -> int:
     except ConfigError as e:
         mistakes = e.mistakes
     found: list[dict[str, str]] = []
-    hints = list(_hints(config)) if config and not mistakes else []
-    if live and config and not mistakes:
+    hints: list[str] = []
+    if config and not mistakes:
         place = locator(file)
+        hints = [f"{place(path)}: {hint}" for path, hint in _hints(config)]
+    if live and config and not mistakes:
         found = [{"place": place(one.path), **one.problem._asdict()} for one in await preflight(config)]
         hints += _about_the_user()
     if output == "json":
@@ -91,37 +95,45 @@ async def test_notification(file: Path, name: str) -> int:
     return 0
 
 
-def _takes_offers(policy: Policy) -> bool:
-    """Whether it takes alerts by the label that the shipped rules set."""
+SHIPPED = frozenset({"ServiceFailing", "HighErrorRate", "LatencyHigh", "ErrorRateRegressed"})
+"""The alerts of our own rules that offer a rollback: those rules record the trouble as it is now."""
+
+
+def _takes_shipped(policy: Policy) -> bool:
+    """Whether it takes alerts by the label that the shipped rules set, or by nothing but their names."""
     of_label = [one for one in policy.match if one.name == "rollback"]
-    return all_match(of_label, {"rollback": "true"}) and not all_match(of_label, {})
+    named = [one.value.split("|") for one in policy.match if one.name == "alertname" and one.op in ("=", "=~")]
+    is_offer = all_match(of_label, {"rollback": "true"}) and not all_match(of_label, {})
+    return is_offer or any(set(names) <= SHIPPED for names in named)
 
 
-def _hints(config: Config) -> Iterator[str]:
-    """What is allowed, and not what we would do."""
-    auto = [policy for policy in config.policies if policy.mode == "auto" and not policy.force]
+def _hints(config: Config) -> Iterator[tuple[Place, str]]:
+    """What is allowed, and not what we would do, each with its place in the file."""
+    auto = [(n, policy) for n, policy in enumerate(config.policies) if policy.mode == "auto" and not policy.force]
     if auto and config.watchdog is None:
-        yield "without a watchdog nobody notices that alerts do not get through, and no silence disarms everything"
-    if config.web.external_url is None and any(one.links for one in config.notify.channels.values()):
-        yield "without web.external_url the links in messages lead to the address that it listens on"
-    for policy in config.policies:
-        if policy.roll_back and not policy.force and not policy.expression and not _takes_offers(policy):
-            yield (
-                f"policy {policy.name} has no `expression`: for alerts whose rules do not record {NOW}, as the "
-                "shipped ones do, it acts only while a health or traffic check of the service fails; that is safe, "
-                "since a service whose checks all hold is never rolled back by them, and may be too careful"
-            )
+        told = "without one nobody notices that alerts do not get through, and no silence disarms everything"
+        yield ("watchdog",), told
     web = config.web
+    if web.external_url is None and any(one.links for one in config.notify.channels.values()):
+        yield ("web", "external_url"), "without it the links in messages lead to the address that it listens on"
+    for n, policy in enumerate(config.policies):
+        if policy.roll_back and not policy.force and not policy.expression and not _takes_shipped(policy):
+            told = (
+                f"policy {policy.name} has none: for alerts whose rules do not record {NOW}, as the shipped ones do, "
+                "it acts only while a health or traffic check of the service fails; that is safe, since a service "
+                "whose checks all hold is never rolled back by them, and may be too careful"
+            )
+            yield ("policies", n, "expression"), told
     if not web.loopback and web.external_url is None and not web.allowed_hosts:
-        yield f"web.listen is {web.listen}: clients that use a name are refused until web.allowed_hosts has it"
+        yield ("web", "listen"), f"{web.listen}: clients that use a name are refused until web.allowed_hosts has it"
     for n, service in enumerate(config.services):
         for lever in (one for way in (service.rollback, *service.alternatives) for one in levers_of(way)):
             if isinstance(lever, CurrentRelease | PointerFile) and not lever.restart:
-                yield f"services[{n}].rollback: {lever.nothing_follows}"
-    for policy in auto:
+                yield ("services", n, "rollback"), lever.nothing_follows
+    for n, policy in auto:
         if policy.verify.bake < 30:
             told = format_duration(policy.verify.bake)
-            yield f"policy {policy.name}: verify.for of {told} may call a service healthy that is only starting"
+            yield ("policies", n, "verify", "for"), f"{told} may call a service healthy that is only starting"
 
 
 def _state(config: Config) -> None:

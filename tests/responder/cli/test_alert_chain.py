@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from responder.cli.alert_chain import unmatched_rules, unrecorded_rules, without_route
-from responder.cli.check import _takes_offers
 from responder.policies import Policy
 
 
@@ -72,21 +71,6 @@ def test_one_recording_of_the_two_is_not_enough(kept: str) -> None:
     recorded["rules"] = [rule for rule in recorded["rules"] if rule["name"] == kept]
     (found,) = unrecorded_rules([*_groups(), recorded], [_policy('rollback="true"')])
     assert found.found == f"has no recording {missing} beside it"
-
-
-@pytest.mark.parametrize(
-    ("matcher", "takes"),
-    [
-        ('rollback="true"', True),
-        ('rollback=~"true|yes"', True),
-        ('rollback!="true"', False),
-        ('rollback=""', False),
-        ('rollback=~".*"', False),
-        ('alertname="X"', False),
-    ],
-)
-def test_which_policies_take_the_offers_of_the_shipped_rules(matcher: str, takes: bool) -> None:
-    assert _takes_offers(_policy(matcher)) is takes
 
 
 _HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}

@@ -1,0 +1,102 @@
+"""`check` hints at what is allowed and not what we would do, each time with the line to change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.cli.check import SHIPPED, check
+
+RULES = Path(__file__).parents[3] / "alert_rules"
+CONFIG = """\
+state: sqlite://{state}
+prometheus: {{url: "http://127.0.0.1:1"}}
+alertmanager: {{urls: ["http://127.0.0.1:1"]}}
+watchdog: {{match: ['alertname="RollbackAutomationArmed"']}}
+services:
+  - name: backend
+    environment: production
+    rollback: {{strategy: immediate, release: {{root: {root}{more}}}}}
+    healthy: [{{http: "http://127.0.0.1:1/"}}]
+policies:
+  - name: one
+    match: {match}
+    roll_back: {{label: service}}
+    mode: {mode}
+"""
+
+
+async def hints(
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    match: str = """['rollback="true"']""",
+    mode: str = "observe",
+    more: str = ", restart: [systemctl, restart, backend]",
+    end: str = "",
+) -> list[str]:
+    file = directory / "responder.yml"
+    told = {"state": directory / "state.db", "root": directory, "match": match, "mode": mode, "more": more}
+    file.write_text(CONFIG.format(**told) + end)
+    assert await check(file, live=False, output="json") == 0
+    found: list[str] = json.loads(capsys.readouterr().out)["hints"]
+    return [hint.removeprefix(f"{file}:") for hint in found]
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        """['rollback="true"']""",
+        """['rollback=~"true|yes"', 'team="a"']""",
+        """['alertname="HighErrorRate"']""",
+        """['alertname=~"HighErrorRate|LatencyHigh"', 'service="backend"']""",
+    ],
+)
+async def test_alerts_of_the_shipped_rules_need_no_expression(
+    match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await hints(tmp_path, capsys, match=match) == []
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        """['alertname="CheckoutErrors"']""",
+        """['alertname=~"HighErrorRate|CheckoutErrors"']""",
+        """['alertname=~"High.*"']""",
+        """['alertname!="HighErrorRate"']""",
+        """['rollback!="true"']""",
+        """['rollback=""']""",
+        """['rollback=~".*"']""",
+        """['team="a"']""",
+    ],
+)
+async def test_alerts_of_other_rules_do_and_the_hint_names_the_line(
+    match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (hint,) = await hints(tmp_path, capsys, match=match)
+    assert hint.startswith("11: policies[0].expression: policy one has none")
+    assert "only while a health or traffic check of the service fails" in hint
+    assert await hints(tmp_path, capsys, match=match, end="    expression: errors > 1\n") == []
+
+
+async def test_every_hint_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    web = "web: {listen: '0.0.0.0:9095', tokens: [{name: am, scopes: [alerts], token: 0123456789abcdef}]}"
+    end = f"    verify: {{for: 10s, within: 1m}}\n{web}\n"
+    found = await hints(tmp_path, capsys, mode="auto", more="", end=end)
+    assert [hint.partition(": ")[0] for hint in found] == ["16", "8", "15"], found
+
+
+def test_the_shipped_rules_are_those_that_record_what_is_so_now() -> None:
+    rules: list[Any] = [
+        rule
+        for file in RULES.glob("*.yml")
+        for group in (yaml.safe_load(file.read_text()) or {}).get("groups", ())
+        for rule in group["rules"]
+    ]
+    now = {rule["labels"]["alertname"] for rule in rules if rule.get("record") == "service_environment:trouble:now"}
+    assert now == SHIPPED
