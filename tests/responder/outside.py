@@ -124,10 +124,16 @@ class FakePrometheus(Outside):
         self.results: dict[str, dict[str, Any]] = {}
         self.history: dict[str, Callable[[datetime], str]] = {}
         self.recorded: list[dict[str, str]] = []
+        self.evaluated: set[str] = set()
 
     def sees(self, labels: dict[str, str]) -> None:
         """The rules record the trouble of an alert with these labels, and it is visible now."""
         self.recorded.append({n: labels[n] for n in ("alertname", "service", "environment")})
+        self.evaluates(labels)
+
+    def evaluates(self, labels: dict[str, str]) -> None:
+        """The rules of this alert are evaluated, whether or not they see trouble."""
+        self.evaluated.add(labels["alertname"])
 
     def answer(self, request: web.Request) -> web.StreamResponse:
         promql = request.query.get("query", "")
@@ -147,6 +153,5 @@ class FakePrometheus(Outside):
     def _visible(self) -> list[tuple[dict[str, str], str]]:
         clock = str(datetime.now(UTC).timestamp())
         now = [({**labels, "question": "now"}, clock) for labels in self.recorded]
-        names = {labels["alertname"] for labels in self.recorded}
-        evaluated = [({"alertname": name, "question": "evaluated"}, clock) for name in sorted(names)]
+        evaluated = [({"alertname": name, "question": "evaluated"}, clock) for name in sorted(self.evaluated)]
         return [*now, *evaluated, ({"question": "clock"}, clock)]
