@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ DURATIONS = {"cooldown", "deployed_within", "for", "within", "approve_within", "
 PATIENCE = 60.0  # seconds until what is expected must be seen; a few are usual
 AND_NOTHING_MORE = 3.0
 WATCHDOG = "RollbackAutomationArmed"
+SHIPPED = Path(__file__).parents[2] / "alert_rules" / "availability.yml"
 
 
 def faster(told: Any) -> Any:
@@ -45,6 +47,19 @@ def _faster(key: str, text: str) -> str:
     return text if seconds == 0 else format_duration(max(seconds / FASTER, SHORTEST.get(key, 1.0)))
 
 
+def shipped(name: str) -> str:
+    """The rules of ServiceFailing for an alert of this name, over a minute; four scrapes of ours are bridged."""
+    [group] = yaml.safe_load(SHIPPED.read_text())["groups"]
+    of_it = [
+        rule for rule in group["rules"] if "ServiceFailing" in json.dumps(rule) or "check:" in rule.get("record", "")
+    ]
+    text = yaml.safe_dump({"groups": [{"name": name, "rules": of_it}]}, width=1000)
+    for was, now in (("ServiceFailing", name), ("[5m]", "[1m]"), ("[2m]", "[1200ms]")):
+        assert was in text, was
+        text = text.replace(was, now)
+    return text
+
+
 class Reality(Rehearsal):
     """Acts that need an exact moment, or an Alertmanager that lies, are not to be had here."""
 
@@ -53,6 +68,8 @@ class Reality(Rehearsal):
         super().__init__(None, directory, scenario.given)  # type: ignore[arg-type]
         self._names = {name for step in scenario.timeline if step.act == "fires" for name in _alertnames(step.told)}
         self._wanted: list[dict[str, str]] = []
+        self._silences: list[str] = []
+        self._scraped = True
         self._armed = scenario.given.watchdog is not None and scenario.given.watchdog_heard
         self._leaving = contextlib.AsyncExitStack()
 
@@ -62,6 +79,7 @@ class Reality(Rehearsal):
         ports = [parts.free_port() for _ in range(3)]
         app = web.Application()
         app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/responder/metrics", self._responder_page)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         self._leaving.push_async_callback(runner.cleanup)
@@ -80,14 +98,19 @@ class Reality(Rehearsal):
             for n, version in enumerate(self._given.good_before):
                 days = timedelta(days=len(self._given.good_before) - n)
                 await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
-        scraped = [{"job_name": "house", "static_configs": [{"targets": [f"127.0.0.1:{ports[0]}"]}]}]
+        scraped: list[dict[str, Any]] = [{"job_name": "house"}]
+        if self._given.recorded:
+            scraped.append({"job_name": "responder", "metrics_path": "/responder/metrics"})
+        for job in scraped:
+            job["static_configs"] = [{"targets": [f"127.0.0.1:{ports[0]}"]}]
         told = {
             "global": {"scrape_interval": "300ms", "scrape_timeout": "300ms", "evaluation_interval": "300ms"},
             "scrape_configs": scraped,
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ports[2]}"]}]}]},
         }
-        await self._leaving.enter_async_context(
-            parts.prometheus(self._directory, yaml.safe_dump(told), rules={"house.rules": self._rules()}, port=ports[1])
+        rules = {"house.rules": self._rules(), **{f"{name}.rules": shipped(name) for name in self._given.recorded}}
+        self._prometheus = await self._leaving.enter_async_context(
+            parts.prometheus(self._directory, yaml.safe_dump(told), rules=rules, port=ports[1])
         )
         if self._armed:
             while not (await self._ask("GET", "/api/v1/status"))["armed"]:
@@ -111,7 +134,8 @@ class Reality(Rehearsal):
     def _rules(self) -> str:
         """One rule an alert: it fires while its series is there, with the labels of the series."""
         plain = "max without (instance, job, wanted)"
-        rules = [{"alert": name, "expr": f'{plain} (wanted{{wanted="{name}"}})'} for name in sorted(self._names)]
+        own = sorted(self._names.difference(self._given.recorded))
+        rules = [{"alert": name, "expr": f'{plain} (wanted{{wanted="{name}"}})'} for name in own]
         rules.append({"alert": WATCHDOG, "expr": f"{plain} (armed)"})
         return yaml.safe_dump({"groups": [{"name": "house", "rules": rules}]})
 
@@ -123,8 +147,16 @@ class Reality(Rehearsal):
         for service in self._given.services:
             for sample in self._healthy({"service": service}, datetime.now(UTC)):
                 lines.append(f'healthy{{service="{service}"}} {sample.value}')
+                probe = f'service="{service}",environment="production",check_id="health"'
+                lines.append(f"probe_success{{{probe}}} {sample.value}")
             lines.append(f'healthy{{service="{service}",part="idle"}} 1')
         return web.Response(text="\n".join([*lines, ""]))
+
+    async def _responder_page(self, _: web.Request) -> web.Response:
+        """What is between the two, and may fail."""
+        if not self._scraped:
+            return web.Response(status=503)
+        return web.Response(text=(await self._responder.get("/metrics")).body)
 
     # --- how it is looked at ---
     async def wait_until(self, second: float) -> None:
@@ -169,6 +201,8 @@ class Reality(Rehearsal):
             labels = self._fire(one).labels
             if labels["alertname"] == "RollbackRequested":
                 await asyncio.to_thread(self._amtool, labels, one.get("annotations", {}))
+            elif labels["alertname"] in self._given.recorded:
+                await parts.until(partial(self._alertmanager.alerts, **labels))
             else:
                 self._wanted.append(labels)
 
@@ -177,6 +211,27 @@ class Reality(Rehearsal):
         told += [f"--annotation={name}={json.dumps(value)}" for name, value in annotations.items()]
         amtool = parts.program("amtool") or "amtool"
         subprocess.run([amtool, f"--alertmanager.url={self._alertmanager.url}", "alert", "add", *told], check=True)
+
+    async def act_fires_unsent(self, told: Any) -> None:
+        """The same: a silence keeps it from being sent."""
+        await self.act_fires(told)
+
+    async def act_health(self, told: dict[str, Any]) -> None:
+        """And until the last scrapes show it, where our rules record that."""
+        await super().act_health(told)
+        for service in told if self._given.recorded else ():
+            sick = any(sample.value == 0 for sample in self._healthy({"service": service}, datetime.now(UTC)))
+            asked = f'service_environment:trouble:now{{service="{service}"}}'
+            await parts.until(partial(self._prometheus.query, asked), lambda found, sick=sick: bool(found) is sick)
+
+    async def act_recorded_trouble(self, told: dict[str, str]) -> None:
+        """The rules record it, of what the probes see."""
+
+    async def act_responder_scrapes(self, what: str) -> None:
+        self._scraped = what == "succeed"
+        for name in self._given.recorded:
+            asked = partial(self._alertmanager.alerts, alertname=name)
+            await parts.until(asked, lambda found: bool(found) is self._scraped)
 
     async def act_sent_again(self, told: dict[str, Any]) -> None:
         """Alertmanager does that by itself, every second."""
@@ -187,7 +242,12 @@ class Reality(Rehearsal):
 
     async def act_silence(self, told: dict[str, Any]) -> None:
         matchers = {m.name: m.value for m in map(parse_matcher, told["match"])}
-        await self._alertmanager.silence(matchers, author=told["by"], comment=told.get("comment", ""))
+        made = await self._alertmanager.silence(matchers, author=told["by"], comment=told.get("comment", ""))
+        self._silences.append(made)
+
+    async def act_expire_silences(self, told: Any) -> None:
+        for one in self._silences:
+            await self._alertmanager.expire(one)
 
     async def act_watchdog(self, what: str) -> None:
         self._armed = what == "comes"
@@ -214,6 +274,7 @@ async def play(scenario: Scenario, directory: Path) -> None:
             elif step.act != "nothing":
                 assert step.act in ACTS, f"{step.act} cannot be had in reality"
                 await getattr(house, f"act_{step.act}")(step.told)
+                house.go_on_from(step.at)
         final = scenario.expect
         whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
         await house.agree(whole)
@@ -222,6 +283,7 @@ async def play(scenario: Scenario, directory: Path) -> None:
 
 
 ACTS = {
-    *("deploys", "fires", "sent_again", "resolves", "silence", "watchdog", "crash", "marks", "moves", "health"),
+    *("deploys", "fires", "fires_unsent", "sent_again", "resolves", "silence", "expire_silences", "watchdog", "crash"),
+    *("marks", "moves", "health", "recorded_trouble", "responder_scrapes"),
     *("rollback", "approve", "stop", "close", "stop_file", "until"),
 }

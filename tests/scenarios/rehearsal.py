@@ -61,7 +61,7 @@ class Rehearsal:
         self._troubled: dict[tuple[str, str], tuple[datetime, datetime | None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
-        self._changed: dict[str, Any] = {}
+        self._broken_off: list[Fired] = []
 
     # --- up and down ---
     async def __aenter__(self) -> Rehearsal:
@@ -444,6 +444,20 @@ class Rehearsal:
             one.ends_at = datetime.now(UTC)
         if not unsent:
             await self._send(over)
+
+    async def act_responder_scrapes(self, what: str) -> None:
+        """`fail`, until the alerts that are joined with our deployments break off; or `succeed` again."""
+        if what == "fail":
+            self._broken_off = [
+                one for one in self._outside.firing() if one.labels["alertname"] in self._given.recorded
+            ]
+            for one in self._broken_off:
+                one.ends_at = datetime.now(UTC)
+            await self._send(self._broken_off)
+        else:
+            again = [replace(one, starts_at=datetime.now(UTC), ends_at=None) for one in self._broken_off]
+            self._outside.fired += again
+            await self._send(again)
 
     async def act_body(self, told: Any) -> None:
         """A body as it is, sent as it is; `answer` is the status that it must get."""
