@@ -272,7 +272,7 @@ async def _wait_for(
             left = gate.hold_for
         if left <= 0:
             await _stand(execution, world)  # a lever that was put back explains it best
-            told = f"{gate.name}: not so for {gate.hold_for:g} s within {gate.within:g} s: {wrong}"
+            told = f'timed out waiting for "{gate}": {wrong}'
             raise Unseen(told) if unseen else Halt(told)
         await reins.pause(min(gate.every, left))
         if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):

@@ -235,7 +235,7 @@ def firing(incident: Incident, situation: Situation, now: datetime) -> tuple[Kin
         case "firing":
             return "allow", situation.live.reason
         case "suppressed":
-            return "refuse", f"silenced: {situation.live.reason}"
+            return "refuse", f"muted in Alertmanager: {situation.live.reason}"
         case "gone":
             return "refuse", f"resolved by now: {situation.live.reason}"
         case "unknown":

@@ -110,7 +110,7 @@ async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> Live:
         alertmanager = await connections.to(Alertmanager)
         seen = [a for a in await alertmanager.alerts(exact) if all_match(watchdog.match, a.labels)]
         if muted := [alert for alert in seen if alert.state == "suppressed"]:
-            reason = f"the watchdog alert is muted by {await who_muted(muted, alertmanager, muted)}"
+            reason = f"the watchdog alert is muted: {await who_muted(muted, alertmanager, muted)}"
             return Live(state="suppressed", reason=reason)
     except Unavailable as e:
         return Live(state="unknown", reason=f"cannot tell whether the watchdog alert is silenced: {e}")
@@ -132,7 +132,7 @@ async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: 
         known = await alertmanager.alerts({})
     named = {alert.fingerprint: _named(alert) for alert in known}
     why += sorted(f"inhibited by {named.get(one, f'an alert that is gone by now ({one})')}" for one in inhibiting)
-    return "; ".join(dict.fromkeys(why)) or "muted in Alertmanager"
+    return "; ".join(dict.fromkeys(why)) or "it does not say by what"
 
 
 def _named(alert: LiveAlert) -> str:
@@ -174,7 +174,7 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
     since = [sample for sample in now if QUESTION not in sample.labels]
     told = [_fired_before(sample) for sample in now if sample.labels.get(QUESTION) == "before"]
     told += [
-        f"the `expression` of policy {incident.policy.name} had a result before"
+        f"the `expression` of policy {incident.policy.name} had a result"
         for found in was
         if concerning(found, running.service, running.environment)
     ]
@@ -182,7 +182,7 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
         state="firing",
         reason="",
         began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
-        was_so_before=f"{told[0]} {running.version} was deployed (at {at:%H:%M:%S} UTC)" if told else "",
+        was_so_before=f"{told[0]} at {at:%H:%M:%S} UTC, before {running.version} was deployed" if told else "",
         trouble_now=await visible(incident, Recordings(now), mandate, connections),
     )
 
@@ -197,7 +197,7 @@ def _just_before(situation: Situation, running: Deployment) -> datetime:
 def _fired_before(sample: Sample) -> str:
     name = sample.labels.get("alertname", "this alert")
     recorded = sample.labels.get("__name__") == RECORDED
-    return f"the trouble of {name} was already recorded before" if recorded else f"{name} was already firing before"
+    return f"the trouble of {name} was already recorded" if recorded else f"{name} was already firing"
 
 
 async def _needs_failing(

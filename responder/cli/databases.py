@@ -83,7 +83,7 @@ async def _list(args: argparse.Namespace, schemas: Schemas) -> int:
     for one in kept:
         columns = f" ({', '.join(one['columns'])})" if one["columns"] else ""
         where = f" in rollback_keep.{one['keep']}" if one["keep"] else ""
-        told = f"{one['at']:%Y-%m-%d %H:%M} {one['execution']}: {one['what']} of {one['source']}{columns}{where}"
+        told = f"{one['at']:%Y-%m-%d %H:%M} UTC {one['execution']}: {one['what']} of {one['source']}{columns}{where}"
         out.print(told, markup=False, soft_wrap=True)
     if not kept:
         out.print("nothing is kept")

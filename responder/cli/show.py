@@ -50,10 +50,11 @@ def word(text: str | None) -> Text:
 
 
 def clock(text: str | None) -> str:
+    """In UTC, as the reasons beside it have it; today's times without the date."""
     if not text:
         return "-"
-    when = datetime.fromisoformat(text).astimezone()
-    return when.strftime("%H:%M:%S" if when.date() == datetime.now(UTC).astimezone().date() else "%Y-%m-%d %H:%M:%S")
+    when = datetime.fromisoformat(text).astimezone(UTC)
+    return f"{when:%H:%M:%S} UTC" if when.date() == datetime.now(UTC).date() else f"{when:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def clean(text: Any) -> str:

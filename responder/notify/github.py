@@ -279,7 +279,7 @@ def _usual_body(story: Story) -> str:
         alerts = [
             (
                 one.name,
-                f"{one.starts_at:%H:%M:%S}",
+                f"{one.starts_at:%H:%M:%S} UTC",
                 one.summary,
                 ", ".join(f"{k}={v}" for k, v in sorted(one.labels.items())),
             )
@@ -291,7 +291,7 @@ def _usual_body(story: Story) -> str:
         parts.append("### What the guards said\n\n" + table("Guard | Verdict | Reason", rows))
     if story.evidence:
         parts.append("### Evidence\n\n" + "\n".join(f"- {escape(one_line(one, 500))}" for one in story.evidence))
-    lines = [f"- {line.at:%H:%M:%S} {escape(one_line(line.text, 500))}" for line in story.timeline]
+    lines = [f"- {line.at:%H:%M:%S} UTC {escape(one_line(line.text, 500))}" for line in story.timeline]
     parts.append("### What happened\n\n" + "\n".join(lines))
     parts.append(f"`{story.command}`" if story.command and "`" not in story.command else "")
     return "\n\n".join(part for part in parts if part)

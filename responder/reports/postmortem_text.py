@@ -57,7 +57,7 @@ def _lines(told: PostMortem, plot: str | None) -> Iterator[str]:
     yield ""
     yield "## Time line"
     yield from table(
-        ("at", "what", ""), ((f"{m.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], m.what, m.detail) for m in told.timeline)
+        ("at (UTC)", "what", ""), ((f"{m.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], m.what, m.detail) for m in told.timeline)
     )
     yield ""
     yield "## What was changed"

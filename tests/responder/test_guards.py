@@ -166,7 +166,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             situation(live=Live(state="suppressed", reason="silence s1 of bob: deploying")),
             "firing",
             "refuse",
-            "silenced: silence s1 of bob: deploying",
+            "muted in Alertmanager: silence s1 of bob: deploying",
         ),
         (incident(), situation(live=Live(state="gone", reason="not there")), "firing", "refuse", "resolved by now"),
         (
@@ -180,7 +180,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (incident(), live(trouble_now=TroubleNow(state="unknown", reason="?")), "trouble_now", "refuse", "?"),
         (incident(), live(trouble_now=None), "trouble_now", "refuse", "it was not asked"),
         (incident(), situation(disarmed="no watchdog"), "armed", "refuse", "automation is disarmed: no watchdog"),
-        (incident(), live(disarmed="muted by silence s1 of bob"), "armed", "refuse", "muted by silence s1 of bob"),
+        (incident(), live(disarmed="muted: silence s1 of bob"), "armed", "refuse", "muted: silence s1 of bob"),
         (incident(), live(began_at=ago(631)), "deployed_within", "refuse", "began 31s before 2.1 was deployed"),
         (incident(), live(began_at=ago(630)), "mode", "allow", "auto mode"),
         (incident(), live(was_so_before="up == 0 had a result"), "deployed_within", "refuse", "up == 0 had a result"),

@@ -54,7 +54,7 @@ async def test_one_line_an_event_where_there_is_no_terminal(ask: Run, house: Hou
     said = await ask("watch", "r1")
     await going_on
     assert said.code == code
-    kinds = [line.split()[1] for line in said.out.splitlines()]
+    kinds = [line.split()[2] for line in said.out.splitlines()]
     assert kinds == ["accepted", "planned", "started", "done", "closed"]
 
 
@@ -89,10 +89,10 @@ async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, house: H
     await house.good_then_new()
     await begin(house, GaveUp(at=now(), reason="too often"))
     said = await ask("watch", "r1")
-    assert (said.code, said.out.splitlines()[-1].split()[1:]) == (1, ["gave_up", "too", "often"])
+    assert (said.code, said.out.splitlines()[-1].split()[2:]) == (1, ["gave_up", "too", "often"])
     await house.append("r1", Closed(at=now(), outcome="succeeded", by="alice", reason="by hand"))
     said = await ask("watch", "r1")
-    assert (said.code, said.out.splitlines()[-1].split()[1:3]) == (0, ["closed", "succeeded:"])
+    assert (said.code, said.out.splitlines()[-1].split()[2:4]) == (0, ["closed", "succeeded:"])
 
 
 async def test_what_is_not_there_is_1_and_nobody_there_is_2(ask: Run, run: Run, free_port: int) -> None:  # noqa: F811

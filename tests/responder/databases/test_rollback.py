@@ -438,7 +438,7 @@ async def test_the_application_goes_first(shop: Shop) -> None:
         await application.execute("SET application_name = 'shop-2'")
         ended = await rollback.run()
         assert ended.outcome == "failed"
-        assert "the application has gone back: not so" in ended.reason
+        assert 'timed out waiting for "the application has gone back' in ended.reason
     assert (await shop.rollback(application=[{**new, "equals": 0}]).run()).outcome == "succeeded"
 
 

@@ -153,8 +153,8 @@ async def test_after_a_success_the_bad_version_is_no_target(ready: House) -> Non
 @pytest.mark.parametrize(
     ("state", "silenced_by", "reason"),
     [
-        ("suppressed", ("s1",), "silenced: silence s1 of bob: deploying"),
-        ("suppressed", (), "silenced: muted in Alertmanager"),
+        ("suppressed", ("s1",), "muted in Alertmanager: silence s1 of bob: deploying"),
+        ("suppressed", (), "muted in Alertmanager: it does not say by what"),
     ],
 )
 async def test_a_silence_stops_it(house: House, state: str, silenced_by: tuple[str, ...], reason: str) -> None:
