@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import yaml
 from aiohttp import web
 
@@ -93,11 +94,6 @@ class Reality(Rehearsal):
         self._alertmanager = await self._leaving.enter_async_context(
             parts.alertmanager(self._directory, self._routes(), port=ports[2])
         )
-        await self._responder.start()
-        for name in self._given.services:
-            for n, version in enumerate(self._given.good_before):
-                days = timedelta(days=len(self._given.good_before) - n)
-                await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
         scraped: list[dict[str, Any]] = [{"job_name": "house"}]
         if self._given.recorded:
             scraped.append({"job_name": "responder", "metrics_path": "/responder/metrics"})
@@ -109,9 +105,15 @@ class Reality(Rehearsal):
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ports[2]}"]}]}]},
         }
         rules = {"house.rules": self._rules(), **{f"{name}.rules": shipped(name) for name in self._given.recorded}}
+        # First, because it takes 5 s to look for its Alertmanager.
         self._prometheus = await self._leaving.enter_async_context(
             parts.prometheus(self._directory, yaml.safe_dump(told), rules=rules, port=ports[1])
         )
+        await self._responder.start()
+        for name in self._given.services:
+            for n, version in enumerate(self._given.good_before):
+                days = timedelta(days=len(self._given.good_before) - n)
+                await self._deploy(name, version, at=datetime.now(UTC) - days, status="good")
         if self._armed:
             while not (await self._ask("GET", "/api/v1/status"))["armed"]:
                 await asyncio.sleep(0.1)
@@ -156,7 +158,11 @@ class Reality(Rehearsal):
         """What is between the two, and may fail."""
         if not self._scraped:
             return web.Response(status=503)
-        return web.Response(text=(await self._responder.get("/metrics")).body)
+        try:
+            answer = await self._responder.get("/metrics")
+        except aiohttp.ClientError:  # it is not up
+            return web.Response(status=502)
+        return web.Response(status=answer.status, text=str(answer.body))
 
     # --- how it is looked at ---
     async def wait_until(self, second: float) -> None:
@@ -168,7 +174,7 @@ class Reality(Rehearsal):
 
     async def see(self) -> Seen:
         found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
-        found.sort(key=lambda x: (x["accepted_at"], x["service"]))
+        found.sort(key=lambda x: (x["service"], x["accepted_at"]))  # of several at one moment, any may be the first
         silences = await parts._call("GET", f"{self._alertmanager.url}/api/v2/silences")
         status = await self._ask("GET", "/api/v1/status")
         return Seen(

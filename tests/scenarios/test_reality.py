@@ -1,4 +1,4 @@
-"""A dozen scenarios on real Prometheus and Alertmanager, with real clocks, all of them at the same time."""
+"""Some of the scenarios on real Prometheus and Alertmanager, with real clocks, several at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.scenarios.reality import play
 from tests.scenarios.test_scenarios import SCENARIOS
 
 REAL = [scenario for _, scenario in SCENARIOS if scenario.real]
-AT_ONCE = 6
+AT_ONCE = 8
 
 
 async def test_reality(tmp_path: Path) -> None:
