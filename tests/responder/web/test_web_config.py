@@ -43,10 +43,17 @@ class Hello(Page):
     """Says who asked."""
 
     def places(self) -> Iterable[Place]:
-        return get("/hello", "read", self.hello), get("/strict", None, self.strict)
+        return (
+            get("/hello", "read", self.hello),
+            get("/permitted", "read", self.permitted),
+            get("/strict", None, self.strict),
+        )
 
     async def hello(self, request: web.Request) -> web.Response:
         return web.Response(text=request[WHO].name)
+
+    async def permitted(self, request: web.Request) -> web.Response:
+        return web.Response(text=str(request[WHO].permitted.includes("backend", request.query["environment"])))
 
     async def strict(self, request: web.Request) -> web.Response:
         return web.Response(headers={"X-Frame-Options": "DENY"})
@@ -293,6 +300,20 @@ async def test_a_password_opens_what_its_scopes_allow(tmp_path: Path, monkeypatc
         async with aiohttp.ClientSession() as session, session.get(hello) as answer:
             assert answer.headers["WWW-Authenticate"] == 'Bearer, Basic realm="rollback responder"'
             assert await answer.json() == {"error": "a bearer token or a password is needed"}
+
+
+@pytest.mark.parametrize(
+    "limits", [{}, {"services": ["web"]}, {"environments": ["staging"]}, {"services": ["backend"]}]
+)
+async def test_who_logs_in_is_limited_as_a_token_is(tmp_path: Path, limits: dict[str, list[str]]) -> None:
+    users = [{"name": "alice", "scopes": ["read"], **limits}]
+    tokens = [{**users[0], "token": "a-token-that-is-long-enough"}]
+    async with listening(tmp_path, users, tokens, basic_auth_users={"alice": HASHED}) as url:
+        for environment in ("staging", "production"):
+            asked = f"{url}/permitted?environment={environment}"
+            own = "web" not in limits.get("services", ()) and environment in limits.get("environments", (environment,))
+            for headers in (login("alice", PASSWORD), {"Authorization": f"Bearer {tokens[0]['token']}"}):
+                assert await ask(asked, headers=headers) == (200, str(own))
 
 
 async def test_headers_are_added_and_never_weaken_a_page(tmp_path: Path) -> None:
