@@ -64,7 +64,7 @@ def rolling_deployment(directory: Path) -> Stage:
         "strategy": "rolling",
         "kubernetes": {"namespace": "shop", "deployment": "backend"},
         "batch_size": 2,
-        "batch_delay": "5s",
+        "batch_delay": "2s",
         "batch_healthy": [{"http": "http://batch/"}],
     }
     return _stage(cluster, clock, rollback, {"backend": ("shop:1", 3)})
