@@ -24,7 +24,7 @@ from responder.world import World
 async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, connections: Connections) -> Live:
     """Everything that only the outside knows. What cannot be learned says so, and allows nothing."""
     alerts, past, disarmed, failing = await asyncio.gather(
-        ask_alerts(incident, mandate, connections),
+        ask_alerts(incident, mandate, connections, situation.returned_at),
         _past(incident, situation, mandate, connections),
         _disarmed(incident, mandate, connections),
         _needs_failing(incident, situation.service, mandate, connections),
@@ -41,7 +41,9 @@ async def ask_live(incident: Incident, situation: Situation, mandate: Mandate, c
     )
 
 
-async def ask_alerts(incident: Incident, mandate: Mandate, connections: Connections) -> Live:
+async def ask_alerts(
+    incident: Incident, mandate: Mandate, connections: Connections, returned_at: datetime | None = None
+) -> Live:
     """Whether the incident's alerts fire now and nobody silenced them, and which other services are in trouble.
 
     Asked of Alertmanager, which knows all of a storm when it sends the first of its bodies. What it does not know
@@ -55,7 +57,7 @@ async def ask_alerts(incident: Incident, mandate: Mandate, connections: Connecti
     try:
         alertmanager = await connections.to(Alertmanager)
         everyone = await alertmanager.alerts({k: v for k, v in labels.items() if k == "environment"})
-        others = _others_in_trouble(everyone, incident, mandate)
+        others = _others_in_trouble(everyone, incident, mandate, returned_at)
         seen = [alert for alert in everyone if alert.fingerprint in fingerprints]
         if seen and all(alert.state == "suppressed" for alert in seen):
             return Live(state="suppressed", reason=await who_muted(seen, alertmanager, everyone))
@@ -89,14 +91,17 @@ async def _prometheus_says(labels: dict[str, str], connections: Connections) -> 
     )
 
 
-def _others_in_trouble(alerts: Iterable[LiveAlert], incident: Incident, mandate: Mandate) -> tuple[str, ...]:
+def _others_in_trouble(
+    alerts: Iterable[LiveAlert], incident: Incident, mandate: Mandate, returned_at: datetime | None
+) -> tuple[str, ...]:
     """Other services that policies would roll back for alerts that began at about the same time, silenced or not."""
     began = min(alert.starts_at for alert in incident.alerts)
+    moments = [began, *([returned_at] if returned_at else [])]
     found: set[str] = set()
     for live in alerts:
         alert = live.as_alert(began)
         policy = next((p for p in mandate.policies if all_match(p.match, alert.labels)), None)
-        near = abs((alert.starts_at - began).total_seconds()) <= mandate.limits.brake.within
+        near = any(abs((alert.starts_at - at).total_seconds()) <= mandate.limits.brake.within for at in moments)
         if policy and near and not policy.force and not mandate.is_watchdog(alert):
             named = [mandate.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)]
             found |= {service.name for service in named if service}

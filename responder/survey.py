@@ -117,6 +117,7 @@ class Situation(BaseModel):
     opened: str | None = None  # the execution that an alert of this incident has opened before
     running: Deployment | None = None  # the newest deployment
     replaced: Replaced | None = None  # only where the running version was known good before
+    returned_at: datetime | None = None  # when the trouble came back, after it had not been visible
     verified_at: datetime | None = None  # when a rollback before the running deployment was verified: healthy then
     target: Candidate | None = None
     unfit: tuple[
@@ -170,6 +171,7 @@ async def gather(
         opened=await _opened(tx, incident, name, environment, running),
         running=running,
         replaced=Replaced.model_validate(dict(replaced)) if replaced else None,
+        returned_at=await _returned_at(tx, whole or incident, now),
         verified_at=verified,
         target=target,
         unfit=await _unfit(tx, whole or incident, mandate, service, target) if target else (),
@@ -232,13 +234,25 @@ async def watchdog_missing(tx: Transaction, mandate: Mandate, now: datetime) -> 
 async def also_in_trouble(
     tx: Transaction, incident: Incident, service: Service, mandate: Mandate, now: datetime, beside: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """Measured from when this incident was heard first: being told again later does not make it another trouble."""
+    """Measured from when this incident was heard first: being told again later does not make it another trouble.
+    Trouble that was gone in between is another one, and measured from its return as well.
+    """
     heard = await tx.one("first_heard", incident=incident.id)
-    first = heard["at"] if heard and heard["at"] else now
+    began = [heard["at"] if heard and heard["at"] else now, await _returned_at(tx, incident, now)]
     within = timedelta(seconds=mandate.limits.brake.within)
     where = {"service": service.name, "environment": service.environment}
-    rows = await tx.all("in_trouble", **where, since=first - within, until=first + within)
+    rows = [
+        row
+        for at in began
+        if at is not None
+        for row in await tx.all("in_trouble", **where, since=at - within, until=at + within)
+    ]
     return tuple(sorted({*(row["service"] for row in rows), *beside} - mandate.one_trouble(incident)))
+
+
+async def _returned_at(tx: Transaction, incident: Incident, now: datetime) -> datetime | None:
+    row = await tx.one("trouble_returned", incident=incident.id)
+    return (row["at"] or now) if row else None
 
 
 async def _unfit(

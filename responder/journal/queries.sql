@@ -231,6 +231,12 @@ SELECT * FROM decisions WHERE execution = :execution ORDER BY at;
 -- When an incident was judged for the first time.
 SELECT min(at) AS at FROM decisions WHERE incident = :incident;
 
+-- name: trouble_returned
+-- Only of an incident whose trouble was not visible once: when it was judged first since then; null: not yet.
+SELECT (SELECT min(d.at) FROM decisions AS d WHERE d.incident = gone.incident AND d.at > gone.last_at) AS at
+FROM decisions AS gone
+WHERE gone.incident = :incident AND gone.verdict = 'refuse' AND gone.guard = 'trouble_now';
+
 -- name: in_trouble
 -- Other services of the environment for which an alert wanted a rollback for the first time between these moments.
 SELECT DISTINCT d.service FROM decisions AS d
