@@ -19,6 +19,18 @@ from responder.config import Config
 from responder.errors import ConfigError
 from responder.words import meant
 
+_URL = "must be a URL such as http://localhost:9090"
+_EXPECTED = {
+    "url_parsing": _URL, "url_scheme": _URL, "url_type": _URL,
+    "bool_parsing": "must be true or false", "bool_type": "must be true or false",
+    "int_parsing": "must be a whole number", "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number", "float_type": "must be a number",
+    "list_type": "must be a list", "tuple_type": "must be a list",
+    "dict_type": "must be a mapping", "model_type": "must be a mapping", "string_type": "must be text",
+}  # fmt: skip
+"""What was expected, in words of YAML; pydantic speaks of arrays, objects and parsers."""
+
 
 def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:
     """The configuration in a file. Raises ConfigError with every mistake as `file:line: path: what is wrong`."""
@@ -76,7 +88,7 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
             told = [(path, e) for path, e in told if path not in meant_by.values()]
             # What was written, not what it stands for: that may be a secret.
             mistakes = [
-                (p, f"unknown key; did you mean {meant_by[p][-1]}?" if p in meant_by else _sentence(e, _at(raw, p)))
+                (p, f"unknown key; did you mean {meant_by[p][-1]}?" if p in meant_by else _sentence(e, raw, p))
                 for p, e in told
             ]
         else:
@@ -164,24 +176,39 @@ def _at(data: Any, path: tuple[int | str, ...]) -> Any:
     return data
 
 
-def _sentence(error: Any, written: Any) -> str:
+def _sentence(error: Any, raw: Any, path: tuple[int | str, ...]) -> str:
+    written = _at(raw, path)
     match error["type"]:
         case "extra_forbidden":
-            key = str(error["loc"][-1])
-            return (
-                f"unknown key here{meant(key, _known_keys() - {key})}"
-                if key in _known_keys()
-                else (f"unknown key{meant(key, _known_keys())}")
-            )
+            return _unknown(str(error["loc"][-1]), _at(raw, path[:-1]))
         case "missing":
             return "is missing"
         case "union_tag_not_found":
             return f"needs the key {error['ctx']['discriminator']}"
         case "union_tag_invalid":
             return f"{error['ctx']['tag']!r} is none of {error['ctx']['expected_tags']}"
+        case "too_short" if not written:
+            return "must have at least one item"
         case "value_error":
             return str(error["ctx"]["error"])
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {written!r:.80}"
+    message = re.sub(r"^Input should (be|have)", r"must \1", error["msg"])
+    expected = _EXPECTED.get(error["type"]) or f"{message[0].lower()}{message[1:]}"
+    return f"{expected}, not {written!r:.80}"
+
+
+def _unknown(key: str, beside: Any) -> str:
+    """A key that cannot be there. Where another strategy has it, that is what the reader needs to know."""
+    strategy = beside.get("strategy") if isinstance(beside, dict) else None
+    if strategy and (others := [name for name, keys in _strategies().items() if key in keys]):
+        return f"not an option of strategy {strategy!r} (it belongs to {', '.join(map(repr, others))})"
+    known = _known_keys()
+    return f"unknown key here{meant(key, known - {key})}" if key in known else f"unknown key{meant(key, known)}"
+
+
+def _strategies() -> dict[str, set[str]]:
+    """The keys of each strategy."""
+    ways = (part.get("properties", {}) for part in Config.model_json_schema()["$defs"].values())
+    return {keys["strategy"]["const"]: set(keys) for keys in ways if "const" in keys.get("strategy", {})}
 
 
 def _known_keys() -> set[str]:

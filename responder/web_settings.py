@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
-from foundation.secret_files import SecretFile
+from foundation.secret_files import SecretFile, is_reference
 from responder.web_config import WebConfig
 from responder.web_config import read as read_web_config
 from responder.words import meant
@@ -93,7 +93,8 @@ class Token(Bearer):
                 raise ValueError(f"{self.file} cannot be read: {e.strerror}") from None
         else:
             secret = self.token.get_secret_value() if self.token else ""
-        if len(secret) < _SHORTEST_TOKEN:
+        # A reference that nobody filled in is reported as one, not for its length.
+        if len(secret) < _SHORTEST_TOKEN and not is_reference(secret):
             raise ValueError(
                 f"a token has at least {_SHORTEST_TOKEN} characters (openssl rand -hex 32 makes a good one)"
             )

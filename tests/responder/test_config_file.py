@@ -91,20 +91,36 @@ def test_what_is_written_is_what_is_used() -> None:
         # Types.
         (
             HEAD + "limits: {concurrent: many}\n",
-            "r.yml:4: limits.concurrent: input should be a valid integer, unable to parse string as an integer, "
-            "not 'many'",
+            "r.yml:4: limits.concurrent: must be a whole number, not 'many'",
         ),
         (
             HEAD + "limits: {concurrent: 0}\n",
-            "r.yml:4: limits.concurrent: input should be greater than or equal to 1, not 0",
+            "r.yml:4: limits.concurrent: must be greater than or equal to 1, not 0",
         ),
         (
             put('["http://localhost:9093"]', "[]", HEAD),
-            "r.yml:3: alertmanager.urls: tuple should have at least 1 item after validation, not 0, not []",
+            "r.yml:3: alertmanager.urls: must have at least one item",
         ),
         (
             put("roll_back: [backend]", "roll_back: [backend]\n    mode: automatic"),
-            "r.yml:14: policies[0].mode: input should be 'observe', 'approve' or 'auto', not 'automatic'",
+            "r.yml:14: policies[0].mode: must be 'observe', 'approve' or 'auto', not 'automatic'",
+        ),
+        (
+            put('"http://localhost:9090"', '"localhost:9090"', HEAD),
+            "r.yml:2: prometheus.url: must be a URL such as http://localhost:9090, not 'localhost:9090'",
+        ),
+        (
+            put('["http://localhost:9093"]', '["http//localhost:9093"]', HEAD),
+            "r.yml:3: alertmanager.urls[0]: must be a URL such as http://localhost:9090, not 'http//localhost:9093'",
+        ),
+        (
+            put("at_least: 1", "at_least: one"),
+            "r.yml:9: services[0].healthy[0].at_least: must be a number, not 'one'",
+        ),
+        (ALL + "    force: maybe\n", "r.yml:14: policies[0].force: must be true or false, not 'maybe'"),
+        (
+            put("roll_back: [backend]", "roll_back: backend"),
+            "r.yml:13: policies[0].roll_back: must be a list, not 'backend'",
         ),
         # Durations.
         (
@@ -119,7 +135,7 @@ def test_what_is_written_is_what_is_used() -> None:
             ALL + "    cooldown: 5min\n",
             "r.yml:14: policies[0].cooldown: '5min' is not a duration such as 30s, 5m or 1h30m",
         ),
-        (HEAD + "limits: {lease: 1s}\n", "r.yml:4: limits.lease: input should be greater than or equal to 2, not '1s'"),
+        (HEAD + "limits: {lease: 1s}\n", "r.yml:4: limits.lease: must be greater than or equal to 2, not '1s'"),
         (
             ALL + "    verify:\n      for: 10m\n      within: 1m\n",
             "r.yml:14: policies[0].verify: `for` is longer than `within`: it could never be met",
@@ -170,6 +186,10 @@ def test_what_is_written_is_what_is_used() -> None:
             "r.yml:7: services[0].rollback: 'imediate' is none of 'immediate', 'rolling', 'blue_green', 'frontend', "
             "'database_migration'",
         ),
+        (
+            put("strategy: immediate, ", "strategy: immediate, batch_size: 3, "),
+            "r.yml:7: services[0].rollback.batch_size: not an option of strategy 'immediate' (it belongs to 'rolling')",
+        ),
         (put("strategy: immediate, ", ""), "r.yml:7: services[0].rollback: needs the key 'strategy'"),
         (put("/srv/shop", "srv"), "r.yml:7: services[0].rollback.release.root: srv must be an absolute path"),
         # Who may reach it.
@@ -199,8 +219,7 @@ def test_what_is_written_is_what_is_used() -> None:
         ),
         (
             HEAD + f"web: {{tokens: [{{name: a, scopes: [admin], token: {TOKEN}}}]}}\n",
-            "r.yml:4: web.tokens[0].scopes[0]: input should be 'alerts', 'deploy', 'read', 'operate' or 'approve', "
-            "not 'admin'",
+            "r.yml:4: web.tokens[0].scopes[0]: must be 'alerts', 'deploy', 'read', 'operate' or 'approve', not 'admin'",
         ),
         # The environment.
         (
@@ -426,7 +445,8 @@ def test_a_password_file_that_does_not_fit_is_a_mistake(state: str, file: str, w
 
 
 @pytest.mark.parametrize(
-    "written", ["$RESPONDER_ALICE_TOKEN", "$${RESPONDER_ALICE_TOKEN", "%RESPONDER_TOKEN%", "{{ responder.token }}"]
+    "written",
+    ["$TOKEN", "$RESPONDER_ALICE_TOKEN", "$${RESPONDER_ALICE_TOKEN", "%RESPONDER_TOKEN%", "{{ responder.token }}"],
 )
 def test_a_secret_that_nobody_filled_in_is_refused(written: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(written.replace("$$", "$"))
