@@ -85,8 +85,11 @@ class World:
         """Puts a question about the lever to its client, with the lever's patience. It changes nothing."""
         return await self._insist(f"looking at the {lever}", lever, question)
 
-    async def check_access(self, one: Accessible, *, within: float) -> list[Problem]:
-        """What keeps a rollback from using it. A target that is unavailable is asked a second time, then reported."""
+    async def check_access(self, one: Accessible, *, title: str = "", within: float) -> list[Problem]:
+        """What keeps a rollback from using it, under that title.
+
+        A target that is unavailable is asked a second time, then reported.
+        """
         try:
             async with asyncio.timeout(within):
                 try:
@@ -95,9 +98,9 @@ class World:
                     await asyncio.sleep(self._retry_every)
                     return await one.check_access(await self._connections.to(one.client))
         except TimeoutError:
-            return [Problem(str(one), f"did not answer within {format_duration(within)}")]
+            return [Problem(title or str(one), f"did not answer within {format_duration(within)}")]
         except (Halt, Unavailable) as e:
-            return [Problem(str(one), str(e))]
+            return [Problem(title or str(one), str(e))]
 
     async def moved_by(self, lever: Lever) -> str:
         """Who set it last; empty where nobody says so, for whatever reason."""

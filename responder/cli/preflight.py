@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, HttpUrl
 
 from responder.checks import Check
 from responder.cli.alert_chain import unmatched_rules, unrecorded_rules, without_route
@@ -120,7 +120,8 @@ def _of_strategy(path: Path, way: AnyStrategy, world: World) -> Iterator[_Target
 
 def _accessible(path: Path, one: Any, world: World) -> _Target:
     within = min(one.reads_within, _LONGEST) if isinstance(one, Lever) else _WITHIN
-    return _Target(path, _title(one), within + 1.0, lambda: world.check_access(one, within=within))
+    title = _title(one)
+    return _Target(path, title, within + 1.0, lambda: world.check_access(one, title=title, within=within))
 
 
 def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
@@ -139,11 +140,12 @@ def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
 
 
 def _title(one: Any) -> str:
-    if isinstance(one, Lever):
+    """Its name, or what it asks: a check's whole model is not for people."""
+    if not is_check(one):
         return str(one)
-    named = type(one).model_fields
-    first = next((getattr(one, name) for name in named if getattr(one, name)), "")
-    return str(first) if is_check(one) and isinstance(first, str) else str(one)
+    named = ("name", *type(one).model_fields)
+    first = next((value for key in named if (value := getattr(one, key, None))), "")
+    return str(first) if isinstance(first, str | HttpUrl) else str(one)
 
 
 async def _prometheus(config: Config, connections: Connections) -> list[Problem]:
