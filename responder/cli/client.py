@@ -29,13 +29,20 @@ class Refused(ResponderError):
 
 
 def address(url: str | None, config: Path) -> str:
-    """Where the responder listens: as asked, from RESPONDER_URL, or from `web` in the configuration file."""
+    """Where the responder listens: as asked, from RESPONDER_URL, or from `web` in the configuration file.
+
+    Raises ResponderError where a file that was named cannot be read: another responder may be at the default address.
+    """
     if found := url or os.environ.get("RESPONDER_URL"):
         return found.rstrip("/")
     try:
         web = yaml.safe_load(config.read_text()).get("web") or {}
         listen, scheme = web.get("listen", LISTENS), "https" if _has_tls(web.get("config_file")) else "http"
-    except (OSError, yaml.YAMLError, AttributeError):
+    except OSError as e:
+        if config != CONFIG:
+            raise ResponderError(f"{config}: cannot be read: {e.strerror} (--url names the address instead)") from None
+        listen, scheme = LISTENS, "http"
+    except (yaml.YAMLError, AttributeError):
         listen, scheme = LISTENS, "http"
     return f"{scheme}://{listen}"
 
@@ -92,6 +99,7 @@ def trust(*given: Path | None) -> ssl.SSLContext | bool:
 
 
 LISTENS = "127.0.0.1:9095"
+CONFIG = Path("responder.yml")
 
 FIRST_WORD = 5.0
 """Seconds within which a stream says something, if nothing between us and the responder holds it back."""

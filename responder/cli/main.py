@@ -11,7 +11,7 @@ from typing import Any
 
 from responder import interrupt
 from responder.cli import commands, databases, registry, show, snapshots
-from responder.cli.client import NOT_LET_IN, TLS_FILES, Client, Refused, address, bearer, trust
+from responder.cli.client import CONFIG, NOT_LET_IN, TLS_FILES, Client, Refused, address, bearer, trust
 from responder.cli.commands import NO, OK, WRONG
 from responder.cli.evidence import evidence
 from responder.cli.watch import watch
@@ -39,7 +39,7 @@ def _test_notification(args: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", type=Path, default=Path("responder.yml"), help="configuration file (responder.yml)")
+    common.add_argument("--config", type=Path, default=CONFIG, help="configuration file (responder.yml)")
     common.add_argument("--output", choices=("text", "json"), default="text", help="how to show the answer")
     remote = argparse.ArgumentParser(add_help=False, parents=[common])
     remote.add_argument(

@@ -474,6 +474,12 @@ async def test_check(run: Run, tmp_path: Path) -> None:
     assert (code, out) == (2, "none.yml: cannot be read: No such file or directory\n")
 
 
+async def test_a_configuration_that_is_named_and_missing_leads_to_no_other_responder(run: Run) -> None:
+    code, _, err = await run("stop", "--all", "--reason", "r", "--config", "none.yml")
+    said = "responder: none.yml: cannot be read: No such file or directory (--url names the address instead)\n"
+    assert (code, err) == (2, said)
+
+
 async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
         CONFIG.format(state=tmp_path / "state.db")
@@ -504,6 +510,22 @@ async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, f
         1,
         ["responder.yml:2: prometheus", "responder.yml:3: alertmanager"],
     )
+
+
+async def test_check_live_calls_checks_by_name_or_address(run: Run, tmp_path: Path, free_port: int) -> None:
+    url = f"http://127.0.0.1:{free_port}"
+    (tmp_path / "responder.yml").write_text(
+        CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
+        + f"""services:
+  - name: backend
+    environment: production
+    rollback: {{strategy: immediate, release: {{root: {tmp_path}, restart: ["true"]}}}}
+    healthy: [{{name: probes, promql: up, at_least: 1}}, {{promql: up == 1, at_least: 1}}, {{http: "{url}/health"}}]
+"""
+    )
+    found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
+    called = {one["looked_at"] for one in found if "healthy" in one["place"]}
+    assert called == {"probes", "up == 1", f"{url}/health"}
 
 
 async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_port: int) -> None:
