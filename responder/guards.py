@@ -101,11 +101,12 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
     verified = situation.verified_at
     onset = min((at for at in began if verified is None or at > verified), default=now)
     rollout = situation.service.rollout if situation.service else 0.0
-    if (running.at - onset).total_seconds() > rollout:
-        before = format_duration((running.at - onset).total_seconds() // 1)
+    came = situation.came
+    if came and (came.at - onset).total_seconds() > rollout:
+        before = format_duration((came.at - onset).total_seconds() // 1)
         return (
             "refuse",
-            f"nothing to roll back: the trouble began {before} before {running.version} was deployed: it is not the "
+            f"nothing to roll back: the trouble began {before} before {came.version} was deployed: it is not the "
             "deployment",
         )
     if live and live.was_so_before:
@@ -364,9 +365,15 @@ def judge(incident: Incident, situation: Situation, now: datetime, guards: Seque
     return Judgement(verdicts=tuple(verdicts))
 
 
+_BLAMING = (["deployed_within"], ["restored_version"])
+"""Where these decide, the outside says whether the trouble is older than the version that was replaced."""
+
+
 def needs_more(incident: Incident, judgement: Judgement, situation: Situation) -> bool:
     """Whether only others and the outside can still say no: they are not asked about what is refused anyway."""
     if incident.action != "roll_back":
         return False
     against = [v.guard for v in judgement.verdicts if v.verdict == "refuse"]
-    return not incident.by_name and situation.live is None and against in ([], ["mode"])
+    replaced = situation.replaced
+    blames = replaced is not None and replaced.status not in NO_TARGET and against[:1] in _BLAMING
+    return not incident.by_name and situation.live is None and (against in ([], ["mode"]) or blames)

@@ -11,7 +11,6 @@ from responder.clients.alertmanager import Alertmanager, LiveAlert
 from responder.clients.prometheus import Prometheus, Sample
 from responder.conduct import Watchdog
 from responder.errors import Halt, Unavailable
-from responder.journal.deployments import Deployment
 from responder.matching import all_match
 from responder.policies import Incident, Mandate
 from responder.services import Service
@@ -156,12 +155,12 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
     """Since when it fires (`activeAt` of the oldest alert like these; Prometheus may not know it, as with vmalert),
     whether something shows that it was so before the deployment, and whether the trouble is visible now.
     """
-    running = situation.running
+    running, came = situation.running, situation.came
     if incident.forced or situation.service is None:
         return Live(state="firing", reason="")
-    if running is None:
+    if running is None or came is None:
         return Live(state="firing", reason="", trouble_now=await ask_trouble(incident, mandate, connections))
-    labels, at = common_labels(incident.alerts), _just_before(situation, running)
+    labels, at = common_labels(incident.alerts), _just_before(situation, came.at)
     # One question: each costs as much as all the rest of a decision.
     before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]
     if situation.verified_at:
@@ -187,15 +186,15 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
         state="firing",
         reason="",
         began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
-        was_so_before=f"{told[0]} at {at:%H:%M:%S} UTC, before {running.version} was deployed" if told else "",
+        was_so_before=f"{told[0]} at {at:%H:%M:%S} UTC, before {came.version} was deployed" if told else "",
         trouble_now=await visible(incident, Recordings(now), mandate, connections),
     )
 
 
-def _just_before(situation: Situation, running: Deployment) -> datetime:
-    """The last moment that the running version cannot have spoiled; not before the service was seen healthy."""
+def _just_before(situation: Situation, came_at: datetime) -> datetime:
+    """The last moment that the new version cannot have spoiled; not before the service was seen healthy."""
     delay = situation.service.rollout if situation.service else 0.0
-    at = running.at - timedelta(seconds=delay)
+    at = came_at - timedelta(seconds=delay)
     return max(at, situation.verified_at) if situation.verified_at else at
 
 

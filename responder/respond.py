@@ -205,7 +205,10 @@ async def _mark_replaced(tx: Transaction, incident: Incident, situation: Situati
         return
     if incident.forced or not incident.alerts or replaced.status in deployments.NO_TARGET:
         return
-    began, delay = min(alert.starts_at for alert in incident.alerts), timedelta(seconds=service.rollout)
+    live, delay = situation.live, timedelta(seconds=service.rollout)
+    if live is None or live.trouble_now is None or live.was_so_before:
+        return  # nobody could tell what was before it came, or it was so before
+    began = min([*(alert.starts_at for alert in incident.alerts), *([live.began_at] if live.began_at else [])])
     lately = replaced.at + timedelta(seconds=incident.policy.deployed_within)
     # A version that has proven itself is not blamed for what began after it was replaced.
     latest = running.at if replaced.status == "good" else running.at + delay

@@ -134,6 +134,11 @@ class Situation(BaseModel):
     around: Around | None = None  # both None: not asked, because something else speaks against it already
     live: Live | None = None
 
+    @property
+    def came(self) -> Deployment | Replaced | None:
+        """The deployment that the trouble may belong to: the running one, or the younger one that it replaced."""
+        return self.replaced or self.running
+
 
 async def gather(
     tx: Transaction, incident: Incident, mandate: Mandate, now: datetime, whole: Incident | None = None

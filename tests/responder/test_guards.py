@@ -33,6 +33,7 @@ def freeze(**other: Any) -> Freeze:
 
 
 ALWAYS = freeze()
+YOUNGER = Replaced(version="2.2", at=ago(1200), status="candidate")
 
 
 def aged(mode: str = "auto", **other: Any) -> Incident:
@@ -79,14 +80,14 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         ),
         (
             incident(),
-            situation(replaced=Replaced(version="2.2", at=ago(1200), status="candidate")),
+            situation(replaced=YOUNGER),
             "restored_version",
             "refuse",
             "2.1 was known good before and replaced the younger 2.2 at 21:50:00 UTC",
         ),
         (
             by_hand(),
-            situation(replaced=Replaced(version="2.2", at=ago(1200), status="candidate")),
+            situation(replaced=YOUNGER),
             "mode",
             "allow",
             "requested by alice",
@@ -305,6 +306,13 @@ def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done()
         (by_hand(), situation(live=None), False),
         (incident(forced=True), situation(live=None), True),
         (incident(), UNKNOWN, False),
+        # Whether the version that was replaced is to blame.
+        (incident(), situation(live=None, replaced=YOUNGER), True),
+        (incident(), situation(live=None, replaced=YOUNGER, target=None), True),
+        (incident(), situation(live=None, replaced=YOUNGER, running=deployment(at=ago(10**6))), True),
+        (incident(), situation(live=None, replaced=YOUNGER.model_copy(update={"status": "bad"})), False),
+        (incident(), situation(live=None, replaced=YOUNGER, opened="r1"), False),
+        (by_hand(), situation(live=None, replaced=YOUNGER), False),
     ],
 )
 def test_alertmanager_is_asked_only_where_nothing_else_speaks_against_it(
