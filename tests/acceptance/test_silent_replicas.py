@@ -61,7 +61,7 @@ class Pair:
         service, self.troubles = f"s{self.troubles}", self.troubles + 1
         for version, status in (("1", "good"), ("2", None)):
             told = {"service": service, "version": version, "status": status}
-            await self.healthy.post("/api/v1/deployments", {k: v for k, v in told.items() if v})
+            await self._post("/api/v1/deployments", {k: v for k, v in told.items() if v}, 201)
         labels = {"alertname": "Broken", "service": service, "environment": "production"}
         await self.alertmanager.alert(labels)
         [alert] = await parts.until(lambda: self.alertmanager.alerts(**labels))
@@ -75,11 +75,7 @@ class Pair:
         Returns the seconds from the first try to the end that is on record.
         """
         began = datetime.now(UTC)
-
-        async def taken() -> Answer:
-            return await self.healthy.post("/api/v1/alerts", body)
-
-        answer = await parts.until(taken, lambda answer: answer.status == 202, within=60)
+        answer = await self._post("/api/v1/alerts", body, 202)
         try:
             await parts.until(lambda: self._is_back(service), within=60)
         except TimeoutError:
@@ -89,9 +85,21 @@ class Pair:
 
     async def events(self, service: str) -> list[dict[str, Any]]:
         """All events of the only rollback of the service."""
-        [found] = (await self.healthy.get("/api/v1/executions", service=service)).body["executions"]
-        events: list[dict[str, Any]] = (await self.healthy.get(f"/api/v1/executions/{found['id']}")).body["events"]
+        [found] = (await self._get("/api/v1/executions", service=service))["executions"]
+        events: list[dict[str, Any]] = (await self._get(f"/api/v1/executions/{found['id']}"))["events"]
         return events
+
+    async def _post(self, path: str, body: dict[str, Any], status: int) -> Answer:
+        """As clients do it, again where the replica says that it cannot now."""
+        return await parts.until(
+            lambda: self.healthy.post(path, body), lambda answer: answer.status == status, within=60
+        )
+
+    async def _get(self, path: str, **query: str) -> Any:
+        answer = await parts.until(
+            lambda: self.healthy.get(path, **query), lambda answer: answer.status == 200, within=60
+        )
+        return answer.body
 
     async def _is_back(self, service: str) -> bool:
         found = await self.healthy.get("/api/v1/executions", service=service)
