@@ -14,7 +14,7 @@ from responder.clients import Connections
 from responder.journal import Database, decisions, deployments, executions, open_journal
 from responder.policies import Incident
 from responder.respond import Decided, respond
-from responder.waiting import Waiting
+from responder.waiting import Due, Waiting
 from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, mandate
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
@@ -69,13 +69,13 @@ async def test_trouble_that_returns_is_seen_by_every_replica(
     (refused,) = await judged(replicas[0], connections, trouble())
     assert refused.judgement.deciding.guard == "trouble_now"
     waiting = [Waiting(journal, mandate, lambda: connections) for journal in replicas]
-    assert await asyncio.gather(*(one.due() for one in waiting)) == [[], [], []]
+    assert await asyncio.gather(*(one.due() for one in waiting)) == [Due()] * 3
 
     prometheus.sees(LABELS)
     due = await asyncio.gather(*(one.due() for one in waiting))
-    assert [[one.id for one in found] for found in due] == [[refused.incident.id]] * 3
-    await asyncio.gather(*(judged(j, connections, *found) for j, found in zip(replicas, due, strict=True)))
+    assert [[one.id for one in found.visible] for found in due] == [[refused.incident.id]] * 3
+    await asyncio.gather(*(judged(j, connections, *found.visible) for j, found in zip(replicas, due, strict=True)))
     assert await begun(replicas) == 1
     kept = await replicas[0].read(decisions.find, service=None, since=None, most=100)
     assert [row["guard"] for row in kept if row["verdict"] == "allow"] == ["mode"]
-    assert await asyncio.gather(*(one.due() for one in waiting)) == [[], [], []]
+    assert await asyncio.gather(*(one.due() for one in waiting)) == [Due()] * 3
