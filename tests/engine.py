@@ -31,6 +31,12 @@ _CHECK = (
     '"http://127.0.0.1:8080/health"]'
 )
 
+_SERVES = ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]
+"""As PID 1 it ignores SIGTERM."""
+_ENDS = "/bin/busybox kill $server; /bin/busybox sleep 0.3; exit 0"
+_DRAINS = ["/bin/busybox", "sh", "-c", f"{' '.join(_SERVES)} & server=$!; trap '{_ENDS}' TERM; wait $server"]
+"""The listener ends at once, and its children, one for each request, have time to answer."""
+
 
 class _Unix(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
@@ -82,7 +88,7 @@ class Engine:
     ) -> str:
         """Builds a web server that tells its version at `/` and, where it is healthy, at `/health`; its image's ID.
 
-        `check`: whether the image has a HEALTHCHECK.
+        `check`: whether the image has a HEALTHCHECK, and ends as a good server does: what is under way is answered.
         """
         said = json.dumps({"version": version}).encode()
         pages = {"www/index.html": said, **({"www/health": said} if healthy else {})}
@@ -91,10 +97,8 @@ class Engine:
             "COPY . /",
             *(f"ENV {key}={value}" for key, value in {"VERSION": version, **(env or {})}.items()),
             f"LABEL shop.version={version} shop.only-{version}=yes",
-            # As PID 1 it ignores SIGTERM.
-            "STOPSIGNAL SIGKILL",
-            *([_CHECK] if check else []),
-            'CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]'
+            *([_CHECK] if check else ["STOPSIGNAL SIGKILL"]),
+            f"CMD {json.dumps(_DRAINS if check else _SERVES)}"
             if starts
             else 'CMD ["/bin/busybox", "sh", "-c", "echo no such table: carts; exit 3"]',
         ]
