@@ -7,8 +7,10 @@ import contextlib
 import inspect
 import re
 import sqlite3
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ import pytest
 from responder.errors import JournalUnavailable
 from responder.journal import Database, Transaction, open_journal
 from responder.journal.database import load_migrations
+from responder.journal.sqlite import migrate
+from responder.private_files import FILE
 from tests import parts
 
 _numbers = count()
@@ -51,11 +55,28 @@ def served(directory: Path, *, durable: bool) -> Iterator[parts.Postgres]:
     loop.close()
 
 
+def in_file(directory: Path) -> str:
+    """The `state:` of a configuration: a fresh file with the tables of the journal."""
+    file = directory / "state.db"
+    file.write_bytes(_file())
+    file.chmod(FILE)
+    return f"sqlite://{file}"
+
+
+@cache
+def _file() -> bytes:
+    """To copy it is several times faster than to make the tables again."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "state.db")
+        migrate(file)
+        return file.read_bytes()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 async def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The `state:` of a configuration: a fresh file, or a database of its own with fresh tables."""
     if request.param == "sqlite":
-        return f"sqlite://{tmp_path / 'state.db'}"
+        return in_file(tmp_path)
     server = request.getfixturevalue("postgres_server")
     if _emptied:
         return _emptied.pop()

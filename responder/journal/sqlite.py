@@ -240,7 +240,7 @@ class Sqlite:
                 ) from None
             try:
                 _make_private(file)
-                _migrate(file)
+                migrate(file)
                 return cls(file, lock)
             except BaseException:
                 lock.close()
@@ -288,7 +288,8 @@ def _make_private(file: Path) -> None:
             file.with_name(file.name + beside).chmod(FILE)
 
 
-def _migrate(file: Path) -> None:
+def migrate(file: Path) -> None:
+    """Brings the schema of the file up to date. Raises ConfigError where a newer version wrote it."""
     connection = connect(file)
     try:
         done = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -297,7 +298,8 @@ def _migrate(file: Path) -> None:
             raise ConfigError(
                 [f"state: {file} was written by a newer version (schema {done}, known {len(migrations)})"]
             )
-        for number, sql in enumerate(migrations[done:], done + 1):
-            connection.executescript(f"BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {number}; COMMIT;")
+        if missing := ";\n".join(migrations[done:]):
+            # One transaction: all of them or none, and one sync of the disk.
+            connection.executescript(f"BEGIN IMMEDIATE;\n{missing};\nPRAGMA user_version = {len(migrations)};\nCOMMIT;")
     finally:
         connection.close()

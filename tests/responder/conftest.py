@@ -14,12 +14,13 @@ from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
 from responder.clients.prometheus import Prometheus, PrometheusSettings
 from responder.journal import Database, open_journal
 from tests.engine import Engine, docker_engine
+from tests.journals import in_file
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await open_journal(f"sqlite://{tmp_path / 'state.db'}")
+    opened = await open_journal(in_file(tmp_path))
     yield opened
     await opened.close()
 

@@ -34,6 +34,7 @@ from responder.web.status import Status
 from responder.web.stopping import StopPage
 from responder.web_settings import Web
 from responder.worker import Worker
+from tests.journals import in_file
 from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Hands, Outside, Set
 from tests.scenarios.scenario import Given, Seen
 from tests.scenarios.virtual import VirtualLoop
@@ -195,7 +196,7 @@ class Rehearsal:
             for name in given.services
         ]
         return {
-            "state": f"sqlite://{self._directory / 'state.db'}",
+            "state": in_file(self._directory),
             "prometheus": {"url": "http://prometheus:9090"},
             "alertmanager": {"urls": ["http://alertmanager:9093"]},
             "stop_file": str(self._directory / "STOP"),

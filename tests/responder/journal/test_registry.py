@@ -413,7 +413,7 @@ async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
     every = load_migrations()
     before = every[: next(n for n, sql in enumerate(every) if "CREATE TABLE artifacts" in sql)]
     if state.startswith("sqlite"):
-        Path(state.removeprefix("sqlite://")).parent.mkdir(exist_ok=True)
+        Path(state.removeprefix("sqlite://")).unlink()
         database = sqlite3.connect(state.removeprefix("sqlite://"))
         database.executescript("".join(before) + _OLD.format(*times) + f"PRAGMA user_version = {len(before)};")
         database.close()
