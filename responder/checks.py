@@ -79,8 +79,9 @@ class PromqlCheck(BaseModel):
         return Finding(holds=not wrong, reason=f"{self.name or self.promql} is {told}, wanted {self._wanted()}")
 
     def _labels(self, sample: Sample) -> str:
-        """Those that the query does not name itself, as ` (instance=a)`."""
-        told = [f"{name}={value}" for name, value in sample.labels.items() if f'{name}="{value}"' not in self.promql]
+        """Those that the query does not name itself, as ` (instance=a)`; it names the metric."""
+        labels = {name: value for name, value in sample.labels.items() if name != "__name__"}
+        told = [f"{name}={value}" for name, value in labels.items() if f'{name}="{value}"' not in self.promql]
         return f" ({', '.join(told)})" if told else ""
 
     def _wanted(self) -> str:

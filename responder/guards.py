@@ -32,7 +32,7 @@ Guard = Callable[[Incident, Situation, datetime], tuple[Kind, str]]
 def stopped(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
     """The kill switch. It stops forced rollbacks as well."""
     if situation.stopped:
-        return "refuse", f"automation is stopped: {situation.stopped}"
+        return "refuse", f"automation is off: {situation.stopped}"
     return "allow", "nobody stopped it"
 
 

@@ -49,7 +49,7 @@ async def held_by(
     """What else than the approval keeps a plan from being executed now; None if nothing does."""
     thrown = await journal.read(decisions.stopped)
     if why := mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else ""):
-        return Refusal("stopped", f"automation is stopped: {why}")
+        return Refusal("stopped", f"automation is off: {why}")
     return await ask_again(execution, mandate=mandate, journal=journal, connections=connections, now=now)
 
 

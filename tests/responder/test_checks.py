@@ -48,6 +48,7 @@ BACKEND, FRONTEND = {"service": "backend"}, {"service": "frontend"}
         # Every series has to be within the bounds, and the wrong one is named.
         ({"at_least": 1.0}, [(BACKEND, "1"), (FRONTEND, "1")], True, ""),
         ({"at_least": 1.0}, [(BACKEND, "1"), (FRONTEND, "0")], False, "q is 0 (service=frontend), wanted"),
+        ({"at_least": 1.0}, [({"__name__": "up", **FRONTEND}, "0")], False, "q is 0 (service=frontend), wanted"),
         # A series that is not a number is not within any bound.
         ({"at_least": 1.0}, [(BACKEND, "1"), (FRONTEND, "NaN")], False, "frontend"),
     ],

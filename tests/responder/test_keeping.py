@@ -53,7 +53,7 @@ def test_a_request_of_an_engineer_forces_the_rollback_and_nothing_else() -> None
     ("facts", "guard", "verdict", "says"),
     [
         ({}, "cooldown", "allow", "no cooldown"),
-        ({"stopped": "storm"}, "stopped", "refuse", "automation is stopped: storm"),
+        ({"stopped": "storm"}, "stopped", "refuse", "automation is off: storm"),
         ({"service": None, "service_problem": "no service 'x' is configured"}, "known", "refuse", "no service 'x'"),
         ({"kept_for": "e1"}, "episode", "refuse", "logs were kept for this alert already: e1"),
         ({"latest": past(state="held")}, "single_flight", "refuse", "which keeps them itself"),

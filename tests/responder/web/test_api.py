@@ -435,7 +435,7 @@ async def test_the_kill_switch(house: House) -> None:
     status, body = await house.post("/api/v1/executions/all/stop", {"reason": "storm", "by": "bob"})
     assert (status, body) == (202, {"stopped": "all", "by": "bob", "reason": "storm"})
     (decision,) = (await house.post("/api/v1/alerts", sent_body()))[1]["decisions"]
-    assert (decision["guard"], decision["reason"]) == ("stopped", "automation is stopped: stopped by bob: storm")
+    assert (decision["guard"], decision["reason"]) == ("stopped", "automation is off: stopped by bob: storm")
     status, body = await house.post("/api/v1/rollbacks", ASK)
     assert (status, body["guard"]) == (409, "stopped"), "a person is stopped as well"
     assert (await house.get("/api/v1/status"))[1]["armed"] is False
