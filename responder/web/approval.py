@@ -31,11 +31,16 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",  # with no-referrer, browsers send the form with `Origin: null`
 }
 _ALTHOUGH_RESOLVED = (
-    '<label><input type="checkbox" name="although_resolved" value="yes" required> although it is resolved</label> '
+    '<label><input type="checkbox" name="although_resolved" value="yes" required> '
+    "Approve although the trouble is no longer visible</label>"
 )
 _STOP_WITHIN = timedelta(days=1)
 _HEAD = '<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'  # for phones
-_STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}dt{color:#666}"
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}"
+    "dt{color:#666}dd{margin:0 0 .5rem}label{display:block;margin:.75rem 0}input,button{font:inherit;padding:.5rem}"
+    "input:not([type=checkbox]){display:block;box-sizing:border-box;width:100%}button{padding:.5rem 1rem}"
+)
 
 
 class Links:
@@ -110,13 +115,15 @@ class ApprovalPage(Page):
         known = (*plan.notes, *(f"remains on {one}" for one in plan.mitigations)) if plan else ()
         notes = "".join(f"<li>{escape(note)}</li>" for note in known)
         held = await self._api.held_by(execution)
-        holds = f"<p>Held now by the guard {held.guard}: {escape(held.reason)}</p>" if held else ""
+        holds = f"<dt>Blocked by the guard {held.guard}</dt><dd>{escape(held.reason)}</dd>" if held else ""
         body = (
-            f"<p>{escape(execution.reason)}</p>{holds}<dl><dt>Why</dt><dd>{escape(told.reason)}</dd>"
+            f"<dl><dt>Reason</dt><dd>{escape(told.reason)}</dd>"
+            f"<dt>Approval required</dt><dd>{escape(execution.reason)}</dd>{holds}"
             f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
-            f"<dt>Approve before</dt><dd>{execution.held_until:%Y-%m-%d %H:%M:%S} UTC</dd></dl><ol>{steps}</ol>"
-            f"{f'<p>What you have to know:</p><ul>{notes}</ul>' if notes else ''}"
-            '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
+            f"<dt>Approve before</dt><dd>{execution.held_until:%Y-%m-%d %H:%M:%S} UTC</dd></dl>"
+            f"<p>Steps:</p><ol>{steps}</ol>"
+            f"{f'<p>Before you approve:</p><ul>{notes}</ul>' if notes else ''}"
+            '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label>'
             f"{_ALTHOUGH_RESOLVED if held and held.resolved else ''}"
             "<button>Approve this rollback</button></form>"
         )
@@ -135,17 +142,18 @@ class ApprovalPage(Page):
         except ResponderError as e:
             return page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=409)
         return page(
-            "Approved", f"<p>{escape(execution.id)} goes on. It is on record that {escape(name)} approved it.</p>"
+            "Approved",
+            f"<p>Rollback {escape(execution.id)} continues. The journal records that {escape(name)} approved it.</p>",
         )
 
     async def _execution(self, request: web.Request) -> Execution:
         execution_id, query = request.match_info["id"], request.query
         plan = query.get("plan", "")
         if not self._links().allows(execution_id, plan, query.get("signature", "")):
-            raise Conflict("this link is not valid, or not any more")
+            raise Conflict("this link is not valid or has expired")
         execution = await self._journal.read(executions.load, execution_id)
         if execution.state != "held" or execution.plan is None or execution.plan.hash != plan:
-            raise Conflict(f"rollback {execution_id} is {execution.state}: this plan does not wait any more")
+            raise Conflict(f"rollback {execution_id} is {execution.state}: this plan no longer waits for approval")
         return execution
 
 

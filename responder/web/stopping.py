@@ -34,12 +34,13 @@ class StopPage(Page):
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=403)
         told = execution.accepted
         body = (
-            f"<dl><dt>Why it was begun</dt><dd>{escape(told.reason)}</dd>"
+            f"<dl><dt>Reason</dt><dd>{escape(told.reason)}</dd>"
             f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
-            f"<dt>It is</dt><dd>{execution.state}</dd></dl>"
-            f"<p>It stops between two steps. Now: {escape(effect_of_stop(execution))}.</p>"
-            '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label> '
-            '<label>Why <input name="reason" maxlength="500"></label> <button>Stop this rollback</button></form>'
+            f"<dt>State</dt><dd>{execution.state}</dd>"
+            f"<dt>If it stops now</dt><dd>{escape(effect_of_stop(execution))}</dd></dl>"
+            "<p>A rollback stops between two steps.</p>"
+            '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label>'
+            '<label>Reason <input name="reason" maxlength="500"></label><button>Stop this rollback</button></form>'
         )
         return page(f"Stop the rollback of {told.service} in {told.environment}?", body)
 
@@ -56,15 +57,15 @@ class StopPage(Page):
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=409)
         return page(
             "Stopping",
-            f"<p>{escape(execution.id)} stops at its next safe point, because {escape(by)} asks: "
-            f"{escape(effect_of_stop(execution))}.</p>",
+            f"<p>{escape(by)} requested it. Rollback {escape(execution.id)} stops between two steps. "
+            f"If it stops now: {escape(effect_of_stop(execution))}.</p>",
         )
 
     async def _execution(self, request: web.Request) -> Execution:
         execution_id, query = request.match_info["id"], request.query
         signed = (execution_id, query.get("until", ""), query.get("signature", ""))
         if not self._links().allows_stop(*signed, self._journal.now()):
-            raise Conflict("this link is not valid, or not any more")
+            raise Conflict("this link is not valid or has expired")
         execution = await self._journal.read(executions.load, execution_id)
         if execution.state not in STOPPABLE:
             raise Conflict(f"rollback {execution_id} is {execution.state}: there is nothing to stop")

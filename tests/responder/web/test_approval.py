@@ -60,7 +60,7 @@ async def test_looking_at_it_approves_nothing_and_the_button_does(guarded_house:
     assert (status, "that alice approved it" in text) == (200, True)
     assert await state(guarded_house, one) == ("running", "approved by alice (by link)")
     status, text = await page(guarded_house, "POST", link, data={"name": "bob"})
-    assert (status, "does not wait any more" in text) == (409, True)
+    assert (status, "no longer waits for approval" in text) == (409, True)
 
 
 async def test_who_it_was_must_be_said(guarded_house: House) -> None:
@@ -93,7 +93,7 @@ async def test_it_ends_when_the_plan_does(guarded_house: House) -> None:
     assert (await page(guarded_house, "GET", link))[0] == 200
     await guarded_house.append(one, Stopped(at=now, by="alice", reason="no"))
     status, text = await page(guarded_house, "GET", link)
-    assert (status, "does not wait any more" in text) == (403, True)
+    assert (status, "no longer waits for approval" in text) == (403, True)
 
 
 async def test_what_is_resolved_takes_one_more_click(guarded_house: House) -> None:
