@@ -40,7 +40,8 @@ class StopPage(Page):
             f"<dt>If it stops now</dt><dd>{escape(effect_of_stop(execution))}</dd></dl>"
             "<p>A rollback stops between two steps.</p>"
             '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label>'
-            '<label>Reason for the stop <input name="reason" maxlength="500"></label><button>Stop this rollback</button></form>'
+            '<label>Reason for the stop <input name="reason" maxlength="500"></label>'
+            "<button>Stop this rollback</button></form>"
         )
         return page(f"Stop the rollback of {told.service} in {told.environment}?", body)
 

@@ -258,8 +258,8 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     status = await parts.until(lambda: here.ask("/api/v1/status"), lambda told: not told["armed"], within=60)
     assert "all of it" in status["stopped"]
     assert (await paste("responder stop --all")).code == 0
-    released = re.search(r"released by: (responder close --all .*)$", block("At 3 a.m."), re.M)
-    assert released and (await here.run(released[1])).code == 0
+    resumed = re.search(r"resume: (responder close --all .*)$", block("At 3 a.m."), re.M)
+    assert resumed and (await here.run(resumed[1])).code == 0
     assert left == set(), "lines of README that were not run"
 
 
