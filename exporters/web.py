@@ -152,8 +152,13 @@ class Web:
         """We only listen once the configuration is in use: who gets an answer gets this one."""
         return web.Response(text="ok\n")
 
-    async def reload(self, _: web.Request) -> web.Response:
-        """Load the configuration again. 400 with every mistake if it cannot be used."""
+    async def reload(self, request: web.Request) -> web.Response:
+        """Load the configuration again. 400 with every mistake if it cannot be used; 403 for a web page.
+
+        No page of ours asks for it, and only browsers send these headers.
+        """
+        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+            return web.json_response({"error": "a web page sent this: send SIGHUP, or POST without Origin"}, status=403)
         try:
             await self._live.reload()
         except ConfigError as error:

@@ -266,3 +266,13 @@ async def test_reload(serve: Serve, tmp_path: Path) -> None:
     assert response.status == 400
     assert "exporters.yml:1: checks: must be a list" in (await response.json())["error"]
     assert (await client.get("/-/reload")).status == 405
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+async def test_no_web_page_reloads(serve: Serve, tmp_path: Path, headers: dict[str, str]) -> None:
+    client = await serve({"type": "tcp", "address": "h:1"})
+    (tmp_path / "exporters.yml").write_text("checks: []")
+    response = await client.post("/-/reload", headers=headers)
+    assert (response.status, len((await (await client.get("/sd")).json()))) == (403, 1)
