@@ -275,4 +275,4 @@ async def test_no_web_page_reloads(serve: Serve, tmp_path: Path, headers: dict[s
     client = await serve({"type": "tcp", "address": "h:1"})
     (tmp_path / "exporters.yml").write_text("checks: []")
     response = await client.post("/-/reload", headers=headers)
-    assert (response.status, len((await (await client.get("/sd")).json()))) == (403, 1)
+    assert (response.status, len(await (await client.get("/sd")).json())) == (403, 1)
