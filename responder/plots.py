@@ -75,7 +75,7 @@ def plot(
         x_value_formatter=lambda seconds: f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S}",
         value_formatter=lambda value: f"{value:.6g}",
         show_x_guides=False,
-        margin_right=30,
+        margin_right=90,  # for the name of a moment at the end
         include_x_axis=False,
     )
     for line in shown:

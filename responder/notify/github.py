@@ -263,7 +263,7 @@ def _usual_body(story: Story) -> str:
         ("Policy", story.policy),
         ("Severity", story.severity),
         ("Strategy", story.strategy),
-        ("Asked for by", story.requested_by),
+        ("Requested by", story.requested_by),
         ("Accepted", f"{story.accepted_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Outcome", story.outcome),
     ]

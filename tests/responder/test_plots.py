@@ -47,6 +47,14 @@ def test_lines_and_marks_are_drawn_with_their_names() -> None:
     assert len(drawn_lines) >= 4
 
 
+def test_the_name_of_a_moment_at_the_end_is_within_the_picture() -> None:
+    svg = drawn(line("one"), marks=(Mark(name="turned back", at=END),))
+    overlay = next(g for g in svg.iter(f"{SVG}g") if g.get("class") == "plot text-overlay")
+    left = float(overlay.get("transform", "").removeprefix("translate(").split(",")[0])
+    (name,) = [one for one in overlay.iter(f"{SVG}text") if one.text == "turned back"]
+    assert left + float(name.get("x", "")) + 7 * len("turned back") <= 960, "about 7 pixels a letter"
+
+
 def test_a_mark_outside_of_the_time_is_not_drawn() -> None:
     svg = drawn(line(), marks=(Mark(name="deployed", at=ago(9999)),))
     assert not any("deployed" in text for text in texts(svg))
