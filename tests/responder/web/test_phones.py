@@ -1,0 +1,42 @@
+"""The pages that links open, in Chromium as wide as a phone: nothing is wider than the screen."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from responder.journal import executions
+from tests.browser import browser
+from tests.parts import need
+from tests.responder.examples import plan
+from tests.responder.web.conftest import House
+from tests.responder.web.test_approval import held
+
+WIDTH = 375
+DIGEST = "registry.example/shop/backend@sha256:" + "0123456789abcdef" * 4
+
+
+async def test_long_versions_and_notes_do_not_widen_the_page(guarded_house: House, tmp_path: Path) -> None:
+    need("chromium", "chromedriver")
+    one = await held(guarded_house, one=plan().model_copy(update={"notes": (DIGEST,)}), from_version=DIGEST)
+    execution = await guarded_house.journal.read(executions.load, one)
+    for n, link in enumerate(guarded_house.links.both(execution)):
+        path = "/" + link.split("://", 1)[1].split("/", 1)[1]
+        async with guarded_house.client.get(path) as response:
+            text = await response.text()
+            assert (response.status, DIGEST in text) == (200, True)
+            (tmp_path / f"{n}.html").write_text(text)
+
+    def widths() -> list[int]:
+        with browser(tmp_path) as driver:
+            phone = {"width": WIDTH, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+            return [_width(driver, tmp_path / f"{n}.html") for n in range(2)]
+
+    assert await asyncio.to_thread(widths) == [WIDTH, WIDTH]
+
+
+def _width(driver: Any, file: Path) -> int:
+    driver.get(file.as_uri())
+    return int(driver.execute_script("return document.documentElement.scrollWidth"))
