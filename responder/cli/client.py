@@ -215,6 +215,8 @@ class Client:
 
     def _nobody(self, e: Exception) -> ResponderError:
         told = str(e) or type(e).__name__
+        if type(e) is aiohttp.ClientConnectorError and e.os_error.errno:  # its own text has Python's internals in it
+            told = os.strerror(e.os_error.errno)
         return ResponderError(f"no responder answers at {self._url}: {told} (--url or RESPONDER_URL says where it is)")
 
 

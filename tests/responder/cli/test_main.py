@@ -133,7 +133,7 @@ async def test_a_command_that_is_none_is_2_and_said_on_stderr(argv: tuple[str, .
 async def test_nobody_listens(run: Run, free_port: int) -> None:
     code, out, err = await run("status", "--url", f"http://127.0.0.1:{free_port}")
     assert (code, out) == (2, "")
-    assert err.startswith(f"responder: no responder answers at http://127.0.0.1:{free_port}:")
+    assert err.startswith(f"responder: no responder answers at http://127.0.0.1:{free_port}: Connection refused (")
     assert len(err.splitlines()) == 1
 
 
