@@ -211,8 +211,8 @@ def per_hour(incident: Incident, situation: Situation, now: datetime) -> tuple[K
         return "allow", _not_asked(incident)
     if around.begun_lately >= allowed:
         then = f" (again at {around.next_place_at:%H:%M:%S} UTC)" if around.next_place_at else ""
-        return "refuse", f"{around.begun_lately} rollbacks in the last hour, {allowed} are allowed{then}"
-    return "allow", f"{around.begun_lately} rollbacks in the last hour"
+        return "refuse", f"rollbacks in the last hour: {around.begun_lately}, allowed: {allowed}{then}"
+    return "allow", f"rollbacks in the last hour: {around.begun_lately}"
 
 
 def dependencies(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:

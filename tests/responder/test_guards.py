@@ -196,7 +196,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (incident(), situation(no_rollback_past="2.0.1: fixes a CVE"), "no_rollback", "refuse", "2.0.1: fixes a CVE"),
         (incident(), around(also_in_trouble=("b", "c")), "brake", "refuse", "3 services are in trouble within 2m"),
         (incident(), around(also_in_trouble=("b",)), "mode", "allow", "auto mode"),
-        (incident(), around(begun_lately=6), "per_hour", "refuse", "6 rollbacks in the last hour"),
+        (incident(), around(begun_lately=6), "per_hour", "refuse", "rollbacks in the last hour: 6, allowed: "),
         (incident(), around(begun_lately=5), "mode", "allow", "auto mode"),
         (
             incident(),
