@@ -203,7 +203,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             around(begun_lately=7, next_place_at=NOW),
             "per_hour",
             "refuse",
-            "6 are allowed (again at 22:00:00 UTC)",
+            "allowed: 6 (again at 22:00:00 UTC)",
         ),
         (incident(), around(needs_locked=("db (r1 is running)",)), "dependencies", "refuse", "db (r1 is running)"),
         (
