@@ -20,7 +20,7 @@ from responder.config import Config
 from responder.durations import format_duration
 from responder.errors import ConfigError, ResponderError
 from responder.evidence.stores import store_of, try_out
-from responder.journal import open_journal
+from responder.journal import check_journal
 from responder.levers.lever import Lever
 from responder.notify import ChannelSettings, NotDelivered
 from responder.notify.channel import redact
@@ -177,7 +177,7 @@ async def _posts_directly(config: Config, connections: Connections) -> bool:
 
 async def _journal(state: str) -> list[Problem]:
     try:
-        await (await open_journal(state)).close()
+        await check_journal(state)
     except ConfigError as e:
         return [Problem("the journal", str(e))]
     return []

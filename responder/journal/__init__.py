@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from responder.errors import ConfigError
 from responder.journal.database import Database, Ear, Row, Transaction
 from responder.journal.open_executions import open_executions
 
-__all__ = ["Database", "Ear", "Row", "Transaction", "open_executions", "open_journal", "state_problem"]
+if TYPE_CHECKING:
+    from responder.journal.postgres import Postgres
+
+__all__ = ["Database", "Ear", "Row", "Transaction", "check_journal", "open_executions", "open_journal", "state_problem"]
 
 
 def state_problem(state: str) -> str:
@@ -25,17 +29,32 @@ async def open_journal(state: str, *, lease: float = 15.0, wait: bool = False) -
     `lease` bounds how long a session in PostgreSQL can hold anything. With `wait`, a PostgreSQL that is away is no
     error: the journal raises JournalUnavailable until it can be used.
     """
-    if state.startswith("sqlite:///"):
+    if file := _file(state):
         from responder.journal.sqlite import Sqlite
 
-        return await Sqlite.open(Path(state.removeprefix("sqlite://")))
-    if re.match(r"postgres(ql)?://", state):
-        try:
-            from responder.journal.postgres import Postgres
-        except ImportError:
-            raise ConfigError(
-                ["state: PostgreSQL needs the extra: pip install 'rollback-responder[postgres]'"]
-            ) from None
+        return await Sqlite.open(file)
+    return await _postgres().open(state, lease=lease, wait=wait)
 
-        return await Postgres.open(state, lease=lease, wait=wait)
-    raise ConfigError([f"state: {state_problem(state)}"])
+
+async def check_journal(state: str) -> None:
+    """Whether the journal could be opened, with nothing made or changed. Raises ConfigError as `open_journal` does."""
+    if file := _file(state):
+        from responder.journal.sqlite import Sqlite
+
+        Sqlite.check(file)
+    else:
+        await _postgres().check(state)
+
+
+def _file(state: str) -> Path | None:
+    if problem := state_problem(state):
+        raise ConfigError([f"state: {problem}"])
+    return Path(state.removeprefix("sqlite://")) if state.startswith("sqlite:///") else None
+
+
+def _postgres() -> type[Postgres]:
+    try:
+        from responder.journal.postgres import Postgres
+    except ImportError:
+        raise ConfigError(["state: PostgreSQL needs the extra: pip install 'rollback-responder[postgres]'"]) from None
+    return Postgres

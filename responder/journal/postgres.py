@@ -153,6 +153,21 @@ class Postgres:
         opened._start(opened._listen())
         return opened
 
+    @staticmethod
+    async def check(dsn: str) -> None:
+        """Whether the journal could be opened. Changes nothing: replicas of an older version may be at work.
+
+        Raises ConfigError.
+        """
+        try:
+            connection = await ask(asyncpg.connect, dsn, timeout=5.0, command_timeout=5.0)
+            try:
+                await _check(connection)
+            finally:
+                await ask(connection.close, timeout=5.0)
+        except DriverError as e:
+            raise ConfigError([f"state: PostgreSQL cannot be used: {e}"]) from e
+
     def _start(self, work: Any) -> None:
         self._background.append(asyncio.create_task(work, name=f"journal-{work.__name__.strip('_')}"))
 
@@ -349,6 +364,25 @@ def _terminate(connection: Any) -> None:
         connection.terminate()
 
 
+async def _check(connection: Any) -> None:
+    value, known = connection.fetchval, len(load_migrations())
+    role, schema = await ask(value, "SELECT current_user"), await ask(value, "SELECT current_schema()")
+    if await ask(value, "SELECT to_regclass('schema_version')") is None:
+        if not await ask(value, "SELECT has_schema_privilege(current_schema(), 'CREATE')"):
+            raise ConfigError([f"state: {role} may not make tables: GRANT CREATE ON SCHEMA {schema} TO {role}"])
+        return
+    done = await ask(value, "SELECT coalesce(max(version), 0) FROM schema_version")
+    _refuse_newer(done, known)
+    owns = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('schema_version')"
+    if done < known and not await ask(value, owns):
+        raise ConfigError([f"state: {role} may not bring the tables up to date: they belong to another role"])
+
+
+def _refuse_newer(done: int, known: int) -> None:
+    if done > known:
+        raise ConfigError([f"state: the journal was written by a newer version ({done}, known {known})"])
+
+
 async def _migrate(connection: Any) -> None:
     """Forward only, one replica at a time, each section in one transaction with its number."""
     migrations = load_migrations()
@@ -358,8 +392,7 @@ async def _migrate(connection: Any) -> None:
     await ask(run, "SELECT pg_advisory_xact_lock($1)", _MIGRATING)
     await ask(run, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
     done = await ask(connection.fetchval, "SELECT coalesce(max(version), 0) FROM schema_version")
-    if done > len(migrations):
-        raise ConfigError([f"state: the journal was written by a newer version ({done}, known {len(migrations)})"])
+    _refuse_newer(done, len(migrations))
     for number, sql in enumerate(migrations[done:], done + 1):
         await ask(run, sql, timeout=_MIGRATES_WITHIN)
         await ask(run, "INSERT INTO schema_version VALUES ($1)", number)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
+from urllib.parse import quote
 
 from responder.errors import ConfigError, Invalid, JournalUnavailable
 from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements, storable
@@ -248,6 +249,24 @@ class Sqlite:
         except (OSError, sqlite3.Error) as e:
             raise ConfigError([f"state: {file} cannot be used: {e}"]) from e
 
+    @staticmethod
+    def check(file: Path) -> None:
+        """Whether the file could be opened, or made. Makes and changes nothing, and does not ask whether it is in use.
+
+        Raises ConfigError.
+        """
+        try:
+            there = file if file.exists() else next(path for path in file.parents if path.exists())
+            if not os.access(there, os.R_OK | os.W_OK | (os.X_OK if there != file else 0)):
+                raise ConfigError([f"state: {file} cannot be used: {there} is not writable by this user"])
+            if there == file:
+                # `immutable`: reading leaves no file of its own beside it.
+                connection = sqlite3.connect(f"file:{quote(str(file))}?immutable=1", uri=True)
+                with contextlib.closing(connection):
+                    _refuse_newer(file, connection.execute("PRAGMA user_version").fetchone()[0], len(load_migrations()))
+        except (OSError, sqlite3.Error) as e:
+            raise ConfigError([f"state: {file} cannot be used: {e}"]) from e
+
     async def transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -294,12 +313,14 @@ def migrate(file: Path) -> None:
     try:
         done = connection.execute("PRAGMA user_version").fetchone()[0]
         migrations = load_migrations()
-        if done > len(migrations):
-            raise ConfigError(
-                [f"state: {file} was written by a newer version (schema {done}, known {len(migrations)})"]
-            )
+        _refuse_newer(file, done, len(migrations))
         if missing := ";\n".join(migrations[done:]):
             # One transaction: all of them or none, and one sync of the disk.
             connection.executescript(f"BEGIN IMMEDIATE;\n{missing};\nPRAGMA user_version = {len(migrations)};\nCOMMIT;")
     finally:
         connection.close()
+
+
+def _refuse_newer(file: Path, done: int, known: int) -> None:
+    if done > known:
+        raise ConfigError([f"state: {file} was written by a newer version (schema {done}, known {known})"])

@@ -1,0 +1,89 @@
+"""What `check --live` asks of the journal, with nothing made or changed: an older version may be at work."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from responder.errors import ConfigError
+from responder.journal import check_journal, open_journal
+
+
+async def _version(state: str) -> int:
+    if state.startswith("sqlite"):
+        with sqlite3.connect(state.removeprefix("sqlite://")) as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    connection = await asyncpg.connect(state)
+    try:
+        return int(await connection.fetchval("SELECT max(version) FROM schema_version"))
+    finally:
+        await connection.close()
+
+
+async def _set_version(state: str, to: int) -> None:
+    if state.startswith("sqlite"):
+        with sqlite3.connect(state.removeprefix("sqlite://")) as connection:
+            connection.execute(f"PRAGMA user_version = {to}")
+        connection.close()
+        return
+    connection = await asyncpg.connect(state)
+    await connection.execute(
+        f"DELETE FROM schema_version WHERE version > {to}; INSERT INTO schema_version VALUES ({to})"
+    )
+    await connection.close()
+
+
+async def test_a_journal_that_can_be_used(state: str) -> None:
+    await check_journal(state)
+    opened = await open_journal(state)
+    await check_journal(state)  # beside a responder that has it open
+    await opened.close()
+
+
+async def test_an_older_journal_is_left_as_it_is(state: str) -> None:
+    await (await open_journal(state)).close()
+    await _set_version(state, 1)
+    await check_journal(state)
+    assert await _version(state) == 1
+
+
+async def test_a_newer_journal_is_refused(state: str) -> None:
+    await (await open_journal(state)).close()
+    await _set_version(state, 99)
+    with pytest.raises(ConfigError, match="newer version"):
+        await check_journal(state)
+
+
+async def test_nothing_is_made(tmp_path: Path) -> None:
+    await check_journal(f"sqlite://{tmp_path}/not/yet/state.db")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "state.db").write_text("this is no database, and it is long enough to have a header" * 9)
+    with pytest.raises(ConfigError, match="file is not a database"):
+        await check_journal(f"sqlite://{tmp_path}/state.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["state.db"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        await check_journal(f"sqlite://{tmp_path}/file/state.db")
+
+
+async def test_a_role_that_may_not_make_tables(postgres_server: object) -> None:
+    dsn = str(await postgres_server.database("rights"))  # type: ignore[attr-defined]
+    owner = await asyncpg.connect(dsn)
+    await owner.execute("CREATE ROLE journal_reader LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    reader = dsn.replace("postgres@", "journal_reader@", 1)
+    with pytest.raises(ConfigError, match="GRANT CREATE ON SCHEMA public TO journal_reader"):
+        await check_journal(reader)
+    await (await open_journal(dsn)).close()
+    await _set_version(dsn, 1)
+    await owner.execute("GRANT SELECT ON schema_version TO journal_reader")
+    with pytest.raises(ConfigError, match="they belong to another role"):
+        await check_journal(reader)
+    await owner.close()
+
+
+async def test_a_server_that_is_away() -> None:
+    with pytest.raises(ConfigError, match="cannot be used"):
+        await check_journal("postgresql://nobody@127.0.0.1:1/none")
