@@ -15,9 +15,6 @@ from responder.cli import show
 from responder.cli.client import Client, Refused, place_of
 from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
-from responder.reports import health_text, postmortem_text
-from responder.reports.health import Report
-from responder.reports.record import PostMortem
 
 OK, NO, WRONG = 0, 1, 2
 """Exit codes: done; understood, and the answer is no; the command or the configuration is wrong."""
@@ -50,6 +47,9 @@ async def report(args: argparse.Namespace, client: Client) -> int:
         "/api/v1/report", service=args.service, environment=args.environment, since=args.since or "24h"
     )
     if form == "markdown":
+        from responder.reports import health_text  # with all that it describes: takes time that no other command should
+        from responder.reports.health import Report
+
         print(health_text.markdown(Report.model_validate(body)), end="")
     elif form == "json":
         print(json.dumps(body, indent=2))
@@ -70,6 +70,9 @@ async def _post_mortem(args: argparse.Namespace, client: Client, execution: str,
     if form == "json":
         print(json.dumps(body, indent=2))
     else:
+        from responder.reports import postmortem_text
+        from responder.reports.record import PostMortem
+
         print(postmortem_text.markdown(PostMortem.model_validate(body), str(args.plot) if args.plot else None), end="")
     return OK
 

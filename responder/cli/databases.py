@@ -6,16 +6,16 @@ import argparse
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from responder import interrupt
 from responder.cli import show
 from responder.cli.commands import NO, OK
-from responder.clients.schemas import Schemas
-from responder.config_file import load
-from responder.database_checks import fingerprint
 
-Act = Callable[[argparse.Namespace, Schemas], Awaitable[int]]
+if TYPE_CHECKING:
+    from responder.clients.schemas import Schemas
+
+    Act = Callable[[argparse.Namespace, Schemas], Awaitable[int]]
 
 
 def add_to(known: Any, common: argparse.ArgumentParser) -> None:
@@ -60,6 +60,9 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
 
 
 async def _run(args: argparse.Namespace, act: Act) -> int:
+    from responder.clients.schemas import Schemas  # takes time that no other command should
+    from responder.config_file import load
+
     config = await asyncio.to_thread(load, args.config)
     connections = config.connections()
     try:
@@ -69,6 +72,8 @@ async def _run(args: argparse.Namespace, act: Act) -> int:
 
 
 async def _schema(args: argparse.Namespace, schemas: Schemas) -> int:
+    from responder.database_checks import fingerprint
+
     found = f"schema:{await fingerprint(schemas, args.database)}"
     print(json.dumps({"schema": found}) if args.output == "json" else found)
     return OK

@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from responder.plan import Mitigation
 from responder.sizes import format_size
 
 _UNFOLDED = 10_000
@@ -353,9 +352,15 @@ def explained(body: dict[str, Any]) -> RenderableType:
 
 
 def _notes(plan: dict[str, Any]) -> list[RenderableType]:
-    remains = [f"remains on {Mitigation.model_validate(one)}" for one in plan.get("mitigations", ())]
+    remains = [f"remains on {_mitigation(one)}" for one in plan.get("mitigations", ())]
     notes = [f"note: {note}" for note in plan.get("notes", ())]
     return [Text(clean(told), style="yellow") for told in (*notes, *remains)]
+
+
+def _mitigation(body: dict[str, Any]) -> str:
+    from responder.plan import Mitigation  # takes half a second, and most plans have none
+
+    return str(Mitigation.model_validate(body))
 
 
 def execution(body: dict[str, Any]) -> RenderableType:

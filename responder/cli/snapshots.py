@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from responder import interrupt
-from responder.cli import snapshot_commands
-from responder.config_file import load
-from responder.snapshots.client import Snapshots
 
-Act = Callable[[argparse.Namespace, Snapshots], Awaitable[int]]
+if TYPE_CHECKING:
+    from responder.snapshots.client import Snapshots
+
+    Act = Callable[[argparse.Namespace, Snapshots], Awaitable[int]]
 
 
 def add_to(known: Any, common: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     made.epilog = "example: responder snapshots list"
     inner = made.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, what: str, example: str, act: Act) -> argparse.ArgumentParser:
+    def add(name: str, what: str, example: str, choose: Callable[[Any], Act]) -> argparse.ArgumentParser:
         one: argparse.ArgumentParser = inner.add_parser(
             name,
             help=what,
@@ -34,7 +34,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
             parents=[common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        one.set_defaults(act=lambda args: interrupt.run(_run(args, act)))
+        one.set_defaults(act=lambda args: interrupt.run(_run(args, choose)))
         one.add_argument("--store", help="name of one of `snapshots` (all of them)")
         return one
 
@@ -42,14 +42,14 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
         "list",
         "what is kept; exit 1 where something cannot be read",
         "list --database shop",
-        snapshot_commands.list_kept,
+        lambda those: those.list_kept,
     )
     one.add_argument("--database", help="only of this one")
     one = add(
         "verify",
         "read a snapshot to its last byte; exit 1 where it is not whole",
         "verify shop/ID",
-        snapshot_commands.verify,
+        lambda those: those.verify,
     )
     one.add_argument("key", help="as `list` shows it")
     one.add_argument("--restore", metavar="DATABASE", help="also restore it on that one's server, compare, and drop it")
@@ -58,7 +58,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
         "restore",
         "bring a snapshot back: into an empty or new database, or some columns into the table that lives",
         "restore shop/ID --into shop/shop_restored",
-        snapshot_commands.restore,
+        lambda those: those.restore,
     )
     one.add_argument("key", help="as `list` shows it")
     one.add_argument(
@@ -77,9 +77,9 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--no-owner", action="store_true", help="all belongs to whom we are, without rights for others")
     one.add_argument("--dry-run", action="store_true", help="tell what would be done")
     one.add_argument("--jobs", type=int, default=2, help="streams at once")
-    one = add("prune", "remove what has had its time, never the newest", "prune --dry-run", snapshot_commands.prune)
+    one = add("prune", "remove what has had its time, never the newest", "prune --dry-run", lambda those: those.prune)
     one.add_argument("--dry-run", action="store_true", help="tell what would be removed")
-    one = add("take", "take a snapshot now", "take shop --store vault --verify restore", snapshot_commands.take)
+    one = add("take", "take a snapshot now", "take shop --store vault --verify restore", lambda those: those.take)
     one.add_argument("database", help="one of `databases`")
     one.add_argument("--tables", nargs="+", default=[], metavar="TABLE", help="only the rows of these (all)")
     one.add_argument("--verify", choices=("read", "restore"), default="read", help="how sure to be of it")
@@ -87,10 +87,14 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--jobs", type=int, default=2, help="streams at once")
 
 
-async def _run(args: argparse.Namespace, act: Act) -> int:
+async def _run(args: argparse.Namespace, choose: Callable[[Any], Act]) -> int:
+    from responder.cli import snapshot_commands  # takes time that no other command should
+    from responder.config_file import load
+    from responder.snapshots.client import Snapshots
+
     config = await asyncio.to_thread(load, args.config)
     connections = config.connections()
     try:
-        return await act(args, await connections.to(Snapshots))
+        return await choose(snapshot_commands)(args, await connections.to(Snapshots))
     finally:
         await connections.close()
