@@ -25,20 +25,20 @@ Read = Callable[[Transaction], Awaitable[Any]]
 async def _decision(tx: Transaction) -> None:
     running = await deployments.newest(tx, **_ONE)
     assert running is not None
-    await tx.one("version_runs_since", **_ONE, version=running.version)
-    target = await tx.one("good_target", **_ONE, running=running.version)
+    await tx.first("version_runs_since", **_ONE, version=running.version)
+    target = await tx.first("good_target", **_ONE, running=running.version)
     assert target is not None
-    await tx.one("no_rollback_since", **_ONE, target=target["version"])
+    await tx.first("no_rollback_since", **_ONE, target=target["version"])
 
 
 async def _client_document(tx: Transaction) -> None:
-    await tx.one("client_rules", **_THERE)
+    await tx.first("client_rules", **_THERE)
     await deployments.newest(tx, **_THERE)
 
 
 async def _platform(tx: Transaction) -> None:
     await deployments.newest(tx, **_THERE)
-    await tx.one("good_on_platform", **_THERE, running="99.0", most=1)
+    await tx.first("good_on_platform", **_THERE, running="99.0", most=1)
     await tx.all("versions_of_platform", **_THERE, most=10)
 
 

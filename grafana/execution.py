@@ -147,11 +147,11 @@ EVIDENCE = table(
     "Evidence",
     "What was kept before anything was touched. To list and fetch it: `responder evidence ID`.",
     sql("""
-SELECT state, place, files, missing, bytes, problem, kept_at FROM evidence_kept WHERE execution = '$execution'
+SELECT state, location, files, missing, bytes, problem, kept_at FROM evidence_kept WHERE execution = '$execution'
 """),
     noValue="none",
     columns=(
-        column("place", custom_minWidth=300),
+        column("location", custom_minWidth=300),
         column("files", unit="none"),
         column("missing", unit="none"),
         column("bytes", unit="bytes"),

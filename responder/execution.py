@@ -78,7 +78,7 @@ class Kept(_Event):
 
     type: Literal["kept"] = "kept"
     note: str
-    place: str = ""  # empty where nothing could be kept
+    location: str = ""  # empty where nothing could be kept
     files: int = 0
     bytes: int = 0
     missing: int = 0

@@ -37,5 +37,5 @@ async def remove_leftovers(journal: Database, mandate: Mandate, connections: Con
 
 
 async def _is_closed(tx: Transaction, execution: str) -> bool:
-    row = await tx.one("execution_row", id=execution)
+    row = await tx.first("execution_row", id=execution)
     return row is not None and row["state"] == "closed"

@@ -192,7 +192,7 @@ async def _mark_unhelped(tx: Transaction, incident: Incident, situation: Situati
     if service is None or latest is None or not did_not_help(incident, situation, now):
         return
     for version, was in ((latest.from_version, "bad"), (latest.to_version, "good")):
-        known = await tx.one("version", service=service.name, environment=service.environment, version=version)
+        known = await tx.first("version", service=service.name, environment=service.environment, version=version)
         if known and known["status"] == was:
             why = f"{incident.title} still fires after {latest.id}"
             await deployments.mark(tx, service.name, service.environment, version, "suspect", why, now)

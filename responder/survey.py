@@ -160,15 +160,15 @@ async def gather(
     where = {"service": name, "environment": environment}
     running = await deployments.newest(tx, name, environment)
     # Told again, it is no new deployment: what counts is since when this version runs, and who put it there.
-    since = await tx.one("version_runs_since", **where, version=running.version) if running else None
+    since = await tx.first("version_runs_since", **where, version=running.version) if running else None
     running = running.model_copy(update=dict(since)) if running and since else running
-    replaced = await tx.one("replaced_version", **where, **_restored(running)) if _restored(running) else None
+    replaced = await tx.first("replaced_version", **where, **_restored(running)) if _restored(running) else None
     verified = await _verified_before(tx, where, running, incident) if running else None
-    before = await tx.one("rollback_of_version", **where, version=running.version) if running else None
+    before = await tx.first("rollback_of_version", **where, version=running.version) if running else None
     target = await _target(tx, incident, name, environment, running.version) if running else None
-    staying = await tx.one("no_rollback_since", **where, target=target.version) if target else None
-    latest = await tx.one("latest_of_service", **where)
-    last = await tx.one("last_of_policy", **where, policy=incident.policy.name)
+    staying = await tx.first("no_rollback_since", **where, target=target.version) if target else None
+    latest = await tx.first("latest_of_service", **where)
+    last = await tx.first("last_of_policy", **where, policy=incident.policy.name)
     return Situation(
         service=service,
         stopped=stopped,
@@ -191,8 +191,8 @@ async def gather(
 
 async def _gather_for_logs(tx: Transaction, incident: Incident, service: Service, stopped: str) -> Situation:
     where = {"service": service.name, "environment": service.environment}
-    latest = await tx.one("latest_of_service", **where)
-    last = await tx.one("last_evidence_of_policy", **where, policy=incident.policy.name)
+    latest = await tx.first("latest_of_service", **where)
+    last = await tx.first("last_evidence_of_policy", **where, policy=incident.policy.name)
     since = min(alert.starts_at for alert in incident.alerts)
     rows = await tx.all("evidence_episodes_since", **where, policy=incident.policy.name, since=since)
     kept = {(row["fingerprint"], row["starts_at"]): str(row["evidence"]) for row in rows}
@@ -210,7 +210,7 @@ async def look_around(
     tx: Transaction, incident: Incident, service: Service, mandate: Mandate, now: datetime, beside: Collection[str] = ()
 ) -> Around:
     """What the journal knows of others. `beside` are services that are told to be in trouble in the same breath."""
-    begun = await tx.one("begun_since", since=now - _HOUR)
+    begun = await tx.first("begun_since", since=now - _HOUR)
     return Around(
         also_in_trouble=await also_in_trouble(tx, incident, service, mandate, now, beside),
         begun_lately=begun["n"] if begun else 0,
@@ -242,7 +242,7 @@ async def also_in_trouble(
     """Measured from when this incident was heard first: being told again later does not make it another trouble.
     Trouble that was gone in between is another one, and measured from its return as well.
     """
-    heard = await tx.one("first_heard", incident=incident.id)
+    heard = await tx.first("first_heard", incident=incident.id)
     began = [heard["at"] if heard and heard["at"] else now, await _returned_at(tx, incident, now)]
     within = timedelta(seconds=mandate.limits.brake.within)
     where = {"service": service.name, "environment": service.environment}
@@ -256,7 +256,7 @@ async def also_in_trouble(
 
 
 async def _returned_at(tx: Transaction, incident: Incident, now: datetime) -> datetime | None:
-    row = await tx.one("trouble_returned", incident=incident.id)
+    row = await tx.first("trouble_returned", incident=incident.id)
     return (row["at"] or now) if row else None
 
 
@@ -284,7 +284,7 @@ async def _unfit(
     for needs, versions in sorted((await _requirements(tx, service, target.version)).items()):
         found.append(_misfit(service.name, target.version, needs, await version_of(needs), versions))
     where = {"environment": environment, "needs": service.name}
-    told = await tx.all("requirements_on", **where) if await tx.one("is_needed", **where) else []
+    told = await tx.all("requirements_on", **where) if await tx.first("is_needed", **where) else []
     needed: dict[tuple[str, str], tuple[str, str]] = {}
     for row in told:  # of each service as a whole first
         if row["service"] not in moved and not _is_blocked(row["platform"], row["status"]):
@@ -343,7 +343,7 @@ async def _needs_locked(
     for needed in mandate.needs(service):
         if needed.name in incident.together:
             continue
-        latest = await tx.one("latest_of_service", service=needed.name, environment=needed.environment)
+        latest = await tx.first("latest_of_service", service=needed.name, environment=needed.environment)
         if latest and latest["state"] != "closed":
             locked.append(f"{needed.name} ({latest['id']} is {latest['state']})")
         elif latest and latest["changed"] and latest["ended_at"] and now - latest["ended_at"] < _RECOVERING:
@@ -353,9 +353,9 @@ async def _needs_locked(
 
 async def _target(tx: Transaction, incident: Incident, name: str, environment: str, running: str) -> Candidate | None:
     if incident.version is not None:
-        row = await tx.one("version", service=name, environment=environment, version=incident.version)
+        row = await tx.first("version", service=name, environment=environment, version=incident.version)
         return Candidate.model_validate(dict(row)) if row else None
-    row = await tx.one("good_target", service=name, environment=environment, running=running)
+    row = await tx.first("good_target", service=name, environment=environment, running=running)
     return Candidate(version=row["version"], artifact=row["artifact"], status="good") if row else None
 
 
@@ -370,7 +370,7 @@ async def _verified_before(
     tx: Transaction, where: dict[str, str], running: Deployment, incident: Incident
 ) -> datetime | None:
     since = running.at - timedelta(seconds=incident.policy.deployed_within)
-    row = await tx.one("verified_before", **where, since=since, until=running.at)
+    row = await tx.first("verified_before", **where, since=since, until=running.at)
     return row["at"] if row else None
 
 

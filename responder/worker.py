@@ -370,10 +370,10 @@ class _Record:
 async def _closed_by_now(tx: Transaction, told: Part, environment: str) -> str:
     """Why the target is none any more; empty where it still is one."""
     where = {"service": told.service, "environment": environment}
-    target = await tx.one("version", **where, version=told.to_version)
+    target = await tx.first("version", **where, version=told.to_version)
     if target and target["status"] in deployments.NO_TARGET:
         return f"{told.to_version} is {target['status']} by now: {target['reason']}"
-    staying = await tx.one("no_rollback_since", **where, target=told.to_version)
+    staying = await tx.first("no_rollback_since", **where, target=told.to_version)
     return f"{staying['version']} must stay by now: {staying['no_rollback']}" if staying else ""
 
 

@@ -318,7 +318,7 @@ def evidence(body: dict[str, Any]) -> RenderableType:
     )
     parts: list[RenderableType] = [
         Text.assemble(head, f"kept {clock(body['kept_at'])}"),
-        Text(clean(body["place"]), style="dim", overflow="fold"),
+        Text(clean(body["location"]), style="dim", overflow="fold"),
         table("", ("file", "size", "left out", "redacted", "what it is"), rows),
     ]
     if manifest["missing"]:

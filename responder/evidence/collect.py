@@ -126,7 +126,7 @@ async def _collect(
         logs_since=since,
         began_at=began_at,
         ended_at=now(),
-        place=store.place(place),
+        location=store.location(place),
         files=tuple(sorted(basket.files, key=lambda file: file.name)),
         missing=tuple(sorted(basket.missing(), key=lambda one: one.origin)),
     )

@@ -84,7 +84,7 @@ class Keeper:
         return Kept(
             at=self._journal.now(),
             note=manifest.told(),
-            place=manifest.place,
+            location=manifest.location,
             files=len(manifest.files),
             bytes=manifest.bytes,
             missing=len(manifest.missing),
@@ -132,7 +132,7 @@ class Keeper:
     def _case_of(self, row: Row, running: Deployment | None) -> Case:
         service, _ = self._mandate.service(row["service"], row["environment"])
         policy = self._mandate.policy(row["policy"])
-        alerts = _ALERTS.validate_python(json.loads(row["asked"]))
+        alerts = _ALERTS.validate_python(json.loads(row["alerts"]))
         names = sorted({alert.name for alert in alerts})
         return Case(
             id=row["id"],
@@ -169,7 +169,7 @@ class Keeper:
             deployment_id=case.deployment_id,
             state="kept",
             at=manifest.ended_at,
-            place=manifest.place,
+            location=manifest.location,
             files=len(manifest.files),
             missing=len(manifest.missing),
             size=manifest.bytes,

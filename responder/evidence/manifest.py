@@ -81,7 +81,7 @@ class Manifest(BaseModel):
     logs_since: Timestamp
     began_at: Timestamp
     ended_at: Timestamp
-    place: str
+    location: str
     files: tuple[KeptFile, ...] = ()
     missing: tuple[Missing, ...] = ()
 

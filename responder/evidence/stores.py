@@ -34,7 +34,7 @@ class Stored(NamedTuple):
 class Store(Protocol):
     """Raises `Unavailable` and `Halt`."""
 
-    def place(self, where: Where) -> str:
+    def location(self, where: Where) -> str:
         """Its address, for people."""
 
     async def begin(self, where: Where, begun: bytes) -> None:
@@ -67,7 +67,7 @@ class Directory:
     def __init__(self, base: Path) -> None:
         self._base = base
 
-    def place(self, where: Where) -> str:
+    def location(self, where: Where) -> str:
         return self._home(where).as_uri()
 
     async def begin(self, where: Where, begun: bytes) -> None:
@@ -178,7 +178,7 @@ class Bucket:
     def __init__(self, bucket: str, prefix: str, connections: Connections) -> None:
         self._bucket, self._prefix, self._connections = bucket, prefix, connections
 
-    def place(self, where: Where) -> str:
+    def location(self, where: Where) -> str:
         return f"s3://{self._bucket}/{self._key(where, '')}"
 
     async def begin(self, where: Where, begun: bytes) -> None:

@@ -21,7 +21,7 @@ async def remember(tx: Transaction, alerts: Sequence[Alert], now: datetime) -> l
     for alert in alerts:
         if isinstance(alert, UndatedAlert):
             until = now + ENDS_AFTER if alert.ends_at == NEVER else alert.ends_at
-            row = await tx.one("date_alert", fingerprint=alert.fingerprint, at=now, until=until)
+            row = await tx.first("date_alert", fingerprint=alert.fingerprint, at=now, until=until)
             alert = _dated(alert, row["starts_at"] if row else now)
         dated.append(alert)
     return dated
@@ -32,7 +32,7 @@ async def known(tx: Transaction, alerts: Sequence[Alert], now: datetime) -> list
     dated = []
     for alert in alerts:
         if isinstance(alert, UndatedAlert):
-            row = await tx.one("undated_alert", fingerprint=alert.fingerprint, at=now)
+            row = await tx.first("undated_alert", fingerprint=alert.fingerprint, at=now)
             alert = _dated(alert, row["starts_at"] if row else now)
         dated.append(alert)
     return dated

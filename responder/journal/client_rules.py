@@ -49,7 +49,7 @@ class Change(BaseModel):
 
 async def get(tx: Transaction, service: str, environment: str, platform: str) -> Rules | None:
     """None where nobody ever said anything."""
-    row = await tx.one("client_rules", service=service, environment=environment, platform=platform)
+    row = await tx.first("client_rules", service=service, environment=environment, platform=platform)
     return _rules(row) if row else None
 
 

@@ -27,7 +27,7 @@ class Transaction(Protocol):
     async def all(self, query: str, **params: Any) -> list[Row]:
         """Every row."""
 
-    async def one(self, query: str, **params: Any) -> Row | None:
+    async def first(self, query: str, **params: Any) -> Row | None:
         """The first row, None where there is none."""
 
     async def lock(self, key: str) -> None:

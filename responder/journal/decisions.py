@@ -51,7 +51,7 @@ class Thrown(BaseModel):
 async def record(tx: Transaction, decision: Decision, *, repeated: bool = True) -> None:
     """What leads to no execution is told once, however often it is heard. `repeated`: the sender asked once more."""
     told = decision.model_dump(exclude={"times", "last_at"})
-    row = await tx.one("record_decision", **told, again=int(repeated))
+    row = await tx.first("record_decision", **told, again=int(repeated))
     if row and row["id"] == decision.id and (stage := _stage(decision)):
         await outbox.put_news(tx, outbox.News(decision.id, 0, stage, decision.at))
 
@@ -81,12 +81,12 @@ async def hear(tx: Transaction, name: str, at: datetime) -> None:
 
 
 async def heard_at(tx: Transaction, name: str) -> datetime | None:
-    row = await tx.one("heard", name=name)
+    row = await tx.first("heard", name=name)
     return row["at"] if row else None
 
 
 async def stopped(tx: Transaction) -> Thrown | None:
-    row = await tx.one("switch", name=KILL_SWITCH)
+    row = await tx.first("switch", name=KILL_SWITCH)
     return Thrown.model_validate(row) if row else None
 
 
@@ -98,6 +98,6 @@ async def stop_all(tx: Transaction, by: str, reason: str, at: datetime) -> None:
 
 async def resume_all(tx: Transaction) -> bool:
     """Releases the kill switch; False where it was not thrown."""
-    released = await tx.one("release_switch", name=KILL_SWITCH) is not None
+    released = await tx.first("release_switch", name=KILL_SWITCH) is not None
     tx.notify()
     return released

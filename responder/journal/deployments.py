@@ -63,7 +63,7 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
     deployment = deployment.model_copy(update={"at": await _in_order(tx, deployment)})
     told = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
     where = {name: told[name] for name in ("service", "environment", "version")}
-    known_here = not deployment.platform or await tx.one("reached", **where, platform=deployment.platform)
+    known_here = not deployment.platform or await tx.first("reached", **where, platform=deployment.platform)
     told["id"] = await _insert(tx, told)
     if not told["id"]:
         return False
@@ -78,7 +78,7 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
             "artifact": "",
             "provenance": "",
         }
-    new = await tx.one("add_version", **{**whole, **first})
+    new = await tx.first("add_version", **{**whole, **first})
     if new or status:
         await _mark(tx, where, by=deployment.recorded_by, **first)
     if deployment.platform:
@@ -93,7 +93,7 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
 
 
 async def _in_order(tx: Transaction, deployment: Deployment) -> datetime:
-    before = await tx.one("newest_at", service=deployment.service, environment=deployment.environment)
+    before = await tx.first("newest_at", service=deployment.service, environment=deployment.environment)
     if before is None or before["at"] is None:
         return deployment.at
     earliest: datetime = before["at"] + timedelta(microseconds=1)
@@ -108,12 +108,12 @@ def _ids(told: str, service: str, environment: str) -> tuple[str, str]:
 async def _insert(tx: Transaction, told: dict[str, Any]) -> str:
     """The id under which it was written down; empty where it was told before."""
     if told["platform"]:
-        row = await tx.one("insert_artifact", **told)
+        row = await tx.first("insert_artifact", **told)
         return str(row["id"]) if row else ""
     for known_as in _ids(told["id"], told["service"], told["environment"]):
-        if await tx.one("insert_deployment", **{**told, "id": known_as}):
+        if await tx.first("insert_deployment", **{**told, "id": known_as}):
             return known_as
-        row = await tx.one("deployment", id=known_as)
+        row = await tx.first("deployment", id=known_as)
         if row and _is_of(row, told["service"], told["environment"]):
             break
     return ""
@@ -184,7 +184,7 @@ async def _mark(
 ) -> None:
     await hold(tx, (where["service"], where["environment"]))
     said = {"status": status, "reason": reason, "at": at, "no_rollback": no_rollback}
-    after = await tx.one("mark_version", **where, **said, was=was)
+    after = await tx.first("mark_version", **where, **said, was=was)
     if after is None:
         raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
     await tx.all("append_mark", **{**where, **after}, at=at, by=by)
@@ -199,11 +199,11 @@ async def require(tx: Transaction, deployment: Deployment, requires: dict[str, s
     await hold(tx, (deployment.service, deployment.environment))
     for needs, versions in sorted(requires.items()):
         told = {**where, "needs": needs, "versions": versions}
-        if new := await tx.one("set_requirement", **told):
+        if new := await tx.first("set_requirement", **told):
             await tx.all("append_requirement", **told, revision=new["revision"], at=at, by=deployment.recorded_by)
 
 
-async def said(tx: Transaction, service: str, environment: str | None, most: int) -> dict[str, list[Row]]:
+async def history(tx: Transaction, service: str, environment: str | None, most: int) -> dict[str, list[Row]]:
     """Everything that was said of the versions of a service, newest first."""
     where = {"service": service, "environment": environment, "most": most}
     return {"marks": await tx.all("marks", **where), "requirements": await tx.all("requirement_changes", **where)}
@@ -221,7 +221,7 @@ async def running_candidates(tx: Transaction) -> list[Deployment]:
 
 async def newest(tx: Transaction, service: str, environment: str, platform: str = "") -> Deployment | None:
     """The deployment that runs, as far as anybody told us."""
-    row = await tx.one("newest_deployment", service=service, environment=environment, platform=platform)
+    row = await tx.first("newest_deployment", service=service, environment=environment, platform=platform)
     return Deployment.model_validate(row) if row else None
 
 
@@ -252,7 +252,7 @@ async def get(tx: Transaction, told: Deployment) -> Deployment:
     """The deployment as it was told first. Raises Unknown."""
     where = {"service": told.service, "environment": told.environment, "platform": told.platform}
     for known_as in _ids(told.id, told.service, told.environment):
-        row = await tx.one("deployment_on" if told.platform else "deployment", **where, id=known_as)
+        row = await tx.first("deployment_on" if told.platform else "deployment", **where, id=known_as)
         if row and _is_of(row, told.service, told.environment):
             return Deployment.model_validate(row)
     raise Unknown(f"there is no deployment {told.id}")
@@ -290,6 +290,6 @@ async def untroubled_since(tx: Transaction, deployment: Deployment, together: Co
     """
     where = {"environment": deployment.environment, "since": deployment.at}
     for policy, service in ((None, deployment.service), *together):
-        if await tx.one("trouble_since", **where, service=service, policy=policy):
+        if await tx.first("trouble_since", **where, service=service, policy=policy):
             return False
     return True

@@ -24,11 +24,11 @@ async def want(
 ) -> None:
     """Asks for the logs of a service by themselves. Raises Conflict where an alert has had them kept before."""
     where = {"policy": policy, "service": service, "environment": environment}
-    asked = json.dumps([alert.model_dump(mode="json") for alert in alerts])
-    await tx.all("want_evidence", id=evidence_id, **where, deployment_id=deployment_id, at=at, asked=asked)
+    as_json = json.dumps([alert.model_dump(mode="json") for alert in alerts])
+    await tx.all("want_evidence", id=evidence_id, **where, deployment_id=deployment_id, at=at, alerts=as_json)
     for alert in alerts:
-        told = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at, "evidence": evidence_id}
-        if not await tx.one("insert_evidence_episode", **where, **told):
+        episode = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at, "evidence": evidence_id}
+        if not await tx.first("insert_evidence_episode", **where, **episode):
             raise Conflict(f"logs were kept for the alert {alert.name} already")
     tx.notify()
 
@@ -36,7 +36,7 @@ async def want(
 async def take(tx: Transaction, worker: str) -> Row | None:
     """The oldest that nobody keeps, for this worker; None where there is none."""
     await tx.lock("evidence")
-    row = await tx.one("wanted_evidence", worker=worker)
+    row = await tx.first("wanted_evidence", worker=worker)
     if row is not None:
         await tx.all("take_evidence", id=row["id"], worker=worker)
     return row
@@ -53,7 +53,7 @@ async def done(
     deployment_id: str,
     state: str,
     at: datetime,
-    place: str = "",
+    location: str = "",
     files: int = 0,
     missing: int = 0,
     size: int = 0,
@@ -64,13 +64,13 @@ async def done(
     where = {"policy": policy, "service": service, "environment": environment, "deployment_id": deployment_id}
     counted = {"files": files, "missing": missing, "bytes": size, "problem": problem, "manifest": manifest}
     await tx.all(
-        "evidence_done", id=evidence_id, execution=execution, state=state, at=at, place=place, **where, **counted
+        "evidence_done", id=evidence_id, execution=execution, state=state, at=at, location=location, **where, **counted
     )
 
 
 async def find(tx: Transaction, evidence_id: str) -> Row:
     """Raises Unknown."""
-    row = await tx.one("evidence", id=evidence_id)
+    row = await tx.first("evidence", id=evidence_id)
     if row is None:
         raise Unknown(f"no evidence is kept under {evidence_id}")
     return row

@@ -54,7 +54,7 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
     Raises Conflict then; nothing of it is kept.
     """
     firing = min((alert.starts_at for alert in accepted.alerts), default=None)
-    inserted = await tx.one(
+    inserted = await tx.first(
         "insert_execution",
         id=execution_id,
         service=accepted.service,
@@ -74,10 +74,10 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
     for part in accepted.parts:
         told = part.model_dump(exclude={"artifact", "from_artifact"})
         where = {"execution": execution_id, "environment": accepted.environment, "accepted_at": accepted.at}
-        if not await tx.one("insert_part", **where, **told):
+        if not await tx.first("insert_part", **where, **told):
             raise Conflict(f"{part.service} in {accepted.environment} is being rolled back already")
     for alert in accepted.alerts:
-        if not await tx.one(
+        if not await tx.first(
             "insert_episode",
             policy=accepted.policy,
             service=accepted.service,
@@ -118,7 +118,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
     if news:  # of several at once only the last: what it has come to
         await outbox.put(tx, *news)
     ended = execution.ended_at
-    updated = await tx.one(
+    updated = await tx.first(
         "project_execution",
         id=execution.id,
         worker=worker,
@@ -144,7 +144,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
 async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
     step = event.step if isinstance(event, Started | Done | Halted) else None
     title = event.title if isinstance(event, Started) else None
-    written = await tx.one(
+    written = await tx.first(
         "append_event",
         execution=execution.id,
         seq=execution.seq,
@@ -246,7 +246,7 @@ async def heads(tx: Transaction, since: datetime, *more: str) -> dict[str, Row]:
     """`seq` and `ended_at` of every execution that is not over, was accepted since then, or is named."""
     found = {row["id"]: row for row in await tx.all("heads", since=since)}
     for execution_id in more:
-        if execution_id not in found and (row := await tx.one("execution_row", id=execution_id)):
+        if execution_id not in found and (row := await tx.first("execution_row", id=execution_id)):
             found[execution_id] = row
     return found
 
@@ -257,7 +257,7 @@ async def ended_since(tx: Transaction, since: datetime, most: int = 1000) -> lis
 
 async def accepted(tx: Transaction, execution_id: str) -> Accepted:
     """How it began. Raises Unknown."""
-    row = await tx.one("first_event", execution=execution_id)
+    row = await tx.first("first_event", execution=execution_id)
     if row is None:
         raise Unknown(f"there is no execution {execution_id}")
     return Accepted.model_validate_json(row["body"])
@@ -273,7 +273,7 @@ async def claim(
     returned with the reason: a replica of a newer version may have written them, and takes them.
     """
     await tx.lock("claim")
-    counted = await tx.one("count_carried_out")
+    counted = await tx.first("count_carried_out")
     free = concurrent - (counted["n"] if counted else 0)
     taken, unreadable = [], {}
     for row in await tx.all("claimable", worker=worker):
@@ -300,7 +300,7 @@ async def claim(
 async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concurrent: int) -> bool:
     """Claims an execution in the transaction that accepts it, where there is room: nothing has to look for it then."""
     await tx.lock("claim")
-    counted = await tx.one("count_carried_out")
+    counted = await tx.first("count_carried_out")
     if counted and counted["n"] >= concurrent:
         return False
     await tx.all("claim", execution=execution.id, worker=worker, again=0)
@@ -309,8 +309,8 @@ async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concu
 
 async def ask_to_stop(tx: Transaction, execution_id: str, by: str, reason: str) -> None:
     """Asks whoever carries it out to stop at the next safe point. Raises Conflict where there is nothing to stop."""
-    if not await tx.one("ask_to_stop", id=execution_id, by=by, reason=reason):
-        row = await tx.one("execution_row", id=execution_id)
+    if not await tx.first("ask_to_stop", id=execution_id, by=by, reason=reason):
+        row = await tx.first("execution_row", id=execution_id)
         if row is None:
             raise Unknown(f"there is no execution {execution_id}")
         raise Conflict(f"execution {execution_id} is {row['state']}: there is nothing to stop")
@@ -324,7 +324,7 @@ async def register(tx: Transaction, worker: str, lease: float, at: datetime) -> 
 
 async def renew(tx: Transaction, worker: str, lease: float) -> bool:
     """Whether the lease still stood and stands for another while."""
-    return await tx.one("renew_lease", worker=worker, lease=lease) is not None
+    return await tx.first("renew_lease", worker=worker, lease=lease) is not None
 
 
 async def find(

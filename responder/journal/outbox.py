@@ -58,7 +58,7 @@ async def address(tx: Transaction, news: News, channel: str, occasion: str) -> b
     """Leaves one message for one channel; False where it is there already."""
     where = {"subject": news.subject, "channel": channel}
     await tx.all("open_thread", **where, at=news.at)
-    added = await tx.one("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
+    added = await tx.first("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
     if added and news.stage in CALLS:  # who calls for a human does not wait for what failed before
         await tx.all("hurry_thread", **where, at=news.at)
     return added
@@ -67,7 +67,7 @@ async def address(tx: Transaction, news: News, channel: str, occasion: str) -> b
 async def claim(tx: Transaction, channel: str, by: str, now: datetime, seconds: float) -> Claimed | None:
     """Takes what a channel has waited for longest; None where there is nothing to tell."""
     await tx.lock(f"threads of {channel}")
-    row = await tx.one("claimable_thread", channel=channel, now=now)
+    row = await tx.first("claimable_thread", channel=channel, now=now)
     if row is None:
         return None
     where = {"subject": row["subject"], "channel": channel}
@@ -76,7 +76,7 @@ async def claim(tx: Transaction, channel: str, by: str, now: datetime, seconds: 
     return Claimed(row["subject"], row["reference"], row["attempts"] > 0, row["attempts"] + 1, tuple(messages))
 
 
-async def told(
+async def delivered(
     tx: Transaction,
     claimed: Claimed,
     channel: str,

@@ -79,7 +79,7 @@ class _Transaction:
         rows: list[Row] = await ask(self._connection.fetch, sql, *(_bound(params[name]) for name in names))
         return [{name: _read(value) for name, value in row.items()} for row in rows]
 
-    async def one(self, query: str, **params: Any) -> Row | None:
+    async def first(self, query: str, **params: Any) -> Row | None:
         rows = await self.all(query, **params)
         return rows[0] if rows else None
 

@@ -266,8 +266,8 @@ LIMIT 1;
 
 -- name: want_evidence
 -- To be kept by whichever worker takes it.
-INSERT INTO evidence (id, policy, service, environment, deployment_id, state, asked_at, asked)
-VALUES (:id, :policy, :service, :environment, :deployment_id, 'wanted', :at, :asked);
+INSERT INTO evidence (id, policy, service, environment, deployment_id, state, asked_at, alerts)
+VALUES (:id, :policy, :service, :environment, :deployment_id, 'wanted', :at, :alerts);
 
 -- name: wanted_evidence
 -- What nobody keeps: never taken, or taken by a worker whose lease has run out; or by this one, which tries again.
@@ -279,12 +279,12 @@ UPDATE evidence SET worker = :worker, tries = tries + 1 WHERE id = :id;
 
 -- name: evidence_done
 -- What became of it. Written again after a crash, it says the same.
-INSERT INTO evidence (id, execution, policy, service, environment, deployment_id, state, asked_at, asked, kept_at, place,
-                      files, missing, bytes, problem, manifest)
-VALUES (:id, :execution, :policy, :service, :environment, :deployment_id, :state, :at, '[]', :at, :place, :files, :missing,
-        :bytes, :problem, :manifest)
+INSERT INTO evidence (id, execution, policy, service, environment, deployment_id, state, asked_at, alerts, kept_at,
+                      location, files, missing, bytes, problem, manifest)
+VALUES (:id, :execution, :policy, :service, :environment, :deployment_id, :state, :at, '[]', :at, :location, :files,
+        :missing, :bytes, :problem, :manifest)
 ON CONFLICT (id) DO UPDATE
-SET state = excluded.state, kept_at = excluded.kept_at, place = excluded.place, files = excluded.files,
+SET state = excluded.state, kept_at = excluded.kept_at, location = excluded.location, files = excluded.files,
     missing = excluded.missing, bytes = excluded.bytes, problem = excluded.problem, manifest = excluded.manifest,
     worker = NULL;
 

@@ -168,11 +168,11 @@ CREATE TABLE evidence (
     deployment_id TEXT NOT NULL,
     state TEXT NOT NULL,
     asked_at TIMESTAMPTZ NOT NULL,
-    asked TEXT NOT NULL,
+    alerts TEXT NOT NULL,
     worker TEXT,
     tries INTEGER NOT NULL DEFAULT 0,
     kept_at TIMESTAMPTZ,
-    place TEXT NOT NULL DEFAULT '',
+    location TEXT NOT NULL DEFAULT '',
     files INTEGER NOT NULL DEFAULT 0,
     missing INTEGER NOT NULL DEFAULT 0,
     bytes BIGINT NOT NULL DEFAULT 0,
@@ -184,7 +184,7 @@ CREATE INDEX evidence_wanted ON evidence (asked_at) WHERE state = 'wanted';
 
 -- Documented as the other views are. `state`: wanted, kept, failed (`problem` says why) or deleted.
 CREATE VIEW evidence_kept AS
-    SELECT id, execution, policy, service, environment, deployment_id, state, asked_at, kept_at, place, files, missing,
+    SELECT id, execution, policy, service, environment, deployment_id, state, asked_at, kept_at, location, files, missing,
            bytes, problem
     FROM evidence;
 
@@ -253,10 +253,10 @@ CREATE VIEW rollback_alerts AS
     FROM episodes;
 CREATE VIEW service_versions AS
     SELECT v.service, v.environment, v.version, v.status, v.reason, v.status_at, v.artifact, v.no_rollback,
-           max(d.at) AS deployed_at, max(CASE WHEN d.place = 1 THEN 1 ELSE 0 END) = 1 AS runs
+           max(d.at) AS deployed_at, max(CASE WHEN d.recency = 1 THEN 1 ELSE 0 END) = 1 AS runs
     FROM versions AS v
     LEFT JOIN (SELECT service, environment, version, at,
-                      row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS place
+                      row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS recency
                FROM deployed) AS d
         ON d.service = v.service AND d.environment = v.environment AND d.version = v.version
     GROUP BY v.service, v.environment, v.version;
@@ -356,10 +356,10 @@ CREATE INDEX running_candidates ON running (service, environment) WHERE status =
 INSERT INTO running
     SELECT d.service, d.environment, '', d.id, d.version, d.artifact, d.provenance, d.at, d.recorded_by, d.rolled_back_by,
            v.status
-    FROM (SELECT deployed.*, row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS place
+    FROM (SELECT deployed.*, row_number() OVER (PARTITION BY service, environment ORDER BY at DESC, id DESC) AS recency
           FROM deployed) AS d
     JOIN versions AS v ON v.service = d.service AND v.environment = d.environment AND v.version = d.version
-    WHERE d.place = 1;
+    WHERE d.recency = 1;
 
 -- Appended, never changed: what was said of a version, when and by whom. `versions` is the last of it.
 CREATE TABLE marks (

@@ -70,7 +70,7 @@ class _Transaction:
         names = [column[0] for column in cursor.description or ()]
         return [{n: _read(n, v) for n, v in zip(names, row, strict=True)} for row in rows]
 
-    async def one(self, query: str, **params: Any) -> Row | None:
+    async def first(self, query: str, **params: Any) -> Row | None:
         rows = await self.all(query, **params)
         return rows[0] if rows else None
 

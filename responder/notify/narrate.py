@@ -185,7 +185,7 @@ def _evidence(execution: Execution) -> tuple[str, ...]:
     kept = execution.kept
     if kept is None:
         return ()
-    return (kept.note, f"{kept.place} (responder evidence {execution.id})") if kept.place else (kept.note,)
+    return (kept.note, f"{kept.location} (responder evidence {execution.id})") if kept.location else (kept.note,)
 
 
 def _command(execution: Execution) -> str:

@@ -129,7 +129,7 @@ class Teller:
     async def _heard_by(self, tx: Transaction, news: News) -> Sequence[str]:
         notify = self._notify()
         if news.stage in _DECISIONS:
-            row = await tx.one("decision", id=news.subject)
+            row = await tx.first("decision", id=news.subject)
             labels = [one["labels"] for one in json.loads(row["body"]).get("alerts", ())] if row else []
             policy = row["policy"] if row else ""
         else:
@@ -184,7 +184,7 @@ class Teller:
                 return False
             occasions = [story.occasion]
         await self._journal.transaction(
-            outbox.told, claimed, name, self._id, reference=reference, occasions=occasions, overtaken=overtaken,
+            outbox.delivered, claimed, name, self._id, reference=reference, occasions=occasions, overtaken=overtaken,
             at=self._now(),
         )  # fmt: skip
         if story is not None:
@@ -226,14 +226,14 @@ class Teller:
         """What the message says; None where it does not hold any more."""
         severities, stage, occasion = self._notify().severities, message["stage"], message["occasion"]
         if stage in _DECISIONS:
-            row = await tx.one("decision", id=subject)
+            row = await tx.first("decision", id=subject)
             told = {**row, "body": json.loads(row["body"])} if row else None
             return story_of_decision(told, stage, occasion=occasion, severities=severities) if told else None
         events = await executions.events_of(tx, subject)
         now = fold(subject, events)
         if stage == "escalated" and now.state not in ("held", "stuck"):
             return None
-        decision = await tx.one("decision_of_execution", execution=subject)
+        decision = await tx.first("decision_of_execution", execution=subject)
         then = events[: message["seq"] + 1]
         story = story_of(
             subject,

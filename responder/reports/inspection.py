@@ -139,9 +139,9 @@ async def _known(
         key = (service.name, service.environment)
         where = {"service": service.name, "environment": service.environment}
         runs = running.get(key)
-        target = await tx.one("good_target", **where, running=runs.version) if runs else None
-        stays = await tx.one("no_rollback_since", **where, target=target["version"]) if target else None
-        last = await tx.one("last_ended", **where)
+        target = await tx.first("good_target", **where, running=runs.version) if runs else None
+        stays = await tx.first("no_rollback_since", **where, target=target["version"]) if target else None
+        last = await tx.first("last_ended", **where)
         told.append(
             ServiceFacts(
                 **where,

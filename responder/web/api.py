@@ -231,7 +231,7 @@ class Api(Page):
         async def find(tx: Transaction) -> dict[str, Any]:
             await demand_execution(tx, request, execution_id)
             events = await executions.events_of(tx, execution_id)
-            row = await tx.one("execution_row", id=execution_id)
+            row = await tx.first("execution_row", id=execution_id)
             folded = fold(execution_id, events)
             link = self._approve_link(folded) if "approve" in request[WHO].scopes else None
             told = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}

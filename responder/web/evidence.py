@@ -18,7 +18,7 @@ from responder.web.place import EXECUTION, Page, Place, get
 
 _TYPES = {"svg": "image/svg+xml", "json": "application/json", "log": "text/plain"}
 _SHOWN = (
-    "id", "execution", "policy", "service", "environment", "deployment_id", "state", "asked_at", "kept_at", "place",
+    "id", "execution", "policy", "service", "environment", "deployment_id", "state", "asked_at", "kept_at", "location",
     "files", "missing", "bytes", "problem",
 )  # fmt: skip
 
@@ -76,12 +76,12 @@ class Evidence(Page):
 
     async def _data(self, row: Row, manifest: Manifest, name: str) -> bytes:
         keeper, place = self._keeper(), where(row["deployment_id"], row["id"])
-        there = keeper.store.place(place) if keeper else "nowhere"
-        if keeper is None or there != row["place"]:
-            raise Unknown(f"it was kept in {row['place']}, and evidence is kept in {there} by now")
+        there = keeper.store.location(place) if keeper else "nowhere"
+        if keeper is None or there != row["location"]:
+            raise Unknown(f"it was kept in {row['location']}, and evidence is kept in {there} by now")
         data = await keeper.store.get(place, name)
         if data is None:
-            raise Unknown(f"{name} is not in {row['place']} of this host; it was kept by {manifest.kept_on}")
+            raise Unknown(f"{name} is not in {row['location']} of this host; it was kept by {manifest.kept_on}")
         return data
 
 

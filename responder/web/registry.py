@@ -119,7 +119,7 @@ class Registry(Page):
             for one in environments:
                 rows = await tx.all("versions_of_service", service=name, environment=one, most=most)
                 found["versions"] += [{**row, "etag": _tag(row)} for row in rows]
-                said = await deployments.said(tx, name, one, most) if _wants_history(request) else {}
+                said = await deployments.history(tx, name, one, most) if _wants_history(request) else {}
                 for key, lines in said.items():
                     found.setdefault(key, []).extend(lines)
             return found
@@ -144,7 +144,7 @@ class Registry(Page):
             if runs is None:
                 known = [one.platform for one in await deployments.on_platforms(tx, **where)]
                 raise Unknown(await _no_platform(tx, name, environment, platform, known))
-            good = await tx.one("good_on_platform", **there, running=runs.version, most=1)
+            good = await tx.first("good_on_platform", **there, running=runs.version, most=1)
             rows = await tx.all("versions_of_platform", **there, most=most)
             found = {
                 **there,
@@ -153,7 +153,9 @@ class Registry(Page):
                 "versions": [{**row, "etag": _tag({**where, **row})} for row in rows],
             }
             return (
-                {**found, **await deployments.said(tx, name, environment, most)} if _wants_history(request) else found
+                {**found, **await deployments.history(tx, name, environment, most)}
+                if _wants_history(request)
+                else found
             )
 
         return _tagged(request, await self._journal.read(find))
@@ -188,7 +190,7 @@ class Registry(Page):
 
 
 async def _version(tx: Transaction, service: str, environment: str, version: str) -> Row | None:
-    return await tx.one("version", service=service, environment=environment, version=version)
+    return await tx.first("version", service=service, environment=environment, version=version)
 
 
 async def _no_platform(tx: Transaction, service: str, environment: str, platform: str, known: list[str]) -> str:

@@ -193,7 +193,7 @@ def _plain(row: Row | None) -> Any:
 async def _last_rollbacks(tx: Transaction, services: Sequence[Service]) -> dict[tuple[str, str], Row]:
     found: dict[tuple[str, str], Row] = {}
     for service in services:
-        if row := await tx.one("last_ended", service=service.name, environment=service.environment):
+        if row := await tx.first("last_ended", service=service.name, environment=service.environment):
             told = {name: row[name] for name in ("id", "from_version", "to_version", "outcome", "ended_at")}
             found[service.name, service.environment] = told
     return found

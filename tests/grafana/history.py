@@ -113,7 +113,7 @@ class History:
         await self._happens(
             decided,
             Planned(at=at + timedelta(seconds=4), plan=plan),
-            Kept(at=at + timedelta(seconds=4), note="3 files, 2 KiB", place="web-1.1", files=3, bytes=2048),
+            Kept(at=at + timedelta(seconds=4), note="3 files, 2 KiB", location="web-1.1", files=3, bytes=2048),
             Held(at=at + timedelta(seconds=4), reason="policy slow asks", until=at + timedelta(minutes=15)),
             Approved(at=at + timedelta(seconds=30), by="alice", plan_hash=plan.hash),
             Planned(at=at + timedelta(seconds=31), plan=plan),
@@ -124,7 +124,7 @@ class History:
         assert decided.execution
         self.running_one = decided.execution.id
         where = {"policy": "slow", "service": "web", "environment": "production", "deployment_id": "web-1.1"}
-        told = {"state": "kept", "place": f"web-1.1/{self.running_one}", "files": 3, "size": 2048, "at": at}
+        told = {"state": "kept", "location": f"web-1.1/{self.running_one}", "files": 3, "size": 2048, "at": at}
         await self._journal.transaction(evidence.done, self.running_one, execution=self.running_one, **where, **told)
 
     async def _deploy(self, name: str, at: datetime, days_ago: int = 0) -> None:

@@ -75,7 +75,7 @@ async def test_why_is_on_record(journal: Database, connections: Connections) -> 
     await promoted(journal, connections)
 
     async def version(tx: Any) -> Any:
-        return await tx.one("version", service="backend", environment="production", version="2.1")
+        return await tx.first("version", service="backend", environment="production", version="2.1")
 
     assert (await journal.read(version))["reason"] == "healthy and without trouble for 10m"
 

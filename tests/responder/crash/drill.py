@@ -247,7 +247,7 @@ class Drill:
 
     async def status_of(self, version: str) -> str:
         async def find(tx: Transaction) -> str:
-            row = await tx.one("version", service="shop", environment="test", version=version)
+            row = await tx.first("version", service="shop", environment="test", version=version)
             return str(row["status"]) if row else ""
 
         return await self.journal.read(find)

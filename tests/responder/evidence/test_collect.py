@@ -62,7 +62,7 @@ async def test_what_is_kept_is_packed_hashed_and_found_again(
     on_disk = Manifest.model_validate_json(await store.get(place, MANIFEST) or b"")
     assert on_disk == manifest
     assert (on_disk.execution, on_disk.deployment_id, on_disk.policy) == (case.id, "deploy-21", "backend-down")
-    assert store.place(place).endswith(f"/deploy-21/{case.id}{'/' if settings.s3 else ''}")
+    assert store.location(place).endswith(f"/deploy-21/{case.id}{'/' if settings.s3 else ''}")
 
 
 async def test_it_is_kept_once_and_found_after_a_crash(
@@ -109,8 +109,8 @@ async def test_large_files_go_up_in_parts(around: Connections, settings: Evidenc
 async def test_a_name_never_leaves_its_place(settings: EvidenceSettings, store: Store, around: Connections) -> None:
     case = a_case(deployment_id="../../etc/../../cron.d", id="x/../../y")
     manifest = await kept(case, settings, around)
-    home = store.place(where("d", "i")).rstrip("/").removesuffix("d/i")
-    inside = store.place(where(case.deployment_id, case.id)).rstrip("/").removeprefix(home).split("/")
+    home = store.location(where("d", "i")).rstrip("/").removesuffix("d/i")
+    inside = store.location(where(case.deployment_id, case.id)).rstrip("/").removeprefix(home).split("/")
     assert inside == ["etc-..-..-cron.d-107e1c01", "x-..-..-y-5fc13685"]
     assert where("a/b", "x") != where("a-b", "x"), "two deployments never share a place"
     assert manifest.deployment_id == case.deployment_id, "but what it is called is told as it is"

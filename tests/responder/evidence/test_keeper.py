@@ -99,7 +99,7 @@ async def test_it_is_on_record_before_the_first_step(
     assert (kept.files, kept.missing, ended.kept) == (2, 0, kept)
     assert kept.note.startswith("2 files, ")
     row = await drill.journal.read(evidence.find, drill.id)
-    assert (row["state"], row["execution"], row["files"], row["place"]) == ("kept", drill.id, 2, kept.place)
+    assert (row["state"], row["execution"], row["files"], row["location"]) == ("kept", drill.id, 2, kept.location)
     assert json.loads(row["manifest"])["id"] == drill.id
 
 
@@ -154,7 +154,7 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around
     assert (await drill.run_to_the_end()).outcome == "succeeded"
     (kept,) = [event for event in await drill.events() if isinstance(event, Kept)]
     assert kept.note.startswith("no evidence was kept: ")
-    assert kept.place == ""
+    assert kept.location == ""
     row = await drill.journal.read(evidence.find, drill.id)
     assert (row["state"], "File exists" in row["problem"]) == ("failed", True)
     assert [one[0] for one in told] == ["failed"]

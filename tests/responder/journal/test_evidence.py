@@ -21,7 +21,7 @@ async def test_from_wanted_to_deleted(journal: Database) -> None:  # noqa: F811
     async def seen(tx: Any) -> Any:
         told = {"policy": "p", "service": "backend", "environment": "production"}
         since = now - timedelta(hours=1)
-        last = await tx.one("last_evidence_of_policy", **told)
+        last = await tx.first("last_evidence_of_policy", **told)
         return last["id"], len(await tx.all("evidence_episodes_since", **told, since=since))
 
     await journal.transaction(register)

@@ -312,7 +312,7 @@ async def test_a_success_marks_both_versions_in_the_same_transaction(journal: Da
     assert (running.version, running.rolled_back_by, running.status) == ("1", execution.id, "good")
 
     async def status(tx: Transaction) -> Any:
-        return await tx.one("version", service="shop", environment="test", version="2")
+        return await tx.first("version", service="shop", environment="test", version="2")
 
     assert (await journal.read(status))["status"] == "bad"
 
@@ -333,7 +333,7 @@ async def test_stopping(journal: Database) -> None:
     await journal.transaction(executions.ask_to_stop, execution.id, "bob", "second")
 
     async def asked(tx: Transaction) -> Any:
-        return await tx.one("stop_asked", id=execution.id)
+        return await tx.first("stop_asked", id=execution.id)
 
     row = await journal.read(asked)
     assert (row["stop_by"], row["stop_reason"]) == ("alice", "first")

@@ -207,14 +207,14 @@ async def test_a_crash_between_sending_and_noting_tells_it_again_with_the_same_i
 ) -> None:
     house.notify, teller = notify(webhook=hook(sink)), house.teller()
     await house.accept()
-    real = outbox.told
+    real = outbox.delivered
 
     async def dies(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(outbox, "told", dies)
+    monkeypatch.setattr(outbox, "delivered", dies)
     await house.tells(teller)
-    monkeypatch.setattr(outbox, "told", real)
+    monkeypatch.setattr(outbox, "delivered", real)
     other = house.teller()
     await house.tells(other, after=1)
     assert len(sink.taken) == 1, "the claim of the dead one still stands"

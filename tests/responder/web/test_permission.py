@@ -238,7 +238,7 @@ async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Fil
         return (
             lately,
             beside,
-            await tx.one("trouble_since", service="web", environment="staging", since=since, policy=None),
+            await tx.first("trouble_since", service="web", environment="staging", since=since, policy=None),
         )
 
     judged_again, beside, trouble = await house.journal.read(remembered)

@@ -106,7 +106,7 @@ async def test_the_issue_says_where_the_evidence_is(house: House) -> None:
     now = datetime.now(UTC)
     await house.good_then_new()
     one = await house.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
-    kept = Kept(at=now, note="4 files, 12 kB", place="file:///var/lib/responder/evidence/d/e", files=4)
+    kept = Kept(at=now, note="4 files, 12 kB", location="file:///var/lib/responder/evidence/d/e", files=4)
     await house.append(one.id, kept)
     async with Github().up() as github:
         token = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{github.url}/api/v3"}
@@ -152,7 +152,7 @@ def stop_link(house: House, execution: Any) -> str:
 
 async def asked_to_stop(house: House, name: str) -> Any:
     async def find(tx: Any) -> Any:
-        return await tx.one("stop_asked", id=name)
+        return await tx.first("stop_asked", id=name)
 
     return await house.journal.read(find)
 
