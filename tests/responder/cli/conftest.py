@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.responder.web.conftest import guarded_house, house, make_house
+from tests.responder.web.conftest import guarded_responder, make_responder, responder
 
-__all__ = ["guarded_house", "house", "make_house"]
+__all__ = ["guarded_responder", "make_responder", "responder"]

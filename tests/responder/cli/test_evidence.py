@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.responder.cli.test_main import CONFIG, Run, alone, ask, run
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 from tests.responder.web.test_evidence import kept
 
 __all__ = ["alone", "ask", "kept", "run"]
@@ -45,7 +45,7 @@ async def test_what_was_changed_since_is_refused(ask: Run, kept: str, tmp_path: 
     assert (code, "app.log.gz is not what was kept" in err) == (2, True)
 
 
-async def test_none_is_no(ask: Run, kept: str, house: House) -> None:
+async def test_none_is_no(ask: Run, kept: str, responder: ResponderServer) -> None:
     code, _, err = await ask("evidence", "none")
     assert (code, err) == (1, "responder: no evidence is kept under none\n")
 

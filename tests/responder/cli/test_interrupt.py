@@ -16,7 +16,7 @@ import pytest
 from responder import interrupt
 from tests.parts import free_port, until
 from tests.responder.cli.test_main import alone, begin  # noqa: F401
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 ROOT = Path(__file__).parents[3]
 STRIKE = Path(__file__).with_name("strike.py")
@@ -68,8 +68,8 @@ async def silent() -> AsyncIterator[str]:
         writer.close()
 
 
-def url_of(house: House) -> str:
-    return str(house.client.make_url("/")).rstrip("/")
+def url_of(responder: ResponderServer) -> str:
+    return str(responder.client.make_url("/")).rstrip("/")
 
 
 COMMANDS = [("responder", "status"), ("exporters", "check")]
@@ -93,20 +93,20 @@ async def test_at_each_import(program: str, command: str) -> None:
 
 @pytest.mark.parametrize("terminal", [{}, {"FORCE_COLOR": "1"}], ids=["lines", "drawn"])
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.soak)])
-async def test_at_an_await_of_watch(house: House, step: int, terminal: dict[str, str]) -> None:
-    await begin(house)
+async def test_at_an_await_of_watch(responder: ResponderServer, step: int, terminal: dict[str, str]) -> None:
+    await begin(responder)
     answers = await strikes(
-        "responder", "await", "watch", "r1", "--url", url_of(house), first=3, step=step, most=110, **terminal
+        "responder", "await", "watch", "r1", "--url", url_of(responder), first=3, step=step, most=110, **terminal
     )
     for answer in answers:
         assert answer["err"] == LAST_WORDS or answer["n"] < 20  # the first ones come before it knows what it watches
     assert len(answers) > 5
 
 
-async def test_just_before_the_event_loop_sleeps(house: House) -> None:
+async def test_just_before_the_event_loop_sleeps(responder: ResponderServer) -> None:
     """asyncio's own handler loses this one until something else wakes the loop: the stream's next heartbeat."""
-    await begin(house)
-    (answer,) = await strikes("responder", "asleep", "watch", "r1", "--url", url_of(house))
+    await begin(responder)
+    (answer,) = await strikes("responder", "asleep", "watch", "r1", "--url", url_of(responder))
     assert answer["err"] == LAST_WORDS
 
 
@@ -125,9 +125,9 @@ async def test_as_it_leaves() -> None:
     await strikes("responder", "exit", *nowhere("responder", "status"))
 
 
-async def test_while_nobody_reads_what_it_prints(house: House) -> None:
-    await begin(house)
-    await strikes("responder", "pipe", "watch", "r1", "--url", url_of(house))
+async def test_while_nobody_reads_what_it_prints(responder: ResponderServer) -> None:
+    await begin(responder)
+    await strikes("responder", "pipe", "watch", "r1", "--url", url_of(responder))
 
 
 @pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.soak)])

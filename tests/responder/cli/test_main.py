@@ -23,7 +23,7 @@ from tests.parts import Process, need
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
 from tests.responder.notify.peers import TOKEN, Slack
 from tests.responder.outside import serving
-from tests.responder.web.conftest import SECRETS, House
+from tests.responder.web.conftest import SECRETS, ResponderServer
 
 COMMANDS = (
     "serve",
@@ -86,20 +86,20 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def ask(run: Run, house: House) -> Run:
+def ask(run: Run, responder: ResponderServer) -> Run:
     """The same, of a responder that answers."""
 
     async def ask_it(command: str, *argv: str) -> Said:
-        return await run(command, "--url", str(house.client.make_url("/")), *argv)
+        return await run(command, "--url", str(responder.client.make_url("/")), *argv)
 
     return ask_it
 
 
-async def begin(house: House, *events: Any) -> str:
+async def begin(responder: ResponderServer, *events: Any) -> str:
     now = datetime.now(UTC)
-    await house.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
+    await responder.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
     if events:
-        await house.append("r1", *events)
+        await responder.append("r1", *events)
     return "r1"
 
 
@@ -155,11 +155,11 @@ async def test_something_else_listens(run: Run, body: bytes, kind: str) -> None:
     assert "it is not a responder" in err
 
 
-async def test_a_proxy_is_no_hindrance(run: Run, house: House, tmp_path: Path) -> None:
+async def test_a_proxy_is_no_hindrance(run: Run, responder: ResponderServer, tmp_path: Path) -> None:
     need("nginx")
     proxy = Nginx(tmp_path)
-    proxy.include.write_text(f"server {house.client.host}:{house.client.port};\n")
-    house.access = Access(Web(allowed_hosts=("app",)))  # the Host that this proxy sends
+    proxy.include.write_text(f"server {responder.client.host}:{responder.client.port};\n")
+    responder.access = Access(Web(allowed_hosts=("app",)))  # the Host that this proxy sends
     process = await Process.start(proxy.argv, log=tmp_path / "nginx.log", ready=f"{proxy.url}/api/v1/status")
     try:
         code, out, err = await run("status", "--url", proxy.url)
@@ -183,10 +183,12 @@ async def test_an_id_that_is_a_way_elsewhere(ask: Run, name: str) -> None:
         assert await ask(command, name) == (2, "", f"responder: {name!r} is no id\n")
 
 
-async def test_what_is_copied_is_in_one_piece(ask: Run, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_copied_is_in_one_piece(
+    ask: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long, now = "20261123-231500-4f2a9c1b", datetime.now(UTC)
     told = accepted(reason="why " * 100, at=now, received_at=now)
-    await house.journal.transaction(executions.accept, long, told)
+    await responder.journal.transaction(executions.accept, long, told)
     monkeypatch.setenv("COLUMNS", "80")
     for command in ("history", "status"):
         assert long in (await ask(command)).out
@@ -195,17 +197,19 @@ async def test_what_is_copied_is_in_one_piece(ask: Run, house: House, monkeypatc
 
 
 async def test_the_address_comes_from_the_environment_or_the_configuration(
-    run: Run, house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    run: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "responder.yml").write_text(f"web: {{listen: '{house.client.host}:{house.client.port}'}}\n")
+    (tmp_path / "responder.yml").write_text(f"web: {{listen: '{responder.client.host}:{responder.client.port}'}}\n")
     assert (await run("status")).code == 0
     monkeypatch.setenv("RESPONDER_URL", "http://127.0.0.1:1")
     assert (await run("status")).code == 2
-    assert (await run("status", "--url", str(house.client.make_url("")))).code == 0
+    assert (await run("status", "--url", str(responder.client.make_url("")))).code == 0
 
 
-async def test_tokens(run: Run, guarded_house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    url = str(guarded_house.client.make_url(""))
+async def test_tokens(
+    run: Run, guarded_responder: ResponderServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = str(guarded_responder.client.make_url(""))
     code, _, err = await run("status", "--url", url)
     assert (code, err) == (2, "responder: a bearer token is needed\n")
     (tmp_path / "token").write_text(SECRETS["read"] + "\n")
@@ -218,39 +222,39 @@ async def test_tokens(run: Run, guarded_house: House, monkeypatch: pytest.Monkey
     assert await run("status", "--url", url) == (2, "", "responder: the bearer token is wrong\n")
 
 
-async def test_a_service_that_is_not_permitted(run: Run, make_house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_is_not_permitted(run: Run, make_responder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ci = Token(name="ci", scopes=("deploy",), services=("web",), token=SecretStr("token of a pipeline"))
-    house = await make_house(ci)
+    responder = await make_responder(ci)
     monkeypatch.setenv("RESPONDER_TOKEN", "token of a pipeline")
-    code, out, err = await run("deployed", "backend", "2.1", "--url", str(house.client.make_url("")))
+    code, out, err = await run("deployed", "backend", "2.1", "--url", str(responder.client.make_url("")))
     assert (code, out, err) == (2, "", "responder: ci is not permitted for service 'backend'\n")
 
 
-async def test_a_token_that_is_none(run: Run, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_that_is_none(run: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESPONDER_TOKEN", "two\nlines")
     told = "responder: RESPONDER_TOKEN holds something other than one token\n"
-    assert await run("status", "--url", str(house.client.make_url(""))) == (2, "", told)
+    assert await run("status", "--url", str(responder.client.make_url(""))) == (2, "", told)
 
 
 @pytest.mark.parametrize("content", [None, b"two\nlines", b"\xff\xfe", b""])
 async def test_a_token_file_that_is_no_good(
-    run: Run, guarded_house: House, content: bytes | None, tmp_path: Path
+    run: Run, guarded_responder: ResponderServer, content: bytes | None, tmp_path: Path
 ) -> None:
     if content is not None:
         (tmp_path / "token").write_bytes(content)
-    url = str(guarded_house.client.make_url(""))
+    url = str(guarded_responder.client.make_url(""))
     code, out, err = await run("status", "--url", url, "--token-file", "token")
     assert (code in (1, 2), out, len(err.splitlines())) == (True, "", 1)
 
 
 # --- what they say ---
-async def test_status(ask: Run, house: House) -> None:
-    await house.good_then_new()
+async def test_status(ask: Run, responder: ResponderServer) -> None:
+    await responder.good_then_new()
     code, out, _ = await ask("status")
     assert (code, out.splitlines()[0]) == (0, "armed; health: unknown")
     assert "2.1" in out
     assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
-    await begin(house, GaveUp(at=datetime.now(UTC), reason="too often"))
+    await begin(responder, GaveUp(at=datetime.now(UTC), reason="too often"))
     code, out, _ = await ask("status")
     assert (code, "Stuck: needs a human" in out) == (1, True)
 
@@ -362,10 +366,10 @@ async def test_what_looks_like_markup_is_text(ask: Run) -> None:
     assert "2.0[red]x" in (await ask("deployed", "backend", "2.0[red]x")).out
 
 
-async def test_rollback_by_hand(ask: Run, house: House) -> None:
+async def test_rollback_by_hand(ask: Run, responder: ResponderServer) -> None:
     code, out, _ = await ask("rollback", "backend", "--reason", "x")
     assert (code, "nothing to roll back" in out) == (1, True)
-    await house.good_then_new()
+    await responder.good_then_new()
     code, out, _ = await ask("rollback", "backend", "--reason", "x", "--dry-run")
     assert (code, "2.1 → 2.0" in out) == (0, True)
     code, out, _ = await ask("rollback", "backend", "--reason", "x", "--output", "json")
@@ -380,11 +384,11 @@ async def test_rollback_by_hand(ask: Run, house: House) -> None:
     assert (code, err) == (1, "responder: there is no execution none\n")
 
 
-async def test_approve(ask: Run, house: House) -> None:
-    house.prometheus.vectors[UP] = [({}, "1")]
+async def test_approve(ask: Run, responder: ResponderServer) -> None:
+    responder.prometheus.vectors[UP] = [({}, "1")]
     now = datetime.now(UTC)
     held = Held(at=now, reason="ask", until=now + timedelta(minutes=5))
-    one = await begin(house, Planned(at=now, plan=plan()), held)
+    one = await begin(responder, Planned(at=now, plan=plan()), held)
     assert (await ask("approve", one, "--plan", "000000000000")).code == 1
     code, _, err = await ask("approve", one)
     assert (code, "approve with --although-resolved" in err) == (1, True)
@@ -394,30 +398,30 @@ async def test_approve(ask: Run, house: House) -> None:
     assert (await ask("approve", one)).code == 1
 
 
-async def test_what_a_stop_does_to_traffic_is_shown_before_and_said_after(ask: Run, house: House) -> None:
+async def test_what_a_stop_does_to_traffic_is_shown_before_and_said_after(ask: Run, responder: ResponderServer) -> None:
     now, effect = datetime.now(UTC), "backend runs 2.0 now; stopping puts 2.1 back into traffic"
     moved = (Planned(at=now, plan=plan()), Started(at=now, step=0, title="x"), Done(at=now, step=0, changed=True))
-    one = await begin(house, *moved, Started(at=now, step=1, title="y"))
+    one = await begin(responder, *moved, Started(at=now, step=1, title="y"))
     assert f"responder stop {one}: {effect}" in (await ask("history", one)).out
     said = await ask("stop", one, "--reason", "mine")
     assert said == (0, f"{one} stops at its next safe point: {effect}\n", "")
-    await house.append(one, Stopped(at=now, by="alice", reason="mine"))
+    await responder.append(one, Stopped(at=now, by="alice", reason="mine"))
     assert "responder stop" not in (await ask("history", one)).out
 
 
-async def test_close(ask: Run, house: House) -> None:
-    one = await begin(house)
+async def test_close(ask: Run, responder: ResponderServer) -> None:
+    one = await begin(responder)
     assert (await ask("close", one, "--reason", "x")).code == 1
-    await house.append(one, GaveUp(at=datetime.now(UTC), reason="too often"))
+    await responder.append(one, GaveUp(at=datetime.now(UTC), reason="too often"))
     assert (await ask("close", one, "--reason", "fixed by hand")).code == 0
 
 
-async def test_explain(ask: Run, house: House, tmp_path: Path) -> None:
+async def test_explain(ask: Run, responder: ResponderServer, tmp_path: Path) -> None:
     assert (await ask("explain", "--last")).out == "no decisions yet\n"
     (tmp_path / "body.json").write_bytes(as_bytes(sent_body()))
     code, out, _ = await ask("explain", "body.json")
     assert (code, "deployed_within" in out) == (0, True)
-    await house.post("/api/v1/alerts", sent_body())
+    await responder.post("/api/v1/alerts", sent_body())
     code, out, _ = await ask("explain")
     assert (code, "nothing to roll back" in out) == (0, True)
     (tmp_path / "body.json").write_bytes(b"{")
@@ -431,19 +435,19 @@ async def test_explain(ask: Run, house: House, tmp_path: Path) -> None:
     "command", [("history",), ("history", "r1"), ("status",), ("explain",), ("report",), ("report", "r1")]
 )
 async def test_what_a_sender_wrote_cannot_command_the_terminal(
-    ask: Run, house: House, command: tuple[str, ...]
+    ask: Run, responder: ResponderServer, command: tuple[str, ...]
 ) -> None:
     evil = "\x1b[2J\x1b]0;owned\x07"
     now = datetime.now(UTC)
     told = accepted(reason=f"down {evil}", at=now, received_at=now)
-    await house.journal.transaction(executions.accept, "r1", told)
-    await house.post("/api/v1/alerts", sent_body(sent_alert({"alertname": evil, "service": evil})))
-    await house.post("/api/v1/executions/all/stop", {"reason": evil})
+    await responder.journal.transaction(executions.accept, "r1", told)
+    await responder.post("/api/v1/alerts", sent_body(sent_alert({"alertname": evil, "service": evil})))
+    await responder.post("/api/v1/executions/all/stop", {"reason": evil})
     assert "\x1b" not in (await ask(*command)).out
 
 
-async def test_what_was_not_told_is_shown(ask: Run, house: House) -> None:
-    execution = await begin(house)
+async def test_what_was_not_told_is_shown(ask: Run, responder: ResponderServer) -> None:
+    execution = await begin(responder)
 
     async def hand_out(tx: Any) -> None:
         async def heard_by(tx: Any, news: Any) -> list[str]:
@@ -451,7 +455,7 @@ async def test_what_was_not_told_is_shown(ask: Run, house: House) -> None:
 
         await outbox.distribute(tx, heard_by)
 
-    await house.journal.transaction(hand_out)
+    await responder.journal.transaction(hand_out)
     out = (await ask("status")).out
     assert "Not told yet" in out
     assert "slack" in out
@@ -565,9 +569,9 @@ async def test_a_state_that_no_journal_understands_is_found_by_check(run: Run, t
 UP = 'probe_success{service="backend"}'
 
 
-async def test_report(ask: Run, house: House) -> None:
-    await house.good_then_new()
-    house.prometheus.vectors[UP] = [({}, "0")]
+async def test_report(ask: Run, responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    responder.prometheus.vectors[UP] = [({}, "0")]
     code, out, _ = await ask("report")
     assert (code, out.startswith("It is unhealthy at ")) == (1, True)
     assert f"{UP} is 0, wanted at least 1" in out
@@ -582,19 +586,19 @@ async def test_report(ask: Run, house: House) -> None:
     assert (await ask("report", "--plot", "x.svg")).code == 2
 
 
-async def test_where_all_is_healthy_a_report_is_0(ask: Run, house: House) -> None:
-    house.prometheus.vectors[UP] = [({}, "1")]
-    house.worker._lease = object()  # type: ignore[assignment]
-    await house.good_then_new()
+async def test_where_all_is_healthy_a_report_is_0(ask: Run, responder: ResponderServer) -> None:
+    responder.prometheus.vectors[UP] = [({}, "1")]
+    responder.worker._lease = object()  # type: ignore[assignment]
+    await responder.good_then_new()
     assert (await ask("report")).code == 0
-    house.worker._lease = None
+    responder.worker._lease = None
 
 
-async def test_a_post_mortem_with_its_plot(ask: Run, house: House, tmp_path: Path) -> None:
-    await house.good_then_new()
-    await begin(house)
+async def test_a_post_mortem_with_its_plot(ask: Run, responder: ResponderServer, tmp_path: Path) -> None:
+    await responder.good_then_new()
+    await begin(responder)
     points = [[datetime.now(UTC).timestamp() - 60 + n, "1"] for n in range(60)]
-    house.prometheus.results[UP] = {"resultType": "matrix", "result": [{"metric": {}, "values": points}]}
+    responder.prometheus.results[UP] = {"resultType": "matrix", "result": [{"metric": {}, "values": points}]}
     code, out, _ = await ask("report", "r1", "--plot", "plot.svg")
     assert (code, out.splitlines()[0]) == (0, "# Post-mortem draft: backend in production, r1")
     assert "](<plot.svg>)" in out
@@ -604,14 +608,14 @@ async def test_a_post_mortem_with_its_plot(ask: Run, house: House, tmp_path: Pat
     assert "](<" not in (await ask("report", "r1")).out
     code, _, err = await ask("report", "r1", "--plot", "no/such/place.svg")
     assert (code, err) == (2, "responder: no/such/place.svg cannot be written: No such file or directory\n")
-    house.prometheus.status = 500
+    responder.prometheus.status = 500
     assert (await ask("report", "r1", "--plot", "plot.svg")).code == 1
     assert (await ask("report", "none")).code == 1
     assert (await ask("report", "r1", "--since", "1h")).code == 2
 
 
-async def test_status_of_one_service(ask: Run, house: House) -> None:
-    await house.good_then_new()
+async def test_status_of_one_service(ask: Run, responder: ResponderServer) -> None:
+    await responder.good_then_new()
     body = json.loads((await ask("status", "--service", "backend", "--output", "json")).out)
     assert (body["deployment_id"], body["health_status"]) == ("deploy-2.1", "unknown")
     assert (await ask("status", "--service", "nobody")).code == 1

@@ -25,7 +25,7 @@ from responder.journal import executions
 from tests.responder.cli.test_main import Run, alone, ask, begin, run  # noqa: F401
 from tests.responder.examples import accepted, move, plan
 from tests.responder.outside import serving
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 
 def now() -> datetime:
@@ -35,7 +35,7 @@ def now() -> datetime:
 ONE_STEP = plan(move("2.1", "2.0"))
 
 
-async def go_on(house: House, outcome: Any = "succeeded", pause: float = 0.1) -> None:
+async def go_on(responder: ResponderServer, outcome: Any = "succeeded", pause: float = 0.1) -> None:
     """What a worker would write."""
     for events in (
         [Planned(at=now(), plan=ONE_STEP)],
@@ -43,14 +43,19 @@ async def go_on(house: House, outcome: Any = "succeeded", pause: float = 0.1) ->
         [Done(at=now(), step=0, changed=True), Closed(at=now(), outcome=outcome, by="responder", reason="")],
     ):
         await asyncio.sleep(pause)
-        house.feed.happened(await house.append("r1", *events), tuple(events))
+        responder.feed.happened(await responder.append("r1", *events), tuple(events))
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("failed", 1), ("compensated", 1)])
-async def test_one_line_an_event_where_there_is_no_terminal(ask: Run, house: House, outcome: str, code: int) -> None:  # noqa: F811
-    await house.good_then_new()
-    await begin(house)
-    going_on = asyncio.create_task(go_on(house, outcome))
+async def test_one_line_an_event_where_there_is_no_terminal(
+    ask: Run,
+    responder: ResponderServer,
+    outcome: str,
+    code: int,
+) -> None:
+    await responder.good_then_new()
+    await begin(responder)
+    going_on = asyncio.create_task(go_on(responder, outcome))
     said = await ask("watch", "r1")
     await going_on
     assert said.code == code
@@ -58,22 +63,22 @@ async def test_one_line_an_event_where_there_is_no_terminal(ask: Run, house: Hou
     assert kinds == ["accepted", "planned", "started", "done", "closed"]
 
 
-async def test_as_json_it_is_one_document_at_the_end(ask: Run, house: House) -> None:  # noqa: F811
-    await house.good_then_new()
-    await begin(house)
-    going_on = asyncio.create_task(go_on(house))
+async def test_as_json_it_is_one_document_at_the_end(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
+    await responder.good_then_new()
+    await begin(responder)
+    going_on = asyncio.create_task(go_on(responder))
     said = await ask("watch", "r1", "--output", "json")
     await going_on
     body = json.loads(said.out)
     assert (said.code, body["id"], body["outcome"], len(body["events"])) == (0, "r1", "succeeded", 5)
 
 
-async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, house: House) -> None:  # noqa: F811
-    await house.good_then_new()
+async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
+    await responder.good_then_new()
     out = (await ask("rollback", "backend", "--reason", "x", "--output", "json")).out
     one = json.loads(out)["execution"]
-    execution = await house.append(one, Planned(at=now(), plan=ONE_STEP), Held(at=now(), reason="ask", until=now()))
-    url = str(house.client.make_url("/")).rstrip("/")
+    execution = await responder.append(one, Planned(at=now(), plan=ONE_STEP), Held(at=now(), reason="ask", until=now()))
+    url = str(responder.client.make_url("/")).rstrip("/")
     async with Client(url, None) as client:
         args = type("Args", (), {"output": "text"})()
         assert await watch_module.show_until(args, client, one, watch_module.OVER | {"held"}) == 1
@@ -81,16 +86,16 @@ async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, house:
         await asyncio.sleep(0.3)
         assert not following.done()
         ended = (Halted(at=now(), reason="nobody"), Closed(at=now(), outcome="cancelled", by="r", reason=""))
-        house.feed.happened(await house.append(execution.id, *ended), ended)
+        responder.feed.happened(await responder.append(execution.id, *ended), ended)
         assert await asyncio.wait_for(following, 60) == 1
 
 
-async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, house: House) -> None:  # noqa: F811
-    await house.good_then_new()
-    await begin(house, GaveUp(at=now(), reason="too often"))
+async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
+    await responder.good_then_new()
+    await begin(responder, GaveUp(at=now(), reason="too often"))
     said = await ask("watch", "r1")
     assert (said.code, said.out.splitlines()[-1].split()[2:]) == (1, ["gave_up", "too", "often"])
-    await house.append("r1", Closed(at=now(), outcome="succeeded", by="alice", reason="by hand"))
+    await responder.append("r1", Closed(at=now(), outcome="succeeded", by="alice", reason="by hand"))
     said = await ask("watch", "r1")
     assert (said.code, said.out.splitlines()[-1].split()[2:4]) == (0, ["closed", "succeeded:"])
 
@@ -102,12 +107,12 @@ async def test_what_is_not_there_is_1_and_nobody_there_is_2(ask: Run, run: Run, 
     assert (await run("watch", "x", "--url", f"http://127.0.0.1:{free_port}")).code == 2
 
 
-async def test_in_a_terminal_it_is_drawn(house: House) -> None:
+async def test_in_a_terminal_it_is_drawn(responder: ResponderServer) -> None:
     """A whole process, and what it drew: the steps, the bar and the end."""
-    await house.good_then_new()
-    await begin(house)
-    async with watching(house, "FORCE_COLOR") as process:
-        await go_on(house)
+    await responder.good_then_new()
+    await begin(responder)
+    async with watching(responder, "FORCE_COLOR") as process:
+        await go_on(responder)
         out, err = await asyncio.wait_for(process.communicate(), 60)
     assert (process.returncode, err) == (0, b"")
     text = out.decode()
@@ -116,21 +121,21 @@ async def test_in_a_terminal_it_is_drawn(house: House) -> None:
     assert "succeeded" in text
 
 
-async def test_leaving_leaves_the_rollback_alone_and_says_so(house: House) -> None:
-    await begin(house)
-    async with watching(house) as process:
+async def test_leaving_leaves_the_rollback_alone_and_says_so(responder: ResponderServer) -> None:
+    await begin(responder)
+    async with watching(responder) as process:
         assert process.stdout is not None
         assert b"accepted" in await process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 130
     assert err.decode().strip() == "the rollback goes on by itself; see it again with: responder watch r1"
-    assert (await house.journal.read(executions.load, "r1")).state == "accepted"
+    assert (await responder.journal.read(executions.load, "r1")).state == "accepted"
 
 
 @contextlib.asynccontextmanager
-async def watching(house: House, *forced: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    url = str(house.client.make_url("/")).rstrip("/")
+async def watching(responder: ResponderServer, *forced: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    url = str(responder.client.make_url("/")).rstrip("/")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "responder", "watch", "r1", "--url", url,
         env={"PATH": "/usr/bin", "TERM": "xterm", "COLUMNS": "100", **dict.fromkeys(forced, "1")},
@@ -153,7 +158,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
-async def responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[Client, list[str]]]:
+async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[Client, list[str]]]:
     """One whose stream behaves as the test wants; asked without, it knows one more event each time."""
     asked: list[str] = []
 
@@ -196,7 +201,7 @@ async def test_a_stream_that_is_cut_is_taken_up_after_the_last_event() -> None:
         after = int(places[-1] or -1)
         return await streamed(request, EVENTS[after + 1 : after + 2], "retry: 1000\n\n: nothing new\n\n")
 
-    async with responder(one_at_a_time) as (client, _):
+    async with scripted_responder(one_at_a_time) as (client, _):
         assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
     assert places == ["0", "1"]
 
@@ -205,7 +210,7 @@ async def test_an_event_that_is_told_twice_is_shown_once() -> None:
     async def again(request: web.Request) -> web.StreamResponse:
         return await streamed(request, [EVENTS[0], EVENTS[0], EVENTS[1], EVENTS[0], EVENTS[2]])
 
-    async with responder(again) as (client, _):
+    async with scripted_responder(again) as (client, _):
         assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
 
 
@@ -223,7 +228,7 @@ async def held_back(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize("stream", [too_many, held_back])
 async def test_without_a_stream_it_asks_from_time_to_time(stream: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "FIRST_WORD", 0.1)
-    async with responder(stream) as (client, asked):
+    async with scripted_responder(stream) as (client, asked):
         assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
     assert asked == ["poll", "stream", "poll", "poll"]
 
@@ -235,19 +240,19 @@ async def test_a_responder_that_is_away_is_waited_for_and_not_for_ever(monkeypat
         return web.Response()
 
     monkeypatch.setattr(watch_module, "AWAY", 0.3)
-    async with responder(broken) as (client, asked):
+    async with scripted_responder(broken) as (client, asked):
         with pytest.raises(ResponderError, match="no responder answers"):
             async for _ in follow(client, "r1"):
                 pass
     assert asked.count("stream") > 2
 
 
-async def test_what_the_checks_say_comes_by_either_way(house: House) -> None:
-    url = str(house.client.make_url("/")).rstrip("/")
+async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServer) -> None:
+    url = str(responder.client.make_url("/")).rstrip("/")
     told = accepted(at=now(), received_at=now(), alerts=())
-    await house.journal.transaction(executions.accept, "r1", told)
-    await house.append("r1", Planned(at=now(), plan=ONE_STEP), Started(at=now(), step=0, title="x"))
-    house.worker.seen = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
+    await responder.journal.transaction(executions.accept, "r1", told)
+    await responder.append("r1", Planned(at=now(), plan=ONE_STEP), Started(at=now(), step=0, title="x"))
+    responder.worker.seen = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
     async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:
         found = [await anext(events) for _ in range(5)]
     assert [kind for kind, _ in found] == ["accepted", "planned", "started", "looked", "looked"]

@@ -44,7 +44,7 @@ SECRETS = {scope: f"token-with-scope-{scope}" for scope in ("alerts", "deploy", 
 
 
 @dataclass
-class House:
+class ResponderServer:
     """A responder that a test can talk to, and all that is around it."""
 
     client: TestClient[web.Request, web.Application]
@@ -116,7 +116,7 @@ class House:
 
 
 @pytest.fixture
-async def make_house(
+async def make_responder(
     journal: Database,
     tmp_path: Path,
     connections: Connections,
@@ -130,33 +130,35 @@ async def make_house(
     (shop / "current").symlink_to("releases/2.1")
     backend = service(rollback={"strategy": "immediate", "release": {"root": shop}})
 
-    async def make(*tokens: Token) -> House:
+    async def make(*tokens: Token) -> ResponderServer:
         metrics = Metrics()
         feed = Feed(journal, poll=0.2, most=3)
         listeners = (metrics.happened, feed.happened)
-        worker = Worker(journal, lambda: house.mandate, lambda: connections, poll=0.02, listeners=listeners)
-        receiver = Receiver(journal, lambda: house.mandate, lambda: connections, worker, metrics)
+        worker = Worker(journal, lambda: responder.mandate, lambda: connections, poll=0.02, listeners=listeners)
+        receiver = Receiver(journal, lambda: responder.mandate, lambda: connections, worker, metrics)
         links = Links(Web(tokens=tokens))
-        api = Api(journal, lambda: house.mandate, lambda: connections, worker, receiver, links.link)
-        registry = Registry(journal, lambda: house.mandate)
+        api = Api(journal, lambda: responder.mandate, lambda: connections, worker, receiver, links.link)
+        registry = Registry(journal, lambda: responder.mandate)
         approval = ApprovalPage(journal, api, lambda: links)
         reports = Reports(
-            journal, lambda: house.mandate, lambda: connections, worker, lambda: house.mistakes, within=1.0
+            journal, lambda: responder.mandate, lambda: connections, worker, lambda: responder.mistakes, within=1.0
         )
-        status = Status(journal, lambda: house.mandate, worker, metrics, reports)
+        status = Status(journal, lambda: responder.mandate, worker, metrics, reports)
 
         settings = Web(tokens=tokens)
         access = Access(settings)
-        events = Events(feed, worker, lambda request: house.access.allows(request, "read"), look=0.05)
-        evidence = Evidence(journal, lambda: house.keeper)
-        clients = ClientDocuments(journal, lambda: house.mandate, lambda: house.clients)
+        events = Events(feed, worker, lambda request: responder.access.allows(request, "read"), look=0.05)
+        evidence = Evidence(journal, lambda: responder.keeper)
+        clients = ClientDocuments(journal, lambda: responder.mandate, lambda: responder.clients)
         pages = (receiver, api, registry, status, approval, events, reports, evidence, clients)
-        app = routes(lambda: house.access, (*pages, StopPage(journal, lambda: links), Reload(list)), metrics.refused)
+        app = routes(
+            lambda: responder.access, (*pages, StopPage(journal, lambda: links), Reload(list)), metrics.refused
+        )
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
         client: TestClient[Any, Any] = TestClient(server)
         servers.append(client)
-        house = House(
+        responder = ResponderServer(
             client=client,
             journal=journal,
             file=tmp_path / "state.db",
@@ -170,7 +172,7 @@ async def make_house(
             feed=feed,
             access=access,
         )
-        return house
+        return responder
 
     yield make
     for client in servers:
@@ -178,16 +180,16 @@ async def make_house(
 
 
 @pytest.fixture
-async def house(make_house: Callable[..., Any]) -> House:
+async def responder(make_responder: Callable[..., Any]) -> ResponderServer:
     """Without tokens: whoever reaches it may do everything."""
-    made: House = await make_house()
+    made: ResponderServer = await make_responder()
     return made
 
 
 @pytest.fixture
-async def guarded_house(make_house: Callable[..., Any]) -> House:
+async def guarded_responder(make_responder: Callable[..., Any]) -> ResponderServer:
     """With one token for each scope."""
-    made: House = await make_house(
+    made: ResponderServer = await make_responder(
         *(Token(name=f"{scope}-only", scopes=(scope,), token=SecretStr(secret)) for scope, secret in SECRETS.items())
     )
     return made

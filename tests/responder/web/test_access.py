@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from responder.web.access import ANYONE, Access
 from responder.web_settings import Token, Web
 from tests.responder.examples import sent_body
-from tests.responder.web.conftest import SECRETS, House
+from tests.responder.web.conftest import SECRETS, ResponderServer
 
 ROUTES = [
     ("POST", "/api/v1/alerts", "alerts"),
@@ -56,13 +56,15 @@ def bearer(scope: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
-async def test_a_route_opens_to_its_scope_alone(guarded_house: House, method: str, path: str, scope: str) -> None:
-    async with guarded_house.client.request(method, path) as response:
+async def test_a_route_opens_to_its_scope_alone(
+    guarded_responder: ResponderServer, method: str, path: str, scope: str
+) -> None:
+    async with guarded_responder.client.request(method, path) as response:
         assert response.status == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
         assert await response.json() == {"error": "a bearer token is needed"}
     for other in SECRETS:
-        async with guarded_house.client.request(method, path, headers=bearer(other)) as response:
+        async with guarded_responder.client.request(method, path, headers=bearer(other)) as response:
             if other in (scope, OR.get((method, path))):
                 assert response.status not in (401, 403)
             else:
@@ -73,28 +75,28 @@ async def test_a_route_opens_to_its_scope_alone(guarded_house: House, method: st
 
 
 async def test_strangers_are_counted_and_do_not_fill_the_log(
-    guarded_house: House, caplog: pytest.LogCaptureFixture
+    guarded_responder: ResponderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong-token-wrong-token"}):
         for _ in range(50):
-            async with guarded_house.client.get("/api/v1/status", headers=headers) as response:
+            async with guarded_responder.client.get("/api/v1/status", headers=headers) as response:
                 assert response.status == 401
-    async with guarded_house.client.get("/metrics", headers=bearer("read")) as response:
+    async with guarded_responder.client.get("/metrics", headers=bearer("read")) as response:
         assert 'responder_http_requests_refused_total{cause="unauthenticated"} 100.0' in await response.text()
     told = [record.fields for record in caplog.records if record.message == "request refused"]  # type: ignore[attr-defined]
     assert [(one["path"], one["reason"]) for one in told] == [("/api/v1/status", "a bearer token is needed")]
 
 
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
-async def test_whoever_restarts_us_needs_no_token(guarded_house: House, path: str) -> None:
-    async with guarded_house.client.get(path) as response:
+async def test_whoever_restarts_us_needs_no_token(guarded_responder: ResponderServer, path: str) -> None:
+    async with guarded_responder.client.get(path) as response:
         assert response.status in (200, 503)
 
 
-async def test_every_route_is_in_the_table_above(guarded_house: House) -> None:
+async def test_every_route_is_in_the_table_above(guarded_responder: ResponderServer) -> None:
     found = {
         (route.method, str(route.resource.canonical))
-        for route in guarded_house.client.app.router.routes()
+        for route in guarded_responder.client.app.router.routes()
         if route.method != "HEAD" and route.resource
     }
     known = {(m, p.replace("/x/", "/{id}/").replace("/executions/x", "/executions/{id}")) for m, p, _ in ROUTES}
@@ -122,19 +124,19 @@ async def test_every_route_is_in_the_table_above(guarded_house: House) -> None:
         f"Bearer {SECRETS['alerts']} {SECRETS['read']}",
     ],
 )
-async def test_what_is_no_token_of_ours_is_a_401(guarded_house: House, header: str) -> None:
-    status, _ = await guarded_house.post("/api/v1/alerts", sent_body(), headers={"Authorization": header})
+async def test_what_is_no_token_of_ours_is_a_401(guarded_responder: ResponderServer, header: str) -> None:
+    status, _ = await guarded_responder.post("/api/v1/alerts", sent_body(), headers={"Authorization": header})
     assert status == 401
 
 
 @pytest.mark.parametrize("header", ["bearer {}", "BEARER {}", "Bearer  {} "])
-async def test_the_scheme_is_written_as_the_sender_likes(guarded_house: House, header: str) -> None:
+async def test_the_scheme_is_written_as_the_sender_likes(guarded_responder: ResponderServer, header: str) -> None:
     headers = {"Authorization": header.format(SECRETS["read"])}
-    assert (await guarded_house.get("/api/v1/executions", headers=headers))[0] == 200
+    assert (await guarded_responder.get("/api/v1/executions", headers=headers))[0] == 200
 
 
-async def raw(house: House, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection(house.client.host, house.client.port)
+async def raw(responder: ResponderServer, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(responder.client.host, responder.client.port)
     writer.write(request)
     answer = await asyncio.wait_for(reader.read(4000), 60)
     writer.close()
@@ -142,29 +144,29 @@ async def raw(house: House, request: bytes) -> bytes:
     return answer
 
 
-async def test_a_stranger_is_refused_before_the_body_is_read(guarded_house: House) -> None:
+async def test_a_stranger_is_refused_before_the_body_is_read(guarded_responder: ResponderServer) -> None:
     head = (
         b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999999\r\n\r\n{"
     )
-    assert (await raw(guarded_house, head)).startswith(b"HTTP/1.1 401")
+    assert (await raw(guarded_responder, head)).startswith(b"HTTP/1.1 401")
 
 
-async def test_a_token_that_is_no_text_is_a_401_as_well(guarded_house: House) -> None:
+async def test_a_token_that_is_no_text_is_a_401_as_well(guarded_responder: ResponderServer) -> None:
     head = b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\xe4\r\n\r\n"
-    assert (await raw(guarded_house, head)).startswith(b"HTTP/1.1 401")
+    assert (await raw(guarded_responder, head)).startswith(b"HTTP/1.1 401")
 
 
-async def test_without_tokens_everybody_here_may_do_everything(house: House) -> None:
-    assert (await house.get("/api/v1/status"))[0] == 200
-    _, body = await house.post("/api/v1/executions/all/stop", {"reason": "x", "by": "alice"})
+async def test_without_tokens_everybody_here_may_do_everything(responder: ResponderServer) -> None:
+    assert (await responder.get("/api/v1/status"))[0] == 200
+    _, body = await responder.post("/api/v1/executions/all/stop", {"reason": "x", "by": "alice"})
     assert body["by"] == "alice", "they may say who they are"
-    _, body = await house.post("/api/v1/executions/all/stop", {"reason": "x"})
+    _, body = await responder.post("/api/v1/executions/all/stop", {"reason": "x"})
     assert body["by"] == ANYONE.name
 
 
-async def test_with_tokens_nobody_can_say_that_they_are_somebody_else(guarded_house: House) -> None:
+async def test_with_tokens_nobody_can_say_that_they_are_somebody_else(guarded_responder: ResponderServer) -> None:
     said = {"reason": "x", "by": "the boss"}
-    _, body = await guarded_house.post("/api/v1/executions/all/stop", said, headers=bearer("operate"))
+    _, body = await guarded_responder.post("/api/v1/executions/all/stop", said, headers=bearer("operate"))
     assert body["by"] == "operate-only"
 
 
@@ -186,12 +188,14 @@ def test_two_tokens_of_one_name_let_it_be_changed_without_a_gap() -> None:
     assert access.who(_Asking("the-next-secret-of-am")) is None  # type: ignore[arg-type]
 
 
-async def test_a_bug_is_a_500_that_shows_nothing_of_its_inside(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_is_a_500_that_shows_nothing_of_its_inside(
+    responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("postgresql://user:hunter2@db/state")
 
-    monkeypatch.setattr(house.journal, "read", broken)
-    status, body = await house.get("/api/v1/executions")
+    monkeypatch.setattr(responder.journal, "read", broken)
+    status, body = await responder.get("/api/v1/executions")
     assert status == 500
     assert "hunter2" not in str(body)
     assert "RuntimeError" in body["error"]
@@ -199,8 +203,8 @@ async def test_a_bug_is_a_500_that_shows_nothing_of_its_inside(house: House, mon
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/api/v1/nope", 404), ("GET", "/api/v1/alerts", 405)])
 async def test_an_address_that_is_none_is_answered_as_json_too(
-    house: House, method: str, path: str, status: int
+    responder: ResponderServer, method: str, path: str, status: int
 ) -> None:
-    async with house.client.request(method, path) as response:
+    async with responder.client.request(method, path) as response:
         assert (response.status, response.content_type) == (status, "application/json")
         assert (await response.json())["error"]

@@ -14,21 +14,21 @@ from responder.execution import Closed, Done, GaveUp, Held, Planned, Started
 from responder.guards import GUARDS
 from responder.journal import executions
 from tests.responder.examples import LABELS, accepted, ago, alert, mandate, plan, policy, sent_alert, sent_body, service
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 NEW = {"service": "backend", "version": "2.1", "id": "ci-77"}
 
 
-async def counts(house: House) -> tuple[int, ...]:
+async def counts(responder: ResponderServer) -> tuple[int, ...]:
     """How much of everything there is."""
     names = ("deployments", "executions", "decisions")
-    return tuple([len((await house.get(f"/api/v1/{name}"))[1][name]) for name in names])
+    return tuple([len((await responder.get(f"/api/v1/{name}"))[1][name]) for name in names])
 
 
-async def begun(house: House, state: str) -> str:
+async def begun(responder: ResponderServer, state: str) -> str:
     """An execution in that state; its id."""
     now = datetime.now(UTC)
-    execution = await house.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
+    execution = await responder.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
     events: list[Any] = {
         "accepted": [],
         "running": [Planned(at=now, plan=plan()), Started(at=now, step=0, title="x")],
@@ -44,70 +44,70 @@ async def begun(house: House, state: str) -> str:
         "closed": [Closed(at=now, outcome="failed", by="a", reason="b")],
     }[state]
     if events:
-        await house.append(execution.id, *events)
+        await responder.append(execution.id, *events)
     return execution.id
 
 
 # --- deployments and versions ---
-async def test_a_deployment_told_twice_is_told_once(house: House) -> None:
-    status, first = await house.post("/api/v1/deployments", NEW)
+async def test_a_deployment_told_twice_is_told_once(responder: ResponderServer) -> None:
+    status, first = await responder.post("/api/v1/deployments", NEW)
     assert (status, first["new"]) == (201, True)
-    status, second = await house.post("/api/v1/deployments", NEW)
+    status, second = await responder.post("/api/v1/deployments", NEW)
     assert (status, second["new"]) == (200, False)
-    assert (await counts(house))[0] == 1
+    assert (await counts(responder))[0] == 1
 
 
-async def test_what_was_told_first_stands(house: House) -> None:
+async def test_what_was_told_first_stands(responder: ResponderServer) -> None:
     """The answer to a repetition is what is on record, not what was said this time."""
-    await house.post("/api/v1/deployments", {**NEW, "at": "2026-11-23T20:00:00Z"})
-    _, answer = await house.post("/api/v1/deployments", {**NEW, "version": "9.9"})
+    await responder.post("/api/v1/deployments", {**NEW, "at": "2026-11-23T20:00:00Z"})
+    _, answer = await responder.post("/api/v1/deployments", {**NEW, "version": "9.9"})
     assert answer["deployment"]["version"] == "2.1"
-    (kept,) = (await house.get("/api/v1/deployments"))[1]["deployments"]
+    (kept,) = (await responder.get("/api/v1/deployments"))[1]["deployments"]
     assert kept["version"] == "2.1"
 
 
-async def test_without_an_id_two_are_two(house: House) -> None:
+async def test_without_an_id_two_are_two(responder: ResponderServer) -> None:
     one = {"service": "backend", "version": "2.1"}
-    ids = {(await house.post("/api/v1/deployments", one))[1]["deployment"]["id"] for _ in range(2)}
+    ids = {(await responder.post("/api/v1/deployments", one))[1]["deployment"]["id"] for _ in range(2)}
     assert len(ids) == 2
 
 
-async def test_a_deployment_knows_when_where_and_by_whom(house: House) -> None:
+async def test_a_deployment_knows_when_where_and_by_whom(responder: ResponderServer) -> None:
     asked = {**NEW, "at": "2026-11-23T22:00:00+02:00", "artifact": "repo@sha256:ab", "by": "ci"}
-    _, answer = await house.post("/api/v1/deployments", asked)
+    _, answer = await responder.post("/api/v1/deployments", asked)
     told = answer["deployment"]
     assert datetime.fromisoformat(told["at"]) == datetime(2026, 11, 23, 20, tzinfo=UTC)
     assert (told["environment"], told["recorded_by"], told["artifact"]) == ("production", "ci", "repo@sha256:ab")
-    (kept,) = (await house.get("/api/v1/deployments?service=backend&environment=production"))[1]["deployments"]
+    (kept,) = (await responder.get("/api/v1/deployments?service=backend&environment=production"))[1]["deployments"]
     assert (kept["id"], kept["recorded_by"]) == ("ci-77", "ci")
-    assert (await house.get("/api/v1/deployments?service=other"))[1]["deployments"] == []
+    assert (await responder.get("/api/v1/deployments?service=other"))[1]["deployments"] == []
 
 
 @pytest.mark.parametrize("status", ["candidate", "good", "suspect", "bad", "retired"])
-async def test_a_version_is_known_as_it_was_told(house: House, status: str) -> None:
-    await house.post("/api/v1/deployments", {**NEW, "status": status})
-    (version,) = (await house.get("/api/v1/versions/backend"))[1]["versions"]
+async def test_a_version_is_known_as_it_was_told(responder: ResponderServer, status: str) -> None:
+    await responder.post("/api/v1/deployments", {**NEW, "status": status})
+    (version,) = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert (version["version"], version["status"]) == ("2.1", status)
 
 
 async def test_a_version_is_a_candidate_and_a_second_deployment_of_it_does_not_change_what_is_known(
-    house: House,
+    responder: ResponderServer,
 ) -> None:
-    await house.post("/api/v1/deployments", NEW)
-    (version,) = (await house.get("/api/v1/versions/backend"))[1]["versions"]
+    await responder.post("/api/v1/deployments", NEW)
+    (version,) = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert (version["status"], version["reason"]) == ("candidate", "newly deployed")
-    await house.post("/api/v1/deployments", {**NEW, "id": "b", "status": "bad"})
-    await house.post("/api/v1/deployments", {**NEW, "id": "c"})
-    (version,) = (await house.get("/api/v1/versions/backend"))[1]["versions"]
+    await responder.post("/api/v1/deployments", {**NEW, "id": "b", "status": "bad"})
+    await responder.post("/api/v1/deployments", {**NEW, "id": "c"})
+    (version,) = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert version["status"] == "bad"
 
 
-async def test_versions_of_one_environment(house: House) -> None:
-    house.mandate = mandate(services=(service(), service(environment="staging")))
+async def test_versions_of_one_environment(responder: ResponderServer) -> None:
+    responder.mandate = mandate(services=(service(), service(environment="staging")))
     for environment in ("production", "staging"):
         asked = {**NEW, "id": environment, "environment": environment}
-        assert (await house.post("/api/v1/deployments", asked))[0] == 201
-    found = (await house.get("/api/v1/versions/backend?environment=staging"))[1]["versions"]
+        assert (await responder.post("/api/v1/deployments", asked))[0] == 201
+    found = (await responder.get("/api/v1/versions/backend?environment=staging"))[1]["versions"]
     assert [v["environment"] for v in found] == ["staging"]
 
 
@@ -130,24 +130,24 @@ async def test_versions_of_one_environment(house: House) -> None:
     ],
 )
 async def test_a_deployment_that_makes_no_sense_is_refused_with_its_place(
-    house: House, asked: Any, status: int, where: str | None, says: str
+    responder: ResponderServer, asked: Any, status: int, where: str | None, says: str
 ) -> None:
-    got, body = await house.post("/api/v1/deployments", asked)
+    got, body = await responder.post("/api/v1/deployments", asked)
     assert (got, body.get("where")) == (status, where)
     assert says in body["error"]
-    assert (await counts(house))[0] == 0
+    assert (await counts(responder))[0] == 0
 
 
 @pytest.mark.parametrize("version", [".", "..", "a\u0000b", "\u202e", "a\u001b[2J"])
-async def test_a_version_that_is_no_name_is_refused(house: House, version: str) -> None:
+async def test_a_version_that_is_no_name_is_refused(responder: ResponderServer, version: str) -> None:
     """It is going to be the name of a directory and a word on an engineer's terminal."""
-    status, body = await house.post("/api/v1/deployments", {**NEW, "version": version})
+    status, body = await responder.post("/api/v1/deployments", {**NEW, "version": version})
     assert (status, body.get("where")) == (400, "version")
 
 
-async def test_a_service_in_several_environments_needs_one(house: House) -> None:
-    house.mandate = mandate(services=(service(), service(environment="staging")))
-    status, body = await house.post("/api/v1/deployments", NEW)
+async def test_a_service_in_several_environments_needs_one(responder: ResponderServer) -> None:
+    responder.mandate = mandate(services=(service(), service(environment="staging")))
+    status, body = await responder.post("/api/v1/deployments", NEW)
     assert (status, "backend is configured in production, staging" in body["error"]) == (404, True)
 
 
@@ -155,22 +155,22 @@ async def test_a_service_in_several_environments_needs_one(house: House) -> None
 ASK = {"service": "backend", "reason": "errors after 2.1"}
 
 
-async def test_by_hand_it_needs_neither_alert_nor_mode(house: House) -> None:
-    await house.good_then_new()
-    house.mandate = mandate(policy(mode="observe"), services=house.mandate.services)
-    status, body = await house.post("/api/v1/rollbacks", {**ASK, "by": "alice"})
+async def test_by_hand_it_needs_neither_alert_nor_mode(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    responder.mandate = mandate(policy(mode="observe"), services=responder.mandate.services)
+    status, body = await responder.post("/api/v1/rollbacks", {**ASK, "by": "alice"})
     assert (status, body["verdict"], body["reason"]) == (202, "allow", "requested by alice")
-    status, one = await house.get(f"/api/v1/executions/{body['execution']}")
+    status, one = await responder.get(f"/api/v1/executions/{body['execution']}")
     assert (status, one["state"], one["reason"], one["requested_by"]) == (200, "accepted", "errors after 2.1", "alice")
     assert one["events"][0]["type"] == "accepted"
-    assert house.alertmanager.asked == []
+    assert responder.alertmanager.asked == []
 
 
-async def test_a_version_may_be_named(house: House) -> None:
-    await house.deployed("1.9", 90000)
-    await house.good_then_new()
-    _, body = await house.post("/api/v1/rollbacks", {**ASK, "version": "1.9"})
-    assert (await house.get(f"/api/v1/executions/{body['execution']}"))[1]["to_version"] == "1.9"
+async def test_a_version_may_be_named(responder: ResponderServer) -> None:
+    await responder.deployed("1.9", 90000)
+    await responder.good_then_new()
+    _, body = await responder.post("/api/v1/rollbacks", {**ASK, "version": "1.9"})
+    assert (await responder.get(f"/api/v1/executions/{body['execution']}"))[1]["to_version"] == "1.9"
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ async def test_a_version_may_be_named(house: House) -> None:
     ],
 )
 async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
-    house: House, asked: dict[str, str], guard: str, says: str
+    responder: ResponderServer, asked: dict[str, str], guard: str, says: str
 ) -> None:
-    await house.good_then_new()
-    status, body = await house.post("/api/v1/rollbacks", asked)
+    await responder.good_then_new()
+    status, body = await responder.post("/api/v1/rollbacks", asked)
     assert (status, body["verdict"], body["guard"], body["execution"]) == (409, "refuse", guard, None)
     assert says in body["reason"]
     assert [one["guard"] for one in body["verdicts"]] == [guard.__name__ for guard in GUARDS]
@@ -201,66 +201,68 @@ async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
         ({**ASK, "force": True}, 400, "force"),
     ],
 )
-async def test_a_request_that_makes_no_sense(house: House, asked: Any, status: int, where: str | None) -> None:
-    got, body = await house.post("/api/v1/rollbacks", asked)
+async def test_a_request_that_makes_no_sense(
+    responder: ResponderServer, asked: Any, status: int, where: str | None
+) -> None:
+    got, body = await responder.post("/api/v1/rollbacks", asked)
     assert (got, body.get("where")) == (status, where)
 
 
-async def test_a_dry_run_shows_the_plan_and_changes_nothing(house: House) -> None:
-    await house.good_then_new()
-    before = await counts(house)
-    status, body = await house.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
+async def test_a_dry_run_shows_the_plan_and_changes_nothing(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    before = await counts(responder)
+    status, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
     assert (status, body["verdict"], body["execution"]) == (200, "allow", None)
-    assert body["plan"]["steps_told"][0] == f"current release of {house.shop}: 2.1 → 2.0"
+    assert body["plan"]["steps_told"][0] == f"current release of {responder.shop}: 2.1 → 2.0"
     assert len(body["plan"]["hash"]) == 12
-    assert await counts(house) == before
-    assert "responder_decisions_total{" not in await house.series()
-    assert (await house.post("/api/v1/rollbacks", ASK))[0] == 202, "nothing of it stands in the way"
+    assert await counts(responder) == before
+    assert "responder_decisions_total{" not in await responder.series()
+    assert (await responder.post("/api/v1/rollbacks", ASK))[0] == 202, "nothing of it stands in the way"
 
 
-async def test_a_dry_run_tells_why_there_is_no_plan(house: House) -> None:
-    await house.good_then_new()
-    (house.shop / "current").unlink()
-    (house.shop / "current").symlink_to("releases/2.0")
-    _, body = await house.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
+async def test_a_dry_run_tells_why_there_is_no_plan(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    (responder.shop / "current").unlink()
+    (responder.shop / "current").symlink_to("releases/2.0")
+    _, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
     assert "the deployments say that 2.1 runs" in body["no_plan"]
 
 
-async def test_a_dry_run_of_what_is_refused_says_so(house: House) -> None:
-    status, body = await house.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
+async def test_a_dry_run_of_what_is_refused_says_so(responder: ResponderServer) -> None:
+    status, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
     assert (status, body["verdict"], body["guard"]) == (200, "refuse", "deployed_within")
     assert "plan" not in body
 
 
 # --- explain ---
-async def test_explain_judges_a_body_and_leaves_no_trace(house: House) -> None:
-    await house.good_then_new()
-    house.alertmanager.fires(LABELS, fingerprint(LABELS))
-    house.prometheus.sees(LABELS)
-    before = await counts(house)
+async def test_explain_judges_a_body_and_leaves_no_trace(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    responder.alertmanager.fires(LABELS, fingerprint(LABELS))
+    responder.prometheus.sees(LABELS)
+    before = await counts(responder)
     unheard, resolved = sent_alert({"alertname": "Unheard"}), sent_alert(status="resolved")
-    status, body = await house.post("/api/v1/explain", sent_body(sent_alert(), unheard, resolved))
+    status, body = await responder.post("/api/v1/explain", sent_body(sent_alert(), unheard, resolved))
     assert (status, body["resolved"], body["unmatched"]) == (200, 1, [{"alertname": "Unheard"}])
     (one,) = body["incidents"]
     assert (one["verdict"], one["plan"]["to_version"]) == ("allow", "2.0")
-    assert await counts(house) == before
+    assert await counts(responder) == before
 
 
-async def test_explain_refuses_nonsense_with_its_place(house: House) -> None:
-    status, body = await house.post("/api/v1/explain", sent_body(version="9"))
+async def test_explain_refuses_nonsense_with_its_place(responder: ResponderServer) -> None:
+    status, body = await responder.post("/api/v1/explain", sent_body(version="9"))
     assert (status, body["where"]) == (400, "version")
 
 
 # --- executions ---
-async def test_history_is_newest_first_and_can_be_narrowed(house: House) -> None:
+async def test_history_is_newest_first_and_can_be_narrowed(responder: ResponderServer) -> None:
     now = datetime.now(UTC)
     for number, name in enumerate(("a", "b", "c")):
         told = accepted(service=name, alerts=(), at=now - timedelta(hours=number), received_at=now)
-        await house.journal.transaction(executions.accept, f"r-{name}", told)
-    await house.append("r-c", Closed(at=now, outcome="failed", by="x", reason="y"))
+        await responder.journal.transaction(executions.accept, f"r-{name}", told)
+    await responder.append("r-c", Closed(at=now, outcome="failed", by="x", reason="y"))
 
     async def ids(query: str) -> list[str]:
-        return [x["id"] for x in (await house.get(f"/api/v1/executions{query}"))[1]["executions"]]
+        return [x["id"] for x in (await responder.get(f"/api/v1/executions{query}"))[1]["executions"]]
 
     assert await ids("") == ["r-a", "r-b", "r-c"]
     assert await ids("?service=b") == ["r-b"]
@@ -283,61 +285,61 @@ async def test_history_is_newest_first_and_can_be_narrowed(house: House) -> None
         ("state=sleeping", "state"),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_a_400(house: House, query: str, where: str) -> None:
-    status, body = await house.get(f"/api/v1/executions?{query}")
+async def test_a_question_that_makes_no_sense_is_a_400(responder: ResponderServer, query: str, where: str) -> None:
+    status, body = await responder.get(f"/api/v1/executions?{query}")
     assert (status, body.get("where")) == (400, where)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/executions/none", "/api/v1/versions/nobody"])
-async def test_what_does_not_exist_is_a_404(house: House, path: str) -> None:
-    status, body = await house.get(path)
+async def test_what_does_not_exist_is_a_404(responder: ResponderServer, path: str) -> None:
+    status, body = await responder.get(path)
     assert status == 404
     assert body["error"]
 
 
 @pytest.mark.parametrize("verb", ["approve", "stop", "close"])
-async def test_nothing_can_be_done_with_what_does_not_exist(house: House, verb: str) -> None:
+async def test_nothing_can_be_done_with_what_does_not_exist(responder: ResponderServer, verb: str) -> None:
     asked = {"approve": {"plan_hash": "x"}, "stop": {}, "close": {"reason": "x"}}[verb]
-    status, body = await house.post(f"/api/v1/executions/none/{verb}", asked)
+    status, body = await responder.post(f"/api/v1/executions/none/{verb}", asked)
     assert (status, body["error"]) == (404, "there is no execution none")
 
 
 # --- approve ---
-async def test_an_approval_is_for_the_plan_that_was_read(house: House) -> None:
-    one = await begun(house, "held")
-    house.still_fires()
-    shown = (await house.get(f"/api/v1/executions/{one}"))[1]
+async def test_an_approval_is_for_the_plan_that_was_read(responder: ResponderServer) -> None:
+    one = await begun(responder, "held")
+    responder.still_fires()
+    shown = (await responder.get(f"/api/v1/executions/{one}"))[1]
     assert shown["plan_hash"] == plan().hash
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", {"plan_hash": "000000000000"})
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {"plan_hash": "000000000000"})
     assert (status, "read it again" in body["error"]) == (409, True)
     asked = {"plan_hash": shown["plan_hash"], "by": "alice"}
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
     assert (status, body["state"], body["reason"]) == (200, "running", "approved by alice")
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
     assert (status, body["error"]) == (409, f"execution {one} is running: nothing waits for approval")
 
 
-async def test_an_approval_of_what_is_resolved_says_so(house: House) -> None:
-    one, asked = await begun(house, "held"), {"plan_hash": plan().hash, "by": "alice"}
-    house.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
+async def test_an_approval_of_what_is_resolved_says_so(responder: ResponderServer) -> None:
+    one, asked = await begun(responder, "held"), {"plan_hash": plan().hash, "by": "alice"}
+    responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
     assert (status, "approve with --although-resolved" in body["error"]) == (409, True)
-    assert (await house.journal.read(executions.load, one)).state == "held"
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", {**asked, "although_resolved": True})
+    assert (await responder.journal.read(executions.load, one)).state == "held"
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {**asked, "although_resolved": True})
     assert (status, body["state"]) == (200, "running")
-    approved = (await house.get(f"/api/v1/executions/{one}"))[1]["events"][-1]
+    approved = (await responder.get(f"/api/v1/executions/{one}"))[1]["events"][-1]
     assert (approved["by"], approved["although_resolved"]) == ("alice", True)
 
 
-async def test_an_approval_under_a_silence_names_who_holds_the_plan(house: House) -> None:
-    one, fired = await begun(house, "held"), alert()
-    house.alertmanager.fires(fired.labels, fired.fingerprint, state="suppressed", silenced_by=("s1",))
+async def test_an_approval_under_a_silence_names_who_holds_the_plan(responder: ResponderServer) -> None:
+    one, fired = await begun(responder, "held"), alert()
+    responder.alertmanager.fires(fired.labels, fired.fingerprint, state="suppressed", silenced_by=("s1",))
     silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
-    house.alertmanager.silences["s1"] = silence
+    responder.alertmanager.silences["s1"] = silence
     asked = {"plan_hash": plan().hash, "although_resolved": True}
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", asked)
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
     assert (status, "bob: mine" in body["error"]) == (409, True)
-    assert (await house.journal.read(executions.load, one)).state == "held"
+    assert (await responder.journal.read(executions.load, one)).state == "held"
 
 
 @pytest.mark.parametrize(
@@ -349,114 +351,114 @@ async def test_an_approval_under_a_silence_names_who_holds_the_plan(house: House
         ("verifying", "backend runs 2.0 now; stopping puts 2.1 back into traffic"),
     ],
 )
-async def test_a_stop_says_what_happens_to_traffic(house: House, state: str, effect: str) -> None:
-    one = await begun(house, state)
-    assert (await house.get(f"/api/v1/executions/{one}"))[1]["effect_of_stop"] == effect
-    status, body = await house.post(f"/api/v1/executions/{one}/stop", {"reason": "mine"})
+async def test_a_stop_says_what_happens_to_traffic(responder: ResponderServer, state: str, effect: str) -> None:
+    one = await begun(responder, state)
+    assert (await responder.get(f"/api/v1/executions/{one}"))[1]["effect_of_stop"] == effect
+    status, body = await responder.post(f"/api/v1/executions/{one}/stop", {"reason": "mine"})
     assert (status, body["effect"]) == (202, effect)
 
 
-async def test_an_approval_that_comes_too_late(house: House) -> None:
-    one = await begun(house, "expired")
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", {"plan_hash": plan().hash})
+async def test_an_approval_that_comes_too_late(responder: ResponderServer) -> None:
+    one = await begun(responder, "expired")
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {"plan_hash": plan().hash})
     assert (status, body["error"]) == (409, f"the time to approve execution {one} is over")
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "stuck", "closed"])
-async def test_only_what_waits_can_be_approved(house: House, state: str) -> None:
-    one = await begun(house, state)
-    status, body = await house.post(f"/api/v1/executions/{one}/approve", {"plan_hash": plan().hash})
+async def test_only_what_waits_can_be_approved(responder: ResponderServer, state: str) -> None:
+    one = await begun(responder, state)
+    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {"plan_hash": plan().hash})
     assert (status, "nothing waits for approval" in body["error"]) == (409, True)
 
 
-async def test_an_approval_names_its_plan(house: House) -> None:
-    status, body = await house.post(f"/api/v1/executions/{await begun(house, 'held')}/approve", {})
+async def test_an_approval_names_its_plan(responder: ResponderServer) -> None:
+    status, body = await responder.post(f"/api/v1/executions/{await begun(responder, 'held')}/approve", {})
     assert (status, body["where"]) == (400, "plan_hash")
 
 
 # --- stop and close ---
 @pytest.mark.parametrize("state", ["accepted", "running", "held"])
 async def test_what_is_under_way_can_be_asked_to_stop_and_the_first_who_asks_is_on_record(
-    house: House, state: str
+    responder: ResponderServer, state: str
 ) -> None:
-    one = await begun(house, state)
+    one = await begun(responder, state)
     for by in ("alice", "bob"):
-        status, body = await house.post(f"/api/v1/executions/{one}/stop", {"reason": f"{by} says so", "by": by})
+        status, body = await responder.post(f"/api/v1/executions/{one}/stop", {"reason": f"{by} says so", "by": by})
         assert (status, body["stopped"]) == (202, one)
-    shown = (await house.get(f"/api/v1/executions/{one}"))[1]
+    shown = (await responder.get(f"/api/v1/executions/{one}"))[1]
     assert (shown["stop_by"], shown["stop_reason"]) == ("alice", "alice says so")
 
 
 @pytest.mark.parametrize("state", ["stuck", "closed"])
-async def test_what_is_over_cannot_be_stopped(house: House, state: str) -> None:
-    one = await begun(house, state)
-    status, body = await house.post(f"/api/v1/executions/{one}/stop", {})
+async def test_what_is_over_cannot_be_stopped(responder: ResponderServer, state: str) -> None:
+    one = await begun(responder, state)
+    status, body = await responder.post(f"/api/v1/executions/{one}/stop", {})
     assert (status, body["error"]) == (409, f"execution {one} is {state}: there is nothing to stop")
 
 
 @pytest.mark.parametrize("outcome", ["failed", "succeeded", "compensated", "cancelled", "mitigated"])
-async def test_a_stuck_one_is_closed_by_a_human(house: House, outcome: str) -> None:
-    await house.good_then_new()
-    one = await begun(house, "stuck")
+async def test_a_stuck_one_is_closed_by_a_human(responder: ResponderServer, outcome: str) -> None:
+    await responder.good_then_new()
+    one = await begun(responder, "stuck")
     asked = {"reason": "fixed by hand", "outcome": outcome, "by": "alice"}
-    status, body = await house.post(f"/api/v1/executions/{one}/close", asked)
+    status, body = await responder.post(f"/api/v1/executions/{one}/close", asked)
     assert (status, body["state"], body["outcome"]) == (200, "closed", outcome)
     assert body["reason"] == "fixed by hand (was: too often)"
-    last = (await house.get(f"/api/v1/executions/{one}"))[1]["events"][-1]
+    last = (await responder.get(f"/api/v1/executions/{one}"))[1]["events"][-1]
     assert (last["type"], last["by"]) == ("closed", "alice")
-    running = (await house.get("/api/v1/status"))[1]["services"][0]
+    running = (await responder.get("/api/v1/status"))[1]["services"][0]
     assert running["version"] == ("2.0" if outcome in ("succeeded", "mitigated") else "2.1")
 
 
-async def test_what_a_human_closes_is_counted_as_well(house: House) -> None:
-    one = await begun(house, "stuck")
-    await house.post(f"/api/v1/executions/{one}/close", {"reason": "fixed by hand"})
+async def test_what_a_human_closes_is_counted_as_well(responder: ResponderServer) -> None:
+    one = await begun(responder, "stuck")
+    await responder.post(f"/api/v1/executions/{one}/close", {"reason": "fixed by hand"})
     wanted = 'responder_executions_total{outcome="failed",service="backend",strategy="immediate"} 1.0'
-    assert wanted in await house.series()
+    assert wanted in await responder.series()
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "held", "closed"])
-async def test_only_a_stuck_one_is_closed_by_hand(house: House, state: str) -> None:
-    one = await begun(house, state)
-    status, body = await house.post(f"/api/v1/executions/{one}/close", {"reason": "x"})
+async def test_only_a_stuck_one_is_closed_by_hand(responder: ResponderServer, state: str) -> None:
+    one = await begun(responder, state)
+    status, body = await responder.post(f"/api/v1/executions/{one}/close", {"reason": "x"})
     assert (status, body["error"]) == (409, f"execution {one} is {state}: only a stuck one is closed by hand")
 
 
-async def test_closing_needs_a_reason(house: House) -> None:
-    one = await begun(house, "stuck")
+async def test_closing_needs_a_reason(responder: ResponderServer) -> None:
+    one = await begun(responder, "stuck")
     for asked in ({}, {"reason": ""}, {"reason": "x", "outcome": "fine"}):
-        assert (await house.post(f"/api/v1/executions/{one}/close", asked))[0] == 400
+        assert (await responder.post(f"/api/v1/executions/{one}/close", asked))[0] == 400
 
 
-async def test_the_kill_switch(house: House) -> None:
-    await house.good_then_new()
-    house.alertmanager.fires(LABELS, fingerprint(LABELS))
-    house.prometheus.sees(LABELS)
-    status, body = await house.post("/api/v1/executions/all/stop", {"reason": "storm", "by": "bob"})
+async def test_the_kill_switch(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    responder.alertmanager.fires(LABELS, fingerprint(LABELS))
+    responder.prometheus.sees(LABELS)
+    status, body = await responder.post("/api/v1/executions/all/stop", {"reason": "storm", "by": "bob"})
     assert (status, body) == (202, {"stopped": "all", "by": "bob", "reason": "storm"})
-    (decision,) = (await house.post("/api/v1/alerts", sent_body()))[1]["decisions"]
+    (decision,) = (await responder.post("/api/v1/alerts", sent_body()))[1]["decisions"]
     assert (decision["guard"], decision["reason"]) == ("stopped", "automation is off: stopped by bob: storm")
-    status, body = await house.post("/api/v1/rollbacks", ASK)
+    status, body = await responder.post("/api/v1/rollbacks", ASK)
     assert (status, body["guard"]) == (409, "stopped"), "a person is stopped as well"
-    assert (await house.get("/api/v1/status"))[1]["armed"] is False
-    assert "responder_armed 0.0" in await house.series()
+    assert (await responder.get("/api/v1/status"))[1]["armed"] is False
+    assert "responder_armed 0.0" in await responder.series()
 
-    assert (await house.post("/api/v1/executions/all/close", {"reason": "over"}))[0] == 200
-    assert (await house.get("/api/v1/status"))[1]["armed"] is True
-    assert (await house.post("/api/v1/alerts", sent_body()))[1]["decisions"][0]["verdict"] == "allow"
-    status, body = await house.post("/api/v1/executions/all/close", {"reason": "again"})
+    assert (await responder.post("/api/v1/executions/all/close", {"reason": "over"}))[0] == 200
+    assert (await responder.get("/api/v1/status"))[1]["armed"] is True
+    assert (await responder.post("/api/v1/alerts", sent_body()))[1]["decisions"][0]["verdict"] == "allow"
+    status, body = await responder.post("/api/v1/executions/all/close", {"reason": "again"})
     assert (status, body["error"]) == (409, "the kill switch is not thrown")
 
 
-async def test_decisions_are_newest_first_and_can_be_narrowed(house: House) -> None:
+async def test_decisions_are_newest_first_and_can_be_narrowed(responder: ResponderServer) -> None:
     for name in ("one", "two"):
-        await house.post("/api/v1/alerts", sent_body(sent_alert({"alertname": name, "service": name})))
-    found = (await house.get("/api/v1/decisions"))[1]["decisions"]
+        await responder.post("/api/v1/alerts", sent_body(sent_alert({"alertname": name, "service": name})))
+    found = (await responder.get("/api/v1/decisions"))[1]["decisions"]
     assert [d["service"] for d in found] == ["two", "one"]
     assert found[0]["body"]["alerts"][0]["labels"] == {"alertname": "two", "service": "two"}
-    assert len((await house.get("/api/v1/decisions?service=one"))[1]["decisions"]) == 1
+    assert len((await responder.get("/api/v1/decisions?service=one"))[1]["decisions"]) == 1
     later = ago(-60, datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert (await house.get(f"/api/v1/decisions?since={later}"))[1]["decisions"] == []
+    assert (await responder.get(f"/api/v1/decisions?since={later}"))[1]["decisions"] == []
 
 
 # --- everything ---
@@ -472,35 +474,37 @@ async def test_decisions_are_newest_first_and_can_be_narrowed(house: House) -> N
         ("GET", "/api/v1/status", None),
     ],
 )
-async def test_a_journal_that_cannot_be_used_is_a_503(house: House, method: str, path: str, body: Any) -> None:
-    connection = sqlite3.connect(house.file)
+async def test_a_journal_that_cannot_be_used_is_a_503(
+    responder: ResponderServer, method: str, path: str, body: Any
+) -> None:
+    connection = sqlite3.connect(responder.file)
     for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
         connection.execute(f"DROP VIEW {view}")
     for table in ("switches", "deployed", "executions", "decisions"):
         connection.execute(f"DROP TABLE {table}")
     connection.close()
-    status, answer = await house.ask(method, path, body)
+    status, answer = await responder.ask(method, path, body)
     assert status == 503
     assert "the journal" in answer["error"]
 
 
 @pytest.mark.parametrize("path", ["deployments", "rollbacks", "executions/all/stop", "executions/x/close"])
 @pytest.mark.parametrize("body", [b"{", b"[" * 5000, b"\xff", b'"x"', b"null"])
-async def test_a_body_that_is_none_is_a_400(house: House, path: str, body: bytes) -> None:
-    status, answer = await house.post(f"/api/v1/{path}", body)
+async def test_a_body_that_is_none_is_a_400(responder: ResponderServer, path: str, body: bytes) -> None:
+    status, answer = await responder.post(f"/api/v1/{path}", body)
     assert status == 400
     assert json.dumps(answer)
 
 
 # --- marks and previews ---
-async def test_what_a_person_knows_of_a_version(house: House) -> None:
-    await house.good_then_new()
+async def test_what_a_person_knows_of_a_version(responder: ResponderServer) -> None:
+    await responder.good_then_new()
     path = "/api/v1/versions/backend/2.1"
-    status, body = await house.post(path, {"no_rollback": "fixes CVE-2026-1", "by": "alice"})
+    status, body = await responder.post(path, {"no_rollback": "fixes CVE-2026-1", "by": "alice"})
     assert (status, body["version"]["no_rollback"]) == (200, "fixes CVE-2026-1 (alice)")
-    status, body = await house.post("/api/v1/rollbacks", {"service": "backend", "reason": "x"})
+    status, body = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "x"})
     assert (status, body["guard"], "CVE-2026-1" in body["reason"]) == (409, "no_rollback", True)
-    status, body = await house.post(path, {"no_rollback": "", "status": "bad", "reason": "eats rows", "by": "bob"})
+    status, body = await responder.post(path, {"no_rollback": "", "status": "bad", "reason": "eats rows", "by": "bob"})
     told = body["version"]
     assert (told["status"], told["reason"], told["no_rollback"]) == ("bad", "bob: eats rows", "")
 
@@ -514,33 +518,35 @@ async def test_what_a_person_knows_of_a_version(house: House) -> None:
         ("backend/2.1", {"status": "worse"}, 400, "Input should be"),
     ],
 )
-async def test_a_mark_that_makes_no_sense(house: House, path: str, body: Any, status: int, told: str) -> None:
-    await house.good_then_new()
-    answered, found = await house.post(f"/api/v1/versions/{path}", body)
+async def test_a_mark_that_makes_no_sense(
+    responder: ResponderServer, path: str, body: Any, status: int, told: str
+) -> None:
+    await responder.good_then_new()
+    answered, found = await responder.post(f"/api/v1/versions/{path}", body)
     assert (answered, told in found["error"]) == (status, True)
 
 
-async def test_a_preview_begins_nothing(house: House) -> None:
-    await house.good_then_new()
+async def test_a_preview_begins_nothing(responder: ResponderServer) -> None:
+    await responder.good_then_new()
     query = "/api/v1/preview?alertname=BackendDown&service=backend&environment=production"
-    status, body = await house.get(query)
+    status, body = await responder.get(query)
     [one] = body["incidents"]
     assert (status, one["verdict"], one["guard"]) == (200, "refuse", "firing"), "nothing fires"
-    house.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
-    house.prometheus.sees({**LABELS, "pod": "p"})
-    [one] = (await house.get(query))[1]["incidents"]
+    responder.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
+    responder.prometheus.sees({**LABELS, "pod": "p"})
+    [one] = (await responder.get(query))[1]["incidents"]
     assert (one["verdict"], one["plan"]["to_version"]) == ("allow", "2.0")
-    assert (await house.get("/api/v1/executions"))[1]["executions"] == []
-    assert (await house.get("/api/v1/decisions"))[1]["decisions"] == []
-    assert (await house.get("/api/v1/preview"))[0] == 400
+    assert (await responder.get("/api/v1/executions"))[1]["executions"] == []
+    assert (await responder.get("/api/v1/decisions"))[1]["decisions"] == []
+    assert (await responder.get("/api/v1/preview"))[0] == 400
 
 
-async def test_a_deployment_from_a_clock_that_is_ahead(house: House) -> None:
+async def test_a_deployment_from_a_clock_that_is_ahead(responder: ResponderServer) -> None:
     ahead = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
     asked = {"service": "backend", "version": "3.0", "at": ahead}
-    status, body = await house.post("/api/v1/deployments", asked)
+    status, body = await responder.post("/api/v1/deployments", asked)
     assert status == 201
     assert datetime.fromisoformat(body["deployment"]["at"]) <= datetime.now(UTC)
     far = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
-    status, body = await house.post("/api/v1/deployments", {**asked, "at": far})
+    status, body = await responder.post("/api/v1/deployments", {**asked, "at": far})
     assert (status, body["where"], "whose clock is wrong" in body["error"]) == (400, "at", True)

@@ -18,7 +18,7 @@ from responder.promotion import promote
 from responder.respond import Claimer, Decided, respond
 from responder.world import World
 from tests.responder.examples import accepted, ago, by_hand, deployment, mandate, plan, service
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 TARGET = "/api/v1/versions/backend/2.0"
 Act = Callable[..., Awaitable[Any]]
@@ -79,24 +79,24 @@ def held(state: str) -> Held:
     return Held(state)
 
 
-async def etag(house: House, version: str) -> str:
-    found = (await house.get("/api/v1/versions/backend"))[1]["versions"]
+async def etag(responder: ResponderServer, version: str) -> str:
+    found = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     return next(f'"{one["etag"]}"' for one in found if one["version"] == version)
 
 
 async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
-    house: House, held: Held, monkeypatch: pytest.MonkeyPatch
+    responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Healthy(World):
         async def holds(self, check: Any) -> Finding:
             return Finding(holds=True, reason="")
 
-    await house.deployed("2.1", 86400)
-    seen = await etag(house, "2.1")
+    await responder.deployed("2.1", 86400)
+    seen = await etag(responder, "2.1")
     monkeypatch.setattr(deployments, "promote", held.after(deployments.promote))
     promoted, (status, body) = await held.while_it_waits(
-        promote(house.journal, house.mandate, Healthy(Connections()), datetime.now(UTC)),
-        lambda: house.post("/api/v1/versions/backend/2.1", {"status": "retired"}, headers={"If-Match": seen}),
+        promote(responder.journal, responder.mandate, Healthy(Connections()), datetime.now(UTC)),
+        lambda: responder.post("/api/v1/versions/backend/2.1", {"status": "retired"}, headers={"If-Match": seen}),
     )
     assert [one.version for one in promoted] == ["2.1"]
     assert (status, body["error"]) == (412, "somebody else has changed it meanwhile: read it again")
@@ -115,35 +115,36 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
     ],
 )
 async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
-    path: str, said: dict[str, Any], house: House, held: Held, monkeypatch: pytest.MonkeyPatch
+    path: str, said: dict[str, Any], responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await house.good_then_new()
+    await responder.good_then_new()
     monkeypatch.setattr(executions, "accept", held.after(executions.accept))
     (status, decided), (said_status, _) = await held.while_it_waits(
-        house.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}), lambda: house.post(path, said)
+        responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
+        lambda: responder.post(path, said),
     )
     assert (status, decided["verdict"], said_status // 100) == (202, "allow", 2)
 
 
 async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
-    house: House, held: Held, monkeypatch: pytest.MonkeyPatch
+    responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the version that ran before it together with that it is over: that would be rolled back once more."""
-    await house.good_then_new()
-    begun = await house.journal.transaction(executions.accept, "r1", accepted())
+    await responder.good_then_new()
+    begun = await responder.journal.transaction(executions.accept, "r1", accepted())
     at = ago(1, datetime.now(UTC))
     steps = [Planned(at=at, plan=plan()), Started(at=at, step=0, title="x"), Done(at=at, step=0, changed=True)]
     over = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="over")
     monkeypatch.setattr(deployments, "record_back", held.after(deployments.record_back))
     _, (status, decided) = await held.while_it_waits(
-        house.journal.transaction(executions.append, begun, [*steps, over], None),
-        lambda: house.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
+        responder.journal.transaction(executions.append, begun, [*steps, over], None),
+        lambda: responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
     )
     assert (status, decided["guard"]) == (409, "target"), decided
 
 
 async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
-    house: House, connections: Connections, held: Held, monkeypatch: pytest.MonkeyPatch
+    responder: ResponderServer, connections: Connections, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one has accepted its first and wants the second; the other has the second and wants to claim it."""
     by = mandate(services=(service(), service("frontend")))
@@ -151,12 +152,12 @@ async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
         for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 60, None)):
             at = ago(seconds, datetime.now(UTC))
             one = deployment(id=f"{name}-{version}", service=name, version=version, at=at)
-            await house.journal.transaction(deployments.record, one, status)
+            await responder.journal.transaction(deployments.record, one, status)
 
     async def ask(*services: str) -> list[Decided]:
         asked = [by_hand(service=name, received_at=datetime.now(UTC)) for name in services]
         claimer = Claimer(worker="w", concurrent=9)
-        return await respond(asked, mandate=by, journal=house.journal, connections=connections, claimer=claimer)
+        return await respond(asked, mandate=by, journal=responder.journal, connections=connections, claimer=claimer)
 
     monkeypatch.setattr(executions, "accept", held.after(executions.accept))
     first, second = await held.while_it_waits(ask("backend", "frontend"), lambda: ask("frontend"))

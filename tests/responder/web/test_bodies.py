@@ -13,7 +13,7 @@ from responder.errors import Invalid
 from responder.web import bodies
 from responder.web.bodies import MOST_BYTES, MOST_MEMBERS, unpacked
 from tests.responder.examples import LABELS, as_bytes, sent_body
-from tests.responder.web.conftest import SECRETS, House
+from tests.responder.web.conftest import SECRETS, ResponderServer
 from tests.responder.web.test_receiver import ready  # noqa: F401
 
 ALERTS = "/api/v1/alerts"
@@ -22,27 +22,27 @@ PACKED = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
 # --- packed ---
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
-async def test_a_packed_body_is_read(ready: House, encoding: str) -> None:  # noqa: F811
+async def test_a_packed_body_is_read(ready: ResponderServer, encoding: str) -> None:  # noqa: F811
     headers = {**PACKED, "Content-Encoding": encoding}
     status, answer = await ready.post(ALERTS, gzip.compress(as_bytes(sent_body())), headers=headers)
     assert (status, answer["decisions"][0]["verdict"]) == (202, "allow"), answer["decisions"][0]["reason"]
 
 
-async def test_every_route_reads_a_packed_body(house: House) -> None:
+async def test_every_route_reads_a_packed_body(responder: ResponderServer) -> None:
     told = gzip.compress(as_bytes({"service": "backend", "version": "9.9"}))
-    assert (await house.post("/api/v1/deployments", told, headers=PACKED))[0] == 201
+    assert (await responder.post("/api/v1/deployments", told, headers=PACKED))[0] == 201
 
 
 @pytest.mark.parametrize("encoding", ["deflate", "br", "zstd", "gzip, gzip", "identity, gzip", "nonsense"])
-async def test_another_encoding_is_a_415(house: House, encoding: str) -> None:
+async def test_another_encoding_is_a_415(responder: ResponderServer, encoding: str) -> None:
     headers = {**PACKED, "Content-Encoding": encoding}
-    status, answer = await house.post(ALERTS, zlib.compress(b"{}"), headers=headers)
+    status, answer = await responder.post(ALERTS, zlib.compress(b"{}"), headers=headers)
     assert (status, "use gzip or none" in answer["error"]) == (415, True)
 
 
-async def test_a_bomb_is_a_413(house: House) -> None:
+async def test_a_bomb_is_a_413(responder: ResponderServer) -> None:
     bomb = gzip.compress(b" " * (64 << 20))
-    status, answer = await house.post(ALERTS, bomb, headers=PACKED)
+    status, answer = await responder.post(ALERTS, bomb, headers=PACKED)
     assert (status, answer["error"]) == (413, f"the body is larger than {MOST_BYTES} bytes")
 
 
@@ -57,8 +57,8 @@ async def test_a_bomb_is_a_413(house: House) -> None:
     ],
     ids=["not-gzip", "cut-off", "trailing-bytes", "many-streams", "zlib"],
 )
-async def test_damaged_data_is_a_400(house: House, body: bytes, says: str) -> None:
-    status, answer = await house.post(ALERTS, body, headers=PACKED)
+async def test_damaged_data_is_a_400(responder: ResponderServer, body: bytes, says: str) -> None:
+    status, answer = await responder.post(ALERTS, body, headers=PACKED)
     assert (status, answer["where"]) == (400, "body")
     assert says in answer["error"]
 
@@ -80,14 +80,16 @@ HEAD = (
 )
 
 
-def host_of(house: House) -> str:
-    return f"{house.client.host}:{house.client.port}"
+def host_of(responder: ResponderServer) -> str:
+    return f"{responder.client.host}:{responder.client.port}"
 
 
-async def answered(house: House, token: str | None, *, length: int = 999, expect: str = "100-continue") -> bytes:
+async def answered(
+    responder: ResponderServer, token: str | None, *, length: int = 999, expect: str = "100-continue"
+) -> bytes:
     """All that comes back for the head of a request, before a byte of its body was sent."""
-    reader, writer = await asyncio.open_connection(house.client.host, house.client.port)
-    head = HEAD.format(path=ALERTS, expect=expect, length=length, host=host_of(house))
+    reader, writer = await asyncio.open_connection(responder.client.host, responder.client.port)
+    head = HEAD.format(path=ALERTS, expect=expect, length=length, host=host_of(responder))
     head += f"Authorization: Bearer {token}\r\n" if token else ""
     writer.write(f"{head}\r\n".encode())
     try:
@@ -109,15 +111,15 @@ async def answered(house: House, token: str | None, *, length: int = 999, expect
     ],
 )
 async def test_the_body_is_asked_for_only_once_it_would_be_read(
-    guarded_house: House, token: str | None, how: dict[str, Any], status: int
+    guarded_responder: ResponderServer, token: str | None, how: dict[str, Any], status: int
 ) -> None:
-    assert (await answered(guarded_house, token, **how)).startswith(f"HTTP/1.1 {status} ".encode())
+    assert (await answered(guarded_responder, token, **how)).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-async def test_a_connection_whose_body_was_not_asked_for_is_closed(guarded_house: House) -> None:
-    reader, writer = await asyncio.open_connection(guarded_house.client.host, guarded_house.client.port)
+async def test_a_connection_whose_body_was_not_asked_for_is_closed(guarded_responder: ResponderServer) -> None:
+    reader, writer = await asyncio.open_connection(guarded_responder.client.host, guarded_responder.client.port)
     writer.write(
-        (HEAD.format(path=ALERTS, expect="100-continue", length=9, host=host_of(guarded_house)) + "\r\n").encode()
+        (HEAD.format(path=ALERTS, expect="100-continue", length=9, host=host_of(guarded_responder)) + "\r\n").encode()
     )
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
     writer.close()
@@ -125,7 +127,7 @@ async def test_a_connection_whose_body_was_not_asked_for_is_closed(guarded_house
     assert b"\r\nconnection: close\r\n" in head.lower()
 
 
-async def test_after_the_100_the_body_is_read(ready: House) -> None:  # noqa: F811
+async def test_after_the_100_the_body_is_read(ready: ResponderServer) -> None:  # noqa: F811
     body = as_bytes(sent_body())
     reader, writer = await asyncio.open_connection(ready.client.host, ready.client.port)
     writer.write(
@@ -168,12 +170,12 @@ TEXTS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("path", "body", "where"), TEXTS, ids=[f"{path}-{where}" for path, _, where in TEXTS])
 async def test_text_that_no_database_stores_is_a_400_with_its_place(
-    house: House, path: str, body: dict[str, Any], where: str
+    responder: ResponderServer, path: str, body: dict[str, Any], where: str
 ) -> None:
-    status, answer = await house.post(path, body)
+    status, answer = await responder.post(path, body)
     assert (status, answer["where"]) == (400, where)
     half = as_bytes(body).replace(b"\\u0000", b"\\ud800")
-    assert (await house.post(path, half))[0] == 400
+    assert (await responder.post(path, half))[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -195,10 +197,10 @@ async def test_text_that_no_database_stores_is_a_400_with_its_place(
         ("GET", "/api/v1/status?a%00b=1", "query"),
     ],
 )
-async def test_in_an_address_as_well(house: House, method: str, path: str, where: str) -> None:
+async def test_in_an_address_as_well(responder: ResponderServer, method: str, path: str, where: str) -> None:
     form = path.startswith(("/stop", "/approve"))
     how = {} if method == "GET" else {"data": {"name": "x"}} if form else {"json": {}}
-    status, answer = await house.ask(method, path, **how)
+    status, answer = await responder.ask(method, path, **how)
     assert (status, answer.get("where")) == (400, where)
 
 
@@ -206,8 +208,8 @@ async def test_in_an_address_as_well(house: House, method: str, path: str, where
 @pytest.mark.parametrize(
     "path", ["/api/v1/executions/{}", "/api/v1/versions/{}", "/api/v1/decisions?service={}", "/api/v1/preview?x={}"]
 )
-async def test_no_address_is_a_5xx(house: House, path: str, text: str) -> None:
-    async with house.client.get(path.format(text)) as response:
+async def test_no_address_is_a_5xx(responder: ResponderServer, path: str, text: str) -> None:
+    async with responder.client.get(path.format(text)) as response:
         assert response.status < 500
 
 
@@ -219,12 +221,14 @@ async def test_no_address_is_a_5xx(house: House, path: str, text: str) -> None:
         (f"{'n' * 200}=x", "n" * 53 + "… [cut]"),
     ],
 )
-async def test_a_preview_of_labels_that_no_alert_may_have_is_a_400(house: House, query: str, where: str) -> None:
-    status, answer = await house.get(f"/api/v1/preview?{query}")
+async def test_a_preview_of_labels_that_no_alert_may_have_is_a_400(
+    responder: ResponderServer, query: str, where: str
+) -> None:
+    status, answer = await responder.get(f"/api/v1/preview?{query}")
     assert (status, answer["where"]) == (400, where)
 
 
-async def test_an_odd_alert_in_alertmanager_disturbs_no_decision(ready: House) -> None:  # noqa: F811
+async def test_an_odd_alert_in_alertmanager_disturbs_no_decision(ready: ResponderServer) -> None:  # noqa: F811
     long = {"alertname": "Odd", "environment": "production", "service": "other", "x": "y" * 5000}
     ready.alertmanager.fires(long, "0000000000000001")
     status, answer = await ready.post(ALERTS, sent_body())

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import ValidationError
 
 from responder.signing import ClientSettings
-from tests.responder.web.conftest import SECRETS, House
+from tests.responder.web.conftest import SECRETS, ResponderServer
 
 PATH = "/api/v1/clients/backend/android"
 ROOT = Path(__file__).parents[3]
@@ -41,34 +41,34 @@ def settings(tmp_path: Path) -> ClientSettings:
 
 
 @pytest.fixture
-async def told(house: House, settings: ClientSettings) -> House:
+async def told(responder: ResponderServer, settings: ClientSettings) -> ResponderServer:
     """2.0 was good on android, then came 2.1."""
-    house.clients = settings
+    responder.clients = settings
     for version, seconds, status in (("2.0", 900, "good"), ("2.1", 60, None)):
-        await house.deployed(version, seconds, status, platform="android")
-    return house
+        await responder.deployed(version, seconds, status, platform="android")
+    return responder
 
 
-async def ask(house: House, path: str = PATH, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
-    async with house.client.get(path, headers=headers) as response:
+async def ask(responder: ResponderServer, path: str = PATH, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+    async with responder.client.get(path, headers=headers) as response:
         return response.status, response.headers, await response.read()
 
 
-async def read(house: House, path: str = PATH) -> dict[str, Any]:
+async def read(responder: ResponderServer, path: str = PATH) -> dict[str, Any]:
     """As an app does: with the published key, and nothing else believed."""
-    [key] = json.loads((await ask(house, "/api/v1/clients/keys"))[2])["keys"]
-    _, _, body = await ask(house, path)
+    [key] = json.loads((await ask(responder, "/api/v1/clients/keys"))[2])["keys"]
+    _, _, body = await ask(responder, path)
     assert jwt.get_unverified_header(body)["kid"] == key["kid"]
     return dict(jwt.decode(body, jwt.PyJWK(key), algorithms=["EdDSA"]))
 
 
-async def change(house: House, **what: Any) -> Any:
-    status, body = await house.post(PATH, {"reason": "charges twice", "by": "alice", **what})
+async def change(responder: ResponderServer, **what: Any) -> Any:
+    status, body = await responder.post(PATH, {"reason": "charges twice", "by": "alice", **what})
     assert status == 200, body
     return body
 
 
-async def test_all_that_an_app_needs(told: House) -> None:
+async def test_all_that_an_app_needs(told: ResponderServer) -> None:
     await change(told, min_version="1.5", block=["1.9"], flags={"checkout": False})
     assert await read(told) == {
         "service": "backend",
@@ -82,7 +82,7 @@ async def test_all_that_an_app_needs(told: House) -> None:
     }
 
 
-async def test_it_is_the_same_until_somebody_changes_it(told: House, settings: ClientSettings) -> None:
+async def test_it_is_the_same_until_somebody_changes_it(told: ResponderServer, settings: ClientSettings) -> None:
     status, headers, body = await ask(told)
     assert (status, headers["Content-Type"]) == (200, "application/jwt")
     assert headers["Cache-Control"] == "public, max-age=60"
@@ -97,14 +97,14 @@ async def test_it_is_the_same_until_somebody_changes_it(told: House, settings: C
     assert status == 200 and changed["ETag"] != headers["ETag"]
 
 
-async def test_whoever_has_it_costs_no_signature(told: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_has_it_costs_no_signature(told: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     _, headers, _ = await ask(told)
     assert told.clients is not None
     monkeypatch.setattr(told.clients.signer, "sign", None)
     assert (await ask(told, **{"If-None-Match": headers["ETag"]}))[0] == 304
 
 
-async def test_what_was_tampered_with_is_not_believed(told: House) -> None:
+async def test_what_was_tampered_with_is_not_believed(told: ResponderServer) -> None:
     _, _, body = await ask(told)
     head, payload, signature = body.split(b".")
     [key] = json.loads((await ask(told, "/api/v1/clients/keys"))[2])["keys"]
@@ -126,7 +126,7 @@ async def test_what_was_tampered_with_is_not_believed(told: House) -> None:
     ],
 )
 async def test_the_recommended_version_is_none_that_is_known_to_be_bad(
-    told: House, known_as: str, blocked: list[str], version: str
+    told: ResponderServer, known_as: str, blocked: list[str], version: str
 ) -> None:
     await told.post("/api/v1/versions/backend/2.1", {"status": known_as})
     if blocked:
@@ -134,7 +134,7 @@ async def test_the_recommended_version_is_none_that_is_known_to_be_bad(
     assert (await read(told))["version"] == version
 
 
-async def test_changes_say_who_and_why(told: House) -> None:
+async def test_changes_say_who_and_why(told: ResponderServer) -> None:
     await change(told, block=["1.9", "1.8"])
     body = await change(told, unblock=["1.9"], min_version="1.0", by="bob", reason="was not it")
     assert (body["revision"], body["blocked_versions"], body["min_version"]) == (2, ["1.8"], "1.0")
@@ -146,7 +146,7 @@ async def test_changes_say_who_and_why(told: House) -> None:
     ]
 
 
-async def test_nobody_overwrites_what_they_have_not_read(told: House) -> None:
+async def test_nobody_overwrites_what_they_have_not_read(told: ResponderServer) -> None:
     async with told.client.get(f"{PATH}/history") as response:
         seen = response.headers["ETag"]
     asked = {"reason": "x", "block": ["1.9"]}
@@ -167,13 +167,15 @@ async def test_nobody_overwrites_what_they_have_not_read(told: House) -> None:
         ({"reason": "x", "blocked_versions": ["1"]}, "blocked_versions"),
     ],
 )
-async def test_a_change_that_makes_no_sense_is_refused_with_its_place(told: House, asked: Any, where: str) -> None:
+async def test_a_change_that_makes_no_sense_is_refused_with_its_place(
+    told: ResponderServer, asked: Any, where: str
+) -> None:
     status, body = await told.post(PATH, asked)
     assert (status, body["where"]) == (400, where), body
     assert (await told.get(f"{PATH}/history"))[1]["revision"] == 0
 
 
-async def test_there_is_an_end_to_what_is_blocked(told: House) -> None:
+async def test_there_is_an_end_to_what_is_blocked(told: ResponderServer) -> None:
     for hundred in range(10):
         await change(told, block=[f"{hundred}.{n}" for n in range(100)])
     status, body = await told.post(PATH, {"reason": "x", "block": ["11.0"]})
@@ -188,27 +190,29 @@ async def test_there_is_an_end_to_what_is_blocked(told: House) -> None:
         ("/api/v1/clients/backend/android?environment=moon", "moon"),
     ],
 )
-async def test_of_what_nobody_told_there_is_no_document(told: House, path: str, says: str) -> None:
+async def test_of_what_nobody_told_there_is_no_document(told: ResponderServer, path: str, says: str) -> None:
     status, body = await told.get(path)
     assert status == 404 and says in body["error"]
 
 
 @pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
-async def test_without_a_key_there_are_none(house: House, path: str) -> None:
-    status, body = await house.get(path)
+async def test_without_a_key_there_are_none(responder: ResponderServer, path: str) -> None:
+    status, body = await responder.get(path)
     assert (status, body["error"]) == (404, "no documents for apps are configured (clients.signing_key_file)")
 
 
 @pytest.mark.parametrize("public", [True, False])
 @pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
-async def test_who_may_read_them(guarded_house: House, settings: ClientSettings, path: str, public: bool) -> None:
-    guarded_house.clients = ClientSettings(signing_key_file=settings.signing_key_file, public=public)
-    await guarded_house.deployed("2.0", platform="android")
-    assert (await ask(guarded_house, path))[0] == (200 if public else 401)
-    status, headers, _ = await ask(guarded_house, path, Authorization=f"Bearer {SECRETS['read']}")
+async def test_who_may_read_them(
+    guarded_responder: ResponderServer, settings: ClientSettings, path: str, public: bool
+) -> None:
+    guarded_responder.clients = ClientSettings(signing_key_file=settings.signing_key_file, public=public)
+    await guarded_responder.deployed("2.0", platform="android")
+    assert (await ask(guarded_responder, path))[0] == (200 if public else 401)
+    status, headers, _ = await ask(guarded_responder, path, Authorization=f"Bearer {SECRETS['read']}")
     assert (status, headers["Cache-Control"]) == (200, f"{'public' if public else 'private'}, max-age=60")
-    assert (await guarded_house.post(PATH, {"reason": "x"}))[0] == 401, "reading only"
-    assert (await ask(guarded_house, f"{PATH}/history"))[0] == 401
+    assert (await guarded_responder.post(PATH, {"reason": "x"}))[0] == 401, "reading only"
+    assert (await ask(guarded_responder, f"{PATH}/history"))[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -229,7 +233,7 @@ def test_a_key_that_cannot_sign_is_told_at_the_start(tmp_path: Path, content: by
     assert str(file) in str(refused.value)
 
 
-async def test_the_example_in_the_documentation_obeys(told: House) -> None:
+async def test_the_example_in_the_documentation_obeys(told: ResponderServer) -> None:
     text = (ROOT / "docs" / "how-to" / "version-registry.md").read_text()
     [code] = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}

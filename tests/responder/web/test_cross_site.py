@@ -16,31 +16,31 @@ from responder.web.boundary import Boundary
 from responder.web.cross_site import SAFE, OwnHosts
 from responder.web.place import post
 from responder.web_settings import Token, Web
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 PROBES = {"/-/healthy", "/-/ready", "/metrics"}
 JSON = {"Content-Type": "application/json"}
 
 
-def routes_of(house: House) -> list[tuple[str, str]]:
+def routes_of(responder: ResponderServer) -> list[tuple[str, str]]:
     """Method and a path for every route that the application has, whichever page brought it along."""
     return [
         (route.method, re.sub("{[a-z]+}", "x", route.resource.canonical))
-        for route in house.client.app.router.routes()
+        for route in responder.client.app.router.routes()
         if route.resource
     ]
 
 
-def all_scopes(house: House) -> dict[str, str]:
+def all_scopes(responder: ResponderServer) -> dict[str, str]:
     """A token with all scopes, where there are tokens: none of the refusals below is for want of one."""
-    return {"Authorization": "Bearer token-that-may-all"} if house.settings.tokens else {}
+    return {"Authorization": "Bearer token-that-may-all"} if responder.settings.tokens else {}
 
 
 @pytest.fixture(params=["no tokens", "tokens"])
-async def any_house(request: Any, make_house: Any) -> House:
+async def any_responder(request: Any, make_responder: Any) -> ResponderServer:
     scopes = ("alerts", "read", "operate", "approve")
     token = Token(name="all", scopes=scopes, token=SecretStr("token-that-may-all"))
-    made: House = await make_house(*([token] if request.param == "tokens" else []))
+    made: ResponderServer = await make_responder(*([token] if request.param == "tokens" else []))
     return made
 
 
@@ -67,51 +67,55 @@ FOREIGN: list[tuple[str, dict[str, str], int]] = [
 ]
 
 
-def filled(house: House, headers: dict[str, str]) -> dict[str, str]:
-    name, port = house.client.host, house.client.port
+def filled(responder: ResponderServer, headers: dict[str, str]) -> dict[str, str]:
+    name, port = responder.client.host, responder.client.port
     told = {"name": name, "port": port, "host": f"{name}:{port}"}
     return {key: value.format(**told) for key, value in headers.items()}
 
 
 @pytest.mark.parametrize(("what", "headers", "status"), FOREIGN, ids=[what for what, _, _ in FOREIGN])
 async def test_no_route_changes_anything_for_a_foreign_page(
-    any_house: House, what: str, headers: dict[str, str], status: int
+    any_responder: ResponderServer, what: str, headers: dict[str, str], status: int
 ) -> None:
-    changing = [(method, path) for method, path in routes_of(any_house) if method not in SAFE]
+    changing = [(method, path) for method, path in routes_of(any_responder) if method not in SAFE]
     assert len(changing) > 10
     for method, path in changing:
-        asked = {**filled(any_house, headers), **all_scopes(any_house)}
-        async with any_house.client.request(method, path, data=b"{}", headers=asked, skip_auto_headers=JSON) as answer:
+        asked = {**filled(any_responder, headers), **all_scopes(any_responder)}
+        async with any_responder.client.request(
+            method, path, data=b"{}", headers=asked, skip_auto_headers=JSON
+        ) as answer:
             assert (answer.status, (await answer.json())["error"] != "") == (status, True), path
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_a_form_opens_the_signed_pages_alone(any_house: House) -> None:
+async def test_a_form_opens_the_signed_pages_alone(any_responder: ResponderServer) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    for method, path in routes_of(any_house):
+    for method, path in routes_of(any_responder):
         if method in SAFE:
             continue
-        headers = {**form, **all_scopes(any_house)}
-        async with any_house.client.request(method, path, data=b"name=x", headers=headers) as answer:
+        headers = {**form, **all_scopes(any_responder)}
+        async with any_responder.client.request(method, path, data=b"name=x", headers=headers) as answer:
             signed = path in ("/approve/x", "/stop/x")
             assert (answer.status == 415) is not signed, path
             assert not signed or answer.status == 409, "the link is not valid"
 
 
-async def test_no_preflight_is_answered_with_a_permission(any_house: House) -> None:
-    for _, path in routes_of(any_house):
+async def test_no_preflight_is_answered_with_a_permission(any_responder: ResponderServer) -> None:
+    for _, path in routes_of(any_responder):
         asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-        async with any_house.client.request("OPTIONS", path, headers=asked) as answer:
+        async with any_responder.client.request("OPTIONS", path, headers=asked) as answer:
             assert answer.status in (403, 405), path
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_what_shows_data_is_not_read_by_rebinding_and_probes_come_by_any_name(any_house: House) -> None:
-    for method, path in routes_of(any_house):
+async def test_what_shows_data_is_not_read_by_rebinding_and_probes_come_by_any_name(
+    any_responder: ResponderServer,
+) -> None:
+    for method, path in routes_of(any_responder):
         if method not in SAFE:
             continue
-        headers = {"Host": "10.244.1.7:8080", **all_scopes(any_house)}
-        async with any_house.client.request(method, path, headers=headers) as answer:
+        headers = {"Host": "10.244.1.7:8080", **all_scopes(any_responder)}
+        async with any_responder.client.request(method, path, headers=headers) as answer:
             if path in PROBES:
                 assert answer.status in (200, 503), path
             else:
@@ -134,26 +138,26 @@ async def test_what_shows_data_is_not_read_by_rebinding_and_probes_come_by_any_n
     ],
     ids=str,
 )
-async def test_our_own_pages_and_programs_are_let_in(any_house: House, headers: dict[str, str]) -> None:
-    asked = {**JSON, **filled(any_house, headers), **all_scopes(any_house)}
-    status, body = await any_house.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=asked)
+async def test_our_own_pages_and_programs_are_let_in(any_responder: ResponderServer, headers: dict[str, str]) -> None:
+    asked = {**JSON, **filled(any_responder, headers), **all_scopes(any_responder)}
+    status, body = await any_responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=asked)
     assert (status, body["stopped"]) == (202, "all")
 
 
-async def test_a_forwarded_host_does_not_make_a_foreign_one_known(house: House) -> None:
-    name = f"{house.client.host}:{house.client.port}"
+async def test_a_forwarded_host_does_not_make_a_foreign_one_known(responder: ResponderServer) -> None:
+    name = f"{responder.client.host}:{responder.client.port}"
     asked = {**JSON, "Host": "evil.example", "X-Forwarded-Host": name, "Forwarded": f"host={name}"}
-    assert (await house.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=asked))[0] == 403
+    assert (await responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=asked))[0] == 403
 
 
 async def test_every_refusal_is_counted_and_logged_once_a_minute(
-    house: House, caplog: pytest.LogCaptureFixture
+    responder: ResponderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(50):
-        await house.post("/api/v1/alerts", b"{}", headers={**JSON, "Host": "responder:9095"})
-        await house.post("/-/reload", b"{}", headers={**JSON, "Origin": "null"})
-        await house.post("/-/reload", b"{}", headers={"Content-Type": "text/plain"})
-    series = await house.series()
+        await responder.post("/api/v1/alerts", b"{}", headers={**JSON, "Host": "responder:9095"})
+        await responder.post("/-/reload", b"{}", headers={**JSON, "Origin": "null"})
+        await responder.post("/-/reload", b"{}", headers={"Content-Type": "text/plain"})
+    series = await responder.series()
     for cause in ("host", "origin", "content_type"):
         assert f'responder_http_requests_refused_total{{cause="{cause}"}} 50.0' in series
     assert 'responder_webhooks_total{outcome="invalid"} 50.0' in series, "alerts that did not get in are seen as well"
@@ -274,11 +278,11 @@ async def test_a_page_of_the_future_is_behind_the_same_boundary() -> None:
                 assert answer.status == status
 
 
-async def test_a_reload_needs_no_body_but_is_no_less_protected(any_house: House) -> None:
+async def test_a_reload_needs_no_body_but_is_no_less_protected(any_responder: ResponderServer) -> None:
     """As sidecars send it that watch a ConfigMap."""
-    empty = all_scopes(any_house)
+    empty = all_scopes(any_responder)
     for more, status in (({}, 200), ({"Origin": "https://evil.example"}, 403), ({"Content-Type": "text/plain"}, 415)):
-        async with any_house.client.post("/-/reload", headers={**empty, **more}) as answer:
+        async with any_responder.client.post("/-/reload", headers={**empty, **more}) as answer:
             assert answer.status == status, more
-    async with any_house.client.post("/api/v1/executions/all/stop", headers=empty) as answer:
+    async with any_responder.client.post("/api/v1/executions/all/stop", headers=empty) as answer:
         assert answer.status == 415

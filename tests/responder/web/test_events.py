@@ -26,16 +26,16 @@ from responder.web.feed import Feed
 from responder.web.server import routes
 from responder.web_settings import Token, Web
 from tests.responder.examples import accepted, alert, move, plan
-from tests.responder.web.conftest import SECRETS, House
+from tests.responder.web.conftest import SECRETS, ResponderServer
 
 
 def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def begin(house: House, name: str = "r1", service: str = "backend", **other: Any) -> str:
+async def begin(responder: ResponderServer, name: str = "r1", service: str = "backend", **other: Any) -> str:
     told = accepted(**{"service": service, "at": now(), "received_at": now(), "alerts": (), **other})
-    await house.journal.transaction(executions.accept, name, told)
+    await responder.journal.transaction(executions.accept, name, told)
     return name
 
 
@@ -71,8 +71,8 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(house: House, path: str, **headers: str) -> AsyncIterator[Reader]:
-    async with house.client.get(path, headers={k.replace("_", "-"): v for k, v in headers.items()}) as response:
+async def reading(responder: ResponderServer, path: str, **headers: str) -> AsyncIterator[Reader]:
+    async with responder.client.get(path, headers={k.replace("_", "-"): v for k, v in headers.items()}) as response:
         assert response.status == 200, await response.text()
         yield Reader(response)
 
@@ -80,22 +80,24 @@ async def reading(house: House, path: str, **headers: str) -> AsyncIterator[Read
 ONE = "/api/v1/executions/r1/events"
 
 
-async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_is_over(house: House) -> None:
-    await begin(house, alerts=(alert(),))
-    async with reading(house, ONE) as reader:
+async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_is_over(
+    responder: ResponderServer,
+) -> None:
+    await begin(responder, alerts=(alert(),))
+    async with reading(responder, ONE) as reader:
         assert reader.response.content_type == "text/event-stream"
         (first,) = await reader.take(1)
         assert (first["id"], first["event"]) == ("0", "accepted")
         told = first["data"]
         assert (told["execution"], told["seq"], told["state"], told["service"]) == ("r1", 0, "accepted", "backend")
         assert ("alerts" in told, told["alerts_in_all"]) == (False, 1)
-        await house.append("r1", Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one"))
+        await responder.append("r1", Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one"))
         planned, started = await reader.take(2)
         assert planned["data"]["plan"]["steps"] == [str(step) for step in plan().steps]
         assert planned["data"]["plan"]["hash"] == plan().hash
         assert (started["id"], started["event"], started["data"]["state"]) == ("2", "started", "running")
-        await house.append("r1", GaveUp(at=now(), reason="x"))
-        await house.append("r1", Closed(at=now(), outcome="failed", by="alice", reason="y"))
+        await responder.append("r1", GaveUp(at=now(), reason="x"))
+        await responder.append("r1", Closed(at=now(), outcome="failed", by="alice", reason="y"))
         rest = [one async for one in reader]
         assert [(one["event"], one["data"]["state"]) for one in rest] == [("gave_up", "stuck"), ("closed", "closed")]
 
@@ -105,48 +107,50 @@ async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_
     [("", "", ["0", "1", "2", "3"]), ("1", "", ["2", "3"]), ("3", "", []), ("", "?after=2", ["3"])],
 )
 async def test_a_reader_that_was_cut_off_goes_on_after_the_last_that_it_has(
-    house: House, header: str, query: str, ids: list[str]
+    responder: ResponderServer, header: str, query: str, ids: list[str]
 ) -> None:
-    await begin(house)
-    await house.append("r1", Planned(at=now(), plan=plan()), Halted(at=now(), reason="x"))
-    await house.append("r1", Closed(at=now(), outcome="failed", by="responder", reason=""))
+    await begin(responder)
+    await responder.append("r1", Planned(at=now(), plan=plan()), Halted(at=now(), reason="x"))
+    await responder.append("r1", Closed(at=now(), outcome="failed", by="responder", reason=""))
     headers = {"Last_Event_ID": header} if header else {}
-    async with reading(house, ONE + query, **headers) as reader:
+    async with reading(responder, ONE + query, **headers) as reader:
         assert [one["id"] async for one in reader] == ids
 
 
 @pytest.mark.parametrize("value", ["x", "-2", "1.5", "99999999999", "0; DROP"])
-async def test_a_place_that_is_none(house: House, value: str) -> None:
-    await begin(house)
-    status, body = await house.get(ONE, headers={"Last-Event-ID": value})
+async def test_a_place_that_is_none(responder: ResponderServer, value: str) -> None:
+    await begin(responder)
+    status, body = await responder.get(ONE, headers={"Last-Event-ID": value})
     assert (status, body["where"]) == (400, "Last-Event-ID")
-    status, body = await house.get("/api/v1/events", headers={"Last-Event-ID": value})
+    status, body = await responder.get("/api/v1/events", headers={"Last-Event-ID": value})
     assert (status, body["where"]) == (400, "Last-Event-ID")
 
 
-async def test_nobody_watches_what_is_not_there(house: House) -> None:
-    status, body = await house.get("/api/v1/executions/none/events")
+async def test_nobody_watches_what_is_not_there(responder: ResponderServer) -> None:
+    status, body = await responder.get("/api/v1/executions/none/events")
     assert (status, body["error"]) == (404, "there is no execution none")
 
 
-async def test_without_a_stream_it_is_told_what_is_known(house: House) -> None:
+async def test_without_a_stream_it_is_told_what_is_known(responder: ResponderServer) -> None:
     """Where something between holds streams back."""
-    await begin(house)
-    await house.append("r1", Planned(at=now(), plan=plan()))
-    status, body = await house.get(ONE + "?after=0", headers={"Accept": "application/json"})
+    await begin(responder)
+    await responder.append("r1", Planned(at=now(), plan=plan()))
+    status, body = await responder.get(ONE + "?after=0", headers={"Accept": "application/json"})
     assert (status, [one["type"] for one in body.pop("events")]) == (200, ["planned"])
     assert body == {"execution": "r1", "state": "running", "outcome": None, "looked": []}
 
 
-async def test_all_rollbacks_in_one_stream(house: House) -> None:
-    await begin(house, "old", "other")
-    await house.append("old", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
-    await begin(house)
-    async with reading(house, "/api/v1/events") as reader:
+async def test_all_rollbacks_in_one_stream(responder: ResponderServer) -> None:
+    await begin(responder, "old", "other")
+    await responder.append("old", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+    await begin(responder)
+    async with reading(responder, "/api/v1/events") as reader:
         (first,) = await reader.take(1)
         assert (first["data"]["execution"], first["data"]["seq"]) == ("r1", 0), "what is over is not told again"
-        await begin(house, "r2", "frontend")
-        await house.append("r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+        await begin(responder, "r2", "frontend")
+        await responder.append(
+            "r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")
+        )
         more = await reader.take(3)
         assert {(one["data"]["execution"], one["event"]) for one in more} == {
             ("r2", "accepted"),
@@ -155,45 +159,45 @@ async def test_all_rollbacks_in_one_stream(house: House) -> None:
         }
 
 
-async def test_whoever_comes_back_to_all_of_them_misses_no_end(house: House) -> None:
-    await begin(house)
-    async with reading(house, "/api/v1/events") as reader:
+async def test_whoever_comes_back_to_all_of_them_misses_no_end(responder: ResponderServer) -> None:
+    await begin(responder)
+    async with reading(responder, "/api/v1/events") as reader:
         (first,) = await reader.take(1)
-    await house.append("r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
-    async with reading(house, "/api/v1/events", Last_Event_ID=first["id"]) as reader:
+    await responder.append("r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+    async with reading(responder, "/api/v1/events", Last_Event_ID=first["id"]) as reader:
         assert [one["event"] for one in await reader.take(3)] == ["accepted", "halted", "closed"]
     later = (datetime.fromisoformat(first["id"]) + timedelta(minutes=1)).isoformat()
-    await begin(house, "r2", "frontend")
-    async with reading(house, "/api/v1/events", Last_Event_ID=later) as reader:
-        await begin(house, "r3", "third", at=now() + timedelta(minutes=2))
+    await begin(responder, "r2", "frontend")
+    async with reading(responder, "/api/v1/events", Last_Event_ID=later) as reader:
+        await begin(responder, "r3", "third", at=now() + timedelta(minutes=2))
         assert [one["data"]["execution"] for one in await reader.take(1)] == ["r3"]
 
 
-async def test_only_so_many_watch_and_a_place_becomes_free(house: House) -> None:
-    await begin(house)
+async def test_only_so_many_watch_and_a_place_becomes_free(responder: ResponderServer) -> None:
+    await begin(responder)
     async with contextlib.AsyncExitStack() as stack:
-        readers = [await stack.enter_async_context(reading(house, ONE)) for _ in range(3)]
+        readers = [await stack.enter_async_context(reading(responder, ONE)) for _ in range(3)]
         for one in readers:
             await one.take(1)
-        status, body = await house.get(ONE)
+        status, body = await responder.get(ONE)
         assert (status, body["error"]) == (503, "as many watch as may: look at it from time to time")
-        status, body = await house.get(ONE, headers={"Accept": "application/json"})
+        status, body = await responder.get(ONE, headers={"Accept": "application/json"})
         assert (status, len(body["events"])) == (200, 1)
         readers[0].response.close()
         async with asyncio.timeout(60):
-            while (await house.client.get(ONE, timeout=aiohttp.ClientTimeout(total=60))).status == 503:
+            while (await responder.client.get(ONE, timeout=aiohttp.ClientTimeout(total=60))).status == 503:
                 await asyncio.sleep(0.05)
 
 
-async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_house: House) -> None:
-    await begin(guarded_house)
+async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_responder: ResponderServer) -> None:
+    await begin(guarded_responder)
     for path in (ONE, "/api/v1/events"):
-        assert (await guarded_house.get(path))[0] == 401
+        assert (await guarded_responder.get(path))[0] == 401
         alone = {"Authorization": f"Bearer {SECRETS['operate']}"}
-        assert (await guarded_house.get(path, headers=alone))[0] == 403
-    async with reading(guarded_house, ONE, Authorization=f"Bearer {SECRETS['read']}") as reader:
+        assert (await guarded_responder.get(path, headers=alone))[0] == 403
+    async with reading(guarded_responder, ONE, Authorization=f"Bearer {SECRETS['read']}") as reader:
         await reader.take(1)
-        guarded_house.access = Access(Web(tokens=(Token(name="new", scopes=("read",), token=SecretStr("n" * 16)),)))
+        guarded_responder.access = Access(Web(tokens=(Token(name="new", scopes=("read",), token=SecretStr("n" * 16)),)))
         assert [one async for one in reader] == []
 
 
@@ -315,16 +319,16 @@ async def test_what_the_checks_say_is_told_between_the_events(journal: Database)
             assert one["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
 
 
-async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_back(house: House) -> None:
-    await begin(house)
-    async with reading(house, ONE) as reader:
+async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_back(responder: ResponderServer) -> None:
+    await begin(responder)
+    async with reading(responder, ONE) as reader:
         await reader.take(1)
-        with sqlite3.connect(house.file) as connection:
+        with sqlite3.connect(responder.file) as connection:
             connection.execute("ALTER TABLE events RENAME TO lost")
         connection.close()
-        house.feed._stir({"r1": 5})
+        responder.feed._stir({"r1": 5})
         assert [one async for one in reader] == []
-    status, body = await house.get(ONE)
+    status, body = await responder.get(ONE)
     assert (status, "the journal cannot be used" in body["error"]) == (503, True)
 
 
@@ -358,21 +362,21 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
         await two.close()
 
 
-async def test_a_rollback_is_carried_out_no_slower_where_many_watch(house: House) -> None:
+async def test_a_rollback_is_carried_out_no_slower_where_many_watch(responder: ResponderServer) -> None:
     """They take turns at the journal, and read only what is new."""
-    await begin(house)
+    await begin(responder)
     asked = 0
-    whole = house.journal.read
+    whole = responder.journal.read
 
     async def counted(*args: Any, **how: Any) -> Any:
         nonlocal asked
         asked += 1
         return await whole(*args, **how)
 
-    house.journal.read = counted  # type: ignore[method-assign]
+    responder.journal.read = counted  # type: ignore[method-assign]
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3):
-            await (await stack.enter_async_context(reading(house, ONE))).take(1)
+            await (await stack.enter_async_context(reading(responder, ONE))).take(1)
         asked = 0
         await asyncio.sleep(1.0)
         assert asked <= 7, "one look in 0.2 s for all of them, while nothing happens"

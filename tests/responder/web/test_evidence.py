@@ -17,7 +17,7 @@ from responder.journal import evidence, executions
 from responder.policies import Mandate
 from tests.responder.evidence.conftest import sources
 from tests.responder.examples import accepted, service
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 
 def guard() -> None:
@@ -25,21 +25,21 @@ def guard() -> None:
 
 
 @pytest.fixture
-async def kept(house: House, connections: Connections, tmp_path: Path) -> str:
+async def kept(responder: ResponderServer, connections: Connections, tmp_path: Path) -> str:
     """A rollback whose evidence is there; returns its id."""
     (tmp_path / "app.log").write_text("it said <b>this</b>\n")
     backend = service().model_copy(update={"logs": sources({"file": str(tmp_path / "app.log")})})
     settings = EvidenceSettings(base_directory=tmp_path / "evidence")
-    house.keeper = Keeper(settings, house.journal, Mandate(services=(backend,)), connections)
+    responder.keeper = Keeper(settings, responder.journal, Mandate(services=(backend,)), connections)
     now = datetime.now(UTC)
     told = accepted(at=now, received_at=now, deployment_id="deploy-21", onset_at=now)
-    execution = await house.journal.transaction(executions.accept, "r1", told)
-    assert (await house.keeper.of_rollback(execution, guard)).files
+    execution = await responder.journal.transaction(executions.accept, "r1", told)
+    assert (await responder.keeper.of_rollback(execution, guard)).files
     return "r1"
 
 
-async def test_it_is_listed(house: House, kept: str) -> None:
-    status, body = await house.get(f"/api/v1/executions/{kept}/evidence")
+async def test_it_is_listed(responder: ResponderServer, kept: str) -> None:
+    status, body = await responder.get(f"/api/v1/executions/{kept}/evidence")
     assert status == 200
     assert (body["state"], body["execution"], body["service"], body["deployment_id"]) == (
         "kept", "r1", "backend", "deploy-21",
@@ -47,61 +47,61 @@ async def test_it_is_listed(house: House, kept: str) -> None:
     assert "app.log.gz" in [file["name"] for file in body["manifest"]["files"]]
 
 
-async def test_a_file_comes_as_it_lies_there_or_unpacked(house: House, kept: str) -> None:
+async def test_a_file_comes_as_it_lies_there_or_unpacked(responder: ResponderServer, kept: str) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
-    _, body = await house.get(home)
+    _, body = await responder.get(home)
     told = {file["name"]: file for file in body["manifest"]["files"]}
-    async with house.client.get(f"{home}/app.log.gz", auto_decompress=False) as response:
+    async with responder.client.get(f"{home}/app.log.gz", auto_decompress=False) as response:
         data = await response.read()
     assert hashlib.sha256(data).hexdigest() == told["app.log.gz"]["sha256"]
     assert gzip.decompress(data) == b"it said <b>this</b>\n"
-    async with house.client.get(f"{home}/app.log") as response:
+    async with responder.client.get(f"{home}/app.log") as response:
         assert (await response.text(), response.content_type) == ("it said <b>this</b>\n", "text/plain")
         assert "sandbox" in response.headers["Content-Security-Policy"]
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-    async with house.client.get(f"{home}/manifest.json") as response:
+    async with responder.client.get(f"{home}/manifest.json") as response:
         assert json.loads(await response.read()) == body["manifest"]
 
 
 @pytest.mark.parametrize("name", ["none.log", "..%2F..%2Fmanifest.json", ".hidden", "%2Fetc%2Fpasswd", "begun.json"])
-async def test_only_what_the_manifest_names_can_be_had(house: House, kept: str, name: str) -> None:
-    status, body = await house.get(f"/api/v1/executions/{kept}/evidence/{name}")
+async def test_only_what_the_manifest_names_can_be_had(responder: ResponderServer, kept: str, name: str) -> None:
+    status, body = await responder.get(f"/api/v1/executions/{kept}/evidence/{name}")
     assert (status, "was kept for r1" in body["error"]) == (404, True)
 
 
-async def test_where_there_is_none_the_reason_is_said(house: House, kept: str, tmp_path: Path) -> None:
+async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer, kept: str, tmp_path: Path) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
-    assert await house.get("/api/v1/executions/none/evidence") == (404, {"error": "no evidence is kept under none"})
-    keeper = house.keeper
+    assert await responder.get("/api/v1/executions/none/evidence") == (404, {"error": "no evidence is kept under none"})
+    keeper = responder.keeper
     assert keeper
 
-    house.keeper = None
-    status, body = await house.get(f"{home}/app.log.gz")
+    responder.keeper = None
+    status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, "is kept in nowhere by now" in body["error"]) == (404, True)
 
     elsewhere = EvidenceSettings(base_directory=tmp_path / "other")
-    house.keeper = Keeper(elsewhere, house.journal, Mandate(), keeper._connections)
-    status, body = await house.get(f"{home}/app.log.gz")
+    responder.keeper = Keeper(elsewhere, responder.journal, Mandate(), keeper._connections)
+    status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, f"file://{tmp_path}/evidence" in body["error"]) == (404, True)
 
-    house.keeper = keeper
+    responder.keeper = keeper
     next(tmp_path.rglob("app.log.gz")).unlink()
-    status, body = await house.get(f"{home}/app.log.gz")
+    status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, "of this host; it was kept by " in body["error"]) == (404, True)
 
-    await house.journal.transaction(evidence.deleted, kept)
-    status, body = await house.get(f"{home}/app.log.gz")
+    await responder.journal.transaction(evidence.deleted, kept)
+    status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, "was deleted" in body["error"]) == (404, True)
-    assert (await house.get(home))[1]["state"] == "deleted"
+    assert (await responder.get(home))[1]["state"] == "deleted"
 
 
-async def test_a_decision_to_keep_logs_has_its_evidence_too(house: House, kept: str) -> None:
+async def test_a_decision_to_keep_logs_has_its_evidence_too(responder: ResponderServer, kept: str) -> None:
     now = datetime.now(UTC)
     where = {"policy": "p", "service": "backend", "environment": "production", "deployment_id": ""}
-    await house.journal.transaction(evidence.want, "d1", **where, alerts=[], at=now)
-    status, body = await house.get("/api/v1/executions/d1/evidence")
+    await responder.journal.transaction(evidence.want, "d1", **where, alerts=[], at=now)
+    status, body = await responder.get("/api/v1/executions/d1/evidence")
     assert (status, body["state"], body["manifest"]) == (200, "wanted", None)
-    status, body = await house.get("/api/v1/executions/d1/evidence/app.log.gz")
+    status, body = await responder.get("/api/v1/executions/d1/evidence/app.log.gz")
     assert (status, body["error"]) == (404, "the evidence of d1 is still being kept")
     more = {
         **where,
@@ -110,6 +110,6 @@ async def test_a_decision_to_keep_logs_has_its_evidence_too(house: House, kept: 
         "at": now + timedelta(seconds=1),
         "problem": "the disk is full",
     }
-    await house.journal.transaction(evidence.done, "d1", **more)
-    status, body = await house.get("/api/v1/executions/d1/evidence/app.log.gz")
+    await responder.journal.transaction(evidence.done, "d1", **more)
+    status, body = await responder.get("/api/v1/executions/d1/evidence/app.log.gz")
     assert (status, body["error"]) == (404, "no evidence of d1 could be kept: the disk is full")

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from responder.journal import decisions
 from tests.browser import browser
 from tests.parts import need
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 from tests.responder.web.test_access import bearer
 from tests.responder.web.test_approval import held, link_of, state
 
@@ -52,21 +52,23 @@ async def page() -> AsyncIterator[str]:
         yield f"http://{EVIL}:{server.port}/"
 
 
-def base(house: House, host: str = "127.0.0.1") -> str:
-    return f"http://{host}:{house.client.port}"
+def base(responder: ResponderServer, host: str = "127.0.0.1") -> str:
+    return f"http://{host}:{responder.client.port}"
 
 
-async def refused(house: House, cause: str) -> float:
+async def refused(responder: ResponderServer, cause: str) -> float:
     line = f'responder_http_requests_refused_total{{cause="{cause}"}} '
-    async with house.client.get("/metrics", headers=bearer("read") if house.settings.tokens else {}) as response:
+    async with responder.client.get(
+        "/metrics", headers=bearer("read") if responder.settings.tokens else {}
+    ) as response:
         lines = (await response.text()).splitlines()
     return next(float(one.removeprefix(line)) for one in lines if one.startswith(line))
 
 
-async def until_refused(house: House, cause: str, n: float) -> None:
+async def until_refused(responder: ResponderServer, cause: str, n: float) -> None:
     """The request has arrived, and was refused: nothing below holds only because the browser was slow."""
     async with asyncio.timeout(30):
-        while await refused(house, cause) < n:
+        while await refused(responder, cause) < n:
             await asyncio.sleep(0.02)
 
 
@@ -78,50 +80,52 @@ async def fetch(driver: Any, url: str, **options: Any) -> Any:
     return await asyncio.to_thread(driver.execute_async_script, _FETCH, url, options)
 
 
-async def test_a_foreign_page_changes_and_reads_nothing(house: House, driver: Any, page: str) -> None:
+async def test_a_foreign_page_changes_and_reads_nothing(responder: ResponderServer, driver: Any, page: str) -> None:
     """Without tokens, where the address alone would be enough."""
-    stop, status = f"{base(house)}/api/v1/executions/all/stop", f"{base(house)}/api/v1/status"
+    stop, status = f"{base(responder)}/api/v1/executions/all/stop", f"{base(responder)}/api/v1/status"
     body = '{"reason": "evil"}'
     await asyncio.to_thread(driver.get, page)
     text = {"Content-Type": "text/plain"}
     assert (await fetch(driver, stop, method="POST", mode="no-cors", body=body, headers=text))[1] == "opaque"
-    await until_refused(house, "origin", 1)
+    await until_refused(responder, "origin", 1)
     assert (await fetch(driver, stop, method="POST", mode="no-cors"))[1] == "opaque"  # no body, no type
-    await until_refused(house, "origin", 2)
+    await until_refused(responder, "origin", 2)
     assert await run(driver, _BEACON, stop, body)
-    await until_refused(house, "origin", 3)
+    await until_refused(responder, "origin", 3)
     for n, (encoding, sandbox) in enumerate((e, s) for e in ("text/plain", "") for s in (False, True)):
         await run(driver, _FORM, stop, encoding, '{"reason": "', 'x"}', sandbox)
-        await until_refused(house, "origin", 4 + n)
+        await until_refused(responder, "origin", 4 + n)
     # JSON: the browser asks first, is not allowed, and sends nothing.
     assert (await fetch(driver, stop, method="POST", body=body, headers={"Content-Type": "application/json"}))[0] == 0
     assert (await fetch(driver, status))[0] == 0, "the answer is not shown to the page"
-    assert await house.journal.read(decisions.stopped) is None
+    assert await responder.journal.read(decisions.stopped) is None
 
 
-async def test_rebinding_a_name_to_our_address_is_of_no_use(house: House, driver: Any) -> None:
+async def test_rebinding_a_name_to_our_address_is_of_no_use(responder: ResponderServer, driver: Any) -> None:
     """To the browser the page and the responder are one origin then; only Host tells."""
-    await asyncio.to_thread(driver.get, f"{base(house, EVIL)}/api/v1/status")
+    await asyncio.to_thread(driver.get, f"{base(responder, EVIL)}/api/v1/status")
     assert "web.allowed_hosts" in await run(driver, "return document.body.textContent")
-    assert await refused(house, "host") >= 1
+    assert await refused(responder, "host") >= 1
     headers = {"Content-Type": "application/json"}
-    stop = f"{base(house, EVIL)}/api/v1/executions/all/stop"
+    stop = f"{base(responder, EVIL)}/api/v1/executions/all/stop"
     assert await fetch(driver, stop, method="POST", body='{"reason": "evil"}', headers=headers) == [403, "basic"]
     for path in ("status", "executions", "decisions", "deployments", "report"):
-        assert await fetch(driver, f"{base(house, EVIL)}/api/v1/{path}") == [403, "basic"]
-    assert await house.journal.read(decisions.stopped) is None
+        assert await fetch(driver, f"{base(responder, EVIL)}/api/v1/{path}") == [403, "basic"]
+    assert await responder.journal.read(decisions.stopped) is None
 
 
 async def test_a_link_on_a_foreign_page_opens_and_its_button_approves(
-    guarded_house: House, driver: Any, page: str
+    guarded_responder: ResponderServer, driver: Any, page: str
 ) -> None:
     """As in a chat in the browser."""
-    one = await held(guarded_house)
-    guarded_house.still_fires()
+    one = await held(guarded_responder)
+    guarded_responder.still_fires()
     await asyncio.to_thread(driver.get, page)
-    await run(driver, "location.href = arguments[0]", f"{base(guarded_house)}{await link_of(guarded_house, one)}")
+    await run(
+        driver, "location.href = arguments[0]", f"{base(guarded_responder)}{await link_of(guarded_responder, one)}"
+    )
     await asyncio.to_thread(_press, driver)
-    assert await state(guarded_house, one) == ("running", "approved by alice (by link)")
+    assert await state(guarded_responder, one) == ("running", "approved by alice (by link)")
 
 
 def _press(driver: Any) -> None:
@@ -131,10 +135,12 @@ def _press(driver: Any) -> None:
     driver.find_element("xpath", "//h1[text()='Approved']")
 
 
-async def test_a_foreign_page_cannot_press_the_button(guarded_house: House, driver: Any, page: str) -> None:
-    one = await held(guarded_house)
-    link = f"{base(guarded_house)}{await link_of(guarded_house, one)}"
+async def test_a_foreign_page_cannot_press_the_button(
+    guarded_responder: ResponderServer, driver: Any, page: str
+) -> None:
+    one = await held(guarded_responder)
+    link = f"{base(guarded_responder)}{await link_of(guarded_responder, one)}"
     await asyncio.to_thread(driver.get, page)
     await run(driver, _FORM, link, "application/x-www-form-urlencoded", "name", "evil", False)
-    await until_refused(guarded_house, "origin", 1)
-    assert (await state(guarded_house, one))[0] == "held"
+    await until_refused(guarded_responder, "origin", 1)
+    assert (await state(guarded_responder, one))[0] == "held"

@@ -17,7 +17,7 @@ from responder.web.approval import Links
 from responder.web.receiver import WATCHDOG
 from responder.web_settings import Scope, Token, Web
 from tests.responder.examples import accepted, mandate, policy, sent_alert, sent_body, service
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 from tests.responder.web.test_access import ROUTES
 
 ALL = get_args(Scope)
@@ -46,45 +46,45 @@ def may(kind: str, name: str, environment: str) -> bool:
 class Filled(NamedTuple):
     """A responder with a history of four services, and one rollback of two of them."""
 
-    house: House
+    responder: ResponderServer
     executions: dict[tuple[str, str], str]
     together: str
 
 
 @pytest.fixture
-async def filled(make_house: Any) -> Filled:
+async def filled(make_responder: Any) -> Filled:
     tokens = [
         Token(name=kind, scopes=ALL, token=SecretStr(f"token of kind {kind}"), **limits)
         for kind, limits in KINDS.items()
     ]
-    house: House = await make_house(*tokens)
+    responder: ResponderServer = await make_responder(*tokens)
     services = tuple(service(*one) for one in SERVICES)
     by_label = policy(match=['alertname=~".+"'], roll_back={"label": "service"})
-    house.mandate = mandate(by_label, services=services)
+    responder.mandate = mandate(by_label, services=services)
     known, now = {}, datetime.now(UTC)
     for name, environment in SERVICES:
         where = {"service": name, "environment": environment}
         for version, ago in (("2.0", 86400), ("2.1", 600)):
-            await house.deployed(version, ago, "good" if version == "2.0" else None, **where)
+            await responder.deployed(version, ago, "good" if version == "2.0" else None, **where)
         execution_id = f"{name}-{environment}"
         told = accepted(at=now, alerts=(), **where)
-        await house.journal.transaction(executions.accept, execution_id, told)
-        await house.append(execution_id, Halted(at=now, reason="x", freeze=True))
-        await house.journal.transaction(decisions.record, decision(f"d-{execution_id}", execution_id, **where))
+        await responder.journal.transaction(executions.accept, execution_id, told)
+        await responder.append(execution_id, Halted(at=now, reason="x", freeze=True))
+        await responder.journal.transaction(decisions.record, decision(f"d-{execution_id}", execution_id, **where))
         more = {**where, "policy": "p", "deployment_id": "", "execution": execution_id, "state": "failed", "at": now}
-        await house.journal.transaction(evidence.done, execution_id, **more)
+        await responder.journal.transaction(evidence.done, execution_id, **more)
         known[name, environment] = execution_id
-    return Filled(house, known, await _together(house, now))
+    return Filled(responder, known, await _together(responder, now))
 
 
-async def _together(house: House, now: datetime) -> str:
+async def _together(responder: ResponderServer, now: datetime) -> str:
     """Both services of production in one rollback that is over; by now each has another one."""
     other = Part(service="web", strategy="immediate", from_version="2.1", to_version="2.0")
     for execution_id in ("backend-production", "web-production"):
-        await house.journal.transaction(_close, execution_id)
+        await responder.journal.transaction(_close, execution_id)
     told = accepted(at=now, alerts=(), also=(other,))
-    await house.journal.transaction(executions.accept, "together", told)
-    await house.append("together", Halted(at=now, reason="x", freeze=True))
+    await responder.journal.transaction(executions.accept, "together", told)
+    await responder.append("together", Halted(at=now, reason="x", freeze=True))
     return "together"
 
 
@@ -136,7 +136,7 @@ async def test_a_route_about_a_service_opens_where_the_service_is_permitted(fill
                 asked += f"?environment={environment}"
             if method == "POST":
                 how["json"] = body
-            async with filled.house.client.request(method, asked, **how) as response:
+            async with filled.responder.client.request(method, asked, **how) as response:
                 status, answer = response.status, await response.text()
             if may(kind, name, environment):
                 assert status != 403, (method, asked, answer)
@@ -154,13 +154,13 @@ async def test_a_route_about_a_service_opens_where_the_service_is_permitted(fill
 async def test_what_concerns_everything_needs_a_token_without_limits(filled: Filled, kind: str, path: str) -> None:
     method = "GET" if path == "/metrics" else "POST"
     body = None if method == "GET" else {"reason": "x"}
-    async with filled.house.client.request(method, path, json=body, headers=header(kind)) as answer:
+    async with filled.responder.client.request(method, path, json=body, headers=header(kind)) as answer:
         if kind == "all":
             assert answer.status != 403
         else:
             assert answer.status == 403
             assert "without limits" in (await answer.json())["error"]
-    assert (await filled.house.journal.read(decisions.stopped) is not None) is (kind == "all" and "stop" in path)
+    assert (await filled.responder.journal.read(decisions.stopped) is not None) is (kind == "all" and "stop" in path)
 
 
 def shown(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
@@ -169,10 +169,10 @@ def shown(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_lists_show_what_is_permitted(filled: Filled, kind: str) -> None:
-    house, own = filled.house, {one for one in SERVICES if may(kind, *one)}
+    responder, own = filled.responder, {one for one in SERVICES if may(kind, *one)}
 
     async def get(path: str) -> Any:
-        status, body = await house.get(f"/api/v1/{path}", headers=header(kind))
+        status, body = await responder.get(f"/api/v1/{path}", headers=header(kind))
         assert status == 200
         return body
 
@@ -190,50 +190,50 @@ async def test_lists_show_what_is_permitted(filled: Filled, kind: str) -> None:
     assert (status["notifications"] == []) or kind == "all"
     for name in ("backend", "web"):
         seen = {e for n, e in own if n == name}
-        code, body = await house.get(f"/api/v1/versions/{name}?history=true", headers=header(kind))
+        code, body = await responder.get(f"/api/v1/versions/{name}?history=true", headers=header(kind))
         assert code == (200 if seen else 403)
         assert not seen or {row["environment"] for row in body["versions"]} == seen
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_rollback_of_several_is_for_who_may_all_of_them(filled: Filled, kind: str) -> None:
-    both, house = all(may(kind, name, "production") for name in ("backend", "web")), filled.house
+    both, responder = all(may(kind, name, "production") for name in ("backend", "web")), filled.responder
     path = f"/api/v1/executions/{filled.together}"
     for route in (path, f"{path}/report", f"{path}/events"):
         headers = {**header(kind), "Accept": "application/json"}
-        assert (await house.get(route, headers=headers))[0] == (200 if both else 404)
+        assert (await responder.get(route, headers=headers))[0] == (200 if both else 404)
     for action, body in (("stop", {}), ("close", {"reason": "x"})):
-        status, answer = await house.post(f"{path}/{action}", body, headers=header(kind))
+        status, answer = await responder.post(f"{path}/{action}", body, headers=header(kind))
         assert (status == 404) is not both, answer
     asked = {"service": "backend", "environment": "production", "also": ["web"], "reason": "x", "dry_run": True}
-    assert (await house.post("/api/v1/rollbacks", asked, headers=header(kind)))[0] == (200 if both else 403)
+    assert (await responder.post("/api/v1/rollbacks", asked, headers=header(kind)))[0] == (200 if both else 403)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_alerts_open_nothing_for_other_services(filled: Filled, kind: str) -> None:
     sent = [sent_alert({"alertname": "X", "service": n, "environment": e}) for n, e in SERVICES]
-    status, answer = await filled.house.post("/api/v1/alerts", sent_body(*sent), headers=header(kind))
+    status, answer = await filled.responder.post("/api/v1/alerts", sent_body(*sent), headers=header(kind))
     assert status == 202
     judged = {(d["service"], d["environment"]): d["reason"] for d in answer["decisions"]}
     for one in SERVICES:
         assert ("is not permitted for" in judged[one]) is not may(kind, *one)
-    kept = (await filled.house.get("/api/v1/decisions", headers=header("all")))[1]["decisions"]
+    kept = (await filled.responder.get("/api/v1/decisions", headers=header("all")))[1]["decisions"]
     refused = {(d["service"], d["environment"]) for d in kept if "is not permitted for" in d["reason"]}
     assert refused == {one for one in SERVICES if not may(kind, *one)}, "and that is on record"
-    _, answer = await filled.house.post("/api/v1/explain", sent_body(*sent), headers=header(kind))
+    _, answer = await filled.responder.post("/api/v1/explain", sent_body(*sent), headers=header(kind))
     assert shown(answer["incidents"]) == {one for one in SERVICES if may(kind, *one)}
 
 
 async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Filled) -> None:
     """They are not judged again without the limits of their token, hold no other rollback, and cost no version."""
-    house = filled.house
-    since = house.journal.now()
+    responder = filled.responder
+    since = responder.journal.now()
     sent = [sent_alert({"alertname": "X", "service": n, "environment": e}) for n, e in SERVICES]
-    assert (await house.post("/api/v1/alerts", sent_body(*sent), headers=header("backend in production")))[0] == 202
+    assert (await responder.post("/api/v1/alerts", sent_body(*sent), headers=header("backend in production")))[0] == 202
 
     async def remembered(tx: Any) -> tuple[set[str], set[str], Any]:
         lately = {row["guard"] for row in await tx.all("decided_lately", since=since, most=100)}
-        span = {"since": since, "until": house.journal.now()}
+        span = {"since": since, "until": responder.journal.now()}
         beside = {r["service"] for r in await tx.all("in_trouble", service="backend", environment="production", **span)}
         return (
             lately,
@@ -241,7 +241,7 @@ async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Fil
             await tx.first("trouble_since", service="web", environment="staging", since=since, policy=None),
         )
 
-    judged_again, beside, trouble = await house.journal.read(remembered)
+    judged_again, beside, trouble = await responder.journal.read(remembered)
     assert ("policy" in judged_again, beside, trouble) == (False, set(), None)
 
 
@@ -249,21 +249,21 @@ async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Fil
 async def test_a_preview_is_about_what_is_permitted(filled: Filled, kind: str) -> None:
     for name, environment in SERVICES:
         query = f"alertname=X&service={name}&environment={environment}"
-        status, _ = await filled.house.get(f"/api/v1/preview?{query}", headers=header(kind))
+        status, _ = await filled.responder.get(f"/api/v1/preview?{query}", headers=header(kind))
         assert status == (200 if may(kind, name, environment) else 403)
 
 
 async def test_the_watchdog_is_heard_from_a_token_without_limits_alone(filled: Filled) -> None:
-    house = filled.house
-    house.mandate = house.mandate.model_copy(update={"watchdog": Watchdog(interval="1m")})
+    responder = filled.responder
+    responder.mandate = responder.mandate.model_copy(update={"watchdog": Watchdog(interval="1m")})
     body = sent_body(sent_alert({"alertname": "RollbackAutomationArmed"}))
     for kind, heard in (("backend", False), ("all", True)):
-        assert (await house.post("/api/v1/alerts", body, headers=header(kind)))[0] == 202
-        assert (await house.journal.read(decisions.heard_at, WATCHDOG) is not None) is heard
+        assert (await responder.post("/api/v1/alerts", body, headers=header(kind)))[0] == 202
+        assert (await responder.journal.read(decisions.heard_at, WATCHDOG) is not None) is heard
 
 
 async def test_the_stream_of_all_events_leaves_out_what_is_not_permitted(filled: Filled) -> None:
-    async with filled.house.client.get("/api/v1/events", headers=header("backend")) as response:
+    async with filled.responder.client.get("/api/v1/events", headers=header("backend")) as response:
 
         async def until(kind: str) -> set[str]:
             """Of which rollbacks events came, up to the first one of that kind."""
@@ -278,8 +278,8 @@ async def test_the_stream_of_all_events_leaves_out_what_is_not_permitted(filled:
             return seen
 
         assert await until("halted") == {"backend-staging"}
-        await filled.house.append("web-staging", _closed())
-        await filled.house.append("backend-staging", _closed())
+        await filled.responder.append("web-staging", _closed())
+        await filled.responder.append("backend-staging", _closed())
         assert await until("closed") == {"backend-staging"}
 
 
@@ -296,14 +296,16 @@ def test_a_limited_token_cannot_sign_links() -> None:
     assert Links(Web(tokens=(limited, whole)))._key == Links(Web(tokens=(whole,)))._key
 
 
-async def test_a_pipeline_reports_deployments_and_nothing_else(make_house: Any) -> None:
-    house: House = await make_house(Token(name="ci", scopes=("deploy",), token=SecretStr("token of a pipeline")))
+async def test_a_pipeline_reports_deployments_and_nothing_else(make_responder: Any) -> None:
+    responder: ResponderServer = await make_responder(
+        Token(name="ci", scopes=("deploy",), token=SecretStr("token of a pipeline"))
+    )
     headers = {"Authorization": "Bearer token of a pipeline"}
     deployed = {"service": "backend", "version": "2.1"}
-    assert (await house.post("/api/v1/deployments", {**deployed, "status": "good"}, headers=headers))[0] == 201
-    status, answer = await house.post("/api/v1/deployments", {**deployed, "status": "bad"}, headers=headers)
+    assert (await responder.post("/api/v1/deployments", {**deployed, "status": "good"}, headers=headers))[0] == 201
+    status, answer = await responder.post("/api/v1/deployments", {**deployed, "status": "bad"}, headers=headers)
     assert (status, "scope operate" in answer["error"]) == (403, True)
     for method, path, _ in ROUTES:
         if (method, path) != ("POST", "/api/v1/deployments"):
-            async with house.client.request(method, path, headers=headers) as response:
+            async with responder.client.request(method, path, headers=headers) as response:
                 assert response.status == 403, path

@@ -10,20 +10,22 @@ from responder.journal import executions
 from tests.browser import browser
 from tests.parts import need
 from tests.responder.examples import plan
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 from tests.responder.web.test_approval import held
 
 WIDTH = 375
 DIGEST = "registry.example/shop/backend@sha256:" + "0123456789abcdef" * 4
 
 
-async def test_long_versions_and_notes_do_not_widen_the_page(guarded_house: House, tmp_path: Path) -> None:
+async def test_long_versions_and_notes_do_not_widen_the_page(
+    guarded_responder: ResponderServer, tmp_path: Path
+) -> None:
     need("chromium", "chromedriver")
-    one = await held(guarded_house, one=plan().model_copy(update={"notes": (DIGEST,)}), from_version=DIGEST)
-    execution = await guarded_house.journal.read(executions.load, one)
-    for n, link in enumerate(guarded_house.links.both(execution)):
+    one = await held(guarded_responder, one=plan().model_copy(update={"notes": (DIGEST,)}), from_version=DIGEST)
+    execution = await guarded_responder.journal.read(executions.load, one)
+    for n, link in enumerate(guarded_responder.links.both(execution)):
         path = "/" + link.split("://", 1)[1].split("/", 1)[1]
-        async with guarded_house.client.get(path) as response:
+        async with guarded_responder.client.get(path) as response:
             text = await response.text()
             assert (response.status, DIGEST in text) == (200, True)
             (tmp_path / f"{n}.html").write_text(text)

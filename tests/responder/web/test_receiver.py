@@ -16,7 +16,7 @@ from responder.execution import Closed, Done, Event, Outcome, Planned, Started
 from responder.journal import decisions
 from responder.web import receiver
 from tests.responder.examples import LABELS, NOW, ago, as_bytes, mandate, plan, policy, sent_alert, sent_body
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 ALERTS = "/api/v1/alerts"
 JSON = {"Content-Type": "application/json"}
@@ -24,20 +24,20 @@ FINGERPRINT = fingerprint(LABELS)
 
 
 @pytest.fixture
-async def ready(house: House) -> House:
+async def ready(responder: ResponderServer) -> ResponderServer:
     """Everything speaks for acting."""
-    await house.good_then_new()
-    house.alertmanager.fires(LABELS, FINGERPRINT)
-    house.prometheus.sees(LABELS)
-    return house
+    await responder.good_then_new()
+    responder.alertmanager.fires(LABELS, FINGERPRINT)
+    responder.prometheus.sees(LABELS)
+    return responder
 
 
-async def executions_of(house: House) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await house.get("/api/v1/executions"))[1]["executions"]
+async def executions_of(responder: ResponderServer) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await responder.get("/api/v1/executions"))[1]["executions"]
     return found
 
 
-async def test_an_alert_that_all_guards_allow_is_accepted(ready: House) -> None:
+async def test_an_alert_that_all_guards_allow_is_accepted(ready: ResponderServer) -> None:
     status, answer = await ready.post(ALERTS, sent_body())
     (decision,) = answer["decisions"]
     assert (status, answer["alerts"]) == (202, 1)
@@ -57,7 +57,7 @@ async def test_an_alert_that_all_guards_allow_is_accepted(ready: House) -> None:
     assert 'responder_service_locked{environment="production",service="backend",state="accepted"} 1.0' in series
 
 
-async def test_a_refusal_is_a_202_with_its_reason(ready: House) -> None:
+async def test_a_refusal_is_a_202_with_its_reason(ready: ResponderServer) -> None:
     ready.mandate = mandate(policy(mode="observe"), services=ready.mandate.services)
     status, answer = await ready.post(ALERTS, sent_body())
     (decision,) = answer["decisions"]
@@ -70,7 +70,7 @@ async def test_a_refusal_is_a_202_with_its_reason(ready: House) -> None:
     assert [v["guard"] for v in kept["body"]["verdicts"]][-1] == "mode"
 
 
-async def test_the_same_alert_again_opens_nothing_and_is_counted(ready: House) -> None:
+async def test_the_same_alert_again_opens_nothing_and_is_counted(ready: ResponderServer) -> None:
     body = sent_body()
     first = (await ready.post(ALERTS, body))[1]["decisions"][0]
     for _ in range(2):
@@ -84,7 +84,7 @@ async def test_the_same_alert_again_opens_nothing_and_is_counted(ready: House) -
     assert sorted((d["guard"], d["times"]) for d in kept) == [("episode", 2), ("mode", 1)]
 
 
-async def test_many_copies_at_the_same_moment_open_one(ready: House) -> None:
+async def test_many_copies_at_the_same_moment_open_one(ready: ResponderServer) -> None:
     body = sent_body()
     answers = await asyncio.gather(*(ready.post(ALERTS, body) for _ in range(12)))
     assert all(status == 202 for status, _ in answers)
@@ -93,21 +93,21 @@ async def test_many_copies_at_the_same_moment_open_one(ready: House) -> None:
     assert len(await executions_of(ready)) == 1
 
 
-async def test_the_same_alert_twice_in_one_body_opens_one(ready: House) -> None:
+async def test_the_same_alert_twice_in_one_body_opens_one(ready: ResponderServer) -> None:
     one = sent_alert()
     status, answer = await ready.post(ALERTS, sent_body(one, one))
     assert status == 202
     assert [d["verdict"] for d in answer["decisions"]] == ["allow"]
 
 
-async def test_a_service_that_a_policy_names_twice_is_rolled_back_once(ready: House) -> None:
+async def test_a_service_that_a_policy_names_twice_is_rolled_back_once(ready: ResponderServer) -> None:
     ready.mandate = mandate(policy(roll_back=("backend", "backend")), services=ready.mandate.services)
     status, answer = await ready.post(ALERTS, sent_body())
     assert status == 202
     assert [d["verdict"] for d in answer["decisions"]] == ["allow"]
 
 
-async def test_another_alert_of_the_same_service_finds_it_busy(ready: House) -> None:
+async def test_another_alert_of_the_same_service_finds_it_busy(ready: ResponderServer) -> None:
     other = {**LABELS, "pod": "p1"}
     ready.alertmanager.fires(other, fingerprint(other))
     ready.prometheus.sees(other)
@@ -128,7 +128,7 @@ def steps_until_closed(outcome: Outcome, *, changed: bool) -> list[Event]:
 
 @pytest.mark.parametrize(("changed", "guard"), [(True, "cooldown"), (False, "mode")])
 async def test_after_its_end_the_cooldown_holds_where_anything_was_changed(
-    ready: House, changed: bool, guard: str
+    ready: ResponderServer, changed: bool, guard: str
 ) -> None:
     first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
     await ready.append(first, *steps_until_closed("cancelled", changed=changed))
@@ -140,7 +140,7 @@ async def test_after_its_end_the_cooldown_holds_where_anything_was_changed(
     assert decision["guard"] == guard, decision
 
 
-async def test_after_a_success_the_bad_version_is_no_target(ready: House) -> None:
+async def test_after_a_success_the_bad_version_is_no_target(ready: ResponderServer) -> None:
     first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
     await ready.append(first, *steps_until_closed("succeeded", changed=True))
     _, answer = await ready.get("/api/v1/versions/backend")
@@ -157,40 +157,42 @@ async def test_after_a_success_the_bad_version_is_no_target(ready: House) -> Non
         ("suppressed", (), "muted in Alertmanager: it does not say by what"),
     ],
 )
-async def test_a_silence_stops_it(house: House, state: str, silenced_by: tuple[str, ...], reason: str) -> None:
-    await house.good_then_new()
-    house.alertmanager.fires(LABELS, FINGERPRINT, state=state, silenced_by=silenced_by)
-    house.alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
-    (decision,) = (await house.post(ALERTS, sent_body()))[1]["decisions"]
+async def test_a_silence_stops_it(
+    responder: ResponderServer, state: str, silenced_by: tuple[str, ...], reason: str
+) -> None:
+    await responder.good_then_new()
+    responder.alertmanager.fires(LABELS, FINGERPRINT, state=state, silenced_by=silenced_by)
+    responder.alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
+    (decision,) = (await responder.post(ALERTS, sent_body()))[1]["decisions"]
     assert (decision["verdict"], decision["guard"], decision["reason"]) == ("refuse", "firing", reason)
 
 
-async def test_a_forged_alert_alone_does_nothing(house: House) -> None:
-    await house.good_then_new()
-    (decision,) = (await house.post(ALERTS, sent_body()))[1]["decisions"]
+async def test_a_forged_alert_alone_does_nothing(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    (decision,) = (await responder.post(ALERTS, sent_body()))[1]["decisions"]
     assert (decision["verdict"], decision["guard"]) == ("refuse", "firing")
     assert "neither Alertmanager nor Prometheus has it firing now" in decision["reason"]
 
 
 @pytest.mark.parametrize("raw", [None, b"{}", b'[{"fingerprint": "x"}]', b"null"])
 async def test_where_alertmanager_cannot_be_asked_nothing_is_done_and_it_is_said(
-    house: House, raw: bytes | None
+    responder: ResponderServer, raw: bytes | None
 ) -> None:
-    await house.good_then_new()
-    house.alertmanager.status, house.alertmanager.raw = (500 if raw is None else 200), raw
-    status, answer = await house.post(ALERTS, sent_body())
+    await responder.good_then_new()
+    responder.alertmanager.status, responder.alertmanager.raw = (500 if raw is None else 200), raw
+    status, answer = await responder.post(ALERTS, sent_body())
     assert status == 202
     (decision,) = answer["decisions"]
     assert (decision["verdict"], decision["guard"]) == ("refuse", "firing")
     assert "cannot tell whether it still fires" in decision["reason"]
 
 
-async def test_a_watchdog_that_nobody_configured_is_no_missed_rollback(ready: House) -> None:
+async def test_a_watchdog_that_nobody_configured_is_no_missed_rollback(ready: ResponderServer) -> None:
     status, answer = await ready.post(ALERTS, sent_body(sent_alert({"alertname": "RollbackAutomationArmed"})))
     assert (status, answer["decisions"]) == (202, [])
 
 
-async def test_an_alert_that_no_policy_wants_is_on_record(ready: House) -> None:
+async def test_an_alert_that_no_policy_wants_is_on_record(ready: ResponderServer) -> None:
     body = sent_body(sent_alert({"alertname": "Unheard", "service": "x", "environment": "y"}))
     status, answer = await ready.post(ALERTS, body)
     assert status == 202
@@ -200,12 +202,12 @@ async def test_an_alert_that_no_policy_wants_is_on_record(ready: House) -> None:
     assert (await ready.get("/api/v1/decisions?service=x"))[1]["decisions"][0]["environment"] == "y"
 
 
-async def test_resolved_alerts_decide_nothing(ready: House) -> None:
+async def test_resolved_alerts_decide_nothing(ready: ResponderServer) -> None:
     resolved = sent_alert(status="resolved", endsAt=datetime.now(UTC).isoformat())
     assert await ready.post(ALERTS, sent_body(resolved, status="resolved")) == (202, {"alerts": 1, "decisions": []})
 
 
-async def test_each_alert_of_a_body_is_answered(ready: House) -> None:
+async def test_each_alert_of_a_body_is_answered(ready: ResponderServer) -> None:
     nobody = sent_alert({"alertname": "BackendDown", "service": "backend", "environment": "moon"})
     unheard = sent_alert({"alertname": "Unheard"})
     _, answer = await ready.post(ALERTS, sent_body(sent_alert(), nobody, unheard))
@@ -223,26 +225,26 @@ async def test_each_alert_of_a_body_is_answered(ready: House) -> None:
         {"truncatedAlerts": 5},
     ],
 )
-async def test_every_generation_of_bodies_is_understood(ready: House, extra: dict[str, Any]) -> None:
+async def test_every_generation_of_bodies_is_understood(ready: ResponderServer, extra: dict[str, Any]) -> None:
     status, answer = await ready.post(ALERTS, sent_body(**extra))
     assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
 
 
 @pytest.mark.parametrize("path", [ALERTS, "/api/v2/alerts"])
-async def test_vmalert_may_post_its_bare_list(ready: House, path: str) -> None:
+async def test_vmalert_may_post_its_bare_list(ready: ResponderServer, path: str) -> None:
     one = {"labels": LABELS, "startsAt": ago(10, datetime.now(UTC)).isoformat(), "annotations": {}}
     status, answer = await ready.post(path, [one])
     assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
 
 
-async def test_the_sender_is_on_record_by_its_token(guarded_house: House) -> None:
-    house = guarded_house
-    await house.good_then_new()
-    house.alertmanager.fires(LABELS, FINGERPRINT)
-    house.prometheus.sees(LABELS)
+async def test_the_sender_is_on_record_by_its_token(guarded_responder: ResponderServer) -> None:
+    responder = guarded_responder
+    await responder.good_then_new()
+    responder.alertmanager.fires(LABELS, FINGERPRINT)
+    responder.prometheus.sees(LABELS)
     headers = {"Authorization": "Bearer token-with-scope-alerts"}
-    assert (await house.post(ALERTS, sent_body(), headers=headers))[0] == 202
-    rows = await house.journal.read(decisions.find, service=None, since=None, most=1)
+    assert (await responder.post(ALERTS, sent_body(), headers=headers))[0] == 202
+    rows = await responder.journal.read(decisions.find, service=None, since=None, most=1)
     assert json.loads(rows[0]["body"])["requested_by"] == "alerts-only"
 
 
@@ -263,7 +265,7 @@ LONG = {**LABELS, "x": "y" * 1100}
     ],
 )
 async def test_an_odd_alert_is_refused_alone_and_the_good_one_is_judged(
-    ready: House, odd: dict[str, Any], where: str, reason: str
+    ready: ResponderServer, odd: dict[str, Any], where: str, reason: str
 ) -> None:
     body = sent_body(sent_alert(), {**sent_alert(), **odd})
     for _ in range(2):  # sent again, it is the same record
@@ -282,7 +284,7 @@ async def test_an_odd_alert_is_refused_alone_and_the_good_one_is_judged(
     assert 'responder_services_in_trouble{environment="production"} 1.0' in series
 
 
-async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(ready: House) -> None:
+async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(ready: ResponderServer) -> None:
     bad = {"labels": {**LABELS, "x": 5}}
     body = sent_body({**sent_alert(), **bad}, {**sent_alert(), **bad, "status": "resolved"})
     for _ in range(2):
@@ -305,12 +307,12 @@ async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(rea
         {"generatorURL": None},
     ],
 )
-async def test_what_identifies_nothing_never_costs_an_alert(ready: House, harmless: dict[str, Any]) -> None:
+async def test_what_identifies_nothing_never_costs_an_alert(ready: ResponderServer, harmless: dict[str, Any]) -> None:
     status, answer = await ready.post(ALERTS, sent_body(sent_alert(**harmless)))
     assert (status, [d["verdict"] for d in answer["decisions"]]) == (202, ["allow"])
 
 
-async def test_an_alert_without_a_beginning_is_the_same_episode_when_it_is_sent_again(ready: House) -> None:
+async def test_an_alert_without_a_beginning_is_the_same_episode_when_it_is_sent_again(ready: ResponderServer) -> None:
     first = (await ready.post("/api/v2/alerts", [{"labels": LABELS}]))[1]["decisions"][0]
     assert first["verdict"] == "allow"
     for again in ({"labels": LABELS}, {"labels": LABELS, "startsAt": None}):
@@ -318,7 +320,7 @@ async def test_an_alert_without_a_beginning_is_the_same_episode_when_it_is_sent_
         assert (decision["guard"], first["execution"] in decision["reason"]) == ("episode", True)
 
 
-async def test_once_it_has_ended_it_is_another_episode(ready: House) -> None:
+async def test_once_it_has_ended_it_is_another_episode(ready: ResponderServer) -> None:
     first = (await ready.post(ALERTS, [{"labels": LABELS}]))[1]["decisions"][0]
     over = {"labels": LABELS, "endsAt": ago(1, datetime.now(UTC)).isoformat()}
     assert (await ready.post(ALERTS, [over]))[1]["decisions"] == []
@@ -326,7 +328,7 @@ async def test_once_it_has_ended_it_is_another_episode(ready: House) -> None:
     assert (decision["guard"], first["execution"] in decision["reason"]) == ("single_flight", True)
 
 
-async def test_explain_says_what_would_be_refused(ready: House) -> None:
+async def test_explain_says_what_would_be_refused(ready: ResponderServer) -> None:
     body = sent_body(sent_alert(), sent_alert(labels={"a": "x" * 1100}))
     _, answer = await ready.post("/api/v1/explain", body)
     assert len(answer["incidents"]) == 1
@@ -345,15 +347,15 @@ async def test_explain_says_what_would_be_refused(ready: House) -> None:
         (as_bytes([5, "x"]), "[0]"),
     ],
 )
-async def test_nonsense_is_a_400_with_its_place(house: House, body: bytes, where: str) -> None:
-    status, answer = await house.post(ALERTS, body)
+async def test_nonsense_is_a_400_with_its_place(responder: ResponderServer, body: bytes, where: str) -> None:
+    status, answer = await responder.post(ALERTS, body)
     assert (status, answer["where"]) == (400, where)
     assert answer["error"]
 
 
-async def test_a_time_past_the_calendar_is_no_crash(house: House) -> None:
+async def test_a_time_past_the_calendar_is_no_crash(responder: ResponderServer) -> None:
     """A 5xx would be sent again until the end of time."""
-    status, _ = await house.post(ALERTS, sent_body(sent_alert(endsAt="9999-12-31T23:59:59-10:00")))
+    status, _ = await responder.post(ALERTS, sent_body(sent_alert(endsAt="9999-12-31T23:59:59-10:00")))
     assert status in (202, 400)
 
 
@@ -366,27 +368,29 @@ async def test_a_time_past_the_calendar_is_no_crash(house: House) -> None:
         {"Content-Type": "application/json", "Content-Encoding": "br"},
     ],
 )
-async def test_another_kind_of_body_is_a_415(house: House, headers: dict[str, str]) -> None:
-    status, answer = await house.post(ALERTS, as_bytes(sent_body()), headers=headers)
+async def test_another_kind_of_body_is_a_415(responder: ResponderServer, headers: dict[str, str]) -> None:
+    status, answer = await responder.post(ALERTS, as_bytes(sent_body()), headers=headers)
     assert status == 415
     assert answer["error"]
 
 
-async def test_a_charset_does_not_matter(ready: House) -> None:
+async def test_a_charset_does_not_matter(ready: ResponderServer) -> None:
     headers = {"Content-Type": "application/json; charset=utf-8"}
     assert (await ready.post(ALERTS, as_bytes(sent_body()), headers=headers))[0] == 202
 
 
-async def test_a_body_that_is_too_large_is_a_413(house: House) -> None:
-    status, answer = await house.ask("POST", ALERTS, headers=JSON, data=io.BytesIO(b" " * (receiver.MOST_BYTES + 1)))
+async def test_a_body_that_is_too_large_is_a_413(responder: ResponderServer) -> None:
+    status, answer = await responder.ask(
+        "POST", ALERTS, headers=JSON, data=io.BytesIO(b" " * (receiver.MOST_BYTES + 1))
+    )
     assert status == 413
     assert answer["error"]
 
 
-async def test_a_body_that_never_arrives_is_a_408(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_never_arrives_is_a_408(responder: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receiver, "READ_WITHIN", 0.05)
-    reader, writer = await asyncio.open_connection(house.client.host, house.client.port)
-    host = f"{house.client.host}:{house.client.port}"
+    reader, writer = await asyncio.open_connection(responder.client.host, responder.client.port)
+    host = f"{responder.client.host}:{responder.client.port}"
     head = f"POST /api/v1/alerts HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 99"
     writer.write(f"{head}\r\n\r\n{{".encode())
     answer = await asyncio.wait_for(reader.read(2000), 60)
@@ -396,14 +400,16 @@ async def test_a_body_that_never_arrives_is_a_408(house: House, monkeypatch: pyt
     await writer.wait_closed()
 
 
-async def test_too_much_at_once_is_told_to_come_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_much_at_once_is_told_to_come_back(
+    responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(receiver, "MOST_AT_ONCE", 0)
-    async with house.client.post(ALERTS, json=sent_body()) as response:
+    async with responder.client.post(ALERTS, json=sent_body()) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
-    assert 'responder_webhooks_total{outcome="overloaded"} 1.0' in await house.series()
+    assert 'responder_webhooks_total{outcome="overloaded"} 1.0' in await responder.series()
 
 
-async def test_a_journal_that_cannot_be_written_is_a_503_and_nothing_was_accepted(ready: House) -> None:
+async def test_a_journal_that_cannot_be_written_is_a_503_and_nothing_was_accepted(ready: ResponderServer) -> None:
     ready.break_journal()
     async with ready.client.post(ALERTS, json=sent_body()) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
@@ -414,7 +420,7 @@ async def test_a_journal_that_cannot_be_written_is_a_503_and_nothing_was_accepte
     assert (status, answer["decisions"][0]["verdict"]) == (202, "allow"), "sent again, it is accepted"
 
 
-async def test_every_outcome_is_counted(ready: House) -> None:
+async def test_every_outcome_is_counted(ready: ResponderServer) -> None:
     await ready.post(ALERTS, sent_body())
     await ready.post(ALERTS, b"{")
     await ready.post(ALERTS, b"x", headers={"Content-Type": "text/plain"})
@@ -425,7 +431,7 @@ async def test_every_outcome_is_counted(ready: House) -> None:
     assert 'responder_decisions_total{guard="mode",policy="backend-down",verdict="allow"} 1.0' in series
 
 
-async def test_the_time_of_the_sender_is_not_trusted_for_the_record(ready: House) -> None:
+async def test_the_time_of_the_sender_is_not_trusted_for_the_record(ready: ResponderServer) -> None:
     await ready.post(ALERTS, sent_body(sent_alert(startsAt=NOW.isoformat())))
     (kept,) = (await ready.get("/api/v1/decisions"))[1]["decisions"]
     assert datetime.fromisoformat(kept["at"]) > ago(60, datetime.now(UTC))

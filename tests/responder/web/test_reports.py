@@ -14,7 +14,7 @@ from responder.execution import Closed, Done, Planned, Started
 from responder.journal import executions
 from tests.responder.examples import accepted, gate, mandate, move, plan, policy, sent_body, service
 from tests.responder.outside import many_series
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 UP = 'probe_success{service="backend"}'
 
@@ -23,13 +23,13 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def a_rollback(house: House, **other: Any) -> None:
+async def a_rollback(responder: ResponderServer, **other: Any) -> None:
     """One that succeeded."""
-    await house.good_then_new()
+    await responder.good_then_new()
     began = now() - timedelta(seconds=30)
     told = {"at": began, "received_at": began, "onset_at": began - timedelta(seconds=20), "alerts": (), **other}
-    await house.journal.transaction(executions.accept, "r1", accepted(**told))
-    await house.append(
+    await responder.journal.transaction(executions.accept, "r1", accepted(**told))
+    await responder.append(
         "r1",
         Planned(at=began, plan=plan(move("2.1", "2.0"), gate(otherwise="freeze"))),
         Started(at=began, step=0, title="one"),
@@ -40,69 +40,73 @@ async def a_rollback(house: House, **other: Any) -> None:
     )
 
 
-async def test_every_check_is_asked_now(house: House) -> None:
-    await house.good_then_new()
-    house.prometheus.vectors[UP] = [({}, "0")]
-    status, body = await house.get("/api/v1/report")
+async def test_every_check_is_asked_now(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    responder.prometheus.vectors[UP] = [({}, "0")]
+    status, body = await responder.get("/api/v1/report")
     assert (status, body["status"]) == (200, "unhealthy")
     assert [(c["check"], c["reason"]) for c in body["failed_checks"]] == [(UP, f"{UP} is 0, wanted at least 1")]
     assert (body["services"][0]["version"], body["services"][0]["can_go_back_to"]) == ("2.1", "2.0")
     assert any("roll back to 2.0" in advice["do"] for advice in body["recommendations"])
-    house.prometheus.vectors[UP] = [({}, "1")]
-    _, body = await house.get("/api/v1/report")
+    responder.prometheus.vectors[UP] = [({}, "1")]
+    _, body = await responder.get("/api/v1/report")
     assert (body["services"][0]["status"], body["failed_checks"]) == ("healthy", [])
 
 
 @pytest.mark.parametrize("how", ["no data", "refused", "error", "hangs"])
-async def test_what_does_not_answer_is_unknown(house: House, how: str) -> None:
-    await house.good_then_new()
-    house.prometheus.status = {"refused": 400, "error": 500}.get(how, 200)
-    house.prometheus.hangs = how == "hangs"
-    _, body = await house.get("/api/v1/report")
+async def test_what_does_not_answer_is_unknown(responder: ResponderServer, how: str) -> None:
+    await responder.good_then_new()
+    responder.prometheus.status = {"refused": 400, "error": 500}.get(how, 200)
+    responder.prometheus.hangs = how == "hangs"
+    _, body = await responder.get("/api/v1/report")
     assert (body["services"][0]["status"], body["failed_checks"]) == ("unknown", [])
     assert [c["check"] for c in body["unanswered_checks"]] == [UP]
     assert UP in body["unanswered_checks"][0]["reason"]
 
 
-async def test_a_service_that_answers_nobody_is_unhealthy_and_not_unknown(house: House, free_port: int) -> None:
+async def test_a_service_that_answers_nobody_is_unhealthy_and_not_unknown(
+    responder: ResponderServer, free_port: int
+) -> None:
     sick = service(healthy=({"http": f"http://127.0.0.1:{free_port}/"},))
-    house.mandate = mandate(services=(sick,))
-    _, body = await house.get("/api/v1/report")
+    responder.mandate = mandate(services=(sick,))
+    _, body = await responder.get("/api/v1/report")
     assert (body["status"], len(body["failed_checks"])) == ("unhealthy", 1)
 
 
-async def test_many_checks_that_hang_take_no_longer_than_one(house: House) -> None:
+async def test_many_checks_that_hang_take_no_longer_than_one(responder: ResponderServer) -> None:
     hanging = [{"promql": f"up_{n}", "at_least": 1.0} for n in range(30)]
-    house.mandate = mandate(services=(service(healthy=tuple(hanging), traffic=({"promql": "rate", "above": 0.0},)),))
-    house.prometheus.hangs = True
+    responder.mandate = mandate(
+        services=(service(healthy=tuple(hanging), traffic=({"promql": "rate", "above": 0.0},)),)
+    )
+    responder.prometheus.hangs = True
     loop = asyncio.get_running_loop()
     began = loop.time()
-    _, body = await house.get("/api/v1/report")
+    _, body = await responder.get("/api/v1/report")
     assert loop.time() - began < 4, "1 s is all that they have"
     assert len(body["unanswered_checks"]) == 31
     assert body["unanswered_checks"][-1]["reason"].startswith("rate: ")
 
 
-async def test_scope_and_time(house: House) -> None:
-    await a_rollback(house)
-    house.mandate = mandate(services=(*house.mandate.services, service("frontend", "staging")))
-    _, body = await house.get("/api/v1/report?since=1h")
+async def test_scope_and_time(responder: ResponderServer) -> None:
+    await a_rollback(responder)
+    responder.mandate = mandate(services=(*responder.mandate.services, service("frontend", "staging")))
+    _, body = await responder.get("/api/v1/report?since=1h")
     assert [s["service"] for s in body["services"]] == ["backend", "frontend"]
     assert [r["id"] for r in body["rollbacks"]] == ["r1"]
-    _, body = await house.get("/api/v1/report?since=5s&service=backend&environment=production")
+    _, body = await responder.get("/api/v1/report?since=5s&service=backend&environment=production")
     assert ([s["service"] for s in body["services"]], body["rollbacks"]) == (["backend"], [])
-    _, body = await house.get("/api/v1/report?environment=staging")
+    _, body = await responder.get("/api/v1/report?environment=staging")
     assert ([s["service"] for s in body["services"]], body["rollbacks"]) == (["frontend"], [])
     for query, status in (("service=no", 404), ("since=yesterday", 400), ("format=pdf", 400)):
-        assert (await house.get(f"/api/v1/report?{query}"))[0] == status
+        assert (await responder.get(f"/api/v1/report?{query}"))[0] == status
 
 
-async def test_what_was_refused_and_what_stands_in_the_way_is_in_it(house: House) -> None:
-    await house.deployed("2.1", 60)
-    await house.post("/api/v1/alerts", sent_body())
-    await house.post("/api/v1/executions/all/stop", {"reason": "moving house"})
-    house.mistakes.append("responder.yml:4: polices: unknown key")
-    _, body = await house.get("/api/v1/report")
+async def test_what_was_refused_and_what_stands_in_the_way_is_in_it(responder: ResponderServer) -> None:
+    await responder.deployed("2.1", 60)
+    await responder.post("/api/v1/alerts", sent_body())
+    await responder.post("/api/v1/executions/all/stop", {"reason": "moving house"})
+    responder.mistakes.append("responder.yml:4: polices: unknown key")
+    _, body = await responder.get("/api/v1/report")
     facts = [w["fact"] for w in body["warnings"]]
     for part in (
         "moving house",
@@ -114,77 +118,81 @@ async def test_what_was_refused_and_what_stands_in_the_way_is_in_it(house: House
         assert any(part in fact for fact in facts), part
 
 
-async def test_as_markdown(house: House) -> None:
-    async with house.client.get("/api/v1/report?format=markdown") as response:
+async def test_as_markdown(responder: ResponderServer) -> None:
+    async with responder.client.get("/api/v1/report?format=markdown") as response:
         assert response.content_type == "text/markdown"
         assert (await response.text()).startswith("# Health report: unknown\n")
 
 
-async def test_the_draft_of_a_post_mortem(house: House) -> None:
-    await a_rollback(house)
-    status, body = await house.get("/api/v1/executions/r1/report")
+async def test_the_draft_of_a_post_mortem(responder: ResponderServer) -> None:
+    await a_rollback(responder)
+    status, body = await responder.get("/api/v1/executions/r1/report")
     assert (status, body["outcome"], body["window"]["onset_at"] is not None) == (200, "succeeded", True)
     assert body["window"]["deployed_at"] is not None
     assert body["timeline"][0]["what"] == "deployed"
     assert any("2.1, which is bad" in left for left in body["left_to_do"])
-    async with house.client.get("/api/v1/executions/r1/report?format=markdown") as response:
+    async with responder.client.get("/api/v1/executions/r1/report?format=markdown") as response:
         text = await response.text()
     assert text.startswith("# Post-mortem draft: backend in production, r1\n")
     assert "](<plot>)" in text, "beside it, at the same address"
-    assert (await house.get("/api/v1/executions/none/report"))[0] == 404
-    assert (await house.get("/api/v1/executions/r1/report?format=pdf"))[0] == 400
+    assert (await responder.get("/api/v1/executions/none/report"))[0] == 404
+    assert (await responder.get("/api/v1/executions/r1/report?format=pdf"))[0] == 400
 
 
-async def test_the_verdicts_of_the_decision_that_opened_it_are_in_it(house: House) -> None:
-    await house.good_then_new()
-    _, told = await house.post("/api/v1/rollbacks", {"service": "backend", "reason": "slow", "by": "alice"})
-    _, body = await house.get(f"/api/v1/executions/{told['execution']}/report")
+async def test_the_verdicts_of_the_decision_that_opened_it_are_in_it(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    _, told = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "slow", "by": "alice"})
+    _, body = await responder.get(f"/api/v1/executions/{told['execution']}/report")
     assert [v["guard"] for v in body["verdicts"]][-1] == "mode"
     assert body["requested_by"] == "alice"
 
 
-def matrix(house: House, query: str, *labels: dict[str, str]) -> None:
+def matrix(responder: ResponderServer, query: str, *labels: dict[str, str]) -> None:
     points = [[now().timestamp() - 30 + n, str(n % 2)] for n in range(30)]
     result = [{"metric": one, "values": points} for one in labels]
-    house.prometheus.results[query] = {"resultType": "matrix", "result": result}
+    responder.prometheus.results[query] = {"resultType": "matrix", "result": result}
 
 
 @pytest.mark.parametrize("expression", ["", "errors > 1"])
-async def test_the_plot_is_of_what_decided(house: House, expression: str) -> None:
+async def test_the_plot_is_of_what_decided(responder: ResponderServer, expression: str) -> None:
     """The policy's expression, else the service's own check; of this service only."""
     if expression:
-        house.mandate = mandate(policy(expression=expression), services=house.mandate.services)
-    await a_rollback(house)
+        responder.mandate = mandate(policy(expression=expression), services=responder.mandate.services)
+    await a_rollback(responder)
     query = expression or UP
     matrix(
-        house, query, {"service": "backend", "instance": "a"}, {"service": "backend", "instance": "b"}, {"service": "x"}
+        responder,
+        query,
+        {"service": "backend", "instance": "a"},
+        {"service": "backend", "instance": "b"},
+        {"service": "x"},
     )
-    async with house.client.get("/api/v1/executions/r1/plot") as response:
+    async with responder.client.get("/api/v1/executions/r1/plot") as response:
         assert (response.status, response.content_type) == (200, "image/svg+xml")
         svg = ElementTree.fromstring(await response.text())
     told = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {query, 'instance="a"', 'instance="b"', "onset", "deployed 2.1", "acted", "verified"} <= set(told)
-    asked = house.prometheus.asked[-1]
+    asked = responder.prometheus.asked[-1]
     assert asked.path == "/api/v1/query_range"
     assert float(asked.query["end"]) > float(asked.query["start"])
 
 
-async def test_drawing_holds_up_nobody(house: House) -> None:
-    await a_rollback(house)
-    await house.get("/api/v1/executions/r1/report")
-    house.prometheus.raw = many_series(20)
+async def test_drawing_holds_up_nobody(responder: ResponderServer) -> None:
+    await a_rollback(responder)
+    await responder.get("/api/v1/executions/r1/report")
+    responder.prometheus.raw = many_series(20)
     began = time.thread_time()
-    async with house.client.get("/api/v1/executions/r1/plot") as response:
+    async with responder.client.get("/api/v1/executions/r1/plot") as response:
         assert "(the first 8 of 20 series)" in await response.text()
     assert time.thread_time() - began < 0.06, "seconds that the loop worked for it; it was 0.1"
 
 
-async def test_where_nothing_can_be_drawn_it_is_said(house: House) -> None:
-    await a_rollback(house)
-    house.prometheus.status = 500
-    status, body = await house.get("/api/v1/executions/r1/plot")
+async def test_where_nothing_can_be_drawn_it_is_said(responder: ResponderServer) -> None:
+    await a_rollback(responder)
+    responder.prometheus.status = 500
+    status, body = await responder.get("/api/v1/executions/r1/plot")
     assert (status, "Prometheus at" in body["error"]) == (502, True)
-    house.mandate = mandate(services=(service(healthy=({"http": "http://127.0.0.1:1/"},)),))
-    status, body = await house.get("/api/v1/executions/r1/plot")
+    responder.mandate = mandate(services=(service(healthy=({"http": "http://127.0.0.1:1/"},)),))
+    status, body = await responder.get("/api/v1/executions/r1/plot")
     assert (status, body["error"].startswith("no plot: ")) == (404, True)
-    assert (await house.get("/api/v1/executions/none/plot"))[0] == 404
+    assert (await responder.get("/api/v1/executions/none/plot"))[0] == 404

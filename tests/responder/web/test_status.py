@@ -13,38 +13,38 @@ from responder.execution import Closed, GaveUp, Halted, Held, Planned
 from responder.journal import executions
 from responder.policies import Policy
 from tests.responder.examples import accepted, alert, mandate, plan, policy, service
-from tests.responder.web.conftest import House
+from tests.responder.web.conftest import ResponderServer
 
 
-async def text(house: House, path: str) -> tuple[int, str]:
-    async with house.client.get(path) as response:
+async def text(responder: ResponderServer, path: str) -> tuple[int, str]:
+    async with responder.client.get(path) as response:
         return response.status, await response.text()
 
 
-async def test_a_process_that_runs_is_healthy_whatever_its_journal_does(house: House) -> None:
-    assert await text(house, "/-/healthy") == (200, "healthy\n")
-    house.break_journal()
-    assert await text(house, "/-/healthy") == (200, "healthy\n")
+async def test_a_process_that_runs_is_healthy_whatever_its_journal_does(responder: ResponderServer) -> None:
+    assert await text(responder, "/-/healthy") == (200, "healthy\n")
+    responder.break_journal()
+    assert await text(responder, "/-/healthy") == (200, "healthy\n")
 
 
-async def test_ready_means_that_it_may_act(house: House) -> None:
-    assert await text(house, "/-/ready") == (503, "no lease yet\n")
-    working = asyncio.create_task(house.worker.run())
-    while not house.worker.has_lease:
+async def test_ready_means_that_it_may_act(responder: ResponderServer) -> None:
+    assert await text(responder, "/-/ready") == (503, "no lease yet\n")
+    working = asyncio.create_task(responder.worker.run())
+    while not responder.worker.has_lease:
         await asyncio.sleep(0.005)
-    assert await text(house, "/-/ready") == (200, "ready\n")
-    house.break_journal()
-    status, reason = await text(house, "/-/ready")
+    assert await text(responder, "/-/ready") == (200, "ready\n")
+    responder.break_journal()
+    status, reason = await text(responder, "/-/ready")
     assert (status, "no such table: switches" in reason) == (503, True)
-    house.mend_journal()
+    responder.mend_journal()
     working.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await working
-    assert await text(house, "/-/ready") == (503, "no lease yet\n")
+    assert await text(responder, "/-/ready") == (503, "no lease yet\n")
 
 
-async def test_an_empty_house(house: House) -> None:
-    status, body = await house.get("/api/v1/status")
+async def test_an_empty_responder(responder: ResponderServer) -> None:
+    status, body = await responder.get("/api/v1/status")
     assert status == 200
     assert datetime.fromisoformat(body.pop("at")).tzinfo is not None
     assert body == {
@@ -81,49 +81,49 @@ async def test_an_empty_house(house: House) -> None:
     }
 
 
-async def test_the_same_in_the_words_of_the_seed_for_one_deployment(house: House) -> None:
+async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: ResponderServer) -> None:
     """What is not known, or is not one thing, is null."""
     staging = service(environment="staging")
-    house.mandate = mandate(services=(*house.mandate.services, staging))
-    await house.good_then_new()
-    await house.deployed("3.0", environment="staging")
-    _, body = await house.get("/api/v1/status")
+    responder.mandate = mandate(services=(*responder.mandate.services, staging))
+    await responder.good_then_new()
+    await responder.deployed("3.0", environment="staging")
+    _, body = await responder.get("/api/v1/status")
     assert (body["deployment_id"], body["environment"]) == (None, None)
     told = accepted(alerts=(), at=datetime.now(UTC), received_at=datetime.now(UTC))
-    await house.journal.transaction(executions.accept, "r1", told)
-    _, body = await house.get("/api/v1/status?service=backend&environment=production")
+    await responder.journal.transaction(executions.accept, "r1", told)
+    _, body = await responder.get("/api/v1/status?service=backend&environment=production")
     assert (body["deployment_id"], body["environment"]) == ("deploy-2.1", "production")
     assert (body["active_rollbacks"], body["total_rollbacks"], len(body["services"])) == (1, 1, 1)
-    _, body = await house.get("/api/v1/status?environment=staging")
+    _, body = await responder.get("/api/v1/status?environment=staging")
     assert (body["deployment_id"], body["active_rollbacks"], body["total_rollbacks"]) == ("deploy-3.0", 0, 0)
     assert body["active"] == []
-    await house.append("r1", Halted(at=datetime.now(UTC), reason="x"))
-    await house.append("r1", Closed(at=datetime.now(UTC), outcome="failed", by="r", reason=""))
-    _, body = await house.get("/api/v1/status?environment=production")
+    await responder.append("r1", Halted(at=datetime.now(UTC), reason="x"))
+    await responder.append("r1", Closed(at=datetime.now(UTC), outcome="failed", by="r", reason=""))
+    _, body = await responder.get("/api/v1/status?environment=production")
     last = body["services"][0]["last_rollback"]
     assert (last["id"], last["outcome"], body["active_rollbacks"], body["total_rollbacks"]) == ("r1", "failed", 0, 1)
-    assert (await house.get("/api/v1/status?service=nobody"))[0] == 404
-    assert (await house.get("/api/v1/status?service=backend&environment=moon"))[0] == 404
+    assert (await responder.get("/api/v1/status?service=nobody"))[0] == 404
+    assert (await responder.get("/api/v1/status?service=backend&environment=moon"))[0] == 404
 
 
-async def test_health_is_that_of_the_last_report_of_the_same_services(house: House) -> None:
-    promql = house.mandate.services[0].healthy[0].model_dump()["promql"]
-    house.prometheus.vectors[promql] = [({}, "1")]
-    _, body = await house.get("/api/v1/status")
-    assert (body["health_status"], body["last_report_time"], house.prometheus.asked) == (None, None, [])
-    working = asyncio.create_task(house.worker.run())
-    while not house.worker.has_lease:
+async def test_health_is_that_of_the_last_report_of_the_same_services(responder: ResponderServer) -> None:
+    promql = responder.mandate.services[0].healthy[0].model_dump()["promql"]
+    responder.prometheus.vectors[promql] = [({}, "1")]
+    _, body = await responder.get("/api/v1/status")
+    assert (body["health_status"], body["last_report_time"], responder.prometheus.asked) == (None, None, [])
+    working = asyncio.create_task(responder.worker.run())
+    while not responder.worker.has_lease:
         await asyncio.sleep(0.005)
-    _, body = await house.get("/api/v1/status?health=now")
+    _, body = await responder.get("/api/v1/status?health=now")
     assert (body["integration_running"], body["health_status"]) == (True, "healthy")
     assert datetime.fromisoformat(body["last_report_time"]) <= datetime.fromisoformat(body["at"])
-    house.prometheus.vectors[promql] = [({}, "0")]
-    assert (await house.get("/api/v1/status"))[1]["health_status"] == "healthy", "it asks nobody by itself"
-    assert (await house.get("/api/v1/status?service=backend"))[1]["health_status"] is None, (
+    responder.prometheus.vectors[promql] = [({}, "0")]
+    assert (await responder.get("/api/v1/status"))[1]["health_status"] == "healthy", "it asks nobody by itself"
+    assert (await responder.get("/api/v1/status?service=backend"))[1]["health_status"] is None, (
         "nobody asked about it alone"
     )
-    assert (await house.get("/api/v1/status?health=now"))[1]["health_status"] == "unhealthy"
-    assert (await house.get("/api/v1/status?health=soon"))[0] == 400
+    assert (await responder.get("/api/v1/status?health=now"))[1]["health_status"] == "unhealthy"
+    assert (await responder.get("/api/v1/status?health=soon"))[0] == 400
     working.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await working
@@ -141,17 +141,17 @@ async def test_health_is_that_of_the_last_report_of_the_same_services(house: Hou
     ],
 )
 async def test_automation_is_enabled_where_a_policy_may_act_now(
-    house: House, policies: list[Policy], stopped: bool, enabled: bool
+    responder: ResponderServer, policies: list[Policy], stopped: bool, enabled: bool
 ) -> None:
-    house.mandate = mandate(*policies, services=house.mandate.services)
+    responder.mandate = mandate(*policies, services=responder.mandate.services)
     if stopped:
-        await house.post("/api/v1/executions/all/stop", {"reason": "x"})
-    _, body = await house.get("/api/v1/status?service=backend")
+        await responder.post("/api/v1/executions/all/stop", {"reason": "x"})
+    _, body = await responder.get("/api/v1/status?service=backend")
     assert body["auto_rollback_enabled"] is enabled
 
 
-async def test_what_is_open_is_told_by_what_it_needs(house: House) -> None:
-    await house.good_then_new()
+async def test_what_is_open_is_told_by_what_it_needs(responder: ResponderServer) -> None:
+    await responder.good_then_new()
     now = datetime.now(UTC)
     for name, events in (
         ("one", []),
@@ -159,10 +159,10 @@ async def test_what_is_open_is_told_by_what_it_needs(house: House) -> None:
         ("three", [GaveUp(at=now, reason="too often")]),
     ):
         told = accepted(service=name, alerts=(), at=now, received_at=now)
-        await house.journal.transaction(executions.accept, f"r-{name}", told)
+        await responder.journal.transaction(executions.accept, f"r-{name}", told)
         if events:
-            await house.append(f"r-{name}", *events)
-    _, body = await house.get("/api/v1/status")
+            await responder.append(f"r-{name}", *events)
+    _, body = await responder.get("/api/v1/status")
     assert [x["id"] for x in body["active"]] == ["r-one"]
     assert [(x["id"], x["plan_hash"]) for x in body["waiting_for_approval"]] == [("r-two", plan().hash)]
     assert [(x["id"], x["reason"]) for x in body["stuck"]] == [("r-three", "too often")]
@@ -170,19 +170,19 @@ async def test_what_is_open_is_told_by_what_it_needs(house: House) -> None:
     assert (body["services"][0]["version"], body["services"][0]["status"]) == ("2.1", "candidate")
 
 
-async def test_the_stop_file_disarms_it(house: House, tmp_path: Path) -> None:
+async def test_the_stop_file_disarms_it(responder: ResponderServer, tmp_path: Path) -> None:
     file = tmp_path / "stop"
-    house.mandate = mandate(services=(service(),), stop_file=file)
-    assert "responder_armed 1.0" in await house.series()
+    responder.mandate = mandate(services=(service(),), stop_file=file)
+    assert "responder_armed 1.0" in await responder.series()
     file.touch()
-    _, body = await house.get("/api/v1/status")
+    _, body = await responder.get("/api/v1/status")
     assert (body["armed"], body["stopped"]) == (False, f"the stop file {file} exists")
-    assert "responder_armed 0.0" in await house.series()
+    assert "responder_armed 0.0" in await responder.series()
 
 
-async def test_series_tell_what_runs(house: House) -> None:
-    await house.good_then_new()
-    series = await house.series()
+async def test_series_tell_what_runs(responder: ResponderServer) -> None:
+    await responder.good_then_new()
+    series = await responder.series()
     assert "responder_journal_up 1.0" in series
     assert "responder_stuck_executions 0.0" in series
     assert 'responder_executions_active{state="stuck"} 0.0' in series
@@ -194,16 +194,20 @@ async def test_series_tell_what_runs(house: House) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0, 900, -900])
-async def test_the_skew_of_our_clock_is_a_series(house: House, ahead: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    of_database = house.journal.now
-    monkeypatch.setattr(house.journal, "now", lambda: of_database() - timedelta(seconds=ahead))
-    line = next(one for one in (await house.series()).splitlines() if one.startswith("responder_clock_skew_seconds "))
+async def test_the_skew_of_our_clock_is_a_series(
+    responder: ResponderServer, ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_database = responder.journal.now
+    monkeypatch.setattr(responder.journal, "now", lambda: of_database() - timedelta(seconds=ahead))
+    line = next(
+        one for one in (await responder.series()).splitlines() if one.startswith("responder_clock_skew_seconds ")
+    )
     assert abs(float(line.split()[1]) - ahead) < 60
 
 
-async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(house: House) -> None:
-    house.break_journal()
-    series = await house.series()
+async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(responder: ResponderServer) -> None:
+    responder.break_journal()
+    series = await responder.series()
     assert "responder_journal_up 0.0" in series
     for name in (
         "responder_stuck_executions",
@@ -215,25 +219,25 @@ async def test_a_journal_that_cannot_be_read_makes_series_absent_and_not_zero(ho
     assert "process_start_time_seconds" in series
 
 
-async def test_the_exposition_is_what_the_scraper_asked_for(house: House) -> None:
+async def test_the_exposition_is_what_the_scraper_asked_for(responder: ResponderServer) -> None:
     for accept, content_type in (
         ("", "text/plain"),
         ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
     ):
-        async with house.client.get("/metrics", headers={"Accept": accept}) as response:
+        async with responder.client.get("/metrics", headers={"Accept": accept}) as response:
             body = await response.text()
             assert response.headers["Content-Type"].startswith(content_type)
             assert body.endswith("# EOF\n") is (content_type != "text/plain")
 
 
-async def test_a_service_that_fails_under_a_silence_says_whose_it_is(house: House) -> None:
-    house.prometheus.vectors[house.mandate.services[0].healthy[0].model_dump()["promql"]] = [({}, "0")]
+async def test_a_service_that_fails_under_a_silence_says_whose_it_is(responder: ResponderServer) -> None:
+    responder.prometheus.vectors[responder.mandate.services[0].healthy[0].model_dump()["promql"]] = [({}, "0")]
     muted = alert()
-    house.alertmanager.fires(muted.labels, muted.fingerprint, state="suppressed", silenced_by=("s1",))
+    responder.alertmanager.fires(muted.labels, muted.fingerprint, state="suppressed", silenced_by=("s1",))
     silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
-    house.alertmanager.silences["s1"] = silence
-    (told,) = (await house.get("/api/v1/status?health=now"))[1]["services"]
+    responder.alertmanager.silences["s1"] = silence
+    (told,) = (await responder.get("/api/v1/status?health=now"))[1]["services"]
     assert told["silenced"] == f"{muted.name}: silence s1 of bob: mine (until 2099-01-01 00:00:00 UTC)"
-    report = (await house.get("/api/v1/report"))[1]
+    report = (await responder.get("/api/v1/report"))[1]
     assert any("while its alerts are muted" in warned["fact"] for warned in report["warnings"])
-    assert (await house.get("/api/v1/status"))[1]["services"][0]["silenced"] is None
+    assert (await responder.get("/api/v1/status"))[1]["services"][0]["silenced"] is None

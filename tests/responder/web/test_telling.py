@@ -19,7 +19,7 @@ from responder.notify import Notify, Teller
 from responder.policies import Policy, Verify
 from tests.responder.examples import NOW, accepted, plan, policy, sent_alert, sent_body
 from tests.responder.notify.peers import TOKEN, Github, Sink
-from tests.responder.web.conftest import SECRETS, House
+from tests.responder.web.conftest import SECRETS, ResponderServer
 from tests.responder.web.test_approval import held, page
 
 OPERATOR = {"Authorization": f"Bearer {SECRETS['operate']}"}
@@ -37,8 +37,8 @@ def hook(sink: Sink, **other: Any) -> Notify:
 
 
 @contextlib.asynccontextmanager
-async def telling(house: House, notify: Notify) -> AsyncIterator[Teller]:
-    teller = Teller(house.journal, lambda: notify, lambda: house.mandate, links=house.links.both, poll=0.02)
+async def telling(responder: ResponderServer, notify: Notify) -> AsyncIterator[Teller]:
+    teller = Teller(responder.journal, lambda: notify, lambda: responder.mandate, links=responder.links.both, poll=0.02)
     task = asyncio.create_task(teller.run())
     yield teller
     task.cancel()
@@ -46,23 +46,23 @@ async def telling(house: House, notify: Notify) -> AsyncIterator[Teller]:
     await teller.close()
 
 
-async def rolls_back(house: House) -> float:
+async def rolls_back(responder: ResponderServer) -> float:
     """Seconds that a whole rollback took."""
-    (shop := house.shop / "current").unlink(missing_ok=True)
+    (shop := responder.shop / "current").unlink(missing_ok=True)
     shop.symlink_to("releases/2.1")
-    house.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
+    responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
     quick = policy(verify=Verify(bake=0.0, within=5.0))
-    house.mandate = house.mandate.model_copy(update={"policies": (quick,)})
-    await house.good_then_new()
-    working = asyncio.create_task(house.worker.run())
+    responder.mandate = responder.mandate.model_copy(update={"policies": (quick,)})
+    await responder.good_then_new()
+    working = asyncio.create_task(responder.worker.run())
     try:
-        while not house.worker.has_lease:
+        while not responder.worker.has_lease:
             await asyncio.sleep(0.01)
         began = asyncio.get_running_loop().time()
-        status, body = await house.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"})
+        status, body = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"})
         assert status == 202, body
         async with asyncio.timeout(60):
-            while (found := await house.journal.read(executions.load, body["execution"])).state != "closed":
+            while (found := await responder.journal.read(executions.load, body["execution"])).state != "closed":
                 await asyncio.sleep(0.01)
         assert found.outcome == "succeeded"
         return asyncio.get_running_loop().time() - began
@@ -71,51 +71,51 @@ async def rolls_back(house: House) -> float:
         await asyncio.gather(working, return_exceptions=True)
 
 
-async def test_a_dead_channel_never_delays_a_rollback(house: House, sink: Sink) -> None:
+async def test_a_dead_channel_never_delays_a_rollback(responder: ResponderServer, sink: Sink) -> None:
     sink.trouble = ["hang"] * 100
-    async with telling(house, hook(sink, timeout=60.0)):
-        took = await rolls_back(house)
+    async with telling(responder, hook(sink, timeout=60.0)):
+        took = await rolls_back(responder)
         assert took < 50, "the channel would have held it up for a minute"
         while not sink.asked:
             await asyncio.sleep(0.01)
         assert sink.taken == []
-        _, body = await house.get("/api/v1/status")
+        _, body = await responder.get("/api/v1/status")
         (late,) = body["notifications"]
         assert (late["channel"], late["pending"] > 0) == ("webhook", True)
 
 
-async def test_what_was_not_told_is_shown(house: House, sink: Sink) -> None:
+async def test_what_was_not_told_is_shown(responder: ResponderServer, sink: Sink) -> None:
     sink.trouble = [web.Response(status=500, text="down")] * 50
     now = datetime.now(UTC)
-    await house.good_then_new()
-    one = await house.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
-    async with telling(house, hook(sink)) as teller:
+    await responder.good_then_new()
+    one = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
+    async with telling(responder, hook(sink)) as teller:
         async with asyncio.timeout(60):
-            while not (shown := (await house.get("/api/v1/status"))[1]["notifications"]) or not shown[0]["error"]:
+            while not (shown := (await responder.get("/api/v1/status"))[1]["notifications"]) or not shown[0]["error"]:
                 teller.stir()
                 await asyncio.sleep(0.02)
     assert (shown[0]["pending"], "answered 500: down" in shown[0]["error"]) == (1, True)
-    assert 'responder_notifications_pending{channel="webhook"} 1.0' in await house.series()
-    _, body = await house.get(f"/api/v1/executions/{one.id}")
+    assert 'responder_notifications_pending{channel="webhook"} 1.0' in await responder.series()
+    _, body = await responder.get(f"/api/v1/executions/{one.id}")
     (message,) = body["messages"]
     assert (message["channel"], message["stage"], message["state"]) == ("webhook", "accepted", "pending")
     assert "answered 500: down" in message["error"]
 
 
-async def test_the_issue_says_where_the_evidence_is(house: House) -> None:
+async def test_the_issue_says_where_the_evidence_is(responder: ResponderServer) -> None:
     now = datetime.now(UTC)
-    await house.good_then_new()
-    one = await house.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
+    await responder.good_then_new()
+    one = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
     kept = Kept(at=now, note="4 files, 12 kB", location="file:///var/lib/responder/evidence/d/e", files=4)
-    await house.append(one.id, kept)
+    await responder.append(one.id, kept)
     async with Github().up() as github:
         token = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{github.url}/api/v3"}
-        async with telling(house, Notify.model_validate({"github": token})) as teller, asyncio.timeout(60):
+        async with telling(responder, Notify.model_validate({"github": token})) as teller, asyncio.timeout(60):
             while not github.issues:
                 teller.stir()
                 await asyncio.sleep(0.02)
-            await house.append(one.id, Halted(at=now, reason="no plan could be made"))
-            await house.append(one.id, Closed(at=now, outcome="failed", by="responder", reason=""))
+            await responder.append(one.id, Halted(at=now, reason="no plan could be made"))
+            await responder.append(one.id, Closed(at=now, outcome="failed", by="responder", reason=""))
             while "Evidence" not in github.issues[41]["body"]:
                 teller.stir()
                 await asyncio.sleep(0.02)
@@ -124,92 +124,94 @@ async def test_the_issue_says_where_the_evidence_is(house: House) -> None:
     assert "var/lib/responder/evidence/d/e" in body
 
 
-async def test_an_alert_that_a_policy_only_wants_told(house: House, sink: Sink) -> None:
+async def test_an_alert_that_a_policy_only_wants_told(responder: ResponderServer, sink: Sink) -> None:
     only = Policy.model_validate({"name": "tell", "match": ['alertname="Overload"'], "notify": ["webhook"]})
-    house.mandate = house.mandate.model_copy(update={"policies": (only,)})
+    responder.mandate = responder.mandate.model_copy(update={"policies": (only,)})
     labels = {"alertname": "Overload", "service": "backend", "environment": "production"}
-    async with telling(house, hook(sink)) as teller, asyncio.timeout(60):
+    async with telling(responder, hook(sink)) as teller, asyncio.timeout(60):
         for _ in range(2):
-            status, body = await house.post("/api/v1/alerts", sent_body(sent_alert(labels, startsAt=NOW.isoformat())))
+            status, body = await responder.post(
+                "/api/v1/alerts", sent_body(sent_alert(labels, startsAt=NOW.isoformat()))
+            )
             assert (status, [one["verdict"] for one in body["decisions"]]) == (202, ["notify"])
         while not sink.taken:
             teller.stir()
             await asyncio.sleep(0.02)
     (taken,) = [json.loads(raw) for _, raw in sink.taken]
     assert (taken["stage"], taken["title"]) == ("alert", "Alert: Overload on backend in production")
-    _, body = await house.post("/api/v1/explain", sent_body(sent_alert(labels)))
+    _, body = await responder.post("/api/v1/explain", sent_body(sent_alert(labels)))
     assert [one["policy"] for one in body["only_told"]] == ["tell"]
 
 
 # the page that stops
 
 
-def stop_link(house: House, execution: Any) -> str:
-    found = house.links.stop_link(execution)
+def stop_link(responder: ResponderServer, execution: Any) -> str:
+    found = responder.links.stop_link(execution)
     assert found is not None
     return str(found[found.index("/stop/") :])
 
 
-async def asked_to_stop(house: House, name: str) -> Any:
+async def asked_to_stop(responder: ResponderServer, name: str) -> Any:
     async def find(tx: Any) -> Any:
         return await tx.first("stop_asked", id=name)
 
-    return await house.journal.read(find)
+    return await responder.journal.read(find)
 
 
-async def test_looking_at_it_stops_nothing_and_the_button_does(guarded_house: House) -> None:
-    one = await held(guarded_house)
-    link = stop_link(guarded_house, await guarded_house.journal.read(executions.load, one))
+async def test_looking_at_it_stops_nothing_and_the_button_does(guarded_responder: ResponderServer) -> None:
+    one = await held(guarded_responder)
+    link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, one))
     for _ in range(2):
-        status, text = await page(guarded_house, "GET", link)
+        status, text = await page(guarded_responder, "GET", link)
         assert (status, "2.1 → 2.0" in text, "nothing has been changed: backend stays on 2.1" in text) == (
             200,
             True,
             True,
         )
-    assert await asked_to_stop(guarded_house, one) is None
-    assert (await page(guarded_house, "POST", link, data={"name": " "}))[0] == 409
-    status, text = await page(guarded_house, "POST", link, data={"name": "<b>eve</b>", "reason": "no <i>"})
+    assert await asked_to_stop(guarded_responder, one) is None
+    assert (await page(guarded_responder, "POST", link, data={"name": " "}))[0] == 409
+    status, text = await page(guarded_responder, "POST", link, data={"name": "<b>eve</b>", "reason": "no <i>"})
     assert (status, "<b>" in text) == (200, False)
-    asked = await asked_to_stop(guarded_house, one)
+    asked = await asked_to_stop(guarded_responder, one)
     assert (asked["stop_by"], asked["stop_reason"]) == ("<b>eve</b> (by link)", "no <i>")
 
 
 @pytest.mark.parametrize("part", ["until", "signature", "id"])
-async def test_nothing_of_a_stop_link_can_be_changed(guarded_house: House, part: str) -> None:
-    one, other = await held(guarded_house), await held(guarded_house, service="frontend")
-    link = stop_link(guarded_house, await guarded_house.journal.read(executions.load, one))
+async def test_nothing_of_a_stop_link_can_be_changed(guarded_responder: ResponderServer, part: str) -> None:
+    one, other = await held(guarded_responder), await held(guarded_responder, service="frontend")
+    link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, one))
     forged = {
         "until": re.sub(r"until=\d+", "until=99999999999", link),
         "signature": re.sub(r"signature=\w+", "signature=%C3%A9", link),
         "id": link.replace(one, other),
     }[part]
     for method, data in (("GET", None), ("POST", {"name": "eve"})):
-        status, text = await page(guarded_house, method, forged, data=data)
+        status, text = await page(guarded_responder, method, forged, data=data)
         assert (status in (403, 409), "not valid" in text) == (True, True)
-    assert await asked_to_stop(guarded_house, one) is await asked_to_stop(guarded_house, other) is None
+    assert await asked_to_stop(guarded_responder, one) is await asked_to_stop(guarded_responder, other) is None
 
 
-async def test_the_link_that_approves_does_not_stop(guarded_house: House) -> None:
-    one = await guarded_house.journal.read(executions.load, await held(guarded_house))
-    approve = guarded_house.links.link(one)
+async def test_the_link_that_approves_does_not_stop(guarded_responder: ResponderServer) -> None:
+    one = await guarded_responder.journal.read(executions.load, await held(guarded_responder))
+    approve = guarded_responder.links.link(one)
     assert approve is not None
     as_stop = approve[approve.index("/approve/") :].replace("/approve/", "/stop/")
-    assert (await page(guarded_house, "POST", as_stop, data={"name": "eve"}))[0] == 409
+    assert (await page(guarded_responder, "POST", as_stop, data={"name": "eve"}))[0] == 409
 
 
-async def test_what_is_over_cannot_be_stopped(guarded_house: House) -> None:
+async def test_what_is_over_cannot_be_stopped(guarded_responder: ResponderServer) -> None:
     now = datetime.now(UTC)
-    begun = await guarded_house.journal.transaction(executions.accept, "e-1", accepted(at=now))
-    link = stop_link(guarded_house, begun)
-    await guarded_house.append("e-1", Planned(at=now, plan=plan()), Started(at=now, step=0, title="x"))
-    after = await guarded_house.append("e-1", Halted(at=now, step=0, reason="down"))
-    assert guarded_house.links.stop_link(after) is None
-    status, text = await page(guarded_house, "GET", link)
+    begun = await guarded_responder.journal.transaction(executions.accept, "e-1", accepted(at=now))
+    link = stop_link(guarded_responder, begun)
+    await guarded_responder.append("e-1", Planned(at=now, plan=plan()), Started(at=now, step=0, title="x"))
+    after = await guarded_responder.append("e-1", Halted(at=now, step=0, reason="down"))
+    assert guarded_responder.links.stop_link(after) is None
+    status, text = await page(guarded_responder, "GET", link)
     assert (status, "is turning_back: there is nothing to stop" in text) == (403, True)
 
 
-async def test_without_tokens_nothing_is_stopped_by_a_link(house: House) -> None:
-    begun = await house.journal.transaction(executions.accept, "e-1", accepted(at=datetime.now(UTC)))
-    assert house.links.both(begun) == ("", "")
-    assert (await page(house, "GET", "/stop/e-1?until=99999999999&signature="))[0] == 403
+async def test_without_tokens_nothing_is_stopped_by_a_link(responder: ResponderServer) -> None:
+    begun = await responder.journal.transaction(executions.accept, "e-1", accepted(at=datetime.now(UTC)))
+    assert responder.links.both(begun) == ("", "")
+    assert (await page(responder, "GET", "/stop/e-1?until=99999999999&signature="))[0] == 403
