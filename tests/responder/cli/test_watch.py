@@ -48,7 +48,7 @@ async def go_on(responder: ResponderServer, outcome: Any = "succeeded", pause: f
 
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("failed", 1), ("compensated", 1)])
 async def test_one_line_an_event_where_there_is_no_terminal(
-    ask: Run,
+    ask: Run,  # noqa: F811
     responder: ResponderServer,
     outcome: str,
     code: int,
