@@ -62,8 +62,8 @@ async def history(tx: Transaction, service: str, environment: str, platform: str
     """Every change with what was told from then on, newest first."""
     where = {"service": service, "environment": environment, "platform": platform}
     rows = await tx.all("client_rule_changes", **where, most=most)
-    told = ("at", "changed_by", "reason")
-    return [{**_rules(row).model_dump(), **{name: row[name] for name in told}} for row in rows]
+    fields = ("at", "changed_by", "reason")
+    return [{**_rules(row).model_dump(), **{name: row[name] for name in fields}} for row in rows]
 
 
 async def change(
@@ -84,15 +84,15 @@ async def change(
     after = change.of(before)
     if after.model_copy(update={"revision": before.revision}) == before:
         return before
-    told = {
+    row = {
         **where,
         "revision": after.revision,
         "min_version": after.min_version,
         "blocked_versions": json.dumps(after.blocked_versions, ensure_ascii=False),
         "flags": json.dumps(after.flags, ensure_ascii=False),
     }
-    await tx.all("set_client_rules", **told)
-    await tx.all("append_client_rules", **told, at=at, by=by, reason=reason)
+    await tx.all("set_client_rules", **row)
+    await tx.all("append_client_rules", **row, at=at, by=by, reason=reason)
     return after
 
 
@@ -100,18 +100,18 @@ async def mitigate(
     tx: Transaction, mitigations: Collection[Mitigation], service: str, environment: str, execution: str, at: datetime
 ) -> None:
     """Says what a rollback could not do otherwise. It only ever asks more of the apps: lifting it is a person's."""
-    for one in mitigations:
-        where = (one.service or service, environment, one.platform)
-        await lock(tx, *where)
-        stands = (await get(tx, *where) or Rules()).min_version
-        raised, reason = one.min_version or None, f"mitigated by {execution}"
-        if raised and stands and raised != stands and not is_newer(raised, stands):
-            reason += f"; min_version stays {stands}, {raised} is not known to be newer"
+    for mitigation in mitigations:
+        key = (mitigation.service or service, environment, mitigation.platform)
+        await lock(tx, *key)
+        current = (await get(tx, *key) or Rules()).min_version
+        raised, reason = mitigation.min_version or None, f"mitigated by {execution}"
+        if raised and current and raised != current and not is_newer(raised, current):
+            reason += f"; min_version stays {current}, {raised} is not known to be newer"
             raised = None
-        wanted = Change(min_version=raised, block=one.blocked_versions, flags={**one.flags})
-        await change(tx, *where, wanted, by="responder", reason=reason, at=at)
+        wanted = Change(min_version=raised, block=mitigation.blocked_versions, flags={**mitigation.flags})
+        await change(tx, *key, wanted, by="responder", reason=reason, at=at)
 
 
 def _rules(row: Row) -> Rules:
-    told = {**row, "blocked_versions": json.loads(row["blocked_versions"]), "flags": json.loads(row["flags"])}
-    return Rules.model_validate(told)
+    values = {**row, "blocked_versions": json.loads(row["blocked_versions"]), "flags": json.loads(row["flags"])}
+    return Rules.model_validate(values)

@@ -50,8 +50,8 @@ class Thrown(BaseModel):
 
 async def record(tx: Transaction, decision: Decision, *, repeated: bool = True) -> None:
     """What leads to no execution is told once, however often it is heard. `repeated`: the sender asked once more."""
-    told = decision.model_dump(exclude={"times", "last_at"})
-    row = await tx.first("record_decision", **told, again=int(repeated))
+    values = decision.model_dump(exclude={"times", "last_at"})
+    row = await tx.first("record_decision", **values, again=int(repeated))
     if row and row["id"] == decision.id and (stage := _stage(decision)):
         await outbox.put_news(tx, outbox.News(decision.id, 0, stage, decision.at))
 

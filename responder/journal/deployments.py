@@ -61,33 +61,33 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
     """
     await hold(tx, (deployment.service, deployment.environment))
     deployment = deployment.model_copy(update={"at": await _in_order(tx, deployment)})
-    told = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
-    where = {name: told[name] for name in ("service", "environment", "version")}
+    values = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
+    where = {name: values[name] for name in ("service", "environment", "version")}
     known_here = not deployment.platform or await tx.first("reached", **where, platform=deployment.platform)
-    told["id"] = await _insert(tx, told)
-    if not told["id"]:
+    values["id"] = await _insert(tx, values)
+    if not values["id"]:
         return False
     why = f"told by {deployment.recorded_by}" if status else "newly deployed"
-    first: dict[str, Any] = {"status": status or "candidate", "reason": why, "at": deployment.at}
-    whole = told
+    standing: dict[str, Any] = {"status": status or "candidate", "reason": why, "at": deployment.at}
+    of_service = values
     if deployment.platform:  # under an id of its own: the pipeline may tell of the service as a whole by the same one
-        whole = {
-            **told,
+        of_service = {
+            **values,
             "id": f"{deployment.id}-{deployment.platform}",
             "platform": "",
             "artifact": "",
             "provenance": "",
         }
-    new = await tx.first("add_version", **{**whole, **first})
+    new = await tx.first("add_version", **{**of_service, **standing})
     if new or status:
-        await _mark(tx, where, by=deployment.recorded_by, **first)
+        await _mark(tx, where, by=deployment.recorded_by, **standing)
     if deployment.platform:
-        await tx.all("runs_now", **told)
+        await tx.all("runs_now", **values)
     if new or known_here:
         if deployment.platform:
-            whole["id"] = await _insert(tx, whole) or whole["id"]
-        await tx.all("version_deployed", **whole)
-        await tx.all("runs_now", **whole)
+            of_service["id"] = await _insert(tx, of_service) or of_service["id"]
+        await tx.all("version_deployed", **of_service)
+        await tx.all("runs_now", **of_service)
     tx.notify()
     return True
 
@@ -100,21 +100,21 @@ async def _in_order(tx: Transaction, deployment: Deployment) -> datetime:
     return max(deployment.at, earliest)
 
 
-def _ids(told: str, service: str, environment: str) -> tuple[str, str]:
+def _ids(reported: str, service: str, environment: str) -> tuple[str, str]:
     """One run of a pipeline may tell of several services and environments: each but the first has an id of its own."""
-    return told, f"{told}-{service}-{environment}"
+    return reported, f"{reported}-{service}-{environment}"
 
 
-async def _insert(tx: Transaction, told: dict[str, Any]) -> str:
+async def _insert(tx: Transaction, values: dict[str, Any]) -> str:
     """The id under which it was written down; empty where it was told before."""
-    if told["platform"]:
-        row = await tx.first("insert_artifact", **told)
+    if values["platform"]:
+        row = await tx.first("insert_artifact", **values)
         return str(row["id"]) if row else ""
-    for known_as in _ids(told["id"], told["service"], told["environment"]):
-        if await tx.first("insert_deployment", **{**told, "id": known_as}):
+    for known_as in _ids(values["id"], values["service"], values["environment"]):
+        if await tx.first("insert_deployment", **{**values, "id": known_as}):
             return known_as
         row = await tx.first("deployment", id=known_as)
-        if row and _is_of(row, told["service"], told["environment"]):
+        if row and _is_of(row, values["service"], values["environment"]):
             break
     return ""
 
@@ -129,12 +129,13 @@ async def record_back(
     """The platforms went back with their service; not `still_there`, of which (service, platform) could not."""
     made_of = await artifacts(tx, back.service, back.environment, back.version)
     back = back.model_copy(update={"at": await _in_order(tx, back)})
-    for one in await on_platforms(tx, back.service, back.environment):
-        if one.version != from_version or (one.service, one.platform) in still_there or one.platform not in made_of:
+    for deployed in await on_platforms(tx, back.service, back.environment):
+        platform = deployed.platform
+        if deployed.version != from_version or (deployed.service, platform) in still_there or platform not in made_of:
             continue
-        there = {**back.model_dump(exclude={"status"}), "platform": one.platform, "artifact": made_of[one.platform]}
-        await tx.all("insert_artifact", **there, by=back.recorded_by)
-        await tx.all("runs_now", **there, by=back.recorded_by)
+        values = {**back.model_dump(exclude={"status"}), "platform": platform, "artifact": made_of[platform]}
+        await tx.all("insert_artifact", **values, by=back.recorded_by)
+        await tx.all("runs_now", **values, by=back.recorded_by)
 
 
 async def mark(
@@ -183,8 +184,8 @@ async def _mark(
     was: str | None = None,
 ) -> None:
     await hold(tx, (where["service"], where["environment"]))
-    said = {"status": status, "reason": reason, "at": at, "no_rollback": no_rollback}
-    after = await tx.first("mark_version", **where, **said, was=was)
+    marked = {"status": status, "reason": reason, "at": at, "no_rollback": no_rollback}
+    after = await tx.first("mark_version", **where, **marked, was=was)
     if after is None:
         raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
     await tx.all("append_mark", **{**where, **after}, at=at, by=by)
@@ -198,9 +199,11 @@ async def require(tx: Transaction, deployment: Deployment, requires: dict[str, s
     where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
     await hold(tx, (deployment.service, deployment.environment))
     for needs, versions in sorted(requires.items()):
-        told = {**where, "needs": needs, "versions": versions}
-        if new := await tx.first("set_requirement", **told):
-            await tx.all("append_requirement", **told, revision=new["revision"], at=at, by=deployment.recorded_by)
+        requirement = {**where, "needs": needs, "versions": versions}
+        if new := await tx.first("set_requirement", **requirement):
+            await tx.all(
+                "append_requirement", **requirement, revision=new["revision"], at=at, by=deployment.recorded_by
+            )
 
 
 async def history(tx: Transaction, service: str, environment: str | None, most: int) -> dict[str, list[Row]]:
@@ -242,20 +245,20 @@ async def artifacts_between(
 ) -> dict[str, dict[str, str]]:
     """The same for a rollback's two versions, and what the platforms run, under the names that its target has."""
     return {
-        "on_platforms": {one.platform: one.version for one in await on_platforms(tx, service, environment)},
+        "on_platforms": {runs.platform: runs.version for runs in await on_platforms(tx, service, environment)},
         "artifacts": await artifacts(tx, service, environment, to_version),
         "from_artifacts": await artifacts(tx, service, environment, from_version),
     }
 
 
-async def get(tx: Transaction, told: Deployment) -> Deployment:
+async def get(tx: Transaction, wanted: Deployment) -> Deployment:
     """The deployment as it was told first. Raises Unknown."""
-    where = {"service": told.service, "environment": told.environment, "platform": told.platform}
-    for known_as in _ids(told.id, told.service, told.environment):
-        row = await tx.first("deployment_on" if told.platform else "deployment", **where, id=known_as)
-        if row and _is_of(row, told.service, told.environment):
+    where = {"service": wanted.service, "environment": wanted.environment, "platform": wanted.platform}
+    for known_as in _ids(wanted.id, wanted.service, wanted.environment):
+        row = await tx.first("deployment_on" if wanted.platform else "deployment", **where, id=known_as)
+        if row and _is_of(row, wanted.service, wanted.environment):
             return Deployment.model_validate(row)
-    raise Unknown(f"there is no deployment {told.id}")
+    raise Unknown(f"there is no deployment {wanted.id}")
 
 
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:
@@ -266,8 +269,8 @@ async def find(tx: Transaction, service: str | None, environment: str | None, mo
     every = await tx.all("environments_of", service=service) if environment is None else [{"environment": environment}]
     found = [
         row
-        for place in every
-        for row in await tx.all("deployments_of", service=service, environment=place["environment"], most=most)
+        for found_in in every
+        for row in await tx.all("deployments_of", service=service, environment=found_in["environment"], most=most)
     ]
     return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
 
@@ -278,7 +281,7 @@ async def find_permitted(
     """As `find`, of what is permitted alone."""
     services: list[str | None] = [service] if service else [*sorted(permitted.services or ())] or [None]
     environments: list[str | None] = [environment] if environment else [*sorted(permitted.environments or ())] or [None]
-    found = [row for one in services for there in environments for row in await find(tx, one, there, most)]
+    found = [row for name in services for where in environments for row in await find(tx, name, where, most)]
     found = [row for row in found if permitted.includes(row["service"], row["environment"])]
     return sorted(found, key=lambda row: (row["at"], row["id"]), reverse=True)[:most]
 

@@ -72,9 +72,9 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
     if inserted is None:
         raise Conflict(f"{accepted.service} in {accepted.environment} is being rolled back already")
     for part in accepted.parts:
-        told = part.model_dump(exclude={"artifact", "from_artifact"})
+        values = part.model_dump(exclude={"artifact", "from_artifact"})
         where = {"execution": execution_id, "environment": accepted.environment, "accepted_at": accepted.at}
-        if not await tx.first("insert_part", **where, **told):
+        if not await tx.first("insert_part", **where, **values):
             raise Conflict(f"{part.service} in {accepted.environment} is being rolled back already")
     for alert in accepted.alerts:
         if not await tx.first(
@@ -160,9 +160,9 @@ async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
         raise Superseded(f"somebody else has written event {execution.seq} of execution {execution.id}")
 
 
-def _text(told: str) -> str:
+def _text(text: str) -> str:
     """Without the one character that PostgreSQL cannot keep: what an alert says must not prevent a rollback."""
-    return told.replace("\0", "")
+    return text.replace("\0", "")
 
 
 def _note(event: Event) -> str | None:
@@ -188,21 +188,22 @@ def _note(event: Event) -> str | None:
 
 
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
-    told = execution.accepted
+    accepted = execution.accepted
     if isinstance(event, Closed) and execution.cancelled_by_guard and not execution.changed:
         await tx.all("release_episodes", execution=execution.id)
     if isinstance(event, Closed | Halted | GaveUp):
-        await deployments.hold(tx, *((part.service, told.environment) for part in told.parts))
+        await deployments.hold(tx, *((part.service, accepted.environment) for part in accepted.parts))
     if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
-        why = f"rolled back by {execution.id}: {told.reason}"
+        why = f"rolled back by {execution.id}: {accepted.reason}"
         mitigations = execution.plan.mitigations if execution.plan and event.outcome == "mitigated" else ()
-        still_there = {(one.service or told.service, one.platform) for one in mitigations}
-        for part in told.parts:
-            await deployments.mark(tx, part.service, told.environment, part.from_version, "bad", why, event.at)
+        still_there = {(mitigation.service or accepted.service, mitigation.platform) for mitigation in mitigations}
+        for part in accepted.parts:
+            await deployments.mark(tx, part.service, accepted.environment, part.from_version, "bad", why, event.at)
+            prefix = execution.id if part.service == accepted.service else f"{execution.id}-{part.service}"
             back = deployments.Deployment(
-                id=f"{execution.id}-back" if part.service == told.service else f"{execution.id}-{part.service}-back",
+                id=f"{prefix}-back",
                 service=part.service,
-                environment=told.environment,
+                environment=accepted.environment,
                 version=part.to_version,
                 at=event.at,
                 recorded_by="responder",
@@ -210,13 +211,13 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
             )
             await deployments.record(tx, back)
             await deployments.record_back(tx, back, part.from_version, still_there)
-        await client_rules.mitigate(tx, mitigations, told.service, told.environment, execution.id, event.at)
+        await client_rules.mitigate(tx, mitigations, accepted.service, accepted.environment, execution.id, event.at)
     elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _says_nothing(event):
-        names = " and ".join(part.service for part in told.parts)
-        for part in told.parts:
+        names = " and ".join(part.service for part in accepted.parts)
+        for part in accepted.parts:
             for version in (part.from_version, part.to_version):
                 why = f"{names} did not recover after {execution.id}"
-                await deployments.mark(tx, part.service, told.environment, version, "suspect", why, event.at)
+                await deployments.mark(tx, part.service, accepted.environment, version, "suspect", why, event.at)
 
 
 def _says_nothing(event: Halted | GaveUp) -> bool:

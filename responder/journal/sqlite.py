@@ -43,12 +43,12 @@ class _DatabaseFailed(JournalUnavailable):
 
 def _translated(error: Exception) -> Invalid | JournalUnavailable:
     """An error of the driver in the words of the journal. A value that no database can store is the sender's."""
-    told = f"{type(error).__name__}: {error}"
+    detail = f"{type(error).__name__}: {error}"
     if isinstance(error, sqlite3.DataError | OverflowError | UnicodeError):
-        return Invalid(f"the journal cannot store this value: {told}")
+        return Invalid(f"the journal cannot store this value: {detail}")
     if isinstance(error, sqlite3.IntegrityError):
-        return JournalUnavailable(f"the journal cannot be used: {told}")
-    return _DatabaseFailed(f"the journal cannot be used: {told}")
+        return JournalUnavailable(f"the journal cannot be used: {detail}")
+    return _DatabaseFailed(f"the journal cannot be used: {detail}")
 
 
 class _Transaction:
