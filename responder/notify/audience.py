@@ -70,35 +70,35 @@ class Notify(BaseModel):
     @property
     def channels(self) -> dict[str, ChannelSettings]:
         """Each by its name."""
-        return {one.called: one for _, one in self.placed()}
+        return {channel.called: channel for _, channel in self.placed()}
 
     def placed(self) -> Iterator[tuple[Place, ChannelSettings]]:
         """Each with its place in the configuration."""
         for kind in ("slack", "email", "webhook", "github", "grafana", "console"):
-            for n, one in enumerate(getattr(self, kind)):
-                yield ("notify", kind, n), one
+            for n, channel in enumerate(getattr(self, kind)):
+                yield ("notify", kind, n), channel
 
     def heard_by(self, stage: Stage, severity: str, named: tuple[str, ...] | None) -> tuple[str, ...]:
         """The channels that want to hear it; `named` are those that the policy names, None for all."""
         return tuple(
             name
-            for name, one in self.channels.items()
+            for name, channel in self.channels.items()
             if (named is None or name in named)
-            and stage in one.told_stages
-            and (not one.severities or severity not in self.severities or severity in one.severities)
+            and stage in channel.told_stages
+            and (not channel.severities or severity not in self.severities or severity in channel.severities)
         )
 
     def contradictions(self, policies: Sequence[Policy]) -> Iterator[tuple[Place, str]]:
         """What the parts cannot see of each other, nor the policies of them."""
         known: dict[str, str] = {}
-        for place, one in self.placed():
-            if one.called in known:
-                yield (*place, "name"), f"{one.called} is the name of another channel; each needs its own"
-            known[one.called] = one.kind
-            for j, severity in enumerate(one.severities):
+        for path, channel in self.placed():
+            if channel.called in known:
+                yield (*path, "name"), f"{channel.called} is the name of another channel; each needs its own"
+            known[channel.called] = channel.kind
+            for j, severity in enumerate(channel.severities):
                 if severity not in self.severities:
-                    told = f"{severity} is none of notify.severities{meant(severity, self.severities)}"
-                    yield (*place, "severities", j), told
+                    problem = f"{severity} is none of notify.severities{meant(severity, self.severities)}"
+                    yield (*path, "severities", j), problem
         for i, rule in enumerate(self.escalate):
             for j, name in enumerate(rule.to):
                 if name not in known:

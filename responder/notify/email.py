@@ -36,10 +36,10 @@ from responder.words import one_line
 
 def _address(text: str) -> str:
     try:
-        one = Address(addr_spec=text)
+        address = Address(addr_spec=text)
     except (ValueError, IndexError, TypeError):
-        one = Address()
-    if not one.username or not one.domain or not text.isascii() or not text.isprintable():
+        address = Address()
+    if not address.username or not address.domain or not text.isascii() or not text.isprintable():
         raise ValueError(f"{text!r} is not an address such as oncall@example.com")
     return text
 
@@ -151,8 +151,8 @@ class Email:
         async with self._translated(), self._session() as smtp:
             refused, _ = await smtp.sendmail(self._settings.sender, left, message.as_bytes(), mail_options=[])
         if refused:
-            left = [one for one in left if one in refused]
-            why = "; ".join(f"{one}: {told.code} {told.message}" for one, told in refused.items())
+            left = [recipient for recipient in left if recipient in refused]
+            why = "; ".join(f"{recipient}: {answer.code} {answer.message}" for recipient, answer in refused.items())
             kept = json.dumps({"root": root, "of": story.occasion, "left": left})
             raise NotDelivered(f"refused for some: {one_line(why, 200)}", reference=kept)
         return json.dumps({"root": root})
@@ -212,8 +212,10 @@ class _Translated:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-            told = "; ".join(f"{one.recipient}: {one.code} {one.message}" for one in error.recipients)
-            raise NotDelivered(f"{self._host} refuses every recipient: {one_line(told, 200)}") from None
+            refused = "; ".join(
+                f"{refusal.recipient}: {refusal.code} {refusal.message}" for refusal in error.recipients
+            )
+            raise NotDelivered(f"{self._host} refuses every recipient: {one_line(refused, 200)}") from None
         if isinstance(error, aiosmtplib.SMTPResponseException):
             raise NotDelivered(f"{self._host} answered {error.code}: {one_line(error.message, 200)}") from None
         if isinstance(error, TimeoutError):
@@ -240,17 +242,17 @@ def _usual_text(story: Story) -> str:
             for n, step in enumerate(story.steps, 1)
         ]
     if story.remains:
-        lines += ["", "What remains:", *(f"- {_plain(one)}" for one in story.remains)]
+        lines += ["", "What remains:", *(f"- {_plain(remaining)}" for remaining in story.remains)]
     if story.notes:
         lines += ["", *(f"Note: {_plain(note)}" for note in story.notes)]
     if story.alerts:
         lines += ["", "Alerts:"]
         lines += [
-            f"  {_plain(one.name)} since {one.starts_at:%H:%M:%S} UTC"
-            + (f": {_plain(one.summary)}" if one.summary else "")
-            for one in story.alerts
+            f"  {_plain(alert.name)} since {alert.starts_at:%H:%M:%S} UTC"
+            + (f": {_plain(alert.summary)}" if alert.summary else "")
+            for alert in story.alerts
         ]
     if story.evidence:
-        lines += ["", *(f"Evidence: {_plain(one)}" for one in story.evidence)]
+        lines += ["", *(f"Evidence: {_plain(location)}" for location in story.evidence)]
     lines += ["", f"{story.subject} · policy {_plain(story.policy)}"]
     return "\n".join(_plain(line) if "\n" in line else line for line in lines)

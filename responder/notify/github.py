@@ -100,8 +100,8 @@ class Github:
         await self._api.close()
 
     async def check_access(self) -> None:
-        told = (await self._ask("GET", "")).body
-        repository = told if isinstance(told, dict) else {}
+        body = (await self._ask("GET", "")).body
+        repository = body if isinstance(body, dict) else {}
         name = self._settings.repository
         if repository.get("archived") is True:
             raise NotDelivered(f"{name} is archived: no issue can be opened there")
@@ -134,8 +134,8 @@ class Github:
         mark = f"<!-- rollback-responder: {story.subject}/{story.occasion} -->"
         if not new and not (again and await self._commented(number, mark)):
             text = f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}\n\n{mark}"
-            told = await self._ask("POST", f"/issues/{number}/comments", fine=(404, 410), json={"body": text})
-            if told.status in (404, 410):  # somebody has deleted it
+            answer = await self._ask("POST", f"/issues/{number}/comments", fine=(404, 410), json={"body": text})
+            if answer.status in (404, 410):  # somebody has deleted it
                 new, number = True, await self._find(story) or await self._open(story)
                 known["issue"] = number
         change: dict[str, Any] = {"body": self._written(story)}
@@ -149,8 +149,8 @@ class Github:
 
     async def _open(self, story: Story) -> int:
         title = self._title.of(story, story.topic)
-        told = {"title": one_line(title, 250), "body": self._written(story), "labels": list(self._settings.labels)}
-        number = _field((await self._ask("POST", "/issues", json=told)).body, "number")
+        issue = {"title": one_line(title, 250), "body": self._written(story), "labels": list(self._settings.labels)}
+        number = _field((await self._ask("POST", "/issues", json=issue)).body, "number")
         return int(number)
 
     async def _find(self, story: Story) -> int | None:
@@ -186,12 +186,12 @@ class Github:
         if "deployment" not in known:
             known["deployment"] = await self._find_deployment(story) or await self._deploy(story)
         if known["deployment"] and known.get("status") != story.occasion:
-            told = {"state": state, "environment": story.environment, "description": one_line(story.title, 140)}
-            await self._ask("POST", f"/deployments/{known['deployment']}/statuses", json=told)
+            status = {"state": state, "environment": story.environment, "description": one_line(story.title, 140)}
+            await self._ask("POST", f"/deployments/{known['deployment']}/statuses", json=status)
             known["status"] = story.occasion
 
     async def _deploy(self, story: Story) -> int:
-        told = {
+        deployment = {
             "ref": self._settings.deployment_ref.replace("{version}", story.to_version),
             "task": "rollback",
             "environment": story.environment,
@@ -200,19 +200,19 @@ class Github:
             "required_contexts": [],
             "payload": {"execution": story.subject},
         }
-        answer = await self._ask("POST", "/deployments", json=told, fine=(404, 409, 422))
+        answer = await self._ask("POST", "/deployments", json=deployment, fine=(404, 409, 422))
         # It knows no such tag: that will not get better, and the issue is what matters.
         return int(_field(answer.body, "id")) if answer.status == 201 else 0
 
     async def _find_deployment(self, story: Story) -> int | None:
         query = {"environment": story.environment, "task": "rollback", "per_page": "30"}
         found = (await self._ask("GET", "/deployments", params=query)).body
-        for one in _list(found):
-            payload = one.get("payload")
+        for deployment in _list(found):
+            payload = deployment.get("payload")
             if isinstance(payload, str):
                 payload = json.loads(payload) if payload.startswith("{") else {}
             if isinstance(payload, dict) and payload.get("execution") == story.subject:
-                return int(one["id"])
+                return int(deployment["id"])
         return None
 
 
@@ -239,7 +239,7 @@ def _field(body: Any, name: str) -> Any:
 
 def _list(body: Any) -> list[Any]:
     # What cannot be read is no reason to open a second issue.
-    if not isinstance(body, list) or not all(isinstance(one, dict) for one in body):
+    if not isinstance(body, list) or not all(isinstance(item, dict) for item in body):
         raise NotDelivered("GitHub's answer is no list")
     return body
 
@@ -270,27 +270,32 @@ def _usual_body(story: Story) -> str:
     parts = [f"**{escape(one_line(story.title, 300))}**\n\n{escape(one_line(story.happened, 2000))}{needed}"]
     parts.append(table("What | Is", [fact for fact in facts if fact[1]]))
     if story.remains:
-        parts.append("### What remains\n\n" + "\n".join(f"- [ ] {escape(one_line(one, 500))}" for one in story.remains))
+        parts.append(
+            "### What remains\n\n"
+            + "\n".join(f"- [ ] {escape(one_line(remaining, 500))}" for remaining in story.remains)
+        )
     if story.steps:
-        told = [(str(n), str(s.state), s.title, s.note) for n, s in enumerate(story.steps, 1)]
-        parts.append("### Plan\n\n" + table("Step | State | What | Note", told))
+        steps = [(str(n), str(s.state), s.title, s.note) for n, s in enumerate(story.steps, 1)]
+        parts.append("### Plan\n\n" + table("Step | State | What | Note", steps))
     parts += [f"> {escape(one_line(note, 500))}" for note in story.notes]
     if story.alerts:
         alerts = [
             (
-                one.name,
-                f"{one.starts_at:%H:%M:%S} UTC",
-                one.summary,
-                ", ".join(f"{k}={v}" for k, v in sorted(one.labels.items())),
+                alert.name,
+                f"{alert.starts_at:%H:%M:%S} UTC",
+                alert.summary,
+                ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items())),
             )
-            for one in story.alerts
+            for alert in story.alerts
         ]
         parts.append("### Alerts\n\n" + table("Alert | Since | Summary | Labels", alerts))
     if story.verdicts:
-        rows = [(one.guard, one.verdict, one.reason) for one in story.verdicts]
+        rows = [(verdict.guard, verdict.verdict, verdict.reason) for verdict in story.verdicts]
         parts.append("### What the guards said\n\n" + table("Guard | Verdict | Reason", rows))
     if story.evidence:
-        parts.append("### Evidence\n\n" + "\n".join(f"- {escape(one_line(one, 500))}" for one in story.evidence))
+        parts.append(
+            "### Evidence\n\n" + "\n".join(f"- {escape(one_line(location, 500))}" for location in story.evidence)
+        )
     lines = [f"- {line.at:%H:%M:%S} UTC {escape(one_line(line.text, 500))}" for line in story.timeline]
     parts.append("### What happened\n\n" + "\n".join(lines))
     parts.append(f"`{story.command}`" if story.command and "`" not in story.command else "")

@@ -77,27 +77,29 @@ class Grafana:
         # Not every version says what the token may do.
         url = f"{self._base}/access-control/user/permissions"
         rights = (await self._api.ask("GET", url, fine=(401, 403, 404))).body
-        if isinstance(rights, dict) and any(":" in one for one in rights):
-            missing = [one for one in ("annotations:create", "annotations:write") if one not in rights]
+        if isinstance(rights, dict) and any(":" in permission for permission in rights):
+            missing = [
+                permission for permission in ("annotations:create", "annotations:write") if permission not in rights
+            ]
             if missing:
                 raise NotDelivered(
                     f"the token of the service account lacks {', '.join(missing)}: give it the role Editor"
                 )
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
-        told: dict[str, Any] = {"text": self._told(story), "tags": self._tags(story)}
+        annotation: dict[str, Any] = {"text": self._told(story), "tags": self._tags(story)}
         if story.ended_at:
-            told["timeEnd"] = _milliseconds(story.ended_at)
+            annotation["timeEnd"] = _milliseconds(story.ended_at)
         # Between making it and keeping its id we may have died: it carries a tag by which it is found.
         known = reference or await self._find(story)
         if known:
-            patched = await self._api.ask("PATCH", f"{self._base}/annotations/{known}", fine=(404,), json=told)
+            patched = await self._api.ask("PATCH", f"{self._base}/annotations/{known}", fine=(404,), json=annotation)
             if patched.status != 404:  # else somebody has deleted it
                 return known
-        new = {"time": _milliseconds(story.started_at or story.accepted_at), **told}
+        created = {"time": _milliseconds(story.started_at or story.accepted_at), **annotation}
         if self._settings.dashboard:
-            new["dashboardUID"] = self._settings.dashboard
-        body = (await self._api.ask("POST", f"{self._base}/annotations", json=new)).body
+            created["dashboardUID"] = self._settings.dashboard
+        body = (await self._api.ask("POST", f"{self._base}/annotations", json=created)).body
         if not isinstance(body, dict) or "id" not in body:
             raise NotDelivered("Grafana made an annotation and did not say which")
         return str(body["id"])

@@ -75,8 +75,8 @@ class Api:
         except TimeoutError:
             raise NotDelivered(f"{host} did not answer within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
-            told = e.strerror if isinstance(e, aiohttp.ClientConnectorError) and e.strerror else type(e).__name__
-            raise NotDelivered(f"{host}: {told}") from None
+            reason = e.strerror if isinstance(e, aiohttp.ClientConnectorError) and e.strerror else type(e).__name__
+            raise NotDelivered(f"{host}: {reason}") from None
         if 200 <= answer.status < 300 or answer.status in fine:
             return answer
         raise NotDelivered(

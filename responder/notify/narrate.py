@@ -31,7 +31,7 @@ from responder.words import one_line
 def severity_of(alerts: Sequence[dict[str, str]], order: Sequence[str]) -> str:
     """The most severe `severity` label; of those that the order does not know, the first; empty where there is none."""
     found = [labels["severity"] for labels in alerts if labels.get("severity")]
-    unknown = [one for one in found if one not in order]
+    unknown = [severity for severity in found if severity not in order]
     return unknown[0] if unknown else min(found, key=order.index, default="")
 
 
@@ -47,25 +47,25 @@ def story_of(
 ) -> Story:
     """What there is to tell of an execution after these events."""
     execution = fold(execution_id, list(events))
-    told = execution.accepted
+    accepted = execution.accepted
     started = [event.at for event in events if isinstance(event, Started)]
     return Story(
         subject=execution_id,
         occasion=occasion,
         stage=stage,
         at=at,
-        service=told.service,
-        environment=told.environment,
-        policy=told.policy,
-        reason=told.reason,
+        service=accepted.service,
+        environment=accepted.environment,
+        policy=accepted.policy,
+        reason=accepted.reason,
         happened=_happened(execution, events, stage),
-        severity=severity_of([alert.labels for alert in told.alerts], severities),
-        strategy=told.strategy,
-        from_version=told.from_version,
-        to_version=told.to_version,
-        requested_by=told.requested_by,
+        severity=severity_of([alert.labels for alert in accepted.alerts], severities),
+        strategy=accepted.strategy,
+        from_version=accepted.from_version,
+        to_version=accepted.to_version,
+        requested_by=accepted.requested_by,
         outcome=execution.outcome or "",
-        accepted_at=told.at,
+        accepted_at=accepted.at,
         started_at=started[0] if started else None,
         ended_at=execution.ended_at,
         approve_before=execution.held_until if execution.state == "held" else None,
@@ -80,7 +80,7 @@ def story_of(
                 labels=alert.labels,
                 starts_at=alert.starts_at,
             )
-            for alert in told.alerts[:20]
+            for alert in accepted.alerts[:20]
         ),
         verdicts=tuple(ToldVerdict.model_validate(verdict) for verdict in verdicts),
         timeline=tuple(_lines(events)),
@@ -100,21 +100,21 @@ def story_of_decision(row: dict[str, Any], stage: Stage, *, occasion: str, sever
         service=row["service"],
         environment=row["environment"],
         policy=row["policy"],
-        reason=", ".join(sorted({one["labels"].get("alertname", "") for one in alerts})) or row["reason"],
+        reason=", ".join(sorted({alert["labels"].get("alertname", "") for alert in alerts})) or row["reason"],
         happened=row["reason"],
-        severity=severity_of([one["labels"] for one in alerts], severities),
+        severity=severity_of([alert["labels"] for alert in alerts], severities),
         from_version=(body.get("running") or {}).get("version", ""),
         to_version=(body.get("target") or {}).get("version", ""),
         accepted_at=row["at"],
         alerts=tuple(
             ToldAlert(
-                name=one["labels"].get("alertname", ""),
-                severity=one["labels"].get("severity", ""),
-                summary=one_line(one.get("annotations", {}).get("summary", "")),
-                labels=one["labels"],
-                starts_at=one["starts_at"],
+                name=alert["labels"].get("alertname", ""),
+                severity=alert["labels"].get("severity", ""),
+                summary=one_line(alert.get("annotations", {}).get("summary", "")),
+                labels=alert["labels"],
+                starts_at=alert["starts_at"],
             )
-            for one in alerts
+            for alert in alerts
         ),
         verdicts=tuple(ToldVerdict.model_validate(verdict) for verdict in body.get("verdicts", ())),
         timeline=(Line(at=row["at"], text=f"{row['verdict']} by {row['guard']}: {row['reason']}"),),
@@ -122,19 +122,19 @@ def story_of_decision(row: dict[str, Any], stage: Stage, *, occasion: str, sever
 
 
 def _happened(execution: Execution, events: Sequence[Event], stage: Stage) -> str:
-    told = execution.accepted
+    accepted = execution.accepted
     if stage in ("started", "progress") and execution.state in ("running", "turning_back"):
         number = execution.steps_begun + len(execution.todo) - (execution.current is not None)
         title = str(execution.current) if execution.current else "the next step"
         return f"step {max(execution.steps_begun, 1)} of {number}: {title}"
     if stage == "accepted":
-        return told.needs_approval or told.reason
+        return accepted.needs_approval or accepted.reason
     if stage in ENDS and execution.ended_at:
-        took = format_duration(round(seconds_between(told.at, execution.ended_at), 1))
+        took = format_duration(round(seconds_between(accepted.at, execution.ended_at), 1))
         last = next((e.note for e in reversed(events) if isinstance(e, Done) and e.note), "")
         why = last if execution.outcome == "succeeded" and last else execution.reason
-        return f"after {took}: {why or told.reason}"
-    return execution.reason or told.reason
+        return f"after {took}: {why or accepted.reason}"
+    return execution.reason or accepted.reason
 
 
 def _steps(execution: Execution, events: Sequence[Event]) -> tuple[ToldStep, ...]:

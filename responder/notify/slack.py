@@ -67,8 +67,8 @@ class SlackSettings(ChannelSettings):
 
     @property
     def told_stages(self) -> tuple[Stage, ...]:
-        told = super().told_stages
-        return told if self.channel else tuple(stage for stage in told if stage != "progress")
+        stages = super().told_stages
+        return stages if self.channel else tuple(stage for stage in stages if stage != "progress")
 
     @property
     def links(self) -> bool:
@@ -115,7 +115,7 @@ class Slack:
             await self._api.connect(self._settings.secret)
             return
         scopes = (await self._answer("auth.test", {})).headers.get("X-OAuth-Scopes", "")
-        if scopes and "chat:write" not in [one.strip() for one in scopes.split(",")]:
+        if scopes and "chat:write" not in [scope.strip() for scope in scopes.split(",")]:
             raise NotDelivered(f"the token has the scopes {scopes}, and lacks chat:write")
 
     async def tell(self, story: Story, reference: str, *, again: bool) -> str:
@@ -127,7 +127,7 @@ class Slack:
         if not known or not await self._updated({"ts": known["ts"], "channel": known["channel"], **message}):
             posted = await self._call("chat.postMessage", {"channel": self._settings.channel, **message})
             where = {key: posted.get(key) for key in ("ts", "channel")}
-            if not all(isinstance(one, str) for one in where.values()):
+            if not all(isinstance(value, str) for value in where.values()):
                 raise NotDelivered("Slack posted a message and did not say which")
             return json.dumps({**where, "called": story.occasion})
         # A changed message rings no bell: who is needed, and the end, is told in its thread as well, once.
@@ -170,7 +170,7 @@ class Slack:
         if steps := [_step(step.title, step.state, step.note) for step in story.steps]:
             blocks.append(_section(_cut(steps)))
         if story.remains:
-            blocks.append(_section(_cut([f":arrow_right: {escape(one)}" for one in story.remains])))
+            blocks.append(_section(_cut([f":arrow_right: {escape(remaining)}" for remaining in story.remains])))
         if story.notes:
             blocks.append(_section(_cut([f":warning: {escape(note)}" for note in story.notes])))
         if buttons := _buttons(story):
@@ -180,7 +180,7 @@ class Slack:
         return {**self._plain(escape(one_line(story.title, 300))), "attachments": [attachment]}
 
     def _body(self, story: Story) -> str:
-        alerts = sorted({f"{one.name}: {one.summary}" if one.summary else one.name for one in story.alerts})
+        alerts = sorted({f"{alert.name}: {alert.summary}" if alert.summary else alert.name for alert in story.alerts})
         parts = [self._headline(story), *(f"• {escape(one_line(alert, 200))}" for alert in alerts[:5])]
         return self._text.of(story, "\n".join(parts))[:_MOST_TEXT]  # who is called stays, whatever else does not
 
@@ -203,8 +203,8 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _step(title: str, state: str, note: str) -> str:
-    told = f": {one_line(note, 200)}" if note else ""
-    return f"{_ICONS.get(state, ':white_small_square:')} {escape(one_line(title, 300) + told)}"
+    suffix = f": {one_line(note, 200)}" if note else ""
+    return f"{_ICONS.get(state, ':white_small_square:')} {escape(one_line(title, 300) + suffix)}"
 
 
 def _buttons(story: Story) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ class Teller:
         notify = self._notify()
         if news.stage in _DECISIONS:
             row = await tx.first("decision", id=news.subject)
-            labels = [one["labels"] for one in json.loads(row["body"]).get("alerts", ())] if row else []
+            labels = [alert["labels"] for alert in json.loads(row["body"]).get("alerts", ())] if row else []
             policy = row["policy"] if row else ""
         else:
             try:
@@ -227,8 +227,8 @@ class Teller:
         severities, stage, occasion = self._notify().severities, message["stage"], message["occasion"]
         if stage in _DECISIONS:
             row = await tx.first("decision", id=subject)
-            told = {**row, "body": json.loads(row["body"])} if row else None
-            return story_of_decision(told, stage, occasion=occasion, severities=severities) if told else None
+            decided = {**row, "body": json.loads(row["body"])} if row else None
+            return story_of_decision(decided, stage, occasion=occasion, severities=severities) if decided else None
         events = await executions.events_of(tx, subject)
         now = fold(subject, events)
         if stage == "escalated" and now.state not in ("held", "stuck"):
@@ -260,7 +260,7 @@ async def _look(tx: Transaction, now: datetime, escalate: bool) -> _Seen:
     pending = await tx.all("undelivered")
     rows = [row for row in await tx.all("open_executions") if row["state"] in ("held", "stuck")] if escalate else []
     found = [(row["id"], waits(row["id"], await executions.events_of(tx, row["id"]))) for row in rows]
-    waiting = [(subject, one) for subject, one in found if one is not None]
+    waiting = [(subject, waiting_since) for subject, waiting_since in found if waiting_since is not None]
     return _Seen(news, min((row["first_at"] for row in pending), default=None), waiting)
 
 

@@ -33,7 +33,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("*", "**"))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" or not all(isinstance(one, int | float) for one in (left, right)):
+        if operator == "**" or not all(isinstance(operand, int | float) for operand in (left, right)):
             raise SecurityError(f"{operator} is for two numbers, and ** for none")
         return super().call_binop(context, operator, left, right)
 

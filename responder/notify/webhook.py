@@ -36,11 +36,11 @@ def _templates(value: JsonValue) -> JsonValue:
     if isinstance(value, str):
         _TEMPLATE.validate_python(value)
     elif isinstance(value, dict):
-        for name, one in value.items():
-            _told_where(name, one)
+        for name, item in value.items():
+            _told_where(name, item)
     elif isinstance(value, list):
-        for number, one in enumerate(value):
-            _told_where(f"[{number}]", one)
+        for number, item in enumerate(value):
+            _told_where(f"[{number}]", item)
     return value
 
 
@@ -141,13 +141,13 @@ class Webhook:
         if self._body is not None:
             with contextlib.suppress(BadTemplate):
                 return _filled(self._body, story)
-        told = story.model_dump(mode="json", exclude={"occasion"})
-        return {"version": 1, "title": story.title, "urgent": story.urgent, "over": story.over, **told}
+        fields = story.model_dump(mode="json", exclude={"occasion"})
+        return {"version": 1, "title": story.title, "urgent": story.urgent, "over": story.over, **fields}
 
 
 def _filled(value: Any, story: Story) -> Any:
     if isinstance(value, str):
         return filled(value, str, story)
     if isinstance(value, dict):
-        return {name: _filled(one, story) for name, one in value.items()}
-    return [_filled(one, story) for one in value] if isinstance(value, list) else value
+        return {name: _filled(item, story) for name, item in value.items()}
+    return [_filled(item, story) for item in value] if isinstance(value, list) else value
