@@ -73,27 +73,27 @@ class Report(BaseModel):
 
 def make_report(facts: Facts) -> Report:
     """The same report for the same facts."""
-    told = [
+    services = [
         ServiceReport(
-            service=one.service,
-            environment=one.environment,
-            status=status_of(one),
-            version=one.running.version if one.running else None,
-            known_as=one.running.status if one.running else None,
-            deployed_at=one.running.at if one.running else None,
-            can_go_back_to=one.target,
-            last_rollback=one.last,
-            checks=list(one.checks),
-            silenced=one.silenced,
+            service=service.service,
+            environment=service.environment,
+            status=status_of(service),
+            version=service.running.version if service.running else None,
+            known_as=service.running.status if service.running else None,
+            deployed_at=service.running.at if service.running else None,
+            can_go_back_to=service.target,
+            last_rollback=service.last,
+            checks=list(service.checks),
+            silenced=service.silenced,
         )
-        for one in facts.services
+        for service in facts.services
     ]
-    notes = [*_of_the_responder(facts), *(note for one in facts.services for note in _of_a_service(one, facts))]
+    notes = [*_of_the_responder(facts), *(note for service in facts.services for note in _of_a_service(service, facts))]
     return Report(
-        status=overall(facts, [one.status for one in told]),
+        status=overall(facts, [service.status for service in services]),
         at=facts.at,
         since=facts.since,
-        services=told,
+        services=services,
         failed_checks=list(_checks(facts, "fails")),
         unanswered_checks=list(_checks(facts, "unknown")),
         warnings=[warned for warned, _ in notes if warned],
@@ -121,7 +121,7 @@ def overall(facts: Facts, services: Iterable[Status]) -> Status:
     that cannot act `degraded`. Without services there is nothing to know.
     """
     found: set[Status] = set(services) or {"unknown"}
-    if any(one.open and one.open.state == "stuck" for one in facts.services):
+    if any(service.open and service.open.state == "stuck" for service in facts.services):
         found.add("unhealthy")
     if facts.stopped or facts.disarmed or not facts.has_lease:
         found.add("degraded")
@@ -129,11 +129,11 @@ def overall(facts: Facts, services: Iterable[Status]) -> Status:
 
 
 def _checks(facts: Facts, state: str) -> Iterator[Check]:
-    for one in facts.services:
-        for check in one.checks:
+    for service in facts.services:
+        for check in service.checks:
             if check.state == state:
-                told = check.model_dump(exclude={"state"})
-                yield Check(service=one.service, environment=one.environment, **told)
+                fields = check.model_dump(exclude={"state"})
+                yield Check(service=service.service, environment=service.environment, **fields)
 
 
 _Note = tuple[Warned | None, Recommendation | None]
@@ -171,12 +171,12 @@ def _of_the_responder(facts: Facts) -> Iterator[_Note]:
         yield _note(me, fact, "mend it", "responder check")
 
 
-def _of_a_service(one: ServiceFacts, facts: Facts) -> Iterator[_Note]:
-    about = f"{one.service} in {one.environment}"
-    if one.open:
-        yield _open(about, one.open, facts.at)
-    yield from _failing(about, one, facts)
-    for check in one.checks:
+def _of_a_service(service: ServiceFacts, facts: Facts) -> Iterator[_Note]:
+    about = f"{service.service} in {service.environment}"
+    if service.open:
+        yield _open(about, service.open, facts.at)
+    yield from _failing(about, service, facts)
+    for check in service.checks:
         if check.state == "unknown":
             yield _note(
                 about, f"a check got no answer: {check.reason}", "see whether Prometheus answers and has the series",
@@ -187,96 +187,101 @@ def _of_a_service(one: ServiceFacts, facts: Facts) -> Iterator[_Note]:
                 about, f"nothing shows that it is used: {check.reason}", "see whether traffic reaches it",
                 "docs/reference/configuration.md",
             )  # fmt: skip
-    if one.silenced:
+    if service.silenced:
         yield _note(
-            about, f"it is not healthy while its alerts are muted: {one.silenced}", "expire the silence to let it act",
-            "amtool silence expire ID",
+            about, f"it is not healthy while its alerts are muted: {service.silenced}",
+            "expire the silence to let it act", "amtool silence expire ID",
         )  # fmt: skip
-    yield from _versions(about, one)
-    for cooldown in one.cooldowns:
+    yield from _versions(about, service)
+    for cooldown in service.cooldowns:
         if cooldown.until > facts.at:
             left = format_duration((cooldown.until - facts.at).total_seconds() // 1)
             yield _note(about, f"the policy {cooldown.policy} cools down for another {left}")
-    if one.modes and not one.open and all(mode == "observe" for mode in one.modes.values()):
+    if service.modes and not service.open and all(mode == "observe" for mode in service.modes.values()):
         yield _note(about, "every policy of it only observes")
-    for refused in one.refused:
+    for refused in service.refused:
         times = f"{refused.n} times" if refused.n > 1 else "once"
         yield _note(
             about, f"alerts wanted a rollback and {refused.guard} refused it {times}: {refused.reason}",
-            "see what every guard said", f"responder explain --last --service {one.service}", refused.last_at,
+            "see what every guard said", f"responder explain --last --service {service.service}", refused.last_at,
         )  # fmt: skip
 
 
 def _open(about: str, rollback: Rollback, now: datetime) -> _Note:
     waited = format_duration((now - rollback.accepted_at).total_seconds() // 1)
-    told = f"{rollback.id} ({rollback.from_version} → {rollback.to_version})"
+    named = f"{rollback.id} ({rollback.from_version} → {rollback.to_version})"
     match rollback.state:
         case "stuck":
             return _note(
-                about, f"rollback {told} is stuck: {rollback.reason}", "look at it, then close it by hand",
+                about, f"rollback {named} is stuck: {rollback.reason}", "look at it, then close it by hand",
                 f'responder history {rollback.id}, then: responder close {rollback.id} --reason "…"',
                 rollback.accepted_at,
             )  # fmt: skip
         case "held":
             return _note(
-                about, f"rollback {told} waits for approval: {rollback.reason}", "read its plan; approve or stop it",
+                about, f"rollback {named} waits for approval: {rollback.reason}", "read its plan; approve or stop it",
                 f"responder approve {rollback.id} --plan {rollback.plan_hash}", rollback.accepted_at,
             )  # fmt: skip
         case "accepted" if now - rollback.accepted_at > _WAITING_LONG:
             return _note(
-                about, f"rollback {told} has waited for its turn for {waited}", "see what else is under way",
+                about, f"rollback {named} has waited for its turn for {waited}", "see what else is under way",
                 "responder status", rollback.accepted_at,
             )  # fmt: skip
-    fact = f"rollback {told} is under way for {waited}"
+    fact = f"rollback {named} is under way for {waited}"
     return _note(about, fact, "watch it", f"responder watch {rollback.id}", rollback.accepted_at)
 
 
-def _failing(about: str, one: ServiceFacts, facts: Facts) -> Iterator[_Note]:
-    failing = [check.reason for check in one.checks if check.kind == "healthy" and check.state == "fails"]
-    if not failing or one.open:
+def _failing(about: str, service: ServiceFacts, facts: Facts) -> Iterator[_Note]:
+    failing = [check.reason for check in service.checks if check.kind == "healthy" and check.state == "fails"]
+    if not failing or service.open:
         return
     fact = f"it is not healthy: {failing[0]}"
-    sick = {s.service for s in facts.services if s.environment == one.environment and status_of(s) == "unhealthy"}
-    if causes := sorted(sick & set(one.depends_on)):
+    sick = {
+        other.service
+        for other in facts.services
+        if other.environment == service.environment and status_of(other) == "unhealthy"
+    }
+    if causes := sorted(sick & set(service.depends_on)):
         do, see = (
             f"look at {', '.join(causes)} first, which it needs and which is not healthy either",
             "responder report",
         )
-    elif one.running is None or one.target is None:
+    elif service.running is None or service.target is None:
         do, see = "mend it by hand: there is nothing to go back to", "responder explain --last"
-    elif one.running.rolled_back_by:
+    elif service.running.rolled_back_by:
         do, see = (
             "look for another cause: the last change was our own rollback",
-            "responder report " + (one.running.rolled_back_by),
+            f"responder report {service.running.rolled_back_by}",
         )
     else:
-        age = format_duration((facts.at - one.running.at).total_seconds() // 1)
-        do = f"if {one.running.version}, deployed {age} ago, is the cause, roll back to {one.target}"
-        see = f'responder rollback {one.service} --environment {one.environment} --reason "…" --dry-run'
+        age = format_duration((facts.at - service.running.at).total_seconds() // 1)
+        do = f"if {service.running.version}, deployed {age} ago, is the cause, roll back to {service.target}"
+        see = f'responder rollback {service.service} --environment {service.environment} --reason "…" --dry-run'
     yield None, Recommendation(because=f"{about}: {fact}", do=do, see=see)
 
 
-def _versions(about: str, one: ServiceFacts) -> Iterator[_Note]:
-    running = one.running
-    told = f"responder deployed {one.service} VERSION --environment {one.environment}"
+def _versions(about: str, service: ServiceFacts) -> Iterator[_Note]:
+    running = service.running
+    command = f"responder deployed {service.service} VERSION --environment {service.environment}"
     if running is None:
         yield _note(
             about, "no deployment of it was ever told: it cannot be rolled back",
-            "let the pipeline tell them; the first one as known good", f"{told} --good",
+            "let the pipeline tell them; the first one as known good", f"{command} --good",
         )  # fmt: skip
         return
     if running.status in ("bad", "suspect"):
         yield _note(
             about, f"{running.version} runs, which is {running.status}", "deploy another one, or mark it once you know",
-            f"responder mark {one.service} {running.version} good --environment {one.environment}", running.at,
+            f"responder mark {service.service} {running.version} good --environment {service.environment}", running.at,
         )  # fmt: skip
-    if one.target is None:
+    if service.target is None:
         yield _note(
             about, f"no version other than {running.version} is known good: there is nothing to go back to",
-            "say of an earlier one that it is good", f"responder versions {one.service}",
+            "say of an earlier one that it is good", f"responder versions {service.service}",
         )  # fmt: skip
-    elif one.must_stay:
+    elif service.must_stay:
+        version = service.must_stay.partition(":")[0]
         yield _note(
-            about, f"it must not be rolled back past {one.must_stay}", "lift that once it does not matter any more",
-            f"responder mark {one.service} {one.must_stay.partition(':')[0]} --lift --environment {one.environment}",
+            about, f"it must not be rolled back past {service.must_stay}", "lift that once it does not matter any more",
+            f"responder mark {service.service} {version} --lift --environment {service.environment}",
         )  # fmt: skip

@@ -23,10 +23,11 @@ def _lines(report: Report) -> Iterator[str]:
         ("service", "environment", "status", "version", "known as", "deployed", "can go back to", "last rollback"),
         (
             (
-                one.service, one.environment, one.status, one.version or "not told", one.known_as or "",
-                moment(one.deployed_at), one.can_go_back_to or "nothing", _last(one.last_rollback),
+                service.service, service.environment, service.status, service.version or "not told",
+                service.known_as or "", moment(service.deployed_at), service.can_go_back_to or "nothing",
+                _last(service.last_rollback),
             )
-            for one in report.services
+            for service in report.services
         ),
     )  # fmt: skip
     for title, checks in (("Failed checks", report.failed_checks), ("Checks without answer", report.unanswered_checks)):

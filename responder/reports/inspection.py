@@ -45,12 +45,21 @@ async def inspect(
     facts = await journal.read(_known, mandate, services, now, since, permitted)
     took = time.monotonic() - began
     found = await ask_checks(services, connections, within)
-    told = [one.model_copy(update={"checks": checks}) for one, checks in zip(facts.services, found, strict=True)]
-    failing = [s for s, one in zip(services, told, strict=True) if any(check.state == "fails" for check in one.checks)]
+    checked = [
+        service.model_copy(update={"checks": checks}) for service, checks in zip(facts.services, found, strict=True)
+    ]
+    failing = [
+        configured
+        for configured, service in zip(services, checked, strict=True)
+        if any(check.state == "fails" for check in service.checks)
+    ]
     muted = await ask_silences(failing, connections, within) if failing else {}
-    told = [one.model_copy(update={"silenced": muted.get((one.service, one.environment), "")}) for one in told]
+    reported = [
+        service.model_copy(update={"silenced": muted.get((service.service, service.environment), "")})
+        for service in checked
+    ]
     return facts.model_copy(
-        update={"services": tuple(told), "journal_took": took, "disarmed": facts.disarmed or disarmed}
+        update={"services": tuple(reported), "journal_took": took, "disarmed": facts.disarmed or disarmed}
     )
 
 
@@ -63,8 +72,8 @@ async def ask_checks(services: Sequence[Service], connections: Connections, with
             return await world.holds(check)
 
     checks = [[*(("healthy", c) for c in s.healthy), *(("traffic", c) for c in s.traffic)] for s in services]
-    asked = [[(kind, check, asyncio.create_task(ask(check))) for kind, check in some] for some in checks]
-    tasks = [task for some in asked for _, _, task in some]
+    started = [[(kind, check, asyncio.create_task(ask(check))) for kind, check in of_service] for of_service in checks]
+    tasks = [task for of_service in started for _, _, task in of_service]
     try:
         if tasks:
             await asyncio.wait(tasks, timeout=within)
@@ -73,8 +82,8 @@ async def ask_checks(services: Sequence[Service], connections: Connections, with
         await asyncio.gather(*late, return_exceptions=True)
     silence = Finding(holds=False, answered=False, reason=f"no answer within {within:g} s")
     return [
-        tuple(_asked(kind, check, silence if task.cancelled() else task.result()) for kind, check, task in some)
-        for some in asked
+        tuple(_asked(kind, check, silence if task.cancelled() else task.result()) for kind, check, task in of_service)
+        for of_service in started
     ]
 
 
@@ -96,10 +105,10 @@ async def ask_silences(
 
     try:
         async with asyncio.timeout(within):
-            told = await asyncio.gather(*map(ask, services[:_AT_ONCE]))
+            reasons = await asyncio.gather(*map(ask, services[:_AT_ONCE]))
     except TimeoutError:
         return {}
-    return {(one.name, one.environment): why for one, why in zip(services, told, strict=False) if why}
+    return {(service.name, service.environment): why for service, why in zip(services, reasons, strict=False) if why}
 
 
 def _asked(kind: Any, check: Check, finding: Finding) -> Asked:
@@ -128,13 +137,13 @@ async def _known(
     permitted: Permitted,
 ) -> Facts:
     thrown = await decisions.stopped(tx)
-    running = {(one.service, one.environment): one for one in await deployments.running(tx)}
+    running = {(deployment.service, deployment.environment): deployment for deployment in await deployments.running(tx)}
     still_open = {(row["service"], row["environment"]): row for row in await tx.all("open_executions")}
     ends = await tx.all("last_ends")
     refused = await tx.all("refused_since", since=since, most=_MOST)
     begun = await executions.find(tx, since=since, most=_MOST, permitted=permitted)
     wanted = {(service.name, service.environment) for service in services}
-    told = []
+    found = []
     for service in services:
         key = (service.name, service.environment)
         where = {"service": service.name, "environment": service.environment}
@@ -142,7 +151,7 @@ async def _known(
         target = await tx.first("good_target", **where, running=runs.version) if runs else None
         stays = await tx.first("no_rollback_since", **where, target=target["version"]) if target else None
         last = await tx.first("last_ended", **where)
-        told.append(
+        found.append(
             ServiceFacts(
                 **where,
                 depends_on=tuple(needed.name for needed in mandate.needs(service)),
@@ -161,7 +170,7 @@ async def _known(
         since=since,
         stopped=mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else ""),
         disarmed=await watchdog_missing(tx, mandate, now),
-        services=tuple(told),
+        services=tuple(found),
         rollbacks=tuple(
             Rollback.model_validate(row) for row in begun if (row["service"], row["environment"]) in wanted
         ),
@@ -192,6 +201,6 @@ def _refused(rows: Any) -> list[Refused]:
     found: dict[str, Refused] = {}
     for row in rows:
         known = found.get(row["guard"])
-        told = {name: row[name] for name in ("guard", "reason", "last_at")}
-        found[row["guard"]] = known.model_copy(update={"n": known.n + 1}) if known else Refused(n=1, **told)
+        values = {name: row[name] for name in ("guard", "reason", "last_at")}
+        found[row["guard"]] = known.model_copy(update={"n": known.n + 1}) if known else Refused(n=1, **values)
     return list(found.values())

@@ -19,33 +19,35 @@ _POINTS = 300
 _ROOM = 0.15
 
 
-async def draw(told: PostMortem, mandate: Mandate, connections: Connections, now: datetime) -> str:
+async def draw(postmortem: PostMortem, mandate: Mandate, connections: Connections, now: datetime) -> str:
     """SVG. Raises Unknown where no PromQL is configured that could show it, and what Prometheus raises."""
-    query = deciding(told, mandate)
-    start, end = span(told.window, now)
+    query = deciding(postmortem, mandate)
+    start, end = span(postmortem.window, now)
     step = max((end - start).total_seconds() / _POINTS, 1.0)
     prometheus = await connections.to(Prometheus)
     everything = await prometheus.range(query, start, end, step)
 
     def work() -> str:
-        found = [one for one in everything if _concerns(one, told)]
-        shown = [Line(name=_name(one, found, query), points=_dated(one)) for one in found[:MOST_LINES]]
+        found = [series for series in everything if _concerns(series, postmortem)]
+        shown = [Line(name=_name(series, found, query), points=_dated(series)) for series in found[:MOST_LINES]]
         rest = [Line(name="", points=())] * (len(found) - len(shown))  # that are only counted
-        return plot(query, [*shown, *rest], marks(told), start, end, step=step)
+        return plot(query, [*shown, *rest], marks(postmortem), start, end, step=step)
 
     return await in_daemon(work)  # drawing takes a while, and so do many series: rollbacks do not wait for it
 
 
-def deciding(told: PostMortem, mandate: Mandate) -> str:
+def deciding(postmortem: PostMortem, mandate: Mandate) -> str:
     """The policy's expression, or the service's own first PromQL check."""
-    policy = next((p for p in mandate.policies if p.name == told.policy), None)
+    policy = next((known for known in mandate.policies if known.name == postmortem.policy), None)
     if policy and policy.expression:
         return policy.expression
-    service, _ = mandate.service(told.service, told.environment)
+    service, _ = mandate.service(postmortem.service, postmortem.environment)
     checks = (*service.healthy, *service.traffic) if service else ()
     if query := next((check.promql for check in checks if isinstance(check, PromqlCheck)), ""):
         return query
-    raise Unknown(f"no plot: neither the policy {told.policy} nor {told.service} has PromQL in the configuration")
+    raise Unknown(
+        f"no plot: neither the policy {postmortem.policy} nor {postmortem.service} has PromQL in the configuration"
+    )
 
 
 def span(window: Window, now: datetime) -> tuple[datetime, datetime]:
@@ -59,11 +61,11 @@ def span(window: Window, now: datetime) -> tuple[datetime, datetime]:
     return began - room, min(end + room, now)
 
 
-def marks(told: PostMortem) -> list[Mark]:
-    window = told.window
-    ended = "verified" if told.outcome == "succeeded" else "ended"
+def marks(postmortem: PostMortem) -> list[Mark]:
+    window = postmortem.window
+    ended = "verified" if postmortem.outcome == "succeeded" else "ended"
     moments = (
-        (f"deployed {told.from_version}", window.deployed_at),
+        (f"deployed {postmortem.from_version}", window.deployed_at),
         ("onset", window.onset_at),
         ("firing", window.firing_at),
         ("acted", window.acted_at),
@@ -72,8 +74,8 @@ def marks(told: PostMortem) -> list[Mark]:
     return [Mark(name=name, at=at) for name, at in moments if at]
 
 
-def _concerns(series: Series, told: PostMortem) -> bool:
-    where = {"service": told.service, "environment": told.environment}
+def _concerns(series: Series, postmortem: PostMortem) -> bool:
+    where = {"service": postmortem.service, "environment": postmortem.environment}
     return all(series.labels.get(name, value) == value for name, value in where.items())
 
 
@@ -83,5 +85,5 @@ def _dated(series: Series) -> tuple[tuple[datetime, float], ...]:
 
 def _name(series: Series, every: Sequence[Series], query: str) -> str:
     """By the labels in which it differs from the others."""
-    differ = {n: v for n, v in series.labels.items() if any(one.labels.get(n) != v for one in every)}
+    differ = {n: v for n, v in series.labels.items() if any(other.labels.get(n) != v for other in every)}
     return ", ".join(f"{name}={json.dumps(value)}" for name, value in sorted(differ.items())) or query

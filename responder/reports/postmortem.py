@@ -33,17 +33,17 @@ _SLOW_TO_FIRE = 60.0
 def make_postmortem(record: Record) -> PostMortem:
     """Raises ValueError where the first event is not `Accepted`."""
     execution = fold(record.id, list(record.events))
-    told, window = execution.accepted, _window(record, execution)
+    accepted, window = execution.accepted, _window(record, execution)
     began = window.onset_at or window.firing_at
     return PostMortem(
         id=record.id,
-        service=told.service,
-        environment=told.environment,
-        strategy=told.strategy,
-        policy=told.policy,
-        requested_by=told.requested_by,
-        from_version=told.from_version,
-        to_version=told.to_version,
+        service=accepted.service,
+        environment=accepted.environment,
+        strategy=accepted.strategy,
+        policy=accepted.policy,
+        requested_by=accepted.requested_by,
+        from_version=accepted.from_version,
+        to_version=accepted.to_version,
         state=execution.state,
         outcome=execution.outcome,
         summary=_summary(execution, window),
@@ -53,20 +53,20 @@ def make_postmortem(record: Record) -> PostMortem:
         timeline=sorted(_timeline(record, window), key=lambda moment: moment.at),
         changes=list(_changes(record)),
         verdicts=list(record.verdicts),
-        alerts=list(told.alerts),
+        alerts=list(accepted.alerts),
         left_to_do=list(_left(record, execution)),
         questions=list(_questions(record, execution, window)),
     )
 
 
 def _window(record: Record, execution: Execution) -> Window:
-    told = execution.accepted
+    accepted = execution.accepted
     return Window(
         deployed_at=record.deployed.at if record.deployed else None,
-        onset_at=told.onset_at,
-        firing_at=min((alert.starts_at for alert in told.alerts), default=None),
-        received_at=told.received_at,
-        accepted_at=told.at,
+        onset_at=accepted.onset_at,
+        firing_at=min((alert.starts_at for alert in accepted.alerts), default=None),
+        received_at=accepted.received_at,
+        accepted_at=accepted.at,
         acted_at=next((at for at, move in _begun(record) if isinstance(move, Move)), None),
         ended_at=execution.ended_at,
     )
@@ -100,13 +100,13 @@ def _stages(window: Window, execution: Execution) -> Iterator[Stage]:
 
 
 def _summary(execution: Execution, window: Window) -> str:
-    told = execution.accepted
-    versions = f"from {told.from_version} to {told.to_version}"
-    who = f"{told.requested_by} asked" if told.forced else f"the policy {told.policy} asked"
+    accepted = execution.accepted
+    versions = f"from {accepted.from_version} to {accepted.to_version}"
+    who = f"{accepted.requested_by} asked" if accepted.forced else f"the policy {accepted.policy} asked"
     took = ""
     if window.ended_at:
         took = f" within {format_duration((window.ended_at - window.accepted_at).total_seconds() // 1)}"
-    head = f"{told.reason}: {who} for {told.service} in {told.environment} to be rolled back {versions}."
+    head = f"{accepted.reason}: {who} for {accepted.service} in {accepted.environment} to be rolled back {versions}."
     match execution.outcome or execution.state:
         case "succeeded":
             return f"{head} It was, and was verified{took}."
@@ -125,9 +125,9 @@ def _summary(execution: Execution, window: Window) -> str:
 
 def _timeline(record: Record, window: Window) -> Iterator[Moment]:
     if record.deployed:
-        told = record.deployed
-        detail = f"{told.version} ({told.id}, told by {told.recorded_by})"
-        yield Moment(at=told.at, what="deployed", detail=detail)
+        deployed = record.deployed
+        detail = f"{deployed.version} ({deployed.id}, told by {deployed.recorded_by})"
+        yield Moment(at=deployed.at, what="deployed", detail=detail)
     if window.onset_at:
         yield Moment(at=window.onset_at, what="onset", detail="the alert's expression became true")
     if window.firing_at:
@@ -190,13 +190,13 @@ def _changes(record: Record) -> Iterator[Change]:
 
 
 def _left(record: Record, execution: Execution) -> Iterator[str]:
-    told = execution.accepted
+    accepted = execution.accepted
     if execution.state == "stuck":
-        yield f'Bring {told.service} to a state that you want, then: responder close {record.id} --reason "…"'
+        yield f'Bring {accepted.service} to a state that you want, then: responder close {record.id} --reason "…"'
     if execution.state == "held":
         yield f"Approve or stop it: responder approve {record.id}"
     for version in record.versions:
-        if version.version not in (told.from_version, told.to_version):
+        if version.version not in (accepted.from_version, accepted.to_version):
             continue
         if version.status == "bad":
             yield (
@@ -212,18 +212,18 @@ def _left(record: Record, execution: Execution) -> Iterator[str]:
 
 
 def _questions(record: Record, execution: Execution, window: Window) -> Iterator[str]:
-    told = execution.accepted
+    accepted = execution.accepted
     if execution.outcome == "succeeded":
-        yield f"What was wrong with {told.from_version}, and why did nothing notice it before it was deployed?"
+        yield f"What was wrong with {accepted.from_version}, and why did nothing notice it before it was deployed?"
     elif execution.verification_failed and any(isinstance(e, Halted) and e.unseen for e in record.events):
-        yield f"Nobody could say whether {told.service} recovered: why had its checks no answer?"
+        yield f"Nobody could say whether {accepted.service} recovered: why had its checks no answer?"
     elif execution.verification_failed:
-        yield f"All was set back and {told.service} did not recover: what else had changed?"
+        yield f"All was set back and {accepted.service} did not recover: what else had changed?"
     elif execution.outcome in ("failed", "compensated"):
         yield f"Why could it not be rolled back ({execution.reason}), and how was the trouble ended instead?"
-    yield f"What did {told.from_version} do that no rollback undoes: data that it wrote, messages that it sent?"
+    yield f"What did {accepted.from_version} do that no rollback undoes: data that it wrote, messages that it sent?"
     yield "Who was affected, how many, and have they been told?"
-    if told.forced:
+    if accepted.forced:
         yield "Why did no policy act by itself, and should one?"
     elif window.onset_at is None:
         yield "When did the trouble begin? Prometheus could not tell."

@@ -11,35 +11,35 @@ from responder.reports.record import PostMortem
 _MOST_ALERTS = 20
 
 
-def markdown(told: PostMortem, plot: str | None = None) -> str:
+def markdown(postmortem: PostMortem, plot: str | None = None) -> str:
     """`plot` is where its plot is, as seen from the document."""
-    return "\n".join(_lines(told, plot)) + "\n"
+    return "\n".join(_lines(postmortem, plot)) + "\n"
 
 
-def _lines(told: PostMortem, plot: str | None) -> Iterator[str]:
-    yield f"# Post-mortem draft: {cell(told.service)} in {cell(told.environment)}, {cell(told.id)}"
+def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
+    yield f"# Post-mortem draft: {cell(postmortem.service)} in {cell(postmortem.environment)}, {cell(postmortem.id)}"
     yield ""
     yield "> A draft from the responder's journal. What only people know is asked at the end."
     yield ""
     yield "## Summary"
-    yield cell(told.summary)
+    yield cell(postmortem.summary)
     yield ""
     facts = {
-        "Versions": f"{told.from_version} → {told.to_version}",
-        "Outcome": told.outcome or f"none yet ({told.state})",
-        "Strategy": told.strategy,
-        "Policy": told.policy,
-        "Requested by": told.requested_by,
+        "Versions": f"{postmortem.from_version} → {postmortem.to_version}",
+        "Outcome": postmortem.outcome or f"none yet ({postmortem.state})",
+        "Strategy": postmortem.strategy,
+        "Policy": postmortem.policy,
+        "Requested by": postmortem.requested_by,
     }
     yield from table(("", ""), facts.items())
     yield ""
     yield "## Impact"
-    if told.impact_seconds is not None:
-        yield f"{_duration(told.impact_seconds)} from the onset, or the first alert, until it was over."
+    if postmortem.impact_seconds is not None:
+        yield f"{_duration(postmortem.impact_seconds)} from the onset, or the first alert, until it was over."
     else:
         yield "How long it lasted is not on record."
     yield ""
-    window = told.window
+    window = postmortem.window
     moments = {
         "deployed": window.deployed_at,
         "onset": window.onset_at,
@@ -50,44 +50,46 @@ def _lines(told: PostMortem, plot: str | None) -> Iterator[str]:
     }
     yield from table(("moment", "at"), ((name, moment(at) or "unknown") for name, at in moments.items()))
     yield ""
-    yield from table(("stage", "took"), ((stage.name, _duration(stage.seconds)) for stage in told.stages))
+    yield from table(("stage", "took"), ((stage.name, _duration(stage.seconds)) for stage in postmortem.stages))
     if plot:
         yield ""
         yield f"![What was measured, with the moments above](<{plot}>)"
     yield ""
     yield "## Time line"
     yield from table(
-        ("at (UTC)", "what", ""), ((f"{m.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], m.what, m.detail) for m in told.timeline)
+        ("at (UTC)", "what", ""), ((f"{m.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], m.what, m.detail) for m in postmortem.timeline)
     )
     yield ""
     yield "## What was changed"
-    if told.changes:
-        rows = ((c.lever, c.was, c.to, "back" if c.way_back else "forward", _EFFECT[c.effect]) for c in told.changes)
+    if postmortem.changes:
+        rows = (
+            (c.lever, c.was, c.to, "back" if c.way_back else "forward", _EFFECT[c.effect]) for c in postmortem.changes
+        )
         yield from table(("what", "was", "to", "way", "effect"), rows)
     else:
         yield "Nothing."
     yield ""
     yield "## Why it was allowed"
-    if told.verdicts:
-        yield from table(("guard", "said", "because"), ((v.guard, v.verdict, v.reason) for v in told.verdicts))
+    if postmortem.verdicts:
+        yield from table(("guard", "said", "because"), ((v.guard, v.verdict, v.reason) for v in postmortem.verdicts))
     else:
         yield "The decision is not on record."
     yield ""
     yield "## Alerts"
-    for alert in told.alerts[:_MOST_ALERTS]:
+    for alert in postmortem.alerts[:_MOST_ALERTS]:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(alert.labels.items()) if name != "alertname")
         summary = alert.annotations.get("summary", "")
         yield f"- **{cell(alert.name)}** since {moment(alert.starts_at)}: {code(labels)} {cell(summary)}".rstrip()
-    if (left := len(told.alerts) - _MOST_ALERTS) > 0:
+    if (left := len(postmortem.alerts) - _MOST_ALERTS) > 0:
         yield f"- and {left} more"
-    if not told.alerts:
+    if not postmortem.alerts:
         yield "None: a person asked for it."
     yield ""
     yield "## Left to do"
-    yield from _list(told.left_to_do)
+    yield from _list(postmortem.left_to_do)
     yield ""
     yield "## Questions"
-    yield from _list(told.questions)
+    yield from _list(postmortem.questions)
 
 
 _EFFECT = {True: "changed", False: "was there already", None: "not known"}
