@@ -59,38 +59,38 @@ class Open:
         for some, limit in ((mine, min(MOST_OF_ONE_PEER + more, most)), (self._open, most)):
             if len(some) <= limit or new not in self._open:
                 continue
-            if one := _least_needed(some, but=new):
-                self.end(one, "too_many")
-            elif sum(one.reserved for one in self._open) < RESERVED:
+            if spare := _least_needed(some, but=new):
+                self.end(spare, "too_many")
+            elif sum(spare.reserved for spare in self._open) < RESERVED:
                 new.reserved = True
             else:
                 self.end(new, "too_many")
 
-    def end(self, one: Connection | Handshake, cause: Cause) -> None:
+    def end(self, connection: Connection | Handshake, cause: Cause) -> None:
         """Ends one now, and counts why."""
         self.ended(cause)
-        self.remove(one)
-        if one.transport is not None:
-            one.transport.abort()
+        self.remove(connection)
+        if connection.transport is not None:
+            connection.transport.abort()
 
-    def remove(self, one: Connection | Handshake) -> bool:
+    def remove(self, connection: Connection | Handshake) -> bool:
         """Forgets one that has ended; whether it was open until now."""
-        mine = self._peers.get(one.peer, {})
-        mine.pop(one, None)
+        mine = self._peers.get(connection.peer, {})
+        mine.pop(connection, None)
         if not mine:
-            self._peers.pop(one.peer, None)
-        return self._open.pop(one, self) is None
+            self._peers.pop(connection.peer, None)
+        return self._open.pop(connection, self) is None
 
     def end_handshakes(self) -> None:
         """Ends those of which the server does not know yet."""
-        for one in [one for one in self._open if isinstance(one, Handshake)]:
-            one.end()
+        for connection in [connection for connection in self._open if isinstance(connection, Handshake)]:
+            connection.end()
 
 
 def _least_needed(some: Iterable[Connection | Handshake], *, but: object) -> Connection | Handshake | None:
     """The oldest one that never brought a request, else the oldest one that waits for its next request."""
-    idle = [one for one in some if not one.busy and one is not but]
-    return next((one for one in idle if not one.served), idle[0] if idle else None)
+    idle = [connection for connection in some if not connection.busy and connection is not but]
+    return next((connection for connection in idle if not connection.served), idle[0] if idle else None)
 
 
 class Connection(web.RequestHandler):

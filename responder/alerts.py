@@ -178,8 +178,8 @@ def read_body(body: bytes, now: datetime) -> AlertGroup:
         raise Invalid(f"must be a whole number greater than or equal to 0, not {truncated!r:.40}", "truncatedAlerts")
     receiver = data.get("receiver")
     group = _group(data["alerts"], ("alerts",), now)
-    told = {"receiver": readable(receiver) if isinstance(receiver, str) else ""}
-    return group.model_copy(update={**told, "truncated_alerts": group.truncated_alerts + truncated})
+    fields = {"receiver": readable(receiver) if isinstance(receiver, str) else ""}
+    return group.model_copy(update={**fields, "truncated_alerts": group.truncated_alerts + truncated})
 
 
 def _group(items: list[Any], at: tuple[str, ...], now: datetime) -> AlertGroup:
@@ -218,11 +218,11 @@ def _alert(item: Any, now: datetime, *, posted: bool) -> Alert:
         status = item.get("status")
     if status not in ("firing", "resolved"):
         raise _Odd(f"required: firing or resolved, not {_shown(status)}", "status")
-    told = item.get("fingerprint") or ""
-    if posted or not told:
-        told = fingerprint(labels)
-    elif not isinstance(told, str) or not _FINGERPRINT.fullmatch(told):
-        raise _Odd(f"does not match 16 hexadecimal digits: {_shown(told)}", "fingerprint")
+    alert_fingerprint = item.get("fingerprint") or ""
+    if posted or not alert_fingerprint:
+        alert_fingerprint = fingerprint(labels)
+    elif not isinstance(alert_fingerprint, str) or not _FINGERPRINT.fullmatch(alert_fingerprint):
+        raise _Odd(f"does not match 16 hexadecimal digits: {_shown(alert_fingerprint)}", "fingerprint")
     return (Alert if starts_at else UndatedAlert)(
         status=status,
         labels={name: readable(value) for name, value in labels.items()},
@@ -230,7 +230,7 @@ def _alert(item: Any, now: datetime, *, posted: bool) -> Alert:
         starts_at=starts_at or now,
         ends_at=ends_at or NEVER,
         generator_url=_cut(_text(item.get("generatorURL"), "generatorURL"), MAX_URL),
-        fingerprint=told,
+        fingerprint=alert_fingerprint,
     )
 
 
@@ -241,10 +241,10 @@ def _labels(value: Any) -> dict[str, str]:
     if len(value) > MAX_LABELS:
         raise _Odd(f"{len(value)} labels, at most {MAX_LABELS} are read", "labels")
     labels = {}
-    for name, told in value.items():
+    for name, raw in value.items():
         if not 1 <= len(name) <= MAX_NAME or readable(name) != name:
             raise _Odd(f"the name of a label is 1 to {MAX_NAME} characters of text", "labels", name)
-        text = _unicode(_text(told, "labels", name))
+        text = _unicode(_text(raw, "labels", name))
         if len(text) > MAX_VALUE:
             raise _Odd(f"{len(text)} characters, at most {MAX_VALUE} are read", "labels", name)
         if text:
@@ -258,8 +258,8 @@ def _labels_of(item: Any) -> dict[str, str]:
     """Those labels of an odd alert that say which one it is."""
     labels = item.get("labels") if isinstance(item, dict) else None
     labels = labels if isinstance(labels, dict) else {}
-    told = ((name, labels.get(name)) for name in ("alertname", "service", "environment", "severity"))
-    return {name: _cut(readable(value), 200) for name, value in told if isinstance(value, str) and value}
+    pairs = ((name, labels.get(name)) for name in ("alertname", "service", "environment", "severity"))
+    return {name: _cut(readable(value), 200) for name, value in pairs if isinstance(value, str) and value}
 
 
 def _annotations(value: Any) -> dict[str, str]:
@@ -268,14 +268,14 @@ def _annotations(value: Any) -> dict[str, str]:
         return {}
     if not isinstance(value, dict):
         raise _Odd(f"must be an object, not {_kind(value)}", "annotations")
-    told = {
+    annotations = {
         _cut(readable(n), MAX_NAME): _cut(readable(_text(v, "annotations", n)), MAX_ANNOTATION)
         for n, v in value.items()
     }
-    if len(told) <= MAX_ANNOTATIONS:
-        return told
-    kept = _first(told, MAX_ANNOTATIONS - 1)
-    return {**kept, CUT: f"{len(told) - len(kept)} more annotations were left out"}
+    if len(annotations) <= MAX_ANNOTATIONS:
+        return annotations
+    kept = _first(annotations, MAX_ANNOTATIONS - 1)
+    return {**kept, CUT: f"{len(annotations) - len(kept)} more annotations were left out"}
 
 
 def _first(annotations: dict[str, str], most: int) -> dict[str, str]:

@@ -198,12 +198,12 @@ class App:
 
 def _tell(execution: Execution, events: tuple[Event, ...]) -> None:
     """One line an event."""
-    told = execution.accepted
+    accepted = execution.accepted
     for event in events:
         facts = event.model_dump(mode="json", exclude={"at", "type", "plan", "alerts"}, exclude_none=True)
         bad = isinstance(event, Halted | Stopped) or execution.state == "stuck"
         level = logging.WARNING if bad or isinstance(event, Held) else logging.INFO
-        say(log, f"rollback {event.type}", level=level, execution=execution.id, service=told.service, **facts)
+        say(log, f"rollback {event.type}", level=level, execution=execution.id, service=accepted.service, **facts)
 
 
 async def serve(file: Path) -> None:

@@ -103,13 +103,17 @@ async def carry_out(
         ahead = _ahead(execution, pending)
         if not ahead.todo:
             outcome = ahead.ending or "failed"
-            remains = [one.remains for one in ahead.plan.mitigations] if ahead.plan and outcome == "mitigated" else []
+            remains = (
+                [mitigation.remains for mitigation in ahead.plan.mitigations]
+                if ahead.plan and outcome == "mitigated"
+                else []
+            )
             reason = f"what remains to do: {'; '.join(remains)}" if remains else ahead.reason
             return await commit(Closed(at=now(), outcome=outcome, by="responder", reason=reason))
         step = ahead.todo[0]
-        if ahead.state == "running" and (asked := await reins.stop_asked(ahead, about_to_act=isinstance(step, Move))):
+        if ahead.state == "running" and (stop := await reins.stop_asked(ahead, about_to_act=isinstance(step, Move))):
             hold = ahead.accepted.on_stop == "hold" and (ahead.changed or ahead.current is not None)
-            execution = await commit(Stopped(at=now(), **asked._asdict(), hold=hold))
+            execution = await commit(Stopped(at=now(), **stop._asdict(), hold=hold))
             continue
         number = ahead.steps_begun
         execution = await commit(Started(at=now(), step=number, title=str(step)))
@@ -180,8 +184,8 @@ async def _stand(execution: Execution, world: World) -> None:
 
 async def _moved(move: Move, found: JsonValue, world: World) -> Drift:
     who = await world.moved_by(move.lever)
-    told = f"the {move.lever} was set to {move.lever.tell(move.to)} and is {move.lever.tell(found)} now"
-    return Drift(f"{told}: {who or 'somebody else'} moved it", by=who)
+    observed = f"the {move.lever} was set to {move.lever.tell(move.to)} and is {move.lever.tell(found)} now"
+    return Drift(f"{observed}: {who or 'somebody else'} moved it", by=who)
 
 
 async def _move(
@@ -272,8 +276,8 @@ async def _wait_for(
             left = gate.hold_for
         if left <= 0:
             await _stand(execution, world)  # a lever that was put back explains it best
-            told = f'timed out waiting for "{gate}": {wrong}'
-            raise Unseen(told) if unseen else Halt(told)
+            reason = f'timed out waiting for "{gate}": {wrong}'
+            raise Unseen(reason) if unseen else Halt(reason)
         await reins.pause(min(gate.every, left))
         if execution.state == "running" and await reins.stop_asked(execution, about_to_act=False):
             raise _StopAsked

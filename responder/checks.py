@@ -75,14 +75,14 @@ class PromqlCheck(BaseModel):
         if all(math.isnan(sample.value) for sample in samples):
             return Finding(holds=False, answered=False, reason=f"{self.name or self.promql} has no data")
         wrong = [s for s in samples if not self._within(s.value)]
-        told = "; ".join(f"{s.value:g}{self._labels(s)}" for s in (wrong or samples)[:3])
-        return Finding(holds=not wrong, reason=f"{self.name or self.promql} is {told}, wanted {self._wanted()}")
+        values = "; ".join(f"{s.value:g}{self._labels(s)}" for s in (wrong or samples)[:3])
+        return Finding(holds=not wrong, reason=f"{self.name or self.promql} is {values}, wanted {self._wanted()}")
 
     def _labels(self, sample: Sample) -> str:
         """Those that the query does not name itself, as ` (instance=a)`; it names the metric."""
         labels = {name: value for name, value in sample.labels.items() if name != "__name__"}
-        told = [f"{name}={value}" for name, value in labels.items() if f'{name}="{value}"' not in self.promql]
-        return f" ({', '.join(told)})" if told else ""
+        shown = [f"{name}={value}" for name, value in labels.items() if f'{name}="{value}"' not in self.promql]
+        return f" ({', '.join(shown)})" if shown else ""
 
     def _wanted(self) -> str:
         bounds = (("at least", self.at_least), ("at most", self.at_most), ("above", self.above), ("below", self.below))
@@ -133,8 +133,8 @@ class HttpCheck(BaseModel):
             looks = await asyncio.gather(*(self._look_at(http, at) for at in found))
         except Unavailable as e:  # it is the service itself that is asked: its silence is an answer
             return Finding(holds=False, reason=str(e))
-        heard = [one for one in looks if one.answered] or looks
-        return next((one for one in heard if not one.holds), heard[0])
+        answers = [look for look in looks if look.answered] or looks
+        return next((look for look in answers if not look.holds), answers[0])
 
     async def _look_at(self, http: Http, at: str) -> Finding:
         try:
@@ -151,9 +151,9 @@ class HttpCheck(BaseModel):
         if self.sha256 is not None:
             status, digest = await http.digest(str(self.http), **how)
             if (status, digest) != (self.status, self.sha256):
-                told = f"body has the SHA-256 {digest[:12]}, wanted {self.sha256[:12]}"
+                mismatch = f"body has the SHA-256 {digest[:12]}, wanted {self.sha256[:12]}"
                 where = f"{self.http}{at and f' at {at}'}"
-                return Finding(holds=False, reason=f"{where} answered {status}, but its {told}")
+                return Finding(holds=False, reason=f"{where} answered {status}, but its {mismatch}")
         if self.body is not None and not re2.search(self.body, body):
             return Finding(holds=False, reason=f"{wrong}, but its body does not contain {self.body!r}")
         if self.fields:
@@ -167,8 +167,8 @@ class HttpCheck(BaseModel):
                     return Finding(holds=False, reason=f"{wrong} without {path}, wanted {json.dumps(value)}")
                 # As JSON: in Python `True == 1`, but a service that says true did not say 1.
                 if json.dumps(found, sort_keys=True) != json.dumps(value, sort_keys=True):
-                    told = f"{path}={json.dumps(found)}, wanted {json.dumps(value)}"
-                    return Finding(holds=False, reason=f"{wrong} with {told}")
+                    mismatch = f"{path}={json.dumps(found)}, wanted {json.dumps(value)}"
+                    return Finding(holds=False, reason=f"{wrong} with {mismatch}")
         return Finding(holds=True, reason=wrong)
 
 
@@ -222,8 +222,8 @@ class PodsCheck(BaseModel):
         if digest and (other := next(filter(None, (other_image(pod, container, digest) for pod in ready)), "")):
             return Finding(holds=False, reason=other)
         labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
-        told = f"{len(ready)} of {len(found)} pods with {labels} are ready"
-        return Finding(holds=len(ready) >= self.pods.at_least, reason=f"{told}, wanted {self.pods.at_least}")
+        counts = f"{len(ready)} of {len(found)} pods with {labels} are ready"
+        return Finding(holds=len(ready) >= self.pods.at_least, reason=f"{counts}, wanted {self.pods.at_least}")
 
 
 class Containers(BaseModel):
@@ -246,8 +246,8 @@ class ContainersCheck(BaseModel):
 
     @property
     def _labels(self) -> dict[str, str]:
-        told = {"project": self.containers.project, "service": self.containers.service}
-        return {f"com.docker.compose.{key}": value for key, value in told.items()}
+        labels = {"project": self.containers.project, "service": self.containers.service}
+        return {f"com.docker.compose.{key}": value for key, value in labels.items()}
 
     async def check_access(self, docker: Docker) -> list[Problem]:
         if await docker.containers(self._labels):

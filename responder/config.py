@@ -129,9 +129,9 @@ class Config(BaseModel):
 
     @field_validator("state_password_file")
     @classmethod
-    def _fits_the_state(cls, file: Path | None, told: ValidationInfo) -> Path | None:
-        there = urlsplit(told.data.get("state", "postgresql://user@host"))
-        if file and (there.scheme == "sqlite" or not there.username or there.password is not None):
+    def _fits_the_state(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        url = urlsplit(info.data.get("state", "postgresql://user@host"))
+        if file and (url.scheme == "sqlite" or not url.username or url.password is not None):
             raise ValueError("needs a state like postgresql://user@host/database, without a password of its own")
         if file:
             try:
@@ -192,7 +192,7 @@ class Config(BaseModel):
         services = [(service.name, service.environment) for service in self.services]
         for path, wrong in self.web.contradictions(services, watchdog=self.watchdog is not None):
             yield ("web", *path), wrong
-        databases, places = [one.name for one in self.databases], [one.name for one in self.snapshots]
+        databases, stores = [database.name for database in self.databases], [store.name for store in self.snapshots]
         seen: dict[tuple[str, str], int] = {}
         for i, service in enumerate(self.services):
             first = seen.setdefault((service.name, service.environment), i)
@@ -202,12 +202,12 @@ class Config(BaseModel):
                 *((("depends_on", j), name) for j, name in enumerate(service.depends_on)),
                 *((("requires", name), name) for name in service.requires),
             ]
-            for place, needed in needs:
+            for path, needed in needs:
                 if not any((s.name, s.environment) == (needed, service.environment) for s in self.services):
-                    told = f"no service {needed} is configured in {service.environment}"
-                    yield ("services", i, *place), told
-            for told in sorted({told for kind in service.clients if (told := missing_package(kind))}):
-                yield ("services", i), told
+                    problem = f"no service {needed} is configured in {service.environment}"
+                    yield ("services", i, *path), problem
+            for missing in sorted({missing for kind in service.clients if (missing := missing_package(kind))}):
+                yield ("services", i), missing
             if service.logs and self.evidence is None:
                 yield ("services", i, "logs"), "would be kept nowhere: `evidence` is not configured"
             for name, kind, settings in (
@@ -221,19 +221,19 @@ class Config(BaseModel):
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
             ways = (service.rollback, *service.alternatives)
-            levers = [one for way in ways for one in levers_of(way)]
-            for snapshot in (one for one in levers if isinstance(one, Snapshot)):
-                for wrong in snapshot.not_configured(databases=databases, snapshots=places):
+            levers = [lever for way in ways for lever in levers_of(way)]
+            for snapshot in (lever for lever in levers if isinstance(lever, Snapshot)):
+                for wrong in snapshot.not_configured(databases=databases, snapshots=stores):
                     yield ("services", i, "rollback"), wrong
-            asked = (*service.healthy, *service.traffic, *(c for way in ways for c in checks_of(way)))
+            checks = (*service.healthy, *service.traffic, *(c for way in ways for c in checks_of(way)))
             for name in sorted(
-                {*(one.database for one in levers if isinstance(one, SchemaRevision)), *map(asks, asked)}
+                {*(lever.database for lever in levers if isinstance(lever, SchemaRevision)), *map(asks, checks)}
             ):
                 if name and name not in databases:
                     yield ("services", i), f"no database {name} is configured{meant(name, set(databases))}"
-        if self.evidence and self.evidence.s3 and (told := missing_package(Aws)):
-            yield ("evidence", "s3"), told
-        for key, known in (("databases", databases), ("snapshots", places)):
+        if self.evidence and self.evidence.s3 and (missing := missing_package(Aws)):
+            yield ("evidence", "s3"), missing
+        for key, known in (("databases", databases), ("snapshots", stores)):
             for i, name in enumerate(known):
                 if name in known[:i]:
                     yield (key, i, "name"), f"{name} is the name of an earlier one"

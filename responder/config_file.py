@@ -80,23 +80,25 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
             found = [(_real(tuple(error["loc"]), data), error) for error in e.errors(include_url=False)]
             # A list whose only item is wrong is told to be too short as well: that is no news.
             inner = {path[:n] for path, _ in found for n in range(len(path))}
-            told = [(path, e) for path, e in found if e["type"] != "too_short" or path not in inner]
+            reported = [(path, e) for path, e in found if e["type"] != "too_short" or path not in inner]
             # A key that is missing because it is misspelt is one mistake.
-            lacking = {path for path, e in told if e["type"] == "missing"}
-            odd = [path for path, e in told if e["type"] == "extra_forbidden"]
-            meant_by = {p: near for p in odd for one in _near(str(p[-1])) if (near := (*p[:-1], one)) in lacking}
-            told = [(path, e) for path, e in told if path not in meant_by.values()]
+            lacking = {path for path, e in reported if e["type"] == "missing"}
+            odd = [path for path, e in reported if e["type"] == "extra_forbidden"]
+            meant_by = {
+                p: near for p in odd for candidate in _near(str(p[-1])) if (near := (*p[:-1], candidate)) in lacking
+            }
+            reported = [(path, e) for path, e in reported if path not in meant_by.values()]
             # What was written, not what it stands for: that may be a secret.
             mistakes = [
                 (p, f"unknown key; did you mean {meant_by[p][-1]}?" if p in meant_by else _sentence(e, raw, p))
-                for p, e in told
+                for p, e in reported
             ]
         else:
             found_here = (*_unexpanded(config, ()), *config.contradictions())
             mistakes = [(_real(path, data), what) for path, what in found_here]
             if not mistakes:
                 return config
-    raise ConfigError([_told(name, path, what, lines) for path, what in mistakes])
+    raise ConfigError([f"{_located(name, path, lines)}: {what}" for path, what in mistakes])
 
 
 def _walk(
@@ -148,11 +150,11 @@ def _unexpanded(value: Any, path: tuple[int | str, ...]) -> Iterator[tuple[tuple
         for name in type(value).model_fields:
             yield from _unexpanded(getattr(value, name), (*path, name))
     elif isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _unexpanded(one, (*path, key))
+        for key, item in value.items():
+            yield from _unexpanded(item, (*path, key))
     elif isinstance(value, tuple | list):
-        for i, one in enumerate(value):
-            yield from _unexpanded(one, (*path, i))
+        for i, item in enumerate(value):
+            yield from _unexpanded(item, (*path, i))
 
 
 def _real(location: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
@@ -218,10 +220,6 @@ def _known_keys() -> set[str]:
 
 def _near(word: str) -> list[str]:
     return difflib.get_close_matches(word, _known_keys() - {word}, n=5)
-
-
-def _told(name: str, path: tuple[int | str, ...], what: str, lines: dict[tuple[int | str, ...], int]) -> str:
-    return f"{_located(name, path, lines)}: {what}"
 
 
 def _located(name: str, path: tuple[int | str, ...], lines: dict[tuple[int | str, ...], int]) -> str:

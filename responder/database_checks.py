@@ -44,8 +44,8 @@ class SqlCheck(BaseModel):
     async def holds(self, schemas: Schemas) -> Finding:
         rows = await schemas.rows(self.database, self.sql, within=self.timeout)
         if len(rows) != 1 or len(rows[0]) != 1:
-            told = f"{len(rows)} rows" if len(rows) != 1 else f"{len(rows[0])} columns"
-            return Finding(holds=False, reason=f"{self.sql} returned {told}, wanted one value")
+            shape = f"{len(rows)} rows" if len(rows) != 1 else f"{len(rows[0])} columns"
+            return Finding(holds=False, reason=f"{self.sql} returned {shape}, wanted one value")
         value = next(iter(rows[0].values()))
         wrong = self._wrong(value)
         return Finding(holds=not wrong, reason=f"{self.sql} is {value}{wrong}")
@@ -93,13 +93,13 @@ class IntactCheck(BaseModel):
         return []
 
     async def holds(self, schemas: Schemas) -> Finding:
-        asked = self.intact
-        wrong = [told for told in await unsound(schemas, asked.database) if told not in asked.apart_from]
-        found = await fingerprint(schemas, asked.database)
-        if asked.fingerprint and found != asked.fingerprint:
-            wrong.append(f"the schema is schema:{found}, wanted schema:{asked.fingerprint}")
-        told = "; ".join(wrong) or f"the schema of {asked.database} is intact (schema:{found})"
-        return Finding(holds=not wrong, reason=told)
+        expected = self.intact
+        wrong = [problem for problem in await unsound(schemas, expected.database) if problem not in expected.apart_from]
+        found = await fingerprint(schemas, expected.database)
+        if expected.fingerprint and found != expected.fingerprint:
+            wrong.append(f"the schema is schema:{found}, wanted schema:{expected.fingerprint}")
+        reason = "; ".join(wrong) or f"the schema of {expected.database} is intact (schema:{found})"
+        return Finding(holds=not wrong, reason=reason)
 
 
 def asks(check: object) -> str:

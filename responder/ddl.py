@@ -21,8 +21,8 @@ def dropped_objects(sql: str) -> tuple[str, tuple[Name, ...]] | None:
     while (inner := re.sub(r"\([^()]*\)", "", rest)) != rest:
         rest = inner
     names = []
-    for one in re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', rest):
-        parts = [_plain(part) for part in _PART.findall(one)]
+    for item in re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', rest):
+        parts = [_plain(part) for part in _PART.findall(item)]
         if parts:
             names.append(Name(parts[-1], parts[-2] if len(parts) > 1 else ""))
     return (found[1].upper(), tuple(names)) if names else None

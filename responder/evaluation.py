@@ -23,7 +23,9 @@ async def ask_outside(
 ) -> tuple[Live, ...]:
     """What only the outside knows, for each service of the incident."""
     pairs = zip(incident.members, situations, strict=True)
-    return tuple(await asyncio.gather(*(ask_live(one, its, mandate, connections) for one, its in pairs)))
+    return tuple(
+        await asyncio.gather(*(ask_live(member, situation, mandate, connections) for member, situation in pairs))
+    )
 
 
 async def collect(

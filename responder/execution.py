@@ -210,9 +210,9 @@ class Execution(BaseModel):
                 forgotten = {"approved_by": None, "although_resolved": False}
                 return {"state": "held", "reason": event.reason, "held_until": event.until, **forgotten}
             case Approved():
-                told = {"reason": f"approved by {event.by}", "approved_by": event.by}
+                approval = {"reason": f"approved by {event.by}", "approved_by": event.by}
                 more = {"held_until": None, "although_resolved": event.although_resolved}
-                return {"state": "running", **more, **told}
+                return {"state": "running", **more, **approval}
             case Started():
                 since = self.current_since if self.current else event.at
                 return {"current": self.todo[0], "current_since": since, "steps_begun": event.step + 1}
@@ -248,8 +248,8 @@ class Execution(BaseModel):
         return {"state": "turning_back", "todo": back(taken), "taken": (), "current": None, "reason": reason}
 
     def _stuck(self, reason: str) -> dict[str, object]:
-        told = f"{reason} (partial: {self.whereabouts})" if self.whereabouts else reason
-        return {"state": "stuck", "todo": (), "current": None, "reason": told}
+        message = f"{reason} (partial: {self.whereabouts})" if self.whereabouts else reason
+        return {"state": "stuck", "todo": (), "current": None, "reason": message}
 
     @property
     def has_begun(self) -> bool:
@@ -260,11 +260,15 @@ class Execution(BaseModel):
     @property
     def whereabouts(self) -> str:
         """Where each service is, where several were to be rolled back and they are not all alike; else empty."""
-        told, steps = [], iter(self.plan.steps if self.plan else ())
+        states, steps = [], iter(self.plan.steps if self.plan else ())
         for share in self.plan.shares if self.plan else ():
             moves = islice(steps, share.steps)
-            told.append(self._whereabouts(share, [m for m in moves if isinstance(m, Move) and not m.one_way]))
-        return "; ".join(f"{service} is {where}" for service, _, where in told) if len({t[1] for t in told}) > 1 else ""
+            states.append(self._whereabouts(share, [m for m in moves if isinstance(m, Move) and not m.one_way]))
+        return (
+            "; ".join(f"{service} is {where}" for service, _, where in states)
+            if len({t[1] for t in states}) > 1
+            else ""
+        )
 
     def _whereabouts(self, share: Share, moves: list[Move]) -> tuple[str, str, str]:
         before = {_key(move): move.was for move in reversed(moves)}

@@ -43,8 +43,8 @@ def _ranges(least: int, most: int, names: dict[str, int] | None = None) -> Calla
         known = range(least, most + 1)
         round_the_end = names is None and first > last and (first > 0) == (last > 0)
         if first not in known or last not in known or round_the_end or (least < 0 and 0 in (first, last)):
-            told = ", ".join(names) if names else f"{least} to {most}"
-            raise ValueError(f"{text!r} is neither one of {told} nor a range of them such as a:b")
+            allowed = ", ".join(names) if names else f"{least} to {most}"
+            raise ValueError(f"{text!r} is neither one of {allowed} nor a range of them such as a:b")
         return text
 
     return check
@@ -62,7 +62,7 @@ def _range(text: str, names: dict[str, int]) -> tuple[int, int]:
 def _as_text(value: Any) -> Any:
     if not isinstance(value, list):
         return value
-    return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in value]
+    return [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in value]
 
 
 def _entries(least: int, most: int, names: dict[str, int] | None = None) -> Any:

@@ -92,9 +92,9 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
             f"the last change was our own rollback {running.rolled_back_by}: going back further needs a human",
         )
     age = (now - running.at).total_seconds()
-    told = f"{running.version} was deployed {format_duration(max(age, 0) // 1)} ago"
+    deployed = f"{running.version} was deployed {format_duration(max(age, 0) // 1)} ago"
     if age > window:
-        return "refuse", f"nothing to roll back: {told}, longer than deployed_within ({format_duration(window)})"
+        return "refuse", f"nothing to roll back: {deployed}, longer than deployed_within ({format_duration(window)})"
     live = situation.live
     began = [alert.starts_at for alert in incident.alerts] + ([live.began_at] if live and live.began_at else [])
     # A rollback that was verified in between saw the service healthy: what rang before that is another trouble.
@@ -111,7 +111,7 @@ def deployed_within(incident: Incident, situation: Situation, now: datetime) -> 
         )
     if live and live.was_so_before:
         return "refuse", f"nothing to roll back: {live.was_so_before}"
-    return "allow", f"{told}, within {format_duration(window)}"
+    return "allow", f"{deployed}, within {format_duration(window)}"
 
 
 def restored_version(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:
@@ -168,12 +168,12 @@ def once_per_version(incident: Incident, situation: Situation, now: datetime) ->
     before = situation.tried_before
     if incident.forced or before is None:
         return "allow", "no rollback of the running version was tried before"
-    told = f"{before.from_version} was rolled back before by {before.id} and deployed again"
+    history = f"{before.from_version} was rolled back before by {before.id} and deployed again"
     if before.outcome != "succeeded":
-        told = f"{before.id} tried to roll {before.from_version} back before and was {before.outcome}"
+        history = f"{before.id} tried to roll {before.from_version} back before and was {before.outcome}"
     if before.stop_by:
-        told = f"{before.stop_by} stopped {before.id}, which was to roll {before.from_version} back"
-    return "refuse", f"{told}: this needs a human"
+        history = f"{before.stop_by} stopped {before.id}, which was to roll {before.from_version} back"
+    return "refuse", f"{history}: this needs a human"
 
 
 def cooldown(incident: Incident, situation: Situation, now: datetime) -> tuple[Kind, str]:

@@ -35,9 +35,9 @@ def owned_by(owner: Object, found: list[Object]) -> list[Object]:
     """Those whose controller is this very object: a name alone may have been used before."""
     uid = owner["metadata"]["uid"]
     return [
-        one
-        for one in found
-        if any(ref.get("controller") and ref["uid"] == uid for ref in one["metadata"].get("ownerReferences", ()))
+        item
+        for item in found
+        if any(ref.get("controller") and ref["uid"] == uid for ref in item["metadata"].get("ownerReferences", ()))
     ]
 
 
@@ -58,8 +58,8 @@ def number_of(revision: Object) -> int:
     return int(revision["revision"])
 
 
-def same_template(one: Object, other: Object) -> bool:
-    return _plain(one) == _plain(other)
+def same_template(template: Object, other: Object) -> bool:
+    return _plain(template) == _plain(other)
 
 
 def _plain(template: Object) -> Object:
@@ -102,11 +102,11 @@ def references_of(template: Object) -> Iterator[tuple[str, str]]:
             yield from _named(source.get("configMap"), "ConfigMap", "name")
             yield from _named(source.get("secret"), "Secret", "name" if source is not volume else "secretName")
         yield from _named(volume.get("persistentVolumeClaim"), "PersistentVolumeClaim", "claimName")
-    for one in (*spec.get("initContainers", ()), *spec["containers"]):
-        for source in one.get("envFrom", ()):
+    for container in (*spec.get("initContainers", ()), *spec["containers"]):
+        for source in container.get("envFrom", ()):
             yield from _named(source.get("configMapRef"), "ConfigMap", "name")
             yield from _named(source.get("secretRef"), "Secret", "name")
-        for variable in one.get("env", ()):
+        for variable in container.get("env", ()):
             value = variable.get("valueFrom", {})
             yield from _named(value.get("configMapKeyRef"), "ConfigMap", "name")
             yield from _named(value.get("secretKeyRef"), "Secret", "name")
@@ -126,22 +126,24 @@ def is_ready(pod: Object) -> bool:
 def trouble_of(pod: Object) -> str:
     """Why this pod will not become ready by waiting, in plain words; empty where it still may."""
     status = pod.get("status", {})
-    for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
-        waiting = one.get("state", {}).get("waiting") or {}
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = container.get("state", {}).get("waiting") or {}
         if (reason := waiting.get("reason", "")) not in _HOPELESS:
             continue
-        last = (one.get("lastState") or {}).get("terminated") or {}
-        told = [waiting.get("message", ""), f"it exited with {last['exitCode']}" if "exitCode" in last else ""]
-        more = "; ".join(part for part in told if part)
-        where = f"pod {pod['metadata']['name']}, container {one['name']} ({one['image']})"
+        last = (container.get("lastState") or {}).get("terminated") or {}
+        details = [waiting.get("message", ""), f"it exited with {last['exitCode']}" if "exitCode" in last else ""]
+        more = "; ".join(part for part in details if part)
+        where = f"pod {pod['metadata']['name']}, container {container['name']} ({container['image']})"
         return f"{where}: {_HOPELESS[reason]} ({reason}{': ' + more if more else ''})"
     return ""
 
 
 def other_image(pod: Object, container: str, digest: str) -> str:
     """What this container runs, where that is another image than the digest says; empty where nobody can tell."""
-    for one in pod.get("status", {}).get("containerStatuses", ()):
-        if one["name"] == container and (runs_now := digest_of(one.get("imageID", ""))) not in ("", digest):
+    for container_status in pod.get("status", {}).get("containerStatuses", ()):
+        if container_status["name"] == container and (
+            runs_now := digest_of(container_status.get("imageID", ""))
+        ) not in ("", digest):
             return f"pod {pod['metadata']['name']} runs {runs_now}, and the version that was good is {digest}"
     return ""
 

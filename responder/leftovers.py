@@ -27,10 +27,10 @@ async def remove_leftovers(journal: Database, mandate: Mandate, connections: Con
     removed = []
     try:
         docker = await connections.to(Docker)
-        for one in await docker.never_started(EXECUTION, "_next_"):
-            if waits_for_a_place(one) and await journal.read(_is_closed, labels_of(one)[EXECUTION]):
-                await docker.remove(one["Id"])
-                removed.append(str(one["Name"]).lstrip("/"))
+        for container in await docker.never_started(EXECUTION, "_next_"):
+            if waits_for_a_place(container) and await journal.read(_is_closed, labels_of(container)[EXECUTION]):
+                await docker.remove(container["Id"])
+                removed.append(str(container["Name"]).lstrip("/"))
     except (Halt, Unavailable):
         pass
     return removed

@@ -66,8 +66,8 @@ async def ask_alerts(
             # Alertmanager may have lost the alert, as after a restart; who silenced it has still silenced it.
             silences = [await alertmanager.silencing(alert.labels) for alert in incident.alerts]
             if all(silences):
-                told = dict.fromkeys(str(one) for found in silences for one in found)
-                return Live(state="suppressed", reason="; ".join(told))
+                reasons = dict.fromkeys(str(silence) for found in silences for silence in found)
+                return Live(state="suppressed", reason="; ".join(reasons))
             return Live(state="firing", reason=reason, also_in_trouble=others)
     except (Unavailable, Halt) as e:
         return Live(state="unknown", reason=str(e))
@@ -135,7 +135,10 @@ async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: 
     if inhibiting - {alert.fingerprint for alert in known}:  # of another environment, or of none
         known = await alertmanager.alerts({})
     named = {alert.fingerprint: _named(alert) for alert in known}
-    why += sorted(f"inhibited by {named.get(one, f'an alert that is gone by now ({one})')}" for one in inhibiting)
+    why += sorted(
+        f"inhibited by {named.get(fingerprint, f'an alert that is gone by now ({fingerprint})')}"
+        for fingerprint in inhibiting
+    )
     return "; ".join(dict.fromkeys(why)) or "it does not say by what"
 
 
@@ -165,8 +168,8 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
     before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]
     if situation.verified_at:
         before = []  # their windows may still include what was before that rollback, which saw the service healthy
-    asked = [marked(f"{what} @ {at.timestamp():.3f}", "before") for what in before]
-    query = " or ".join([selector("ALERTS_FOR_STATE", labels), *asked, *questions(labels)])
+    past_queries = [marked(f"{what} @ {at.timestamp():.3f}", "before") for what in before]
+    query = " or ".join([selector("ALERTS_FOR_STATE", labels), *past_queries, *questions(labels)])
     expression = incident.policy.expression
     try:
         prometheus = await connections.to(Prometheus)
@@ -176,8 +179,8 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
     except (Unavailable, Halt) as e:
         return Live(state="unknown", reason=f"since when it is so cannot be told: {e}")
     since = [sample for sample in now if QUESTION not in sample.labels]
-    told = [_fired_before(sample) for sample in now if sample.labels.get(QUESTION) == "before"]
-    told += [
+    signs = [_fired_before(sample) for sample in now if sample.labels.get(QUESTION) == "before"]
+    signs += [
         f"the `expression` of policy {incident.policy.name} had a result"
         for found in was
         if concerning(found, running.service, running.environment)
@@ -186,7 +189,7 @@ async def _past(incident: Incident, situation: Situation, mandate: Mandate, conn
         state="firing",
         reason="",
         began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
-        was_so_before=f"{told[0]} at {at:%H:%M:%S} UTC, before {came.version} was deployed" if told else "",
+        was_so_before=f"{signs[0]} at {at:%H:%M:%S} UTC, before {came.version} was deployed" if signs else "",
         trouble_now=await visible(incident, Recordings(now), mandate, connections),
     )
 
@@ -210,7 +213,7 @@ async def _needs_failing(
     """Services that this one depends on and that are not seen to be healthy: what cannot be seen is not healthy."""
     world = World(connections)
     needed = mandate.needs(service) if service and not incident.forced else []
-    needed = [one for one in needed if one.name not in incident.together]
-    findings = await asyncio.gather(*(world.holds(check) for one in needed for check in one.healthy))
-    told = [one.name for one in needed for _ in one.healthy]
-    return tuple(f"{name} ({f.reason})" for name, f in zip(told, findings, strict=True) if not f.holds)
+    needed = [dependency for dependency in needed if dependency.name not in incident.together]
+    findings = await asyncio.gather(*(world.holds(check) for dependency in needed for check in dependency.healthy))
+    names = [dependency.name for dependency in needed for _ in dependency.healthy]
+    return tuple(f"{name} ({f.reason})" for name, f in zip(names, findings, strict=True) if not f.holds)

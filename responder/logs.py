@@ -26,25 +26,27 @@ def _clean(value: Any) -> str:
 class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
-        told = " ".join(f"{name}={_clean(value)}" for name, value in _fields(record).items() if value is not None)
-        line = f"{at:%H:%M:%S}.{int(record.msecs):03d} {record.levelname:<7} {_clean_message(record)} {told}".rstrip()
+        fields = " ".join(f"{name}={_clean(value)}" for name, value in _fields(record).items() if value is not None)
+        line = f"{at:%H:%M:%S}.{int(record.msecs):03d} {record.levelname:<7} {_clean_message(record)} {fields}".rstrip()
         if record.exc_info:
             # Indented, so that no text in it can pass for a line of ours.
-            line += "".join(f"\n    {_printable(told)}" for told in self.formatException(record.exc_info).splitlines())
+            line += "".join(
+                f"\n    {_printable(trace)}" for trace in self.formatException(record.exc_info).splitlines()
+            )
         return line
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             **_fields(record),
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": _clean_message(record),
         }
         if record.exc_info:
-            told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=str)
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
 
 
 def _clean_message(record: logging.LogRecord) -> str:

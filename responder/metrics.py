@@ -184,18 +184,18 @@ class Metrics:
         self._began: dict[str, tuple[datetime, str]] = {}
 
     def decided(self, decided: Iterable[Decided]) -> None:
-        for one in decided:
-            deciding = one.judgement.deciding
+        for decision in decided:
+            deciding = decision.judgement.deciding
             # What a person is refused is told to that person: it must not look like an alert that nobody acts on.
-            policy = BY_HAND.name if one.incident.by_name else one.incident.policy.name
-            self.decisions.labels(policy, one.verdict, deciding.guard).inc()
-            if execution := one.execution:
-                told = execution.accepted
+            policy = BY_HAND.name if decision.incident.by_name else decision.incident.policy.name
+            self.decisions.labels(policy, decision.verdict, deciding.guard).inc()
+            if execution := decision.execution:
+                accepted = execution.accepted
                 times = [
-                    told.onset_at,
-                    min((a.starts_at for a in told.alerts), default=None),
-                    told.received_at,
-                    told.at,
+                    accepted.onset_at,
+                    min((a.starts_at for a in accepted.alerts), default=None),
+                    accepted.received_at,
+                    accepted.at,
                 ]
                 for stage, (start, end) in zip(_STAGES, pairwise(times), strict=False):
                     if start and end:
@@ -217,14 +217,14 @@ class Metrics:
 
     def happened(self, execution: Execution, events: tuple[Event, ...]) -> None:
         """Counts what was committed. Stages are counted once, where the first step and the last one are seen here."""
-        told = execution.accepted
+        accepted = execution.accepted
         for event in events:
             match event:
                 case Started():
                     # Of what another process began we do not know the time; its own series have the beginning.
                     lever = _kind(execution, event)
                     if event.step == 0:
-                        self.stages.labels("started").observe(max((event.at - told.at).total_seconds(), 0))
+                        self.stages.labels("started").observe(max((event.at - accepted.at).total_seconds(), 0))
                     self._began[execution.id] = (event.at, lever)
                 case Done() if execution.id in self._began:
                     at, lever = self._began[execution.id]
@@ -243,10 +243,10 @@ class Metrics:
         self.notifications.labels(channel, outcome).inc()
 
     def _closed(self, execution: Execution, event: Closed) -> None:
-        told = execution.accepted
-        self.executions.labels(told.service, told.strategy, event.outcome).inc()
-        took = max((event.at - told.at).total_seconds(), 0)
-        self.duration.labels(told.service, told.strategy, event.outcome).observe(took)
+        accepted = execution.accepted
+        self.executions.labels(accepted.service, accepted.strategy, event.outcome).inc()
+        took = max((event.at - accepted.at).total_seconds(), 0)
+        self.duration.labels(accepted.service, accepted.strategy, event.outcome).observe(took)
         began = self._began.pop(execution.id, None)
         if event.outcome in ("succeeded", "mitigated") and began:
             self.stages.labels("verified").observe(max((event.at - began[0]).total_seconds(), 0))
@@ -324,9 +324,9 @@ class State:
         return family
 
     def _pending(self) -> Metric:
-        pending = {one.channel: one.pending for one in self._snapshot.undelivered} if self._snapshot else {}
-        told = "Messages that have not got through yet."
-        family = GaugeMetricFamily("responder_notifications_pending", told, labels=["channel"])
+        pending = {backlog.channel: backlog.pending for backlog in self._snapshot.undelivered} if self._snapshot else {}
+        description = "Messages that have not got through yet."
+        family = GaugeMetricFamily("responder_notifications_pending", description, labels=["channel"])
         for channel in sorted({*self._channels, *pending}):
             family.add_metric([channel], pending.get(channel, 0))
         return family
@@ -368,10 +368,19 @@ class State:
             "The version that runs, and what is known of it.",
             labels=["service", "environment", "version", "deployment_id", "status"],
         )
-        for one in self._snapshot.running if self._snapshot else ():
-            if not one.rolled_back_by:
-                when.add_metric([one.service, one.environment], one.at.timestamp())
-            info.add_metric([one.service, one.environment, one.version, one.id, one.status or ""], 1.0)
+        for deployment in self._snapshot.running if self._snapshot else ():
+            if not deployment.rolled_back_by:
+                when.add_metric([deployment.service, deployment.environment], deployment.at.timestamp())
+            info.add_metric(
+                [
+                    deployment.service,
+                    deployment.environment,
+                    deployment.version,
+                    deployment.id,
+                    deployment.status or "",
+                ],
+                1.0,
+            )
         yield when
         yield info
 

@@ -22,13 +22,13 @@ AUTHOR = "rollback-responder"
 
 def silences_for(execution: Execution, mandate: Mandate, now: datetime) -> Iterator[NewSilence]:
     """What the policy wants silenced. One that would hide the rollback's own alerts or the watchdog is left out."""
-    told = execution.accepted
-    for number, noise in enumerate(mandate.policy(told.policy).silence):
+    accepted = execution.accepted
+    for number, noise in enumerate(mandate.policy(accepted.policy).silence):
         if _hides(noise, execution, mandate):
             continue
         yield NewSilence(
             matchers=noise.match,
-            comment=f"rollback {execution.id}: noise {number} of {told.service} in {told.environment}",
+            comment=f"rollback {execution.id}: noise {number} of {accepted.service} in {accepted.environment}",
             starts_at=now,
             ends_at=now + timedelta(seconds=noise.longest),
         )
@@ -37,7 +37,7 @@ def silences_for(execution: Execution, mandate: Mandate, now: datetime) -> Itera
 def _hides(noise: Noise, execution: Execution, mandate: Mandate) -> bool:
     labels = [alert.labels for alert in execution.accepted.alerts]
     watchdog = {m.name: m.value for m in mandate.watchdog.match if m.op == "="} if mandate.watchdog else None
-    return any(all_match(noise.match, one) for one in [*labels, *([watchdog] if watchdog else [])])
+    return any(all_match(noise.match, candidate) for candidate in [*labels, *([watchdog] if watchdog else [])])
 
 
 def execution_of(comment: str) -> str:
@@ -52,7 +52,7 @@ async def keep(
     """Makes the silences of the rollbacks that are ours, and expires those of rollbacks that are over, whoever made
     them: so they end after a crash as well. Returns what was done. Raises Unavailable.
     """
-    wanted = [silence for one in ours for silence in silences_for(one, mandate, now)]
+    wanted = [silence for execution in ours for silence in silences_for(execution, mandate, now)]
     alertmanager = await connections.to(Alertmanager)
     return await alertmanager.keep_silences(wanted, lambda comment: execution_of(comment) in live, AUTHOR)
 
@@ -74,8 +74,8 @@ class Quiet:
             return
         ours = [execution for execution in found if execution.id in mine]
         try:
-            for told in await keep(ours, live, mandate, connections, self._journal.now()):
-                say(log, "noise", what=told)
+            for action in await keep(ours, live, mandate, connections, self._journal.now()):
+                say(log, "noise", what=action)
             self._settled = live
         except Unavailable as e:
             say(log, "noise cannot be silenced", level=logging.WARNING, reason=str(e))

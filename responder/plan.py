@@ -70,10 +70,14 @@ class Mitigation(BaseModel):
     remains: str  # what a person has to do
 
     def __str__(self) -> str:
-        told = [f"{', '.join(self.blocked_versions)} blocked"] if self.blocked_versions else []
-        told += [f"at least {self.min_version}"] if self.min_version else []
-        told += [f"{flag} {'on' if on else 'off'}" for flag, on in self.flags.items()]
-        return f"{self.platform} ({'; '.join(told)}): {self.remains}" if told else f"{self.platform}: {self.remains}"
+        measures = [f"{', '.join(self.blocked_versions)} blocked"] if self.blocked_versions else []
+        measures += [f"at least {self.min_version}"] if self.min_version else []
+        measures += [f"{flag} {'on' if on else 'off'}" for flag, on in self.flags.items()]
+        return (
+            f"{self.platform} ({'; '.join(measures)}): {self.remains}"
+            if measures
+            else f"{self.platform}: {self.remains}"
+        )
 
 
 class Draft(BaseModel):

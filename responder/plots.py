@@ -46,7 +46,11 @@ def plot(
     are apart. It loads nothing from elsewhere and runs no script.
     """
     title = _shown(title)  # what XML has no place for would spoil the whole picture
-    shown = [one for line in lines[:MOST_LINES] if (one := line.model_copy(update={"points": _finite(line)})).points]
+    shown = [
+        drawable
+        for line in lines[:MOST_LINES]
+        if (drawable := line.model_copy(update={"points": _finite(line)})).points
+    ]
     inside = [Mark(name=_shown(mark.name), at=mark.at) for mark in marks if start <= mark.at <= end]
     low, high = _reach([value for line in shown for _, value in line.points])
     pygal = _pygal()

@@ -206,7 +206,7 @@ class Mandate(BaseModel):
         for name in service.depends_on:
             needed, _ = self.service(name, service.environment)
             if needed is not None:
-                found += [one for one in (needed, *self.needs(needed)) if one not in found]
+                found += [dependency for dependency in (needed, *self.needs(needed)) if dependency not in found]
         return found
 
     def one_trouble(self, incident: Incident) -> set[str]:
@@ -263,8 +263,8 @@ class Incident(BaseModel):
     def members(self) -> tuple[Incident, ...]:
         """One for each service of the rollback; this one is the first."""
         others = [name for name in self.together if name != self.service]
-        told = {"version": None, "strategy": None}
-        return (self, *(self.model_copy(update={"service": name, **told}) for name in others))
+        cleared = {"version": None, "strategy": None}
+        return (self, *(self.model_copy(update={"service": name, **cleared}) for name in others))
 
     @property
     def by_name(self) -> bool:
@@ -277,9 +277,9 @@ class Incident(BaseModel):
         if not self.alerts:
             return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
         first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
-        told = [self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat()]
-        told += [] if self.action == "roll_back" else [self.action]
-        return hashlib.sha256("\0".join(told).encode()).hexdigest()[:20]
+        parts = [self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat()]
+        parts += [] if self.action == "roll_back" else [self.action]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
     @property
     def title(self) -> str:
@@ -303,8 +303,8 @@ class _Key(NamedTuple):
 
 def _reason(alerts: Iterable[Alert]) -> str:
     """What the engineer wrote. Who it was cannot be told from an alert, so nobody is named."""
-    told = (alert.annotations.get("reason", "").strip() for alert in alerts)
-    return next((reason[:1000] for reason in told if reason), "")
+    reasons = (alert.annotations.get("reason", "").strip() for alert in alerts)
+    return next((reason[:1000] for reason in reasons if reason), "")
 
 
 def only_told(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
@@ -335,11 +335,11 @@ def match_alerts(
         environment = alert.labels.get("environment", "")
         for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
             forced = policy.force and action == "roll_back"
-            asked = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
+            requested = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
             together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
             if together and service != together[0]:
                 continue  # it goes with the first
-            key = _Key(policy.name, action, service, environment, forced, *asked, together)
+            key = _Key(policy.name, action, service, environment, forced, *requested, together)
             found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [
         Incident(

@@ -24,20 +24,20 @@ async def note_refused(journal: Database, refused: Sequence[RefusedAlert], now: 
     if not refused:
         return []
     await journal.transaction(_record, refused, now)
-    return [{**_told(one), "where": one.where} for one in refused]
+    return [{**_fields(alert), "where": alert.where} for alert in refused]
 
 
 async def _record(tx: Transaction, refused: Sequence[RefusedAlert], now: datetime) -> None:
     alike: dict[str, list[RefusedAlert]] = {}
-    for one in refused:
-        alike.setdefault(_key(one) if len(alike) < _MOST_RECORDS else "more", []).append(one)
-    for key, some in alike.items():
-        told = _told(some[0])
+    for alert in refused:
+        alike.setdefault(_key(alert) if len(alike) < _MOST_RECORDS else "more", []).append(alert)
+    for key, alerts in alike.items():
+        fields = _fields(alerts[0])
         facts = {
-            "verdicts": [Verdict(guard=GUARD, verdict="refuse", reason=str(told["reason"])).model_dump()],
+            "verdicts": [Verdict(guard=GUARD, verdict="refuse", reason=str(fields["reason"])).model_dump()],
             "alerts": [],
-            "alerts_in_all": len(some),
-            "refused": [one.model_dump(include={"where", "reason", "labels"}) for one in some[:20]],
+            "alerts_in_all": len(alerts),
+            "refused": [alert.model_dump(include={"where", "reason", "labels"}) for alert in alerts[:20]],
         }
         decision = decisions.Decision(
             id=executions.new_id(now),
@@ -46,25 +46,25 @@ async def _record(tx: Transaction, refused: Sequence[RefusedAlert], now: datetim
             last_at=now,
             action="read",
             body=json.dumps(facts),
-            **told,
+            **fields,
         )
         await decisions.record(tx, decision)
 
 
-def _key(one: RefusedAlert) -> str:
-    return json.dumps([one.labels, one.resolved, one.reason], sort_keys=True)
+def _key(alert: RefusedAlert) -> str:
+    return json.dumps([alert.labels, alert.resolved, alert.reason], sort_keys=True)
 
 
-def _told(one: RefusedAlert) -> dict[str, Any]:
-    name = one.labels.get("alertname", "")
+def _fields(alert: RefusedAlert) -> dict[str, Any]:
+    name = alert.labels.get("alertname", "")
     # Without the alert's number in the body, which is another one each time.
-    place = one.where.rpartition("]")[2].lstrip(".")
+    path = alert.where.rpartition("]")[2].lstrip(".")
     return {
         "policy": "",
-        "service": one.labels.get("service", ""),
-        "environment": one.labels.get("environment", ""),
-        "verdict": "ignore" if one.resolved else "refuse",
+        "service": alert.labels.get("service", ""),
+        "environment": alert.labels.get("environment", ""),
+        "verdict": "ignore" if alert.resolved else "refuse",
         "guard": GUARD,
-        "reason": f"alert {name or 'without a readable name'} cannot be read: {place and f'{place}: '}{one.reason}",
+        "reason": f"alert {name or 'without a readable name'} cannot be read: {path and f'{path}: '}{alert.reason}",
         "execution": None,
     }

@@ -32,8 +32,8 @@ class Reins:
         mandate = self._mandate()
         if reason := mandate.stop_file_says():
             return StopAsked("stop file", reason, guard=True)
-        if asked := await self._journal.read(stop_of, execution.id):
-            return asked
+        if stop := await self._journal.read(stop_of, execution.id):
+            return stop
         return await self._outside(execution, mandate) if about_to_act else None
 
     async def _outside(self, execution: Execution, mandate: Mandate) -> StopAsked | None:
@@ -46,10 +46,10 @@ class Reins:
         # A person's word, and a move that may have had its effect, are past the point of asking again. A gate that came
         # first is not: minutes may have passed in it.
         begun = execution.accepted.forced or execution.has_begun
-        asked = await (self._muted(execution, mandate) if begun else self._refused(execution, mandate))
-        if asked is None:
+        stop = await (self._muted(execution, mandate) if begun else self._refused(execution, mandate))
+        if stop is None:
             self._asked_at = now
-        return asked
+        return stop
 
     async def _muted(self, execution: Execution, mandate: Mandate) -> StopAsked | None:
         around = self._connections()

@@ -52,10 +52,10 @@ class Decided(BaseModel):
         verdict = self.judgement.deciding.verdict
         return "preserve" if verdict == "allow" and self.incident.action == "preserve_logs" else verdict
 
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         """What the sender is answered, and what the decision record shows."""
         deciding = self.judgement.deciding
-        told = {"evidence": self.evidence} if self.evidence else {}
+        extra = {"evidence": self.evidence} if self.evidence else {}
         return {
             "policy": self.incident.policy.name,
             "service": self.incident.service,
@@ -64,7 +64,7 @@ class Decided(BaseModel):
             "guard": deciding.guard,
             "reason": deciding.reason,
             "execution": self.execution.id if self.execution else None,
-            **told,
+            **extra,
         }
 
 
@@ -107,8 +107,8 @@ async def respond(
         lives = await asyncio.gather(
             *(ask_outside(incident, situations, mandate, connections) for incident, situations in open_ones)
         )
-        asked = [incident for incident, _ in open_ones]
-        more, _ = await journal.transaction(_decide, asked, lives, mandate, claimer, clock, trouble_visible)
+        undecided = [incident for incident, _ in open_ones]
+        more, _ = await journal.transaction(_decide, undecided, lives, mandate, claimer, clock, trouble_visible)
         settled += more
     if keeping:  # last, because what is rolled back by now keeps its logs itself
         kept, _ = await journal.transaction(_decide, keeping, _unasked(keeping), mandate, None, clock)
@@ -146,8 +146,10 @@ async def explain(
 
 def _beside(incident: Incident, incidents: Sequence[Incident], mandate: Mandate) -> frozenset[str]:
     """The configured services that the same body tells to be in trouble in the same environment."""
-    told = [i for i in incidents if i.environment == incident.environment and not i.forced and i.action == "roll_back"]
-    return frozenset(service.name for i in told if (service := mandate.service(i.service, i.environment)[0]))
+    reported = [
+        i for i in incidents if i.environment == incident.environment and not i.forced and i.action == "roll_back"
+    ]
+    return frozenset(service.name for i in reported if (service := mandate.service(i.service, i.environment)[0]))
 
 
 async def _decide(
@@ -161,7 +163,7 @@ async def _decide(
 ) -> tuple[list[Decided], list[tuple[Incident, tuple[Situation, ...]]]]:
     settled, open_ones = [], []
     # All of them before anything else: who accepts one and then wants another could be waited for by who has that.
-    named = (mandate.service(one.service, one.environment)[0] for i in incidents for one in i.members)
+    named = (mandate.service(member.service, member.environment)[0] for i in incidents for member in i.members)
     await deployments.hold(tx, *((service.name, service.environment) for service in named if service))
     for incident, live in zip(incidents, lives, strict=True):
         now = clock()
@@ -291,7 +293,7 @@ def _as_record(decided: Decided, record_id: str, trouble_visible: bool) -> decis
         "target": target.model_dump() if target else None,
         "live": situation.live.model_dump(mode="json") if situation.live else None,
     }
-    told = decided.told()
+    payload = decided.payload()
     at = decided.at
     return decisions.Decision(
         id=record_id,
@@ -302,7 +304,7 @@ def _as_record(decided: Decided, record_id: str, trouble_visible: bool) -> decis
         forced=incident.forced,
         needs_human=needs_human(incident, decided.judgement.deciding, situation, at, trouble_visible=is_visible),
         body=json.dumps(facts),
-        **told,
+        **payload,
     )
 
 
@@ -324,7 +326,7 @@ async def note_told(journal: Database, policy: Policy, alerts: Sequence[Alert], 
     """Puts on record, and so into the outbox, that a policy wants these alerts told; once, however often they come."""
     first = min(alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
     channels = ", ".join(policy.notify or ())
-    told = {
+    payload = {
         "policy": policy.name,
         "service": first.labels.get("service", ""),
         "environment": first.labels.get("environment", ""),
@@ -346,10 +348,10 @@ async def note_told(journal: Database, policy: Policy, alerts: Sequence[Alert], 
         at=now,
         last_at=now,
         body=json.dumps(facts),
-        **told,
+        **payload,
     )
     await journal.transaction(decisions.record, decision)
-    return told
+    return payload
 
 
 async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetime) -> dict[str, Any]:
@@ -357,7 +359,7 @@ async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetim
     services = sorted({alert.labels.get("service", "") for alert in alerts})
     names = sorted({alert.name for alert in alerts})
     key = "\0".join(sorted({alert.fingerprint for alert in alerts}))
-    told = {
+    payload = {
         "policy": "",
         "service": services[0] if len(services) == 1 else "",
         "environment": alerts[0].labels.get("environment", "") if len(services) == 1 else "",
@@ -367,7 +369,7 @@ async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetim
         "execution": None,
     }
     facts = {
-        "verdicts": [Verdict(guard="policy", verdict="refuse", reason=str(told["reason"])).model_dump()],
+        "verdicts": [Verdict(guard="policy", verdict="refuse", reason=str(payload["reason"])).model_dump()],
         "alerts": [_alert(alert) for alert in alerts[:_ALERTS_KEPT]],
         "alerts_in_all": len(alerts),
     }
@@ -377,10 +379,10 @@ async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetim
         at=now,
         last_at=now,
         body=json.dumps(facts),
-        **told,
+        **payload,
     )
     await journal.transaction(decisions.record, decision)
-    return told
+    return payload
 
 
 async def note_not_permitted(journal: Database, incident: Incident, sender: str, now: datetime) -> dict[str, Any]:
@@ -388,9 +390,9 @@ async def note_not_permitted(journal: Database, incident: Incident, sender: str,
 
     It is no decision about a rollback: it is not judged again, and says nothing of whether the service is in trouble.
     """
-    names = ", ".join(one.service for one in incident.members)
+    names = ", ".join(member.service for member in incident.members)
     reason = f"the token {sender} is not permitted for {names} in {incident.environment or 'any environment'}"
-    told = {
+    payload = {
         "policy": incident.policy.name,
         "service": incident.service,
         "environment": incident.environment,
@@ -412,7 +414,7 @@ async def note_not_permitted(journal: Database, incident: Incident, sender: str,
         at=now,
         last_at=now,
         body=json.dumps(facts),
-        **told,
+        **payload,
     )
     await journal.transaction(decisions.record, decision)
-    return told
+    return payload

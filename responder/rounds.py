@@ -48,8 +48,8 @@ async def go_round(
     while True:
         pause = every
         try:
-            said = await act()
-            pause, in_a_row = every if said is None else said, 0
+            delay = await act()
+            pause, in_a_row = every if delay is None else delay, 0
         except (Exception, asyncio.CancelledError) as e:
             task = asyncio.current_task()
             # Not being cancelled, it has waited for somebody else who was.

@@ -64,8 +64,8 @@ class Service(BaseModel):
 
     @model_validator(mode="after")
     def _knows_where_its_pods_are(self) -> Service:
-        for i, one in enumerate(self.logs):
-            if isinstance(one, PodLogs) and one.kubernetes.namespace is None and self._namespace is None:
+        for i, source in enumerate(self.logs):
+            if isinstance(source, PodLogs) and source.kubernetes.namespace is None and self._namespace is None:
                 raise ValueError(f"logs[{i}].kubernetes.namespace is missing: the rollback names none either")
         return self
 
@@ -73,14 +73,14 @@ class Service(BaseModel):
     def clients(self) -> set[type[Any]]:
         """Every kind of world that it is rolled back in and asked about."""
         levers = [lever for way in (self.rollback, *self.alternatives) for lever in levers_of(way)]
-        return {one.client for one in (*levers, *self.healthy, *self.traffic, *self.logs)}
+        return {item.client for item in (*levers, *self.healthy, *self.traffic, *self.logs)}
 
     @property
     def sources(self) -> tuple[LogSource, ...]:
         """Its logs, each with its place filled in where that is the one of the rollback."""
         return tuple(
-            one.in_namespace(self._namespace) if isinstance(one, PodLogs) and self._namespace else one
-            for one in self.logs
+            source.in_namespace(self._namespace) if isinstance(source, PodLogs) and self._namespace else source
+            for source in self.logs
         )
 
     @property

@@ -22,8 +22,8 @@ def format_size(size: int) -> str:
     """For people: `340 kB`, `4.2 MB`."""
     for unit in ("GB", "MB", "kB"):
         if size >= _UNITS[unit]:
-            told = size / _UNITS[unit]
-            return f"{told:.0f} {unit}" if told >= 10 else f"{told:.1f} {unit}"
+            amount = size / _UNITS[unit]
+            return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
     return f"{size} B"
 
 

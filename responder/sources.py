@@ -120,10 +120,10 @@ class FileLogs(Source):
         found = await client.files(self.file)
         if not found:
             raise Halt("no file matches")
-        fresh = [one for one in found if one.problem or one.at >= since]
+        fresh = [file for file in found if file.problem or file.at >= since]
         if not fresh:
             raise Halt(f"{len(found)} files match, none written since {since:%Y-%m-%d %H:%M:%S} UTC")
-        return [Log(one.path.name.removesuffix(".gz"), str(one.path), self._reading(client, one)) for one in fresh]
+        return [Log(file.path.name.removesuffix(".gz"), str(file.path), self._reading(client, file)) for file in fresh]
 
     async def check_access(self, client: Host) -> list[Problem]:
         if not await client.files(self.file):
@@ -190,15 +190,15 @@ class SystemLogs(Source):
 
     async def logs(self, client: Host, since: datetime) -> list[Log]:
         async def chunks() -> Chunks:
-            said = False
+            has_output = False
             try:
                 async with contextlib.aclosing(_newest(client.journal(since, _LINES))) as entries:
                     async for chunk in entries:
-                        said = True
+                        has_output = True
                         yield chunk
                 return
             except Halt as e:
-                if said:
+                if has_output:
                     raise
                 without = e
             usual = [f for name in ("syslog", "messages", "kern.log") for f in await client.files(f"/var/log/{name}")]
@@ -248,14 +248,14 @@ class DockerLogs(Source):
 
     async def logs(self, client: Docker, since: datetime) -> list[Log]:
         if self.docker.container is not None:
-            one = await client.container(self.docker.container)
-            found = [one] if one else []
+            container = await client.container(self.docker.container)
+            found = [container] if container else []
         else:
             labels = {"project": self.docker.project, "service": self.docker.service}
             found = await client.containers({f"com.docker.compose.{k}": str(v) for k, v in labels.items()})
         if not found:
             raise Halt("no such container")
-        found.sort(key=lambda one: str(one["State"].get("StartedAt", "")), reverse=True)
+        found.sort(key=lambda container: str(container["State"].get("StartedAt", "")), reverse=True)
         states = [
             {"name": c["Name"].lstrip("/"), "image": c["Config"]["Image"], "restarts": c.get("RestartCount", 0)}
             | {"state": {k: v for k, v in c["State"].items() if k != "Health"}}
@@ -265,9 +265,9 @@ class DockerLogs(Source):
         return [
             _as_json("docker-containers", "the state of the containers", states),
             *(
-                Log(f"docker-{name}", f"container {name}", _log_of(client, one["Id"], since))
-                for one in found
-                for name in [one["Name"].lstrip("/")]
+                Log(f"docker-{name}", f"container {name}", _log_of(client, container["Id"], since))
+                for container in found
+                for name in [container["Name"].lstrip("/")]
             ),
         ]
 
@@ -310,36 +310,36 @@ class PodLogs(Source):
         return self.model_copy(update={"kubernetes": self.kubernetes.model_copy(update={"namespace": namespace})})
 
     async def logs(self, client: Kubernetes, since: datetime) -> list[Log]:
-        place, namespace = self.kubernetes, self.kubernetes.namespace or ""
-        pods = await client.list("Pod", namespace, selector=place.selector)
+        settings, namespace = self.kubernetes, self.kubernetes.namespace or ""
+        pods = await client.list("Pod", namespace, selector=settings.selector)
         pods.sort(key=lambda pod: (-_restarts(pod), pod["metadata"]["name"]))
-        found = [_as_json("kubernetes-pods", f"the pods {place.selector}", [_state_of(pod) for pod in pods])]
-        if place.events:
+        found = [_as_json("kubernetes-pods", f"the pods {settings.selector}", [_state_of(pod) for pod in pods])]
+        if settings.events:
 
-            async def told() -> Chunks:
+            async def event_lines() -> Chunks:
                 names = _concerned(pods)
                 events = [e for e in await client.events(namespace) if _about(e) in names]
                 yield "".join(map(_line, sorted(events, key=_when))).encode()
 
-            found.append(Log("kubernetes-events", f"the events of {place.selector}", told))
+            found.append(Log("kubernetes-events", f"the events of {settings.selector}", event_lines))
         for pod in pods:
             name, status = pod["metadata"]["name"], pod.get("status", {})
-            for one in (*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())):
-                ways = [True, False] if place.previous and one.get("restartCount", 0) else [False]
+            for container in (*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())):
+                ways = [True, False] if settings.previous and container.get("restartCount", 0) else [False]
                 for previous in ways:
-                    say = _saying(client, namespace, name, one["name"], since, previous)
+                    read_log = _saying(client, namespace, name, container["name"], since, previous)
                     when = "-previous" if previous else ""
-                    origin = f"pod {name}, container {one['name']}{', before its restart' if previous else ''}"
-                    found.append(Log(f"pod-{name}-{one['name']}{when}", origin, say))
+                    origin = f"pod {name}, container {container['name']}{', before its restart' if previous else ''}"
+                    found.append(Log(f"pod-{name}-{container['name']}{when}", origin, read_log))
         return found
 
     async def check_access(self, client: Kubernetes) -> list[Problem]:
-        place, namespace = self.kubernetes, self.kubernetes.namespace or ""
+        settings, namespace = self.kubernetes, self.kubernetes.namespace or ""
         wanted: tuple[Right, ...] = ("list", "Pod"), ("get", "Pod", "log")
-        rights = (*wanted, *((("list", "Event"),) if place.events else ()))
+        rights = (*wanted, *((("list", "Event"),) if settings.events else ()))
         if problems := await missing_rights(client, namespace, rights):
             return problems
-        if not await client.list("Pod", namespace, selector=place.selector):
+        if not await client.list("Pod", namespace, selector=settings.selector):
             return [Problem(str(self), f"no pod in {namespace} has these labels", "correct the selector")]
         return []
 
@@ -351,7 +351,7 @@ def _saying(
 
 
 def _restarts(pod: Object) -> int:
-    return sum(one.get("restartCount", 0) for one in pod.get("status", {}).get("containerStatuses", ()))
+    return sum(status.get("restartCount", 0) for status in pod.get("status", {}).get("containerStatuses", ()))
 
 
 def _state_of(pod: Object) -> Object:
@@ -378,8 +378,8 @@ def _about(event: Object) -> str:
 
 def _when(event: Object) -> str:
     series = event.get("series") or {}
-    told = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-    return str(told or event["metadata"].get("creationTimestamp", ""))
+    timestamp = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    return str(timestamp or event["metadata"].get("creationTimestamp", ""))
 
 
 def _line(event: Object) -> str:
@@ -387,8 +387,8 @@ def _line(event: Object) -> str:
     count = (event.get("series") or {}).get("count") or event.get("count") or 1
     times = f" (x{count})" if count > 1 else ""
     what = f"{about.get('kind', '')}/{about.get('name', '')}"
-    told = " ".join(str(event.get("message", "")).split())
-    return f"{_when(event)} {event.get('type', '')} {event.get('reason', '')} {what}: {told}{times}\n"
+    message = " ".join(str(event.get("message", "")).split())
+    return f"{_when(event)} {event.get('type', '')} {event.get('reason', '')} {what}: {message}{times}\n"
 
 
 def _as_json(name: str, origin: str, value: Any) -> Log:

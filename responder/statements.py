@@ -68,8 +68,10 @@ def statement(sql: str) -> Statement:
     try:
         tree = sqlglot.parse_one(re.sub(_RENAMED_COLUMN, r"\1 COLUMN ", sql), read="postgres")
     except SqlglotError as e:
-        told = str(e).splitlines()[0]
-        return Statement(sql=sql, effects=(Effect(does="unknown", why=f"it is not understood: {told}"),), alone=alone)
+        problem = str(e).splitlines()[0]
+        return Statement(
+            sql=sql, effects=(Effect(does="unknown", why=f"it is not understood: {problem}"),), alone=alone
+        )
     finally:
         logging.getLogger("sqlglot").setLevel(level)
     index = ""
@@ -126,7 +128,7 @@ def _effects(tree: object, sql: str) -> list[Effect]:
             if isinstance(tree, exp.Delete):
                 only = bool(re.match(r"DELETE\s+FROM\s+ONLY\b", sql, re.I))
                 return [Effect(does="deletes rows", on=_name(tree.this), where=where, only=only)]
-            columns = tuple(name for one in tree.expressions for name in _assigned(one.this))
+            columns = tuple(name for assignment in tree.expressions for name in _assigned(assignment.this))
             return [Effect(does="updates rows", on=_name(tree.this), columns=columns, where=where)]
         case exp.Insert() if not tree.args.get("conflict") and not tree.args.get("with_"):
             return [Effect(does="nothing lossy"), *_calls(tree, sql)]
@@ -185,7 +187,7 @@ def _assigned(target: object) -> list[str]:
 
     match target:
         case exp.Tuple():
-            return [name for one in target.expressions for name in _assigned(one)]
+            return [name for item in target.expressions for name in _assigned(item)]
         case exp.Paren() | exp.Bracket():
             return _assigned(target.this)
         case exp.Column():
@@ -223,10 +225,11 @@ def _of_drop(tree: exp.Drop, sql: str) -> list[Effect]:
     cascade, exists = bool(tree.args.get("cascade")), bool(tree.args.get("exists"))
     if kind in kinds:
         return [
-            Effect(does=kinds[kind], on=_name(one), cascade=cascade, if_exists=exists) for one in tree.args["tables"]
+            Effect(does=kinds[kind], on=_name(table), cascade=cascade, if_exists=exists)
+            for table in tree.args["tables"]
         ]
     if kind == "INDEX" and not cascade:
-        return [Effect(does="nothing lossy", on=_name(one)) for one in tree.args["tables"]]
+        return [Effect(does="nothing lossy", on=_name(table)) for table in tree.args["tables"]]
     if kind in ("VIEW", "TRIGGER", "FUNCTION", "PROCEDURE") and not cascade:
         return [Effect(does="nothing lossy")]
     if not cascade and _NOT_LOSSY.match(sql):
@@ -269,14 +272,14 @@ def _of_alter(tree: exp.Alter, sql: str) -> list[Effect]:
     for action in tree.args.get("actions") or ():
         match action:
             case exp.Drop() if str(action.args.get("kind")).upper() == "COLUMN":
-                told = {"cascade": bool(action.args.get("cascade")), "if_exists": bool(action.args.get("exists"))}
+                options = {"cascade": bool(action.args.get("cascade")), "if_exists": bool(action.args.get("exists"))}
                 found += [
-                    Effect(does="drops columns", on=table, columns=(_folded(column),), **told)
+                    Effect(does="drops columns", on=table, columns=(_folded(column),), **options)
                     for column in action.args["tables"]
                 ]
             case exp.AlterColumn() if action.args.get("dtype"):
-                told = {"to": action.args["dtype"].sql("postgres"), "using": _makes_anew(action)}
-                found.append(Effect(does="changes a type", on=table, columns=(_folded(action.this),), **told))
+                options = {"to": action.args["dtype"].sql("postgres"), "using": _makes_anew(action)}
+                found.append(Effect(does="changes a type", on=table, columns=(_folded(action.this),), **options))
             case exp.AlterRename():
                 found.append(Effect(does="renames", on=table, to=_folded(action.this)))
             case exp.RenameColumn():

@@ -293,13 +293,13 @@ async def _unfit(
         concerned = other.name in moved or service.name in other.requires
         if not concerned or other.environment != environment or other.name == service.name:
             continue
-        for there, platform in (await _versions_there(tx, other, moved.get(other.name))).items():
-            if wanted := (await _requirements(tx, other, there)).get(service.name):
-                needed[other.name, there] = platform, wanted
+        for version, platform in (await _versions_there(tx, other, moved.get(other.name))).items():
+            if wanted := (await _requirements(tx, other, version)).get(service.name):
+                needed[other.name, version] = platform, wanted
     for (name, version), (platform, wanted) in sorted(needed.items()):
         where_it_is = f"{version} on {platform}" if platform else version
         found.append(_misfit(name, where_it_is, service.name, target.version, wanted))
-    return tuple(one for one in found if one)
+    return tuple(problem for problem in found if problem)
 
 
 async def _versions_there(tx: Transaction, service: Service, to_version: str | None) -> dict[str, str]:
@@ -308,9 +308,15 @@ async def _versions_there(tx: Transaction, service: Service, to_version: str | N
     newest = await deployments.newest(tx, *where)
     if newest is None:
         return {}
-    stay = [one for one in await deployments.on_platforms(tx, *where) if one.version != newest.version]
-    there = {one.version: one.platform for one in stay if not _is_blocked(one.platform, one.status)}
-    return {**there, to_version or newest.version: ""}
+    stay = [
+        deployment for deployment in await deployments.on_platforms(tx, *where) if deployment.version != newest.version
+    ]
+    elsewhere = {
+        deployment.version: deployment.platform
+        for deployment in stay
+        if not _is_blocked(deployment.platform, deployment.status)
+    }
+    return {**elsewhere, to_version or newest.version: ""}
 
 
 def _is_blocked(platform: str, status: str | None) -> bool:
@@ -325,15 +331,15 @@ async def _requirements(tx: Transaction, service: Service, version: str) -> dict
 
 
 def _misfit(name: str, version: str, needs: str, found: str | None, versions: str) -> str:
-    told = f"{name} {version} works with {needs} {versions}"
+    requirement = f"{name} {version} works with {needs} {versions}"
     if found is None:
-        return f"{told}, and nobody told which version of {needs} runs"
+        return f"{requirement}, and nobody told which version of {needs} runs"
     match within(found, versions):
         case True:
             return ""
         case False:
-            return f"{told}, and {needs} would be {found}"
-    return f"{told}, and whether {found} is one of them cannot be told"
+            return f"{requirement}, and {needs} would be {found}"
+    return f"{requirement}, and whether {found} is one of them cannot be told"
 
 
 async def _needs_locked(

@@ -63,11 +63,11 @@ async def plan(
         versions = {"from_version": part.target.from_version, "to_version": part.target.to_version}
         shares.append(Share(service=name, strategy=part.way, steps=len(draft.steps), **versions))
         steps += draft.steps
-        mitigations += [one.model_copy(update={"service": name}) for one in draft.mitigations]
+        mitigations += [mitigation.model_copy(update={"service": name}) for mitigation in draft.mitigations]
         notes += [f"{name}: {note}" if several else note for note in draft.notes]
     if several:
-        told = " → ".join(share.service for share in shares)
-        notes.insert(0, f"in this order: {told}" + (f", because {because}" if because else ""))
+        sequence = " → ".join(share.service for share in shares)
+        notes.insert(0, f"in this order: {sequence}" + (f", because {because}" if because else ""))
     names = " and ".join(share.service for share in shares)
     checks = (check for part in parts for check in (*part.service.healthy, *part.service.traffic))
     verify = Gate(

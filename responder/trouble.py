@@ -53,8 +53,10 @@ class Recordings:
             age = format_duration((self._clock - last) // 1)
             why = f"Prometheus evaluated its rule {age} ago, longer than {format_duration(FRESH)}"
             return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {why}")
-        told = f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_asked()}"
-        return TroubleNow(state="gone", reason=told)
+        reason = (
+            f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_asked()}"
+        )
+        return TroubleNow(state="gone", reason=reason)
 
     def _is_fresh(self, sample: Sample, evaluated: Sequence[Sample]) -> bool:
         """Whether it is from the last evaluation of its rule, and that is not long ago."""
@@ -65,13 +67,13 @@ class Recordings:
 def questions(labels: Mapping[str, str]) -> list[str]:
     """The parts of a query, to be joined by `or`, whose answer `Recordings` reads: of all alerts with these labels."""
     of_rule = {name: value for name, value in labels.items() if name == "alertname"}
-    asked = {
+    queries = {
         "now": f"timestamp({selector(NOW, labels)})",
         "evaluated": f"timestamp({selector(EVALUATED, of_rule)})",
         "recorded": selector(RECORDED, labels),
         "clock": "vector(time())",
     }
-    return [marked(query, question) for question, query in asked.items()]
+    return [marked(query, question) for question, query in queries.items()]
 
 
 async def visible(incident: Incident, recordings: Recordings, mandate: Mandate, connections: Connections) -> TroubleNow:
@@ -101,31 +103,31 @@ async def ask_trouble(incident: Incident, mandate: Mandate, connections: Connect
 
 
 async def _by_expression(incident: Incident, connections: Connections) -> TroubleNow:
-    told = f"the `expression` of policy {incident.policy.name}"
+    expression = f"the `expression` of policy {incident.policy.name}"
     try:
         found = await (await connections.to(Prometheus)).query(incident.policy.expression)
     except (Unavailable, Halt) as e:
         return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} lasts: {e}")
     if concerning(found, incident.service, incident.environment):
-        return TroubleNow(state="visible", reason=f"{told} has a result{_asked()}")
-    why = f"{told} has no result for {incident.service}"
+        return TroubleNow(state="visible", reason=f"{expression} has a result{_asked()}")
+    why = f"{expression} has no result for {incident.service}"
     return TroubleNow(state="gone", reason=f"{_names(incident.alerts)} still fires, but {why}{_asked()}")
 
 
 async def _by_checks(incident: Incident, mandate: Mandate, connections: Connections) -> TroubleNow:
     world, name = World(connections), _names(incident.alerts)
     members = incident.together or (incident.service,)
-    services = [service for one in members if (service := mandate.service(one, incident.environment)[0])]
+    services = [service for member in members if (service := mandate.service(member, incident.environment)[0])]
     checks = [check for service in services for check in (*service.healthy, *service.traffic)]
     findings = await asyncio.gather(*map(world.holds, checks))
     if bad := [finding.reason for finding in findings if finding.answered and not finding.holds]:
         return TroubleNow(state="visible", reason=f"{'; '.join(bad[:3])}{_asked()}")
     if unknown := [finding.reason for finding in findings if not finding.answered]:
         return TroubleNow(state="unknown", reason=f"cannot tell whether {name} lasts: {'; '.join(unknown[:3])}")
-    whose = ", ".join(service.name for service in services)
+    names = ", ".join(service.name for service in services)
     return TroubleNow(
         state="gone",
-        reason=f"{name} still fires, but all health and traffic checks of {whose} hold{_asked()}. Nothing else shows "
+        reason=f"{name} still fires, but all health and traffic checks of {names} hold{_asked()}. Nothing else shows "
         f"whether the trouble of this alert lasts: add an `expression` to policy {incident.policy.name}",
     )
 

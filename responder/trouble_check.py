@@ -47,26 +47,26 @@ class TroubleCheck(BaseModel):
     def of(cls, alerts: Iterable[Alert], expression: str, service: str, environment: str) -> TroubleCheck | None:
         """The check for alerts that opened a rollback of the service; None if there are none."""
         labels = [{name: alert.labels[name] for name in _IDENTIFYING if name in alert.labels} for alert in alerts]
-        distinct = tuple(one for n, one in enumerate(labels) if one not in labels[:n])
+        distinct = tuple(alert_labels for n, alert_labels in enumerate(labels) if alert_labels not in labels[:n])
         where = {"service": service, "environment": environment} if expression else {}
         return cls(trouble_of=distinct, expression=expression, **where) if distinct else None
 
     async def holds(self, prometheus: Prometheus) -> Finding:
-        names = ", ".join(sorted({one.get("alertname", "") for one in self.trouble_of}))
+        names = ", ".join(sorted({labels.get("alertname", "") for labels in self.trouble_of}))
         if self.expression:
             lasts = concerning(await prometheus.query(self.expression), self.service, self.environment)
-            told = "still has a result" if lasts else "has no result any more"
-            return Finding(holds=not lasts, reason=f"the `expression` for {names} {told}")
-        rules = [{"alertname": one.get("alertname", "")} for one in self.trouble_of]
-        asked = [selector(NOW, one) for one in self.trouble_of]
-        asked += [f"time() - timestamp({selector(EVALUATED, rule)})" for rule in rules]
-        samples = await prometheus.query(" or ".join(dict.fromkeys(asked)))
+            state = "still has a result" if lasts else "has no result any more"
+            return Finding(holds=not lasts, reason=f"the `expression` for {names} {state}")
+        rules = [{"alertname": labels.get("alertname", "")} for labels in self.trouble_of]
+        queries = [selector(NOW, labels) for labels in self.trouble_of]
+        queries += [f"time() - timestamp({selector(EVALUATED, rule)})" for rule in rules]
+        samples = await prometheus.query(" or ".join(dict.fromkeys(queries)))
         if any("service" in sample.labels for sample in samples):
             return Finding(holds=False, reason=f"{names}: still visible in the last scrapes")
         age = max((sample.value for sample in samples), default=0.0)
         if age > FRESH:
-            told = f"Prometheus evaluated the rule of {names} {format_duration(age // 1)} ago"
-            return Finding(holds=False, answered=False, reason=f"{told}, longer than {format_duration(FRESH)}")
+            evaluated = f"Prometheus evaluated the rule of {names} {format_duration(age // 1)} ago"
+            return Finding(holds=False, answered=False, reason=f"{evaluated}, longer than {format_duration(FRESH)}")
         return Finding(holds=True, reason=f"{names}: not visible in the last scrapes")
 
 

@@ -64,27 +64,29 @@ class Waiting:
             recordings = Recordings(await prometheus.query(" or ".join(questions({}))))
         except (Unavailable, Halt):
             return Due()
-        visible = await self._visible([one.incident for one in remembered], recordings, mandate)
-        late = [one.incident for one in remembered if one.late and _only_rings(one.incident, recordings)]
-        self._resolved &= {one.id for one in late}
-        asked = [one for one in late if one.id not in self._resolved and one not in visible]
-        states = await self._states(asked, mandate)
-        self._resolved |= {one.id for one, state in zip(asked, states, strict=True) if state == "gone"}
-        firing = (one for one, state in zip(asked, states, strict=True) if state == "firing")
+        visible = await self._visible([entry.incident for entry in remembered], recordings, mandate)
+        late = [entry.incident for entry in remembered if entry.late and _only_rings(entry.incident, recordings)]
+        self._resolved &= {incident.id for incident in late}
+        pending = [incident for incident in late if incident.id not in self._resolved and incident not in visible]
+        states = await self._states(pending, mandate)
+        self._resolved |= {incident.id for incident, state in zip(pending, states, strict=True) if state == "gone"}
+        firing = (incident for incident, state in zip(pending, states, strict=True) if state == "firing")
         return Due(tuple(visible), tuple(firing))
 
     async def _visible(self, incidents: Sequence[Incident], recordings: Recordings, mandate: Mandate) -> list[Incident]:
-        looks = await asyncio.gather(*(visible(one, recordings, mandate, self._connections()) for one in incidents))
-        seen = [one for one, look in zip(incidents, looks, strict=True) if look.state == "visible"]
-        now, ids = asyncio.get_running_loop().time(), {one.id for one in seen}
+        looks = await asyncio.gather(
+            *(visible(incident, recordings, mandate, self._connections()) for incident in incidents)
+        )
+        seen = [incident for incident, look in zip(incidents, looks, strict=True) if look.state == "visible"]
+        now, ids = asyncio.get_running_loop().time(), {incident.id for incident in seen}
         self._judged = {name: at for name, at in self._judged.items() if name in ids}
-        due = [one for one in seen if now - self._judged.get(one.id, float("-inf")) >= _AGAIN]
-        self._judged |= {one.id: now for one in due}
+        due = [incident for incident in seen if now - self._judged.get(incident.id, float("-inf")) >= _AGAIN]
+        self._judged |= {incident.id: now for incident in due}
         states = await self._states(due, mandate)
-        return [one for one, state in zip(due, states, strict=True) if state == "firing"]
+        return [incident for incident, state in zip(due, states, strict=True) if state == "firing"]
 
     async def _states(self, incidents: Sequence[Incident], mandate: Mandate) -> list[str]:
-        lives = await asyncio.gather(*(ask_alerts(one, mandate, self._connections()) for one in incidents))
+        lives = await asyncio.gather(*(ask_alerts(incident, mandate, self._connections()) for incident in incidents))
         return [live.state for live in lives]
 
 
@@ -120,6 +122,6 @@ def _is_late(incident: Incident, ended_at: datetime, judged_at: datetime, now: d
 
 def _incidents(row: Row, mandate: Mandate, now: datetime) -> Iterable[Incident]:
     """The incident that a decision was about, as the configuration of today sees its alerts."""
-    alerts = [Alert(status="firing", **one) for one in json.loads(row["body"]).get("alerts", ())]
+    alerts = [Alert(status="firing", **fields) for fields in json.loads(row["body"]).get("alerts", ())]
     found, _ = match_alerts(alerts, mandate.policies, now, sender="alertmanager")
-    return [one for one in found if one.id == row["incident"] and not one.forced]
+    return [incident for incident in found if incident.id == row["incident"] and not incident.forced]

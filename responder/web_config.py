@@ -49,8 +49,8 @@ class TlsServer(_Part):
 
     @field_validator("cert_file", "key_file", "client_ca_file")
     @classmethod
-    def _beside_the_file(cls, file: Path | None, told: ValidationInfo) -> Path | None:
-        return None if file is None else (told.context or Path()) / file
+    def _beside_the_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        return None if file is None else (info.context or Path()) / file
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -165,22 +165,22 @@ def read(file: Path) -> WebConfig:
         return WebConfig.model_validate(data or {}, context=file.parent)
     except ValidationError as e:
         found = e.errors(include_url=False, include_input=False)
-        raise ValueError("; ".join(f"{file}: {_told(error)}" for error in found)) from None
+        raise ValueError("; ".join(f"{file}: {_message(error)}" for error in found)) from None
 
 
-def _told(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"] if part != "[key]")
+def _message(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
     key = str(error["loc"][-1]) if error["loc"] else ""
     match error["type"]:
         case "extra_forbidden" if key in _GOS_OWN:
-            return f"{place}: is not to be had here"
+            return f"{path}: is not to be had here"
         case "extra_forbidden":
-            return f"{place}: unknown key{meant(key, _keys())}"
+            return f"{path}: unknown key{meant(key, _keys())}"
         case "missing":
-            return f"{place}: is missing"
+            return f"{path}: is missing"
         case "value_error":
-            return f"{place}: {error['ctx']['error']}"
-    return f"{place}: {error['msg'][0].lower()}{error['msg'][1:]}"
+            return f"{path}: {error['ctx']['error']}"
+    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _keys() -> Collection[str]:

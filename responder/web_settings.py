@@ -168,13 +168,13 @@ class Web(BaseModel):
         for i, token in enumerate(self.tokens):
             first = secrets.setdefault(token.secret, i)
             if first != i:
-                told = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): make one of its own"
-                yield ("tokens", i), f"{told} (openssl rand -hex 32)"
+                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): make one of its own"
+                yield ("tokens", i), f"{problem} (openssl rand -hex 32)"
         logins = self._served.basic_auth_users
         for i, user in enumerate(self.users):
             if user.name not in logins:
                 yield ("users", i, "name"), f"{user.name} has no password in basic_auth_users of web.config_file"
-            if any(user.name == one.name for one in self.users[:i]):
+            if any(user.name == earlier.name for earlier in self.users[:i]):
                 yield ("users", i, "name"), f"{user.name} is the name of an earlier one"
         for name in sorted(logins.keys() - {user.name for user in self.users}):
             yield ("config_file",), f"{name} can log in but may do nothing: web.users says who may do what"
@@ -182,9 +182,9 @@ class Web(BaseModel):
             *(("tokens", i, token) for i, token in enumerate(self.tokens)),
             *(("users", i, user) for i, user in enumerate(self.users)),
         ]
-        for key, i, one in every:
-            yield from (((key, i, *path), wrong) for path, wrong in one.limits_of_nothing(services))
-        if watchdog and every and not any("alerts" in one.scopes and not one.limited for _, _, one in every):
+        for key, i, bearer in every:
+            yield from (((key, i, *path), wrong) for path, wrong in bearer.limits_of_nothing(services))
+        if watchdog and every and not any("alerts" in bearer.scopes and not bearer.limited for _, _, bearer in every):
             yield ("tokens",), "the watchdog needs a token with the scope alerts and without services or environments"
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 def meant(word: str, known: Collection[str]) -> str:
     """A question to put behind a mistake: whether the nearest known word was meant; empty where none is near."""
-    near = difflib.get_close_matches(word, [one for one in known if one != word], n=1)
+    near = difflib.get_close_matches(word, [candidate for candidate in known if candidate != word], n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -115,10 +115,10 @@ class Worker:
 
     def begin(self, decided: Iterable[Decided]) -> None:
         """Logs each verdict, and begins at once with what was accepted and claimed for this worker."""
-        for one in decided:
-            if one.execution and one.claimed:
-                self.take_over(one.execution)
-            say(log, "decision", **one.told())
+        for decision in decided:
+            if decision.execution and decision.claimed:
+                self.take_over(decision.execution)
+            say(log, "decision", **decision.payload())
 
     async def _judge_again(self, waiting: Waiting) -> None:
         due = await waiting.due()
@@ -288,21 +288,21 @@ class Worker:
         return await keeper.of_rollback(execution, lease.guard) if keeper else None
 
     async def _plan(self, execution: Execution) -> Plan:
-        told, mandate = execution.accepted, self.mandate()
+        accepted, mandate = execution.accepted, self.mandate()
         parts = []
-        for part in told.parts:
-            service, problem = mandate.service(part.service, told.environment)
+        for part in accepted.parts:
+            service, problem = mandate.service(part.service, accepted.environment)
             if service is None:
                 raise Halt(problem)
             # It may have waited for its turn, or for an approval, while somebody learned more about it.
-            if problem := await self.journal.read(_closed_by_now, part, told.environment):
+            if problem := await self.journal.read(_closed_by_now, part, accepted.environment):
                 raise Halt(problem)
-            where = (part.service, told.environment, part.from_version, part.to_version)
+            where = (part.service, accepted.environment, part.from_version, part.to_version)
             made_of = await self.journal.read(deployments.artifacts_between, *where)
             versions = {**part.model_dump(exclude={"strategy"}), **made_of}
-            target = Target(environment=told.environment, execution=execution.id, **versions)
+            target = Target(environment=accepted.environment, execution=execution.id, **versions)
             parts.append(together.Part(service, target, part.strategy))
-        policy = mandate.policy(told.policy)
+        policy = mandate.policy(accepted.policy)
         return await together.plan(
             parts,
             self._world(),
@@ -311,8 +311,8 @@ class Worker:
             needs=mandate.needs,
             order=policy.order,
             trouble=None
-            if told.forced
-            else TroubleCheck.of(told.alerts, policy.expression, told.service, told.environment),
+            if accepted.forced
+            else TroubleCheck.of(accepted.alerts, policy.expression, accepted.service, accepted.environment),
         )
 
     def tell(self, execution: Execution, events: tuple[Event, ...]) -> None:
@@ -336,11 +336,11 @@ class Worker:
         """
         now, mandate = self.journal.now(), self.mandate()
         for execution in await self.journal.read(_held):
-            asked = await self.journal.read(stop_of, execution.id)
-            if asked is None and (execution.held_until is None or now < execution.held_until):
+            stop = await self.journal.read(stop_of, execution.id)
+            if stop is None and (execution.held_until is None or now < execution.held_until):
                 continue
             events = await after_waiting(
-                execution, asked, mandate=mandate, journal=self.journal, connections=self.connections(), now=now
+                execution, stop, mandate=mandate, journal=self.journal, connections=self.connections(), now=now
             )
             with contextlib.suppress(Superseded):  # approved at this very moment
                 await self._append(None, execution, *events)
@@ -353,8 +353,10 @@ class _Record:
         self._worker, self._lease = worker, lease
 
     async def append(self, execution: Execution, *events: Event) -> Execution:
-        told = [await self._with_others(execution, one) if isinstance(one, Halted) else one for one in events]
-        return await self._worker._append(self._lease, execution, *told)
+        completed = [
+            await self._with_others(execution, event) if isinstance(event, Halted) else event for event in events
+        ]
+        return await self._worker._append(self._lease, execution, *completed)
 
     async def _with_others(self, execution: Execution, halted: Halted) -> Halted:
         """A storm that spreads slowly shows only while the first rollbacks fail: say so."""
@@ -367,13 +369,13 @@ class _Record:
         return halted.model_copy(update={"reason": why})
 
 
-async def _closed_by_now(tx: Transaction, told: Part, environment: str) -> str:
+async def _closed_by_now(tx: Transaction, part: Part, environment: str) -> str:
     """Why the target is none any more; empty where it still is one."""
-    where = {"service": told.service, "environment": environment}
-    target = await tx.first("version", **where, version=told.to_version)
+    where = {"service": part.service, "environment": environment}
+    target = await tx.first("version", **where, version=part.to_version)
     if target and target["status"] in deployments.NO_TARGET:
-        return f"{told.to_version} is {target['status']} by now: {target['reason']}"
-    staying = await tx.first("no_rollback_since", **where, target=told.to_version)
+        return f"{part.to_version} is {target['status']} by now: {target['reason']}"
+    staying = await tx.first("no_rollback_since", **where, target=part.to_version)
     return f"{staying['version']} must stay by now: {staying['no_rollback']}" if staying else ""
 
 

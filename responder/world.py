@@ -85,7 +85,7 @@ class World:
         """Puts a question about the lever to its client, with the lever's patience. It changes nothing."""
         return await self._insist(f"looking at the {lever}", lever, question)
 
-    async def check_access(self, one: Accessible, *, title: str = "", within: float) -> list[Problem]:
+    async def check_access(self, target: Accessible, *, title: str = "", within: float) -> list[Problem]:
         """What keeps a rollback from using it, under that title.
 
         A target that is unavailable is asked a second time, then reported.
@@ -93,14 +93,14 @@ class World:
         try:
             async with asyncio.timeout(within):
                 try:
-                    return await one.check_access(await self._connections.to(one.client))
+                    return await target.check_access(await self._connections.to(target.client))
                 except Unavailable:
                     await asyncio.sleep(self._retry_every)
-                    return await one.check_access(await self._connections.to(one.client))
+                    return await target.check_access(await self._connections.to(target.client))
         except TimeoutError:
-            return [Problem(title or str(one), f"did not answer within {format_duration(within)}")]
+            return [Problem(title or str(target), f"did not answer within {format_duration(within)}")]
         except (Halt, Unavailable) as e:
-            return [Problem(title or str(one), str(e))]
+            return [Problem(title or str(target), str(e))]
 
     async def moved_by(self, lever: Lever) -> str:
         """Who set it last; empty where nobody says so, for whatever reason."""

@@ -96,14 +96,14 @@ async def _collect(
     now: Callable[[], datetime],
 ) -> Manifest:
     started, began_at = asyncio.get_running_loop().time(), now()
-    place = where(case.deployment_id, case.id)
-    if found := await store.get(place, MANIFEST):
+    folder = where(case.deployment_id, case.id)
+    if found := await store.get(folder, MANIFEST):
         return Manifest.model_validate_json(found)
     begun = {"format": FORMAT, "id": case.id, "service": case.service, "began_at": began_at.isoformat()}
-    await store.begin(place, json.dumps(begun).encode())
+    await store.begin(folder, json.dumps(begun).encode())
 
     async def put(name: str, data: bytes) -> None:
-        await store.put(place, name, data)
+        await store.put(folder, name, data)
 
     since = case.onset - timedelta(seconds=settings.before)
     basket = _Basket(settings, put, since, started)
@@ -126,12 +126,12 @@ async def _collect(
         logs_since=since,
         began_at=began_at,
         ended_at=now(),
-        location=store.location(place),
+        location=store.location(folder),
         files=tuple(sorted(basket.files, key=lambda file: file.name)),
-        missing=tuple(sorted(basket.missing(), key=lambda one: one.origin)),
+        missing=tuple(sorted(basket.missing(), key=lambda gap: gap.origin)),
     )
     guard()
-    await store.finish(place, manifest.model_dump_json(indent=1).encode())
+    await store.finish(folder, manifest.model_dump_json(indent=1).encode())
     return manifest
 
 
@@ -142,8 +142,8 @@ async def _until(working: Sequence[asyncio.Future[None]], deadline: float) -> No
     except TimeoutError:
         pass
     finally:
-        for one in working:
-            one.cancel()
+        for future in working:
+            future.cancel()
 
 
 async def _alerts(case: Case) -> bytes:
@@ -207,7 +207,7 @@ class _Basket:
 
     def missing(self) -> list[Missing]:
         late = f"not stored within {format_duration(self._settings.within)}"
-        return self._missing + [Missing(origin=one, reason=late) for one in self._waited_for.elements()]
+        return self._missing + [Missing(origin=origin, reason=late) for origin in self._waited_for.elements()]
 
     def _lacks(self, origin: str, reason: str) -> None:
         self._missing.append(Missing(origin=origin, reason=reason))
@@ -255,13 +255,13 @@ class _Basket:
                 self._lacks(
                     str(source), f"{len(logs) - MOST_LOGS} of its {len(logs)} logs: at most {MOST_LOGS} are kept"
                 )
-            await asyncio.gather(*(self._log(source, one, until, late) for one in logs[:MOST_LOGS]))
+            await asyncio.gather(*(self._log(source, log, until, late) for log in logs[:MOST_LOGS]))
 
-    async def _log(self, source: LogSource, one: Log, until: float, late: str) -> None:
-        async with self._wanted(one.origin):
+    async def _log(self, source: LogSource, log: Log, until: float, late: str) -> None:
+        async with self._wanted(log.origin):
             tail, cut_off = _Tail(source.cap), ""
             try:
-                async with asyncio.timeout_at(until), self._at_once, contextlib.aclosing(one.chunks()) as chunks:
+                async with asyncio.timeout_at(until), self._at_once, contextlib.aclosing(log.chunks()) as chunks:
                     async for chunk in chunks:
                         tail.add(chunk)
             except TimeoutError:
@@ -271,7 +271,7 @@ class _Basket:
             text = tail.whole_lines()
             if not text:
                 raise Halt(cut_off or "it is empty")
-            await self._keep(one.name, one.suffix, one.origin, text, skipped=tail.skipped, cut_off=cut_off)
+            await self._keep(log.name, log.suffix, log.origin, text, skipped=tail.skipped, cut_off=cut_off)
 
     async def _keep(
         self, name: str, suffix: str, origin: str, content: bytes, *, skipped: int = 0, cut_off: str = ""

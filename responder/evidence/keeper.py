@@ -31,7 +31,7 @@ _TRIES = 5
 _HALF_WRITTEN_FOR = timedelta(hours=1)
 """So old, what has no manifest is the rest of a crash: nothing is collected for that long."""
 
-Told = Callable[[str, float, int], None]
+OnCollected = Callable[[str, float, int], None]
 """Is told of each case: outcome (`complete`, `partial`, `failed`), seconds, bytes."""
 
 
@@ -44,10 +44,10 @@ class Keeper:
         journal: Database,
         mandate: Mandate,
         connections: Connections,
-        told: Told = lambda outcome, seconds, size: None,
+        on_collected: OnCollected = lambda outcome, seconds, size: None,
     ) -> None:
         self.settings, self._journal, self._mandate, self._connections = settings, journal, mandate, connections
-        self._told = told
+        self._on_collected = on_collected
 
     @property
     def store(self) -> Store:
@@ -55,24 +55,24 @@ class Keeper:
 
     async def of_rollback(self, execution: Execution, guard: Callable[[], None]) -> Kept:
         """What was kept before the first step. It raises nothing but `Superseded` and `JournalUnavailable`."""
-        told, now = execution.accepted, self._journal.now()
-        parts = (self._mandate.service(part.service, told.environment)[0] for part in told.parts)
+        accepted, now = execution.accepted, self._journal.now()
+        parts = (self._mandate.service(part.service, accepted.environment)[0] for part in accepted.parts)
         services = [service for service in parts if service]
-        policy = self._mandate.policy(told.policy)
+        policy = self._mandate.policy(accepted.policy)
         case = Case(
             id=execution.id,
             execution=execution.id,
-            service=told.service,
-            environment=told.environment,
-            policy=told.policy,
-            deployment_id=told.deployment_id,
-            deployed_at=told.deployed_at,
-            version=told.from_version,
-            reason=told.reason,
-            onset=_onset(told.alerts, told.onset_at or told.at),
-            alerts=told.alerts,
+            service=accepted.service,
+            environment=accepted.environment,
+            policy=accepted.policy,
+            deployment_id=accepted.deployment_id,
+            deployed_at=accepted.deployed_at,
+            version=accepted.from_version,
+            reason=accepted.reason,
+            onset=_onset(accepted.alerts, accepted.onset_at or accepted.at),
+            alerts=accepted.alerts,
             sources=tuple(source for service in services for source in service.sources),
-            queries=tuple(queries_of(services, policy, told.alerts)),
+            queries=tuple(queries_of(services, policy, accepted.alerts)),
         )
         try:
             manifest = await self._keep(case, guard)
@@ -83,7 +83,7 @@ class Keeper:
             )
         return Kept(
             at=self._journal.now(),
-            note=manifest.told(),
+            note=manifest.summary(),
             location=manifest.location,
             files=len(manifest.files),
             bytes=manifest.bytes,
@@ -100,7 +100,7 @@ class Keeper:
         case = self._case_of(row, running)
         try:
             manifest = await self._keep(case, guard)
-            say(log, "evidence kept", id=case.id, service=case.service, told=manifest.told())
+            say(log, "evidence kept", id=case.id, service=case.service, summary=manifest.summary())
         except (Halt, Unavailable) as e:
             if row["tries"] + 1 < _TRIES:
                 say(log, "evidence not kept yet", level=logging.WARNING, id=case.id, reason=str(e))
@@ -114,19 +114,19 @@ class Keeper:
         gone = []
         needed = await self._journal.read(evidence.needed)
         oldest = now - timedelta(seconds=self.settings.retention)
-        for one in await self.store.stored():
-            due = one.at < (oldest if one.whole else now - _HALF_WRITTEN_FOR)
-            if not due or one.where.id in needed:
+        for stored in await self.store.stored():
+            due = stored.at < (oldest if stored.whole else now - _HALF_WRITTEN_FOR)
+            if not due or stored.where.id in needed:
                 continue
             try:
-                if not await is_ours(self.store, one):
+                if not await is_ours(self.store, stored):
                     continue
-                await self.store.remove(one.where)
+                await self.store.remove(stored.where)
             except Halt as e:  # as where somebody has put a directory of his own there: the others go all the same
-                say(log, "old evidence could not be deleted", level=logging.WARNING, id=one.where.id, reason=str(e))
+                say(log, "old evidence could not be deleted", level=logging.WARNING, id=stored.where.id, reason=str(e))
                 continue
-            await self._journal.transaction(evidence.deleted, one.where.id)
-            gone.append(one.where.id)
+            await self._journal.transaction(evidence.deleted, stored.where.id)
+            gone.append(stored.where.id)
         return gone
 
     def _case_of(self, row: Row, running: Deployment | None) -> Case:
@@ -176,12 +176,12 @@ class Keeper:
             manifest=manifest.model_dump_json(),
         )
         cut = any(file.cut_off for file in manifest.files)
-        self._told("partial" if manifest.missing or cut else "complete", manifest.seconds, manifest.bytes)
+        self._on_collected("partial" if manifest.missing or cut else "complete", manifest.seconds, manifest.bytes)
         return manifest
 
     async def _failed(self, case: Case, problem: str) -> None:
         say(log, "no evidence", level=logging.ERROR, id=case.id, service=case.service, reason=problem)
-        self._told("failed", self.settings.within, 0)
+        self._on_collected("failed", self.settings.within, 0)
         await self._journal.transaction(
             evidence.done,
             case.id,

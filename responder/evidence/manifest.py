@@ -93,17 +93,17 @@ class Manifest(BaseModel):
     def seconds(self) -> float:
         return (self.ended_at - self.began_at).total_seconds()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a sentence, for history."""
         redacted = sum(file.redacted for file in self.files)
-        said = [f"{len(self.files)} files, {format_size(self.bytes)}, in {self.seconds:.1f} s"]
-        said += [f"{redacted} secrets taken out"] if redacted else []
+        parts = [f"{len(self.files)} files, {format_size(self.bytes)}, in {self.seconds:.1f} s"]
+        parts += [f"{redacted} secrets taken out"] if redacted else []
         cut = [f"{file.origin} ({file.cut_off})" for file in self.files if file.cut_off]
-        gone = [f"{one.origin} ({one.reason})" for one in self.missing]
-        for what, some in (("cut off", cut), ("missing", gone)):
-            said += (
-                [f"{what}: {', '.join(some[:5])}{f' and {len(some) - 5} more' if len(some) > 5 else ''}"]
-                if some
+        gone = [f"{gap.origin} ({gap.reason})" for gap in self.missing]
+        for what, items in (("cut off", cut), ("missing", gone)):
+            parts += (
+                [f"{what}: {', '.join(items[:5])}{f' and {len(items) - 5} more' if len(items) > 5 else ''}"]
+                if items
                 else []
             )
-        return "; ".join(said)
+        return "; ".join(parts)

@@ -47,10 +47,10 @@ def queries_of(services: Sequence[Service], policy: Policy, alerts: Iterable[Ale
 def expression_of(generator_url: str) -> str:
     """What a link to Prometheus' graph page shows; empty where it is none. The link itself is never followed."""
     try:
-        told = parse_qs(urlsplit(generator_url).query).get("g0.expr", [""])[0]
+        expression = parse_qs(urlsplit(generator_url).query).get("g0.expr", [""])[0]
     except ValueError:
         return ""
-    return told if len(told) <= _LONGEST else ""
+    return expression if len(expression) <= _LONGEST else ""
 
 
 async def look_back(
@@ -81,26 +81,28 @@ def _files(
         "step_seconds": step,
         "marks": {mark.name: mark.at.isoformat() for mark in marks},
         "series_in_all": len(found),
-        "series": [{"labels": one.labels, "points": [_point(*p) for p in one.points]} for one in found[:_MOST_SERIES]],
+        "series": [
+            {"labels": series.labels, "points": [_point(*p) for p in series.points]} for series in found[:_MOST_SERIES]
+        ],
     }
     files = [("json", json.dumps(data, indent=1).encode())]
     if shown := worth_a_look(found, MOST_LINES):
         with contextlib.suppress(ArithmeticError, ValueError):  # what cannot be drawn is kept as data
             more = f" ({len(shown)} of {len(found)} series)" if len(shown) < len(found) else ""
             title = _short(f"{query.name}: {query.promql}", _LONGEST_TITLE) + more
-            lines = [Line(name=_legend(one), points=_dated(one)) for one in shown]
+            lines = [Line(name=_legend(series), points=_dated(series)) for series in shown]
             drawn = plot(title, lines, marks, start, now, step=float(step))
             files.append(("svg", drawn.encode()))
     return files
 
 
-def _dated(one: Series) -> tuple[tuple[datetime, float], ...]:
-    return tuple((datetime.fromtimestamp(at, UTC), value) for at, value in one.points if is_number(value))
+def _dated(series: Series) -> tuple[tuple[datetime, float], ...]:
+    return tuple((datetime.fromtimestamp(at, UTC), value) for at, value in series.points if is_number(value))
 
 
-def _legend(one: Series) -> str:
-    name = one.labels.get("__name__", "")
-    labels = ", ".join(f"{k}={v}" for k, v in one.labels.items() if k != "__name__")
+def _legend(series: Series) -> str:
+    name = series.labels.get("__name__", "")
+    labels = ", ".join(f"{k}={v}" for k, v in series.labels.items() if k != "__name__")
     return _short(f"{name}{{{labels}}}" if labels else name or "value", _LONGEST_LEGEND)
 
 
@@ -117,11 +119,11 @@ def _point(at: float, value: float) -> list[Any]:
 def worth_a_look(found: list[Series], most: int) -> list[Series]:
     """Those that change most, of those that have a value: of a hundred flat lines nobody needs a picture."""
 
-    def spread(one: Series) -> float:
-        values = [value for _, value in one.points if is_number(value)]
+    def spread(series: Series) -> float:
+        values = [value for _, value in series.points if is_number(value)]
         return max(values) - min(values)
 
-    some = [one for one in found if any(is_number(value) for _, value in one.points)]
+    some = [series for series in found if any(is_number(value) for _, value in series.points)]
     return sorted(some, key=spread, reverse=True)[:most]
 
 

@@ -114,7 +114,7 @@ class Directory:
         def work() -> None:
             home = self._home(where)
             # The manifest last: what is half removed is still known to be ours.
-            for file in sorted(home.iterdir(), key=lambda one: one.name in (MANIFEST, BEGUN)):
+            for file in sorted(home.iterdir(), key=lambda path: path.name in (MANIFEST, BEGUN)):
                 file.unlink()
             home.rmdir()
             with contextlib.suppress(OSError):  # others of this deployment are still there
@@ -219,24 +219,24 @@ class Bucket:
 
     async def stored(self) -> list[Stored]:
         found: dict[Where, Stored] = {}
-        for one in await self._list(self._prefix):
-            parts = one["Key"].removeprefix(self._prefix).split("/")
+        for item in await self._list(self._prefix):
+            parts = item["Key"].removeprefix(self._prefix).split("/")
             if len(parts) != 3 or parts[2] not in (MANIFEST, BEGUN) or not all(map(is_plain, parts)):
                 continue
             where, whole = Where(parts[0], parts[1]), parts[2] == MANIFEST
             if where not in found or whole:
-                found[where] = Stored(where, one["LastModified"].astimezone(UTC), whole)
+                found[where] = Stored(where, item["LastModified"].astimezone(UTC), whole)
         return list(found.values())
 
     async def remove(self, where: Where) -> None:
         keys = sorted(
-            (one["Key"] for one in await self._list(self._key(where, ""))),
+            (item["Key"] for item in await self._list(self._key(where, ""))),
             key=lambda key: key.rpartition("/")[2] in (MANIFEST, BEGUN),
         )
         aws = await self._connections.to(Aws)
         for start in range(0, len(keys), 1000):
-            told = {"Objects": [{"Key": key} for key in keys[start : start + 1000]], "Quiet": True}
-            answer = await self._try(aws.write("s3", "delete_objects", Bucket=self._bucket, Delete=told))
+            batch = {"Objects": [{"Key": key} for key in keys[start : start + 1000]], "Quiet": True}
+            answer = await self._try(aws.write("s3", "delete_objects", Bucket=self._bucket, Delete=batch))
             if errors := answer.get("Errors"):
                 raise Unavailable(f"{errors[0].get('Key')}: {errors[0].get('Message')}")
 
@@ -245,8 +245,8 @@ class Bucket:
         found: list[dict[str, Any]] = []
         more: dict[str, str] = {}
         while True:
-            asked = {"Bucket": self._bucket, "Prefix": prefix, **more}
-            answer = await self._try(aws.read("s3", "list_objects_v2", **asked))
+            request = {"Bucket": self._bucket, "Prefix": prefix, **more}
+            answer = await self._try(aws.read("s3", "list_objects_v2", **request))
             found += answer.get("Contents", ())
             if not answer.get("IsTruncated"):
                 return found
@@ -263,13 +263,13 @@ class Bucket:
 
 
 def _with_place(e: Exception, bucket: str) -> tuple[str, ...]:
-    told = f"s3://{bucket}: {e}"
-    return (told, e.code) if isinstance(e, AwsRefused) else (told,)
+    message = f"s3://{bucket}: {e}"
+    return (message, e.code) if isinstance(e, AwsRefused) else (message,)
 
 
-async def is_ours(store: Store, one: Stored) -> bool:
+async def is_ours(store: Store, stored: Stored) -> bool:
     """Whether a file in it says so: somebody else's may lie there, and must never be deleted."""
-    return FORMAT.encode() in (await store.get(one.where, MANIFEST if one.whole else BEGUN) or b"")[:200]
+    return FORMAT.encode() in (await store.get(stored.where, MANIFEST if stored.whole else BEGUN) or b"")[:200]
 
 
 async def try_out(store: Store) -> None:

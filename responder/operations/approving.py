@@ -30,8 +30,8 @@ async def approve(
     """
     execution = await journal.read(executions.load, execution_id)
     _check(execution, plan_hash, by, now)
-    asked = execution.model_copy(update={"although_resolved": although_resolved})
-    if refusal := await held_by(asked, mandate=mandate, journal=journal, connections=connections, now=now):
+    changed = execution.model_copy(update={"although_resolved": although_resolved})
+    if refusal := await held_by(changed, mandate=mandate, journal=journal, connections=connections, now=now):
         raise Conflict(_not_approved(refusal, execution, now))
     event = Approved(at=now, by=by, plan_hash=plan_hash, although_resolved=although_resolved)
 

@@ -334,4 +334,4 @@ def _covers(roll_back: Any, service: str) -> bool:
 
 def _told(decided: Decided) -> dict[str, Any]:
     verdicts = [verdict.model_dump() for verdict in decided.judgement.verdicts]
-    return {**decided.told(), "verdicts": verdicts}
+    return {**decided.payload(), "verdicts": verdicts}

@@ -127,7 +127,7 @@ class Receiver(Page):
                 claimer=self._worker.claimer,
             )
             self.begin(decided)
-            told += [one.told() for one in decided]
+            told += [one.payload() for one in decided]
         return {"alerts": len(group.alerts), "decisions": told}
 
     def begin(self, decided: list[Decided]) -> None:

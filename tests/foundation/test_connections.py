@@ -80,9 +80,9 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         yield served
 
 
-async def connect(port: int, said: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(port: int, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(said)
+    writer.write(data)
     return reader, writer
 
 
@@ -91,14 +91,14 @@ async def closed(reader: asyncio.StreamReader) -> None:
         assert await reader.read() == b""
 
 
-@pytest.mark.parametrize("said", [b"", HALF])
+@pytest.mark.parametrize("data", [b"", HALF])
 @pytest.mark.parametrize("tls", [False, True])
 async def test_silent_connections_make_way(
-    serve: Serve, tls: bool, said: bytes, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, tls: bool, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "MOST_OF_ONE_PEER", 50)
     server = await serve(tls=tls)
-    silent = [await connect(server.port, b"" if tls else said) for _ in range(200)]
+    silent = [await connect(server.port, b"" if tls else data) for _ in range(200)]
     assert await server.get() == (200, "ok")
     assert server.ended["too_many"] >= 150
     for _, writer in silent:
@@ -154,11 +154,11 @@ async def test_who_has_asked_before_stays_while_silent_ones_make_way(
         writer.transport.abort()
 
 
-@pytest.mark.parametrize("said", [b"", HALF])
-async def test_the_head_of_a_request_has_a_deadline(serve: Serve, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data", [b"", HALF])
+async def test_the_head_of_a_request_has_a_deadline(serve: Serve, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADERS_WITHIN", 0.05)
     server = await serve()
-    reader, writer = await connect(server.port, said)
+    reader, writer = await connect(server.port, data)
     await closed(reader)
     assert server.ended == {"headers": 1}
     writer.transport.abort()
@@ -174,12 +174,12 @@ async def test_health_is_answered_while_all_connections_carry_a_request(
         await asyncio.sleep(0.01)
     silent = [await connect(server.port) for _ in range(connections.RESERVED + 5)]
     assert await server.get() == (200, "ok")
-    status, told = await server.get("/hang")
+    status, body = await server.get("/hang")
     assert status == 503
-    assert "only health checks are answered now" in told
+    assert "only health checks are answered now" in body
     assert server.hung == 5
     server.release.set()
-    assert [await one for one in busy] == [(200, "ok")] * 5
+    assert [await task for task in busy] == [(200, "ok")] * 5
     assert await server.get("/hang") == (200, "ok")
     for _, writer in silent:
         writer.transport.abort()

@@ -159,7 +159,7 @@ class History:
         return decided
 
     async def _happens(self, decided: Decided, *events: Event) -> Execution:
-        assert decided.execution, decided.told()
+        assert decided.execution, decided.payload()
         execution = await self._journal.read(executions.load, decided.execution.id)
         for event in events:
             execution = await self._journal.transaction(executions.append, execution, [event], None)

@@ -111,7 +111,7 @@ async def test_the_decision_is_on_record_under_the_id_of_the_evidence(
         "preserve",
         None,
     )
-    assert one.told()["evidence"] == one.evidence
+    assert one.payload()["evidence"] == one.evidence
     assert [v["guard"] for v in json.loads(row["body"])["verdicts"]] == [guard.__name__ for guard in KEEPING]
 
 

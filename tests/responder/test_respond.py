@@ -84,7 +84,7 @@ async def test_an_approval_is_asked_for_and_locks_the_service(journal: Database,
     assert decided.execution is not None
     assert decided.execution.accepted.needs_approval == "policy backend-down asks for approval"
     (again,) = await answered(journal, connections, trouble(alerts=(alert({**LABELS, "pod": "p"}),)))
-    assert again.told()["guard"] == "single_flight"
+    assert again.payload()["guard"] == "single_flight"
 
 
 async def test_what_the_journal_refuses_is_not_asked_of_alertmanager(
@@ -92,7 +92,7 @@ async def test_what_the_journal_refuses_is_not_asked_of_alertmanager(
 ) -> None:
     await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
     (decided,) = await answered(journal, connections, trouble())
-    assert decided.told()["guard"] == "stopped"
+    assert decided.payload()["guard"] == "stopped"
     assert alertmanager.asked == []
     assert len(await kept(journal)) == 1
 
@@ -106,7 +106,7 @@ async def test_the_kill_switch_that_is_thrown_while_alertmanager_thinks_still_co
         await asyncio.sleep(0.002)
     await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
     (decided,) = await asking
-    assert decided.told()["guard"] == "stopped"
+    assert decided.payload()["guard"] == "stopped"
     assert await begun(journal) == []
 
 
@@ -115,13 +115,13 @@ async def test_several_services_are_judged_each_by_itself(journal: Database, con
     found = await answered(
         journal, connections, trouble(), trouble(service="frontend"), trouble(service="nobody"), by=by
     )
-    told = {d.incident.service: (d.told()["verdict"], d.execution is not None) for d in found}
+    told = {d.incident.service: (d.payload()["verdict"], d.execution is not None) for d in found}
     assert told == {"backend": ("allow", True), "frontend": ("allow", True), "nobody": ("refuse", False)}
 
 
 async def test_two_policies_that_want_the_same_service_begin_one(journal: Database, connections: Connections) -> None:
     found = await answered(journal, connections, trouble(), trouble(policy=policy(name="another")))
-    assert sorted(d.told()["guard"] for d in found) == ["mode", "single_flight"]
+    assert sorted(d.payload()["guard"] for d in found) == ["mode", "single_flight"]
     assert len(await begun(journal)) == 1
 
 
@@ -177,7 +177,7 @@ async def test_a_journal_that_cannot_be_written_accepts_nothing(journal: Databas
 
 async def test_explaining_is_judging_without_a_trace(journal: Database, connections: Connections) -> None:
     (told,) = await explain([trouble()], mandate=mandate(), journal=journal, connections=connections)
-    assert (told.told()["verdict"], told.execution) == ("allow", None)
+    assert (told.payload()["verdict"], told.execution) == ("allow", None)
     assert await kept(journal) == []
     assert await begun(journal) == []
 

@@ -235,7 +235,7 @@ async def test_a_log_that_is_rotated_before_it_is_read_is_not_called_whole(
 
     monkeypatch.setattr(Host, "files", files)
     manifest = await kept(a_case({"file": f"{tmp_path}/app.log*"}), directory, around)
-    assert "it was rotated before it was read" in manifest.told()
+    assert "it was rotated before it was read" in manifest.summary()
     assert (await unpacked(manifest, directory, around))["app.log"] == b"a new day\n"
 
 
@@ -402,7 +402,7 @@ async def test_of_a_journal_that_has_more_than_is_asked_for_that_is_said(
 ) -> None:  # fmt: skip
     fake_journalctl(tmp_path, "seq 1 20000", monkeypatch)
     manifest = await kept(a_case(source), directory, around)
-    assert "only its newest 20000 lines" in manifest.told()
+    assert "only its newest 20000 lines" in manifest.summary()
     (log,) = [file for file in manifest.files if file.name.endswith(".log.gz")]
     assert log.unpacked_bytes == sum(len(f"{n}\n") for n in range(1, 20001))
 

@@ -147,9 +147,9 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around
     (tmp_path / "file").touch()
     nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
     log = tmp_path / "followed"
-    told: list[tuple[str, float, int]] = []
+    outcomes: list[tuple[str, float, int]] = []
     keeper = keeper_of(drill, nowhere, around, Point(), log)
-    keeper._told = lambda *what: told.append(what)
+    keeper._on_collected = lambda *outcome: outcomes.append(outcome)
     drill.keep = lambda point: lambda e: keeper.of_rollback(e, guard)
     assert (await drill.run_to_the_end()).outcome == "succeeded"
     (kept,) = [event for event in await drill.events() if isinstance(event, Kept)]
@@ -157,7 +157,7 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around
     assert kept.location == ""
     row = await drill.journal.read(evidence.find, drill.id)
     assert (row["state"], "File exists" in row["problem"]) == ("failed", True)
-    assert [one[0] for one in told] == ["failed"]
+    assert [outcome for outcome, *_ in outcomes] == ["failed"]
 
 
 async def test_who_lost_the_lease_writes_no_manifest(
