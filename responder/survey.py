@@ -284,9 +284,9 @@ async def _unfit(
     for needs, versions in sorted((await _requirements(tx, service, target.version)).items()):
         found.append(_misfit(service.name, target.version, needs, await version_of(needs), versions))
     where = {"environment": environment, "needs": service.name}
-    told = await tx.all("requirements_on", **where) if await tx.first("is_needed", **where) else []
+    requirements = await tx.all("requirements_on", **where) if await tx.first("is_needed", **where) else []
     needed: dict[tuple[str, str], tuple[str, str]] = {}
-    for row in told:  # of each service as a whole first
+    for row in requirements:  # of each service as a whole first
         if row["service"] not in moved and not _is_blocked(row["platform"], row["status"]):
             needed.setdefault((row["service"], row["version"]), (row["platform"], row["versions"]))
     for other in mandate.services:
