@@ -148,7 +148,8 @@ def _as_json(result: Result, notes: Notes) -> dict[str, object]:
 def _tell_problems(error: ConfigError, *, as_json: bool) -> None:
     if as_json:
         problems = [
-            {"file": one.file, "line": one.line, "path": one.path, "message": one.message} for one in error.problems
+            {"file": problem.file, "line": problem.line, "path": problem.path, "message": problem.message}
+            for problem in error.problems
         ]
         print(json.dumps({"ok": False, "problems": problems}, indent=2))
         return

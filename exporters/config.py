@@ -70,7 +70,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Loaded:
         config = Config.model_validate({} if document.data is None else document.data)
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            document.mistake(*_place_and_message(details, document))
+            document.mistake(*_path_and_message(details, document))
     if config is None or document.problems:
         raise ConfigError(_tidied(document))
     secrets = {secret for check in config.checks for secret in check.secrets()}
@@ -83,38 +83,38 @@ def _read_secret_files(document: Document, folder: Path) -> None:
         _with_files(document, check, ("checks", index), folder)
 
 
-def _with_files(document: Document, values: Any, place: Place, folder: Path) -> None:
+def _with_files(document: Document, values: Any, path: Place, folder: Path) -> None:
     if not isinstance(values, dict):
         return
     for name in (key.removesuffix("_file") for key in SECRET_FILES):
         if isinstance(values.get(name), str) and is_reference(values[name]):
             why = "is an unexpanded reference: only ${NAME} is filled in from the environment"
-            document.mistake((*place, name), why)
+            document.mistake((*path, name), why)
     for key in [key for key in values if key in SECRET_FILES]:
-        name, written, here = key.removesuffix("_file"), values.pop(key), (*place, key)
+        name, written, key_path = key.removesuffix("_file"), values.pop(key), (*path, key)
         if name in values:
-            document.mistake(here, f"give either {name} or {key}")
+            document.mistake(key_path, f"give either {name} or {key}")
             continue
         # A placeholder keeps the second opinion "dsn is missing" out of the list.
         values[name] = "postgresql://" if name == "dsn" else ""
         if not isinstance(written, str):
-            document.mistake(here, "must be the path of a file")
+            document.mistake(key_path, "must be the path of a file")
             continue
         try:
             secret = must_be_secret(folder / written).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            document.mistake(here, f"cannot read {written}: {error.strerror}")
+            document.mistake(key_path, f"cannot read {written}: {error.strerror}")
         except UnicodeDecodeError:
-            document.mistake(here, f"{written} is not UTF-8 text")
+            document.mistake(key_path, f"{written} is not UTF-8 text")
         except ValueError as error:
-            document.mistake(here, str(error))
+            document.mistake(key_path, str(error))
         else:
             if not secret:
-                document.mistake(here, f"{written} is empty")
+                document.mistake(key_path, f"{written} is empty")
             values[name] = secret or values[name]
             document.secrets.add(secret)
     if "basic_auth" in values:
-        _with_files(document, values["basic_auth"], (*place, "basic_auth"), folder)
+        _with_files(document, values["basic_auth"], (*path, "basic_auth"), folder)
     if isinstance(tls := values.get("tls"), dict):
         for key in ("ca_file", "cert_file", "key_file"):
             if isinstance(tls.get(key), str):
@@ -133,32 +133,32 @@ def _duplicate_ids(document: Document) -> None:
         first.setdefault(name, index)
 
 
-def _place_and_message(details: ErrorDetails, document: Document) -> tuple[Place, str]:
-    place: Place = tuple(details["loc"])
+def _path_and_message(details: ErrorDetails, document: Document) -> tuple[Place, str]:
+    path: Place = tuple(details["loc"])
     model: Any = Config
-    if place[:1] == ("checks",) and len(place) > 2 and place[2] in TYPES:
+    if path[:1] == ("checks",) and len(path) > 2 and path[2] in TYPES:
         # pydantic puts the tag of the union into the path; nobody has written it there.
-        model, place = TYPES[str(place[2])], (*place[:2], *place[3:])
+        model, path = TYPES[str(path[2])], (*path[:2], *path[3:])
     message = details["msg"].removeprefix("Value error, ")
     match details["type"]:
         case "extra_forbidden":
-            written = str(place[-1])
+            written = str(path[-1])
             near = IN_OTHER_WORDS.get(written)
-            guesses = get_close_matches(written, list(model.model_fields) if len(place) < 4 else [], n=1)
+            guesses = get_close_matches(written, list(model.model_fields) if len(path) < 4 else [], n=1)
             meant = near if near in model.model_fields else next(iter(guesses), None)
             message = f"unknown key; did you mean {meant}?" if meant else "unknown key"
         case "missing":
             message = "is required"
         case "union_tag_invalid" if details.get("ctx", {}).get("tag") == "system_resource":
-            place = (*place, "type")
+            path = (*path, "type")
             message = (
                 "system_resource is not a check: resources are always published on /metrics, "
                 "are selected under `resources` and held to limits by alert rules"
             )
         case "union_tag_invalid":
-            place, message = (*place, "type"), f"must be one of {', '.join(TYPES)}"
+            path, message = (*path, "type"), f"must be one of {', '.join(TYPES)}"
         case "union_tag_not_found":
-            place, message = (*place, "type"), f"is required: one of {', '.join(TYPES)}"
+            path, message = (*path, "type"), f"is required: one of {', '.join(TYPES)}"
         case "string_pattern_mismatch":
             message = f"does not match {details.get('ctx', {}).get('pattern')}"
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -169,18 +169,18 @@ def _place_and_message(details: ErrorDetails, document: Document) -> tuple[Place
             message = message[0].lower() + message[1:]
     if message.startswith("input should be"):
         message = "must be" + message.removeprefix("input should be")
-    if place[-1:] == ("[key]",):
-        place = place[:-1]
-    return place, Redactor(document.secrets)(message)
+    if path[-1:] == ("[key]",):
+        path = path[:-1]
+    return path, Redactor(document.secrets)(message)
 
 
 def _tidied(document: Document) -> list[Problem]:
     # Where a value could not be filled in, what pydantic thinks of the gap is noise.
-    told: set[str] = set()
+    paths: set[str] = set()
     tidy = []
     for problem in document.problems:
-        if problem.path and problem.path in told:
+        if problem.path and problem.path in paths:
             continue
-        told.add(problem.path)
+        paths.add(problem.path)
         tidy.append(problem)
     return sorted(tidy, key=lambda problem: (problem.line or 0, problem.path))

@@ -28,21 +28,21 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
 
-    def line(self, place: Place) -> int | None:
-        """The line of that place, else of the nearest place around it."""
-        for end in range(len(place), 0, -1):
-            if place[:end] in self.lines:
-                return self.lines[place[:end]]
+    def line(self, path: Place) -> int | None:
+        """The line of that path, else of its nearest parent."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.lines:
+                return self.lines[path[:end]]
         return None
 
-    def mistake(self, place: Place, message: str) -> None:
-        """Note a mistake at that place."""
-        self.problems.append(Problem(self.file, self.line(place), written(place), message))
+    def mistake(self, path: Place, message: str) -> None:
+        """Notes a mistake at that path."""
+        self.problems.append(Problem(self.file, self.line(path), written(path), message))
 
 
-def written(place: Place) -> str:
+def written(path: Place) -> str:
     """`("checks", 2, "timeout")` as `checks[2].timeout`."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Document:
@@ -73,31 +73,31 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Document:
     return document
 
 
-def _lines(node: yaml.Node, place: Place, document: Document) -> Iterator[tuple[Place, int]]:
+def _lines(node: yaml.Node, path: Place, document: Document) -> Iterator[tuple[Place, int]]:
     # YAML itself lets a second key silently replace the first.
     if isinstance(node, yaml.MappingNode):
         seen: set[object] = set()
         for key, value in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else str(key)
-            here = (*place, name)
+            key_path = (*path, name)
             if name in seen:
                 document.problems.append(
-                    Problem(document.file, key.start_mark.line + 1, written(here), "is given twice")
+                    Problem(document.file, key.start_mark.line + 1, written(key_path), "is given twice")
                 )
             seen.add(name)
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here, document)
+            yield key_path, key.start_mark.line + 1
+            yield from _lines(value, key_path, document)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield (*place, index), value.start_mark.line + 1
-            yield from _lines(value, (*place, index), document)
+            yield (*path, index), value.start_mark.line + 1
+            yield from _lines(value, (*path, index), document)
 
 
-def _filled(document: Document, value: object, place: Place, environment: Mapping[str, str]) -> object:
+def _filled(document: Document, value: object, path: Place, environment: Mapping[str, str]) -> object:
     if isinstance(value, dict):
-        return {key: _filled(document, item, (*place, key), environment) for key, item in value.items()}
+        return {key: _filled(document, item, (*path, key), environment) for key, item in value.items()}
     if isinstance(value, list):
-        return [_filled(document, item, (*place, index), environment) for index, item in enumerate(value)]
+        return [_filled(document, item, (*path, index), environment) for index, item in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
 
@@ -106,9 +106,9 @@ def _filled(document: Document, value: object, place: Place, environment: Mappin
         if name is None:
             return "${"
         if not environment.get(name):
-            document.mistake(place, f"${{{name}}} is not set in the environment")
+            document.mistake(path, f"${{{name}}} is not set in the environment")
             return ""
-        if not PUBLIC.intersection(place):
+        if not PUBLIC.intersection(path):
             document.secrets.add(environment[name])
         return environment[name]
 

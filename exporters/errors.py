@@ -49,8 +49,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+        location = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{location}: {self.path}: {self.message}" if self.path else f"{location}: {self.message}"
 
 
 def spare_the_target(error: BaseException) -> None:

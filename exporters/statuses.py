@@ -26,4 +26,5 @@ Statuses = Annotated[tuple[str, ...], BeforeValidator(_statuses)]
 
 def among(status: int, expected: tuple[str, ...]) -> bool:
     """Whether that status is one of them, or in one of their classes."""
-    return any(str(status) == one or (one.endswith("xx") and one[0] == str(status)[0]) for one in expected)
+    code = str(status)
+    return any(code == pattern or (pattern.endswith("xx") and code[0] == pattern[0]) for pattern in expected)

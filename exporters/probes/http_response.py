@@ -184,8 +184,8 @@ class HttpResponse(Check):
         began = perf_counter()
         unexpected = None
         if not among(response.status, self.expected_status):
-            told = f"status is {response.status}, expected {' or '.join(self.expected_status)}"
-            unexpected = Failed(told, reason="status")
+            message = f"status is {response.status}, expected {' or '.join(self.expected_status)}"
+            unexpected = Failed(message, reason="status")
         try:
             body = await self._body(response, out)
         except (Failed, aiohttp.ClientPayloadError):
