@@ -151,8 +151,8 @@ def _config(site: Site, port: int, journal: Path) -> dict[str, object]:
 
 def _deployed(server: Server, service: str, version: str, ago: timedelta, **more: str) -> None:
     at = (datetime.now(UTC) - ago).isoformat()
-    said = {"service": service, "environment": "production", "version": version, "at": at, **more}
+    deployment = {"service": service, "environment": "production", "version": version, "at": at, **more}
     request = urllib.request.Request(
-        f"{server.url}/api/v1/deployments", json.dumps(said).encode(), {"Content-Type": "application/json"}
+        f"{server.url}/api/v1/deployments", json.dumps(deployment).encode(), {"Content-Type": "application/json"}
     )
     urllib.request.urlopen(request).close()

@@ -26,24 +26,27 @@ def run(quick: bool, beside: Path | None) -> list[Table]:
     everyone = contestants(beside)
     taken: dict[tuple[str, str], list[list[float]]] = {}
     for number in range(rounds):
-        for one in everyone[number % len(everyone) :] + everyone[: number % len(everyone)]:
-            for pace, times in _one_round(one, counts).items():
-                taken.setdefault((one.name, pace), []).append(times)
-    return [_table(pace, {one.name: taken[one.name, pace] for one in everyone}) for pace in ("first", *_PACES)]
+        for contestant in everyone[number % len(everyone) :] + everyone[: number % len(everyone)]:
+            for pace, times in _one_round(contestant, counts).items():
+                taken.setdefault((contestant.name, pace), []).append(times)
+    return [
+        _table(pace, {contestant.name: taken[contestant.name, pace] for contestant in everyone})
+        for pace in ("first", *_PACES)
+    ]
 
 
 def _one_round(contestant: Contestant, counts: tuple[int, ...]) -> dict[str, list[float]]:
     names = [f"svc-{n:03d}" for n in range(_WARM + sum(counts))]
     with (
         tempfile.TemporaryDirectory(prefix="bench-act-") as directory,
-        alertmanager(Path(directory)) as asked,
-        prometheus(Path(directory)) as queried,
+        alertmanager(Path(directory)) as alert_server,
+        prometheus(Path(directory)) as metric_server,
     ):
-        site = Site(Path(directory), names, alertmanager=asked.url, prometheus=queried.url, acts=True)
+        site = Site(Path(directory), names, alertmanager=alert_server.url, prometheus=metric_server.url, acts=True)
         site.lay_out()
         server = contestant.start(site)
         try:
-            bodies = {service: body([told]).encode() for service, told in fire(asked, names).items()}
+            bodies = {service: body([alert]).encode() for service, alert in fire(alert_server, names).items()}
             with Watcher(site.root, names) as watcher:
                 sent: dict[str, int] = {}
                 left = list(names)
@@ -69,7 +72,7 @@ async def _post(url: str, bodies: Mapping[str, bytes], pace: float) -> dict[str,
     for _ in range(16):
         idle.put_nowait(await asyncio.open_connection(address.hostname, address.port))
 
-    async def one(service: str, content: bytes) -> None:
+    async def post(service: str, content: bytes) -> None:
         head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
         reader, writer = await idle.get()
         sent[service] = time.monotonic_ns()
@@ -83,7 +86,7 @@ async def _post(url: str, bodies: Mapping[str, bytes], pace: float) -> dict[str,
     began = loop.time()
     for number, (service, content) in enumerate(bodies.items()):
         await asyncio.sleep(began + number / pace - loop.time())
-        under_way.append(asyncio.create_task(one(service, content)))
+        under_way.append(asyncio.create_task(post(service, content)))
     await asyncio.gather(*under_way)
     await asyncio.sleep(1 / pace)
     while not idle.empty():

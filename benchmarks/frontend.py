@@ -76,16 +76,16 @@ def _cli(directory: Path) -> Path:
 
 
 def _version(aws_cli: Path) -> str:
-    told = subprocess.run([aws_cli, "--version"], check=True, capture_output=True, text=True).stdout
-    return told.partition("/")[2].partition(" ")[0]
+    output = subprocess.run([aws_cli, "--version"], check=True, capture_output=True, text=True).stdout
+    return output.partition("/")[2].partition(" ")[0]
 
 
 def _release(version: str, objects: int) -> dict[str, bytes]:
     files = {f"assets/{version}.{n:05}.js": f"// {version} {n}".encode() for n in range(objects - _PAGES)}
     pages = {f"page-{n}.html": f"<p>{version}{'!' * int(version)}".encode() for n in range(_PAGES - 1)}
     files |= {**pages, "version.json": json.dumps({"version": version, "was": "-" * int(version)}).encode()}
-    told = {path: {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for path, body in files.items()}
-    return {**files, "manifest.json": json.dumps({"files": told}).encode()}
+    manifest = {path: {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for path, body in files.items()}
+    return {**files, "manifest.json": json.dumps({"files": manifest}).encode()}
 
 
 async def _put(url: str, objects: dict[str, bytes]) -> None:
@@ -121,8 +121,8 @@ async def _theirs(aws_cli: Path, directory: Path, url: str) -> float:
 
 
 async def _ours(url: str) -> float:
-    told = {"endpoint_url": url, "access_key_id": "bench", "secret_access_key": "bench", "connections": _AT_ONCE}
-    aws = Aws(AwsSettings.model_validate(told))
+    settings = {"endpoint_url": url, "access_key_id": "bench", "secret_access_key": "bench", "connections": _AT_ONCE}
+    aws = Aws(AwsSettings.model_validate(settings))
     copy = {"live": f"s3://{_BUCKET}/ours", "releases": {"s3": f"s3://{_BUCKET}/releases"}}
 
     async def version(request: web.Request) -> web.Response:
@@ -130,12 +130,12 @@ async def _ours(url: str) -> float:
         return web.Response(body=found[0] if found else b"")
 
     try:
-        async with serving(version=version) as there:
-            edge: dict[str, Any] = {"version": [f"{there}/version"], "hold_for": 0.0}
-            rollback = {"strategy": "frontend", "web": {"copy": copy, "edge": edge}}
-            one = Rollback(rollback, {Aws: aws}, healthy=[{"http": f"{there}/version"}])
+        async with serving(version=version) as edge_url:
+            edge: dict[str, Any] = {"version": [f"{edge_url}/version"], "hold_for": 0.0}
+            strategy = {"strategy": "frontend", "web": {"copy": copy, "edge": edge}}
+            rollback = Rollback(strategy, {Aws: aws}, healthy=[{"http": f"{edge_url}/version"}])
             began = time.monotonic()
-            ended = await one.run()
+            ended = await rollback.run()
             took = time.monotonic() - began
     finally:
         await aws.close()

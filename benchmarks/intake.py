@@ -55,10 +55,10 @@ def run(quick: bool, beside: Path | None) -> list[Table]:
     runs: dict[tuple[str, int], list[Run]] = {}
     for number in range(rounds):
         # Who comes first has the colder disk and the cooler processor: each does in turn.
-        for one in everyone[number % len(everyone) :] + everyone[: number % len(everyone)]:
-            for size, measured in _one_round(one, seconds).items():
-                runs.setdefault((one.name, size), []).append(measured)
-    return [_table(size, {one.name: runs[one.name, size] for one in everyone}) for size in SIZES]
+        for contestant in everyone[number % len(everyone) :] + everyone[: number % len(everyone)]:
+            for size, measured in _one_round(contestant, seconds).items():
+                runs.setdefault((contestant.name, size), []).append(measured)
+    return [_table(size, {contestant.name: runs[contestant.name, size] for contestant in everyone}) for size in SIZES]
 
 
 def _one_round(contestant: Contestant, seconds: int) -> dict[int, Run]:
@@ -92,9 +92,9 @@ def _load(contestant: Contestant, server: Server, body: Path, seconds: int, firs
     script = Path(__file__).with_name("bodies.lua")
     argv = [program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), server.url + contestant.path]
     ours, theirs, began = _children(), server.cpu_seconds(), time.monotonic()
-    said = subprocess.run([*argv, "--", str(body), str(first)], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([*argv, "--", str(body), str(first)], capture_output=True, text=True, check=True).stdout
     took = time.monotonic() - began
-    figures = json.loads(next(line for line in said.splitlines() if line.startswith("figures: "))[9:])
+    figures = json.loads(next(line for line in output.splitlines() if line.startswith("figures: "))[9:])
     generator, busy = (_children() - ours) / took, (server.cpu_seconds() - theirs) / took
     return Run(**figures, generator=generator, server=busy, rows=None)
 

@@ -64,14 +64,14 @@ class Target(asyncio.Protocol):
         self.transport.close()
 
 
-def targets(told: Connection) -> None:
+def targets(ports: Connection) -> None:
     """Serve a healthy and a hung port until killed; tell both."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
         healthy = await loop.create_server(Target, "127.0.0.1", 0, backlog=1024)
         hung = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, backlog=1024)
-        told.send((healthy.sockets[0].getsockname()[1], hung.sockets[0].getsockname()[1]))
+        ports.send((healthy.sockets[0].getsockname()[1], hung.sockets[0].getsockname()[1]))
         await asyncio.sleep(600)
 
     asyncio.run(run())
@@ -217,10 +217,10 @@ def main() -> int:
     args = parser.parse_args()
     # One core each for the exporter and for the rest, so that neither is measured waiting for the other.
     os.environ["GOMAXPROCS"] = "1"
-    mine, told = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=targets, args=(told,), daemon=True)
+    receiver, sender = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=targets, args=(sender,), daemon=True)
     server.start()
-    healthy, hung = mine.recv()
+    healthy, hung = receiver.recv()
     found, load = [], os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         argv, port = ours(Path(name), healthy, hung)

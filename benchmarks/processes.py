@@ -66,10 +66,10 @@ class Server:
     def start(
         cls, argv: Sequence[str], *, port: int, ready: str, log: Path, cwd: Path, env: Mapping[str, str] | None = None
     ) -> Server:
-        with log.open("wb") as said:
+        with log.open("wb") as output:
             began = time.monotonic()
             popen = subprocess.Popen(
-                argv, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                argv, cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         while not _answers(port, ready):
             if popen.poll() is not None or time.monotonic() - began > _READY_WITHIN:

@@ -85,10 +85,10 @@ async def _database(name: str, states: Callable[[str], Awaitable[str]], quick: b
     once = await _grown(await states("once"), services, 1)
     many = await _grown(await states("many"), services, 100)
     for reads, beside, rounds in ((OF_ONE, few, times), (OF_ALL, once, 40)):
-        for told, read in reads.items():
+        for label, read in reads.items():
             before, after = await _p50(beside, many, read, rounds)
-            table.add(told, f"{before:.2f}", f"{after:.2f}", share(after / before))
-            table.figures[told] = {"few_ms": before, "many_ms": after, "ratio": after / before}
+            table.add(label, f"{before:.2f}", f"{after:.2f}", share(after / before))
+            table.figures[label] = {"few_ms": before, "many_ms": after, "ratio": after / before}
     for journal in (few, once, many):
         await journal.close()
     worst = max(f["ratio"] for f in table.figures.values())

@@ -83,10 +83,10 @@ async def _ours(config: Path, way: dict[str, Any]) -> float:
     kube = await Kubernetes.connect(KubernetesSettings(kubeconfig=config))
     try:
         await kube.get("Deployment", "shop", "backend")  # a responder that runs has a connection
-        told = {**way, "kubernetes": {"namespace": "shop", "deployment": "backend"}}
-        one = Rollback(told, {Kubernetes: kube}, healthy=_HEALTHY)
+        strategy = {**way, "kubernetes": {"namespace": "shop", "deployment": "backend"}}
+        rollback = Rollback(strategy, {Kubernetes: kube}, healthy=_HEALTHY)
         began = time.monotonic()
-        ended = await one.run()
+        ended = await rollback.run()
         took = time.monotonic() - began
     finally:
         await kube.close()

@@ -48,8 +48,8 @@ async def _run(scale: int, rounds: int) -> Table:
             dsn = await server.database("shop")
             pgbench = "/usr/lib/postgresql/15/bin/pgbench"
             await _call("pgbench" if Path("/usr/bin/pgbench").exists() else pgbench, "-iq", "-s", str(scale), dsn)
-            asked = ["psql", "-XAtc", "SELECT pg_database_size('shop')", dsn]
-            size = int(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
+            command = ["psql", "-XAtc", "SELECT pg_database_size('shop')", dsn]
+            size = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             return await asyncio.to_thread(_table, directory, dsn, url, size, rounds)
 
 
@@ -92,15 +92,15 @@ def _round(directory: Path, dsn: str, url: str) -> Iterator[tuple[str, float, fl
 
 def _ours(directory: Path, dsn: str, url: str) -> Iterator[tuple[str, float, float]]:
     for encrypt in (False, True):
-        told = directory / "told.json"
-        told.write_text(json.dumps(_told(directory, dsn, url, encrypt=encrypt)))
-        total, peak = _watched([sys.executable, "-m", "benchmarks.snapshot", "once", str(told)])
+        file = directory / "settings.json"
+        file.write_text(json.dumps(_settings(directory, dsn, url, encrypt=encrypt)))
+        total, peak = _watched([sys.executable, "-m", "benchmarks.snapshot", "once", str(file)])
         name = f"responder to {'S3' if url else 'a directory'}{', encrypted' if encrypt else ''}"
-        yield name, json.loads(told.with_name("done.json").read_text())["dumped"], peak
+        yield name, json.loads(file.with_name("done.json").read_text())["dumped"], peak
         yield f"{name}, and all read back", total, peak
 
 
-def _told(directory: Path, dsn: str, url: str, *, encrypt: bool) -> dict[str, Any]:
+def _settings(directory: Path, dsn: str, url: str, *, encrypt: bool) -> dict[str, Any]:
     kept, key = directory / "kept", directory / "key"
     kept.mkdir(exist_ok=True)
     key.write_text("ab" * 32)
@@ -135,9 +135,9 @@ def _watched(argv: list[str]) -> tuple[float, float]:
         while not over.wait(0.05):
             now = 0
             with contextlib.suppress(psutil.NoSuchProcess):
-                for one in (process, *process.children(recursive=True)):
+                for child in (process, *process.children(recursive=True)):
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        now += one.memory_info().rss
+                        now += child.memory_info().rss
             peak = max(peak, now)
 
     watching = threading.Thread(target=watch)
@@ -155,8 +155,8 @@ def _watched(argv: list[str]) -> tuple[float, float]:
 async def _once(file: Path) -> None:
     """One snapshot in a process of its own; tells when the dump ended and the reading back began."""
     began = time.monotonic()
-    told = json.loads(file.read_text())
-    snapshots = await Snapshots.connect(TypeAdapter(SnapshotSettings).validate_python(_as_read(told)))
+    settings = json.loads(file.read_text())
+    snapshots = await Snapshots.connect(TypeAdapter(SnapshotSettings).validate_python(_as_read(settings)))
     making: Any = dump
     read_back, dumped = making.read_back, 0.0
 
@@ -173,8 +173,8 @@ async def _once(file: Path) -> None:
     file.with_name("done.json").write_text(json.dumps({"dumped": dumped}))
 
 
-def _as_read(told: dict[str, Any]) -> dict[str, Any]:
-    return {"shelves": tuple(told["shelves"]), "databases": tuple(told["databases"]), "aws": told["aws"]}
+def _as_read(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"shelves": tuple(settings["shelves"]), "databases": tuple(settings["databases"]), "aws": settings["aws"]}
 
 
 @contextlib.asynccontextmanager

@@ -17,11 +17,12 @@ _IDLE = 5.0
 def run(quick: bool, beside: Path | None) -> list[Table]:
     rounds = 2 if quick else 11
     everyone = contestants(beside)
-    weights = {one.name: _weigh(one) for one in everyone}  # also warms: byte code is compiled, files are in memory
+    # This also warms: byte code is compiled, files are in memory.
+    weights = {contestant.name: _weigh(contestant) for contestant in everyone}
     times: dict[str, list[float]] = {}
     for _ in range(rounds):
-        for one in everyone:
-            times.setdefault(one.name, []).append(_start(one))
+        for contestant in everyone:
+            times.setdefault(contestant.name, []).append(_start(contestant))
     return [_table(times, weights)]
 
 
