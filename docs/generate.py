@@ -76,29 +76,29 @@ def configuration() -> str:
     """docs/reference/configuration.md, from the models that read responder.yml."""
     parts = [MADE, "", CONFIGURATION, "## All keys", "", *_table(_rows(Config, ""))]
     parts += ["", "## Strategies", "", "`strategy` says which one. Paths continue `services[].rollback`."]
-    for one in _members(AnyStrategy):
-        parts += ["", f"### {_tag(one, 'strategy')}", "", _told(one), "", *_table(_rows(one, ""))]
+    for strategy in _members(AnyStrategy):
+        parts += ["", f"### {_tag(strategy, 'strategy')}", "", _told(strategy), "", *_table(_rows(strategy, ""))]
     parts += [
         "",
         "## Levers",
         "",
         "What a strategy sets back. Paths continue the key of the strategy that names the lever.",
     ]
-    for one in _members(AnyLever):
-        parts += ["", f"### {_tag(one, 'lever')}", "", _told(one), "", *_table(_rows(one, ""))]
+    for lever in _members(AnyLever):
+        parts += ["", f"### {_tag(lever, 'lever')}", "", _told(lever), "", *_table(_rows(lever, ""))]
     parts += ["", "## Checks", "", "Which one is meant is told by its first key."]
-    for one in _members(Check):
-        first = next(iter(one.model_fields))
-        parts += ["", f"### {first}", "", _told(one), "", *_table(_rows(one, ""))]
+    for check in _members(Check):
+        first = next(iter(check.model_fields))
+        parts += ["", f"### {first}", "", _told(check), "", *_table(_rows(check, ""))]
     parts += [
         "",
         "## Log sources",
         "",
         "Where the logs of a service are. Which one is meant is told by its first key. [How](../how-to/evidence.md)",
     ]
-    for one in _members(LogSource):
-        first = next(name for name in one.model_fields if name not in ("cap", "within"))
-        parts += ["", f"### {first}", "", _told(one), "", *_table(_rows(one, ""))]
+    for source in _members(LogSource):
+        first = next(name for name in source.model_fields if name not in ("cap", "within"))
+        parts += ["", f"### {first}", "", _told(source), "", *_table(_rows(source, ""))]
     return "\n".join(parts) + "\n"
 
 
@@ -154,7 +154,7 @@ def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | Non
         return field.description
     if inner is not None:
         return _told(inner)
-    return next((told for known, told in FALLBACK.items() if kind == known), "")
+    return next((meaning for known, meaning in FALLBACK.items() if kind == known), "")
 
 
 def _is_tag(key: str) -> bool:
@@ -164,7 +164,7 @@ def _is_tag(key: str) -> bool:
 def _table(rows: Iterator[tuple[str, str, str, str]]) -> list[str]:
     head = ["| key | type | default | meaning |", "|---|---|---|---|"]
     return head + [
-        f"| `{path}` | {_cell(kind)} | {_cell(default)} | {_cell(told)} |" for path, kind, default, told in rows
+        f"| `{path}` | {_cell(kind)} | {_cell(default)} | {_cell(meaning)} |" for path, kind, default, meaning in rows
     ]
 
 
@@ -190,11 +190,11 @@ def _type(kind: Any, field: FieldInfo | None = None) -> str:
         case origin if origin is dict:
             return f"map of text to {_type(arguments[1])}"
         case origin if origin in (Union, types.UnionType):
-            return " or ".join(_type(one) for one in arguments if one is not type(None)) + bounds
+            return " or ".join(_type(argument) for argument in arguments if argument is not type(None)) + bounds
     if isinstance(bare, type) and issubclass(bare, Lever):
         return f"[{_tag(bare, 'lever')}](#{_tag(bare, 'lever')})"
     if isinstance(bare, type) and issubclass(bare, BaseModel):
-        keys = [one.alias or name for name, one in bare.model_fields.items()]
+        keys = [field.alias or name for name, field in bare.model_fields.items()]
         return "`{" + ", ".join(keys) + "}`"
     raise TypeError(f"{kind} has no word yet: add it to WORDS in docs/generate.py")
 
@@ -203,19 +203,19 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def _bounds(field: FieldInfo, told: Callable[[Any], str]) -> str:
-    said = []
-    for one in field.metadata:
-        match one:
+def _bounds(field: FieldInfo, shown: Callable[[Any], str]) -> str:
+    bounds = []
+    for bound in field.metadata:
+        match bound:
             case Ge():
-                said.append(f"at least {told(one.ge)}")
+                bounds.append(f"at least {shown(bound.ge)}")
             case Gt():
-                said.append(f"above {told(one.gt)}")
+                bounds.append(f"above {shown(bound.gt)}")
             case Le():
-                said.append(f"at most {told(one.le)}")
-            case MinLen() if one.min_length == 1 and get_origin(field.annotation) is tuple:
-                said.append("at least one")
-    return f"; {', '.join(said)}" if said else ""
+                bounds.append(f"at most {shown(bound.le)}")
+            case MinLen() if bound.min_length == 1 and get_origin(field.annotation) is tuple:
+                bounds.append("at least one")
+    return f"; {', '.join(bounds)}" if bounds else ""
 
 
 def _default(kind: Any, field: FieldInfo, key: str) -> str:
@@ -242,9 +242,9 @@ def _bare(kind: Any) -> Any:
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) in (Union, types.UnionType):
-        some = [one for one in get_args(kind) if one is not type(None)]
-        if len(some) == 1:
-            return _bare(some[0])
+        arguments = [argument for argument in get_args(kind) if argument is not type(None)]
+        if len(arguments) == 1:
+            return _bare(arguments[0])
     return kind
 
 
@@ -257,7 +257,7 @@ def _model_of(kind: Any) -> type[BaseModel] | None:
 
 
 def _members(union: Any) -> list[type[BaseModel]]:
-    return [_bare(one) for one in get_args(_bare(union))]
+    return [_bare(member) for member in get_args(_bare(union))]
 
 
 def _tag(model: type[BaseModel], key: str) -> str:
@@ -327,19 +327,19 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 def _usage(action: argparse.Action) -> str:
     value = "" if action.nargs == 0 else str(action.metavar or ("" if action.choices else action.dest.upper()))
     if action.choices:
-        value = " or ".join(str(one) for one in action.choices)
+        value = " or ".join(str(choice) for choice in action.choices)
     if not action.option_strings:
         return f"`{action.metavar or action.dest}`".replace("|", "\\|")
     return f"`{' '.join((action.option_strings[-1], value)).strip()}`"
 
 
 def _help(action: argparse.Action) -> str:
-    told = action.help or ""
+    text = action.help or ""
     needed = action.required if action.option_strings else action.nargs != "?"
     marks = ["required"] if needed else []
-    if action.default not in (None, False, "") and str(action.default) not in told:
+    if action.default not in (None, False, "") and str(action.default) not in text:
         marks.append(f"default `{action.default}`")
-    return "; ".join((*([told] if told else []), *marks))
+    return "; ".join((*([text] if text else []), *marks))
 
 
 PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "cli.md": cli}
