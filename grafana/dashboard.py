@@ -156,6 +156,6 @@ def _links() -> list[Json]:
     there = {"asDropdown": False, "icon": "external link", "includeVars": True, "keepTime": True, "targetBlank": False}
     ours = {**there, "type": "dashboards", "title": "", "tags": ["rollback-responder"], "tooltip": "", "url": ""}
     silences = "/alerting/silences?alertmanager=${alertmanager_datasource:text}"
-    told = "Silences of Alertmanager: a silence of its alerts stops a rollback"
+    tooltip = "Silences of Alertmanager: a silence of its alerts stops a rollback"
     away = {**there, "includeVars": False, "keepTime": False, "tags": []}
-    return [ours, {**away, "type": "link", "title": "Silences", "tooltip": told, "url": silences}]
+    return [ours, {**away, "type": "link", "title": "Silences", "tooltip": tooltip, "url": silences}]

@@ -20,7 +20,7 @@ DASHBOARDS = {
 
 def written() -> dict[str, str]:
     """Each file's text."""
-    return {name: json.dumps(told, indent=2, ensure_ascii=False) + "\n" for name, told in DASHBOARDS.items()}
+    return {name: json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n" for name, dashboard in DASHBOARDS.items()}
 
 
 def stale() -> list[str]:

@@ -75,7 +75,7 @@ def panel(
     **defaults: Any,
 ) -> Json:
     """`colors` says how a text is coloured, `texts` also what it is shown as; `steps` colour numbers."""
-    told = {**{value: (value, color) for value, color in (colors or {}).items()}, **(texts or {})}
+    mappings = {**{value: (value, color) for value, color in (colors or {}).items()}, **(texts or {})}
     return {
         "type": kind,
         "title": title,
@@ -88,7 +88,7 @@ def panel(
             "defaults": {
                 "unit": unit,
                 "color": {"mode": "palette-classic" if kind in _MANY else "thresholds"},
-                "mappings": _mappings(told),
+                "mappings": _mappings(mappings),
                 "thresholds": {
                     "mode": "absolute",
                     "steps": [{"color": color, "value": value} for value, color in steps],
@@ -100,8 +100,10 @@ def panel(
     }
 
 
-def _mappings(told: dict[str, tuple[str, str]]) -> list[Json]:
-    shown = {value: {"text": text, "color": color, "index": n} for n, (value, (text, color)) in enumerate(told.items())}
+def _mappings(texts: dict[str, tuple[str, str]]) -> list[Json]:
+    shown = {
+        value: {"text": text, "color": color, "index": n} for n, (value, (text, color)) in enumerate(texts.items())
+    }
     return [{"type": "value", "options": shown}] if shown else []
 
 
@@ -111,8 +113,8 @@ _MANY = ("timeseries", "barchart", "piechart")
 
 def column(name: str, **properties: Any) -> Json:
     """What is different about one column or series; `_` in a property stands for the dot of Grafana's name for it."""
-    told = [{"id": key.replace("custom_", "custom."), "value": value} for key, value in properties.items()]
-    return {"matcher": {"id": "byName", "options": name}, "properties": told}
+    settings = [{"id": key.replace("custom_", "custom."), "value": value} for key, value in properties.items()]
+    return {"matcher": {"id": "byName", "options": name}, "properties": settings}
 
 
 def link(title: str, url: str) -> list[Json]:
