@@ -69,8 +69,8 @@ class Part:
             raise Broken(f"{self.name} has ended with exit code {code}.{self.tail()}")
 
     def tail(self, lines: int = 12) -> str:
-        said = self.log.read_text(errors="replace").splitlines()[-lines:]
-        shown = [f"  {line}" for line in said or ["(it said nothing)"]]
+        output = self.log.read_text(errors="replace").splitlines()[-lines:]
+        shown = [f"  {line}" for line in output or ["(it said nothing)"]]
         advice = f"What to do: run it once more, in case a port was taken meanwhile. {self.hint}"
         return "\n".join(["", f"The end of its log, {self.log.name}:", *shown, advice])
 
@@ -93,7 +93,7 @@ async def run(argv: Sequence[str], *, within: float = 30.0) -> str:
     )
     try:
         async with asyncio.timeout(within):
-            said = (await process.communicate())[0].decode(errors="replace").strip()
+            output = (await process.communicate())[0].decode(errors="replace").strip()
     except TimeoutError:
         raise Broken(f"{' '.join(argv)} did not end within {within:g} s") from None
     finally:
@@ -102,8 +102,8 @@ async def run(argv: Sequence[str], *, within: float = 30.0) -> str:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode:
-        raise Broken(f"{' '.join(argv)} exited with {process.returncode}:\n{said}")
-    return said
+        raise Broken(f"{' '.join(argv)} exited with {process.returncode}:\n{output}")
+    return output
 
 
 def free_ports(n: int) -> list[int]:

@@ -89,7 +89,7 @@ class Screen:
             for stage in timeline.stages:
                 if stage.at is not None and stage.name not in self._told:
                     self._told.add(stage.name)
-                    self.out.print(f"{stage.at - began:6.2f} s  {stage.name:<19} {stage.told}", soft_wrap=True)
+                    self.out.print(f"{stage.at - began:6.2f} s  {stage.name:<19} {stage.detail}", soft_wrap=True)
         latest = traffic.latest(1) if traffic else []
         if latest and time() - self._last_line >= 2:
             self._last_line = time()
@@ -147,11 +147,11 @@ def stages(timeline: Timeline) -> RenderableType:
     for stage in timeline.stages:
         if stage.at is not None:
             colour = "red" if stage.name in ("first failed check", "alert fires") else "green"
-            mark, style, told = Text("●", style=colour), "bold", Text(stage.told)
-            table.add_row(f"{stage.at - began:.2f} s", mark, Text(stage.name, style=style), told)
+            mark, style, note = Text("●", style=colour), "bold", Text(stage.detail)
+            table.add_row(f"{stage.at - began:.2f} s", mark, Text(stage.name, style=style), note)
         elif stage.name == awaited:
             table.add_row(
-                "…", Text("◌", style="yellow"), Text(stage.name, style="yellow"), Text(stage.told, style="dim")
+                "…", Text("◌", style="yellow"), Text(stage.name, style="yellow"), Text(stage.detail, style="dim")
             )
         else:
             table.add_row("", Text("○", style="dim"), Text(stage.name, style="dim"), "")
@@ -164,7 +164,7 @@ def verdicts(timeline: Timeline) -> RenderableType:
     table.add_column(justify="right", no_wrap=True, min_width=7)
     table.add_column(no_wrap=True, min_width=16)
     table.add_column()
-    for one in timeline.verdicts:
-        colour = {"allow": "green", "refuse": "red"}.get(one["verdict"], "yellow")
-        table.add_row(Text(one["verdict"], style=colour), one["guard"], Text(one["reason"], style="dim"))
+    for verdict in timeline.verdicts:
+        colour = {"allow": "green", "refuse": "red"}.get(verdict["verdict"], "yellow")
+        table.add_row(Text(verdict["verdict"], style=colour), verdict["guard"], Text(verdict["reason"], style="dim"))
     return table

@@ -18,7 +18,7 @@ class Stage:
 
     name: str
     at: float | None
-    told: str
+    detail: str
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ TOKEN = "/run/secrets/pipeline_token"
 COLOURS = ("blue", "green")
 
 
-def told(colour: str) -> str:
+def upstream(colour: str) -> str:
     """What the proxy reads. The responder's configuration says the same."""
     return f"set $live shop-{colour}:{PORT};"
 
@@ -37,20 +37,20 @@ def run(colour: str) -> None:
     if not (root / "current").is_symlink():
         releases.build(root)
     with contextlib.suppress(FileExistsError), LIVE.open("x") as file:
-        file.write(told("blue") + "\n")
+        file.write(upstream("blue") + "\n")
     os.chdir(root)
     supervisor.run(PORT, "0.0.0.0")
 
 
 def ship(version: str, responder: list[str]) -> None:
     """As any deployment does it: into the idle colour, up, the customers there, and the last line tells of it."""
-    live = next(colour for colour in COLOURS if LIVE.read_text().strip() == told(colour))
+    live = next(colour for colour in COLOURS if LIVE.read_text().strip() == upstream(colour))
     at = datetime.now(UTC).isoformat()
     if _runs(live) != version:
         (live,) = set(COLOURS) - {live}
         _start(live, version)
         at = datetime.now(UTC).isoformat()  # when customers get it: what was wrong before that is not its fault
-        _replace(LIVE, told(live))
+        _replace(LIVE, upstream(live))
     print(f"{version} has the customers, in {live}", flush=True)
     tell = ["responder", "deployed", "shop", version, "--at", at, "--token-file", TOKEN, *responder]
     sys.exit(subprocess.run(tell, check=False).returncode)

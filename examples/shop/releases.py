@@ -17,6 +17,6 @@ def build(root: Path, live: str = "1.0") -> None:
         release.mkdir(parents=True, exist_ok=True)
         for file in ("server.py", "orders.py"):
             shutil.copy(Path(__file__).with_name(file), release)
-        told = {"version": version, "gives_connections_back": gives_back}
-        (release / "release.json").write_text(json.dumps(told) + "\n")
+        release_info = {"version": version, "gives_connections_back": gives_back}
+        (release / "release.json").write_text(json.dumps(release_info) + "\n")
     (root / "current").symlink_to(Path("releases") / live)

@@ -91,17 +91,17 @@ def run(port: int, host: str = "127.0.0.1") -> None:
             _started(supervisor)
             while True:
                 try:
-                    asked, _ = control.accept()
+                    client, _ = control.accept()
                 except TimeoutError:
                     if supervisor.crashed():
                         print("the release has ended by itself: it is started again", flush=True)
                         _started(supervisor)
                     continue
-                with asked:
+                with client:
                     supervisor.stop()
-                    said = _started(supervisor)
+                    result = _started(supervisor)
                     with contextlib.suppress(OSError):
-                        asked.sendall(said.encode())
+                        client.sendall(result.encode())
         finally:
             supervisor.stop()
             Path(CONTROL).unlink(missing_ok=True)
@@ -110,11 +110,11 @@ def run(port: int, host: str = "127.0.0.1") -> None:
 def _started(supervisor: Supervisor) -> str:
     """What became of it. It goes on without a release that does not start: the next restart may bring a good one."""
     try:
-        said = f"release {supervisor.start()} answers on port {supervisor.port}"
+        result = f"release {supervisor.start()} answers on port {supervisor.port}"
     except (OSError, RuntimeError) as problem:
-        said = f"error: {problem}"
-    print(said, flush=True)
-    return said
+        result = f"error: {problem}"
+    print(result, flush=True)
+    return result
 
 
 def restart() -> int:
@@ -123,11 +123,11 @@ def restart() -> int:
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(3 * ANSWERS_WITHIN)
             control.connect(CONTROL)
-            said = control.makefile().read()
+            result = control.makefile().read()
     except OSError as problem:
-        said = f"error: no supervisor runs in {Path.cwd()}: {problem}"
-    good = said != "" and not said.startswith("error:")
-    print(said or "error: the supervisor ended", file=sys.stdout if good else sys.stderr)
+        result = f"error: no supervisor runs in {Path.cwd()}: {problem}"
+    good = result != "" and not result.startswith("error:")
+    print(result or "error: the supervisor ended", file=sys.stdout if good else sys.stderr)
     return 0 if good else 1
 
 
