@@ -119,8 +119,8 @@ class _Raw(BaseModel):
     status: _Status
 
     def live(self) -> LiveAlert:
-        told = {"fingerprint": self.fingerprint, "labels": self.labels, "starts_at": self.starts_at}
-        return LiveAlert(**told, **dict(self.status))
+        fields = {"fingerprint": self.fingerprint, "labels": self.labels, "starts_at": self.starts_at}
+        return LiveAlert(**fields, **dict(self.status))
 
 
 class _Original(BaseModel):
@@ -170,8 +170,8 @@ class Alertmanager:
     async def configurations(self) -> dict[str, str | Unavailable]:
         """The configuration that each peer has loaded, as YAML without secrets; or why it does not answer."""
         urls = [str(url).rstrip("/") for url in self._settings.urls]
-        asked = (self._get(f"{url}/api/v2/status", [], _LOADED) for url in urls)
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        requests = (self._get(f"{url}/api/v2/status", [], _LOADED) for url in urls)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
         found: dict[str, str | Unavailable] = {}
         for url, answer in zip(urls, answers, strict=True):
             if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
@@ -190,7 +190,9 @@ class Alertmanager:
         """The silences that mute an alert with these labels now, whether or not there is such an alert."""
         peers = await self._all("/api/v2/silences", [], _SILENCES)
         try:
-            return list({one.id: one for peer in peers for one in peer if one.silences(labels)}.values())
+            return list(
+                {silence.id: silence for peer in peers for silence in peer if silence.silences(labels)}.values()
+            )
         except ValueError as e:
             raise Unavailable(f"a silence in Alertmanager cannot be read: {e}") from e
 
@@ -224,8 +226,8 @@ class Alertmanager:
             raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
 
     async def _all(self, path: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> list[T]:
-        asked = [self._get(str(url).rstrip("/") + path, query, shape) for url in self._settings.urls]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        requests = [self._get(str(url).rstrip("/") + path, query, shape) for url in self._settings.urls]
+        answers = await asyncio.gather(*requests, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
                 raise answer

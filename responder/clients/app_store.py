@@ -82,9 +82,9 @@ class AppStore(Store):
             "include": "appStoreVersionPhasedRelease",
             "limit": "1",
         }
-        told = await self._ask("GET", f"/v1/apps/{app}/appStoreVersions?{urlencode(query)}")
+        answer = await self._ask("GET", f"/v1/apps/{app}/appStoreVersions?{urlencode(query)}")
         with self._shape():
-            return _phased(told)
+            return _phased(answer)
 
     async def write(self, phased: str, state: str) -> None:
         """Raises Unavailable where the state that it is in does not allow that: it is other than we have seen."""
@@ -101,11 +101,11 @@ class AppStore(Store):
         jwt: Any = await asyncio.to_thread(import_module, "jwt")
         now = time.time()
         if now > self._holds_until - _RENEWED_BEFORE:
-            told = {"iss": self._settings.issuer_id, "iat": int(now), "exp": int(now) + _HOLDS}
-            told |= {"aud": "appstoreconnect-v1"}
+            claims = {"iss": self._settings.issuer_id, "iat": int(now), "exp": int(now) + _HOLDS}
+            claims |= {"aud": "appstoreconnect-v1"}
             try:
                 head = {"kid": self._settings.key_id, "typ": "JWT"}
-                self._token = jwt.encode(told, self._key, algorithm="ES256", headers=head)
+                self._token = jwt.encode(claims, self._key, algorithm="ES256", headers=head)
             except (ValueError, TypeError, jwt.PyJWTError):
                 raise Halt("stores.app_store: that is no private key of App Store Connect (AuthKey_….p8)") from None
             self._holds_until = now + _HOLDS
@@ -114,24 +114,24 @@ class AppStore(Store):
     def _forget_login(self) -> None:
         self._holds_until = 0.0
 
-    def _said(self, told: dict[str, Any]) -> tuple[str, str]:
-        listed = told.get("errors")
-        errors = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-        sentences = (f"{one.get('detail') or one.get('title')} ({one.get('code')})" for one in errors)
-        return next((str(one.get("code")) for one in errors), ""), "; ".join(sentences)
+    def _said(self, body: dict[str, Any]) -> tuple[str, str]:
+        listed = body.get("errors")
+        errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+        sentences = (f"{error.get('detail') or error.get('title')} ({error.get('code')})" for error in errors)
+        return next((str(error.get("code")) for error in errors), ""), "; ".join(sentences)
 
     def _usual_pause(self, headers: Mapping[str, str]) -> float:
         """Its limit is for a rolling hour, and it says what is left of it."""
         return 60.0 if re.search(r"user-hour-rem:0*;", headers.get("X-Rate-Limit", "")) else 0.0
 
 
-def _phased(told: dict[str, Any]) -> Phased | None:
-    if not told["data"]:
+def _phased(answer: dict[str, Any]) -> Phased | None:
+    if not answer["data"]:
         return None
-    attributes = told["data"][0]["attributes"]
+    attributes = answer["data"][0]["attributes"]
     state = str(attributes.get("appVersionState") or attributes.get("appStoreState") or "")
-    for one in told.get("included") or ():
-        if one["type"] == _PHASED:
-            phased = one["attributes"]
-            return Phased(state, one["id"], phased["phasedReleaseState"], phased.get("totalPauseDuration") or 0)
+    for item in answer.get("included") or ():
+        if item["type"] == _PHASED:
+            phased = item["attributes"]
+            return Phased(state, item["id"], phased["phasedReleaseState"], phased.get("totalPauseDuration") or 0)
     return Phased(state)

@@ -118,8 +118,8 @@ class Aws:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         except wrong.ClientError as e:
-            told = e.response.get("Error", {})
-            code, status = told.get("Code", ""), e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            error = e.response.get("Error", {})
+            code, status = error.get("Code", ""), e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             if (status >= 500 and code != "NotImplemented") or status in (408, 429) or code in _WORTH_ANOTHER_TRY:
                 raise Unavailable(f"{e} ({status})") from e
             raise AwsRefused(str(e) if code else f"{e.operation_name}: answered {status}", code, status) from e
@@ -139,18 +139,18 @@ class Aws:
         import boto3
         from botocore.config import Config
 
-        told, secret = self._settings, self._settings.secret_access_key
-        endpoint = told.endpoints.get(service, told.endpoint_url)
+        settings, secret = self._settings, self._settings.secret_access_key
+        endpoint = settings.endpoints.get(service, settings.endpoint_url)
         return boto3.session.Session().client(
             service,
-            region_name=told.region,
+            region_name=settings.region,
             endpoint_url=str(endpoint).rstrip("/") if endpoint else None,
-            aws_access_key_id=told.access_key_id,
+            aws_access_key_id=settings.access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
             config=Config(
-                connect_timeout=told.timeout,
-                read_timeout=told.timeout,
-                max_pool_connections=told.connections,
+                connect_timeout=settings.timeout,
+                read_timeout=settings.timeout,
+                max_pool_connections=settings.connections,
                 retries={"mode": "standard", "total_max_attempts": 2},
                 request_checksum_calculation="when_required",  # stores that are not Amazon's know no others
                 response_checksum_validation="when_required",

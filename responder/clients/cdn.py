@@ -80,12 +80,12 @@ class Cdn(ABC):
         if not 200 <= status < 300:
             raise CdnRefused(f"{self.name} refuses {method} {path} ({status}): {_said(text)}", status)
         try:
-            told = json.loads(text) if text else None
+            answer = json.loads(text) if text else None
         except ValueError as e:
             raise Unavailable(f"{self.name} answered {status} with something else than JSON: {_said(text)}") from e
-        if isinstance(told, dict) and told.get("success") is False:
+        if isinstance(answer, dict) and answer.get("success") is False:
             raise Halt(f"{self.name} refuses {method} {path}: {_said(text)}")
-        return told
+        return answer
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
         url = str(self._settings.url).rstrip("/") + path
@@ -149,9 +149,9 @@ class Fastly(Cdn):
 def _said(text: str) -> str:
     """Cloudflare's `errors` or Fastly's `msg`, or the beginning of whatever else it is."""
     try:
-        told = json.loads(text)
-        if errors := told.get("errors"):
-            return "; ".join(f"{one.get('message')} ({one.get('code')})" for one in errors)
-        return f"{told['msg']} {told.get('detail', '')}".strip()
+        body = json.loads(text)
+        if errors := body.get("errors"):
+            return "; ".join(f"{error.get('message')} ({error.get('code')})" for error in errors)
+        return f"{body['msg']} {body.get('detail', '')}".strip()
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return text.strip()[:200] or "(nothing)"

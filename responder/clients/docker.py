@@ -61,17 +61,19 @@ class Docker:
 
     async def containers(self, labels: dict[str, str]) -> list[Object]:
         """Every container with these labels, stopped ones too, as `docker inspect` says it."""
-        told = [f"{key}={value}" for key, value in labels.items()]
-        found = await self._ask(self._api().containers.list(all=True, filters={"label": told}), "the containers")
-        shown = await asyncio.gather(*(self.container(one.id) for one in found))
-        return [one for one in shown if one is not None]
+        label_filters = [f"{key}={value}" for key, value in labels.items()]
+        found = await self._ask(
+            self._api().containers.list(all=True, filters={"label": label_filters}), "the containers"
+        )
+        shown = await asyncio.gather(*(self.container(container.id) for container in found))
+        return [container for container in shown if container is not None]
 
     async def never_started(self, label: str, named: str) -> list[Object]:
         """Every container with that label and that text in its name which was made and never started since."""
         filters = {"label": [label], "name": [named], "status": ["created"]}
         found = await self._ask(self._api().containers.list(all=True, filters=filters), "the containers")
-        shown = await asyncio.gather(*(self.container(one.id) for one in found))
-        return [one for one in shown if one is not None]
+        shown = await asyncio.gather(*(self.container(container.id) for container in found))
+        return [container for container in shown if container is not None]
 
     async def image(self, name: str) -> Object | None:
         """What `docker image inspect` says; None where it is not on this host."""
@@ -193,7 +195,7 @@ class Docker:
             return str(halt)
         return ""
 
-    async def said(self, name: str) -> str:
+    async def log_tail(self, name: str) -> str:
         """The end of what a container wrote."""
         lines = await self._maybe(
             self._api().containers.container(name).log(stdout=True, stderr=True, tail=10), f"the log of {name}"
@@ -206,10 +208,10 @@ class Docker:
         from aiodocker.exceptions import DockerError
 
         api, doing = self._api(), f"the log of {container}"
-        asked = {"stdout": True, "stderr": True, "timestamps": True, "since": int(since.timestamp()), "tail": lines}
+        params = {"stdout": True, "stderr": True, "timestamps": True, "since": int(since.timestamp()), "tail": lines}
         try:
-            one = api.containers.container(container)
-            async for text in one._logs_stream(api._query(f"containers/{container}/logs", params=asked)):
+            handle = api.containers.container(container)
+            async for text in handle._logs_stream(api._query(f"containers/{container}/logs", params=params)):
                 yield text.encode()
         except DockerError as e:
             raise meaning(doing, e.status, e.message) from e
@@ -256,5 +258,5 @@ class Docker:
             status, _ = answered.get()
             if status >= 400:
                 raise meaning(doing, status, "") from DockerError(status, str(e))
-            told = f"answered {status} with something else: " if status else ""
-            raise Unavailable(f"{doing}: the Docker Engine: {told}{e or type(e).__name__}") from e
+            prefix = f"answered {status} with something else: " if status else ""
+            raise Unavailable(f"{doing}: the Docker Engine: {prefix}{e or type(e).__name__}") from e

@@ -105,7 +105,7 @@ class GooglePlay(Store):
     async def _releases(self, edit: _Edit, track: str) -> list[Release]:
         answer = await self._in(edit, "GET", f"/tracks/{quote(track, safe='')}")
         with self._shape():
-            return [dict(one) for one in answer.get("releases") or ()]
+            return [dict(release) for release in answer.get("releases") or ()]
 
     @asynccontextmanager
     async def _edit(self, app: str) -> AsyncIterator[_Edit]:
@@ -144,14 +144,14 @@ class GooglePlay(Store):
     def _forget_login(self) -> None:
         self._credentials.token = None
 
-    def _said(self, told: dict[str, Any]) -> tuple[str, str]:
-        error = told.get("error")
+    def _said(self, body: dict[str, Any]) -> tuple[str, str]:
+        error = body.get("error")
         if not isinstance(error, dict):
             return "", ""
         listed: Any = error.get("errors")
         listed = listed if isinstance(listed, list) else []
-        reasons = [str(one.get("reason", "")) for one in listed if isinstance(one, dict)]
-        reason = next((one for one in reasons if one in _QUOTA), str(error.get("status", "")))
+        reasons = [str(item.get("reason", "")) for item in listed if isinstance(item, dict)]
+        reason = next((candidate for candidate in reasons if candidate in _QUOTA), str(error.get("status", "")))
         return reason or next(iter(reasons), ""), str(error.get("message", ""))
 
     def _over_quota(self, reason: str) -> bool:
@@ -162,11 +162,11 @@ def _credentials(text: str, settings: GooglePlaySettings) -> Any:
     from google.oauth2 import service_account
 
     try:
-        told = json.loads(text)
+        info = json.loads(text)
         if settings.token_uri is not None:
-            told["token_uri"] = str(settings.token_uri)
+            info["token_uri"] = str(settings.token_uri)
         made: Any = service_account.Credentials
-        return made.from_service_account_info(told, scopes=[_SCOPE])
+        return made.from_service_account_info(info, scopes=[_SCOPE])
     except (ValueError, TypeError, KeyError):
         raise Halt(
             "stores.google_play: that is no JSON key of a service account (Google Cloud: IAM, Service accounts, Keys)"
@@ -186,10 +186,10 @@ def _refresh(credentials: Any, timeout: float) -> None:
     except (TypeError, AttributeError, ValueError) as e:  # where it succeeds with a body that is no token
         raise Unavailable(f"Google's token server answered with something else: {e}") from None
     except exceptions.RefreshError as e:
-        told = str(e.args[0]) if e.args else "no reason"
-        if e.retryable or told.startswith("No access token"):  # the latter where it succeeds with another body
-            raise Unavailable(f"Google's token server: {told}") from None
+        reason = str(e.args[0]) if e.args else "no reason"
+        if e.retryable or reason.startswith("No access token"):  # the latter where it succeeds with another body
+            raise Unavailable(f"Google's token server: {reason}") from None
         raise Halt(
-            f"Google does not take the key of the service account: {told}. Was it deleted, or is the clock of this "
+            f"Google does not take the key of the service account: {reason}. Was it deleted, or is the clock of this "
             "host wrong? Make a new key in Google Cloud, and put it where stores.google_play says"
         ) from None

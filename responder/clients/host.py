@@ -104,13 +104,13 @@ class Host:
     async def journal(self, since: datetime, lines: int, *more: str) -> AsyncGenerator[bytes, None]:
         """The newest entries of the systemd journal since then, oldest first."""
         when = f"--since=@{since.timestamp():.0f}"
-        asked = ("journalctl", "--no-pager", "--output=short-iso-precise", when, f"--lines={lines}", *more)
-        async with contextlib.aclosing(self.said(*asked)) as chunks:
+        argv = ("journalctl", "--no-pager", "--output=short-iso-precise", when, f"--lines={lines}", *more)
+        async with contextlib.aclosing(self.stream_output(*argv)) as chunks:
             async for chunk in chunks:
                 if chunk.strip() != b"-- No entries --":  # --quiet would keep from us why there are none
                     yield chunk
 
-    async def said(self, *argv: str) -> AsyncGenerator[bytes, None]:
+    async def stream_output(self, *argv: str) -> AsyncGenerator[bytes, None]:
         """What a command prints, as it comes; whoever stops listening kills it. Raises Halt where it fails."""
         try:
             process = await spawn(argv, environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
@@ -122,20 +122,20 @@ class Host:
             while chunk := await process.stdout.read(_CHUNK):
                 yield chunk
             code = await process.wait()
-            told = await complaining
+            stderr = await complaining
             if code:
-                raise Halt(f"{argv[0]} exited with {code}: {told or '(it said nothing)'}")
+                raise Halt(f"{argv[0]} exited with {code}: {stderr or '(it said nothing)'}")
         finally:
             await end(process, process.stdout, patience=1.0)
             complaining.cancel()
 
 
 async def _complaint(stream: asyncio.StreamReader) -> str:
-    said = bytearray()
+    tail = bytearray()
     while chunk := await stream.read(4096):
-        said.extend(chunk)
-        del said[:-_SAID]
-    return said.decode(errors="replace").strip()
+        tail.extend(chunk)
+        del tail[:-_SAID]
+    return tail.decode(errors="replace").strip()
 
 
 def _matching(pattern: str) -> list[LogFile]:
@@ -156,7 +156,7 @@ def _matching(pattern: str) -> list[LogFile]:
             problem = f"is a link to {real}, outside of {home}"
         at, node = datetime.fromtimestamp(status.st_mtime, UTC), (status.st_dev, status.st_ino)
         found.append(LogFile(path, real, at, problem, node, status.st_size))
-    return sorted(found, key=lambda one: one.at, reverse=True)[:_MOST_FILES]
+    return sorted(found, key=lambda file: file.at, reverse=True)[:_MOST_FILES]
 
 
 def _before_the_glob(pattern: str) -> str:

@@ -54,11 +54,11 @@ class Http:
         """Connects, with TLS where the URL has it, and asks nothing. Raises `Unavailable` where the name does not
         resolve or the host does not answer; one that refuses the connection has answered.
         """
-        asked = URL(url)
+        parsed = URL(url)
         try:
             async with asyncio.timeout(timeout):
-                context = await asyncio.to_thread(ssl.create_default_context) if asked.scheme == "https" else None
-                _, writer = await asyncio.open_connection(asked.host, asked.port, ssl=context)
+                context = await asyncio.to_thread(ssl.create_default_context) if parsed.scheme == "https" else None
+                _, writer = await asyncio.open_connection(parsed.host, parsed.port, ssl=context)
                 writer.close()
         except ConnectionRefusedError:
             return
@@ -82,15 +82,15 @@ class Http:
     async def _get(
         self, url: str, headers: dict[str, str], timeout: float, at: str, most: int | None
     ) -> tuple[int, bytes]:
-        asked, more = URL(url), dict[str, Any]()
+        parsed, more = URL(url), dict[str, Any]()
         if at:  # under its own name all the same, for the server and for its certificate
-            headers = {"Host": asked.raw_authority.rpartition("@")[2], **headers}
-            more = {"server_hostname": asked.host} if asked.scheme == "https" else {}
-            asked = asked.with_host(at)
+            headers = {"Host": parsed.raw_authority.rpartition("@")[2], **headers}
+            more = {"server_hostname": parsed.host} if parsed.scheme == "https" else {}
+            parsed = parsed.with_host(at)
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.get(
-                asked, headers=headers, allow_redirects=False, timeout=limit, **more
+                parsed, headers=headers, allow_redirects=False, timeout=limit, **more
             ) as response:
                 try:
                     return response.status, await _body(response, most)

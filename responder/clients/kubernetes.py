@@ -56,9 +56,9 @@ class Kubernetes:
 
     async def close(self) -> None:
         opened, self._api, self._retired = [*self._retired, self._api], None, []
-        for one in opened:
-            if one is not None:
-                await one.close()
+        for client in opened:
+            if client is not None:
+                await client.close()
 
     async def _retire(self, api: Any) -> None:
         """The next who asks connects anew. Others may be in the middle of a request on this connection, so it is closed
@@ -66,8 +66,8 @@ class Kubernetes:
         """
         if self._api is api:
             earlier, self._api, self._retired = self._retired, None, [api]
-            for one in earlier:
-                await one.close()
+            for client in earlier:
+                await client.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object; None where there is none. Raises `Forbidden`, `Halt` and `Unavailable`."""
@@ -82,13 +82,13 @@ class Kubernetes:
         if home in ALWAYS:
             return True
         now = asyncio.get_running_loop().time()
-        asked, names = self._served.get(home, (0.0, frozenset()))
-        if home not in self._served or now - asked > _DISCOVERED_FOR:
+        discovered_at, names = self._served.get(home, (0.0, frozenset()))
+        if home not in self._served or now - discovered_at > _DISCOVERED_FOR:
             status, answer = await self.request("GET", f"/{home}")
             if status in (401, 403):
                 return True  # we may not see what there is: the kind itself answers for it
             found = [] if status == 404 else good(status, answer, f"what /{home} serves", resources=list)["resources"]
-            names = frozenset(str(one.get("name")) for one in found if isinstance(one, dict))
+            names = frozenset(str(resource.get("name")) for resource in found if isinstance(resource, dict))
             self._served[home] = now, names
         return plural(kind) in names
 

@@ -13,10 +13,10 @@ Right = tuple[str, str] | tuple[str, str, str]
 
 async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, ...]) -> list[Problem]:
     """One problem that names all of them; empty where none is missing. Raises Halt and Unavailable."""
-    allowed = await asyncio.gather(*(kube.may(one[0], one[1], namespace, *one[2:]) for one in rights))
+    allowed = await asyncio.gather(*(kube.may(right[0], right[1], namespace, *right[2:]) for right in rights))
     missing = [
-        f"{one[0]} {one[1]}s{''.join(f'/{sub}' for sub in one[2:])}"
-        for one, may in zip(rights, allowed, strict=True)
+        f"{right[0]} {right[1]}s{''.join(f'/{sub}' for sub in right[2:])}"
+        for right, may in zip(rights, allowed, strict=True)
         if not may
     ]
     if not missing:

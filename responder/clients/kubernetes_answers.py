@@ -68,6 +68,6 @@ def _message(answer: Object) -> str:
 def items(status: int, answer: Object, what: str) -> list[Object]:
     """The objects of a list. Raises as `good` does."""
     found = good(status, answer, what, items=list)["items"]
-    if not all(isinstance(one, dict) for one in found):
+    if not all(isinstance(item, dict) for item in found):
         raise Unavailable(f"{what}: the Kubernetes API answered {status} with items that are no objects")
     return list(found)

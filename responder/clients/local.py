@@ -83,14 +83,14 @@ class Local:
     async def digests(self, directory: Path, names: tuple[str, ...]) -> dict[str, str]:
         """The SHA-256 of files below a directory; empty for what is not there or cannot be read."""
 
-        def one(name: str) -> str:
+        def digest(name: str) -> str:
             try:
                 with (directory / name).open("rb") as file:
                     return hashlib.file_digest(file, "sha256").hexdigest()
             except OSError:
                 return ""
 
-        return await asyncio.to_thread(lambda: {name: one(name) for name in names})
+        return await asyncio.to_thread(lambda: {name: digest(name) for name in names})
 
     async def is_directory(self, path: Path) -> bool:
         return await asyncio.to_thread(path.is_dir)
@@ -100,7 +100,7 @@ class Local:
 
         def read() -> list[str]:
             try:
-                return sorted(one.name for one in path.iterdir() if one.is_dir())
+                return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
             except OSError as e:
                 raise Halt(f"directory {path} cannot be listed: {e.strerror}") from e
 
@@ -183,8 +183,8 @@ class Local:
             raise
         finally:
             os.close(writing_end)
-        said = bytearray()
-        listening = asyncio.create_task(_listen(reading_end, said))
+        output = bytearray()
+        listening = asyncio.create_task(_listen(reading_end, output))
         try:
             async with asyncio.timeout(within):
                 await process.wait()
@@ -195,34 +195,34 @@ class Local:
             await end(process)
             listening.cancel()
             await asyncio.wait([listening])
-        text = said.decode(errors="replace").strip()
+        text = output.decode(errors="replace").strip()
         if process.returncode:
             raise Halt(f"{' '.join(argv)} exited with {process.returncode}: {text or '(it said nothing)'}")
         return text
 
     async def output(self, argv: tuple[str, ...], *, within: float) -> str:
         """All that a command that changes nothing writes to its standard output. Raises as `run` does."""
-        code, out, said = await program(argv, within=within, cwd=None, env=environment())
+        code, out, stderr = await program(argv, within=within, cwd=None, env=environment())
         if code:
-            raise Halt(f"{' '.join(argv)} exited with {code}: {said.strip()[-_SAID:] or '(it said nothing)'}")
+            raise Halt(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_SAID:] or '(it said nothing)'}")
         return out
 
 
-async def _listen(pipe: int, said: bytearray) -> None:
+async def _listen(pipe: int, output: bytearray) -> None:
     """Keeps the tail of what comes out of the pipe, and closes it in the end."""
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
     try:
         while chunk := await reader.read(4096):
-            said.extend(chunk)
-            del said[:-_SAID]
+            output.extend(chunk)
+            del output[:-_SAID]
     finally:
         transport.close()
 
 
 def _make_parents(directory: Path) -> None:
-    for missing in reversed([one for one in (directory, *directory.parents) if not one.is_dir()]):
+    for missing in reversed([parent for parent in (directory, *directory.parents) if not parent.is_dir()]):
         missing.mkdir(mode=_SHARED | 0o111, exist_ok=True)
 
 

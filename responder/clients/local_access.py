@@ -47,9 +47,9 @@ def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
         fix = "give this user the right to write there"
         return [Problem(here, f"{user()} cannot {what} in it: {e.strerror}", fix)]
     finally:
-        for one in (new, moved):
+        for file in (new, moved):
             with contextlib.suppress(OSError):
-                one.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
     return list(_foreign_in_sticky(path))
 
 

@@ -48,9 +48,9 @@ def reason(e: BaseException) -> str:
     return f"{message}\nHINT:  {hint}" if hint else str(message)
 
 
-def without_values(said: str) -> str:
+def without_values(text: str) -> str:
     """The same for what a program wrote."""
-    return _BAD_VALUE.sub(r'\1\2"…"', _VALUES.sub("", said))
+    return _BAD_VALUE.sub(r'\1\2"…"', _VALUES.sub("", text))
 
 
 class DatabaseSettings(BaseModel):
@@ -105,7 +105,7 @@ class Postgres:
     package = "asyncpg"
 
     def __init__(self, databases: tuple[DatabaseSettings, ...]) -> None:
-        self._databases = {one.name: one for one in databases}
+        self._databases = {database.name: database for database in databases}
 
     @classmethod
     async def connect(cls, settings: tuple[DatabaseSettings, ...] | None) -> Self:
@@ -176,11 +176,11 @@ class Postgres:
         query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
         with tempfile.TemporaryDirectory(prefix="rollback-pg-") as directory:
             secret = Path(directory) / "pgpass"
-            told = [
+            fields = [
                 part.replace("\\", "\\\\").replace(":", "\\:") for part in (host, port, "*", user, database.password)
             ]
             secret.touch(mode=FILE)
-            secret.write_text(":".join(told) + "\n")
+            secret.write_text(":".join(fields) + "\n")
             yield {
                 **allowed(),
                 "PGHOST": host,

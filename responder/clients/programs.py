@@ -26,10 +26,10 @@ KEPT = frozenset(
 """Variables that every program gets, besides LC_*. All others of ours may hold secrets."""
 
 
-def environment(passed: Collection[str] = (), **told: str) -> dict[str, str]:
-    """The environment of a child process: what is allowed, what the configuration passes on, and `told`."""
+def environment(passed: Collection[str] = (), **extra: str) -> dict[str, str]:
+    """The environment of a child process: what is allowed, what the configuration passes on, and `extra`."""
     kept = {n: v for n, v in os.environ.items() if n in KEPT or n.startswith("LC_") or n in passed}
-    return {"PATH": os.defpath, **kept, **told}
+    return {"PATH": os.defpath, **kept, **extra}
 
 
 async def spawn(
@@ -50,9 +50,9 @@ async def spawn(
 
 def version_said(program: str) -> str:
     """What an installed program prints when it is asked for its version."""
-    asked = [program, "--version"]
+    argv = [program, "--version"]
     return subprocess.run(
-        asked, env=environment(), check=False, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
+        argv, env=environment(), check=False, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
     ).stdout
 
 
@@ -66,12 +66,12 @@ async def program(
         raise Halt(f"{argv[0]} cannot be started{f' in {cwd}' if cwd else ''}: {e}") from e
     try:
         async with asyncio.timeout(within):
-            out, said = await process.communicate()
+            out, stderr = await process.communicate()
     except TimeoutError:
         raise Unavailable(f"{' '.join(argv)} did not end within {format_duration(within)}") from None
     finally:
         await end(process, process.stdout, process.stderr)
-    return process.returncode or 0, out.decode(errors="replace"), said.decode(errors="replace")
+    return process.returncode or 0, out.decode(errors="replace"), stderr.decode(errors="replace")
 
 
 async def end(process: asyncio.subprocess.Process, *pipes: asyncio.StreamReader | None, patience: float = 5.0) -> None:

@@ -94,7 +94,10 @@ class Prometheus:
 
     async def alertmanagers(self) -> list[str]:
         """The addresses that alerts are sent to."""
-        return [str(one.get("url", "")) for one in (await self._api("alertmanagers")).get("activeAlertmanagers") or ()]
+        return [
+            str(alertmanager.get("url", ""))
+            for alertmanager in (await self._api("alertmanagers")).get("activeAlertmanagers") or ()
+        ]
 
     async def _api(self, path: str, **params: str) -> dict[str, Any]:
         def ask(connect: Any) -> dict[str, Any]:
@@ -178,8 +181,8 @@ def _series(promql: str, result: Any) -> list[Series]:
     # In the thread that has asked: thousands of series are a second of work.
     try:
         return [
-            Series(labels=one["metric"], points=[(float(at), float(value)) for at, value in one["values"]])
-            for one in result
+            Series(labels=item["metric"], points=[(float(at), float(value)) for at, value in item["values"]])
+            for item in result
         ]
     except (LookupError, TypeError, ValueError) as e:
         raise Halt(f"{promql!r} does not give series over a time") from e
@@ -189,6 +192,6 @@ def _samples(promql: str, result: Any) -> list[Sample]:
     try:
         if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
             result = [{"metric": {}, "value": result}]
-        return [Sample(labels=one["metric"], value=float(one["value"][1])) for one in result]
+        return [Sample(labels=item["metric"], value=float(item["value"][1])) for item in result]
     except (LookupError, TypeError, ValueError) as e:
         raise Halt(f"{promql!r} does not give an instant vector") from e

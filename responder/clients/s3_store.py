@@ -83,8 +83,8 @@ class S3Store:
     async def _send(self, operation: str, part: bytes | bytearray, **params: Any) -> str:
         """Returns the ETag. The other side compares the hash, and refuses what changed on the way."""
         hashed = await asyncio.to_thread(hashlib.md5, part, usedforsecurity=False)
-        told = base64.b64encode(hashed.digest()).decode()
-        return str((await self._insist(operation, Body=part, ContentMD5=told, **params))["ETag"])
+        content_md5 = base64.b64encode(hashed.digest()).decode()
+        return str((await self._insist(operation, Body=part, ContentMD5=content_md5, **params))["ETag"])
 
     async def _parts(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         part = bytearray()
@@ -99,8 +99,8 @@ class S3Store:
     async def get(self, name: str) -> AsyncGenerator[bytes]:
         """In ranges, the next one asked for while this one is used. It must stay the same object all the time."""
         key = self._prefix + name
-        told = await self._find(key)
-        size, etag = int(told["ContentLength"]), told["ETag"]
+        head = await self._find(key)
+        size, etag = int(head["ContentLength"]), head["ETag"]
         ranges = [(at, min(at + self._part, size) - 1) for at in range(0, size, self._part)]
         coming: asyncio.Task[bytes] | None = None
         try:
@@ -143,9 +143,9 @@ class S3Store:
         token: dict[str, str] = {}
         while True:
             page = await self._insist("list_objects_v2", change=False, Prefix=self._prefix + prefix, **token)
-            for one in page.get("Contents", ()):
-                at: datetime = one["LastModified"]
-                found.append(Stored(one["Key"].removeprefix(self._prefix), one["Size"], at))
+            for entry in page.get("Contents", ()):
+                at: datetime = entry["LastModified"]
+                found.append(Stored(entry["Key"].removeprefix(self._prefix), entry["Size"], at))
             if not page.get("IsTruncated"):
                 return found
             token = {"ContinuationToken": page["NextContinuationToken"]}
@@ -158,14 +158,14 @@ class S3Store:
         after: dict[str, str] = {}
         while True:
             page = await self._insist("list_multipart_uploads", change=False, Prefix=self._prefix + prefix, **after)
-            for one in page.get("Uploads", ()):
-                if one["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
+            for upload in page.get("Uploads", ()):
+                if upload["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
                     with contextlib.suppress(AwsRefused):  # somebody else was faster
-                        await self._insist("abort_multipart_upload", Key=one["Key"], UploadId=one["UploadId"])
+                        await self._insist("abort_multipart_upload", Key=upload["Key"], UploadId=upload["UploadId"])
             if not page.get("IsTruncated"):
                 break
             after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
-        await self.delete(tuple(one.name for one in await self.list(prefix)))
+        await self.delete(tuple(stored.name for stored in await self.list(prefix)))
 
     async def room(self) -> int | None:
         await self._insist("list_objects_v2", change=False, Prefix=self._prefix, MaxKeys=1)

@@ -132,14 +132,14 @@ class Schemas(Postgres):
                 if changes:
                     acting.get()()
                 with self.environment(database, application=mark, **limits.settings) as environment:
-                    told = {**environment, **self._variables(database)}
-                    code, out, said = await program(argv, within=within, cwd=cwd, env=told)
+                    variables = {**environment, **self._variables(database)}
+                    code, out, stderr = await program(argv, within=within, cwd=cwd, env=variables)
                 if code == 0:
                     return out
-                why = _worth_another_try(said + out) if changes else ""
+                why = _worth_another_try(stderr + out) if changes else ""
                 if not why or attempt + 1 == limits.attempts:
-                    told_of = without_values(said.strip() or out.strip())
-                    tail = self._hidden(database, told_of).strip()[-_SAID:] or "(it said nothing)"
+                    message = without_values(stderr.strip() or out.strip())
+                    tail = self._hidden(database, message).strip()[-_SAID:] or "(it said nothing)"
                     raise Halt(f"{' '.join(argv)} exited with {code}: {tail}")
                 await rest(attempt)
         raise AssertionError("unreachable")
@@ -165,13 +165,15 @@ class Schemas(Postgres):
             ) as session:
                 transaction = session.transaction()
                 await transaction.start()
-                for sql in deferred(one["source"] for one in done):
+                for sql in deferred(item["source"] for item in done):
                     await session.execute(sql)
-                for one in done:
-                    sql = one["back" if overwrite else "gently"]
-                    said = [await session.execute(part) for part in split(sql)] if one["what"] != "view" else []
-                    counts = [int(told.rsplit(" ", 1)[-1]) for told in said if told.startswith(("INSERT", "UPDATE"))]
-                    one["rows"] = sum(counts) if counts else None
+                for item in done:
+                    sql = item["back" if overwrite else "gently"]
+                    results = [await session.execute(part) for part in split(sql)] if item["what"] != "view" else []
+                    counts = [
+                        int(result.rsplit(" ", 1)[-1]) for result in results if result.startswith(("INSERT", "UPDATE"))
+                    ]
+                    item["rows"] = sum(counts) if counts else None
                 for sql in CHECKED:
                     await session.execute(sql)
                 await (transaction.rollback() if dry_run else transaction.commit())
@@ -185,14 +187,14 @@ class Schemas(Postgres):
         """What a tool is told besides libpq's variables."""
         settings = self._settings(database)
         parts = urlsplit(settings.url.get_secret_value())
-        told = {
+        values = {
             "host": parts.hostname or "",
             "port": str(parts.port or 5432),
             "user": unquote(parts.username or ""),
             "password": settings.password,
             "database": unquote(parts.path.lstrip("/")),
         }
-        return {name: filled(value.get_secret_value(), told) for name, value in settings.variables.items()}
+        return {name: filled(value.get_secret_value(), values) for name, value in settings.variables.items()}
 
     async def scripts(self, directory: Path) -> dict[str, str]:
         """The `.sql` files of a directory, by name. Raises Halt where it cannot be read."""
@@ -230,16 +232,16 @@ class Schemas(Postgres):
                     session.terminate()
 
 
-def filled(text: str, told: Mapping[str, str]) -> str:
+def filled(text: str, values: Mapping[str, str]) -> str:
     """The text with each known `{name}` filled in; other braces stay."""
-    return re.sub(r"\{([a-z_]+)\}", lambda found: told.get(found[1], found[0]), text)
+    return re.sub(r"\{([a-z_]+)\}", lambda found: values.get(found[1], found[0]), text)
 
 
-def _worth_another_try(said: str) -> str:
+def _worth_another_try(output: str) -> str:
     """Tools print the error and not always its SQLSTATE."""
     words = {
         "55P03": ("LockNotAvailable", "canceling statement due to lock timeout"),
         "40P01": ("DeadlockDetected", "deadlock detected"),
         "40001": ("SerializationFailure", "could not serialize access"),
     }
-    return next((w for state, told in words.items() for w in (state, *told) if w in said), "")
+    return next((w for state, phrases in words.items() for w in (state, *phrases) if w in output), "")

@@ -54,8 +54,8 @@ async def take_lock(session: Any, database: str) -> None:
         "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         f" WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32 | l.objid::bigint) = {_LOCK}"
     )
-    told = f": process {who['pid']}, {who['application_name'] or 'without a name'}" if who else ""
-    raise Halt(f"another migration of {database} holds its advisory lock{told}")
+    holder = f": process {who['pid']}, {who['application_name'] or 'without a name'}" if who else ""
+    raise Halt(f"another migration of {database} holds its advisory lock{holder}")
 
 
 _PROGRESS = """

@@ -50,12 +50,12 @@ class Store(ABC):
         if (left := self._wait_until - time.monotonic()) > 0:
             raise Unavailable(f"{self._why_wait}; it wants to be asked again in {left:.0f} s")
         status, headers, text = await self._send(method, path, body, {"Authorization": f"Bearer {await self._login()}"})
-        told = json_object(text)
+        answer = json_object(text)
         if 200 <= status < 300:
-            if text and not told:
+            if text and not answer:
                 raise Unavailable(f"{self.name} answered {status} with something else than JSON: {text[:200]}")
-            return told
-        reason, message = self._said(told)
+            return answer
+        reason, message = self._said(answer)
         message = message or text.strip()[:200] or "(nothing)"
         if status in (408, 429) or status >= 500 or self._over_quota(reason):
             why = f"{self.name} answered {status}: {message}"
@@ -98,7 +98,7 @@ class Store(ABC):
     def _forget_login(self) -> None: ...
 
     @abstractmethod
-    def _said(self, told: dict[str, Any]) -> tuple[str, str]:
+    def _said(self, body: dict[str, Any]) -> tuple[str, str]:
         """The store's word for what is wrong, and its sentence; empty where it has none."""
 
     def _over_quota(self, reason: str) -> bool:

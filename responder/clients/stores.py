@@ -101,9 +101,9 @@ class DirectoryStore:
             for path in (self._root / prefix).rglob("*"):
                 with contextlib.suppress(FileNotFoundError):
                     if path.is_file() and not path.name.endswith(_UNFINISHED):
-                        told = path.stat()
-                        at = datetime.fromtimestamp(told.st_mtime, UTC)
-                        found.append(Stored(str(path.relative_to(self._root)), told.st_size, at))
+                        status = path.stat()
+                        at = datetime.fromtimestamp(status.st_mtime, UTC)
+                        found.append(Stored(str(path.relative_to(self._root)), status.st_size, at))
             return found
 
         with _told(self._root):

@@ -111,28 +111,28 @@ async def _running(
         )
     except (OSError, ValueError) as e:
         raise Halt(f"{argv[0]} cannot be started: {e}") from e
-    said = bytearray()
-    listening = asyncio.create_task(_listen(cast(asyncio.StreamReader, program.stderr), said))
+    tail = bytearray()
+    listening = asyncio.create_task(_listen(cast(asyncio.StreamReader, program.stderr), tail))
     try:
         yield program
         await program.wait()
         await asyncio.wait([listening], timeout=1)
         if program.returncode:
-            raise _failure(argv[0], program.returncode, without_values(said.decode(errors="replace")).strip())
+            raise _failure(argv[0], program.returncode, without_values(tail.decode(errors="replace")).strip())
     finally:
         await end(program, program.stdout)
         listening.cancel()
         await asyncio.wait([listening])
 
 
-async def _listen(stderr: asyncio.StreamReader, said: bytearray) -> None:
+async def _listen(stderr: asyncio.StreamReader, tail: bytearray) -> None:
     while piece := await stderr.read(4096):
-        said.extend(piece)
-        del said[:-_SAID]
+        tail.extend(piece)
+        del tail[:-_SAID]
 
 
-def _failure(name: str, code: int, said: str) -> Halt | Unavailable:
+def _failure(name: str, code: int, stderr: str) -> Halt | Unavailable:
     if code < 0:
-        return Unavailable(f"{name} was killed by signal {-code}: {said or '(it said nothing)'}")
-    told = f"{name} exited with {code}: {said or '(it said nothing)'}"
-    return Unavailable(told) if _LOST.search(said) else Halt(told)
+        return Unavailable(f"{name} was killed by signal {-code}: {stderr or '(it said nothing)'}")
+    message = f"{name} exited with {code}: {stderr or '(it said nothing)'}"
+    return Unavailable(message) if _LOST.search(stderr) else Halt(message)

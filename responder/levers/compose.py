@@ -49,7 +49,7 @@ class ComposeOverride(Lever):
             services = yaml.safe_load(text)["services"]
             if not text.startswith("# Written by the rollback responder"):
                 raise Halt(f"{self.file} was not written by us: name another file for `override`")
-            return {name: one["image"] for name, one in services.items()}
+            return {name: service["image"] for name, service in services.items()}
         except (yaml.YAMLError, KeyError, TypeError, AttributeError) as e:
             raise Halt(f"{self.file} is not a Compose file of ours") from e
 

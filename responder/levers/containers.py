@@ -72,7 +72,7 @@ def config_like(
     check, default = config.pop("Healthcheck", None) or {}, inherited.get("Healthcheck") or {}
     if own := {key: value for key, value in check.items() if default.get(key) != value}:
         config["Healthcheck"] = own
-    config["Env"] = [one for one in config.get("Env") or () if one not in (inherited.get("Env") or ())]
+    config["Env"] = [variable for variable in config.get("Env") or () if variable not in (inherited.get("Env") or ())]
     from_image = inherited.get("Labels") or {}
     config["Labels"] = {
         k: v for k, v in labels_of(container).items() if from_image.get(k) != v and not k.startswith(_OURS)
@@ -134,8 +134,8 @@ def restored_from(copy: Object, image: str, pattern: Object, *, networks: dict[s
 def wrote_files(container: Object, changes: Iterable[Object]) -> bool:
     """Whether its writable layer holds more than the places where something is mounted."""
     mounted = {normpath(m["Destination"]) for m in container.get("Mounts") or ()}
-    mounted |= {normpath(place) for place in container["HostConfig"].get("Tmpfs") or ()}
-    expected = {place for one in mounted for place in _and_above(one)}
+    mounted |= {normpath(path) for path in container["HostConfig"].get("Tmpfs") or ()}
+    expected = {parent for path in mounted for parent in _and_above(path)}
     return any(change["Path"] not in expected for change in changes)
 
 
@@ -173,11 +173,15 @@ def _same_mounts(container: Object, sources: Iterable[Object]) -> Object:
     shared = [source for source in sources if source.get("Mounts")]
     provided = {(normpath(m["Destination"]), _source(m)) for source in shared for m in source["Mounts"]}
     for mount in actual:
-        place = normpath(mount["Destination"])
-        if mount["Type"] in ("volume", "bind") and place not in covered and (place, _source(mount)) not in provided:
+        destination = normpath(mount["Destination"])
+        if (
+            mount["Type"] in ("volume", "bind")
+            and destination not in covered
+            and (destination, _source(mount)) not in provided
+        ):
             binds.append(f"{_source(mount)}:{mount['Destination']}{_options(mount)}")
     known = {name for source in shared for name in (source["Id"], source["Name"].lstrip("/"))}
-    volumes_from = [one for one in host.get("VolumesFrom") or () if one.split(":")[0] in known] or None
+    volumes_from = [entry for entry in host.get("VolumesFrom") or () if entry.split(":")[0] in known] or None
     return {"Binds": binds or None, "Mounts": mounts, "VolumesFrom": volumes_from}
 
 

@@ -93,9 +93,9 @@ class ServiceImage(Lever):
         for network, endpoint in _endpoints(pattern).items():
             if network not in joined:
                 await docker.join(new["Id"], network, endpoint)
-        for one in (*([old] if old else ()), *slot.was):
-            if one["State"]["Running"] and one["Id"] != new["Id"]:
-                await docker.stop(one["Id"], within=slot.stops_within)
+        for container in (*([old] if old else ()), *slot.was):
+            if container["State"]["Running"] and container["Id"] != new["Id"]:
+                await docker.stop(container["Id"], within=slot.stops_within)
         if old is not None:
             await docker.rename(old["Id"], slot.named("was", old))
         await docker.rename(new["Id"], slot.name)
@@ -105,12 +105,12 @@ class ServiceImage(Lever):
         """The container that takes the place: the very one that ours replaced, its copy, or one like the present."""
         pattern = slot.pattern
         replaced = labels_of(pattern).get(REPLACES)
-        for one in slot.was:
-            if one["Id"] in (pattern["Id"], replaced) and image_of(one) == value["image"]:
-                return one
+        for container in slot.was:
+            if container["Id"] in (pattern["Id"], replaced) and image_of(container) == value["image"]:
+                return container
         files = await injected(docker, pattern)
-        for one in slot.next:  # made by an earlier try, or by a replica that may yet remove it itself
-            await docker.remove(one["Id"])
+        for leftover in slot.next:  # made by an earlier try, or by a replica that may yet remove it itself
+            await docker.remove(leftover["Id"])
         made = await _create(docker, slot.next_name(), await self._body(docker, slot, value, files))
         await carry_over(docker, pattern, files, made)
         found = await docker.container(made)
@@ -150,8 +150,8 @@ class ServiceImage(Lever):
 
     async def nudge(self, docker: Docker, value: Any) -> None:
         """Removes what a replica that lost its lease has made here since the write."""
-        for one in (await self._slot(docker)).next:
-            await docker.remove(one["Id"])
+        for container in (await self._slot(docker)).next:
+            await docker.remove(container["Id"])
 
     async def is_well(self, docker: Docker, slot: Slot, *, healthy: bool = True) -> bool:
         """Whether it runs, and where asked is healthy. Raises Halt where it will not be by waiting."""
@@ -159,8 +159,8 @@ class ServiceImage(Lever):
             return False
         state = slot.current["State"]
         if state["Status"] in ("exited", "dead") or state.get("Restarting"):
-            said = await docker.said(slot.current["Id"])
-            raise Halt(f"container {slot.name} exited with {state['ExitCode']}: {said or '(it said nothing)'}")
+            output = await docker.log_tail(slot.current["Id"])
+            raise Halt(f"container {slot.name} exited with {state['ExitCode']}: {output or '(it said nothing)'}")
         if not state["Running"] or not healthy:
             return bool(state["Running"])
         if (health := state.get("Health")) and health["Status"] != "none":

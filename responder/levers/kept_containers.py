@@ -40,36 +40,36 @@ async def put_away(docker: Docker, slot: Slot, service: str, mark: str) -> None:
     Compose counts every container with its labels, by whatever name and also stopped ones, and labels cannot be
     changed. So what was replaced is kept as a copy without those labels.
     """
-    for one in slot.next:
-        await docker.remove(one["Id"])
-    for one in slot.was:
-        if _never_started(one):
-            await docker.remove(one["Id"])
+    for container in slot.next:
+        await docker.remove(container["Id"])
+    for container in slot.was:
+        if _never_started(container):
+            await docker.remove(container["Id"])
             continue
         try:
-            await _keep(docker, slot, one, service, mark)
+            await _keep(docker, slot, container, service, mark)
         except Halt as halt:  # it is only for study: no reason to turn a good rollback back
-            log.warning("container not copied", extra={"container": one["Name"].lstrip("/"), "reason": str(halt)})
-            await docker.set_restart_policy(one["Id"], {"Name": "no"})
-            await docker.rename(one["Id"], slot.named("left", one))
+            log.warning("container not copied", extra={"container": container["Name"].lstrip("/"), "reason": str(halt)})
+            await docker.set_restart_policy(container["Id"], {"Name": "no"})
+            await docker.rename(container["Id"], slot.named("left", container))
     for copy in slot.kept:
         if slot.current and labels_of(copy)[ORIGINAL] == slot.current["Id"]:  # turned back before it was removed
             await docker.remove(copy["Id"])
 
 
-async def _keep(docker: Docker, slot: Slot, one: Object, service: str, mark: str) -> None:
-    copy = next((kept["Id"] for kept in slot.kept if labels_of(kept)[ORIGINAL] == one["Id"]), None)
+async def _keep(docker: Docker, slot: Slot, container: Object, service: str, mark: str) -> None:
+    copy = next((kept["Id"] for kept in slot.kept if labels_of(kept)[ORIGINAL] == container["Id"]), None)
     if copy is None:
-        changes = await docker.changes(one["Id"])
-        files = await injected(docker, one, changes)
-        wrote = wrote_files(one, changes)
-        image = await docker.commit(one["Id"]) if wrote else await reference(docker, one)
-        committed = wrote or one["Image"] != image_of(one)
-        sources = await volume_sources(docker, one)
-        body = copy_of(one, service, image, committed=committed, files=files, sources=sources, mark=mark)
-        copy = await docker.create(slot.named("kept", one), body)
-    await docker.unpack(copy, await _log_of(docker, one["Id"]))
-    await docker.remove(one["Id"])
+        changes = await docker.changes(container["Id"])
+        files = await injected(docker, container, changes)
+        wrote = wrote_files(container, changes)
+        image = await docker.commit(container["Id"]) if wrote else await reference(docker, container)
+        committed = wrote or container["Image"] != image_of(container)
+        sources = await volume_sources(docker, container)
+        body = copy_of(container, service, image, committed=committed, files=files, sources=sources, mark=mark)
+        copy = await docker.create(slot.named("kept", container), body)
+    await docker.unpack(copy, await _log_of(docker, container["Id"]))
+    await docker.remove(container["Id"])
 
 
 def _never_started(container: Object) -> bool:
@@ -78,7 +78,7 @@ def _never_started(container: Object) -> bool:
 
 async def volume_sources(docker: Docker, container: Object) -> list[Object]:
     """The containers that it takes volumes from, as far as they still exist."""
-    names = [one.split(":")[0] for one in container["HostConfig"].get("VolumesFrom") or ()]
+    names = [entry.split(":")[0] for entry in container["HostConfig"].get("VolumesFrom") or ()]
     return [found for name in names if (found := await docker.container(name))]
 
 
@@ -109,7 +109,8 @@ def _is_injected(container: Object, stat: Object) -> bool:
     if stat["mode"] > 0o777 or stat["size"] > _INJECTED_AT_MOST:  # a directory, a link, or too large
         return False
     created, started, modified = (
-        datetime.fromisoformat(one) for one in (container["Created"], container["State"]["StartedAt"], stat["mtime"])
+        datetime.fromisoformat(timestamp)
+        for timestamp in (container["Created"], container["State"]["StartedAt"], stat["mtime"])
     )
     return modified.microsecond == 0 and created.replace(microsecond=0) <= modified <= started
 

@@ -65,8 +65,8 @@ class Lever(BaseModel, ABC):
     def must_be(self, found: JsonValue, *values: JsonValue) -> None:
         """Raises `Drift` where what was found is none of the values that we know of."""
         if not any(self.near(found, value) for value in values):
-            told = ", nor ".join(repr(value) for value in values)
-            raise Drift(f"{self} is {found!r}, neither {told}: somebody else moved it")
+            expected = ", nor ".join(repr(value) for value in values)
+            raise Drift(f"{self} is {found!r}, neither {expected}: somebody else moved it")
 
     async def moved_by(self, client: Any) -> str:
         """Who set it last, where the outside keeps books of that; empty where not."""

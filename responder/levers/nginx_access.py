@@ -30,10 +30,10 @@ async def include_problems(local: Local, include: Path, test: tuple[str, ...], *
         return []
     dump = tuple("-T" if word == "-t" else word for word in test)
     try:
-        said = await local.output(dump, within=within)
+        output = await local.output(dump, within=within)
     except Halt as halt:
         return [Problem(f"test {' '.join(dump)}", str(halt), "it must show the configuration of nginx")]
-    return await asyncio.to_thread(_problems, include, test, _HEAD.findall(said))
+    return await asyncio.to_thread(_problems, include, test, _HEAD.findall(output))
 
 
 def _problems(include: Path, test: tuple[str, ...], files: list[str]) -> list[Problem]:
@@ -51,12 +51,12 @@ def _other_master(test: tuple[str, ...]) -> list[Problem]:
     """Where nginx runs on this host, one of them must have the configuration that the test looks at."""
     running = [found for process in _PROCESSES.glob("[0-9]*") if (found := _title(process)) is not None]
     wanted = _settings(test[1:])
-    if wanted in [_settings(tuple(one.split())) for one in running]:
+    if wanted in [_settings(tuple(title.split())) for title in running]:
         return []
     if not running and not (_PROCESSES / "1").exists():
         return []  # processes of other users are hidden from this one
-    told = ", ".join(running) or "none"
-    found = f"looks at {wanted.config or 'the default configuration'}, but no nginx that runs here uses that: {told}"
+    listed = ", ".join(running) or "none"
+    found = f"looks at {wanted.config or 'the default configuration'}, but no nginx that runs here uses that: {listed}"
     fix = "give test and restart the -c and -p of the nginx that serves"
     return [Problem(f"test {' '.join(test)}", found, fix)]
 
@@ -70,8 +70,8 @@ def _title(process: Path) -> str | None:
 
 
 def _settings(argv: tuple[str, ...]) -> _Settings:
-    told = {"-c": "", "-p": ""}
+    options = {"-c": "", "-p": ""}
     for before, word in pairwise(argv):
-        if before in told:
-            told[before] = word
-    return _Settings(told["-c"], told["-p"].rstrip("/"))
+        if before in options:
+            options[before] = word
+    return _Settings(options["-c"], options["-p"].rstrip("/"))

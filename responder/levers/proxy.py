@@ -35,7 +35,7 @@ class NginxInclude(_Pointer):
 
     async def read(self, local: Local) -> JsonValue:
         text = await local.text(self.nginx)
-        return next((colour for colour, told in self.servers.items() if told.strip() == text), text)
+        return next((colour for colour, content in self.servers.items() if content.strip() == text), text)
 
     async def _target_problems(self, local: Local, value: str) -> list[Problem]:
         if value not in self.servers:

@@ -21,7 +21,13 @@ async def restart_problems(local: Local, argv: tuple[str, ...], cwd: Path) -> li
         if not command:
             return []
         found = await local.program_problems(command, cwd)
-        listed = ("-n", *(one for one in options if one not in ("-n", "--non-interactive")), "-l", "--", *command)
+        listed = (
+            "-n",
+            *(option for option in options if option not in ("-n", "--non-interactive")),
+            "-l",
+            "--",
+            *command,
+        )
         found += await _said_no(
             local,
             (argv[0], *listed),
@@ -44,11 +50,11 @@ def _without_options(argv: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str,
 
 
 async def _unknown_units(local: Local, argv: tuple[str, ...], cwd: Path) -> list[Problem]:
-    words = [one for one in argv[1:] if not one.startswith("-")]
+    words = [word for word in argv[1:] if not word.startswith("-")]
     if Path(argv[0]).name != "systemctl" or len(words) < 2 or words[0] not in _OF_UNITS:
         return []
     found: list[Problem] = []
-    user = tuple(one for one in argv[1:] if one == "--user")
+    user = tuple(word for word in argv[1:] if word == "--user")
     for unit in words[1:]:
         ask = (argv[0], *user, "show", "--property=LoadState", "--value", "--", unit)
         try:

@@ -16,9 +16,9 @@ from responder.levers.lever import Lever
 from responder.levers.migrations import (
     Alembic,
     Django,
+    MigrationContext,
     OwnCommand,
     Pgroll,
-    Place,
     SqlFiles,
     Stage,
     Tool,
@@ -143,18 +143,20 @@ class SchemaRevision(Lever):
             or await schemas.unfinished(self.database, self.mark)
         )
 
-    async def stages(self, schemas: Schemas, told: dict[str, str], now: str, target: str) -> list[Stage]:
+    async def stages(self, schemas: Schemas, variables: dict[str, str], now: str, target: str) -> list[Stage]:
         """The way back, one revision after the other."""
-        return await self.tool.stages(schemas, self.place(told), now, target)
+        return await self.tool.stages(schemas, self.context(variables), now, target)
 
-    def place(self, told: dict[str, str]) -> Place:
-        return Place(database=self.database, mark=self.mark, limits=self.limits, within=self.within, told=told)
+    def context(self, variables: dict[str, str]) -> MigrationContext:
+        return MigrationContext(
+            database=self.database, mark=self.mark, limits=self.limits, within=self.within, variables=variables
+        )
 
     async def check_access(self, schemas: Schemas) -> list[Problem]:
         revision = str(await self.read(schemas))
-        version = next((one for one, named in self.revisions.items() if named == revision), revision)
-        place = self.place({"version": version, "to_version": version, "artifact": ""})
-        return [*await role_problems(schemas, self.database), *await self.tool.problems(schemas, place, revision)]
+        version = next((known for known, named in self.revisions.items() if named == revision), revision)
+        context = self.context({"version": version, "to_version": version, "artifact": ""})
+        return [*await role_problems(schemas, self.database), *await self.tool.problems(schemas, context, revision)]
 
     async def write(self, schemas: Schemas, value: JsonValue, *, was: JsonValue) -> None:
         # What an earlier try of ours left in the server may still commit: only without it what is read stays true.
@@ -163,7 +165,10 @@ class SchemaRevision(Lever):
         half = await schemas.unfinished(self.database, self.mark)
         if self.same(found, value) and not half:
             return
-        way = next((one for one in self.ways if self.same(one.was, was) and self.same(one.to, value)), None)
+        way = next(
+            (candidate for candidate in self.ways if self.same(candidate.was, was) and self.same(candidate.to, value)),
+            None,
+        )
         if way is None or (half and not half[0].startswith(f"{way.name}:")):
             left = f"; {half[0]} are done" if half else ""
             raise Halt(f"there is no way written down from {was} to {value}{left}: {self._by_hand(str(value))}")
@@ -187,7 +192,7 @@ class SchemaRevision(Lever):
             mark=self.application,
             limits=self.limits,
             within=self.within,
-            cwd=self.place({}).directory(way.directory),
+            cwd=self.context({}).directory(way.directory),
             changes=True,
         )
 
@@ -196,27 +201,29 @@ class SchemaRevision(Lever):
         await schemas.evict(self.database, self.application)
         found, half = await self.read(schemas), await schemas.unfinished(self.database, self.mark)
         as_before = self.same(found, way.was) and await fingerprint(schemas, self.database) == before
-        if as_before and all(": 0 of " in one for one in half):
+        if as_before and all(": 0 of " in step for step in half):
             if half:
                 await schemas.forget(self.database, self.mark)
             earlier = self._committed_before(way)
             left = f"{way.name} changed nothing, but {earlier}" if earlier else "nothing was left behind"
             return Halt(f"{why}; {left}: revision {found} and the schema are as before")
-        told = f"{half[0]} are done" if half else f"the revision is {found}"
-        told += f"; {way.name} may have destroyed {way.loses}" if way.loses else ""
-        told += f"; {earlier}" if (earlier := self._committed_before(way)) else ""
-        where = f"the schema of {self.database} is half way from {way.name}: {told}"
+        detail = f"{half[0]} are done" if half else f"the revision is {found}"
+        detail += f"; {way.name} may have destroyed {way.loses}" if way.loses else ""
+        detail += f"; {earlier}" if (earlier := self._committed_before(way)) else ""
+        where = f"the schema of {self.database} is half way from {way.name}: {detail}"
         return Drift(f"{why}; {where}. {self._by_hand(way.to, way, half)}")
 
     def _committed_before(self, way: Way) -> str:
         """The steps that lead to this one, which are committed by then, and what they have destroyed."""
         earlier: list[Way] = []
-        for one in self.ways:
+        for step in self.ways:
             if way.was == (earlier[-1].to if earlier else self.ways[0].was):
                 break
-            earlier.append(one)
-        told = [f"{one.name} is committed{f', which destroyed {one.loses}' if one.loses else ''}" for one in earlier]
-        return "; ".join(told)
+            earlier.append(step)
+        sentences = [
+            f"{step.name} is committed{f', which destroyed {step.loses}' if step.loses else ''}" for step in earlier
+        ]
+        return "; ".join(sentences)
 
     def _by_hand(self, to: str, way: Way | None = None, half: list[str] | None = None) -> str:
         """What a human can do."""

@@ -61,25 +61,25 @@ async def slots_of(
     """
     labels = {f"{COMPOSE}.project": project, f"{COMPOSE}.service": service, f"{COMPOSE}.oneoff": "False"}
     slots: dict[str, Slot] = {}
-    for one in await docker.containers(labels):
-        of_it = int(labels_of(one).get(f"{COMPOSE}.container-number", 1))
+    for container in await docker.containers(labels):
+        of_it = int(labels_of(container).get(f"{COMPOSE}.container-number", 1))
         if number not in (None, of_it):
             continue
-        name, role = _parts(one["Name"].lstrip("/"))
+        name, role = _parts(container["Name"].lstrip("/"))
         slot = slots.setdefault(name, Slot(name, of_it))
         match role:
             case "was":
-                slot.was.append(one)
+                slot.was.append(container)
             case "next":
-                slot.next.append(one)
+                slot.next.append(container)
             case "left":
-                slot.left.append(one)
+                slot.left.append(container)
             case _:
-                slot.current = one
-    for one in await docker.containers({KEPT: f"{project}/{service}"}) if kept else ():
-        name, _ = _parts(one["Name"].lstrip("/"))
+                slot.current = container
+    for container in await docker.containers({KEPT: f"{project}/{service}"}) if kept else ():
+        name, _ = _parts(container["Name"].lstrip("/"))
         if name in slots:
-            slots[name].kept.append(one)
+            slots[name].kept.append(container)
     for slot in slots.values():
         slot.was.sort(key=lambda c: str(c["State"].get("FinishedAt", "")))
     return sorted(slots.values(), key=lambda slot: slot.number)

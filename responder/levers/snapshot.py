@@ -84,9 +84,9 @@ class Snapshot(Lever):
 
     def not_configured(self, *, databases: Collection[str], snapshots: Collection[str]) -> tuple[str, ...]:
         """What it names and is not there, a sentence for each."""
-        told = (("database", self.database, databases), ("place for snapshots", self.store, snapshots))
-        told = (*told, *((("database", self.scratch, databases),) if self.scratch else ()))
-        return tuple(f"no {what} {name} is configured" for what, name, known in told if name not in known)
+        needed = (("database", self.database, databases), ("place for snapshots", self.store, snapshots))
+        needed = (*needed, *((("database", self.scratch, databases),) if self.scratch else ()))
+        return tuple(f"no {what} {name} is configured" for what, name, known in needed if name not in known)
 
     @property
     def _wanted(self) -> Wanted:

@@ -88,8 +88,8 @@ async def session(
         state = getattr(e, "sqlstate", None)
         if state is None:
             raise
-        told = f"{database}: {reason(e)} (SQLSTATE {state})"
-        raise (Unavailable(told) if state.startswith(("40", "53", "55P03", "57")) else Halt(told)) from e
+        message = f"{database}: {reason(e)} (SQLSTATE {state})"
+        raise (Unavailable(message) if state.startswith(("40", "53", "55P03", "57")) else Halt(message)) from e
 
 
 async def tables_of(connection: Any, wanted: Iterable[str] | None = None) -> tuple[Table, ...]:

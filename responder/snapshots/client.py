@@ -28,12 +28,12 @@ class Snapshots:
 
     def __init__(self, settings: SnapshotSettings, postgres: Postgres, aws: Aws) -> None:
         self.postgres, self._aws = postgres, aws
-        self.shelves = {one.name: Shelf.of(one, aws) for one in settings.shelves}
+        self.shelves = {shelf.name: Shelf.of(shelf, aws) for shelf in settings.shelves}
 
     @classmethod
     async def connect(cls, settings: SnapshotSettings | None) -> Self:
-        told = settings or SnapshotSettings()
-        return cls(told, await Postgres.connect(told.databases), await Aws.connect(told.aws))
+        chosen = settings or SnapshotSettings()
+        return cls(chosen, await Postgres.connect(chosen.databases), await Aws.connect(chosen.aws))
 
     async def close(self) -> None:
         await self._aws.close()

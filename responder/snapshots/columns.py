@@ -62,7 +62,7 @@ async def bring_back(
         if not key:
             raise Halt(f"{table} has no primary key to find its rows by")
         types = {row["attname"]: row["type"] for row in await connection.fetch(_COLUMNS, table)}
-        if missing := [one for one in columns if one not in types]:
+        if missing := [column for column in columns if column not in types]:
             raise Halt(f"{table} has no column {', '.join(missing)}: bring the schema back first")
         await _copied(connection, postgres, shelf, manifest, database, table, [*key, *columns], types)
         result = await _updated(connection, table, key, columns, overwrite=overwrite)
@@ -84,19 +84,19 @@ async def _copied(
     """All rows that the snapshot has of the table and its partitions, in a table that goes with the session."""
     made: set[str] = set()
     for chosen in await choices(postgres, database, None, [table]):
-        for archive in (one for one in manifest.archives if one.section == "data"):
+        for archive in (entry for entry in manifest.archives if entry.section == "data"):
             argv = ["pg_restore", "--data-only", "--file=-", *chosen]
             async with contextlib.aclosing(_script(shelf, manifest, archive, argv)) as script:
-                async for told in Copies(script):
-                    names = told.columns
-                    if missing := [one for one in wanted if one not in names]:
+                async for copy in Copies(script):
+                    names = copy.columns
+                    if missing := [column for column in wanted if column not in names]:
                         raise Halt(f"{table} has no column {', '.join(missing)} in {manifest.key}")
                     if not made:
                         shapes = [f"{quoted(n)} {types[n] if n in wanted else 'text'}" for n in names]
                         await connection.execute(f"CREATE TEMP TABLE rollback_back ({', '.join(shapes)})")
                         made = set(names)
                     await connection.copy_to_table(
-                        "rollback_back", schema_name="pg_temp", source=told.rows, columns=names, format="text"
+                        "rollback_back", schema_name="pg_temp", source=copy.rows, columns=names, format="text"
                     )
     if not made:
         raise Halt(f"{manifest.key} has no rows of {table}")
@@ -114,12 +114,12 @@ async def _script(shelf: Shelf, manifest: Manifest, archive: Archive, argv: list
 async def _updated(
     connection: Any, table: str, key: Sequence[str], columns: Sequence[str], *, overwrite: bool
 ) -> BroughtBack:
-    names = [quoted(one) for one in columns]
-    same_row = " AND ".join(f"t.{quoted(one)} = b.{quoted(one)}" for one in key)
+    names = [quoted(column) for column in columns]
+    same_row = " AND ".join(f"t.{quoted(column)} = b.{quoted(column)}" for column in key)
     # As text: not every type knows what is equal.
-    differs = " OR ".join(f"t.{one}::text IS DISTINCT FROM b.{one}::text" for one in names)
-    fills = " OR ".join(f"t.{one} IS NULL AND b.{one} IS NOT NULL" for one in names)
-    sets = ", ".join(f"{one} = b.{one}" if overwrite else f"{one} = coalesce(t.{one}, b.{one})" for one in names)
+    differs = " OR ".join(f"t.{name}::text IS DISTINCT FROM b.{name}::text" for name in names)
+    fills = " OR ".join(f"t.{name} IS NULL AND b.{name} IS NOT NULL" for name in names)
+    sets = ", ".join(f"{name} = b.{name}" if overwrite else f"{name} = coalesce(t.{name}, b.{name})" for name in names)
     await connection.execute(f"ANALYZE {_BACK}")
     rows = await connection.fetchval(f"SELECT count(*) FROM {_BACK}")  # noqa: S608 - names are quoted
     gone = await connection.fetchval(

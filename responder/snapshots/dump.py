@@ -64,17 +64,17 @@ async def make(postgres: Postgres, shelf: Shelf, wanted: Wanted) -> Manifest:
     acting.get()()
     await shelf.store.clear(f"{wanted.key}/")  # of an earlier try; there is no manifest, or we were not called
     # A late write of an earlier try goes where nobody looks.
-    place = f"{wanted.key}/{secrets.token_hex(4)}"
+    prefix = f"{wanted.key}/{secrets.token_hex(4)}"
     async with _held(postgres, wanted) as (connection, source):
         with postgres.environment(wanted.database, application="rollback-responder snapshot") as env:
             dumps = [
-                _archive(shelf, f"{place}/{name}.dump", section, argv, env)
+                _archive(shelf, f"{prefix}/{name}.dump", section, argv, env)
                 for name, section, argv in _archives(wanted, source)
             ]
             *archives, counts = await together(*dumps, _count(connection, wanted, source))
         # The locks were held to the end, so no definition changed under the dumps.
         await connection.fetchval("SELECT 1")
-    made = [one for one in archives if isinstance(one, Archive)]
+    made = [archive for archive in archives if isinstance(archive, Archive)]
     manifest = Manifest(
         key=wanted.key,
         database=wanted.database,
@@ -217,8 +217,8 @@ def version_of(program: str) -> tuple[int, str]:
     """The major version of an installed program of PostgreSQL, and all of it. Raises Halt where it is not there."""
     if shutil.which(program) is None:
         raise Halt(f"{program} is not installed: apt-get install postgresql-client")
-    said = version_said(program)
-    found = re.search(r"(\d+)(\.\d+)?", said)
+    output = version_said(program)
+    found = re.search(r"(\d+)(\.\d+)?", output)
     if not found:
-        raise Halt(f"{program} --version says {said!r}")
+        raise Halt(f"{program} --version says {output!r}")
     return int(found[1]), found[0]

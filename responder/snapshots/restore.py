@@ -46,7 +46,7 @@ async def restore(
     Where not all data is there, foreign keys are left out. Raises Halt at the first thing that does not go in.
     """
     gate = asyncio.Semaphore(jobs)
-    schema = next(one for one in manifest.archives if one.section == "schema")
+    schema = next(item for item in manifest.archives if item.section == "schema")
     common = ["pg_restore", "--no-password", "--exit-on-error", f"--dbname={_conninfo(name)}"]
     common += [] if owners else ["--no-owner", "--no-privileges"]
     application = "rollback-responder restore"
@@ -60,7 +60,7 @@ async def restore(
                 await fed_to([*common, *how], env, blocks)
 
         await put(schema, "--section=pre-data")
-        data = [one for one in manifest.archives if one.section == "data"]
+        data = [item for item in manifest.archives if item.section == "data"]
         for chosen in await choices(postgres, server, name, tables):
             await together(*(put(archive, "--data-only", *chosen) for archive in data))
         partial = bool(tables) or manifest.tables is not None
@@ -81,7 +81,7 @@ async def choices(postgres: Postgres, server: str, name: str | None, tables: Seq
         oids = [table.oid for table in await census.tables_of(connection, tables)]
         for row in await connection.fetch(_RELATIONS, oids):
             chosen.setdefault(row["nspname"], []).append(row["relname"])
-    return [[f"--schema={schema}", *(f"--table={one}" for one in names)] for schema, names in chosen.items()]
+    return [[f"--schema={schema}", *(f"--table={table}" for table in names)] for schema, names in chosen.items()]
 
 
 _RELATIONS = """
@@ -146,8 +146,8 @@ async def created(postgres: Postgres, server: str, name: str, manifest: Manifest
     """A new database that sorts and spells as the one that was dumped."""
     acting.get()()
     async with census.session(postgres, server) as connection:
-        told = [manifest.encoding, manifest.collate, manifest.ctype]
-        encoding, collate, ctype = ("'" + one.replace("'", "''") + "'" for one in told)
+        locale = [manifest.encoding, manifest.collate, manifest.ctype]
+        encoding, collate, ctype = ("'" + value.replace("'", "''") + "'" for value in locale)
         await connection.execute(
             f"CREATE DATABASE {quoted(name)} TEMPLATE template0 "
             f"ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}"

@@ -27,17 +27,19 @@ def due(kept: Sequence[Kept], *, keep: float, keep_at_least: int, now: datetime,
     never anything of an execution in `needed`, the IDs of all that are open.
     """
     found: list[Due] = []
-    snapshots = sorted((one for one in kept if one.manifest), key=lambda one: _made(one), reverse=True)
+    snapshots = sorted(
+        (snapshot for snapshot in kept if snapshot.manifest), key=lambda snapshot: _made(snapshot), reverse=True
+    )
     seen: dict[str, int] = {}
-    for one in snapshots:
-        database = one.manifest.database if one.manifest else ""
+    for snapshot in snapshots:
+        database = snapshot.manifest.database if snapshot.manifest else ""
         seen[database] = seen.get(database, 0) + 1
-        age = (now - _made(one)).total_seconds()
+        age = (now - _made(snapshot)).total_seconds()
         if age > keep and seen[database] > max(keep_at_least, 1):
-            found.append(Due(one.key, f"older than {format_duration(keep)}"))
-        elif stray := _stray(one, now):
-            found.append(Due(one.key, "left by an earlier try", stray))
-    found = [one for one in found if _execution(one.key) not in needed]
+            found.append(Due(snapshot.key, f"older than {format_duration(keep)}"))
+        elif stray := _stray(snapshot, now):
+            found.append(Due(snapshot.key, "left by an earlier try", stray))
+    found = [snapshot for snapshot in found if _execution(snapshot.key) not in needed]
     left = (
         k
         for k in kept
@@ -46,20 +48,20 @@ def due(kept: Sequence[Kept], *, keep: float, keep_at_least: int, now: datetime,
         and not k.wrong
         and now.timestamp() - k.newest > UNFINISHED_FOR
     )
-    return [*found, *(Due(one.key, f"not finished for {format_duration(UNFINISHED_FOR)}") for one in left)]
+    return [*found, *(Due(snapshot.key, f"not finished for {format_duration(UNFINISHED_FOR)}") for snapshot in left)]
 
 
 def _execution(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def _made(one: Kept) -> datetime:
-    return one.manifest.made_at if one.manifest else datetime.min
+def _made(snapshot: Kept) -> datetime:
+    return snapshot.manifest.made_at if snapshot.manifest else datetime.min
 
 
-def _stray(one: Kept, now: datetime) -> tuple[str, ...]:
+def _stray(snapshot: Kept, now: datetime) -> tuple[str, ...]:
     """What a try that was given up wrote late, beside the snapshot that counts."""
-    if one.manifest is None or now.timestamp() - one.newest < UNFINISHED_FOR:
+    if snapshot.manifest is None or now.timestamp() - snapshot.newest < UNFINISHED_FOR:
         return ()
-    ours = {name for archive in one.manifest.archives for name in archive.objects} | {f"{one.key}/{NAME}"}
-    return tuple(name for name in one.objects if name not in ours)
+    ours = {name for archive in snapshot.manifest.archives for name in archive.objects} | {f"{snapshot.key}/{NAME}"}
+    return tuple(name for name in snapshot.objects if name not in ours)

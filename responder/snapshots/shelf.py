@@ -52,8 +52,8 @@ class Encryption(BaseModel):
 
     @model_validator(mode="after")
     def _read(self) -> Self:
-        if told := missing_package(Key):
-            raise ValueError(told)
+        if problem := missing_package(Key):
+            raise ValueError(problem)
         self._keys = tuple(Key.read(file) for file in (self.key_file, *self.older_key_files))
         return self
 
@@ -80,8 +80,8 @@ class ShelfSettings(BaseModel):
     def _is_one(self) -> Self:
         if (self.directory is None) == (self.s3 is None):
             raise ValueError("needs exactly one of directory, s3")
-        if self.s3 and (told := missing_package(Aws)):
-            raise ValueError(told)
+        if self.s3 and (problem := missing_package(Aws)):
+            raise ValueError(problem)
         return self
 
     @property
@@ -198,9 +198,9 @@ class Shelf:
     async def kept(self) -> list[Kept]:
         """All that lies here, the newest first."""
         by_key: dict[str, list[tuple[str, float]]] = {}
-        for one in await self.store.list(""):
-            if len(parts := one.name.split("/")) > 2:
-                by_key.setdefault("/".join(parts[:2]), []).append((one.name, one.at.timestamp()))
+        for stored in await self.store.list(""):
+            if len(parts := stored.name.split("/")) > 2:
+                by_key.setdefault("/".join(parts[:2]), []).append((stored.name, stored.at.timestamp()))
         found = []
         for key, objects in by_key.items():
             wrong = ""

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
     """The results in order. The first failure ends all others, and is raised once they have ended."""
-    tasks = [asyncio.ensure_future(one) for one in work]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

@@ -20,11 +20,11 @@ async def read_back(shelf: Shelf, manifest: Manifest, *, jobs: int) -> None:
     """Reads all of every archive through pg_restore. Its `--list` would be content with half a file."""
     gate = asyncio.Semaphore(jobs)
 
-    async def one(archive: Archive) -> None:
+    async def read_archive(archive: Archive) -> None:
         async with gate, contextlib.aclosing(shelf.read(manifest, archive)) as blocks:
             await fed_to(["pg_restore", "--file=/dev/null"], OFFLINE, blocks)
 
-    await together(*(one(archive) for archive in manifest.archives))
+    await together(*(read_archive(archive) for archive in manifest.archives))
 
 
 async def compare_restored(postgres: Postgres, shelf: Shelf, manifest: Manifest, server: str, *, jobs: int) -> None:
@@ -39,16 +39,16 @@ async def compare_restored(postgres: Postgres, shelf: Shelf, manifest: Manifest,
     await created(postgres, server, name, manifest)
     try:
         await restore(postgres, shelf, manifest, server, name, jobs=jobs, owners=False)
-        found = {one.table: one for one in await count(postgres, server, name, manifest.counted)}
+        found = {counted.table: counted for counted in await count(postgres, server, name, manifest.counted)}
     except BaseException:
         with contextlib.suppress(ResponderError):  # the next try drops it
             await dropped(postgres, server, name)
         raise
     await dropped(postgres, server, name)
     if wrong := [
-        f"{one.table} has {found.get(one.table) or 'nothing'} instead of {one}"
-        for one in manifest.counted
-        if found.get(one.table) != one
+        f"{expected.table} has {found.get(expected.table) or 'nothing'} instead of {expected}"
+        for expected in manifest.counted
+        if found.get(expected.table) != expected
     ]:
         raise Halt(f"{manifest.key} restored is not what was dumped: {'; '.join(wrong[:5])}")
 
@@ -58,9 +58,9 @@ async def count(postgres: Postgres, server: str, name: str, like: tuple[Counted,
     found = []
     async with census.session(postgres, server, database_name=name) as connection:
         tables = {table.name: table for table in await census.tables_of(connection)}
-        for one in like:
-            if one.table == census.LARGE_OBJECTS:
+        for wanted in like:
+            if wanted.table == census.LARGE_OBJECTS:
                 found.append(await census.large_objects(connection))
-            elif one.table in tables:
-                found.append(await census.counted(connection, tables[one.table], one.one_in))
+            elif wanted.table in tables:
+                found.append(await census.counted(connection, tables[wanted.table], wanted.one_in))
     return found

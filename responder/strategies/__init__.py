@@ -32,18 +32,18 @@ def is_check(value: object) -> bool:
 def checks_of(model: BaseModel) -> Iterator[Check]:
     """Every check that a strategy's configuration names, however deep."""
     for value in dict(model).values():
-        for one in value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,):
-            if is_check(one):
-                yield one
-            elif isinstance(one, BaseModel):
-                yield from checks_of(one)
+        for item in value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,):
+            if is_check(item):
+                yield item
+            elif isinstance(item, BaseModel):
+                yield from checks_of(item)
 
 
 def levers_of(model: BaseModel) -> Iterator[Lever]:
     """Every lever that a strategy's configuration names, however deep, so that all of them can be tried beforehand."""
     for value in dict(model).values():
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, Lever):
-                yield one
-            elif isinstance(one, BaseModel):
-                yield from levers_of(one)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Lever):
+                yield item
+            elif isinstance(item, BaseModel):
+                yield from levers_of(item)

@@ -125,32 +125,32 @@ class BlueGreen(Strategy):
         switch = Move(lever=pointer, was=live, to=idle)
         if colour.docker is not None:
             work = await containers(world, colour.docker, target, running=False)
-            numbers = tuple(one.number for one in work.levers)
-            told = {"project": colour.docker.project, "service": colour.docker.service, "numbers": numbers}
-            well = ContainersCheck.model_validate({"containers": told})
+            numbers = tuple(lever.number for lever in work.levers)
+            selector = {"project": colour.docker.project, "service": colour.docker.service, "numbers": numbers}
+            well = ContainersCheck.model_validate({"containers": selector})
             before, after = self.gates(idle, (well, *colour.ready))
             (moves,) = work.moves(len(work.levers))
             notes = work.notes
             if serving.docker and (now := len(await each_container(world, serving.docker))) > len(numbers):
                 notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
             return Draft(steps=(*moves, before, switch, after, *work.last), notes=notes)
-        to, notes = await value_of(world, colour.place, target)
+        to, notes = await value_of(world, colour.lever, target)
         notes = (*colour.unfollowed, *notes)
-        first = Move(lever=colour.place, was=await world.read(colour.place), to=to)
+        first = Move(lever=colour.lever, was=await world.read(colour.lever), to=to)
         before, after = self.gates(idle, colour.ready)
         return Draft(steps=(first, before, switch, after), notes=notes)
 
     def gates(self, idle: str, checks: tuple[Check, ...]) -> tuple[Gate, Gate]:
         names = f"{idle} is ready before it gets traffic", f"{idle} is ready with the traffic"
-        one, other = (
+        before, after = (
             Gate(name=name, checks=checks, hold_for=self.ready_for, within=self.ready_within) for name in names
         )
-        return one, other
+        return before, after
 
 
 async def _serves(world: World, colour: Colour, target: Target) -> None:
     """Raises Halt where what has the traffic is not the version that the deployments tell of."""
-    levers = [colour.place] if colour.docker is None else await each_container(world, colour.docker)
+    levers = [colour.lever] if colour.docker is None else await each_container(world, colour.docker)
     for lever in levers:
         await read_expecting(world, lever, target)
 
@@ -176,8 +176,8 @@ class _InKubernetes:
         service = await world.ask(self.pointer, self.pointer.object)
         labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
         exactly = {key: piece.to[key] for key in ("container", "digest") if key in piece.to}
-        told = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted, **exactly}
-        before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": told}), *self.ready))
+        selector = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted, **exactly}
+        before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": selector}), *self.ready))
         switch = Move(lever=self.pointer, was=self.live, to=self.idle)
         steps = (*piece.first, piece.move(), *piece.last, *scaled, before, switch, after)
         left, notes = await self._left_behind(world, serving, target)
@@ -222,8 +222,8 @@ class _InKubernetes:
         if controllers or not await world.ask(floor, lambda kube: kube.may("patch", _HPA, namespace)):
             why = f"a {controllers[0]} writes it" if controllers else f"our account may not patch {_HPA}s"
             return [], (f"{floor.what} may take pods of {self.good.what} away before the switch: {why}",)
-        told = f"{floor.what} stays at no fewer than {wanted} pods afterwards (before: {now})"
-        return [Move(lever=floor, was=now, to=wanted)], (f"{told}: set it back once it has seen the load",)
+        note = f"{floor.what} stays at no fewer than {wanted} pods afterwards (before: {now})"
+        return [Move(lever=floor, was=now, to=wanted)], (f"{note}: set it back once it has seen the load",)
 
     async def _left_behind(
         self, world: World, serving: Replicas, target: Target
@@ -243,8 +243,8 @@ class _InKubernetes:
             if then and scaler:
                 notes.append(f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it")
             else:
-                told = {"autoscaled": scaler is not None, "unready": then, "within": self.failed.within}
-                moves.append(Move(lever=serving.model_copy(update=told), was=now, to=then))
+                update = {"autoscaled": scaler is not None, "unready": then, "within": self.failed.within}
+                moves.append(Move(lever=serving.model_copy(update=update), was=now, to=then))
         return tuple(moves), tuple(notes)
 
 

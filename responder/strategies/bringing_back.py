@@ -14,10 +14,10 @@ def only(found: Table) -> str:
     return "ONLY " if found.kind == "r" else ""
 
 
-def full_name(told: str) -> Name:
+def full_name(text: str) -> Name:
     """A name as the catalogs tell it, with its schema."""
     parts = [
-        part.replace('""', '"') for part in re.findall(r'"((?:[^"]|"")*)"|([^".]+)', told) for part in part if part
+        part.replace('""', '"') for part in re.findall(r'"((?:[^"]|"")*)"|([^".]+)', text) for part in part if part
     ]
     return Name(parts[1], parts[0])
 

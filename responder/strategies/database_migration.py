@@ -65,13 +65,13 @@ class DatabaseMigration(Strategy):
 
     @model_validator(mode="before")
     @classmethod
-    def _snapshot_in_short(cls, told: Any) -> Any:
-        if not isinstance(told, dict) or "backup_location" not in told or "snapshot" in told:
-            return told
-        migrations = told.get("migrations")
+    def _snapshot_in_short(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or "backup_location" not in fields or "snapshot" in fields:
+            return fields
+        migrations = fields.get("migrations")
         database = migrations.get("database") if isinstance(migrations, dict) else getattr(migrations, "database", "")
-        short = {"database": database, "store": told["backup_location"], "tables": told.get("snapshot_tables", ())}
-        return {**told, "snapshot": short}
+        short = {"database": database, "store": fields["backup_location"], "tables": fields.get("snapshot_tables", ())}
+        return {**fields, "snapshot": short}
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -90,7 +90,7 @@ class DatabaseMigration(Strategy):
         was = str(await read_expecting(world, lever, target))
         named, _ = await value_of(world, lever, target)
         to = str(self.target_migration or named)
-        told = {
+        variables = {
             "version": target.from_version,
             "to_version": target.to_version,
             "artifact": _image_of(target.from_artifact),
@@ -100,8 +100,8 @@ class DatabaseMigration(Strategy):
             if lever.pgroll is None and (name := await started_by_pgroll(schemas, lever.database)):
                 raise Halt(f"pgroll has started {name} in {lever.database}: complete it, or go back with `pgroll:`")
             await self._as_told(schemas, lever, target)
-            stages = await lever.stages(schemas, told, was, to)
-            return await Reader(schemas, lever, told, preserve=self.preserve_data).read(stages)
+            stages = await lever.stages(schemas, variables, was, to)
+            return await Reader(schemas, lever, variables, preserve=self.preserve_data).read(stages)
 
         reading = await world.ask(lever, look)
         reading.there = [self._with_recovery(way, target.execution) for way in reading.there]
@@ -151,15 +151,15 @@ class DatabaseMigration(Strategy):
         if self.approval == "never":
             return ""
         kept = reading.kept
-        told = [f"{loss.what}{f' (kept in {KEEP})' if loss.kept else ''}" for loss in kept.losses]
-        told += [f"runs outside of a transaction: {one_line(sql)}" for sql in reading.alone]
-        told += kept.unknown
-        return "; ".join(dict.fromkeys(told)) or ("a database goes back" if self.approval == "always" else "")
+        reasons = [f"{loss.what}{f' (kept in {KEEP})' if loss.kept else ''}" for loss in kept.losses]
+        reasons += [f"runs outside of a transaction: {one_line(sql)}" for sql in reading.alone]
+        reasons += kept.unknown
+        return "; ".join(dict.fromkeys(reasons)) or ("a database goes back" if self.approval == "always" else "")
 
     async def _notes(self, schemas: Schemas, lever: SchemaRevision, reading: Reading) -> tuple[str, ...]:
         """What people should know before they consent. Raises Halt where something is in the way now."""
         database, kept = lever.database, reading.kept
-        notes = [*reading.told, *kept.notes]
+        notes = [*reading.lines, *kept.notes]
         total, uncounted = 0, list(kept.unknown)
         for loss in kept.losses:
             count = await self._count(schemas, database, loss.count)
@@ -199,10 +199,10 @@ class DatabaseMigration(Strategy):
             age = f" for {format_duration(round(row['age']))}" if row["age"] else ""
             who = f"process {row['pid']} ({row['who']}, {row['application'] or 'no name'})"
             query = shortened(without_literals(row["query"]))
-            told = f"{who} holds or wants {row['relation']}{age}, {row['state']}: {query}"
+            blocker = f"{who} holds or wants {row['relation']}{age}, {row['state']}: {query}"
             if row["age"] and row["age"] >= self.long_transaction:
-                raise Halt(f"{told}; no lock is to be had behind it, so end it or wait")
-            notes.append(told)
+                raise Halt(f"{blocker}; no lock is to be had behind it, so end it or wait")
+            notes.append(blocker)
 
 
 def _fingerprint_of(artifact: str) -> str:

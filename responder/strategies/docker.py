@@ -52,13 +52,13 @@ async def containers(world: World, lever: ServiceImage, target: Target, *, runni
     """The containers as they are and the image that they shall have. Raises Halt."""
     slots = await world.ask(lever, lever.slots)
     levers = await each_container(world, lever.model_copy(update={"mark": target.execution}))
-    was = [await (read_expecting(world, one, target) if running else world.read(one)) for one in levers]
+    was = [await (read_expecting(world, item, target) if running else world.read(item)) for item in levers]
     to, notes = await value_of(world, lever, target)
     labels = slots[0].pattern["Config"]["Labels"]
-    last, told = await _remembered(
+    last, last_notes = await _remembered(
         world, lever, labels, await world.ask(lever, lambda docker: lever.lasting(docker, to))
     )
-    return Containers(levers=tuple(levers), was=tuple(was), to=to, last=last, notes=(*notes, *told))
+    return Containers(levers=tuple(levers), was=tuple(was), to=to, last=last, notes=(*notes, *last_notes))
 
 
 def _override(lever: ServiceImage, labels: dict[str, str]) -> tuple[list[str], Path | None]:

@@ -46,7 +46,7 @@ class Immediate(Strategy, Place):
             work = await containers(world, self.docker, target)
             (moves,) = work.moves(len(work.levers))
             return Draft(steps=(*stops, *moves, *work.last), notes=work.notes)
-        lever = self.place
+        lever = self.lever
         was = await read_expecting(world, lever, target)
         to, notes = await value_of(world, lever, target)
         return Draft(steps=(*stops, Move(lever=lever, was=was, to=to)), notes=(*self.unfollowed, *notes))

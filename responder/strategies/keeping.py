@@ -60,24 +60,24 @@ class Keeper:
         """
         began = len(self.kept.commands)
         self.touched = {}
-        for one in statements:
-            await self._take(one)
+        for statement in statements:
+            await self._take(statement)
         return self.kept.commands[began:], self._side.restored()
 
     def again(self, statements: Iterable[Statement]) -> list[Command]:
         """The commands that make the migration again."""
         commands = []
-        for one in statements:
-            if (left := created_type(one.sql)) and any(command.keeps for command in self.kept.commands):
+        for statement in statements:
+            if (left := created_type(statement.sql)) and any(command.keeps for command in self.kept.commands):
                 commands += [Command(sql=sql) for sql in self._side.out_of_the_way(left)]
-            if not one.limit:
-                commands.append(Command(sql=one.sql, alone=one.alone, index=one.index))
+            if not statement.limit:
+                commands.append(Command(sql=statement.sql, alone=statement.alone, index=statement.index))
         return commands
 
-    async def _take(self, one: Statement) -> None:
+    async def _take(self, statement: Statement) -> None:
         replaced = False
         dropped: dict[Name, list[Effect]] = {}
-        for effect in one.effects:
+        for effect in statement.effects:
             match effect.does:
                 case "unknown":
                     self.kept.unknown.append(effect.why)
@@ -85,7 +85,7 @@ class Keeper:
                     dropped.setdefault(effect.on, []).append(effect)
                 case "drops a table" if effect.on:
                     if not replaced and self._preserve and not effect.cascade:
-                        self._side.ask(one.sql)
+                        self._side.ask(statement.sql)
                     replaced = True
                     if not await self._move_table(effect, effect.on):
                         self._drop("TABLE", effect, effect.on)
@@ -100,7 +100,7 @@ class Keeper:
                     await self._values(effect, effect.on)
                 case "sets a limit":
                     replaced = True
-                    self.kept.notes.append(f"left out, as the limits of the responder hold: {shortened(one.sql)}")
+                    self.kept.notes.append(f"left out, as the limits of the responder hold: {shortened(statement.sql)}")
                 case _:
                     if effect.on and not self._names.has_made(effect.on):
                         self.kept.tables.add(self._names.now(effect.on))  # it is locked for a moment
@@ -110,8 +110,8 @@ class Keeper:
             await self._drop_columns(table, effects)
         if not replaced:
             if self._preserve:
-                self._side.release(one.sql)
-            self._side.run(one.sql, alone=one.alone, index=one.index)
+                self._side.release(statement.sql)
+            self._side.run(statement.sql, alone=statement.alone, index=statement.index)
 
     def _drop(self, kind: str, effect: Effect, name: Name) -> None:
         sql = f"DROP {kind}{' IF EXISTS' if effect.if_exists else ''} {name}{' CASCADE' if effect.cascade else ''}"
@@ -121,17 +121,17 @@ class Keeper:
 
     async def _table(self, name: Name, columns: tuple[str, ...] | None = None) -> Table | None:
         """The table as it is now; None where it is not there, or the script itself has made it."""
-        told = str(name)
+        original = str(name)
         if self._names.has_made(name):
             return None
         were = None if columns is None else tuple(self._names.column_now(name, c) for c in columns)
         found = await self._lookup(self._names.now(name), were)
         if found is not None and found.kind not in ("r", "p"):
-            self.kept.unknown.append(f"{told} is no table: it is not known where its rows are")
+            self.kept.unknown.append(f"{original} is no table: it is not known where its rows are")
             return None
         if found is not None:
-            self.touched[told] = self._names.now(name)
-            self.kept.tables.add(self.touched[told])
+            self.touched[original] = self._names.now(name)
+            self.kept.tables.add(self.touched[original])
         return found
 
     def _missing(self, effect: Effect, name: Name) -> None:
@@ -260,13 +260,13 @@ class Keeper:
                     alone = of.model_copy(update={"children": ()})
                     by = called or name.name
                     await self._keep_columns(full_name(child), alone, columns, verb, where, as_text, by)
-        told = {self._names.column_now(name, c): c for c in columns}
-        facts = [c for c in found.columns if c.name in told]
+        originals = {self._names.column_now(name, c): c for c in columns}
+        facts = [c for c in found.columns if c.name in originals]
         own, alias = only(found), f" AS {quoted(called)}" if called else ""
         source, now = f"{own}{name}{alias}", f"{own}{self._names.now(name)}"
         condition = f" WHERE {where}" if where else ""
         # What points to a key that has changed cannot be put back while the key itself is not.
-        key = () if set(found.key) & set(told) or verb == _ALONG else found.key
+        key = () if set(found.key) & set(originals) or verb == _ALONG else found.key
         values = " + ".join(f"count({quoted(c.name)})" for c in facts) or "count(*)"
         what = f"{verb} {', '.join(f'{name}.{quoted(c)}' for c in columns)}"
         if where:
@@ -284,7 +284,10 @@ class Keeper:
         then = self._names.columns_then(name)
         keys = [then.get(k, k) for k in found.key]
         text = "::text AS {}" if as_text else ""
-        taken = [*map(quoted, keys), *(quoted(told[c.name]) + text.format(quoted(told[c.name])) for c in facts)]
+        taken = [
+            *map(quoted, keys),
+            *(quoted(originals[c.name]) + text.format(quoted(originals[c.name])) for c in facts),
+        ]
         self._side.run(
             f"CREATE TABLE {KEEP}.{quoted(keep)} AS SELECT {', '.join(taken)} FROM {source}{condition}", keeps=True
         )
@@ -309,10 +312,10 @@ class Keeper:
             return
         self._acts(found, name)
         which = f" where {shortened(effect.where)}" if effect.where else ""
-        told = f"deletes rows of {name}{which}"
+        what = f"deletes rows of {name}{which}"
         only = "ONLY " if effect.only else ""
         count = self._counted(f"SELECT count(*) FROM {only}{self._names.now(name)}", name, effect.where)
-        self.kept.losses.append(Loss(told, count, self._preserve))
+        self.kept.losses.append(Loss(what, count, self._preserve))
         where, sure = effect.where, True
         # The farthest that a key takes along first: they come back in the other order, and need what they refer to.
         for other in found.truncated if effect.cascade else found.follow:
@@ -324,8 +327,8 @@ class Keeper:
             else:
                 self._acts(of, full_name(other))
                 self._keep_rows(full_name(other), of, sure=effect.cascade)
-            told = f"rows of {other} go or change with them"
-            self.kept.losses.append(Loss(told, "", self._preserve, returns=returns))
+            what = f"rows of {other} go or change with them"
+            self.kept.losses.append(Loss(what, "", self._preserve, returns=returns))
         for other, columns in () if effect.cascade else found.emptied:
             if (of := await self._lookup(other, columns)) is not None:
                 await self._keep_columns(full_name(other), of, columns, "changes with them")
@@ -351,9 +354,9 @@ class Keeper:
     def _acts(self, found: Table, name: Name) -> None:
         """What is set off by a change of rows is not read, so it is named."""
         if found.triggers:
-            told = f"triggers of {name} fire, and what they do is not known: {', '.join(found.triggers)}"
-            if told not in self.kept.notes:
-                self.kept.notes.append(told)
+            note = f"triggers of {name} fire, and what they do is not known: {', '.join(found.triggers)}"
+            if note not in self.kept.notes:
+                self.kept.notes.append(note)
 
     def _counted(self, sql: str, name: Name, where: str) -> str:
         """The count of what a condition means; empty where earlier statements change what it will mean."""
@@ -371,8 +374,8 @@ class Keeper:
                 self.kept.losses.append(Loss(f"takes the {word} {view} with it", kept=False))
                 if self._preserve:
                     shown = f"'CREATE {word.upper()} {view} AS ' || pg_get_viewdef(to_regclass({literal(view)}))"
-                    told = f"coalesce({shown}, '')"
-                    self._side.record("view", view, (), "", lambda now: [], expression=told)
+                    expression = f"coalesce({shown}, '')"
+                    self._side.record("view", view, (), "", lambda now: [], expression=expression)
             else:
                 self.kept.notes.append(
                     f"the {word} {view} depends on {where}: it must be gone by then, or it is refused"

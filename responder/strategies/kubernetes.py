@@ -40,9 +40,9 @@ async def workpiece(world: World, template: PodTemplate, target: Target, *, runn
     if was is None:
         raise Halt(f"there is no {template.what}; nothing was touched")
     to, notes = await value_of(world, template, target)
-    suspended, told = await _suspended(world, template)
+    suspended, suspend_notes = await _suspended(world, template)
     paused = RolloutPaused(**template.where, within=template.within, brings=to)
-    notes = (*notes, *told)
+    notes = (*notes, *suspend_notes)
     if template.daemonset or not await world.read(paused):
         return Workpiece(template=template, was=was, to=to, first=suspended, notes=notes)
     again, resumed = Move(lever=paused, was=True, to=None), Move(lever=paused, was=None, to=False)

@@ -88,9 +88,9 @@ def move_table(name: Name, keep: str, mark: str, *, cascade: bool, heir_of: str 
     found = f"{literal(str(name))}::regclass"
     if heir_of:
         found = _HEIR.format(name=literal(str(name)), parent=literal(heir_of))
-    told = {"found": found, "keep": literal(keep), "mark": literal(mark)}
-    told |= {"cascade": str(cascade).lower(), "heirs": str(not heir_of).lower()}
-    return _block(_MOVE_TABLE, **told)
+    values = {"found": found, "keep": literal(keep), "mark": literal(mark)}
+    values |= {"cascade": str(cascade).lower(), "heirs": str(not heir_of).lower()}
+    return _block(_MOVE_TABLE, **values)
 
 
 def move_object(kind: str, name: Name, keep: str, *, if_exists: bool) -> str:
@@ -100,18 +100,18 @@ def move_object(kind: str, name: Name, keep: str, *, if_exists: bool) -> str:
     return _block(_MOVE_TYPE if kind == "TYPE" else _MOVE_SEQUENCE, found=found, keep=literal(keep))
 
 
-def _block(body: str, **told: str) -> str:
-    return _BLOCK.format(body.format(keep_schema=literal(KEEP), **told))
+def _block(body: str, **values: str) -> str:
+    return _BLOCK.format(body.format(keep_schema=literal(KEEP), **values))
 
 
 _GOING = {
-    "TYPE": "SELECT 'pg_type'::regclass, to_regtype({one})::oid",
-    "SEQUENCE": "SELECT 'pg_class'::regclass, to_regclass({one})::oid",
-    "COLLATION": "SELECT 'pg_collation'::regclass, to_regcollation({one})::oid",
+    "TYPE": "SELECT 'pg_type'::regclass, to_regtype({object})::oid",
+    "SEQUENCE": "SELECT 'pg_class'::regclass, to_regclass({object})::oid",
+    "COLLATION": "SELECT 'pg_collation'::regclass, to_regcollation({object})::oid",
     "EXTENSION": "SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass"
     " AND refobjid = (SELECT oid FROM pg_extension WHERE extname = {bare})",
     "SCHEMA": "SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass"
-    " AND refobjid = to_regnamespace({one})",
+    " AND refobjid = to_regnamespace({object})",
     "FUNCTION": "SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE proname = {bare}"
     " AND ({schema} = '' OR pronamespace = to_regnamespace(quote_ident({schema})))",
 }
@@ -158,5 +158,7 @@ def release(kind: str, names: tuple[Name, ...]) -> str:
     """Frees what is kept from objects that are about to be dropped: values of their types become text, and expressions
     of their functions are dropped. Otherwise a DROP would be refused, or take kept values with it by CASCADE.
     """
-    told = ({"one": literal(str(name)), "bare": literal(name.name), "schema": literal(name.schema)} for name in names)
-    return _block(_RELEASE, going=" UNION ALL ".join(_GOING[kind].format(**one) for one in told))
+    names_as_sql = (
+        {"object": literal(str(name)), "bare": literal(name.name), "schema": literal(name.schema)} for name in names
+    )
+    return _block(_RELEASE, going=" UNION ALL ".join(_GOING[kind].format(**values) for values in names_as_sql))

@@ -27,14 +27,14 @@ class Reading:
     there: list[Way] = field(default_factory=list)
     back: list[Way] = field(default_factory=list)
     alone: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
 
 class Reader:
     """Reads the stages of a way, and writes down what is run for them, there and back."""
 
-    def __init__(self, schemas: Schemas, lever: SchemaRevision, told: dict[str, str], *, preserve: bool) -> None:
-        self._schemas, self._lever, self._told = schemas, lever, told
+    def __init__(self, schemas: Schemas, lever: SchemaRevision, variables: dict[str, str], *, preserve: bool) -> None:
+        self._schemas, self._lever, self._variables = schemas, lever, variables
         self._keeper = Keeper(self._table, lever.mark, preserve=preserve)
         self._blind = Keeper(self._table, lever.mark, preserve=False)
         self._reading = Reading(self._keeper.kept)
@@ -48,13 +48,13 @@ class Reader:
         ways: list[tuple[Way, Way | None, dict[str, str]]] = []
         for stage in stages:
             self._keeper.touched = {}
-            one, again = await (self._rendered(stage, stage.down) if stage.down is not None else self._by_tool(stage))
+            down, again = await (self._rendered(stage, stage.down) if stage.down is not None else self._by_tool(stage))
             touched = self._keeper.touched
-            if ways and _whole(ways[-1][0]) and _whole(one):
+            if ways and _whole(ways[-1][0]) and _whole(down):
                 before, after, earlier = ways.pop()
-                one, again = _joined(before, one), _joined(again, after) if again and after else None
+                down, again = _joined(before, down), _joined(again, after) if again and after else None
                 touched = {**touched, **earlier}
-            ways.append((one, again, touched))
+            ways.append((down, again, touched))
         there = [way for way, _, _ in ways]
         there[0] = there[0].model_copy(update={"expects": expects})
         back = [again for _, again, _ in ways if again]
@@ -66,7 +66,7 @@ class Reader:
         self._reading.there = [_prepared(way, first, tables) for way, tables in zip(there, locked, strict=True)]
         self._reading.back = back
         if len(back) < len(there):
-            self._reading.told.append("not all of it has a way forward again: were it needed, a human has to go it")
+            self._reading.lines.append("not all of it has a way forward again: were it needed, a human has to go it")
         for loss in self._blind.kept.losses:
             self._reading.kept.losses.append(loss)
         self._reading.kept.unknown += self._blind.kept.unknown
@@ -76,10 +76,10 @@ class Reader:
     async def _rendered(self, stage: Stage, sql: str) -> tuple[Way, Way | None]:
         statements = _parsed(sql, stage)
         commands, restored = await self._keeper.take(statements)
-        self._reading.alone += [one.sql for one in statements if one.alone]
-        for one in statements:
-            does = ", ".join(dict.fromkeys(effect.does for effect in one.effects))
-            self._reading.told.append(f"{stage.was} → {stage.to}: {one_line(one.sql)} [{does}]")
+        self._reading.alone += [statement.sql for statement in statements if statement.alone]
+        for statement in statements:
+            does = ", ".join(dict.fromkeys(effect.does for effect in statement.effects))
+            self._reading.lines.append(f"{stage.was} → {stage.to}: {one_line(statement.sql)} [{does}]")
         there = Way(was=stage.was, to=stage.to, commands=(*commands, *_plain(stage.down_books)))
         if stage.up is None:
             return there, None
@@ -88,19 +88,23 @@ class Reader:
 
     async def _by_tool(self, stage: Stage) -> tuple[Way, Way | None]:
         """The tool runs it in a session of its own, so nothing can be kept in its transaction."""
-        self._reading.told.append(f"{stage.was} → {stage.to}: {' '.join(stage.argv_down)} ({stage.why or 'by itself'})")
+        self._reading.lines.append(
+            f"{stage.was} → {stage.to}: {' '.join(stage.argv_down)} ({stage.why or 'by itself'})"
+        )
         before = len(self._blind.kept.losses)
-        if stage.told is None:
+        if stage.preview is None:
             self._blind.kept.unknown.append(f"it is not known what {' '.join(stage.argv_down)} destroys")
         else:
-            for one in _parsed(stage.told, stage):
-                self._reading.told.append(f"{stage.was} → {stage.to}: {one_line(one.sql)}")
-                await self._blind.take((one,))
+            for statement in _parsed(stage.preview, stage):
+                self._reading.lines.append(f"{stage.was} → {stage.to}: {one_line(statement.sql)}")
+                await self._blind.take((statement,))
         if stage.why and "Python" in stage.why:
             self._blind.kept.unknown.append(f"{stage.was} runs Python, and what that does to rows is not known")
-        directory = str(self._lever.place(self._told).directory(getattr(self._lever.tool, "directory", "")) or "")
+        directory = str(
+            self._lever.context(self._variables).directory(getattr(self._lever.tool, "directory", "")) or ""
+        )
         found = [loss.what for loss in self._blind.kept.losses[before:]]
-        unsure = stage.told is None or "Python" in stage.why
+        unsure = stage.preview is None or "Python" in stage.why
         loses = "; ".join([*found, *(["what nobody can tell beforehand"] if unsure else [])])
         there = Way(was=stage.was, to=stage.to, argv=stage.argv_down, directory=directory, loses=loses)
         if not stage.argv_up:
@@ -116,7 +120,7 @@ class Reader:
             raise Halt(f"{name} belongs to another role: the one that is configured for the database cannot change it")
         return Table(
             schema_name=row["schema"],
-            views=tuple(tuple(one.rsplit("|", 1)) for one in row["views"]),
+            views=tuple(tuple(view.rsplit("|", 1)) for view in row["views"]),
             columns=tuple(json.loads(row["columns"])),
             **{k: tuple((table, tuple(c)) for table, c in json.loads(row[k])) for k in ("along", "emptied")},
             **{

@@ -97,11 +97,11 @@ class Rolling(Strategy, Place):
         for moves in work.moves(self.batch_size):
             steps += moves
             numbers = tuple(move.lever.number for move in moves if isinstance(move.lever, ServiceImage))
-            told = {"project": lever.project, "service": lever.service, "numbers": numbers}
+            selector = {"project": lever.project, "service": lever.service, "numbers": numbers}
             steps.append(
                 Gate(
                     name=f"{lever.project}-{lever.service}-{'+'.join(map(str, numbers))} is well",
-                    checks=(ContainersCheck.model_validate({"containers": told}), *self.batch_healthy),
+                    checks=(ContainersCheck.model_validate({"containers": selector}), *self.batch_healthy),
                     hold_for=self.batch_delay,
                     within=self.batch_delay + lever.within,
                     every=self.health_check_interval,
@@ -120,9 +120,9 @@ class Rolling(Strategy, Place):
         if ordered and not all(map(is_ready, pods)):
             # An ordered StatefulSet goes on past a pod that is not ready only once that pod is deleted, and a held one
             # would come back bad.
-            told = f"{template.what} has pods that are not ready, and waits for each of them: no batches"
+            note = f"{template.what} has pods that are not ready, and waits for each of them: no batches"
             move = piece.move(every=self.health_check_interval)
-            return Draft(steps=(*piece.first, move, *piece.last), notes=(*piece.notes, told))
+            return Draft(steps=(*piece.first, move, *piece.last), notes=(*piece.notes, note))
         lever = Partition(**template.where, within=template.within)
         replicas = int(found["spec"].get("replicas", 1))
         before = partition_of(found)

@@ -30,11 +30,11 @@ _OF_TABLE = (
 """It, the sequences of its columns, and the type of its rows."""
 
 _UNNEEDED = (
-    "DO $rollback_needs$ DECLARE told text; BEGIN SELECT string_agg(DISTINCT o.type || ' ' || o.identity, ', ')"
-    " INTO told FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o"
+    "DO $rollback_needs$ DECLARE needed_by text; BEGIN SELECT string_agg(DISTINCT o.type || ' ' || o.identity, ', ')"
+    " INTO needed_by FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o"
     " WHERE d.deptype = 'n' AND (d.refclassid, d.refobjid) IN ({of})"
     " AND o.identity !~ '^(for |.* on )?rollback_keep[.]';"
-    " IF told IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = '2BP01', MESSAGE = {told} || told; END IF;"
+    " IF needed_by IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = '2BP01', MESSAGE = {message} || needed_by; END IF;"
     " END $rollback_needs$"
 )
 
@@ -128,13 +128,13 @@ class SideSchema:
         one that this very statement is taken back in.
         """
         self._records += 1
-        told = expression or literal(";\n".join(back(True)))
+        sql = expression or literal(";\n".join(back(True)))
         there = f" WHERE to_regclass({literal(f'{KEEP}.{quoted(keep)}')}) IS NOT NULL" if keep else ""
         array = f"ARRAY[{', '.join(map(literal, columns))}]::text[]"
         self.run(
             f"INSERT INTO {KEEP}.kept (execution, number, what, source, columns, keep, back, gently) SELECT"
             f" {literal(self._mark)}, {self._records}, {literal(what)}, {literal(source)}, {array}, {literal(keep)},"
-            f" {told}, {literal(gently) if gently else told}{there}",
+            f" {sql}, {literal(gently) if gently else sql}{there}",
             keeps=True,
         )
         (self._values_back if what == "columns" else self._rows_back)[:0] = back(False)
@@ -143,5 +143,5 @@ class SideSchema:
 
 def _unneeded(kind: str, was: str, keep: str) -> str:
     objects = _OF_TYPE if kind == "TYPE" else _OF_TABLE
-    told = literal(f"{kind.lower()} {was} cannot be dropped, as it is needed by ")
-    return _UNNEEDED.format(of=objects.format(keep=literal(f"{KEEP}.{quoted(keep)}")), told=told)
+    message = literal(f"{kind.lower()} {was} cannot be dropped, as it is needed by ")
+    return _UNNEEDED.format(of=objects.format(keep=literal(f"{KEEP}.{quoted(keep)}")), message=message)

@@ -64,14 +64,14 @@ class Place(BaseModel):
         return [lever for name in _place_fields(type(self)) if (lever := getattr(self, name)) is not None]
 
     @property
-    def place(self) -> Lever:
+    def lever(self) -> Lever:
         return self._places[0]
 
     @property
     def unfollowed(self) -> tuple[str, ...]:
         """What people must know if a pointer moves and no command makes the service follow."""
-        followed = getattr(self.place, "restart", True)
-        return () if followed else (self.place.nothing_follows,)  # type: ignore[attr-defined]
+        followed = getattr(self.lever, "restart", True)
+        return () if followed else (self.lever.nothing_follows,)  # type: ignore[attr-defined]
 
 
 _PLACES = ("release", "kubernetes", "docker")

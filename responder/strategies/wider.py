@@ -20,7 +20,7 @@ def widens(old: str, new: str) -> bool:
     to = _SYNONYMS.get(new.lower(), new.lower()).replace("varchar", "character varying")
     if to == old or (to in ("text", "character varying") and old.startswith(("character varying", "text"))):
         return True
-    lengths = [re.fullmatch(r"character varying\((\d+)\)", one) for one in (old, to)]
+    lengths = [re.fullmatch(r"character varying\((\d+)\)", name) for name in (old, to)]
     if lengths[0] and lengths[1]:
         return int(lengths[0][1]) <= int(lengths[1][1])
     return to in _WIDER.get(old, ())

@@ -95,8 +95,8 @@ async def owners_of(kube: Kubernetes, workload: Workload) -> list[Owner]:
                 Owner(who=f"{who} ({ref['kind']} {ref['name']})", mend=f"abort {ref['name']} there", fights=True)
             )
         elif ref.get("controller"):
-            told = f"{ref['kind']} {ref['name']}"
-            owners.append(Owner(who=told, mend=f"roll {told} back with what controls it", fights=True))
+            controller = f"{ref['kind']} {ref['name']}"
+            owners.append(Owner(who=controller, mend=f"roll {controller} back with what controls it", fights=True))
     canaries, rollouts = await asyncio.gather(
         _list(kube, "Canary", workload.namespace), _list(kube, "Rollout", workload.namespace)
     )

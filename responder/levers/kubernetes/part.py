@@ -53,7 +53,7 @@ class PartOfObject(Lever, ABC):
     async def need_rights(self, kube: Kubernetes) -> None:
         """Raises Halt where our account lacks one."""
         if problems := await missing_rights(kube, self.namespace, self.rights):
-            raise Halt("; ".join(one.found for one in problems))
+            raise Halt("; ".join(problem.found for problem in problems))
 
     async def prepare(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         await self.object(kube)

@@ -78,8 +78,10 @@ class RolloutPaused(Workload):
         template = PodTemplate(**self.where)
         if not value and self.brings and not template.same(now := await template.read(kube), self.brings):
             who = await template.moved_by(kube)
-            told = f"the {template} is {template.tell(now)}, not {template.tell(self.brings)}, and would be rolled out"
-            raise Drift(f"{told}: {who or 'somebody else'} moved it", by=who)
+            mismatch = (
+                f"the {template} is {template.tell(now)}, not {template.tell(self.brings)}, and would be rolled out"
+            )
+            raise Drift(f"{mismatch}: {who or 'somebody else'} moved it", by=who)
         return [{"op": "add", "path": "/spec/paused", "value": bool(value)}]
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:

@@ -32,11 +32,11 @@ class Replicas(Workload):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_in_older_journals(cls, told: Any) -> Any:
-        if isinstance(told, dict) and "ready" in told:  # it was: false for a version that never is
-            told = {**told, "unready": 0 if told["ready"] else _ALL}
-            del told["ready"]
-        return told
+    def _as_in_older_journals(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and "ready" in fields:  # it was: false for a version that never is
+            fields = {**fields, "unready": 0 if fields["ready"] else _ALL}
+            del fields["ready"]
+        return fields
 
     @property
     def settles_within(self) -> float:
@@ -57,8 +57,8 @@ class Replicas(Workload):
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         if not isinstance(value, int) or value < 0:
             raise Halt(f"{self} cannot be set to {value!r}")
-        told = annotate(found, execution=self.mark, **{"replicas-before": str(present)})
-        return [{"op": "add", "path": "/spec/replicas", "value": value}, *told]
+        annotations = annotate(found, execution=self.mark, **{"replicas-before": str(present)})
+        return [{"op": "add", "path": "/spec/replicas", "value": value}, *annotations]
 
     async def settled(self, kube: Kubernetes, value: JsonValue) -> bool:
         found = await self.object(kube)
@@ -81,10 +81,10 @@ class Replicas(Workload):
 
     async def autoscaler(self, kube: Kubernetes) -> Object | None:
         """The HorizontalPodAutoscaler that scales this workload; with 0 replicas it is switched off."""
-        for one in await kube.list("HorizontalPodAutoscaler", self.namespace):
-            target = one["spec"]["scaleTargetRef"]
+        for scaler in await kube.list("HorizontalPodAutoscaler", self.namespace):
+            target = scaler["spec"]["scaleTargetRef"]
             if (target["kind"], target["name"]) == (self.kind, self.name):
-                return one
+                return scaler
         return None
 
     def __str__(self) -> str:
@@ -108,8 +108,8 @@ class AutoscalerFloor(PartOfObject):
         return int(found["spec"].get("minReplicas", 1))
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        told = annotate(found, execution=self.mark, **{"min-replicas-before": str(present)})
-        return [{"op": "add", "path": "/spec/minReplicas", "value": value}, *told]
+        annotations = annotate(found, execution=self.mark, **{"min-replicas-before": str(present)})
+        return [{"op": "add", "path": "/spec/minReplicas", "value": value}, *annotations]
 
     def __str__(self) -> str:
         return f"fewest pods of {self.what}"

@@ -76,7 +76,7 @@ class PodTemplate(Workload):
     async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
         template = found["spec"]["template"]
         kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
-        revision = next((one for one in kept if same_template(template_of(one), template)), None)
+        revision = next((candidate for candidate in kept if same_template(template_of(candidate), template)), None)
         if revision is None and not found["spec"].get("paused"):
             raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
         # What was put there in a pause is of no revision yet.
@@ -98,9 +98,11 @@ class PodTemplate(Workload):
     def must_be(self, found: Any, *values: Any) -> None:
         super().must_be(found, *values)
         if self.with_settings and found["settings"] not in [value["settings"] for value in values]:
-            told = ", nor ".join(tell_settings(value["settings"]) for value in values)
+            expected = ", nor ".join(tell_settings(value["settings"]) for value in values)
             who = f"rollout settings of {self.what}"
-            raise Drift(f"the {who} are {tell_settings(found['settings'])}, neither {told}: somebody else changed them")
+            raise Drift(
+                f"the {who} are {tell_settings(found['settings'])}, neither {expected}: somebody else changed them"
+            )
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         """The operations that put the template of a revision back. Nothing else of the object is touched."""
@@ -112,10 +114,10 @@ class PodTemplate(Workload):
         if images_of(template) != value["images"]:
             raise Halt(f"revision {name} has other images by now: {images_of(template)}")
         why = f"rollback {self.mark}: {self.tell(present)} → {self.tell(value)}"
-        told = annotate(found, execution=self.mark, **{"rolled-back": why})
+        annotations = annotate(found, execution=self.mark, **{"rolled-back": why})
         cause = {"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": why}
         settings = set_settings(value["settings"]) if self.with_settings else []
-        return [{"op": "replace", "path": "/spec/template", "value": template}, *settings, *told, cause]
+        return [{"op": "replace", "path": "/spec/template", "value": template}, *settings, *annotations, cause]
 
     async def settled(self, kube: Kubernetes, value: Any) -> bool:
         found = await self.object(kube)
@@ -143,11 +145,11 @@ class PodTemplate(Workload):
 
     async def _failed(self, kube: Kubernetes, found: Object, name: str, pods: list[Object]) -> str:
         kept = await self.revisions(kube, found)
-        revision = next((one for one in kept if one["metadata"]["name"] == name), None)
+        revision = next((candidate for candidate in kept if candidate["metadata"]["name"] == name), None)
         failed = failure_of(found, revision) if revision else ""
         # A quota is exceeded for a moment where new pods come before the old ones are gone: it says nothing while there
         # are fewer pods than wanted, or more, or some that have to go.
-        leaving = any(len(owned_by(one, pods)) > one["spec"].get("replicas", 1) for one in kept)
+        leaving = any(len(owned_by(candidate, pods)) > candidate["spec"].get("replicas", 1) for candidate in kept)
         waits = "exceeded quota" in failed and (leaving or len(pods) != found["spec"].get("replicas", 1))
         return "" if waits else failed
 
@@ -188,11 +190,13 @@ class PodTemplate(Workload):
         kept = sorted(await self.revisions(kube, found), key=number_of)
         kind, _, name = artifact.partition("/")
         if kind.lower() in ("replicaset", "controllerrevision"):
-            fitting, artifact = [one for one in kept if one["metadata"]["name"] == name], ""
+            fitting, artifact = [candidate for candidate in kept if candidate["metadata"]["name"] == name], ""
         else:
-            fitting = [one for one in kept if runs(template_of(one), version, artifact, self.container)]
+            fitting = [
+                candidate for candidate in kept if runs(template_of(candidate), version, artifact, self.container)
+            ]
         if not fitting:
-            images = sorted({main_image(template_of(one), self.container) for one in kept})
+            images = sorted({main_image(template_of(candidate), self.container) for candidate in kept})
             limit = found["spec"].get("revisionHistoryLimit", 10)
             raise Halt(
                 f"{self.what} keeps no revision that is {version}; it keeps {', '.join(images) or 'none'} "
@@ -205,7 +209,7 @@ class PodTemplate(Workload):
         }
         image = main_image(template, self.container)
         if (digest := digest_of(artifact)) and not digest_of(image):
-            container = next(name for name, one in images_of(template).items() if one == image)
+            container = next(name for name, image_ref in images_of(template).items() if image_ref == image)
             value |= {"digest": digest, "container": container}
         return value
 

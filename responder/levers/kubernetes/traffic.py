@@ -50,10 +50,10 @@ class ServiceSelector(PartOfObject):
         wanted = {p["metadata"]["name"] for p in await self.selected(kube, str(value)) if is_ready(p)}
         slices = await kube.list("EndpointSlice", self.namespace, {"kubernetes.io/service-name": self.service})
         ready = {
-            one["targetRef"]["name"]
+            endpoint["targetRef"]["name"]
             for part in slices
-            for one in part.get("endpoints") or ()
-            if one.get("conditions", {}).get("ready") and one.get("targetRef")
+            for endpoint in part.get("endpoints") or ()
+            if endpoint.get("conditions", {}).get("ready") and endpoint.get("targetRef")
         }
         return bool(wanted) and ready == wanted
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
-from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, Text, column_of
+from responder.levers.migrations.tool import CommandLine, MigrationContext, Program, Stage, Text, column_of
 from responder.sql import literal, split
 
 
@@ -31,38 +31,38 @@ class Alembic(Program):
     def _listing(self) -> tuple[str, ...]:
         return self._call("history")
 
-    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
+    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
         heads = now.split(",")
         wanted = target.split(",")
         kept = [head for head in heads if head in wanted]
         left: list[str] = []
         trouble: list[Halt] = []
-        for goal in (one for one in wanted if one not in kept):
-            down = await self._downs(schemas, place, [head for head in heads if head not in kept], goal, trouble)
+        for goal in (head for head in wanted if head not in kept):
+            down = await self._downs(schemas, context, [head for head in heads if head not in kept], goal, trouble)
             if not down:
                 continue
-            if kept and await self._downs(schemas, place, kept, goal, []):
+            if kept and await self._downs(schemas, context, kept, goal, []):
                 raise Halt(f"{goal} comes before {','.join(kept)}, so it cannot be gone back to beside it")
-            stages = self._staged(heads, down, await self._ups(schemas, place, goal, heads))
+            stages = self._staged(heads, down, await self._ups(schemas, context, goal, heads))
             if self.same(stages[-1].to, target):
                 return stages
             left.append(stages[-1].to)
         if left:
             raise Halt(f"going back from {now} to {target} leaves {left[0]}: name that one")
-        return await self._by_itself(schemas, place, now, target, trouble)
+        return await self._by_itself(schemas, context, now, target, trouble)
 
     async def _downs(
-        self, schemas: Schemas, place: Place, heads: list[str], goal: str, trouble: list[Halt]
+        self, schemas: Schemas, context: MigrationContext, heads: list[str], goal: str, trouble: list[Halt]
     ) -> dict[str, tuple[list[str], str]]:
         """What undoes each revision: those before it, and its SQL. What several branches share comes last."""
         down: dict[str, tuple[list[str], str]] = {}
         for head in heads:
             try:
-                said = await self._ask(schemas, place, *self._call("downgrade", f"{head}:{goal}", "--sql"))
+                output = await self._ask(schemas, context, *self._call("downgrade", f"{head}:{goal}", "--sql"))
             except Halt as e:
                 trouble.append(e)
                 continue
-            for revision, before, sql in _steps(said, "downgrade"):
+            for revision, before, sql in _steps(output, "downgrade"):
                 down.pop(revision, None)
                 down[revision] = (before, sql)
         return down
@@ -104,64 +104,64 @@ class Alembic(Program):
     def _without_books(self, sql: str) -> str:
         table = re.escape(self.table).replace(r"\.", r"\s*\.\s*")
         ours = re.compile(rf"(UPDATE|DELETE\s+FROM|INSERT\s+INTO|CREATE\s+TABLE|DROP\s+TABLE)\s+{table}\b", re.I)
-        return ";\n".join(one for one in split(sql) if not ours.match(one))
+        return ";\n".join(statement for statement in split(sql) if not ours.match(statement))
 
-    async def _ups(self, schemas: Schemas, place: Place, target: str, heads: list[str]) -> dict[str, str]:
+    async def _ups(self, schemas: Schemas, context: MigrationContext, target: str, heads: list[str]) -> dict[str, str]:
         """The SQL that makes each revision again; what cannot be rendered is left out."""
         found: dict[str, str] = {}
         for head in heads:
             try:
-                said = await self._ask(schemas, place, *self._call("upgrade", f"{target}:{head}", "--sql"))
+                output = await self._ask(schemas, context, *self._call("upgrade", f"{target}:{head}", "--sql"))
             except Halt:
                 continue
-            for _, (revision,), sql in ((left, right, sql) for left, right, sql in _steps(said, "upgrade")):
+            for _, (revision,), sql in ((left, right, sql) for left, right, sql in _steps(output, "upgrade")):
                 found.setdefault(revision, sql)
         return found
 
     async def _by_itself(
-        self, schemas: Schemas, place: Place, now: str, target: str, trouble: list[Halt]
+        self, schemas: Schemas, context: MigrationContext, now: str, target: str, trouble: list[Halt]
     ) -> list[Stage]:
         """Alembic runs the revisions that cannot be rendered as they need rows, one at a time; we run the others.
 
         Raises Halt where a revision refuses: Alembic would commit what comes before it, and then fail.
         """
-        said = await self._ask(schemas, place, *self._call("history", "--rev-range", f"{target}:{now}"))
-        ways = {found[2]: found[1] for found in re.finditer(r"^(\S+) -> (\w+)", said, re.M)}
+        output = await self._ask(schemas, context, *self._call("history", "--rev-range", f"{target}:{now}"))
+        ways = {found[2]: found[1] for found in re.finditer(r"^(\S+) -> (\w+)", output, re.M)}
         why = str(trouble[0]).splitlines()[-1] if trouble else ""
         stages, at = [], now
         while at != target:
             if at not in ways:
                 raise Halt(f"Alembic knows no single way from {now} to {target}: {why}")
             before = "base" if ways[at] == "<base>" else ways[at]
-            stages.append(await self._one(schemas, place, at, before))
+            stages.append(await self._one(schemas, context, at, before))
             at = before
         return stages
 
-    async def _one(self, schemas: Schemas, place: Place, at: str, before: str) -> Stage:
+    async def _one(self, schemas: Schemas, context: MigrationContext, at: str, before: str) -> Stage:
         trouble: list[Halt] = []
-        down = await self._downs(schemas, place, [at], before, trouble)
+        down = await self._downs(schemas, context, [at], before, trouble)
         if not trouble and down:
-            (stage,) = self._staged([at], down, await self._ups(schemas, place, before, [at]))
+            (stage,) = self._staged([at], down, await self._ups(schemas, context, before, [at]))
             return stage
-        said = str(trouble[0]) if trouble else ""
-        if refusal := await asyncio.to_thread(_refusal, said):
+        error = str(trouble[0]) if trouble else ""
+        if refusal := await asyncio.to_thread(_refusal, error):
             raise Halt(f"revision {at} cannot be undone, so there is no way past it; nothing was touched: {refusal}")
         return Stage(
             was=at,
             to=before,
-            argv_down=place.filled(self._call("downgrade", before)),
-            argv_up=place.filled(self._call("upgrade", at)),
-            why=f"it cannot be written as SQL: {said.splitlines()[-1] if said else 'Alembic rendered nothing'}",
+            argv_down=context.filled(self._call("downgrade", before)),
+            argv_up=context.filled(self._call("upgrade", at)),
+            why=f"it cannot be written as SQL: {error.splitlines()[-1] if error else 'Alembic rendered nothing'}",
         )
 
 
 _FRAME = re.compile(r'^ *File "([^"]+)", line \d+, in \S+\n +(\S.*)$', re.M)
 
 
-def _refusal(said: str) -> str:
+def _refusal(output: str) -> str:
     """The exception of a migration that raises by itself; empty where it only fails for lack of a connection."""
-    error = said.splitlines()[-1] if said else ""
-    frames = _FRAME.findall(said)
+    error = output.splitlines()[-1] if output else ""
+    frames = _FRAME.findall(output)
     if not frames:
         return error if "NotImplemented" in error else ""
     file, source = frames[-1]
@@ -175,12 +175,12 @@ def _refusal(said: str) -> str:
     return "" if re.search(r"offline|as_sql", text) else error
 
 
-def _steps(said: str, way: str) -> list[tuple[str, list[str], str]]:
+def _steps(output: str, way: str) -> list[tuple[str, list[str], str]]:
     """What Alembic rendered, cut at its own comments: for a downgrade left is the revision, for an upgrade right is."""
-    found = list(re.finditer(rf"^-- Running {way} (.*?) -> (.*?)\s*$", said, re.M))
-    ends = [one.start() for one in found[1:]] + [len(said)]
+    found = list(re.finditer(rf"^-- Running {way} (.*?) -> (.*?)\s*$", output, re.M))
+    ends = [marker.start() for marker in found[1:]] + [len(output)]
     steps = []
-    for one, end in zip(found, ends, strict=True):
-        left, right = one[1].strip(), [part.strip() for part in one[2].split(",") if part.strip()]
-        steps.append((left, right, said[one.end() : end]))
+    for marker, end in zip(found, ends, strict=True):
+        left, right = marker[1].strip(), [part.strip() for part in marker[2].split(",") if part.strip()]
+        steps.append((left, right, output[marker.end() : end]))
     return steps

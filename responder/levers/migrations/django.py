@@ -10,7 +10,7 @@ from pydantic import Field
 
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
-from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, column_of
+from responder.levers.migrations.tool import CommandLine, MigrationContext, Program, Stage, column_of
 from responder.sql import literal
 
 
@@ -24,11 +24,11 @@ class Django(Program):
     table: str = Field(default="django_migrations", description="Its table of migrations")
 
     async def revision(self, schemas: Schemas, database: str) -> str:
-        told = []
+        newest = []
         for app in self.apps:
             names = await column_of(schemas, database, self.table, "name", f" WHERE app = {literal(app)}")
-            told.append((app, max(names or ["zero"])))
-        return self._joined(dict(told))
+            newest.append((app, max(names or ["zero"])))
+        return self._joined(dict(newest))
 
     @property
     def _listing(self) -> tuple[str, ...]:
@@ -43,39 +43,39 @@ class Django(Program):
     def _cut(self, revision: str) -> dict[str, str]:
         if len(self.apps) == 1:
             return {self.apps[0]: revision}
-        found = dict(one.split(".", 1) for one in revision.split(",") if "." in one)
+        found = dict(part.split(".", 1) for part in revision.split(",") if "." in part)
         if set(found) != set(self.apps):
             raise Halt(f"{revision} does not name a migration for each of {', '.join(self.apps)}, as app.name,app.name")
         return found
 
-    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
+    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
         at, goals = self._cut(now), self._cut(target)
         sql = f"SELECT app, name FROM {self.table}"
-        applied = {(row["app"], row["name"]) for row in await schemas.rows(place.database, sql)}
+        applied = {(row["app"], row["name"]) for row in await schemas.rows(context.database, sql)}
         undone: list[tuple[str, str]] = []
         for app in self.apps:
             if at[app] == goals[app]:
                 continue
-            said = await self._ask(schemas, place, *self.command, "migrate", app, goals[app], "--plan")
-            undone += [one for one in self._planned(said) if one not in undone]
+            output = await self._ask(schemas, context, *self.command, "migrate", app, goals[app], "--plan")
+            undone += [migration for migration in self._planned(output) if migration not in undone]
         others = sorted({app for app, _ in undone} - set(self.apps))
         if others:
             raise Halt(f"going back also undoes migrations of {', '.join(others)}: name them in `apps` as well")
         if not undone:
             raise Halt(f"Django sees nothing to undo between {now} and {target}")
-        if forward := [".".join(one) for one in undone if one not in applied]:
+        if forward := [".".join(migration) for migration in undone if migration not in applied]:
             raise Halt(f"Django would not go back but forward: {forward[0]} is not applied")
         stages = []
         for n, (app, name) in enumerate(undone):
             before = next((older for of, older in undone[n + 1 :] if of == app), goals[app])
             after = {**at, app: before}
-            stages.append(await self._stage(schemas, place, app, name, self._joined(at), self._joined(after), before))
+            stages.append(await self._stage(schemas, context, app, name, self._joined(at), self._joined(after), before))
             at = after
         return stages
 
-    def _planned(self, said: str) -> list[tuple[str, str]]:
+    def _planned(self, output: str) -> list[tuple[str, str]]:
         undone: list[tuple[str, str]] = []
-        for line in said.splitlines():
+        for line in output.splitlines():
             if found := re.fullmatch(r"(\w+)\.(\w+)", line.strip()) if not line.startswith(" ") else None:
                 undone.append((found[1], found[2]))
             elif "IRREVERSIBLE" in line and undone:
@@ -83,10 +83,10 @@ class Django(Program):
         return undone
 
     async def _stage(
-        self, schemas: Schemas, place: Place, app: str, name: str, was: str, to: str, before: str
+        self, schemas: Schemas, context: MigrationContext, app: str, name: str, was: str, to: str, before: str
     ) -> Stage:
-        down = await self._ask(schemas, place, *self.command, "sqlmigrate", app, name, "--backwards")
-        up = await self._ask(schemas, place, *self.command, "sqlmigrate", app, name)
+        down = await self._ask(schemas, context, *self.command, "sqlmigrate", app, name, "--backwards")
+        up = await self._ask(schemas, context, *self.command, "sqlmigrate", app, name)
         python = "CANNOT BE WRITTEN AS SQL"
         books = f"{self.table} WHERE app = {literal(app)} AND name = {literal(name)}"
         return Stage(
@@ -102,8 +102,8 @@ class Django(Program):
             up_books=(
                 f"INSERT INTO {self.table} (app, name, applied) VALUES ({literal(app)}, {literal(name)}, now())",
             ),
-            argv_down=place.filled((*self.command, "migrate", app, before)),
-            argv_up=place.filled((*self.command, "migrate", app, name)),
-            told=down,
+            argv_down=context.filled((*self.command, "migrate", app, before)),
+            argv_up=context.filled((*self.command, "migrate", app, name)),
+            preview=down,
             why="a part of it is Python and cannot be written as SQL" if python in down else "",
         )

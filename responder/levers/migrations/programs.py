@@ -6,7 +6,7 @@ from pydantic import Field
 
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
-from responder.levers.migrations.tool import CommandLine, Place, Program, Stage, Text, Tool, must_be_runnable
+from responder.levers.migrations.tool import CommandLine, MigrationContext, Program, Stage, Text, Tool, must_be_runnable
 from responder.problems import Problem
 
 
@@ -25,35 +25,35 @@ class OwnCommand(Tool):
             raise Halt(f"{self.current} does not return one value, but {len(rows)} rows")
         return str(value)
 
-    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+    async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
         try:
             for argv in filter(None, (self.downgrade, self.upgrade, self.plan)):
-                must_be_runnable(place.filled(argv), place.directory(self.directory))
+                must_be_runnable(context.filled(argv), context.directory(self.directory))
         except Halt as halt:
-            return [Problem(f"migrations of {place.database}", str(halt))]
+            return [Problem(f"migrations of {context.database}", str(halt))]
         return []
 
-    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
+    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
         ends = {"from": now, "to": target}
-        must_be_runnable(place.filled(self.downgrade, **ends), place.directory(self.directory))
-        told = None
+        must_be_runnable(context.filled(self.downgrade, **ends), context.directory(self.directory))
+        preview = None
         if self.plan:
-            told = await schemas.tool(
-                place.database,
-                place.filled(self.plan, **ends),
-                mark=f"rollback:{place.mark}",
-                limits=place.limits,
-                within=place.within,
-                cwd=place.directory(self.directory),
+            preview = await schemas.tool(
+                context.database,
+                context.filled(self.plan, **ends),
+                mark=f"rollback:{context.mark}",
+                limits=context.limits,
+                within=context.within,
+                cwd=context.directory(self.directory),
             )
         back = {"from": target, "to": now}
         return [
             Stage(
                 was=now,
                 to=target,
-                argv_down=place.filled(self.downgrade, **ends),
-                argv_up=place.filled(self.upgrade, **back),
-                told=told,
+                argv_down=context.filled(self.downgrade, **ends),
+                argv_up=context.filled(self.upgrade, **back),
+                preview=preview,
                 why="a command of your own runs it",
             )
         ]
@@ -75,9 +75,9 @@ class Pgroll(Program):
         latest = await _latest(schemas, database)
         return str(latest["name"]) if latest else "none"
 
-    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
-        must_be_runnable(place.filled(self.command), place.directory(self.directory))
-        latest = await _latest(schemas, place.database)
+    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
+        must_be_runnable(context.filled(self.command), context.directory(self.directory))
+        latest = await _latest(schemas, context.database)
         if latest is None or latest["done"]:
             raise Halt(
                 f"pgroll has completed {now}: its rollback does nothing any more, and the old schema is gone; "
@@ -85,7 +85,7 @@ class Pgroll(Program):
             )
         if str(latest["parent"] or "none") != target:
             raise Halt(f"pgroll can go back from {now} to {latest['parent']} only, not to {target}")
-        return [Stage(was=now, to=target, argv_down=place.filled((*self.command, "rollback")), told="")]
+        return [Stage(was=now, to=target, argv_down=context.filled((*self.command, "rollback")), preview="")]
 
 
 async def _latest(schemas: Schemas, database: str) -> dict[str, object] | None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from responder.clients.schemas import Schemas
 from responder.errors import Halt
-from responder.levers.migrations.tool import Place, Stage, Text, Tool, column_of
+from responder.levers.migrations.tool import MigrationContext, Stage, Text, Tool, column_of
 from responder.problems import Problem
 from responder.sql import literal, quoted, split
 from responder.statements import statement
@@ -41,28 +41,28 @@ class SqlFiles(Tool):
         sql = "SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'dirty' AND NOT attisdropped"
         return bool(await schemas.rows(database, sql, self.table))
 
-    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+    async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
         try:
-            directory = place.directory(self.directory) or Path()
+            directory = context.directory(self.directory) or Path()
             names = await schemas.scripts(directory)
         except Halt as halt:
-            return [Problem(f"migrations of {place.database}", str(halt))]
+            return [Problem(f"migrations of {context.database}", str(halt))]
         downs = {int(found[1]) for name in names if (found := re.fullmatch(r"(\d+)\D.*?down\.sql", name))}
         if int(revision) and int(revision) not in downs:
             found_there = f"has no {int(revision):03d}*.down.sql, which undoes the revision that the database is at"
             return [Problem(f"directory {directory}", found_there, "keep the migration files of the release that runs")]
         return []
 
-    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
-        directory = place.directory(self.directory) or Path()
+    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
+        directory = context.directory(self.directory) or Path()
         files: dict[tuple[int, str], tuple[str, str]] = {}
         for name, text in (await schemas.scripts(directory)).items():
             if found := re.fullmatch(r"(\d+)\D.*?(down|up)\.sql", name):
                 if (key := (int(found[1]), found[2])) in files:
                     raise Halt(f"{directory / name} and {files[key][0]} have the same number")
                 files[key] = (name, text)
-        one_row = await self._one_row(schemas, place.database)
-        numbers = {n for n, _ in files} if one_row else set(map(int, await self._applied(schemas, place.database)))
+        one_row = await self._one_row(schemas, context.database)
+        numbers = {n for n, _ in files} if one_row else set(map(int, await self._applied(schemas, context.database)))
         undone = sorted((n for n in numbers if int(target) < n <= int(now)), reverse=True)
         spelled = {int(now): now, int(target): target}
         if int(target) not in (*numbers, 0):

@@ -44,11 +44,11 @@ class Stage(BaseModel):
     up_books: tuple[str, ...] = ()
     argv_down: tuple[str, ...] = ()
     argv_up: tuple[str, ...] = ()
-    told: str | None = None  # what the tool says that it would do, where it has to do it by itself
+    preview: str | None = None  # what the tool says that it would do, where it has to do it by itself
     why: str = ""  # it has to
 
 
-class Place(BaseModel):
+class MigrationContext(BaseModel):
     """Which database, and what fills the placeholders."""
 
     model_config = ConfigDict(frozen=True)
@@ -57,18 +57,18 @@ class Place(BaseModel):
     mark: str
     limits: Limits
     within: float
-    told: Mapping[str, str]  # version, artifact, to_version
+    variables: Mapping[str, str]  # version, artifact, to_version
 
     def filled(self, argv: tuple[str, ...], **more: str) -> tuple[str, ...]:
-        return tuple(filled(part, {**self.told, **more}) for part in argv)
+        return tuple(filled(part, {**self.variables, **more}) for part in argv)
 
     def directory(self, text: str) -> Path | None:
         if not text:
             return None
-        for value in self.told.values():
+        for value in self.variables.values():
             if "{" in text and ("/.." in f"/{value}" or value.startswith("/")):
                 raise Halt(f"{value!r} cannot be a part of the path {text}")
-        path = Path(filled(text, self.told))
+        path = Path(filled(text, self.variables))
         if not path.is_dir():
             raise Halt(
                 f"there is no {path}: the way back is in the migration files of the release that runs now, "
@@ -87,32 +87,32 @@ class Tool(BaseModel, ABC):
         """The revision that the database is at."""
 
     @abstractmethod
-    async def stages(self, schemas: Schemas, place: Place, now: str, target: str) -> list[Stage]:
+    async def stages(self, schemas: Schemas, context: MigrationContext, now: str, target: str) -> list[Stage]:
         """The way from now to the target, one revision after the other. Raises Halt where there is none."""
 
     @abstractmethod
-    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+    async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
         """What keeps the tool from going back from the revision that the database is at."""
 
-    def same(self, one: str, other: str) -> bool:
-        return sorted(one.split(",")) == sorted(other.split(","))
+    def same(self, left: str, right: str) -> bool:
+        return sorted(left.split(",")) == sorted(right.split(","))
 
 
 class Program(Tool):
     command: CommandLine
     directory: Text = Field(default="", description="Where it runs: the files of the release that runs, as {version}")
 
-    async def problems(self, schemas: Schemas, place: Place, revision: str) -> list[Problem]:
+    async def problems(self, schemas: Schemas, context: MigrationContext, revision: str) -> list[Problem]:
         """Runs a command of the tool that reads its revisions and changes nothing."""
         try:
-            must_be_runnable(place.filled(self.command), place.directory(self.directory))
-            said = await self._ask(schemas, place, *self._listing)
+            must_be_runnable(context.filled(self.command), context.directory(self.directory))
+            output = await self._ask(schemas, context, *self._listing)
         except (Halt, Unavailable) as e:
-            return [Problem(f"migrations of {place.database}", str(e), "it must run as this user, in that directory")]
-        if missing := [one for one in self._names(revision) if one not in said]:
+            return [Problem(f"migrations of {context.database}", str(e), "it must run as this user, in that directory")]
+        if missing := [name for name in self._names(revision) if name not in output]:
             found = f"{' '.join(self._listing)} does not know the revision {missing[0]}, which the database is at"
             fix = "keep the migration files of the release that runs"
-            return [Problem(f"migrations of {place.database}", found, fix)]
+            return [Problem(f"migrations of {context.database}", found, fix)]
         return []
 
     @property
@@ -122,16 +122,16 @@ class Program(Tool):
 
     def _names(self, revision: str) -> list[str]:
         """The revisions that must be among them."""
-        return [one for one in revision.split(",") if one not in ("base", "zero", "none")]
+        return [part for part in revision.split(",") if part not in ("base", "zero", "none")]
 
-    async def _ask(self, schemas: Schemas, place: Place, *argv: str) -> str:
+    async def _ask(self, schemas: Schemas, context: MigrationContext, *argv: str) -> str:
         return await schemas.tool(
-            place.database,
-            place.filled(argv),
-            mark=f"rollback:{place.mark}",
-            limits=place.limits,
-            within=place.within,
-            cwd=place.directory(self.directory),
+            context.database,
+            context.filled(argv),
+            mark=f"rollback:{context.mark}",
+            limits=context.limits,
+            within=context.within,
+            cwd=context.directory(self.directory),
         )
 
 

@@ -47,8 +47,8 @@ def _sparkle(text: str) -> str:
 def _told(item: ET.Element, name: str) -> str:
     """As an element, or as the attribute of its enclosure that it was before."""
     enclosure = item.find("enclosure")
-    told = item.findtext(f"{_SPARKLE}{name}") or (enclosure.get(f"{_SPARKLE}{name}") if enclosure is not None else "")
-    return (told or "").strip()
+    text = item.findtext(f"{_SPARKLE}{name}") or (enclosure.get(f"{_SPARKLE}{name}") if enclosure is not None else "")
+    return (text or "").strip()
 
 
 def _squirrel(text: str) -> str:
@@ -56,8 +56,8 @@ def _squirrel(text: str) -> str:
 
 
 def _electron(text: str) -> str:
-    told: Any = yaml.safe_load(text)
-    version = told.get("version")
+    document: Any = yaml.safe_load(text)
+    version = document.get("version")
     return version if isinstance(version, str) else ""
 
 

@@ -58,8 +58,8 @@ class PlayRelease(Lever):
         sent = not self.changes_not_sent_for_review
         change = self.changed
         await play.rehearse(self.package, self.track, lambda found: change(found, value), sent_for_review=sent)
-        told = "the change waits in the Play Console under Publishing overview until a person sends it for review"
-        return () if sent else (f"{self}: {told}",)
+        note = "the change waits in the Play Console under Publishing overview until a person sends it for review"
+        return () if sent else (f"{self}: {note}",)
 
     def same(self, found: JsonValue, value: JsonValue) -> bool:
         """What Google Play lists besides, as the release that takes the place of a halted one, is no drift."""
@@ -69,7 +69,7 @@ class PlayRelease(Lever):
 
     def shares(self, releases: list[Release]) -> Shares:
         """Of the releases that it is about, those that the track lists."""
-        return {code: share_of(one) for code in self.codes if (one := listed(releases, code)) is not None}
+        return {code: share_of(release) for code in self.codes if (release := listed(releases, code)) is not None}
 
     def changed(self, found: list[Release], value: JsonValue) -> list[Release] | None:
         """All releases of the track, as an update must name them; None where there is nothing to change."""
@@ -78,13 +78,14 @@ class PlayRelease(Lever):
             return None
         full = [int(code) for code, share in wanted.items() if share["status"] == "completed"]
         result = []
-        for one in found:
-            share = next((wanted[code] for code in wanted if code in one.get("versionCodes", ())), None)
+        for release in found:
+            share = next((wanted[code] for code in wanted if code in release.get("versionCodes", ())), None)
             if share is not None:
-                kept = {key: told for key, told in one.items() if key not in ("status", "userFraction")}
+                kept = {key: field for key, field in release.items() if key not in ("status", "userFraction")}
                 result.append({**kept, **share})
-            elif one.get("status") != "completed" or not full or highest(one) > max(full):
-                result.append(one)  # one that is below a full release has no users to get: a track has one full release
+            elif release.get("status") != "completed" or not full or highest(release) > max(full):
+                # A release below a full one has no users to get: a track has one full release.
+                result.append(release)
         return result
 
     def tell(self, value: JsonValue) -> str:
@@ -103,7 +104,7 @@ def share_of(release: Release) -> JsonValue:
 
 def listed(releases: list[Release], code: str) -> Release | None:
     """The release of that versionCode; it may have several, for several kinds of device."""
-    return next((one for one in releases if code in one.get("versionCodes", ())), None)
+    return next((release for release in releases if code in release.get("versionCodes", ())), None)
 
 
 def highest(release: Release) -> int:

@@ -23,7 +23,7 @@ from responder.problems import Problem, joined
 
 class Stored(NamedTuple):
     body: bytes
-    told: dict[str, Any]  # how it is stored, where that is more than a file
+    metadata: dict[str, Any]  # how it is stored, where that is more than a file
 
 
 class _Feed(Lever):
@@ -54,9 +54,9 @@ class _Feed(Lever):
 
     async def settled(self, client: Any, value: JsonValue) -> bool:
         wanted = await self._kept_files(client, str(value))
-        for name, one in wanted.items():
+        for name, kept in wanted.items():
             there = await self._get(client, self._live(name))
-            if one is None or there is None or there.body != one.body:
+            if kept is None or there is None or there.body != kept.body:
                 return False
         return True
 
@@ -80,15 +80,15 @@ class _Feed(Lever):
         kept = None if now is None else await self._get(client, self._kept(self._offered(now.body), self.name))
         if now is None or kept is None or kept.body == now.body:
             return ()
-        told = f"the feed kept for {self._offered(now.body)} differs from the live one"
-        return (f"{told}: should this be turned back, the kept one is what is put back",)
+        note = f"the feed kept for {self._offered(now.body)} differs from the live one"
+        return (f"{note}: should this be turned back, the kept one is what is put back",)
 
     async def kept_feed(self, client: Any, version: str) -> dict[str, Stored]:
         """The feed of a version and what goes with it, by name. Raises Halt where it is not kept, or another's."""
         files = await self._kept_files(client, version)
-        if missing := [name for name, one in files.items() if one is None]:
+        if missing := [name for name, file in files.items() if file is None]:
             raise Halt(f"there is no {self._kept(version, missing[0])}: keep each version's feed there")
-        found = {name: one for name, one in files.items() if one is not None}
+        found = {name: file for name, file in files.items() if file is not None}
         if (offered := self._offered(found[self.name].body)) != version:
             raise Halt(f"{self._kept(version, self.name)} offers {offered}, not {version}")
         return found
@@ -103,8 +103,8 @@ class _Feed(Lever):
             return
         for name in (*self.beside, self.name):
             if (live := await self._get(client, self._live(name))) is not None:
-                place = self._kept(version, name)
-                await self._put(client, place, live, await self._get(client, place))
+                location = self._kept(version, name)
+                await self._put(client, location, live, await self._get(client, location))
 
     def _offered(self, feed: bytes) -> str:
         try:
@@ -123,10 +123,10 @@ class _Feed(Lever):
     def _kept(self, version: str, name: str) -> str: ...
 
     @abstractmethod
-    async def _get(self, client: Any, place: str) -> Stored | None: ...
+    async def _get(self, client: Any, location: str) -> Stored | None: ...
 
     @abstractmethod
-    async def _put(self, client: Any, place: str, what: Stored, there: Stored | None) -> None: ...
+    async def _put(self, client: Any, location: str, what: Stored, there: Stored | None) -> None: ...
 
 
 class UpdateFeed(_Feed):
@@ -150,12 +150,12 @@ class UpdateFeed(_Feed):
     def _kept(self, version: str, name: str) -> str:
         return f"{text_for(self.kept, version)}/{name}"
 
-    async def _get(self, local: Local, place: str) -> Stored | None:
-        found = await local.content(Path(place))
+    async def _get(self, local: Local, location: str) -> Stored | None:
+        found = await local.content(Path(location))
         return None if found is None else Stored(found, {})
 
-    async def _put(self, local: Local, place: str, what: Stored, there: Stored | None) -> None:
-        await local.write(Path(place), what.body, parents=True)
+    async def _put(self, local: Local, location: str, what: Stored, there: Stored | None) -> None:
+        await local.write(Path(location), what.body, parents=True)
 
     async def _write_problems(self, client: Local) -> list[Problem]:
         return await client.replacement_problems(self.file)
@@ -185,14 +185,14 @@ class UpdateFeedObject(_Feed):
     def _kept(self, version: str, name: str) -> str:
         return f"{text_for(self.kept, version)}/{name}"
 
-    async def _get(self, aws: Aws, place: str) -> Stored | None:
-        found = await aws.content(*S3Place.of(place))
+    async def _get(self, aws: Aws, location: str) -> Stored | None:
+        found = await aws.content(*S3Place.of(location))
         return None if found is None else Stored(*found)
 
-    async def _put(self, aws: Aws, place: str, what: Stored, there: Stored | None) -> None:
-        bucket, key = S3Place.of(place)
-        only: dict[str, Any] = {"IfMatch": there.told["ETag"]} if there else {"IfNoneMatch": "*"}
-        like = (there or what).told
+    async def _put(self, aws: Aws, location: str, what: Stored, there: Stored | None) -> None:
+        bucket, key = S3Place.of(location)
+        only: dict[str, Any] = {"IfMatch": there.metadata["ETag"]} if there else {"IfNoneMatch": "*"}
+        like = (there or what).metadata
         kept = {name: like[name] for name in KEPT if like.get(name)}
         only |= await acl_of(aws, bucket, key) if there else {}
         with swapping(self):

@@ -41,8 +41,8 @@ class CloudflarePurge(RememberedPurge):
 
     def _body(self) -> dict[str, JsonValue]:
         for name in ("prefixes", "tags", "files"):
-            if told := getattr(self, name):
-                return {name: sorted(told)}
+            if values := getattr(self, name):
+                return {name: sorted(values)}
         return {"purge_everything": True}
 
     async def _purge(self, client: Cloudflare) -> None:

@@ -50,9 +50,9 @@ class CloudfrontKey(BesideReleases):
         store = await aws.read("cloudfront-keyvaluestore", "describe_key_value_store", KvsARN=self.kvs)
         self.must_be(found := await self.read(aws), was, value)
         if found != value:
-            told = {"KvsARN": self.kvs, "Key": self.key, "Value": text_for(self.text, value)}
+            request = {"KvsARN": self.kvs, "Key": self.key, "Value": text_for(self.text, value)}
             with swapping(self):
-                await aws.write("cloudfront-keyvaluestore", "put_key", IfMatch=store["ETag"], **told)
+                await aws.write("cloudfront-keyvaluestore", "put_key", IfMatch=store["ETag"], **request)
 
     async def prepare(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
         await aws.read("cloudfront-keyvaluestore", "describe_key_value_store", KvsARN=self.kvs)
@@ -92,17 +92,17 @@ class OriginPath(BesideReleases):
         self.must_be(version, was, value)
         if version != value:
             self._in(config)["OriginPath"] = text_for(self.origin_path, value)
-            told = {"Id": self.distribution, "DistributionConfig": config}
+            request = {"Id": self.distribution, "DistributionConfig": config}
             with swapping(self):
-                await aws.write("cloudfront", "update_distribution", IfMatch=found["ETag"], **told)
+                await aws.write("cloudfront", "update_distribution", IfMatch=found["ETag"], **request)
 
     async def settled(self, aws: Aws, value: JsonValue) -> bool:
         found = (await aws.read("cloudfront", "get_distribution", Id=self.distribution))["Distribution"]
         return self._version(found["DistributionConfig"]) == value and found["Status"].lower() == "deployed"
 
     async def prepare(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
-        told = "where Terraform, CDK or the like keep it, tell them: else their next run brings the bad version back"
-        return (f"{self} is set by hand: {told}",)
+        note = "where Terraform, CDK or the like keep it, tell them: else their next run brings the bad version back"
+        return (f"{self} is set by hand: {note}",)
 
     async def check_access(self, aws: Aws) -> list[Problem]:
         return pointer_problems(str(self), await self.read(aws), self.origin_path)
@@ -160,9 +160,9 @@ class CloudfrontInvalidation(Purge):
             return
         paths = sorted(self.paths)
         batch: dict[str, Any] = {"Paths": {"Quantity": len(paths), "Items": paths}, "CallerReference": value}
-        told: dict[str, Any] = {"DistributionId": self.cloudfront, "InvalidationBatch": batch}
+        request: dict[str, Any] = {"DistributionId": self.cloudfront, "InvalidationBatch": batch}
         try:
-            await aws.write("cloudfront", "create_invalidation", **told)
+            await aws.write("cloudfront", "create_invalidation", **request)
         except AwsRefused as refused:
             if refused.code == "TooManyInvalidationsInProgress":
                 raise Unavailable(f"{self.cloudfront} has as many invalidations under way as it may have") from refused
@@ -177,13 +177,13 @@ class CloudfrontInvalidation(Purge):
         return []
 
     async def _found(self, aws: Aws) -> dict[str, Any] | None:
-        told = {"DistributionId": self.cloudfront, "MaxItems": str(_LOOKED_AT)}
-        listed = (await aws.read("cloudfront", "list_invalidations", **told))["InvalidationList"]
-        for one in listed.get("Items", ()):
-            if (made := one.get("CreateTime")) and datetime.now(UTC) - made > _LATELY:
+        request = {"DistributionId": self.cloudfront, "MaxItems": str(_LOOKED_AT)}
+        listed = (await aws.read("cloudfront", "list_invalidations", **request))["InvalidationList"]
+        for item in listed.get("Items", ()):
+            if (made := item.get("CreateTime")) and datetime.now(UTC) - made > _LATELY:
                 break
-            told = {"DistributionId": self.cloudfront, "Id": one["Id"]}
-            found: dict[str, Any] = (await aws.read("cloudfront", "get_invalidation", **told))["Invalidation"]
+            request = {"DistributionId": self.cloudfront, "Id": item["Id"]}
+            found: dict[str, Any] = (await aws.read("cloudfront", "get_invalidation", **request))["Invalidation"]
             if found["InvalidationBatch"]["CallerReference"] == self.reference:
                 return found
         return None

@@ -24,7 +24,7 @@ class FastlyVersion(Lever):
     fastly: str = Field(pattern=_ID, description="Id of the service; the comment of each version is the release")
 
     async def read(self, fastly: Fastly) -> JsonValue:
-        return next((one["number"] for one in await self._versions(fastly) if one["active"]), None)
+        return next((version["number"] for version in await self._versions(fastly) if version["active"]), None)
 
     async def write(self, fastly: Fastly, value: JsonValue, *, was: JsonValue) -> None:
         self.must_be(found := await self.read(fastly), was, value)
@@ -32,13 +32,18 @@ class FastlyVersion(Lever):
             await fastly.write("PUT", f"/service/{self.fastly}/version/{value}/activate")
 
     async def value_of(self, fastly: Fastly, version: str, artifact: str) -> JsonValue:
-        named = [one["number"] for one in await self._versions(fastly) if one.get("comment") == version]
+        named = [
+            candidate["number"] for candidate in await self._versions(fastly) if candidate.get("comment") == version
+        ]
         if not named:
             raise Halt(f"no version of Fastly's service {self.fastly} has the comment {version!r}")
         return int(max(named))
 
     async def runs(self, fastly: Fastly, found: JsonValue, version: str, artifact: str) -> bool:
-        return any(one["number"] == found and one.get("comment") == version for one in await self._versions(fastly))
+        return any(
+            candidate["number"] == found and candidate.get("comment") == version
+            for candidate in await self._versions(fastly)
+        )
 
     async def _versions(self, fastly: Fastly) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await fastly.read(f"/service/{self.fastly}/version")
@@ -46,7 +51,7 @@ class FastlyVersion(Lever):
 
     async def check_access(self, fastly: Fastly) -> list[Problem]:
         versions = await self._versions(fastly)
-        live = next((one for one in versions if one["active"]), None)
+        live = next((version for version in versions if version["active"]), None)
         if live is None:
             return [Problem(str(self), "no version is active", "activate the one that users should get")]
         if not live.get("comment"):
@@ -78,8 +83,8 @@ class FastlyPurge(RememberedPurge):
 
     async def _purge(self, client: Fastly) -> None:
         if self.keys:
-            told = {"surrogate_keys": sorted(self.keys)}
-            await client.write("POST", f"/service/{self.fastly}/purge", told, {"Fastly-Soft-Purge": "1"})
+            body = {"surrogate_keys": sorted(self.keys)}
+            await client.write("POST", f"/service/{self.fastly}/purge", body, {"Fastly-Soft-Purge": "1"})
         else:
             await client.write("POST", f"/service/{self.fastly}/purge_all")
 

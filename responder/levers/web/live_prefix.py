@@ -103,9 +103,9 @@ class LivePrefix(BesideReleases):
         if (found := await aws.content(*self._note)) is None:
             return None
         try:
-            told = json.loads(found[0])
-            same = (told["live"], told["was"], told["to"]) == (self.live, was, value)
-            return {path: Stored(*one) for path, one in told["before"].items()} if same else None
+            note = json.loads(found[0])
+            same = (note["live"], note["was"], note["to"]) == (self.live, was, value)
+            return {path: Stored(*stored) for path, stored in note["before"].items()} if same else None
         except (ValueError, LookupError, TypeError, AttributeError):
             return None  # there was an older responder, or a human has looked since
 
@@ -123,10 +123,10 @@ class LivePrefix(BesideReleases):
         Of the same content it is asked how it is stored, for what is compared to the byte as well.
         """
 
-        async def one(path: str) -> None:
+        async def copy_file(path: str) -> None:
             known = before.get(path)
             only = {**acl, "IfMatch": known.etag} if known else {**acl, "IfNoneMatch": "*"}
-            source = {"Bucket": release.place.bucket, "Key": release.place.key(path)}
+            source = {"Bucket": release.location.bucket, "Key": release.location.key(path)}
             target = {"Bucket": self._place.bucket, "Key": self._place.key(path)}
             with swapping(f"{self.live}/{path}"):
                 try:
@@ -140,12 +140,12 @@ class LivePrefix(BesideReleases):
 
         async def is_stored_alike(path: str) -> bool:
             live = await _how_stored(aws, self._place, path)
-            return live == await _how_stored(aws, release.place, path)
+            return live == await _how_stored(aws, release.location, path)
 
         same = {path for path in paths if there.get(path) == release.stored[path]}
-        asked = [path for path in paths if path in same and self.releases.compares(path)]
-        alike = dict(zip(asked, await each(aws, is_stored_alike, asked), strict=True))
-        await each(aws, one, [path for path in paths if path not in same or not alike.get(path, True)])
+        compared = [path for path in paths if path in same and self.releases.compares(path)]
+        alike = dict(zip(compared, await each(aws, is_stored_alike, compared), strict=True))
+        await each(aws, copy_file, [path for path in paths if path not in same or not alike.get(path, True)])
 
     async def _must_be_ours(self, aws: Aws, release: Release, path: str) -> None:
         """Raises Drift where a file that was changed meanwhile is not what we copy there.
@@ -156,8 +156,8 @@ class LivePrefix(BesideReleases):
         if found is not None and found.size == wanted.size:
             if found == release.stored[path]:
                 return
-            told = await aws.content(self._place.bucket, self._place.key(path))
-            if told is not None and hashlib.sha256(told[0]).hexdigest() == wanted.sha256:
+            content = await aws.content(self._place.bucket, self._place.key(path))
+            if content is not None and hashlib.sha256(content[0]).hexdigest() == wanted.sha256:
                 return
         raise Drift(f"{self.live}/{path} was changed while {self.live} was written to: somebody else works there")
 
@@ -166,10 +166,10 @@ class LivePrefix(BesideReleases):
     ) -> None:
         found, etag = await self._version(aws)
         self.must_be(found, was, value)
-        told = await aws.content(release.place.bucket, release.place.key(self.version))
-        if found == value or told is None:
+        content = await aws.content(release.location.bucket, release.location.key(self.version))
+        if found == value or content is None:
             return
-        body, like = told
+        body, like = content
         only: dict[str, Any] = {**acl, "IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         kept = {name: like[name] for name in KEPT if like.get(name)}
         key = self._place.key(self.version)
@@ -190,7 +190,7 @@ class LivePrefix(BesideReleases):
     async def whole(self, aws: Aws, version: str) -> Release:
         """The release, which has to say itself which version it is. Raises Halt."""
         release = await self.releases.whole(aws, version)
-        found = await aws.content(release.place.bucket, release.place.key(self.version))
+        found = await aws.content(release.location.bucket, release.location.key(self.version))
         says = None if found is None else self._said(found[0])
         if self.version not in release.files or says != version:
             raise Halt(
@@ -215,6 +215,6 @@ class LivePrefix(BesideReleases):
         return f"live files in {self.live}"
 
 
-async def _how_stored(aws: Aws, place: S3Place, path: str) -> list[Any]:
-    head = await aws.read("s3", "head_object", Bucket=place.bucket, Key=place.key(path))
+async def _how_stored(aws: Aws, location: S3Place, path: str) -> list[Any]:
+    head = await aws.read("s3", "head_object", Bucket=location.bucket, Key=location.key(path))
     return [head.get(name) or None for name in KEPT]

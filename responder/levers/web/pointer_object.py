@@ -28,7 +28,7 @@ async def acl_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
         grants = (await aws.read("s3", "get_object_acl", Bucket=bucket, Key=key))["Grants"]
     except AwsRefused:
         return {}
-    return {"ACL": "public-read"} if any(one["Grantee"].get("URI") == _EVERYBODY for one in grants) else {}
+    return {"ACL": "public-read"} if any(grant["Grantee"].get("URI") == _EVERYBODY for grant in grants) else {}
 
 
 class PointerObject(BesideReleases):

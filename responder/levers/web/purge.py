@@ -30,8 +30,8 @@ class Purge(Lever):
     @property
     def reference(self) -> str:
         """The same for the same purge of the same rollback, whoever asks and however often."""
-        told = [self.mark, self.on_way_back, self._what]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:40]
+        identity = [self.mark, self.on_way_back, self._what]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:40]
 
     def same(self, found: JsonValue, value: JsonValue) -> bool:
         return True

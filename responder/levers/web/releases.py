@@ -57,8 +57,8 @@ class Manifest(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as e:
             first = e.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise Halt(f"{where} is no list of files: {place}: {first['msg']}") from None
+            field = ".".join(map(str, first["loc"]))
+            raise Halt(f"{where} is no list of files: {field}: {first['msg']}") from None
 
 
 class Stored(NamedTuple):
@@ -71,7 +71,7 @@ class Stored(NamedTuple):
 class Release(NamedTuple):
     """One whole release."""
 
-    place: S3Place
+    location: S3Place
     files: dict[str, File]
     stored: dict[str, Stored]
 
@@ -105,7 +105,7 @@ class Releases(BaseModel):
         "for each file, and two where it is live already)",
     )
 
-    def place(self, version: str) -> S3Place:
+    def location(self, version: str) -> S3Place:
         if version in ("", ".", "..") or "/" in version:
             raise Halt(f"{version!r} is no name of a release")
         root = S3Place.of(self.s3)
@@ -114,7 +114,10 @@ class Releases(BaseModel):
     def rank(self, path: str) -> int:
         """0 for what no other file needs to be there before; higher, later."""
         name = path.rpartition("/")[2]
-        return next((i for i, one in enumerate(self.entry, 1) if fnmatchcase(path, one) or fnmatchcase(name, one)), 0)
+        return next(
+            (i for i, pattern in enumerate(self.entry, 1) if fnmatchcase(path, pattern) or fnmatchcase(name, pattern)),
+            0,
+        )
 
     def compares(self, path: str) -> bool:
         """Whether a file is looked at by itself, and not only by what a listing tells of it."""
@@ -122,28 +125,28 @@ class Releases(BaseModel):
 
     async def whole(self, aws: Aws, version: str) -> Release:
         """The release, with nothing missing and nothing that is not as it was built. Raises Halt with the names."""
-        place = self.place(version)
+        location = self.location(version)
         where = f"{self.s3}/{version}"
-        found = await aws.content(place.bucket, place.key(self.manifest))
+        found = await aws.content(location.bucket, location.key(self.manifest))
         files = Manifest.read(found[0] if found else None, f"{where}/{self.manifest}").files
-        stored = await listing(aws, place)
+        stored = await listing(aws, location)
         if missing := sorted(files.keys() - stored.keys()):
             raise Halt(f"{where} is not whole: {_names(missing)} missing")
         if other := sorted(path for path, file in files.items() if stored[path].size != file.size):
             raise Halt(f"{where} is not what was built: {_names(other)} of another size than in {self.manifest}")
-        asked = [path for path in files if self.compares(path)]
+        compared = [path for path in files if self.compares(path)]
 
         async def differs(path: str) -> bool:
-            key, wanted = place.key(path), files[path].sha256
-            if not self.rank(path) and await _vouched(aws, place.bucket, key) == wanted:
+            key, wanted = location.key(path), files[path].sha256
+            if not self.rank(path) and await _vouched(aws, location.bucket, key) == wanted:
                 return False
-            found = await aws.content(place.bucket, key)
+            found = await aws.content(location.bucket, key)
             return found is None or hashlib.sha256(found[0]).hexdigest() != wanted
 
-        other = [path for path, wrong in zip(asked, await each(aws, differs, asked), strict=True) if wrong]
+        other = [path for path, wrong in zip(compared, await each(aws, differs, compared), strict=True) if wrong]
         if other:
             raise Halt(f"{where} is not what was built: {_names(sorted(other))} with another SHA-256")
-        return Release(place, files, {path: stored[path] for path in files})
+        return Release(location, files, {path: stored[path] for path in files})
 
     async def problems(self, aws: Aws, live: str) -> list[Problem]:
         """What is wrong with the releases, by a short listing and the manifest of the one that is live."""
@@ -151,8 +154,8 @@ class Releases(BaseModel):
         page = await aws.read("s3", "list_objects_v2", Bucket=root.bucket, Prefix=root.key(""), MaxKeys=1)
         if not page.get("Contents"):
             return [Problem(self.s3, "contains nothing", "put each release there, or correct releases.s3")]
-        place = self.place(live)
-        found = await aws.content(place.bucket, place.key(self.manifest))
+        location = self.location(live)
+        found = await aws.content(location.bucket, location.key(self.manifest))
         try:
             Manifest.read(found[0] if found else None, f"{self.s3}/{live}/{self.manifest}")
         except Halt as halt:
@@ -160,25 +163,25 @@ class Releases(BaseModel):
         return []
 
 
-async def listing(aws: Aws, place: S3Place) -> dict[str, Stored]:
+async def listing(aws: Aws, location: S3Place) -> dict[str, Stored]:
     """All that lies there, by its path below."""
     found: dict[str, Stored] = {}
-    before = place.key("")
+    before = location.key("")
     more: dict[str, Any] = {}
     while True:
-        page = await aws.read("s3", "list_objects_v2", Bucket=place.bucket, Prefix=before, **more)
-        for one in page.get("Contents", ()):
-            found[one["Key"].removeprefix(before)] = Stored(one["Size"], one["ETag"])
+        page = await aws.read("s3", "list_objects_v2", Bucket=location.bucket, Prefix=before, **more)
+        for item in page.get("Contents", ()):
+            found[item["Key"].removeprefix(before)] = Stored(item["Size"], item["ETag"])
         if not page.get("IsTruncated"):
             return found
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-async def stored_at(aws: Aws, place: S3Place, path: str) -> Stored | None:
+async def stored_at(aws: Aws, location: S3Place, path: str) -> Stored | None:
     """The same of one of them; None where there is nothing."""
-    key = place.key(path)
-    page = await aws.read("s3", "list_objects_v2", Bucket=place.bucket, Prefix=key, MaxKeys=1)
-    return next((Stored(one["Size"], one["ETag"]) for one in page.get("Contents", ()) if one["Key"] == key), None)
+    key = location.key(path)
+    page = await aws.read("s3", "list_objects_v2", Bucket=location.bucket, Prefix=key, MaxKeys=1)
+    return next((Stored(item["Size"], item["ETag"]) for item in page.get("Contents", ()) if item["Key"] == key), None)
 
 
 async def each(aws: Aws, act: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
@@ -216,5 +219,5 @@ async def _vouched(aws: Aws, bucket: str, key: str) -> str:
 
 
 def _names(paths: list[str]) -> str:
-    told = ", ".join(paths[:_TOLD]) + (f" and {len(paths) - _TOLD} more" if len(paths) > _TOLD else "")
-    return f"{told} {'is' if len(paths) == 1 else 'are'}"
+    listed = ", ".join(paths[:_TOLD]) + (f" and {len(paths) - _TOLD} more" if len(paths) > _TOLD else "")
+    return f"{listed} {'is' if len(paths) == 1 else 'are'}"

@@ -70,9 +70,9 @@ class Frontend(Strategy):
         if not there:
             raise ValueError("names no platform: needs at least one key such as web")
         if self.platforms and set(self.platforms) != set(there):
-            told = f"{', '.join(self.platforms)} are named, but {', '.join(there)} configured"
-            raise ValueError(f"platforms: {told}: each one that is named has a key of its own")
-        if self.cdn_invalidation is True and not any(one.own_cache for one in there.values()):
+            mismatch = f"{', '.join(self.platforms)} are named, but {', '.join(there)} configured"
+            raise ValueError(f"platforms: {mismatch}: each one that is named has a key of its own")
+        if self.cdn_invalidation is True and not any(platform.own_cache for platform in there.values()):
             raise ValueError("cdn_invalidation: name the CDN, as {cloudfront: E1ABC}: nothing else here says which")
         return self
 
@@ -84,13 +84,13 @@ class Frontend(Strategy):
 
     def derived(self) -> Iterator[Lever]:
         if self.cdn_invalidation in (None, True):
-            yield from (cache for one in self._there.values() if (cache := one.own_cache))
+            yield from (cache for platform in self._there.values() if (cache := platform.own_cache))
 
     async def problems(self, world: World) -> list[Problem]:
         return await self.web.problems(world) if self.web else []
 
     async def draft(self, world: World, target: Target) -> Draft:
-        looks = [self._part(world, target, name, one) for name, one in self._there.items()]
+        looks = [self._part(world, target, name, platform) for name, platform in self._there.items()]
         found: list[tuple[Draft, bool]] = []
         for look in await asyncio.gather(*looks, return_exceptions=True):  # of several mistakes the first is told
             if isinstance(look, BaseException):
@@ -107,7 +107,7 @@ class Frontend(Strategy):
         return Draft(
             steps=tuple(steps),
             notes=tuple(note for part in parts for note in part.notes),
-            mitigations=tuple(one for part in parts for one in part.mitigations),
+            mitigations=tuple(mitigation for part in parts for mitigation in part.mitigations),
         )
 
     async def _part(self, world: World, target: Target, name: str, platform: Platform) -> tuple[Draft, bool]:
@@ -117,7 +117,7 @@ class Frontend(Strategy):
         """
         runs = target.on_platforms.get(name, target.from_version)
         left = f"{name} is left as it is, at {runs}"
-        if isinstance(platform, StorePlatform) and not (self.app_store_rollback and platform.asked):
+        if isinstance(platform, StorePlatform) and not (self.app_store_rollback and platform.has_store):
             elsewhere = runs != target.from_version
             return (Draft(steps=(), notes=(left,)), False) if elsewhere else (platform.untouched(target, name), True)
         try:

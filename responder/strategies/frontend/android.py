@@ -27,8 +27,8 @@ class Android(StorePlatform):
     )
 
     @property
-    def asked(self) -> bool:
-        """As StorePlatform.asked."""
+    def has_store(self) -> bool:
+        """As StorePlatform.has_store."""
         return self.google_play is not None
 
     @property
@@ -59,10 +59,10 @@ class Android(StorePlatform):
             raise RunsAnother(
                 f"the {play}: the deployments say that {target.from_version} runs, but it {wrong}; nothing was touched"
             )
-        above = [one for one in releases if _has_users(one) and highest(one) > highest(bad)]
+        above = [release for release in releases if _has_users(release) and highest(release) > highest(bad)]
         if above:
-            told = f"{above[0].get('name') or highest(above[0])} is {above[0].get('status')} above {bad_code}"
-            raise Halt(f"the {play}: {told}: somebody published since; nothing was touched")
+            newer = f"{above[0].get('name') or highest(above[0])} is {above[0].get('status')} above {bad_code}"
+            raise Halt(f"the {play}: {newer}: somebody published since; nothing was touched")
         known = target.model_copy(update={"from_artifacts": {**target.from_artifacts, "android": bad_code}})
         good, good_code = self._find(releases, target.artifacts, target.to_version)
         codes = (bad_code, good_code) if good else (bad_code,)
@@ -78,9 +78,9 @@ class Android(StorePlatform):
         try:
             notes += await world.ask(lever.model_copy(update=brief), lambda client: lever.prepare(client, to))
         except Halt as halt:
-            told = f"Google Play would not halt {target.from_version}, so it was left as it is: {halt}"
+            note = f"Google Play would not halt {target.from_version}, so it was left as it is: {halt}"
             mitigation = self.mitigation(known, "android", f"{self.hint}, should that be possible")
-            return Draft(steps=(), notes=(told,), mitigations=(mitigation,))
+            return Draft(steps=(), notes=(note,), mitigations=(mitigation,))
         return Draft(
             steps=(Move(lever=lever, was=was, to=to, every=_EVERY),), notes=tuple(notes), mitigations=(mitigation,)
         )
@@ -93,10 +93,14 @@ class Android(StorePlatform):
         if code := self._code(artifacts):
             return listed(releases, code), code
         name = text_for(self.name, version)
-        named = [one for one in releases if highest(one) and one.get("name") in (name, f"{highest(one)} ({name})")]
+        named = [
+            release
+            for release in releases
+            if highest(release) and release.get("name") in (name, f"{highest(release)} ({name})")
+        ]
         if not named:
             return None, ""
-        found = max(named, key=lambda one: (one.get("status") != "draft", highest(one)))
+        found = max(named, key=lambda release: (release.get("status") != "draft", highest(release)))
         return found, str(highest(found))
 
     @staticmethod
@@ -105,8 +109,10 @@ class Android(StorePlatform):
 
     @staticmethod
     def _listed(releases: list[Release]) -> str:
-        told = ", ".join(f"{one.get('name', '(no name)')} ({highest(one)}, {one.get('status')})" for one in releases)
-        return f"it lists {told or 'nothing'}; tell its versionCode with the deployment, or set `name`"
+        text = ", ".join(
+            f"{release.get('name', '(no name)')} ({highest(release)}, {release.get('status')})" for release in releases
+        )
+        return f"it lists {text or 'nothing'}; tell its versionCode with the deployment, or set `name`"
 
 
 def _has_users(release: Release) -> bool:
@@ -127,12 +133,12 @@ def _served(release: Release) -> JsonValue:
 
 
 def _what_users_get(bad: Release, good: Release | None, target: Target) -> str:
-    told = f"whoever has {target.from_version} keeps it"
+    kept = f"whoever has {target.from_version} keeps it"
     if good is not None:
-        return f"{told}; all others get {target.to_version}, as far as it was rolled out"
+        return f"{kept}; all others get {target.to_version}, as far as it was rolled out"
     if bad.get("status") == "completed":
-        return f"{told}; all others get what Google Play served before it, which the track does not list"
-    return f"{told}; all others get what the track lists besides: {target.to_version} is not among it"
+        return f"{kept}; all others get what Google Play served before it, which the track does not list"
+    return f"{kept}; all others get what the track lists besides: {target.to_version} is not among it"
 
 
 _EVERY = 10.0

@@ -26,8 +26,8 @@ class Ios(StorePlatform):
     )
 
     @property
-    def asked(self) -> bool:
-        """As StorePlatform.asked."""
+    def has_store(self) -> bool:
+        """As StorePlatform.has_store."""
         return self.app_store is not None
 
     @property
@@ -45,8 +45,8 @@ class Ios(StorePlatform):
         )
 
     def _string(self, target: Target) -> str:
-        told = told_in(target.from_artifacts.get("ios", ""), "version", r"\d+(?:\.\d+)*")
-        return told or text_for(self.version, target.from_version)
+        version = told_in(target.from_artifacts.get("ios", ""), "version", r"\d+(?:\.\d+)*")
+        return version or text_for(self.version, target.from_version)
 
     async def draft(self, world: World, target: Target, cache: Purge | None) -> Draft:
         if self.app_store is None:
@@ -56,8 +56,8 @@ class Ios(StorePlatform):
         try:
             found = await world.ask(brief, lambda client: client.read(lever.app, lever.platform, lever.version))
         except Halt as halt:
-            told = f"App Store Connect could not be asked, so it was left as it is: {halt}"
-            return self.untouched(target, "ios", told)
+            why = f"App Store Connect could not be asked, so it was left as it is: {halt}"
+            return self.untouched(target, "ios", why)
         if found is None:
             raise RunsAnother(
                 f"the app {lever.app} has no version {lever.version} in the App Store ({lever.platform}), but the "
@@ -66,12 +66,12 @@ class Ios(StorePlatform):
         match found.state:
             case "ACTIVE":
                 left = max(_PAUSE_AT_MOST - found.paused_days, 0)
-                told = f"before {left} days of pause are over: the phased release then goes on by itself"
+                hint = f"before {left} days of pause are over: the phased release then goes on by itself"
                 note = f"whoever looks for {lever.version} in the App Store still gets it, paused or not"
                 return Draft(
                     steps=(Move(lever=lever, was="ACTIVE", to="PAUSED", every=_EVERY),),
                     notes=(note,),
-                    mitigations=(self.mitigation(target, "ios", told),),
+                    mitigations=(self.mitigation(target, "ios", hint),),
                 )
             case "PAUSED":
                 note = f"the {lever} is paused already"

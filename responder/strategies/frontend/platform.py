@@ -42,12 +42,12 @@ class StorePlatform(Platform):
 
     def untouched(self, target: Target, name: str, why: str = "") -> Draft:
         """Where the store is left alone, and only the apps are told. A store that is away holds nothing else up."""
-        told = self.mitigation(target, name, f"the store was left alone: {self.hint}")
-        return Draft(steps=(), notes=(why,) if why else (), mitigations=(told,))
+        mitigation = self.mitigation(target, name, f"the store was left alone: {self.hint}")
+        return Draft(steps=(), notes=(why,) if why else (), mitigations=(mitigation,))
 
     @property
     @abstractmethod
-    def asked(self) -> bool:
+    def has_store(self) -> bool:
         """Whether there is a store that says itself what it has; else what was told is all that is known."""
 
     @property

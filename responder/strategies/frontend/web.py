@@ -79,7 +79,7 @@ class Web(Platform):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Web:
-        if sum(one is not None for one in (self.pointer, self.copied, self.local)) != 1:
+        if sum(option is not None for option in (self.pointer, self.copied, self.local)) != 1:
             raise ValueError("needs exactly one of pointer, copy, local")
         in_s3 = isinstance(self.pointer, CloudfrontKey | OriginPath | PointerObject)
         if in_s3 and self.releases is None:
@@ -92,7 +92,7 @@ class Web(Platform):
 
     @property
     def lever(self) -> Lever:
-        (found,) = (one for one in (self.pointer, self.copied, self.local) if one is not None)
+        (found,) = (option for option in (self.pointer, self.copied, self.local) if option is not None)
         return found
 
     @property
@@ -114,10 +114,10 @@ class Web(Platform):
     async def draft(self, world: World, target: Target, cache: Purge | None) -> Draft:
         was = await read_expecting(world, self.lever, target)
         to, notes = await value_of(world, self.lever, target)
-        files, told = await self._whole(world, target.to_version)
+        files, file_notes = await self._whole(world, target.to_version)
         moves = await emptied(world, target, cache, Move(lever=self.lever, was=was, to=to, every=3.0))
         gate = self.edge.gate(target.to_version, files)
-        return Draft(steps=(*moves.steps, gate), notes=(*notes, *told, *moves.notes))
+        return Draft(steps=(*moves.steps, gate), notes=(*notes, *file_notes, *moves.notes))
 
     async def _whole(self, world: World, version: str) -> tuple[dict[str, File], tuple[str, ...]]:
         """The files of the release, all of them there as they were built, and what people should know. Raises Halt."""

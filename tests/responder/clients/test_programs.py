@@ -38,7 +38,7 @@ async def of_local(passed: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 async def of_host() -> dict[str, str]:
-    async with contextlib.aclosing(Host().said("env")) as chunks:
+    async with contextlib.aclosing(Host().stream_output("env")) as chunks:
         return seen(b"".join([chunk async for chunk in chunks]).decode())
 
 

@@ -38,7 +38,7 @@ async def _gone(pid: int) -> bool:
     [
         lambda file: given_by([*ENDLESS, str(file)], os.environ),
         lambda file: through([*ENDLESS, str(file)], os.environ, blocks()),
-        lambda file: Host().said(*ENDLESS, str(file)),
+        lambda file: Host().stream_output(*ENDLESS, str(file)),
     ],
     ids=["given_by", "through", "said"],
 )
