@@ -18,12 +18,12 @@ class Compose:
 
     def __init__(self, engine: Engine, directory: Path, services: dict[str, Any], **more: Any) -> None:
         self.engine, self.directory, self.file = engine, directory, directory / "compose.yaml"
-        self.told: dict[str, Any] = {"name": "shop", "services": services, **more}
+        self.spec: dict[str, Any] = {"name": "shop", "services": services, **more}
         self.write()
 
     def write(self) -> None:
         """Writes the file anew, once the test has changed what it says."""
-        self.file.write_text(yaml.safe_dump(self.told))
+        self.file.write_text(yaml.safe_dump(self.spec))
 
     def __call__(self, *words: str, **environment: str) -> str:
         argv = [str(compose_program()), *words]

@@ -60,11 +60,11 @@ class Amazon:
         self.distributions = {"E1": Distribution(_CONFIG.format(path="/releases/2"))}
         self.keys: dict[str, str] = {"active": "2"}
         self.keys_etag = 1
-        self.asked: list[Asked] = []
+        self.requests: list[Asked] = []
         self.busy = 0  # wildcard invalidations of others under way
 
     def answer(self, asked: Asked) -> Answer:
-        self.asked.append(asked)
+        self.requests.append(asked)
         for start, act, service in (
             ("/2020-05-31/distribution/", self._cloudfront, "cloudfront"),
             ("/key-value-stores/", self._keys, KEYS),

@@ -57,7 +57,7 @@ class FakePlay:
         self.rights = {"view", "release"}
         self.limited: list[Answer] = []  # what is answered instead, one after the other
         self.demands_manual_review = False
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     @property
     def releases(self) -> list[Release]:
@@ -73,7 +73,7 @@ class FakePlay:
 
     def answer(self, asked: Asked) -> Answer:
         self._tick()
-        self.asked.append(f"{asked.method} {asked.path.removeprefix(ROOT)}")
+        self.requests.append(f"{asked.method} {asked.path.removeprefix(ROOT)}")
         if asked.path == "/token":
             return self._token(asked)
         try:

@@ -49,8 +49,8 @@ async def test_alerts_are_asked_for_by_their_labels(client: Alertmanager, alertm
 
 async def test_a_label_cannot_break_out_of_its_filter(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
     await client.alerts({"alertname": 'x", service=~".*\\\n&filter=a'})
-    (asked,) = alertmanager.asked[0].query.getall("filter")
-    assert asked == r'alertname="x\", service=~\".*\\\n&filter=a"'
+    (matcher,) = alertmanager.asked[0].query.getall("filter")
+    assert matcher == r'alertname="x\", service=~\".*\\\n&filter=a"'
 
 
 async def test_a_silenced_alert_tells_who_silenced_it(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
@@ -121,10 +121,10 @@ async def test_no_peer_that_answers_is_unavailable_and_each_is_told(
     pair: Alertmanager, alertmanager: FakeAlertmanager, second: FakeAlertmanager
 ) -> None:
     alertmanager.status, second.hangs = 502, True
-    with pytest.raises(Unavailable, match="no Alertmanager answered") as told:
+    with pytest.raises(Unavailable, match="no Alertmanager answered") as raised:
         await pair.alerts(LABELS)
-    assert f"{alertmanager.url}/api/v2/alerts answered 502" in str(told.value)
-    assert f"{second.url}/api/v2/alerts: TimeoutError" in str(told.value)
+    assert f"{alertmanager.url}/api/v2/alerts answered 502" in str(raised.value)
+    assert f"{second.url}/api/v2/alerts: TimeoutError" in str(raised.value)
 
 
 @pytest.mark.parametrize(

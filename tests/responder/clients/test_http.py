@@ -56,9 +56,9 @@ async def test_headers_are_sent_and_redirects_are_not_followed(http: Http) -> No
 async def test_no_answer_is_unavailable_and_says_why(error: Exception, says: str, http: Http) -> None:
     with aioresponses() as answers:
         answers.get(URL, exception=error)
-        with pytest.raises(Unavailable, match=says) as told:
+        with pytest.raises(Unavailable, match=says) as raised:
             await http.get(URL, headers={}, timeout=0.5)
-    assert URL in str(told.value)
+    assert URL in str(raised.value)
 
 
 async def test_every_request_has_a_connection_of_its_own(http: Http) -> None:

@@ -65,9 +65,9 @@ async def test_a_program_that_cannot_be_started_is_a_halt(program: str) -> None:
 
 
 async def test_only_the_tail_of_what_was_said_is_kept() -> None:
-    said = await run(sys.executable, "-c", "print('head', 'x' * 100_000, 'tail')")
-    assert said.endswith("xxx tail")
-    assert len(said) <= 2000
+    output = await run(sys.executable, "-c", "print('head', 'x' * 100_000, 'tail')")
+    assert output.endswith("xxx tail")
+    assert len(output) <= 2000
 
 
 async def test_output_that_is_no_text_is_no_crash() -> None:

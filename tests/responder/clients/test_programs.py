@@ -56,8 +56,8 @@ async def test_a_real_child_sees_what_is_allowed_and_nothing_else(start: object)
     env = await start()  # type: ignore[operator]
     assert "a-secret" not in env.values()
     assert env.keys() - {"PWD", "SHLVL", "_"} <= {*KEPT, "LC_TIME"} | {n for n in env if n.startswith("LC_")}
-    told = {n: env[n] for n in ("LC_TIME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")}
-    assert told == {n: f"the-{n}" for n in told}
+    passed = {n: env[n] for n in ("LC_TIME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME")}
+    assert passed == {n: f"the-{n}" for n in passed}
     assert "PATH" in env
 
 
@@ -67,10 +67,10 @@ async def test_what_the_configuration_passes_is_passed() -> None:
 
 
 def test_the_version_of_a_program_is_asked_without_secrets(tmp_path: Path) -> None:
-    asked = tmp_path / "asked"
-    asked.write_text("#!/bin/sh\nenv\n")
-    asked.chmod(0o755)
-    assert "a-secret" not in version_said(str(asked))
+    program = tmp_path / "asked"
+    program.write_text("#!/bin/sh\nenv\n")
+    program.chmod(0o755)
+    assert "a-secret" not in version_said(str(program))
 
 
 def test_without_a_path_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

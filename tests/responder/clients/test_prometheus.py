@@ -105,10 +105,10 @@ async def test_a_range(client: Prometheus, prometheus: FakePrometheus) -> None:
     (series,) = await client.range("up", start, end, 15)
     assert (series.labels, [at for at, _ in series.points][:1]) == ({"job": "a"}, [start.timestamp()])
     assert str([value for _, value in series.points]) == "[1.0, 0.5, nan]"
-    asked = prometheus.asked[0]
-    assert asked.path == "/api/v1/query_range"
-    assert (float(asked.query["start"]), float(asked.query["end"])) == (start.timestamp(), end.timestamp())
-    assert asked.query["step"] == "15", "as a number: a duration knows no fractions"
+    request = prometheus.asked[0]
+    assert request.path == "/api/v1/query_range"
+    assert (float(request.query["start"]), float(request.query["end"])) == (start.timestamp(), end.timestamp())
+    assert request.query["step"] == "15", "as a number: a duration knows no fractions"
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, Halt), (422, Halt), (429, Unavailable), (503, Unavailable)])

@@ -47,8 +47,8 @@ async def test_it_is_left_while_its_pipe_is_full(
 ) -> None:
     monkeypatch.setattr(end, "__kwdefaults__", {"patience": 3600.0})  # nothing below is the end of our patience
     file = tmp_path / "pid"
-    async with asyncio.timeout(60), contextlib.aclosing(starts(file)) as said:
-        async for _ in said:
+    async with asyncio.timeout(60), contextlib.aclosing(starts(file)) as chunks:
+        async for _ in chunks:
             await asyncio.sleep(0.3)  # nobody reads meanwhile: the pipe is full, and asyncio pauses it
             break
     assert await _gone(int(file.read_text()))

@@ -29,21 +29,21 @@ def catch_up(cluster: Cluster) -> None:
 def state(cluster: Cluster) -> dict[str, Any]:
     """What runs, how it is set up to roll out, where traffic goes, and who else may have a say."""
     catch_up(cluster)
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for kind in _WORKLOADS:
-        for one in cluster.all(kind):
-            name, spec = one["metadata"]["name"], one["spec"]
-            told[name] = _images(cluster, one), spec.get("replicas")
+        for item in cluster.all(kind):
+            name, spec = item["metadata"]["name"], item["spec"]
+            found[name] = _images(cluster, item), spec.get("replicas")
             how = spec.get("strategy") or spec["updateStrategy"]
-            told[f"{name} rolls"] = how, spec.get("minReadySeconds", 0), spec.get("paused", False)
-            told[f"{name} reconciled"] = _annotation(one, _FLUX)
-    for one in cluster.all("Service"):
-        told[f"service {one['metadata']['name']}"] = one["spec"]["selector"]
-    for one in cluster.all("HorizontalPodAutoscaler"):
-        told[f"autoscaler {one['metadata']['name']}"] = one["spec"].get("minReplicas", 1)
-    for one in cluster.all("Application"):
-        told[f"application {one['metadata']['name']}"] = one["spec"]["syncPolicy"]["automated"].get("enabled", True)
-    return told
+            found[f"{name} rolls"] = how, spec.get("minReadySeconds", 0), spec.get("paused", False)
+            found[f"{name} reconciled"] = _annotation(item, _FLUX)
+    for item in cluster.all("Service"):
+        found[f"service {item['metadata']['name']}"] = item["spec"]["selector"]
+    for item in cluster.all("HorizontalPodAutoscaler"):
+        found[f"autoscaler {item['metadata']['name']}"] = item["spec"].get("minReplicas", 1)
+    for item in cluster.all("Application"):
+        found[f"application {item['metadata']['name']}"] = item["spec"]["syncPolicy"]["automated"].get("enabled", True)
+    return found
 
 
 def _images(cluster: Cluster, workload: dict[str, Any]) -> str:
@@ -51,7 +51,7 @@ def _images(cluster: Cluster, workload: dict[str, Any]) -> str:
     spec = workload["spec"]
     labels = spec["selector"]["matchLabels"].items()
     pods = [p for p in cluster.all("Pod", "shop") if labels <= p["metadata"]["labels"].items()]
-    return " and ".join(sorted({_image(one["spec"]) for one in (spec["template"], *pods)}))
+    return " and ".join(sorted({_image(part["spec"]) for part in (spec["template"], *pods)}))
 
 
 def _image(pod: dict[str, Any]) -> str:
@@ -59,14 +59,18 @@ def _image(pod: dict[str, Any]) -> str:
 
 
 def _annotation(found: dict[str, Any], name: str) -> str | None:
-    told: str | None = (found["metadata"].get("annotations") or {}).get(name)
-    return told
+    value: str | None = (found["metadata"].get("annotations") or {}).get(name)
+    return value
 
 
 def written(cluster: Cluster) -> Any:
     kinds = (*_WORKLOADS, "Service", "HorizontalPodAutoscaler", "Application")
-    told = [(_annotation(one, _KEPT), _annotation(one, _FLUX)) for kind in _WORKLOADS for one in cluster.all(kind)]
-    return [{**one["spec"]} for kind in kinds for one in cluster.all(kind)], told
+    marks = [
+        (_annotation(workload, _KEPT), _annotation(workload, _FLUX))
+        for kind in _WORKLOADS
+        for workload in cluster.all(kind)
+    ]
+    return [{**workload["spec"]} for kind in kinds for workload in cluster.all(kind)], marks
 
 
 async def meddle(cluster: Cluster, lever: Lever) -> Any:

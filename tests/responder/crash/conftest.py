@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if (
             (cluster and any(word in item.nodeid for word in _EVERYWHERE) and not item.nodeid.endswith(_SHOWN))
             or ("late_stop" in item.name and not item.nodeid.endswith(_STOPPED))
-            or (long and not any(told in item.nodeid for told in _TELLING))
+            or (long and not any(name in item.nodeid for name in _TELLING))
             or (far and "undisturbed" not in item.nodeid)
             or (
                 ("-docker" in item.nodeid or "-database" in item.nodeid)

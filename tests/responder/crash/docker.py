@@ -25,13 +25,15 @@ def _stage(engine: Engine, rollback: dict[str, Any], rolled_back: dict[str, Any]
 
     def outside() -> dict[str, Any]:
         # All that Compose sees: what it would start, restart or choose instead of the good one.
-        told: dict[str, Any] = {name: (one["Image"], one["State"]) for name, one in engine.containers().items()}
-        return {**told, **({"pointer": pointer.read_text().strip()} if pointer else {})}
+        found: dict[str, Any] = {
+            name: (container["Image"], container["State"]) for name, container in engine.containers().items()
+        }
+        return {**found, **({"pointer": pointer.read_text().strip()} if pointer else {})}
 
     def written() -> Any:
         """What each place holds, between two renames as well."""
         found = sorted(engine.containers().items(), key=lambda item: "_" not in item[0])
-        places = {re.sub("_was_.*", "", name): one["Image"] for name, one in found if "_next_" not in name}
+        places = {re.sub("_was_.*", "", name): container["Image"] for name, container in found if "_next_" not in name}
         return places, pointer.read_text() if pointer else ""
 
     return shop(

@@ -98,8 +98,8 @@ class HealthOf:
         return ["192.0.2.1"]
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
-        told = self._served(url).decode(errors="replace") or '{"version": "1"}'
-        return (503 if any(part in url for part in self.sick) else 200), told
+        body = self._served(url).decode(errors="replace") or '{"version": "1"}'
+        return (503 if any(part in url for part in self.sick) else 200), body
 
     async def digest(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         return 200, hashlib.sha256(self._served(url)).hexdigest()
@@ -122,12 +122,12 @@ class Reins:
         self._wait = wait
         self.time = 0.0
         self.stop: StopAsked | None = None
-        self.asked = 0
+        self.looks = 0
         self.stop_at: int | None = None
 
     async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
-        self.asked += 1
-        if self.stop_at is not None and self.asked > self.stop_at:
+        self.looks += 1
+        if self.stop_at is not None and self.looks > self.stop_at:
             return StopAsked("alice", "a drill")
         return None
 
@@ -154,12 +154,12 @@ class Drill:
         now = datetime.now(UTC)
 
         async def act(tx: Transaction) -> None:
-            for one in (service, *stage.beside):
+            for member in (service, *stage.beside):
                 for n, (version, status) in enumerate(((stage.to_version, "good"), (stage.from_version, None))):
                     deployment = Deployment(
-                        id=f"{one.name}-{n}",
-                        service=one.name,
-                        environment=one.environment,
+                        id=f"{member.name}-{n}",
+                        service=member.name,
+                        environment=member.environment,
                         version=version,
                         at=now.replace(microsecond=n),
                         recorded_by="drill",
@@ -208,12 +208,12 @@ class Drill:
     ) -> Execution:
         world = World(_Connections(self.stage, point, self.health, self.effects), guard=guard, retry_every=0.0)
 
-        async def plan_for(asked: Execution) -> Plan:
-            services = {one.name: one for one in (self.stage.service, *self.stage.beside)}
+        async def plan_for(planned: Execution) -> Plan:
+            services = {item.name: item for item in (self.stage.service, *self.stage.beside)}
             parts = []
-            for part in asked.accepted.parts:
+            for part in planned.accepted.parts:
                 versions = {"from_version": part.from_version, "to_version": part.to_version}
-                where = {"service": part.service, "environment": asked.accepted.environment, "execution": asked.id}
+                where = {"service": part.service, "environment": planned.accepted.environment, "execution": planned.id}
                 parts.append(together.Part(services[part.service], Target(**where, **versions)))
             return await together.plan(
                 parts,
@@ -254,7 +254,7 @@ class Drill:
 
     async def running(self) -> list[Deployment]:
         every = await self.journal.read(deployments.running)
-        return [one for one in every if one.service == self.stage.service.name]
+        return [deployment for deployment in every if deployment.service == self.stage.service.name]
 
 
 class _Record:

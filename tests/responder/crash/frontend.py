@@ -53,9 +53,12 @@ class _World:
 
     def visited(self) -> dict[str, Any]:
         """What a visitor gets of CloudFront and of Fastly, which holds pictures under another key than pages."""
-        asked = {page: Asked.of("GET", f"/edge/E1/{page}", {}, b"") for page in _VISITED}
+        requests = {page: Asked.of("GET", f"/edge/E1/{page}", {}, b"") for page in _VISITED}
         fastly = {path: self.fastly.visited(path, key) for path, key in (("/", "app"), ("/logo.svg", "pictures"))}
-        return {"edge": {page: self.amazon.answer(one).body for page, one in asked.items()}, "fastly": fastly}
+        return {
+            "edge": {page: self.amazon.answer(request).body for page, request in requests.items()},
+            "fastly": fastly,
+        }
 
     def outside(self) -> dict[str, Any]:
         return {**self.visited(), **self._set()}
@@ -74,8 +77,8 @@ class _World:
     def written(self) -> Any:
         self.visited()
         invalidations = [i.reference for i in self.amazon.distributions["E1"].invalidations]
-        told = self._set()
-        where = (told["live"]["version.json"], *(told[name] for name in ("path", "keys", "object", "active")))
+        values = self._set()
+        where = (values["live"]["version.json"], *(values[name] for name in ("path", "keys", "object", "active")))
         # These keep no books: where a crash came between a purge and our own, it is done again, which does no harm.
         return where, invalidations, bool(self.cloudflare.purges), bool(self.fastly.purges)
 
@@ -85,15 +88,18 @@ class _World:
                 case "live_prefix":
                     self.amazon.s3.put("shop/live/version.json", '{"version": "3"}')
                 case "origin_path":
-                    one = self.amazon.distributions["E1"]
-                    one.config, one.etag = one.config.replace(one.origin_path, "/releases/3"), one.etag + 1
+                    distribution = self.amazon.distributions["E1"]
+                    distribution.config, distribution.etag = (
+                        distribution.config.replace(distribution.origin_path, "/releases/3"),
+                        distribution.etag + 1,
+                    )
                 case "cloudfront_key":
                     self.amazon.keys, self.amazon.keys_etag = {"active": "3"}, self.amazon.keys_etag + 1
                 case "pointer_object":
                     self.amazon.s3.put("shop/current.json", '{"version": "3"}')
                 case "fastly_version":
-                    for one in self.fastly.versions:
-                        one["active"] = one["number"] == 1
+                    for version in self.fastly.versions:
+                        version["active"] = version["number"] == 1
                 case _:
                     return None  # a cache that was emptied was emptied
             return await lever.read(self.clients[lever.client])

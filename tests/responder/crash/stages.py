@@ -44,10 +44,10 @@ class Stage:
 
 def shop(rollback: dict[str, Any], healthy: Any, *, outside: Callable[[], Any], rolled_back: Any, **more: Any) -> Stage:
     """The service `shop`, whose version 2 is bad. Of an `outside` with names, `rolled_back` says what differs after."""
-    told = {"name": "shop", "environment": "test", "rollback": rollback, "healthy": healthy}
+    options = {"name": "shop", "environment": "test", "rollback": rollback, "healthy": healthy}
     before = outside()
     after = {**before, **rolled_back} if isinstance(before, dict) else rolled_back
-    service = Service.model_validate(told)
+    service = Service.model_validate(options)
     return Stage(service=service, from_version="2", to_version="1", outside=outside, rolled_back=after, **more)
 
 
@@ -117,8 +117,8 @@ def blue_green(directory: Path) -> Stage:
 def together(directory: Path) -> Stage:
     """The shop and the cart that needs it, in one rollback."""
     shop_root, cart_root = directory / "shop", directory / "cart"
-    told = {"strategy": "immediate", "release": _release(cart_root, "2", "1", "hotfix")}
-    cart = {"name": "cart", "environment": "test", "rollback": told, "healthy": _HEALTHY, "depends_on": ["shop"]}
+    strategy = {"strategy": "immediate", "release": _release(cart_root, "2", "1", "hotfix")}
+    cart = {"name": "cart", "environment": "test", "rollback": strategy, "healthy": _HEALTHY, "depends_on": ["shop"]}
     return shop(
         {"strategy": "immediate", "release": _release(shop_root, "2", "1", "hotfix")},
         _HEALTHY,

@@ -55,15 +55,15 @@ class _World:
         self.now += 0.05
 
     def publish(self, version: str) -> None:
-        for one in (self.kept / version).iterdir():
-            self.feed.with_name(one.name).write_bytes(one.read_bytes())
+        for file in (self.kept / version).iterdir():
+            self.feed.with_name(file.name).write_bytes(file.read_bytes())
 
     def wait(self, seconds: float) -> None:
         self.now += max(seconds, 0.1)
 
     def outside(self) -> dict[str, Any]:
         # Below a full release 41 is what Google Play lists by itself, once that is halted.
-        ours = [code for one in self.play.commits[0][1] for code in one["versionCodes"]]
+        ours = [code for release in self.play.commits[0][1] for code in release["versionCodes"]]
         return {
             "play": {code: share for code, share in self.play.shares().items() if code in ours},
             "apple": self.apple.state,
@@ -73,12 +73,12 @@ class _World:
         }
 
     def written(self) -> Any:
-        told = self.outside()
-        return told["play"], told["apple"], told["feed"], told["object"]
+        state = self.outside()
+        return state["play"], state["apple"], state["feed"], state["object"]
 
     def served(self, url: str) -> bytes:
-        told = self.outside()
-        return bytes(told["object"] if "s3" in url else told["feed"])
+        state = self.outside()
+        return bytes(state["object"] if "s3" in url else state["feed"])
 
     def stranger(self, lever: Lever) -> Awaitable[Any]:
         async def act() -> Any:
@@ -152,8 +152,8 @@ def desktop(directory: Path) -> Stage:
 def desktop_object(directory: Path) -> Stage:
     world = _World(directory)
     feed = {"object": "s3://shop/live/RELEASES", "kept": "s3://shop/feeds/{version}", "format": "squirrel"}
-    told = {"feed": feed, "urls": ["http://s3/RELEASES"], "hold_for": "0s", "within": "3s"}
-    return _stage(world, {"object": feeds.releases("1")}, "succeeded", desktop=told)
+    options = {"feed": feed, "urls": ["http://s3/RELEASES"], "hold_for": "0s", "within": "3s"}
+    return _stage(world, {"object": feeds.releases("1")}, "succeeded", desktop=options)
 
 
 def apps(directory: Path) -> Stage:

@@ -182,12 +182,12 @@ async def test_a_late_stop_and_a_crash_at_every_call_on_the_way_back(bench: Benc
 
     async def stopped() -> Drill:
         drill = await bench.drill()
-        drill.reins.stop_at = undisturbed.reins.asked - 1
+        drill.reins.stop_at = undisturbed.reins.looks - 1
         return drill
 
     turned = Point()
     await (await stopped()).run(turned)
-    there = next(n for n, (one, other) in enumerate(zip(whole.names, turned.names, strict=False)) if one != other)
+    there = next(n for n, (left, right) in enumerate(zip(whole.names, turned.names, strict=False)) if left != right)
     for at in range(there, turned.seen):
         drill = await stopped()
         with pytest.raises(Crash):
@@ -302,7 +302,7 @@ async def test_the_fence_holds_without_the_guard(bench: Bench) -> None:
 async def test_a_stop_at_every_safe_point_turns_back(bench: Bench) -> None:
     undisturbed = await bench.drill()
     await undisturbed.run(Point())
-    for at in range(undisturbed.reins.asked):
+    for at in range(undisturbed.reins.looks):
         drill = await bench.drill()
         drill.reins.stop_at = at
         ended = await drill.run(Point())

@@ -24,8 +24,8 @@ class Shop:
 
     def __init__(self, dsn: str, directory: Path, **variables: str) -> None:
         self.dsn, self.directory = dsn, directory
-        told = {"name": "shop", "url": dsn, "variables": variables}
-        self.schemas = Schemas((DatabaseSettings.model_validate(told),))
+        settings = {"name": "shop", "url": dsn, "variables": variables}
+        self.schemas = Schemas((DatabaseSettings.model_validate(settings),))
         self.files = directory / "sql"
 
     @contextlib.asynccontextmanager
@@ -44,7 +44,7 @@ class Shop:
         async with self.session() as session:
             return [tuple(row) for row in await session.fetch(sql)]
 
-    async def one(self, sql: str) -> Any:
+    async def value(self, sql: str) -> Any:
         async with self.session() as session:
             return await session.fetchval(sql)
 
@@ -64,9 +64,9 @@ class Shop:
         target = {k: more.pop(k) for k in ("artifact", "from_artifact", "healthy") if k in more}
         quick = {"lock_timeout": "200ms", "attempts": 3, **more.pop("migrations", {})}
         tool = tool or {"sql": {"directory": str(self.files)}}
-        told = {"strategy": "database_migration", "migrations": {"database": "shop", **tool, **quick}, **more}
+        options = {"strategy": "database_migration", "migrations": {"database": "shop", **tool, **quick}, **more}
         return Rollback(
-            told, {Schemas: self.schemas, Http: Well()}, from_version=from_version, to_version=to_version, **target
+            options, {Schemas: self.schemas, Http: Well()}, from_version=from_version, to_version=to_version, **target
         )
 
     async def kept(self) -> list[tuple[Any, ...]]:

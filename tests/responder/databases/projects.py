@@ -35,10 +35,10 @@ class AlembicProject:
         (directory / "m" / "env.py").write_text(_ENV)
 
     def revision(self, name: str, *after: str, up: str = "pass", down: str = "pass") -> None:
-        told = repr(after[0]) if len(after) == 1 else repr(after) if after else "None"
+        parents = repr(after[0]) if len(after) == 1 else repr(after) if after else "None"
         lines = {"upgrade": up, "downgrade": down}
         code = "from alembic import op\nimport sqlalchemy as sa\n"
-        code += f"revision = {name!r}\ndown_revision = {told}\nbranch_labels = depends_on = None\n"
+        code += f"revision = {name!r}\ndown_revision = {parents}\nbranch_labels = depends_on = None\n"
         for function, body in lines.items():
             code += f"def {function}():\n" + "".join(f"    {line}\n" for line in body.strip().splitlines())
         (self.directory / "m" / "versions" / f"{name}.py").write_text(code)

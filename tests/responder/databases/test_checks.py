@@ -57,7 +57,7 @@ async def test_what_is_no_question(shop: Shop, sql: str, why: str) -> None:
     await shop.run("CREATE TABLE t (); INSERT INTO t DEFAULT VALUES")
     with pytest.raises(ResponderError, match=why):
         await CHECK.validate_python({"sql": sql, "database": "shop", "timeout": "200ms"}).holds(shop.schemas)
-    assert await shop.one("SELECT count(*) FROM t") == 1
+    assert await shop.value("SELECT count(*) FROM t") == 1
 
 
 def test_bounds_and_a_value_are_one_too_many() -> None:
@@ -104,10 +104,10 @@ async def test_any_change_of_a_schema_is_another_fingerprint(shop: Shop) -> None
 
 async def test_a_schema_that_is_not_intact(shop: Shop) -> None:
     await shop.run("CREATE TABLE a (id int); ALTER TABLE a ADD CONSTRAINT c CHECK (id > 0) NOT VALID")
-    told = "constraint c on a was never validated"
+    reason = "constraint c on a was never validated"
     finding = await CHECK.validate_python({"intact": {"database": "shop"}}).holds(shop.schemas)
-    assert (finding.holds, finding.reason) == (False, told)
-    known = {"intact": {"database": "shop", "apart_from": [told]}}
+    assert (finding.holds, finding.reason) == (False, reason)
+    known = {"intact": {"database": "shop", "apart_from": [reason]}}
     assert (await CHECK.validate_python(known).holds(shop.schemas)).holds
     await shop.run("ALTER TABLE a VALIDATE CONSTRAINT c")
     found = await fingerprint(shop.schemas, "shop")

@@ -21,13 +21,13 @@ services:
   - name: database
     environment: production
     rollback: {{strategy: database_migration, migrations: {{database: {database}, sql: {{directory: {directory}}}}}}}
-    healthy: [{{sql: "SELECT true", database: {asked}}}]
+    healthy: [{{sql: "SELECT true", database: {checked}}}]
 """
 
 
-def written(shop: Shop, database: str = "shop", asked: str = "shop") -> list[str]:
+def written(shop: Shop, database: str = "shop", checked: str = "shop") -> list[str]:
     file = shop.directory / "responder.yml"
-    file.write_text(CONFIG.format(directory=shop.directory, dsn=shop.dsn, database=database, asked=asked))
+    file.write_text(CONFIG.format(directory=shop.directory, dsn=shop.dsn, database=database, checked=checked))
     return ["--config", str(file)]
 
 
@@ -66,11 +66,11 @@ async def test_the_schema(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Non
     assert "no database 'shpo' is configured" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("database", "asked"), [("shpo", "shop"), ("shop", "shpo")])
+@pytest.mark.parametrize(("database", "checked"), [("shpo", "shop"), ("shop", "shpo")])
 async def test_a_database_that_is_not_configured(
-    shop: Shop, capsys: pytest.CaptureFixture[str], database: str, asked: str
+    shop: Shop, capsys: pytest.CaptureFixture[str], database: str, checked: str
 ) -> None:
-    assert await run("check", *written(shop, database, asked)) == 2
+    assert await run("check", *written(shop, database, checked)) == 2
     assert "services[0]: no database shpo is configured; did you mean shop?" in capsys.readouterr().out
 
 

@@ -79,10 +79,10 @@ async def test_what_the_tool_has_destroyed_is_told_with_its_copy(shop: Shop, ale
     rollback = shop.rollback("a3", "a1", tool=alembic.tool, backup_location="vault")
     rollback = await with_a_place(shop, rollback, str(shop.directory / "kept"))
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
-    told = (
+    sentence = (
         "a3 → a2 is committed, which destroyed what nobody can tell beforehand (its copy is the snapshot shop/drill-1"
     )
-    assert told in ended.reason
+    assert sentence in ended.reason
     assert "nothing was left behind" not in ended.reason
     plan = await shop.rollback("a3", "a1", tool=alembic.tool).plan()
     assert "a3 → a2, a2 → a1: no snapshot is configured, so what the tool destroys cannot be recovered" in plan.notes

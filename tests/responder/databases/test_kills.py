@@ -42,7 +42,7 @@ async def gate(shop: Shop) -> AsyncIterator[asyncpg.Connection]:
 
 async def waits(shop: Shop) -> bool:
     sql = f"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = {GATE} AND NOT granted"
-    return bool(await shop.one(sql))
+    return bool(await shop.value(sql))
 
 
 async def prepared(shop: Shop, steps: list[str], at: int | None) -> Any:
@@ -181,23 +181,23 @@ async def test_a_tool_is_killed(shop: Shop, postgres_server: Any, at: int, how: 
             await postgres_server.start()
         if how == "session":
             # The tool says that it failed; that nothing is left is looked for, and told.
-            told = str((await asyncio.gather(writing, return_exceptions=True))[0])
-            assert "exited with 1" in told
-            assert "nothing was left behind: revision 2 and the schema are as before" in told
-            assert await shop.one("SELECT max(version) FROM schema_migrations") == "2"
+            error = str((await asyncio.gather(writing, return_exceptions=True))[0])
+            assert "exited with 1" in error
+            assert "nothing was left behind: revision 2 and the schema are as before" in error
+            assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
     if how == "server":
         await writing  # what became of it could not be read for a while; then it had not happened, and was done
     else:
         await rollback.world.write(move.lever, move.to, was=move.was)
-    assert await shop.one("SELECT max(version) FROM schema_migrations") == "1"
+    assert await shop.value("SELECT max(version) FROM schema_migrations") == "1"
 
 
 async def test_a_script_that_fails_half_way_says_what_is_left(shop: Shop) -> None:
     rollback, move = await prepared(shop, [*STEPS["three parts"], "SELECT 1 / (count(*) - 49) FROM users"], None)
-    with pytest.raises(Exception, match="division by zero") as told:
+    with pytest.raises(Exception, match="division by zero") as raised:
         await rollback.world.write(move.lever, move.to, was=move.was)
-    assert "is half way from 2 → 1" in str(told.value)
-    assert "Left to run: ANALYZE users; SELECT 1" in str(told.value)
+    assert "is half way from 2 → 1" in str(raised.value)
+    assert "Left to run: ANALYZE users; SELECT 1" in str(raised.value)
     assert await state(shop) == "half done, and it is known how far"
     await shop.run("DELETE FROM users WHERE id = 49; INSERT INTO users VALUES (49, 'x'), (50, 'y')")
     await rollback.world.write(move.lever, move.to, was=move.was)  # a human has mended it, and it goes on from there
@@ -221,7 +221,7 @@ async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: Sho
         await rollback.world.write(move.lever, move.to, was=move.was)
     await shop.run("UPDATE rollback_keep.progress SET done = 0; INSERT INTO users VALUES (50, 'x')")
     await rollback.world.write(move.lever, move.to, was=move.was)
-    assert await shop.one("SELECT max(version) FROM schema_migrations") == "1"
+    assert await shop.value("SELECT max(version) FROM schema_migrations") == "1"
 
 
 # --- a writer that never stops ----------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ async def test_no_acknowledged_row_is_lost(shop: Shop, postgres_server: Any, dis
     writers = [Writer(shop.dsn, n * 1_000_000) for n in range(1, 4)]
     threads = [asyncio.create_task(asyncio.to_thread(writer.work)) for writer in writers]
     try:
-        await until(lambda: shop.one("SELECT count(*) > 100 FROM users"), within=30)
+        await until(lambda: shop.value("SELECT count(*) > 100 FROM users"), within=30)
         if disturbed:
             async with gate(shop):
                 writing = asyncio.create_task(rollback.world.write(move.lever, move.to, was=move.was))
@@ -270,19 +270,21 @@ async def test_no_acknowledged_row_is_lost(shop: Shop, postgres_server: Any, dis
             await writing
         else:
             await rollback.world.write(move.lever, move.to, was=move.was)
-        seen = await shop.one("SELECT count(*) FROM users")
-        await until(lambda: shop.one(f"SELECT count(*) > {seen + 20} FROM users"), within=30)
+        seen = await shop.value("SELECT count(*) FROM users")
+        await until(lambda: shop.value(f"SELECT count(*) > {seen + 20} FROM users"), within=30)
     finally:
         for writer in writers:
             writer.stop()
         await asyncio.gather(*threads)
-    told = {number: nick for writer in writers for number, nick in writer.acknowledged.items()}
+    acknowledged = {number: nick for writer in writers for number, nick in writer.acknowledged.items()}
     there = {number for (number,) in await shop.rows("SELECT id FROM users")}
     ((_, _, _, keep, back),) = await shop.kept()
     kept = dict(await shop.rows(f'SELECT id, nick FROM rollback_keep."{keep}"'))
-    assert len(told) > 120
-    assert None in told.values(), "some were written after it"
-    assert set(told) <= there
-    assert {number: nick for number, nick in told.items() if nick} == {n: kept[n] for n, nick in told.items() if nick}
+    assert len(acknowledged) > 120
+    assert None in acknowledged.values(), "some were written after it"
+    assert set(acknowledged) <= there
+    assert {number: nick for number, nick in acknowledged.items() if nick} == {
+        n: kept[n] for n, nick in acknowledged.items() if nick
+    }
     await shop.run(f"{TWO}; {back}")
-    assert dict(await shop.rows("SELECT id, nick FROM users")).items() >= told.items()
+    assert dict(await shop.rows("SELECT id, nick FROM users")).items() >= acknowledged.items()

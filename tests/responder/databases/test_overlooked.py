@@ -238,7 +238,7 @@ async def test_whatever_needs_a_table_keeps_it_from_being_moved(shop: Shop, need
     assert ended.outcome == "failed"
     assert "cannot drop table a because other objects depend on it" in ended.reason
     assert says in ended.reason
-    assert await shop.one("SELECT to_regclass('public.a') IS NOT NULL AND to_regnamespace('rollback_keep') IS NULL")
+    assert await shop.value("SELECT to_regclass('public.a') IS NOT NULL AND to_regnamespace('rollback_keep') IS NULL")
 
 
 async def test_tables_that_need_each_other_are_dropped_at_once(shop: Shop) -> None:
@@ -336,8 +336,8 @@ async def test_what_ends_a_transaction_is_refused(shop: Shop, word: str) -> None
 async def test_triggers_that_fire_are_named(shop: Shop) -> None:
     await shop.apply(f"{USERS}; {SLOW}", "SELECT 1")
     shop.file(2, "DELETE FROM users WHERE id = 1")
-    told = 'triggers of "users" fire, and what they do is not known: slow'
-    assert told in (await shop.rollback().plan()).notes
+    note = 'triggers of "users" fire, and what they do is not known: slow'
+    assert note in (await shop.rollback().plan()).notes
 
 
 async def test_a_key_with_more_columns_in_its_index(shop: Shop) -> None:
@@ -380,11 +380,11 @@ async def test_no_value_is_in_what_is_said_of_others(shop: Shop) -> None:
     shop.file(2, "ALTER TABLE users DROP COLUMN nick")
     async with shop.session() as other:
         await other.execute(f"BEGIN; UPDATE users SET nick = '{SECRET}', name = E'it''s {SECRET}' WHERE id = 4711")
-        with pytest.raises(Halt) as told:
+        with pytest.raises(Halt) as raised:
             await shop.rollback(long_transaction="0s").plan()
-    assert "UPDATE users SET nick = " in str(told.value)
-    assert SECRET not in str(told.value)
-    assert "4711" not in str(told.value)
+    assert "UPDATE users SET nick = " in str(raised.value)
+    assert SECRET not in str(raised.value)
+    assert "4711" not in str(raised.value)
 
 
 async def test_no_value_is_in_what_a_tool_says(shop: Shop) -> None:
@@ -399,7 +399,7 @@ async def test_no_value_is_in_what_a_tool_says(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "left"),
+    ("output", "left"),
     [
         (
             "ERROR:  duplicate key\nDETAIL:  Key (mail)=(a\n\nb) already exists.\n"
@@ -421,8 +421,8 @@ async def test_no_value_is_in_what_a_tool_says(shop: Shop) -> None:
         ),
     ],
 )
-def test_what_programs_say_is_told_without_values(said: str, left: str) -> None:
-    assert without_values(said).strip() == left
+def test_what_programs_say_is_told_without_values(output: str, left: str) -> None:
+    assert without_values(output).strip() == left
 
 
 async def test_rows_that_stay_do_not_come_back_twice(shop: Shop) -> None:
@@ -433,8 +433,10 @@ async def test_rows_that_stay_do_not_come_back_twice(shop: Shop) -> None:
     )
     shop.file(2, "DELETE FROM users WHERE id = 1")
     rollback = shop.rollback()
-    told = "rows of public.notes go or change with them: not counted, kept in rollback_keep, and cannot be put back by"
-    assert any(note.startswith(told) for note in (await rollback.plan()).notes)
+    prefix = (
+        "rows of public.notes go or change with them: not counted, kept in rollback_keep, and cannot be put back by"
+    )
+    assert any(note.startswith(prefix) for note in (await rollback.plan()).notes)
     await goes_back(rollback)
     await shop.schemas.bring_back("shop", "drill-1", overwrite=True, dry_run=False)
     assert await shop.rows("SELECT * FROM users ORDER BY 1") == [(1, "ann"), (2, "bob")]
@@ -453,8 +455,8 @@ async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: Shop) -> 
     rollback = shop.rollback()
     plan = await rollback.plan()
     assert 'changes along "public"."notes"."who"' in plan.irreversible
-    told = 'changes along "public"."notes"."who": 2 now, kept in rollback_keep, and cannot be put back by itself'
-    assert any(note.startswith(told) for note in plan.notes)
+    prefix = 'changes along "public"."notes"."who": 2 now, kept in rollback_keep, and cannot be put back by itself'
+    assert any(note.startswith(prefix) for note in plan.notes)
     await goes_back(rollback)
     (keep,) = [keep for _, source, _, keep, _ in await shop.kept() if "notes" in source]
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(5, 1), (6, 2)]
@@ -488,10 +490,10 @@ async def test_bringing_back_waits_for_nobody_without_end(shop: Shop) -> None:
 def test_what_the_address_says_of_certificates_reaches_programs() -> None:
     url = "postgresql://u@db/shop?sslmode=verify-full&sslrootcert=/etc/ssl/our%20ca.pem&sslcert=/c&sslkey=/k"
     postgres = Postgres((DatabaseSettings.model_validate({"name": "shop", "url": url}),))
-    with postgres.environment("shop") as told:
-        assert told["PGSSLMODE"] == "verify-full"
-        assert told["PGSSLROOTCERT"] == "/etc/ssl/our ca.pem"
-        assert (told["PGSSLCERT"], told["PGSSLKEY"]) == ("/c", "/k")
+    with postgres.environment("shop") as variables:
+        assert variables["PGSSLMODE"] == "verify-full"
+        assert variables["PGSSLROOTCERT"] == "/etc/ssl/our ca.pem"
+        assert (variables["PGSSLCERT"], variables["PGSSLKEY"]) == ("/c", "/k")
 
 
 @pytest.mark.parametrize(

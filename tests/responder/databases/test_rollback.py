@@ -24,8 +24,8 @@ USERS = (
 
 def approved(plan: Plan) -> Plan:
     """The same plan, as if somebody had consented to it."""
-    told = [s.model_copy(update={"irreversible": ""}) if s.kind == "move" else s for s in plan.steps]
-    return plan.model_copy(update={"steps": tuple(told)})
+    steps = [s.model_copy(update={"irreversible": ""}) if s.kind == "move" else s for s in plan.steps]
+    return plan.model_copy(update={"steps": tuple(steps)})
 
 
 async def goes_back(rollback: Rollback) -> Execution:
@@ -208,12 +208,12 @@ async def test_turned_back_it_is_as_if_nothing_had_happened(shop: Shop, loss: Lo
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
     assert (ended.state, ended.outcome) == ("closed", "compensated"), ended.reason
     assert await content(shop, *loss.tables) == before
-    assert await shop.one("SELECT max(version) FROM schema_migrations") == "2"
+    assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
 
 
 def in_a_hurry(plan: Plan) -> Plan:
-    told = [s.model_copy(update={"within": 0.0}) if s.kind == "gate" else s for s in plan.steps]
-    return plan.model_copy(update={"steps": tuple(told)})
+    steps = [s.model_copy(update={"within": 0.0}) if s.kind == "gate" else s for s in plan.steps]
+    return plan.model_copy(update={"steps": tuple(steps)})
 
 
 NOTHING_LOST = [
@@ -292,13 +292,13 @@ async def test_more_than_may_be_lost_freezes_and_calls_a_human(shop: Shop, down:
     ended = await shop.rollback(loses_at_most=limit).run()
     assert ended.state == "stuck"
     assert why in ended.reason
-    assert await shop.one("SELECT max(version) FROM schema_migrations") == "2"
+    assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
 
 
 async def test_a_role_that_rows_are_hidden_from_loses_none(shop: Shop) -> None:
     """With row-level security over the owner a copy would silently lack rows: it is an error instead."""
     await shop.run("CREATE ROLE owner_of_secrets LOGIN; GRANT ALL ON SCHEMA public TO owner_of_secrets") if not (
-        await shop.one("SELECT 1 FROM pg_roles WHERE rolname = 'owner_of_secrets'")
+        await shop.value("SELECT 1 FROM pg_roles WHERE rolname = 'owner_of_secrets'")
     ) else await shop.run("GRANT ALL ON SCHEMA public TO owner_of_secrets")
     await shop.run(f"GRANT CREATE ON DATABASE {shop.dsn.rsplit('/', 1)[1]} TO owner_of_secrets")
     shop = Shop(shop.dsn.replace("postgres@", "owner_of_secrets@"), shop.directory)
@@ -347,7 +347,7 @@ async def test_without_preserving_it_is_said_that_it_is_lost(shop: Shop) -> None
     assert 'drops the table "t": 1 now, LOST' in plan.notes
     assert "kept" not in plan.irreversible
     await goes_back(rollback)
-    assert await shop.one("SELECT to_regnamespace('rollback_keep')") is None
+    assert await shop.value("SELECT to_regnamespace('rollback_keep')") is None
 
 
 # --- what stands in the way -------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ async def test_a_table_that_something_needs_is_not_moved_away_under_it(shop: Sho
     ended = await rollback.run(through=approved)
     assert ended.outcome == "failed"
     assert "cannot drop table a because other objects depend on it\nDETAIL:  view v depends on table a" in ended.reason
-    assert await shop.one("SELECT to_regnamespace('rollback_keep')") is None
+    assert await shop.value("SELECT to_regnamespace('rollback_keep')") is None
 
 
 async def test_a_long_transaction_is_named_and_not_ended(shop: Shop) -> None:
@@ -398,12 +398,12 @@ async def test_a_schema_that_was_changed_by_hand(shop: Shop) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     rollback = shop.rollback()
-    told = (await rollback.plan()).steps[0].lever.ways[0].expects
+    checksum = (await rollback.plan()).steps[0].lever.ways[0].expects
     await shop.run("ALTER TABLE users ADD hotfix int")
     with pytest.raises(Halt, match="somebody changed it by hand"):
-        await shop.rollback(from_artifact=f"image@sha256:1 schema:{told}").plan()
+        await shop.rollback(from_artifact=f"image@sha256:1 schema:{checksum}").plan()
     await shop.run("ALTER TABLE users DROP hotfix")
-    assert (await shop.rollback(from_artifact=f"schema:{told}").plan()).steps
+    assert (await shop.rollback(from_artifact=f"schema:{checksum}").plan()).steps
 
     async def meddled(plan: Plan) -> None:
         await shop.run("ALTER TABLE users ADD hotfix int")
@@ -454,8 +454,8 @@ async def test_an_index_that_was_left_invalid_is_named(shop: Shop) -> None:
 
 
 # --- the snapshot before, and the laws --------------------------------------------------------------------------------
-async def with_a_place(shop: Shop, rollback: Rollback, place: str) -> Rollback:
-    shelf = ShelfSettings.model_validate({"name": "vault", "directory": place})
+async def with_a_place(shop: Shop, rollback: Rollback, directory: str) -> Rollback:
+    shelf = ShelfSettings.model_validate({"name": "vault", "directory": directory})
     databases = tuple(shop.schemas._databases.values())
     rollback.connections._clients[Snapshots] = await Snapshots.connect(
         SnapshotSettings((shelf,), databases, AwsSettings())
@@ -483,15 +483,15 @@ async def test_a_snapshot_comes_first_and_has_what_is_dropped(shop: Shop) -> Non
 async def test_without_its_snapshot_nothing_is_touched(shop: Shop) -> None:
     await shop.apply(USERS, "CREATE TABLE orders (id int)")
     shop.file(2, "DROP TABLE orders")
-    place = shop.directory / "no such place" / "at all"
+    directory = shop.directory / "no such place" / "at all"
     rollback = await with_a_place(
-        shop, shop.rollback(backup_location="vault", snapshot_tables=["public.users"]), str(place)
+        shop, shop.rollback(backup_location="vault", snapshot_tables=["public.users"]), str(directory)
     )
-    place.parent.write_text("a file, where a directory should be")
+    directory.parent.write_text("a file, where a directory should be")
     ended = await rollback.run(through=lambda plan: approved(plan))
     assert (ended.state, ended.outcome) == ("closed", "failed"), ended.reason
-    assert await shop.one("SELECT max(version) FROM schema_migrations") == "2"
-    assert await shop.one("SELECT to_regclass('orders')") is not None
+    assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
+    assert await shop.value("SELECT to_regclass('orders')") is not None
 
 
 async def test_the_laws_of_levers(shop: Shop) -> None:

@@ -80,7 +80,7 @@ async def test_alembic_to_the_very_beginning(shop: Shop, alembic: AlembicProject
     await alembic.upgrade(shop)
     await goes_back(shop.rollback("a1", "base", tool=alembic.tool))
     assert await versions(shop) == []
-    assert await shop.one("SELECT to_regclass('users')") is None
+    assert await shop.value("SELECT to_regclass('users')") is None
     await alembic.upgrade(shop)
 
 
@@ -244,7 +244,7 @@ async def test_django_merges_and_two_applications(shop: Shop, django: DjangoProj
     )
     await goes_back(rollback)
     assert await columns(shop, "store_product") == ["id", "name", "colour"]
-    assert await shop.one("SELECT to_regclass('users_fan')") is None
+    assert await shop.value("SELECT to_regclass('users_fan')") is None
     await django.migrate(shop)
 
 
@@ -325,8 +325,8 @@ with psycopg.connect(os.environ.get("URL", "")) as connection:
 def own(shop: Shop, *more: str, **other: Any) -> dict[str, Any]:
     (shop.directory / "go.py").write_text(SCRIPT)
     argv = [sys.executable, str(shop.directory / "go.py"), "{from}", "{to}"]
-    told = {"current": "SELECT v FROM at", "downgrade": [*argv, *more], "upgrade": argv, **other}
-    return {"command": told}
+    command = {"current": "SELECT v FROM at", "downgrade": [*argv, *more], "upgrade": argv, **other}
+    return {"command": command}
 
 
 async def test_a_command_of_ones_own(shop: Shop) -> None:
@@ -334,8 +334,8 @@ async def test_a_command_of_ones_own(shop: Shop) -> None:
     shop = Shop(shop.dsn, shop.directory, URL="postgresql://{user}:{password}@{host}:{port}/{database}")
     plan = [sys.executable, "-c", "print('ALTER TABLE users DROP COLUMN a')"]
     rollback = shop.rollback(tool=own(shop, plan=plan))
-    told = await rollback.plan()
-    assert told.irreversible == 'drops "users"."a"'
+    made = await rollback.plan()
+    assert made.irreversible == 'drops "users"."a"'
     await goes_back(rollback)
     assert await shop.rows("SELECT * FROM at") == [(1, "rollback:drill-1")]
 
@@ -394,7 +394,7 @@ async def test_pgroll_is_recognised(shop: Shop) -> None:
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("told", "why"),
+    ("options", "why"),
     [
         ({}, "needs exactly one of alembic, django, sql, command, pgroll"),
         ({"alembic": {}, "pgroll": {}}, "needs exactly one of"),
@@ -403,9 +403,9 @@ async def test_pgroll_is_recognised(shop: Shop) -> None:
         ({"django": {}}, "apps"),
     ],
 )
-def test_mistakes_are_told(told: dict[str, Any], why: str) -> None:
+def test_mistakes_are_told(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
-        SchemaRevision.model_validate({"database": "shop", **told})
+        SchemaRevision.model_validate({"database": "shop", **options})
 
 
 @pytest.mark.parametrize("version", ["../../etc", "/etc", "a/../../b"])
@@ -418,8 +418,8 @@ async def test_a_version_does_not_lead_out_of_the_directory(shop: Shop, version:
 
 async def test_no_password_is_in_the_plan_or_in_what_a_tool_said(shop: Shop, tmp_path: Path) -> None:
     await shop.run(f"{USERS}; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
-    told = {"URL": "://{user}:{password}@", "KEY": "k3y-word"}
-    shop = Shop(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path, **told)
+    variables = {"URL": "://{user}:{password}@", "KEY": "k3y-word"}
+    shop = Shop(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path, **variables)
     loud = [sys.executable, "-c", "import os, sys; sys.exit(str([os.environ[n] for n in ('URL', 'KEY')]))"]
     rollback = shop.rollback(tool={"command": {"current": "SELECT v FROM at", "downgrade": loud}})
     assert "-word" not in (await rollback.plan()).model_dump_json()

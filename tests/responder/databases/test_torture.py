@@ -64,7 +64,7 @@ async def test_whole_tables(shop: Shop) -> None:
             kept[name] = (keep, back)
     assert set(kept) == {name.strip('"') for name in TABLES}
     for name in TABLES:
-        assert await shop.one(f"SELECT to_regclass('torture.{name}')") is None
+        assert await shop.value(f"SELECT to_regclass('torture.{name}')") is None
         keep, back = kept[name.strip('"')]
         # The table as the migration would make it again, and what the recorded SQL puts into it.
         await shop.run(f'CREATE TABLE torture.{name} (LIKE rollback_keep."{keep}" INCLUDING ALL)')

@@ -27,8 +27,8 @@ class Shop:
     def __init__(self, engine: Engine, docker: Docker, directory: Path, *up: str, **service: Any) -> None:
         self.engine, self.docker = engine, docker
         ports = [f"127.0.0.1:{free_port()}:8080"]
-        told = {"image": "plain:2", "ports": ports, "volumes": ["/data"], "stop_signal": "SIGKILL", **service}
-        self.compose = Compose(engine, directory, {"backend": told})
+        backend = {"image": "plain:2", "ports": ports, "volumes": ["/data"], "stop_signal": "SIGKILL", **service}
+        self.compose = Compose(engine, directory, {"backend": backend})
         self.compose(*up, "up", "-d")
         engine.put("shop-backend-1", "/data/x", "precious")
         engine.put("shop-backend-1", "/www/layer", "written into the layer")
@@ -39,15 +39,19 @@ class Shop:
     def kept(self) -> dict[str, str]:
         """The kept copies and their states, by name."""
         every = self.engine.call("GET", "/containers/json", all="true")
-        return {one["Names"][0].lstrip("/"): one["State"] for one in every if "_kept_" in one["Names"][0]}
+        return {
+            container["Names"][0].lstrip("/"): container["State"]
+            for container in every
+            if "_kept_" in container["Names"][0]
+        }
 
     def assert_sane(self, version: str, *, count: int = 1) -> None:
         """Only containers of this version, running, with the data; what is kept was never started."""
         found = self.engine.containers()
         assert sorted(found) == [f"shop-backend-{n}" for n in range(1, count + 1)]
-        for name, one in found.items():
+        for name, container in found.items():
             runs = {item.partition("=")[2] for item in self.engine.inspect(name)["Config"]["Env"] if "VERSION" in item}
-            assert (runs, one["State"]) == ({version}, "running"), name
+            assert (runs, container["State"]) == ({version}, "running"), name
         assert self.engine.get("shop-backend-1", "/data/x") == "precious"
         assert set(self.kept().values()) <= {"created"}
 
@@ -76,7 +80,7 @@ async def test_compose_afterwards(
         assert "_kept_" not in printed
         if command != ("stop",):
             shop.assert_sane(version)
-    compose.told["services"]["backend"]["ports"] = ["127.0.0.1::8080"]
+    compose.spec["services"]["backend"]["ports"] = ["127.0.0.1::8080"]
     compose.write()
     compose("up", "-d", "--scale", "backend=2")
     shop.assert_sane(version, count=2)

@@ -40,8 +40,8 @@ async def ended(docker: Docker, port: int, rollback: dict[str, Any] | None = Non
 
 async def test_the_laws(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
-    one, two, three = [await value(docker, tag) for tag in "123"]
-    await keeps_the_laws(LEVER, docker, was=two, to=one, stranger=three)
+    first, second, third = [await value(docker, tag) for tag in "123"]
+    await keeps_the_laws(LEVER, docker, was=second, to=first, stranger=third)
 
 
 async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(engine: Engine, docker: Docker) -> None:
@@ -63,7 +63,7 @@ async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(e
     assert labels["io.rollback-responder.replaces"] == before["Id"]
     assert after["HostConfig"]["PortBindings"] == before["HostConfig"]["PortBindings"]
     assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
-    mounts = [{m["Destination"]: m["Name"] for m in one["Mounts"]} for one in (before, after)]
+    mounts = [{m["Destination"]: m["Name"] for m in container["Mounts"]} for container in (before, after)]
     assert mounts[0] == mounts[1]  # also the volume without a name
     for network, alias in (("shop_default", "backend"), ("shop_back", "backend-back")):
         assert alias in after["NetworkSettings"]["Networks"][network]["Aliases"]
@@ -81,9 +81,9 @@ async def test_what_does_not_start_is_turned_back_to_a_container_like_the_one_of
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     before = engine.inspect("shop-backend-1")
-    told = await ended(docker, port, to_version="crashes")
-    assert told.outcome == "compensated"
-    assert "exited with 3: no such table: carts" in told.reason
+    execution = await ended(docker, port, to_version="crashes")
+    assert execution.outcome == "compensated"
+    assert "exited with 3: no such table: carts" in execution.reason
     after = engine.inspect("shop-backend-1")
     assert after["Image"] == before["Image"]
     assert after["State"]["Running"]
@@ -98,17 +98,21 @@ async def test_what_an_earlier_try_left_behind_does_not_stand_in_the_way(engine:
     config = {**bad["Config"], "Image": "shop:3", "HostConfig": bad["HostConfig"]}
     config["Labels"] = {**bad["Config"]["Labels"], "io.rollback-responder.replaces": bad["Id"]}
     engine.call("POST", "/containers/create", config, name=f"shop-backend-1_next_{bad['Id'][:12]}")
-    told = await ended(docker, port)
-    assert told.outcome == "succeeded", told.reason
-    assert [one for one in engine.call("GET", "/containers/json", all="true") if "_next_" in str(one["Names"])] == []
+    execution = await ended(docker, port)
+    assert execution.outcome == "succeeded", execution.reason
+    assert [
+        container
+        for container in engine.call("GET", "/containers/json", all="true")
+        if "_next_" in str(container["Names"])
+    ] == []
 
 
 async def test_what_is_unhealthy_is_turned_back(engine: Engine, docker: Docker) -> None:
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
-    told = await ended(docker, port, to_version="sick")
-    assert told.outcome == "compensated"
-    assert "is unhealthy" in told.reason
+    execution = await ended(docker, port, to_version="sick")
+    assert execution.outcome == "compensated"
+    assert "is unhealthy" in execution.reason
     assert engine.inspect("shop-backend-1")["Image"] == (await value(docker, "2"))["image"]
 
 
@@ -116,9 +120,9 @@ async def test_an_image_that_is_gone_is_said_so_and_nothing_is_touched(engine: E
     port = free_port()
     engine.compose("backend", "shop:2", port=port)
     before = engine.inspect("shop-backend-1")
-    told = await ended(docker, port, to_version="0")
-    assert told.outcome == "failed"
-    assert "neither on this host nor to be had; looked for shop:0" in told.reason
+    execution = await ended(docker, port, to_version="0")
+    assert execution.outcome == "failed"
+    assert "neither on this host nor to be had; looked for shop:0" in execution.reason
     assert engine.inspect("shop-backend-1")["Id"] == before["Id"]
 
 
@@ -134,27 +138,27 @@ async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Eng
 
 async def test_what_runs_is_not_what_was_told(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:3", port=free_port())
-    told = await ended(docker, 1)
-    assert told.outcome == "failed"
-    assert "the deployments say that 2 runs" in told.reason
+    execution = await ended(docker, 1)
+    assert execution.outcome == "failed"
+    assert "the deployments say that 2 runs" in execution.reason
 
 
 async def test_a_service_without_containers(engine: Engine, docker: Docker) -> None:
-    told = await ended(docker, 1)
-    assert "there is no container of shop/backend" in told.reason
+    execution = await ended(docker, 1)
+    assert "there is no container of shop/backend" in execution.reason
 
 
 async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker, tmp_path: Path) -> None:
     port, file = free_port(), tmp_path / "compose.yaml"
     file.write_text("services: {backend: {image: shop:2}}\n")
     engine.compose("backend", "shop:2", port=port, files=str(file))
-    told = await ended(docker, port)
-    assert told.outcome == "succeeded"
+    execution = await ended(docker, port)
+    assert execution.outcome == "succeeded"
     override = tmp_path / "compose.override.yaml"
     assert yaml.safe_load(override.read_text()) == {"services": {"backend": {"image": "shop:1"}}}
-    assert told.plan
+    assert execution.plan
     pinned = f"{override} keeps backend at shop:1: remove it before you deploy another version"
-    assert told.plan.notes == (f"{pinned}; `docker compose -f` does not read it",)
+    assert execution.plan.notes == (f"{pinned}; `docker compose -f` does not read it",)
 
 
 async def test_an_override_of_somebody_else_is_left_alone_and_told(
@@ -164,10 +168,10 @@ async def test_an_override_of_somebody_else_is_left_alone_and_told(
     theirs = tmp_path / "compose.override.yaml"
     theirs.write_text("services: {backend: {ports: ['80:80']}}\n")
     engine.compose("backend", "shop:2", port=port, files=str(file))
-    told = await ended(docker, port)
-    assert told.outcome == "succeeded"
-    assert told.plan
-    assert "the next `docker compose up` of shop brings the bad version back" in told.plan.notes[0]
+    execution = await ended(docker, port)
+    assert execution.outcome == "succeeded"
+    assert execution.plan
+    assert "the next `docker compose up` of shop brings the bad version back" in execution.plan.notes[0]
     assert theirs.read_text() == "services: {backend: {ports: ['80:80']}}\n"
 
 
@@ -202,10 +206,10 @@ async def test_a_container_has_all_the_time_that_it_may_take_to_end(engine: Engi
     port = free_port()
     engine.compose("backend", "shop:2", port=port, stop_timeout=150)
     healthy = [{"http": f"http://127.0.0.1:{port}/", "fields": {"version": "1"}}]
-    one = Rollback(immediate(), {Docker: docker}, healthy=healthy)
-    (move,) = [step for step in (await one.plan()).steps if isinstance(step, Move)]
+    rollback = Rollback(immediate(), {Docker: docker}, healthy=healthy)
+    (move,) = [step for step in (await rollback.plan()).steps if isinstance(step, Move)]
     assert move.lever.patience > 150
-    assert (await one.run()).outcome == "succeeded"
+    assert (await rollback.run()).outcome == "succeeded"
     assert engine.inspect("shop-backend-1")["Config"]["StopTimeout"] == 150
 
 
@@ -236,23 +240,27 @@ async def test_no_traffic_goes_to_a_colour_that_has_lost_a_container(
     ):
         engine.compose(colour, f"shop:{tag}", port=free_port(), number=number)
     (tmp_path / "live").write_text("blue")
-    told = {
+    strategy = {
         "strategy": "blue_green",
         "pointer": {"file": str(tmp_path / "live")},
         "colours": {c: {"docker": {"project": "shop", "service": c}} for c in ("blue", "green")},
         "ready_for": "1s",
         "ready_within": "3s",
     }
-    one = Rollback(told, {Docker: docker}, healthy=[{"http": f"http://127.0.0.1:{free_port()}/"}])
-    pause, lost = one.reins.pause, []
+    rollback = Rollback(strategy, {Docker: docker}, healthy=[{"http": f"http://127.0.0.1:{free_port()}/"}])
+    pause, lost = rollback.reins.pause, []
 
     async def pause_and_lose_one(seconds: float) -> None:
-        if one.record.events[-1].type == "started" and "is ready before" in str(one.record.events[-1]) and not lost:
+        if (
+            rollback.record.events[-1].type == "started"
+            and "is ready before" in str(rollback.record.events[-1])
+            and not lost
+        ):
             lost.append(engine.call("POST", "/containers/shop-green-2/stop", t=0))
         await pause(seconds)
 
-    one.reins.pause = pause_and_lose_one  # type: ignore[method-assign]
-    ended = await one.run()
+    rollback.reins.pause = pause_and_lose_one  # type: ignore[method-assign]
+    ended = await rollback.run()
     assert lost
     assert ended.outcome == "compensated", ended.reason
     assert "1 of 2 containers run" in ended.reason

@@ -31,14 +31,14 @@ async def value(docker: Docker, tag: str) -> Any:
     return {"image": found["Id"], "name": f"shop:{tag}"}
 
 
-def late(engine: Engine, execution: str, *, place: str = "shop-backend-1", ours: bool = True) -> str:
+def late(engine: Engine, execution: str, *, name: str = "shop-backend-1", ours: bool = True) -> str:
     """A container as a replica makes it that stalled right before; its name."""
     pattern = engine.inspect("shop-backend-1")
     labels = {**pattern["Config"]["Labels"], **({f"{OURS}execution": execution} if ours else {})}
-    name = f"{place}_next_{len(engine.containers()):012x}"
+    late_name = f"{name}_next_{len(engine.containers()):012x}"
     config = {"Image": "shop:1", "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
-    engine.call("POST", "/containers/create", config, name=name)
-    return name
+    engine.call("POST", "/containers/create", config, name=late_name)
+    return late_name
 
 
 async def executed(journal: Database, service: str, *, closed: bool) -> str:
@@ -58,8 +58,8 @@ async def executed(journal: Database, service: str, *, closed: bool) -> str:
 
 
 def mandate(**rollback: Any) -> Mandate:
-    told = {"name": "shop", "environment": "test", "healthy": [{"http": "http://127.0.0.1:1/"}]}
-    return Mandate(services=(Service.model_validate({**told, "rollback": {"strategy": "immediate", **rollback}}),))
+    service = {"name": "shop", "environment": "test", "healthy": [{"http": "http://127.0.0.1:1/"}]}
+    return Mandate(services=(Service.model_validate({**service, "rollback": {"strategy": "immediate", **rollback}}),))
 
 
 DOCKER = mandate(docker={"project": "shop", "service": "backend"})
@@ -76,7 +76,7 @@ async def test_what_was_made_for_a_closed_rollback_is_removed_and_nothing_else(
         late(engine, live),  # it may be about to take its place
         late(engine, "20261123-231500-4f2a9c1b"),  # of another responder on the same engine
         late(engine, over, ours=False),
-        late(engine, "", place="shop-cart-1"),
+        late(engine, "", name="shop-cart-1"),
         running := late(engine, over),
     }
     engine.call("POST", f"/containers/{running}/start")
@@ -129,6 +129,6 @@ async def test_one_that_comes_while_the_new_container_starts_does_not_turn_the_r
 async def test_several_may_remove_the_same_one(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     for _ in range(5):
-        name = late(engine, "x")
-        await asyncio.gather(*(docker.remove(name) for _ in range(8)))
+        late_name = late(engine, "x")
+        await asyncio.gather(*(docker.remove(late_name) for _ in range(8)))
     assert engine.containers().keys() == {"shop-backend-1"}

@@ -48,4 +48,4 @@ async def test_containers_that_run_and_that_have_ended(engine: Engine, docker: D
     assert line.endswith("Z token=[redacted]")
     (state,) = json.loads(inside["docker-containers.json"])
     assert (state["name"], state["state"]["ExitCode"]) == ("shop-backend-1", 3)
-    assert {one.origin: one.reason for one in manifest.missing} == {"docker none": "no such container"}
+    assert {missing.origin: missing.reason for missing in manifest.missing} == {"docker none": "no such container"}

@@ -87,21 +87,26 @@ def compared(container: dict[str, Any]) -> dict[str, Any]:
     config, host = dict(container["Config"]), dict(container["HostConfig"])
     for key in ("Image", "Healthcheck"):
         config.pop(key)
-    config["Env"] = sorted(one for one in config["Env"] if not one.startswith(OF_THE_IMAGE))
+    config["Env"] = sorted(variable for variable in config["Env"] if not variable.startswith(OF_THE_IMAGE))
     ours = ("io.rollback-responder.", "shop.only-", "com.docker.compose.image")
     config["Labels"] = {key: value for key, value in config["Labels"].items() if not key.startswith(ours)}
     # An anonymous volume has no source in the settings: what is mounted is compared instead.
     host["Mounts"] = sorted((mount["Type"], mount["Target"]) for mount in host["Mounts"])
     mounts = {
-        one["Destination"]: (one["Type"], one.get("Name") or one.get("Source"), one["RW"], one["Propagation"])
-        for one in container["Mounts"]
+        mount["Destination"]: (
+            mount["Type"],
+            mount.get("Name") or mount.get("Source"),
+            mount["RW"],
+            mount["Propagation"],
+        )
+        for mount in container["Mounts"]
     }
     networks = {
         name: {
-            "aliases": sorted(alias for alias in one["Aliases"] if alias != container["Id"][:12]),
-            "settings": [one[key] for key in ("IPAMConfig", "Links", "DriverOpts", "MacAddress")],
+            "aliases": sorted(alias for alias in endpoint["Aliases"] if alias != container["Id"][:12]),
+            "settings": [endpoint[key] for key in ("IPAMConfig", "Links", "DriverOpts", "MacAddress")],
         }
-        for name, one in container["NetworkSettings"]["Networks"].items()
+        for name, endpoint in container["NetworkSettings"]["Networks"].items()
     }
     interval = container["Config"]["Healthcheck"]["Interval"]
     return {"config": config, "host": host, "mounts": mounts, "networks": networks, "interval": interval}
@@ -132,7 +137,7 @@ async def test_everything_but_the_image_stays(
     assert ended.outcome == outcome, ended.reason
     after = engine.inspect("shop-backend-1")
     assert compared(after) == compared(before)
-    assert {one for one in after["Config"]["Env"] if one.startswith("VERSION=")} == {f"VERSION={runs}"}
+    assert {variable for variable in after["Config"]["Env"] if variable.startswith("VERSION=")} == {f"VERSION={runs}"}
     assert engine.get("shop-backend-1", "/data/x") == "precious"
     assert engine.get("shop-backend-1", "/run/secrets/of_file") == "from a file"
     assert engine.get("shop-backend-1", "/run/secrets/of_environment") == "hush"
@@ -142,11 +147,11 @@ async def test_everything_but_the_image_stays(
 @pytest.mark.parametrize("again", [False, True], ids=["as it was", "recreated since"])
 async def test_volumes_of_a_container_that_is_gone(again: bool, engine: Engine, docker: Docker, tmp_path: Path) -> None:
     """`volumes_from` names a container by its ID: once that is recreated, only the volumes themselves are left."""
-    told = {
+    services = {
         "data": {"image": "plain:3", "stop_signal": "SIGKILL", "volumes": ["/shared"]},
         "backend": {"image": "plain:2", "stop_signal": "SIGKILL", "volumes_from": ["data"]},
     }
-    Compose(engine, tmp_path, told)("up", "-d")
+    Compose(engine, tmp_path, services)("up", "-d")
     engine.put("shop-backend-1", "/shared/x", "precious")
     if again:
         engine.call("DELETE", "/containers/shop-data-1", force="true")

@@ -74,8 +74,8 @@ async def blue_green(
     rollback = {"strategy": "blue_green", "pointer": pointer, "colours": colours, "ready_for": "200ms"}
     rollback["ready_within"] = "10s"
     async with Hammer(url) as hammer:
-        one = Rollback(rollback, {Docker: docker}, healthy=healthy(url), to_version=to_version)
-        ended = await one.run()
+        harness = Rollback(rollback, {Docker: docker}, healthy=healthy(url), to_version=to_version)
+        ended = await harness.run()
     return ended, hammer
 
 
@@ -131,9 +131,9 @@ def include(proxy: Any, **colours: str) -> NginxInclude:
 
 async def test_the_laws_of_nginx(tmp_path: Path) -> None:
     async with nginx_that_answers(tmp_path) as (proxy, port):
-        told = {name: f"{servers(port)} # {name}" for name in ("blue", "green", "red")}
-        lever = include(proxy, **told)
-        proxy.include.write_text(told["green"] + "\n")
+        colours = {name: f"{servers(port)} # {name}" for name in ("blue", "green", "red")}
+        lever = include(proxy, **colours)
+        proxy.include.write_text(colours["green"] + "\n")
         await keeps_the_laws(lever, Local(), was="green", to="blue", stranger="red")
 
 
@@ -209,10 +209,10 @@ BAD: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("told", "why"), BAD)
-async def test_servers_that_haproxy_does_not_have(told: Any, why: str, engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("settings_for", "why"), BAD)
+async def test_servers_that_haproxy_does_not_have(settings_for: Any, why: str, engine: Engine, tmp_path: Path) -> None:
     port = free_port()
     engine.compose("green", "shop:2", port=port)
     async with haproxy(tmp_path, {"green": port}, {"green"}) as proxy:
         with pytest.raises(Halt, match=why):
-            await HaproxyServers.model_validate(told(proxy)).read(Local())
+            await HaproxyServers.model_validate(settings_for(proxy)).read(Local())

@@ -76,15 +76,15 @@ class Visitor:
 async def test_every_page_is_of_one_version(amazon: Amazon, tmp_path: Path) -> None:
     need("chromium", "chromedriver", "nginx")
 
-    def pause(asked: Asked) -> float:
-        return 0.3 if asked.method == "PUT" else 0.0  # long enough for visitors to come in between
+    def pause(request: Asked) -> float:
+        return 0.3 if request.method == "PUT" else 0.0  # long enough for visitors to come in between
 
     refused: list[str] = []
 
-    def visited(asked: Asked) -> Answer:
-        told = amazon.answer(asked)
-        refused.extend([asked.path] if told.status != 200 and "favicon" not in asked.path else [])
-        return told
+    def visited(request: Asked) -> Answer:
+        response = amazon.answer(request)
+        refused.extend([request.path] if response.status != 200 and "favicon" not in request.path else [])
+        return response
 
     async with serving(visited) as origin, serving(amazon.answer, pause) as api:
         port = free_port()

@@ -77,15 +77,18 @@ async def test_who_was_too_late_looks_again(lever: Any, aws: Aws, amazon: Amazon
     known = amazon.answer
     writes: list[str] = []
 
-    def answer(asked: Any) -> Any:
-        if asked.method == "PUT" and not writes:
-            writes.append(asked.path)
+    def answer(request: Any) -> Any:
+        if request.method == "PUT" and not writes:
+            writes.append(request.path)
             amazon.keys |= {"active": "3"}
             amazon.keys_etag += 1
-            one = amazon.distributions["E1"]
-            one.config, one.etag = one.config.replace("/releases/2", "/releases/3"), one.etag + 1
+            distribution = amazon.distributions["E1"]
+            distribution.config, distribution.etag = (
+                distribution.config.replace("/releases/2", "/releases/3"),
+                distribution.etag + 1,
+            )
             amazon.s3.put("shop/current.json", '{"version": "3"}')
-        return known(asked)
+        return known(request)
 
     amazon.answer = answer  # type: ignore[method-assign]
     straight = StraightAws(amazon)
@@ -113,9 +116,11 @@ async def test_an_origin_path_has_settled_once_the_edges_have_it(aws: Aws, amazo
 
 
 async def test_an_origin_that_is_not_named_or_not_there(aws: Aws, amazon: Amazon) -> None:
-    one = amazon.distributions["E1"]
-    second = one.config[one.config.index("<Origin>") : one.config.index("</Items>")].replace(">s3<", ">api<")
-    one.config = one.config.replace("</Items>", f"{second}</Items>", 1)
+    distribution = amazon.distributions["E1"]
+    second = distribution.config[distribution.config.index("<Origin>") : distribution.config.index("</Items>")].replace(
+        ">s3<", ">api<"
+    )
+    distribution.config = distribution.config.replace("</Items>", f"{second}</Items>", 1)
     with pytest.raises(Halt, match="several origins"):
         await PATH.read(aws)
     with pytest.raises(Halt, match="no origin web"):
@@ -133,10 +138,10 @@ async def test_pages_come_last_and_nothing_goes(aws: Aws, amazon: Amazon) -> Non
     assert order[-2:] == ["index.html", "sw.js"]
     assert all(path.startswith("assets/") for path in order[:-2])
     assert "assets/logo.svg" not in order  # it is the same already
-    copies = [asked.headers for asked in amazon.asked if "x-amz-copy-source" in asked.headers]
-    assert all("if-match" in told or told.get("if-none-match") == "*" for told in copies)
-    last = [asked for asked in amazon.asked if asked.method in ("PUT", "DELETE")][-2:]
-    assert [asked.path.rpartition("/")[2] for asked in last[:1]] == ["version.json"]
+    copies = [request.headers for request in amazon.requests if "x-amz-copy-source" in request.headers]
+    assert all("if-match" in headers or headers.get("if-none-match") == "*" for headers in copies)
+    last = [request for request in amazon.requests if request.method in ("PUT", "DELETE")][-2:]
+    assert [request.path.rpartition("/")[2] for request in last[:1]] == ["version.json"]
     assert before <= set(amazon.s3.objects)
     assert [path for path in amazon.s3.deletes if "live" in path] == []
 
@@ -155,12 +160,12 @@ async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, 
     known, left = amazon.answer, [dies_at]
     straight = StraightAws(amazon)
 
-    def answer(asked: Any) -> Any:
-        if asked.method in ("PUT", "DELETE"):
+    def answer(request: Any) -> Any:
+        if request.method in ("PUT", "DELETE"):
             if not left[0]:
                 raise Unavailable("gone")
             left[0] -= 1
-        return known(asked)
+        return known(request)
 
     amazon.answer = answer  # type: ignore[method-assign]
     try:
@@ -181,9 +186,9 @@ async def test_a_copy_that_was_cut_off_is_not_settled_and_goes_on(dies_at: int, 
 
 async def test_the_last_write_of_a_copy_is_the_end_of_its_note(aws: Aws, amazon: Amazon) -> None:
     """So that the table above goes to the very end."""
-    amazon.asked.clear()
+    amazon.requests.clear()
     await LIVE.write(aws, "1", was="2")
-    writes = [asked.method for asked in amazon.asked if asked.method in ("PUT", "DELETE")]
+    writes = [request.method for request in amazon.requests if request.method in ("PUT", "DELETE")]
     assert len(writes) == 8
     assert writes[-1] == "DELETE"
 
@@ -192,12 +197,12 @@ async def test_a_deployment_meanwhile_is_not_written_over(aws: Aws, amazon: Amaz
     known = amazon.answer
     straight = StraightAws(amazon)
 
-    def answer(asked: Any) -> Any:
-        told = known(asked)
-        if "x-amz-copy-source" in asked.headers:  # the first asset is copied
+    def answer(request: Any) -> Any:
+        response = known(request)
+        if "x-amz-copy-source" in request.headers:  # the first asset is copied
             for path, body in site("3").items():
                 amazon.s3.put(f"shop/live/{path}", body)
-        return told
+        return response
 
     amazon.answer = answer  # type: ignore[method-assign]
     with pytest.raises(Drift):
@@ -220,10 +225,10 @@ def _while(amazon: Amazon, path: str, act: Callable[[], Any]) -> StraightAws:
     """Acts once, right before this file is copied."""
     known, acts = amazon.answer, [act]
 
-    def answer(asked: Any) -> Any:
-        if asked.method == "PUT" and asked.path.endswith(f"/live/{path}") and acts:
+    def answer(request: Any) -> Any:
+        if request.method == "PUT" and request.path.endswith(f"/live/{path}") and acts:
             acts.pop()()
-        return known(asked)
+        return known(request)
 
     amazon.answer = answer  # type: ignore[method-assign]
     return StraightAws(amazon)
@@ -321,11 +326,11 @@ async def test_a_deployment_that_deletes_meanwhile(aws: Aws, amazon: Amazon) -> 
     known = amazon.answer
     straight = StraightAws(amazon)
 
-    def answer(asked: Any) -> Any:
-        told = known(asked)
-        if "x-amz-copy-source" in asked.headers:
+    def answer(request: Any) -> Any:
+        response = known(request)
+        if "x-amz-copy-source" in request.headers:
             amazon.s3.objects.pop("shop/live/assets/logo.svg", None)
-        return told
+        return response
 
     amazon.answer = answer  # type: ignore[method-assign]
     with pytest.raises(Halt, match=r"lacks assets/logo\.svg although it was copied"):
@@ -358,7 +363,7 @@ def _broken(amazon: Amazon, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         ("no manifest", "there is no s3://shop/releases/1/manifest.json"),
         ("no list", "is no list of files: files.index.html.size"),
@@ -369,14 +374,14 @@ def _broken(amazon: Amazon, how: str) -> None:
         ("version", "says '0': it must be there and say '1'"),
     ],
 )
-async def test_a_release_that_is_not_whole_is_not_touched(how: str, told: str, aws: Aws, amazon: Amazon) -> None:
+async def test_a_release_that_is_not_whole_is_not_touched(how: str, message: str, aws: Aws, amazon: Amazon) -> None:
     _broken(amazon, how)
     everything = LIVE.model_copy(update={"releases": LIVE.releases.model_copy(update={"checksums": "all"})})
     before = dict(amazon.s3.objects)
     for act in (everything.whole(aws, "1"), everything.write(aws, "1", was="2")):
         with pytest.raises(Halt) as halt:
             await act
-        assert told in str(halt.value)
+        assert message in str(halt.value)
     assert amazon.s3.objects == before
 
 
@@ -402,7 +407,7 @@ async def test_what_everybody_could_read_everybody_can_read_afterwards(public: b
     await moto_aws.write("s3", "create_bucket", Bucket=bucket)
     await fill(moto_aws, bucket)
     listed = await moto_aws.read("s3", "list_objects_v2", Bucket=bucket)
-    live = [one["Key"] for one in listed["Contents"] if one["Key"].startswith(("live/", "current"))]
+    live = [item["Key"] for item in listed["Contents"] if item["Key"].startswith(("live/", "current"))]
     for key in live if public else ():
         await moto_aws.write("s3", "put_object_acl", Bucket=bucket, Key=key, ACL="public-read")
     update = {"live": f"s3://{bucket}/live", "releases": Releases(s3=f"s3://{bucket}/releases")}
@@ -410,14 +415,14 @@ async def test_what_everybody_could_read_everybody_can_read_afterwards(public: b
     await PointerObject(object=f"s3://{bucket}/current.json").write(moto_aws, "1", was="2")
     for key in [*live, *(f"live/{path}" for path in site("1"))]:
         grants = (await moto_aws.read("s3", "get_object_acl", Bucket=bucket, Key=key))["Grants"]
-        assert any(one["Grantee"].get("URI", "").endswith("/AllUsers") for one in grants) is public, key
+        assert any(grant["Grantee"].get("URI", "").endswith("/AllUsers") for grant in grants) is public, key
 
 
 async def test_without_a_way_back_somebody_is_told(aws: Aws, amazon: Amazon) -> None:
     assert await LIVE.prepare(aws, "1") == ()
     del amazon.s3.objects["shop/releases/2/index.html"]
-    (told,) = await LIVE.prepare(aws, "1")
-    assert told.startswith("there is no way back to 2: s3://shop/releases/2 is not whole: index.html is missing")
+    (note,) = await LIVE.prepare(aws, "1")
+    assert note.startswith("there is no way back to 2: s3://shop/releases/2 is not whole: index.html is missing")
 
 
 async def test_a_live_prefix_without_a_version_is_nothing_of_ours(aws: Aws, amazon: Amazon) -> None:
@@ -482,7 +487,7 @@ async def test_invalidations_of_days_ago_are_not_looked_through_one_by_one(aws: 
     made = [Invalidation(f"I{n}", f"ci-{n}", ("/*",), -1e9, long_ago) for n in range(40)]
     amazon.distributions["E1"].invalidations += made
     assert await CACHE.read(aws) is None
-    assert len(amazon.asked) == 1
+    assert len(amazon.requests) == 1
     await CACHE.write(aws, CACHE.reference, was=None)
     assert await CACHE.read(aws) == CACHE.reference and await CACHE.settled(aws, CACHE.reference)
 
@@ -521,10 +526,10 @@ PURGES = [
 ]
 
 
-@pytest.mark.parametrize(("told", "body"), PURGES)
-async def test_cloudflare(told: Any, body: Any, cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
+@pytest.mark.parametrize(("purge", "body"), PURGES)
+async def test_cloudflare(purge: Any, body: Any, cloudflare: tuple[FakeCloudflare, Cloudflare]) -> None:
     fake, client = cloudflare
-    lever = CloudflarePurge(cloudflare=ZONE, mark="drill", **told)
+    lever = CloudflarePurge(cloudflare=ZONE, mark="drill", **purge)
     assert not await lever.settled(client, lever.reference)
     fake.limited = 1
     with pytest.raises(Unavailable, match=r"429: Rate limited.*\(10429\)"):

@@ -50,7 +50,7 @@ async def test_what_the_responder_signs_is_taken(key: str, aws: Aws, amazon: Ama
     amazon.keys = {key: "2"}
     await KEY.model_copy(update={"key": key}).write(aws, "1", was="2")
     assert amazon.keys == {key: "1"}
-    signed = [asked.headers["authorization"].split()[0] for asked in amazon.asked]
+    signed = [request.headers["authorization"].split()[0] for request in amazon.requests]
     assert signed == ["AWS4-ECDSA-P256-SHA256"] * 3
 
 
@@ -58,21 +58,21 @@ async def test_the_token_of_a_session_is_signed_as_well(
     amazon_url: str, amazon: Amazon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it comes with a role: boto3 finds the three by itself."""
-    told = aws_settings(amazon_url)
-    assert told.access_key_id is not None and told.secret_access_key is not None
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", told.access_key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", told.secret_access_key.get_secret_value())
+    settings = aws_settings(amazon_url)
+    assert settings.access_key_id is not None and settings.secret_access_key is not None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", settings.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", settings.secret_access_key.get_secret_value())
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of this hour")
-    aws = Aws(told.model_copy(update={"access_key_id": None, "secret_access_key": None}))
+    aws = Aws(settings.model_copy(update={"access_key_id": None, "secret_access_key": None}))
     try:
         await KEY.read(aws)
     finally:
         await aws.close()
-    (asked,) = amazon.asked
-    assert _code(amazon.answer(asked)) == ""
-    assert asked.headers["x-amz-security-token"] == "of this hour"
-    other = {**asked.headers, "x-amz-security-token": "of the hour before"}
-    assert _code(amazon.answer(replace(asked, headers=other))).startswith(f"InvalidSignatureException: {MISMATCH}")
+    (request,) = amazon.requests
+    assert _code(amazon.answer(request)) == ""
+    assert request.headers["x-amz-security-token"] == "of this hour"
+    other = {**request.headers, "x-amz-security-token": "of the hour before"}
+    assert _code(amazon.answer(replace(request, headers=other))).startswith(f"InvalidSignatureException: {MISMATCH}")
 
 
 async def test_another_secret_changes_nothing_and_says_so(amazon_url: str, amazon: Amazon) -> None:
@@ -88,12 +88,12 @@ async def test_another_secret_changes_nothing_and_says_so(amazon_url: str, amazo
 
 
 @pytest.mark.parametrize(
-    ("ahead", "told"),
+    ("ahead", "message"),
     [(6, r"Signature expired: \w+ is now earlier than"), (-6, r"Signature not yet current: \w+ is still later than")],
 )
-async def test_a_clock_that_is_wrong(ahead: int, told: str, aws: Aws, amazon: Amazon) -> None:
+async def test_a_clock_that_is_wrong(ahead: int, message: str, aws: Aws, amazon: Amazon) -> None:
     amazon.now = lambda: datetime.now(UTC) + timedelta(minutes=ahead)
-    with pytest.raises(AwsRefused, match=told):
+    with pytest.raises(AwsRefused, match=message):
         await KEY.write(aws, "1", was="2")
     assert amazon.keys == {"active": "2"}
     amazon.now = lambda: datetime.now(UTC) + timedelta(minutes=ahead * 2 / 3)
@@ -102,40 +102,40 @@ async def test_a_clock_that_is_wrong(ahead: int, told: str, aws: Aws, amazon: Am
 
 
 def _header(name: str, value: str | Callable[[str], str]) -> Callable[[Asked], Asked]:
-    def changed(asked: Asked) -> Asked:
-        new = value(asked.headers[name]) if callable(value) else value
-        return replace(asked, headers={**asked.headers, name: new})
+    def changed(request: Asked) -> Asked:
+        new = value(request.headers[name]) if callable(value) else value
+        return replace(request, headers={**request.headers, name: new})
 
     return changed
 
 
 def _without(name: str) -> Callable[[Asked], Asked]:
-    return lambda asked: replace(asked, headers={k: v for k, v in asked.headers.items() if k != name})
+    return lambda request: replace(request, headers={k: v for k, v in request.headers.items() if k != name})
 
 
 def _told(old: str, new: str) -> Callable[[Asked], Asked]:
-    def changed(told: str) -> str:
-        assert old in told
-        return told.replace(old, new)
+    def changed(value: str) -> str:
+        assert old in value
+        return value.replace(old, new)
 
     return _header("authorization", changed)
 
 
-def _a_minute_earlier(told: str) -> str:
+def _a_minute_earlier(date: str) -> str:
     """Or later, where it would be another day."""
-    at, form = datetime.strptime(told, "%Y%m%dT%H%M%SZ"), "%Y%m%dT%H%M%SZ"
+    at, form = datetime.strptime(date, "%Y%m%dT%H%M%SZ"), "%Y%m%dT%H%M%SZ"
     return next(f"{new:{form}}" for new in (at - timedelta(minutes=1), at + timedelta(minutes=1)) if new.day == at.day)
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
-        (lambda asked: replace(asked, body=b'{"Value": "3"}'), MISMATCH),
-        (lambda asked: replace(asked, body=b""), MISMATCH),
-        (lambda asked: replace(asked, target=asked.target.replace("/active", "/passive")), MISMATCH),
-        (lambda asked: replace(asked, target=asked.target.replace("%2F", "/")), MISMATCH),
-        (lambda asked: replace(asked, target=f"{asked.target}?force=true"), MISMATCH),
-        (lambda asked: replace(asked, method="DELETE"), MISMATCH),
+        (lambda request: replace(request, body=b'{"Value": "3"}'), MISMATCH),
+        (lambda request: replace(request, body=b""), MISMATCH),
+        (lambda request: replace(request, target=request.target.replace("/active", "/passive")), MISMATCH),
+        (lambda request: replace(request, target=request.target.replace("%2F", "/")), MISMATCH),
+        (lambda request: replace(request, target=f"{request.target}?force=true"), MISMATCH),
+        (lambda request: replace(request, method="DELETE"), MISMATCH),
         (_header("if-match", "K2"), MISMATCH),
         (_header("host", "another.localhost"), MISMATCH),
         (_header("content-type", "text/plain"), MISMATCH),
@@ -156,9 +156,9 @@ def _a_minute_earlier(told: str) -> str:
     ],
 )
 async def test_nothing_is_taken_that_was_not_signed(
-    changed: Callable[[Asked], Asked], told: str, signed: Asked, amazon: Amazon
+    changed: Callable[[Asked], Asked], message: str, signed: Asked, amazon: Amazon
 ) -> None:
-    assert _code(amazon.answer(changed(signed))).startswith(f"InvalidSignatureException: {told}")
+    assert _code(amazon.answer(changed(signed))).startswith(f"InvalidSignatureException: {message}")
     assert amazon.keys == {"active": "2"}
     assert amazon.answer(signed).status == 200  # as it was, it is taken
     assert amazon.keys == {"active": "1"}
@@ -184,11 +184,13 @@ async def test_who_is_not_known_is_not_even_looked_at(
     [("*", True), ("us-*", True), ("eu-west-1,us-east-1", True), ("eu-west-1", False), ("", False)],
 )
 async def test_a_signature_holds_in_the_regions_that_it_names(regions: str, taken: bool, amazon: Amazon) -> None:
-    asked = Asked.of("GET", f"/key-value-stores/{ARN}/keys/active", {}, b"")
-    sign(asked, KEYS, regions=regions)
-    told = amazon.answer(asked)
-    assert _code(told).startswith("" if taken else "InvalidSignatureException: Credential should be scoped to a valid")
-    assert (told.status == 200) == taken
+    request = Asked.of("GET", f"/key-value-stores/{ARN}/keys/active", {}, b"")
+    sign(request, KEYS, regions=regions)
+    response = amazon.answer(request)
+    assert _code(response).startswith(
+        "" if taken else "InvalidSignatureException: Credential should be scoped to a valid"
+    )
+    assert (response.status == 200) == taken
 
 
 @pytest.fixture
@@ -197,13 +199,13 @@ async def signed(aws: Aws, amazon: Amazon) -> Asked:
     await aws.write(KEYS, "put_key", KvsARN=ARN, Key="active", Value="1", IfMatch="K1")
     assert amazon.keys == {"active": "1"}
     amazon.keys, amazon.keys_etag = {"active": "2"}, 1
-    return amazon.asked[-1]
+    return amazon.requests[-1]
 
 
-def _code(told: Answer) -> str:
+def _code(response: Answer) -> str:
     """As boto3 reads it."""
-    if told.status == 200:
+    if response.status == 200:
         return ""
-    assert told.status == 403
-    body: dict[str, Any] = json.loads(told.body)
-    return f"{told.headers['x-amzn-ErrorType']}: {body['Message']}"
+    assert response.status == 403
+    body: dict[str, Any] = json.loads(response.body)
+    return f"{response.headers['x-amzn-ErrorType']}: {body['Message']}"

@@ -107,7 +107,7 @@ async def test_turned_back_the_cache_is_emptied_after_the_path(aws: Aws, amazon:
     wanted = frontend(web={"edge": edge}, health_check_urls=sick, healthy_within="100ms")
     rollback = Rollback(wanted, {Aws: aws}, healthy=[{"http": edge["version"][0], "fields": {"version": "2"}}])
     assert (await rollback.run()).outcome == "compensated"
-    acts = [asked.path.rpartition("/")[2] for asked in amazon.asked if asked.method in ("PUT", "POST")]
+    acts = [request.path.rpartition("/")[2] for request in amazon.requests if request.method in ("PUT", "POST")]
     assert acts == ["config", "invalidation", "config", "invalidation"]
     first, second = amazon.distributions["E1"].invalidations
     assert first.reference != second.reference
@@ -134,7 +134,7 @@ async def test_nothing_moves_to_a_release_that_is_not_whole(aws: Aws, amazon: Am
         ended = await Rollback(frontend(web={"pointer": pointer}), {Aws: aws}).run()
         assert ended.outcome == "failed"
         assert "s3://shop/releases/1 is not whole: sw.js is missing" in ended.reason
-    assert not [asked for asked in amazon.asked if asked.method in ("PUT", "POST", "DELETE")]
+    assert not [request for request in amazon.requests if request.method in ("PUT", "POST", "DELETE")]
 
 
 async def test_a_distribution_that_is_not_there_is_known_before_anything_moves(aws: Aws, amazon: Amazon) -> None:
@@ -183,7 +183,7 @@ async def test_every_address_of_an_edge_is_asked(
     def look_up(host: Any, *more: Any, **other: Any) -> Any:
         if host != "edge.test":
             return known(host, *more, **other)
-        return [one for address in ("127.0.0.1", "127.0.0.2") for one in known(address, *more, **other)]
+        return [info for address in ("127.0.0.1", "127.0.0.2") for info in known(address, *more, **other)]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
@@ -212,7 +212,7 @@ async def _say(version: str, request: web.Request) -> web.Response:
 
 # --- what can be configured
 @pytest.mark.parametrize(
-    ("told", "mistake"),
+    ("options", "mistake"),
     [
         ({"strategy": "frontend"}, "names no platform"),
         (frontend(platforms=["web", "ios"]), "web, ios are named, but web configured"),
@@ -228,9 +228,9 @@ async def _say(version: str, request: web.Request) -> web.Response:
         (frontend(web={"releases": {"s3": "shop/releases"}}), "String should match pattern"),
     ],
 )
-def test_what_cannot_be_is_refused(told: dict[str, Any], mistake: str) -> None:
+def test_what_cannot_be_is_refused(options: dict[str, Any], mistake: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        Frontend.model_validate(told)
+        Frontend.model_validate(options)
     assert mistake in str(refused.value)
 
 
@@ -256,12 +256,12 @@ def test_a_cdn_needs_a_token() -> None:
         "rollback": frontend(web={"pointer": KVS}, cdn_invalidation={"cloudflare": ZONE}),
         "healthy": [{"http": "http://127.0.0.1:1/"}],
     }
-    told = {
+    config = {
         "state": "sqlite:///tmp/state.db",
         "prometheus": {"url": "http://localhost:9090"},
         "alertmanager": {"urls": ["http://localhost:9093"]},
         "services": [service],
     }
-    text = json.dumps(told)  # which is YAML as well
+    text = json.dumps(config)  # which is YAML as well
     with pytest.raises(ConfigError, match=r"services\[0\]: needs a token: cdn\.cloudflare"):
         parse(text, "r.yml", {})

@@ -49,8 +49,8 @@ async def test_it_reads_as_raw_json(kubernetes: Kubernetes, cluster: Cluster) ->
     assert found
     assert found["spec"]["fieldOfTomorrow"] == {"x": 1}
     assert await kubernetes.get("Deployment", "shop", "none") is None
-    (one,) = await kubernetes.list("ReplicaSet", "shop", {"app": "backend"})
-    assert one["kind"] == "ReplicaSet"  # which the server leaves out in a list
+    (replica_set,) = await kubernetes.list("ReplicaSet", "shop", {"app": "backend"})
+    assert replica_set["kind"] == "ReplicaSet"  # which the server leaves out in a list
     assert await kubernetes.list("ReplicaSet", "shop", {"app": "other"}) == []
 
 
@@ -75,8 +75,8 @@ async def test_what_changed_meanwhile_is_not_overwritten(kubernetes: Kubernetes,
 async def test_a_dry_run_changes_nothing(kubernetes: Kubernetes, cluster: Cluster) -> None:
     found = await kubernetes.get("Deployment", "shop", "backend")
     assert found
-    told = await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 9}], dry_run=True)
-    assert told["spec"]["replicas"] == 9
+    patched = await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 9}], dry_run=True)
+    assert patched["spec"]["replicas"] == 9
     assert cluster.get("Deployment", "shop", "backend")["spec"]["replicas"] == 4
 
 
@@ -109,9 +109,9 @@ async def test_a_pod_of_the_same_name_that_came_later_stays(kubernetes: Kubernet
 async def test_a_token_that_has_run_out_is_read_anew(kubernetes: Kubernetes, cluster: Cluster, tmp_path: Path) -> None:
     assert await kubernetes.get("Deployment", "shop", "backend")
     cluster.token = "the-next-token-of-the-responder"
-    told = json.loads((tmp_path / "config").read_text())
-    told["users"][0]["user"]["token"] = cluster.token
-    (tmp_path / "config").write_text(json.dumps(told))
+    kubeconfig = json.loads((tmp_path / "config").read_text())
+    kubeconfig["users"][0]["user"]["token"] = cluster.token
+    (tmp_path / "config").write_text(json.dumps(kubeconfig))
     assert await kubernetes.get("Deployment", "shop", "backend")
 
 
@@ -123,10 +123,10 @@ async def test_many_who_ask_at_once_share_a_connection_and_a_new_token(
 
     assert all(await asyncio.gather(*map(ask, range(20))))
     connected = kubernetes._api
-    told = json.loads((tmp_path / "config").read_text())
+    kubeconfig = json.loads((tmp_path / "config").read_text())
     for n in range(3):
-        cluster.token = told["users"][0]["user"]["token"] = f"token-{n}-of-the-responder"
-        (tmp_path / "config").write_text(json.dumps(told))
+        cluster.token = kubeconfig["users"][0]["user"]["token"] = f"token-{n}-of-the-responder"
+        (tmp_path / "config").write_text(json.dumps(kubeconfig))
         assert all(await asyncio.gather(*map(ask, range(20))))
     assert kubernetes._api is not connected
 
@@ -258,5 +258,5 @@ async def test_the_sdk_is_not_imported_on_the_event_loop(tmp_path: Path) -> None
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _IMPORTS, str(tmp_path / "none"), stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await process.communicate()
-    assert said.split() == [b"True", b"False"]
+    output, _ = await process.communicate()
+    assert output.split() == [b"True", b"False"]

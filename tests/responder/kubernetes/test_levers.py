@@ -117,10 +117,10 @@ async def test_what_was_changed_is_on_the_object(cluster: Cluster, kube: InProce
     lever = PodTemplate(**BACKEND, mark="01J9")
     was, to = await lever.read(kube), await lever.value_of(kube, "1", "")
     await lever.write(kube, to, was=was)
-    told = cluster.get("Deployment", "shop", "backend")["metadata"]["annotations"]
-    assert told["rollback-responder.io/execution"] == "01J9"
-    assert "(shop:2) → " in told["rollback-responder.io/rolled-back"]
-    assert told["kubernetes.io/change-cause"].startswith("rollback 01J9: ")
+    annotations = cluster.get("Deployment", "shop", "backend")["metadata"]["annotations"]
+    assert annotations["rollback-responder.io/execution"] == "01J9"
+    assert "(shop:2) → " in annotations["rollback-responder.io/rolled-back"]
+    assert annotations["kubernetes.io/change-cause"].startswith("rollback 01J9: ")
     assert await lever.moved_by(kube) == "rollback-responder"
 
 
@@ -151,12 +151,12 @@ DIGEST = f"sha256:{'d' * 64}"
 async def test_how_a_version_is_found(
     image: str, labels: dict[str, str], version: str, artifact: str, cluster: Cluster, kube: InProcess
 ) -> None:
-    one = deployment("backend", image)
-    one["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **labels}
-    cluster.apply(one)
-    one = deployment("backend", "shop:2")
-    one["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **dict.fromkeys(labels, "2")}
-    cluster.apply(one)
+    manifest = deployment("backend", image)
+    manifest["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **labels}
+    cluster.apply(manifest)
+    manifest = deployment("backend", "shop:2")
+    manifest["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **dict.fromkeys(labels, "2")}
+    cluster.apply(manifest)
     lever = PodTemplate(**BACKEND)
     found = await lever.value_of(kube, version, artifact)
     assert isinstance(found, dict)
@@ -180,9 +180,9 @@ async def test_a_revision_can_be_named(cluster: Cluster, kube: InProcess) -> Non
 
 async def test_of_several_revisions_of_one_version_the_last_counts(cluster: Cluster, kube: InProcess) -> None:
     for version, cpu in (("1", "100m"), ("1", "200m"), ("2", "200m")):
-        one = deployment("backend", f"shop:{version}")
-        one["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
-        cluster.apply(one)
+        manifest = deployment("backend", f"shop:{version}")
+        manifest["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        cluster.apply(manifest)
     found = await PodTemplate(**BACKEND).value_of(kube, "1", "")
     assert isinstance(found, dict)
     kept = cluster.get("ReplicaSet", "shop", str(found["revision"]))

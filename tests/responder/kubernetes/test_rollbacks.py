@@ -33,8 +33,8 @@ def bad(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def rollback(cluster: Cluster, told: dict[str, Any], clock: Any, **more: Any) -> Rollback:
-    return Rollback(told, {Kubernetes: InProcess(cluster)}, wait=clock.wait, **{"healthy": HEALTHY, **more})
+def rollback(cluster: Cluster, strategy: dict[str, Any], clock: Any, **more: Any) -> Rollback:
+    return Rollback(strategy, {Kubernetes: InProcess(cluster)}, wait=clock.wait, **{"healthy": HEALTHY, **more})
 
 
 def image(cluster: Cluster, kind: str = "Deployment", name: str = "backend") -> str:
@@ -51,8 +51,8 @@ def rolling(**more: Any) -> dict[str, Any]:
 
 async def test_a_rolling_rollback_goes_batch_by_batch(bad: Cluster, clock: Any) -> None:
     seen: list[tuple[int, int]] = []
-    told = rolling(batch_size=2, batch_delay="30s", health_check_interval="10s")
-    one = rollback(bad, told, clock)
+    strategy = rolling(batch_size=2, batch_delay="30s", health_check_interval="10s")
+    harness = rollback(bad, strategy, clock)
     at = clock.wait
 
     def wait(seconds: float) -> None:
@@ -61,9 +61,9 @@ async def test_a_rolling_rollback_goes_batch_by_batch(bad: Cluster, clock: Any) 
         pods = [p["spec"]["containers"][0]["image"] for p in bad.all("Pod")]
         seen.append((pods.count("shop:1"), len(pods)))
 
-    one.reins._wait = wait
+    harness.reins._wait = wait
     before = bad.get("Deployment", "shop", "backend")["spec"]
-    ended = await one.run()
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert image(bad) == "shop:1"
     news = [new for new, _ in seen]
@@ -85,8 +85,8 @@ async def test_a_batch_that_is_not_well_is_turned_back_before_the_next_one(bad: 
 
 async def test_a_check_of_the_batch_turns_back_too(bad: Cluster, clock: Any) -> None:
     sick = {"pods": {"namespace": "shop", "labels": {"app": "backend", "only": "in-a-dream"}}}
-    told = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
-    ended = await rollback(bad, told, clock).run()
+    strategy = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
+    ended = await rollback(bad, strategy, clock).run()
     assert ended.outcome == "compensated"
     assert "while the pod template of Deployment shop/backend followed: 0 of 0 pods" in ended.reason
     assert image(bad) == "shop:2"
@@ -115,16 +115,16 @@ async def test_a_batch_delay_past_the_progress_deadline_raises_it_meanwhile(bad:
     found = bad.get("Deployment", "shop", "backend")
     bad.put({**found, "spec": {**found["spec"], "progressDeadlineSeconds": 20}}, before=found)
     bad.step()
-    one = rollback(bad, rolling(batch_size=3, batch_delay="30s"), clock)
-    assert "minReadySeconds 30, progressDeadlineSeconds 50" in (await one.steps())[0]
-    ended = await one.run()
+    harness = rollback(bad, rolling(batch_size=3, batch_delay="30s"), clock)
+    assert "minReadySeconds 30, progressDeadlineSeconds 50" in (await harness.steps())[0]
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert bad.get("Deployment", "shop", "backend")["spec"]["progressDeadlineSeconds"] == 20
 
 
 async def test_drift_in_the_middle_names_the_settings_that_stay(bad: Cluster, clock: Any) -> None:
     bad.images["shop:1"] = Image(ready_after=60.0)
-    one = rollback(bad, rolling(batch_size=2), clock)
+    harness = rollback(bad, rolling(batch_size=2), clock)
     clock_waits = clock.wait
 
     def wait(seconds: float) -> None:
@@ -132,8 +132,8 @@ async def test_drift_in_the_middle_names_the_settings_that_stay(bad: Cluster, cl
         if clock.now > 5.0 and image(bad) == "shop:1":
             bad.apply(deployment("backend", "shop:3", 6))
 
-    one.reins._wait = wait
-    ended = await one.run()
+    harness.reins._wait = wait
+    ended = await harness.run()
     assert ended.state == "stuck"
     assert "is backend-" in ended.reason
     assert "(shop:3), maxSurge 2, maxUnavailable 0 now: tests moved it" in ended.reason
@@ -157,9 +157,9 @@ async def test_a_daemonset(cluster: Cluster, clock: Any) -> None:
         cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{n}"}})
     for version in "12":
         cluster.apply(workload("DaemonSet", "agent", f"shop:{version}"))
-    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "daemonset": "agent"}, "batch_size": 2}
+    strategy = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "daemonset": "agent"}, "batch_size": 2}
     healthy = [{"pods": {"namespace": "shop", "labels": {"app": "agent"}, "at_least": 3}}]
-    ended = await rollback(cluster, told, clock, healthy=healthy).run()
+    ended = await rollback(cluster, strategy, clock, healthy=healthy).run()
     assert ended.outcome == "succeeded", ended.reason
     assert image(cluster, "DaemonSet", "agent") == "shop:1"
 
@@ -167,11 +167,11 @@ async def test_a_daemonset(cluster: Cluster, clock: Any) -> None:
 async def test_a_statefulset_goes_from_the_highest_ordinal_down(cluster: Cluster, clock: Any) -> None:
     for version in "12":
         cluster.apply(statefulset("web", f"shop:{version}", 5))
-    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}, "batch_size": 2}
-    one = rollback(cluster, told, clock, healthy=[{"pods": {"namespace": "shop", "labels": {"app": "web"}}}])
-    steps = [step for step in await one.steps() if "partition" in step]
+    strategy = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}, "batch_size": 2}
+    harness = rollback(cluster, strategy, clock, healthy=[{"pods": {"namespace": "shop", "labels": {"app": "web"}}}])
+    steps = [step for step in await harness.steps() if "partition" in step]
     assert [step.partition(": ")[2] for step in steps] == ["0 → 5", "5 → 3", "3 → 1", "1 → 0"]
-    ended = await one.run()
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert cluster.get("StatefulSet", "shop", "web")["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == 0
 
@@ -180,9 +180,9 @@ async def test_a_statefulset_that_hangs_in_the_bad_version_is_freed(cluster: Clu
     cluster.images["shop:2"] = Image(starts="crashes")
     for version in "12":
         cluster.apply(statefulset("web", f"shop:{version}", 3))
-    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
-    one = rollback(cluster, told, clock, healthy=[{"pods": {"namespace": "shop", "labels": {"app": "web"}}}])
-    ended = await one.run()
+    strategy = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
+    harness = rollback(cluster, strategy, clock, healthy=[{"pods": {"namespace": "shop", "labels": {"app": "web"}}}])
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert ended.plan
     assert "waits for each of them: no batches" in ended.plan.notes[0]
@@ -362,7 +362,7 @@ async def test_what_was_suspended_is_resumed_when_the_rollback_is_turned_back(ba
 
 
 async def test_who_reverts_us_is_reported_and_never_fought(bad: Cluster, clock: Any) -> None:
-    one = rollback(bad, immediate(), clock)
+    harness = rollback(bad, immediate(), clock)
     stood: list[str] = []
 
     def wait(seconds: float) -> None:
@@ -372,16 +372,16 @@ async def test_who_reverts_us_is_reported_and_never_fought(bad: Cluster, clock: 
             bad.manager = "argocd-controller"
             bad.apply(deployment("backend", "shop:2", 6))
 
-    one.reins._wait = wait
+    harness.reins._wait = wait
 
     def patient(plan: Plan) -> Plan:
         verify = plan.steps[-1].model_copy(update={"hold_for": 10.0, "within": 60.0})
         return plan.model_copy(update={"steps": (*plan.steps[:-1], verify)})
 
-    ended = await one.run(through=patient)
+    ended = await harness.run(through=patient)
     assert ended.state == "stuck"
     assert "argocd-controller moved it" in ended.reason
-    (halted,) = [event for event in one.record.events if isinstance(event, Halted)]
+    (halted,) = [event for event in harness.record.events if isinstance(event, Halted)]
     assert halted.drift
     assert halted.reverted_by == "argocd-controller"
     assert image(bad) == "shop:2"
@@ -399,9 +399,9 @@ def colours(cluster: Cluster, *, blue: int = 0, green: int = 3, blue_runs: str =
 
 
 def blue_green(**more: Any) -> dict[str, Any]:
-    told = {c: {"kubernetes": {"namespace": "shop", "deployment": f"backend-{c}"}} for c in ("blue", "green")}
+    colours_of = {c: {"kubernetes": {"namespace": "shop", "deployment": f"backend-{c}"}} for c in ("blue", "green")}
     pointer = {"namespace": "shop", "service": "backend"}
-    return {"strategy": "blue_green", "pointer": pointer, "colours": told, "ready_for": "1s", **more}
+    return {"strategy": "blue_green", "pointer": pointer, "colours": colours_of, "ready_for": "1s", **more}
 
 
 def selector(cluster: Cluster) -> str:
@@ -411,7 +411,7 @@ def selector(cluster: Cluster) -> str:
 async def test_blue_green_brings_the_idle_colour_up_to_the_active_count_first(cluster: Cluster, clock: Any) -> None:
     colours(cluster)
     cluster.images["shop:1"] = Image(ready_after=5.0)
-    one, ready = rollback(cluster, blue_green(keep_pods=2, failed_replicas=1), clock), []
+    harness, ready = rollback(cluster, blue_green(keep_pods=2, failed_replicas=1), clock), []
 
     def wait(seconds: float) -> None:
         clock.wait(seconds)
@@ -419,8 +419,8 @@ async def test_blue_green_brings_the_idle_colour_up_to_the_active_count_first(cl
         blue = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == "blue"]
         ready.append((selector(cluster), sum("'True'" in str(p["status"]["conditions"]) for p in blue)))
 
-    one.reins._wait = wait
-    ended = await one.run()
+    harness.reins._wait = wait
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert all(count == 3 for colour, count in ready if colour == "blue")
     assert selector(cluster) == "blue"
@@ -453,15 +453,15 @@ async def test_an_idle_colour_that_does_not_start_never_gets_traffic(cluster: Cl
 
 async def test_a_colour_that_fails_under_traffic_is_switched_back(cluster: Cluster, clock: Any) -> None:
     colours(cluster)
-    one = rollback(cluster, blue_green(), clock)
+    harness = rollback(cluster, blue_green(), clock)
 
     def wait(seconds: float) -> None:
         clock.wait(seconds)
         if selector(cluster) == "blue":
             cluster.images["shop:1"] = Image(starts="crashes")
 
-    one.reins._wait = wait
-    ended = await one.run()
+    harness.reins._wait = wait
+    ended = await harness.run()
     assert ended.outcome == "compensated"
     assert "blue is ready with the traffic" in ended.reason
     assert selector(cluster) == "green"
@@ -500,7 +500,7 @@ async def test_no_traffic_goes_back_to_a_colour_that_was_scaled_to_nothing(clust
     cluster.images["shop:2"] = Image(ready_after=20.0)
     clock.wait(60.0)
     cluster.step()
-    one, served = rollback(cluster, blue_green(failed_replicas=0), clock), []
+    harness, served = rollback(cluster, blue_green(failed_replicas=0), clock), []
 
     async def stop_asked(execution: Execution, *, about_to_act: bool) -> StopAsked | None:
         verifying = execution.plan is not None and execution.todo[:1] == execution.plan.steps[-1:]
@@ -512,8 +512,8 @@ async def test_no_traffic_goes_back_to_a_colour_that_was_scaled_to_nothing(clust
         pods = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == selector(cluster)]
         served.append(sum("'True'" in str(p["status"]["conditions"]) for p in pods))
 
-    one.reins._wait, one.reins.stop_asked = wait, stop_asked  # type: ignore[method-assign]
-    ended = await one.run()
+    harness.reins._wait, harness.reins.stop_asked = wait, stop_asked  # type: ignore[method-assign]
+    ended = await harness.run()
     assert ended.outcome == "cancelled", ended.reason
     assert selector(cluster) == "green"
     assert min(served) == 3
@@ -523,23 +523,23 @@ def _loaded(cluster: Cluster, load: dict[str, int]) -> Callable[[str], int]:
     return lambda name: load["traffic"] if name == f"backend-{selector(cluster)}" else 0
 
 
-def autoscaled(one: Rollback, cluster: Cluster, clock: Any, load: dict[str, int]) -> None:
+def autoscaled(harness: Rollback, cluster: Cluster, clock: Any, load: dict[str, int]) -> None:
     def wait(seconds: float) -> None:
         clock.wait(seconds)
         autoscale(cluster, _loaded(cluster, load))
         cluster.step()
 
-    one.reins._wait = wait
+    harness.reins._wait = wait
 
 
 async def test_an_autoscaler_does_not_take_the_idle_pods_away_before_the_switch(cluster: Cluster, clock: Any) -> None:
     colours(cluster, blue=1, green=4)
     cluster.images["shop:1"] = Image(ready_after=40.0)
     cluster.apply(autoscaler("backend-blue", 10))
-    one = rollback(cluster, blue_green(), clock)
-    autoscaled(one, cluster, clock, {"traffic": 4})
+    harness = rollback(cluster, blue_green(), clock)
+    autoscaled(harness, cluster, clock, {"traffic": 4})
     switched_with: list[int] = []
-    wait = one.reins._wait
+    wait = harness.reins._wait
     assert wait
 
     def watching(seconds: float) -> None:
@@ -547,8 +547,8 @@ async def test_an_autoscaler_does_not_take_the_idle_pods_away_before_the_switch(
         if selector(cluster) == "blue" and not switched_with:
             switched_with.append(cluster.get("Deployment", "shop", "backend-blue")["status"]["readyReplicas"])
 
-    one.reins._wait = watching
-    ended = await one.run()
+    harness.reins._wait = watching
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert switched_with == [4]
     assert cluster.get("HorizontalPodAutoscaler", "shop", "backend-blue")["spec"]["minReplicas"] == 4
@@ -560,9 +560,9 @@ async def test_what_an_autoscaler_does_after_the_switch_is_no_drift(cluster: Clu
     colours(cluster, blue=1, green=4)
     for colour in ("blue", "green"):
         cluster.apply(autoscaler(f"backend-{colour}", 10))
-    one, load = rollback(cluster, blue_green(failed_replicas=0), clock), {"traffic": 9}
-    autoscaled(one, cluster, clock, load)
-    ended = await one.run()
+    harness, load = rollback(cluster, blue_green(failed_replicas=0), clock), {"traffic": 9}
+    autoscaled(harness, cluster, clock, load)
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert cluster.get("Deployment", "shop", "backend-green")["spec"]["replicas"] == 0
 
@@ -574,11 +574,11 @@ async def test_an_idle_colour_with_an_autoscaler_is_idle_again_when_it_is_turned
     colours(cluster, blue=blue, green=4)
     cluster.apply(autoscaler("backend-blue", 10))
     sick = [{"http": "http://127.0.0.1:1/"}]
-    told = blue_green(ready_within="5s")
-    told["colours"]["blue"]["ready"] = sick
-    one = rollback(cluster, told, clock)
-    autoscaled(one, cluster, clock, {"traffic": 4})
-    ended = await one.run()
+    strategy = blue_green(ready_within="5s")
+    strategy["colours"]["blue"]["ready"] = sick
+    harness = rollback(cluster, strategy, clock)
+    autoscaled(harness, cluster, clock, {"traffic": 4})
+    ended = await harness.run()
     assert ended.outcome == "compensated", ended.reason
     autoscale(cluster, _loaded(cluster, {"traffic": 4}))
     assert cluster.get("Deployment", "shop", "backend-blue")["spec"]["replicas"] == blue
@@ -609,9 +609,9 @@ async def test_a_moved_tag_is_seen_at_an_idle_colour_that_had_no_pods(cluster: C
     assert f"runs sha256:{'b' * 64}" in ended.reason
 
 
-@pytest.mark.parametrize("told", [rolling(batch_size=1, batch_delay="3m"), rolling(batch_size=2, batch_delay="5m")])
-async def test_a_rollout_in_long_batches_has_the_time_that_they_take(told: Any, bad: Cluster, clock: Any) -> None:
-    ended = await rollback(bad, told, clock).run()
+@pytest.mark.parametrize("strategy", [rolling(batch_size=1, batch_delay="3m"), rolling(batch_size=2, batch_delay="5m")])
+async def test_a_rollout_in_long_batches_has_the_time_that_they_take(strategy: Any, bad: Cluster, clock: Any) -> None:
+    ended = await rollback(bad, strategy, clock).run()
     assert ended.outcome == "succeeded", ended.reason
     assert image(bad) == "shop:1"
 
@@ -623,8 +623,8 @@ async def test_a_statefulset_whose_batch_is_sick_is_whole_again_when_it_is_turne
         cluster.apply(statefulset("web", f"shop:{version}", 3))
     cluster.step()
     cluster.images["shop:1"] = Image(starts="crashes")
-    told = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
-    ended = await rollback(cluster, told, clock).run()
+    strategy = {"strategy": "rolling", "kubernetes": {"namespace": "shop", "statefulset": "web"}}
+    ended = await rollback(cluster, strategy, clock).run()
     assert ended.outcome == "compensated", ended.reason
     cluster.step()
     pods = cluster.all("Pod")
@@ -647,9 +647,9 @@ async def test_a_resumed_rollout_is_looked_at_like_any_other(bad: Cluster, clock
 async def test_a_resumed_rollout_has_its_batches_checked(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     sick = {"pods": {"namespace": "shop", "labels": {"app": "backend", "only": "in-a-dream"}}}
-    told = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
-    told["kubernetes"] = {**BACKEND, "when_paused": "resume"}
-    ended = await rollback(bad, told, clock).run()
+    strategy = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
+    strategy["kubernetes"] = {**BACKEND, "when_paused": "resume"}
+    ended = await rollback(bad, strategy, clock).run()
     assert ended.outcome == "compensated", ended.reason
     assert "0 of 0 pods" in ended.reason
 
@@ -657,8 +657,8 @@ async def test_a_resumed_rollout_has_its_batches_checked(bad: Cluster, clock: An
 async def test_a_moved_tag_is_seen_after_a_resumed_rollout(bad: Cluster, clock: Any) -> None:
     _paused(bad)
     bad.images["shop:1"] = Image(digest=f"sha256:{'b' * 64}")
-    told, good = immediate(when_paused="resume"), f"shop@sha256:{'a' * 64}"
-    ended = await rollback(bad, told, clock, artifact=good).run()
+    strategy, good = immediate(when_paused="resume"), f"shop@sha256:{'a' * 64}"
+    ended = await rollback(bad, strategy, clock, artifact=good).run()
     assert ended.outcome == "compensated", ended.reason
     assert f"runs sha256:{'b' * 64}" in ended.reason
 
@@ -698,15 +698,15 @@ async def test_a_control_plane_that_is_away_meanwhile_is_no_reason_to_turn_back(
 ) -> None:
     monkeypatch.setattr(Lever, "patience", property(lambda lever: 0.05))
     bad.images["shop:1"] = Image(ready_after=60.0)
-    one = rollback(bad, immediate(), clock)
+    harness = rollback(bad, immediate(), clock)
     handle = bad.handle
 
-    def away(*asked: Any) -> Any:
+    def away(*request: Any) -> Any:
         written = image(bad) == "shop:1"
-        return (503, {"message": "shutting down"}) if written and 5.0 < clock.now < 90.0 else handle(*asked)
+        return (503, {"message": "shutting down"}) if written and 5.0 < clock.now < 90.0 else handle(*request)
 
     bad.handle = away  # type: ignore[method-assign]
-    ended = await one.run()
+    ended = await harness.run()
     assert ended.outcome == "succeeded", ended.reason
     assert clock.now >= 90.0
 
@@ -732,11 +732,11 @@ class Silent(Prometheus):
 async def test_a_batch_of_which_nothing_is_known_yet_is_neither_good_nor_bad(
     first: float, value: float, outcome: str, why: str, bad: Cluster, clock: Any
 ) -> None:
-    told = rolling(batch_size=3, batch_delay="30s", health_check_interval="10s")
-    told["batch_healthy"] = [{"promql": 'errors{version="1"}', "at_most": 0}]
+    strategy = rolling(batch_size=3, batch_delay="30s", health_check_interval="10s")
+    strategy["batch_healthy"] = [{"promql": 'errors{version="1"}', "at_most": 0}]
     clients = {Kubernetes: InProcess(bad), Prometheus: Silent(clock, first, value)}
-    one = Rollback(told, clients, wait=clock.wait, healthy=HEALTHY)
-    ended = await one.run()
+    harness = Rollback(strategy, clients, wait=clock.wait, healthy=HEALTHY)
+    ended = await harness.run()
     assert ended.outcome == outcome, ended.reason
     assert why in ended.reason
 

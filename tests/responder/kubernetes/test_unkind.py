@@ -40,9 +40,9 @@ class Watched:
         self.least = self.good = len(self._serving())
         kubernetes = {"namespace": "shop", more.pop("key", "deployment"): more.pop("name", "backend")}
         kubernetes |= {"within": more.pop("within", "120s")}
-        told = {"strategy": strategy, "kubernetes": kubernetes, **more}
+        options = {"strategy": strategy, "kubernetes": kubernetes, **more}
         healthy = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}}}]
-        self.rollback = Rollback(told, {Kubernetes: Slow(cluster, self._wait)}, wait=self._wait, healthy=healthy)
+        self.rollback = Rollback(options, {Kubernetes: Slow(cluster, self._wait)}, wait=self._wait, healthy=healthy)
 
     async def run(self) -> Execution:
         return await self.rollback.run()
@@ -56,7 +56,7 @@ class Watched:
 
     def _serving(self) -> list[Any]:
         conditions = [pod.get("status", {}).get("conditions", ()) for pod in self.cluster.all("Pod", "shop")]
-        return [one for one in conditions if any(c["type"] == "Ready" and c["status"] == "True" for c in one)]
+        return [of_pod for of_pod in conditions if any(c["type"] == "Ready" and c["status"] == "True" for c in of_pod)]
 
 
 @pytest.fixture(params=SEEDS)

@@ -50,8 +50,8 @@ class S3:
         await self.process.kill()
 
 
-def settings_of(told: dict[str, Any]) -> SnapshotSettings:
-    return TypeAdapter(SnapshotSettings).validate_json(json.dumps(told))
+def settings_of(settings: dict[str, Any]) -> SnapshotSettings:
+    return TypeAdapter(SnapshotSettings).validate_json(json.dumps(settings))
 
 
 @dataclass
@@ -60,7 +60,7 @@ class House:
 
     postgres: parts.Postgres
     dsn: str
-    told: dict[str, Any]  # the settings, as one may write them into a file
+    settings: dict[str, Any]  # the settings, as one may write them into a file
     snapshots: Snapshots
     directory: Path
 
@@ -125,13 +125,13 @@ async def housed(
         key.write_text("ab" * 32 + "\n")
         shelf["encrypt"] = {"key_file": str(key)}
     where: dict[str, Any] = {"s3": {"bucket": BUCKET, "prefix": directory.name}} if s3 else {"directory": str(kept)}
-    told = {
+    settings = {
         "shelves": [{"name": "kept", **where, **shelf}],
         "databases": [{"name": "shop", "url": dsn}, {"name": "server", "url": cluster.dsn}],
         "aws": {"endpoint_url": s3.url, "access_key_id": "a", "secret_access_key": "b", "timeout": "5s"} if s3 else {},
     }
-    snapshots = await Snapshots.connect(settings_of(told))
-    made = House(cluster, dsn, told, snapshots, kept)
+    snapshots = await Snapshots.connect(settings_of(settings))
+    made = House(cluster, dsn, settings, snapshots, kept)
     try:
         yield made
     finally:

@@ -54,8 +54,8 @@ def run(shop: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
                 "state": f"sqlite://{tmp_path}/state.db",
                 "prometheus": {"url": "http://127.0.0.1:9"},
                 "alertmanager": {"urls": ["http://127.0.0.1:9"]},
-                "snapshots": shop.told["shelves"],
-                "databases": shop.told["databases"],
+                "snapshots": shop.settings["shelves"],
+                "databases": shop.settings["databases"],
             }
         )
     )
@@ -82,7 +82,10 @@ def name_of(house: House) -> str:
 async def test_taken_listed_verified_restored(shop: House, run: Run) -> None:
     key = await taken(run, "--verify", "restore")
     code, body, _ = await run("list")
-    assert (code, [(one["key"], one["state"], one["verified"]) for one in body]) == (0, [(key, "complete", "restore")])
+    assert (code, [(item["key"], item["state"], item["verified"]) for item in body]) == (
+        0,
+        [(key, "complete", "restore")],
+    )
     assert (await run("verify", key, "--restore", "server"))[:2] == (
         0,
         {"key": key, "whole": True, "how": "restored and compared: 5 counts and hashes are equal"},
@@ -146,26 +149,26 @@ async def test_columns_come_back_into_the_table_that_lives(shop: House, run: Run
         "DELETE FROM orders WHERE id = 20; INSERT INTO orders (customer) VALUES (1);"
         "ALTER TABLE orders ADD COLUMN note text; UPDATE orders SET note = 'newer' WHERE id = 1"  # and up again
     )
-    asked = ("restore", key, "--into", "shop", "--columns", "public.orders:note")
-    code, body, _ = await run(*asked, "--dry-run")
+    argv = ("restore", key, "--into", "shop", "--columns", "public.orders:note")
+    code, body, _ = await run(*argv, "--dry-run")
     assert (code, body) == (0, {"rows": 20, "updated": 18, "gone": 1, "kept": 1, "dry_run": True})
     assert len(await shop.sql("SELECT FROM orders WHERE note IS NOT NULL")) == 1
 
-    assert (await run(*asked))[1]["updated"] == 18
+    assert (await run(*argv))[1]["updated"] == 18
     assert await shop.sql("SELECT id, note FROM orders WHERE id BETWEEN 2 AND 19 ORDER BY id") == before[1:19]
     assert (await shop.sql("SELECT note FROM orders WHERE id = 1"))[0][0] == "newer"
-    assert (await run(*asked))[1]["updated"] == 0, "twice is once"
-    assert (await run(*asked, "--overwrite"))[1]["updated"] == 1
+    assert (await run(*argv))[1]["updated"] == 0, "twice is once"
+    assert (await run(*argv, "--overwrite"))[1]["updated"] == 1
     assert (await shop.sql("SELECT note FROM orders WHERE id = 1"))[0][0] == before[0][1]
 
-    for columns, told in (
+    for columns, message in (
         ("public.orders:other", "has no column other"),
         ("public.none:note", "no table public.none"),
         ("note", "--columns is TABLE:COLUMN"),
     ):
         code, _, err = await run("restore", key, "--into", "shop", "--columns", columns)
         assert code == 2
-        assert told in err
+        assert message in err
 
 
 async def test_columns_of_partitions_and_quoted_names(shop: House, run: Run) -> None:
@@ -190,41 +193,41 @@ async def test_pruned_by_age_but_never_the_newest(shop: House, run: Run, tmp_pat
     (shop.directory / "shop/unread/manifest.json").write_text("{}")
     await asyncio.sleep(1.1)
     code, body, _ = await run("prune", "--dry-run")
-    assert (code, {one["key"] for one in body}) == (0, {old, "shop/given-up"})
+    assert (code, {item["key"] for item in body}) == (0, {old, "shop/given-up"})
     assert left.exists()
     assert (await run("prune"))[0] == 0
     code, body, _ = await run("list")
     assert code == 1, "one cannot be read, and is never removed"
-    assert {one["key"] for one in body} == {new, "shop/unread"}
+    assert {item["key"] for item in body} == {new, "shop/unread"}
     assert (await run("verify", new))[0] == 0
     assert (await run("verify", old))[0] == 2
 
 
 async def test_a_snapshot_of_an_open_rollback_is_not_pruned(run: Run, tmp_path: Path, state: str) -> None:  # noqa: F811
     file = tmp_path / "responder.yml"
-    told = yaml.safe_load(file.read_text())
-    told["snapshots"][0]["keep"] = "1ms"
-    file.write_text(yaml.safe_dump({**told, "state": "sqlite:///nowhere/state.db"}))
+    config = yaml.safe_load(file.read_text())
+    config["snapshots"][0]["keep"] = "1ms"
+    file.write_text(yaml.safe_dump({**config, "state": "sqlite:///nowhere/state.db"}))
     old, _ = await taken(run), await asyncio.sleep(1)  # keys have seconds
     new = await taken(run)
     code, _, err = await run("prune")
     assert code == 2
     assert "nothing was removed: the journal /nowhere/state.db cannot be read" in err
-    file.write_text(yaml.safe_dump({**told, "state": state}))
+    file.write_text(yaml.safe_dump({**config, "state": state}))
     journal = await open_journal(state)  # another process has it open
     stuck = await journal.transaction(executions.accept, old.split("/")[1], accepted())
     stuck = await journal.transaction(executions.append, stuck, [Halted(at=NOW, reason="x", freeze=True)], None)
     assert (await run("prune"))[1] == []
-    assert {one["key"] for one in (await run("list"))[1]} == {old, new}
+    assert {item["key"] for item in (await run("list"))[1]} == {old, new}
     done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
     await journal.transaction(executions.append, stuck, [done], None)
     await journal.close()
-    assert [one["key"] for one in (await run("prune"))[1]] == [old]
+    assert [item["key"] for item in (await run("prune"))[1]] == [old]
 
 
 async def test_what_is_damaged_is_not_whole(shop: House, run: Run) -> None:
     key = await taken(run)
-    file = max((shop.directory / key).rglob("*.dump"), key=lambda one: one.stat().st_size)
+    file = max((shop.directory / key).rglob("*.dump"), key=lambda path: path.stat().st_size)
     file.write_bytes(file.read_bytes()[:-1])
     code, body, _ = await run("verify", key)
     assert (code, body["whole"]) == (1, False)

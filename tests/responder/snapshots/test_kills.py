@@ -72,7 +72,7 @@ async def stage(cluster: parts.Postgres, s3: S3, tmp_path: Path, request: Any) -
 )
 async def test_whatever_is_killed(victim: str, stage: House, step: str, s3: S3) -> None:
     shelf = stage.snapshots.shelves["kept"]
-    on_s3 = "s3" in stage.told["shelves"][0]
+    on_s3 = "s3" in stage.settings["shelves"][0]
     before = await stage.sql(COUNT)
     earlier = await stage.snapshots.make("kept", stage.wanted(key="shop/x-0", tables=("public.customers",)))
     wanted = stage.wanted(compress=0, jobs=2, scratch="shop" if step == RESTORED else None)
@@ -102,10 +102,10 @@ async def test_whatever_is_killed(victim: str, stage: House, step: str, s3: S3) 
         found = await stage.snapshots.make("kept", wanted)
     await read_back(shelf, found, jobs=2)
     objects = {name for archive in found.archives for name in archive.objects} | {f"{wanted.key}/manifest.json"}
-    assert {one.name for one in await shelf.store.list(f"{wanted.key}/")} == objects, "nothing is half done"
+    assert {stored.name for stored in await shelf.store.list(f"{wanted.key}/")} == objects, "nothing is half done"
     if on_s3:
         uploads = await stage.snapshots._aws.read("s3", "list_multipart_uploads", Bucket=BUCKET)
-        assert not [one for one in uploads.get("Uploads", ()) if f"/{wanted.key}/" in one["Key"]]
+        assert not [upload for upload in uploads.get("Uploads", ()) if f"/{wanted.key}/" in upload["Key"]]
     else:
         assert not [name for name in stage.files() if name.endswith(".unfinished")]
     assert not [name for name in await stage.databases() if name.startswith("rollback_scratch_")]
@@ -138,20 +138,20 @@ async def _started(postgres: parts.Postgres) -> None:
 
 async def _killed_process(stage: House, wanted: Any, step: str) -> None:
     """The same in a process of its own, that kills itself."""
-    file = stage.directory.parent / "told.json"
-    told = {"settings": stage.told, "at": step, "wanted": wanted.model_dump()}
-    file.write_text(json.dumps(told))
+    file = stage.directory.parent / "orders.json"
+    orders = {"settings": stage.settings, "at": step, "wanted": wanted.model_dump()}
+    file.write_text(json.dumps(orders))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.responder.snapshots.traps", str(file), stderr=asyncio.subprocess.PIPE
     )
-    _, said = await process.communicate()
-    assert process.returncode == -signal.SIGKILL, said.decode()
+    _, stderr = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, stderr.decode()
 
 
 async def _programs() -> list[str]:
     """The programs of PostgreSQL that nobody waits for any more, but those of other tests' clusters."""
     found = []
-    for one in psutil.process_iter(["name", "ppid", "pid"]):
-        if one.info["name"] in ("pg_dump", "pg_restore") and one.info["ppid"] in (1, os.getpid()):
-            found.append(str(one))
+    for process in psutil.process_iter(["name", "ppid", "pid"]):
+        if process.info["name"] in ("pg_dump", "pg_restore") and process.info["ppid"] in (1, os.getpid()):
+            found.append(str(process))
     return found

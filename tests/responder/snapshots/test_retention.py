@@ -57,23 +57,26 @@ def unfinished(key: str, days: float, wrong: str = "") -> Kept:
     ids=["nothing", "the only one", "an old one", "only the newest stays", "of each database", "unfinished", "unread"],
 )
 def test_what_is_due(there: list[Kept], gone: list[str]) -> None:
-    assert [one.key for one in due(there, keep=30 * DAY, keep_at_least=1, now=NOW, needed=())] == gone
+    assert [removal.key for removal in due(there, keep=30 * DAY, keep_at_least=1, now=NOW, needed=())] == gone
 
 
-@pytest.mark.parametrize("one", [kept("shop/a", 400), kept("shop/a", 5, stray=True), unfinished("shop/a", 400)])
-def test_what_an_open_execution_may_need_is_never_due(one: Kept) -> None:
-    there = [kept("shop/b", 0), one]
-    told = {"keep": 30 * DAY, "keep_at_least": 1, "now": NOW}
-    assert [gone.key for gone in due(there, needed={"x"}, **told)] == ["shop/a"]
-    assert due(there, needed={"a"}, **told) == []
+@pytest.mark.parametrize("needed", [kept("shop/a", 400), kept("shop/a", 5, stray=True), unfinished("shop/a", 400)])
+def test_what_an_open_execution_may_need_is_never_due(needed: Kept) -> None:
+    there = [kept("shop/b", 0), needed]
+    options = {"keep": 30 * DAY, "keep_at_least": 1, "now": NOW}
+    assert [gone.key for gone in due(there, needed={"x"}, **options)] == ["shop/a"]
+    assert due(there, needed={"a"}, **options) == []
 
 
 def test_so_many_stay_however_old() -> None:
     there = [kept(f"shop/{n}", 100 + n) for n in range(5)]
-    assert [one.key for one in due(there, keep=DAY, keep_at_least=3, now=NOW, needed=())] == ["shop/3", "shop/4"]
+    assert [removal.key for removal in due(there, keep=DAY, keep_at_least=3, now=NOW, needed=())] == [
+        "shop/3",
+        "shop/4",
+    ]
 
 
 def test_only_what_an_earlier_try_left_goes_from_a_snapshot() -> None:
-    (one,) = due([kept("shop/a", 2, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=())
-    assert one.objects == ("shop/a/u/schema.dump",)
+    (removal,) = due([kept("shop/a", 2, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=())
+    assert removal.objects == ("shop/a/u/schema.dump",)
     assert due([kept("shop/a", 0.1, stray=True)], keep=30 * DAY, keep_at_least=1, now=NOW, needed=()) == []

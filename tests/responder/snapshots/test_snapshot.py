@@ -46,22 +46,22 @@ class _World(Connections):
 
 async def test_the_lever_goes_one_way_and_only_once(house: House) -> None:
     await house.script(ROWS)
-    world, one = World(_World(house.snapshots)), lever()
-    assert TypeAdapter(AnyLever).validate_json(one.model_dump_json()) == one
-    assert await world.read(one) is None
-    (note,) = await world.ask(one, lambda client: one.prepare(client, one.key))
+    world, snapshot = World(_World(house.snapshots)), lever()
+    assert TypeAdapter(AnyLever).validate_json(snapshot.model_dump_json()) == snapshot
+    assert await world.read(snapshot) is None
+    (note,) = await world.ask(snapshot, lambda client: snapshot.prepare(client, snapshot.key))
     assert "2 tables of shop" in note
     assert house.files() == [], "looking changes nothing"
 
-    await world.write(one, one.key, was=None)
-    assert await world.read(one) == "shop/x-1"
-    assert await world.settled(one, one.key)
+    await world.write(snapshot, snapshot.key, was=None)
+    assert await world.read(snapshot) == "shop/x-1"
+    assert await world.settled(snapshot, snapshot.key)
     files = {name: (house.directory / name).stat().st_mtime_ns for name in house.files()}
-    await world.write(one, one.key, was=None)
+    await world.write(snapshot, snapshot.key, was=None)
     assert {name: (house.directory / name).stat().st_mtime_ns for name in house.files()} == files
 
     with pytest.raises(Halt):
-        await world.write(one, None, was=one.key)
+        await world.write(snapshot, None, was=snapshot.key)
 
 
 async def test_all_of_it_is_of_one_moment(house: House) -> None:
@@ -80,7 +80,7 @@ async def test_all_of_it_is_of_one_moment(house: House) -> None:
     finally:
         moving.cancel()
         await asyncio.wait([moving])
-    assert len([one for one in manifest.archives if one.section == "data"]) == 2
+    assert len([archive for archive in manifest.archives if archive.section == "data"]) == 2
     assert manifest.verified == "restore", "what was hashed in between is equal to what was dumped"
 
 
@@ -108,7 +108,7 @@ async def test_a_restored_copy_that_differs_is_found(house: House) -> None:
     await house.script(ROWS)
     manifest = await house.snapshots.make("kept", house.wanted(scratch="shop"))
     wrong = manifest.model_copy(
-        update={"counted": tuple(one.model_copy(update={"hash": "1"}) for one in manifest.counted)}
+        update={"counted": tuple(counted.model_copy(update={"hash": "1"}) for counted in manifest.counted)}
     )
     with pytest.raises(Halt, match=r"public\.orders has 2000 rows"):
         await compare_restored(house.snapshots.postgres, house.snapshots.shelf("kept"), wrong, "server", jobs=2)
@@ -129,7 +129,7 @@ async def test_only_some_tables(house: House) -> None:
     await house.script(ROWS)
     manifest = await house.snapshots.make("kept", house.wanted(tables=("public.paid",), scratch="shop"))
     assert manifest.tables == ("public.paid",)
-    assert [(one.table, one.rows) for one in manifest.counted] == [("public.paid", 500)]
+    assert [(counted.table, counted.rows) for counted in manifest.counted] == [("public.paid", 500)]
 
 
 async def test_large_tables_are_hashed_in_part(house: House) -> None:
@@ -156,19 +156,19 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("how", "sql", "told"), REFUSED, ids=[told for _, _, told in REFUSED])
+@pytest.mark.parametrize(("how", "sql", "message"), REFUSED, ids=[message for _, _, message in REFUSED])
 async def test_what_stands_in_the_way_is_said_before(
-    how: dict[str, Any], sql: str, told: str, cluster: parts.Postgres, tmp_path: Path
+    how: dict[str, Any], sql: str, message: str, cluster: parts.Postgres, tmp_path: Path
 ) -> None:
     async with housed(cluster, tmp_path) as house:
         if sql:
             await house.script(sql)
         await house.script("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-        told_settings = json.loads(json.dumps(house.told).replace("postgres@", "plain@"))
-        as_plain = await Snapshots.connect(settings_of(told_settings))
-        one = lever(**how)
-        with pytest.raises(Halt, match=told):
-            await one.prepare(as_plain, one.key)
+        settings = json.loads(json.dumps(house.settings).replace("postgres@", "plain@"))
+        as_plain = await Snapshots.connect(settings_of(settings))
+        snapshot = lever(**how)
+        with pytest.raises(Halt, match=message):
+            await snapshot.prepare(as_plain, snapshot.key)
 
 
 def test_what_it_names_has_to_be_configured() -> None:
@@ -198,7 +198,7 @@ async def test_a_cancelled_one_leaves_no_program_behind(house: House) -> None:
     await asyncio.wait([making], timeout=5)
     assert making.cancelled()
     await locked.close()
-    assert not [one for one in psutil.Process().children() if one.name() in ("pg_dump", "pg_restore")]
+    assert not [child for child in psutil.Process().children() if child.name() in ("pg_dump", "pg_restore")]
     assert await house.snapshots.find("kept", "shop/x-1") is None
 
 
@@ -218,7 +218,7 @@ async def test_it_ends_in_time(house: House) -> None:
     with pytest.raises(Halt, match="did not succeed within 1 s"):
         await World(_World(house.snapshots)).write(lever(within=1.0), "shop/x-1", was=None)
     await locked.close()
-    assert not [one for one in psutil.Process().children() if one.name() in ("pg_dump", "pg_restore")]
+    assert not [child for child in psutil.Process().children() if child.name() in ("pg_dump", "pg_restore")]
 
 
 async def _locked(house: House) -> Any:
@@ -268,7 +268,7 @@ async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres
         whole = b"".join([block async for block in _Blocks(sizes)])
         assert len(names) == max(1, -(-len(whole) // (10 << 20)))
         assert b"".join([block for name in names async for block in store.get(name)]) == whole
-        assert {one.name for one in await store.list("")} == set(names)
+        assert {stored.name for stored in await store.list("")} == set(names)
 
         async def breaks() -> AsyncIterator[bytes]:
             async for block in _Blocks(sizes):
@@ -280,7 +280,7 @@ async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres
             await store.put("y", breaks())
         assert await store.list("") == []
         uploads = await aws.read("s3", "list_multipart_uploads", Bucket="snapshots")
-        assert not [one for one in uploads.get("Uploads", ()) if tmp_path.name in one["Key"]]
+        assert not [upload for upload in uploads.get("Uploads", ()) if tmp_path.name in upload["Key"]]
 
 
 async def test_the_manifest_is_changed_by_nobody_without_the_key(cluster: parts.Postgres, tmp_path: Path) -> None:
@@ -312,11 +312,11 @@ async def test_memory_does_not_grow_with_the_database(
                 "SELECT decode((SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, 125) k), 'hex') "
                 f"FROM generate_series(1, {rows}) n"
             )
-            if s3_told := house.told["aws"]:
-                s3_told["timeout"] = "2m"  # this server puts 600 MiB together before it answers
-            told = {"settings": house.told, "at": "", "wanted": house.wanted(compress=0).model_dump()}
-            (directory / "told.json").write_text(json.dumps(told))
-            argv = [sys.executable, "-m", "tests.responder.snapshots.traps", str(directory / "told.json")]
+            if s3_settings := house.settings["aws"]:
+                s3_settings["timeout"] = "2m"  # this server puts 600 MiB together before it answers
+            orders = {"settings": house.settings, "at": "", "wanted": house.wanted(compress=0).model_dump()}
+            (directory / "orders.json").write_text(json.dumps(orders))
+            argv = [sys.executable, "-m", "tests.responder.snapshots.traps", str(directory / "orders.json")]
             process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
             out, _ = await process.communicate()
             assert process.returncode == 0

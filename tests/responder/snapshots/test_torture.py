@@ -70,7 +70,7 @@ async def test_columns_of_every_type_come_back(house: House) -> None:
     )
     columns = [row["attname"] for row in rows]
     assert len(columns) > 80
-    await house.script(f"UPDATE torture.every_type SET {', '.join(f'{one} = NULL' for one in columns)}")
+    await house.script(f"UPDATE torture.every_type SET {', '.join(f'{column} = NULL' for column in columns)}")
 
     manifest = await house.snapshots.find("kept", "shop/x-1")
     assert manifest is not None

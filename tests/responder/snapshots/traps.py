@@ -93,14 +93,14 @@ def in_small_parts(shelf: Shelf) -> None:
 
 async def _main(file: Path) -> None:
     """A process of its own, that kills itself at the step."""
-    told = json.loads(file.read_text())
+    orders = json.loads(file.read_text())
 
     async def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    snapshots = await Snapshots.connect(settings_of(told["settings"]))
-    set_trap(snapshots, told["at"], die)
-    await snapshots.make("kept", Wanted.model_validate(told["wanted"]))
+    snapshots = await Snapshots.connect(settings_of(orders["settings"]))
+    set_trap(snapshots, orders["at"], die)
+    await snapshots.make("kept", Wanted.model_validate(orders["wanted"]))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
 
 

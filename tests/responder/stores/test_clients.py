@@ -38,7 +38,7 @@ async def test_a_change_is_validated_and_committed_whole(play: Play) -> None:
     fake, client = play
     before = fake.releases
     await client.write(*TRACK, halted)
-    assert fake.asked == [
+    assert fake.requests == [
         "POST /token",
         "POST ",
         "GET /1/tracks/production",
@@ -55,7 +55,7 @@ async def test_a_look_and_a_rehearsal_leave_nothing_behind(play: Play) -> None:
     await client.rehearse(*TRACK, halted)
     assert len(fake.commits) == 1
     assert all(edit.gone for edit in fake.edits.values())
-    assert not any("commit" in asked for asked in fake.asked)
+    assert not any("commit" in request for request in fake.requests)
 
 
 @pytest.mark.parametrize("moment", ["GET", "PUT", ":validate", ":commit"])
@@ -63,14 +63,14 @@ async def test_somebody_else_commits_meanwhile(moment: str, play: Play) -> None:
     fake, _ = play
     known, done = fake.answer, list[str]()
 
-    def answer(asked: Any) -> Any:
-        if moment in f"{asked.method} {asked.path}" and not done:
+    def answer(request: Any) -> Any:
+        if moment in f"{request.method} {request.path}" and not done:
             done.append(moment)
             fake.committed_by_another(release(42, "2", "inProgress", 0.5))
-        return known(asked)
+        return known(request)
 
     fake.answer = answer  # type: ignore[method-assign]
-    async with serving(lambda asked: fake.answer(asked)) as url:
+    async with serving(lambda request: fake.answer(request)) as url:
         other = await GooglePlay.connect(play_settings(url))
         with pytest.raises(Unavailable, match="our edit was ended by another one"):
             await other.write(*TRACK, halted)
@@ -103,20 +103,20 @@ async def test_nothing_is_committed_by_who_may_no_longer_act(play: Play) -> None
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda found: [{**found[0], "userFraction": 0.5}], "userFraction must be"),
         (lambda found: [{**found[0], "status": "inProgress"}], "needs a userFraction"),
         (lambda found: [{**found[0], "status": "stopped"}], "Invalid value at 'status'"),
         (
-            lambda found: [{**one, "status": "completed", "userFraction": None} for one in found],
+            lambda found: [{**release, "status": "completed", "userFraction": None} for release in found],
             "at most one completed",
         ),
     ],
 )
-async def test_what_the_store_does_not_take(change: Any, told: str, play: Play) -> None:
+async def test_what_the_store_does_not_take(change: Any, message: str, play: Play) -> None:
     fake, client = play
-    with pytest.raises(StoreRefused, match=told):
+    with pytest.raises(StoreRefused, match=message):
         await client.write(*TRACK, change)
     assert len(fake.commits) == 1
 
@@ -158,12 +158,12 @@ async def test_a_token_that_was_taken_back_is_not_used_twice(play: Play) -> None
 @pytest.mark.parametrize("of", ["another account", "no key at all", "no JSON"])
 async def test_a_key_that_is_none(of: str, play: Play, tmp_path: Path) -> None:
     fake, _ = play
-    told = json.loads(service_account())
-    told |= {"client_email": "x@y"} if of == "another account" else {"private_key": "none"}
+    key = json.loads(service_account())
+    key |= {"client_email": "x@y"} if of == "another account" else {"private_key": "none"}
     async with serving(fake.answer) as url:
         settings = play_settings(url)
         file = tmp_path / "key.json"
-        file.write_text("{" if of == "no JSON" else json.dumps(told))
+        file.write_text("{" if of == "no JSON" else json.dumps(key))
         settings = settings.model_copy(update={"key": None, "key_file": file})
         with pytest.raises(Halt, match=r"does not take the key|no JSON key of a service account") as halt:
             client = await GooglePlay.connect(settings)
@@ -207,10 +207,10 @@ async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Answer, play: Play
     fake.limited = [no]
     with pytest.raises(Unavailable, match="Quota exceeded"):
         await client.read(*TRACK)
-    asked = len(fake.asked)
+    count = len(fake.requests)
     with pytest.raises(Unavailable, match="wants to be asked again in"):
         await client.read(*TRACK)
-    assert len(fake.asked) == asked
+    assert len(fake.requests) == count
     later = time.monotonic() + 3601
     monkeypatch.setattr(store_module.time, "monotonic", lambda: later)
     assert await client.read(*TRACK)
@@ -233,9 +233,9 @@ async def test_the_token_is_what_apple_takes(apple: Apple) -> None:
     (token,) = fake.tokens  # one for both
     head = jwt.get_unverified_header(token)
     assert (head["alg"], head["kid"]) == ("ES256", KEY_ID)
-    told = jwt.decode(token, apple_key().public_key(), algorithms=["ES256"], audience="appstoreconnect-v1")
-    assert told["iss"] == ISSUER
-    assert told["exp"] - told["iat"] <= 20 * 60
+    claims = jwt.decode(token, apple_key().public_key(), algorithms=["ES256"], audience="appstoreconnect-v1")
+    assert claims["iss"] == ISSUER
+    assert claims["exp"] - claims["iat"] <= 20 * 60
 
 
 async def test_a_new_token_before_the_old_one_ends(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:

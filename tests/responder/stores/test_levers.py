@@ -133,16 +133,16 @@ async def test_the_laws_of_a_feed_in_s3() -> None:
         amazon.s3.put(f"shop/kept/{version}/latest.yml", feeds.latest(version))
     amazon.s3.put("shop/updates/latest.yml", feeds.latest("2"), content_type="text/yaml", cache_control="no-cache")
     aws = StraightAws(amazon)
-    place = {"object": "s3://shop/updates/latest.yml", "kept": "s3://shop/kept/{version}"}
-    lever = UpdateFeedObject(format="electron", **place)  # type: ignore[arg-type]
+    locations = {"object": "s3://shop/updates/latest.yml", "kept": "s3://shop/kept/{version}"}
+    lever = UpdateFeedObject(format="electron", **locations)  # type: ignore[arg-type]
     await keeps_the_laws(lever, aws, was="2", to="1", stranger="3")
     known, writes = amazon.answer, list[str]()
 
-    def answer(asked: Any) -> Any:
-        if asked.method == "PUT" and not writes:
-            writes.append(asked.path)
+    def answer(request: Any) -> Any:
+        if request.method == "PUT" and not writes:
+            writes.append(request.path)
             amazon.s3.put("shop/updates/latest.yml", feeds.latest("3"))
-        return known(asked)
+        return known(request)
 
     amazon.answer = answer  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="somebody else was writing"):
@@ -155,12 +155,12 @@ async def test_the_laws_of_a_feed_in_s3() -> None:
 async def test_the_laws_of_a_feed_on_moto(moto_aws: Aws) -> None:
     await moto_aws.write("s3", "create_bucket", Bucket="laws-of-feed")
     for version in "123":
-        told = {"Bucket": "laws-of-feed", "Key": f"kept/{version}/appcast.xml"}
-        await moto_aws.write("s3", "put_object", Body=feeds.appcast(version), **told)
+        target = {"Bucket": "laws-of-feed", "Key": f"kept/{version}/appcast.xml"}
+        await moto_aws.write("s3", "put_object", Body=feeds.appcast(version), **target)
     live = {"Bucket": "laws-of-feed", "Key": "appcast.xml", "CacheControl": "no-cache"}
     await moto_aws.write("s3", "put_object", Body=feeds.appcast("2"), **live)
-    place = {"object": "s3://laws-of-feed/appcast.xml", "kept": "s3://laws-of-feed/kept/{version}"}
-    lever = UpdateFeedObject(format="sparkle", **place)  # type: ignore[arg-type]
+    locations = {"object": "s3://laws-of-feed/appcast.xml", "kept": "s3://laws-of-feed/kept/{version}"}
+    lever = UpdateFeedObject(format="sparkle", **locations)  # type: ignore[arg-type]
     await keeps_the_laws(lever, moto_aws, was="2", to="1", stranger="3")
     head = await moto_aws.read("s3", "head_object", Bucket="laws-of-feed", Key="appcast.xml")
     assert head["CacheControl"] == "no-cache"
@@ -189,8 +189,8 @@ async def test_a_feed_that_is_not_kept_or_is_anothers(tmp_path: Path) -> None:
         await lever.prepare(Local(), "0")
     assert await lever.prepare(Local(), "1") == ()
     (tmp_path / "2" / "appcast.xml").write_bytes(feeds.appcast("1", "2"))
-    (told,) = await lever.prepare(Local(), "1")
-    assert told.startswith("the feed kept for 2 differs from the live one")
+    (note,) = await lever.prepare(Local(), "1")
+    assert note.startswith("the feed kept for 2 differs from the live one")
     (tmp_path / "1" / "appcast.xml").write_bytes(feeds.appcast("1", "2"))
     with pytest.raises(Halt, match="offers 2, not 1"):
         await lever.write(Local(), "1", was="2")
@@ -230,7 +230,7 @@ def test_a_version_in_a_feed(form: Any, feed: bytes, version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "feed", "told"),
+    ("form", "feed", "message"),
     [
         ("sparkle", BOMB, "declares entities"),
         ("sparkle", BOMB.decode().encode("utf-16"), "no feed of the format sparkle"),
@@ -242,6 +242,6 @@ def test_a_version_in_a_feed(form: Any, feed: bytes, version: str) -> None:
         ("electron", b"- 1", "no feed of the format electron"),
     ],
 )
-def test_what_is_no_feed(form: Any, feed: bytes, told: str) -> None:
-    with pytest.raises(Halt, match=told):
+def test_what_is_no_feed(form: Any, feed: bytes, message: str) -> None:
+    with pytest.raises(Halt, match=message):
         version_in(form, feed)

@@ -33,13 +33,13 @@ FULL = (release(42, "2", "completed"),)
 STAGED = (release(41, "1", "completed"), release(42, "2", "inProgress", 0.2))
 
 
-async def drafted(told: dict[str, Any], *clients: Any, target: Target = TARGET) -> Draft:
+async def drafted(options: dict[str, Any], *clients: Any, target: Target = TARGET) -> Draft:
     class Known(Connections):
         async def to(self, kind: Any) -> Any:
             return next(client for client in clients if isinstance(client, kind))
 
     try:
-        return await Frontend.model_validate(told).draft(World(Known(), retry_every=0.0), target)
+        return await Frontend.model_validate(options).draft(World(Known(), retry_every=0.0), target)
     finally:
         for client in clients:
             await client.close()
@@ -96,7 +96,7 @@ async def test_a_version_code_that_an_artefact_tells() -> None:
     target = TARGET.model_copy(
         update={"from_artifacts": {"android": "versionCode=42"}, "artifacts": {"android": "sha256=ab versionCode=41"}}
     )
-    unnamed = tuple({**one, "name": "another"} for one in STAGED)
+    unnamed = tuple({**release, "name": "another"} for release in STAGED)
     assert [set(was) for was, _ in moved(await android(*unnamed, target=target))] == [{"42", "41"}]
     bare = target.model_copy(update={"from_artifacts": {"android": "42"}, "artifacts": {}})
     assert len(moved(await android(*unnamed, target=bare))) == 1
@@ -116,7 +116,7 @@ async def test_what_the_apps_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("releases", "told"),
+    ("releases", "message"),
     [
         ((release(41, "1", "completed"),), "2 runs, but it is not on it; it lists 41 (1) (41, completed)"),
         ((), "it lists nothing; tell its versionCode with the deployment, or set `name`"),
@@ -125,10 +125,10 @@ async def test_what_the_apps_are_told() -> None:
     ],
     ids=["another", "nothing", "draft", "a later one"],
 )
-async def test_what_runs_is_not_what_was_told(releases: Any, told: str) -> None:
+async def test_what_runs_is_not_what_was_told(releases: Any, message: str) -> None:
     with pytest.raises(Halt) as halt:
         await android(*releases)
-    assert told in str(halt.value)
+    assert message in str(halt.value)
     assert "nothing was touched" in str(halt.value)
 
 
@@ -178,7 +178,7 @@ async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.Mo
     draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
     assert draft.steps == ()
     assert [note.partition(" could not be asked")[0] for note in draft.notes] == ["Google Play", "App Store Connect"]
-    assert [one.platform for one in draft.mitigations] == ["android", "ios"]
+    assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
 
 
 async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +186,10 @@ async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) 
     play, apple, both = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore()), asyncio.Barrier(2)
 
     def together(read: Any) -> Any:
-        async def reading(*asked: Any) -> Any:
+        async def reading(*args: Any) -> Any:
             async with asyncio.timeout(60):
                 await both.wait()
-            return await read(*asked)
+            return await read(*args)
 
         return reading
 
@@ -206,8 +206,8 @@ async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) 
 async def test_changes_that_wait_for_a_person() -> None:
     fake = FakePlay(*FULL)
     fake.demands_manual_review = True
-    told = {"google_play": {"package": google_play.APP, "changes_not_sent_for_review": True}}
-    draft = await drafted({"android": told}, StraightPlay(fake))
+    options = {"google_play": {"package": google_play.APP, "changes_not_sent_for_review": True}}
+    draft = await drafted({"android": options}, StraightPlay(fake))
     assert "until a person sends it for review" in draft.notes[-1]
 
 
@@ -253,8 +253,8 @@ async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
         (tmp_path / version / "latest.yml").write_bytes(feeds.latest(version))
     (tmp_path / "latest.yml").write_bytes(feeds.latest("2"))
     feed = {"file": f"{tmp_path}/latest.yml", "kept": f"{tmp_path}/{{version}}", "format": "electron"}
-    told = {"desktop": {"feed": feed, "urls": ["https://updates.example/latest.yml"]}}
-    draft = await drafted(told, Local())
+    options = {"desktop": {"feed": feed, "urls": ["https://updates.example/latest.yml"]}}
+    draft = await drafted(options, Local())
     assert [str(step) for step in draft.steps] == [
         f"update feed {tmp_path}/latest.yml: 2 → 1",
         "clients get the feed of 1 for 5s, within 5m",
@@ -262,9 +262,9 @@ async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
     assert draft.mitigations == ()
     assert draft.notes[0].startswith("desktop apps that have updated to 2 keep it")
     with pytest.raises(Halt, match="but the deployments say that 3 runs"):
-        await drafted(told, Local(), target=TARGET.model_copy(update={"from_version": "3"}))
+        await drafted(options, Local(), target=TARGET.model_copy(update={"from_version": "3"}))
     with pytest.raises(Halt, match="keep each version's feed there"):
-        await drafted(told, Local(), target=TARGET.model_copy(update={"to_version": "0"}))
+        await drafted(options, Local(), target=TARGET.model_copy(update={"to_version": "0"}))
 
 
 # --- all of them
@@ -274,7 +274,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
         (tmp_path / "releases" / version).mkdir(parents=True)
     (tmp_path / "current").symlink_to("releases/2")
     web = {"local": {"root": str(tmp_path)}, "edge": {"version": ["http://127.0.0.1:1/version.json"]}}
-    told = {"web": web, "android": ANDROID, "ios": IOS}
+    options = {"web": web, "android": ANDROID, "ios": IOS}
     behind = TARGET.model_copy(update={"on_platforms": {"web": "2", "android": "1", "ios": "1"}})
     apple = FakeAppStore()
     apple.answers = [Answer(200, b'{"data": []}')] * 2
@@ -282,7 +282,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
     def clients() -> tuple[Any, ...]:
         return Local(), StraightPlay(FakePlay(release(41, "1", "completed"))), StraightAppStore(apple)
 
-    draft = await drafted(told, *clients(), target=behind)
+    draft = await drafted(options, *clients(), target=behind)
     assert moved(draft) == [("2", "1")] and draft.mitigations == ()
     android, ios = draft.notes[-2:]
     assert android.startswith("android is left as it is, at 1: the track production of ")
@@ -291,7 +291,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
     draft = await drafted(left, Local(), target=behind)
     assert moved(draft) == [("2", "1")] and draft.mitigations == (), "nobody has what was never published"
     with pytest.raises(Halt, match="2 runs, but it is not on it"):
-        await drafted(told, *clients(), target=TARGET)  # nobody told otherwise
+        await drafted(options, *clients(), target=TARGET)  # nobody told otherwise
     with pytest.raises(Halt, match="none of its platforms is at 2"):
         await drafted({"android": ANDROID}, *clients(), target=behind)
     # What the world shows counts for more than what was told of a platform, which may be old.
@@ -300,10 +300,10 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
 
 
 async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
-    told = {"android": {"kill_switches": {"new": False}}, "ios": {}, "app_store_rollback": False}
-    draft = await drafted(told)  # nobody is asked
+    options = {"android": {"kill_switches": {"new": False}}, "ios": {}, "app_store_rollback": False}
+    draft = await drafted(options)  # nobody is asked
     assert draft.steps == ()
-    assert [one.platform for one in draft.mitigations] == ["android", "ios"]
+    assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
     remains = draft.mitigations[0].remains
     assert "a versionCode above that of 2" in remains
     assert remains.endswith("the store was left alone: halt its release in the Play Console")
@@ -325,12 +325,12 @@ async def test_a_cache_in_front_of_two_platforms_is_emptied_for_each(tmp_path: P
         (tmp_path / version / "latest.yml").write_bytes(feeds.latest(version))
     (tmp_path / "latest.yml").write_bytes(feeds.latest("2"))
     feed = {"file": f"{tmp_path}/latest.yml", "kept": f"{tmp_path}/{{version}}", "format": "electron"}
-    told = {
+    options = {
         "web": {"local": {"root": str(tmp_path)}, "edge": {"version": ["https://shop.example/version.json"]}},
         "desktop": {"feed": feed, "urls": ["https://shop.example/latest.yml"]},
         "cdn_invalidation": {"fastly": "SVC1"},
     }
-    draft = await drafted(told, Local(), StraightFastly(FakeFastly()))
+    draft = await drafted(options, Local(), StraightFastly(FakeFastly()))
     purges = [step.to for step in draft.steps if isinstance(step, Move) and step.lever.client is Fastly and step.to]
     assert len(set(purges)) == 2
     assert len([step for step in draft.steps if isinstance(step, Gate)]) == 2
@@ -348,7 +348,7 @@ def _configured(tmp_path: Path, play: str, apple: str, **stores: Any) -> Path:
     google = {"key_file": f"{tmp_path}/play.json", "url": play, "token_uri": f"{play}/token"}
     app = {"key_id": KEY_ID, "issuer_id": ISSUER, "key_file": f"{tmp_path}/apple.p8", "url": apple}
     frontend = {"strategy": "frontend", "platforms": ["android", "ios"], "android": ANDROID, "ios": IOS}
-    told = {
+    config = {
         "state": f"sqlite:///{tmp_path}/state.db",
         "prometheus": {"url": "http://127.0.0.1:1", "timeout": "1s"},
         "alertmanager": {"urls": ["http://127.0.0.1:1"], "timeout": "1s"},
@@ -363,7 +363,7 @@ def _configured(tmp_path: Path, play: str, apple: str, **stores: Any) -> Path:
         ],
     }
     file = tmp_path / "responder.yml"
-    file.write_text(json.dumps(told))  # which YAML reads as well
+    file.write_text(json.dumps(config))  # which YAML reads as well
     return file
 
 
@@ -378,33 +378,33 @@ async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.C
     play, apple = FakePlay(*STAGED), FakeAppStore()
     async with serving(play.answer) as google, serving(apple.answer) as connect:
         file = _configured(tmp_path, google, connect)
-        told = await _checked(file, capsys, "--live")
-        assert not [one for one in told["problems"] if "rollback" in one["place"]]
+        report = await _checked(file, capsys, "--live")
+        assert not [problem for problem in report["problems"] if "rollback" in problem["place"]]
         play.rights = {"view"}
         (tmp_path / "apple.p8").write_text("none")
-        told = await _checked(file, capsys, "--live")
-        found = [one["found"] for one in told["problems"] if "services[0].rollback" in one["place"]]
+        report = await _checked(file, capsys, "--live")
+        found = [problem["found"] for problem in report["problems"] if "services[0].rollback" in problem["place"]]
         assert "Google Play does not let us (403)" in found[0]
         assert "no private key of App Store Connect" in found[1]
     assert len(play.commits) == len(apple.states) == 1
 
 
 async def test_keys_that_are_not_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = await _checked(_configured(tmp_path, "http://x", "http://x", google_play=None), capsys)
-    assert [one.rpartition(": needs")[2] for one in told["mistakes"]] == [
+    report = await _checked(_configured(tmp_path, "http://x", "http://x", google_play=None), capsys)
+    assert [mistake.rpartition(": needs")[2] for mistake in report["mistakes"]] == [
         " a key: stores.google_play",
         " a key: stores.app_store",
     ]
     both = {"google_play": {"key_file": "/a", "key": "b"}}
-    told = await _checked(_configured(tmp_path, "http://x", "http://x", **both), capsys)
-    assert "needs exactly one of key_file, key" in told["mistakes"][0]
+    report = await _checked(_configured(tmp_path, "http://x", "http://x", **both), capsys)
+    assert "needs exactly one of key_file, key" in report["mistakes"][0]
 
 
 def test_the_kinds_of_stores_are_clients_of_the_service() -> None:
     from responder.services import Service
 
-    told = {"strategy": "frontend", "android": ANDROID, "ios": IOS}
+    options = {"strategy": "frontend", "android": ANDROID, "ios": IOS}
     service = Service.model_validate(
-        {"name": "shop", "environment": "production", "rollback": told, "healthy": [{"promql": "up", "above": 0}]}
+        {"name": "shop", "environment": "production", "rollback": options, "healthy": [{"promql": "up", "above": 0}]}
     )
     assert {GooglePlay, AppStore} <= service.clients

@@ -21,10 +21,10 @@ async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> No
     )
     assert "submit a version above 2 to the App Store" in ended.reason
     assert ended.plan is not None
-    told = {one.platform: one for one in ended.plan.mitigations}
-    assert set(told) == {"android", "ios"}  # a desktop's feed is truly put back
-    assert (told["android"].blocked_versions, told["android"].min_version) == (("2",), "1")
-    assert told["android"].flags == {"new": False}
+    mitigations = {mitigation.platform: mitigation for mitigation in ended.plan.mitigations}
+    assert set(mitigations) == {"android", "ios"}  # a desktop's feed is truly put back
+    assert (mitigations["android"].blocked_versions, mitigations["android"].min_version) == (("2",), "1")
+    assert mitigations["android"].flags == {"new": False}
     assert await drill.status_of("2") == "bad"
 
 
