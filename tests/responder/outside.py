@@ -27,12 +27,12 @@ async def serving(**handlers: Handler) -> AsyncIterator[str]:
 
 
 class Outside:
-    """A server whose answers a test sets; `asked` is what it was asked."""
+    """A server whose answers a test sets; `requests` is what it received."""
 
     path = ""
 
     def __init__(self) -> None:
-        self.asked: list[web.Request] = []
+        self.requests: list[web.Request] = []
         self.status = 200
         self.raw: bytes | None = None
         self.content_type = "application/json"
@@ -50,7 +50,7 @@ class Outside:
             self._released.set()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request)
+        self.requests.append(request)
         if self.hangs:
             await self._released.wait()
         if self.raw is not None and self.broken_off:

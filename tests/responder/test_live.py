@@ -104,8 +104,8 @@ async def test_all_of_the_environment_is_asked_for(
 ) -> None:
     other = {**LABELS, "alertname": "Other"}
     await ask_alerts(incident(alerts=(alert(), alert(other))), mandate(), connections)
-    assert alertmanager.asked[0].query.getall("filter") == ['environment="production"']
-    assert prometheus.asked[0].query["query"] == (
+    assert alertmanager.requests[0].query.getall("filter") == ['environment="production"']
+    assert prometheus.requests[0].query["query"] == (
         'ALERTS{service="backend",environment="production",alertstate="firing"}'
         ' or service_environment:trouble{service="backend",environment="production"}'
     ), "only labels that all alerts share"
@@ -114,7 +114,7 @@ async def test_all_of_the_environment_is_asked_for(
 async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
     evil = {"alertname": 'x"} or vector(1) #\n\\'}
     assert (await ask_alerts(incident(alerts=(alert(evil),)), mandate(), connections)).state == "gone"
-    asked = prometheus.asked[0].query["query"]
+    asked = prometheus.requests[0].query["query"]
     assert asked == (
         r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
         r' or service_environment:trouble{alertname="x\"} or vector(1) #\n\\"}'

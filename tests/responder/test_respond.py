@@ -93,7 +93,7 @@ async def test_what_the_journal_refuses_is_not_asked_of_alertmanager(
     await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
     (decided,) = await answered(journal, connections, trouble())
     assert decided.payload()["guard"] == "stopped"
-    assert alertmanager.asked == []
+    assert alertmanager.requests == []
     assert len(await kept(journal)) == 1
 
 
@@ -102,7 +102,7 @@ async def test_the_kill_switch_that_is_thrown_while_alertmanager_thinks_still_co
 ) -> None:
     alertmanager.hangs = True
     asking = asyncio.create_task(answered(journal, connections, trouble()))
-    while not alertmanager.asked:
+    while not alertmanager.requests:
         await asyncio.sleep(0.002)
     await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
     (decided,) = await asking

@@ -150,5 +150,5 @@ async def test_no_answer_is_no_evidence(expression: str, connections: Connection
 async def test_it_is_one_query(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.sees(LABELS)
     await ask_trouble(incident(), mandate(), connections)
-    [asked] = prometheus.asked
+    [asked] = prometheus.requests
     assert asked.query["query"] == " or ".join(questions(LABELS))

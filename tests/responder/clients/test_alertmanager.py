@@ -43,13 +43,13 @@ async def test_alerts_are_asked_for_by_their_labels(client: Alertmanager, alertm
     alertmanager.fires({**LABELS, "environment": "staging"}, TWO)
     (found,) = await client.alerts(LABELS)
     assert (found.fingerprint, found.state) == (ONE, "active")
-    assert alertmanager.asked[0].path == "/api/v2/alerts"
-    assert alertmanager.asked[0].query.getall("filter") == [f'{k}="{v}"' for k, v in LABELS.items()]
+    assert alertmanager.requests[0].path == "/api/v2/alerts"
+    assert alertmanager.requests[0].query.getall("filter") == [f'{k}="{v}"' for k, v in LABELS.items()]
 
 
 async def test_a_label_cannot_break_out_of_its_filter(client: Alertmanager, alertmanager: FakeAlertmanager) -> None:
     await client.alerts({"alertname": 'x", service=~".*\\\n&filter=a'})
-    (matcher,) = alertmanager.asked[0].query.getall("filter")
+    (matcher,) = alertmanager.requests[0].query.getall("filter")
     assert matcher == r'alertname="x\", service=~\".*\\\n&filter=a"'
 
 

@@ -30,9 +30,9 @@ async def test_a_vector(client: Prometheus, prometheus: FakePrometheus) -> None:
         ({"job": "b"}, 0.5),
         ({"job": "c"}, float("-inf")),
     ]
-    assert prometheus.asked[0].path == "/api/v1/query"
-    assert prometheus.asked[0].headers["Authorization"] == "Bearer sesame"
-    assert "time" not in prometheus.asked[0].query
+    assert prometheus.requests[0].path == "/api/v1/query"
+    assert prometheus.requests[0].headers["Authorization"] == "Bearer sesame"
+    assert "time" not in prometheus.requests[0].query
 
 
 async def test_no_data_is_an_empty_list(client: Prometheus) -> None:
@@ -46,13 +46,13 @@ async def test_a_scalar(client: Prometheus, prometheus: FakePrometheus) -> None:
 
 async def test_a_query_at_a_time(client: Prometheus, prometheus: FakePrometheus) -> None:
     await client.query("up", at=datetime(2026, 11, 23, 22, tzinfo=UTC))
-    assert float(prometheus.asked[0].query["time"]) == 1795471200.0
+    assert float(prometheus.requests[0].query["time"]) == 1795471200.0
 
 
 async def test_a_query_is_sent_as_it_is(client: Prometheus, prometheus: FakePrometheus) -> None:
     promql = 'sum(rate(x{a=~"ä+&b=c"}[5m])) / 2 # %20'
     await client.query(promql)
-    assert prometheus.asked[0].query["query"] == promql
+    assert prometheus.requests[0].query["query"] == promql
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -105,7 +105,7 @@ async def test_a_range(client: Prometheus, prometheus: FakePrometheus) -> None:
     (series,) = await client.range("up", start, end, 15)
     assert (series.labels, [at for at, _ in series.points][:1]) == ({"job": "a"}, [start.timestamp()])
     assert str([value for _, value in series.points]) == "[1.0, 0.5, nan]"
-    request = prometheus.asked[0]
+    request = prometheus.requests[0]
     assert request.path == "/api/v1/query_range"
     assert (float(request.query["start"]), float(request.query["end"])) == (start.timestamp(), end.timestamp())
     assert request.query["step"] == "15", "as a number: a duration knows no fractions"
@@ -185,7 +185,7 @@ async def test_closing_leaves_no_connection_open(prometheus: FakePrometheus) -> 
     """A reload opens a new client each time: what the old one leaves open would add up."""
     client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=60.0))
     await client.query("up")
-    transport = prometheus.asked[0].transport
+    transport = prometheus.requests[0].transport
     await client.close()
     del client
     gc.collect()

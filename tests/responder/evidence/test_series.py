@@ -124,5 +124,5 @@ async def test_series_are_kept_as_data_and_as_a_plot(
     assert "up{instance=<1>}" in words
     (lost,) = manifest.missing
     assert (lost.origin, "refuses" in lost.reason) == ("series of alert X", True)
-    asked = [request.query["query"] for request in prometheus.asked]
+    asked = [request.query["query"] for request in prometheus.requests]
     assert sorted(asked) == ["empty", "up", "wrong("], "our own Prometheus, and nothing else, was asked"

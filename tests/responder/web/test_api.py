@@ -163,7 +163,7 @@ async def test_by_hand_it_needs_neither_alert_nor_mode(responder: ResponderServe
     status, one = await responder.get(f"/api/v1/executions/{body['execution']}")
     assert (status, one["state"], one["reason"], one["requested_by"]) == (200, "accepted", "errors after 2.1", "alice")
     assert one["events"][0]["type"] == "accepted"
-    assert responder.alertmanager.asked == []
+    assert responder.alertmanager.requests == []
 
 
 async def test_a_version_may_be_named(responder: ResponderServer) -> None:

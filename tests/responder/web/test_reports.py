@@ -172,7 +172,7 @@ async def test_the_plot_is_of_what_decided(responder: ResponderServer, expressio
         svg = ElementTree.fromstring(await response.text())
     told = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {query, 'instance="a"', 'instance="b"', "onset", "deployed 2.1", "acted", "verified"} <= set(told)
-    asked = responder.prometheus.asked[-1]
+    asked = responder.prometheus.requests[-1]
     assert asked.path == "/api/v1/query_range"
     assert float(asked.query["end"]) > float(asked.query["start"])
 

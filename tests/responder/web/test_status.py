@@ -110,7 +110,7 @@ async def test_health_is_that_of_the_last_report_of_the_same_services(responder:
     promql = responder.mandate.services[0].healthy[0].model_dump()["promql"]
     responder.prometheus.vectors[promql] = [({}, "1")]
     _, body = await responder.get("/api/v1/status")
-    assert (body["health_status"], body["last_report_time"], responder.prometheus.asked) == (None, None, [])
+    assert (body["health_status"], body["last_report_time"], responder.prometheus.requests) == (None, None, [])
     working = asyncio.create_task(responder.worker.run())
     while not responder.worker.has_lease:
         await asyncio.sleep(0.005)
