@@ -29,8 +29,8 @@ def ago(seconds: float, now: datetime = NOW) -> datetime:
 def alert(labels: dict[str, str] | None = None, **other: Any) -> Alert:
     """A firing alert that began a minute ago."""
     labels = LABELS if labels is None else labels
-    told = {"status": "firing", "labels": labels, "starts_at": ago(60), "fingerprint": fingerprint(labels), **other}
-    return Alert(**told)
+    fields = {"status": "firing", "labels": labels, "starts_at": ago(60), "fingerprint": fingerprint(labels), **other}
+    return Alert(**fields)
 
 
 def sent_alert(labels: dict[str, str] | None = None, **other: Any) -> dict[str, Any]:
@@ -71,24 +71,24 @@ def as_bytes(body: Any) -> bytes:
 
 
 def service(name: str = "backend", environment: str = "production", **other: Any) -> Service:
-    told = {
+    fields = {
         "rollback": {"strategy": "immediate", "release": {"root": Path("/srv") / name}},
         "healthy": ({"promql": f'probe_success{{service="{name}"}}', "at_least": 1.0},),
         **other,
     }
-    return Service(name=name, environment=environment, **told)
+    return Service(name=name, environment=environment, **fields)
 
 
 def policy(**other: Any) -> Policy:
     """A policy in auto mode for `BackendDown`."""
-    told = {
+    fields = {
         "name": "backend-down",
         "match": ['alertname="BackendDown"'],
         "roll_back": ("backend",),
         "mode": "auto",
         **other,
     }
-    return Policy(**told)
+    return Policy(**fields)
 
 
 def mandate(*policies: Policy, services: tuple[Service, ...] | None = None, stop_file: Path | None = None) -> Mandate:
@@ -100,7 +100,7 @@ def mandate(*policies: Policy, services: tuple[Service, ...] | None = None, stop
 
 
 def incident(**other: Any) -> Incident:
-    told = {
+    fields = {
         "policy": policy(),
         "service": "backend",
         "environment": "production",
@@ -108,7 +108,7 @@ def incident(**other: Any) -> Incident:
         "received_at": NOW,
         **other,
     }
-    return Incident(**told)
+    return Incident(**fields)
 
 
 def by_hand(**other: Any) -> Incident:
@@ -118,7 +118,7 @@ def by_hand(**other: Any) -> Incident:
 
 def deployment(**other: Any) -> Deployment:
     """Version 2.1, deployed ten minutes ago."""
-    told = {
+    fields = {
         "id": "deploy-21",
         "service": "backend",
         "environment": "production",
@@ -128,12 +128,12 @@ def deployment(**other: Any) -> Deployment:
         "status": "candidate",
         **other,
     }
-    return Deployment(**told)
+    return Deployment(**fields)
 
 
 def past(**other: Any) -> Past:
     """A rollback that ended well an hour ago."""
-    told = {
+    fields = {
         "id": "20261123-210000-0000aaaa",
         "policy": "backend-down",
         "state": "closed",
@@ -145,7 +145,7 @@ def past(**other: Any) -> Past:
         "reason": "BackendDown",
         **other,
     }
-    return Past(**told)
+    return Past(**fields)
 
 
 FIRES = Live(
@@ -157,7 +157,7 @@ FIRES = Live(
 
 def situation(**other: Any) -> Situation:
     """Everything speaks for acting."""
-    told = {
+    fields = {
         "service": service(),
         "running": deployment(),
         "target": Candidate(version="2.0", status="good"),
@@ -165,7 +165,7 @@ def situation(**other: Any) -> Situation:
         "live": FIRES,
         **other,
     }
-    return Situation(**told)
+    return Situation(**fields)
 
 
 def release(root: str = "/srv/backend") -> CurrentRelease:
@@ -177,8 +177,8 @@ def move(was: str = "2.1", to: str = "2.0", **other: Any) -> Move:
 
 
 def gate(**other: Any) -> Gate:
-    told = {"name": "backend is healthy", "checks": (PromqlCheck(promql="up", at_least=1.0),), **other}
-    return Gate(**told)
+    fields = {"name": "backend is healthy", "checks": (PromqlCheck(promql="up", at_least=1.0),), **other}
+    return Gate(**fields)
 
 
 def plan(*steps: Move | Gate) -> Plan:
@@ -194,7 +194,7 @@ def plan(*steps: Move | Gate) -> Plan:
 
 
 def accepted(**other: Any) -> Accepted:
-    told = {
+    fields = {
         "at": NOW,
         "service": "backend",
         "environment": "production",
@@ -208,4 +208,4 @@ def accepted(**other: Any) -> Accepted:
         "received_at": NOW,
         **other,
     }
-    return Accepted(**told)
+    return Accepted(**fields)

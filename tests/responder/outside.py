@@ -143,8 +143,8 @@ class FakePrometheus(Outside):
         elif promql in self.results:
             data = self.results[promql]
         elif "service_environment:trouble:now" in promql:
-            told = self.vectors.get(promql, []) + self._visible()
-            data = {"resultType": "vector", "result": [{"metric": m, "value": [1e9, v]} for m, v in told]}
+            samples = self.vectors.get(promql, []) + self._visible()
+            data = {"resultType": "vector", "result": [{"metric": m, "value": [1e9, v]} for m, v in samples]}
         else:
             vector = [{"metric": labels, "value": [1e9, value]} for labels, value in self.vectors.get(promql, [])]
             data = {"resultType": "vector", "result": vector}

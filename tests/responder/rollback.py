@@ -75,8 +75,8 @@ class Rollback:
         healthy: list[dict[str, Any]] | None = None,
         wait: Callable[[float], None] | None = None,
     ) -> None:
-        told = {"name": "shop", "environment": "test", "rollback": rollback}
-        self.service = Service.model_validate({**told, "healthy": healthy or [{"http": "http://127.0.0.1:1/"}]})
+        fields = {"name": "shop", "environment": "test", "rollback": rollback}
+        self.service = Service.model_validate({**fields, "healthy": healthy or [{"http": "http://127.0.0.1:1/"}]})
         self.connections, self.record, self.reins = Given(clients), Record(), Reins(wait)
         self.world = World(self.connections, retry_every=0.01)
         self.target = Target(

@@ -88,7 +88,7 @@ def test_times_are_compared_in_one_zone() -> None:
 def test_no_time_at_the_edges_of_the_calendar_is_a_crash(when: str) -> None:
     body = as_bytes(sent_body({**ALERT, "endsAt": when}))
     group = read_body(body, NOW)
-    assert [alert.ends_at.tzinfo for alert in group.alerts] + [one.where for one in group.refused] in (
+    assert [alert.ends_at.tzinfo for alert in group.alerts] + [refusal.where for refusal in group.refused] in (
         [UTC],
         ["alerts[0].endsAt"],
     )
@@ -116,14 +116,14 @@ def test_the_bare_list_of_vmalert_gets_status_and_fingerprint() -> None:
     ],
 )
 def test_a_posted_alert_is_over_once_its_end_has_come(ends_at: str | None, status: str) -> None:
-    one = posted(endsAt=ends_at) if ends_at else posted()
-    assert read_body(as_bytes([one]), NOW).alerts[0].status == status
+    item = posted(endsAt=ends_at) if ends_at else posted()
+    assert read_body(as_bytes([item]), NOW).alerts[0].status == status
 
 
 def test_a_label_with_an_empty_value_is_no_label() -> None:
-    one = read_body(as_bytes([posted(labels={**LABELS, "team": ""})]), NOW).alerts[0]
-    assert one.labels == LABELS
-    assert one.fingerprint == fingerprint(LABELS)
+    alert = read_body(as_bytes([posted(labels={**LABELS, "team": ""})]), NOW).alerts[0]
+    assert alert.labels == LABELS
+    assert alert.fingerprint == fingerprint(LABELS)
 
 
 def test_what_postgres_has_no_text_for_is_replaced() -> None:
@@ -133,21 +133,21 @@ def test_what_postgres_has_no_text_for_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("when", [None, "", "0001-01-01T00:00:00Z", "absent"])
-@pytest.mark.parametrize("shape", [lambda one: [one], lambda one: sent_body(one)])
+@pytest.mark.parametrize("shape", [lambda item: [item], lambda item: sent_body(item)])
 def test_an_alert_without_a_beginning_began_now_and_is_told_apart(shape: Any, when: str | None) -> None:
-    one = {**ALERT, "startsAt": when}
+    item = {**ALERT, "startsAt": when}
     if when == "absent":
-        del one["startsAt"]
-    (alert,) = read_body(as_bytes(shape(one)), NOW).alerts
+        del item["startsAt"]
+    (alert,) = read_body(as_bytes(shape(item)), NOW).alerts
     assert (alert.starts_at, type(alert)) == (NOW, UndatedAlert)
 
 
-@pytest.mark.parametrize("told", [None, "", "absent"])
-def test_a_fingerprint_that_is_left_out_is_computed(told: str | None) -> None:
-    one = {**ALERT, "fingerprint": told}
-    if told == "absent":
-        del one["fingerprint"]
-    assert read_body(as_bytes(sent_body(one)), NOW).alerts[0].fingerprint == fingerprint(LABELS)
+@pytest.mark.parametrize("sent", [None, "", "absent"])
+def test_a_fingerprint_that_is_left_out_is_computed(sent: str | None) -> None:
+    item = {**ALERT, "fingerprint": sent}
+    if sent == "absent":
+        del item["fingerprint"]
+    assert read_body(as_bytes(sent_body(item)), NOW).alerts[0].fingerprint == fingerprint(LABELS)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_what_is_wrong_with_one_alert_refuses_that_one_and_no_other(odd: Any, wh
 def test_in_a_list_as_well() -> None:
     group = read_body(as_bytes([posted(startsAt="now"), posted(), posted(endsAt="2026-11-20T00:00:00Z")]), NOW)
     assert len(group.alerts) == 1
-    assert [(one.where, one.reason) for one in group.refused] == [
+    assert [(refusal.where, refusal.reason) for refusal in group.refused] == [
         ("[0].startsAt", "is no datetime such as 2026-11-23T22:00:00Z: now"),
         ("[2].startsAt", "is after endsAt"),
     ]
@@ -313,7 +313,7 @@ def test_of_too_many_alerts_the_first_are_judged() -> None:
     for body, where in (({"version": "4", "alerts": [ALERT] * 2003}, "alerts[2000]"), ([posted()] * 2003, "[2000]")):
         group = read_body(as_bytes(body), NOW)
         assert (len(group.alerts), group.truncated_alerts) == (MAX_ALERTS, 3)
-        assert [(one.where, one.reason) for one in group.refused] == [
+        assert [(refusal.where, refusal.reason) for refusal in group.refused] == [
             (where, "3 alerts beyond the limit of 2000 were not read")
         ]
 
@@ -391,7 +391,7 @@ async def test_what_alertmanager_takes_is_taken_and_is_the_same_alert(tmp_path: 
         {"labels": {"alertname": "Text", "case": name, "value": value}}
         for name, value in (*text.items(), ("empty", ""), ("null", None))
     ]
-    told: list[dict[str, Any]] = [
+    cases: list[dict[str, Any]] = [
         {},
         {"startsAt": None},
         {"startsAt": "2026-11-23T21:59:00"},
@@ -409,7 +409,7 @@ async def test_what_alertmanager_takes_is_taken_and_is_the_same_alert(tmp_path: 
         {"generatorURL": "http://p/" + "x" * 9000},
         {"status": "resolved", "fingerprint": "ff", "unknown": [1]},
     ]
-    variants += [{"labels": {"alertname": "Fields", "case": str(n)}, **fields} for n, fields in enumerate(told)]
+    variants += [{"labels": {"alertname": "Fields", "case": str(n)}, **fields} for n, fields in enumerate(cases)]
     async with (
         parts.alertmanager(tmp_path, "route: {receiver: x}\nreceivers: [{name: x}]\n") as real,
         aiohttp.ClientSession(real.url) as session,
@@ -418,10 +418,10 @@ async def test_what_alertmanager_takes_is_taken_and_is_the_same_alert(tmp_path: 
             async with session.post("/api/v2/alerts", json=[variant]) as response:
                 assert response.status == 200, (variant, await response.text())
         async with session.get("/api/v2/alerts") as response:
-            theirs = {one["fingerprint"]: one for one in await response.json()}
-    ours = {one.fingerprint: one for one in read_body(as_bytes(variants), datetime.now(UTC)).alerts}
+            theirs = {item["fingerprint"]: item for item in await response.json()}
+    ours = {alert.fingerprint: alert for alert in read_body(as_bytes(variants), datetime.now(UTC)).alerts}
     assert len(ours) == len(variants)
     assert ours.keys() == theirs.keys()
-    for known_as, one in ours.items():
+    for known_as, alert in ours.items():
         began = datetime.fromisoformat(theirs[known_as]["startsAt"])
-        assert isinstance(one, UndatedAlert) or abs(one.starts_at - began) < timedelta(milliseconds=1)
+        assert isinstance(alert, UndatedAlert) or abs(alert.starts_at - began) < timedelta(milliseconds=1)

@@ -70,9 +70,9 @@ async def test_a_bug_while_telling_is_counted(app: App, monkeypatch: pytest.Monk
                 await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize(("error", "told"), [(ZeroDivisionError("a bug"), "a bug"), (None, "the worker has ended")])
+@pytest.mark.parametrize(("error", "message"), [(ZeroDivisionError("a bug"), "a bug"), (None, "the worker has ended")])
 async def test_a_worker_that_ends_ends_the_process_as_a_failure(
-    app: App, monkeypatch: pytest.MonkeyPatch, error: Exception | None, told: str
+    app: App, monkeypatch: pytest.MonkeyPatch, error: Exception | None, message: str
 ) -> None:
     async def ends(self: Any) -> None:
         await asyncio.sleep(0.2)
@@ -84,7 +84,7 @@ async def test_a_worker_that_ends_ends_the_process_as_a_failure(
         async with asyncio.timeout(60):
             await asyncio.wait([task])
     assert isinstance(failed := task.exception(), RuntimeError | ZeroDivisionError)
-    assert told in str(failed)
+    assert message in str(failed)
 
 
 async def test_it_ends_in_good_order(app: App) -> None:

@@ -167,7 +167,7 @@ async def site() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "asked", "holds", "reason"),
+    ("path", "options", "holds", "reason"),
     [
         ("well", {}, True, "answered 200"),
         ("ill", {}, False, "answered 503, wanted 200"),
@@ -191,10 +191,10 @@ async def site() -> AsyncIterator[str]:
         ("huge", {"body": "needle"}, False, "does not contain"),
     ],
 )
-async def test_http(path: str, asked: dict[str, Any], holds: bool, reason: str, site: str) -> None:
+async def test_http(path: str, options: dict[str, Any], holds: bool, reason: str, site: str) -> None:
     http = await Http.connect(None)
     try:
-        finding = await HttpCheck(http=f"{site}/{path}", **asked).holds(http)
+        finding = await HttpCheck(http=f"{site}/{path}", **options).holds(http)
     finally:
         await http.close()
     assert finding.holds is holds, finding.reason

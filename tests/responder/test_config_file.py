@@ -46,9 +46,9 @@ def put(old: str, new: str, within: str = ALL) -> str:
 
 
 def mistakes_in(text: str, **environment: str) -> list[str]:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         parse(text, "r.yml", environment)
-    return told.value.mistakes
+    return raised.value.mistakes
 
 
 def test_the_smallest_configuration_is_enough() -> None:
@@ -310,9 +310,9 @@ def test_a_file_that_cannot_be_read_is_a_mistake(make: object, says: str, tmp_pa
     file = tmp_path / "responder.yml"
     assert callable(make)
     make(file)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         load(file)
-    (mistake,) = told.value.mistakes
+    (mistake,) = raised.value.mistakes
     assert mistake.startswith(f"{file}: ")
     assert says in mistake
 
@@ -326,14 +326,14 @@ def test_a_file_is_read_with_the_environment(tmp_path: Path, monkeypatch: pytest
 
 # --- the environment ---
 def test_a_dollar_sign_is_written_twice() -> None:
-    one = parse(put("promql: up", "promql: 'x{a=~\"b$$\"}'"), "r.yml", {}).services[0].healthy[0]
-    assert getattr(one, "promql", None) == 'x{a=~"b$"}'
+    check = parse(put("promql: up", "promql: 'x{a=~\"b$$\"}'"), "r.yml", {}).services[0].healthy[0]
+    assert getattr(check, "promql", None) == 'x{a=~"b$"}'
 
 
 @pytest.mark.parametrize("text", ["b$", "$b", "${b", "$ {b}", "$(b)"])
 def test_a_dollar_sign_that_is_no_variable_stays(text: str) -> None:
-    one = parse(put("promql: up", f"promql: '{text}'"), "r.yml", {}).services[0].healthy[0]
-    assert getattr(one, "promql", None) == text
+    check = parse(put("promql: up", f"promql: '{text}'"), "r.yml", {}).services[0].healthy[0]
+    assert getattr(check, "promql", None) == text
 
 
 def test_a_value_of_the_environment_is_text_whatever_it_holds() -> None:

@@ -159,8 +159,8 @@ def test_the_reason_is_always_the_last_one_told() -> None:
     assert after(planned(), started(0), halted(0)).reason == "no"
     assert after(planned(), stopped()).reason == "stopped by alice: enough"
     assert after(planned(), stopped(), closed("cancelled")).reason == "stopped by alice: enough"
-    told = Closed(at=NOW, outcome="failed", by="alice", reason="by hand")
-    assert after(GAVE_UP, told).reason == "by hand"
+    closing = Closed(at=NOW, outcome="failed", by="alice", reason="by hand")
+    assert after(GAVE_UP, closing).reason == "by hand"
 
 
 def test_what_is_closed_knows_when_and_how() -> None:

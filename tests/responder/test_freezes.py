@@ -63,7 +63,7 @@ def test_all_that_is_given_must_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "told"),
+    ("interval", "message"),
     [
         ({"weekdays": ["sunnday"]}, "'sunnday' is neither one of monday"),
         ({"days_of_month": [0]}, "'0' is neither one of -31 to 31"),
@@ -77,10 +77,10 @@ def test_all_that_is_given_must_hold() -> None:
         ({"location": "../../etc/passwd"}, "is not a time zone"),
     ],
 )
-def test_mistakes_are_named(interval: dict[str, Any], told: str) -> None:
+def test_mistakes_are_named(interval: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as raised:
         TimeInterval.model_validate(interval)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment
 UNKNOWN = situation(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
 
 
-def verdict_of(guard: str, one: Incident, facts: Situation) -> Verdict:
-    return next(v for v in judge(one, facts, NOW).verdicts if v.guard == guard)
+def verdict_of(guard: str, case: Incident, facts: Situation) -> Verdict:
+    return next(v for v in judge(case, facts, NOW).verdicts if v.guard == guard)
 
 
 def live(**other: Any) -> Situation:
@@ -41,7 +41,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
 
 
 @pytest.mark.parametrize(
-    ("one", "facts", "guard", "verdict", "reason"),
+    ("case", "facts", "guard", "verdict", "reason"),
     [
         (incident(), situation(), "mode", "allow", "auto mode"),
         (incident(), situation(stopped="stopped by bob: storm"), "stopped", "refuse", "stopped by bob: storm"),
@@ -253,8 +253,8 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (by_hand(), situation(target=None), "target", "refuse", "responder versions backend"),
     ],
 )
-def test_who_decides_and_why(one: Incident, facts: Situation, guard: str, verdict: str, reason: str) -> None:
-    deciding = judge(one, facts, NOW).deciding
+def test_who_decides_and_why(case: Incident, facts: Situation, guard: str, verdict: str, reason: str) -> None:
+    deciding = judge(case, facts, NOW).deciding
     assert (deciding.guard, deciding.verdict) == (guard, verdict)
     assert reason in deciding.reason
 
@@ -272,8 +272,8 @@ def test_without_a_service_nothing_else_can_be_asked() -> None:
 
 def test_every_verdict_has_a_reason() -> None:
     for facts in (situation(), UNKNOWN, situation(running=None, target=None), situation(live=None)):
-        for one in (incident(), by_hand()):
-            assert all(v.reason for v in judge(one, facts, NOW).verdicts)
+        for case in (incident(), by_hand()):
+            assert all(v.reason for v in judge(case, facts, NOW).verdicts)
 
 
 def test_a_refusal_outweighs_an_approval_that_comes_before_it() -> None:
@@ -295,7 +295,7 @@ def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done()
 
 
 @pytest.mark.parametrize(
-    ("one", "facts", "needed"),
+    ("case", "facts", "needed"),
     [
         (incident(), situation(live=None), True),
         (aged("approve"), situation(live=None), True),
@@ -316,15 +316,15 @@ def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done()
     ],
 )
 def test_alertmanager_is_asked_only_where_nothing_else_speaks_against_it(
-    one: Incident, facts: Situation, needed: bool
+    case: Incident, facts: Situation, needed: bool
 ) -> None:
-    assert needs_more(one, judge(one, facts, NOW), facts) is needed
+    assert needs_more(case, judge(case, facts, NOW), facts) is needed
 
 
 def test_a_deployment_from_the_future_is_no_negative_age() -> None:
     facts = situation(running=deployment(at=NOW + timedelta(seconds=30)))
-    one = incident(alerts=(alert(starts_at=NOW + timedelta(seconds=40)),))
-    verdict = verdict_of("deployed_within", one, facts)
+    case = incident(alerts=(alert(starts_at=NOW + timedelta(seconds=40)),))
+    verdict = verdict_of("deployed_within", case, facts)
     assert verdict.verdict == "allow"
     assert "2.1 was deployed 0s ago" in verdict.reason
 

@@ -23,8 +23,8 @@ OVERLOAD = {"alertname": "SystemOverload", "environment": "production"}
 
 
 def keeps(**other: Any) -> Policy:
-    told = {"name": "keep-logs", "match": ['alertname="SystemOverload"'], "preserve_logs": ("backend", "frontend")}
-    return Policy(**{**told, **other})
+    fields = {"name": "keep-logs", "match": ['alertname="SystemOverload"'], "preserve_logs": ("backend", "frontend")}
+    return Policy(**{**fields, **other})
 
 
 def both() -> Policy:
@@ -43,8 +43,8 @@ def test_each_thing_that_a_policy_does_is_an_incident_of_its_own() -> None:
 
 def test_a_request_of_an_engineer_forces_the_rollback_and_nothing_else() -> None:
     forced = policy(force=True, preserve_logs=("backend",))
-    asked = alert({**LABELS, "version": "1.9"}, annotations={"reason": "errors"})
-    back, keep = match_alerts([asked], [forced], NOW, sender="am")[0]
+    request = alert({**LABELS, "version": "1.9"}, annotations={"reason": "errors"})
+    back, keep = match_alerts([request], [forced], NOW, sender="am")[0]
     assert (back.forced, back.version, back.reason) == (True, "1.9", "errors")
     assert (keep.forced, keep.version, keep.reason) == (False, None, "")
 
@@ -66,31 +66,31 @@ def test_a_request_of_an_engineer_forces_the_rollback_and_nothing_else() -> None
     ],
 )
 def test_what_decides_about_keeping_logs(facts: dict[str, Any], guard: str, verdict: str, says: str) -> None:
-    one = incident(policy=keeps(), action="preserve_logs")
-    judgement = judge(one, Situation(**{"service": service(), **facts}), NOW, KEEPING)
+    case = incident(policy=keeps(), action="preserve_logs")
+    judgement = judge(case, Situation(**{"service": service(), **facts}), NOW, KEEPING)
     deciding = judgement.deciding
     assert (deciding.guard, deciding.verdict) == (guard, verdict)
     assert says in deciding.reason
-    assert not needs_more(one, judgement, Situation(service=service())), "nobody outside is asked"
+    assert not needs_more(case, judgement, Situation(service=service())), "nobody outside is asked"
 
 
-async def decided(journal: Database, connections: Connections, one: Policy, *, at: datetime) -> list[Decided]:
+async def decided(journal: Database, connections: Connections, policy: Policy, *, at: datetime) -> list[Decided]:
     services = (service(), service("frontend"))
-    alerts = [alert(OVERLOAD if one.name == "keep-logs" else LABELS, starts_at=at)]
-    incidents, _ = match_alerts(alerts, [one], datetime.now(UTC), sender="am")
-    by = mandate(one, services=services)
+    alerts = [alert(OVERLOAD if policy.name == "keep-logs" else LABELS, starts_at=at)]
+    incidents, _ = match_alerts(alerts, [policy], datetime.now(UTC), sender="am")
+    by = mandate(policy, services=services)
     return await respond(incidents, mandate=by, journal=journal, connections=connections)
 
 
 def verdicts(found: list[Decided]) -> list[tuple[str, str, str]]:
-    return [(one.incident.service, one.verdict, one.judgement.deciding.guard) for one in found]
+    return [(decision.incident.service, decision.verdict, decision.judgement.deciding.guard) for decision in found]
 
 
 async def test_logs_are_asked_for_once_an_episode_and_a_cooldown(journal: Database, connections: Connections) -> None:
     began = datetime.now(UTC).replace(microsecond=0)
     first = await decided(journal, connections, keeps(), at=began)
     assert verdicts(first) == [("backend", "preserve", "cooldown"), ("frontend", "preserve", "cooldown")]
-    assert all(one.execution is None and one.evidence for one in first)
+    assert all(decision.execution is None and decision.evidence for decision in first)
     again = await decided(journal, connections, keeps(), at=began)
     assert verdicts(again) == [("backend", "refuse", "episode"), ("frontend", "refuse", "episode")]
     anew = await decided(journal, connections, keeps(), at=began + timedelta(seconds=1))
@@ -103,15 +103,15 @@ async def test_logs_are_asked_for_once_an_episode_and_a_cooldown(journal: Databa
 async def test_the_decision_is_on_record_under_the_id_of_the_evidence(
     journal: Database, connections: Connections
 ) -> None:
-    (one,) = await decided(journal, connections, keeps(preserve_logs=("backend",)), at=datetime.now(UTC))
+    (decision,) = await decided(journal, connections, keeps(preserve_logs=("backend",)), at=datetime.now(UTC))
     (row,) = await journal.read(decisions.find, service=None, since=None, most=9)
     assert (row["id"], row["action"], row["verdict"], row["execution"]) == (
-        one.evidence,
+        decision.evidence,
         "preserve_logs",
         "preserve",
         None,
     )
-    assert one.payload()["evidence"] == one.evidence
+    assert decision.payload()["evidence"] == decision.evidence
     assert [v["guard"] for v in json.loads(row["body"])["verdicts"]] == [guard.__name__ for guard in KEEPING]
 
 
@@ -121,8 +121,8 @@ async def test_what_is_rolled_back_keeps_its_logs_itself_and_the_rest_is_kept_be
     now = datetime.now(UTC)
     prometheus.sees(LABELS)
     for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
-        one = deployment(id=version, version=version, at=ago(seconds, now))
-        await journal.transaction(deployments.record, one, status)
+        deployed = deployment(id=version, version=version, at=ago(seconds, now))
+        await journal.transaction(deployments.record, deployed, status)
     alertmanager.fires(LABELS, alert().fingerprint)
     found = await decided(journal, connections, both(), at=ago(10, now))
     assert verdicts(found) == [
@@ -130,7 +130,7 @@ async def test_what_is_rolled_back_keeps_its_logs_itself_and_the_rest_is_kept_be
         ("backend", "refuse", "single_flight"),
         ("frontend", "preserve", "cooldown"),
     ]
-    assert sum(one.execution is not None for one in found) == 1
+    assert sum(decision.execution is not None for decision in found) == 1
 
 
 async def test_keeping_logs_is_no_trouble_of_a_version(journal: Database, connections: Connections) -> None:
@@ -148,10 +148,10 @@ async def test_keeping_logs_is_no_trouble_of_a_version(journal: Database, connec
 
 
 async def test_the_schema_refuses_a_second_keeping_for_the_same_alert(journal: Database) -> None:
-    told = {"policy": "p", "service": "s", "environment": "e", "deployment_id": "", "alerts": [alert()], "at": NOW}
+    fields = {"policy": "p", "service": "s", "environment": "e", "deployment_id": "", "alerts": [alert()], "at": NOW}
 
     async def want(tx: Any, evidence_id: str) -> None:
-        await evidence.want(tx, evidence_id, **told)
+        await evidence.want(tx, evidence_id, **fields)
 
     await journal.transaction(want, "e1")
     with pytest.raises(Conflict, match="were kept for the alert BackendDown already"):

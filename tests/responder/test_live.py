@@ -114,8 +114,8 @@ async def test_all_of_the_environment_is_asked_for(
 async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
     evil = {"alertname": 'x"} or vector(1) #\n\\'}
     assert (await ask_alerts(incident(alerts=(alert(evil),)), mandate(), connections)).state == "gone"
-    asked = prometheus.requests[0].query["query"]
-    assert asked == (
+    query = prometheus.requests[0].query["query"]
+    assert query == (
         r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
         r' or service_environment:trouble{alertname="x\"} or vector(1) #\n\\"}'
     )

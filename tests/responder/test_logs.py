@@ -46,9 +46,9 @@ def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("json", "debug")
     say(log, "decision", level=logging.WARNING, service="backend", mistakes=["a", "b"], nothing=None)
     (line,) = lines(capsys)
-    told = json.loads(line)
-    assert told.pop("at").endswith("+00:00")
-    assert told == {
+    entry = json.loads(line)
+    assert entry.pop("at").endswith("+00:00")
+    assert entry == {
         "level": "warning",
         "event": "decision",
         "service": "backend",
@@ -77,11 +77,11 @@ def test_an_error_cannot_forge_a_line_either(
         raise ValueError(f"bad label\n{FORGED}\x1b[2J")
     except ValueError:
         say(log, "request failed", level=logging.ERROR, error=True)
-    told = lines(capsys)
-    assert "request failed" in told[0]
-    assert any("ValueError: bad label" in line for line in told), "the error itself is told"
-    assert FORGED not in told
-    assert all("\x1b" not in line for line in told)
+    printed = lines(capsys)
+    assert "request failed" in printed[0]
+    assert any("ValueError: bad label" in line for line in printed), "the error itself is told"
+    assert FORGED not in printed
+    assert all("\x1b" not in line for line in printed)
 
 
 def test_a_value_cannot_pass_itself_off_as_another_field(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +93,8 @@ def test_a_value_cannot_pass_itself_off_as_another_field(capsys: pytest.CaptureF
 def test_a_field_cannot_take_the_place_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("json", "info")
     log.info("real", extra={"fields": {"event": "forged", "level": "debug", "at": "never"}})
-    told = json.loads(lines(capsys)[0])
-    assert (told["event"], told["level"]) == ("real", "info")
+    entry = json.loads(lines(capsys)[0])
+    assert (entry["event"], entry["level"]) == ("real", "info")
 
 
 def test_a_value_that_is_too_long_is_cut(capsys: pytest.CaptureFixture[str]) -> None:

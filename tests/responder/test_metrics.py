@@ -55,11 +55,11 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def story(*events: Event) -> list[tuple[Execution, Event]]:
-    execution, told = begin("r1", accepted()), []
+    execution, history = begin("r1", accepted()), []
     for event in events:
         execution = execution.after(event)
-        told.append((execution, event))
-    return told
+        history.append((execution, event))
+    return history
 
 
 def tell(metrics: Metrics, *events: Event) -> None:
@@ -72,12 +72,12 @@ def at(seconds: float) -> Any:
 
 
 def whole(outcome: Outcome = "succeeded") -> list[Event]:
-    one = plan()
+    rollback_plan = plan()
     return [
-        Planned(at=at(1), plan=one),
-        Started(at=at(2), step=0, title=str(one.steps[0])),
+        Planned(at=at(1), plan=rollback_plan),
+        Started(at=at(2), step=0, title=str(rollback_plan.steps[0])),
         Done(at=at(3), step=0, changed=True),
-        Started(at=at(3), step=1, title=str(one.steps[1])),
+        Started(at=at(3), step=1, title=str(rollback_plan.steps[1])),
         Done(at=at(9), step=1, changed=False),
         Closed(at=at(9), outcome=outcome, by="responder", reason=""),
     ]
@@ -90,7 +90,7 @@ def state(snapshot: Snapshot | None, *, disarmed: str = "") -> list[Any]:
 
 
 def snapshot(**other: Any) -> Snapshot:
-    told = {
+    fields = {
         "stopped": "",
         "open_executions": [
             {"service": "backend", "environment": "production", "state": "stuck"},
@@ -104,7 +104,7 @@ def snapshot(**other: Any) -> Snapshot:
         "refused": [{"service": "backend", "environment": "production", "policy": "backend-down", "guard": "cooldown"}],
         **other,
     }
-    return Snapshot(**told)
+    return Snapshot(**fields)
 
 
 def test_every_series_of_the_contract_is_there_with_its_labels() -> None:
@@ -124,16 +124,16 @@ def test_every_series_of_the_contract_is_there_with_its_labels() -> None:
 
 
 def decided() -> Decided:
-    one, facts = incident(), situation()
+    case, facts = incident(), situation()
     return Decided(
-        incident=one, situation=facts, judgement=judge(one, facts, NOW), at=NOW, execution=begin("r1", accepted())
+        incident=case, situation=facts, judgement=judge(case, facts, NOW), at=NOW, execution=begin("r1", accepted())
     )
 
 
 def test_a_verdict_is_counted_by_the_guard_that_decided() -> None:
     metrics = Metrics()
-    one, facts = incident(), situation(stopped="storm")
-    metrics.decided([Decided(incident=one, situation=facts, judgement=judge(one, facts, NOW), at=NOW)] * 2)
+    case, facts = incident(), situation(stopped="storm")
+    metrics.decided([Decided(incident=case, situation=facts, judgement=judge(case, facts, NOW), at=NOW)] * 2)
     counted = value(metrics, "responder_decisions_total", policy="backend-down", verdict="refuse", guard="stopped")
     assert counted == 2
 
@@ -161,11 +161,11 @@ def test_an_end_is_counted_with_its_outcome_and_its_time() -> None:
 
 
 def test_a_step_on_the_way_back_is_counted_apart() -> None:
-    metrics, one = Metrics(), plan()
+    metrics, rollback_plan = Metrics(), plan()
     tell(
         metrics,
-        Planned(at=at(1), plan=one),
-        Started(at=at(2), step=0, title=str(one.steps[0])),
+        Planned(at=at(1), plan=rollback_plan),
+        Started(at=at(2), step=0, title=str(rollback_plan.steps[0])),
         Halted(at=at(3), step=0, reason="no"),
         Started(at=at(4), step=1, title="current release of /srv/backend: 2.0 → 2.1"),
         Done(at=at(6), step=1, changed=True),
@@ -175,10 +175,10 @@ def test_a_step_on_the_way_back_is_counted_apart() -> None:
 
 
 def test_a_clock_that_went_backwards_makes_no_negative_time() -> None:
-    metrics, one = Metrics(), plan()
+    metrics, rollback_plan = Metrics(), plan()
     tell(
         metrics,
-        Planned(at=at(1), plan=one),
+        Planned(at=at(1), plan=rollback_plan),
         Started(at=at(-5), step=0, title="x"),
         Done(at=at(-9), step=0, changed=True),
         Started(at=at(-9), step=1, title="y"),
@@ -224,13 +224,13 @@ def test_what_we_put_there_ourselves_is_no_deployment_to_blame() -> None:
 
 
 def test_the_kill_switch_and_the_stop_file_disarm() -> None:
-    for told in (state(snapshot(stopped="by bob")), state(snapshot(), disarmed="silenced")):
-        assert next(s.value for s in told if s.name == "responder_armed") == 0
+    for published in (state(snapshot(stopped="by bob")), state(snapshot(), disarmed="silenced")):
+        assert next(s.value for s in published if s.name == "responder_armed") == 0
 
 
 def test_without_a_journal_only_that_is_told() -> None:
-    told = {s.name: s.value for s in state(None)}
-    assert told == {"responder_journal_up": 0.0, "responder_journal_read_seconds": 0.0}
+    values = {s.name: s.value for s in state(None)}
+    assert values == {"responder_journal_up": 0.0, "responder_journal_read_seconds": 0.0}
 
 
 REFUSED = ("backend", "refuse", "cooldown", True)
@@ -255,12 +255,12 @@ async def test_one_refusal_a_service_pages_and_only_if_a_human_has_to_take_over(
     decided: list[tuple[str, str, str, bool]], paged: list[str], journal: Database
 ) -> None:
     for n, (service, verdict, guard, needs_human) in enumerate(decided):
-        told = {
+        fields = {
             "id": f"d{n}", "incident": f"i{n}", "at": at(n), "last_at": at(n), "policy": "p", "service": service,
             "environment": "production", "verdict": verdict, "guard": guard, "reason": "x", "body": "{}",
         }  # fmt: skip
-        one = decisions.Decision.model_validate({**told, "needs_human": needs_human})
-        await journal.transaction(decisions.record, one)
+        decision = decisions.Decision.model_validate({**fields, "needs_human": needs_human})
+        await journal.transaction(decisions.record, decision)
     found = await journal.read(take_snapshot, mandate(), at(60))
     assert [row["guard"] for row in found.refused] == paged
     assert (await journal.read(take_snapshot, mandate(), at(60 + 900 + 60))).refused == [], "it rests after 15 minutes"

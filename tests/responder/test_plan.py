@@ -34,12 +34,12 @@ def test_what_has_no_way_back_needs_none(taken: tuple[Move | Gate, ...], expecte
 
 
 def test_the_same_plan_has_the_same_hash_also_once_it_was_stored() -> None:
-    one = plan()
-    stored = Plan.model_validate_json(one.model_dump_json())
-    assert stored == one
-    assert stored.hash == one.hash
-    assert len(one.hash) == 12
-    assert int(one.hash, 16) >= 0
+    original = plan()
+    stored = Plan.model_validate_json(original.model_dump_json())
+    assert stored == original
+    assert stored.hash == original.hash
+    assert len(original.hash) == 12
+    assert int(original.hash, 16) >= 0
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_stored_step_that_makes_no_sense_is_refused(text: str) -> None:
 
 
 def test_a_mitigation_in_words() -> None:
-    told = Mitigation(
+    mitigation = Mitigation(
         platform="android", blocked_versions=("2",), min_version="1", flags={"a": False}, remains="publish 3"
     )
-    assert str(told) == "android (2 blocked; at least 1; a off): publish 3"
+    assert str(mitigation) == "android (2 blocked; at least 1; a off): publish 3"
     assert str(Mitigation(platform="ios", remains="publish 3")) == "ios: publish 3"

@@ -39,9 +39,9 @@ def paths(svg: ElementTree.Element) -> list[str]:
 def test_lines_and_marks_are_drawn_with_their_names() -> None:
     marks = (Mark(name="onset", at=ago(300)), Mark(name="acted", at=ago(120)))
     svg = drawn(line("one"), line("two", values=(0, 5, 7)), marks=marks)
-    told = texts(svg)
-    assert told.count("onset") == told.count("acted") == 1
-    assert {"one", "two", "onset 21:55:00", "acted 21:58:00"} <= set(told)
+    labels = texts(svg)
+    assert labels.count("onset") == labels.count("acted") == 1
+    assert {"one", "two", "onset 21:55:00", "acted 21:58:00"} <= set(labels)
     # Two series, and an upright from the floor to its name for each mark.
     drawn_lines = [path for path in paths(svg) if path.count(" ") >= 1]
     assert len(drawn_lines) >= 4
@@ -51,7 +51,7 @@ def test_the_name_of_a_moment_at_the_end_is_within_the_picture() -> None:
     svg = drawn(line("one"), marks=(Mark(name="turned back", at=END),))
     overlay = next(g for g in svg.iter(f"{SVG}g") if g.get("class") == "plot text-overlay")
     left = float(overlay.get("transform", "").removeprefix("translate(").split(",")[0])
-    (name,) = [one for one in overlay.iter(f"{SVG}text") if one.text == "turned back"]
+    (name,) = [element for element in overlay.iter(f"{SVG}text") if element.text == "turned back"]
     assert left + float(name.get("x", "")) + 7 * len("turned back") <= 960, "about 7 pixels a letter"
 
 

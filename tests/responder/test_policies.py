@@ -76,7 +76,7 @@ def test_alerts_of_one_policy_service_and_environment_are_one_incident() -> None
 
 def test_a_policy_over_several_services_opens_one_incident_each() -> None:
     both = policy(roll_back=("backend", "frontend"))
-    assert [one[1] for one in found([alert()], both)] == ["backend", "frontend"]
+    assert [entry[1] for entry in found([alert()], both)] == ["backend", "frontend"]
 
 
 def test_a_service_that_is_named_twice_is_rolled_back_once() -> None:
@@ -91,14 +91,14 @@ def test_the_same_alert_twice_in_a_body_is_one_alert() -> None:
 
 def test_a_label_that_names_no_service_is_told_and_not_guessed() -> None:
     nameless = alert({"alertname": "BackendDown"})
-    (one,), _ = match_alerts([nameless], [BY_LABEL], NOW, sender="am")
-    assert (one.service, one.environment) == ("", "")
-    assert mandate(BY_LABEL).service(one.service, one.environment) == (None, "the alert does not name a service")
+    (opened,), _ = match_alerts([nameless], [BY_LABEL], NOW, sender="am")
+    assert (opened.service, opened.environment) == ("", "")
+    assert mandate(BY_LABEL).service(opened.service, opened.environment) == (None, "the alert does not name a service")
 
 
 def test_who_sent_it_and_what_was_cut_off_stay_with_the_incident() -> None:
-    (one,), _ = match_alerts([alert()], [policy()], NOW, sender="am-1", truncated=4)
-    assert (one.requested_by, one.truncated_alerts, one.received_at, one.forced) == ("am-1", 4, NOW, False)
+    (opened,), _ = match_alerts([alert()], [policy()], NOW, sender="am-1", truncated=4)
+    assert (opened.requested_by, opened.truncated_alerts, opened.received_at, opened.forced) == ("am-1", 4, NOW, False)
 
 
 def test_without_policies_nothing_is_wanted() -> None:
@@ -126,8 +126,8 @@ TWO = (service(), service(environment="staging"), service("frontend"))
 def test_a_label_chooses_only_among_what_is_configured(
     name: str, environment: str, found_in: str | None, problem: str
 ) -> None:
-    one, why = mandate(services=TWO).service(name, environment)
-    assert (one.environment if one else None, why) == (found_in, problem)
+    configured, why = mandate(services=TWO).service(name, environment)
+    assert (configured.environment if configured else None, why) == (found_in, problem)
 
 
 def test_a_policy_by_name_and_by_hand_where_there_is_none() -> None:
@@ -176,7 +176,7 @@ def test_two_requests_by_hand_are_two() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "title"),
+    ("case", "title"),
     [
         (incident(), "BackendDown on backend in production"),
         (incident(alerts=(alert(), alert({**LABELS, "pod": "p"}))), "BackendDown on backend in production"),
@@ -187,8 +187,8 @@ def test_two_requests_by_hand_are_two() -> None:
         (by_hand(), "errors after 2.1"),
     ],
 )
-def test_the_title_says_what_happened(one: Incident, title: str) -> None:
-    assert one.title == title
+def test_the_title_says_what_happened(case: Incident, title: str) -> None:
+    assert case.title == title
 
 
 # --- what may be written ---

@@ -87,16 +87,16 @@ SOURCES: dict[str, dict[str, Any]] = {
 def _members(union: Any) -> Iterator[type[Any]]:
     """The registered classes: those of a union, however it is annotated."""
     if args := get_args(union):
-        for one in args if not isinstance(args[0], type) or len(args) > 1 else args[:1]:
-            yield from _members(one) if get_args(one) or isinstance(one, type) else ()
+        for member in args if not isinstance(args[0], type) or len(args) > 1 else args[:1]:
+            yield from _members(member) if get_args(member) or isinstance(member, type) else ()
     elif isinstance(union, type):
         yield union
 
 
 def _registered(union: Any, key: str) -> list[str]:
     if key == "lever":
-        return [one.model_fields["lever"].default for one in _members(union) if "lever" in one.model_fields]
-    return [next(name for name in one.model_fields if name not in ("cap", "within")) for one in _members(union)]
+        return [member.model_fields["lever"].default for member in _members(union) if "lever" in member.model_fields]
+    return [next(name for name in member.model_fields if name not in ("cap", "within")) for member in _members(union)]
 
 
 def _broken(free_port: int, tmp_path: Path) -> Config:
@@ -142,13 +142,13 @@ ALL = [
 async def test_nothing_that_cannot_be_used_passes(
     union: Any, fields: dict[str, Any], free_port: int, tmp_path: Path
 ) -> None:
-    one = TypeAdapter(union).validate_python(fields)
+    target = TypeAdapter(union).validate_python(fields)
     connections = _broken(free_port, tmp_path).connections()
     try:
-        found = await World(connections, retry_every=0.01).check_access(one, within=20.0)
+        found = await World(connections, retry_every=0.01).check_access(target, within=20.0)
     finally:
         await connections.close()
-    assert found, f"{one} has no real check of its access"
+    assert found, f"{target} has no real check of its access"
     assert all(problem.looked_at and problem.found for problem in found)
 
 
@@ -184,10 +184,10 @@ def _channels(port: int) -> dict[str, list[dict[str, Any]]]:
 async def test_no_channel_that_cannot_be_used_passes(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     notify = Notify.model_validate(_channels(free_port))
     kinds = {name for name, field in Notify.model_fields.items() if "Settings" in str(field.annotation)}
-    assert kinds == {one.kind for one in notify.channels.values()}, "a channel without a case"
+    assert kinds == {channel.kind for channel in notify.channels.values()}, "a channel without a case"
     monkeypatch.setattr("sys.stderr", _Closed())
-    for one in notify.channels.values():
-        assert await _refused(one), one.called
+    for channel in notify.channels.values():
+        assert await _refused(channel), channel.called
 
 
 class _Closed:
@@ -276,10 +276,10 @@ async def test_programs_that_cannot_be_started(tmp_path: Path) -> None:
     }
     lever = _release(tmp_path / "srv")
     for program, found in cases.items():
-        told = lever.model_copy(update={"restart": (program,)})
-        assert found in "; ".join(map(str, await told.check_access(Local()))), program
+        changed = lever.model_copy(update={"restart": (program,)})
+        assert found in "; ".join(map(str, await changed.check_access(Local()))), program
         with pytest.raises(Halt, match="program"):
-            await told.prepare(Local(), "1")
+            await changed.prepare(Local(), "1")
 
 
 async def test_a_unit_that_systemd_does_not_know(tmp_path: Path) -> None:
@@ -306,15 +306,15 @@ async def test_a_pointer_file_that_is_empty_or_has_no_directory(tmp_path: Path) 
     file = tmp_path / "live"
     file.write_text("\n")
     assert "is empty" in str((await PointerFile(file=file).check_access(Local()))[0])
-    told = await PointerFile(file=tmp_path / "none" / "live").check_access(Local())
-    assert [one.found for one in told] == ["does not exist", "does not exist"]
+    problems = await PointerFile(file=tmp_path / "none" / "live").check_access(Local())
+    assert [problem.found for problem in problems] == ["does not exist", "does not exist"]
 
 
 # --- proxies
 def _include(proxy: Any, **more: Any) -> NginxInclude:
     servers = {"green": "server 127.0.0.1:1;", "blue": "server 127.0.0.1:2;"}
-    told = {"nginx": proxy.include, "servers": servers, "test": proxy.test, "restart": proxy.reload}
-    return NginxInclude.model_validate({**told, **more})
+    fields = {"nginx": proxy.include, "servers": servers, "test": proxy.test, "restart": proxy.reload}
+    return NginxInclude.model_validate({**fields, **more})
 
 
 class _Served:
@@ -378,8 +378,10 @@ async def test_a_release_that_was_tidied_away_fails_at_planning(restart: Any, tm
     _release(tmp_path)
     (tmp_path / "releases" / "1").rmdir()
     before = sorted(tmp_path.rglob("*"))
-    one = Rollback({"strategy": "immediate", "release": {"root": str(tmp_path), "restart": restart}}, {Local: Local()})
-    ended = await one.run()
+    rollback = Rollback(
+        {"strategy": "immediate", "release": {"root": str(tmp_path), "restart": restart}}, {Local: Local()}
+    )
+    ended = await rollback.run()
     assert (ended.outcome, ended.changed) == ("failed", False)
     assert "there is no release 1" in ended.reason
     assert sorted(tmp_path.rglob("*")) == before
@@ -404,8 +406,8 @@ async def test_an_idle_color_that_cannot_be_used_fails_at_planning(lost: str, tm
     ready = [{"http": "http://127.0.0.1:1/"}]
     colors = {color: {"release": {"root": str(tmp_path / color)}, "ready": ready} for color in ("blue", "green")}
     pointer = {"file": str(tmp_path / "live"), "restart": restart}
-    one = Rollback({"strategy": "blue_green", "pointer": pointer, "colours": colors}, {Local: Local()})
-    ended = await one.run()
+    rollback = Rollback({"strategy": "blue_green", "pointer": pointer, "colours": colors}, {Local: Local()})
+    ended = await rollback.run()
     assert (ended.outcome, ended.changed) == ("failed", False)
     assert ("there is no release 1" if lost == "release" else "program /nosuch: does not exist") in ended.reason
 
@@ -456,10 +458,10 @@ services:
         sys.executable, *argv, stdout=asyncio.subprocess.PIPE, env={**os.environ}
     )
     out, _ = await process.communicate()
-    told = out.decode()
-    assert process.returncode == 1, told
-    assert f"pointer in {tmp_path}/live: did not answer within" in told
-    assert "responder.yml:11: services[0].rollback.colours.blue.release: directory /nowhere/releases" in told
-    assert "program /nosuch: does not exist" in told
-    assert "services[0].rollback.colours.green.release: directory" in told
-    assert "checked as " in told
+    output = out.decode()
+    assert process.returncode == 1, output
+    assert f"pointer in {tmp_path}/live: did not answer within" in output
+    assert "responder.yml:11: services[0].rollback.colours.blue.release: directory /nowhere/releases" in output
+    assert "program /nosuch: does not exist" in output
+    assert "services[0].rollback.colours.green.release: directory" in output
+    assert "checked as " in output

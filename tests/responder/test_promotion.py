@@ -41,12 +41,12 @@ async def status(journal: Database, version: str = "2.1") -> Any:
 async def deploy(
     journal: Database, seconds_ago: float = 600, version: str = "2.1", known: Status | None = None
 ) -> None:
-    one = deployment(id=f"d-{version}", version=version, at=ago(seconds_ago))
-    await journal.transaction(deployments.record, one, known)
+    deployed = deployment(id=f"d-{version}", version=version, at=ago(seconds_ago))
+    await journal.transaction(deployments.record, deployed, known)
 
 
 async def judged(journal: Database, seconds_ago: float, verdict: str = "refuse", **other: Any) -> None:
-    told = {
+    fields = {
         "id": "d1",
         "incident": "i1",
         "at": ago(seconds_ago),
@@ -60,7 +60,7 @@ async def judged(journal: Database, seconds_ago: float, verdict: str = "refuse",
         "body": "{}",
         **other,
     }
-    await journal.transaction(decisions.record, Decision(**told))
+    await journal.transaction(decisions.record, Decision(**fields))
 
 
 async def test_it_has_earned_it(journal: Database, connections: Connections) -> None:
@@ -221,7 +221,7 @@ async def test_a_sick_service_does_not_keep_a_healthy_one_from_its_due(
     journal: Database, connections: Connections
 ) -> None:
     await deploy(journal)
-    one = deployment(id="o", service="other", version="7", at=NOW - timedelta(hours=1))
-    await journal.transaction(deployments.record, one, None)
+    deployed = deployment(id="o", service="other", version="7", at=NOW - timedelta(hours=1))
+    await journal.transaction(deployments.record, deployed, None)
     both = mandate(services=(service("other", good_after=600.0), BACKEND))
     assert await promoted(journal, connections, both) == ["2.1"]

@@ -28,10 +28,10 @@ async def everything_speaks_for_it(
     now = datetime.now(UTC)
     for name in ("backend", "frontend"):
         for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
-            one = deployment(
+            deployed = deployment(
                 id=f"{name}-{version}", service=name, version=version, at=ago(seconds, now), artifact="sha"
             )
-            await journal.transaction(deployments.record, one, status)
+            await journal.transaction(deployments.record, deployed, status)
     alertmanager.fires(LABELS, FINGERPRINT)
     prometheus.sees(LABELS)
 
@@ -65,13 +65,18 @@ async def begun(journal: Database) -> list[Any]:
 async def test_what_is_allowed_is_accepted_with_all_that_later_parts_need(
     journal: Database, connections: Connections
 ) -> None:
-    one = trouble(truncated_alerts=2, requested_by="am-1", policy=policy(on_stop="hold"))
-    (decided,) = await answered(journal, connections, one)
+    opened = trouble(truncated_alerts=2, requested_by="am-1", policy=policy(on_stop="hold"))
+    (decided,) = await answered(journal, connections, opened)
     assert decided.execution is not None
-    told = (await journal.read(executions.load, decided.execution.id)).accepted
-    assert (told.from_version, told.to_version, told.artifact, told.strategy) == ("2.1", "2.0", "sha", "immediate")
-    assert (told.requested_by, told.truncated_alerts, told.on_stop) == ("am-1", 2, "hold")
-    assert (told.alerts, told.needs_approval) == (one.alerts, "")
+    accepted = (await journal.read(executions.load, decided.execution.id)).accepted
+    assert (accepted.from_version, accepted.to_version, accepted.artifact, accepted.strategy) == (
+        "2.1",
+        "2.0",
+        "sha",
+        "immediate",
+    )
+    assert (accepted.requested_by, accepted.truncated_alerts, accepted.on_stop) == ("am-1", 2, "hold")
+    assert (accepted.alerts, accepted.needs_approval) == (opened.alerts, "")
     (record,) = await kept(journal)
     body = json.loads(record["body"])
     assert (record["verdict"], record["execution"]) == ("allow", decided.execution.id)
@@ -115,8 +120,8 @@ async def test_several_services_are_judged_each_by_itself(journal: Database, con
     found = await answered(
         journal, connections, trouble(), trouble(service="frontend"), trouble(service="nobody"), by=by
     )
-    told = {d.incident.service: (d.payload()["verdict"], d.execution is not None) for d in found}
-    assert told == {"backend": ("allow", True), "frontend": ("allow", True), "nobody": ("refuse", False)}
+    results = {d.incident.service: (d.payload()["verdict"], d.execution is not None) for d in found}
+    assert results == {"backend": ("allow", True), "frontend": ("allow", True), "nobody": ("refuse", False)}
 
 
 async def test_two_policies_that_want_the_same_service_begin_one(journal: Database, connections: Connections) -> None:
@@ -126,8 +131,8 @@ async def test_two_policies_that_want_the_same_service_begin_one(journal: Databa
 
 
 async def test_the_same_at_the_same_moment_begins_one(journal: Database, connections: Connections) -> None:
-    one = trouble()
-    found = await asyncio.gather(*(answered(journal, connections, one) for _ in range(10)))
+    repeated = trouble()
+    found = await asyncio.gather(*(answered(journal, connections, repeated) for _ in range(10)))
     assert len({d.execution.id for many in found for d in many if d.execution}) == 1
     assert len(await begun(journal)) == 1
 
@@ -176,8 +181,8 @@ async def test_a_journal_that_cannot_be_written_accepts_nothing(journal: Databas
 
 
 async def test_explaining_is_judging_without_a_trace(journal: Database, connections: Connections) -> None:
-    (told,) = await explain([trouble()], mandate=mandate(), journal=journal, connections=connections)
-    assert (told.payload()["verdict"], told.execution) == ("allow", None)
+    (explained,) = await explain([trouble()], mandate=mandate(), journal=journal, connections=connections)
+    assert (explained.payload()["verdict"], explained.execution) == ("allow", None)
     assert await kept(journal) == []
     assert await begun(journal) == []
 
@@ -185,9 +190,9 @@ async def test_explaining_is_judging_without_a_trace(journal: Database, connecti
 async def test_nobody_wants_it(journal: Database) -> None:
     now = datetime.now(UTC)
     strangers = [alert({"alertname": f"A{n}", "service": "x", "environment": "y"}) for n in range(7)]
-    told = await note_unwanted(journal, strangers, now)
-    assert told["reason"] == "no policy matches A0, A1, A2, A3, A4 …"
-    assert (told["service"], told["environment"], told["verdict"]) == ("x", "y", "ignore")
+    payload = await note_unwanted(journal, strangers, now)
+    assert payload["reason"] == "no policy matches A0, A1, A2, A3, A4 …"
+    assert (payload["service"], payload["environment"], payload["verdict"]) == ("x", "y", "ignore")
     await note_unwanted(journal, strangers, now)
     (record,) = await kept(journal)
     assert record["times"] == 2

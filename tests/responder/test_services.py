@@ -32,13 +32,13 @@ def of(root: Path, **other: object) -> Service:
 
 
 async def test_the_plan_ends_with_the_verification(shop: Path) -> None:
-    one = of(shop, traffic=({"promql": "rate(requests[1m])", "above": 0.0},))
-    made = await plan([Part(one, TARGET)], World(Connections()), verify_for=120.0, verify_within=600.0)
+    backend = of(shop, traffic=({"promql": "rate(requests[1m])", "above": 0.0},))
+    made = await plan([Part(backend, TARGET)], World(Connections()), verify_for=120.0, verify_within=600.0)
     *moves, last = made.steps
     assert [str(m) for m in moves if isinstance(m, Move)] == [f"current release of {shop}: 2.1 → 2.0"]
     assert isinstance(last, Gate)
     assert (last.name, last.hold_for, last.within, last.otherwise) == ("backend is healthy", 120.0, 600.0, "freeze")
-    assert last.checks == (*one.healthy, *one.traffic)
+    assert last.checks == (*backend.healthy, *backend.traffic)
     assert (made.service, made.environment, made.strategy) == ("backend", "production", "immediate")
     assert (made.from_version, made.to_version) == ("2.1", "2.0")
 

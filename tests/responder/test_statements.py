@@ -79,11 +79,11 @@ from responder.statements import read, statement
     ],
 )
 def test_what_it_does(sql: str, does: str) -> None:
-    told = []
+    described = []
     for effect in statement(sql).effects:
         on = ".".join(filter(None, (effect.on.schema, effect.on.name))) if effect.on else ""
-        told.append(" ".join(filter(None, (effect.does, ".".join(filter(None, (on, ",".join(effect.columns))))))))
-    assert "; ".join(told) == does
+        described.append(" ".join(filter(None, (effect.does, ".".join(filter(None, (on, ",".join(effect.columns))))))))
+    assert "; ".join(described) == does
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,13 @@ from tests.responder.examples import (
 )
 
 
-async def known(journal: Database, one: Incident | None = None, by: Mandate | None = None) -> Situation:
-    return await journal.read(gather, one or incident(), by or mandate(), NOW)
+async def known(journal: Database, case: Incident | None = None, by: Mandate | None = None) -> Situation:
+    return await journal.read(gather, case or incident(), by or mandate(), NOW)
 
 
 async def deploy(journal: Database, version: str, seconds_ago: float, status: Status | None = None) -> None:
-    one = deployment(id=f"d-{version}-{seconds_ago}", version=version, at=ago(seconds_ago))
-    await journal.transaction(deployments.record, one, status)
+    deployed = deployment(id=f"d-{version}-{seconds_ago}", version=version, at=ago(seconds_ago))
+    await journal.transaction(deployments.record, deployed, status)
 
 
 async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *, changed: bool = True) -> None:
@@ -149,13 +149,13 @@ def test_the_examples_are_in_one_time_zone() -> None:
 
 # --- pairs of versions
 async def told_to_need(journal: Database, version: str, hours_ago: float, needs: str, platform: str) -> None:
-    one = deployment(
+    deployed = deployment(
         id=f"{version}-{platform}", service="frontend", version=version, at=ago(3600 * hours_ago), platform=platform
     )
 
     async def tell(tx: Transaction) -> None:
-        await deployments.record(tx, one)
-        await deployments.require(tx, one, {"backend": needs} if needs else {}, NOW)
+        await deployments.record(tx, deployed)
+        await deployments.require(tx, deployed, {"backend": needs} if needs else {}, NOW)
 
     await journal.transaction(tell)
 
@@ -170,15 +170,15 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
     await deploy(journal, "2.1", 600)
     frontend = service("frontend", requires={"backend": ">=2.1"} if configured else {})
     by = mandate(services=(service(), frontend))
-    told = "frontend 2.0 on ios works with backend >=2.1, and backend would be 2.0"
-    assert (await known(journal, by=by)).unfit == (told,)
+    unfit = "frontend 2.0 on ios works with backend >=2.1, and backend would be 2.0"
+    assert (await known(journal, by=by)).unfit == (unfit,)
     # What is known to be bad is blocked: nobody waits for those who have it still.
     await journal.transaction(deployments.mark, "frontend", "production", "2.0", "bad", "x", NOW)
     assert (await known(journal, by=by)).unfit == ()
 
 
 @pytest.mark.parametrize(
-    ("told", "unfit"),
+    ("ranges", "unfit"),
     [
         (
             {},
@@ -199,14 +199,14 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
     ],
 )
 async def test_what_a_version_told_stands_for_the_service_that_it_names(
-    journal: Database, told: dict[str, str], unfit: tuple[str, ...]
+    journal: Database, ranges: dict[str, str], unfit: tuple[str, ...]
 ) -> None:
     """And what is configured for all others: who adds one range does not take the others away."""
     for name, version in (("auth", "0.9"), ("search", "2"), ("kiosk", "0.1")):
         await journal.transaction(deployments.record, deployment(id=name, service=name, version=version))
     await deploy(journal, "2.0", 3600, "good")
     await deploy(journal, "2.1", 600)
-    await journal.transaction(deployments.require, deployment(version="2.0"), told, NOW)
+    await journal.transaction(deployments.require, deployment(version="2.0"), ranges, NOW)
     by = mandate(services=(service(requires={"search": ">=3", "auth": ">=1"}),))
     assert (await known(journal, by=by)).unfit == unfit
 
@@ -221,18 +221,18 @@ async def test_the_others_are_judged_beside_the_version_that_was_named(
 ) -> None:
     """Not beside 2.0, to which the backend would go by itself."""
     for name, good in (("backend", ("1.9", "2.0")), ("frontend", ("2.0",))):
-        for hours, one in enumerate((*good, "2.1")):
-            told = deployment(id=f"{name}-{one}", service=name, version=one, at=ago(3600 * (9 - hours)))
-            await journal.transaction(deployments.record, told, "candidate" if one == "2.1" else "good")
-    told = deployment(service=service_told, version=version)
-    await journal.transaction(deployments.require, told, needs, NOW)
+        for hours, released in enumerate((*good, "2.1")):
+            deployed = deployment(id=f"{name}-{released}", service=name, version=released, at=ago(3600 * (9 - hours)))
+            await journal.transaction(deployments.record, deployed, "candidate" if released == "2.1" else "good")
+    deployed = deployment(service=service_told, version=version)
+    await journal.transaction(deployments.require, deployed, needs, NOW)
     both = policy(roll_back=("backend", "frontend"), together=True, force=True)
     by = mandate(both, services=(service(), service("frontend")))
-    asked = {"policy": both, "version": "1.9", "together": ("backend", "frontend")}
-    one = by_hand(**asked) if forced_by == "a person" else incident(**asked, forced=True)
-    usual = one.model_copy(update={"version": None})
+    request = {"policy": both, "version": "1.9", "together": ("backend", "frontend")}
+    case = by_hand(**request) if forced_by == "a person" else incident(**request, forced=True)
+    usual = case.model_copy(update={"version": None})
     how: Any = {"mandate": by, "journal": journal, "connections": connections, "clock": lambda: NOW}
-    [named, other] = [(d.situation, *d.also) for one in (one, usual) for d in await explain([one], **how)]
+    [named, other] = [(d.situation, *d.also) for case in (case, usual) for d in await explain([case], **how)]
     assert [s.target.version for s in named if s.target] == ["1.9", "2.0"]
     assert [s.unfit for s in named] == [(), ()]
     assert all(s.unfit for s in other), "so that the table above says something"

@@ -25,7 +25,7 @@ def part(directory: Path, name: str, *needs: str) -> together.Part:
         for version in "12":
             (root / "releases" / version).mkdir(parents=True)
         (root / "current").symlink_to("releases/2")
-    told = {
+    fields = {
         "name": name,
         "environment": "test",
         "depends_on": needs,
@@ -33,11 +33,11 @@ def part(directory: Path, name: str, *needs: str) -> together.Part:
         "healthy": [{"http": f"http://{name}/health"}],
     }
     target = Target(service=name, environment="test", from_version="2", to_version="1")
-    return together.Part(Service.model_validate(told), target)
+    return together.Part(Service.model_validate(fields), target)
 
 
 async def plan(parts: list[together.Part], **more: Any) -> Plan:
-    by_name = {one.service.name: one.service for one in parts}
+    by_name = {part.service.name: part.service for part in parts}
 
     def needs(service: Service) -> list[Service]:
         direct = [by_name[name] for name in service.depends_on]
@@ -66,7 +66,7 @@ async def test_what_needs_others_goes_first(needs: dict[str, list[str]], order: 
 async def test_a_schema_goes_last_where_nothing_says_otherwise(tmp_path: Path) -> None:
     parts = [part(tmp_path, "one"), part(tmp_path, "two")]
     schema = together.Part(parts[0].service, parts[0].target, "database_migration")
-    assert [one.service.name for one in together.dependents_first([schema, parts[1]], lambda s: ())] == ["two", "one"]
+    assert [part.service.name for part in together.dependents_first([schema, parts[1]], lambda s: ())] == ["two", "one"]
 
 
 async def test_another_order_says_why(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ async def test_half_turned_back_is_told_too(tmp_path: Path) -> None:
     assert [str(step) for step in back.todo] == [
         str(step.turned()) for step in reversed(made.steps[:2]) if isinstance(step, Move)
     ]
-    one = back.after(Started(at=NOW, step=3, title="")).after(Done(at=NOW, step=3, changed=True))
-    stuck = one.after(Halted(at=NOW, step=4, reason="no way"))
+    halfway = back.after(Started(at=NOW, step=3, title="")).after(Done(at=NOW, step=3, changed=True))
+    stuck = halfway.after(Halted(at=NOW, step=4, reason="no way"))
     assert stuck.reason == "no way (partial: frontend is back at 1; backend is still 2)"
 
 
@@ -140,14 +140,14 @@ async def test_a_mitigation_is_of_the_service_that_it_came_from(
 ) -> None:
     true_draft = Service.draft
 
-    async def draft(self: Service, *told: Any) -> Any:
-        made = await true_draft(self, *told)
+    async def draft(self: Service, *args: Any) -> Any:
+        made = await true_draft(self, *args)
         remains = Mitigation(platform="android", remains="publish anew")
         return made.model_copy(update={"mitigations": (remains,)}) if self.name == "kiosk" else made
 
     monkeypatch.setattr(Service, "draft", draft)
     made = await plan([part(tmp_path, "backend"), part(tmp_path, "kiosk")])
-    assert [(one.service, one.platform) for one in made.mitigations] == [("kiosk", "android")]
+    assert [(mitigation.service, mitigation.platform) for mitigation in made.mitigations] == [("kiosk", "android")]
 
 
 async def test_what_only_mitigates_never_ends_as_rolled_back(tmp_path: Path) -> None:

@@ -128,27 +128,27 @@ async def test_an_expression_is_asked_before_the_checks(
     vector: list[Any], state: str, connections: Connections, prometheus: FakePrometheus
 ) -> None:
     prometheus.vectors |= {"errors > 1": vector, UP: SICK}
-    one = incident(policy=policy(expression="errors > 1"))
-    found = await ask_trouble(one, mandate(one.policy), connections)
+    case = incident(policy=policy(expression="errors > 1"))
+    found = await ask_trouble(case, mandate(case.policy), connections)
     assert (found.state, "`expression` of policy backend-down" in found.reason) == (state, True)
 
 
 async def test_a_recording_is_asked_before_the_expression(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.sees(LABELS)
-    one = incident(policy=policy(expression="errors > 1"))
-    assert (await ask_trouble(one, mandate(one.policy), connections)).state == "visible"
+    case = incident(policy=policy(expression="errors > 1"))
+    assert (await ask_trouble(case, mandate(case.policy), connections)).state == "visible"
 
 
 @pytest.mark.parametrize("expression", ["", "errors > 1"])
 async def test_no_answer_is_no_evidence(expression: str, connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.status = 500
-    one = incident(policy=policy(expression=expression))
-    found = await ask_trouble(one, mandate(one.policy), connections)
+    case = incident(policy=policy(expression=expression))
+    found = await ask_trouble(case, mandate(case.policy), connections)
     assert (found.state, "cannot tell whether BackendDown lasts" in found.reason) == ("unknown", True)
 
 
 async def test_it_is_one_query(connections: Connections, prometheus: FakePrometheus) -> None:
     prometheus.sees(LABELS)
     await ask_trouble(incident(), mandate(), connections)
-    [asked] = prometheus.requests
-    assert asked.query["query"] == " or ".join(questions(LABELS))
+    [request] = prometheus.requests
+    assert request.query["query"] == " or ".join(questions(LABELS))

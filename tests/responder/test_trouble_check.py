@@ -18,10 +18,10 @@ class Answers:
     """A Prometheus that answers everything with the same samples."""
 
     def __init__(self, *samples: Sample) -> None:
-        self.samples, self.asked = list(samples), list[str]()
+        self.samples, self.queries = list(samples), list[str]()
 
     async def query(self, promql: str) -> list[Sample]:
-        self.asked.append(promql)
+        self.queries.append(promql)
         return self.samples
 
 
@@ -51,9 +51,9 @@ async def test_what_the_rules_record(samples: list[Sample], holds: bool, answere
     prometheus = Answers(*samples)
     found = await held(prometheus)
     assert (found[:2], reason in found[2]) == ((holds, answered), True), found
-    (asked,) = prometheus.asked
+    (query,) = prometheus.queries
     same = 'alertname="BackendDown",service="backend",environment="production"'
-    assert asked.count(f"service_environment:trouble:now{{{same}}}") == 1, "alerts with the same labels are one trouble"
+    assert query.count(f"service_environment:trouble:now{{{same}}}") == 1, "alerts with the same labels are one trouble"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ async def test_an_expression_is_asked_instead(labels: Any, holds: bool) -> None:
     prometheus = Answers(*([] if labels is None else [Sample(labels=labels, value=3.0)]))
     found = await held(prometheus, "errors > 1")
     assert found[0] is holds, found
-    assert prometheus.asked == ["errors > 1"]
+    assert prometheus.queries == ["errors > 1"]
 
 
 def test_what_no_alert_opened_has_no_trouble_to_ask_for() -> None:

@@ -29,8 +29,8 @@ async def replicas(postgres_server: Any) -> AsyncIterator[Replicas]:  # noqa: F8
     opened = [await open_journal(state) for _ in range(3)]
     now = datetime.now(UTC)
     for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
-        one = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
-        await opened[0].transaction(deployments.record, one, status)
+        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
+        await opened[0].transaction(deployments.record, deployed, status)
     yield opened
     for journal in opened:
         await journal.close()
@@ -54,10 +54,10 @@ async def test_the_same_alert_at_every_replica(
 ) -> None:
     alertmanager.fires(LABELS, fingerprint(LABELS))
     prometheus.sees(LABELS)
-    one = trouble()
-    found = await asyncio.gather(*(judged(journal, connections, one) for journal in replicas))
-    told = sorted((each.verdict, each.judgement.deciding.guard) for decided in found for each in decided)
-    assert told == [("allow", "mode"), ("refuse", "episode"), ("refuse", "episode")]
+    repeated = trouble()
+    found = await asyncio.gather(*(judged(journal, connections, repeated) for journal in replicas))
+    verdicts = sorted((each.verdict, each.judgement.deciding.guard) for decided in found for each in decided)
+    assert verdicts == [("allow", "mode"), ("refuse", "episode"), ("refuse", "episode")]
     assert await begun(replicas) == 1
 
 
@@ -69,13 +69,13 @@ async def test_trouble_that_returns_is_seen_by_every_replica(
     (refused,) = await judged(replicas[0], connections, trouble())
     assert refused.judgement.deciding.guard == "trouble_now"
     waiting = [Waiting(journal, mandate, lambda: connections) for journal in replicas]
-    assert await asyncio.gather(*(one.due() for one in waiting)) == [Due()] * 3
+    assert await asyncio.gather(*(replica.due() for replica in waiting)) == [Due()] * 3
 
     prometheus.sees(LABELS)
-    due = await asyncio.gather(*(one.due() for one in waiting))
-    assert [[one.id for one in found.visible] for found in due] == [[refused.incident.id]] * 3
+    due = await asyncio.gather(*(replica.due() for replica in waiting))
+    assert [[incident.id for incident in found.visible] for found in due] == [[refused.incident.id]] * 3
     await asyncio.gather(*(judged(j, connections, *found.visible) for j, found in zip(replicas, due, strict=True)))
     assert await begun(replicas) == 1
     kept = await replicas[0].read(decisions.find, service=None, since=None, most=100)
     assert [row["guard"] for row in kept if row["verdict"] == "allow"] == ["mode"]
-    assert await asyncio.gather(*(one.due() for one in waiting)) == [Due()] * 3
+    assert await asyncio.gather(*(replica.due() for replica in waiting)) == [Due()] * 3

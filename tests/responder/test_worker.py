@@ -125,7 +125,7 @@ async def test_it_tells_the_strategy_what_the_versions_are_made_of(
     monkeypatch.setattr(Service, "draft", draft)
     await office.drill.accept()
     for version in (stage.from_version, stage.to_version):
-        told = Deployment(
+        deployed = Deployment(
             id=version,
             service=stage.service.name,
             environment=stage.service.environment,
@@ -135,7 +135,7 @@ async def test_it_tells_the_strategy_what_the_versions_are_made_of(
             at=datetime.now(UTC),
             recorded_by="ci",
         )
-        await office.drill.journal.transaction(deployments.record, told)
+        await office.drill.journal.transaction(deployments.record, deployed)
     office.worker()
     await office.until(in_the_gate)
     assert seen[0].artifacts == {"android": f"versionCode of {stage.to_version}"}
@@ -227,7 +227,7 @@ ALWAYS = 1 << 30
 
 
 @pytest.mark.parametrize(
-    ("loop", "place", "name"),
+    ("loop", "owner", "name"),
     [
         ("expiry", worker_module, "_held"),
         ("promotion", worker_module, "promote"),
@@ -236,10 +236,10 @@ ALWAYS = 1 << 30
     ],
 )
 async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
-    loop: str, place: Any, name: str, office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    loop: str, owner: Any, name: str, office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     office.watchdog = Watchdog() if loop == "watchdog" else None
-    monkeypatch.setattr(place, name, _Bug(ALWAYS))
+    monkeypatch.setattr(owner, name, _Bug(ALWAYS))
     worker = office.worker()
     async with asyncio.timeout(60):
         while office.stumbled.count(loop) < 2:
@@ -249,7 +249,7 @@ async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
     await office.drill.accept()
     await office.until(in_the_gate)
     assert set(office.stumbled) == {loop}
-    (record, *_) = [one for one in caplog.records if getattr(one, "fields", {}).get("loop") == loop]
+    (record, *_) = [record for record in caplog.records if getattr(record, "fields", {}).get("loop") == loop]
     assert record.exc_info
 
 

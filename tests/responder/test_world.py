@@ -80,18 +80,18 @@ async def test_anything_else_comes_out_at_once(error: Exception) -> None:
 
 
 async def test_the_guard_is_asked_before_every_try_of_a_write() -> None:
-    asked = 0
+    checks = 0
 
     def guard() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
+        nonlocal checks
+        checks += 1
+        if checks == 3:
             raise Superseded("the lease has run out")
 
     switch = Switch(Unavailable("away"))
     with pytest.raises(Superseded):
         await world(switch, guard=guard).write(SwitchLever(), "off", was="on")
-    assert (asked, switch.written) == (3, [])
+    assert (checks, switch.written) == (3, [])
 
 
 async def test_reading_needs_no_guard() -> None:

@@ -76,12 +76,12 @@ def directory(tmp_path: Path) -> EvidenceSettings:
     return EvidenceSettings(base_directory=tmp_path / "evidence")
 
 
-def sources(*told: dict[str, Any]) -> tuple[LogSource, ...]:
+def sources(*entries: dict[str, Any]) -> tuple[LogSource, ...]:
     """As they stand in YAML."""
-    return SOURCES.validate_json(json.dumps(told))
+    return SOURCES.validate_json(json.dumps(entries))
 
 
-def a_case(*told: dict[str, Any], **other: Any) -> Case:
+def a_case(*entries: dict[str, Any], **other: Any) -> Case:
     facts = {
         "id": "20261123-220000-aaaa0000",
         "execution": "20261123-220000-aaaa0000",
@@ -92,7 +92,7 @@ def a_case(*told: dict[str, Any], **other: Any) -> Case:
         "reason": "BackendDown on backend in production",
         "onset": ago(60),
         "alerts": (alert(),),
-        "sources": sources(*told),
+        "sources": sources(*entries),
         **other,
     }
     return Case(**facts)

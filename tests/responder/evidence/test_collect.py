@@ -37,7 +37,7 @@ def written(file: Path, text: str | bytes, *, at: datetime | None = None) -> Pat
 
 
 def missing(manifest: Manifest) -> dict[str, str]:
-    return {one.origin: one.reason for one in manifest.missing}
+    return {gap.origin: gap.reason for gap in manifest.missing}
 
 
 # --- both stores ---
@@ -51,18 +51,18 @@ async def test_what_is_kept_is_packed_hashed_and_found_again(
     manifest = await kept(case, settings, around)
     assert [file.name for file in manifest.files] == ["alerts.json.gz", "app.log.gz"]
     assert manifest.missing == ()
-    place = where(case.deployment_id, case.id)
+    folder = where(case.deployment_id, case.id)
     for file in manifest.files:
-        data = await store.get(place, file.name)
+        data = await store.get(folder, file.name)
         assert data
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (file.sha256, file.bytes)
     inside = await unpacked(manifest, settings, around)
     assert inside["app.log"] == b"one\npassword=[redacted]\n"
     assert json.loads(inside["alerts.json"])[0]["labels"]["alertname"] == "BackendDown"
-    on_disk = Manifest.model_validate_json(await store.get(place, MANIFEST) or b"")
+    on_disk = Manifest.model_validate_json(await store.get(folder, MANIFEST) or b"")
     assert on_disk == manifest
     assert (on_disk.execution, on_disk.deployment_id, on_disk.policy) == (case.id, "deploy-21", "backend-down")
-    assert store.location(place).endswith(f"/deploy-21/{case.id}{'/' if settings.s3 else ''}")
+    assert store.location(folder).endswith(f"/deploy-21/{case.id}{'/' if settings.s3 else ''}")
 
 
 async def test_it_is_kept_once_and_found_after_a_crash(
@@ -87,13 +87,13 @@ async def test_what_a_crash_left_half_written_is_written_anew(
 
     with pytest.raises(Superseded):
         await kept(case, settings, around, guard=killed)
-    place = where(case.deployment_id, case.id)
-    await store.put(place, "left.log.gz", b"of a file that is not there any more")
-    assert await store.get(place, MANIFEST) is None
-    assert [(one.where, one.whole) for one in await store.stored()] == [(place, False)]
+    folder = where(case.deployment_id, case.id)
+    await store.put(folder, "left.log.gz", b"of a file that is not there any more")
+    assert await store.get(folder, MANIFEST) is None
+    assert [(stored.where, stored.whole) for stored in await store.stored()] == [(folder, False)]
     manifest = await kept(case, settings, around)
-    assert await store.get(place, "left.log.gz") is None
-    assert [(one.where, one.whole) for one in await store.stored()] == [(place, True)]
+    assert await store.get(folder, "left.log.gz") is None
+    assert [(stored.where, stored.whole) for stored in await store.stored()] == [(folder, True)]
     assert {file.name for file in manifest.files} == {"alerts.json.gz", "app.log.gz"}
 
 
@@ -158,7 +158,7 @@ async def test_a_file_that_is_not_there_is_said_to_be_missing(
     logs = tmp_path / "logs"
     written(tmp_path / "secret", "of somebody else\n")
     logs.mkdir()
-    one = logs / "app.log"
+    log = logs / "app.log"
     says = {
         "none": "no file matches",
         "old": "1 files match, none written since 2026-11-23 21:49:00 UTC",
@@ -171,15 +171,15 @@ async def test_a_file_that_is_not_there_is_said_to_be_missing(
     pattern = f"{logs}/*.log*"
     match kind:
         case "old":
-            written(one, "x\n", at=ago(3600))
+            written(log, "x\n", at=ago(3600))
         case "directory":
-            one.mkdir()
+            log.mkdir()
         case "empty":
-            written(one, "")
+            written(log, "")
         case "fifo":
-            os.mkfifo(one)
+            os.mkfifo(log)
         case "outside":
-            one.symlink_to(tmp_path / "secret")
+            log.symlink_to(tmp_path / "secret")
         case "broken_gz":
             written(logs / "app.log.gz", "not packed")
     started = time.monotonic()
@@ -319,10 +319,10 @@ async def test_what_cannot_be_stored_in_time_is_missing_and_the_rest_is_there(
     store: Any = store_of(directory, around)
     put = store.put
 
-    async def slow(place: Any, name: str, data: bytes) -> None:
+    async def slow(folder: Any, name: str, data: bytes) -> None:
         if name == "app.log.gz":
             await asyncio.sleep(30)
-        await put(place, name, data)
+        await put(folder, name, data)
 
     store.put = slow
     quick = directory.model_copy(update={"within": 1.0})
@@ -414,8 +414,8 @@ async def test_of_the_usual_files_what_is_left_out_is_said(
     log, found = written(tmp_path / "syslog", "line\n" * 1000), Host.files
 
     async def files(self: Host, pattern: str) -> list[LogFile]:
-        there = await found(self, str(log)) if pattern == "/var/log/syslog" else []
-        return [one._replace(path=Path(pattern)) for one in there]
+        found_files = await found(self, str(log)) if pattern == "/var/log/syslog" else []
+        return [file._replace(path=Path(pattern)) for file in found_files]
 
     monkeypatch.setattr(Host, "files", files)
     manifest = await kept(a_case({"system": True, "cap": "1KiB"}), directory, around)
@@ -448,11 +448,11 @@ async def test_the_real_journalctl_understands_what_it_is_asked(around: Connecti
     from responder.clients.host import Host
 
     host = await around.to(Host)
-    said = b""
+    output = b""
     try:
         async for chunk in host.journal(datetime.now(UTC), 10, "--unit=backend.service"):
-            said += chunk
+            output += chunk
     except Halt as e:
         assert "ermission" in str(e) or "No journal files" in str(e) or "cannot be started" in str(e), e
     else:
-        assert b"unrecognized" not in said
+        assert b"unrecognized" not in output

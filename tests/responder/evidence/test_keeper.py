@@ -41,11 +41,11 @@ KEEPS = Policy(name="keep-logs", match=('alertname="Overload"',), preserve_logs=
 class _Through:
     """Every call of it passes through the point."""
 
-    def __init__(self, one: Any, point: Point) -> None:
-        self._one, self._point = one, point
+    def __init__(self, target: Any, point: Point) -> None:
+        self._target, self._point = target, point
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._one, name)
+        method = getattr(self._target, name)
         if not asyncio.iscoroutinefunction(method):
             return method
 
@@ -70,8 +70,8 @@ async def drill(journal: Database, tmp_path: Path) -> Drill:
     return made
 
 
-def with_logs(one: Service, log: Path) -> Service:
-    return one.model_copy(update={"logs": sources({"file": str(log)})})
+def with_logs(base: Service, log: Path) -> Service:
+    return base.model_copy(update={"logs": sources({"file": str(log)})})
 
 
 def keeper_of(drill: Drill, settings: EvidenceSettings, around: Connections, point: Point, log: Path) -> _Interrupted:
@@ -110,37 +110,37 @@ async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
         home = tmp_path / f"{n}-{point.after}"
         home.mkdir()
         settings = directory.model_copy(update={"base_directory": home / "evidence"})
-        one = Drill(immediate(home), journal)
-        await one.accept()
+        drill = Drill(immediate(home), journal)
+        await drill.accept()
         log = next(home.rglob("followed"))
-        one.keep = lambda point: lambda e: keeper_of(one, settings, around, point, log).of_rollback(e, guard)
+        drill.keep = lambda point: lambda e: keeper_of(drill, settings, around, point, log).of_rollback(e, guard)
         with contextlib.suppress(Crash):
-            await one.run(point)
-        await one.run_to_the_end()
-        return one, settings
+            await drill.run(point)
+        await drill.run_to_the_end()
+        return drill, settings
 
-    async def close(one: Drill) -> None:
+    async def close(drill: Drill) -> None:
         await journal.transaction(forget_everything)
 
     quiet = Point()
-    one, _ = await whole(-1, quiet)
+    drill, _ = await whole(-1, quiet)
     calls = [
         n for n, name in enumerate(quiet.names) if name in ("get", "begin", "put", "finish", "transaction", "append")
     ]
     assert {"get", "begin", "put", "finish", "transaction"} <= set(quiet.names)
-    await close(one)
+    await close(drill)
     for n in calls:
         for after in (False, True):
-            one, settings = await whole(n, Point(at=n, after=after))
-            ended = await one.load()
+            drill, settings = await whole(n, Point(at=n, after=after))
+            ended = await drill.load()
             assert ended.outcome == "succeeded", (n, after, ended.reason)
-            events = [event.type for event in await one.events()]
+            events = [event.type for event in await drill.events()]
             assert events.count("kept") == 1, (n, after)
             assert events.index("kept") < events.index("started")
             (manifest,) = Path(str(settings.base_directory)).rglob(MANIFEST)
-            told = json.loads(manifest.read_text())
-            assert {f.name for f in manifest.parent.iterdir()} == {MANIFEST, *(f["name"] for f in told["files"])}
-            await close(one)
+            content = json.loads(manifest.read_text())
+            assert {f.name for f in manifest.parent.iterdir()} == {MANIFEST, *(f["name"] for f in content["files"])}
+            await close(drill)
 
 
 async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around: Connections, tmp_path: Path) -> None:
@@ -190,9 +190,9 @@ async def test_a_plan_that_waits_has_its_evidence_already(
     async def plan_for(execution: Execution) -> Any:
         return plan()
 
-    record, told = Record(), accepted(needs_approval="a freeze")
+    record, details = Record(), accepted(needs_approval="a freeze")
     held = await carry_out(
-        begin("r1", told), record=record, world=World(around), reins=Reins(), plan_for=plan_for, keep=keep
+        begin("r1", details), record=record, world=World(around), reins=Reins(), plan_for=plan_for, keep=keep
     )
     assert [event.type for event in record.events] == ["planned", "kept", "held"]
     assert (held.state, calls) == ("held", ["r1"])
@@ -224,10 +224,10 @@ def by_itself(journal: Database, settings: EvidenceSettings, around: Connections
 
 async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, journal: Database, worker_id: str) -> None:
     await journal.transaction(deployments.record, deployment(), "good")
-    one = await wanted(journal)
+    evidence_id = await wanted(journal)
     assert await by_itself.next_wanted(worker_id, guard) == "done"
     assert await by_itself.next_wanted(worker_id, guard) == "nothing"
-    row = await journal.read(evidence.find, one)
+    row = await journal.read(evidence.find, evidence_id)
     assert (row["state"], row["execution"], row["deployment_id"], row["worker"]) == ("kept", None, "deploy-21", None)
     manifest = json.loads(row["manifest"])
     assert manifest["reason"] == "Overload on backend in production"
@@ -235,7 +235,7 @@ async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, jour
 
 
 async def test_what_a_dead_worker_took_is_kept_by_another(by_itself: Keeper, journal: Database, worker_id: str) -> None:
-    one = await wanted(journal)
+    evidence_id = await wanted(journal)
     assert await journal.transaction(evidence.take, worker_id)
 
     async def dies(tx: Any) -> None:
@@ -246,7 +246,7 @@ async def test_what_a_dead_worker_took_is_kept_by_another(by_itself: Keeper, jou
     assert await by_itself.next_wanted(other.id, guard) == "nothing", "it lives, and keeps it"
     await journal.transaction(dies)
     assert await by_itself.next_wanted(other.id, guard) == "done"
-    assert (await journal.read(evidence.find, one))["tries"] == 2
+    assert (await journal.read(evidence.find, evidence_id))["tries"] == 2
 
 
 async def test_a_store_that_is_away_is_tried_again_and_given_up(
@@ -255,19 +255,19 @@ async def test_a_store_that_is_away_is_tried_again_and_given_up(
     (tmp_path / "file").touch()
     nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
     keeper = Keeper(nowhere, journal, Mandate(services=(service(),), policies=(KEEPS,)), around)
-    one = await wanted(journal)
+    evidence_id = await wanted(journal)
     seen = [await keeper.next_wanted(worker_id, guard) for _ in range(6)]
     assert seen == ["later"] * 4 + ["done", "nothing"]
-    assert (await journal.read(evidence.find, one))["state"] == "failed"
+    assert (await journal.read(evidence.find, evidence_id))["state"] == "failed"
 
 
 async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Database, around: Connections) -> None:
-    one = await wanted(journal)
+    evidence_id = await wanted(journal)
     worker = Worker(journal, Mandate, lambda: around, poll=0.02, keeper=lambda: by_itself)
     running = asyncio.create_task(worker.run())
     try:
         async with asyncio.timeout(60):
-            while (await journal.read(evidence.find, one))["state"] != "kept":
+            while (await journal.read(evidence.find, evidence_id))["state"] != "kept":
                 await asyncio.sleep(0.02)
     finally:
         await worker.close(grace=0.1)
@@ -278,16 +278,16 @@ async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Da
 # --- retention ---
 async def aged(keeper: Keeper, evidence_id: str, days: float, *, whole: bool = True) -> None:
     """Evidence that was kept so long ago, by the clock of whoever cleans."""
-    place = where("deploy-21", evidence_id)
+    folder = where("deploy-21", evidence_id)
     begun = b'{"format": "rollback-responder/evidence/1"}'
-    await keeper.store.begin(place, begun)
-    await keeper.store.put(place, "app.log.gz", b"x")
+    await keeper.store.begin(folder, begun)
+    await keeper.store.put(folder, "app.log.gz", b"x")
     if whole:
-        await keeper.store.finish(place, begun)
+        await keeper.store.finish(folder, begun)
 
 
 async def ids(keeper: Keeper) -> set[str]:
-    return {one.where.id for one in await keeper.store.stored()}
+    return {stored.where.id for stored in await keeper.store.stored()}
 
 
 async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_not(
@@ -297,8 +297,8 @@ async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_n
     assert await by_itself.next_wanted(worker_id, guard) == "done"
     now = datetime.now(UTC)
     await journal.transaction(executions.accept, "open", accepted(at=now, received_at=now))
-    for one in ("open", "closed"):
-        await aged(by_itself, one, 0)
+    for name in ("open", "closed"):
+        await aged(by_itself, name, 0)
     assert await by_itself.clean(now + timedelta(days=29)) == []
     later = now + timedelta(days=31)
     assert sorted(await by_itself.clean(later)) == sorted([kept, "closed"])
@@ -320,7 +320,7 @@ async def test_what_a_crash_left_half_written_is_deleted_after_a_while(by_itself
 
 
 async def test_what_is_not_ours_is_never_deleted(by_itself: Keeper, settings: EvidenceSettings) -> None:
-    place = where("somebody", "elses")
+    folder = where("somebody", "elses")
     await by_itself.store.put(
         where("deploy-21", "x"), MANIFEST, b'{"name": "another program\'s"}'
     ) if settings.s3 else None
@@ -333,12 +333,12 @@ async def test_what_is_not_ours_is_never_deleted(by_itself: Keeper, settings: Ev
         old = ago(86400 * 900).timestamp()
         os.utime(home / MANIFEST, (old, old))
     assert await by_itself.clean(datetime.now(UTC) + timedelta(days=900)) == []
-    assert place not in [one.where for one in await by_itself.store.stored()] or settings.base_directory
+    assert folder not in [stored.where for stored in await by_itself.store.stored()] or settings.base_directory
 
 
 async def test_what_cannot_be_deleted_keeps_nothing_else(by_itself: Keeper, settings: EvidenceSettings) -> None:
-    for one in ("a", "b", "c"):
-        await aged(by_itself, one, 0)
+    for name in ("a", "b", "c"):
+        await aged(by_itself, name, 0)
     if settings.base_directory:
         (settings.base_directory / "deploy-21" / "b" / "notes").mkdir()
     stays = {"b"} if settings.base_directory else set()
@@ -353,8 +353,8 @@ async def test_it_is_private(
     await wanted(journal)
     await keeper.next_wanted(worker_id, guard)
     base = Path(str(directory.base_directory))
-    for one in (base, *base.rglob("*")):
-        assert one.stat().st_mode & 0o777 == (0o700 if one.is_dir() else 0o600), one
+    for path in (base, *base.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
 async def test_a_store_that_answers_nonsense_does_not_end_the_worker(

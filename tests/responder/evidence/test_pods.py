@@ -64,7 +64,7 @@ def event(name: str, about: tuple[str, str], message: str, **more: Any) -> dict[
 
 
 def gone(manifest: Manifest) -> dict[str, str]:
-    return {one.origin: one.reason for one in manifest.missing}
+    return {gap.origin: gap.reason for gap in manifest.missing}
 
 
 async def test_each_container_says_what_it_said_since_then(
@@ -103,8 +103,8 @@ async def test_a_previous_container_that_is_gone_is_only_missing(
     crashed(cluster, pods(cluster)[0])
     cluster.previous_logs.clear()
     manifest = await kept(a_case(LOGS), directory, around)
-    (told,) = [reason for origin, reason in gone(manifest).items() if "before its restart" in origin]
-    assert "previous terminated container" in told
+    (reason,) = [reason for origin, reason in gone(manifest).items() if "before its restart" in origin]
+    assert "previous terminated container" in reason
     assert sum(file.name.startswith("pod-") for file in manifest.files) == 2
 
 

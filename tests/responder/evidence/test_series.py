@@ -100,7 +100,7 @@ async def test_what_is_too_much_all_the_same_is_missing_and_says_so(
 ) -> None:
     prometheus.raw = many_series(1000)
     manifest = await kept(a_case(queries=(Query("policy", "up"),)), directory, around)
-    assert [(one.origin, "'up' is more than" in one.reason) for one in manifest.missing] == [("series of policy", True)]
+    assert [(gap.origin, "'up' is more than" in gap.reason) for gap in manifest.missing] == [("series of policy", True)]
 
 
 async def test_series_are_kept_as_data_and_as_a_plot(
@@ -116,7 +116,7 @@ async def test_series_are_kept_as_data_and_as_a_plot(
     data = json.loads(inside["series-1-policy.json"])
     assert (data["from"], data["to"]) == ((NOW - timedelta(minutes=35)).isoformat(), NOW.isoformat())
     assert data["marks"] == {"deployment of 2.1": ago(600).isoformat(), "onset": ago(300).isoformat()}
-    assert [one["points"][-1][1] for one in data["series"]] == ["0.0", "1.0", "nan"]
+    assert [series["points"][-1][1] for series in data["series"]] == ["0.0", "1.0", "nan"]
     picture = ElementTree.fromstring(inside["series-1-policy.svg"])
     words = " ".join(picture.itertext())
     assert "deployment of 2.1 21:50:00" in words
@@ -124,5 +124,5 @@ async def test_series_are_kept_as_data_and_as_a_plot(
     assert "up{instance=<1>}" in words
     (lost,) = manifest.missing
     assert (lost.origin, "refuses" in lost.reason) == ("series of alert X", True)
-    asked = [request.query["query"] for request in prometheus.requests]
-    assert sorted(asked) == ["empty", "up", "wrong("], "our own Prometheus, and nothing else, was asked"
+    sent = [request.query["query"] for request in prometheus.requests]
+    assert sorted(sent) == ["empty", "up", "wrong("], "our own Prometheus, and nothing else, was asked"
