@@ -30,18 +30,18 @@ def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Itera
     rules = [rule for group in groups for rule in group.get("rules", ()) if rule.get("name") in (NOW, EVALUATED)]
     recorded = {(rule["name"], rule.get("labels", {}).get("alertname")) for rule in rules}
     for where, rule, labels in _offering(groups):
-        policy = next((one for one in policies if _may_match(one.match, labels)), None)
+        policy = next((candidate for candidate in policies if _may_match(candidate.match, labels)), None)
         missing = [name for name in (NOW, EVALUATED) if (name, labels["alertname"]) not in recorded]
         if not missing or policy is None or policy.roll_back is None or policy.force:
             continue
         # With one of the two, or the long window recorded, the responder relies on recordings and never acts.
         if len(missing) == 1 or "service_environment:trouble{" in str(rule.get("query", "")):
-            told = f"has no recording {' and '.join(missing)} beside it"
-            yield Problem(where, told, "load the alert rules of this release")
+            finding = f"has no recording {' and '.join(missing)} beside it"
+            yield Problem(where, finding, "load the alert rules of this release")
         elif not policy.expression:
-            told = f"nothing but its window shows its trouble, and policy {policy.name} has no `expression`"
+            finding = f"nothing but its window shows its trouble, and policy {policy.name} has no `expression`"
             fix = "add one with a short window; until then it acts only while a health or traffic check fails"
-            yield Problem(where, told, fix)
+            yield Problem(where, finding, fix)
 
 
 def _offering(groups: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
@@ -56,14 +56,14 @@ def _offering(groups: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any], dict
 def _may_match(matchers: Sequence[Matcher], labels: dict[str, str]) -> bool:
     """Whether they can hold: labels that come from the series, or from a template, can have any value."""
     known = {name: value for name, value in labels.items() if "{{" not in value}
-    return all_match([one for one in matchers if one.name in known], known)
+    return all_match([matcher for matcher in matchers if matcher.name in known], known)
 
 
 def without_route(configuration: str) -> bool:
     """Whether an Alertmanager certainly has no route to a webhook of ours. It may hide the addresses of webhooks."""
     try:
         loaded = yaml.safe_load(configuration)
-        named = {one["name"]: one.get("webhook_configs") or () for one in loaded.get("receivers") or ()}
+        named = {receiver["name"]: receiver.get("webhook_configs") or () for receiver in loaded.get("receivers") or ()}
         return not any(_may_be_ours(hook) for name in _receivers(loaded["route"]) for hook in named.get(name, ()))
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         return False

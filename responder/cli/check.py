@@ -43,21 +43,21 @@ async def check(file: Path, *, live: bool, output: str) -> int:
     found: list[dict[str, str]] = []
     hints: list[str] = []
     if config and not mistakes:
-        place = locator(file)
-        hints = [f"{place(path)}: {hint}" for path, hint in _hints(config)]
+        locate = locator(file)
+        hints = [f"{locate(path)}: {hint}" for path, hint in _hints(config)]
     if live and config and not mistakes:
-        found = [{"place": place(one.path), **one.problem._asdict()} for one in await preflight(config)]
+        found = [{"place": locate(finding.path), **finding.problem._asdict()} for finding in await preflight(config)]
         hints += _about_the_user()
     if output == "json":
-        told: dict[str, Any] = {"mistakes": mistakes, "problems": found, "hints": hints}
-        print(json.dumps({**told, **({"checked_as": user()} if live else {})}, indent=2))
+        body: dict[str, Any] = {"mistakes": mistakes, "problems": found, "hints": hints}
+        print(json.dumps({**body, **({"checked_as": user()} if live else {})}, indent=2))
     else:
         out = show.console()
         for mistake in mistakes:
             out.print(mistake, style="red", markup=False, soft_wrap=True)
-        for one in found:
-            problem = Problem(one["looked_at"], one["found"], one["fix"])
-            out.print(f"{one['place']}: {problem}", style="yellow", markup=False, soft_wrap=True)
+        for finding in found:
+            problem = Problem(finding["looked_at"], finding["found"], finding["fix"])
+            out.print(f"{finding['place']}: {problem}", style="yellow", markup=False, soft_wrap=True)
         if config and not mistakes:
             modes = ", ".join(f"{p.name} ({p.manner})" for p in config.policies) or "none"
             services = f"{len(config.services)} service{'' if len(config.services) == 1 else 's'}"
@@ -101,8 +101,12 @@ SHIPPED = frozenset({"ServiceFailing", "HighErrorRate", "LatencyHigh", "ErrorRat
 
 def _takes_shipped(policy: Policy) -> bool:
     """Whether it takes alerts by the label that the shipped rules set, or by nothing but their names."""
-    of_label = [one for one in policy.match if one.name == "rollback"]
-    named = [one.value.split("|") for one in policy.match if one.name == "alertname" and one.op in ("=", "=~")]
+    of_label = [matcher for matcher in policy.match if matcher.name == "rollback"]
+    named = [
+        matcher.value.split("|")
+        for matcher in policy.match
+        if matcher.name == "alertname" and matcher.op in ("=", "=~")
+    ]
     is_offer = all_match(of_label, {"rollback": "true"}) and not all_match(of_label, {})
     return is_offer or any(set(names) <= SHIPPED for names in named)
 
@@ -111,29 +115,29 @@ def _hints(config: Config) -> Iterator[tuple[Place, str]]:
     """What is allowed, and not what we would do, each with its place in the file."""
     auto = [(n, policy) for n, policy in enumerate(config.policies) if policy.mode == "auto" and not policy.force]
     if auto and config.watchdog is None:
-        told = "without one nobody notices that alerts do not get through, and no silence disarms everything"
-        yield ("watchdog",), told
+        hint = "without one nobody notices that alerts do not get through, and no silence disarms everything"
+        yield ("watchdog",), hint
     web = config.web
-    if web.external_url is None and any(one.links for one in config.notify.channels.values()):
+    if web.external_url is None and any(channel.links for channel in config.notify.channels.values()):
         yield ("web", "external_url"), "without it the links in messages lead to the address that it listens on"
     for n, policy in enumerate(config.policies):
         if policy.roll_back and not policy.force and not policy.expression and not _takes_shipped(policy):
-            told = (
+            hint = (
                 f"policy {policy.name} has none: for alerts whose rules do not record {NOW}, as the shipped ones do, "
                 "it acts only while a health or traffic check of the service fails; that is safe, since a service "
                 "whose checks all hold is never rolled back by them, and may be too careful"
             )
-            yield ("policies", n, "expression"), told
+            yield ("policies", n, "expression"), hint
     if not web.loopback and web.external_url is None and not web.allowed_hosts:
         yield ("web", "listen"), f"{web.listen}: clients that use a name are refused until web.allowed_hosts has it"
     for n, service in enumerate(config.services):
-        for lever in (one for way in (service.rollback, *service.alternatives) for one in levers_of(way)):
+        for lever in (lever for strategy in (service.rollback, *service.alternatives) for lever in levers_of(strategy)):
             if isinstance(lever, CurrentRelease | PointerFile) and not lever.restart:
                 yield ("services", n, "rollback"), lever.nothing_follows
     for n, policy in auto:
         if policy.verify.bake < 30:
-            told = format_duration(policy.verify.bake)
-            yield ("policies", n, "verify", "for"), f"{told} may call a service healthy that is only starting"
+            bake = format_duration(policy.verify.bake)
+            yield ("policies", n, "verify", "for"), f"{bake} may call a service healthy that is only starting"
 
 
 def _state(config: Config) -> None:

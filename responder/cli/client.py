@@ -179,9 +179,9 @@ class Client:
                 except TimeoutError:
                     raise NoStream("something between holds the stream back") from None
                 while left:
-                    *whole, left = left.replace(b"\r\n", b"\n").split(b"\n\n")
-                    for one in whole:
-                        if event := _event(one.decode()):
+                    *frames, left = left.replace(b"\r\n", b"\n").split(b"\n\n")
+                    for frame in frames:
+                        if event := _event(frame.decode()):
                             yield event
                     if not (more := await anext(chunks, b"")):
                         return
@@ -214,10 +214,12 @@ class Client:
         self.ahead = ahead if abs(ahead.total_seconds()) > 2 else timedelta()  # the header knows whole seconds
 
     def _nobody(self, e: Exception) -> ResponderError:
-        told = str(e) or type(e).__name__
+        reason = str(e) or type(e).__name__
         if type(e) is aiohttp.ClientConnectorError and e.os_error.errno:  # its own text has Python's internals in it
-            told = os.strerror(e.os_error.errno)
-        return ResponderError(f"no responder answers at {self._url}: {told} (--url or RESPONDER_URL says where it is)")
+            reason = os.strerror(e.os_error.errno)
+        return ResponderError(
+            f"no responder answers at {self._url}: {reason} (--url or RESPONDER_URL says where it is)"
+        )
 
 
 NOT_LET_IN = (401, 403, 415)

@@ -39,8 +39,8 @@ async def report(args: argparse.Namespace, client: Client) -> int:
     form = args.format or args.output
     if (args.id or args.execution) and (args.service or args.environment or args.since):
         raise ResponderError("a report of one rollback takes no --service, --environment or --since")
-    if one := args.id or args.execution:
-        return await _post_mortem(args, client, one, form)
+    if execution_id := args.id or args.execution:
+        return await _post_mortem(args, client, execution_id, form)
     if args.plot:
         raise ResponderError("--plot needs the id of a rollback")
     body = await client.get(
@@ -90,7 +90,7 @@ async def history(args: argparse.Namespace, client: Client) -> int:
 
 
 async def rollback(args: argparse.Namespace, client: Client) -> int:
-    asked = {
+    payload = {
         "service": args.service,
         "environment": args.environment,
         "version": args.to,
@@ -101,7 +101,7 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
         "by": me(),
     }
     try:
-        body = await client.post("/api/v1/rollbacks", asked)
+        body = await client.post("/api/v1/rollbacks", payload)
     except Refused as e:
         if "verdicts" not in e.body:
             raise
@@ -120,8 +120,8 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
 async def approve(args: argparse.Namespace, client: Client) -> int:
     shown = await client.get(place_of(args.id))
     plan_hash = args.plan or shown["plan_hash"]
-    asked = {"plan_hash": plan_hash or "none yet", "by": me(), "although_resolved": args.although_resolved}
-    body = await client.post(f"{place_of(args.id)}/approve", asked)
+    payload = {"plan_hash": plan_hash or "none yet", "by": me(), "although_resolved": args.although_resolved}
+    body = await client.post(f"{place_of(args.id)}/approve", payload)
     out(args, body, f"{args.id}: plan {plan_hash} is approved, and nothing else holds it: it is executed now")
     return OK
 
@@ -129,19 +129,19 @@ async def approve(args: argparse.Namespace, client: Client) -> int:
 async def stop(args: argparse.Namespace, client: Client) -> int:
     what = _one_or_all(args, "thrown by: responder stop --all")
     body = await client.post(f"{place_of(what)}/stop", {"reason": args.reason, "by": me()})
-    told = (
+    message = (
         "all automation is stopped; go on with: responder close --all"
         if args.all
         else f"{what} stops at its next safe point: {body['effect']}"
     )
-    out(args, body, told)
+    out(args, body, message)
     return OK
 
 
 async def close(args: argparse.Namespace, client: Client) -> int:
     what = _one_or_all(args, "released by: responder close --all --reason ...")
-    asked = {"reason": args.reason, "outcome": args.outcome, "by": me()}
-    body = await client.post(f"{place_of(what)}/close", asked)
+    payload = {"reason": args.reason, "outcome": args.outcome, "by": me()}
+    body = await client.post(f"{place_of(what)}/close", payload)
     out(args, body, "automation is armed again" if args.all else f"{what} is closed as {args.outcome}")
     return OK
 
@@ -167,13 +167,13 @@ async def explain(args: argparse.Namespace, client: Client) -> int:
     if args.output == "json":
         print(json.dumps(body, indent=2))
     else:
-        for one in body["incidents"]:
-            show.console().print(show.explained(one))
+        for incident in body["incidents"]:
+            show.console().print(show.explained(incident))
         for labels in body["unmatched"]:
             show.console().print(f"no policy matches {labels}", markup=False)
-        for one in body["only_told"]:
-            told = f"policy {one['policy']} only tells {', '.join(one['notify'])} of {one['alerts']}"
-            show.console().print(show.clean(told), markup=False)
+        for match in body["only_told"]:
+            line = f"policy {match['policy']} only tells {', '.join(match['notify'])} of {match['alerts']}"
+            show.console().print(show.clean(line), markup=False)
         if not body["incidents"] and not body["unmatched"] and not body["only_told"]:
             show.console().print("nothing fires in it")
     return OK if body["incidents"] else NO

@@ -22,7 +22,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     """The two commands. They work from the configuration file alone."""
 
     def add(among: Any, name: str, what: str, example: str, act: Act) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = among.add_parser(
+        parser: argparse.ArgumentParser = among.add_parser(
             name,
             help=what,
             description=what[0].upper() + what[1:] + ".",
@@ -30,9 +30,9 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
             parents=[common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        one.set_defaults(act=lambda args: interrupt.run(_run(args, act)))
-        one.add_argument("database", help="one of `databases`")
-        return one
+        parser.set_defaults(act=lambda args: interrupt.run(_run(args, act)))
+        parser.add_argument("database", help="one of `databases`")
+        return parser
 
     add(
         known,
@@ -47,16 +47,16 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     made.epilog = "example: responder preserved list shop"
     inner = made.add_subparsers(metavar="COMMAND", required=True)
     add(inner, "list", "what is kept, and by which rollback", "preserved list shop", _list)
-    one = add(
+    parser = add(
         inner,
         "restore",
         "bring back what a rollback has kept, all of it or nothing",
         "preserved restore shop 20261123-231500-4f2a9c1b --dry-run",
         _restore,
     )
-    one.add_argument("id", help="the rollback")
-    one.add_argument("--overwrite", action="store_true", help="also values that are not NULL any more")
-    one.add_argument("--dry-run", action="store_true", help="do it, count the rows, and take it back")
+    parser.add_argument("id", help="the rollback")
+    parser.add_argument("--overwrite", action="store_true", help="also values that are not NULL any more")
+    parser.add_argument("--dry-run", action="store_true", help="do it, count the rows, and take it back")
 
 
 async def _run(args: argparse.Namespace, act: Act) -> int:
@@ -85,11 +85,12 @@ async def _list(args: argparse.Namespace, schemas: Schemas) -> int:
         print(json.dumps(kept, default=str, indent=2))
         return OK
     out = show.console()
-    for one in kept:
-        columns = f" ({', '.join(one['columns'])})" if one["columns"] else ""
-        where = f" in rollback_keep.{one['keep']}" if one["keep"] else ""
-        told = f"{one['at']:%Y-%m-%d %H:%M} UTC {one['execution']}: {one['what']} of {one['source']}{columns}{where}"
-        out.print(told, markup=False, soft_wrap=True)
+    for entry in kept:
+        columns = f" ({', '.join(entry['columns'])})" if entry["columns"] else ""
+        where = f" in rollback_keep.{entry['keep']}" if entry["keep"] else ""
+        what = f"{entry['what']} of {entry['source']}{columns}{where}"
+        line = f"{entry['at']:%Y-%m-%d %H:%M} UTC {entry['execution']}: {what}"
+        out.print(line, markup=False, soft_wrap=True)
     if not kept:
         out.print("nothing is kept")
     return OK
@@ -101,11 +102,11 @@ async def _restore(args: argparse.Namespace, schemas: Schemas) -> int:
         print(json.dumps(done, default=str, indent=2))
         return OK if done else NO
     out = show.console()
-    for one in done:
-        rows = f"{one['rows']} rows" if one["rows"] is not None else "nothing that can be put back by itself"
-        by_hand = f": {one['back']}" if one["what"] == "view" else ""
-        out.print(f"{one['what']} of {one['source']}: {rows}{by_hand}", markup=False, soft_wrap=True)
-    if not args.overwrite and any(one["what"] == "columns" and one["rows"] == 0 for one in done):
+    for entry in done:
+        rows = f"{entry['rows']} rows" if entry["rows"] is not None else "nothing that can be put back by itself"
+        by_hand = f": {entry['back']}" if entry["what"] == "view" else ""
+        out.print(f"{entry['what']} of {entry['source']}: {rows}{by_hand}", markup=False, soft_wrap=True)
+    if not args.overwrite and any(entry["what"] == "columns" and entry["rows"] == 0 for entry in done):
         out.print("values that are not NULL stay as they are, without --overwrite")
     out.print("nothing was changed" if args.dry_run else "brought back" if done else f"{args.id} has kept nothing")
     return OK if done else NO

@@ -59,7 +59,7 @@ async def preflight(config: Config) -> list[Found]:
 
     async def within_its_time(target: _Target) -> list[Found]:
         async with at_once:
-            return [Found(target.path, one) for one in await _asked(target)]
+            return [Found(target.path, problem) for problem in await _problems(target)]
 
     try:
         targets = list(_targets(config, connections, World(connections)))
@@ -71,7 +71,7 @@ async def preflight(config: Config) -> list[Found]:
     return list(dict.fromkeys(found for answer in answers for found in answer))
 
 
-async def _asked(target: _Target) -> list[Problem]:
+async def _problems(target: _Target) -> list[Problem]:
     try:
         async with asyncio.timeout(target.within):
             return await target.ask()
@@ -89,7 +89,7 @@ def _targets(config: Config, connections: Connections, world: World) -> Iterator
     if not config.state.startswith("sqlite:"):
         yield _Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
     for path, channel in config.notify.placed():
-        yield _Target(path, channel.called, channel.timeout + 1.0, lambda one=channel: _channel(one))  # type: ignore[misc]
+        yield _Target(path, channel.called, channel.timeout + 1.0, lambda channel=channel: _channel(channel))  # type: ignore[misc]
     for i, service in enumerate(config.services):
         yield from _of_service(("services", i), service, world)
     if evidence := config.evidence:
@@ -99,29 +99,29 @@ def _targets(config: Config, connections: Connections, world: World) -> Iterator
 
 def _of_service(path: Path, service: Service, world: World) -> Iterator[_Target]:
     yield from _of_strategy((*path, "rollback"), service.rollback, world)
-    for n, way in enumerate(service.alternatives):
-        yield from _of_strategy((*path, "alternatives", n), way, world)
+    for n, strategy in enumerate(service.alternatives):
+        yield from _of_strategy((*path, "alternatives", n), strategy, world)
     for key, checks in (("healthy", service.healthy), ("traffic", service.traffic)):
         for n, check in enumerate(checks):
-            place = (*path, key, n)
-            yield _accessible(place, check, world)
-            yield _Target(place, _title(check), _WITHIN, lambda one=check: _holds(one, world))  # type: ignore[misc]
+            check_path = (*path, key, n)
+            yield _accessible(check_path, check, world)
+            yield _Target(check_path, _title(check), _WITHIN, lambda check=check: _holds(check, world))  # type: ignore[misc]
     for n, source in enumerate(service.sources):
         yield _accessible((*path, "logs", n), source, world)
 
 
-def _of_strategy(path: Path, way: AnyStrategy, world: World) -> Iterator[_Target]:
-    for place, one in _within(way, path):
-        yield _accessible(place, one, world)
-    for lever in way.derived():
+def _of_strategy(path: Path, strategy: AnyStrategy, world: World) -> Iterator[_Target]:
+    for part_path, part in _within(strategy, path):
+        yield _accessible(part_path, part, world)
+    for lever in strategy.derived():
         yield _accessible(path, lever, world)
-    yield _Target(path, f"strategy {way.strategy}", _LONGEST, lambda: way.problems(world))
+    yield _Target(path, f"strategy {strategy.strategy}", _LONGEST, lambda: strategy.problems(world))
 
 
-def _accessible(path: Path, one: Any, world: World) -> _Target:
-    within = min(one.reads_within, _LONGEST) if isinstance(one, Lever) else _WITHIN
-    title = _title(one)
-    return _Target(path, title, within + 1.0, lambda: world.check_access(one, title=title, within=within))
+def _accessible(path: Path, part: Any, world: World) -> _Target:
+    within = min(part.reads_within, _LONGEST) if isinstance(part, Lever) else _WITHIN
+    title = _title(part)
+    return _Target(path, title, within + 1.0, lambda: world.check_access(part, title=title, within=within))
 
 
 def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
@@ -132,20 +132,20 @@ def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
         for name, field in type(value).model_fields.items():
             yield from _within(getattr(value, name), (*path, field.alias or name))
     elif isinstance(value, tuple):
-        for n, one in enumerate(value):
-            yield from _within(one, (*path, n))
+        for n, item in enumerate(value):
+            yield from _within(item, (*path, n))
     elif isinstance(value, dict):
-        for key, one in value.items():
-            yield from _within(one, (*path, str(key)))
+        for key, item in value.items():
+            yield from _within(item, (*path, str(key)))
 
 
-def _title(one: Any) -> str:
+def _title(part: Any) -> str:
     """Its name, or what it asks: a check's whole model is not for people."""
-    if not is_check(one):
-        return str(one)
-    named = ("name", *type(one).model_fields)
-    first = next((value for key in named if (value := getattr(one, key, None))), "")
-    return str(first) if isinstance(first, str | HttpUrl) else str(one)
+    if not is_check(part):
+        return str(part)
+    named = ("name", *type(part).model_fields)
+    first = next((value for key in named if (value := getattr(part, key, None))), "")
+    return str(first) if isinstance(first, str | HttpUrl) else str(part)
 
 
 async def _prometheus(config: Config, connections: Connections) -> list[Problem]:

@@ -114,16 +114,18 @@ def status(body: dict[str, Any]) -> RenderableType:
     )
     for s in body["services"]:
         if s.get("silenced"):
-            told_of = f"{s['service']} in {s['environment']} is not healthy while its alerts are muted: {s['silenced']}"
-            parts.append(Text(clean(told_of), style="yellow"))
+            warning = f"{s['service']} in {s['environment']} is not healthy while its alerts are muted: {s['silenced']}"
+            parts.append(Text(clean(warning), style="yellow"))
     if body["policies"]:
         columns = ("policy", "mode", "would have acted (observe)", "last")
-        told = ((p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"])
-        parts.append(table("\nPolicies", columns, told))
+        policy_rows = (
+            (p["name"], p["mode"], p["would_have_acted"] or "", clock(p["last_at"])) for p in body["policies"]
+        )
+        parts.append(table("\nPolicies", columns, policy_rows))
     if late := [n for n in body.get("notifications", ()) if n["pending"] or n["given_up"]]:
-        late_told = ((n["channel"], n["pending"], clock(n["since"]), n["given_up"] or "", _why(n)) for n in late)
+        late_rows = ((n["channel"], n["pending"], clock(n["since"]), n["given_up"] or "", _why(n)) for n in late)
         heads = ("channel", "undelivered", "since", "given up in a day", "last error")
-        parts.append(table("\nNot told yet", heads, late_told))
+        parts.append(table("\nNot told yet", heads, late_rows))
     done = ", ".join(f"{n} {outcome}" for outcome, n in sorted(body["rollbacks"].items())) or "none yet"
     parts.append(Text(f"\nRollbacks: {done}"))
     return Group(*parts)
@@ -156,16 +158,16 @@ def report(body: dict[str, Any]) -> RenderableType:
             found = ((c["service"], c["environment"], c["kind"], c["reason"]) for c in body[key])
             parts.append(table(f"\n{title}", ("service", "environment", "of", "what it found"), found))
     if body["warnings"]:
-        told = ((w["about"], w["fact"], clock(w["since"])) for w in body["warnings"])
-        parts.append(table("\nWarnings", ("about", "fact", "since"), told))
+        warnings = ((w["about"], w["fact"], clock(w["since"])) for w in body["warnings"])
+        parts.append(table("\nWarnings", ("about", "fact", "since"), warnings))
     if body["recommendations"]:
         parts.append(Text("\nRecommendations", style="bold"))
     for n, advice in enumerate(body["recommendations"], 1):
         parts.append(Text(f"{n}. {clean(advice['do'])}: ") + Text(clean(advice["see"]), style="cyan"))
         parts.append(Text(f"   because {clean(advice['because'])}", style="dim"))
     done: dict[str, int] = {}
-    for one in body["rollbacks"]:
-        done[one["outcome"] or "open"] = done.get(one["outcome"] or "open", 0) + 1
+    for rollback in body["rollbacks"]:
+        done[rollback["outcome"] or "open"] = done.get(rollback["outcome"] or "open", 0) + 1
     counted = ", ".join(f"{n} {outcome}" for outcome, n in sorted(done.items())) or "none"
     parts.append(Text(f"\nRollbacks since {clock(body['since'])}: {counted}"))
     return Group(*parts)
@@ -230,7 +232,7 @@ def platform(body: dict[str, Any]) -> RenderableType:
     )
 
 
-def said(marks: list[dict[str, Any]], requirements: list[dict[str, Any]]) -> RenderableType:
+def version_history(marks: list[dict[str, Any]], requirements: list[dict[str, Any]]) -> RenderableType:
     """Everything that was said of versions."""
     known_as = table(
         "",
@@ -262,8 +264,8 @@ def said(marks: list[dict[str, Any]], requirements: list[dict[str, Any]]) -> Ren
 def clients(body: dict[str, Any]) -> RenderableType:
     """What apps are told, and how that came about."""
 
-    def flags(told: dict[str, bool]) -> str:
-        return ", ".join(f"{name}={str(on).lower()}" for name, on in told.items())
+    def flags(switches: dict[str, bool]) -> str:
+        return ", ".join(f"{name}={str(on).lower()}" for name, on in switches.items())
 
     return table(
         f"{body['service']} on {body['platform']} in {body['environment']}: told since",
@@ -303,8 +305,8 @@ def evidence(body: dict[str, Any]) -> RenderableType:
     """What was kept, and what is missing."""
     head = Text.assemble((body["id"], "bold"), f"  {clean(body['service'])} in {clean(body['environment'])}  ")
     if body["state"] != "kept":
-        told = clean(body["problem"]) or "nothing has been kept yet"
-        return Group(Text.assemble(head, (body["state"], "yellow")), Text(told))
+        reason = clean(body["problem"]) or "nothing has been kept yet"
+        return Group(Text.assemble(head, (body["state"], "yellow")), Text(reason))
     manifest = body["manifest"]
     rows = (
         (
@@ -322,7 +324,7 @@ def evidence(body: dict[str, Any]) -> RenderableType:
         table("", ("file", "size", "left out", "redacted", "what it is"), rows),
     ]
     if manifest["missing"]:
-        rows_missing = ((one["origin"], one["reason"]) for one in manifest["missing"])
+        rows_missing = ((gap["origin"], gap["reason"]) for gap in manifest["missing"])
         parts.append(table("\nMissing", ("what", "why"), rows_missing))
     return Group(*parts)
 
@@ -352,9 +354,9 @@ def explained(body: dict[str, Any]) -> RenderableType:
 
 
 def _notes(plan: dict[str, Any]) -> list[RenderableType]:
-    remains = [f"remains on {_mitigation(one)}" for one in plan.get("mitigations", ())]
+    remains = [f"remains on {_mitigation(mitigation)}" for mitigation in plan.get("mitigations", ())]
     notes = [f"note: {note}" for note in plan.get("notes", ())]
-    return [Text(clean(told), style="yellow") for told in (*notes, *remains)]
+    return [Text(clean(line), style="yellow") for line in (*notes, *remains)]
 
 
 def _mitigation(body: dict[str, Any]) -> str:
@@ -372,8 +374,8 @@ def execution(body: dict[str, Any]) -> RenderableType:
     )
     rows = []
     for event in body["events"]:
-        told = event.get("title") or event.get("note") or event.get("reason") or ""
-        rows.append((clock(event["at"]), event["type"], told))
+        summary = event.get("title") or event.get("note") or event.get("reason") or ""
+        rows.append((clock(event["at"]), event["type"], summary))
     parts: list[RenderableType] = [head, Text(clean(body["reason"] or ""), style="dim"), table("", ("", "", ""), rows)]
     for plan in [event["plan"] for event in body["events"] if event["type"] == "planned"][-1:]:
         parts += _notes(plan)

@@ -54,30 +54,30 @@ async def list_kept(args: argparse.Namespace, snapshots: Snapshots) -> int:
     found = [(shelf, kept) for shelf in _shelves(args, snapshots) for kept in await shelf.kept()]
     if args.database:
         found = [(shelf, kept) for shelf, kept in found if kept.key.startswith(f"{args.database}/")]
-    body = [_told(shelf, kept) for shelf, kept in found]
+    body = [_summary(shelf, kept) for shelf, kept in found]
     columns = ("key", "store", "made at", "MiB", "tables", "verified", "state")
     rows = [
         (
-            one["key"],
-            one["store"],
-            show.clock(one.get("made_at")),
-            f"{one.get('size', 0) / 2**20:.1f}",
-            "all" if one.get("tables", ()) is None else str(len(one.get("tables", ()))),
-            one.get("verified", "-"),
-            one["state"],
+            entry["key"],
+            entry["store"],
+            show.clock(entry.get("made_at")),
+            f"{entry.get('size', 0) / 2**20:.1f}",
+            "all" if entry.get("tables", ()) is None else str(len(entry.get("tables", ()))),
+            entry.get("verified", "-"),
+            entry["state"],
         )
-        for one in body
+        for entry in body
     ]
     _out(args, body, show.table("snapshots", columns, rows))
     return NO if any(kept.wrong for _, kept in found) else OK
 
 
-def _told(shelf: Shelf, kept: Kept) -> dict[str, Any]:
+def _summary(shelf: Shelf, kept: Kept) -> dict[str, Any]:
     state = kept.wrong or ("complete" if kept.manifest else "not finished: no snapshot")
-    told: dict[str, Any] = {"key": kept.key, "store": shelf.settings.name, "state": state}
+    summary: dict[str, Any] = {"key": kept.key, "store": shelf.settings.name, "state": state}
     if kept.manifest:
-        told |= {"size": kept.manifest.size, **kept.manifest.model_dump(mode="json", exclude={"key", "counted"})}
-    return told
+        summary |= {"size": kept.manifest.size, **kept.manifest.model_dump(mode="json", exclude={"key", "counted"})}
+    return summary
 
 
 async def verify(args: argparse.Namespace, snapshots: Snapshots) -> int:
@@ -105,28 +105,34 @@ async def restore(args: argparse.Namespace, snapshots: Snapshots) -> int:
     if args.columns:
         return await _columns(args, snapshots, shelf, manifest)
     name = named or postgres.database_of(database)
-    there = await is_empty(postgres, database, name)
-    if there:
+    contents = await is_empty(postgres, database, name)
+    if contents:
         if await _is_its_own(snapshots, manifest, database, name):
             raise ResponderError(
-                f"{manifest.key} was taken from {name}, and it holds {there}: restore it into a new database "
+                f"{manifest.key} was taken from {name}, and it holds {contents}: restore it into a new database "
                 f"(--into {database}/{name}_restored), or some columns (--columns)"
             )
         if not args.replace:
-            raise ResponderError(f"{name} is not empty, it holds {there}: name another, or drop it first by --replace")
-    told = {"key": manifest.key, "into": name, "tables": args.tables or "all", "dropped_first": bool(there)}
+            raise ResponderError(
+                f"{name} is not empty, it holds {contents}: name another, or drop it first by --replace"
+            )
+    summary = {"key": manifest.key, "into": name, "tables": args.tables or "all", "dropped_first": bool(contents)}
     if args.dry_run:
-        _out(args, told, f"{manifest.key} would be restored into {name}{', which is dropped first' if there else ''}")
+        _out(
+            args,
+            summary,
+            f"{manifest.key} would be restored into {name}{', which is dropped first' if contents else ''}",
+        )
         return OK
-    if there:
+    if contents:
         await dropped(postgres, database, name)
-    if there is None or there:
+    if contents is None or contents:
         await created(postgres, database, name, manifest)
     await put_back(
         postgres, shelf, manifest, database, name, jobs=args.jobs, owners=not args.no_owner, tables=args.tables
     )
     less = " (without foreign keys, as not all rows are there)" if args.tables or manifest.tables is not None else ""
-    _out(args, told, f"{manifest.key} is restored into {name}{less}")
+    _out(args, summary, f"{manifest.key} is restored into {name}{less}")
     return OK
 
 
@@ -135,11 +141,13 @@ async def _is_its_own(snapshots: Snapshots, manifest: Manifest, database: str, n
     Raises ResponderError where nobody can tell.
     """
     postgres = snapshots.postgres
-    told = f"so nobody can tell whether {name} is what {manifest.key} was taken from: restore it into a new database"
+    consequence = (
+        f"so nobody can tell whether {name} is what {manifest.key} was taken from: restore it into a new database"
+    )
     try:
         own = postgres.address_of(manifest.database)
     except Halt:
-        raise ResponderError(f"no database {manifest.database} is configured any more, {told}") from None
+        raise ResponderError(f"no database {manifest.database} is configured any more, {consequence}") from None
     if own == (*postgres.address_of(database)[:2], name):
         return True
     try:
@@ -147,7 +155,7 @@ async def _is_its_own(snapshots: Snapshots, manifest: Manifest, database: str, n
     except Unavailable as e:
         if own[2] != name:
             return False
-        raise ResponderError(f"{e}, {told}") from e
+        raise ResponderError(f"{e}, {consequence}") from e
 
 
 async def _columns(args: argparse.Namespace, snapshots: Snapshots, shelf: Shelf, manifest: Manifest) -> int:
@@ -180,17 +188,19 @@ async def _columns(args: argparse.Namespace, snapshots: Snapshots, shelf: Shelf,
 async def prune(args: argparse.Namespace, snapshots: Snapshots) -> int:
     body = []
     for shelf in _shelves(args, snapshots):
-        told, kept = shelf.settings, await shelf.kept()
+        settings, kept = shelf.settings, await shelf.kept()
         needed, now = await _open(args), datetime.now(UTC)
-        for one in due(kept, keep=told.keep, keep_at_least=told.keep_at_least, now=now, needed=needed):
-            if not args.dry_run and one.objects:
-                await shelf.store.delete(one.objects)
+        for candidate in due(kept, keep=settings.keep, keep_at_least=settings.keep_at_least, now=now, needed=needed):
+            if not args.dry_run and candidate.objects:
+                await shelf.store.delete(candidate.objects)
             elif not args.dry_run:
-                await shelf.store.delete((f"{one.key}/{NAME}",))  # first: what is half removed is no snapshot
-                await shelf.store.clear(f"{one.key}/")
-            body.append({"key": one.key, "store": told.name, "why": one.why, "removed": not args.dry_run})
+                await shelf.store.delete((f"{candidate.key}/{NAME}",))  # first: what is half removed is no snapshot
+                await shelf.store.clear(f"{candidate.key}/")
+            body.append(
+                {"key": candidate.key, "store": settings.name, "why": candidate.why, "removed": not args.dry_run}
+            )
     would = "would be removed" if args.dry_run else "removed"
-    _out(args, body, "\n".join(f"{one['key']} {would}: {one['why']}" for one in body) or "nothing is due")
+    _out(args, body, "\n".join(f"{entry['key']} {would}: {entry['why']}" for entry in body) or "nothing is due")
     return OK
 
 

@@ -26,7 +26,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     inner = made.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, what: str, example: str, choose: Callable[[Any], Act]) -> argparse.ArgumentParser:
-        one: argparse.ArgumentParser = inner.add_parser(
+        parser: argparse.ArgumentParser = inner.add_parser(
             name,
             help=what,
             description=what[0].upper() + what[1:] + ".",
@@ -34,57 +34,63 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
             parents=[common],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        one.set_defaults(act=lambda args: interrupt.run(_run(args, choose)))
-        one.add_argument("--store", help="name of one of `snapshots` (all of them)")
-        return one
+        parser.set_defaults(act=lambda args: interrupt.run(_run(args, choose)))
+        parser.add_argument("--store", help="name of one of `snapshots` (all of them)")
+        return parser
 
-    one = add(
+    parser = add(
         "list",
         "what is kept; exit 1 where something cannot be read",
         "list --database shop",
         lambda those: those.list_kept,
     )
-    one.add_argument("--database", help="only of this one")
-    one = add(
+    parser.add_argument("--database", help="only of this one")
+    parser = add(
         "verify",
         "read a snapshot to its last byte; exit 1 where it is not whole",
         "verify shop/ID",
         lambda those: those.verify,
     )
-    one.add_argument("key", help="as `list` shows it")
-    one.add_argument("--restore", metavar="DATABASE", help="also restore it on that one's server, compare, and drop it")
-    one.add_argument("--jobs", type=int, default=2, help="streams at once")
-    one = add(
+    parser.add_argument("key", help="as `list` shows it")
+    parser.add_argument(
+        "--restore", metavar="DATABASE", help="also restore it on that one's server, compare, and drop it"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="streams at once")
+    parser = add(
         "restore",
         "bring a snapshot back: into an empty or new database, or some columns into the table that lives",
         "restore shop/ID --into shop/shop_restored",
         lambda those: those.restore,
     )
-    one.add_argument("key", help="as `list` shows it")
-    one.add_argument(
+    parser.add_argument("key", help="as `list` shows it")
+    parser.add_argument(
         "--into", required=True, metavar="DATABASE[/NAME]", help="one of `databases`, or another name on its server"
     )
-    one.add_argument(
+    parser.add_argument(
         "--tables", nargs="+", default=[], metavar="TABLE", help="only the rows of these, as public.orders"
     )
-    one.add_argument(
+    parser.add_argument(
         "--columns",
         metavar="TABLE:COLUMN,…",
         help="only these, where they are NULL, by primary key, into what is there",
     )
-    one.add_argument("--overwrite", action="store_true", help="with --columns: also where another value is there")
-    one.add_argument("--replace", action="store_true", help="drop the database first; never the one it was taken from")
-    one.add_argument("--no-owner", action="store_true", help="all belongs to whom we are, without rights for others")
-    one.add_argument("--dry-run", action="store_true", help="tell what would be done")
-    one.add_argument("--jobs", type=int, default=2, help="streams at once")
-    one = add("prune", "remove what has had its time, never the newest", "prune --dry-run", lambda those: those.prune)
-    one.add_argument("--dry-run", action="store_true", help="tell what would be removed")
-    one = add("take", "take a snapshot now", "take shop --store vault --verify restore", lambda those: those.take)
-    one.add_argument("database", help="one of `databases`")
-    one.add_argument("--tables", nargs="+", default=[], metavar="TABLE", help="only the rows of these (all)")
-    one.add_argument("--verify", choices=("read", "restore"), default="read", help="how sure to be of it")
-    one.add_argument("--scratch", metavar="DATABASE", help="on whose server it is restored to be compared (its own)")
-    one.add_argument("--jobs", type=int, default=2, help="streams at once")
+    parser.add_argument("--overwrite", action="store_true", help="with --columns: also where another value is there")
+    parser.add_argument(
+        "--replace", action="store_true", help="drop the database first; never the one it was taken from"
+    )
+    parser.add_argument("--no-owner", action="store_true", help="all belongs to whom we are, without rights for others")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be done")
+    parser.add_argument("--jobs", type=int, default=2, help="streams at once")
+    parser = add(
+        "prune", "remove what has had its time, never the newest", "prune --dry-run", lambda those: those.prune
+    )
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be removed")
+    parser = add("take", "take a snapshot now", "take shop --store vault --verify restore", lambda those: those.take)
+    parser.add_argument("database", help="one of `databases`")
+    parser.add_argument("--tables", nargs="+", default=[], metavar="TABLE", help="only the rows of these (all)")
+    parser.add_argument("--verify", choices=("read", "restore"), default="read", help="how sure to be of it")
+    parser.add_argument("--scratch", metavar="DATABASE", help="on whose server it is restored to be compared (its own)")
+    parser.add_argument("--jobs", type=int, default=2, help="streams at once")
 
 
 async def _run(args: argparse.Namespace, choose: Callable[[Any], Act]) -> int:

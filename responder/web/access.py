@@ -127,9 +127,9 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
 
 
-def who_asks(request: web.Request, said: dict[str, Any]) -> str:
+def who_asks(request: web.Request, body: dict[str, Any]) -> str:
     """The name for the record. Only where there are no tokens does it matter who somebody says that they are."""
     who = request[WHO]
-    if who is ANYONE and said.get("by"):
-        return str(said["by"])[:100]
+    if who is ANYONE and body.get("by"):
+        return str(body["by"])[:100]
     return who.name

@@ -112,7 +112,7 @@ class Api(Page):
             raise Invalid(refused.reason, refused.where.removeprefix("[0].labels").lstrip(".") or "query")
         try:
             alertmanager = await self._connections().to(Alertmanager)
-            found = tuple(one.as_alert(now) for one in await alertmanager.alerts(labels))
+            found = tuple(alert.as_alert(now) for alert in await alertmanager.alerts(labels))
         except Unavailable:
             found = ()  # the guards will say so
         alerts = tuple(alert for alert in found if permits(request[WHO], alert)) or group.alerts
@@ -120,25 +120,25 @@ class Api(Page):
 
     async def rollback(self, request: web.Request) -> web.Response:
         """`POST /api/v1/rollbacks`: by hand. It passes what docs/reference/guards.md says that a person passes."""
-        asked = await read(request, _Rollback)
+        body = await read(request, _Rollback)
         mandate = self._mandate()
-        service = service_of(request, mandate, asked.service, asked.environment)
-        for other in asked.also if permitted(request).limited else ():
+        service = service_of(request, mandate, body.service, body.environment)
+        for other in body.also if permitted(request).limited else ():
             service_of(request, mandate, other, service.environment)
         incident = Incident(
             policy=next((p for p in mandate.policies if _covers(p.roll_back, service.name)), BY_HAND),
             service=service.name,
             environment=service.environment,
             received_at=self._journal.now(),
-            requested_by=who_asks(request, asked.model_dump()),
-            reason=asked.reason,
+            requested_by=who_asks(request, body.model_dump()),
+            reason=body.reason,
             forced=True,
-            version=asked.version,
-            strategy=asked.strategy,
-            together=tuple(dict.fromkeys((service.name, *asked.also))) if asked.also else (),
+            version=body.version,
+            strategy=body.strategy,
+            together=tuple(dict.fromkeys((service.name, *body.also))) if body.also else (),
         )
         journal, connections = self._journal, self._connections()
-        if asked.dry_run:
+        if body.dry_run:
             decided = (await explain([incident], mandate=mandate, journal=journal, connections=connections))[0]
             return answer(await self._explained(decided))
         claimer = self._worker.claimer
@@ -146,7 +146,7 @@ class Api(Page):
             await respond([incident], mandate=mandate, journal=journal, connections=connections, claimer=claimer)
         )[0]
         self._receiver.begin([decided])
-        return answer(_told(decided), status=202 if decided.execution else 409)
+        return answer(_summary(decided), status=202 if decided.execution else 409)
 
     async def explain(self, request: web.Request) -> web.Response:
         """`POST /api/v1/explain`: an alert body in; policy, guards and plan out, without acting."""
@@ -160,24 +160,24 @@ class Api(Page):
         incidents, _ = sort_out(request[WHO], incidents, mandate)
         decided = await explain(incidents, mandate=mandate, journal=self._journal, connections=self._connections())
         return {
-            "incidents": [await self._explained(one) for one in decided],
+            "incidents": [await self._explained(result) for result in decided],
             "unmatched": [alert.labels for alert in unwanted],
             "only_told": [
                 {"policy": policy.name, "notify": policy.notify, "alerts": [alert.labels for alert in found]}
                 for policy, found in only_told(alerts, mandate.policies)
             ],
             "resolved": sum(alert.status == "resolved" for alert in alerts),
-            "refused": [one.model_dump(include={"where", "reason", "labels"}) for one in group.refused],
+            "refused": [alert.model_dump(include={"where", "reason", "labels"}) for alert in group.refused],
         }
 
     async def _explained(self, decided: Decided) -> dict[str, Any]:
-        told, policy = _told(decided), decided.incident.policy
+        summary, policy = _summary(decided), decided.incident.policy
         if decided.incident.action != "roll_back":
-            return told
+            return summary
         parts: list[together.Part] = []
         for situation in (decided.situation, *decided.also):
             if situation.service is None or situation.running is None or situation.target is None:
-                return told
+                return summary
             between = {
                 "service": situation.service.name,
                 "environment": situation.service.environment,
@@ -202,9 +202,9 @@ class Api(Page):
                 trouble=_trouble_of(decided),
             )
         except Halt as halt:
-            return {**told, "no_plan": str(halt)}
+            return {**summary, "no_plan": str(halt)}
         return {
-            **told,
+            **summary,
             "plan": {**plan.model_dump(mode="json"), "hash": plan.hash, "steps_told": [str(s) for s in plan.steps]},
         }
 
@@ -234,20 +234,20 @@ class Api(Page):
             row = await tx.first("execution_row", id=execution_id)
             folded = fold(execution_id, events)
             link = self._approve_link(folded) if "approve" in request[WHO].scopes else None
-            told = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
-            told["effect_of_stop"] = effect_of_stop(folded) if folded.state in STOPPABLE else ""
-            told["messages"] = await tx.all("messages_of", subject=execution_id)
-            return {**told, "approve_url": link} if link else told
+            body = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
+            body["effect_of_stop"] = effect_of_stop(folded) if folded.state in STOPPABLE else ""
+            body["messages"] = await tx.all("messages_of", subject=execution_id)
+            return {**body, "approve_url": link} if link else body
 
         return answer(await self._journal.read(find))
 
     async def approve(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/approve`: for exactly the plan that the hash names."""
-        asked = await read(request, _Approve)
-        by = who_asks(request, asked.model_dump())
-        id_, although_resolved = request.match_info["id"], asked.although_resolved
+        body = await read(request, _Approve)
+        by = who_asks(request, body.model_dump())
+        id_, although_resolved = request.match_info["id"], body.although_resolved
         await self._journal.read(demand_execution, request, id_)
-        return answer(await self.approve_plan(id_, asked.plan_hash, by, although_resolved=although_resolved))
+        return answer(await self.approve_plan(id_, body.plan_hash, by, although_resolved=although_resolved))
 
     async def approve_plan(
         self, execution_id: str, plan_hash: str, by: str, *, although_resolved: bool = False
@@ -273,9 +273,9 @@ class Api(Page):
 
     async def stop(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/stop`, at the next safe point; `{id}` `all` throws the kill switch."""
-        asked = await read(request, _Stop)
-        by, execution_id = who_asks(request, asked.model_dump()), request.match_info["id"]
-        reason = asked.reason or "no reason was given"
+        body = await read(request, _Stop)
+        by, execution_id = who_asks(request, body.model_dump()), request.match_info["id"]
+        reason = body.reason or "no reason was given"
         if execution_id == "all":
             demand_unlimited(request, "stopping all automation")
             await self._journal.transaction(decisions.stop_all, by, reason, self._journal.now())
@@ -288,8 +288,8 @@ class Api(Page):
 
     async def close(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/close`: a human has looked at a stuck one; `all` releases the kill switch."""
-        asked = await read(request, _Close)
-        by, execution_id, now = who_asks(request, asked.model_dump()), request.match_info["id"], self._journal.now()
+        body = await read(request, _Close)
+        by, execution_id, now = who_asks(request, body.model_dump()), request.match_info["id"], self._journal.now()
         if execution_id == "all":
             demand_unlimited(request, "releasing the kill switch")
             if not await self._journal.transaction(decisions.resume_all):
@@ -301,7 +301,7 @@ class Api(Page):
             execution = await executions.load(tx, execution_id)
             if execution.state != "stuck":
                 raise Conflict(f"execution {execution.id} is {execution.state}: only a stuck one is closed by hand")
-            event = Closed(at=now, outcome=asked.outcome, by=by, reason=f"{asked.reason} (was: {execution.reason})")
+            event = Closed(at=now, outcome=body.outcome, by=by, reason=f"{body.reason} (was: {execution.reason})")
             return await executions.append(tx, execution, [event], None), event
 
         return answer(self._heard(*await self._journal.transaction(act)))
@@ -332,6 +332,6 @@ def _covers(roll_back: Any, service: str) -> bool:
     return roll_back is not None and (not isinstance(roll_back, tuple) or service in roll_back)
 
 
-def _told(decided: Decided) -> dict[str, Any]:
+def _summary(decided: Decided) -> dict[str, Any]:
     verdicts = [verdict.model_dump() for verdict in decided.judgement.verdicts]
     return {**decided.payload(), "verdicts": verdicts}

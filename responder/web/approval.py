@@ -110,16 +110,16 @@ class ApprovalPage(Page):
             execution = await self._execution(request)
         except ResponderError as e:
             return page("This plan cannot be approved", f"<p>{escape(str(e))}</p>", status=403)
-        told, plan = execution.accepted, execution.plan
+        accepted, plan = execution.accepted, execution.plan
         steps = "".join(f"<li>{escape(str(step))}</li>" for step in (plan.steps if plan else ()))
-        known = (*plan.notes, *(f"remains on {one}" for one in plan.mitigations)) if plan else ()
+        known = (*plan.notes, *(f"remains on {mitigation}" for mitigation in plan.mitigations)) if plan else ()
         notes = "".join(f"<li>{escape(note)}</li>" for note in known)
         held = await self._api.held_by(execution)
         holds = f"<dt>Blocked by the guard {held.guard}</dt><dd>{escape(held.reason)}</dd>" if held else ""
         body = (
-            f"<dl><dt>Reason</dt><dd>{escape(told.reason)}</dd>"
+            f"<dl><dt>Reason</dt><dd>{escape(accepted.reason)}</dd>"
             f"<dt>Approval required</dt><dd>{escape(execution.reason)}</dd>{holds}"
-            f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
+            f"<dt>Versions</dt><dd>{escape(accepted.from_version)} → {escape(accepted.to_version)}</dd>"
             f"<dt>Approve before</dt><dd>{execution.held_until:%Y-%m-%d %H:%M:%S} UTC</dd></dl>"
             f"<p>Steps:</p><ol>{steps}</ol>"
             f"{f'<p>Before you approve:</p><ul>{notes}</ul>' if notes else ''}"
@@ -127,7 +127,7 @@ class ApprovalPage(Page):
             f"{_ALTHOUGH_RESOLVED if held and held.resolved else ''}"
             "<button>Approve this rollback</button></form>"
         )
-        return page(f"Roll back {told.service} in {told.environment}?", body)
+        return page(f"Roll back {accepted.service} in {accepted.environment}?", body)
 
     async def approve(self, request: web.Request) -> web.Response:
         try:

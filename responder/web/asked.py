@@ -60,7 +60,7 @@ def unless_known(
 ) -> web.Response:
     """304 for whoever has it already; only for the others is the body made."""
     headers = {"ETag": f'"{tag}"', **headers}
-    if any(one.value in (tag, "*") for one in request.if_none_match or ()):
+    if any(etag.value in (tag, "*") for etag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
     return web.Response(body=body(), content_type=content_type, headers=headers)
 
@@ -68,7 +68,7 @@ def unless_known(
 def must_match(request: web.Request, tag: str) -> None:
     """Raises Changed where whoever asks says what it has read, and that is not what is there."""
     wanted = request.if_match
-    if wanted is not None and not any(one.value in (tag, "*") and not one.is_weak for one in wanted):
+    if wanted is not None and not any(etag.value in (tag, "*") and not etag.is_weak for etag in wanted):
         raise Changed("somebody else has changed it meanwhile: read it again")
 
 

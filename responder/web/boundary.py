@@ -34,7 +34,7 @@ class Boundary:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._access, self._refused = access, refused
-        self._places: dict[tuple[str, str], Place] = {(place.method, place.path): place for place in places}
+        self._places: dict[tuple[str, str], Place] = {(route.method, route.path): route for route in places}
         self._log = Sparingly(partial(say, logging.getLogger("responder.web"), level=logging.WARNING), clock)
 
     @property
@@ -46,25 +46,25 @@ class Boundary:
         return judge
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
-        place, access = self._place(request), self._access()
-        public = place is not None and place.public()
-        if place is not None and place.scopes:
+        route, access = self._place(request), self._access()
+        public = route is not None and route.public()
+        if route is not None and route.scopes:
             if public:
-                request[WHO] = Who("anybody", frozenset(place.scopes))
+                request[WHO] = Who("anybody", frozenset(route.scopes))
             elif (stranger := await access.identify(request)) is not None:
                 why = access.wrong if "Authorization" in request.headers else f"{access.wanted} is needed"
                 self._note(request, "unauthenticated", why)
                 return stranger
-        if foreign := self._foreign(request, access, anywhere=public or (place is not None and place.any_host)):
-            return self._answer(request, place, foreign)
-        if place is None:
+        if foreign := self._foreign(request, access, anywhere=public or (route is not None and route.any_host)):
+            return self._answer(request, route, foreign)
+        if route is None:
             # The router answers that there is nothing. A route past the table would be open to everybody.
             known = request.match_info.http_exception is None
             return error(500, f"{request.path} is in no table of routes: this is a bug") if known else None
-        if place.scopes and request[WHO].scopes.isdisjoint(place.scopes):
-            return error(403, f"{request[WHO].name} has not the scope {place.scopes[0]}")
-        if request.method not in SAFE and (wrong := wrong_content_type(request, place.body)):
-            return self._answer(request, place, wrong)
+        if route.scopes and request[WHO].scopes.isdisjoint(route.scopes):
+            return error(403, f"{request[WHO].name} has not the scope {route.scopes[0]}")
+        if request.method not in SAFE and (wrong := wrong_content_type(request, route.body)):
+            return self._answer(request, route, wrong)
         return None
 
     def _place(self, request: web.Request) -> Place | None:
@@ -77,10 +77,10 @@ class Boundary:
             return access.hosts.refusal_of_change(request)
         return None if anywhere else access.hosts.refusal(request)
 
-    def _answer(self, request: web.Request, place: Place | None, refusal: Refusal) -> web.Response:
+    def _answer(self, request: web.Request, route: Place | None, refusal: Refusal) -> web.Response:
         self._note(request, refusal.cause, refusal.message)
-        if place is not None:
-            place.refused()
+        if route is not None:
+            route.refused()
         return error(refusal.status, refusal.message)
 
     def _note(self, request: web.Request, cause: str, reason: str) -> None:

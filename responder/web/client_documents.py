@@ -52,12 +52,12 @@ class ClientDocuments(Page):
 
     def places(self) -> Iterable[Place]:
         """As Page.places."""
-        one = "/api/v1/clients/{service}/{platform}"
+        path = "/api/v1/clients/{service}/{platform}"
         return (
             get("/api/v1/clients/keys", "read", self.keys, self.public),
-            get(one, "read", self.document, self.public),
-            post(one, "operate", self.change),
-            get(f"{one}/history", "read", self.history),
+            get(path, "read", self.document, self.public),
+            post(path, "operate", self.change),
+            get(f"{path}/history", "read", self.history),
         )
 
     def public(self) -> bool:
@@ -69,10 +69,10 @@ class ClientDocuments(Page):
         """`GET /api/v1/clients/{service}/{platform}[?environment=]`: a JWT. Asked again, mostly 304."""
         service, platform = self._service(request, request.query.get("environment")), request.match_info["platform"]
         settings = self._configured()
-        told = await self._journal.read(_told, service.name, service.environment, platform)
-        if told is None:
+        content = await self._journal.read(_content, service.name, service.environment, platform)
+        if content is None:
             raise Unknown(f"nothing was ever told of {service.name} on {platform} in {service.environment}")
-        payload = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        payload = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         tag = tag_of(settings.signer.kid.encode() + payload)
         return unless_known(
             request, tag, lambda: settings.signer.sign(payload).encode(), "application/jwt", **self._headers()
@@ -97,12 +97,12 @@ class ClientDocuments(Page):
 
     async def change(self, request: web.Request) -> web.Response:
         """`POST /api/v1/clients/{service}/{platform}`: what apps are told from now on."""
-        asked = await read(request, _Change)
-        where = self._where(request, asked.environment)
-        if both := set(asked.block) & set(asked.unblock):
+        body = await read(request, _Change)
+        where = self._where(request, body.environment)
+        if both := set(body.block) & set(body.unblock):
             raise Invalid(f"{', '.join(sorted(both))} cannot be both", "block, unblock")
-        wanted = Change(**asked.model_dump(include={"min_version", "block", "unblock", "flags"}))
-        by, now = who_asks(request, asked.model_dump()), self._journal.now()
+        wanted = Change(**body.model_dump(include={"min_version", "block", "unblock", "flags"}))
+        by, now = who_asks(request, body.model_dump()), self._journal.now()
 
         async def act(tx: Transaction) -> Rules:
             await client_rules.lock(tx, *where)
@@ -110,7 +110,7 @@ class ClientDocuments(Page):
             must_match(request, _tag(where, before))
             if len(wanted.of(before).blocked_versions) > _MOST_BLOCKED:
                 raise Invalid(f"more than {_MOST_BLOCKED} versions would be blocked: raise min_version", "block")
-            return await client_rules.change(tx, *where, wanted, by=by, reason=asked.reason, at=now)
+            return await client_rules.change(tx, *where, wanted, by=by, reason=body.reason, at=now)
 
         return _as_answer(where, await self._journal.transaction(act))
 
@@ -140,7 +140,7 @@ def _platform(request: web.Request) -> str:
         raise Invalid("a platform is a name in lower case, as android", "platform") from None
 
 
-async def _told(tx: Transaction, service: str, environment: str, platform: str) -> dict[str, Any] | None:
+async def _content(tx: Transaction, service: str, environment: str, platform: str) -> dict[str, Any] | None:
     rules = await client_rules.get(tx, service, environment, platform)
     runs = await deployments.newest(tx, service, environment, platform)
     if rules is None and runs is None:
@@ -162,6 +162,6 @@ def _tag(where: tuple[str, str, str], rules: Rules) -> str:
 def _as_answer(where: tuple[str, str, str], rules: Rules, **more: Any) -> web.Response:
     service, environment, platform = where
     who = {"service": service, "platform": platform, "environment": environment}
-    told = answer({**who, **rules.model_dump(), **more})
-    told.headers["ETag"] = f'"{_tag(where, rules)}"'
-    return told
+    response = answer({**who, **rules.model_dump(), **more})
+    response.headers["ETag"] = f'"{_tag(where, rules)}"'
+    return response

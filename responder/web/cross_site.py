@@ -98,12 +98,12 @@ class OwnHosts:
 
     def _is_own(self, origin: str, request: web.Request) -> bool:
         try:
-            asked = origin_of(origin)
+            parsed = origin_of(origin)
         except ValueError:  # null among others
             return False
-        if asked == self._external:
+        if parsed == self._external:
             return True
-        scheme, name, port = asked
+        scheme, name, port = parsed
         host, host_port = split_host(request.headers["Host"])
         if (name, port) != (host, host_port or _DEFAULT_PORTS[scheme]):
             return False

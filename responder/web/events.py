@@ -26,7 +26,7 @@ _SKEW = timedelta(seconds=10)
 """How far the clocks of two replicas may be apart for a reader of all rollbacks to miss nothing."""
 
 
-def told(execution: Execution, event: Event) -> dict[str, Any]:
+def event_body(execution: Execution, event: Event) -> dict[str, Any]:
     """One event with its number and the state that it led to; a plan in words, and no alerts (there may be many)."""
     body: dict[str, Any] = {
         "execution": execution.id,
@@ -85,19 +85,19 @@ class Events(Page):
         await self._feed.read(demand_execution, request, execution_id)
         pairs = unfold(execution_id, await self._feed.read(executions.events_of, execution_id))
         execution = pairs[-1][0]
-        new = [told(*pair) for pair in pairs if pair[0].seq > after]
+        new = [event_body(*pair) for pair in pairs if pair[0].seq > after]
         if request.headers.get("Accept") == "application/json":
             state = {"execution": execution_id, "state": execution.state, "outcome": execution.outcome}
             return answer({**state, "events": new, "looked": self._looked(execution)})
 
         async def follow(out: _Stream, watcher: Watcher) -> None:
             nonlocal execution
-            await out.send((str(one["seq"]), one["type"], one) for one in new)
+            await out.send((str(body["seq"]), body["type"], body) for body in new)
             looked: list[dict[str, Any]] = []
             while execution.state != "closed" and out.open:
                 if await watcher.changed(self._look):
                     for execution, event in await self._after(execution_id, execution):  # noqa: B020
-                        await out.send([(str(execution.seq), event.type, told(execution, event))])
+                        await out.send([(str(execution.seq), event.type, event_body(execution, event))])
                 if (now := self._looked(execution)) != looked and now:
                     await out.send([(None, "looked", {"execution": execution_id, "findings": now})])
                 looked = now
@@ -126,8 +126,8 @@ class Events(Page):
                         continue
                     if pairs:
                         at[execution_id] = pairs[-1][0]
-                    new = [told(*pair) for pair in pairs if since is None or pair[1].at >= since]
-                    await out.send((one["at"], one["type"], one) for one in new)
+                    new = [event_body(*pair) for pair in pairs if since is None or pair[1].at >= since]
+                    await out.send((body["at"], body["type"], body) for body in new)
                 heads = self._feed.heads
                 at = {i: execution for i, execution in at.items() if execution.state != "closed" or i in heads}
                 await watcher.changed(self._heartbeat)

@@ -44,24 +44,24 @@ class Evidence(Page):
 
     async def file(self, request: web.Request) -> web.Response:
         """`GET …/evidence/{name}`: a file as it lies in the store; without its `.gz`, unpacked by the browser."""
-        row, asked = await self._journal.read(_row, request), request.match_info["name"]
+        row, requested = await self._journal.read(_row, request), request.match_info["name"]
         manifest = self._kept(row)
         names = {MANIFEST, *(file.name for file in manifest.files)}
-        name = asked if asked in names else f"{asked}.gz"
+        name = requested if requested in names else f"{requested}.gz"
         if name not in names:
-            raise Unknown(f"no {asked!r} was kept for {row['id']}")
+            raise Unknown(f"no {requested!r} was kept for {row['id']}")
         try:
             data = await self._data(row, manifest, name)
         except (Halt, Unavailable) as e:
             return error(502, str(e))
-        kind = _TYPES.get(asked.rpartition(".")[2], "application/gzip")
+        kind = _TYPES.get(requested.rpartition(".")[2], "application/gzip")
         headers = {
             "Content-Type": kind,
             # What a service has logged is somebody else's text: it is shown, and runs nothing.
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
             "X-Content-Type-Options": "nosniff",
         }
-        headers |= {"Content-Encoding": "gzip"} if name != asked else {}
+        headers |= {"Content-Encoding": "gzip"} if name != requested else {}
         return web.Response(body=data, headers=headers)
 
     def _kept(self, row: Row) -> Manifest:
@@ -75,11 +75,11 @@ class Evidence(Page):
         raise Unknown(f"no evidence of {row['id']} could be kept: {row['problem']}")
 
     async def _data(self, row: Row, manifest: Manifest, name: str) -> bytes:
-        keeper, place = self._keeper(), where(row["deployment_id"], row["id"])
-        there = keeper.store.location(place) if keeper else "nowhere"
-        if keeper is None or there != row["location"]:
-            raise Unknown(f"it was kept in {row['location']}, and evidence is kept in {there} by now")
-        data = await keeper.store.get(place, name)
+        keeper, folder = self._keeper(), where(row["deployment_id"], row["id"])
+        location = keeper.store.location(folder) if keeper else "nowhere"
+        if keeper is None or location != row["location"]:
+            raise Unknown(f"it was kept in {row['location']}, and evidence is kept in {location} by now")
+        data = await keeper.store.get(folder, name)
         if data is None:
             raise Unknown(f"{name} is not in {row['location']} of this host; it was kept by {manifest.kept_on}")
         return data

@@ -29,32 +29,32 @@ class Passwords:
 
     async def prove(self, request: web.Request) -> None:
         """Finds out whether the request's password is right, for `name` to know; does nothing for other requests."""
-        if (asked := self._asked(request)) is None or self._digest(asked) in self._right:
+        if (credentials := self._credentials(request)) is None or self._digest(credentials) in self._right:
             return
-        name, password = asked
+        name, password = credentials
         known = name in self._users
         hashed = self._users[name if known else next(iter(self._users))]  # an unknown name takes as long
         async with self._turn:
             if await asyncio.to_thread(_fits, password, hashed) and known:
-                self._right.add(self._digest(asked))
+                self._right.add(self._digest(credentials))
 
     def name(self, request: web.Request) -> str | None:
         """Who was proven to have sent the request."""
-        asked = self._asked(request)
-        return asked[0] if asked is not None and self._digest(asked) in self._right else None
+        credentials = self._credentials(request)
+        return credentials[0] if credentials is not None and self._digest(credentials) in self._right else None
 
-    def _asked(self, request: web.Request) -> tuple[str, str] | None:
-        scheme, _, told = request.headers.get("Authorization", "").partition(" ")
+    def _credentials(self, request: web.Request) -> tuple[str, str] | None:
+        scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
         if not self._users or scheme.lower() != "basic":
             return None
         try:
-            name, colon, password = base64.b64decode(told.strip(), validate=True).decode().partition(":")
+            name, colon, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
         except ValueError:
             return None
         return (name, password) if colon else None
 
-    def _digest(self, asked: tuple[str, str]) -> bytes:
-        return hmac.digest(self._key, ":".join(asked).encode(), hashlib.sha256)
+    def _digest(self, credentials: tuple[str, str]) -> bytes:
+        return hmac.digest(self._key, ":".join(credentials).encode(), hashlib.sha256)
 
 
 def _fits(password: str, hashed: str) -> bool:

@@ -83,7 +83,7 @@ def sort_out(who: Who, incidents: Iterable[Incident], mandate: Mandate) -> tuple
     good: list[Incident] = []
     bad: list[Incident] = []
     for incident in incidents:
-        (good if all(_may(who, one, mandate) for one in incident.members) else bad).append(incident)
+        (good if all(_may(who, member, mandate) for member in incident.members) else bad).append(incident)
     return good, bad
 
 

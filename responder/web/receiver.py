@@ -110,14 +110,14 @@ class Receiver(Page):
         incidents, unwanted = match_alerts(
             alerts, mandate.policies, now, sender=who.name, truncated=group.truncated_alerts
         )
-        told = await note_refused(self._journal, group.refused, now)
+        recorded = await note_refused(self._journal, group.refused, now)
         incidents, foreign = sort_out(who, incidents, mandate)
         # It only proves that alerts arrive: where no watchdog is configured, nobody misses a rollback for it.
         unwanted = [alert for alert in unwanted if not all_match(Watchdog().match, alert.labels)]
-        told += [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
-        told += [await note_not_permitted(self._journal, one, who.name, now) for one in foreign]
+        recorded += [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
+        recorded += [await note_not_permitted(self._journal, incident, who.name, now) for incident in foreign]
         permitted = [alert for alert in alerts if permits(who, alert)]
-        told += [await note_told(self._journal, *one, now) for one in only_told(permitted, mandate.policies)]
+        recorded += [await note_told(self._journal, *match, now) for match in only_told(permitted, mandate.policies)]
         if incidents:
             decided = await respond(
                 incidents,
@@ -127,8 +127,8 @@ class Receiver(Page):
                 claimer=self._worker.claimer,
             )
             self.begin(decided)
-            told += [one.payload() for one in decided]
-        return {"alerts": len(group.alerts), "decisions": told}
+            recorded += [result.payload() for result in decided]
+        return {"alerts": len(group.alerts), "decisions": recorded}
 
     def begin(self, decided: list[Decided]) -> None:
         """Counts each verdict, and hands all of them to the worker."""

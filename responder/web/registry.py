@@ -45,13 +45,13 @@ class _Mark(Asked):
     reason: str = Field(default="", max_length=1000)
 
 
-def _not_in_the_future(told: datetime | None, now: datetime) -> datetime:
+def _not_in_the_future(reported_at: datetime | None, now: datetime) -> datetime:
     """A pipeline's clock may be a little ahead of ours: trouble would seem to have begun before the deployment."""
-    if told is None or now < told <= now + _SKEW:
+    if reported_at is None or now < reported_at <= now + _SKEW:
         return now
-    if told > now:
-        raise Invalid(f"is {told - now} in the future: whose clock is wrong?", "at")
-    return told
+    if reported_at > now:
+        raise Invalid(f"is {reported_at - now} in the future: whose clock is wrong?", "at")
+    return reported_at
 
 
 class Registry(Page):
@@ -72,27 +72,27 @@ class Registry(Page):
 
     async def deployed(self, request: web.Request) -> web.Response:
         """`POST /api/v1/deployments`: a version was put into place."""
-        asked = await read(request, _Deployed)
-        service = service_of(request, self._mandate(), asked.service, asked.environment)
-        if asked.status not in (None, "good") and "operate" not in request[WHO].scopes:
-            raise Forbidden(f"{request[WHO].name} has not the scope operate: only that marks a version {asked.status}")
+        body = await read(request, _Deployed)
+        service = service_of(request, self._mandate(), body.service, body.environment)
+        if body.status not in (None, "good") and "operate" not in request[WHO].scopes:
+            raise Forbidden(f"{request[WHO].name} has not the scope operate: only that marks a version {body.status}")
         now = self._journal.now()
         deployment = Deployment(
-            id=asked.id or f"{asked.version}-{uuid4().hex[:8]}",
+            id=body.id or f"{body.version}-{uuid4().hex[:8]}",
             service=service.name,
             environment=service.environment,
-            version=asked.version,
-            platform=asked.platform or "",
-            artifact=asked.artifact,
-            provenance=asked.provenance,
-            at=_not_in_the_future(asked.at, now),
-            reported_at=asked.at,
-            recorded_by=who_asks(request, asked.model_dump()),
+            version=body.version,
+            platform=body.platform or "",
+            artifact=body.artifact,
+            provenance=body.provenance,
+            at=_not_in_the_future(body.at, now),
+            reported_at=body.at,
+            recorded_by=who_asks(request, body.model_dump()),
         )
 
         async def act(tx: Transaction) -> bool:
-            await deployments.require(tx, deployment, asked.requires, now)
-            return await deployments.record(tx, deployment, asked.status)
+            await deployments.require(tx, deployment, body.requires, now)
+            return await deployments.record(tx, deployment, body.status)
 
         new = await self._journal.transaction(act)
         # What was told first stands; and its id may be one of its own.
@@ -102,9 +102,9 @@ class Registry(Page):
     async def deployments(self, request: web.Request) -> web.Response:
         """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""
         query = request.query
-        asked = query.get("service"), query.get("environment")
-        demand(request, *asked)
-        found = await self._journal.read(deployments.find_permitted, *asked, limit(request), permitted(request))
+        requested = query.get("service"), query.get("environment")
+        demand(request, *requested)
+        found = await self._journal.read(deployments.find_permitted, *requested, limit(request), permitted(request))
         return answer({"deployments": found})
 
     async def versions(self, request: web.Request) -> web.Response:
@@ -116,11 +116,11 @@ class Registry(Page):
 
         async def find(tx: Transaction) -> dict[str, Any]:
             found: dict[str, list[Row]] = {"versions": []}
-            for one in environments:
-                rows = await tx.all("versions_of_service", service=name, environment=one, most=most)
+            for environment_name in environments:
+                rows = await tx.all("versions_of_service", service=name, environment=environment_name, most=most)
                 found["versions"] += [{**row, "etag": _tag(row)} for row in rows]
-                said = await deployments.history(tx, name, one, most) if _wants_history(request) else {}
-                for key, lines in said.items():
+                history = await deployments.history(tx, name, environment_name, most) if _wants_history(request) else {}
+                for key, lines in history.items():
                     found.setdefault(key, []).extend(lines)
             return found
 
@@ -139,15 +139,15 @@ class Registry(Page):
 
         async def find(tx: Transaction) -> dict[str, Any]:
             where = {"service": name, "environment": environment}
-            there = {**where, "platform": platform}
-            runs = await deployments.newest(tx, **there)
+            on_platform = {**where, "platform": platform}
+            runs = await deployments.newest(tx, **on_platform)
             if runs is None:
-                known = [one.platform for one in await deployments.on_platforms(tx, **where)]
+                known = [deployment.platform for deployment in await deployments.on_platforms(tx, **where)]
                 raise Unknown(await _no_platform(tx, name, environment, platform, known))
-            good = await tx.first("good_on_platform", **there, running=runs.version, most=1)
-            rows = await tx.all("versions_of_platform", **there, most=most)
+            good = await tx.first("good_on_platform", **on_platform, running=runs.version, most=1)
+            rows = await tx.all("versions_of_platform", **on_platform, most=most)
             found = {
-                **there,
+                **on_platform,
                 "runs": runs.model_dump(exclude={"service", "environment", "platform"}),
                 "last_good": good["version"] if good else None,
                 "versions": [{**row, "etag": _tag({**where, **row})} for row in rows],
@@ -164,29 +164,29 @@ class Registry(Page):
         """`POST /api/v1/versions/{service}/{version}`: what a person knows of a version; with If-Match, only where
         nobody else has said more of it meanwhile.
         """
-        asked = await read(request, _Mark)
-        service = service_of(request, self._mandate(), request.match_info["service"], asked.environment)
-        if asked.status is None and asked.no_rollback is None:
+        body = await read(request, _Mark)
+        service = service_of(request, self._mandate(), request.match_info["service"], body.environment)
+        if body.status is None and body.no_rollback is None:
             raise Invalid("needs status or no_rollback", "body")
-        by, now = who_asks(request, asked.model_dump()), self._journal.now()
+        by, now = who_asks(request, body.model_dump()), self._journal.now()
         where = (service.name, service.environment, request.match_info["version"])
 
         async def act(tx: Transaction) -> Row:
             await deployments.hold(tx, where[:2])
             if before := await _version(tx, *where):
                 must_match(request, _tag(before))
-            if asked.status is not None:
-                told = f"{by}: {asked.reason}" if asked.reason else f"marked by {by}"
-                await deployments.mark(tx, *where, asked.status, told, now, by)
-            if asked.no_rollback is not None:
-                why = f"{asked.no_rollback} ({by})" if asked.no_rollback else ""
+            if body.status is not None:
+                note = f"{by}: {body.reason}" if body.reason else f"marked by {by}"
+                await deployments.mark(tx, *where, body.status, note, now, by)
+            if body.no_rollback is not None:
+                why = f"{body.no_rollback} ({by})" if body.no_rollback else ""
                 await deployments.mark_no_rollback(tx, *where, why, now, by)
             return await _version(tx, *where) or {}
 
         row = await self._journal.transaction(act)
-        told = answer({"version": {**row, "etag": _tag(row)}})
-        told.headers["ETag"] = f'"{_tag(row)}"'
-        return told
+        response = answer({"version": {**row, "etag": _tag(row)}})
+        response.headers["ETag"] = f'"{_tag(row)}"'
+        return response
 
 
 async def _version(tx: Transaction, service: str, environment: str, version: str) -> Row | None:
@@ -194,10 +194,10 @@ async def _version(tx: Transaction, service: str, environment: str, version: str
 
 
 async def _no_platform(tx: Transaction, service: str, environment: str, platform: str, known: list[str]) -> str:
-    told = f"nothing was told of {service} on a platform {platform!r} in {environment}"
+    message = f"nothing was told of {service} on a platform {platform!r} in {environment}"
     if await _version(tx, service, environment, platform):
-        return f"{told}; {platform} is one of its versions: ask for /api/v1/versions/{service}"
-    return f"{told}; it is on {', '.join(known)}" if known else f"{told}, nor on any other"
+        return f"{message}; {platform} is one of its versions: ask for /api/v1/versions/{service}"
+    return f"{message}; it is on {', '.join(known)}" if known else f"{message}, nor on any other"
 
 
 def _tag(version: Row) -> str:

@@ -67,8 +67,8 @@ class Reports(Page):
         self, request: web.Request, start: datetime | None = None, within: float | None = None
     ) -> health.Report:
         """Of what is asked for and permitted. Raises Unknown where the configuration has no such service."""
-        asked, allowed, mandate = scope(request), permitted(request), narrowed(request, self._mandate())
-        services = services_of(mandate, *asked)
+        requested, allowed, mandate = scope(request), permitted(request), narrowed(request, self._mandate())
+        services = services_of(mandate, *requested)
         async with self._turn:
             now = self._journal.now()
             facts = await inspect(
@@ -84,9 +84,9 @@ class Reports(Page):
             )
         mistakes = [] if allowed.limited else self._mistakes()
         own = {"has_lease": self._worker.has_lease, "mistake": "; ".join(mistakes[:1])}
-        made = health.make_report(facts.model_copy(update=own))
-        self._last[asked, allowed] = (made.status, made.at)
-        return made
+        report = health.make_report(facts.model_copy(update=own))
+        self._last[requested, allowed] = (report.status, report.at)
+        return report
 
     def last(self, request: web.Request) -> tuple[health.Status | None, datetime | None]:
         """Of the newest report of the same services that this process made."""
@@ -115,9 +115,9 @@ class Reports(Page):
 
 def scope(request: web.Request) -> tuple[str | None, str | None]:
     """The service and the environment that are asked for. Raises Forbidden where one is not permitted."""
-    asked = request.query.get("service"), request.query.get("environment")
-    demand(request, *asked)
-    return asked
+    requested = request.query.get("service"), request.query.get("environment")
+    demand(request, *requested)
+    return requested
 
 
 def services_of(mandate: Mandate, name: str | None, environment: str | None) -> list[Service]:
@@ -143,23 +143,25 @@ async def _permitted_record(tx: Transaction, request: web.Request, execution_id:
 
 async def _record(tx: Transaction, execution_id: str) -> record.Record:
     events = await executions.events_of(tx, execution_id)
-    told = (await executions.load(tx, execution_id)).accepted
+    accepted = (await executions.load(tx, execution_id)).accepted
     opened = await tx.all("decisions_of_execution", execution=execution_id)
     verdicts = json.loads(opened[0]["body"])["verdicts"] if opened else []
     before = [
         row
-        for row in await deployments.find(tx, told.service, told.environment, 1000)
-        if row["version"] == told.from_version and row["at"] <= told.at
+        for row in await deployments.find(tx, accepted.service, accepted.environment, 1000)
+        if row["version"] == accepted.from_version and row["at"] <= accepted.at
     ]
     deployed = deployments.Deployment.model_validate(before[0]) if before else None
-    start = min(at for at in (deployed and deployed.at, told.onset_at, told.received_at) if at)
-    end = max(events[-1].at, told.at)
+    start = min(at for at in (deployed and deployed.at, accepted.onset_at, accepted.received_at) if at)
+    end = max(events[-1].at, accepted.at)
     around = [
         row
-        for row in await decisions.find(tx, service=told.service, since=start, most=1000)
-        if row["environment"] == told.environment and row["at"] <= end
+        for row in await decisions.find(tx, service=accepted.service, since=start, most=1000)
+        if row["environment"] == accepted.environment and row["at"] <= end
     ]
-    versions = await tx.all("versions_of_service", service=told.service, environment=told.environment, most=1000)
+    versions = await tx.all(
+        "versions_of_service", service=accepted.service, environment=accepted.environment, most=1000
+    )
     return record.Record.model_validate(
         {
             "id": execution_id,

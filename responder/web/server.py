@@ -54,15 +54,15 @@ def routes(
 ) -> web.Application:
     """The application."""
     pages = tuple(pages)
-    places = tuple(place for page in pages for place in page.places())
+    places = tuple(route for page in pages for route in page.places())
     boundary = Boundary(access, places, refused)
     app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place, boundary.middleware, _storable])
     app.on_response_prepare.append(_sign)
     for page in pages:
         app.on_shutdown.append(page.shutdown)
     add = {"GET": app.router.add_get, "POST": app.router.add_post}
-    for place in places:
-        add[place.method](place.path, place.handler, expect_handler=await_body)
+    for route in places:
+        add[route.method](route.path, route.handler, expect_handler=await_body)
     return app
 
 
@@ -98,7 +98,7 @@ async def listen(
     app.middlewares.insert(0, under_way)
     sparing = Sparingly(partial(say, logging.getLogger("responder.web"), level=logging.WARNING))
 
-    def told(cause: Cause) -> None:
+    def note_end(cause: Cause) -> None:
         ended(cause)
         sparing.warn("connections ended", cause, cause=cause)
 
@@ -110,7 +110,7 @@ async def listen(
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=5, **how)
     await runner.setup()
     try:
-        await Site(runner, settings.host, settings.port, tls, told, **how).start()
+        await Site(runner, settings.host, settings.port, tls, note_end, **how).start()
     except OSError as e:
         await runner.cleanup()
         raise ConfigError([f"web.listen: {settings.listen} cannot be listened on: {e.strerror}"]) from e

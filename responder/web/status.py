@@ -101,36 +101,36 @@ class Status(Page):
         """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not and why, what is under way, and every
         service's versions. It reads the journal and asks nobody, but for `health=now`.
         """
-        mandate, asked, allowed = narrowed(request, self._mandate()), scope(request), permitted(request)
-        services = services_of(mandate, *asked)
+        mandate, requested, allowed = narrowed(request, self._mandate()), scope(request), permitted(request)
+        services = services_of(mandate, *requested)
         if request.query.get("health", "last") not in ("now", "last"):
             raise Invalid("must be now or last", "health")
         silenced: dict[tuple[str, str], str] = {}
         if request.query.get("health") == "now":
             report = await self._reports.make(request, within=_HEALTH_WITHIN)
-            silenced = {(one.service, one.environment): one.silenced for one in report.services}
+            silenced = {(service.service, service.environment): service.silenced for service in report.services}
         snapshot = await self._journal.read(take_snapshot, mandate, self._journal.now())
-        totals = await self._journal.read(_totals, *asked, allowed)
+        totals = await self._journal.read(_totals, *requested, allowed)
         last = await self._journal.read(_last_rollbacks, services)
         observed = {row["policy"]: row for row in await self._journal.read(_observed)}
         stopped = snapshot.stopped or self._worker.disarmed
         running = {(d.service, d.environment): d for d in snapshot.running}
         shown = {(service.name, service.environment) for service in services}
-        everything = asked == (None, None) and not allowed.limited
+        everything = requested == (None, None) and not allowed.limited
         known = await self._journal.read(_open_ids, allowed) if allowed.limited else None
         rows = [
             row
             for row in snapshot.open_executions
             if everything or ((row["service"], row["environment"]) in shown and (known is None or row["id"] in known))
         ]
-        told = [
+        service_rows = [
             {
-                **_service(one, running.get((one.name, one.environment)), last),
-                "silenced": silenced.get((one.name, one.environment)) or None,
+                **_service(service, running.get((service.name, service.environment)), last),
+                "silenced": silenced.get((service.name, service.environment)) or None,
             }
-            for one in services
+            for service in services
         ]
-        policies = [p for p in mandate.policies if everything or any(covers(p, one.name) for one in services)]
+        policies = [p for p in mandate.policies if everything or any(covers(p, service.name) for service in services)]
         body = {
             "armed": not stopped,
             "stopped": stopped or None,
@@ -138,7 +138,7 @@ class Status(Page):
             "waiting_for_approval": _of(rows, "held"),
             "stuck": _of(rows, "stuck"),
             "rollbacks": totals,
-            "services": told,
+            "services": service_rows,
             "policies": [_policy(p, observed.get(p.name)) for p in policies],
             "notifications": [] if allowed.limited else _notifications(snapshot, self._channels()),
             "at": self._journal.now().isoformat(),
@@ -148,7 +148,7 @@ class Status(Page):
     def _in_short(self, body: dict[str, Any], policies: Sequence[Policy], request: web.Request) -> dict[str, Any]:
         """The same in the words of the seed. What is not one thing, or not known, is null."""
         services = body["services"]
-        environments = {one["environment"] for one in services}
+        environments = {service["environment"] for service in services}
         health, at = self._reports.last(request)
         return {
             "integration_running": self._worker.has_lease,
@@ -194,20 +194,20 @@ async def _last_rollbacks(tx: Transaction, services: Sequence[Service]) -> dict[
     found: dict[tuple[str, str], Row] = {}
     for service in services:
         if row := await tx.first("last_ended", service=service.name, environment=service.environment):
-            told = {name: row[name] for name in ("id", "from_version", "to_version", "outcome", "ended_at")}
-            found[service.name, service.environment] = told
+            summary = {name: row[name] for name in ("id", "from_version", "to_version", "outcome", "ended_at")}
+            found[service.name, service.environment] = summary
     return found
 
 
 def _notifications(snapshot: Snapshot, channels: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every channel that is configured, or that something is undelivered of."""
-    known = {one.channel: one for one in snapshot.undelivered}
-    told = []
+    known = {backlog.channel: backlog for backlog in snapshot.undelivered}
+    rows = []
     for name in sorted({*channels, *known}):
-        one = known.get(name, Undelivered(name, 0, None, 0, "", None))
-        facts = {**one._asdict(), "configured": name in channels}
-        told.append({k: v.isoformat() if isinstance(v, datetime) else v for k, v in facts.items()})
-    return told
+        backlog = known.get(name, Undelivered(name, 0, None, 0, "", None))
+        facts = {**backlog._asdict(), "configured": name in channels}
+        rows.append({k: v.isoformat() if isinstance(v, datetime) else v for k, v in facts.items()})
+    return rows
 
 
 async def _open_ids(tx: Transaction, allowed: Permitted) -> set[str]:
@@ -221,9 +221,9 @@ async def _totals(tx: Transaction, service: str | None, environment: str | None,
     services: list[str | None] = [service] if service else [*sorted(allowed.services or ())] or [None]
     environments: list[str | None] = [environment] if environment else [*sorted(allowed.environments or ())] or [None]
     totals: Counter[str] = Counter()
-    for one in services:
-        for there in environments:
-            for row in await tx.all("count_by_outcome", service=one, environment=there):
+    for name in services:
+        for environment_name in environments:
+            for row in await tx.all("count_by_outcome", service=name, environment=environment_name):
                 totals[row["outcome"] or "open"] += row["n"]
     return dict(totals)
 
@@ -234,5 +234,5 @@ async def _observed(tx: Transaction) -> list[Row]:
 
 def _policy(policy: Policy, observed: Row | None) -> dict[str, Any]:
     """With what it would have done in observe mode: the evidence for letting it act."""
-    told = {"name": policy.name, "mode": policy.manner, "would_have_acted": observed["n"] if observed else 0}
-    return {**told, "last_at": observed["last_at"].isoformat() if observed else None}
+    summary = {"name": policy.name, "mode": policy.manner, "would_have_acted": observed["n"] if observed else 0}
+    return {**summary, "last_at": observed["last_at"].isoformat() if observed else None}

@@ -32,10 +32,10 @@ class StopPage(Page):
             execution = await self._execution(request)
         except ResponderError as e:
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=403)
-        told = execution.accepted
+        accepted = execution.accepted
         body = (
-            f"<dl><dt>Reason</dt><dd>{escape(told.reason)}</dd>"
-            f"<dt>Versions</dt><dd>{escape(told.from_version)} → {escape(told.to_version)}</dd>"
+            f"<dl><dt>Reason</dt><dd>{escape(accepted.reason)}</dd>"
+            f"<dt>Versions</dt><dd>{escape(accepted.from_version)} → {escape(accepted.to_version)}</dd>"
             f"<dt>State</dt><dd>{execution.state}</dd>"
             f"<dt>If it stops now</dt><dd>{escape(effect_of_stop(execution))}</dd></dl>"
             "<p>A rollback stops between two steps.</p>"
@@ -43,13 +43,13 @@ class StopPage(Page):
             '<label>Reason for the stop <input name="reason" maxlength="500"></label>'
             "<button>Stop this rollback</button></form>"
         )
-        return page(f"Stop the rollback of {told.service} in {told.environment}?", body)
+        return page(f"Stop the rollback of {accepted.service} in {accepted.environment}?", body)
 
     async def stop(self, request: web.Request) -> web.Response:
         try:
             execution = await self._execution(request)
-            said = await form_of(request)
-            name, reason = (str(said.get(key, "")).strip() for key in ("name", "reason"))
+            form = await form_of(request)
+            name, reason = (str(form.get(key, "")).strip() for key in ("name", "reason"))
             if not name:
                 raise Conflict("a name is needed, for the record")
             by, why = f"{name[:80]} (by link)", reason[:500] or "no reason was given"

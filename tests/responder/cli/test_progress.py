@@ -23,7 +23,7 @@ from responder.execution import (
     Started,
     Stopped,
 )
-from responder.web.events import told, unfold
+from responder.web.events import event_body, unfold
 from tests.responder.examples import NOW, accepted, gate, move, plan
 
 STEPS = (move("2.1", "2.0"), gate(name="ready"), gate(name="healthy", otherwise="freeze"))
@@ -45,7 +45,7 @@ def done(step: int, seconds: float, note: str = "") -> Done:
 def seen(*events: Event, first: Accepted | None = None) -> tuple[Progress, list[str]]:
     progress = Progress("r1")
     pairs = unfold("r1", [first or accepted(), *events])
-    return progress, [progress.take(told(*pair)) for pair in pairs]
+    return progress, [progress.take(event_body(*pair)) for pair in pairs]
 
 
 def drawn(progress: Progress, seconds: float = 10, width: int = 100) -> str:
@@ -108,8 +108,8 @@ def test_the_picture() -> None:
         "· healthy, within 1m",
         "━━━━━━━━━━━━━                            1 of 3",
     ]
-    progress.take(told(*unfold("r1", [accepted(), *FORWARD, done(1, 5)])[-1]))
-    progress.take(told(*unfold("r1", [accepted(), *FORWARD, done(1, 5), started(2, 5)])[-1]))
+    progress.take(event_body(*unfold("r1", [accepted(), *FORWARD, done(1, 5)])[-1]))
+    progress.take(event_body(*unfold("r1", [accepted(), *FORWARD, done(1, 5), started(2, 5)])[-1]))
     assert "wanted at least 1" not in drawn(progress), "what was found is the step's before"
 
 
@@ -163,5 +163,5 @@ def test_what_a_label_says_cannot_command_the_terminal() -> None:
     progress, sentences = seen(PLANNED, started(0, 1, evil), first=accepted(reason=evil))
     progress.looked([{"holds": False, "reason": evil}])
     assert "\x1b" not in drawn(progress)
-    assert "\x1b" not in line(told(*unfold("r1", [accepted(reason=evil)])[0]), sentences[0])
+    assert "\x1b" not in line(event_body(*unfold("r1", [accepted(reason=evil)])[0]), sentences[0])
     assert "[red]down" in drawn(progress), "and nothing of it is taken for colours"
