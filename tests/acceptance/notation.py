@@ -75,7 +75,7 @@ soon = between(0, 60)
 class Act:
     """One line of a play."""
 
-    told: str
+    title: str
     moment: Moment
     do: Do
 
@@ -116,17 +116,17 @@ def silence(moment: Moment, what: Alert, *, by: str, comment: str) -> Act:
     """In every Alertmanager, as `amtool silence add` does it."""
 
     async def do(stage: Stage) -> None:
-        for one in stage.alertmanagers:
-            await one.silence(dict(what.labels), author=by, comment=comment)
+        for alertmanager in stage.alertmanagers:
+            await alertmanager.silence(dict(what.labels), author=by, comment=comment)
 
     return Act(f"silence by {by}", moment, do)
 
 
 def expire_silences(moment: Moment) -> Act:
     async def do(stage: Stage) -> None:
-        for one in stage.alertmanagers:
-            for found in await parts._call("GET", f"{one.url}/api/v2/silences"):
-                await one.expire(found["id"])
+        for alertmanager in stage.alertmanagers:
+            for active in await parts._call("GET", f"{alertmanager.url}/api/v2/silences"):
+                await alertmanager.expire(active["id"])
 
     return Act("expire silences", moment, do)
 
@@ -137,13 +137,15 @@ def post(moment: Moment, what: Alert, *, answers: set[int], times: int = 1, with
     async def do(stage: Stage) -> str:
         body = await stage.body(dict(what.labels))
         began = time.monotonic()
-        posted = [one.post("/api/v1/alerts", body) for _ in range(times) for one in stage.responders.values()]
+        posted = [
+            responder.post("/api/v1/alerts", body) for _ in range(times) for responder in stage.responders.values()
+        ]
         statuses = [answer.status for answer in await asyncio.gather(*posted)]
         took = time.monotonic() - began
-        told = ", ".join(f"{statuses.count(status)} x {status}" for status in sorted(set(statuses)))
-        assert set(statuses) <= answers, f"answered {told}, wanted {answers}"
+        summary = ", ".join(f"{statuses.count(status)} x {status}" for status in sorted(set(statuses)))
+        assert set(statuses) <= answers, f"answered {summary}, wanted {answers}"
         assert took < within, f"answered after {took:.1f} s"
-        return told
+        return summary
 
     return Act(f"post {times} x", moment, do)
 
@@ -156,10 +158,10 @@ def command(moment: Moment, *argv: str, code: int = 0) -> Act:
         if any("{" in word for word in argv):
             newest = (await stage.executions())[0]
             words = [word.format(id=newest["id"], plan=newest["plan_hash"]) for word in argv]
-        said = await stage.responder.command(*words)
-        assert said.code == code, f"exited with {said.code}, wanted {code}: {said.out}{said.err}"
-        assert "Traceback" not in said.err, said.err
-        return f"{said.out}{said.err}".strip()
+        result = await stage.responder.command(*words)
+        assert result.code == code, f"exited with {result.code}, wanted {code}: {result.out}{result.err}"
+        assert "Traceback" not in result.err, result.err
+        return f"{result.out}{result.err}".strip()
 
     return Act(f"responder {' '.join(argv)}", moment, do)
 
@@ -212,9 +214,9 @@ def postgres_starts(moment: Moment) -> Act:
     return Act("postgres starts", moment, do)
 
 
-def do(moment: Moment, told: str, what: Do) -> Act:
+def do(moment: Moment, title: str, what: Do) -> Act:
     """Anything else."""
-    return Act(told, moment, what)
+    return Act(title, moment, what)
 
 
 # --- what must be seen ------------------------------------------------------------------------------------------------
@@ -236,7 +238,7 @@ def want(span: Span, *sights: Sight) -> Act:
         # Acts that took long must not eat up the time in which it may be seen: the length of the span counts from here.
         return await _all_seen(stage, sights, until=time.monotonic() + span.end - span.start)
 
-    return Act(f"want {', '.join(s.told for s in sights)}", at(span.start), do)
+    return Act(f"want {', '.join(s.title for s in sights)}", at(span.start), do)
 
 
 async def _all_seen(stage: Stage, sights: tuple[Sight, ...], *, until: float) -> str:
@@ -245,7 +247,7 @@ async def _all_seen(stage: Stage, sights: tuple[Sight, ...], *, until: float) ->
         if all(holds for holds, _ in seen):
             return "; ".join(what for _, what in seen)
         if time.monotonic() > until:
-            wrong = [f"{s.told}: {what}" for s, (holds, what) in zip(sights, seen, strict=True) if not holds]
+            wrong = [f"{s.title}: {what}" for s, (holds, what) in zip(sights, seen, strict=True) if not holds]
             raise AssertionError("not seen: " + "; ".join(wrong))
         await asyncio.sleep(0.03)
 
@@ -258,10 +260,10 @@ def throughout(span: Span, *sights: Sight) -> Act:
         while time.monotonic() < until:
             for sight in sights:
                 holds, what = await _look(stage, sight)
-                assert holds, f"{sight.told} does not hold: {what}"
+                assert holds, f"{sight.title} does not hold: {what}"
             await asyncio.sleep(0.1)
 
-    return Act(f"throughout {', '.join(s.told for s in sights)}", at(span.start), do)
+    return Act(f"throughout {', '.join(s.title for s in sights)}", at(span.start), do)
 
 
 # --- the play ---------------------------------------------------------------------------------------------------------
@@ -273,25 +275,25 @@ async def play(stage: Stage, *acts: Act) -> None:
         await asyncio.sleep(max(act.moment.second - now, act.moment.pause, 0.0))
         started = time.monotonic() - began
         try:
-            told = await act.do(stage)
+            result = await act.do(stage)
         except Exception as e:
-            story.append(_line(started, act.told, f"✗ {e}"))
+            story.append(_line(started, act.title, f"✗ {e}"))
             raise AssertionError("\n".join(["", *story, *await _epilogue(stage)])) from e
-        story.append(_line(started, act.told, told or ""))
+        story.append(_line(started, act.title, result or ""))
     print("\n".join(story))  # shown by pytest where the test fails later on
 
 
-def _line(second: float, told: str, found: str) -> str:
-    return f"{second:7.2f} s  {told}" + (f"  →  {found}" if found else "")
+def _line(second: float, title: str, found: str) -> str:
+    return f"{second:7.2f} s  {title}" + (f"  →  {found}" if found else "")
 
 
 async def _epilogue(stage: Stage) -> list[str]:
     """Where to look: what was on record, and the end of every log."""
     lines = [f"shop was started as {stage.shop.versions()}"]
     with contextlib.suppress(Exception):
-        for one in await stage.executions():
-            lines.append(f"{one['id']}: {one['state']} {one['outcome']}: {one['reason']}")
-            lines += [f"    {event}" for event in one["events"][1:] if event.pop("plan", True)]
+        for execution in await stage.executions():
+            lines.append(f"{execution['id']}: {execution['state']} {execution['outcome']}: {execution['reason']}")
+            lines += [f"    {event}" for event in execution["events"][1:] if event.pop("plan", True)]
     for responder in stage.responders.values():
         if responder.process:
             lines.append(responder.process.tail())

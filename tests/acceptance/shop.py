@@ -79,8 +79,8 @@ def runs(port: int) -> str:
     with contextlib.suppress(OSError, IndexError), socket.create_connection(("127.0.0.1", port), 2) as asking:
         asking.settimeout(2)
         asking.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-        with asking.makefile() as said:
-            return said.read().split()[-1]
+        with asking.makefile() as response:
+            return response.read().split()[-1]
     return ""
 
 

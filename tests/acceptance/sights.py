@@ -15,7 +15,7 @@ from tests.acceptance.stage import Responder, Stage
 class Sight:
     """Whether it is so, and what was seen."""
 
-    told: str
+    title: str
     look: Callable[[Stage], Awaitable[tuple[bool, str]]]
 
 
@@ -44,9 +44,12 @@ def outcome(wanted: str, *, rollbacks: int = 1) -> Sight:
 
     async def look(stage: Stage) -> tuple[bool, str]:
         found = await stage.executions()
-        told = [f"{one['id']} {one['state']} {one['outcome']} ({one['reason']})" for one in found] or ["none"]
-        closed = all(one["state"] == "closed" for one in found)
-        return closed and len(found) == rollbacks and found[0]["outcome"] == wanted, "; ".join(told)
+        summary = [
+            f"{execution['id']} {execution['state']} {execution['outcome']} ({execution['reason']})"
+            for execution in found
+        ] or ["none"]
+        closed = all(execution["state"] == "closed" for execution in found)
+        return closed and len(found) == rollbacks and found[0]["outcome"] == wanted, "; ".join(summary)
 
     return Sight(f"outcome({wanted})", look)
 
@@ -70,8 +73,8 @@ def no_rollback() -> Sight:
 def _under_way(title: str) -> Callable[[Stage], Awaitable[tuple[bool, str]]]:
     async def look(stage: Stage) -> tuple[bool, str]:
         newest = (await stage.executions())[0]
-        told = [event for event in newest["events"] if event["type"] != "resumed"]
-        last = told[-1]
+        events = [event for event in newest["events"] if event["type"] != "resumed"]
+        last = events[-1]
         return last["type"] == "started" and title in last["title"], f"{last['type']} {last.get('title', '')}"
 
     return look
@@ -118,7 +121,7 @@ def whole() -> Sight:
 def marked(version: str, status: str) -> Sight:
     async def look(stage: Stage) -> tuple[bool, str]:
         found = (await stage.responder.get("/api/v1/versions/shop")).body["versions"]
-        known = {one["version"]: one["status"] for one in found}
+        known = {row["version"]: row["status"] for row in found}
         return known.get(version) == status, f"{known}"
 
     return Sight(f"marked({version}, {status})", look)
@@ -128,8 +131,8 @@ def rollback_is_the_newest_deployment(version: str) -> Sight:
     async def look(stage: Stage) -> tuple[bool, str]:
         newest = (await stage.responder.get("/api/v1/deployments")).body["deployments"][0]
         execution = (await stage.executions())[0]["id"]
-        told = f"{newest['version']} by {newest['recorded_by']}, {newest['rolled_back_by']}"
-        return newest["version"] == version and newest["rolled_back_by"] == execution, told
+        summary = f"{newest['version']} by {newest['recorded_by']}, {newest['rolled_back_by']}"
+        return newest["version"] == version and newest["rolled_back_by"] == execution, summary
 
     return Sight(f"rollback_is_the_newest_deployment({version})", look)
 
@@ -139,13 +142,15 @@ def refused(guard: str, *words: str) -> Sight:
 
     async def look(stage: Stage) -> tuple[bool, str]:
         found = (await stage.responder.get("/api/v1/decisions")).body["decisions"]
-        told = [f"{one['verdict']} by {one['guard']}: {one['reason']}" for one in found]
+        summary = [f"{decision['verdict']} by {decision['guard']}: {decision['reason']}" for decision in found]
         hit = [
-            one
-            for one in found
-            if one["verdict"] == "refuse" and one["guard"] == guard and all(word in one["reason"] for word in words)
+            decision
+            for decision in found
+            if decision["verdict"] == "refuse"
+            and decision["guard"] == guard
+            and all(word in decision["reason"] for word in words)
         ]
-        return bool(hit), "; ".join(told) or "no decision"
+        return bool(hit), "; ".join(summary) or "no decision"
 
     return Sight(f"refused({guard})", look)
 
@@ -184,7 +189,7 @@ def ready(name: str = "a", status: int = 200, because: str = "") -> Sight:
 
 def logged(event: str, name: str = "a") -> Sight:
     async def look(stage: Stage) -> tuple[bool, str]:
-        said: list[Any] = [line["event"] for line in stage.responders[name].said()]
-        return event in said, f"{name} said {said[-5:]}"
+        events: list[Any] = [line["event"] for line in stage.responders[name].log_lines()]
+        return event in events, f"{name} said {events[-5:]}"
 
     return Sight(f"logged({event!r})", look)

@@ -169,7 +169,7 @@ class Responder:
         """The command line, as an engineer types it on this host."""
         return await _run(*RESPONDER, *argv, "--config", str(self.file), cwd=REPOSITORY)
 
-    def said(self) -> list[dict[str, Any]]:
+    def log_lines(self) -> list[dict[str, Any]]:
         """The log, line by line."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return [json.loads(line) for line in lines if line.startswith("{")]
@@ -208,23 +208,23 @@ class Stage:
     async def executions(self) -> list[dict[str, Any]]:
         """Newest first, each with its events."""
         found = (await self.responder.get("/api/v1/executions")).body["executions"]
-        return [(await self.responder.get(f"/api/v1/executions/{one['id']}")).body for one in found]
+        return [(await self.responder.get(f"/api/v1/executions/{row['id']}")).body for row in found]
 
     def owner(self, execution: str) -> str:
         """The replica that carries it out: the last one that told of a step of it."""
-        told = [
+        lines = [
             (line["at"], name)
             for name, responder in self.responders.items()
-            for line in responder.said()
+            for line in responder.log_lines()
             if line.get("execution") == execution and line["event"].startswith("rollback ")
         ]
-        return max(told)[1]
+        return max(lines)[1]
 
     async def deployed(self, version: str, *, ago: float = 0.0, good: bool = False) -> None:
         at = datetime.now(UTC) - timedelta(seconds=ago)
-        told = {"service": "shop", "version": version, "at": at.isoformat(), "status": "good" if good else None}
+        payload = {"service": "shop", "version": version, "at": at.isoformat(), "status": "good" if good else None}
         answer = await self.responder.post(
-            "/api/v1/deployments", {k: v for k, v in told.items() if v is not None and v != ""}
+            "/api/v1/deployments", {k: v for k, v in payload.items() if v is not None and v != ""}
         )
         if answer.status != 201:
             raise RuntimeError(f"{version} could not be told: {answer}")
@@ -245,9 +245,9 @@ class Stage:
     async def body(self, labels: Mapping[str, str]) -> dict[str, Any]:
         """What the Alertmanager would send for these, silenced or not: a replayed or late body."""
         found = await parts.until(lambda: self.alertmanagers[0].alerts(**labels))
-        told = ("labels", "annotations", "startsAt", "generatorURL", "fingerprint")
+        fields = ("labels", "annotations", "startsAt", "generatorURL", "fingerprint")
         never = "0001-01-01T00:00:00Z"
-        alerts = [{"status": "firing", **{n: a[n] for n in told if n in a}, "endsAt": never} for a in found]
+        alerts = [{"status": "firing", **{n: a[n] for n in fields if n in a}, "endsAt": never} for a in found]
         return {"version": "4", "status": "firing", "receiver": "responder", "alerts": alerts, "truncatedAlerts": 0}
 
 

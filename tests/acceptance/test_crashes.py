@@ -114,7 +114,7 @@ def _owner_dies(moment: float) -> Act:
     """Whoever carries it out by then; where it is over by then or nobody has it yet, replica a."""
 
     async def dies(stage: Stage) -> str:
-        found = [one for one in await stage.executions() if one["state"] != "closed"]
+        found = [execution for execution in await stage.executions() if execution["state"] != "closed"]
         try:
             name = stage.owner(found[0]["id"]) if found else "a"
         except ValueError:
@@ -126,9 +126,9 @@ def _owner_dies(moment: float) -> Act:
 
 
 async def _start_the_dead(stage: Stage) -> None:
-    for one in stage.responders.values():
-        if not one.running:
-            await one.start()
+    for responder in stage.responders.values():
+        if not responder.running:
+            await responder.start()
 
 
 @pytest.mark.parametrize("under_way", [moving(), verifying()], ids=["moving", "verifying"])

@@ -145,8 +145,8 @@ def _reload(status: int, *words: str) -> Act:
 
 def _policies(*names: str) -> Act:
     async def look(stage: Stage) -> None:
-        told = (await stage.responder.get("/api/v1/status")).body["policies"]
-        assert tuple(policy["name"] for policy in told) == names, told
+        policies = (await stage.responder.get("/api/v1/status")).body["policies"]
+        assert tuple(policy["name"] for policy in policies) == names, policies
 
     return do(at_once, f"policies {names}", look)
 

@@ -41,8 +41,8 @@ RAN = {
 def steps(pipeline: str) -> list[tuple[str, dict[str, str]]]:
     """The commands of a pipeline in their order, each with the variables that it is given."""
     if pipeline == "github":
-        told = [one for one in GITHUB["jobs"]["deploy"]["steps"] if "run" in one]
-        return [(one["run"], one.get("env", {})) for one in told]
+        run_steps = [step for step in GITHUB["jobs"]["deploy"]["steps"] if "run" in step]
+        return [(step["run"], step.get("env", {})) for step in run_steps]
     return [(line, GITLAB["deploy"]["variables"]) for line in GITLAB["deploy"]["script"]]
 
 
@@ -73,8 +73,10 @@ class Runner:
             f"{self.url}/api/v1/deployments", headers={"Authorization": f"Bearer {READER}"}
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
-            told: dict[str, Any] = json.load(answer)
-        return [(one["id"], one["version"], one["recorded_by"]) for one in told["deployments"]]
+            body: dict[str, Any] = json.load(answer)
+        return [
+            (deployment["id"], deployment["version"], deployment["recorded_by"]) for deployment in body["deployments"]
+        ]
 
 
 @pytest.fixture

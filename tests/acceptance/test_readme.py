@@ -34,7 +34,7 @@ def block(heading: str, language: str = "", number: int = 0) -> str:
     """The code block of that language below a heading."""
     section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.M | re.S)
-    return [text for told, text in blocks if told == language][number]
+    return [text for tagged, text in blocks if tagged == language][number]
 
 
 def lines(text: str) -> list[str]:
@@ -44,9 +44,9 @@ def lines(text: str) -> list[str]:
 AT_3_AM = lines(block("At 3 a.m."))
 
 
-def replaced(text: str, told: Mapping[str, str]) -> str:
-    for there, here in told.items():
-        text = text.replace(there, here)
+def replaced(text: str, replacements: Mapping[str, str]) -> str:
+    for old, new in replacements.items():
+        text = text.replace(old, new)
     return text
 
 
@@ -67,12 +67,12 @@ class Backend(Shop):
     async def page(self, _: web.Request) -> web.Response:
         failed = 0 if self.failing_since is None else int(20 * (time.monotonic() - self.failing_since))
         labels = 'service="backend",environment="production"'
-        told = [
+        samples = [
             f'probe_success{{{labels},check_id="health"}} 1',
             f'http_requests_total{{{labels},code="500"}} {failed}',
             f'http_requests_total{{{labels},code="200"}} {int(20 * time.monotonic())}',
         ]
-        return web.Response(text="\n".join([*told, ""]))
+        return web.Response(text="\n".join([*samples, ""]))
 
 
 class Readme:
@@ -92,11 +92,11 @@ class Readme:
         for name in TOKENS:
             (etc / f"{name}.token").write_text(f"the-token-of-{name}-in-this-test")
             (etc / f"{name}.token").chmod(0o600)
-        said = re.search(r"`amtool` reads .*?: `(alertmanager.url: .*?)`", README, re.S)
-        assert said, "README must say how amtool finds Alertmanager"
-        for path in re.findall(r"`~/(.*?)`", said[0]):
+        documented = re.search(r"`amtool` reads .*?: `(alertmanager.url: .*?)`", README, re.S)
+        assert documented, "README must say how amtool finds Alertmanager"
+        for path in re.findall(r"`~/(.*?)`", documented[0]):
             (home / path).parent.mkdir(parents=True)
-            (home / path).write_text(self._here(said[1]))
+            (home / path).write_text(self._here(documented[1]))
         self.environment = {
             **os.environ,
             "HOME": str(home),
@@ -122,7 +122,7 @@ class Readme:
         )
 
     def _here(self, text: str) -> str:
-        told = {
+        replacements = {
             "/var/lib/responder": f"{self.directory}/lib",
             "/etc/responder": f"{self.directory}/etc",
             "/etc/alertmanager/responder.token": f"{self.directory}/etc/alertmanager.token",
@@ -137,16 +137,23 @@ class Readme:
             "127.0.0.1:9093": f"127.0.0.1:{self.ports['alertmanager']}",
             "127.0.0.1:9095": f"127.0.0.1:{self.ports['responder']}",
         }
-        return replaced(text, told)
+        return replaced(text, replacements)
 
     def _scraping(self) -> str:
         """The shipped configuration of Prometheus; the page of the service takes the place of the exporter."""
-        told = yaml.safe_load(self._here((RULES / "prometheus.example.yml").read_text()))
-        told["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+        configuration = yaml.safe_load(self._here((RULES / "prometheus.example.yml").read_text()))
+        configuration["global"] = {
+            "scrape_interval": "500ms",
+            "scrape_timeout": "500ms",
+            "evaluation_interval": "500ms",
+        }
         probes = {"job_name": "probes", "static_configs": [{"targets": [f"127.0.0.1:{self.backend.series}"]}]}
         others = ("responder", "alertmanager", "prometheus")
-        told["scrape_configs"] = [probes, *(one for one in told["scrape_configs"] if one["job_name"] in others)]
-        return str(yaml.safe_dump(told))
+        configuration["scrape_configs"] = [
+            probes,
+            *(job for job in configuration["scrape_configs"] if job["job_name"] in others),
+        ]
+        return str(yaml.safe_dump(configuration))
 
     async def serve(self, leaving: contextlib.AsyncExitStack) -> None:
         command = lines(block("Configure it", number=0))[1]
@@ -193,9 +200,9 @@ def _shipped() -> dict[str, str]:
 async def readme(tmp_path: Path) -> AsyncIterator[tuple[Readme, contextlib.AsyncExitStack]]:
     parts.need("prometheus", "prometheus-alertmanager")
     async with contextlib.AsyncExitStack() as leaving:
-        one = Readme(tmp_path)
-        await one.up(leaving)
-        yield one, leaving
+        instance = Readme(tmp_path)
+        await instance.up(leaving)
+        yield instance, leaving
 
 
 def the_line(*words: str) -> str:
@@ -216,15 +223,15 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     assert (await here.run(first)).code == 0
     await here.backend.switch("1.1")
     assert (await here.run(second)).code == 0
-    await parts.until(lambda: here.ask("/api/v1/status"), lambda told: bool(told["armed"]), within=60)
+    await parts.until(lambda: here.ask("/api/v1/status"), lambda status: bool(status["armed"]), within=60)
     left = set(AT_3_AM)
 
     async def paste(*words: str, **how: str) -> Said:
         left.discard(line := the_line(*words))
         return await here.run(line, **how)
 
-    said = await paste("responder status")
-    assert (said.code, "armed" in said.out) == (0, True), said
+    result = await paste("responder status")
+    assert (result.code, "armed" in result.out) == (0, True), result
     assert (await paste("responder report")).code == 0
     plan = await paste("responder rollback", "--dry-run")
     assert plan.code == 0, plan
@@ -234,10 +241,10 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     # The rules that ship offer HighErrorRate; the policy of README takes it, and only says what it would do.
     here.backend.failing_since = time.monotonic()
     offered = await parts.until(
-        here.decisions, lambda all_: any(one["policy"] == "after-deploy" for one in all_), within=60
+        here.decisions, lambda all_: any(decision["policy"] == "after-deploy" for decision in all_), within=60
     )
-    assert {one["policy"] for one in offered} == {"after-deploy"}
-    assert not [one for one in offered if "no policy matches" in str(one["reason"])]
+    assert {decision["policy"] for decision in offered} == {"after-deploy"}
+    assert not [decision for decision in offered if "no policy matches" in str(decision["reason"])]
     assert "after-deploy" in (await paste("responder explain --last")).out
 
     # Roll back now.
@@ -255,7 +262,7 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
 
     assert (await paste("amtool silence add", "service=backend")).code == 0
     assert (await paste("amtool silence add", "RollbackAutomationArmed")).code == 0
-    status = await parts.until(lambda: here.ask("/api/v1/status"), lambda told: not told["armed"], within=60)
+    status = await parts.until(lambda: here.ask("/api/v1/status"), lambda status: not status["armed"], within=60)
     assert "all of it" in status["stopped"]
     assert (await paste("responder stop --all")).code == 0
     resumed = re.search(r"resume: (responder close --all .*)$", block("At 3 a.m."), re.M)

@@ -60,8 +60,8 @@ class Pair:
         """A new service whose version 2 is bad, and the body that tells of it."""
         service, self.troubles = f"s{self.troubles}", self.troubles + 1
         for version, status in (("1", "good"), ("2", None)):
-            told = {"service": service, "version": version, "status": status}
-            await self._post("/api/v1/deployments", {k: v for k, v in told.items() if v}, 201)
+            payload = {"service": service, "version": version, "status": status}
+            await self._post("/api/v1/deployments", {k: v for k, v in payload.items() if v}, 201)
         labels = {"alertname": "Broken", "service": service, "environment": "production"}
         await self.alertmanager.alert(labels)
         [alert] = await parts.until(lambda: self.alertmanager.alerts(**labels))
@@ -103,7 +103,7 @@ class Pair:
 
     async def _is_back(self, service: str) -> bool:
         found = await self.healthy.get("/api/v1/executions", service=service)
-        outcomes = [one["outcome"] for one in found.body["executions"]] if found.status == 200 else []
+        outcomes = [execution["outcome"] for execution in found.body["executions"]] if found.status == 200 else []
         assert len(outcomes) <= 1, f"{service} was rolled back twice"
         return outcomes == ["succeeded"]
 
@@ -189,8 +189,8 @@ async def pair_of(directory: Path, services: int, network: Namespace | None = No
         postgres = parts.postgres(directory, durable=False, inside=network)
         server = await leaving.enter_async_context(postgres)
         prometheus = await leaving.enter_async_context(parts.prometheus(directory, "{}"))
-        told = "route: {receiver: nobody}\nreceivers: [{name: nobody}]"
-        alertmanager = await leaving.enter_async_context(parts.alertmanager(directory, told))
+        routing = "route: {receiver: nobody}\nreceivers: [{name: nobody}]"
+        alertmanager = await leaving.enter_async_context(parts.alertmanager(directory, routing))
         site = await leaving.enter_async_context(_health(directory))
         state = await server.database("state")
         config = {
@@ -212,8 +212,8 @@ async def pair_of(directory: Path, services: int, network: Namespace | None = No
         # Each comes by an address of its own, so that one can be cut off alone.
         other = state.replace(network.addresses[0], network.addresses[1]) if network else state
         struck = Responder(directory, "struck", {**config, "state": other})
-        for one in (struck, healthy):
-            leaving.push_async_callback(_end, one)
+        for responder in (struck, healthy):
+            leaving.push_async_callback(_end, responder)
         await healthy.start()
         yield Pair(directory, alertmanager, struck, healthy, network)
 

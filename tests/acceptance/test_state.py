@@ -82,14 +82,14 @@ async def test_it_starts_while_postgres_is_away_and_acts_when_it_comes(stage_wit
     async def unused(stage: Stage) -> None:
         """A database in which not even the tables are made yet."""
         assert stage.postgres
-        one = stage.responder
-        one.write({**one.config, "state": await stage.postgres.database("unused")})
+        responder = stage.responder
+        responder.write({**responder.config, "state": await stage.postgres.database("unused")})
 
     async def check(stage: Stage) -> str:
-        said = await stage.responder.command("check", "--live")
-        assert said.code == 1, said
-        assert "the journal: state: PostgreSQL cannot be used: ConnectionRefusedError" in said.out
-        return said.out
+        result = await stage.responder.command("check", "--live")
+        assert result.code == 1, result
+        assert "the journal: state: PostgreSQL cannot be used: ConnectionRefusedError" in result.out
+        return result.out
 
     await play(
         await stage_with(postgres=True),
@@ -130,8 +130,8 @@ async def test_alertmanager_is_told_to_come_back_while_the_journal_is_away(stage
 
 async def test_a_second_process_on_the_same_file_is_refused(stage: Stage) -> None:
     second = Responder(stage.directory, "second", stage.responder.config)
-    said = await second.command("serve")
-    assert said.code == 2
-    assert "state.db is in use by another responder" in said.err
-    assert len(said.err.strip().splitlines()) == 1, said.err
+    result = await second.command("serve")
+    assert result.code == 2
+    assert "state.db is in use by another responder" in result.err
+    assert len(result.err.strip().splitlines()) == 1, result.err
     await play(stage, deploy(at(0)), push(at_once, alert()), want(soon, outcome("succeeded"), answers(GOOD)))

@@ -111,10 +111,10 @@ after_a_while = between(0, 2)
 
 async def test_a_second_process_on_the_same_file_is_refused(stage: Stage) -> None:
     async def start_a_second(stage: Stage) -> str:
-        said = await stage.responder.command("serve")
-        assert (said.code, "in use by another responder" in said.err) == (2, True), said
-        assert "Traceback" not in said.err
-        return said.err
+        result = await stage.responder.command("serve")
+        assert (result.code, "in use by another responder" in result.err) == (2, True), result
+        assert "Traceback" not in result.err
+        return result.err
 
     await play(stage, do(at(0), "start a second", start_a_second))
 

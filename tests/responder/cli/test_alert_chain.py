@@ -37,17 +37,17 @@ def _groups(**labels: str) -> list[dict[str, Any]]:
 )
 def test_rules_that_no_policy_takes(match: list[str], labels: dict[str, str], reached: bool) -> None:
     found = list(unmatched_rules(_groups(**labels), [_policy(*match)]))
-    assert [one.looked_at for one in found] == ([] if reached else ["rule HighErrorRate in group errors"])
+    assert [problem.looked_at for problem in found] == ([] if reached else ["rule HighErrorRate in group errors"])
 
 
 def _recorded(name: str) -> dict[str, Any]:
     names = ("service_environment:trouble:now", "alertname:trouble:evaluation_timestamp")
-    rules = [{"type": "recording", "name": one, "labels": {"alertname": name}} for one in names]
+    rules = [{"type": "recording", "name": record, "labels": {"alertname": name}} for record in names]
     return {"name": "now", "rules": rules}
 
 
 @pytest.mark.parametrize(
-    ("recorded", "query", "more", "told"),
+    ("recorded", "query", "more", "message"),
     [
         ("HighErrorRate", "x", {}, ""),
         ("Other", 'service_environment:trouble{alertname="HighErrorRate"} and on () y', {}, "load the alert rules"),
@@ -56,12 +56,12 @@ def _recorded(name: str) -> dict[str, Any]:
         ("Other", "rate(errors[5m]) > 1", {"force": True}, ""),
     ],
 )
-def test_rules_whose_trouble_nothing_shows_now(recorded: str, query: str, more: dict[str, Any], told: str) -> None:
+def test_rules_whose_trouble_nothing_shows_now(recorded: str, query: str, more: dict[str, Any], message: str) -> None:
     (group,) = _groups()
     group["rules"][0]["query"] = query
     policy = Policy.model_validate({**_policy('rollback="true"').model_dump(exclude_unset=True), **more})
-    found = [str(one) for one in unrecorded_rules([group, _recorded(recorded)], [policy])]
-    assert (bool(found), told in "".join(found)) == (bool(told), True)
+    found = [str(problem) for problem in unrecorded_rules([group, _recorded(recorded)], [policy])]
+    assert (bool(found), message in "".join(found)) == (bool(message), True)
 
 
 @pytest.mark.parametrize("kept", ["service_environment:trouble:now", "alertname:trouble:evaluation_timestamp"])
@@ -90,10 +90,10 @@ _HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}
 )
 def test_an_alertmanager_without_a_route_to_us(hooks: list[Any], routes: list[Any], missing: bool) -> None:
     receivers = [{"name": "nobody"}, {"name": "us", "webhook_configs": hooks}]
-    told = {"route": {"receiver": "nobody", "routes": routes}, "receivers": receivers}
-    assert without_route(yaml.safe_dump(told)) is missing
+    configuration = {"route": {"receiver": "nobody", "routes": routes}, "receivers": receivers}
+    assert without_route(yaml.safe_dump(configuration)) is missing
 
 
-@pytest.mark.parametrize("told", ["", "[]", "a: [", "route: 1", "receivers: {}"])
-def test_a_configuration_that_is_not_understood_proves_nothing(told: str) -> None:
-    assert not without_route(told)
+@pytest.mark.parametrize("configuration", ["", "[]", "a: [", "route: 1", "receivers: {}"])
+def test_a_configuration_that_is_not_understood_proves_nothing(configuration: str) -> None:
+    assert not without_route(configuration)

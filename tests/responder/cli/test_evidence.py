@@ -97,8 +97,8 @@ async def test_check_live_reads_the_logs_and_writes_to_the_store(run: Run, tmp_p
     text = CONFIG.format(state=tmp_path / "state.db").replace("9090", str(free_port)).replace("9093", str(free_port))
     logs = f"    logs: [{{file: '{tmp_path}/app.log'}}, {{file: '{tmp_path}/none.log'}}]\n"
     for base, wrong in (("evidence", False), ("file/evidence", True)):
-        told = f"evidence: {{base_directory: {tmp_path}/{base}}}\n"
-        (tmp_path / "responder.yml").write_text(text + SERVICE + logs + told)
+        section = f"evidence: {{base_directory: {tmp_path}/{base}}}\n"
+        (tmp_path / "responder.yml").write_text(text + SERVICE + logs + section)
         _, out, _ = await run("check", "--live", "--output", "json")
         places = [problem["place"].partition(": ")[2] for problem in json.loads(out)["problems"]]
         assert "services[0].logs[1]" in places

@@ -40,8 +40,8 @@ async def hints(
     end: str = "",
 ) -> list[str]:
     file = directory / "responder.yml"
-    told = {"state": directory / "state.db", "root": directory, "match": match, "mode": mode, "more": more}
-    file.write_text(CONFIG.format(**told) + end)
+    fields = {"state": directory / "state.db", "root": directory, "match": match, "mode": mode, "more": more}
+    file.write_text(CONFIG.format(**fields) + end)
     assert await check(file, live=False, output="json") == 0
     found: list[str] = json.loads(capsys.readouterr().out)["hints"]
     return [hint.removeprefix(f"{file}:") for hint in found]

@@ -187,8 +187,8 @@ async def test_what_is_copied_is_in_one_piece(
     ask: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long, now = "20261123-231500-4f2a9c1b", datetime.now(UTC)
-    told = accepted(reason="why " * 100, at=now, received_at=now)
-    await responder.journal.transaction(executions.accept, long, told)
+    event = accepted(reason="why " * 100, at=now, received_at=now)
+    await responder.journal.transaction(executions.accept, long, event)
     monkeypatch.setenv("COLUMNS", "80")
     for command in ("history", "status"):
         assert long in (await ask(command)).out
@@ -232,8 +232,8 @@ async def test_a_service_that_is_not_permitted(run: Run, make_responder: Any, mo
 
 async def test_a_token_that_is_none(run: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESPONDER_TOKEN", "two\nlines")
-    told = "responder: RESPONDER_TOKEN holds something other than one token\n"
-    assert await run("status", "--url", str(responder.client.make_url(""))) == (2, "", told)
+    message = "responder: RESPONDER_TOKEN holds something other than one token\n"
+    assert await run("status", "--url", str(responder.client.make_url(""))) == (2, "", message)
 
 
 @pytest.mark.parametrize("content", [None, b"two\nlines", b"\xff\xfe", b""])
@@ -298,8 +298,8 @@ async def test_deployed_and_versions(ask: Run) -> None:
 
 
 async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> None:
-    told = ("--platform", "android", "--artifact", "versionCode=1234", "--provenance", "https://ci.example/run/9")
-    code, out, _ = await ask("deployed", "backend", "3.0", *told, "--id", "d1")
+    options = ("--platform", "android", "--artifact", "versionCode=1234", "--provenance", "https://ci.example/run/9")
+    code, out, _ = await ask("deployed", "backend", "3.0", *options, "--id", "d1")
     assert (code, out) == (0, "3.0 of backend in production on android: recorded as d1\n")
     code, out, _ = await ask("versions", "backend", "--platform", "android")
     assert code == 0
@@ -315,8 +315,8 @@ async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> Non
     code, _, _ = await ask("deployed", "backend", "3.0", "--id", "d2", "--requires", "database>=2")
     code, out, _ = await ask("versions", "backend", "--history")
     assert (code, "its store is gone" in out, "works with" in out, "database >=2" in out) == (0, True, True, True)
-    told = json.loads((await ask("versions", "backend", "--history", "--output", "json")).out)
-    assert [one.get("versions") for one in told] == [None, None, ">=2"], "after all marks"
+    rows = json.loads((await ask("versions", "backend", "--history", "--output", "json")).out)
+    assert [row.get("versions") for row in rows] == [None, None, ">=2"], "after all marks"
     code, _, err = await ask("versions", "backend", "--platform", "tv")
     assert (code, "it is on android" in err) == (1, True)
 
@@ -340,10 +340,10 @@ async def test_what_apps_are_told(ask: Run) -> None:
     for word in ("2.9", "3.0, 3.1", "checkout=false, new=true", "charges twice"):
         assert word in out
     lifted = ("--min-version", "", "--unblock", "3.0", "--flag", "new=")
-    told = json.loads((await ask("clients", *android, *lifted, "--reason", "fixed", "--output", "json")).out)
-    now = {name: told[name] for name in ("min_version", "blocked_versions", "flags", "revision")}
+    body = json.loads((await ask("clients", *android, *lifted, "--reason", "fixed", "--output", "json")).out)
+    now = {name: body[name] for name in ("min_version", "blocked_versions", "flags", "revision")}
     assert now == {"min_version": "", "blocked_versions": ["3.1"], "flags": {"checkout": False}, "revision": 2}
-    assert [change["reason"] for change in told["changes"]] == ["fixed", "charges twice"]
+    assert [change["reason"] for change in body["changes"]] == ["fixed", "charges twice"]
     assert "charges twice" in (await ask("clients", *android)).out
 
 
@@ -388,32 +388,32 @@ async def test_approve(ask: Run, responder: ResponderServer) -> None:
     responder.prometheus.vectors[UP] = [({}, "1")]
     now = datetime.now(UTC)
     held = Held(at=now, reason="ask", until=now + timedelta(minutes=5))
-    one = await begin(responder, Planned(at=now, plan=plan()), held)
-    assert (await ask("approve", one, "--plan", "000000000000")).code == 1
-    code, _, err = await ask("approve", one)
+    execution_id = await begin(responder, Planned(at=now, plan=plan()), held)
+    assert (await ask("approve", execution_id, "--plan", "000000000000")).code == 1
+    code, _, err = await ask("approve", execution_id)
     assert (code, "approve with --although-resolved" in err) == (1, True)
-    code, out, _ = await ask("approve", one, "--although-resolved")
-    told = f"r1: plan {plan().hash} is approved, and nothing else holds it: it is executed now\n"
-    assert (code, out) == (0, told)
-    assert (await ask("approve", one)).code == 1
+    code, out, _ = await ask("approve", execution_id, "--although-resolved")
+    message = f"r1: plan {plan().hash} is approved, and nothing else holds it: it is executed now\n"
+    assert (code, out) == (0, message)
+    assert (await ask("approve", execution_id)).code == 1
 
 
 async def test_what_a_stop_does_to_traffic_is_shown_before_and_said_after(ask: Run, responder: ResponderServer) -> None:
     now, effect = datetime.now(UTC), "backend runs 2.0 now; stopping puts 2.1 back into traffic"
     moved = (Planned(at=now, plan=plan()), Started(at=now, step=0, title="x"), Done(at=now, step=0, changed=True))
-    one = await begin(responder, *moved, Started(at=now, step=1, title="y"))
-    assert f"responder stop {one}: {effect}" in (await ask("history", one)).out
-    said = await ask("stop", one, "--reason", "mine")
-    assert said == (0, f"{one} stops at its next safe point: {effect}\n", "")
-    await responder.append(one, Stopped(at=now, by="alice", reason="mine"))
-    assert "responder stop" not in (await ask("history", one)).out
+    execution_id = await begin(responder, *moved, Started(at=now, step=1, title="y"))
+    assert f"responder stop {execution_id}: {effect}" in (await ask("history", execution_id)).out
+    result = await ask("stop", execution_id, "--reason", "mine")
+    assert result == (0, f"{execution_id} stops at its next safe point: {effect}\n", "")
+    await responder.append(execution_id, Stopped(at=now, by="alice", reason="mine"))
+    assert "responder stop" not in (await ask("history", execution_id)).out
 
 
 async def test_close(ask: Run, responder: ResponderServer) -> None:
-    one = await begin(responder)
-    assert (await ask("close", one, "--reason", "x")).code == 1
-    await responder.append(one, GaveUp(at=datetime.now(UTC), reason="too often"))
-    assert (await ask("close", one, "--reason", "fixed by hand")).code == 0
+    execution_id = await begin(responder)
+    assert (await ask("close", execution_id, "--reason", "x")).code == 1
+    await responder.append(execution_id, GaveUp(at=datetime.now(UTC), reason="too often"))
+    assert (await ask("close", execution_id, "--reason", "fixed by hand")).code == 0
 
 
 async def test_explain(ask: Run, responder: ResponderServer, tmp_path: Path) -> None:
@@ -439,8 +439,8 @@ async def test_what_a_sender_wrote_cannot_command_the_terminal(
 ) -> None:
     evil = "\x1b[2J\x1b]0;owned\x07"
     now = datetime.now(UTC)
-    told = accepted(reason=f"down {evil}", at=now, received_at=now)
-    await responder.journal.transaction(executions.accept, "r1", told)
+    event = accepted(reason=f"down {evil}", at=now, received_at=now)
+    await responder.journal.transaction(executions.accept, "r1", event)
     await responder.post("/api/v1/alerts", sent_body(sent_alert({"alertname": evil, "service": evil})))
     await responder.post("/api/v1/executions/all/stop", {"reason": evil})
     assert "\x1b" not in (await ask(*command)).out
@@ -480,8 +480,8 @@ async def test_check(run: Run, tmp_path: Path) -> None:
 
 async def test_a_configuration_that_is_named_and_missing_leads_to_no_other_responder(run: Run) -> None:
     code, _, err = await run("stop", "--all", "--reason", "r", "--config", "none.yml")
-    said = "responder: none.yml: cannot be read: No such file or directory (--url names the address instead)\n"
-    assert (code, err) == (2, said)
+    message = "responder: none.yml: cannot be read: No such file or directory (--url names the address instead)\n"
+    assert (code, err) == (2, message)
 
 
 async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,7 +510,7 @@ async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, f
     (tmp_path / "responder.yml").write_text(text)
     code, out, _ = await run("check", "--live", "--output", "json")
     found = json.loads(out)["problems"]
-    assert (code, [one["place"] for one in found]) == (
+    assert (code, [problem["place"] for problem in found]) == (
         1,
         ["responder.yml:2: prometheus", "responder.yml:3: alertmanager"],
     )
@@ -528,7 +528,7 @@ async def test_check_live_calls_checks_by_name_or_address(run: Run, tmp_path: Pa
 """
     )
     found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
-    called = {one["looked_at"] for one in found if "healthy" in one["place"]}
+    called = {problem["looked_at"] for problem in found if "healthy" in problem["place"]}
     assert called == {"probes", "up == 1", f"{url}/health"}
 
 
@@ -540,7 +540,7 @@ async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_por
         )
         (tmp_path / "responder.yml").write_text(text)
         found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
-        assert [one["looked_at"] for one in found if "notify" in one["place"]] == ["email"]
+        assert [problem["looked_at"] for problem in found if "notify" in problem["place"]] == ["email"]
         assert slack.messages == {}, "nothing is sent"
         code, out, _ = await run("notify", "slack")
         assert (code, out) == (0, "slack has taken it; look there\n")

@@ -56,10 +56,10 @@ async def test_one_line_an_event_where_there_is_no_terminal(
     await responder.good_then_new()
     await begin(responder)
     going_on = asyncio.create_task(go_on(responder, outcome))
-    said = await ask("watch", "r1")
+    result = await ask("watch", "r1")
     await going_on
-    assert said.code == code
-    kinds = [line.split()[2] for line in said.out.splitlines()]
+    assert result.code == code
+    kinds = [line.split()[2] for line in result.out.splitlines()]
     assert kinds == ["accepted", "planned", "started", "done", "closed"]
 
 
@@ -67,22 +67,24 @@ async def test_as_json_it_is_one_document_at_the_end(ask: Run, responder: Respon
     await responder.good_then_new()
     await begin(responder)
     going_on = asyncio.create_task(go_on(responder))
-    said = await ask("watch", "r1", "--output", "json")
+    result = await ask("watch", "r1", "--output", "json")
     await going_on
-    body = json.loads(said.out)
-    assert (said.code, body["id"], body["outcome"], len(body["events"])) == (0, "r1", "succeeded", 5)
+    body = json.loads(result.out)
+    assert (result.code, body["id"], body["outcome"], len(body["events"])) == (0, "r1", "succeeded", 5)
 
 
 async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
     await responder.good_then_new()
     out = (await ask("rollback", "backend", "--reason", "x", "--output", "json")).out
-    one = json.loads(out)["execution"]
-    execution = await responder.append(one, Planned(at=now(), plan=ONE_STEP), Held(at=now(), reason="ask", until=now()))
+    execution_id = json.loads(out)["execution"]
+    execution = await responder.append(
+        execution_id, Planned(at=now(), plan=ONE_STEP), Held(at=now(), reason="ask", until=now())
+    )
     url = str(responder.client.make_url("/")).rstrip("/")
     async with Client(url, None) as client:
         args = type("Args", (), {"output": "text"})()
-        assert await watch_module.show_until(args, client, one, watch_module.OVER | {"held"}) == 1
-        following = asyncio.create_task(watch_module.show_until(args, client, one, watch_module.OVER))
+        assert await watch_module.show_until(args, client, execution_id, watch_module.OVER | {"held"}) == 1
+        following = asyncio.create_task(watch_module.show_until(args, client, execution_id, watch_module.OVER))
         await asyncio.sleep(0.3)
         assert not following.done()
         ended = (Halted(at=now(), reason="nobody"), Closed(at=now(), outcome="cancelled", by="r", reason=""))
@@ -93,11 +95,11 @@ async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, respon
 async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
     await responder.good_then_new()
     await begin(responder, GaveUp(at=now(), reason="too often"))
-    said = await ask("watch", "r1")
-    assert (said.code, said.out.splitlines()[-1].split()[2:]) == (1, ["gave_up", "too", "often"])
+    result = await ask("watch", "r1")
+    assert (result.code, result.out.splitlines()[-1].split()[2:]) == (1, ["gave_up", "too", "often"])
     await responder.append("r1", Closed(at=now(), outcome="succeeded", by="alice", reason="by hand"))
-    said = await ask("watch", "r1")
-    assert (said.code, said.out.splitlines()[-1].split()[2:4]) == (0, ["closed", "succeeded:"])
+    result = await ask("watch", "r1")
+    assert (result.code, result.out.splitlines()[-1].split()[2:4]) == (0, ["closed", "succeeded:"])
 
 
 async def test_what_is_not_there_is_1_and_nobody_there_is_2(ask: Run, run: Run, free_port: int) -> None:  # noqa: F811
@@ -159,22 +161,22 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @contextlib.asynccontextmanager
 async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[Client, list[str]]]:
-    """One whose stream behaves as the test wants; asked without, it knows one more event each time."""
-    asked: list[str] = []
+    """One whose stream behaves as the test wants; requests without, it knows one more event each time."""
+    requests: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
         nonlocal known
         if "event-stream" in request.headers["Accept"]:
-            asked.append("stream")
+            requests.append("stream")
             return await stream(request)
-        asked.append("poll")
+        requests.append("poll")
         after = int(request.query["after"])
         body = {"events": EVENTS[after + 1 : known], "state": EVENTS[known - 1]["state"], "looked": []}
         known = min(known + 1, 3)
         return web.json_response(body, headers={"Server": "rollback-responder"})
 
     async with serving(**{"api/v1/executions/r1/events": answer}) as url, Client(url, None) as client:
-        yield client, asked
+        yield client, requests
 
 
 async def streamed(request: web.Request, events: list[dict[str, Any]], text: str = "") -> web.StreamResponse:
@@ -228,9 +230,9 @@ async def held_back(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize("stream", [too_many, held_back])
 async def test_without_a_stream_it_asks_from_time_to_time(stream: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "FIRST_WORD", 0.1)
-    async with scripted_responder(stream) as (client, asked):
+    async with scripted_responder(stream) as (client, requests):
         assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
-    assert asked == ["poll", "stream", "poll", "poll"]
+    assert requests == ["poll", "stream", "poll", "poll"]
 
 
 async def test_a_responder_that_is_away_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,17 +242,17 @@ async def test_a_responder_that_is_away_is_waited_for_and_not_for_ever(monkeypat
         return web.Response()
 
     monkeypatch.setattr(watch_module, "AWAY", 0.3)
-    async with scripted_responder(broken) as (client, asked):
+    async with scripted_responder(broken) as (client, requests):
         with pytest.raises(ResponderError, match="no responder answers"):
             async for _ in follow(client, "r1"):
                 pass
-    assert asked.count("stream") > 2
+    assert requests.count("stream") > 2
 
 
 async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServer) -> None:
     url = str(responder.client.make_url("/")).rstrip("/")
-    told = accepted(at=now(), received_at=now(), alerts=())
-    await responder.journal.transaction(executions.accept, "r1", told)
+    event = accepted(at=now(), received_at=now(), alerts=())
+    await responder.journal.transaction(executions.accept, "r1", event)
     await responder.append("r1", Planned(at=now(), plan=ONE_STEP), Started(at=now(), step=0, title="x"))
     responder.worker.seen = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
     async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:

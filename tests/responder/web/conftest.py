@@ -85,8 +85,8 @@ class ResponderServer:
 
     async def deployed(self, version: str = "2.1", seconds_ago: float = 600, status: Any = None, **other: Any) -> None:
         at = ago(seconds_ago, datetime.now(UTC))
-        one = deployment(version=version, at=at, id=f"deploy-{version}", **other)
-        await self.journal.transaction(deployments.record, one, status)
+        reported = deployment(version=version, at=at, id=f"deploy-{version}", **other)
+        await self.journal.transaction(deployments.record, reported, status)
 
     async def good_then_new(self) -> None:
         """2.0 was known good, and 2.1 was deployed a minute ago."""
@@ -95,9 +95,9 @@ class ResponderServer:
 
     def still_fires(self) -> None:
         """The alert of `accepted()`, so that nothing but an approval is missing."""
-        one = alert()
-        self.alertmanager.fires(one.labels, one.fingerprint)
-        self.prometheus.sees(one.labels)
+        firing = alert()
+        self.alertmanager.fires(firing.labels, firing.fingerprint)
+        self.prometheus.sees(firing.labels)
 
     async def append(self, execution_id: str, *events: Event) -> Execution:
         execution = await self.journal.read(executions.load, execution_id)

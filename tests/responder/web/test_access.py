@@ -83,8 +83,10 @@ async def test_strangers_are_counted_and_do_not_fill_the_log(
                 assert response.status == 401
     async with guarded_responder.client.get("/metrics", headers=bearer("read")) as response:
         assert 'responder_http_requests_refused_total{cause="unauthenticated"} 100.0' in await response.text()
-    told = [record.fields for record in caplog.records if record.message == "request refused"]  # type: ignore[attr-defined]
-    assert [(one["path"], one["reason"]) for one in told] == [("/api/v1/status", "a bearer token is needed")]
+    warnings = [record.fields for record in caplog.records if record.message == "request refused"]  # type: ignore[attr-defined]
+    assert [(fields["path"], fields["reason"]) for fields in warnings] == [
+        ("/api/v1/status", "a bearer token is needed")
+    ]
 
 
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
@@ -165,8 +167,8 @@ async def test_without_tokens_everybody_here_may_do_everything(responder: Respon
 
 
 async def test_with_tokens_nobody_can_say_that_they_are_somebody_else(guarded_responder: ResponderServer) -> None:
-    said = {"reason": "x", "by": "the boss"}
-    _, body = await guarded_responder.post("/api/v1/executions/all/stop", said, headers=bearer("operate"))
+    payload = {"reason": "x", "by": "the boss"}
+    _, body = await guarded_responder.post("/api/v1/executions/all/stop", payload, headers=bearer("operate"))
     assert body["by"] == "operate-only"
 
 

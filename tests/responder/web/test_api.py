@@ -67,17 +67,21 @@ async def test_what_was_told_first_stands(responder: ResponderServer) -> None:
 
 
 async def test_without_an_id_two_are_two(responder: ResponderServer) -> None:
-    one = {"service": "backend", "version": "2.1"}
-    ids = {(await responder.post("/api/v1/deployments", one))[1]["deployment"]["id"] for _ in range(2)}
+    payload = {"service": "backend", "version": "2.1"}
+    ids = {(await responder.post("/api/v1/deployments", payload))[1]["deployment"]["id"] for _ in range(2)}
     assert len(ids) == 2
 
 
 async def test_a_deployment_knows_when_where_and_by_whom(responder: ResponderServer) -> None:
-    asked = {**NEW, "at": "2026-11-23T22:00:00+02:00", "artifact": "repo@sha256:ab", "by": "ci"}
-    _, answer = await responder.post("/api/v1/deployments", asked)
-    told = answer["deployment"]
-    assert datetime.fromisoformat(told["at"]) == datetime(2026, 11, 23, 20, tzinfo=UTC)
-    assert (told["environment"], told["recorded_by"], told["artifact"]) == ("production", "ci", "repo@sha256:ab")
+    payload = {**NEW, "at": "2026-11-23T22:00:00+02:00", "artifact": "repo@sha256:ab", "by": "ci"}
+    _, answer = await responder.post("/api/v1/deployments", payload)
+    recorded = answer["deployment"]
+    assert datetime.fromisoformat(recorded["at"]) == datetime(2026, 11, 23, 20, tzinfo=UTC)
+    assert (recorded["environment"], recorded["recorded_by"], recorded["artifact"]) == (
+        "production",
+        "ci",
+        "repo@sha256:ab",
+    )
     (kept,) = (await responder.get("/api/v1/deployments?service=backend&environment=production"))[1]["deployments"]
     assert (kept["id"], kept["recorded_by"]) == ("ci-77", "ci")
     assert (await responder.get("/api/v1/deployments?service=other"))[1]["deployments"] == []
@@ -105,14 +109,14 @@ async def test_a_version_is_a_candidate_and_a_second_deployment_of_it_does_not_c
 async def test_versions_of_one_environment(responder: ResponderServer) -> None:
     responder.mandate = mandate(services=(service(), service(environment="staging")))
     for environment in ("production", "staging"):
-        asked = {**NEW, "id": environment, "environment": environment}
-        assert (await responder.post("/api/v1/deployments", asked))[0] == 201
+        payload = {**NEW, "id": environment, "environment": environment}
+        assert (await responder.post("/api/v1/deployments", payload))[0] == 201
     found = (await responder.get("/api/v1/versions/backend?environment=staging"))[1]["versions"]
     assert [v["environment"] for v in found] == ["staging"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "where", "says"),
+    ("payload", "status", "where", "says"),
     [
         ({**NEW, "service": "nobody"}, 404, None, "no service 'nobody' is configured"),
         ({**NEW, "environment": "moon"}, 404, None, "backend is not configured in the environment 'moon'"),
@@ -130,9 +134,9 @@ async def test_versions_of_one_environment(responder: ResponderServer) -> None:
     ],
 )
 async def test_a_deployment_that_makes_no_sense_is_refused_with_its_place(
-    responder: ResponderServer, asked: Any, status: int, where: str | None, says: str
+    responder: ResponderServer, payload: Any, status: int, where: str | None, says: str
 ) -> None:
-    got, body = await responder.post("/api/v1/deployments", asked)
+    got, body = await responder.post("/api/v1/deployments", payload)
     assert (got, body.get("where")) == (status, where)
     assert says in body["error"]
     assert (await counts(responder))[0] == 0
@@ -160,9 +164,14 @@ async def test_by_hand_it_needs_neither_alert_nor_mode(responder: ResponderServe
     responder.mandate = mandate(policy(mode="observe"), services=responder.mandate.services)
     status, body = await responder.post("/api/v1/rollbacks", {**ASK, "by": "alice"})
     assert (status, body["verdict"], body["reason"]) == (202, "allow", "requested by alice")
-    status, one = await responder.get(f"/api/v1/executions/{body['execution']}")
-    assert (status, one["state"], one["reason"], one["requested_by"]) == (200, "accepted", "errors after 2.1", "alice")
-    assert one["events"][0]["type"] == "accepted"
+    status, execution = await responder.get(f"/api/v1/executions/{body['execution']}")
+    assert (status, execution["state"], execution["reason"], execution["requested_by"]) == (
+        200,
+        "accepted",
+        "errors after 2.1",
+        "alice",
+    )
+    assert execution["events"][0]["type"] == "accepted"
     assert responder.alertmanager.requests == []
 
 
@@ -174,24 +183,24 @@ async def test_a_version_may_be_named(responder: ResponderServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "guard", "says"),
+    ("payload", "guard", "says"),
     [
         ({**ASK, "version": "0.1"}, "target", "version 0.1 is not known"),
         ({**ASK, "version": "2.1"}, "target", "2.1 is the version that runs"),
     ],
 )
 async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
-    responder: ResponderServer, asked: dict[str, str], guard: str, says: str
+    responder: ResponderServer, payload: dict[str, str], guard: str, says: str
 ) -> None:
     await responder.good_then_new()
-    status, body = await responder.post("/api/v1/rollbacks", asked)
+    status, body = await responder.post("/api/v1/rollbacks", payload)
     assert (status, body["verdict"], body["guard"], body["execution"]) == (409, "refuse", guard, None)
     assert says in body["reason"]
-    assert [one["guard"] for one in body["verdicts"]] == [guard.__name__ for guard in GUARDS]
+    assert [verdict["guard"] for verdict in body["verdicts"]] == [guard.__name__ for guard in GUARDS]
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "where"),
+    ("payload", "status", "where"),
     [
         ({"service": "backend"}, 400, "reason"),
         ({**ASK, "reason": ""}, 400, "reason"),
@@ -202,9 +211,9 @@ async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
     ],
 )
 async def test_a_request_that_makes_no_sense(
-    responder: ResponderServer, asked: Any, status: int, where: str | None
+    responder: ResponderServer, payload: Any, status: int, where: str | None
 ) -> None:
-    got, body = await responder.post("/api/v1/rollbacks", asked)
+    got, body = await responder.post("/api/v1/rollbacks", payload)
     assert (got, body.get("where")) == (status, where)
 
 
@@ -243,8 +252,8 @@ async def test_explain_judges_a_body_and_leaves_no_trace(responder: ResponderSer
     unheard, resolved = sent_alert({"alertname": "Unheard"}), sent_alert(status="resolved")
     status, body = await responder.post("/api/v1/explain", sent_body(sent_alert(), unheard, resolved))
     assert (status, body["resolved"], body["unmatched"]) == (200, 1, [{"alertname": "Unheard"}])
-    (one,) = body["incidents"]
-    assert (one["verdict"], one["plan"]["to_version"]) == ("allow", "2.0")
+    (incident,) = body["incidents"]
+    assert (incident["verdict"], incident["plan"]["to_version"]) == ("allow", "2.0")
     assert await counts(responder) == before
 
 
@@ -257,8 +266,8 @@ async def test_explain_refuses_nonsense_with_its_place(responder: ResponderServe
 async def test_history_is_newest_first_and_can_be_narrowed(responder: ResponderServer) -> None:
     now = datetime.now(UTC)
     for number, name in enumerate(("a", "b", "c")):
-        told = accepted(service=name, alerts=(), at=now - timedelta(hours=number), received_at=now)
-        await responder.journal.transaction(executions.accept, f"r-{name}", told)
+        event = accepted(service=name, alerts=(), at=now - timedelta(hours=number), received_at=now)
+        await responder.journal.transaction(executions.accept, f"r-{name}", event)
     await responder.append("r-c", Closed(at=now, outcome="failed", by="x", reason="y"))
 
     async def ids(query: str) -> list[str]:
@@ -299,47 +308,49 @@ async def test_what_does_not_exist_is_a_404(responder: ResponderServer, path: st
 
 @pytest.mark.parametrize("verb", ["approve", "stop", "close"])
 async def test_nothing_can_be_done_with_what_does_not_exist(responder: ResponderServer, verb: str) -> None:
-    asked = {"approve": {"plan_hash": "x"}, "stop": {}, "close": {"reason": "x"}}[verb]
-    status, body = await responder.post(f"/api/v1/executions/none/{verb}", asked)
+    payload = {"approve": {"plan_hash": "x"}, "stop": {}, "close": {"reason": "x"}}[verb]
+    status, body = await responder.post(f"/api/v1/executions/none/{verb}", payload)
     assert (status, body["error"]) == (404, "there is no execution none")
 
 
 # --- approve ---
 async def test_an_approval_is_for_the_plan_that_was_read(responder: ResponderServer) -> None:
-    one = await begun(responder, "held")
+    execution_id = await begun(responder, "held")
     responder.still_fires()
-    shown = (await responder.get(f"/api/v1/executions/{one}"))[1]
+    shown = (await responder.get(f"/api/v1/executions/{execution_id}"))[1]
     assert shown["plan_hash"] == plan().hash
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {"plan_hash": "000000000000"})
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": "000000000000"})
     assert (status, "read it again" in body["error"]) == (409, True)
-    asked = {"plan_hash": shown["plan_hash"], "by": "alice"}
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
+    payload = {"plan_hash": shown["plan_hash"], "by": "alice"}
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
     assert (status, body["state"], body["reason"]) == (200, "running", "approved by alice")
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
-    assert (status, body["error"]) == (409, f"execution {one} is running: nothing waits for approval")
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
+    assert (status, body["error"]) == (409, f"execution {execution_id} is running: nothing waits for approval")
 
 
 async def test_an_approval_of_what_is_resolved_says_so(responder: ResponderServer) -> None:
-    one, asked = await begun(responder, "held"), {"plan_hash": plan().hash, "by": "alice"}
+    execution_id, payload = await begun(responder, "held"), {"plan_hash": plan().hash, "by": "alice"}
     responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
     assert (status, "approve with --although-resolved" in body["error"]) == (409, True)
-    assert (await responder.journal.read(executions.load, one)).state == "held"
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {**asked, "although_resolved": True})
+    assert (await responder.journal.read(executions.load, execution_id)).state == "held"
+    status, body = await responder.post(
+        f"/api/v1/executions/{execution_id}/approve", {**payload, "although_resolved": True}
+    )
     assert (status, body["state"]) == (200, "running")
-    approved = (await responder.get(f"/api/v1/executions/{one}"))[1]["events"][-1]
+    approved = (await responder.get(f"/api/v1/executions/{execution_id}"))[1]["events"][-1]
     assert (approved["by"], approved["although_resolved"]) == ("alice", True)
 
 
 async def test_an_approval_under_a_silence_names_who_holds_the_plan(responder: ResponderServer) -> None:
-    one, fired = await begun(responder, "held"), alert()
+    execution_id, fired = await begun(responder, "held"), alert()
     responder.alertmanager.fires(fired.labels, fired.fingerprint, state="suppressed", silenced_by=("s1",))
     silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
     responder.alertmanager.silences["s1"] = silence
-    asked = {"plan_hash": plan().hash, "although_resolved": True}
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", asked)
+    payload = {"plan_hash": plan().hash, "although_resolved": True}
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
     assert (status, "bob: mine" in body["error"]) == (409, True)
-    assert (await responder.journal.read(executions.load, one)).state == "held"
+    assert (await responder.journal.read(executions.load, execution_id)).state == "held"
 
 
 @pytest.mark.parametrize(
@@ -352,22 +363,22 @@ async def test_an_approval_under_a_silence_names_who_holds_the_plan(responder: R
     ],
 )
 async def test_a_stop_says_what_happens_to_traffic(responder: ResponderServer, state: str, effect: str) -> None:
-    one = await begun(responder, state)
-    assert (await responder.get(f"/api/v1/executions/{one}"))[1]["effect_of_stop"] == effect
-    status, body = await responder.post(f"/api/v1/executions/{one}/stop", {"reason": "mine"})
+    execution_id = await begun(responder, state)
+    assert (await responder.get(f"/api/v1/executions/{execution_id}"))[1]["effect_of_stop"] == effect
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/stop", {"reason": "mine"})
     assert (status, body["effect"]) == (202, effect)
 
 
 async def test_an_approval_that_comes_too_late(responder: ResponderServer) -> None:
-    one = await begun(responder, "expired")
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {"plan_hash": plan().hash})
-    assert (status, body["error"]) == (409, f"the time to approve execution {one} is over")
+    execution_id = await begun(responder, "expired")
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": plan().hash})
+    assert (status, body["error"]) == (409, f"the time to approve execution {execution_id} is over")
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "stuck", "closed"])
 async def test_only_what_waits_can_be_approved(responder: ResponderServer, state: str) -> None:
-    one = await begun(responder, state)
-    status, body = await responder.post(f"/api/v1/executions/{one}/approve", {"plan_hash": plan().hash})
+    execution_id = await begun(responder, state)
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": plan().hash})
     assert (status, "nothing waits for approval" in body["error"]) == (409, True)
 
 
@@ -381,53 +392,55 @@ async def test_an_approval_names_its_plan(responder: ResponderServer) -> None:
 async def test_what_is_under_way_can_be_asked_to_stop_and_the_first_who_asks_is_on_record(
     responder: ResponderServer, state: str
 ) -> None:
-    one = await begun(responder, state)
+    execution_id = await begun(responder, state)
     for by in ("alice", "bob"):
-        status, body = await responder.post(f"/api/v1/executions/{one}/stop", {"reason": f"{by} says so", "by": by})
-        assert (status, body["stopped"]) == (202, one)
-    shown = (await responder.get(f"/api/v1/executions/{one}"))[1]
+        status, body = await responder.post(
+            f"/api/v1/executions/{execution_id}/stop", {"reason": f"{by} says so", "by": by}
+        )
+        assert (status, body["stopped"]) == (202, execution_id)
+    shown = (await responder.get(f"/api/v1/executions/{execution_id}"))[1]
     assert (shown["stop_by"], shown["stop_reason"]) == ("alice", "alice says so")
 
 
 @pytest.mark.parametrize("state", ["stuck", "closed"])
 async def test_what_is_over_cannot_be_stopped(responder: ResponderServer, state: str) -> None:
-    one = await begun(responder, state)
-    status, body = await responder.post(f"/api/v1/executions/{one}/stop", {})
-    assert (status, body["error"]) == (409, f"execution {one} is {state}: there is nothing to stop")
+    execution_id = await begun(responder, state)
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/stop", {})
+    assert (status, body["error"]) == (409, f"execution {execution_id} is {state}: there is nothing to stop")
 
 
 @pytest.mark.parametrize("outcome", ["failed", "succeeded", "compensated", "cancelled", "mitigated"])
 async def test_a_stuck_one_is_closed_by_a_human(responder: ResponderServer, outcome: str) -> None:
     await responder.good_then_new()
-    one = await begun(responder, "stuck")
-    asked = {"reason": "fixed by hand", "outcome": outcome, "by": "alice"}
-    status, body = await responder.post(f"/api/v1/executions/{one}/close", asked)
+    execution_id = await begun(responder, "stuck")
+    payload = {"reason": "fixed by hand", "outcome": outcome, "by": "alice"}
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/close", payload)
     assert (status, body["state"], body["outcome"]) == (200, "closed", outcome)
     assert body["reason"] == "fixed by hand (was: too often)"
-    last = (await responder.get(f"/api/v1/executions/{one}"))[1]["events"][-1]
+    last = (await responder.get(f"/api/v1/executions/{execution_id}"))[1]["events"][-1]
     assert (last["type"], last["by"]) == ("closed", "alice")
     running = (await responder.get("/api/v1/status"))[1]["services"][0]
     assert running["version"] == ("2.0" if outcome in ("succeeded", "mitigated") else "2.1")
 
 
 async def test_what_a_human_closes_is_counted_as_well(responder: ResponderServer) -> None:
-    one = await begun(responder, "stuck")
-    await responder.post(f"/api/v1/executions/{one}/close", {"reason": "fixed by hand"})
+    execution_id = await begun(responder, "stuck")
+    await responder.post(f"/api/v1/executions/{execution_id}/close", {"reason": "fixed by hand"})
     wanted = 'responder_executions_total{outcome="failed",service="backend",strategy="immediate"} 1.0'
     assert wanted in await responder.series()
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "held", "closed"])
 async def test_only_a_stuck_one_is_closed_by_hand(responder: ResponderServer, state: str) -> None:
-    one = await begun(responder, state)
-    status, body = await responder.post(f"/api/v1/executions/{one}/close", {"reason": "x"})
-    assert (status, body["error"]) == (409, f"execution {one} is {state}: only a stuck one is closed by hand")
+    execution_id = await begun(responder, state)
+    status, body = await responder.post(f"/api/v1/executions/{execution_id}/close", {"reason": "x"})
+    assert (status, body["error"]) == (409, f"execution {execution_id} is {state}: only a stuck one is closed by hand")
 
 
 async def test_closing_needs_a_reason(responder: ResponderServer) -> None:
-    one = await begun(responder, "stuck")
-    for asked in ({}, {"reason": ""}, {"reason": "x", "outcome": "fine"}):
-        assert (await responder.post(f"/api/v1/executions/{one}/close", asked))[0] == 400
+    execution_id = await begun(responder, "stuck")
+    for payload in ({}, {"reason": ""}, {"reason": "x", "outcome": "fine"}):
+        assert (await responder.post(f"/api/v1/executions/{execution_id}/close", payload))[0] == 400
 
 
 async def test_the_kill_switch(responder: ResponderServer) -> None:
@@ -505,12 +518,12 @@ async def test_what_a_person_knows_of_a_version(responder: ResponderServer) -> N
     status, body = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "x"})
     assert (status, body["guard"], "CVE-2026-1" in body["reason"]) == (409, "no_rollback", True)
     status, body = await responder.post(path, {"no_rollback": "", "status": "bad", "reason": "eats rows", "by": "bob"})
-    told = body["version"]
-    assert (told["status"], told["reason"], told["no_rollback"]) == ("bad", "bob: eats rows", "")
+    version = body["version"]
+    assert (version["status"], version["reason"], version["no_rollback"]) == ("bad", "bob: eats rows", "")
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "told"),
+    ("path", "body", "status", "message"),
     [
         ("backend/2.1", {}, 400, "needs status or no_rollback"),
         ("backend/9.9", {"status": "bad"}, 404, "version 9.9 of backend in production is not known"),
@@ -519,23 +532,23 @@ async def test_what_a_person_knows_of_a_version(responder: ResponderServer) -> N
     ],
 )
 async def test_a_mark_that_makes_no_sense(
-    responder: ResponderServer, path: str, body: Any, status: int, told: str
+    responder: ResponderServer, path: str, body: Any, status: int, message: str
 ) -> None:
     await responder.good_then_new()
     answered, found = await responder.post(f"/api/v1/versions/{path}", body)
-    assert (answered, told in found["error"]) == (status, True)
+    assert (answered, message in found["error"]) == (status, True)
 
 
 async def test_a_preview_begins_nothing(responder: ResponderServer) -> None:
     await responder.good_then_new()
     query = "/api/v1/preview?alertname=BackendDown&service=backend&environment=production"
     status, body = await responder.get(query)
-    [one] = body["incidents"]
-    assert (status, one["verdict"], one["guard"]) == (200, "refuse", "firing"), "nothing fires"
+    [incident] = body["incidents"]
+    assert (status, incident["verdict"], incident["guard"]) == (200, "refuse", "firing"), "nothing fires"
     responder.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
     responder.prometheus.sees({**LABELS, "pod": "p"})
-    [one] = (await responder.get(query))[1]["incidents"]
-    assert (one["verdict"], one["plan"]["to_version"]) == ("allow", "2.0")
+    [incident] = (await responder.get(query))[1]["incidents"]
+    assert (incident["verdict"], incident["plan"]["to_version"]) == ("allow", "2.0")
     assert (await responder.get("/api/v1/executions"))[1]["executions"] == []
     assert (await responder.get("/api/v1/decisions"))[1]["decisions"] == []
     assert (await responder.get("/api/v1/preview"))[0] == 400
@@ -543,10 +556,10 @@ async def test_a_preview_begins_nothing(responder: ResponderServer) -> None:
 
 async def test_a_deployment_from_a_clock_that_is_ahead(responder: ResponderServer) -> None:
     ahead = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
-    asked = {"service": "backend", "version": "3.0", "at": ahead}
-    status, body = await responder.post("/api/v1/deployments", asked)
+    payload = {"service": "backend", "version": "3.0", "at": ahead}
+    status, body = await responder.post("/api/v1/deployments", payload)
     assert status == 201
     assert datetime.fromisoformat(body["deployment"]["at"]) <= datetime.now(UTC)
     far = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
-    status, body = await responder.post("/api/v1/deployments", {**asked, "at": far})
+    status, body = await responder.post("/api/v1/deployments", {**payload, "at": far})
     assert (status, body["where"], "whose clock is wrong" in body["error"]) == (400, "at", True)

@@ -46,8 +46,8 @@ class Held:
         self._state, self._there, self._on = state, asyncio.Event(), asyncio.Event()
 
     def after(self, act: Act) -> Act:
-        async def then_wait(*told: Any, **more: Any) -> Any:
-            answer = await act(*told, **more)
+        async def then_wait(*args: Any, **kwargs: Any) -> Any:
+            answer = await act(*args, **kwargs)
             self._there.set()
             await self._on.wait()
             return answer
@@ -56,9 +56,9 @@ class Held:
 
     async def while_it_waits(self, first: Awaitable[Any], second: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
         """What both came to. The second begins while the first is held up, and has to wait for it."""
-        one, waiting = asyncio.ensure_future(first), asyncio.ensure_future(self._there.wait())
-        await asyncio.wait([one, waiting], return_when="FIRST_COMPLETED")
-        assert waiting.done(), one.result()
+        running, waiting = asyncio.ensure_future(first), asyncio.ensure_future(self._there.wait())
+        await asyncio.wait([running, waiting], return_when="FIRST_COMPLETED")
+        assert waiting.done(), running.result()
         other = asyncio.ensure_future(second())
         connection = await asyncpg.connect(self._state)
         try:
@@ -69,7 +69,7 @@ class Held:
             await connection.close()
             came_between = other.done()
             self._on.set()
-            both = await asyncio.gather(one, other)
+            both = await asyncio.gather(running, other)
         assert not came_between, both
         return both
 
@@ -81,7 +81,7 @@ def held(state: str) -> Held:
 
 async def etag(responder: ResponderServer, version: str) -> str:
     found = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
-    return next(f'"{one["etag"]}"' for one in found if one["version"] == version)
+    return next(f'"{row["etag"]}"' for row in found if row["version"] == version)
 
 
 async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
@@ -98,12 +98,12 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
         promote(responder.journal, responder.mandate, Healthy(Connections()), datetime.now(UTC)),
         lambda: responder.post("/api/v1/versions/backend/2.1", {"status": "retired"}, headers={"If-Match": seen}),
     )
-    assert [one.version for one in promoted] == ["2.1"]
+    assert [version.version for version in promoted] == ["2.1"]
     assert (status, body["error"]) == (412, "somebody else has changed it meanwhile: read it again")
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "payload"),
     [
         (TARGET, {"status": "bad"}),
         ("/api/v1/versions/backend/2.1", {"no_rollback": "CVE"}),
@@ -115,15 +115,15 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
     ],
 )
 async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
-    path: str, said: dict[str, Any], responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
+    path: str, payload: dict[str, Any], responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await responder.good_then_new()
     monkeypatch.setattr(executions, "accept", held.after(executions.accept))
-    (status, decided), (said_status, _) = await held.while_it_waits(
+    (status, decided), (payload_status, _) = await held.while_it_waits(
         responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
-        lambda: responder.post(path, said),
+        lambda: responder.post(path, payload),
     )
-    assert (status, decided["verdict"], said_status // 100) == (202, "allow", 2)
+    assert (status, decided["verdict"], payload_status // 100) == (202, "allow", 2)
 
 
 async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
@@ -151,15 +151,15 @@ async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
     for name in ("backend", "frontend"):
         for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 60, None)):
             at = ago(seconds, datetime.now(UTC))
-            one = deployment(id=f"{name}-{version}", service=name, version=version, at=at)
-            await responder.journal.transaction(deployments.record, one, status)
+            deployed = deployment(id=f"{name}-{version}", service=name, version=version, at=at)
+            await responder.journal.transaction(deployments.record, deployed, status)
 
     async def ask(*services: str) -> list[Decided]:
-        asked = [by_hand(service=name, received_at=datetime.now(UTC)) for name in services]
+        incidents = [by_hand(service=name, received_at=datetime.now(UTC)) for name in services]
         claimer = Claimer(worker="w", concurrent=9)
-        return await respond(asked, mandate=by, journal=responder.journal, connections=connections, claimer=claimer)
+        return await respond(incidents, mandate=by, journal=responder.journal, connections=connections, claimer=claimer)
 
     monkeypatch.setattr(executions, "accept", held.after(executions.accept))
     first, second = await held.while_it_waits(ask("backend", "frontend"), lambda: ask("frontend"))
-    assert [one.claimed for one in first] == [True, True]
-    assert [one.judgement.deciding.guard for one in second] == ["single_flight"]
+    assert [result.claimed for result in first] == [True, True]
+    assert [result.judgement.deciding.guard for result in second] == ["single_flight"]

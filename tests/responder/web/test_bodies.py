@@ -29,8 +29,8 @@ async def test_a_packed_body_is_read(ready: ResponderServer, encoding: str) -> N
 
 
 async def test_every_route_reads_a_packed_body(responder: ResponderServer) -> None:
-    told = gzip.compress(as_bytes({"service": "backend", "version": "9.9"}))
-    assert (await responder.post("/api/v1/deployments", told, headers=PACKED))[0] == 201
+    packed = gzip.compress(as_bytes({"service": "backend", "version": "9.9"}))
+    assert (await responder.post("/api/v1/deployments", packed, headers=PACKED))[0] == 201
 
 
 @pytest.mark.parametrize("encoding", ["deflate", "br", "zstd", "gzip, gzip", "identity, gzip", "nonsense"])

@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> ClientSettings:
 
 
 @pytest.fixture
-async def told(responder: ResponderServer, settings: ClientSettings) -> ResponderServer:
+async def android_house(responder: ResponderServer, settings: ClientSettings) -> ResponderServer:
     """2.0 was good on android, then came 2.1."""
     responder.clients = settings
     for version, seconds, status in (("2.0", 900, "good"), ("2.1", 60, None)):
@@ -68,9 +68,9 @@ async def change(responder: ResponderServer, **what: Any) -> Any:
     return body
 
 
-async def test_all_that_an_app_needs(told: ResponderServer) -> None:
-    await change(told, min_version="1.5", block=["1.9"], flags={"checkout": False})
-    assert await read(told) == {
+async def test_all_that_an_app_needs(android_house: ResponderServer) -> None:
+    await change(android_house, min_version="1.5", block=["1.9"], flags={"checkout": False})
+    assert await read(android_house) == {
         "service": "backend",
         "platform": "android",
         "environment": "production",
@@ -82,32 +82,38 @@ async def test_all_that_an_app_needs(told: ResponderServer) -> None:
     }
 
 
-async def test_it_is_the_same_until_somebody_changes_it(told: ResponderServer, settings: ClientSettings) -> None:
-    status, headers, body = await ask(told)
+async def test_it_is_the_same_until_somebody_changes_it(
+    android_house: ResponderServer, settings: ClientSettings
+) -> None:
+    status, headers, body = await ask(android_house)
     assert (status, headers["Content-Type"]) == (200, "application/jwt")
     assert headers["Cache-Control"] == "public, max-age=60"
     assert headers["Access-Control-Allow-Origin"] == "*"
-    told.clients = ClientSettings(signing_key_file=settings.signing_key_file, public=True)  # as after a restart
-    again = await ask(told)
+    android_house.clients = ClientSettings(
+        signing_key_file=settings.signing_key_file, public=True
+    )  # as after a restart
+    again = await ask(android_house)
     assert (again[1]["ETag"], again[2]) == (headers["ETag"], body)
-    status, known, nothing = await ask(told, **{"If-None-Match": headers["ETag"]})
+    status, known, nothing = await ask(android_house, **{"If-None-Match": headers["ETag"]})
     assert (status, nothing, known["ETag"], known["Cache-Control"]) == (304, b"", headers["ETag"], "public, max-age=60")
-    await change(told, flags={"checkout": False})
-    status, changed, _ = await ask(told, **{"If-None-Match": headers["ETag"]})
+    await change(android_house, flags={"checkout": False})
+    status, changed, _ = await ask(android_house, **{"If-None-Match": headers["ETag"]})
     assert status == 200 and changed["ETag"] != headers["ETag"]
 
 
-async def test_whoever_has_it_costs_no_signature(told: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, headers, _ = await ask(told)
-    assert told.clients is not None
-    monkeypatch.setattr(told.clients.signer, "sign", None)
-    assert (await ask(told, **{"If-None-Match": headers["ETag"]}))[0] == 304
+async def test_whoever_has_it_costs_no_signature(
+    android_house: ResponderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, headers, _ = await ask(android_house)
+    assert android_house.clients is not None
+    monkeypatch.setattr(android_house.clients.signer, "sign", None)
+    assert (await ask(android_house, **{"If-None-Match": headers["ETag"]}))[0] == 304
 
 
-async def test_what_was_tampered_with_is_not_believed(told: ResponderServer) -> None:
-    _, _, body = await ask(told)
+async def test_what_was_tampered_with_is_not_believed(android_house: ResponderServer) -> None:
+    _, _, body = await ask(android_house)
     head, payload, signature = body.split(b".")
-    [key] = json.loads((await ask(told, "/api/v1/clients/keys"))[2])["keys"]
+    [key] = json.loads((await ask(android_house, "/api/v1/clients/keys"))[2])["keys"]
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(b".".join((head, payload[:-4] + b"AAAA", signature)), jwt.PyJWK(key), algorithms=["EdDSA"])
     assert "d" not in key, "the private half stays here"
@@ -126,19 +132,19 @@ async def test_what_was_tampered_with_is_not_believed(told: ResponderServer) -> 
     ],
 )
 async def test_the_recommended_version_is_none_that_is_known_to_be_bad(
-    told: ResponderServer, known_as: str, blocked: list[str], version: str
+    android_house: ResponderServer, known_as: str, blocked: list[str], version: str
 ) -> None:
-    await told.post("/api/v1/versions/backend/2.1", {"status": known_as})
+    await android_house.post("/api/v1/versions/backend/2.1", {"status": known_as})
     if blocked:
-        await change(told, block=blocked)
-    assert (await read(told))["version"] == version
+        await change(android_house, block=blocked)
+    assert (await read(android_house))["version"] == version
 
 
-async def test_changes_say_who_and_why(told: ResponderServer) -> None:
-    await change(told, block=["1.9", "1.8"])
-    body = await change(told, unblock=["1.9"], min_version="1.0", by="bob", reason="was not it")
+async def test_changes_say_who_and_why(android_house: ResponderServer) -> None:
+    await change(android_house, block=["1.9", "1.8"])
+    body = await change(android_house, unblock=["1.9"], min_version="1.0", by="bob", reason="was not it")
     assert (body["revision"], body["blocked_versions"], body["min_version"]) == (2, ["1.8"], "1.0")
-    history = (await told.get(f"{PATH}/history"))[1]
+    history = (await android_house.get(f"{PATH}/history"))[1]
     assert (history["revision"], history["platform"]) == (2, "android")
     assert [(c["changed_by"], c["reason"], c["blocked_versions"]) for c in history["changes"]] == [
         ("bob", "was not it", ["1.8"]),
@@ -146,17 +152,17 @@ async def test_changes_say_who_and_why(told: ResponderServer) -> None:
     ]
 
 
-async def test_nobody_overwrites_what_they_have_not_read(told: ResponderServer) -> None:
-    async with told.client.get(f"{PATH}/history") as response:
+async def test_nobody_overwrites_what_they_have_not_read(android_house: ResponderServer) -> None:
+    async with android_house.client.get(f"{PATH}/history") as response:
         seen = response.headers["ETag"]
-    asked = {"reason": "x", "block": ["1.9"]}
-    assert (await told.post(PATH, asked, headers={"If-Match": seen}))[0] == 200
-    assert (await told.post(PATH, {**asked, "block": ["1.8"]}, headers={"If-Match": seen}))[0] == 412
-    assert (await read(told))["blocked_versions"] == ["1.9"]
+    payload = {"reason": "x", "block": ["1.9"]}
+    assert (await android_house.post(PATH, payload, headers={"If-Match": seen}))[0] == 200
+    assert (await android_house.post(PATH, {**payload, "block": ["1.8"]}, headers={"If-Match": seen}))[0] == 412
+    assert (await read(android_house))["blocked_versions"] == ["1.9"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "where"),
+    ("payload", "where"),
     [
         ({"block": ["1"]}, "reason"),
         ({"reason": "x", "block": [""]}, "block[0]"),
@@ -168,17 +174,17 @@ async def test_nobody_overwrites_what_they_have_not_read(told: ResponderServer) 
     ],
 )
 async def test_a_change_that_makes_no_sense_is_refused_with_its_place(
-    told: ResponderServer, asked: Any, where: str
+    android_house: ResponderServer, payload: Any, where: str
 ) -> None:
-    status, body = await told.post(PATH, asked)
+    status, body = await android_house.post(PATH, payload)
     assert (status, body["where"]) == (400, where), body
-    assert (await told.get(f"{PATH}/history"))[1]["revision"] == 0
+    assert (await android_house.get(f"{PATH}/history"))[1]["revision"] == 0
 
 
-async def test_there_is_an_end_to_what_is_blocked(told: ResponderServer) -> None:
+async def test_there_is_an_end_to_what_is_blocked(android_house: ResponderServer) -> None:
     for hundred in range(10):
-        await change(told, block=[f"{hundred}.{n}" for n in range(100)])
-    status, body = await told.post(PATH, {"reason": "x", "block": ["11.0"]})
+        await change(android_house, block=[f"{hundred}.{n}" for n in range(100)])
+    status, body = await android_house.post(PATH, {"reason": "x", "block": ["11.0"]})
     assert (status, body["where"]) == (400, "block")
 
 
@@ -190,8 +196,8 @@ async def test_there_is_an_end_to_what_is_blocked(told: ResponderServer) -> None
         ("/api/v1/clients/backend/android?environment=moon", "moon"),
     ],
 )
-async def test_of_what_nobody_told_there_is_no_document(told: ResponderServer, path: str, says: str) -> None:
-    status, body = await told.get(path)
+async def test_of_what_nobody_told_there_is_no_document(android_house: ResponderServer, path: str, says: str) -> None:
+    status, body = await android_house.get(path)
     assert status == 404 and says in body["error"]
 
 
@@ -233,28 +239,28 @@ def test_a_key_that_cannot_sign_is_told_at_the_start(tmp_path: Path, content: by
     assert str(file) in str(refused.value)
 
 
-async def test_the_example_in_the_documentation_obeys(told: ResponderServer) -> None:
+async def test_the_example_in_the_documentation_obeys(android_house: ResponderServer) -> None:
     text = (ROOT / "docs" / "how-to" / "version-registry.md").read_text()
     [code] = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec(compile(code, "version-registry.md", "exec"), names)
-    [key] = json.loads((await ask(told, "/api/v1/clients/keys"))[2])["keys"]
-    rules = names["Rules"](str(told.client.make_url(PATH)), key)
+    [key] = json.loads((await ask(android_house, "/api/v1/clients/keys"))[2])["keys"]
+    rules = names["Rules"](str(android_house.client.make_url(PATH)), key)
 
     async def polled(version: str) -> tuple[bool, bool]:
         await asyncio.to_thread(rules.poll)
         return rules.may_run(version), rules.on("checkout")
 
     assert await polled("2.1") == (True, True)
-    await change(told, block=["2.1"], min_version="2.0", flags={"checkout": False})
+    await change(android_house, block=["2.1"], min_version="2.0", flags={"checkout": False})
     assert await polled("2.1") == (False, False)
     first = dict(rules.told)
     assert await polled("2.0") == (True, False)
     assert await polled("1.9") == (False, False)
     assert rules.told == first
-    assert told.clients is not None
+    assert android_house.clients is not None
     rules.told["revision"] = 7  # what comes now is older than what is known
-    await change(told, unblock=["2.1"])
+    await change(android_house, unblock=["2.1"])
     assert await polled("2.1") == (False, False)
-    rules.url = str(told.client.make_url("/api/v1/clients/nobody/android"))
+    rules.url = str(android_house.client.make_url("/api/v1/clients/nobody/android"))
     assert await polled("2.1") == (False, False), "where nothing answers it obeys what it was told last"

@@ -53,13 +53,13 @@ async def test_what_is_no_http_is_counted_and_logged_once(
             await writer.wait_closed()
     await runner.cleanup()
     assert ended == {"tls" if tls else "malformed": 20}
-    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [(record.getMessage(), bool(record.exc_info)) for record in told] == [("connections ended", False)]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [(record.getMessage(), bool(record.exc_info)) for record in warnings] == [("connections ended", False)]
 
 
-@pytest.mark.parametrize("told", [b"Content-Length: 99\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"])
+@pytest.mark.parametrize("head", [b"Content-Length: 99\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n9\r\n{"])
 async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceback(
-    told: bytes, caplog: pytest.LogCaptureFixture
+    head: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     port, ended, reading = free_port(), Counter[str](), Counter[str]()
 
@@ -73,7 +73,7 @@ async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceb
     async with asyncio.timeout(60):
         for n in range(20):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"POST /reads HTTP/1.1\r\nHost: x\r\n" + told)
+            writer.write(b"POST /reads HTTP/1.1\r\nHost: x\r\n" + head)
             while reading["/reads"] <= n:
                 await asyncio.sleep(0.01)
             writer.transport.abort()
@@ -81,8 +81,8 @@ async def test_who_hangs_up_in_the_middle_is_counted_and_logged_without_a_traceb
             await asyncio.sleep(0.01)
     await runner.cleanup()
     assert ended == {"hang_up": 20}
-    told_of = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [(record.getMessage(), bool(record.exc_info)) for record in told_of] == [("connections ended", False)]
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [(record.getMessage(), bool(record.exc_info)) for record in warnings] == [("connections ended", False)]
 
 
 @pytest.fixture

@@ -69,8 +69,8 @@ FOREIGN: list[tuple[str, dict[str, str], int]] = [
 
 def filled(responder: ResponderServer, headers: dict[str, str]) -> dict[str, str]:
     name, port = responder.client.host, responder.client.port
-    told = {"name": name, "port": port, "host": f"{name}:{port}"}
-    return {key: value.format(**told) for key, value in headers.items()}
+    fields = {"name": name, "port": port, "host": f"{name}:{port}"}
+    return {key: value.format(**fields) for key, value in headers.items()}
 
 
 @pytest.mark.parametrize(("what", "headers", "status"), FOREIGN, ids=[what for what, _, _ in FOREIGN])
@@ -80,9 +80,9 @@ async def test_no_route_changes_anything_for_a_foreign_page(
     changing = [(method, path) for method, path in routes_of(any_responder) if method not in SAFE]
     assert len(changing) > 10
     for method, path in changing:
-        asked = {**filled(any_responder, headers), **all_scopes(any_responder)}
+        sent = {**filled(any_responder, headers), **all_scopes(any_responder)}
         async with any_responder.client.request(
-            method, path, data=b"{}", headers=asked, skip_auto_headers=JSON
+            method, path, data=b"{}", headers=sent, skip_auto_headers=JSON
         ) as answer:
             assert (answer.status, (await answer.json())["error"] != "") == (status, True), path
             assert "Access-Control-Allow-Origin" not in answer.headers
@@ -102,8 +102,8 @@ async def test_a_form_opens_the_signed_pages_alone(any_responder: ResponderServe
 
 async def test_no_preflight_is_answered_with_a_permission(any_responder: ResponderServer) -> None:
     for _, path in routes_of(any_responder):
-        asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-        async with any_responder.client.request("OPTIONS", path, headers=asked) as answer:
+        sent = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+        async with any_responder.client.request("OPTIONS", path, headers=sent) as answer:
             assert answer.status in (403, 405), path
             assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -139,15 +139,15 @@ async def test_what_shows_data_is_not_read_by_rebinding_and_probes_come_by_any_n
     ids=str,
 )
 async def test_our_own_pages_and_programs_are_let_in(any_responder: ResponderServer, headers: dict[str, str]) -> None:
-    asked = {**JSON, **filled(any_responder, headers), **all_scopes(any_responder)}
-    status, body = await any_responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=asked)
+    sent = {**JSON, **filled(any_responder, headers), **all_scopes(any_responder)}
+    status, body = await any_responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=sent)
     assert (status, body["stopped"]) == (202, "all")
 
 
 async def test_a_forwarded_host_does_not_make_a_foreign_one_known(responder: ResponderServer) -> None:
     name = f"{responder.client.host}:{responder.client.port}"
-    asked = {**JSON, "Host": "evil.example", "X-Forwarded-Host": name, "Forwarded": f"host={name}"}
-    assert (await responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=asked))[0] == 403
+    sent = {**JSON, "Host": "evil.example", "X-Forwarded-Host": name, "Forwarded": f"host={name}"}
+    assert (await responder.post("/api/v1/executions/all/stop", {"reason": "x"}, headers=sent))[0] == 403
 
 
 async def test_every_refusal_is_counted_and_logged_once_a_minute(
@@ -161,10 +161,10 @@ async def test_every_refusal_is_counted_and_logged_once_a_minute(
     for cause in ("host", "origin", "content_type"):
         assert f'responder_http_requests_refused_total{{cause="{cause}"}} 50.0' in series
     assert 'responder_webhooks_total{outcome="invalid"} 50.0' in series, "alerts that did not get in are seen as well"
-    told = [record.fields for record in caplog.records if record.message == "request refused"]  # type: ignore[attr-defined]
-    assert len(told) == 3
-    assert "'responder:9095'" in told[0]["reason"]
-    assert "web.allowed_hosts" in told[0]["reason"]
+    warnings = [record.fields for record in caplog.records if record.message == "request refused"]  # type: ignore[attr-defined]
+    assert len(warnings) == 3
+    assert "'responder:9095'" in warnings[0]["reason"]
+    assert "web.allowed_hosts" in warnings[0]["reason"]
 
 
 class Request:
@@ -178,9 +178,9 @@ class Request:
         return self.local if name == "sockname" else None
 
 
-def refused(settings: dict[str, Any], *asked: Any, **how: Any) -> bool:
+def refused(settings: dict[str, Any], *args: Any, **how: Any) -> bool:
     web_settings = Web.model_validate(settings)
-    return OwnHosts(web_settings).refusal_of_change(Request(*asked, **how)) is not None  # type: ignore[arg-type]
+    return OwnHosts(web_settings).refusal_of_change(Request(*args, **how)) is not None  # type: ignore[arg-type]
 
 
 ALL = {"listen": "0.0.0.0:9095"}

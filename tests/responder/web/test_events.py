@@ -34,8 +34,8 @@ def now() -> datetime:
 
 
 async def begin(responder: ResponderServer, name: str = "r1", service: str = "backend", **other: Any) -> str:
-    told = accepted(**{"service": service, "at": now(), "received_at": now(), "alerts": (), **other})
-    await responder.journal.transaction(executions.accept, name, told)
+    event = accepted(**{"service": service, "at": now(), "received_at": now(), "alerts": (), **other})
+    await responder.journal.transaction(executions.accept, name, event)
     return name
 
 
@@ -63,8 +63,8 @@ class Reader:
     async def take(self, count: int) -> list[dict[str, Any]]:
         taken = []
         async with asyncio.timeout(60):
-            async for one in self:
-                taken.append(one)
+            async for event in self:
+                taken.append(event)
                 if len(taken) == count:
                     break
         return taken
@@ -88,9 +88,9 @@ async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_
         assert reader.response.content_type == "text/event-stream"
         (first,) = await reader.take(1)
         assert (first["id"], first["event"]) == ("0", "accepted")
-        told = first["data"]
-        assert (told["execution"], told["seq"], told["state"], told["service"]) == ("r1", 0, "accepted", "backend")
-        assert ("alerts" in told, told["alerts_in_all"]) == (False, 1)
+        data = first["data"]
+        assert (data["execution"], data["seq"], data["state"], data["service"]) == ("r1", 0, "accepted", "backend")
+        assert ("alerts" in data, data["alerts_in_all"]) == (False, 1)
         await responder.append("r1", Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one"))
         planned, started = await reader.take(2)
         assert planned["data"]["plan"]["steps"] == [str(step) for step in plan().steps]
@@ -98,8 +98,11 @@ async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_
         assert (started["id"], started["event"], started["data"]["state"]) == ("2", "started", "running")
         await responder.append("r1", GaveUp(at=now(), reason="x"))
         await responder.append("r1", Closed(at=now(), outcome="failed", by="alice", reason="y"))
-        rest = [one async for one in reader]
-        assert [(one["event"], one["data"]["state"]) for one in rest] == [("gave_up", "stuck"), ("closed", "closed")]
+        remaining = [event async for event in reader]
+        assert [(event["event"], event["data"]["state"]) for event in remaining] == [
+            ("gave_up", "stuck"),
+            ("closed", "closed"),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ async def test_a_reader_that_was_cut_off_goes_on_after_the_last_that_it_has(
     await responder.append("r1", Closed(at=now(), outcome="failed", by="responder", reason=""))
     headers = {"Last_Event_ID": header} if header else {}
     async with reading(responder, ONE + query, **headers) as reader:
-        assert [one["id"] async for one in reader] == ids
+        assert [event["id"] async for event in reader] == ids
 
 
 @pytest.mark.parametrize("value", ["x", "-2", "1.5", "99999999999", "0; DROP"])
@@ -136,7 +139,7 @@ async def test_without_a_stream_it_is_told_what_is_known(responder: ResponderSer
     await begin(responder)
     await responder.append("r1", Planned(at=now(), plan=plan()))
     status, body = await responder.get(ONE + "?after=0", headers={"Accept": "application/json"})
-    assert (status, [one["type"] for one in body.pop("events")]) == (200, ["planned"])
+    assert (status, [event["type"] for event in body.pop("events")]) == (200, ["planned"])
     assert body == {"execution": "r1", "state": "running", "outcome": None, "looked": []}
 
 
@@ -152,7 +155,7 @@ async def test_all_rollbacks_in_one_stream(responder: ResponderServer) -> None:
             "r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")
         )
         more = await reader.take(3)
-        assert {(one["data"]["execution"], one["event"]) for one in more} == {
+        assert {(event["data"]["execution"], event["event"]) for event in more} == {
             ("r2", "accepted"),
             ("r1", "halted"),
             ("r1", "closed"),
@@ -165,20 +168,20 @@ async def test_whoever_comes_back_to_all_of_them_misses_no_end(responder: Respon
         (first,) = await reader.take(1)
     await responder.append("r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
     async with reading(responder, "/api/v1/events", Last_Event_ID=first["id"]) as reader:
-        assert [one["event"] for one in await reader.take(3)] == ["accepted", "halted", "closed"]
+        assert [event["event"] for event in await reader.take(3)] == ["accepted", "halted", "closed"]
     later = (datetime.fromisoformat(first["id"]) + timedelta(minutes=1)).isoformat()
     await begin(responder, "r2", "frontend")
     async with reading(responder, "/api/v1/events", Last_Event_ID=later) as reader:
         await begin(responder, "r3", "third", at=now() + timedelta(minutes=2))
-        assert [one["data"]["execution"] for one in await reader.take(1)] == ["r3"]
+        assert [event["data"]["execution"] for event in await reader.take(1)] == ["r3"]
 
 
 async def test_only_so_many_watch_and_a_place_becomes_free(responder: ResponderServer) -> None:
     await begin(responder)
     async with contextlib.AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(reading(responder, ONE)) for _ in range(3)]
-        for one in readers:
-            await one.take(1)
+        for reader in readers:
+            await reader.take(1)
         status, body = await responder.get(ONE)
         assert (status, body["error"]) == (503, "as many watch as may: look at it from time to time")
         status, body = await responder.get(ONE, headers={"Accept": "application/json"})
@@ -198,7 +201,7 @@ async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_responde
     async with reading(guarded_responder, ONE, Authorization=f"Bearer {SECRETS['read']}") as reader:
         await reader.take(1)
         guarded_responder.access = Access(Web(tokens=(Token(name="new", scopes=("read",), token=SecretStr("n" * 16)),)))
-        assert [one async for one in reader] == []
+        assert [event async for event in reader] == []
 
 
 # --- the feed itself, with its own limits ---
@@ -253,8 +256,8 @@ async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatc
 async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(journal: Database) -> None:
     """It is not kept for it: what it has not read stays in the journal."""
     long = "x" * 12_000
-    told = accepted(alerts=(), reason=long)
-    await journal.transaction(executions.accept, "r1", told)
+    event = accepted(alerts=(), reason=long)
+    await journal.transaction(executions.accept, "r1", event)
     execution = await journal.read(executions.load, "r1")
     steps = [move(str(n), str(n + 1)) for n in range(400)]
     execution = await journal.transaction(executions.append, execution, [Planned(at=now(), plan=plan(*steps))], None)
@@ -270,7 +273,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
         slow.setblocking(False)
         async with aiohttp.ClientSession() as session, session.get(server.make_url(ONE)) as response:
             taken = await Reader(response).take(802)
-            assert [int(one["id"]) for one in taken] == list(range(802))
+            assert [int(received["id"]) for received in taken] == list(range(802))
         async with asyncio.timeout(60):
             while feed._watchers:
                 await asyncio.sleep(0.05)
@@ -294,7 +297,7 @@ async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: D
         loop = asyncio.get_running_loop()
         began = loop.time()
         closing = asyncio.create_task(server.close())
-        assert [one async for one in reader] == []
+        assert [event async for event in reader] == []
         await closing
         assert loop.time() - began < 30
 
@@ -314,9 +317,9 @@ async def test_what_the_checks_say_is_told_between_the_events(journal: Database)
         await reader.take(3)
         for reason in ("0 of 2", "1 of 2"):
             worker.findings = (Finding(holds=False, reason=reason),)
-            (one,) = await reader.take(1)
-            assert (one["event"], one.get("id")) == ("looked", None), "it is no event: nobody resumes after it"
-            assert one["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
+            (event,) = await reader.take(1)
+            assert (event["event"], event.get("id")) == ("looked", None), "it is no event: nobody resumes after it"
+            assert event["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
 
 
 async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_back(responder: ResponderServer) -> None:
@@ -327,7 +330,7 @@ async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_b
             connection.execute("ALTER TABLE events RENAME TO lost")
         connection.close()
         responder.feed._stir({"r1": 5})
-        assert [one async for one in reader] == []
+        assert [event async for event in reader] == []
     status, body = await responder.get(ONE)
     assert (status, "the journal cannot be used" in body["error"]) == (503, True)
 
@@ -335,13 +338,13 @@ async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_b
 async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_server: Any) -> None:
     """One carries out and notifies nobody of its steps; the other's readers hear of all of them."""
     state = await postgres_server.database("events_on_two")
-    one, two = await open_journal(state), await open_journal(state)
-    told = accepted(alerts=(), at=now(), received_at=now())
-    execution = await one.transaction(executions.accept, "r1", told)
-    await one.transaction(executions.claim, "w1", now(), concurrent=1, mine=())
+    writer, follower = await open_journal(state), await open_journal(state)
+    event = accepted(alerts=(), at=now(), received_at=now())
+    execution = await writer.transaction(executions.accept, "r1", event)
+    await writer.transaction(executions.claim, "w1", now(), concurrent=1, mine=())
     try:
         async with (
-            serving(two, Nobody()) as (server, _),
+            serving(follower, Nobody()) as (server, _),
             aiohttp.ClientSession() as session,
             session.get(server.make_url(ONE)) as response,
             session.get(server.make_url("/api/v1/events")) as everything,
@@ -350,33 +353,33 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
             await reader.take(1)
             await all_of_them.take(1)
             events = [Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one")]
-            execution = await one.transaction(executions.append, execution, events, "w1")
+            execution = await writer.transaction(executions.append, execution, events, "w1")
             assert [e["event"] for e in await reader.take(2)] == ["planned", "started"]
             assert [e["event"] for e in await all_of_them.take(2)] == ["planned", "started"]
             ended = [Halted(at=now(), step=0, reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")]
-            await one.transaction(executions.append, execution, ended, "w1")
+            await writer.transaction(executions.append, execution, ended, "w1")
             assert [e["event"] async for e in reader] == ["halted", "closed"]
             assert [e["event"] for e in await all_of_them.take(2)] == ["halted", "closed"]
     finally:
-        await one.close()
-        await two.close()
+        await writer.close()
+        await follower.close()
 
 
 async def test_a_rollback_is_carried_out_no_slower_where_many_watch(responder: ResponderServer) -> None:
     """They take turns at the journal, and read only what is new."""
     await begin(responder)
-    asked = 0
-    whole = responder.journal.read
+    reads = 0
+    read = responder.journal.read
 
     async def counted(*args: Any, **how: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        return await whole(*args, **how)
+        nonlocal reads
+        reads += 1
+        return await read(*args, **how)
 
     responder.journal.read = counted  # type: ignore[method-assign]
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3):
             await (await stack.enter_async_context(reading(responder, ONE))).take(1)
-        asked = 0
+        reads = 0
         await asyncio.sleep(1.0)
-        assert asked <= 7, "one look in 0.2 s for all of them, while nothing happens"
+        assert reads <= 7, "one look in 0.2 s for all of them, while nothing happens"

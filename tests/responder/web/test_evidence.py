@@ -32,8 +32,8 @@ async def kept(responder: ResponderServer, connections: Connections, tmp_path: P
     settings = EvidenceSettings(base_directory=tmp_path / "evidence")
     responder.keeper = Keeper(settings, responder.journal, Mandate(services=(backend,)), connections)
     now = datetime.now(UTC)
-    told = accepted(at=now, received_at=now, deployment_id="deploy-21", onset_at=now)
-    execution = await responder.journal.transaction(executions.accept, "r1", told)
+    event = accepted(at=now, received_at=now, deployment_id="deploy-21", onset_at=now)
+    execution = await responder.journal.transaction(executions.accept, "r1", event)
     assert (await responder.keeper.of_rollback(execution, guard)).files
     return "r1"
 
@@ -50,10 +50,10 @@ async def test_it_is_listed(responder: ResponderServer, kept: str) -> None:
 async def test_a_file_comes_as_it_lies_there_or_unpacked(responder: ResponderServer, kept: str) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
     _, body = await responder.get(home)
-    told = {file["name"]: file for file in body["manifest"]["files"]}
+    files = {file["name"]: file for file in body["manifest"]["files"]}
     async with responder.client.get(f"{home}/app.log.gz", auto_decompress=False) as response:
         data = await response.read()
-    assert hashlib.sha256(data).hexdigest() == told["app.log.gz"]["sha256"]
+    assert hashlib.sha256(data).hexdigest() == files["app.log.gz"]["sha256"]
     assert gzip.decompress(data) == b"it said <b>this</b>\n"
     async with responder.client.get(f"{home}/app.log") as response:
         assert (await response.text(), response.content_type) == ("it said <b>this</b>\n", "text/plain")

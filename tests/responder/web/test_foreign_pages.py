@@ -62,7 +62,7 @@ async def refused(responder: ResponderServer, cause: str) -> float:
         "/metrics", headers=bearer("read") if responder.settings.tokens else {}
     ) as response:
         lines = (await response.text()).splitlines()
-    return next(float(one.removeprefix(line)) for one in lines if one.startswith(line))
+    return next(float(sample.removeprefix(line)) for sample in lines if sample.startswith(line))
 
 
 async def until_refused(responder: ResponderServer, cause: str, n: float) -> None:
@@ -118,14 +118,16 @@ async def test_a_link_on_a_foreign_page_opens_and_its_button_approves(
     guarded_responder: ResponderServer, driver: Any, page: str
 ) -> None:
     """As in a chat in the browser."""
-    one = await held(guarded_responder)
+    execution_id = await held(guarded_responder)
     guarded_responder.still_fires()
     await asyncio.to_thread(driver.get, page)
     await run(
-        driver, "location.href = arguments[0]", f"{base(guarded_responder)}{await link_of(guarded_responder, one)}"
+        driver,
+        "location.href = arguments[0]",
+        f"{base(guarded_responder)}{await link_of(guarded_responder, execution_id)}",
     )
     await asyncio.to_thread(_press, driver)
-    assert await state(guarded_responder, one) == ("running", "approved by alice (by link)")
+    assert await state(guarded_responder, execution_id) == ("running", "approved by alice (by link)")
 
 
 def _press(driver: Any) -> None:
@@ -138,9 +140,9 @@ def _press(driver: Any) -> None:
 async def test_a_foreign_page_cannot_press_the_button(
     guarded_responder: ResponderServer, driver: Any, page: str
 ) -> None:
-    one = await held(guarded_responder)
-    link = f"{base(guarded_responder)}{await link_of(guarded_responder, one)}"
+    execution_id = await held(guarded_responder)
+    link = f"{base(guarded_responder)}{await link_of(guarded_responder, execution_id)}"
     await asyncio.to_thread(driver.get, page)
     await run(driver, _FORM, link, "application/x-www-form-urlencoded", "name", "evil", False)
     await until_refused(guarded_responder, "origin", 1)
-    assert (await state(guarded_responder, one))[0] == "held"
+    assert (await state(guarded_responder, execution_id))[0] == "held"

@@ -58,7 +58,7 @@ async def filled(make_responder: Any) -> Filled:
         for kind, limits in KINDS.items()
     ]
     responder: ResponderServer = await make_responder(*tokens)
-    services = tuple(service(*one) for one in SERVICES)
+    services = tuple(service(*key) for key in SERVICES)
     by_label = policy(match=['alertname=~".+"'], roll_back={"label": "service"})
     responder.mandate = mandate(by_label, services=services)
     known, now = {}, datetime.now(UTC)
@@ -67,8 +67,8 @@ async def filled(make_responder: Any) -> Filled:
         for version, ago in (("2.0", 86400), ("2.1", 600)):
             await responder.deployed(version, ago, "good" if version == "2.0" else None, **where)
         execution_id = f"{name}-{environment}"
-        told = accepted(at=now, alerts=(), **where)
-        await responder.journal.transaction(executions.accept, execution_id, told)
+        event = accepted(at=now, alerts=(), **where)
+        await responder.journal.transaction(executions.accept, execution_id, event)
         await responder.append(execution_id, Halted(at=now, reason="x", freeze=True))
         await responder.journal.transaction(decisions.record, decision(f"d-{execution_id}", execution_id, **where))
         more = {**where, "policy": "p", "deployment_id": "", "execution": execution_id, "state": "failed", "at": now}
@@ -82,8 +82,8 @@ async def _together(responder: ResponderServer, now: datetime) -> str:
     other = Part(service="web", strategy="immediate", from_version="2.1", to_version="2.0")
     for execution_id in ("backend-production", "web-production"):
         await responder.journal.transaction(_close, execution_id)
-    told = accepted(at=now, alerts=(), also=(other,))
-    await responder.journal.transaction(executions.accept, "together", told)
+    event = accepted(at=now, alerts=(), also=(other,))
+    await responder.journal.transaction(executions.accept, "together", event)
     await responder.append("together", Halted(at=now, reason="x", freeze=True))
     return "together"
 
@@ -130,23 +130,23 @@ async def test_a_route_about_a_service_opens_where_the_service_is_permitted(fill
         for method, path, _ in ROUTES:
             if (path in LISTS and method == "GET") or path in FOR_ALL | ELSEWHERE:
                 continue
-            asked, body = about(path, name, environment)
+            url, body = about(path, name, environment)
             how: dict[str, Any] = {"headers": {**header(kind), "Accept": "application/json"}}
-            if method == "GET" and "/executions/" not in asked:
-                asked += f"?environment={environment}"
+            if method == "GET" and "/executions/" not in url:
+                url += f"?environment={environment}"
             if method == "POST":
                 how["json"] = body
-            async with filled.responder.client.request(method, asked, **how) as response:
+            async with filled.responder.client.request(method, url, **how) as response:
                 status, answer = response.status, await response.text()
             if may(kind, name, environment):
-                assert status != 403, (method, asked, answer)
-                assert "there is no execution" not in answer, (method, asked)
-            elif "/executions/" in asked:
+                assert status != 403, (method, url, answer)
+                assert "there is no execution" not in answer, (method, url)
+            elif "/executions/" in url:
                 missing = f"there is no execution {name}-{environment}"
                 kept = f"no evidence is kept under {name}-{environment}"
-                assert (status, json.loads(answer)["error"]) in ((404, missing), (404, kept)), (method, asked)
+                assert (status, json.loads(answer)["error"]) in ((404, missing), (404, kept)), (method, url)
             else:
-                assert (status, "is not permitted for" in answer) == (403, True), (method, asked)
+                assert (status, "is not permitted for" in answer) == (403, True), (method, url)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,7 +169,7 @@ def shown(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_lists_show_what_is_permitted(filled: Filled, kind: str) -> None:
-    responder, own = filled.responder, {one for one in SERVICES if may(kind, *one)}
+    responder, own = filled.responder, {key for key in SERVICES if may(kind, *key)}
 
     async def get(path: str) -> Any:
         status, body = await responder.get(f"/api/v1/{path}", headers=header(kind))
@@ -181,7 +181,7 @@ async def test_lists_show_what_is_permitted(filled: Filled, kind: str) -> None:
     assert shown((await get("decisions"))["decisions"]) == own
     both = all(may(kind, name, "production") for name in ("backend", "web"))
     ids = {row["id"] for row in (await get("executions"))["executions"]}
-    assert ids == {filled.executions[one] for one in own} | ({filled.together} if both else set())
+    assert ids == {filled.executions[key] for key in own} | ({filled.together} if both else set())
     for report in (await get("status?health=now"), await get("report")):
         assert shown(report["services"]) == own
     status = await get("status")
@@ -205,8 +205,8 @@ async def test_a_rollback_of_several_is_for_who_may_all_of_them(filled: Filled, 
     for action, body in (("stop", {}), ("close", {"reason": "x"})):
         status, answer = await responder.post(f"{path}/{action}", body, headers=header(kind))
         assert (status == 404) is not both, answer
-    asked = {"service": "backend", "environment": "production", "also": ["web"], "reason": "x", "dry_run": True}
-    assert (await responder.post("/api/v1/rollbacks", asked, headers=header(kind)))[0] == (200 if both else 403)
+    payload = {"service": "backend", "environment": "production", "also": ["web"], "reason": "x", "dry_run": True}
+    assert (await responder.post("/api/v1/rollbacks", payload, headers=header(kind)))[0] == (200 if both else 403)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,13 +215,13 @@ async def test_alerts_open_nothing_for_other_services(filled: Filled, kind: str)
     status, answer = await filled.responder.post("/api/v1/alerts", sent_body(*sent), headers=header(kind))
     assert status == 202
     judged = {(d["service"], d["environment"]): d["reason"] for d in answer["decisions"]}
-    for one in SERVICES:
-        assert ("is not permitted for" in judged[one]) is not may(kind, *one)
+    for key in SERVICES:
+        assert ("is not permitted for" in judged[key]) is not may(kind, *key)
     kept = (await filled.responder.get("/api/v1/decisions", headers=header("all")))[1]["decisions"]
     refused = {(d["service"], d["environment"]) for d in kept if "is not permitted for" in d["reason"]}
-    assert refused == {one for one in SERVICES if not may(kind, *one)}, "and that is on record"
+    assert refused == {key for key in SERVICES if not may(kind, *key)}, "and that is on record"
     _, answer = await filled.responder.post("/api/v1/explain", sent_body(*sent), headers=header(kind))
-    assert shown(answer["incidents"]) == {one for one in SERVICES if may(kind, *one)}
+    assert shown(answer["incidents"]) == {key for key in SERVICES if may(kind, *key)}
 
 
 async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Filled) -> None:
@@ -271,9 +271,9 @@ async def test_the_stream_of_all_events_leaves_out_what_is_not_permitted(filled:
             async with asyncio.timeout(30):
                 while line := await response.content.readline():
                     if line.startswith(b"data: "):
-                        told = json.loads(line[6:])
-                        seen.add(told["execution"])
-                        if told["type"] == kind:
+                        event = json.loads(line[6:])
+                        seen.add(event["execution"])
+                        if event["type"] == kind:
                             break
             return seen
 

@@ -21,8 +21,10 @@ async def test_long_versions_and_notes_do_not_widen_the_page(
     guarded_responder: ResponderServer, tmp_path: Path
 ) -> None:
     need("chromium", "chromedriver")
-    one = await held(guarded_responder, one=plan().model_copy(update={"notes": (DIGEST,)}), from_version=DIGEST)
-    execution = await guarded_responder.journal.read(executions.load, one)
+    execution_id = await held(
+        guarded_responder, with_plan=plan().model_copy(update={"notes": (DIGEST,)}), from_version=DIGEST
+    )
+    execution = await guarded_responder.journal.read(executions.load, execution_id)
     for n, link in enumerate(guarded_responder.links.both(execution)):
         path = "/" + link.split("://", 1)[1].split("/", 1)[1]
         async with guarded_responder.client.get(path) as response:

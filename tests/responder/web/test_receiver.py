@@ -94,8 +94,8 @@ async def test_many_copies_at_the_same_moment_open_one(ready: ResponderServer) -
 
 
 async def test_the_same_alert_twice_in_one_body_opens_one(ready: ResponderServer) -> None:
-    one = sent_alert()
-    status, answer = await ready.post(ALERTS, sent_body(one, one))
+    firing = sent_alert()
+    status, answer = await ready.post(ALERTS, sent_body(firing, firing))
     assert status == 202
     assert [d["verdict"] for d in answer["decisions"]] == ["allow"]
 
@@ -212,8 +212,8 @@ async def test_each_alert_of_a_body_is_answered(ready: ResponderServer) -> None:
     unheard = sent_alert({"alertname": "Unheard"})
     _, answer = await ready.post(ALERTS, sent_body(sent_alert(), nobody, unheard))
     assert answer["alerts"] == 3
-    told = {(d["environment"], d["verdict"], d["guard"]) for d in answer["decisions"]}
-    assert told == {("production", "allow", "mode"), ("moon", "refuse", "known"), ("", "ignore", "policy")}
+    decisions = {(d["environment"], d["verdict"], d["guard"]) for d in answer["decisions"]}
+    assert decisions == {("production", "allow", "mode"), ("moon", "refuse", "known"), ("", "ignore", "policy")}
 
 
 @pytest.mark.parametrize(
@@ -232,8 +232,8 @@ async def test_every_generation_of_bodies_is_understood(ready: ResponderServer, 
 
 @pytest.mark.parametrize("path", [ALERTS, "/api/v2/alerts"])
 async def test_vmalert_may_post_its_bare_list(ready: ResponderServer, path: str) -> None:
-    one = {"labels": LABELS, "startsAt": ago(10, datetime.now(UTC)).isoformat(), "annotations": {}}
-    status, answer = await ready.post(path, [one])
+    firing = {"labels": LABELS, "startsAt": ago(10, datetime.now(UTC)).isoformat(), "annotations": {}}
+    status, answer = await ready.post(path, [firing])
     assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
 
 
@@ -291,9 +291,9 @@ async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(rea
         _, answer = await ready.post(ALERTS, body)
     assert [d["verdict"] for d in answer["decisions"]] == ["refuse", "ignore"]
     with sqlite3.connect(ready.file) as connection:
-        told = connection.execute("SELECT stage FROM outbox").fetchall()
+        stages = connection.execute("SELECT stage FROM outbox").fetchall()
     connection.close()
-    assert told == [("refused",)]
+    assert stages == [("refused",)]
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ async def test_explain_says_what_would_be_refused(ready: ResponderServer) -> Non
     body = sent_body(sent_alert(), sent_alert(labels={"a": "x" * 1100}))
     _, answer = await ready.post("/api/v1/explain", body)
     assert len(answer["incidents"]) == 1
-    assert [one["where"] for one in answer["refused"]] == ["alerts[1].labels.a"]
+    assert [refused["where"] for refused in answer["refused"]] == ["alerts[1].labels.a"]
 
 
 # --- refusals of the request itself ---

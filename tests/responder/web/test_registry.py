@@ -15,16 +15,18 @@ CI = "https://ci.example/run/9"
 async def tell(
     responder: ResponderServer, version: str, platform: str | None = None, at: str = "09:00", **more: Any
 ) -> Any:
-    asked = {"service": "backend", "version": version, "at": f"2026-11-23T{at}:00Z", **more}
-    status, body = await responder.post("/api/v1/deployments", {**asked, "platform": platform} if platform else asked)
+    payload = {"service": "backend", "version": version, "at": f"2026-11-23T{at}:00Z", **more}
+    status, body = await responder.post(
+        "/api/v1/deployments", {**payload, "platform": platform} if platform else payload
+    )
     assert status == 201, body
     return body["deployment"]
 
 
 async def test_a_platform_is_told_apart(responder: ResponderServer) -> None:
     await tell(responder, "3.0", "web", artifact="sha256:ab", status="good")
-    told = await tell(responder, "3.0", "android", "12:00", artifact="versionCode=1234", provenance=CI, by="ci")
-    assert (told["platform"], told["provenance"]) == ("android", CI)
+    deployment = await tell(responder, "3.0", "android", "12:00", artifact="versionCode=1234", provenance=CI, by="ci")
+    assert (deployment["platform"], deployment["provenance"]) == ("android", CI)
     await tell(responder, "3.1", "web", "13:00", artifact="sha256:cd")
     status, web = await responder.get("/api/v1/versions/backend/web")
     assert (status, web["service"], web["platform"], web["environment"]) == (200, "backend", "web", "production")
@@ -40,16 +42,16 @@ async def test_a_platform_is_told_apart(responder: ResponderServer) -> None:
 
 async def test_told_twice_it_is_told_once_on_each_platform(responder: ResponderServer) -> None:
     for platform in ("web", "android"):
-        asked = {"service": "backend", "version": "3.0", "platform": platform, "id": "run-9"}
-        assert [(await responder.post("/api/v1/deployments", asked))[0] for _ in range(2)] == [201, 200]
-    _, again = await responder.post("/api/v1/deployments", {**asked, "version": "9"})
+        payload = {"service": "backend", "version": "3.0", "platform": platform, "id": "run-9"}
+        assert [(await responder.post("/api/v1/deployments", payload))[0] for _ in range(2)] == [201, 200]
+    _, again = await responder.post("/api/v1/deployments", {**payload, "version": "9"})
     assert (again["new"], again["deployment"]["version"], again["deployment"]["platform"]) == (False, "3.0", "android")
 
 
 @pytest.mark.parametrize("platform", ["Android", "a b", "", "x/y", 7])
 async def test_a_platform_is_a_name(responder: ResponderServer, platform: Any) -> None:
-    asked = {"service": "backend", "version": "3.0", "platform": platform}
-    status, body = await responder.post("/api/v1/deployments", asked)
+    payload = {"service": "backend", "version": "3.0", "platform": platform}
+    status, body = await responder.post("/api/v1/deployments", payload)
     assert (status, body["where"]) == (400, "platform")
 
 
@@ -135,8 +137,8 @@ async def test_what_it_was_told_to_work_with_is_told_on_request(responder: Respo
         await tell(responder, "3.0", "android", f"{hour}:00", requires={"database": versions}, by="ci")
     for path in ("/api/v1/versions/backend", "/api/v1/versions/backend/android"):
         assert "requirements" not in (await responder.get(path))[1]
-        told = (await responder.get(f"{path}?history=true"))[1]["requirements"]
-        assert [(r["version"], r["needs"], r["revision"], r["versions"], r["told_by"]) for r in told] == [
+        requirements = (await responder.get(f"{path}?history=true"))[1]["requirements"]
+        assert [(r["version"], r["needs"], r["revision"], r["versions"], r["told_by"]) for r in requirements] == [
             ("3.0", "database", 2, "<3,>=2", "ci"),
             ("3.0", "database", 1, ">=1", "ci"),
         ]
@@ -146,8 +148,8 @@ async def test_what_it_was_told_to_work_with_is_told_on_request(responder: Respo
 async def test_a_retired_version_is_no_target_for_anybody(responder: ResponderServer) -> None:
     await responder.good_then_new()
     await responder.post("/api/v1/versions/backend/2.0", {"status": "retired", "reason": "image is gone"})
-    asked = {"service": "backend", "version": "2.0", "reason": "x", "dry_run": True}
-    _, body = await responder.post("/api/v1/rollbacks", asked)
+    payload = {"service": "backend", "version": "2.0", "reason": "x", "dry_run": True}
+    _, body = await responder.post("/api/v1/rollbacks", payload)
     assert (body["verdict"], body["guard"], body["reason"]) == ("refuse", "target", "2.0 is retired")
 
 
@@ -166,8 +168,8 @@ async def test_the_preview_knows_what_a_version_is_made_of(
 
     true_draft = Service.draft
     monkeypatch.setattr(Service, "draft", draft)
-    asked = {"service": "backend", "reason": "x", "dry_run": True}
-    _, body = await responder.post("/api/v1/rollbacks", asked)
+    payload = {"service": "backend", "reason": "x", "dry_run": True}
+    _, body = await responder.post("/api/v1/rollbacks", payload)
     assert "plan" in body, body
     [target] = seen
     assert target.artifacts == {"android": "versionCode=2.0"}

@@ -27,8 +27,8 @@ async def a_rollback(responder: ResponderServer, **other: Any) -> None:
     """One that succeeded."""
     await responder.good_then_new()
     began = now() - timedelta(seconds=30)
-    told = {"at": began, "received_at": began, "onset_at": began - timedelta(seconds=20), "alerts": (), **other}
-    await responder.journal.transaction(executions.accept, "r1", accepted(**told))
+    fields = {"at": began, "received_at": began, "onset_at": began - timedelta(seconds=20), "alerts": (), **other}
+    await responder.journal.transaction(executions.accept, "r1", accepted(**fields))
     await responder.append(
         "r1",
         Planned(at=began, plan=plan(move("2.1", "2.0"), gate(otherwise="freeze"))),
@@ -141,15 +141,15 @@ async def test_the_draft_of_a_post_mortem(responder: ResponderServer) -> None:
 
 async def test_the_verdicts_of_the_decision_that_opened_it_are_in_it(responder: ResponderServer) -> None:
     await responder.good_then_new()
-    _, told = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "slow", "by": "alice"})
-    _, body = await responder.get(f"/api/v1/executions/{told['execution']}/report")
+    _, decided = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "slow", "by": "alice"})
+    _, body = await responder.get(f"/api/v1/executions/{decided['execution']}/report")
     assert [v["guard"] for v in body["verdicts"]][-1] == "mode"
     assert body["requested_by"] == "alice"
 
 
 def matrix(responder: ResponderServer, query: str, *labels: dict[str, str]) -> None:
     points = [[now().timestamp() - 30 + n, str(n % 2)] for n in range(30)]
-    result = [{"metric": one, "values": points} for one in labels]
+    result = [{"metric": metric, "values": points} for metric in labels]
     responder.prometheus.results[query] = {"resultType": "matrix", "result": result}
 
 
@@ -170,11 +170,11 @@ async def test_the_plot_is_of_what_decided(responder: ResponderServer, expressio
     async with responder.client.get("/api/v1/executions/r1/plot") as response:
         assert (response.status, response.content_type) == (200, "image/svg+xml")
         svg = ElementTree.fromstring(await response.text())
-    told = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
-    assert {query, 'instance="a"', 'instance="b"', "onset", "deployed 2.1", "acted", "verified"} <= set(told)
-    asked = responder.prometheus.requests[-1]
-    assert asked.path == "/api/v1/query_range"
-    assert float(asked.query["end"]) > float(asked.query["start"])
+    texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert {query, 'instance="a"', 'instance="b"', "onset", "deployed 2.1", "acted", "verified"} <= set(texts)
+    query_range = responder.prometheus.requests[-1]
+    assert query_range.path == "/api/v1/query_range"
+    assert float(query_range.query["end"]) > float(query_range.query["start"])
 
 
 async def test_drawing_holds_up_nobody(responder: ResponderServer) -> None:

@@ -89,8 +89,8 @@ async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: R
     await responder.deployed("3.0", environment="staging")
     _, body = await responder.get("/api/v1/status")
     assert (body["deployment_id"], body["environment"]) == (None, None)
-    told = accepted(alerts=(), at=datetime.now(UTC), received_at=datetime.now(UTC))
-    await responder.journal.transaction(executions.accept, "r1", told)
+    event = accepted(alerts=(), at=datetime.now(UTC), received_at=datetime.now(UTC))
+    await responder.journal.transaction(executions.accept, "r1", event)
     _, body = await responder.get("/api/v1/status?service=backend&environment=production")
     assert (body["deployment_id"], body["environment"]) == ("deploy-2.1", "production")
     assert (body["active_rollbacks"], body["total_rollbacks"], len(body["services"])) == (1, 1, 1)
@@ -158,8 +158,8 @@ async def test_what_is_open_is_told_by_what_it_needs(responder: ResponderServer)
         ("two", [Planned(at=now, plan=plan()), Held(at=now, reason="ask", until=now)]),
         ("three", [GaveUp(at=now, reason="too often")]),
     ):
-        told = accepted(service=name, alerts=(), at=now, received_at=now)
-        await responder.journal.transaction(executions.accept, f"r-{name}", told)
+        event = accepted(service=name, alerts=(), at=now, received_at=now)
+        await responder.journal.transaction(executions.accept, f"r-{name}", event)
         if events:
             await responder.append(f"r-{name}", *events)
     _, body = await responder.get("/api/v1/status")
@@ -200,7 +200,9 @@ async def test_the_skew_of_our_clock_is_a_series(
     of_database = responder.journal.now
     monkeypatch.setattr(responder.journal, "now", lambda: of_database() - timedelta(seconds=ahead))
     line = next(
-        one for one in (await responder.series()).splitlines() if one.startswith("responder_clock_skew_seconds ")
+        sample
+        for sample in (await responder.series()).splitlines()
+        if sample.startswith("responder_clock_skew_seconds ")
     )
     assert abs(float(line.split()[1]) - ahead) < 60
 
@@ -236,8 +238,8 @@ async def test_a_service_that_fails_under_a_silence_says_whose_it_is(responder: 
     responder.alertmanager.fires(muted.labels, muted.fingerprint, state="suppressed", silenced_by=("s1",))
     silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
     responder.alertmanager.silences["s1"] = silence
-    (told,) = (await responder.get("/api/v1/status?health=now"))[1]["services"]
-    assert told["silenced"] == f"{muted.name}: silence s1 of bob: mine (until 2099-01-01 00:00:00 UTC)"
+    (shown,) = (await responder.get("/api/v1/status?health=now"))[1]["services"]
+    assert shown["silenced"] == f"{muted.name}: silence s1 of bob: mine (until 2099-01-01 00:00:00 UTC)"
     report = (await responder.get("/api/v1/report"))[1]
     assert any("while its alerts are muted" in warned["fact"] for warned in report["warnings"])
     assert (await responder.get("/api/v1/status"))[1]["services"][0]["silenced"] is None

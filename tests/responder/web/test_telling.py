@@ -32,8 +32,8 @@ async def sink() -> AsyncIterator[Sink]:
 
 
 def hook(sink: Sink, **other: Any) -> Notify:
-    told = {"url": f"{sink.url}/hook", "secret": "0123456789abcdef", **other}
-    return Notify.model_validate({"webhook": told})
+    channel = {"url": f"{sink.url}/hook", "secret": "0123456789abcdef", **other}
+    return Notify.model_validate({"webhook": channel})
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +88,7 @@ async def test_what_was_not_told_is_shown(responder: ResponderServer, sink: Sink
     sink.trouble = [web.Response(status=500, text="down")] * 50
     now = datetime.now(UTC)
     await responder.good_then_new()
-    one = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
+    execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
     async with telling(responder, hook(sink)) as teller:
         async with asyncio.timeout(60):
             while not (shown := (await responder.get("/api/v1/status"))[1]["notifications"]) or not shown[0]["error"]:
@@ -96,7 +96,7 @@ async def test_what_was_not_told_is_shown(responder: ResponderServer, sink: Sink
                 await asyncio.sleep(0.02)
     assert (shown[0]["pending"], "answered 500: down" in shown[0]["error"]) == (1, True)
     assert 'responder_notifications_pending{channel="webhook"} 1.0' in await responder.series()
-    _, body = await responder.get(f"/api/v1/executions/{one.id}")
+    _, body = await responder.get(f"/api/v1/executions/{execution.id}")
     (message,) = body["messages"]
     assert (message["channel"], message["stage"], message["state"]) == ("webhook", "accepted", "pending")
     assert "answered 500: down" in message["error"]
@@ -105,22 +105,22 @@ async def test_what_was_not_told_is_shown(responder: ResponderServer, sink: Sink
 async def test_the_issue_says_where_the_evidence_is(responder: ResponderServer) -> None:
     now = datetime.now(UTC)
     await responder.good_then_new()
-    one = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
+    execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
     kept = Kept(at=now, note="4 files, 12 kB", location="file:///var/lib/responder/evidence/d/e", files=4)
-    await responder.append(one.id, kept)
+    await responder.append(execution.id, kept)
     async with Github().up() as github:
         token = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{github.url}/api/v3"}
         async with telling(responder, Notify.model_validate({"github": token})) as teller, asyncio.timeout(60):
             while not github.issues:
                 teller.stir()
                 await asyncio.sleep(0.02)
-            await responder.append(one.id, Halted(at=now, reason="no plan could be made"))
-            await responder.append(one.id, Closed(at=now, outcome="failed", by="responder", reason=""))
+            await responder.append(execution.id, Halted(at=now, reason="no plan could be made"))
+            await responder.append(execution.id, Closed(at=now, outcome="failed", by="responder", reason=""))
             while "Evidence" not in github.issues[41]["body"]:
                 teller.stir()
                 await asyncio.sleep(0.02)
     body = github.issues[41]["body"].replace("\\", "")
-    assert f"responder evidence {one.id}" in body
+    assert f"responder evidence {execution.id}" in body
     assert "var/lib/responder/evidence/d/e" in body
 
 
@@ -133,14 +133,14 @@ async def test_an_alert_that_a_policy_only_wants_told(responder: ResponderServer
             status, body = await responder.post(
                 "/api/v1/alerts", sent_body(sent_alert(labels, startsAt=NOW.isoformat()))
             )
-            assert (status, [one["verdict"] for one in body["decisions"]]) == (202, ["notify"])
+            assert (status, [row["verdict"] for row in body["decisions"]]) == (202, ["notify"])
         while not sink.taken:
             teller.stir()
             await asyncio.sleep(0.02)
     (taken,) = [json.loads(raw) for _, raw in sink.taken]
     assert (taken["stage"], taken["title"]) == ("alert", "Alert: Overload on backend in production")
     _, body = await responder.post("/api/v1/explain", sent_body(sent_alert(labels)))
-    assert [one["policy"] for one in body["only_told"]] == ["tell"]
+    assert [row["policy"] for row in body["only_told"]] == ["tell"]
 
 
 # the page that stops
@@ -160,8 +160,8 @@ async def asked_to_stop(responder: ResponderServer, name: str) -> Any:
 
 
 async def test_looking_at_it_stops_nothing_and_the_button_does(guarded_responder: ResponderServer) -> None:
-    one = await held(guarded_responder)
-    link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, one))
+    execution_id = await held(guarded_responder)
+    link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, execution_id))
     for _ in range(2):
         status, text = await page(guarded_responder, "GET", link)
         assert (status, "2.1 → 2.0" in text, "nothing has been changed: backend stays on 2.1" in text) == (
@@ -169,32 +169,32 @@ async def test_looking_at_it_stops_nothing_and_the_button_does(guarded_responder
             True,
             True,
         )
-    assert await asked_to_stop(guarded_responder, one) is None
+    assert await asked_to_stop(guarded_responder, execution_id) is None
     assert (await page(guarded_responder, "POST", link, data={"name": " "}))[0] == 409
     status, text = await page(guarded_responder, "POST", link, data={"name": "<b>eve</b>", "reason": "no <i>"})
     assert (status, "<b>" in text) == (200, False)
-    asked = await asked_to_stop(guarded_responder, one)
-    assert (asked["stop_by"], asked["stop_reason"]) == ("<b>eve</b> (by link)", "no <i>")
+    stop = await asked_to_stop(guarded_responder, execution_id)
+    assert (stop["stop_by"], stop["stop_reason"]) == ("<b>eve</b> (by link)", "no <i>")
 
 
 @pytest.mark.parametrize("part", ["until", "signature", "id"])
 async def test_nothing_of_a_stop_link_can_be_changed(guarded_responder: ResponderServer, part: str) -> None:
-    one, other = await held(guarded_responder), await held(guarded_responder, service="frontend")
-    link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, one))
+    execution_id, other = await held(guarded_responder), await held(guarded_responder, service="frontend")
+    link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, execution_id))
     forged = {
         "until": re.sub(r"until=\d+", "until=99999999999", link),
         "signature": re.sub(r"signature=\w+", "signature=%C3%A9", link),
-        "id": link.replace(one, other),
+        "id": link.replace(execution_id, other),
     }[part]
     for method, data in (("GET", None), ("POST", {"name": "eve"})):
         status, text = await page(guarded_responder, method, forged, data=data)
         assert (status in (403, 409), "not valid" in text) == (True, True)
-    assert await asked_to_stop(guarded_responder, one) is await asked_to_stop(guarded_responder, other) is None
+    assert await asked_to_stop(guarded_responder, execution_id) is await asked_to_stop(guarded_responder, other) is None
 
 
 async def test_the_link_that_approves_does_not_stop(guarded_responder: ResponderServer) -> None:
-    one = await guarded_responder.journal.read(executions.load, await held(guarded_responder))
-    approve = guarded_responder.links.link(one)
+    execution = await guarded_responder.journal.read(executions.load, await held(guarded_responder))
+    approve = guarded_responder.links.link(execution)
     assert approve is not None
     as_stop = approve[approve.index("/approve/") :].replace("/approve/", "/stop/")
     assert (await page(guarded_responder, "POST", as_stop, data={"name": "eve"}))[0] == 409

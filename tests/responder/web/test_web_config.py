@@ -122,8 +122,10 @@ def trusting(authority: Authority, client: tuple[Path, Path] | None = None) -> s
 def test_what_is_right_is_right_for_prometheus(tmp_path: Path, authority: Authority, content: dict[str, Any]) -> None:
     file = written(tmp_path, **content)
     web_config.read(file)
-    told = subprocess.run(["promtool", "check", "web-config", str(file)], capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
+    checked = subprocess.run(
+        ["promtool", "check", "web-config", str(file)], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_the_documented_file_can_be_used(tmp_path: Path, authority: Authority) -> None:
@@ -175,9 +177,9 @@ def test_a_mistake_is_told_with_its_place(
     tmp_path: Path, authority: Authority, content: dict[str, Any], mistake: str
 ) -> None:
     authority.issue("other")
-    with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + "/web.yml: .*" + mistake) as told:
+    with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + "/web.yml: .*" + mistake) as caught:
         web_config.read(written(tmp_path, **content))
-    assert PASSWORD not in str(told.value)
+    assert PASSWORD not in str(caught.value)
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path, authority: Authority) -> None:
@@ -221,9 +223,9 @@ def test_who_can_log_in_may_do_something(tmp_path: Path, users: list[str], mista
         "alertmanager": {"urls": ["http://a"]},
         "web": web,
     }
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         parse(yaml.safe_dump(config), "r.yml", {})
-    assert [line.split(": ", 1)[1] for line in told.value.mistakes] == [mistake]
+    assert [line.split(": ", 1)[1] for line in caught.value.mistakes] == [mistake]
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
@@ -285,7 +287,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path,
 async def test_a_password_opens_what_its_scopes_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
     check = bcrypt.checkpw
-    monkeypatch.setattr(bcrypt, "checkpw", lambda *told: tried.append(told) or check(*told))
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *args: tried.append(args) or check(*args))
     users = [{"name": "alice", "scopes": ["read"]}, {"name": "bob", "scopes": ["alerts"]}]
     tokens = [{"name": "robot", "scopes": ["read"], "token": "a-token-that-is-long-enough"}]
     async with listening(tmp_path, users, tokens, basic_auth_users={"alice": HASHED, "bob": HASHED}) as url:
@@ -310,10 +312,10 @@ async def test_who_logs_in_is_limited_as_a_token_is(tmp_path: Path, limits: dict
     tokens = [{**users[0], "token": "a-token-that-is-long-enough"}]
     async with listening(tmp_path, users, tokens, basic_auth_users={"alice": HASHED}) as url:
         for environment in ("staging", "production"):
-            asked = f"{url}/permitted?environment={environment}"
+            permitted_url = f"{url}/permitted?environment={environment}"
             own = "web" not in limits.get("services", ()) and environment in limits.get("environments", (environment,))
             for headers in (login("alice", PASSWORD), {"Authorization": f"Bearer {tokens[0]['token']}"}):
-                assert await ask(asked, headers=headers) == (200, str(own))
+                assert await ask(permitted_url, headers=headers) == (200, str(own))
 
 
 async def test_headers_are_added_and_never_weaken_a_page(tmp_path: Path) -> None:
@@ -378,13 +380,13 @@ async def test_prometheus_and_the_command_line_come_in(tmp_path: Path, authority
         assert there.returncode == 0, there.stderr
         named = {"RESPONDER_" + name.upper().replace("-", "_"): str(path) for name, path in files.items()}
         assert responder("status", **named).returncode == 0
-        for wrong, told in (
+        for wrong, message in (
             ([], "certificate verify failed"),
             (["--ca-file", str(authority.ca_file)], f"no responder answers at https://127.0.0.1:{port}"),
         ):
-            said = responder("status", *wrong)
-            assert (said.returncode, said.stdout) == (2, "")
-            assert told in said.stderr and "Traceback" not in said.stderr
+            result = responder("status", *wrong)
+            assert (result.returncode, result.stdout) == (2, "")
+            assert message in result.stderr and "Traceback" not in result.stderr
 
         # A reload takes other passwords, and says what only a restart can change.
         written(tmp_path, tls_server_config=SERVER, basic_auth_users={"prometheus": HASHED})
