@@ -161,7 +161,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @contextlib.asynccontextmanager
 async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tuple[Client, list[str]]]:
-    """One whose stream behaves as the test wants; requests without, it knows one more event each time."""
+    """One whose stream behaves as the test wants; polled, it knows one more event each time."""
     requests: list[str] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
