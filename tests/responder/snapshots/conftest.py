@@ -55,7 +55,7 @@ def settings_of(settings: dict[str, Any]) -> SnapshotSettings:
 
 
 @dataclass
-class House:
+class SourceDatabase:
     """A database, a place for snapshots of it, and the client that the lever is handed."""
 
     postgres: parts.Postgres
@@ -114,9 +114,9 @@ _made = iter(range(1_000_000))
 
 
 @contextlib.asynccontextmanager
-async def housed(
+async def source_database(
     cluster: parts.Postgres, directory: Path, *, s3: S3 | None = None, encrypt: bool = False, **shelf: Any
-) -> AsyncIterator[House]:
+) -> AsyncIterator[SourceDatabase]:
     dsn = await cluster.database(f"shop_{next(_made)}")
     kept = directory / "kept"
     kept.mkdir(exist_ok=True)
@@ -131,7 +131,7 @@ async def housed(
         "aws": {"endpoint_url": s3.url, "access_key_id": "a", "secret_access_key": "b", "timeout": "5s"} if s3 else {},
     }
     snapshots = await Snapshots.connect(settings_of(settings))
-    made = House(cluster, dsn, settings, snapshots, kept)
+    made = SourceDatabase(cluster, dsn, settings, snapshots, kept)
     try:
         yield made
     finally:
@@ -142,6 +142,6 @@ async def housed(
 
 
 @pytest.fixture
-async def house(cluster: parts.Postgres, tmp_path: Path) -> AsyncIterator[House]:
-    async with housed(cluster, tmp_path) as made:
+async def source(cluster: parts.Postgres, tmp_path: Path) -> AsyncIterator[SourceDatabase]:
+    async with source_database(cluster, tmp_path) as made:
         yield made

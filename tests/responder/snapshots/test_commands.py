@@ -18,7 +18,7 @@ from responder.journal import executions, open_journal
 from tests import parts
 from tests.journals import state  # noqa: F401
 from tests.responder.examples import NOW, accepted
-from tests.responder.snapshots.conftest import House, housed
+from tests.responder.snapshots.conftest import SourceDatabase, source_database
 
 SHOP = """
 CREATE SCHEMA "Old";
@@ -39,14 +39,14 @@ Run = Callable[..., Awaitable[tuple[int, Any, str]]]
 
 
 @pytest.fixture
-async def shop(cluster: parts.Postgres, tmp_path: Path) -> AsyncIterator[House]:
-    async with housed(cluster, tmp_path, encrypt=True, keep="1s", keep_at_least=1) as house:
-        await house.script(SHOP)
-        yield house
+async def shop(cluster: parts.Postgres, tmp_path: Path) -> AsyncIterator[SourceDatabase]:
+    async with source_database(cluster, tmp_path, encrypt=True, keep="1s", keep_at_least=1) as source:
+        await source.script(SHOP)
+        yield source
 
 
 @pytest.fixture
-def run(shop: House, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(shop: SourceDatabase, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     file = tmp_path / "responder.yml"
     file.write_text(
         yaml.safe_dump(
@@ -75,11 +75,11 @@ async def taken(run: Run, *more: str) -> str:
     return str(body["key"])
 
 
-def name_of(house: House) -> str:
-    return house.dsn.rpartition("/")[2]
+def name_of(source: SourceDatabase) -> str:
+    return source.dsn.rpartition("/")[2]
 
 
-async def test_taken_listed_verified_restored(shop: House, run: Run) -> None:
+async def test_taken_listed_verified_restored(shop: SourceDatabase, run: Run) -> None:
     key = await taken(run, "--verify", "restore")
     code, body, _ = await run("list")
     assert (code, [(item["key"], item["state"], item["verified"]) for item in body]) == (
@@ -113,7 +113,9 @@ async def test_taken_listed_verified_restored(shop: House, run: Run) -> None:
     assert len(await shop.sql("SELECT * FROM orders", dsn=dsn)) == 20
 
 
-async def test_it_is_never_restored_over_its_own_by_another_address(shop: House, run: Run, tmp_path: Path) -> None:
+async def test_it_is_never_restored_over_its_own_by_another_address(
+    shop: SourceDatabase, run: Run, tmp_path: Path
+) -> None:
     key, file = await taken(run), tmp_path / "responder.yml"
     config = yaml.safe_load(file.read_text())
     alias = {"name": "alias", "url": shop.postgres.dsn.replace("127.0.0.1", "localhost")}
@@ -130,7 +132,7 @@ async def test_it_is_never_restored_over_its_own_by_another_address(shop: House,
     assert len(await shop.sql("SELECT * FROM orders")) == 21
 
 
-async def test_only_some_tables_come_back(shop: House, run: Run) -> None:
+async def test_only_some_tables_come_back(shop: SourceDatabase, run: Run) -> None:
     key, back = await taken(run), f"{name_of(shop)}_some"
     assert (await run("restore", key, "--into", f"shop/{back}", "--tables", "public.orders", "public.seen"))[0] == 0
     dsn = shop.dsn.replace(name_of(shop), back)
@@ -141,7 +143,7 @@ async def test_only_some_tables_come_back(shop: House, run: Run) -> None:
     assert (await run("restore", key, "--into", f"shop/{back}2", "--tables", "public.none"))[0] == 2
 
 
-async def test_columns_come_back_into_the_table_that_lives(shop: House, run: Run) -> None:
+async def test_columns_come_back_into_the_table_that_lives(shop: SourceDatabase, run: Run) -> None:
     before = await shop.sql("SELECT id, note FROM orders ORDER BY id")
     key = await taken(run)
     await shop.script(
@@ -171,7 +173,7 @@ async def test_columns_come_back_into_the_table_that_lives(shop: House, run: Run
         assert message in err
 
 
-async def test_columns_of_partitions_and_quoted_names(shop: House, run: Run) -> None:
+async def test_columns_of_partitions_and_quoted_names(shop: SourceDatabase, run: Run) -> None:
     key = await taken(run)
     await shop.script("""UPDATE "Old"."Customers" SET "Name" = NULL; UPDATE orders SET kind = NULL""")
     assert (await run("restore", key, "--into", "shop", "--columns", '"Old"."Customers":Name'))[1]["updated"] == 30
@@ -180,7 +182,7 @@ async def test_columns_of_partitions_and_quoted_names(shop: House, run: Run) -> 
     assert (await shop.sql("""SELECT "Name" FROM "Old"."Customers" WHERE id = 7"""))[0][0] == "c7"
 
 
-async def test_pruned_by_age_but_never_the_newest(shop: House, run: Run, tmp_path: Path) -> None:
+async def test_pruned_by_age_but_never_the_newest(shop: SourceDatabase, run: Run, tmp_path: Path) -> None:
     await (await open_journal(f"sqlite://{tmp_path}/state.db")).close()
     old = await taken(run)
     await asyncio.sleep(1.1)
@@ -225,7 +227,7 @@ async def test_a_snapshot_of_an_open_rollback_is_not_pruned(run: Run, tmp_path: 
     assert [item["key"] for item in (await run("prune"))[1]] == [old]
 
 
-async def test_what_is_damaged_is_not_whole(shop: House, run: Run) -> None:
+async def test_what_is_damaged_is_not_whole(shop: SourceDatabase, run: Run) -> None:
     key = await taken(run)
     file = max((shop.directory / key).rglob("*.dump"), key=lambda path: path.stat().st_size)
     file.write_bytes(file.read_bytes()[:-1])

@@ -18,7 +18,7 @@ import pytest
 from responder.errors import Halt, Unavailable
 from responder.snapshots.verify import read_back
 from tests import parts
-from tests.responder.snapshots.conftest import BUCKET, S3, House, housed
+from tests.responder.snapshots.conftest import BUCKET, S3, SourceDatabase, source_database
 from tests.responder.snapshots.traps import STEPS, in_small_parts, set_trap
 
 DATA = """
@@ -57,11 +57,11 @@ LESS_LIKELY_TO_DIFFER = {
 
 
 @pytest.fixture
-async def stage(cluster: parts.Postgres, s3: S3, tmp_path: Path, request: Any) -> AsyncIterator[House]:
-    async with housed(cluster, tmp_path, s3=s3 if request.param == "s3" else None) as house:
-        await house.script(DATA)
-        in_small_parts(house.snapshots.shelves["kept"])
-        yield house
+async def stage(cluster: parts.Postgres, s3: S3, tmp_path: Path, request: Any) -> AsyncIterator[SourceDatabase]:
+    async with source_database(cluster, tmp_path, s3=s3 if request.param == "s3" else None) as source:
+        await source.script(DATA)
+        in_small_parts(source.snapshots.shelves["kept"])
+        yield source
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def stage(cluster: parts.Postgres, s3: S3, tmp_path: Path, request: Any) -
     indirect=["stage"],
     ids=[" - ".join(case) for case in CASES],
 )
-async def test_whatever_is_killed(victim: str, stage: House, step: str, s3: S3) -> None:
+async def test_whatever_is_killed(victim: str, stage: SourceDatabase, step: str, s3: S3) -> None:
     shelf = stage.snapshots.shelves["kept"]
     on_s3 = "s3" in stage.settings["shelves"][0]
     before = await stage.sql(COUNT)
@@ -136,7 +136,7 @@ async def _started(postgres: parts.Postgres) -> None:
     raise AssertionError("PostgreSQL does not start again")
 
 
-async def _killed_process(stage: House, wanted: Any, step: str) -> None:
+async def _killed_process(stage: SourceDatabase, wanted: Any, step: str) -> None:
     """The same in a process of its own, that kills itself."""
     file = stage.directory.parent / "orders.json"
     orders = {"settings": stage.settings, "at": step, "wanted": wanted.model_dump()}

@@ -22,7 +22,7 @@ from responder.snapshots.client import Snapshots
 from responder.snapshots.verify import compare_restored, read_back
 from responder.world import World
 from tests import parts
-from tests.responder.snapshots.conftest import S3, House, housed, settings_of
+from tests.responder.snapshots.conftest import S3, SourceDatabase, settings_of, source_database
 
 ROWS = """
 CREATE TABLE orders (id int PRIMARY KEY, note text);
@@ -44,39 +44,39 @@ class _World(Connections):
         return self._snapshots
 
 
-async def test_the_lever_goes_one_way_and_only_once(house: House) -> None:
-    await house.script(ROWS)
-    world, snapshot = World(_World(house.snapshots)), lever()
+async def test_the_lever_goes_one_way_and_only_once(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    world, snapshot = World(_World(source.snapshots)), lever()
     assert TypeAdapter(AnyLever).validate_json(snapshot.model_dump_json()) == snapshot
     assert await world.read(snapshot) is None
     (note,) = await world.ask(snapshot, lambda client: snapshot.prepare(client, snapshot.key))
     assert "2 tables of shop" in note
-    assert house.files() == [], "looking changes nothing"
+    assert source.files() == [], "looking changes nothing"
 
     await world.write(snapshot, snapshot.key, was=None)
     assert await world.read(snapshot) == "shop/x-1"
     assert await world.settled(snapshot, snapshot.key)
-    files = {name: (house.directory / name).stat().st_mtime_ns for name in house.files()}
+    files = {name: (source.directory / name).stat().st_mtime_ns for name in source.files()}
     await world.write(snapshot, snapshot.key, was=None)
-    assert {name: (house.directory / name).stat().st_mtime_ns for name in house.files()} == files
+    assert {name: (source.directory / name).stat().st_mtime_ns for name in source.files()} == files
 
     with pytest.raises(Halt):
         await world.write(snapshot, None, was=snapshot.key)
 
 
-async def test_all_of_it_is_of_one_moment(house: House) -> None:
+async def test_all_of_it_is_of_one_moment(source: SourceDatabase) -> None:
     """A writer moves money between two tables in different archives: the sum is the same in every snapshot."""
-    await house.script(
+    await source.script(
         "CREATE TABLE a (n int); CREATE TABLE b (n int); INSERT INTO a VALUES (1000); INSERT INTO b VALUES (0)"
     )
 
     async def move() -> None:
         while True:
-            await house.sql("WITH x AS (UPDATE a SET n = n - 1) UPDATE b SET n = n + 1")
+            await source.sql("WITH x AS (UPDATE a SET n = n - 1) UPDATE b SET n = n + 1")
 
     moving = asyncio.create_task(move())
     try:
-        manifest = await house.snapshots.make("kept", house.wanted(jobs=2, scratch="shop"))
+        manifest = await source.snapshots.make("kept", source.wanted(jobs=2, scratch="shop"))
     finally:
         moving.cancel()
         await asyncio.wait([moving])
@@ -85,11 +85,11 @@ async def test_all_of_it_is_of_one_moment(house: House) -> None:
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "gone", "at the end"])
-async def test_damage_is_found(house: House, harm: str) -> None:
-    await house.script(ROWS)
-    manifest = await house.snapshots.make("kept", house.wanted())
+async def test_damage_is_found(source: SourceDatabase, harm: str) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted())
     largest = max(manifest.archives, key=lambda archive: archive.size)
-    file = house.directory / largest.objects[0]
+    file = source.directory / largest.objects[0]
     raw = file.read_bytes()
     match harm:
         case "cut":
@@ -101,40 +101,40 @@ async def test_damage_is_found(house: House, harm: str) -> None:
         case _:
             file.write_bytes(raw + b"\0")
     with pytest.raises(Halt):
-        await read_back(house.snapshots.shelf("kept"), manifest, jobs=2)
+        await read_back(source.snapshots.shelf("kept"), manifest, jobs=2)
 
 
-async def test_a_restored_copy_that_differs_is_found(house: House) -> None:
-    await house.script(ROWS)
-    manifest = await house.snapshots.make("kept", house.wanted(scratch="shop"))
+async def test_a_restored_copy_that_differs_is_found(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted(scratch="shop"))
     wrong = manifest.model_copy(
         update={"counted": tuple(counted.model_copy(update={"hash": "1"}) for counted in manifest.counted)}
     )
     with pytest.raises(Halt, match=r"public\.orders has 2000 rows"):
-        await compare_restored(house.snapshots.postgres, house.snapshots.shelf("kept"), wrong, "server", jobs=2)
-    assert not [name for name in await house.databases() if name.startswith("rollback_scratch")]
+        await compare_restored(source.snapshots.postgres, source.snapshots.shelf("kept"), wrong, "server", jobs=2)
+    assert not [name for name in await source.databases() if name.startswith("rollback_scratch")]
 
 
-async def test_a_dump_that_fails_leaves_nothing(house: House) -> None:
+async def test_a_dump_that_fails_leaves_nothing(source: SourceDatabase) -> None:
     """The data of one table cannot be read to its end."""
-    await house.script(ROWS)
-    await house.script("UPDATE pg_class SET relfilenode = 1 WHERE relname = 'paid'")
+    await source.script(ROWS)
+    await source.script("UPDATE pg_class SET relfilenode = 1 WHERE relname = 'paid'")
     with pytest.raises((Halt, Unavailable), match=r"paid|could not open"):
-        await house.snapshots.make("kept", house.wanted())
-    assert await house.snapshots.find("kept", "shop/x-1") is None
-    assert not [name for name in house.files() if "manifest" in name or "unfinished" in name]
+        await source.snapshots.make("kept", source.wanted())
+    assert await source.snapshots.find("kept", "shop/x-1") is None
+    assert not [name for name in source.files() if "manifest" in name or "unfinished" in name]
 
 
-async def test_only_some_tables(house: House) -> None:
-    await house.script(ROWS)
-    manifest = await house.snapshots.make("kept", house.wanted(tables=("public.paid",), scratch="shop"))
+async def test_only_some_tables(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted(tables=("public.paid",), scratch="shop"))
     assert manifest.tables == ("public.paid",)
     assert [(counted.table, counted.rows) for counted in manifest.counted] == [("public.paid", 500)]
 
 
-async def test_large_tables_are_hashed_in_part(house: House) -> None:
-    await house.script(ROWS)
-    manifest = await house.snapshots.make("kept", house.wanted(scratch="shop", hash_whole_up_to=200_000))
+async def test_large_tables_are_hashed_in_part(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted(scratch="shop", hash_whole_up_to=200_000))
     orders, paid = manifest.counted[:2]
     assert orders.table == "public.orders"
     assert orders.one_in > 1
@@ -160,11 +160,11 @@ REFUSED = [
 async def test_what_stands_in_the_way_is_said_before(
     how: dict[str, Any], sql: str, message: str, cluster: parts.Postgres, tmp_path: Path
 ) -> None:
-    async with housed(cluster, tmp_path) as house:
+    async with source_database(cluster, tmp_path) as source:
         if sql:
-            await house.script(sql)
-        await house.script("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-        settings = json.loads(json.dumps(house.settings).replace("postgres@", "plain@"))
+            await source.script(sql)
+        await source.script("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        settings = json.loads(json.dumps(source.settings).replace("postgres@", "plain@"))
         as_plain = await Snapshots.connect(settings_of(settings))
         snapshot = lever(**how)
         with pytest.raises(Halt, match=message):
@@ -180,58 +180,60 @@ def test_what_it_names_has_to_be_configured() -> None:
     )
 
 
-async def test_a_directory_that_is_not_there_is_said_before(house: House) -> None:
-    house.directory.rmdir()
+async def test_a_directory_that_is_not_there_is_said_before(source: SourceDatabase) -> None:
+    source.directory.rmdir()
     with pytest.raises(Halt, match="not a directory"):
-        await lever().prepare(house.snapshots, "shop/x-1")
+        await lever().prepare(source.snapshots, "shop/x-1")
 
 
-async def test_a_cancelled_one_leaves_no_program_behind(house: House) -> None:
-    await house.script(ROWS)
-    await house.script(
+async def test_a_cancelled_one_leaves_no_program_behind(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    await source.script(
         "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.01)'"
     )
-    locked = await _locked(house)
-    making = asyncio.create_task(house.snapshots.make("kept", house.wanted()))
+    locked = await _locked(source)
+    making = asyncio.create_task(source.snapshots.make("kept", source.wanted()))
     await asyncio.sleep(0.5)
     making.cancel()
     await asyncio.wait([making], timeout=5)
     assert making.cancelled()
     await locked.close()
     assert not [child for child in psutil.Process().children() if child.name() in ("pg_dump", "pg_restore")]
-    assert await house.snapshots.find("kept", "shop/x-1") is None
+    assert await source.snapshots.find("kept", "shop/x-1") is None
 
 
-async def test_a_lock_that_is_not_given_up_is_worth_another_try(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_that_is_not_given_up_is_worth_another_try(
+    source: SourceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("responder.snapshots.dump._LOCK_WAIT_MS", 100)
-    await house.script(ROWS)
-    locked = await _locked(house)
+    await source.script(ROWS)
+    locked = await _locked(source)
     with pytest.raises(Unavailable, match="lock timeout"):
-        await house.snapshots.make("kept", house.wanted())
+        await source.snapshots.make("kept", source.wanted())
     await locked.close()
-    await house.snapshots.make("kept", house.wanted())
+    await source.snapshots.make("kept", source.wanted())
 
 
-async def test_it_ends_in_time(house: House) -> None:
-    await house.script(ROWS)
-    locked = await _locked(house)
+async def test_it_ends_in_time(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    locked = await _locked(source)
     with pytest.raises(Halt, match="did not succeed within 1 s"):
-        await World(_World(house.snapshots)).write(lever(within=1.0), "shop/x-1", was=None)
+        await World(_World(source.snapshots)).write(lever(within=1.0), "shop/x-1", was=None)
     await locked.close()
     assert not [child for child in psutil.Process().children() if child.name() in ("pg_dump", "pg_restore")]
 
 
-async def _locked(house: House) -> Any:
+async def _locked(source: SourceDatabase) -> Any:
     import asyncpg
 
-    connection = await asyncpg.connect(house.dsn)
+    connection = await asyncpg.connect(source.dsn)
     await connection.execute("BEGIN")
     await connection.execute("LOCK TABLE orders")
     return connection
 
 
-async def test_who_may_not_act_any_more_writes_nothing_more(house: House) -> None:
-    await house.script(ROWS)
+async def test_who_may_not_act_any_more_writes_nothing_more(source: SourceDatabase) -> None:
+    await source.script(ROWS)
     calls = 0
 
     def guard() -> None:
@@ -243,10 +245,10 @@ async def test_who_may_not_act_any_more_writes_nothing_more(house: House) -> Non
     token = acting.set(guard)
     try:
         with pytest.raises(Superseded):
-            await house.snapshots.make("kept", house.wanted())
+            await source.snapshots.make("kept", source.wanted())
     finally:
         acting.reset(token)
-    assert await house.snapshots.find("kept", "shop/x-1") is None
+    assert await source.snapshots.find("kept", "shop/x-1") is None
 
 
 class _Blocks:
@@ -261,8 +263,8 @@ class _Blocks:
 @pytest.mark.parametrize("sizes", [[], [10], [5 << 20], [6 << 20] * 4, [1 << 20] * 33])
 async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres, s3: S3, tmp_path: Path) -> None:
     """With two parts to an object: past that the next object is begun."""
-    async with housed(cluster, tmp_path, s3=s3) as house:
-        aws = house.snapshots._aws
+    async with source_database(cluster, tmp_path, s3=s3) as source:
+        aws = source.snapshots._aws
         store = S3Store(aws, "snapshots", tmp_path.name, part=5 << 20, parts_of_an_object=2)
         names = await store.put("x", aiter(_Blocks(sizes)))
         whole = b"".join([block async for block in _Blocks(sizes)])
@@ -284,14 +286,14 @@ async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres
 
 
 async def test_the_manifest_is_changed_by_nobody_without_the_key(cluster: parts.Postgres, tmp_path: Path) -> None:
-    async with housed(cluster, tmp_path, encrypt=True) as house:
-        await house.script(ROWS)
-        manifest = await house.snapshots.make("kept", house.wanted(scratch="shop"))
-        file = house.directory / "shop/x-1/manifest.json"
-        assert b"PGDMP" not in (house.directory / manifest.archives[0].objects[0]).read_bytes()
+    async with source_database(cluster, tmp_path, encrypt=True) as source:
+        await source.script(ROWS)
+        manifest = await source.snapshots.make("kept", source.wanted(scratch="shop"))
+        file = source.directory / "shop/x-1/manifest.json"
+        assert b"PGDMP" not in (source.directory / manifest.archives[0].objects[0]).read_bytes()
         file.write_text(file.read_text().replace('"rows": 2000', '"rows": 2001'))
         with pytest.raises(Halt, match="was changed"):
-            await house.snapshots.find("kept", "shop/x-1")
+            await source.snapshots.find("kept", "shop/x-1")
 
 
 @pytest.mark.soak
@@ -306,15 +308,15 @@ async def test_memory_does_not_grow_with_the_database(
     few, many = 20_000, 300_000 if where == "directory" else 120_000
     for rows in (few, many):
         (directory := tmp_path / str(rows)).mkdir()
-        async with housed(cluster, directory, s3=s3 if where == "s3" else None, encrypt=True) as house:
-            await house.script(
+        async with source_database(cluster, directory, s3=s3 if where == "s3" else None, encrypt=True) as source:
+            await source.script(
                 "CREATE TABLE t (b bytea); ALTER TABLE t ALTER b SET STORAGE EXTERNAL; INSERT INTO t "
                 "SELECT decode((SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, 125) k), 'hex') "
                 f"FROM generate_series(1, {rows}) n"
             )
-            if s3_settings := house.settings["aws"]:
+            if s3_settings := source.settings["aws"]:
                 s3_settings["timeout"] = "2m"  # this server puts 600 MiB together before it answers
-            orders = {"settings": house.settings, "at": "", "wanted": house.wanted(compress=0).model_dump()}
+            orders = {"settings": source.settings, "at": "", "wanted": source.wanted(compress=0).model_dump()}
             (directory / "orders.json").write_text(json.dumps(orders))
             argv = [sys.executable, "-m", "tests.responder.snapshots.traps", str(directory / "orders.json")]
             process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)

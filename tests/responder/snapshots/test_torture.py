@@ -10,12 +10,12 @@ from responder.snapshots import census
 from responder.snapshots.columns import bring_back
 from responder.snapshots.restore import created, restore
 from tests import parts
-from tests.responder.snapshots.conftest import S3, TORTURE, House, housed
+from tests.responder.snapshots.conftest import S3, TORTURE, SourceDatabase, source_database
 
 
-async def hashes(house: House, name: str) -> dict[str, str]:
+async def hashes(source: SourceDatabase, name: str) -> dict[str, str]:
     """Of everything that holds rows, with the sequences and the filled views beside them."""
-    async with census.session(house.snapshots.postgres, "shop", database_name=name) as connection:
+    async with census.session(source.snapshots.postgres, "shop", database_name=name) as connection:
         found = {t.name: str(await census.counted(connection, t)) for t in await census.tables_of(connection)}
         found[census.LARGE_OBJECTS] = str(await census.large_objects(connection))
         for view in await census.materialized_views_of(connection):
@@ -42,41 +42,41 @@ SELECT lo_unlink(70002);
 async def test_the_torture_schema_comes_back_as_it_was(
     where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
 ) -> None:
-    async with housed(cluster, tmp_path, s3=s3 if where == "s3" else None, encrypt=where == "s3") as house:
-        await house.script(TORTURE)
-        name = house.dsn.rpartition("/")[2]
-        before = await hashes(house, name)
+    async with source_database(cluster, tmp_path, s3=s3 if where == "s3" else None, encrypt=where == "s3") as source:
+        await source.script(TORTURE)
+        name = source.dsn.rpartition("/")[2]
+        before = await hashes(source, name)
         assert len(before) > 30
 
-        manifest = await house.snapshots.make("kept", house.wanted(jobs=3, scratch="shop"))
+        manifest = await source.snapshots.make("kept", source.wanted(jobs=3, scratch="shop"))
         assert manifest.verified == "restore"
         assert len(manifest.archives) == 4
 
-        postgres, shelf = house.snapshots.postgres, house.snapshots.shelf("kept")
-        await house.script(DOWNGRADE)
-        assert await hashes(house, name) != before
+        postgres, shelf = source.snapshots.postgres, source.snapshots.shelf("kept")
+        await source.script(DOWNGRADE)
+        assert await hashes(source, name) != before
         await created(postgres, "shop", f"{name}_back", manifest)
         await restore(postgres, shelf, manifest, "shop", f"{name}_back", jobs=2, owners=True)
-        assert await hashes(house, f"{name}_back") == before
+        assert await hashes(source, f"{name}_back") == before
 
 
-async def test_columns_of_every_type_come_back(house: House) -> None:
-    await house.script(TORTURE)
-    name = house.dsn.rpartition("/")[2]
-    before = await hashes(house, name)
-    await house.snapshots.make("kept", house.wanted(tables=("torture.every_type",)))
-    rows = await house.sql(
+async def test_columns_of_every_type_come_back(source: SourceDatabase) -> None:
+    await source.script(TORTURE)
+    name = source.dsn.rpartition("/")[2]
+    before = await hashes(source, name)
+    await source.snapshots.make("kept", source.wanted(tables=("torture.every_type",)))
+    rows = await source.sql(
         "SELECT attname FROM pg_attribute WHERE attrelid = 'torture.every_type'::regclass AND attnum > 1"
     )
     columns = [row["attname"] for row in rows]
     assert len(columns) > 80
-    await house.script(f"UPDATE torture.every_type SET {', '.join(f'{column} = NULL' for column in columns)}")
+    await source.script(f"UPDATE torture.every_type SET {', '.join(f'{column} = NULL' for column in columns)}")
 
-    manifest = await house.snapshots.find("kept", "shop/x-1")
+    manifest = await source.snapshots.find("kept", "shop/x-1")
     assert manifest is not None
-    shelf = house.snapshots.shelf("kept")
+    shelf = source.snapshots.shelf("kept")
     done = await bring_back(
-        house.snapshots.postgres, shelf, manifest, "shop", "torture.every_type", columns, overwrite=False
+        source.snapshots.postgres, shelf, manifest, "shop", "torture.every_type", columns, overwrite=False
     )
     assert (done.rows, done.updated, done.gone, done.kept) == (6, 6, 0, 0)
-    assert await hashes(house, name) == before
+    assert await hashes(source, name) == before
