@@ -73,7 +73,7 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-class House:
+class DispatcherBench:
     """A journal, and tellers on it."""
 
     def __init__(self, journal: Database) -> None:  # noqa: F811
@@ -128,8 +128,8 @@ class House:
 
 
 @pytest.fixture
-async def house(journal: Database) -> AsyncIterator[House]:  # noqa: F811
-    made = House(journal)
+async def bench(journal: Database) -> AsyncIterator[DispatcherBench]:  # noqa: F811
+    made = DispatcherBench(journal)
     yield made
     await made.close()
 

@@ -29,7 +29,7 @@ from tests.responder.notify.conftest import (
     STUCK,
     SUCCEEDED,
     WELL,
-    House,
+    DispatcherBench,
 )  # fmt: skip
 from tests.responder.notify.peers import TOKEN, Sink, Slack
 
@@ -63,22 +63,22 @@ def stages(sink: Sink) -> list[str]:
     return [json.loads(raw)["stage"] for _, raw in sink.taken]
 
 
-async def test_what_happens_is_told_once_and_in_order(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
-    await house.accept()
-    await house.tells(teller)
+async def test_what_happens_is_told_once_and_in_order(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
+    await bench.accept()
+    await bench.tells(teller)
     for events in WELL:
-        await house.append(*events)
+        await bench.append(*events)
     for _ in range(3):
-        await house.tells(teller)
+        await bench.tells(teller)
     assert stages(sink) == ["accepted", "started", "succeeded"], "a further step is no news for a webhook"
-    assert await house.messages() == [("webhook", stage, "told") for stage in stages(sink)]
-    assert house.counted == [("webhook", "delivered")] * 3
+    assert await bench.messages() == [("webhook", stage, "told") for stage in stages(sink)]
+    assert bench.counted == [("webhook", "delivered")] * 3
 
 
-async def test_nothing_is_told_of_what_did_not_happen(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
-    await house.accept()
+async def test_nothing_is_told_of_what_did_not_happen(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
+    await bench.accept()
 
     async def breaks(tx: Any) -> None:
         known = await executions.load(tx, "e-1")
@@ -86,25 +86,25 @@ async def test_nothing_is_told_of_what_did_not_happen(house: House, sink: Sink) 
         raise RuntimeError("the power fails")
 
     with pytest.raises(RuntimeError):
-        await house.journal.transaction(breaks)
-    await house.tells(teller)
+        await bench.journal.transaction(breaks)
+    await bench.tells(teller)
     assert stages(sink) == ["accepted"]
 
 
-async def test_what_is_overtaken_is_told_as_it_has_become(house: House, slack: Slack) -> None:
-    house.notify, teller = notify(slack=bot(slack)), house.teller()
+async def test_what_is_overtaken_is_told_as_it_has_become(bench: DispatcherBench, slack: Slack) -> None:
+    bench.notify, teller = notify(slack=bot(slack)), bench.teller()
     slack.trouble = [web.Response(status=500), web.Response(status=502)]
-    await house.accept()
-    await house.tells(teller)
-    await house.append(PLANNED, STARTED)
-    await house.tells(teller, after=2)
-    await house.append(DONE, SECOND)
-    await house.append(HEALTHY, SUCCEEDED)
-    await house.tells(teller, after=10)
+    await bench.accept()
+    await bench.tells(teller)
+    await bench.append(PLANNED, STARTED)
+    await bench.tells(teller, after=2)
+    await bench.append(DONE, SECOND)
+    await bench.append(HEALTHY, SUCCEEDED)
+    await bench.tells(teller, after=10)
     assert [body["text"] for body in slack.threads] == ["Rolled back: backend in production 2.1 → 2.0"]
     overtaken = [("slack", stage, "overtaken") for stage in ("accepted", "started", "progress")]
-    assert await house.messages() == [*overtaken, ("slack", "succeeded", "told")]
-    assert house.counted == [("slack", "failed")] * 2 + [("slack", "delivered")]
+    assert await bench.messages() == [*overtaken, ("slack", "succeeded", "told")]
+    assert bench.counted == [("slack", "failed")] * 2 + [("slack", "delivered")]
 
 
 @pytest.mark.parametrize(
@@ -116,173 +116,177 @@ async def test_what_is_overtaken_is_told_as_it_has_become(house: House, slack: S
         (lambda: "hang", "0.5 s"),
     ],
 )
-async def test_what_was_not_taken_is_tried_again_and_shown(house: House, sink: Sink, trouble: Any, why: str) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+async def test_what_was_not_taken_is_tried_again_and_shown(
+    bench: DispatcherBench, sink: Sink, trouble: Any, why: str
+) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
     sink.trouble = [trouble(), trouble()]
-    await house.accept()
-    await house.tells(teller)
-    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    await bench.accept()
+    await bench.tells(teller)
+    (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert (late.channel, late.pending, late.given_up) == ("webhook", 1, 0)
     assert why in late.error
     assert "secret-path" not in late.error, "the path of a webhook is a secret"
-    await house.tells(teller)
+    await bench.tells(teller)
     assert len(sink.asked) == 1, "not at once"
-    await house.tells(teller, after=1.5)
-    await house.tells(teller, after=1.5)
+    await bench.tells(teller, after=1.5)
+    await bench.tells(teller, after=1.5)
     assert len(sink.asked) == 2, "each time later"
-    await house.tells(teller, after=4)
+    await bench.tells(teller, after=4)
     assert stages(sink)[-1] == "accepted"
-    assert await house.journal.read(outbox.undelivered, house.clock()) == []
+    assert await bench.journal.read(outbox.undelivered, bench.clock()) == []
 
 
-async def test_who_asks_to_be_left_alone_is(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+async def test_who_asks_to_be_left_alone_is(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
     sink.trouble = [web.Response(status=429, headers={"Retry-After": "120"})]
-    await house.accept()
-    await house.tells(teller)
-    await house.accept("e-2", service="frontend", alerts=())
-    await house.tells(teller, after=100)
+    await bench.accept()
+    await bench.tells(teller)
+    await bench.accept("e-2", service="frontend", alerts=())
+    await bench.tells(teller, after=100)
     assert len(sink.asked) == 1, "it holds for everything that it would be told"
-    await house.tells(teller, after=30)
-    await house.tells(teller)
+    await bench.tells(teller, after=30)
+    await bench.tells(teller)
     assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-1", "e-2"]
 
 
-async def test_a_call_for_a_human_does_not_wait_for_what_failed_before(house: House, slack: Slack) -> None:
-    house.notify, teller = notify(slack=bot(slack)), house.teller()
+async def test_a_call_for_a_human_does_not_wait_for_what_failed_before(bench: DispatcherBench, slack: Slack) -> None:
+    bench.notify, teller = notify(slack=bot(slack)), bench.teller()
     slack.broken = "internal_error"
-    await house.accept()
+    await bench.accept()
     for _ in range(7):
-        await house.tells(teller, after=130)
+        await bench.tells(teller, after=130)
     slack.broken = ""
-    await house.append(PLANNED, STARTED)
-    await house.tells(teller, after=1)
+    await bench.append(PLANNED, STARTED)
+    await bench.tells(teller, after=1)
     assert slack.threads == [], "what calls nobody has time"
-    await house.append(STUCK)
-    await house.tells(teller, after=1)
+    await bench.append(STUCK)
+    await bench.tells(teller, after=1)
     assert [body["text"][:17] for body in slack.threads] == ["Rollback is stuck"]
 
 
-async def test_a_call_for_a_human_leaves_alone_who_asks_for_it(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+async def test_a_call_for_a_human_leaves_alone_who_asks_for_it(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
     sink.trouble = [web.Response(status=429, headers={"Retry-After": "120"})]
-    await house.accept()
-    await house.tells(teller)
-    await house.append(PLANNED, STUCK)
-    await house.tells(teller, after=100)
+    await bench.accept()
+    await bench.tells(teller)
+    await bench.append(PLANNED, STUCK)
+    await bench.tells(teller, after=100)
     assert len(sink.asked) == 1
-    await house.tells(teller, after=30)
-    await house.tells(teller)
+    await bench.tells(teller, after=30)
+    await bench.tells(teller)
     assert stages(sink) == ["accepted", "stuck"]
 
 
-async def test_one_that_nobody_listens_at(house: House, free_port: int) -> None:
+async def test_one_that_nobody_listens_at(bench: DispatcherBench, free_port: int) -> None:
     sink = Sink()
     sink.url = f"http://127.0.0.1:{free_port}"
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
-    await house.accept()
-    await house.tells(teller)
-    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
+    await bench.accept()
+    await bench.tells(teller)
+    (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert late.error.startswith(f"127.0.0.1:{free_port}: ")
 
 
-async def test_a_restart_loses_nothing(house: House, sink: Sink) -> None:
-    house.notify = notify(webhook=hook(sink))
-    first = house.teller()
-    await house.accept()
+async def test_a_restart_loses_nothing(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify = notify(webhook=hook(sink))
+    first = bench.teller()
+    await bench.accept()
     sink.trouble = ["hang"]
     await first.round()
     while not sink.asked:
         await asyncio.sleep(0.01)
     await first.close()
-    await house.append(PLANNED, STARTED)
-    second = house.teller()
+    await bench.append(PLANNED, STARTED)
+    second = bench.teller()
     for _ in range(2):
-        await house.tells(second)
+        await bench.tells(second)
     assert stages(sink) == ["accepted", "started"]
 
 
 async def test_a_crash_between_sending_and_noting_tells_it_again_with_the_same_id(
-    house: House, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    bench: DispatcherBench, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
-    await house.accept()
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
+    await bench.accept()
     real = outbox.delivered
 
     async def dies(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("killed")
 
     monkeypatch.setattr(outbox, "delivered", dies)
-    await house.tells(teller)
+    await bench.tells(teller)
     monkeypatch.setattr(outbox, "delivered", real)
-    other = house.teller()
-    await house.tells(other, after=1)
+    other = bench.teller()
+    await bench.tells(other, after=1)
     assert len(sink.taken) == 1, "the claim of the dead one still stands"
-    await house.tells(other, after=60)
+    await bench.tells(other, after=60)
     ids = [headers["X-Responder-Delivery"] for headers, _ in sink.taken]
     assert ids == ["e-1/0", "e-1/0"]
 
 
-async def test_of_two_replicas_one_tells_it(house: House, sink: Sink) -> None:
-    house.notify = notify(webhook=hook(sink))
-    tellers = [house.teller() for _ in range(3)]
+async def test_of_two_replicas_one_tells_it(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify = notify(webhook=hook(sink))
+    tellers = [bench.teller() for _ in range(3)]
     for number in range(4):
-        await house.accept(f"e-{number}", service=f"s{number}", alerts=())
-    await asyncio.gather(*(house.tells(teller) for teller in tellers))
+        await bench.accept(f"e-{number}", service=f"s{number}", alerts=())
+    await asyncio.gather(*(bench.tells(teller) for teller in tellers))
     assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-0", "e-1", "e-2", "e-3"]
 
 
-async def test_what_is_too_old_is_given_up_and_shown(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink), give_up_after="1h"), house.teller()
+async def test_what_is_too_old_is_given_up_and_shown(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink), give_up_after="1h"), bench.teller()
     sink.trouble = [web.Response(status=500)]
-    await house.accept()
-    await house.tells(teller)
-    await house.tells(teller, after=3601)
-    assert await house.messages() == [("webhook", "accepted", "given_up")]
-    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    await bench.accept()
+    await bench.tells(teller)
+    await bench.tells(teller, after=3601)
+    assert await bench.messages() == [("webhook", "accepted", "given_up")]
+    (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert (late.pending, late.given_up, "answered 500" in late.error) == (0, 1, True)
-    assert house.counted == [("webhook", "failed"), ("webhook", "given_up")]
-    await house.append(PLANNED, STARTED)
-    await house.tells(teller)
+    assert bench.counted == [("webhook", "failed"), ("webhook", "given_up")]
+    await bench.append(PLANNED, STARTED)
+    await bench.tells(teller)
     assert stages(sink) == ["started"], "what comes later is told"
 
 
-async def test_a_dead_channel_is_waited_for_by_no_other(house: House, sink: Sink, slack: Slack) -> None:
-    house.notify, teller = notify(webhook=hook(sink, timeout=60.0), slack=bot(slack)), house.teller()
+async def test_a_dead_channel_is_waited_for_by_no_other(bench: DispatcherBench, sink: Sink, slack: Slack) -> None:
+    bench.notify, teller = notify(webhook=hook(sink, timeout=60.0), slack=bot(slack)), bench.teller()
     sink.trouble = ["hang"]
-    await house.accept()
+    await bench.accept()
     await teller.round()
     for events in WELL:
-        await house.append(*events)
+        await bench.append(*events)
         await teller.round()
     async with asyncio.timeout(50):
         while not any(body["text"].startswith("Rolled back") for body in slack.threads):
             await asyncio.sleep(0.02)
             await teller.round()
     assert len(sink.asked) == 1
-    assert ("webhook", "accepted", "pending") in await house.messages()
+    assert ("webhook", "accepted", "pending") in await bench.messages()
 
 
 async def test_a_bug_in_a_channel_is_a_failure_like_any_other(
-    house: House, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    bench: DispatcherBench, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
 
     async def breaks(*args: Any, **kwargs: Any) -> str:
         raise KeyError("0123456789abcdef")
 
     monkeypatch.setattr(Webhook, "tell", breaks)
-    await house.accept()
-    await house.tells(teller)
+    await bench.accept()
+    await bench.tells(teller)
     monkeypatch.undo()
-    (late,) = await house.journal.read(outbox.undelivered, house.clock())
+    (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert late.error == "KeyError: '***'"
-    await house.tells(teller, after=3)
+    await bench.tells(teller, after=3)
     assert stages(sink) == ["accepted"]
 
 
-async def test_its_loop_goes_on_whatever_happens(house: House, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+async def test_its_loop_goes_on_whatever_happens(
+    bench: DispatcherBench, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
     real, failures = outbox.distribute, iter([RuntimeError("a bug"), ValueError("another")])
 
     async def breaks(*args: Any) -> bool:
@@ -292,7 +296,7 @@ async def test_its_loop_goes_on_whatever_happens(house: House, sink: Sink, monke
 
     monkeypatch.setattr(outbox, "distribute", breaks)
     running = asyncio.create_task(teller.run())
-    await house.accept()
+    await bench.accept()
     async with asyncio.timeout(60):
         while not sink.taken:
             teller.stir()
@@ -313,126 +317,128 @@ async def test_its_loop_goes_on_whatever_happens(house: House, sink: Sink, monke
     ],
 )
 async def test_severity_and_policy_choose_who_hears_it(
-    house: House, sink: Sink, severities: tuple[str, ...], named: tuple[str, ...] | None, heard: bool
+    bench: DispatcherBench, sink: Sink, severities: tuple[str, ...], named: tuple[str, ...] | None, heard: bool
 ) -> None:
-    house.notify, teller = notify(webhook=hook(sink, severities=severities), console={}), house.teller()
-    house.mandate = mandate(policy(notify=named))
-    await house.accept()
-    await house.tells(teller)
+    bench.notify, teller = notify(webhook=hook(sink, severities=severities), console={}), bench.teller()
+    bench.mandate = mandate(policy(notify=named))
+    await bench.accept()
+    await bench.tells(teller)
     assert bool(sink.taken) is heard
 
 
-async def test_stages_choose_who_hears_it(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink, stages=["succeeded", "stuck"])), house.teller()
-    await house.accept()
+async def test_stages_choose_who_hears_it(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink, stages=["succeeded", "stuck"])), bench.teller()
+    await bench.accept()
     for events in WELL:
-        await house.append(*events)
-    await house.tells(teller)
+        await bench.append(*events)
+    await bench.tells(teller)
     assert stages(sink) == ["succeeded"]
 
 
 @pytest.mark.parametrize(("waits_for", "events"), [("approval", (PLANNED, HELD)), ("stuck", (PLANNED, STARTED, STUCK))])
 async def test_where_nobody_reacts_others_are_called_once(
-    house: House, sink: Sink, waits_for: str, events: tuple[Any, ...]
+    bench: DispatcherBench, sink: Sink, waits_for: str, events: tuple[Any, ...]
 ) -> None:
-    house.notify = notify(
+    bench.notify = notify(
         webhook=[hook(sink, stages=["failed"], name="boss"), hook(sink, stages=["failed"], name="other")],
         escalate={"after": "10m", "for": [waits_for], "to": ["boss"]},
     )
-    teller = house.teller()
-    await house.accept()
-    await house.append(*events)
-    await house.tells(teller, after=599)
+    teller = bench.teller()
+    await bench.accept()
+    await bench.append(*events)
+    await bench.tells(teller, after=599)
     assert sink.taken == []
-    await house.tells(teller, after=2)
-    again = house.teller()  # a restart forgets nothing
-    await house.tells(again, after=600)
+    await bench.tells(teller, after=2)
+    again = bench.teller()  # a restart forgets nothing
+    await bench.tells(again, after=600)
     assert stages(sink) == ["escalated"]
-    assert ("boss", "escalated", "told") in await house.messages()
+    assert ("boss", "escalated", "told") in await bench.messages()
 
 
-async def test_nobody_is_called_once_somebody_has_reacted(house: House, sink: Sink) -> None:
+async def test_nobody_is_called_once_somebody_has_reacted(bench: DispatcherBench, sink: Sink) -> None:
     escalate = {"after": "10m", "to": ["webhook"]}
-    house.notify, teller = notify(webhook=hook(sink, stages=["failed"]), escalate=escalate), house.teller()
-    await house.accept()
-    await house.append(PLANNED, HELD)
+    bench.notify, teller = notify(webhook=hook(sink, stages=["failed"]), escalate=escalate), bench.teller()
+    await bench.accept()
+    await bench.append(PLANNED, HELD)
     sink.trouble = [web.Response(status=500)]
-    await house.tells(teller, after=601)
-    await house.append(APPROVED)
-    await house.tells(teller, after=10)
-    await house.tells(teller, after=6000)
+    await bench.tells(teller, after=601)
+    await bench.append(APPROVED)
+    await bench.tells(teller, after=10)
+    await bench.tells(teller, after=6000)
     assert (len(sink.asked), sink.taken) == (1, [])
-    assert ("webhook", "escalated", "overtaken") in await house.messages()
+    assert ("webhook", "escalated", "overtaken") in await bench.messages()
 
 
-async def test_what_a_policy_only_wants_told_is_told_once(house: House, sink: Sink) -> None:
+async def test_what_a_policy_only_wants_told_is_told_once(bench: DispatcherBench, sink: Sink) -> None:
     only = Policy.model_validate({"name": "tell", "match": ['alertname="Overload"'], "notify": ["webhook"]})
-    house.notify, house.mandate, teller = notify(webhook=hook(sink), console={}), mandate(only), house.teller()
+    bench.notify, bench.mandate, teller = notify(webhook=hook(sink), console={}), mandate(only), bench.teller()
     for _ in range(3):
         found = [alert({"alertname": "Overload", "service": "backend", "environment": "production"})]
-        await note_told(house.journal, only, found, house.clock())
-        await house.tells(teller)
+        await note_told(bench.journal, only, found, bench.clock())
+        await bench.tells(teller)
     assert [json.loads(raw)["title"] for _, raw in sink.taken] == ["Alert: Overload on backend in production"]
 
 
-async def test_a_channel_that_is_changed_is_opened_anew(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
-    await house.accept()
-    await house.tells(teller)
-    house.notify = notify(webhook=hook(sink, headers={"X-Team": "shop"}))
-    await house.append(PLANNED, STARTED)
-    await house.tells(teller)
+async def test_a_channel_that_is_changed_is_opened_anew(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
+    await bench.accept()
+    await bench.tells(teller)
+    bench.notify = notify(webhook=hook(sink, headers={"X-Team": "shop"}))
+    await bench.append(PLANNED, STARTED)
+    await bench.tells(teller)
     assert [headers.get("X-Team") for headers, _ in sink.taken] == [None, "shop"]
 
 
-async def test_one_that_is_configured_no_more_keeps_what_it_was_not_told(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
+async def test_one_that_is_configured_no_more_keeps_what_it_was_not_told(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
     sink.trouble = [web.Response(status=500)]
-    await house.accept()
-    await house.tells(teller)
-    house.notify = notify()
-    await house.append(*WELL[0])
-    await house.tells(teller, after=60)
-    assert await house.messages() == [("webhook", "accepted", "pending")]
-    house.notify = notify(webhook=hook(sink))
-    await house.tells(teller, after=60)
+    await bench.accept()
+    await bench.tells(teller)
+    bench.notify = notify()
+    await bench.append(*WELL[0])
+    await bench.tells(teller, after=60)
+    assert await bench.messages() == [("webhook", "accepted", "pending")]
+    bench.notify = notify(webhook=hook(sink))
+    await bench.tells(teller, after=60)
     assert stages(sink) == ["accepted"]
 
 
-async def test_an_approval_is_asked_for_once_however_often_the_request_is_renewed(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
-    await house.accept()
-    await house.append(PLANNED, HELD)
+async def test_an_approval_is_asked_for_once_however_often_the_request_is_renewed(
+    bench: DispatcherBench, sink: Sink
+) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
+    await bench.accept()
+    await bench.append(PLANNED, HELD)
     for _ in range(3):
-        await house.append(HELD.model_copy(update={"renewed": True}))
-        await house.tells(teller)
+        await bench.append(HELD.model_copy(update={"renewed": True}))
+        await bench.tells(teller)
     assert stages(sink) == ["accepted", "needs_approval"]
-    await house.append(PLANNED, HELD)
-    await house.tells(teller)
+    await bench.append(PLANNED, HELD)
+    await bench.tells(teller)
     assert stages(sink) == ["accepted", "needs_approval", "needs_approval"], "another plan is another request"
 
 
-async def test_links_go_only_where_they_may(house: House, sink: Sink) -> None:
-    house.notify = notify(webhook=[hook(sink, name="open"), hook(sink, name="closed", show_links=True)])
-    teller = house.teller()
-    await house.accept()
-    await house.append(PLANNED, HELD)
-    await house.tells(teller)
+async def test_links_go_only_where_they_may(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify = notify(webhook=[hook(sink, name="open"), hook(sink, name="closed", show_links=True)])
+    teller = bench.teller()
+    await bench.accept()
+    await bench.append(PLANNED, HELD)
+    await bench.tells(teller)
     urls = [json.loads(raw)["approve_url"] for _, raw in sink.taken if json.loads(raw)["stage"] == "needs_approval"]
     assert sorted(urls) == ["", "https://r.test/approve"]
     sink.taken.clear()
-    await house.append(*CANCELLED)
-    await house.tells(teller)
+    await bench.append(*CANCELLED)
+    await bench.tells(teller)
     assert {json.loads(raw)["approve_url"] for _, raw in sink.taken} == {""}
 
 
-async def test_turning_back_is_told_with_its_reason(house: House, sink: Sink) -> None:
-    house.notify, teller = notify(webhook=hook(sink)), house.teller()
-    await house.accept()
-    await house.append(PLANNED, STARTED)
-    await house.append(DONE, SECOND)
-    await house.append(HALTED)
-    await house.tells(teller)
+async def test_turning_back_is_told_with_its_reason(bench: DispatcherBench, sink: Sink) -> None:
+    bench.notify, teller = notify(webhook=hook(sink)), bench.teller()
+    await bench.accept()
+    await bench.append(PLANNED, STARTED)
+    await bench.append(DONE, SECOND)
+    await bench.append(HALTED)
+    await bench.tells(teller)
     assert stages(sink)[-1] == "turning_back"
     assert "the service <b>is</b> down" in json.loads(sink.taken[-1][1])["happened"]
 
@@ -450,20 +456,20 @@ async def test_turning_back_is_told_with_its_reason(house: House, sink: Sink) ->
     ],
 )
 async def test_a_decision_that_begins_nothing_is_told_once(
-    house: House, sink: Sink, other: dict[str, Any], told_as: list[str]
+    bench: DispatcherBench, sink: Sink, other: dict[str, Any], told_as: list[str]
 ) -> None:
-    house.notify, teller = notify(webhook=hook(sink, stages=["observed", "refused", "alert"])), house.teller()
+    bench.notify, teller = notify(webhook=hook(sink, stages=["observed", "refused", "alert"])), bench.teller()
     labels = {"alertname": "BackendDown", "severity": "critical"}
-    began = {"labels": labels, "annotations": {}, "starts_at": house.clock().isoformat()}
+    began = {"labels": labels, "annotations": {}, "starts_at": bench.clock().isoformat()}
     body = {"verdicts": [], "alerts": [began], "running": {"version": "2.1"}, "target": {"version": "2.0"}}
     for number in range(3):
         facts = {
-            "id": f"d-{number}", "incident": "i-1", "at": house.clock(), "last_at": house.clock(),
+            "id": f"d-{number}", "incident": "i-1", "at": bench.clock(), "last_at": bench.clock(),
             "policy": "backend-down", "service": "backend", "environment": "production", "verdict": "refuse",
             "reason": "not now", "body": json.dumps(body), **other,
         }  # fmt: skip
-        await house.journal.transaction(decisions.record, decisions.Decision.model_validate(facts))
-        await house.tells(teller)
+        await bench.journal.transaction(decisions.record, decisions.Decision.model_validate(facts))
+        await bench.tells(teller)
     assert stages(sink) == told_as
     for _, raw in sink.taken:
         assert (json.loads(raw)["severity"], json.loads(raw)["happened"]) == ("critical", "not now")
