@@ -41,7 +41,7 @@ class _Connections(Connections):
         return self._clients[kind]
 
 
-class Office:
+class WorkerPool:
     """Workers over one journal and one stage."""
 
     def __init__(self, drill: Drill, directory: Path) -> None:
@@ -79,16 +79,16 @@ class Office:
 
 
 @pytest.fixture
-async def office(journal: Database, tmp_path: Path) -> AsyncIterator[Office]:  # noqa: F811
+async def pool(journal: Database, tmp_path: Path) -> AsyncIterator[WorkerPool]:  # noqa: F811
     drill = Drill(immediate(tmp_path), journal)
-    made = Office(drill, tmp_path)
+    made = WorkerPool(drill, tmp_path)
     yield made
     await made.close()
 
 
-def never_verified(office: Office) -> None:
+def never_verified(pool: WorkerPool) -> None:
     """The rollback stays in its last gate for as long as the test likes."""
-    office.drill.health.sick = {"shop"}
+    pool.drill.health.sick = {"shop"}
 
 
 def over(execution: Execution) -> bool:
@@ -99,23 +99,23 @@ def in_the_gate(execution: Execution) -> bool:
     return execution.steps_begun == 2
 
 
-async def test_it_takes_what_waits_and_brings_it_to_an_end(office: Office) -> None:
-    await office.drill.accept()
-    office.worker()
-    await office.until(in_the_gate)
+async def test_it_takes_what_waits_and_brings_it_to_an_end(pool: WorkerPool) -> None:
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
     # The policy by hand bakes for two minutes: stopping is the quick way out, and turns it back.
-    await office.drill.journal.transaction(executions.ask_to_stop, office.drill.id, "alice", "enough")
-    ended = await office.until(over)
+    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    ended = await pool.until(over)
     assert ended.outcome == "cancelled"
     assert ended.reason == "stopped by alice: enough"
-    assert office.drill.stage.outside() == office.drill.stage.before
-    assert office.heard[:2] == ["planned", "started"]
+    assert pool.drill.stage.outside() == pool.drill.stage.before
+    assert pool.heard[:2] == ["planned", "started"]
 
 
 async def test_it_tells_the_strategy_what_the_versions_are_made_of(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage, true_draft = office.drill.stage, Service.draft
+    stage, true_draft = pool.drill.stage, Service.draft
     seen: list[Target] = []
 
     async def draft(self: Service, world: Any, target: Target, strategy: str | None = None) -> Any:
@@ -123,7 +123,7 @@ async def test_it_tells_the_strategy_what_the_versions_are_made_of(
         return await true_draft(self, world, target, strategy)
 
     monkeypatch.setattr(Service, "draft", draft)
-    await office.drill.accept()
+    await pool.drill.accept()
     for version in (stage.from_version, stage.to_version):
         deployed = Deployment(
             id=version,
@@ -135,77 +135,77 @@ async def test_it_tells_the_strategy_what_the_versions_are_made_of(
             at=datetime.now(UTC),
             recorded_by="ci",
         )
-        await office.drill.journal.transaction(deployments.record, deployed)
-    office.worker()
-    await office.until(in_the_gate)
+        await pool.drill.journal.transaction(deployments.record, deployed)
+    pool.worker()
+    await pool.until(in_the_gate)
     assert seen[0].artifacts == {"android": f"versionCode of {stage.to_version}"}
     assert seen[0].from_artifacts == {"android": f"versionCode of {stage.from_version}"}
 
 
-async def test_it_wakes_up_at_once_when_something_is_accepted(office: Office) -> None:
-    office.worker(poll=600.0)
+async def test_it_wakes_up_at_once_when_something_is_accepted(pool: WorkerPool) -> None:
+    pool.worker(poll=600.0)
     await asyncio.sleep(0.1)
-    await office.drill.accept()
+    await pool.drill.accept()
     async with asyncio.timeout(60):  # far below the poll: it was told
-        await office.until(in_the_gate)
+        await pool.until(in_the_gate)
 
 
-async def test_the_kill_switch_stops_what_is_under_way(office: Office) -> None:
-    await office.drill.accept()
-    office.worker()
-    await office.until(in_the_gate)
-    await office.drill.journal.transaction(decisions.stop_all, "bob", "wrong", datetime.now(UTC))
-    ended = await office.until(over)
+async def test_the_kill_switch_stops_what_is_under_way(pool: WorkerPool) -> None:
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
+    await pool.drill.journal.transaction(decisions.stop_all, "bob", "wrong", datetime.now(UTC))
+    ended = await pool.until(over)
     assert (ended.outcome, "bob" in ended.reason) == ("cancelled", True)
 
 
-async def test_the_stop_file_stops_what_is_under_way(office: Office) -> None:
-    await office.drill.accept()
-    office.worker()
-    await office.until(in_the_gate)
-    office.stop_file.touch()
-    assert "stop file" in (await office.until(over)).reason
+async def test_the_stop_file_stops_what_is_under_way(pool: WorkerPool) -> None:
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
+    pool.stop_file.touch()
+    assert "stop file" in (await pool.until(over)).reason
 
 
-async def test_another_worker_goes_on_when_the_first_is_gone(office: Office) -> None:
-    never_verified(office)
-    await office.drill.accept()
-    first = office.worker()
-    await office.until(in_the_gate)
+async def test_another_worker_goes_on_when_the_first_is_gone(pool: WorkerPool) -> None:
+    never_verified(pool)
+    await pool.drill.accept()
+    first = pool.worker()
+    await pool.until(in_the_gate)
     await first.close(grace=0)  # in good order: its lease ends at once
-    office.drill.health.sick = set()
-    office.worker()
-    resumed = await office.until(lambda x: x.steps_begun == 3)
+    pool.drill.health.sick = set()
+    pool.worker()
+    resumed = await pool.until(lambda x: x.steps_begun == 3)
     assert resumed.state == "running"
-    assert office.heard.count("resumed") == 0  # written in the claim itself
-    assert [e.type for e in await office.drill.events()].count("resumed") == 1
+    assert pool.heard.count("resumed") == 0  # written in the claim itself
+    assert [e.type for e in await pool.drill.events()].count("resumed") == 1
 
 
-async def test_it_gives_up_after_so_many_resumptions(office: Office) -> None:
-    await office.drill.accept()
+async def test_it_gives_up_after_so_many_resumptions(pool: WorkerPool) -> None:
+    await pool.drill.accept()
     for _ in range(3):
-        await office.drill.claim()  # takes it, and dies
+        await pool.drill.claim()  # takes it, and dies
 
     async def end_leases(tx: Any) -> None:
         await tx.all("end_all_leases")
 
-    await office.drill.journal.transaction(end_leases)
-    office.worker(resume_at_most=2)
-    stuck = await office.until(lambda x: x.state == "stuck")
+    await pool.drill.journal.transaction(end_leases)
+    pool.worker(resume_at_most=2)
+    stuck = await pool.until(lambda x: x.state == "stuck")
     assert "was resumed 3 times" in stuck.reason
-    assert office.drill.stage.outside() == office.drill.stage.before
+    assert pool.drill.stage.outside() == pool.drill.stage.before
 
 
-async def test_a_bug_is_tried_again_and_ends_as_stuck(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    await office.drill.accept()
+async def test_a_bug_is_tried_again_and_ends_as_stuck(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    await pool.drill.accept()
 
     async def explode(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
-    office.drill.health.get = explode  # type: ignore[method-assign]
+    pool.drill.health.get = explode  # type: ignore[method-assign]
     monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
-    office.worker(resume_at_most=2)
-    stuck = await office.until(lambda x: x.state == "stuck")
+    pool.worker(resume_at_most=2)
+    stuck = await pool.until(lambda x: x.state == "stuck")
     assert "never came to an end" in stuck.reason
 
 
@@ -236,61 +236,66 @@ ALWAYS = 1 << 30
     ],
 )
 async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
-    loop: str, owner: Any, name: str, office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    loop: str,
+    owner: Any,
+    name: str,
+    pool: WorkerPool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    office.watchdog = Watchdog() if loop == "watchdog" else None
+    pool.watchdog = Watchdog() if loop == "watchdog" else None
     monkeypatch.setattr(owner, name, _Bug(ALWAYS))
-    worker = office.worker()
+    worker = pool.worker()
     async with asyncio.timeout(60):
-        while office.stumbled.count(loop) < 2:
+        while pool.stumbled.count(loop) < 2:
             await asyncio.sleep(0.01)
     assert bool(worker.disarmed) is (loop == "watchdog"), "what nobody can tell is not called armed"
-    office.watchdog = None  # or the rollback itself would ask for it
-    await office.drill.accept()
-    await office.until(in_the_gate)
-    assert set(office.stumbled) == {loop}
+    pool.watchdog = None  # or the rollback itself would ask for it
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
+    assert set(pool.stumbled) == {loop}
     (record, *_) = [record for record in caplog.records if getattr(record, "fields", {}).get("loop") == loop]
     assert record.exc_info
 
 
-async def test_a_bug_where_evidence_is_kept_hinders_no_rollback(office: Office) -> None:
+async def test_a_bug_where_evidence_is_kept_hinders_no_rollback(pool: WorkerPool) -> None:
     def keeper() -> Any:
-        if office.heard:
+        if pool.heard:
             return None
         raise ZeroDivisionError("a bug")
 
-    office.worker(keeper=keeper)
+    pool.worker(keeper=keeper)
     async with asyncio.timeout(60):
-        while office.stumbled.count("evidence") < 2:
+        while pool.stumbled.count("evidence") < 2:
             await asyncio.sleep(0.01)
-    office.heard.append("")
-    await office.drill.accept()
-    await office.until(in_the_gate)
+    pool.heard.append("")
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
 
 
 async def test_a_bug_in_claiming_ends_nothing_that_is_under_way_and_is_tried_again(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug = _Bug(3, executions.claim)
     monkeypatch.setattr(executions, "claim", bug)
-    office.worker()
-    await office.drill.accept()
-    await office.until(in_the_gate)
-    assert office.stumbled == ["claims"] * 3
+    pool.worker()
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
+    assert pool.stumbled == ["claims"] * 3
     bug.left = ALWAYS
     async with asyncio.timeout(60):
-        while len(office.stumbled) < 6:
+        while len(pool.stumbled) < 6:
             await asyncio.sleep(0.01)
-    await office.drill.journal.transaction(executions.ask_to_stop, office.drill.id, "alice", "enough")
-    assert (await office.until(over)).outcome == "cancelled"
-    assert [event.type for event in await office.drill.events()].count("resumed") == 0
+    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    assert (await pool.until(over)).outcome == "cancelled"
+    assert [event.type for event in await pool.drill.events()].count("resumed") == 0
 
 
 async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_claimed(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of a newer version, on a journal that both share."""
-    newer = await office.drill.journal.transaction(executions.accept, "0-newer", accepted(service="other"))
+    newer = await pool.drill.journal.transaction(executions.accept, "0-newer", accepted(service="other"))
     real = executions.load
 
     async def load(tx: Any, execution_id: str) -> Execution:
@@ -299,33 +304,33 @@ async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_c
         return await real(tx, execution_id)
 
     monkeypatch.setattr(executions, "load", load)
-    await office.drill.accept()
-    office.worker()
-    await office.until(in_the_gate)
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
     async with asyncio.timeout(60):
-        while "claims" not in office.stumbled:
+        while "claims" not in pool.stumbled:
             await asyncio.sleep(0.01)
-    assert len(await office.drill.journal.read(executions.events_of, newer.id)) == 1, "it is left alone"
+    assert len(await pool.drill.journal.read(executions.events_of, newer.id)) == 1, "it is left alone"
 
 
 async def test_a_bug_in_renewing_is_tried_again_for_as_long_as_the_lease_lasts(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never_verified(office)
+    never_verified(pool)
     monkeypatch.setattr(executions, "renew", _Bug(1, executions.renew))
-    office.worker()
-    await office.drill.accept()
-    await office.until(in_the_gate)
+    pool.worker()
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
     await asyncio.sleep(2.2)  # longer than the lease
-    assert office.stumbled == ["lease"]
-    assert [event.type for event in await office.drill.events()].count("resumed") == 0
+    assert pool.stumbled == ["lease"]
+    assert [event.type for event in await pool.drill.events()].count("resumed") == 0
 
 
-async def test_a_worker_that_can_get_no_lease_for_a_bug_ends(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_can_get_no_lease_for_a_bug_ends(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It could do nothing here, and would go on accepting."""
     monkeypatch.setattr(executions, "register", _Bug(ALWAYS))
     with pytest.raises(ZeroDivisionError):
-        await Worker(office.drill.journal, office.mandate, Connections).run()
+        await Worker(pool.drill.journal, pool.mandate, Connections).run()
 
 
 class _Broken:
@@ -345,47 +350,47 @@ class _Broken:
 
 
 async def test_a_journal_that_goes_away_and_comes_back(
-    office: Office, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    pool: WorkerPool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never_verified(office)
-    await office.drill.accept()
-    broken = _Broken(office.drill.journal)
-    office.worker(journal=broken)
-    await office.until(in_the_gate)
+    never_verified(pool)
+    await pool.drill.accept()
+    broken = _Broken(pool.drill.journal)
+    pool.worker(journal=broken)
+    await pool.until(in_the_gate)
     monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
     broken.broken = True
-    office.drill.health.sick = set()
+    pool.drill.health.sick = set()
     async with asyncio.timeout(60):
         while "interrupted" not in caplog.messages:
             await asyncio.sleep(0.01)
     broken.broken = False
     async with asyncio.timeout(60):
-        await office.until(lambda x: x.steps_begun > 2 or x.state == "closed")
+        await pool.until(lambda x: x.steps_begun > 2 or x.state == "closed")
     # The link was switched once, whatever the journal did meanwhile.
-    assert office.drill.stage.outside() == office.drill.stage.rolled_back
+    assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
 
 
-async def test_approval(office: Office) -> None:
-    await _accept_held(office)
-    office.worker()
-    held = await office.until(lambda x: x.state == "held")
+async def test_approval(pool: WorkerPool) -> None:
+    await _accept_held(pool)
+    pool.worker()
+    held = await pool.until(lambda x: x.state == "held")
     assert held.plan is not None
-    assert office.drill.stage.outside() == office.drill.stage.before
+    assert pool.drill.stage.outside() == pool.drill.stage.before
     approved = Approved(at=datetime.now(UTC), by="alice", plan_hash=held.plan.hash)
-    await office.drill.journal.transaction(executions.append, held, [approved], None)
-    await office.until(in_the_gate)
-    assert office.drill.stage.outside() == office.drill.stage.rolled_back
+    await pool.drill.journal.transaction(executions.append, held, [approved], None)
+    await pool.until(in_the_gate)
+    assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
 
 
-async def test_what_nobody_approves_is_cancelled(office: Office) -> None:
-    await _accept_held(office)
-    office.mandate = lambda: Mandate(  # type: ignore[method-assign]
-        services=(office.drill.stage.service,), policies=(_policy(approve_within="50ms"),)
+async def test_what_nobody_approves_is_cancelled(pool: WorkerPool) -> None:
+    await _accept_held(pool)
+    pool.mandate = lambda: Mandate(  # type: ignore[method-assign]
+        services=(pool.drill.stage.service,), policies=(_policy(approve_within="50ms"),)
     )
-    office.worker()
-    ended = await office.until(over)
+    pool.worker()
+    ended = await pool.until(over)
     assert (ended.outcome, ended.reason) == ("cancelled", "nobody approved it in time")
-    assert office.drill.stage.outside() == office.drill.stage.before
+    assert pool.drill.stage.outside() == pool.drill.stage.before
 
 
 def _policy(**more: Any) -> Any:
@@ -394,7 +399,7 @@ def _policy(**more: Any) -> Any:
     return Policy.model_validate({"name": "drill", "match": ["a=b"], "roll_back": ["shop"], **more})
 
 
-async def _accept_held(office: Office) -> None:
+async def _accept_held(pool: WorkerPool) -> None:
     """Accepted on the condition that somebody approves."""
     original = executions.accept
 
@@ -403,7 +408,7 @@ async def _accept_held(office: Office) -> None:
 
     executions.accept = with_approval  # type: ignore[assignment]
     try:
-        await office.drill.accept()
+        await pool.drill.accept()
     finally:
         executions.accept = original
 
@@ -452,19 +457,19 @@ async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> 
         await lease.keep()
 
 
-async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried_out(office: Office) -> None:
-    never_verified(office)
-    await office.drill.accept()
-    worker = office.worker()
-    assert worker.seen(office.drill.id) == []
-    await office.until(in_the_gate)
+async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried_out(pool: WorkerPool) -> None:
+    never_verified(pool)
+    await pool.drill.accept()
+    worker = pool.worker()
+    assert worker.seen(pool.drill.id) == []
+    await pool.until(in_the_gate)
     async with asyncio.timeout(60):
-        while not worker.seen(office.drill.id):
+        while not worker.seen(pool.drill.id):
             await asyncio.sleep(0.01)
-    (finding,) = worker.seen(office.drill.id)
+    (finding,) = worker.seen(pool.drill.id)
     assert (finding.holds, "answered 503" in finding.reason) == (False, True)
-    await office.drill.journal.transaction(executions.ask_to_stop, office.drill.id, "alice", "enough")
-    await office.until(over)
+    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    await pool.until(over)
     async with asyncio.timeout(60):
-        while worker.seen(office.drill.id):
+        while worker.seen(pool.drill.id):
             await asyncio.sleep(0.01)
