@@ -25,7 +25,7 @@ from responder.services import Service
 from responder.strategies import Target
 from responder.worker import Lease, Worker
 from tests.journals import journal, state  # noqa: F401
-from tests.responder.crash.drill import Drill, HealthOf
+from tests.responder.crash.drill import CrashDrill, HealthOf
 from tests.responder.crash.stages import immediate
 from tests.responder.examples import accepted
 
@@ -44,7 +44,7 @@ class _Connections(Connections):
 class WorkerPool:
     """Workers over one journal and one stage."""
 
-    def __init__(self, drill: Drill, directory: Path) -> None:
+    def __init__(self, drill: CrashDrill, directory: Path) -> None:
         self.drill, self.stop_file = drill, directory / "stop"
         self.heard: list[str] = []
         self.stumbled: list[str] = []
@@ -80,7 +80,7 @@ class WorkerPool:
 
 @pytest.fixture
 async def pool(journal: Database, tmp_path: Path) -> AsyncIterator[WorkerPool]:  # noqa: F811
-    drill = Drill(immediate(tmp_path), journal)
+    drill = CrashDrill(immediate(tmp_path), journal)
     made = WorkerPool(drill, tmp_path)
     yield made
     await made.close()

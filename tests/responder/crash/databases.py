@@ -11,7 +11,7 @@ import psycopg
 from responder.clients.postgres import DatabaseSettings
 from responder.clients.schemas import Schemas
 from responder.levers.lever import Lever
-from tests.responder.crash.stages import Stage, shop
+from tests.responder.crash.stages import RollbackScenario, shop
 
 DSNS: list[str] = []
 """The database of this run; the fixture puts it here."""
@@ -25,7 +25,7 @@ CREATE TABLE schema_migrations (version text PRIMARY KEY); INSERT INTO schema_mi
 """
 
 
-def migration(directory: Path) -> Stage:
+def migration(directory: Path) -> RollbackScenario:
     dsn = DSNS[0]
 
     def ask(sql: str) -> Any:

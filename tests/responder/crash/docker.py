@@ -12,7 +12,7 @@ from responder.clients.local import Local
 from responder.levers.lever import Lever
 from tests.engine import Engine
 from tests.parts import free_port
-from tests.responder.crash.stages import Stage, shop
+from tests.responder.crash.stages import RollbackScenario, shop
 
 ENGINES: list[Engine] = []
 """The engine of this run; the fixture puts it here."""
@@ -20,7 +20,9 @@ ENGINES: list[Engine] = []
 _HEALTHY = [{"http": "http://shop/health"}]
 
 
-def _stage(engine: Engine, rollback: dict[str, Any], rolled_back: dict[str, Any], pointer: Path | None = None) -> Stage:
+def _stage(
+    engine: Engine, rollback: dict[str, Any], rolled_back: dict[str, Any], pointer: Path | None = None
+) -> RollbackScenario:
     docker = Docker(DockerSettings(host=engine.url))
 
     def outside() -> dict[str, Any]:
@@ -67,7 +69,7 @@ def _engine() -> Engine:
     return ENGINES[0]
 
 
-def rolling(directory: Path) -> Stage:
+def rolling(directory: Path) -> RollbackScenario:
     engine = _engine()
     for number in (1, 2):
         engine.compose("backend", "plain:2", number=number, port=free_port())
@@ -78,7 +80,7 @@ def rolling(directory: Path) -> Stage:
     return _stage(engine, rollback, {"shop-backend-1": good, "shop-backend-2": good})
 
 
-def immediate(directory: Path) -> Stage:
+def immediate(directory: Path) -> RollbackScenario:
     engine = _engine()
     engine.compose("backend", "plain:2", port=free_port())
     docker = {"project": "shop", "service": "backend", "min_uptime": "0s"}
@@ -86,7 +88,7 @@ def immediate(directory: Path) -> Stage:
     return _stage(engine, {"strategy": "immediate", "docker": docker}, good)
 
 
-def blue_green(directory: Path) -> Stage:
+def blue_green(directory: Path) -> RollbackScenario:
     engine, pointer = _engine(), directory / "live"
     engine.compose("blue", "plain:3", port=free_port())
     engine.compose("green", "plain:2", port=free_port())

@@ -21,7 +21,7 @@ from responder.journal.deployments import Deployment
 from responder.plan import Plan
 from responder.strategies import Target
 from responder.world import World
-from tests.responder.crash.stages import Stage
+from tests.responder.crash.stages import RollbackScenario
 
 
 class Crash(BaseException):
@@ -106,7 +106,7 @@ class HealthOf:
 
 
 class _Connections(Connections):
-    def __init__(self, stage: Stage, point: Point, health: HealthOf, effects: Effects) -> None:
+    def __init__(self, stage: RollbackScenario, point: Point, health: HealthOf, effects: Effects) -> None:
         super().__init__()
         clients = {**stage.clients, Http: health}
         self._watched = {kind: _Watched(client, point, effects) for kind, client in clients.items()}
@@ -137,10 +137,10 @@ class Reins:
         await asyncio.sleep(0)
 
 
-class Drill:
+class CrashDrill:
     """One rollback of one stage in one journal, resumed by as many workers as it takes."""
 
-    def __init__(self, stage: Stage, journal: Database) -> None:
+    def __init__(self, stage: RollbackScenario, journal: Database) -> None:
         self.stage, self.journal = stage, journal
         self.effects = Effects(stage.written)
         self.health, self.reins = HealthOf(stage.served), Reins(stage.wait)

@@ -19,7 +19,7 @@ from tests.cdns.others import ZONE
 from tests.cdns.site import site, stock
 from tests.cdns.straight import StraightAws, StraightCloudflare, StraightFastly
 from tests.cdns.wire import Asked
-from tests.responder.crash.stages import Stage, shop
+from tests.responder.crash.stages import RollbackScenario, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
 _EDGE = {"version": ["http://edge/version.json"], "hold_for": "0s", "within": "3s"}
@@ -116,7 +116,7 @@ def _stage(
     rolled_back: Callable[[dict[str, Any]], dict[str, Any]],
     world: _World | None = None,
     shows: Callable[[_World], bytes] = lambda world: b"",
-) -> Stage:
+) -> RollbackScenario:
     """`shows`: the version document as visitors get it."""
     world = world or _World()
     web = {**rollback.pop("web"), "edge": _EDGE}
@@ -139,7 +139,7 @@ def _of_cloudfront(world: _World) -> bytes:
     return bytes(world.visited()["edge"]["version.json"])
 
 
-def copied(directory: Path) -> Stage:
+def copied(directory: Path) -> RollbackScenario:
     def after(before: dict[str, Any]) -> dict[str, Any]:
         good = Amazon()
         stock(good, live="1")
@@ -151,7 +151,7 @@ def copied(directory: Path) -> Stage:
     return _stage(rollback, after, _World("/live"), _of_cloudfront)
 
 
-def origin_path(directory: Path) -> Stage:
+def origin_path(directory: Path) -> RollbackScenario:
     pointer = {"origin_path": "/releases/{version}", "distribution": "E1"}
 
     def after(before: dict[str, Any]) -> dict[str, Any]:
@@ -160,12 +160,12 @@ def origin_path(directory: Path) -> Stage:
     return _stage({"web": {"pointer": pointer, "releases": _RELEASES}}, after, shows=_of_cloudfront)
 
 
-def key(directory: Path) -> Stage:
+def key(directory: Path) -> RollbackScenario:
     rollback = {"web": {"pointer": {"kvs": ARN, "key": "active"}, "releases": _RELEASES}}
     return _stage({**rollback, "cdn_invalidation": {"cloudflare": ZONE}}, lambda before: {"keys": {"active": "1"}})
 
 
-def pointer_object(directory: Path) -> Stage:
+def pointer_object(directory: Path) -> RollbackScenario:
     def after(before: dict[str, Any]) -> dict[str, Any]:
         _, how = before["object"]
         return {"object": (b'{"version": "1"}', how)}
@@ -173,7 +173,7 @@ def pointer_object(directory: Path) -> Stage:
     return _stage({"web": {"pointer": {"object": "s3://shop/current.json"}, "releases": _RELEASES}}, after)
 
 
-def fastly(directory: Path) -> Stage:
+def fastly(directory: Path) -> RollbackScenario:
     rollback = {"web": {"pointer": {"fastly": "SVC1"}}, "cdn_invalidation": {"fastly": "SVC1", "keys": ["app"]}}
 
     def shows(world: _World) -> bytes:

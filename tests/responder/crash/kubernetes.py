@@ -10,7 +10,7 @@ from tests.apiserver import Cluster
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.responder.crash.clusters import TRAFFIC, catch_up, edit, meddle, state, written
-from tests.responder.crash.stages import Stage, shop
+from tests.responder.crash.stages import RollbackScenario, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
 
@@ -26,7 +26,7 @@ class _Clock:
         self.now += max(seconds, 0.1)
 
 
-def _stage(cluster: Cluster, clock: _Clock, rollback: dict[str, Any], rolled_back: dict[str, Any]) -> Stage:
+def _stage(cluster: Cluster, clock: _Clock, rollback: dict[str, Any], rolled_back: dict[str, Any]) -> RollbackScenario:
     def wait(seconds: float) -> None:
         clock.wait(seconds)
         catch_up(cluster)
@@ -56,7 +56,7 @@ def _cluster() -> tuple[Cluster, _Clock]:
     return Cluster(clock=clock), clock
 
 
-def rolling_deployment(directory: Path) -> Stage:
+def rolling_deployment(directory: Path) -> RollbackScenario:
     cluster, clock = _cluster()
     for version in ("1", "2"):
         cluster.apply(deployment("backend", f"shop:{version}", replicas=3))
@@ -70,7 +70,7 @@ def rolling_deployment(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, {"backend": ("shop:1", 3)})
 
 
-def rolling_statefulset(directory: Path) -> Stage:
+def rolling_statefulset(directory: Path) -> RollbackScenario:
     cluster, clock = _cluster()
     for version in ("1", "2"):
         cluster.apply(statefulset("web", f"shop:{version}", replicas=2))
@@ -83,7 +83,7 @@ def rolling_statefulset(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, {"web": ("shop:1", 2)})
 
 
-def rolling_daemonset(directory: Path) -> Stage:
+def rolling_daemonset(directory: Path) -> RollbackScenario:
     """Flux is told by the workload itself to leave it alone."""
     cluster, clock = _cluster()
     cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2"}})
@@ -99,7 +99,7 @@ def rolling_daemonset(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, {"agent": ("shop:1", None), "agent reconciled": "disabled"})
 
 
-def immediate_deployment(directory: Path) -> Stage:
+def immediate_deployment(directory: Path) -> RollbackScenario:
     cluster, clock = _cluster()
     for version in ("1", "2"):
         cluster.apply(deployment("backend", f"shop:{version}", replicas=2))
@@ -112,7 +112,7 @@ def immediate_deployment(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, {"backend": ("shop:1", 2), "importer": ("importer:9", 0)})
 
 
-def paused_deployment(directory: Path) -> Stage:
+def paused_deployment(directory: Path) -> RollbackScenario:
     """Somebody has paused its rollout, and Argo CD would bring the bad version back."""
     cluster, clock = _cluster()
     for version in ("1", "2"):
@@ -137,7 +137,7 @@ def _named(found: dict[str, Any], **meta: Any) -> dict[str, Any]:
     return {**found, "metadata": {**found["metadata"], **meta}}
 
 
-def blue_green_deployments(directory: Path) -> Stage:
+def blue_green_deployments(directory: Path) -> RollbackScenario:
     cluster, clock = _cluster()
     for colour, versions, replicas in (("blue", "01", 0), ("green", "12", 2)):
         for version in versions:
@@ -175,7 +175,7 @@ def blue_green_deployments(directory: Path) -> Stage:
     return _stage(cluster, clock, rollback, after)
 
 
-def blue_green_autoscaled(directory: Path) -> Stage:
+def blue_green_autoscaled(directory: Path) -> RollbackScenario:
     """An autoscaler leaves the colour without load one pod, whenever time goes by."""
     cluster, clock = _cluster()
     for colour, versions, replicas in (("blue", "10", 1), ("green", "12", TRAFFIC)):

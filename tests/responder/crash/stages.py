@@ -15,7 +15,7 @@ _HEALTHY = [{"http": "http://shop/health"}]
 
 
 @dataclass(frozen=True)
-class Stage:
+class RollbackScenario:
     """A small world of its own in a directory, in which a bad version runs."""
 
     service: Service
@@ -42,13 +42,17 @@ class Stage:
         object.__setattr__(self, "_before", self.outside())
 
 
-def shop(rollback: dict[str, Any], healthy: Any, *, outside: Callable[[], Any], rolled_back: Any, **more: Any) -> Stage:
+def shop(
+    rollback: dict[str, Any], healthy: Any, *, outside: Callable[[], Any], rolled_back: Any, **more: Any
+) -> RollbackScenario:
     """The service `shop`, whose version 2 is bad. Of an `outside` with names, `rolled_back` says what differs after."""
     options = {"name": "shop", "environment": "test", "rollback": rollback, "healthy": healthy}
     before = outside()
     after = {**before, **rolled_back} if isinstance(before, dict) else rolled_back
     service = Service.model_validate(options)
-    return Stage(service=service, from_version="2", to_version="1", outside=outside, rolled_back=after, **more)
+    return RollbackScenario(
+        service=service, from_version="2", to_version="1", outside=outside, rolled_back=after, **more
+    )
 
 
 def _release(root: Path, current: str, *others: str) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def _runs(root: Path) -> tuple[str, str]:
     return (root / "current").readlink().name, (root / "followed").read_text().strip()
 
 
-def immediate(directory: Path) -> Stage:
+def immediate(directory: Path) -> RollbackScenario:
     root = directory / "shop"
     return shop(
         {"strategy": "immediate", "release": _release(root, "2", "1", "hotfix")},
@@ -85,7 +89,7 @@ def immediate(directory: Path) -> Stage:
     )
 
 
-def blue_green(directory: Path) -> Stage:
+def blue_green(directory: Path) -> RollbackScenario:
     blue, green, pointer = directory / "blue", directory / "green", directory / "live"
     pointer.write_text("green\n")
     colour = {"ready": [{"http": "http://idle/health"}]}
@@ -114,7 +118,7 @@ def blue_green(directory: Path) -> Stage:
     )
 
 
-def together(directory: Path) -> Stage:
+def together(directory: Path) -> RollbackScenario:
     """The shop and the cart that needs it, in one rollback."""
     shop_root, cart_root = directory / "shop", directory / "cart"
     strategy = {"strategy": "immediate", "release": _release(cart_root, "2", "1", "hotfix")}
@@ -130,7 +134,7 @@ def together(directory: Path) -> Stage:
     )
 
 
-STAGES: dict[str, Callable[[Path], Stage]] = {
+STAGES: dict[str, Callable[[Path], RollbackScenario]] = {
     "immediate": immediate,
     "blue_green": blue_green,
     "together": together,

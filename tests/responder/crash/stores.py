@@ -13,7 +13,7 @@ from responder.clients.local import Local
 from responder.levers.lever import Lever
 from tests.cdns import Amazon
 from tests.cdns.straight import StraightAws
-from tests.responder.crash.stages import Stage, shop
+from tests.responder.crash.stages import RollbackScenario, shop
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import Release, release
 from tests.stores.straight import StraightAppStore, StraightPlay
@@ -103,7 +103,9 @@ class _World:
         await self.clients[Aws].close()
 
 
-def _stage(world: _World, rolled_back: dict[str, Any], outcome: str = "mitigated", **platforms: Any) -> Stage:
+def _stage(
+    world: _World, rolled_back: dict[str, Any], outcome: str = "mitigated", **platforms: Any
+) -> RollbackScenario:
     return shop(
         {"strategy": "frontend", "health_check_urls": ["http://front/"], **platforms},
         _HEALTHY,
@@ -129,34 +131,34 @@ def _feed_of_1(world: _World) -> dict[str, Any]:
     return {"feed": feeds.appcast("1"), "signature": "signature of 1"}
 
 
-def staged(directory: Path) -> Stage:
+def staged(directory: Path) -> RollbackScenario:
     world = _World(directory)
     return _stage(world, {"play": {"41": ("completed", None), "42": ("halted", 0.2)}}, android=_ANDROID)
 
 
-def full(directory: Path) -> Stage:
+def full(directory: Path) -> RollbackScenario:
     """Google Play then lists by itself what it served before."""
     world = _World(directory, release(42, "2", "completed"))
     return _stage(world, {"play": {"42": ("halted", None)}}, android=_ANDROID)
 
 
-def ios(directory: Path) -> Stage:
+def ios(directory: Path) -> RollbackScenario:
     return _stage(_World(directory), {"apple": "PAUSED"}, ios=_IOS)
 
 
-def desktop(directory: Path) -> Stage:
+def desktop(directory: Path) -> RollbackScenario:
     world = _World(directory)
     return _stage(world, _feed_of_1(world), "succeeded", desktop=_desktop(world))
 
 
-def desktop_object(directory: Path) -> Stage:
+def desktop_object(directory: Path) -> RollbackScenario:
     world = _World(directory)
     feed = {"object": "s3://shop/live/RELEASES", "kept": "s3://shop/feeds/{version}", "format": "squirrel"}
     options = {"feed": feed, "urls": ["http://s3/RELEASES"], "hold_for": "0s", "within": "3s"}
     return _stage(world, {"object": feeds.releases("1")}, "succeeded", desktop=options)
 
 
-def apps(directory: Path) -> Stage:
+def apps(directory: Path) -> RollbackScenario:
     world = _World(directory)
     after = {"play": {"41": ("completed", None), "42": ("halted", 0.2)}, "apple": "PAUSED", **_feed_of_1(world)}
     return _stage(world, after, android=_ANDROID, ios=_IOS, desktop=_desktop(world))

@@ -15,30 +15,30 @@ from responder.levers.lever import Lever
 from responder.plan import Gate, Move
 from tests.journals import forget_everything
 from tests.responder.crash import databases, docker, frontend, kubernetes, stores
-from tests.responder.crash.drill import Crash, Drill, Point, lapsed
+from tests.responder.crash.drill import Crash, CrashDrill, Point, lapsed
 from tests.responder.crash.stages import STAGES as PLAIN
-from tests.responder.crash.stages import Stage
+from tests.responder.crash.stages import RollbackScenario
 
 STAGES = {**PLAIN, **kubernetes.STAGES, **docker.STAGES, **frontend.STAGES, **databases.STAGES, **stores.STAGES}
 pytestmark = pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
-Make = Callable[[Path], Stage]
+Make = Callable[[Path], RollbackScenario]
 _LOOKS_AT_DATABASES = ("rows", "sessions", "unfinished", "scripts", "evict")
 
 
-class Bench:
+class DrillFactory:
     """Hands out one drill after another, each with a stage and a journal of its own."""
 
     def __init__(self, make: Make, state: str, directory: Path, fresh: Callable[[], object]) -> None:
         self._make, self._directory, self._fresh, self._n = make, directory, fresh, 0
-        self._drill: Drill | None = None
+        self._drill: CrashDrill | None = None
 
-    async def drill(self) -> Drill:
+    async def start(self) -> CrashDrill:
         self._n += 1
         directory = self._directory / f"drill-{self._n}"
         directory.mkdir()
         journal: Database = await self._fresh()  # type: ignore[misc]
         await self.leave()
-        drill = self._drill = Drill(self._make(directory), journal)
+        drill = self._drill = CrashDrill(self._make(directory), journal)
         await drill.accept()
         return drill
 
@@ -48,25 +48,25 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(make: Make, journal: Database, tmp_path: Path) -> AsyncIterator[Bench]:
+async def drills(make: Make, journal: Database, tmp_path: Path) -> AsyncIterator[DrillFactory]:
     async def fresh() -> Database:
         # Truncating is a hundred times cheaper than a new database for each of some thousand drills.
         await journal.transaction(forget_everything)
         return journal
 
-    bench = Bench(make, "", tmp_path, fresh)
-    yield bench
-    await bench.leave()
+    drills = DrillFactory(make, "", tmp_path, fresh)
+    yield drills
+    await drills.leave()
 
 
-async def calls_of_an_undisturbed_run(bench: Bench) -> int:
-    drill, point = await bench.drill(), Point()
+async def calls_of_an_undisturbed_run(drills: DrillFactory) -> int:
+    drill, point = await drills.start(), Point()
     ended = await drill.run(point)
     assert ended.outcome == drill.stage.outcome
     return point.seen
 
 
-async def assert_rolled_back_once(drill: Drill, moves: int) -> None:
+async def assert_rolled_back_once(drill: CrashDrill, moves: int) -> None:
     ended = await drill.run_to_the_end()
     assert (ended.state, ended.outcome) == ("closed", drill.stage.outcome), ended.reason
     assert drill.stage.outside() == drill.stage.rolled_back
@@ -77,14 +77,14 @@ async def assert_rolled_back_once(drill: Drill, moves: int) -> None:
     assert (await drill.load()).changed
 
 
-async def moves_of(bench: Bench) -> int:
-    drill = await bench.drill()
+async def moves_of(drills: DrillFactory) -> int:
+    drill = await drills.start()
     await drill.run(Point())
     return drill.effects.writes
 
 
-async def test_undisturbed(bench: Bench) -> None:
-    drill = await bench.drill()
+async def test_undisturbed(drills: DrillFactory) -> None:
+    drill = await drills.start()
     ended = await drill.run(Point())
     assert ended.plan is not None
     # What is there already is not written: a cache that would be emptied only on the way back.
@@ -93,33 +93,33 @@ async def test_undisturbed(bench: Bench) -> None:
     await assert_rolled_back_once(drill, drill.effects.writes)
 
 
-async def test_a_crash_at_every_call(bench: Bench) -> None:
-    calls, moves = await calls_of_an_undisturbed_run(bench), await moves_of(bench)
+async def test_a_crash_at_every_call(drills: DrillFactory) -> None:
+    calls, moves = await calls_of_an_undisturbed_run(drills), await moves_of(drills)
     assert calls > 8
     for at in range(calls):
         for after in (False, True):
-            drill = await bench.drill()
+            drill = await drills.start()
             with pytest.raises(Crash):
                 await drill.run(Point(at=at, after=after))
             await assert_rolled_back_once(drill, moves)
 
 
 @pytest.mark.soak
-async def test_a_crash_at_every_call_and_again_in_the_resumed_run(bench: Bench) -> None:
-    await crash_twice(bench, every=1)
+async def test_a_crash_at_every_call_and_again_in_the_resumed_run(drills: DrillFactory) -> None:
+    await crash_twice(drills, every=1)
 
 
-async def test_a_crash_at_some_calls_and_again_in_the_resumed_run(bench: Bench) -> None:
-    calls = await calls_of_an_undisturbed_run(bench)
-    await crash_twice(bench, every=1 + calls // 10)
+async def test_a_crash_at_some_calls_and_again_in_the_resumed_run(drills: DrillFactory) -> None:
+    calls = await calls_of_an_undisturbed_run(drills)
+    await crash_twice(drills, every=1 + calls // 10)
 
 
-async def crash_twice(bench: Bench, *, every: int) -> None:
-    calls, moves = await calls_of_an_undisturbed_run(bench), await moves_of(bench)
+async def crash_twice(drills: DrillFactory, *, every: int) -> None:
+    calls, moves = await calls_of_an_undisturbed_run(drills), await moves_of(drills)
     for first in range(0, calls, every):
         second, over = first % every, False
         while not over:
-            drill = await bench.drill()
+            drill = await drills.start()
             with pytest.raises(Crash):
                 await drill.run(Point(at=first, after=True))
             if (await drill.load()).live:
@@ -134,14 +134,14 @@ async def crash_twice(bench: Bench, *, every: int) -> None:
             await assert_rolled_back_once(drill, moves)
 
 
-async def test_a_failing_gate_at_every_gate(bench: Bench) -> None:
-    drill = await bench.drill()
+async def test_a_failing_gate_at_every_gate(drills: DrillFactory) -> None:
+    drill = await drills.start()
     plan = (await drill.run(Point())).plan
     assert plan is not None
     gates = [step for step in plan.steps if isinstance(step, Gate)]
     assert gates[-1].otherwise == "freeze"
     for gate in gates:
-        drill = await bench.drill()
+        drill = await drills.start()
         drill.health.sick = {str(check.http.host) for check in gate.checks if hasattr(check, "http")}
         ended = await drill.run(Point())
         if gate.otherwise == "turn_back":
@@ -156,14 +156,14 @@ async def test_a_failing_gate_at_every_gate(bench: Bench) -> None:
             assert await drill.status_of(drill.stage.to_version) == "suspect"
 
 
-async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(bench: Bench) -> None:
-    drill = await bench.drill()
+async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(drills: DrillFactory) -> None:
+    drill = await drills.start()
     plan = (await drill.run(Point())).plan
     assert plan is not None
     gate = next((s for s in plan.steps if isinstance(s, Gate) and s.otherwise == "turn_back"), None)
     at, over = 0, gate is None  # a strategy of moves only has nothing to turn back for
     while not over:
-        drill = await bench.drill()
+        drill = await drills.start()
         drill.health.sick = {str(check.http.host) for check in gate.checks if hasattr(check, "http")}
         try:
             await drill.run(Point(at=at, after=at % 2 == 1))
@@ -175,13 +175,13 @@ async def test_a_failing_gate_and_a_crash_at_every_call_on_the_way_back(bench: B
         assert drill.stage.outside() == drill.stage.before
 
 
-async def test_a_late_stop_and_a_crash_at_every_call_on_the_way_back(bench: Bench) -> None:
+async def test_a_late_stop_and_a_crash_at_every_call_on_the_way_back(drills: DrillFactory) -> None:
     """For those without a gate to turn back at: stopped when all was done but the verification."""
-    undisturbed, whole = await bench.drill(), Point()
+    undisturbed, whole = await drills.start(), Point()
     await undisturbed.run(whole)
 
-    async def stopped() -> Drill:
-        drill = await bench.drill()
+    async def stopped() -> CrashDrill:
+        drill = await drills.start()
         drill.reins.stop_at = undisturbed.reins.looks - 1
         return drill
 
@@ -197,8 +197,8 @@ async def test_a_late_stop_and_a_crash_at_every_call_on_the_way_back(bench: Benc
         assert drill.stage.outside() == drill.stage.before
 
 
-async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
-    drill, begun = await bench.drill(), Point()
+async def test_drift_at_every_lever_freezes(drills: DrillFactory) -> None:
+    drill, begun = await drills.start(), Point()
     plan = (await drill.run(begun)).plan
     assert plan is not None
     appends = [i for i, name in enumerate(begun.names) if name == "append"]
@@ -208,10 +208,10 @@ async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
         # The stranger comes between plan and act: right after the step was begun. Where a lever has two values only,
         # what we find is either of ours: then it is put back once we have set it.
         for at in (appends[number], appends[number + 1]):
-            drill = await bench.drill()
+            drill = await drills.start()
             lever, left = step.lever.model_validate(_moved(step.lever, drill)), []
 
-            async def meddle(drill: Drill = drill, lever: Lever = lever, left: list[object] = left) -> None:
+            async def meddle(drill: CrashDrill = drill, lever: Lever = lever, left: list[object] = left) -> None:
                 left.append(await drill.stage.stranger(lever))
 
             ended = await drill.run(Point(at=at, after=True, act=meddle))
@@ -225,7 +225,7 @@ async def test_drift_at_every_lever_freezes(bench: Bench) -> None:
         assert found == left[0]  # a hotfix is never undone by a robot
 
 
-def _moved(lever: Lever, drill: Drill) -> dict[str, object]:
+def _moved(lever: Lever, drill: CrashDrill) -> dict[str, object]:
     """The same lever in the directory of another drill."""
     text = lever.model_dump_json()
     here = [part for part in text.split("/") if part.startswith("drill-")]
@@ -233,15 +233,15 @@ def _moved(lever: Lever, drill: Drill) -> dict[str, object]:
     return dict(json.loads(text.replace(f"/{here[0]}/", f"/{there[0]}/") if here else text))
 
 
-async def test_a_second_worker_at_every_call(bench: Bench) -> None:
+async def test_a_second_worker_at_every_call(drills: DrillFactory) -> None:
     """A paused worker wakes up after another has finished its work: it writes nothing more, here or outside."""
-    calls, moves = await calls_of_an_undisturbed_run(bench), await moves_of(bench)
+    calls, moves = await calls_of_an_undisturbed_run(drills), await moves_of(drills)
     for at in range(calls):
-        drill = await bench.drill()
+        drill = await drills.start()
         worker, execution = await drill.claim()
         after_pause = {"lapsed": False}
 
-        async def another_goes_on(drill: Drill = drill, state: dict[str, bool] = after_pause) -> None:
+        async def another_goes_on(drill: CrashDrill = drill, state: dict[str, bool] = after_pause) -> None:
             await assert_rolled_back_once(drill, moves)
             state["lapsed"] = True
 
@@ -258,12 +258,12 @@ async def test_a_second_worker_at_every_call(bench: Bench) -> None:
         await assert_rolled_back_once(drill, moves)
 
 
-async def test_the_fence_holds_without_the_guard(bench: Bench) -> None:
+async def test_the_fence_holds_without_the_guard(drills: DrillFactory) -> None:
     """Should a pause fall right between guard and write, the number of the event still stops it, or else the version
     of the object. (What a worker reads after its pause it never acts on: the guard comes after that.)
     """
-    undisturbed, moves = Point(), await moves_of(bench)
-    await (await bench.drill()).run(undisturbed)
+    undisturbed, moves = Point(), await moves_of(drills)
+    await (await drills.start()).run(undisturbed)
     for at, name in enumerate(undisturbed.names):
         if name in (
             "get",
@@ -280,12 +280,12 @@ async def test_the_fence_holds_without_the_guard(bench: Bench) -> None:
             *_LOOKS_AT_DATABASES,
         ):
             continue
-        drill = await bench.drill()
+        drill = await drills.start()
         worker, execution = await drill.claim()
 
         left: list[bool] = []  # how often the guard still says yes after the pause: it said so once before
 
-        async def another_goes_on(drill: Drill = drill, left: list[bool] = left) -> None:
+        async def another_goes_on(drill: CrashDrill = drill, left: list[bool] = left) -> None:
             await assert_rolled_back_once(drill, moves)
             left += [False, True]
 
@@ -299,11 +299,11 @@ async def test_the_fence_holds_without_the_guard(bench: Bench) -> None:
         await assert_rolled_back_once(drill, moves)
 
 
-async def test_a_stop_at_every_safe_point_turns_back(bench: Bench) -> None:
-    undisturbed = await bench.drill()
+async def test_a_stop_at_every_safe_point_turns_back(drills: DrillFactory) -> None:
+    undisturbed = await drills.start()
     await undisturbed.run(Point())
     for at in range(undisturbed.reins.looks):
-        drill = await bench.drill()
+        drill = await drills.start()
         drill.reins.stop_at = at
         ended = await drill.run(Point())
         assert (ended.state, ended.outcome) == ("closed", "cancelled")
@@ -311,15 +311,15 @@ async def test_a_stop_at_every_safe_point_turns_back(bench: Bench) -> None:
         assert "alice" in ended.reason
 
 
-async def test_a_step_that_cannot_be_done_is_turned_back(bench: Bench) -> None:
-    drill, begun = await bench.drill(), Point()
+async def test_a_step_that_cannot_be_done_is_turned_back(drills: DrillFactory) -> None:
+    drill, begun = await drills.start(), Point()
     plan = (await drill.run(begun)).plan
     assert plan is not None
     appends = [i for i, name in enumerate(begun.names) if name == "append"]
     for number, step in enumerate(plan.steps):
         if not isinstance(step, Move) or step.to is None:
             continue  # a cache that is emptied only on the way back has nothing to do going forward
-        drill = await bench.drill()
+        drill = await drills.start()
         acts = ("run", "patch", "create", "write")
         run = next(i for i, name in enumerate(begun.names) if i > appends[number] and name in acts)
 

@@ -29,7 +29,7 @@ from responder.policies import Mandate, Policy
 from responder.services import Service
 from responder.worker import Worker
 from tests.journals import forget_everything
-from tests.responder.crash.drill import Crash, Drill, Point
+from tests.responder.crash.drill import Crash, CrashDrill, Point
 from tests.responder.crash.stages import immediate
 from tests.responder.evidence.conftest import aws_at, sources
 from tests.responder.examples import LABELS, accepted, ago, alert, deployment, service
@@ -64,8 +64,8 @@ class _Interrupted(Keeper):
 
 
 @pytest.fixture
-async def drill(journal: Database, tmp_path: Path) -> Drill:
-    made = Drill(immediate(tmp_path), journal)
+async def drill(journal: Database, tmp_path: Path) -> CrashDrill:
+    made = CrashDrill(immediate(tmp_path), journal)
     await made.accept()
     return made
 
@@ -74,7 +74,9 @@ def with_logs(base: Service, log: Path) -> Service:
     return base.model_copy(update={"logs": sources({"file": str(log)})})
 
 
-def keeper_of(drill: Drill, settings: EvidenceSettings, around: Connections, point: Point, log: Path) -> _Interrupted:
+def keeper_of(
+    drill: CrashDrill, settings: EvidenceSettings, around: Connections, point: Point, log: Path
+) -> _Interrupted:
     mandate = Mandate(services=(with_logs(drill.stage.service, log),))
     keeper = _Interrupted(settings, _Through(drill.journal, point), mandate, around)  # type: ignore[arg-type]
     keeper.point = point
@@ -86,7 +88,7 @@ def guard() -> None:
 
 
 async def test_it_is_on_record_before_the_first_step(
-    drill: Drill, directory: EvidenceSettings, around: Connections, tmp_path: Path
+    drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     log = next(tmp_path.rglob("followed"))  # which the restart of the rollback overwrites
     drill.keep = lambda point: lambda e: keeper_of(drill, directory, around, point, log).of_rollback(e, guard)
@@ -106,11 +108,11 @@ async def test_it_is_on_record_before_the_first_step(
 async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
     journal: Database, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
-    async def whole(n: int, point: Point) -> tuple[Drill, EvidenceSettings]:
+    async def whole(n: int, point: Point) -> tuple[CrashDrill, EvidenceSettings]:
         home = tmp_path / f"{n}-{point.after}"
         home.mkdir()
         settings = directory.model_copy(update={"base_directory": home / "evidence"})
-        drill = Drill(immediate(home), journal)
+        drill = CrashDrill(immediate(home), journal)
         await drill.accept()
         log = next(home.rglob("followed"))
         drill.keep = lambda point: lambda e: keeper_of(drill, settings, around, point, log).of_rollback(e, guard)
@@ -119,7 +121,7 @@ async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
         await drill.run_to_the_end()
         return drill, settings
 
-    async def close(drill: Drill) -> None:
+    async def close(drill: CrashDrill) -> None:
         await journal.transaction(forget_everything)
 
     quiet = Point()
@@ -143,7 +145,9 @@ async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
             await close(drill)
 
 
-async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around: Connections, tmp_path: Path) -> None:
+async def test_a_rollback_goes_on_where_nothing_can_be_kept(
+    drill: CrashDrill, around: Connections, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
     log = tmp_path / "followed"
@@ -161,7 +165,7 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(drill: Drill, around
 
 
 async def test_who_lost_the_lease_writes_no_manifest(
-    drill: Drill, directory: EvidenceSettings, around: Connections, tmp_path: Path
+    drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     def lapsed() -> None:
         raise Superseded("the lease has run out")
@@ -173,7 +177,7 @@ async def test_who_lost_the_lease_writes_no_manifest(
 
 
 async def test_a_plan_that_waits_has_its_evidence_already(
-    drill: Drill, directory: EvidenceSettings, around: Connections, tmp_path: Path
+    drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     from responder.carry_out import carry_out
     from responder.execution import begin

@@ -7,11 +7,11 @@ from pathlib import Path
 from responder.journal import Database
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.crash import stores
-from tests.responder.crash.drill import Drill, Point
+from tests.responder.crash.drill import CrashDrill, Point
 
 
 async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> None:  # noqa: F811
-    drill = Drill(stores.apps(tmp_path), journal)
+    drill = CrashDrill(stores.apps(tmp_path), journal)
     await drill.accept()
     ended = await drill.run(Point())
     await stores_closed(drill)
@@ -29,13 +29,13 @@ async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> No
 
 
 async def test_a_desktop_app_alone_is_rolled_back(journal: Database, tmp_path: Path) -> None:  # noqa: F811
-    drill = Drill(stores.desktop(tmp_path), journal)
+    drill = CrashDrill(stores.desktop(tmp_path), journal)
     await drill.accept()
     ended = await drill.run(Point())
     await stores_closed(drill)
     assert ended.outcome == "succeeded"
 
 
-async def stores_closed(drill: Drill) -> None:
+async def stores_closed(drill: CrashDrill) -> None:
     if drill.stage.leave:
         await drill.stage.leave()

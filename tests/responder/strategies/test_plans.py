@@ -13,10 +13,10 @@ from responder.errors import Halt
 from responder.plan import Gate, Move, Plan
 from responder.strategies import Target, levers_of
 from responder.world import World
-from tests.responder.crash.stages import STAGES, Stage, blue_green, immediate
+from tests.responder.crash.stages import STAGES, RollbackScenario, blue_green, immediate
 
 
-async def plan_of(stage: Stage, from_version: str = "2", to_version: str = "1") -> Plan:
+async def plan_of(stage: RollbackScenario, from_version: str = "2", to_version: str = "1") -> Plan:
     target = Target(service="shop", environment="test", from_version=from_version, to_version=to_version)
     return await together.plan(
         [together.Part(stage.service, target)], World(Connections()), verify_for=2.0, verify_within=9.0
@@ -39,7 +39,7 @@ PLANS = [
 
 
 @pytest.mark.parametrize(("make", "steps"), PLANS, ids=lambda x: getattr(x, "__name__", ""))
-async def test_the_plan(make: Callable[[Path], Stage], steps: list[str], tmp_path: Path) -> None:
+async def test_the_plan(make: Callable[[Path], RollbackScenario], steps: list[str], tmp_path: Path) -> None:
     stage = make(tmp_path)
     plan = await plan_of(stage)
     assert [str(step) for step in plan.steps] == [step.format(tmp_path) for step in steps]
@@ -50,7 +50,7 @@ async def test_the_plan(make: Callable[[Path], Stage], steps: list[str], tmp_pat
 
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
 async def test_every_plan_ends_with_the_verification_and_freezes_there(
-    make: Callable[[Path], Stage], tmp_path: Path
+    make: Callable[[Path], RollbackScenario], tmp_path: Path
 ) -> None:
     last = (await plan_of(make(tmp_path))).steps[-1]
     assert isinstance(last, Gate)
@@ -58,7 +58,7 @@ async def test_every_plan_ends_with_the_verification_and_freezes_there(
 
 
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
-async def test_what_runs_is_not_what_was_told(make: Callable[[Path], Stage], tmp_path: Path) -> None:
+async def test_what_runs_is_not_what_was_told(make: Callable[[Path], RollbackScenario], tmp_path: Path) -> None:
     with pytest.raises(Halt, match="but the deployments say that 3 runs"):
         await plan_of(make(tmp_path), from_version="3")
 
