@@ -18,7 +18,7 @@ from responder.world import World
 from tests.responder.examples import NOW
 
 
-class Given(Connections):
+class FixedConnections(Connections):
     """Clients that the test made."""
 
     def __init__(self, clients: dict[type, Any]) -> None:
@@ -77,7 +77,7 @@ class Rollback:
     ) -> None:
         fields = {"name": "shop", "environment": "test", "rollback": rollback}
         self.service = Service.model_validate({**fields, "healthy": healthy or [{"http": "http://127.0.0.1:1/"}]})
-        self.connections, self.record, self.reins = Given(clients), Record(), Reins(wait)
+        self.connections, self.record, self.reins = FixedConnections(clients), Record(), Reins(wait)
         self.world = World(self.connections, retry_every=0.01)
         self.target = Target(
             service="shop",

@@ -22,7 +22,7 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\\n]|\\.)*)"')
 
 
 @dataclass
-class Fired:
+class FiringAlert:
     """One alert, from the moment its expression became true to the moment it did not."""
 
     labels: dict[str, str]
@@ -53,7 +53,7 @@ class Fired:
 
 
 @dataclass
-class Set:
+class PlacedSilence:
     """A silence, ours or an engineer's."""
 
     id: str
@@ -68,12 +68,12 @@ class Outside:
     """What the two know; each of them can be down."""
 
     down: set[str] = field(default_factory=set)
-    fired: list[Fired] = field(default_factory=list)
-    silences: list[Set] = field(default_factory=list)
+    fired: list[FiringAlert] = field(default_factory=list)
+    silences: list[PlacedSilence] = field(default_factory=list)
     series: dict[str, Callable[[dict[str, str], datetime], list[Sample]]] = field(default_factory=dict)
     inhibited: list[tuple[Matcher, ...]] = field(default_factory=list)
 
-    def firing(self) -> list[Fired]:
+    def firing(self) -> list[FiringAlert]:
         return [one for one in self.fired if one.fires_at(datetime.now(UTC))]
 
     def silenced_by(self, labels: dict[str, str]) -> tuple[str, ...]:
@@ -122,7 +122,9 @@ class FakeAlertmanager:
         own = [s for s in self._outside.silences if s.by == author]
         for new in wanted:
             if all(s.comment != new.comment for s in own):
-                made = Set(f"own-{len(self._outside.silences)}", new.matchers, author, new.comment, new.ends_at)
+                made = PlacedSilence(
+                    f"own-{len(self._outside.silences)}", new.matchers, author, new.comment, new.ends_at
+                )
                 self._outside.silences.append(made)
         for old in own:
             if not live(old.comment):
@@ -195,7 +197,7 @@ class FakePrometheus:
         """Nothing is open."""
 
 
-class Hands(Local):
+class FlakyHost(Local):
     """This host's files, which may not answer for a while."""
 
     def __init__(self, outside: Outside) -> None:

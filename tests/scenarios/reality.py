@@ -23,7 +23,7 @@ from responder.noise import AUTHOR
 from tests import parts
 from tests.acceptance.stage import Responder
 from tests.scenarios.rehearsal import Rehearsal
-from tests.scenarios.scenario import Expect, Scenario, Seen, mistakes
+from tests.scenarios.scenario import Expect, Observation, Scenario, mistakes
 
 FASTER = 30
 SHORTEST = {"for": 2.0, "within": 6.0, "interval": 2.0, "ready_for": 4.0}
@@ -172,12 +172,12 @@ class Reality(Rehearsal):
         """What had to be waited for came late: what follows keeps its distance to it."""
         self._zero = max(self._zero, self._clock() - second / FASTER)
 
-    async def see(self) -> Seen:
+    async def see(self) -> Observation:
         found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
         found.sort(key=lambda x: (x["service"], x["accepted_at"]))  # of several at one moment, any may be the first
         silences = await parts._call("GET", f"{self._alertmanager.url}/api/v2/silences")
         status = await self._ask("GET", "/api/v1/status")
-        return Seen(
+        return Observation(
             decisions=(await self._ask("GET", "/api/v1/decisions?limit=1000"))["decisions"],
             executions=[await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in found],
             running={name: self._running(name) for name in self._given.services},
@@ -271,21 +271,21 @@ def _alertnames(told: Any) -> Iterator[str]:
 
 async def play(scenario: Scenario, directory: Path) -> None:
     """Lets it happen. Raises AssertionError with what is not as it must be."""
-    async with Reality(directory, scenario) as house:
+    async with Reality(directory, scenario) as real:
         for step in scenario.timeline:
-            await house.wait_until(step.at)
+            await real.wait_until(step.at)
             if step.act == "expect":
-                await house.agree(Expect.model_validate(step.told))
-                house.go_on_from(step.at)
+                await real.agree(Expect.model_validate(step.told))
+                real.go_on_from(step.at)
             elif step.act != "nothing":
                 assert step.act in ACTS, f"{step.act} cannot be had in reality"
-                await getattr(house, f"act_{step.act}")(step.told)
-                house.go_on_from(step.at)
+                await getattr(real, f"act_{step.act}")(step.told)
+                real.go_on_from(step.at)
         final = scenario.expect
         whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
-        await house.agree(whole)
+        await real.agree(whole)
         await asyncio.sleep(AND_NOTHING_MORE)
-        await house.agree(whole)
+        await real.agree(whole)
 
 
 ACTS = {

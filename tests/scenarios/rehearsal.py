@@ -35,8 +35,8 @@ from responder.web.stopping import StopPage
 from responder.web_settings import Web
 from responder.worker import Worker
 from tests.journals import in_file
-from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, Fired, Hands, Outside, Set
-from tests.scenarios.scenario import Given, Seen
+from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, FiringAlert, FlakyHost, Outside, PlacedSilence
+from tests.scenarios.scenario import Given, Observation
 from tests.scenarios.virtual import VirtualLoop
 
 VERSIONS = ("1.9", "2.0", "2.1", "2.2")
@@ -62,7 +62,7 @@ class Rehearsal:
         self._troubled: dict[tuple[str, str], tuple[datetime, datetime | None]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
-        self._broken_off: list[Fired] = []
+        self._broken_off: list[FiringAlert] = []
 
     # --- up and down ---
     async def __aenter__(self) -> Rehearsal:
@@ -73,7 +73,7 @@ class Rehearsal:
         clients = {
             Alertmanager: FakeAlertmanager(self._outside),
             Prometheus: FakePrometheus(self._outside),
-            Local: Hands(self._outside),
+            Local: FlakyHost(self._outside),
         }
         self._connections = _Connections(clients)
         self._metrics = Metrics()
@@ -271,13 +271,13 @@ class Rehearsal:
     async def wait_until(self, second: float) -> None:
         await asyncio.sleep(max(0.0, self._zero + second - self._loop.time()))
 
-    async def see(self) -> Seen:
+    async def see(self) -> Observation:
         await asyncio.sleep(0.01)  # whatever began at this very moment has gone on
         found = (await self._ask("GET", "/api/v1/executions?limit=1000"))["executions"]
         found.sort(key=lambda x: (x["accepted_at"], x["service"], x["environment"]))  # here many happen at one moment
         whole = [await self._ask("GET", f"/api/v1/executions/{x['id']}") for x in found]
         now, status = datetime.now(UTC), await self._ask("GET", "/api/v1/status")
-        return Seen(
+        return Observation(
             decisions=(await self._ask("GET", "/api/v1/decisions?limit=1000"))["decisions"],
             executions=whole,
             running={name: self._running(name) for name in self._given.services},
@@ -384,14 +384,14 @@ class Rehearsal:
             self._troubled[kind, service] = (now, None) if what == "begins" else (since, now)
 
     # --- alerts ---
-    def _fire(self, told: dict[str, Any]) -> Fired:
+    def _fire(self, told: dict[str, Any]) -> FiringAlert:
         labels = {k: str(v) for k, v in told.items() if k not in ("pending", "ahead", "annotations")}
         labels = {"alertname": "Failing", "environment": "production", **labels}
         ahead = timedelta(seconds=parse_duration(told.get("ahead", "0")))
         now = datetime.now(UTC) + ahead
         active = now - timedelta(seconds=parse_duration(told.get("pending", "0")))
         plain = {k: v for k, v in labels.items() if v != ""}
-        return Fired(plain, told.get("annotations", {}), active, now, ahead=ahead)
+        return FiringAlert(plain, told.get("annotations", {}), active, now, ahead=ahead)
 
     async def act_fires(self, told: Any) -> None:
         """`{service: backend, …}`, or a list of them in one body; `pending: 2m` is how long the rule waited, and
@@ -408,7 +408,7 @@ class Rehearsal:
         """The same as `fires`, but the webhook is lost, or waits for its `group_interval`."""
         self._fire_all(told)
 
-    def _fire_all(self, told: Any) -> list[Fired]:
+    def _fire_all(self, told: Any) -> list[FiringAlert]:
         fired = [self._fire(one) for one in (told if isinstance(told, list) else [told])]
         self._outside.fired += fired
         return fired
@@ -466,22 +466,22 @@ class Rehearsal:
         answer = await self._ask("POST", "/api/v1/alerts", body)
         assert self.answered == wanted, f"answered {self.answered}: {answer}"
 
-    def _with(self, labels: dict[str, Any]) -> list[Fired]:
+    def _with(self, labels: dict[str, Any]) -> list[FiringAlert]:
         wanted = {k: str(v) for k, v in labels.items()}
         found = [one for one in self._outside.firing() if wanted.items() <= one.labels.items()]
         assert found, f"no alert with {wanted} fires"
         return found
 
-    def _ever(self, labels: dict[str, Any]) -> Fired:
+    def _ever(self, labels: dict[str, Any]) -> FiringAlert:
         wanted = {k: str(v) for k, v in labels.items()}
         return [one for one in self._outside.fired if wanted.items() <= one.labels.items()][-1]
 
-    async def _send(self, fired: list[Fired], **extra: Any) -> None:
+    async def _send(self, fired: list[FiringAlert], **extra: Any) -> None:
         """Alertmanager keeps what is muted to itself."""
         if loud := [one for one in fired if not self._outside.muted(one.labels)]:
             await self._post(loud, **extra)
 
-    async def _post(self, fired: list[Fired], **extra: Any) -> None:
+    async def _post(self, fired: list[FiringAlert], **extra: Any) -> None:
         body = {"version": "4", "status": "firing", "alerts": [one.sent() for one in fired], **extra}
         answer = await self._ask("POST", "/api/v1/alerts", body)
         assert self.answered == 202, f"the receiver answered {self.answered}: {answer}"
@@ -492,7 +492,7 @@ class Rehearsal:
         until = datetime.now(UTC) + timedelta(seconds=parse_duration(told.get("for", "2h")))
         matchers = tuple(parse_matcher(text) for text in told["match"])
         name = f"silence-{len(self._outside.silences)}"
-        self._outside.silences.append(Set(name, matchers, told["by"], told.get("comment", ""), until))
+        self._outside.silences.append(PlacedSilence(name, matchers, told["by"], told.get("comment", ""), until))
 
     async def act_expire_silences(self, told: Any) -> None:
         for one in self._outside.silences:
@@ -526,14 +526,14 @@ class Rehearsal:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        fired = Fired({"alertname": "RollbackAutomationArmed"}, {}, datetime.now(UTC), datetime.now(UTC))
+        fired = FiringAlert({"alertname": "RollbackAutomationArmed"}, {}, datetime.now(UTC), datetime.now(UTC))
         self._outside.fired = [one for one in self._outside.fired if one.labels != fired.labels]
         if what == "comes":
             self._outside.fired.append(fired)
             self._watching = asyncio.create_task(self._watch(fired))
             await self._send([fired])
 
-    async def _watch(self, fired: Fired) -> None:
+    async def _watch(self, fired: FiringAlert) -> None:
         assert self._config.watchdog is not None
         while True:
             await asyncio.sleep(self._config.watchdog.interval)

@@ -98,15 +98,15 @@ class Scenario(_Strict):
     expect: Expect
 
 
-class House(Protocol):
+class ScenarioRunner(Protocol):
     """Where a scenario is played: every act of the notation is a method `act_NAME`."""
 
     async def wait_until(self, second: float) -> None: ...
 
-    async def see(self) -> Seen: ...
+    async def see(self) -> Observation: ...
 
 
-class Seen(BaseModel):
+class Observation(BaseModel):
     """What can be seen from outside."""
 
     decisions: list[dict[str, Any]]
@@ -123,7 +123,7 @@ def load(file: Path) -> list[Scenario]:
     return [Scenario.model_validate(one) for one in yaml.safe_load(file.read_text())]
 
 
-def mistakes(expect: Expect, seen: Seen) -> list[str]:
+def mistakes(expect: Expect, seen: Observation) -> list[str]:
     """Where what was seen is not what was expected, a sentence each."""
     out = []
     for wanted in expect.decisions:
@@ -162,7 +162,7 @@ def mistakes(expect: Expect, seen: Seen) -> list[str]:
     return out
 
 
-async def play(scenario: Scenario, house: House) -> None:
+async def play(scenario: Scenario, house: ScenarioRunner) -> None:
     """Lets it happen. Raises AssertionError with every mistake, and all decisions that were made."""
     for number, step in enumerate(scenario.timeline):
         await house.wait_until(step.at)
@@ -180,7 +180,7 @@ async def play(scenario: Scenario, house: House) -> None:
     _check(whole, await house.see(), scenario.name)
 
 
-def _check(expect: Expect, seen: Seen, where: str) -> None:
+def _check(expect: Expect, seen: Observation, where: str) -> None:
     if wrong := mistakes(expect, seen):
         keys = ("service", "policy", "verdict", "guard", "reason", "times")
         decided = [" ".join(f"{d[key]}" for key in keys) for d in seen.decisions]

@@ -20,8 +20,8 @@ MEMORY = Path("/dev/shm")  # the journal waits for its disk, and a thousand comm
 @pytest.mark.parametrize("scenario", [s for _, s in SCENARIOS], ids=[f"{stem}: {s.name}" for stem, s in SCENARIOS])
 def test_scenario(scenario: Scenario) -> None:
     async def rehearse(loop: VirtualLoop) -> None:
-        async with Rehearsal(loop, Path(directory), scenario.given) as house:
-            await play(scenario, house)
+        async with Rehearsal(loop, Path(directory), scenario.given) as runner:
+            await play(scenario, runner)
 
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
         run(scenario.given.start, rehearse)

@@ -19,7 +19,7 @@ from responder.services import Service
 from tests.engine import Engine
 from tests.parts import free_port
 from tests.responder.examples import NOW
-from tests.responder.rollback import Given
+from tests.responder.rollback import FixedConnections
 
 LEVER = ServiceImage(project="shop", service="backend", number=1)
 OURS = "io.rollback-responder."
@@ -80,19 +80,19 @@ async def test_what_was_made_for_a_closed_rollback_is_removed_and_nothing_else(
         running := late(engine, over),
     }
     engine.call("POST", f"/containers/{running}/start")
-    assert await remove_leftovers(journal, DOCKER, Given({Docker: docker})) == [leftover]
+    assert await remove_leftovers(journal, DOCKER, FixedConnections({Docker: docker})) == [leftover]
     assert engine.containers().keys() == stay
-    assert await remove_leftovers(journal, DOCKER, Given({Docker: docker})) == []
+    assert await remove_leftovers(journal, DOCKER, FixedConnections({Docker: docker})) == []
 
 
 async def test_no_engine_is_asked_where_no_service_needs_one(journal: Database, tmp_path: Any) -> None:
     release = mandate(release={"root": "/srv/shop", "releases": "releases", "restart": ["/bin/true"]})
-    assert await remove_leftovers(journal, release, Given({Docker: None})) == []  # type: ignore[dict-item]
+    assert await remove_leftovers(journal, release, FixedConnections({Docker: None})) == []  # type: ignore[dict-item]
 
 
 async def test_an_engine_that_is_away_is_asked_again_at_the_next_turn(journal: Database) -> None:
     away = Docker(DockerSettings(host="tcp://127.0.0.1:1"))
-    assert await remove_leftovers(journal, DOCKER, Given({Docker: away})) == []
+    assert await remove_leftovers(journal, DOCKER, FixedConnections({Docker: away})) == []
     await away.close()
 
 

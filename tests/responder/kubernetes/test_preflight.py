@@ -15,7 +15,7 @@ from responder.world import World
 from tests.apiserver import Cluster
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import deployment, service, statefulset
-from tests.responder.rollback import Given
+from tests.responder.rollback import FixedConnections
 
 TEMPLATE = PodTemplate(namespace="shop", deployment="backend")
 ORDERED = PodTemplate(namespace="shop", statefulset="web")
@@ -35,7 +35,7 @@ def ready(cluster: Cluster) -> Cluster:
 @pytest.mark.parametrize("lever", [TEMPLATE, ORDERED, SELECTOR, STOP], ids=str)
 async def test_a_plain_cluster_stands_in_no_way(lever: Lever, ready: Cluster) -> None:
     before = ready.version
-    assert await World(Given({Kubernetes: InProcess(ready)})).check_access(lever, within=5.0) == []
+    assert await World(FixedConnections({Kubernetes: InProcess(ready)})).check_access(lever, within=5.0) == []
     assert ready.version == before
 
 
@@ -84,7 +84,7 @@ async def test_what_would_stop_a_plan_is_found(
     lever: Lever, change: Callable[[Cluster], Any], why: str, ready: Cluster
 ) -> None:
     change(ready)
-    found = await World(Given({Kubernetes: InProcess(ready)})).check_access(lever, within=5.0)
+    found = await World(FixedConnections({Kubernetes: InProcess(ready)})).check_access(lever, within=5.0)
     assert re.search(why, "; ".join(map(str, found)))
 
 
