@@ -19,7 +19,7 @@ from tests.responder.rollback import Rollback
 _made: list[str] = []
 
 
-class Shop:
+class AppDatabase:
     """A database in which `version` of an application has made its schema, and the client that reaches it."""
 
     def __init__(self, dsn: str, directory: Path, **variables: str) -> None:
@@ -97,10 +97,10 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-async def shop(postgres_server: Any, tmp_path: Path) -> Shop:
+async def shop(postgres_server: Any, tmp_path: Path) -> AppDatabase:
     """Emptied for every test, which is several times faster than a new one."""
     if not _made:
         _made.append(await postgres_server.database("shop"))
-    shop = Shop(_made[0], tmp_path)
+    shop = AppDatabase(_made[0], tmp_path)
     await shop.run(_EMPTY)
     return shop

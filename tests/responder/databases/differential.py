@@ -7,21 +7,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 
 
 class Twin:
     """A database, and a copy of it that the tool itself takes back."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: AppDatabase) -> None:
         self.shop = shop
         server, _, name = shop.dsn.rpartition("/")
         self._name, self._server = name, server
-        self.copy = Shop(f"{server}/{name}_twin", shop.directory)
+        self.copy = AppDatabase(f"{server}/{name}_twin", shop.directory)
 
     async def split(self) -> None:
         """Makes the copy, of the database as it is now."""
-        admin = Shop(f"{self._server}/postgres", self.shop.directory)
+        admin = AppDatabase(f"{self._server}/postgres", self.shop.directory)
         await admin.run(f'DROP DATABASE IF EXISTS "{self._name}_twin" WITH (FORCE)')
         await admin.run(f'CREATE DATABASE "{self._name}_twin" TEMPLATE "{self._name}"')
 
@@ -45,7 +45,7 @@ class Twin:
         return {s: await self.shop.rows(f'SELECT k::text FROM rollback_keep."{k}" AS k ORDER BY 1') for s, k in names}
 
 
-def tool(argv: list[str], directory: Path, shop: Shop) -> None:
+def tool(argv: list[str], directory: Path, shop: AppDatabase) -> None:
     """Runs a migration tool as its users do."""
     with shop.schemas.environment("shop") as environment:
         ran = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True)

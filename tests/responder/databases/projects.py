@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 
 ALEMBIC = [sys.executable, "-W", "ignore", "-m", "alembic"]
 _ENV = """
@@ -43,7 +43,7 @@ class AlembicProject:
             code += f"def {function}():\n" + "".join(f"    {line}\n" for line in body.strip().splitlines())
         (self.directory / "m" / "versions" / f"{name}.py").write_text(code)
 
-    async def upgrade(self, shop: Shop, to: str = "heads") -> None:
+    async def upgrade(self, shop: AppDatabase, to: str = "heads") -> None:
         with shop.schemas.environment("shop") as environment:
             ran = subprocess.run(
                 [*ALEMBIC, "upgrade", to], cwd=self.directory, env=environment, capture_output=True, text=True
@@ -90,7 +90,7 @@ class DjangoProject:
         code += f"    operations = [{operations}]\n"
         (self.directory / app / "migrations" / f"{name}.py").write_text(code)
 
-    async def migrate(self, shop: Shop, *more: str) -> None:
+    async def migrate(self, shop: AppDatabase, *more: str) -> None:
         with shop.schemas.environment("shop") as environment:
             ran = subprocess.run(
                 [*MANAGE, "migrate", *more], cwd=self.directory, env=environment, capture_output=True, text=True

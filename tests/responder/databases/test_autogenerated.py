@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.differential import Twin
 from tests.responder.databases.projects import ALEMBIC, MANAGE, AlembicProject, DjangoProject
 from tests.responder.databases.test_rollback import approved, content, goes_back, in_a_hurry
@@ -87,13 +87,13 @@ _ROWS = (
 _TABLES = ("users", "nodes", "tickets", "links")
 
 
-def _run(argv: list[str], directory: Path, shop: Shop) -> None:
+def _run(argv: list[str], directory: Path, shop: AppDatabase) -> None:
     with shop.schemas.environment("shop") as environment:
         ran = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 
 
-async def generated(shop: Shop, tmp_path: Path) -> AlembicProject:
+async def generated(shop: AppDatabase, tmp_path: Path) -> AlembicProject:
     """A project whose revisions a1 and a2 Alembic has generated from models."""
     project = AlembicProject(tmp_path / "alembic")
     (project.directory / "m" / "env.py").write_text(_ENV)
@@ -106,7 +106,7 @@ async def generated(shop: Shop, tmp_path: Path) -> AlembicProject:
     return project
 
 
-async def test_what_alembic_generates(shop: Shop, tmp_path: Path) -> None:
+async def test_what_alembic_generates(shop: AppDatabase, tmp_path: Path) -> None:
     project = await generated(shop, tmp_path)
     down = next((project.directory / "m" / "versions").glob("a2*")).read_text().split("def downgrade")[1]
     assert down.index("drop_index") < down.index("drop_table"), down  # else this proves nothing
@@ -123,7 +123,7 @@ async def test_what_alembic_generates(shop: Shop, tmp_path: Path) -> None:
     assert await content(shop, *_TABLES) == before
 
 
-async def test_what_alembic_generates_all_the_way(shop: Shop, tmp_path: Path) -> None:
+async def test_what_alembic_generates_all_the_way(shop: AppDatabase, tmp_path: Path) -> None:
     project = await generated(shop, tmp_path)
     twin = Twin(shop)
     await twin.split()
@@ -164,7 +164,7 @@ _DJANGO_TABLES = ("users_fan", "users_node", "users_node_fans", "users_ticket")
 
 
 @pytest.fixture
-async def django(shop: Shop) -> DjangoProject:
+async def django(shop: AppDatabase) -> DjangoProject:
     """A project whose migrations 0001_one and 0002_two Django has generated from models."""
     project = DjangoProject(shop.directory / "django")
     for name, models in (("one", _DJANGO_MODELS), ("two", _DJANGO_MODELS + _DJANGO_MORE)):
@@ -175,7 +175,7 @@ async def django(shop: Shop) -> DjangoProject:
     return project
 
 
-async def test_what_django_generates(shop: Shop, django: DjangoProject) -> None:
+async def test_what_django_generates(shop: AppDatabase, django: DjangoProject) -> None:
     before = await content(shop, *_DJANGO_TABLES)
     twin = Twin(shop)
     await twin.split()
@@ -187,7 +187,7 @@ async def test_what_django_generates(shop: Shop, django: DjangoProject) -> None:
     assert await content(shop, *_DJANGO_TABLES) == before
 
 
-async def comes_back(shop: Shop, versions: tuple[str, str], tool: Any, tables: tuple[str, ...]) -> None:
+async def comes_back(shop: AppDatabase, versions: tuple[str, str], tool: Any, tables: tuple[str, ...]) -> None:
     before = await content(shop, *tables)
     rollback = shop.rollback(*versions, tool=tool, smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
@@ -195,11 +195,11 @@ async def comes_back(shop: Shop, versions: tuple[str, str], tool: Any, tables: t
     assert await content(shop, *tables) == before
 
 
-async def test_what_alembic_generates_is_made_again(shop: Shop, tmp_path: Path) -> None:
+async def test_what_alembic_generates_is_made_again(shop: AppDatabase, tmp_path: Path) -> None:
     """Also the type that the generated downgrade leaves behind."""
     project = await generated(shop, tmp_path)
     await comes_back(shop, ("a2", "a1"), project.tool, _TABLES)
 
 
-async def test_what_django_generates_is_made_again(shop: Shop, django: DjangoProject) -> None:
+async def test_what_django_generates_is_made_again(shop: AppDatabase, django: DjangoProject) -> None:
     await comes_back(shop, ("0002_two", "0001_one"), django.tool("users"), _DJANGO_TABLES)

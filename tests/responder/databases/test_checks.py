@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from responder.checks import Check
 from responder.database_checks import fingerprint
 from responder.errors import ResponderError
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 
 CHECK: TypeAdapter[Any] = TypeAdapter(Check)
 
@@ -38,7 +38,7 @@ CHECK: TypeAdapter[Any] = TypeAdapter(Check)
         ("SELECT '5'", {"at_least": 0}, False, "wanted a number"),
     ],
 )
-async def test_sql(shop: Shop, sql: str, wanted: dict[str, Any], holds: bool, reason: str) -> None:
+async def test_sql(shop: AppDatabase, sql: str, wanted: dict[str, Any], holds: bool, reason: str) -> None:
     finding = await CHECK.validate_python({"sql": sql, "database": "shop", **wanted}).holds(shop.schemas)
     assert finding.holds is holds, finding.reason
     assert reason in finding.reason
@@ -53,7 +53,7 @@ async def test_sql(shop: Shop, sql: str, wanted: dict[str, Any], holds: bool, re
         ("SELECT true, true", "two columns of the same name"),
     ],
 )
-async def test_what_is_no_question(shop: Shop, sql: str, why: str) -> None:
+async def test_what_is_no_question(shop: AppDatabase, sql: str, why: str) -> None:
     await shop.run("CREATE TABLE t (); INSERT INTO t DEFAULT VALUES")
     with pytest.raises(ResponderError, match=why):
         await CHECK.validate_python({"sql": sql, "database": "shop", "timeout": "200ms"}).holds(shop.schemas)
@@ -83,7 +83,7 @@ CHANGES = [
 ]
 
 
-async def test_any_change_of_a_schema_is_another_fingerprint(shop: Shop) -> None:
+async def test_any_change_of_a_schema_is_another_fingerprint(shop: AppDatabase) -> None:
     await shop.run(
         "CREATE TABLE a (id int, name text); CREATE VIEW v AS SELECT id FROM a WHERE false;"
         "CREATE TYPE mood AS ENUM ('sad');"
@@ -102,7 +102,7 @@ async def test_any_change_of_a_schema_is_another_fingerprint(shop: Shop) -> None
     assert len(seen) == len(CHANGES) + 1
 
 
-async def test_a_schema_that_is_not_intact(shop: Shop) -> None:
+async def test_a_schema_that_is_not_intact(shop: AppDatabase) -> None:
     await shop.run("CREATE TABLE a (id int); ALTER TABLE a ADD CONSTRAINT c CHECK (id > 0) NOT VALID")
     reason = "constraint c on a was never validated"
     finding = await CHECK.validate_python({"intact": {"database": "shop"}}).holds(shop.schemas)

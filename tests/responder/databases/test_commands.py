@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from responder.cli.main import main
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.test_rollback import USERS, goes_back
 
 CONFIG = """
@@ -25,7 +25,7 @@ services:
 """
 
 
-def written(shop: Shop, database: str = "shop", checked: str = "shop") -> list[str]:
+def written(shop: AppDatabase, database: str = "shop", checked: str = "shop") -> list[str]:
     file = shop.directory / "responder.yml"
     file.write_text(CONFIG.format(directory=shop.directory, dsn=shop.dsn, database=database, checked=checked))
     return ["--config", str(file)]
@@ -35,7 +35,7 @@ async def run(*argv: str) -> int:
     return await asyncio.to_thread(main, list(argv))
 
 
-async def test_what_was_kept_is_listed_and_brought_back(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_was_kept_is_listed_and_brought_back(shop: AppDatabase, capsys: pytest.CaptureFixture[str]) -> None:
     config = written(shop)
     assert await run("preserved", "list", "shop", *config) == 0
     assert capsys.readouterr().out == "nothing is kept\n"
@@ -59,7 +59,7 @@ async def test_what_was_kept_is_listed_and_brought_back(shop: Shop, capsys: pyte
     assert json.loads(capsys.readouterr().out)[0]["columns"] == ["nick"]
 
 
-async def test_the_schema(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_schema(shop: AppDatabase, capsys: pytest.CaptureFixture[str]) -> None:
     assert await run("schema", "shop", *written(shop)) == 0
     assert capsys.readouterr().out.startswith("schema:")
     assert await run("schema", "shpo", *written(shop)) == 2
@@ -68,13 +68,15 @@ async def test_the_schema(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize(("database", "checked"), [("shpo", "shop"), ("shop", "shpo")])
 async def test_a_database_that_is_not_configured(
-    shop: Shop, capsys: pytest.CaptureFixture[str], database: str, checked: str
+    shop: AppDatabase, capsys: pytest.CaptureFixture[str], database: str, checked: str
 ) -> None:
     assert await run("check", *written(shop, database, checked)) == 2
     assert "services[0]: no database shpo is configured; did you mean shop?" in capsys.readouterr().out
 
 
-async def test_check_live_reads_the_revision(shop: Shop, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+async def test_check_live_reads_the_revision(
+    shop: AppDatabase, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     await shop.run("CREATE TABLE schema_migrations (version text); INSERT INTO schema_migrations VALUES ('odd')")
     await run("check", "--live", *written(shop))
     out = capsys.readouterr().out

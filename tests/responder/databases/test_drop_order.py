@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.differential import Twin
 from tests.responder.databases.test_rollback import USERS, approved, content, goes_back, in_a_hurry
 
@@ -240,7 +240,7 @@ DROPS = {
 }  # fmt: skip
 
 
-async def at_two(shop: Shop, drop: Drop) -> list[object]:
+async def at_two(shop: AppDatabase, drop: Drop) -> list[object]:
     """Version 2 with its rows; returns the rows."""
     await shop.apply(f"{USERS}; {drop.base or 'SELECT 1'}", drop.up)
     await shop.run(drop.data)
@@ -249,7 +249,7 @@ async def at_two(shop: Shop, drop: Drop) -> list[object]:
 
 
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
-async def test_the_order_of_drops(shop: Shop, drop: Drop) -> None:
+async def test_the_order_of_drops(shop: AppDatabase, drop: Drop) -> None:
     before = await at_two(shop, drop)
     twin = Twin(shop)
     await twin.split()
@@ -272,7 +272,7 @@ TURNED_BACK = ["index before", "sequence of a serial before", "sequence of its o
 
 
 @pytest.mark.parametrize("name", TURNED_BACK)
-async def test_the_way_forward_again(shop: Shop, name: str) -> None:
+async def test_the_way_forward_again(shop: AppDatabase, name: str) -> None:
     drop = DROPS[name]
     before = await at_two(shop, drop)
     twin = Twin(shop)
@@ -284,7 +284,7 @@ async def test_the_way_forward_again(shop: Shop, name: str) -> None:
     assert await twin.differences() == []
 
 
-async def test_what_is_left_to_run_is_told_whole(shop: Shop) -> None:
+async def test_what_is_left_to_run_is_told_whole(shop: AppDatabase) -> None:
     """A person runs it as it stands in the reason."""
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     names = ", ".join(f"'somebody {n}'" for n in range(30))

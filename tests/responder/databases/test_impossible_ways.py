@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.projects import AlembicProject
 from tests.responder.databases.test_rollback import approved, in_a_hurry, with_a_place
 from tests.responder.databases.test_tools import alembic, column, versions  # noqa: F401
@@ -15,7 +15,7 @@ T3 = "op.create_table('t3', sa.Column('id', sa.Integer, primary_key=True))"
 NEEDS_ROWS = "rows = op.get_bind().execute(sa.text('SELECT id FROM users')).all()"
 
 
-async def at_three(shop: Shop, project: AlembicProject, two: str, *, three: str = "op.drop_table('t3')") -> None:
+async def at_three(shop: AppDatabase, project: AlembicProject, two: str, *, three: str = "op.drop_table('t3')") -> None:
     """Revision a3 has made t3; a2 is undone by `two`."""
     project.revision("a2", "a1", up=column("nick")["up"], down=two)
     project.revision("a3", "a2", up=T3, down=three)
@@ -34,7 +34,7 @@ async def at_three(shop: Shop, project: AlembicProject, two: str, *, three: str 
 )
 @pytest.mark.parametrize("at", ["first", "middle", "last"])
 async def test_a_revision_that_refuses(
-    shop: Shop,
+    shop: AppDatabase,
     alembic: AlembicProject,  # noqa: F811
     refuses: str,
     at: str,
@@ -53,7 +53,7 @@ async def test_a_revision_that_refuses(
     assert await shop.rows("SELECT id FROM t3 ORDER BY 1") == [(7,), (8,)]
 
 
-async def test_a_refusal_to_be_rendered_is_none_to_be_run(shop: Shop, alembic: AlembicProject) -> None:  # noqa: F811
+async def test_a_refusal_to_be_rendered_is_none_to_be_run(shop: AppDatabase, alembic: AlembicProject) -> None:  # noqa: F811
     guarded = "from alembic import context\nif context.is_offline_mode(): raise RuntimeError('needs a database')\n"
     await at_three(shop, alembic, guarded + column("nick")["down"])
     ended = await shop.rollback("a3", "a1", tool=alembic.tool).run(through=approved)
@@ -62,7 +62,10 @@ async def test_a_refusal_to_be_rendered_is_none_to_be_run(shop: Shop, alembic: A
     assert [source for _, source, *_ in await shop.kept()] == ['"t3"']  # ours, although a2 is the tool's
 
 
-async def test_a_step_of_the_tool_that_fails_loses_nothing_that_we_ran(shop: Shop, alembic: AlembicProject) -> None:  # noqa: F811
+async def test_a_step_of_the_tool_that_fails_loses_nothing_that_we_ran(
+    shop: AppDatabase,
+    alembic: AlembicProject,  # noqa: F811
+) -> None:
     await at_three(shop, alembic, f"{NEEDS_ROWS}\nif rows: raise ValueError('not today')")
     ended = await shop.rollback("a3", "a1", tool=alembic.tool).run(through=approved)
     assert ended.outcome == "compensated", ended.reason
@@ -72,7 +75,7 @@ async def test_a_step_of_the_tool_that_fails_loses_nothing_that_we_ran(shop: Sho
     assert await shop.rows("SELECT id FROM t3 ORDER BY 1") == [(7,), (8,)]
 
 
-async def test_what_the_tool_has_destroyed_is_told_with_its_copy(shop: Shop, alembic: AlembicProject) -> None:  # noqa: F811
+async def test_what_the_tool_has_destroyed_is_told_with_its_copy(shop: AppDatabase, alembic: AlembicProject) -> None:  # noqa: F811
     fails = f"{NEEDS_ROWS}\nif rows: raise ValueError('not today')"
     await at_three(shop, alembic, fails, three=f"{NEEDS_ROWS}\nop.drop_table('t3')")
     (shop.directory / "kept").mkdir()

@@ -15,7 +15,7 @@ import pytest
 
 from responder.plan import Move
 from tests.parts import until
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.test_rollback import approved
 
 GATE = 4711
@@ -30,7 +30,7 @@ WAIT = f"SELECT pg_advisory_xact_lock_shared({GATE})"
 
 
 @contextlib.asynccontextmanager
-async def gate(shop: Shop) -> AsyncIterator[asyncpg.Connection]:
+async def gate(shop: AppDatabase) -> AsyncIterator[asyncpg.Connection]:
     """Closed: whoever runs WAIT waits until it is opened, or for as long as its session lives."""
     connection = await asyncpg.connect(shop.dsn)
     try:
@@ -40,12 +40,12 @@ async def gate(shop: Shop) -> AsyncIterator[asyncpg.Connection]:
         connection.terminate()
 
 
-async def waits(shop: Shop) -> bool:
+async def waits(shop: AppDatabase) -> bool:
     sql = f"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = {GATE} AND NOT granted"
     return bool(await shop.value(sql))
 
 
-async def prepared(shop: Shop, steps: list[str], at: int | None) -> Any:
+async def prepared(shop: AppDatabase, steps: list[str], at: int | None) -> Any:
     """The rollback and its move; at one place of the script it waits at the gate."""
     await shop.apply(BASE, TWO)
     async with shop.session() as session:
@@ -57,7 +57,7 @@ async def prepared(shop: Shop, steps: list[str], at: int | None) -> Any:
     return rollback, move
 
 
-async def state(shop: Shop) -> str:
+async def state(shop: AppDatabase) -> str:
     """What can be seen from outside; anything but these is something half done that nobody knows of."""
     async with shop.session() as session:
         revision = await session.fetchval("SELECT max(version) FROM schema_migrations")
@@ -82,7 +82,7 @@ async def state(shop: Shop) -> str:
     return "not happened"
 
 
-async def goes_on(shop: Shop, rollback: Any, move: Move) -> None:
+async def goes_on(shop: AppDatabase, rollback: Any, move: Move) -> None:
     """As the next worker does, from the journal alone."""
     await rollback.world.write(move.lever, move.to, was=move.was)
     assert await state(shop) == "happened"
@@ -98,7 +98,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("kind", "at"), PLACES)
-async def test_the_responder_is_killed(shop: Shop, kind: str, at: int) -> None:
+async def test_the_responder_is_killed(shop: AppDatabase, kind: str, at: int) -> None:
     rollback, move = await prepared(shop, STEPS[kind], at)
     (shop.directory / "move.json").write_text(move.model_dump_json())
     async with gate(shop):
@@ -120,7 +120,7 @@ async def test_the_responder_is_killed(shop: Shop, kind: str, at: int) -> None:
 @pytest.mark.parametrize("how", ["cut off", "cancelled", "stopped"])
 @pytest.mark.parametrize(("kind", "at"), PLACES)
 async def test_the_connection_or_the_server_is_gone(
-    shop: Shop, postgres_server: Any, kind: str, at: int, how: str
+    shop: AppDatabase, postgres_server: Any, kind: str, at: int, how: str
 ) -> None:
     rollback, move = await prepared(shop, STEPS[kind], at)
     async with gate(shop):
@@ -158,7 +158,7 @@ with psycopg.connect("") as connection:
 
 @pytest.mark.parametrize("how", ["tool", "session", "server"])
 @pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.soak), 1])
-async def test_a_tool_is_killed(shop: Shop, postgres_server: Any, at: int, how: str) -> None:
+async def test_a_tool_is_killed(shop: AppDatabase, postgres_server: Any, at: int, how: str) -> None:
     await shop.apply(BASE, TWO)
     steps = ["ALTER TABLE users DROP COLUMN nick", "DELETE FROM schema_migrations WHERE version = '2'"]
     program = shop.directory / "tool.py"
@@ -192,7 +192,7 @@ async def test_a_tool_is_killed(shop: Shop, postgres_server: Any, at: int, how: 
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "1"
 
 
-async def test_a_script_that_fails_half_way_says_what_is_left(shop: Shop) -> None:
+async def test_a_script_that_fails_half_way_says_what_is_left(shop: AppDatabase) -> None:
     rollback, move = await prepared(shop, [*STEPS["three parts"], "SELECT 1 / (count(*) - 49) FROM users"], None)
     with pytest.raises(Exception, match="division by zero") as raised:
         await rollback.world.write(move.lever, move.to, was=move.was)
@@ -203,7 +203,7 @@ async def test_a_script_that_fails_half_way_says_what_is_left(shop: Shop) -> Non
     await rollback.world.write(move.lever, move.to, was=move.was)  # a human has mended it, and it goes on from there
 
 
-async def test_a_script_of_several_parts_whose_first_part_fails_is_as_if_it_had_not_begun(shop: Shop) -> None:
+async def test_a_script_of_several_parts_whose_first_part_fails_is_as_if_it_had_not_begun(shop: AppDatabase) -> None:
     await shop.apply(BASE, TWO)
     shop.file(2, "DROP INDEX no_such; DROP INDEX CONCURRENTLY by_name")
     ended = await shop.rollback().run(through=approved)
@@ -212,7 +212,7 @@ async def test_a_script_of_several_parts_whose_first_part_fails_is_as_if_it_had_
     assert await shop.schemas.unfinished("shop", "drill-1") == []
 
 
-async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: Shop) -> None:
+async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: AppDatabase) -> None:
     """As after a crash right between its effect and the note of it."""
     rollback, move = await prepared(
         shop, ["DROP INDEX CONCURRENTLY by_name", "SELECT 1 / (count(*) - 49) FROM users"], None
@@ -254,7 +254,7 @@ class Writer:
 
 
 @pytest.mark.parametrize("disturbed", [False, True], ids=["undisturbed", "with a server that stops"])
-async def test_no_acknowledged_row_is_lost(shop: Shop, postgres_server: Any, disturbed: bool) -> None:
+async def test_no_acknowledged_row_is_lost(shop: AppDatabase, postgres_server: Any, disturbed: bool) -> None:
     rollback, move = await prepared(shop, STEPS["a transaction"], 2 if disturbed else None)
     await shop.run("DELETE FROM users")
     writers = [Writer(shop.dsn, n * 1_000_000) for n in range(1, 4)]

@@ -9,7 +9,7 @@ import pytest
 
 from responder.clients.postgres import DatabaseSettings, Postgres, without_values
 from responder.errors import Halt
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.test_rollback import (
     MEASURED,
     USERS,
@@ -208,7 +208,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_it_is_said_beforehand_and_comes_back(shop: Shop, loss: Loss) -> None:
+async def test_it_is_said_beforehand_and_comes_back(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback()
     assert loss.consent in (await rollback.plan()).irreversible
@@ -231,7 +231,7 @@ async def test_it_is_said_beforehand_and_comes_back(shop: Shop, loss: Loss) -> N
         ("ALTER TABLE users ADD whole a", "column whole of table users depends on type a"),
     ],
 )
-async def test_whatever_needs_a_table_keeps_it_from_being_moved(shop: Shop, needs: str, says: str) -> None:
+async def test_whatever_needs_a_table_keeps_it_from_being_moved(shop: AppDatabase, needs: str, says: str) -> None:
     await shop.apply(USERS, f"CREATE TABLE a (id serial PRIMARY KEY); {needs}")
     shop.file(2, "DROP TABLE a")
     ended = await shop.rollback().run(through=approved)
@@ -241,7 +241,7 @@ async def test_whatever_needs_a_table_keeps_it_from_being_moved(shop: Shop, need
     assert await shop.value("SELECT to_regclass('public.a') IS NOT NULL AND to_regnamespace('rollback_keep') IS NULL")
 
 
-async def test_tables_that_need_each_other_are_dropped_at_once(shop: Shop) -> None:
+async def test_tables_that_need_each_other_are_dropped_at_once(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int REFERENCES a)")
     shop.file(2, "DROP TABLE a, b")
     await goes_back(shop.rollback())
@@ -254,7 +254,7 @@ CREATE TRIGGER slow BEFORE DELETE ON users FOR EACH STATEMENT EXECUTE FUNCTION s
 """
 
 
-async def writes_meanwhile(shop: Shop, sql: str) -> bool:
+async def writes_meanwhile(shop: AppDatabase, sql: str) -> bool:
     """Whether a write that was asked for while the downgrade worked came through."""
     async with shop.session() as writer:
         for _ in range(200):
@@ -267,7 +267,7 @@ async def writes_meanwhile(shop: Shop, sql: str) -> bool:
             return False
 
 
-async def test_no_row_that_goes_with_others_comes_in_between(shop: Shop) -> None:
+async def test_no_row_that_goes_with_others_comes_in_between(shop: AppDatabase) -> None:
     """A key check does not conflict with the lock of the table that it points to."""
     await shop.apply(
         f"{USERS}; CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users ON DELETE CASCADE); {SLOW}",
@@ -282,7 +282,7 @@ async def test_no_row_that_goes_with_others_comes_in_between(shop: Shop) -> None
     assert wrote is bool(await shop.rows("SELECT * FROM notes")), "it was acknowledged, and is gone"
 
 
-async def test_after_a_statement_that_stands_alone_the_tables_are_locked_as_well(shop: Shop) -> None:
+async def test_after_a_statement_that_stands_alone_the_tables_are_locked_as_well(shop: AppDatabase) -> None:
     await shop.apply(f"{USERS}; {SLOW}", "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX CONCURRENTLY i; DELETE FROM users")
     went, wrote = await asyncio.gather(
@@ -302,7 +302,7 @@ async def test_after_a_statement_that_stands_alone_the_tables_are_locked_as_well
         "UPDATE users SET nick = 'x'; DELETE FROM marks WHERE who IN (SELECT id FROM users WHERE nick = 'x')",
     ],
 )
-async def test_what_earlier_statements_change_is_not_counted_as_it_is_now(shop: Shop, down: str) -> None:
+async def test_what_earlier_statements_change_is_not_counted_as_it_is_now(shop: AppDatabase, down: str) -> None:
     await shop.apply(f"{USERS}; ALTER TABLE users ADD nick text; CREATE TABLE marks (who int)", "SELECT 1")
     await shop.run("INSERT INTO marks VALUES (1), (2)")
     shop.file(2, down)
@@ -313,7 +313,7 @@ async def test_what_earlier_statements_change_is_not_counted_as_it_is_now(shop: 
     assert "it is not known how much is lost: deletes rows of" in ended.reason
 
 
-async def test_a_migration_does_not_lift_the_limits(shop: Shop) -> None:
+async def test_a_migration_does_not_lift_the_limits(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "SET lock_timeout = 0; SET LOCAL statement_timeout TO 0; DROP INDEX i")
     async with shop.session() as other:
@@ -326,21 +326,21 @@ async def test_a_migration_does_not_lift_the_limits(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("word", ["ABORT", "START TRANSACTION", "PREPARE TRANSACTION 'x'"])
-async def test_what_ends_a_transaction_is_refused(shop: Shop, word: str) -> None:
+async def test_what_ends_a_transaction_is_refused(shop: AppDatabase, word: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     shop.file(2, f"{word}; DROP TABLE users")
     with pytest.raises(Halt, match="leave that to us"):
         await shop.rollback().plan()
 
 
-async def test_triggers_that_fire_are_named(shop: Shop) -> None:
+async def test_triggers_that_fire_are_named(shop: AppDatabase) -> None:
     await shop.apply(f"{USERS}; {SLOW}", "SELECT 1")
     shop.file(2, "DELETE FROM users WHERE id = 1")
     note = 'triggers of "users" fire, and what they do is not known: slow'
     assert note in (await shop.rollback().plan()).notes
 
 
-async def test_a_key_with_more_columns_in_its_index(shop: Shop) -> None:
+async def test_a_key_with_more_columns_in_its_index(shop: AppDatabase) -> None:
     await shop.apply(
         "CREATE TABLE a (id int NOT NULL, body json NOT NULL, PRIMARY KEY (id) INCLUDE (body))",
         "ALTER TABLE a ADD x text; INSERT INTO a VALUES (1, '{}', 'y')",
@@ -366,7 +366,7 @@ SECRET = "ann@example.com"
         f"DO $$ BEGIN RAISE EXCEPTION 'no' USING DETAIL = '{SECRET}'; END $$",
     ],
 )
-async def test_no_value_of_a_row_is_in_what_is_said(shop: Shop, down: str) -> None:
+async def test_no_value_of_a_row_is_in_what_is_said(shop: AppDatabase, down: str) -> None:
     await shop.apply(f"{USERS}; ALTER TABLE users ADD mail text; UPDATE users SET mail = '{SECRET}'", "SELECT 1")
     shop.file(2, down)
     ended = await shop.rollback().run(through=approved)
@@ -375,7 +375,7 @@ async def test_no_value_of_a_row_is_in_what_is_said(shop: Shop, down: str) -> No
     assert SECRET not in ended.reason
 
 
-async def test_no_value_is_in_what_is_said_of_others(shop: Shop) -> None:
+async def test_no_value_is_in_what_is_said_of_others(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick")
     async with shop.session() as other:
@@ -387,7 +387,7 @@ async def test_no_value_is_in_what_is_said_of_others(shop: Shop) -> None:
     assert "4711" not in str(raised.value)
 
 
-async def test_no_value_is_in_what_a_tool_says(shop: Shop) -> None:
+async def test_no_value_is_in_what_a_tool_says(shop: AppDatabase) -> None:
     await shop.apply(f"{USERS}; ALTER TABLE users ADD mail text; UPDATE users SET mail = '{SECRET}'", "SELECT 1")
     tool = {
         "current": "SELECT max(version) FROM schema_migrations",
@@ -425,7 +425,7 @@ def test_what_programs_say_is_told_without_values(output: str, left: str) -> Non
     assert without_values(output).strip() == left
 
 
-async def test_rows_that_stay_do_not_come_back_twice(shop: Shop) -> None:
+async def test_rows_that_stay_do_not_come_back_twice(shop: AppDatabase) -> None:
     """All of a table that rows may go from is kept; without a key nobody can tell which of them went."""
     await shop.apply(
         f"{USERS}; CREATE TABLE notes (who int REFERENCES users ON DELETE CASCADE); INSERT INTO notes VALUES (1), (2)",
@@ -445,7 +445,7 @@ async def test_rows_that_stay_do_not_come_back_twice(shop: Shop) -> None:
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(1,), (2,)]
 
 
-async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: Shop) -> None:
+async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: AppDatabase) -> None:
     await shop.apply(
         f"{USERS}; CREATE TABLE notes (id int PRIMARY KEY, who int REFERENCES users ON UPDATE SET NULL);"
         "INSERT INTO notes VALUES (5, 1), (6, 2)",
@@ -462,7 +462,7 @@ async def test_what_points_to_a_key_that_changes_is_kept_as_well(shop: Shop) -> 
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}" ORDER BY 1') == [(5, 1), (6, 2)]
 
 
-async def test_numbers_that_were_given_out_are_not_given_out_again(shop: Shop) -> None:
+async def test_numbers_that_were_given_out_are_not_given_out_again(shop: AppDatabase) -> None:
     up = "CREATE TABLE orders (id serial PRIMARY KEY, x int GENERATED ALWAYS AS IDENTITY)"
     await shop.apply(
         USERS, f"{up}; INSERT INTO orders SELECT FROM generate_series(1, 5); DELETE FROM orders WHERE id > 2"
@@ -475,7 +475,7 @@ async def test_numbers_that_were_given_out_are_not_given_out_again(shop: Shop) -
     assert await shop.rows("SELECT * FROM orders ORDER BY 1") == [(1, 1), (2, 2), (6, 6)]
 
 
-async def test_bringing_back_waits_for_nobody_without_end(shop: Shop) -> None:
+async def test_bringing_back_waits_for_nobody_without_end(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text; UPDATE users SET nick = 'x'")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
     await goes_back(shop.rollback())
@@ -517,7 +517,7 @@ def test_what_the_address_says_of_certificates_reaches_programs() -> None:
         ),
     ],
 )
-async def test_nothing_that_lives_needs_what_is_kept(shop: Shop, up: str, down: str, says: str) -> None:
+async def test_nothing_that_lives_needs_what_is_kept(shop: AppDatabase, up: str, down: str, says: str) -> None:
     """Else whoever empties the side schema would take a column along, or a default."""
     await shop.apply(USERS, up)
     shop.file(2, down)
@@ -530,7 +530,7 @@ async def test_nothing_that_lives_needs_what_is_kept(shop: Shop, up: str, down: 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_turned_back_it_is_as_before(shop: Shop, loss: Loss) -> None:
+async def test_turned_back_it_is_as_before(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
@@ -549,7 +549,7 @@ async def test_turned_back_it_is_as_before(shop: Shop, loss: Loss) -> None:
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
     ],
 )
-async def test_who_is_in_the_way_is_named_also_where_nothing_is_lost(shop: Shop, down: str) -> None:
+async def test_who_is_in_the_way_is_named_also_where_nothing_is_lost(shop: AppDatabase, down: str) -> None:
     await shop.apply(f"{USERS}; CREATE INDEX by_name ON users (name)", "SELECT 1")
     shop.file(2, down)
     async with shop.session() as other:

@@ -14,7 +14,7 @@ from responder.execution import Execution
 from responder.plan import Move, Plan
 from responder.snapshots.client import Snapshots, SnapshotSettings
 from responder.snapshots.shelf import ShelfSettings
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.rollback import Rollback
 
 USERS = (
@@ -34,7 +34,7 @@ async def goes_back(rollback: Rollback) -> Execution:
     return ended
 
 
-async def content(shop: Shop, *tables: str) -> list[Any]:
+async def content(shop: AppDatabase, *tables: str) -> list[Any]:
     return [await shop.rows(f"SELECT t::text FROM {table} AS t ORDER BY 1") for table in tables]
 
 
@@ -170,7 +170,7 @@ LOSSES = {
 }
 
 
-async def at_two(shop: Shop, loss: Loss) -> list[Any]:
+async def at_two(shop: AppDatabase, loss: Loss) -> list[Any]:
     await shop.apply(f"{USERS}; {loss.base}", loss.up)
     await shop.run(loss.data)
     shop.file(2, loss.down, loss.up)
@@ -178,7 +178,7 @@ async def at_two(shop: Shop, loss: Loss) -> list[Any]:
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-async def test_what_is_destroyed_can_be_brought_back(shop: Shop, loss: Loss) -> None:
+async def test_what_is_destroyed_can_be_brought_back(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback()
     assert loss.consent in (await rollback.plan()).irreversible
@@ -202,7 +202,7 @@ TURNED_BACK = ("a table", "two tables, one of which needs the other, with a type
         if "renamed" not in name  # within one revision: only the recorded SQL knows both names
     ],
 )
-async def test_turned_back_it_is_as_if_nothing_had_happened(shop: Shop, loss: Loss) -> None:
+async def test_turned_back_it_is_as_if_nothing_had_happened(shop: AppDatabase, loss: Loss) -> None:
     before = await at_two(shop, loss)
     rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))
@@ -230,7 +230,7 @@ NOTHING_LOST = [
 
 
 @pytest.mark.parametrize(("up", "down"), NOTHING_LOST)
-async def test_what_loses_nothing_needs_nobody(shop: Shop, up: str, down: str) -> None:
+async def test_what_loses_nothing_needs_nobody(shop: AppDatabase, up: str, down: str) -> None:
     await shop.apply(USERS, up)
     shop.file(2, down, up)
     ended = await shop.rollback().run()
@@ -251,14 +251,14 @@ NOT_FOOLED = [
 
 
 @pytest.mark.parametrize("down", NOT_FOOLED)
-async def test_a_loss_is_not_overlooked(shop: Shop, down: str) -> None:
+async def test_a_loss_is_not_overlooked(shop: AppDatabase, down: str) -> None:
     await shop.apply(USERS, "CREATE VIEW everybody AS SELECT * FROM users")
     shop.file(2, down)
     plan = await shop.rollback().plan()
     assert plan.irreversible
 
 
-async def test_by_default_a_loss_waits_for_somebody(shop: Shop) -> None:
+async def test_by_default_a_loss_waits_for_somebody(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
     held = await shop.rollback().run()
@@ -267,7 +267,7 @@ async def test_by_default_a_loss_waits_for_somebody(shop: Shop) -> None:
     assert (await shop.rollback(approval="never").run()).outcome == "succeeded"
 
 
-async def test_the_plan_stays_the_same_while_rows_come_and_go(shop: Shop) -> None:
+async def test_the_plan_stays_the_same_while_rows_come_and_go(shop: AppDatabase) -> None:
     """Else no approval of it would ever hold."""
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick", "ALTER TABLE users ADD nick text")
@@ -286,7 +286,9 @@ async def test_the_plan_stays_the_same_while_rows_come_and_go(shop: Shop) -> Non
         ("DO $$ BEGIN NULL; END $$", 100, "it is not known how much is lost"),
     ],
 )
-async def test_more_than_may_be_lost_freezes_and_calls_a_human(shop: Shop, down: str, limit: int, why: str) -> None:
+async def test_more_than_may_be_lost_freezes_and_calls_a_human(
+    shop: AppDatabase, down: str, limit: int, why: str
+) -> None:
     await shop.apply(USERS, "SELECT 1")
     shop.file(2, down)
     ended = await shop.rollback(loses_at_most=limit).run()
@@ -295,13 +297,13 @@ async def test_more_than_may_be_lost_freezes_and_calls_a_human(shop: Shop, down:
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "2"
 
 
-async def test_a_role_that_rows_are_hidden_from_loses_none(shop: Shop) -> None:
+async def test_a_role_that_rows_are_hidden_from_loses_none(shop: AppDatabase) -> None:
     """With row-level security over the owner a copy would silently lack rows: it is an error instead."""
     await shop.run("CREATE ROLE owner_of_secrets LOGIN; GRANT ALL ON SCHEMA public TO owner_of_secrets") if not (
         await shop.value("SELECT 1 FROM pg_roles WHERE rolname = 'owner_of_secrets'")
     ) else await shop.run("GRANT ALL ON SCHEMA public TO owner_of_secrets")
     await shop.run(f"GRANT CREATE ON DATABASE {shop.dsn.rsplit('/', 1)[1]} TO owner_of_secrets")
-    shop = Shop(shop.dsn.replace("postgres@", "owner_of_secrets@"), shop.directory)
+    shop = AppDatabase(shop.dsn.replace("postgres@", "owner_of_secrets@"), shop.directory)
     await shop.apply(USERS, "ALTER TABLE users ADD nick text; UPDATE users SET nick = name")
     await shop.run(
         "ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users FORCE ROW LEVEL SECURITY;"
@@ -314,7 +316,7 @@ async def test_a_role_that_rows_are_hidden_from_loses_none(shop: Shop) -> None:
     assert "nothing was left behind: revision 2 and the schema are as before" in ended.reason
 
 
-async def test_a_table_without_a_key_is_kept_whole_and_that_is_said(shop: Shop) -> None:
+async def test_a_table_without_a_key_is_kept_whole_and_that_is_said(shop: AppDatabase) -> None:
     await shop.apply("CREATE TABLE log (line text, n int); INSERT INTO log VALUES ('a', 1), ('a', 1)", "SELECT 1")
     shop.file(2, "ALTER TABLE log DROP COLUMN n")
     rollback = shop.rollback()
@@ -325,7 +327,7 @@ async def test_a_table_without_a_key_is_kept_whole_and_that_is_said(shop: Shop) 
     assert await shop.rows(f'SELECT * FROM rollback_keep."{keep}"') == [("a", 1), ("a", 1)]
 
 
-async def test_what_is_kept_neither_holds_others_back_nor_acts(shop: Shop) -> None:
+async def test_what_is_kept_neither_holds_others_back_nor_acts(shop: AppDatabase) -> None:
     await shop.apply(
         USERS + ";CREATE TABLE audit (n int)",
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS"
@@ -339,7 +341,7 @@ async def test_what_is_kept_neither_holds_others_back_nor_acts(shop: Shop) -> No
     assert await shop.rows("SELECT * FROM audit") == []
 
 
-async def test_without_preserving_it_is_said_that_it_is_lost(shop: Shop) -> None:
+async def test_without_preserving_it_is_said_that_it_is_lost(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE t (id int); ALTER TABLE users ADD nick text; INSERT INTO t VALUES (1)")
     shop.file(2, "DROP TABLE t; ALTER TABLE users DROP COLUMN nick")
     rollback = shop.rollback(preserve_data=False)
@@ -351,7 +353,7 @@ async def test_without_preserving_it_is_said_that_it_is_lost(shop: Shop) -> None
 
 
 # --- what stands in the way -------------------------------------------------------------------------------------------
-async def test_a_table_that_something_needs_is_not_moved_away_under_it(shop: Shop) -> None:
+async def test_a_table_that_something_needs_is_not_moved_away_under_it(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE a (id int PRIMARY KEY); CREATE VIEW v AS SELECT * FROM a")
     shop.file(2, "DROP TABLE a")
     rollback = shop.rollback()
@@ -362,7 +364,7 @@ async def test_a_table_that_something_needs_is_not_moved_away_under_it(shop: Sho
     assert await shop.value("SELECT to_regnamespace('rollback_keep')") is None
 
 
-async def test_a_long_transaction_is_named_and_not_ended(shop: Shop) -> None:
+async def test_a_long_transaction_is_named_and_not_ended(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD nick text")
     shop.file(2, "ALTER TABLE users DROP COLUMN nick")
     async with shop.session() as other:
@@ -382,7 +384,7 @@ async def test_a_long_transaction_is_named_and_not_ended(shop: Shop) -> None:
     await goes_back(shop.rollback())
 
 
-async def test_another_migration_holds_the_lock(shop: Shop) -> None:
+async def test_another_migration_holds_the_lock(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     async with shop.session() as other:
@@ -394,7 +396,7 @@ async def test_another_migration_holds_the_lock(shop: Shop) -> None:
         assert "deploy" in ended.reason
 
 
-async def test_a_schema_that_was_changed_by_hand(shop: Shop) -> None:
+async def test_a_schema_that_was_changed_by_hand(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     rollback = shop.rollback()
@@ -415,7 +417,7 @@ async def test_a_schema_that_was_changed_by_hand(shop: Shop) -> None:
         await rollback.world.write(move.lever, "1", was="2")
 
 
-async def test_the_schema_of_the_target_release_is_looked_for(shop: Shop) -> None:
+async def test_the_schema_of_the_target_release_is_looked_for(shop: AppDatabase) -> None:
     await shop.apply(USERS)
     first = await fingerprint(shop.schemas, "shop")
     await shop.apply("CREATE INDEX i ON users (name)")
@@ -429,7 +431,7 @@ async def test_the_schema_of_the_target_release_is_looked_for(shop: Shop) -> Non
     assert f"wanted schema:{first}" in ended.reason
 
 
-async def test_the_application_goes_first(shop: Shop) -> None:
+async def test_the_application_goes_first(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX i ON users (name)")
     shop.file(2, "DROP INDEX i")
     new = {"sql": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'shop-2'", "database": "shop"}
@@ -442,7 +444,7 @@ async def test_the_application_goes_first(shop: Shop) -> None:
     assert (await shop.rollback(application=[{**new, "equals": 0}]).run()).outcome == "succeeded"
 
 
-async def test_an_index_that_was_left_invalid_is_named(shop: Shop) -> None:
+async def test_an_index_that_was_left_invalid_is_named(shop: AppDatabase) -> None:
     await shop.apply(USERS + "; INSERT INTO users (name) VALUES ('ann')", "CREATE INDEX i ON users (name)")
     shop.file(2, "CREATE UNIQUE INDEX CONCURRENTLY once ON users (name); DROP INDEX i")
     ended = await shop.rollback().run(through=approved)
@@ -454,7 +456,7 @@ async def test_an_index_that_was_left_invalid_is_named(shop: Shop) -> None:
 
 
 # --- the snapshot before, and the laws --------------------------------------------------------------------------------
-async def with_a_place(shop: Shop, rollback: Rollback, directory: str) -> Rollback:
+async def with_a_place(shop: AppDatabase, rollback: Rollback, directory: str) -> Rollback:
     shelf = ShelfSettings.model_validate({"name": "vault", "directory": directory})
     databases = tuple(shop.schemas._databases.values())
     rollback.connections._clients[Snapshots] = await Snapshots.connect(
@@ -463,7 +465,7 @@ async def with_a_place(shop: Shop, rollback: Rollback, directory: str) -> Rollba
     return rollback
 
 
-async def test_a_snapshot_comes_first_and_has_what_is_dropped(shop: Shop) -> None:
+async def test_a_snapshot_comes_first_and_has_what_is_dropped(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1), (2)")
     shop.file(2, "DROP TABLE orders")
     (shop.directory / "kept").mkdir()
@@ -480,7 +482,7 @@ async def test_a_snapshot_comes_first_and_has_what_is_dropped(shop: Shop) -> Non
     await snapshots.close()
 
 
-async def test_without_its_snapshot_nothing_is_touched(shop: Shop) -> None:
+async def test_without_its_snapshot_nothing_is_touched(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE TABLE orders (id int)")
     shop.file(2, "DROP TABLE orders")
     directory = shop.directory / "no such place" / "at all"
@@ -494,7 +496,7 @@ async def test_without_its_snapshot_nothing_is_touched(shop: Shop) -> None:
     assert await shop.value("SELECT to_regclass('orders')") is not None
 
 
-async def test_the_laws_of_levers(shop: Shop) -> None:
+async def test_the_laws_of_levers(shop: AppDatabase) -> None:
     await shop.apply(USERS, "CREATE INDEX by_name ON users (name)")
     shop.file(2, "DROP INDEX by_name", "CREATE INDEX by_name ON users (name)")
     move = (await shop.rollback().plan()).steps[0]

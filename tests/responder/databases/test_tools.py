@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from responder.errors import Halt
 from responder.levers.schema_revision import SchemaRevision
 from responder.plan import Move, Plan
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.projects import AlembicProject, DjangoProject
 from tests.responder.databases.test_rollback import USERS, approved, goes_back, in_a_hurry
 
@@ -26,7 +26,7 @@ USERS_TABLE = "op.create_table('users', sa.Column('id', sa.Integer, primary_key=
 
 
 @pytest.fixture
-async def alembic(shop: Shop) -> AlembicProject:
+async def alembic(shop: AppDatabase) -> AlembicProject:
     project = AlembicProject(shop.directory / "alembic")
     project.revision("a1", up=USERS_TABLE, down="op.drop_table('users')")
     return project
@@ -39,16 +39,18 @@ def column(name: str) -> dict[str, str]:
     }
 
 
-async def versions(shop: Shop) -> list[str]:
+async def versions(shop: AppDatabase) -> list[str]:
     return [v for (v,) in await shop.rows("SELECT version_num FROM alembic_version ORDER BY 1")]
 
 
-async def columns(shop: Shop, table: str = "users") -> list[str]:
+async def columns(shop: AppDatabase, table: str = "users") -> list[str]:
     sql = f"SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
     return [name for (name,) in await shop.rows(f"{sql} ORDER BY attnum")]
 
 
-async def test_alembic_goes_back_over_several_revisions_in_one_transaction(shop: Shop, alembic: AlembicProject) -> None:
+async def test_alembic_goes_back_over_several_revisions_in_one_transaction(
+    shop: AppDatabase, alembic: AlembicProject
+) -> None:
     alembic.revision("a2", "a1", **column("nick"))
     alembic.revision("a3", "a2", **column("mail"))
     await alembic.upgrade(shop)
@@ -64,7 +66,7 @@ async def test_alembic_goes_back_over_several_revisions_in_one_transaction(shop:
 
 
 @pytest.mark.soak
-async def test_alembic_there_and_back_again(shop: Shop, alembic: AlembicProject) -> None:
+async def test_alembic_there_and_back_again(shop: AppDatabase, alembic: AlembicProject) -> None:
     alembic.revision("a2", "a1", **column("nick"))
     await alembic.upgrade(shop)
     await shop.run("INSERT INTO users VALUES (1, 'ann', 'A')")
@@ -76,7 +78,7 @@ async def test_alembic_there_and_back_again(shop: Shop, alembic: AlembicProject)
 
 
 @pytest.mark.soak
-async def test_alembic_to_the_very_beginning(shop: Shop, alembic: AlembicProject) -> None:
+async def test_alembic_to_the_very_beginning(shop: AppDatabase, alembic: AlembicProject) -> None:
     await alembic.upgrade(shop)
     await goes_back(shop.rollback("a1", "base", tool=alembic.tool))
     assert await versions(shop) == []
@@ -94,7 +96,7 @@ async def test_alembic_to_the_very_beginning(shop: Shop, alembic: AlembicProject
     ],
 )
 async def test_alembic_branches_and_merges(
-    shop: Shop, alembic: AlembicProject, version: str, goal: str, left: str, there: list[str]
+    shop: AppDatabase, alembic: AlembicProject, version: str, goal: str, left: str, there: list[str]
 ) -> None:
     alembic.revision("b1", "a1", **column("b"))
     alembic.revision("c1", "a1", **column("c"))
@@ -116,7 +118,9 @@ async def test_alembic_branches_and_merges(
     await alembic.upgrade(shop)
 
 
-async def test_alembic_runs_what_cannot_be_rendered_one_revision_at_a_time(shop: Shop, alembic: AlembicProject) -> None:
+async def test_alembic_runs_what_cannot_be_rendered_one_revision_at_a_time(
+    shop: AppDatabase, alembic: AlembicProject
+) -> None:
     alembic.revision("a2", "a1", **column("nick"))
     needs_rows = "for row in op.get_bind().execute(sa.text('SELECT id FROM users')): pass"
     alembic.revision("a3", "a2", up=column("mail")["up"], down=f"{needs_rows}\n{column('mail')['down']}")
@@ -131,7 +135,7 @@ async def test_alembic_runs_what_cannot_be_rendered_one_revision_at_a_time(shop:
 
 
 async def test_alembic_with_an_autocommit_block_goes_one_revision_at_a_time(
-    shop: Shop, alembic: AlembicProject
+    shop: AppDatabase, alembic: AlembicProject
 ) -> None:
     alone = "with op.get_context().autocommit_block():\n    op.{}_index('i', {}postgresql_concurrently=True)".format
     alembic.revision("a2", "a1", up=alone("create", "'users', ['name'], "), down=alone("drop", ""))
@@ -144,7 +148,7 @@ async def test_alembic_with_an_autocommit_block_goes_one_revision_at_a_time(
     assert await shop.rows("SELECT done, parts FROM rollback_keep.progress") == [(2, 2)]
 
 
-async def test_the_files_of_the_wrong_release_are_named(shop: Shop, alembic: AlembicProject) -> None:
+async def test_the_files_of_the_wrong_release_are_named(shop: AppDatabase, alembic: AlembicProject) -> None:
     alembic.revision("a2", "a1", **column("nick"))
     await alembic.upgrade(shop)
     (alembic.directory / "m" / "versions" / "a2.py").unlink()
@@ -171,14 +175,14 @@ def field(name: str, model: str = "product") -> str:
 
 
 @pytest.fixture
-async def django(shop: Shop) -> DjangoProject:
+async def django(shop: AppDatabase) -> DjangoProject:
     project = DjangoProject(shop.directory / "django")
     project.migration("store", "0001_initial", operations=PRODUCT)
     project.migration("store", "0002_colour", ("store", "0001_initial"), operations=field("colour"))
     return project
 
 
-async def test_django_goes_back_in_one_transaction(shop: Shop, django: DjangoProject) -> None:
+async def test_django_goes_back_in_one_transaction(shop: AppDatabase, django: DjangoProject) -> None:
     django.migration("store", "0003_size", ("store", "0002_colour"), operations=field("size"))
     await django.migrate(shop)
     await shop.run("INSERT INTO store_product (name, colour, size) VALUES ('hat', 'red', 'L')")
@@ -194,7 +198,7 @@ async def test_django_goes_back_in_one_transaction(shop: Shop, django: DjangoPro
 
 
 @pytest.mark.soak
-async def test_django_drops_a_table_and_turns_back(shop: Shop, django: DjangoProject) -> None:
+async def test_django_drops_a_table_and_turns_back(shop: AppDatabase, django: DjangoProject) -> None:
     order = (
         "migrations.CreateModel('Order', [('id', models.BigAutoField(primary_key=True)),"
         " ('product', models.ForeignKey('store.product', django.db.models.deletion.CASCADE))])"
@@ -216,7 +220,9 @@ async def test_django_drops_a_table_and_turns_back(shop: Shop, django: DjangoPro
     await goes_back(rollback)
 
 
-async def test_django_with_python_runs_by_itself_one_migration_at_a_time(shop: Shop, django: DjangoProject) -> None:
+async def test_django_with_python_runs_by_itself_one_migration_at_a_time(
+    shop: AppDatabase, django: DjangoProject
+) -> None:
     python = f"{field('size')}, migrations.RunPython(lambda apps, editor: None, lambda apps, editor: None)"
     django.migration("store", "0003_size", ("store", "0002_colour"), operations=python)
     await django.migrate(shop)
@@ -229,7 +235,7 @@ async def test_django_with_python_runs_by_itself_one_migration_at_a_time(shop: S
     assert await columns(shop, "store_product") == ["id", "name"]
 
 
-async def test_django_merges_and_two_applications(shop: Shop, django: DjangoProject) -> None:
+async def test_django_merges_and_two_applications(shop: AppDatabase, django: DjangoProject) -> None:
     django.migration("store", "0003_a", ("store", "0002_colour"), operations=field("a"))
     django.migration("store", "0003_b", ("store", "0002_colour"), operations=field("b"))
     django.migration("store", "0004_merge", ("store", "0003_a"), ("store", "0003_b"), operations="")
@@ -248,7 +254,7 @@ async def test_django_merges_and_two_applications(shop: Shop, django: DjangoProj
     await django.migrate(shop)
 
 
-async def test_django_that_cannot_be_undone(shop: Shop, django: DjangoProject) -> None:
+async def test_django_that_cannot_be_undone(shop: AppDatabase, django: DjangoProject) -> None:
     django.migration("store", "0003_sql", ("store", "0002_colour"), operations="migrations.RunSQL('SELECT 1')")
     await django.migrate(shop)
     with pytest.raises(Halt, match=r"store\.0003_sql cannot be undone: .*IRREVERSIBLE"):
@@ -256,7 +262,7 @@ async def test_django_that_cannot_be_undone(shop: Shop, django: DjangoProject) -
 
 
 # --- plain SQL --------------------------------------------------------------------------------------------------------
-async def test_sql_over_several_files(shop: Shop) -> None:
+async def test_sql_over_several_files(shop: AppDatabase) -> None:
     await shop.apply(USERS, "ALTER TABLE users ADD a int", "ALTER TABLE users ADD b int")
     shop.file(2, "ALTER TABLE users DROP a")
     shop.file(3, "ALTER TABLE users DROP b")
@@ -264,7 +270,7 @@ async def test_sql_over_several_files(shop: Shop) -> None:
     assert await columns(shop) == ["id", "name"]
 
 
-async def test_sql_one_revision_at_a_time_while_tables_come_and_go(shop: Shop) -> None:
+async def test_sql_one_revision_at_a_time_while_tables_come_and_go(shop: AppDatabase) -> None:
     await shop.apply(
         USERS,
         "ALTER TABLE users ADD a text; UPDATE users SET a = name",
@@ -291,14 +297,14 @@ async def test_sql_one_revision_at_a_time_while_tables_come_and_go(shop: Shop) -
         ),
     ],
 )
-async def test_sql_files_that_are_refused(shop: Shop, down: str | None, why: str) -> None:
+async def test_sql_files_that_are_refused(shop: AppDatabase, down: str | None, why: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     shop.file(1, "SELECT 1") if down is None else shop.file(2, down)
     with pytest.raises(Halt, match=why):
         await shop.rollback().plan()
 
 
-async def test_sql_with_one_row_as_golang_migrate_keeps_it(shop: Shop) -> None:
+async def test_sql_with_one_row_as_golang_migrate_keeps_it(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE schema_migrations (version bigint, dirty bool)")
     await shop.run("INSERT INTO schema_migrations VALUES (2, true)")
     shop.file(1, "DROP TABLE users")
@@ -322,16 +328,16 @@ with psycopg.connect(os.environ.get("URL", "")) as connection:
 """
 
 
-def own(shop: Shop, *more: str, **other: Any) -> dict[str, Any]:
+def own(shop: AppDatabase, *more: str, **other: Any) -> dict[str, Any]:
     (shop.directory / "go.py").write_text(SCRIPT)
     argv = [sys.executable, str(shop.directory / "go.py"), "{from}", "{to}"]
     command = {"current": "SELECT v FROM at", "downgrade": [*argv, *more], "upgrade": argv, **other}
     return {"command": command}
 
 
-async def test_a_command_of_ones_own(shop: Shop) -> None:
+async def test_a_command_of_ones_own(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
-    shop = Shop(shop.dsn, shop.directory, URL="postgresql://{user}:{password}@{host}:{port}/{database}")
+    shop = AppDatabase(shop.dsn, shop.directory, URL="postgresql://{user}:{password}@{host}:{port}/{database}")
     plan = [sys.executable, "-c", "print('ALTER TABLE users DROP COLUMN a')"]
     rollback = shop.rollback(tool=own(shop, plan=plan))
     made = await rollback.plan()
@@ -340,14 +346,14 @@ async def test_a_command_of_ones_own(shop: Shop) -> None:
     assert await shop.rows("SELECT * FROM at") == [(1, "rollback:drill-1")]
 
 
-async def test_a_command_that_fails_leaves_nothing_behind(shop: Shop) -> None:
+async def test_a_command_that_fails_leaves_nothing_behind(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     ended = await shop.rollback(tool=own(shop, "fail")).run(through=approved)
     assert ended.outcome == "failed"
     assert "no, not today; nothing was left behind: revision 2 and the schema are as before" in ended.reason
 
 
-async def test_a_command_that_leaves_half_of_it_freezes(shop: Shop) -> None:
+async def test_a_command_that_leaves_half_of_it_freezes(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     half = [
         sys.executable,
@@ -362,7 +368,7 @@ async def test_a_command_that_leaves_half_of_it_freezes(shop: Shop) -> None:
     assert "Bring it to 1 by hand" in ended.reason
 
 
-async def test_a_tool_is_tried_again_where_it_was_a_matter_of_locks(shop: Shop) -> None:
+async def test_a_tool_is_tried_again_where_it_was_a_matter_of_locks(shop: AppDatabase) -> None:
     await shop.run(f"{USERS}; ALTER TABLE users ADD a int; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     async with shop.session() as other:
         await other.execute("BEGIN; SELECT a FROM users")
@@ -372,7 +378,7 @@ async def test_a_tool_is_tried_again_where_it_was_a_matter_of_locks(shop: Shop) 
     assert (await shop.rollback(tool=own(shop)).run(through=approved)).outcome == "succeeded"
 
 
-async def test_pgroll_is_recognised(shop: Shop) -> None:
+async def test_pgroll_is_recognised(shop: AppDatabase) -> None:
     """Not the real pgroll: its table as its documentation has it, and a stand-in for its command."""
     await shop.run(
         "CREATE SCHEMA pgroll; CREATE TABLE pgroll.migrations (schema name, name text, migration jsonb, created_at"
@@ -409,17 +415,17 @@ def test_mistakes_are_told(options: dict[str, Any], why: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["../../etc", "/etc", "a/../../b"])
-async def test_a_version_does_not_lead_out_of_the_directory(shop: Shop, version: str) -> None:
+async def test_a_version_does_not_lead_out_of_the_directory(shop: AppDatabase, version: str) -> None:
     await shop.apply(USERS, "SELECT 1")
     tool = {"sql": {"directory": "/srv/{version}"}, "revisions": {version: "2"}}
     with pytest.raises(Halt, match="cannot be a part of the path"):
         await shop.rollback(version, "1", tool=tool).plan()
 
 
-async def test_no_password_is_in_the_plan_or_in_what_a_tool_said(shop: Shop, tmp_path: Path) -> None:
+async def test_no_password_is_in_the_plan_or_in_what_a_tool_said(shop: AppDatabase, tmp_path: Path) -> None:
     await shop.run(f"{USERS}; CREATE TABLE at AS SELECT 2 AS v, '' AS told")
     variables = {"URL": "://{user}:{password}@", "KEY": "k3y-word"}
-    shop = Shop(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path, **variables)
+    shop = AppDatabase(shop.dsn.replace("postgres@", "postgres:s3cr3t-word@"), tmp_path, **variables)
     loud = [sys.executable, "-c", "import os, sys; sys.exit(str([os.environ[n] for n in ('URL', 'KEY')]))"]
     rollback = shop.rollback(tool={"command": {"current": "SELECT v FROM at", "downgrade": loud}})
     assert "-word" not in (await rollback.plan()).model_dump_json()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.responder.databases.conftest import Shop
+from tests.responder.databases.conftest import AppDatabase
 from tests.responder.databases.test_rollback import goes_back
 
 TORTURE = (Path(__file__).parents[2] / "torture.sql").read_text()
@@ -17,14 +17,14 @@ SELECT count(*), sum(('x' || substr(md5(t::text), 1, 16))::bit(64)::bigint::nume
 """
 
 
-async def tortured(shop: Shop) -> None:
+async def tortured(shop: AppDatabase) -> None:
     async with shop.session() as session:
         await session.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
         await session.execute(TORTURE)
     await shop.apply("SELECT 1", "SELECT 1")
 
 
-async def columns_of(shop: Shop, table: str) -> list[tuple[str, str]]:
+async def columns_of(shop: AppDatabase, table: str) -> list[tuple[str, str]]:
     sql = (
         "SELECT quote_ident(attname), format_type(atttypid, atttypmod) FROM pg_attribute"
         f" WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'User')"
@@ -33,7 +33,7 @@ async def columns_of(shop: Shop, table: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("table", ["torture.every_type", '"Mixed Case"."select"', "torture.large"])
-async def test_columns(shop: Shop, table: str) -> None:
+async def test_columns(shop: AppDatabase, table: str) -> None:
     await tortured(shop)
     columns = await columns_of(shop, table)
     before = await shop.rows(HASHES.format(table))
@@ -51,7 +51,7 @@ async def test_columns(shop: Shop, table: str) -> None:
 TABLES = ["every_type", "tree", "large", "unlogged", "widest", "measured", "audit", "hashed", '"table"', "booked"]
 
 
-async def test_whole_tables(shop: Shop) -> None:
+async def test_whole_tables(shop: AppDatabase) -> None:
     await tortured(shop)
     await shop.run("UPDATE torture.every_type SET a_regclass = 'pg_class'")  # else it follows the table that moves
     there = {name: await shop.rows(HASHES.format(f"torture.{name}")) for name in TABLES}
