@@ -21,7 +21,7 @@ ROLLBACK = {"strategy": "immediate", "docker": {"project": "shop", "service": "b
 RUNS = [{"containers": {"project": "shop", "service": "backend"}}]
 
 
-class Shop:
+class ComposeProject:
     """One service of the bad version 2, with a volume without a name, made by the real Compose."""
 
     def __init__(self, engine: Engine, docker: Docker, directory: Path, *up: str, **service: Any) -> None:
@@ -64,7 +64,7 @@ class Shop:
 async def test_compose_afterwards(
     to_version: str, outcome: str, version: str, engine: Engine, docker: Docker, tmp_path: Path
 ) -> None:
-    shop = Shop(engine, docker, tmp_path)
+    shop = ComposeProject(engine, docker, tmp_path)
     ended = await shop.rollback(to_version).run()
     assert ended.outcome == outcome, ended.reason
     shop.assert_sane(version)
@@ -94,7 +94,7 @@ async def test_compose_afterwards(
 
 async def test_compose_that_does_not_read_the_override(engine: Engine, docker: Docker, tmp_path: Path) -> None:
     """`-f compose.yaml` brings the bad version back, as that file says: anew, and never from what was kept."""
-    shop = Shop(engine, docker, tmp_path, "-f", "compose.yaml")
+    shop = ComposeProject(engine, docker, tmp_path, "-f", "compose.yaml")
     assert (await shop.rollback().run()).outcome == "succeeded"
     kept = shop.kept()
     shop.compose("-f", "compose.yaml", "up", "-d")
@@ -104,7 +104,7 @@ async def test_compose_that_does_not_read_the_override(engine: Engine, docker: D
 
 async def test_a_second_rollback_after_a_revert(engine: Engine, docker: Docker, tmp_path: Path) -> None:
     """The restored container runs on a commit of the first one, and counts as version 2 all the same."""
-    shop = Shop(engine, docker, tmp_path, environment={"MODE": "live"})
+    shop = ComposeProject(engine, docker, tmp_path, environment={"MODE": "live"})
     assert (await shop.rollback("crashes").run()).outcome == "compensated"
     ended = await shop.rollback().run()
     assert ended.outcome == "succeeded", ended.reason
@@ -113,23 +113,23 @@ async def test_a_second_rollback_after_a_revert(engine: Engine, docker: Docker, 
     assert len(shop.kept()) == 3
 
 
-class Crash(BaseException):
+class SimulatedCrash(BaseException):
     pass
 
 
-async def crash_before(shop: Shop, write: int, to_version: str) -> Rollback | None:
+async def crash_before(shop: ComposeProject, write: int, to_version: str) -> Rollback | None:
     """A rollback that ends right before so many writes; None where it has fewer."""
     rollback, left = shop.rollback(to_version), [write]
 
     def guard() -> None:
         left[0] -= 1
         if left[0] < 0:
-            raise Crash
+            raise SimulatedCrash
 
     rollback.world = World(rollback.connections, guard=guard, retry_every=0.01)
     try:
         await rollback.run(through=without_file)
-    except Crash:
+    except SimulatedCrash:
         rollback.world = World(rollback.connections, retry_every=0.01)
         execution = begin("drill-1", rollback.execution.accepted)
         for event in rollback.record.events:
@@ -161,7 +161,7 @@ async def test_a_crash_before_every_write(
     write = 0
     while True:
         engine.clear()
-        shop = Shop(engine, docker, tmp_path)
+        shop = ComposeProject(engine, docker, tmp_path)
         rollback = await crash_before(shop, write, to_version)
         if rollback is None:
             break
