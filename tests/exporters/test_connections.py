@@ -32,7 +32,7 @@ async def test_one_lookup_at_a_time_for_each_name(monkeypatch: pytest.MonkeyPatc
     await resolver.close()
 
 
-class Kept:
+class CountingSession:
     def __init__(self) -> None:
         self.closed = 0
 
@@ -47,7 +47,7 @@ class Kept:
 
 
 async def test_no_kept_session_is_lost(reach: Connections) -> None:
-    sessions = [Kept() for _ in range(5)]
+    sessions = [CountingSession() for _ in range(5)]
     assert await reach.take("it", fresh_every=9) is None
     await asyncio.gather(*(reach.keep("it", session) for session in sessions))
     assert [session.closed for session in sessions] == [1, 1, 1, 1, 0]

@@ -56,7 +56,7 @@ def shipped_rules(name: str) -> str:
 
 
 @dataclass
-class Shop:
+class ProbeTargets:
     """The targets, each in a mood, and what the responder would publish about deployments."""
 
     moods: dict[str, str] = field(default_factory=dict)
@@ -75,10 +75,10 @@ class Shop:
 
 
 @dataclass
-class Way:
+class AlertPipeline:
     """Everything between a target and an alert, up and running."""
 
-    shop: Shop
+    shop: ProbeTargets
     gone: web.TCPSite
     prometheus: str
     session: aiohttp.ClientSession
@@ -144,10 +144,12 @@ def small_disk() -> Any:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def way(tmp_path_factory: pytest.TempPathFactory, postgres: Any, small_disk: Path | None) -> AsyncIterator[Way]:
+async def way(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Any, small_disk: Path | None
+) -> AsyncIterator[AlertPipeline]:
     parts.need("prometheus")
     folder = tmp_path_factory.mktemp("way")
-    shop = Shop(deployed={name: time.time() for name in ("well", "errors", "hangs", "gone", "ends")})
+    shop = ProbeTargets(deployed={name: time.time() for name in ("well", "errors", "hangs", "gone", "ends")})
     shop.deployed["veteran"] = time.time() - 7200
     async with AsyncExitStack() as leaving:
         app = web.Application()
@@ -181,14 +183,14 @@ async def way(tmp_path_factory: pytest.TempPathFactory, postgres: Any, small_dis
         rules = {name: shipped_rules(name) for name in ("availability.yml", "database.yml", "resources.yml")}
         prometheus = await leaving.enter_async_context(parts.prometheus(folder, yaml.safe_dump(config), rules=rules))
         session = await leaving.enter_async_context(aiohttp.ClientSession())
-        way = Way(shop, sites[1], prometheus.url, session, small_disk)
+        way = AlertPipeline(shop, sites[1], prometheus.url, session, small_disk)
         for check in ("well", "errors", "hangs", "veteran", "gone", "connects"):
             await way.until(f'probe_success{{check_id="{check}"}}', 1)
         yield way
     assert not [p for p in psutil.process_iter(["cmdline"]) if NEVER_ENDS in " ".join(p.info["cmdline"] or ())]
 
 
-async def test_the_configured_interval_is_the_real_one(way: Way) -> None:
+async def test_the_configured_interval_is_the_real_one(way: AlertPipeline) -> None:
     async with way.session.get(f"{way.prometheus}/api/v1/targets") as answer:
         found = (await answer.json())["data"]["activeTargets"]
     probed = {
@@ -200,7 +202,7 @@ async def test_the_configured_interval_is_the_real_one(way: Way) -> None:
 @pytest.mark.parametrize(
     ("service", "reason"), [("errors", "status"), ("hangs", "timeout"), ("gone", "connect"), ("ends", "timeout")]
 )
-async def test_a_failing_service_becomes_an_offer_to_roll_back(way: Way, service: str, reason: str) -> None:
+async def test_a_failing_service_becomes_an_offer_to_roll_back(way: AlertPipeline, service: str, reason: str) -> None:
     if service == "gone":
         await way.gone.stop()
     way.shop.moods[service] = service
@@ -209,13 +211,13 @@ async def test_a_failing_service_becomes_an_offer_to_roll_back(way: Way, service
     await way.fires("CheckFailing", service=service, check_id=service)
 
 
-async def test_what_is_well_again_stops_firing(way: Way) -> None:
+async def test_what_is_well_again_stops_firing(way: AlertPipeline) -> None:
     way.shop.moods["errors"] = "well"
     await way.until('probe_success{check_id="errors"}', 1)
     await way.fires("ServiceFailing", yes=False, service="errors")
 
 
-async def test_what_was_deployed_long_ago_pages_and_offers_nothing(way: Way) -> None:
+async def test_what_was_deployed_long_ago_pages_and_offers_nothing(way: AlertPipeline) -> None:
     way.shop.moods["veteran"] = "errors"
     await way.fires("CheckFailing", service="veteran")
     # Another rule than the alert's, evaluated at another moment.
@@ -223,7 +225,7 @@ async def test_what_was_deployed_long_ago_pages_and_offers_nothing(way: Way) -> 
     assert await way.ask('ALERTS{alertname="ServiceFailing",service="veteran"}') == []
 
 
-async def test_a_postgres_that_stops_and_comes_back(way: Way, postgres: Any) -> None:
+async def test_a_postgres_that_stops_and_comes_back(way: AlertPipeline, postgres: Any) -> None:
     # A query that fails is no lost connection: the two are told apart while the server is up.
     await way.fails("asks", "query")
     assert await way.ask('ALERTS{alertname="DatabaseConnectionLost"}') == []
@@ -237,7 +239,7 @@ async def test_a_postgres_that_stops_and_comes_back(way: Way, postgres: Any) -> 
     await way.fires("DatabaseConnectionLost", yes=False, check_id="connects")
 
 
-async def test_a_disk_that_fills(way: Way) -> None:
+async def test_a_disk_that_fills(way: AlertPipeline) -> None:
     if way.disk is None:
         pytest.skip("this machine lets nobody mount a filesystem")
     used = f'instance:resource_utilization:ratio{{resource="disk",mountpoint="{way.disk}"}}'
@@ -248,12 +250,12 @@ async def test_a_disk_that_fills(way: Way) -> None:
     await way.fires("SystemMetricHigh", yes=False, resource="disk", mountpoint=str(way.disk))
 
 
-async def test_a_command_that_never_ends_leaves_nothing_running(way: Way) -> None:
+async def test_a_command_that_never_ends_leaves_nothing_running(way: AlertPipeline) -> None:
     await way.fails("ends", "timeout")
     found = [p for p in psutil.process_iter(["cmdline"]) if NEVER_ENDS in " ".join(p.info["cmdline"] or ())]
     assert len(found) <= 1, "one may be under way, and no more"
 
 
-async def test_who_was_well_all_the_time_never_fired(way: Way) -> None:
+async def test_who_was_well_all_the_time_never_fired(way: AlertPipeline) -> None:
     assert await way.value('min_over_time(probe_success{check_id="well"}[5m])') == 1
     assert await way.ask('count_over_time(ALERTS{service="well"}[5m])') == []
