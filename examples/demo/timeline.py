@@ -13,7 +13,7 @@ SAMPLES = '{__name__=~"probe_success|probe_http_status_code",service="shop"}[2m]
 
 
 @dataclass(frozen=True)
-class Stage:
+class Installation:
     """One thing that had to happen; `at` is a Unix time, None until it has."""
 
     name: str
@@ -25,7 +25,7 @@ class Stage:
 class Timeline:
     """One rollback, as far as it has come."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Installation, ...]
     verdicts: tuple[dict[str, str], ...] = ()
     execution: str = ""
     state: str = ""
@@ -67,16 +67,16 @@ async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
     counted = f"{min(len(failed), NEEDED)} of {NEEDED} failed checks so far" if failed else ""
     to = execution.get("to_version", "")
     stages = (
-        Stage(f"{version} is live", live_at, "the deploy script has told the responder so"),
-        Stage("first failed check", first, f"exporters: {answered}"),
-        Stage("alert fires", alert.get("at"), f"Prometheus: {alert.get('description', counted)}"),
-        Stage(
+        Installation(f"{version} is live", live_at, "the deploy script has told the responder so"),
+        Installation("first failed check", first, f"exporters: {answered}"),
+        Installation("alert fires", alert.get("at"), f"Prometheus: {alert.get('description', counted)}"),
+        Installation(
             "received", _unix(accepted["received_at"]) if accepted else None, "Alertmanager passed it to the responder"
         ),
-        Stage("decided", _unix(accepted["at"]) if accepted else None, _judged(verdicts, version, to)),
-        Stage("acted", moved[1] if moved else None, _moved(moved, to)),
-        Stage("healthy", healthy_at, "first good check"),
-        Stage(
+        Installation("decided", _unix(accepted["at"]) if accepted else None, _judged(verdicts, version, to)),
+        Installation("acted", moved[1] if moved else None, _moved(moved, to)),
+        Installation("healthy", healthy_at, "first good check"),
+        Installation(
             "verified",
             _unix(execution["ended_at"]) if execution.get("outcome") == "succeeded" else None,
             f"good checks and traffic for {_bake(events)} without a break",

@@ -11,19 +11,19 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.acceptance.stage import Stage, set_up
+from tests.acceptance.stage import Installation, set_up
 
-SetUp = Callable[..., Awaitable[Stage]]
+SetUp = Callable[..., Awaitable[Installation]]
 
 
 @pytest.fixture
 async def stage_with(tmp_path: Path) -> AsyncIterator[SetUp]:
     """Hands out the stage; called once a test, with what is special about it."""
-    stages: list[Stage] = []
+    stages: list[Installation] = []
     try:
         async with contextlib.AsyncExitStack() as leaving:
 
-            async def build(**special: Any) -> Stage:
+            async def build(**special: Any) -> Installation:
                 stages.append(await leaving.enter_async_context(set_up(tmp_path, **special)))
                 return stages[-1]
 
@@ -39,7 +39,7 @@ async def stage_with(tmp_path: Path) -> AsyncIterator[SetUp]:
 
 
 @pytest.fixture
-async def stage(stage_with: SetUp) -> Stage:
+async def stage(stage_with: SetUp) -> Installation:
     """The plain one: SQLite, one Alertmanager."""
     return await stage_with()
 

@@ -27,9 +27,9 @@ import aiohttp
 
 from tests import parts
 from tests.acceptance.sights import Sight
-from tests.acceptance.stage import BAD, Stage
+from tests.acceptance.stage import BAD, Installation
 
-Do = Callable[[Stage], Awaitable[str | None]]
+Do = Callable[[Installation], Awaitable[str | None]]
 """Does something to the stage; returns what is worth telling of it."""
 
 
@@ -95,7 +95,7 @@ def alert(name: str = "ShopBroken", **labels: str) -> Alert:
 def deploy(moment: Moment, version: str = BAD, *, healthy: bool = False) -> Act:
     """A pipeline puts a release into place: it tells of it, switches the link and restarts the service."""
 
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         stage.shop.release(version, healthy=healthy)
         await stage.deployed(version)
         await stage.shop.switch(version)
@@ -115,7 +115,7 @@ def resolve(moment: Moment, pushed: Alert) -> Act:
 def silence(moment: Moment, what: Alert, *, by: str, comment: str) -> Act:
     """In every Alertmanager, as `amtool silence add` does it."""
 
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         for alertmanager in stage.alertmanagers:
             await alertmanager.silence(dict(what.labels), author=by, comment=comment)
 
@@ -123,7 +123,7 @@ def silence(moment: Moment, what: Alert, *, by: str, comment: str) -> Act:
 
 
 def expire_silences(moment: Moment) -> Act:
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         for alertmanager in stage.alertmanagers:
             for active in await parts._call("GET", f"{alertmanager.url}/api/v2/silences"):
                 await alertmanager.expire(active["id"])
@@ -134,7 +134,7 @@ def expire_silences(moment: Moment) -> Act:
 def post(moment: Moment, what: Alert, *, answers: set[int], times: int = 1, within: float = 60.0) -> Act:
     """The body that Alertmanager has for the alert, straight to every replica, so many times at once."""
 
-    async def do(stage: Stage) -> str:
+    async def do(stage: Installation) -> str:
         body = await stage.body(dict(what.labels))
         began = time.monotonic()
         posted = [
@@ -153,7 +153,7 @@ def post(moment: Moment, what: Alert, *, answers: set[int], times: int = 1, with
 def command(moment: Moment, *argv: str, code: int = 0) -> Act:
     """The command line; `{id}` and `{plan}` are those of the newest rollback."""
 
-    async def do(stage: Stage) -> str:
+    async def do(stage: Installation) -> str:
         words = list(argv)
         if any("{" in word for word in argv):
             newest = (await stage.executions())[0]
@@ -173,7 +173,7 @@ def start(moment: Moment, name: str = "a", *, wait: bool = True) -> Act:
 def kill(moment: Moment, name: str = "a") -> Act:
     """As by the kernel or a power cut: nothing is said and nothing is cleaned up."""
 
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         await stage.responders[name].end(signals.SIGKILL)
 
     return Act(f"kill {name}", moment, do)
@@ -182,7 +182,7 @@ def kill(moment: Moment, name: str = "a") -> Act:
 def terminate(moment: Moment, name: str = "a", *, within: float) -> Act:
     """As systemd and Kubernetes do it; it must exit with 0 by then."""
 
-    async def do(stage: Stage) -> str:
+    async def do(stage: Installation) -> str:
         began = time.monotonic()
         code = await stage.responders[name].end(signals.SIGTERM, within)
         assert code == 0, f"exited with {code} after {time.monotonic() - began:.1f} s"
@@ -192,14 +192,14 @@ def terminate(moment: Moment, name: str = "a", *, within: float) -> Act:
 
 
 def signal(moment: Moment, number: signals.Signals, name: str = "a") -> Act:
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         stage.responders[name].signal(number)
 
     return Act(f"{number.name} to {name}", moment, do)
 
 
 def postgres_crashes(moment: Moment) -> Act:
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         assert stage.postgres is not None
         await stage.postgres.stop("immediate")
 
@@ -207,7 +207,7 @@ def postgres_crashes(moment: Moment) -> Act:
 
 
 def postgres_starts(moment: Moment) -> Act:
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         assert stage.postgres is not None
         await stage.postgres.start()
 
@@ -224,7 +224,7 @@ _NOT_NOW = (aiohttp.ClientError, TimeoutError, OSError, KeyError, IndexError)
 """What looking may meet while something is down: nothing was seen."""
 
 
-async def _look(stage: Stage, sight: Sight) -> tuple[bool, str]:
+async def _look(stage: Installation, sight: Sight) -> tuple[bool, str]:
     try:
         return await sight.look(stage)
     except _NOT_NOW as e:
@@ -234,14 +234,14 @@ async def _look(stage: Stage, sight: Sight) -> tuple[bool, str]:
 def want(span: Span, *sights: Sight) -> Act:
     """All of it is seen at once within the span."""
 
-    async def do(stage: Stage) -> str:
+    async def do(stage: Installation) -> str:
         # Acts that took long must not eat up the time in which it may be seen: the length of the span counts from here.
         return await _all_seen(stage, sights, until=time.monotonic() + span.end - span.start)
 
     return Act(f"want {', '.join(s.title for s in sights)}", at(span.start), do)
 
 
-async def _all_seen(stage: Stage, sights: tuple[Sight, ...], *, until: float) -> str:
+async def _all_seen(stage: Installation, sights: tuple[Sight, ...], *, until: float) -> str:
     while True:
         seen = [await _look(stage, sight) for sight in sights]
         if all(holds for holds, _ in seen):
@@ -255,7 +255,7 @@ async def _all_seen(stage: Stage, sights: tuple[Sight, ...], *, until: float) ->
 def throughout(span: Span, *sights: Sight) -> Act:
     """All of it holds at every look, from the start of the span to its end."""
 
-    async def do(stage: Stage) -> None:
+    async def do(stage: Installation) -> None:
         until = time.monotonic() + span.end - span.start
         while time.monotonic() < until:
             for sight in sights:
@@ -267,7 +267,7 @@ def throughout(span: Span, *sights: Sight) -> Act:
 
 
 # --- the play ---------------------------------------------------------------------------------------------------------
-async def play(stage: Stage, *acts: Act) -> None:
+async def play(stage: Installation, *acts: Act) -> None:
     """Does one act after another. Raises AssertionError with the story so far where something is not as it must be."""
     began, story = time.monotonic(), []
     for act in acts:
@@ -287,7 +287,7 @@ def _line(second: float, title: str, found: str) -> str:
     return f"{second:7.2f} s  {title}" + (f"  →  {found}" if found else "")
 
 
-async def _epilogue(stage: Stage) -> list[str]:
+async def _epilogue(stage: Installation) -> list[str]:
     """Where to look: what was on record, and the end of every log."""
     lines = [f"shop was started as {stage.shop.versions()}"]
     with contextlib.suppress(Exception):

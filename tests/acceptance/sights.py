@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.stage import Responder, Stage
+from tests.acceptance.stage import Installation, ResponderProcess
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Sight:
     """Whether it is so, and what was seen."""
 
     title: str
-    look: Callable[[Stage], Awaitable[tuple[bool, str]]]
+    look: Callable[[Installation], Awaitable[tuple[bool, str]]]
 
 
 def answers(version: str) -> Sight:
     """The service itself says which release it is."""
 
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         running = await stage.shop.version()
         return running == version, f"the shop answers as {running or 'nobody'}"
 
@@ -32,7 +32,7 @@ def answers(version: str) -> Sight:
 def started_as(*versions: str) -> Sight:
     """Every release that it ever was, in order: an act done twice would show here."""
 
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         seen = stage.shop.versions()
         return seen == list(versions), f"it was started as {' → '.join(seen)}"
 
@@ -42,7 +42,7 @@ def started_as(*versions: str) -> Sight:
 def outcome(wanted: str, *, rollbacks: int = 1) -> Sight:
     """The newest rollback is closed with this outcome, and there are so many in all."""
 
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         found = await stage.executions()
         summary = [
             f"{execution['id']} {execution['state']} {execution['outcome']} ({execution['reason']})"
@@ -55,7 +55,7 @@ def outcome(wanted: str, *, rollbacks: int = 1) -> Sight:
 
 
 def state(wanted: str, because: str = "") -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         newest = (await stage.executions())[0]
         return newest["state"] == wanted and because in newest["reason"], f"{newest['state']}: {newest['reason']}"
 
@@ -63,15 +63,15 @@ def state(wanted: str, because: str = "") -> Sight:
 
 
 def no_rollback() -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         found = await stage.executions()
         return not found, f"{len(found)} rollbacks"
 
     return Sight("no_rollback", look)
 
 
-def _under_way(title: str) -> Callable[[Stage], Awaitable[tuple[bool, str]]]:
-    async def look(stage: Stage) -> tuple[bool, str]:
+def _under_way(title: str) -> Callable[[Installation], Awaitable[tuple[bool, str]]]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         newest = (await stage.executions())[0]
         events = [event for event in newest["events"] if event["type"] != "resumed"]
         last = events[-1]
@@ -93,7 +93,7 @@ def moving() -> Sight:
 def resumed(times: int) -> Sight:
     """It was taken over so often, by itself after a crash or by another replica."""
 
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         seen = (await stage.executions())[0]["resumptions"]
         return seen >= times, f"resumed {seen} times"
 
@@ -103,7 +103,7 @@ def resumed(times: int) -> Sight:
 def whole() -> Sight:
     """The newest history has no gap and nothing twice: steps begin in order, and it is closed exactly once."""
 
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         events = (await stage.executions())[0]["events"]
         types = [event["type"] for event in events]
         done = [event["step"] for event in events if event["type"] == "done"]
@@ -119,7 +119,7 @@ def whole() -> Sight:
 
 
 def marked(version: str, status: str) -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         found = (await stage.responder.get("/api/v1/versions/shop")).body["versions"]
         known = {row["version"]: row["status"] for row in found}
         return known.get(version) == status, f"{known}"
@@ -128,7 +128,7 @@ def marked(version: str, status: str) -> Sight:
 
 
 def rollback_is_the_newest_deployment(version: str) -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         newest = (await stage.responder.get("/api/v1/deployments")).body["deployments"][0]
         execution = (await stage.executions())[0]["id"]
         summary = f"{newest['version']} by {newest['recorded_by']}, {newest['rolled_back_by']}"
@@ -140,7 +140,7 @@ def rollback_is_the_newest_deployment(version: str) -> Sight:
 def refused(guard: str, *words: str) -> Sight:
     """A decision on record, with its guard, and all these words in its reason."""
 
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         found = (await stage.responder.get("/api/v1/decisions")).body["decisions"]
         summary = [f"{decision['verdict']} by {decision['guard']}: {decision['reason']}" for decision in found]
         hit = [
@@ -155,7 +155,7 @@ def refused(guard: str, *words: str) -> Sight:
     return Sight(f"refused({guard})", look)
 
 
-async def series(responder: Responder, name: str, **labels: str) -> float:
+async def series(responder: ResponderProcess, name: str, **labels: str) -> float:
     """The sum of the samples of a series."""
     text = (await responder.get("/metrics")).body
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
@@ -163,7 +163,7 @@ async def series(responder: Responder, name: str, **labels: str) -> float:
 
 
 def metric(name: str, value: float, *, at_least: bool = False, **labels: str) -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         seen = await series(stage.responder, name, **labels)
         return (seen >= value if at_least else seen == value), f"{name} is {seen:g}"
 
@@ -171,7 +171,7 @@ def metric(name: str, value: float, *, at_least: bool = False, **labels: str) ->
 
 
 def healthy(name: str = "a") -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         answer = await stage.responders[name].get("/-/healthy")
         return answer.status == 200, f"{name} answers {answer.status}"
 
@@ -179,7 +179,7 @@ def healthy(name: str = "a") -> Sight:
 
 
 def ready(name: str = "a", status: int = 200, because: str = "") -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         answer = await stage.responders[name].get("/-/ready")
         seen = answer.status == status and because in str(answer.body)
         return seen, f"{name} answers {answer.status}: {answer.body!s:.90}"
@@ -188,7 +188,7 @@ def ready(name: str = "a", status: int = 200, because: str = "") -> Sight:
 
 
 def logged(event: str, name: str = "a") -> Sight:
-    async def look(stage: Stage) -> tuple[bool, str]:
+    async def look(stage: Installation) -> tuple[bool, str]:
         events: list[Any] = [line["event"] for line in stage.responders[name].log_lines()]
         return event in events, f"{name} said {events[-5:]}"
 

@@ -39,7 +39,7 @@ groups:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResult:
     """What a responder answered."""
 
     status: int
@@ -47,7 +47,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """What a command left behind."""
 
     code: int
@@ -55,7 +55,7 @@ class Said:
     err: str
 
 
-class Shop:
+class ShopProcess:
     """The service: a directory of releases, the link to one of them, and whoever keeps that one running."""
 
     def __init__(self, directory: Path) -> None:
@@ -101,7 +101,7 @@ class Shop:
             await self._process.terminate()
 
 
-class Responder:
+class ResponderProcess:
     """One replica. Its log is kept over all its boots."""
 
     def __init__(self, directory: Path, name: str, config: Mapping[str, Any]) -> None:
@@ -149,13 +149,13 @@ class Responder:
             raise RuntimeError(f"{self.name} was never started")
         return await self.process.end(number, within)
 
-    async def get(self, path: str, **query: str) -> Answer:
+    async def get(self, path: str, **query: str) -> HttpResult:
         return await self._ask("GET", path, params=query)
 
-    async def post(self, path: str, body: Any) -> Answer:
+    async def post(self, path: str, body: Any) -> HttpResult:
         return await self._ask("POST", path, json=body)
 
-    async def _ask(self, method: str, path: str, **how: Any) -> Answer:
+    async def _ask(self, method: str, path: str, **how: Any) -> HttpResult:
         # A connection of its own: one that was kept would be found closed after a kill.
         timeout = aiohttp.ClientTimeout(total=30)
         async with (
@@ -163,9 +163,9 @@ class Responder:
             session.request(method, self.url + path, **how) as answer,
         ):
             text = await answer.text()
-            return Answer(answer.status, json.loads(text) if text.startswith(("{", "[")) else text)
+            return HttpResult(answer.status, json.loads(text) if text.startswith(("{", "[")) else text)
 
-    async def command(self, *argv: str) -> Said:
+    async def command(self, *argv: str) -> CommandResult:
         """The command line, as an engineer types it on this host."""
         return await _run(*RESPONDER, *argv, "--config", str(self.file), cwd=REPOSITORY)
 
@@ -180,28 +180,28 @@ class Responder:
         return [line for line in text.splitlines() if "Traceback" in line or "never awaited" in line]
 
 
-async def _run(*argv: str, cwd: Path | None = None) -> Said:
+async def _run(*argv: str, cwd: Path | None = None) -> CommandResult:
     process = await asyncio.create_subprocess_exec(
         *argv, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, err = await process.communicate()
-    return Said(process.returncode or 0, out.decode(), err.decode())
+    return CommandResult(process.returncode or 0, out.decode(), err.decode())
 
 
 @dataclass
-class Stage:
+class Installation:
     """All parts of one play."""
 
     directory: Path
-    shop: Shop
-    responders: dict[str, Responder]
+    shop: ShopProcess
+    responders: dict[str, ResponderProcess]
     alertmanagers: list[parts.Alertmanager]
     prometheus: parts.Prometheus | None = None
     postgres: parts.Postgres | None = None
     starts_at: dict[frozenset[tuple[str, str]], datetime] = field(default_factory=dict)
 
     @property
-    def responder(self) -> Responder:
+    def responder(self) -> ResponderProcess:
         """Any one that runs; the first where none does."""
         return next((r for r in self.responders.values() if r.running), next(iter(self.responders.values())))
 
@@ -251,7 +251,7 @@ class Stage:
         return {"version": "4", "status": "firing", "receiver": "responder", "alerts": alerts, "truncatedAlerts": 0}
 
 
-def _alertmanager_config(responders: Mapping[str, Responder]) -> str:
+def _alertmanager_config(responders: Mapping[str, ResponderProcess]) -> str:
     hooks = [{"url": f"{r.url}/api/v1/alerts", "send_resolved": True} for r in responders.values()]
     # Each alert by itself, at once, and again every second: what must happen once is asked for many times.
     route = {
@@ -286,13 +286,13 @@ async def set_up(
     verify_for: str = "1s",
     verify_within: str = "20s",
     **policy: Any,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[Installation]:
     """A stage on which release 1 runs and is known good. Whatever was started on it is gone when this is left."""
     parts.need("prometheus-alertmanager", "prometheus", *(["postgres"] if postgres else []))
     async with contextlib.AsyncExitStack() as leaving:
         server = await leaving.enter_async_context(parts.postgres(directory)) if postgres else None
         state = await server.database("state") if server else f"sqlite://{directory / 'state.db'}"
-        behind = Shop(directory)
+        behind = ShopProcess(directory)
         leaving.push_async_callback(behind.end)
         await behind.start()
         watching, in_front = parts.free_port(), [parts.free_port() for _ in range(alertmanagers)]
@@ -326,14 +326,14 @@ async def set_up(
                 }
             ],
         }
-        responders = {name: Responder(directory, name, config) for name in "abc"[:replicas]}
+        responders = {name: ResponderProcess(directory, name, config) for name in "abc"[:replicas]}
         senders = []
         for n, port in enumerate(in_front):
             home = directory / f"alertmanager-{n}"
             home.mkdir()
             sender = parts.alertmanager(home, _alertmanager_config(responders), port=port)
             senders.append(await leaving.enter_async_context(sender))
-        stage = Stage(directory, behind, responders, senders, postgres=server)
+        stage = Installation(directory, behind, responders, senders, postgres=server)
         leaving.push_async_callback(_end_all, responders)
         for responder in responders.values():
             await responder.start()
@@ -347,7 +347,7 @@ async def set_up(
         yield stage
 
 
-async def _end_all(responders: Mapping[str, Responder]) -> None:
+async def _end_all(responders: Mapping[str, ResponderProcess]) -> None:
     for responder in responders.values():
         if responder.running:
             await responder.end(signal.SIGKILL)  # it also ends what is paused

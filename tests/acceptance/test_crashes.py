@@ -42,7 +42,7 @@ from tests.acceptance.sights import (
     verifying,
     whole,
 )
-from tests.acceptance.stage import BAD, GOOD, Stage
+from tests.acceptance.stage import BAD, GOOD, Installation
 
 ROUNDS, KILLS = 5, 4
 """Twenty kills in all; a rollback that was resumed more than five times is given up, which has a test of its own."""
@@ -113,7 +113,7 @@ async def test_another_replica_goes_on_after_a_kill(stage_with: SetUp, chance: r
 def _owner_dies(moment: float) -> Act:
     """Whoever carries it out by then; where it is over by then or nobody has it yet, replica a."""
 
-    async def dies(stage: Stage) -> str:
+    async def dies(stage: Installation) -> str:
         found = [execution for execution in await stage.executions() if execution["state"] != "closed"]
         try:
             name = stage.owner(found[0]["id"]) if found else "a"
@@ -125,7 +125,7 @@ def _owner_dies(moment: float) -> Act:
     return do(after(moment), "kill the owner", dies)
 
 
-async def _start_the_dead(stage: Stage) -> None:
+async def _start_the_dead(stage: Installation) -> None:
     for responder in stage.responders.values():
         if not responder.running:
             await responder.start()
@@ -138,7 +138,7 @@ async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) ->
     stage.shop.restart_takes(1.0)
     paused, ended = [], []
 
-    async def pause(stage: Stage) -> str:
+    async def pause(stage: Installation) -> str:
         owner = stage.owner((await stage.executions())[0]["id"])
         stage.responders[owner].signal(signals.SIGSTOP)
         paused.append(owner)
@@ -146,16 +146,16 @@ async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) ->
         stage.responders = {name: stage.responders[name] for name in sorted(stage.responders, key=lambda n: n == owner)}
         return owner
 
-    async def remember(stage: Stage) -> None:
+    async def remember(stage: Installation) -> None:
         ended.extend(await stage.executions())
 
-    async def wake(stage: Stage) -> None:
+    async def wake(stage: Installation) -> None:
         stage.responders[paused[0]].signal(signals.SIGCONT)
 
-    async def unchanged(stage: Stage) -> None:
+    async def unchanged(stage: Installation) -> None:
         assert await stage.executions() == ended
 
-    async def is_back(stage: Stage) -> str:
+    async def is_back(stage: Installation) -> str:
         [sleeper] = paused
         await want(soon, ready(sleeper), logged("lease lost", sleeper)).do(stage)
         return sleeper
@@ -188,7 +188,7 @@ async def test_told_to_go_while_it_verifies(stage_with: SetUp) -> None:
     )
 
 
-async def test_told_to_go_while_it_restarts_the_service(stage: Stage) -> None:
+async def test_told_to_go_while_it_restarts_the_service(stage: Installation) -> None:
     stage.shop.restart_takes(1.0)
     await play(
         stage,
@@ -201,7 +201,7 @@ async def test_told_to_go_while_it_restarts_the_service(stage: Stage) -> None:
     )
 
 
-async def test_killed_while_the_service_restarts(stage: Stage) -> None:
+async def test_killed_while_the_service_restarts(stage: Installation) -> None:
     """The link is switched and the restart not over: the service must not be left on the bad release unnoticed."""
     stage.shop.restart_takes(1.0)
     await play(

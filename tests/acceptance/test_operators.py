@@ -37,10 +37,10 @@ from tests.acceptance.sights import (
     verifying,
     whole,
 )
-from tests.acceptance.stage import BAD, GOOD, Stage
+from tests.acceptance.stage import BAD, GOOD, Installation
 
 
-async def test_the_kill_switch(stage: Stage) -> None:
+async def test_the_kill_switch(stage: Installation) -> None:
     await play(
         stage,
         deploy(at(0)),
@@ -127,14 +127,14 @@ RELOADED = "responder_config_last_reload_successful"
 
 
 def _write(**changes: Any) -> Act:
-    async def write(stage: Stage) -> None:
+    async def write(stage: Installation) -> None:
         stage.responder.write({**stage.responder.config, **changes})
 
     return do(at_once, f"write {', '.join(changes)}", write)
 
 
 def _reload(status: int, *words: str) -> Act:
-    async def reload(stage: Stage) -> str:
+    async def reload(stage: Installation) -> str:
         answer = await stage.responder.post("/-/reload", None)
         assert answer.status == status, f"{answer}"
         assert all(word in str(answer.body) for word in words), f"{answer}"
@@ -144,14 +144,14 @@ def _reload(status: int, *words: str) -> Act:
 
 
 def _policies(*names: str) -> Act:
-    async def look(stage: Stage) -> None:
+    async def look(stage: Installation) -> None:
         policies = (await stage.responder.get("/api/v1/status")).body["policies"]
         assert tuple(policy["name"] for policy in policies) == names, policies
 
     return do(at_once, f"policies {names}", look)
 
 
-async def test_a_broken_file_keeps_what_is_in_use(stage: Stage) -> None:
+async def test_a_broken_file_keeps_what_is_in_use(stage: Installation) -> None:
     policy = stage.responder.config["policies"][0]
     quiet = {**policy, "name": "shop-watched", "mode": "observe"}
     await play(

@@ -22,7 +22,7 @@ import yaml
 from aiohttp import web
 
 from tests import parts
-from tests.acceptance.stage import REPOSITORY, Said, Shop
+from tests.acceptance.stage import REPOSITORY, CommandResult, ShopProcess
 
 RULES = REPOSITORY / "alert_rules"
 README = (REPOSITORY / "README.md").read_text()
@@ -50,7 +50,7 @@ def replaced(text: str, replacements: Mapping[str, str]) -> str:
     return text
 
 
-class Backend(Shop):
+class Backend(ShopProcess):
     """The service of README: 1.0, then 1.1, of which some requests fail; and the series of its checks."""
 
     def __init__(self, directory: Path) -> None:
@@ -163,7 +163,7 @@ class Readme:
         )
         leaving.push_async_callback(process.terminate)
 
-    async def run(self, line: str, *, execution: str = "", leave_at: str = "") -> Said:
+    async def run(self, line: str, *, execution: str = "", leave_at: str = "") -> CommandResult:
         """One line of README, in a shell. `leave_at`: it goes on for ever; Ctrl-C once it has printed that."""
         line = self._here(line).replace(ID, execution)
         pipe = asyncio.subprocess.PIPE
@@ -177,7 +177,7 @@ class Readme:
         if leave_at:
             process.send_signal(signal.SIGINT)
         out, err = await process.communicate()
-        return Said(process.returncode or 0, (seen + out).decode(), err.decode())
+        return CommandResult(process.returncode or 0, (seen + out).decode(), err.decode())
 
     async def ask(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.environment['RESPONDER_TOKEN']}"}
@@ -226,7 +226,7 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     await parts.until(lambda: here.ask("/api/v1/status"), lambda status: bool(status["armed"]), within=60)
     left = set(AT_3_AM)
 
-    async def paste(*words: str, **how: str) -> Said:
+    async def paste(*words: str, **how: str) -> CommandResult:
         left.discard(line := the_line(*words))
         return await here.run(line, **how)
 

@@ -32,7 +32,7 @@ from tests.acceptance.sights import (
     started_as,
     whole,
 )
-from tests.acceptance.stage import BAD, GOOD, Stage
+from tests.acceptance.stage import BAD, GOOD, Installation
 
 
 async def test_from_a_rule_to_the_last_good_release(stage_with: SetUp) -> None:
@@ -51,7 +51,7 @@ async def test_from_a_rule_to_the_last_good_release(stage_with: SetUp) -> None:
     )
 
 
-async def test_a_silence_stops_it_and_its_end_lets_it_go_on(stage: Stage) -> None:
+async def test_a_silence_stops_it_and_its_end_lets_it_go_on(stage: Installation) -> None:
     await play(
         stage,
         deploy(at(0)),
@@ -66,13 +66,13 @@ async def test_a_silence_stops_it_and_its_end_lets_it_go_on(stage: Stage) -> Non
     )
 
 
-async def test_a_body_that_was_kept_until_it_is_over_is_refused(stage: Stage) -> None:
+async def test_a_body_that_was_kept_until_it_is_over_is_refused(stage: Installation) -> None:
     kept = {}
 
-    async def keep(stage: Stage) -> None:
+    async def keep(stage: Installation) -> None:
         kept.update(await stage.body(dict(alert().labels)))
 
-    async def replay(stage: Stage) -> str:
+    async def replay(stage: Installation) -> str:
         answer = await stage.responder.post("/api/v1/alerts", kept)
         return f"{answer.status} {answer.body}"
 
@@ -110,7 +110,7 @@ async def test_two_replicas_and_two_alertmanagers(stage_with: SetUp) -> None:
     )
 
 
-async def test_the_same_body_fifty_times_at_once(stage: Stage) -> None:
+async def test_the_same_body_fifty_times_at_once(stage: Installation) -> None:
     await play(
         stage,
         deploy(at(0)),

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from tests import parts
-from tests.acceptance.stage import REPOSITORY, Answer, Responder
+from tests.acceptance.stage import REPOSITORY, HttpResult, ResponderProcess
 from tests.namespaces import Namespace, namespace
 
 LEASE, MARGIN = 2.0, 5.0
@@ -51,8 +51,8 @@ class Pair:
 
     directory: Path
     alertmanager: parts.Alertmanager
-    struck: Responder
-    healthy: Responder
+    struck: ResponderProcess
+    healthy: ResponderProcess
     network: Namespace | None = None
     troubles: int = 0
 
@@ -89,7 +89,7 @@ class Pair:
         events: list[dict[str, Any]] = (await self._get(f"/api/v1/executions/{found['id']}"))["events"]
         return events
 
-    async def _post(self, path: str, body: dict[str, Any], status: int) -> Answer:
+    async def _post(self, path: str, body: dict[str, Any], status: int) -> HttpResult:
         """As clients do it, again where the replica says that it cannot now."""
         return await parts.until(
             lambda: self.healthy.post(path, body), lambda answer: answer.status == status, within=60
@@ -208,10 +208,10 @@ async def pair_of(directory: Path, services: int, network: Namespace | None = No
                 }
             ],
         }  # fmt: skip
-        healthy = Responder(directory, "healthy", config)
+        healthy = ResponderProcess(directory, "healthy", config)
         # Each comes by an address of its own, so that one can be cut off alone.
         other = state.replace(network.addresses[0], network.addresses[1]) if network else state
-        struck = Responder(directory, "struck", {**config, "state": other})
+        struck = ResponderProcess(directory, "struck", {**config, "state": other})
         for responder in (struck, healthy):
             leaving.push_async_callback(_end, responder)
         await healthy.start()
@@ -263,7 +263,7 @@ async def _health(directory: Path) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def _end(responder: Responder) -> None:
+async def _end(responder: ResponderProcess) -> None:
     if responder.running:
         await responder.end(signal.SIGKILL)
 

@@ -37,16 +37,16 @@ from tests.acceptance.sights import (
     verifying,
     whole,
 )
-from tests.acceptance.stage import BAD, GOOD, Responder, Stage
+from tests.acceptance.stage import BAD, GOOD, Installation, ResponderProcess
 
 
 async def test_postgres_crashes_while_a_rollback_verifies(stage_with: SetUp) -> None:
     before: list[dict[str, Any]] = []
 
-    async def remember(stage: Stage) -> None:
+    async def remember(stage: Installation) -> None:
         before.extend((await stage.executions())[0]["events"])
 
-    async def nothing_lost(stage: Stage) -> str:
+    async def nothing_lost(stage: Installation) -> str:
         events = (await stage.executions())[0]["events"]
         assert events[: len(before)] == before
         return f"{len(before)} of {len(events)} events were there before"
@@ -79,13 +79,13 @@ async def test_postgres_crashes_and_is_back_at_once(stage_with: SetUp) -> None:
 
 
 async def test_it_starts_while_postgres_is_away_and_acts_when_it_comes(stage_with: SetUp) -> None:
-    async def unused(stage: Stage) -> None:
+    async def unused(stage: Installation) -> None:
         """A database in which not even the tables are made yet."""
         assert stage.postgres
         responder = stage.responder
         responder.write({**responder.config, "state": await stage.postgres.database("unused")})
 
-    async def check(stage: Stage) -> str:
+    async def check(stage: Installation) -> str:
         result = await stage.responder.command("check", "--live")
         assert result.code == 1, result
         assert "the journal: state: PostgreSQL cannot be used: ConnectionRefusedError" in result.out
@@ -128,8 +128,8 @@ async def test_alertmanager_is_told_to_come_back_while_the_journal_is_away(stage
     )
 
 
-async def test_a_second_process_on_the_same_file_is_refused(stage: Stage) -> None:
-    second = Responder(stage.directory, "second", stage.responder.config)
+async def test_a_second_process_on_the_same_file_is_refused(stage: Installation) -> None:
+    second = ResponderProcess(stage.directory, "second", stage.responder.config)
     result = await second.command("serve")
     assert result.code == 2
     assert "state.db is in use by another responder" in result.err

@@ -22,10 +22,10 @@ from tests.acceptance.notation import (
     want,
 )
 from tests.acceptance.sights import answers, metric, no_rollback, outcome, refused, started_as, state, verifying
-from tests.acceptance.stage import BAD, GOOD, Stage
+from tests.acceptance.stage import BAD, GOOD, Installation
 
 
-async def test_the_kill_switch(stage: Stage) -> None:
+async def test_the_kill_switch(stage: Installation) -> None:
     await play(
         stage,
         command(at(0), "stop", "--all", "--reason", "maintenance"),
@@ -75,20 +75,20 @@ async def test_what_nobody_approves(stage_with: SetUp) -> None:
     )
 
 
-async def test_reload(stage: Stage) -> None:
+async def test_reload(stage: Installation) -> None:
     good = dict(stage.responder.config)
 
-    async def break_the_file(stage: Stage) -> None:
+    async def break_the_file(stage: Installation) -> None:
         stage.responder.write({**good, "polices": []})
         stage.responder.signal(signals.SIGHUP)
 
-    async def ask_for_it(stage: Stage) -> str:
+    async def ask_for_it(stage: Installation) -> str:
         answer = await stage.responder.post("/-/reload", {})
         assert answer.status == 400, answer
         assert "did you mean policies?" in str(answer.body)
         return str(answer.body)
 
-    async def mend_the_file(stage: Stage) -> None:
+    async def mend_the_file(stage: Installation) -> None:
         stage.responder.write({**good, "policies": []})
         answer = await stage.responder.post("/-/reload", {})
         assert answer.status == 200, answer
@@ -109,8 +109,8 @@ async def test_reload(stage: Stage) -> None:
 after_a_while = between(0, 2)
 
 
-async def test_a_second_process_on_the_same_file_is_refused(stage: Stage) -> None:
-    async def start_a_second(stage: Stage) -> str:
+async def test_a_second_process_on_the_same_file_is_refused(stage: Installation) -> None:
+    async def start_a_second(stage: Installation) -> str:
         result = await stage.responder.command("serve")
         assert (result.code, "in use by another responder" in result.err) == (2, True), result
         assert "Traceback" not in result.err
@@ -119,7 +119,7 @@ async def test_a_second_process_on_the_same_file_is_refused(stage: Stage) -> Non
     await play(stage, do(at(0), "start a second", start_a_second))
 
 
-async def test_by_hand_and_waited_for(stage: Stage) -> None:
+async def test_by_hand_and_waited_for(stage: Installation) -> None:
     await play(
         stage,
         deploy(at(0)),

@@ -21,7 +21,7 @@ from responder.durations import format_duration, parse_duration
 from responder.matching import parse_matcher
 from responder.noise import AUTHOR
 from tests import parts
-from tests.acceptance.stage import Responder
+from tests.acceptance.stage import ResponderProcess
 from tests.scenarios.rehearsal import Rehearsal
 from tests.scenarios.scenario import Expect, Observation, Scenario, mistakes
 
@@ -89,7 +89,7 @@ class Reality(Rehearsal):
         config["prometheus"] = {"url": f"http://127.0.0.1:{ports[1]}"}
         config["alertmanager"] = {"urls": [f"http://127.0.0.1:{ports[2]}"]}
         config["limits"] = {**config["limits"], "lease": "2s"}
-        self._responder = Responder(self._directory, "a", {k: v for k, v in config.items() if v is not None})
+        self._responder = ResponderProcess(self._directory, "a", {k: v for k, v in config.items() if v is not None})
         self._leaving.push_async_callback(self._end)
         self._alertmanager = await self._leaving.enter_async_context(
             parts.alertmanager(self._directory, self._routes(), port=ports[2])

@@ -48,13 +48,13 @@ alertmanager: {{urls: ["http://localhost:9093"]}}
 """
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Awaitable[Said]]
+Run = Callable[..., Awaitable[CommandResult]]
 
 
 @pytest.fixture(autouse=True)
@@ -75,12 +75,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         except SystemExit as end:
             return int(end.code or 0)
 
-    async def run_it(*argv: str) -> Said:
+    async def run_it(*argv: str) -> CommandResult:
         capsys.readouterr()
         code = await asyncio.to_thread(once, argv)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        return Said(code, out, err)
+        return CommandResult(code, out, err)
 
     return run_it
 
@@ -89,7 +89,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def ask(run: Run, responder: ResponderServer) -> Run:
     """The same, of a responder that answers."""
 
-    async def ask_it(command: str, *argv: str) -> Said:
+    async def ask_it(command: str, *argv: str) -> CommandResult:
         return await run(command, "--url", str(responder.client.make_url("/")), *argv)
 
     return ask_it
