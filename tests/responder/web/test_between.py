@@ -39,7 +39,7 @@ async def journal(state: str) -> AsyncIterator[Database]:
 _SOMEBODY_WAITS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
-class Held:
+class DelayedCommit:
     """Holds one who has just done something up, before it is committed, until somebody else has come."""
 
     def __init__(self, state: str) -> None:
@@ -75,8 +75,8 @@ class Held:
 
 
 @pytest.fixture
-def held(state: str) -> Held:
-    return Held(state)
+def held(state: str) -> DelayedCommit:
+    return DelayedCommit(state)
 
 
 async def etag(responder: ResponderServer, version: str) -> str:
@@ -85,7 +85,7 @@ async def etag(responder: ResponderServer, version: str) -> str:
 
 
 async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
-    responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
+    responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Healthy(World):
         async def holds(self, check: Any) -> Finding:
@@ -115,7 +115,7 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
     ],
 )
 async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
-    path: str, payload: dict[str, Any], responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
+    path: str, payload: dict[str, Any], responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await responder.good_then_new()
     monkeypatch.setattr(executions, "accept", held.after(executions.accept))
@@ -127,7 +127,7 @@ async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
 
 
 async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
-    responder: ResponderServer, held: Held, monkeypatch: pytest.MonkeyPatch
+    responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the version that ran before it together with that it is over: that would be rolled back once more."""
     await responder.good_then_new()
@@ -144,7 +144,7 @@ async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
 
 
 async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
-    responder: ResponderServer, connections: Connections, held: Held, monkeypatch: pytest.MonkeyPatch
+    responder: ResponderServer, connections: Connections, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one has accepted its first and wants the second; the other has the second and wants to claim it."""
     by = mandate(services=(service(), service("frontend")))
