@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from tests.cdns import signatures
 from tests.cdns.s3 import S3
-from tests.cdns.wire import Answer, Asked, Refusal
+from tests.cdns.wire import Refusal, Request, Response
 
 NS = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
 KEYS = "cloudfront-keyvaluestore"
@@ -60,10 +60,10 @@ class Amazon:
         self.distributions = {"E1": Distribution(_CONFIG.format(path="/releases/2"))}
         self.keys: dict[str, str] = {"active": "2"}
         self.keys_etag = 1
-        self.requests: list[Asked] = []
+        self.requests: list[Request] = []
         self.busy = 0  # wildcard invalidations of others under way
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Request) -> Response:
         self.requests.append(asked)
         for start, act, service in (
             ("/2020-05-31/distribution/", self._cloudfront, "cloudfront"),
@@ -78,7 +78,7 @@ class Amazon:
                     return self._refused(no, xml=service == "cloudfront")
         return self.s3.answer(asked)
 
-    def _authorized(self, asked: Asked, service: str) -> None:
+    def _authorized(self, asked: Request, service: str) -> None:
         """KeyValueStore takes only signatures that hold in several regions (SigV4A); they are checked to the end."""
         if service == KEYS:
             return signatures.check(asked, service, self.now())
@@ -88,23 +88,23 @@ class Amazon:
         return None
 
     @staticmethod
-    def _refused(no: Refusal, *, xml: bool) -> Answer:
+    def _refused(no: Refusal, *, xml: bool) -> Response:
         if not xml:
-            return Answer(no.status, json.dumps({"Message": no.message}).encode(), {"x-amzn-ErrorType": no.code})
+            return Response(no.status, json.dumps({"Message": no.message}).encode(), {"x-amzn-ErrorType": no.code})
         told = f"<Error><Type>Sender</Type><Code>{no.code}</Code><Message>{no.message}</Message></Error>"
-        return Answer(no.status, f'<ErrorResponse xmlns="{NS}">{told}</ErrorResponse>'.encode())
+        return Response(no.status, f'<ErrorResponse xmlns="{NS}">{told}</ErrorResponse>'.encode())
 
     # --- distributions and invalidations
-    def _cloudfront(self, path: str, asked: Asked) -> Answer:
+    def _cloudfront(self, path: str, asked: Request) -> Response:
         name, _, rest = path.partition("/")
         if name not in self.distributions:
             raise Refusal(404, "NoSuchDistribution", f"The specified distribution does not exist: {name}")
         one = self.distributions[name]
         match asked.method, rest.partition("/")[::2]:
             case "GET", ("", ""):
-                return Answer(200, self._told(name, one), {"ETag": f"T{one.etag}"})
+                return Response(200, self._told(name, one), {"ETag": f"T{one.etag}"})
             case "GET", ("config", ""):
-                return Answer(200, one.config.encode(), {"ETag": f"T{one.etag}"})
+                return Response(200, one.config.encode(), {"ETag": f"T{one.etag}"})
             case "PUT", ("config", ""):
                 if not (wanted := asked.headers.get("if-match", "")):
                     raise Refusal(400, "InvalidIfMatchVersion")
@@ -112,9 +112,9 @@ class Amazon:
                     raise Refusal(412, "PreconditionFailed")
                 one.path_before, one.changed_at = one.origin_path, self.clock()
                 one.config, one.etag = asked.body.decode(), one.etag + 1
-                return Answer(200, self._told(name, one), {"ETag": f"T{one.etag}"})
+                return Response(200, self._told(name, one), {"ETag": f"T{one.etag}"})
             case "POST", ("invalidation", ""):
-                return Answer(201, self._invalidation(self._invalidate(one, asked.body)).encode())
+                return Response(201, self._invalidation(self._invalidate(one, asked.body)).encode())
             case "GET", ("invalidation", ""):
                 newest = one.invalidations[::-1][: int(asked.query.get("MaxItems", 100))]
                 items = "".join(
@@ -124,10 +124,10 @@ class Amazon:
                 )
                 told = f"<IsTruncated>false</IsTruncated><Quantity>{len(newest)}</Quantity><Items>{items}</Items>"
                 told = f"<Marker/><MaxItems>100</MaxItems>{told}"
-                return Answer(200, f'<InvalidationList xmlns="{NS}">{told}</InvalidationList>'.encode())
+                return Response(200, f'<InvalidationList xmlns="{NS}">{told}</InvalidationList>'.encode())
             case "GET", ("invalidation", which):
                 if found := [i for i in one.invalidations if i.id == which]:
-                    return Answer(200, self._invalidation(found[0]).encode())
+                    return Response(200, self._invalidation(found[0]).encode())
                 raise Refusal(404, "NoSuchInvalidation")
         raise Refusal(400, "InvalidArgument", f"{asked.method} {rest}")
 
@@ -167,28 +167,28 @@ class Amazon:
         return f'<Invalidation xmlns="{NS}">{told}{batch}</Invalidation>'
 
     # --- the KeyValueStore
-    def _keys(self, path: str, asked: Asked) -> Answer:
+    def _keys(self, path: str, asked: Request) -> Response:
         arn, _, key = path.partition("/keys/")
         if arn != ARN:
             raise Refusal(404, "ResourceNotFoundException", "no such store")
         etag = f"K{self.keys_etag}"
         if not key:
             told = {"KvsARN": ARN, "ItemCount": len(self.keys), "TotalSizeInBytes": 1, "Created": 0}
-            return Answer(200, json.dumps(told).encode(), {"ETag": etag})
+            return Response(200, json.dumps(told).encode(), {"ETag": etag})
         if asked.method == "PUT":
             if asked.headers.get("if-match") != etag:
                 raise Refusal(409, "ConflictException", "Pre-condition failed")
             self.keys[key] = json.loads(asked.body)["Value"]
             self.keys_etag += 1
             body = json.dumps({"ItemCount": len(self.keys), "TotalSizeInBytes": 1}).encode()
-            return Answer(200, body, {"ETag": f"K{self.keys_etag}"})
+            return Response(200, body, {"ETag": f"K{self.keys_etag}"})
         if key not in self.keys:
             raise Refusal(404, "ResourceNotFoundException", "no such key")
         told = {"Key": key, "Value": self.keys[key], "ItemCount": len(self.keys), "TotalSizeInBytes": 1}
-        return Answer(200, json.dumps(told).encode())
+        return Response(200, json.dumps(told).encode())
 
     # --- what visitors get: `/edge/E1/index.html` of what lies below the distribution's origin path
-    def _edge(self, path: str, asked: Asked) -> Answer:
+    def _edge(self, path: str, asked: Request) -> Response:
         name, _, rest = path.partition("/")
         one = self.distributions[name]
         if one.invalidations and all(self._status(i) == "Completed" for i in one.invalidations[-1:]):
@@ -199,6 +199,6 @@ class Amazon:
             followed = self.clock() - one.changed_at >= self.takes
             found = self.s3.objects.get(f"shop{one.origin_path if followed else one.path_before}/{rest}")
             if found is None:
-                return Answer(404)
+                return Response(404)
             one.cache[rest] = found.body
-        return Answer(200, one.cache[rest], {"Content-Type": "application/json"})
+        return Response(200, one.cache[rest], {"Content-Type": "application/json"})

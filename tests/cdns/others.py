@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.cdns.wire import Answer, Asked
+from tests.cdns.wire import Request, Response
 
 ZONE = "0123456789abcdef0123456789abcdef"
 TOKEN = "a-token-of-the-tests"
 
 
-def _json(status: int, told: Any, **headers: str) -> Answer:
-    return Answer(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})
+def _json(status: int, told: Any, **headers: str) -> Response:
+    return Response(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})
 
 
 class FakeCloudflare:
@@ -23,7 +23,7 @@ class FakeCloudflare:
         self.limited = 0
         self.fails = False
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Request) -> Response:
         if asked.headers.get("authorization") != f"Bearer {TOKEN}":
             return self._no(403, 10000, "Authentication error")
         if (asked.method, asked.path) == ("GET", f"/zones/{ZONE}"):
@@ -44,7 +44,7 @@ class FakeCloudflare:
         return _json(200, {"success": True, "errors": [], "messages": [], "result": {"id": ZONE}})
 
     @staticmethod
-    def _no(status: int, code: int, message: str) -> Answer:
+    def _no(status: int, code: int, message: str) -> Response:
         told = {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
         return _json(status, told)
 
@@ -77,7 +77,7 @@ class FakeFastly:
     def active(self) -> int:
         return next(int(one["number"]) for one in self.versions if one["active"])  # type: ignore[call-overload]
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Request) -> Response:
         if asked.headers.get("fastly-key") != TOKEN:
             return _json(401, {"msg": "Provided credentials are missing or invalid"})
         if self.limited:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
-from tests.cdns.wire import Answer, Asked, Refusal
+from tests.cdns.wire import Refusal, Request, Response
 
 _KEPT = ("content-type", "cache-control", "content-encoding")
 
@@ -35,7 +35,7 @@ class S3:
         told = {name.replace("_", "-"): value for name, value in headers.items()}
         self.objects[path] = Stored(body.encode() if isinstance(body, str) else body, told)
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Request) -> Response:
         path = asked.path.lstrip("/")
         bucket, _, key = path.partition("/")
         try:
@@ -49,20 +49,20 @@ class S3:
                 case "DELETE":
                     self.deletes.append(path)
                     self.objects.pop(path, None)
-                    return Answer(204)
+                    return Response(204)
             found = self._stored(path, "NoSuchKey")
             told = {**found.headers, "ETag": found.etag, "Content-Length": str(len(found.body))}
-            return Answer(200, b"" if asked.method == "HEAD" else found.body, told)
+            return Response(200, b"" if asked.method == "HEAD" else found.body, told)
         except Refusal as no:
             body = "" if asked.method == "HEAD" else f"<Error><Code>{no.code}</Code><Message>{no}</Message></Error>"
-            return Answer(no.status, body.encode())
+            return Response(no.status, body.encode())
 
     def _stored(self, path: str, code: str) -> Stored:
         if path not in self.objects:
             raise Refusal(404, code)
         return self.objects[path]
 
-    def _put(self, path: str, asked: Asked) -> Answer:
+    def _put(self, path: str, asked: Request) -> Response:
         there = self.objects.get(path)
         if (wanted := asked.headers.get("if-match")) and (there is None or wanted.strip('"') != there.etag.strip('"')):
             raise Refusal(412 if there else 404, "PreconditionFailed" if there else "NoSuchKey")
@@ -73,11 +73,11 @@ class S3:
             self.objects[path] = Stored(found.body, dict(found.headers), path.encode() if self.encrypts else b"")
             self.copied.append(path)
             told = f"<CopyObjectResult><ETag>{escape(found.etag)}</ETag></CopyObjectResult>"
-            return Answer(200, told.encode())
+            return Response(200, told.encode())
         self.objects[path] = Stored(asked.body, {k: v for k, v in asked.headers.items() if k in _KEPT})
-        return Answer(200, headers={"ETag": self.objects[path].etag})
+        return Response(200, headers={"ETag": self.objects[path].etag})
 
-    def _list(self, bucket: str, asked: Asked) -> Answer:
+    def _list(self, bucket: str, asked: Request) -> Response:
         before, after = f"{bucket}/{asked.query.get('prefix', '')}", asked.query.get("continuation-token", "")
         keys = sorted(path for path in self.objects if path.startswith(before) and path > after)
         page = keys[: self.page]
@@ -88,4 +88,4 @@ class S3:
             one = self.objects[path]
             told = f"<Key>{escape(path.partition('/')[2])}</Key><ETag>{escape(one.etag)}</ETag>"
             parts.append(f"<Contents>{told}<Size>{len(one.body)}</Size></Contents>")
-        return Answer(200, f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode())
+        return Response(200, f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode())

@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.cdns.wire import Asked, Refusal
+from tests.cdns.wire import Refusal, Request
 
 ALGORITHM = "AWS4-ECDSA-P256-SHA256"
 KEY_ID, SECRET = "good", "very-secret"
@@ -37,7 +37,7 @@ def signing_key(key_id: str, secret: str) -> ec.EllipticCurvePrivateKey:
     raise AssertionError("as good as impossible")
 
 
-def check(asked: Asked, service: str, now: datetime) -> None:
+def check(asked: Request, service: str, now: datetime) -> None:
     """Raises Refusal, with the codes and words that Amazon documents where signed requests go wrong."""
     if not (given := asked.headers.get("authorization")):
         raise Refusal(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
@@ -68,7 +68,7 @@ def check(asked: Asked, service: str, now: datetime) -> None:
         ) from None
 
 
-def sign(asked: Asked, service: str, *, regions: str = "*") -> None:
+def sign(asked: Request, service: str, *, regions: str = "*") -> None:
     """Puts a signature of now on it, as boto3 would."""
     at = datetime.now(UTC)
     asked.headers |= {"host": "amazon.test", "x-amz-date": at.strftime(_TIME), "x-amz-region-set": regions}
@@ -100,7 +100,7 @@ def _invalid(message: str) -> Refusal:
     return Refusal(403, "InvalidSignatureException", message)
 
 
-def _to_sign(asked: Asked, scope: str, signed: list[str]) -> bytes:
+def _to_sign(asked: Request, scope: str, signed: list[str]) -> bytes:
     """Of the request as it came: only what was signed of its headers, but all of its path, query and body."""
     path, _, query = asked.target.partition("?")
     pairs = sorted(tuple(_quoted(part) for part in pair.partition("=")[::2]) for pair in query.split("&") if pair)

@@ -14,7 +14,7 @@ from tests.cdns.amazon import KEYS, NS, Amazon
 from tests.cdns.connected import aws_settings, cloudflare_settings, fastly_settings
 from tests.cdns.others import FakeCloudflare, FakeFastly
 from tests.cdns.signatures import sign
-from tests.cdns.wire import Answer, Asked
+from tests.cdns.wire import Request, Response
 
 _CONDITIONS = {"IfMatch": "if-match", "IfNoneMatch": "if-none-match"}
 _KEPT = {"ContentType": "content-type", "CacheControl": "cache-control", "ContentEncoding": "content-encoding"}
@@ -94,8 +94,8 @@ class StraightAws(Aws):
                 raise AssertionError(f"the drills do not know {operation}")
         return {}
 
-    def _ask(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
-        asked = Asked.of(method, path, headers, body)
+    def _ask(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
+        asked = Request.of(method, path, headers, body)
         if service == KEYS:
             sign(asked, service)
         else:
@@ -107,7 +107,7 @@ class StraightAws(Aws):
         return told
 
 
-def _stored(told: Answer) -> dict[str, Any]:
+def _stored(told: Response) -> dict[str, Any]:
     return {"ETag": told.headers["ETag"], **{name: told.headers.get(header) for name, header in _KEPT.items()}}
 
 
@@ -127,7 +127,7 @@ class StraightCloudflare(Cloudflare):
         self._fake = fake
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
-        told = self._fake.answer(Asked.of(method, path, headers, json.dumps(body).encode()))
+        told = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
         return told.status, told.body.decode()
 
 
@@ -137,5 +137,5 @@ class StraightFastly(Fastly):
         self._fake = fake
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
-        told = self._fake.answer(Asked.of(method, path, headers, json.dumps(body).encode()))
+        told = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
         return told.status, told.body.decode()

@@ -15,14 +15,14 @@ from aiohttp.test_utils import TestServer
 
 
 @dataclass
-class Asked:
+class Request:
     method: str
     target: str  # as it came: path and query, encoded
     headers: dict[str, str]  # names in lower case
     body: bytes
 
     @classmethod
-    def of(cls, method: str, target: str, headers: dict[str, Any], body: bytes) -> Asked:
+    def of(cls, method: str, target: str, headers: dict[str, Any], body: bytes) -> Request:
         told = {k.lower(): v.decode() if isinstance(v, bytes) else str(v) for k, v in headers.items()}
         return cls(method, target, told, body)
 
@@ -36,7 +36,7 @@ class Asked:
 
 
 @dataclass
-class Answer:
+class Response:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
@@ -50,13 +50,13 @@ class Refusal(Exception):
 
 @asynccontextmanager
 async def serving(
-    answer: Callable[[Asked], Answer], pause: Callable[[Asked], float] = lambda asked: 0.0
+    answer: Callable[[Request], Response], pause: Callable[[Request], float] = lambda asked: 0.0
 ) -> AsyncIterator[str]:
     """Gives the base URL. `pause`: how long it takes to answer."""
 
     async def handle(request: web.Request) -> web.Response:
         headers = {name: ",".join(request.headers.getall(name)) for name in request.headers}
-        asked = Asked.of(request.method, request.raw_path, headers, await request.read())
+        asked = Request.of(request.method, request.raw_path, headers, await request.read())
         told = answer(asked)
         await asyncio.sleep(pause(asked))
         return web.Response(status=told.status, body=told.body, headers=told.headers)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 
-from tests.cdns.wire import Answer, Asked, Refusal
+from tests.cdns.wire import Refusal, Request, Response
 from tests.stores.keys import ISSUER, KEY_ID, apple_key
 
 APP = "1234567890"
@@ -40,7 +40,7 @@ class FakeAppStore:
         self.role = "APP_MANAGER"
         self.left = 3600  # requests of this hour
         self.paused_days = 3
-        self.answers: list[Answer] = []  # instead, one after the other
+        self.answers: list[Response] = []  # instead, one after the other
         self.tokens: set[str] = set()
 
     @property
@@ -51,7 +51,7 @@ class FakeAppStore:
     def set(self, state: str) -> None:
         self.states.append((self.clock(), state))
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Request) -> Response:
         self._tick()
         try:
             self._authorized(asked)
@@ -61,16 +61,16 @@ class FakeAppStore:
                 raise Refusal(429, "RATE_LIMIT_EXCEEDED", "We've received too many requests for this API.")
             self.left -= 1
             told = self._api(asked)
-            return Answer(200, json.dumps(told).encode(), self._headers())
+            return Response(200, json.dumps(told).encode(), self._headers())
         except Refusal as no:
             error = {"id": "1", "status": str(no.status), "code": no.code, "title": no.code, "detail": no.message}
-            return Answer(no.status, json.dumps({"errors": [error]}).encode(), self._headers())
+            return Response(no.status, json.dumps({"errors": [error]}).encode(), self._headers())
 
     def _headers(self) -> dict[str, str]:
         limit = f"user-hour-lim:3600;user-hour-rem:{self.left};"
         return {"Content-Type": "application/json", "X-Rate-Limit": limit}
 
-    def _authorized(self, asked: Asked) -> None:
+    def _authorized(self, asked: Request) -> None:
         token = asked.headers.get("authorization", "").removeprefix("Bearer ")
         try:
             head = jwt.get_unverified_header(token)
@@ -84,7 +84,7 @@ class FakeAppStore:
             raise Refusal(401, "NOT_AUTHORIZED", told) from None
         self.tokens.add(token)
 
-    def _api(self, asked: Asked) -> Any:
+    def _api(self, asked: Request) -> Any:
         if asked.method == "GET" and asked.path == f"/v1/apps/{APP}/appStoreVersions":
             wanted = (asked.query.get("filter[versionString]", "2"), asked.query.get("filter[platform]", "IOS"))
             return self._version(asked) if wanted == ("2", "IOS") else {"data": []}
@@ -92,7 +92,7 @@ class FakeAppStore:
             return self._set(json.loads(asked.body)["data"])
         raise Refusal(404, "NOT_FOUND", f"There is no resource with id {asked.path.rpartition('/')[2]}")
 
-    def _version(self, asked: Asked) -> Any:
+    def _version(self, asked: Request) -> Any:
         state = [state for at, state in self.states if self.clock() - at >= self.takes][-1]
         link = {"type": "appStoreVersionPhasedReleases", "id": "ph2"} if state else None
         version = {

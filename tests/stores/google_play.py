@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 import jwt
 
-from tests.cdns.wire import Answer, Asked, Refusal
+from tests.cdns.wire import Refusal, Request, Response
 from tests.stores.keys import ACCOUNT, google_key
 
 APP = "com.example.shop"
@@ -55,7 +55,7 @@ class FakePlay:
         self.edits: dict[str, Edit] = {}
         self.tokens: set[str] = set()
         self.rights = {"view", "release"}
-        self.limited: list[Answer] = []  # what is answered instead, one after the other
+        self.limited: list[Response] = []  # what is answered instead, one after the other
         self.demands_manual_review = False
         self.requests: list[str] = []
 
@@ -71,7 +71,7 @@ class FakePlay:
         """In the Play Console, or by another account."""
         self._commit(list(releases))
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: Request) -> Response:
         self._tick()
         self.requests.append(f"{asked.method} {asked.path.removeprefix(ROOT)}")
         if asked.path == "/token":
@@ -87,7 +87,7 @@ class FakePlay:
             return refused(no.status, no.code, no.message)
 
     # --- who asks
-    def _token(self, asked: Asked) -> Answer:
+    def _token(self, asked: Request) -> Response:
         form = {key: told[0] for key, told in parse_qs(asked.body.decode()).items()}
         try:
             if form["grant_type"] != "urn:ietf:params:oauth:grant-type:jwt-bearer":
@@ -105,7 +105,7 @@ class FakePlay:
         self.tokens.add(token)
         return token
 
-    def _user(self, asked: Asked) -> str:
+    def _user(self, asked: Request) -> str:
         if asked.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
             raise Refusal(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         self._may("view")
@@ -116,7 +116,7 @@ class FakePlay:
             raise Refusal(403, "PERMISSION_DENIED", "The caller does not have permission")
 
     # --- edits
-    def _edits(self, asked: Asked, user: str, path: str) -> Any:
+    def _edits(self, asked: Request, user: str, path: str) -> Any:
         if (asked.method, path) == ("POST", ""):
             for one in self.edits.values():
                 if one.user == user and not one.gone:
@@ -191,12 +191,12 @@ class FakePlay:
         self.commits.append((self.clock(), releases))
 
 
-def refused(status: int, code: str, message: str, reason: str = "", **headers: str) -> Answer:
+def refused(status: int, code: str, message: str, reason: str = "", **headers: str) -> Response:
     """As Google's APIs say no."""
     error = {"code": status, "message": message, "status": code}
     error["errors"] = [{"message": message, "domain": "androidpublisher", "reason": reason or "badRequest"}]
     return _json(status, {"error": error}, **headers)
 
 
-def _json(status: int, told: Any, **headers: str) -> Answer:
-    return Answer(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})
+def _json(status: int, told: Any, **headers: str) -> Response:
+    return Response(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})

@@ -18,7 +18,7 @@ from tests.cdns.amazon import ARN
 from tests.cdns.others import ZONE
 from tests.cdns.site import site, stock
 from tests.cdns.straight import StraightAws, StraightCloudflare, StraightFastly
-from tests.cdns.wire import Asked
+from tests.cdns.wire import Request
 from tests.responder.crash.stages import RollbackScenario, shop
 
 _HEALTHY = [{"http": "http://shop/health"}]
@@ -53,7 +53,7 @@ class _World:
 
     def visited(self) -> dict[str, Any]:
         """What a visitor gets of CloudFront and of Fastly, which holds pictures under another key than pages."""
-        requests = {page: Asked.of("GET", f"/edge/E1/{page}", {}, b"") for page in _VISITED}
+        requests = {page: Request.of("GET", f"/edge/E1/{page}", {}, b"") for page in _VISITED}
         fastly = {path: self.fastly.visited(path, key) for path, key in (("/", "app"), ("/logo.svg", "pictures"))}
         return {
             "edge": {page: self.amazon.answer(request).body for page, request in requests.items()},

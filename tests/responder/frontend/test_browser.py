@@ -13,7 +13,7 @@ from responder.clients.aws import Aws
 from tests.browser import browser
 from tests.cdns import Amazon
 from tests.cdns.connected import aws_settings
-from tests.cdns.wire import Answer, Asked, serving
+from tests.cdns.wire import Request, Response, serving
 from tests.parts import Process, free_port, need, program
 from tests.responder.rollback import Rollback
 
@@ -76,12 +76,12 @@ class Visitor:
 async def test_every_page_is_of_one_version(amazon: Amazon, tmp_path: Path) -> None:
     need("chromium", "chromedriver", "nginx")
 
-    def pause(request: Asked) -> float:
+    def pause(request: Request) -> float:
         return 0.3 if request.method == "PUT" else 0.0  # long enough for visitors to come in between
 
     refused: list[str] = []
 
-    def visited(request: Asked) -> Answer:
+    def visited(request: Request) -> Response:
         response = amazon.answer(request)
         refused.extend([request.path] if response.status != 200 and "favicon" not in request.path else [])
         return response

@@ -30,7 +30,7 @@ from tests.cdns.amazon import ARN, Invalidation
 from tests.cdns.others import ZONE
 from tests.cdns.site import manifest, site
 from tests.cdns.straight import StraightAws
-from tests.cdns.wire import Asked
+from tests.cdns.wire import Request
 from tests.responder.frontend.conftest import fill
 from tests.responder.levers.law import keeps_the_laws
 
@@ -272,7 +272,7 @@ async def test_our_own_copy_is_not_taken_for_somebody_elses(encrypts: bool, path
 
 
 def _copy_of(amazon: Amazon, path: str) -> Any:
-    return Asked.of("PUT", f"/shop/live/{path}", {"x-amz-copy-source": f"shop/releases/1/{path}"}, b"")
+    return Request.of("PUT", f"/shop/live/{path}", {"x-amz-copy-source": f"shop/releases/1/{path}"}, b"")
 
 
 @pytest.mark.parametrize("path", ["about.html", "sw.js"])

@@ -16,7 +16,7 @@ from tests.cdns import Amazon
 from tests.cdns.amazon import ARN, KEYS
 from tests.cdns.connected import aws_settings
 from tests.cdns.signatures import sign, signing_key
-from tests.cdns.wire import Answer, Asked
+from tests.cdns.wire import Request, Response
 
 KEY = CloudfrontKey(kvs=ARN, key="active")
 MISMATCH = "The request signature we calculated does not match the signature you provided"
@@ -101,19 +101,19 @@ async def test_a_clock_that_is_wrong(ahead: int, message: str, aws: Aws, amazon:
     assert amazon.keys == {"active": "1"}
 
 
-def _header(name: str, value: str | Callable[[str], str]) -> Callable[[Asked], Asked]:
-    def changed(request: Asked) -> Asked:
+def _header(name: str, value: str | Callable[[str], str]) -> Callable[[Request], Request]:
+    def changed(request: Request) -> Request:
         new = value(request.headers[name]) if callable(value) else value
         return replace(request, headers={**request.headers, name: new})
 
     return changed
 
 
-def _without(name: str) -> Callable[[Asked], Asked]:
+def _without(name: str) -> Callable[[Request], Request]:
     return lambda request: replace(request, headers={k: v for k, v in request.headers.items() if k != name})
 
 
-def _told(old: str, new: str) -> Callable[[Asked], Asked]:
+def _told(old: str, new: str) -> Callable[[Request], Request]:
     def changed(value: str) -> str:
         assert old in value
         return value.replace(old, new)
@@ -156,7 +156,7 @@ def _a_minute_earlier(date: str) -> str:
     ],
 )
 async def test_nothing_is_taken_that_was_not_signed(
-    changed: Callable[[Asked], Asked], message: str, signed: Asked, amazon: Amazon
+    changed: Callable[[Request], Request], message: str, signed: Request, amazon: Amazon
 ) -> None:
     assert _code(amazon.answer(changed(signed))).startswith(f"InvalidSignatureException: {message}")
     assert amazon.keys == {"active": "2"}
@@ -173,7 +173,7 @@ async def test_nothing_is_taken_that_was_not_signed(
     ],
 )
 async def test_who_is_not_known_is_not_even_looked_at(
-    changed: Callable[[Asked], Asked], code: str, signed: Asked, amazon: Amazon
+    changed: Callable[[Request], Request], code: str, signed: Request, amazon: Amazon
 ) -> None:
     assert _code(amazon.answer(changed(signed))).startswith(f"{code}: ")
     assert amazon.keys == {"active": "2"}
@@ -184,7 +184,7 @@ async def test_who_is_not_known_is_not_even_looked_at(
     [("*", True), ("us-*", True), ("eu-west-1,us-east-1", True), ("eu-west-1", False), ("", False)],
 )
 async def test_a_signature_holds_in_the_regions_that_it_names(regions: str, taken: bool, amazon: Amazon) -> None:
-    request = Asked.of("GET", f"/key-value-stores/{ARN}/keys/active", {}, b"")
+    request = Request.of("GET", f"/key-value-stores/{ARN}/keys/active", {}, b"")
     sign(request, KEYS, regions=regions)
     response = amazon.answer(request)
     assert _code(response).startswith(
@@ -194,7 +194,7 @@ async def test_a_signature_holds_in_the_regions_that_it_names(regions: str, take
 
 
 @pytest.fixture
-async def signed(aws: Aws, amazon: Amazon) -> Asked:
+async def signed(aws: Aws, amazon: Amazon) -> Request:
     """A write as the responder signs it, which the store has not seen yet."""
     await aws.write(KEYS, "put_key", KvsARN=ARN, Key="active", Value="1", IfMatch="K1")
     assert amazon.keys == {"active": "1"}
@@ -202,7 +202,7 @@ async def signed(aws: Aws, amazon: Amazon) -> Asked:
     return amazon.requests[-1]
 
 
-def _code(response: Answer) -> str:
+def _code(response: Response) -> str:
     """As boto3 reads it."""
     if response.status == 200:
         return ""

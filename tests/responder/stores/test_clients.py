@@ -18,7 +18,7 @@ from responder.clients.app_store import AppStore, Phased
 from responder.clients.google_play import GooglePlay, Release
 from responder.clients.store import StoreRefused
 from responder.errors import Halt, Superseded, Unavailable
-from tests.cdns.wire import Answer, serving
+from tests.cdns.wire import Response, serving
 from tests.stores import FakeAppStore, FakePlay, app_store, google_play
 from tests.stores.google_play import refused, release
 from tests.stores.keys import ISSUER, KEY_ID, app_store_settings, apple_key, play_settings, service_account
@@ -189,7 +189,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.M
 
 
 # --- being asked to wait
-def _no(status: int, reason: str = "", **headers: str) -> Answer:
+def _no(status: int, reason: str = "", **headers: str) -> Response:
     return refused(status, "RESOURCE_EXHAUSTED" if status == 429 else "x", "Quota exceeded", reason, **headers)
 
 
@@ -202,7 +202,7 @@ def _no(status: int, reason: str = "", **headers: str) -> Answer:
     ],
     ids=["limit", "quota", "date"],
 )
-async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Answer, play: Play, monkeypatch: Any) -> None:
+async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Response, play: Play, monkeypatch: Any) -> None:
     fake, client = play
     fake.limited = [no]
     with pytest.raises(Unavailable, match="Quota exceeded"):
@@ -308,7 +308,7 @@ async def test_versions_that_are_not_there(apple: Apple) -> None:
 
 async def test_answers_that_are_none(apple: Apple) -> None:
     fake, client = apple
-    fake.answers = [Answer(200, b"<html>"), Answer(502, b"<html>Bad gateway"), Answer(418, b"")]
+    fake.answers = [Response(200, b"<html>"), Response(502, b"<html>Bad gateway"), Response(418, b"")]
     with pytest.raises(Unavailable, match="something else than JSON"):
         await client.read(*SEEN)
     with pytest.raises(Unavailable, match="answered 502: <html>Bad gateway"):

@@ -20,7 +20,7 @@ from responder.plan import Draft, Gate, Move
 from responder.strategies import Target
 from responder.strategies.frontend import Frontend
 from responder.world import World
-from tests.cdns.wire import Answer, serving
+from tests.cdns.wire import Response, serving
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import Release, release
 from tests.stores.keys import ISSUER, KEY_ID, apple_key, pem, service_account
@@ -277,7 +277,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
     options = {"web": web, "android": ANDROID, "ios": IOS}
     behind = TARGET.model_copy(update={"on_platforms": {"web": "2", "android": "1", "ios": "1"}})
     apple = FakeAppStore()
-    apple.answers = [Answer(200, b'{"data": []}')] * 2
+    apple.answers = [Response(200, b'{"data": []}')] * 2
 
     def clients() -> tuple[Any, ...]:
         return Local(), StraightPlay(FakePlay(release(41, "1", "completed"))), StraightAppStore(apple)
