@@ -13,7 +13,7 @@ import pytest
 from grafana.generate import DASHBOARDS
 from grafana.panels import Json
 from tests import parts
-from tests.grafana.world import World, lived
+from tests.grafana.world import GrafanaQueries, lived
 
 NAMES = sorted(DASHBOARDS)
 
@@ -26,7 +26,9 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def world(loop: asyncio.Runner, postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(
+    loop: asyncio.Runner, postgres_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GrafanaQueries]:
     parts.need("prometheus", "prometheus-alertmanager")
     dsn = loop.run(postgres_server.database("dashboards"))
     living = lived(tmp_path_factory.mktemp("dashboards"), dsn)
@@ -63,7 +65,7 @@ def words(panel: Json) -> set[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_promql_has_an_answer(loop: asyncio.Runner, world: World, name: str) -> None:
+def test_every_promql_has_an_answer(loop: asyncio.Runner, world: GrafanaQueries, name: str) -> None:
     asked, silent = 0, []
     for place, _, query in queries(name):
         if "expr" in query:
@@ -76,7 +78,7 @@ def test_every_promql_has_an_answer(loop: asyncio.Runner, world: World, name: st
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sql_has_an_answer_for_the_reader_with_the_columns_that_are_named(
-    loop: asyncio.Runner, world: World, name: str
+    loop: asyncio.Runner, world: GrafanaQueries, name: str
 ) -> None:
     asked, silent = 0, []
     for place, panel, query in queries(name):
@@ -94,7 +96,9 @@ def test_every_sql_has_an_answer_for_the_reader_with_the_columns_that_are_named(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tables_of_labels_have_the_columns_that_are_named(loop: asyncio.Runner, world: World, name: str) -> None:
+def test_tables_of_labels_have_the_columns_that_are_named(
+    loop: asyncio.Runner, world: GrafanaQueries, name: str
+) -> None:
     for place, panel, query in queries(name):
         if query.get("format") == "table" and "expr" in query and panel["type"] == "table":
             found = loop.run(world.series(query["expr"], instant=True))
@@ -104,7 +108,7 @@ def test_tables_of_labels_have_the_columns_that_are_named(loop: asyncio.Runner, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_variable_can_be_filled(loop: asyncio.Runner, world: World, name: str) -> None:
+def test_every_variable_can_be_filled(loop: asyncio.Runner, world: GrafanaQueries, name: str) -> None:
     for variable in DASHBOARDS[name]["templating"]["list"]:
         if variable["type"] == "query" and isinstance(variable["query"], str):
             assert loop.run(world.rows(variable["query"])), variable["name"]
@@ -115,14 +119,14 @@ def test_every_variable_can_be_filled(loop: asyncio.Runner, world: World, name: 
             assert all(one["metric"][found[2]] for one in series), variable["name"]
 
 
-def test_the_first_time_of_something_rare_is_counted(loop: asyncio.Runner, world: World) -> None:
+def test_the_first_time_of_something_rare_is_counted(loop: asyncio.Runner, world: GrafanaQueries) -> None:
     panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Outcomes, from series")
     found = loop.run(world.series(panel["targets"][0]["expr"], instant=True))
     counted = {one["metric"]["outcome"]: float(one["value"][1]) for one in found}
     assert counted == {"succeeded": 2, "compensated": 2, "cancelled": 2}
 
 
-def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, world: World) -> None:
+def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, world: GrafanaQueries) -> None:
     shown = {}
     for panel in panels_of(DASHBOARDS["rollbacks.json"]):
         if panel["type"] == "stat":
@@ -138,7 +142,7 @@ def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, 
     }
 
 
-def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, world: World) -> None:
+def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, world: GrafanaQueries) -> None:
     panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Why did it not act")
     rows = loop.run(world.rows(panel["targets"][0]["rawSql"]))
     assert {row["guard"]: (row["refuse"], row["needs_approval"]) for row in rows} == {

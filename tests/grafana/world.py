@@ -36,7 +36,7 @@ Values = dict[str, str]
 
 
 @dataclass
-class World:
+class GrafanaQueries:
     """Asks as Grafana does; at the moment at which the history was over."""
 
     prometheus: parts.Prometheus
@@ -128,7 +128,7 @@ def _job(name: str, target: str, job: str = "", path: str = "/metrics") -> dict[
 
 
 @asynccontextmanager
-async def lived(folder: Path, dsn: str) -> AsyncIterator[World]:
+async def lived(folder: Path, dsn: str) -> AsyncIterator[GrafanaQueries]:
     """The history, told to the journal at `dsn` and seen by a Prometheus with the shipped rules."""
     async with AsyncExitStack() as leaving:
         admin = await asyncpg.connect(dsn)
@@ -211,7 +211,7 @@ async def lived(folder: Path, dsn: str) -> AsyncIterator[World]:
             await prometheus.until(seen, within=60)
         await asyncio.sleep(1.2)  # so that the last of it was seen twice, by the rules as well
         await prometheus.targets_up(targets, within=60)
-        yield World(
+        yield GrafanaQueries(
             prometheus=prometheus,
             dsn=dsn,
             at=time.time(),
