@@ -23,7 +23,7 @@ _PLACEHOLDERS = ("version", "artifact", "to_version", "from", "to")
 def _known(text: str) -> str:
     for name in re.findall(r"\{([a-z_]+)\}", text):
         if name not in _PLACEHOLDERS:
-            raise ValueError(f"{{{name}}} is none of {', '.join(f'{{{one}}}' for one in _PLACEHOLDERS)}")
+            raise ValueError(f"{{{name}}} is none of {', '.join(f'{{{known}}}' for known in _PLACEHOLDERS)}")
     return text
 
 
