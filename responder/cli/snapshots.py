@@ -42,14 +42,14 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
         "list",
         "what is kept; exit 1 where something cannot be read",
         "list --database shop",
-        lambda those: those.list_kept,
+        lambda commands: commands.list_kept,
     )
     parser.add_argument("--database", help="only of this one")
     parser = add(
         "verify",
         "read a snapshot to its last byte; exit 1 where it is not whole",
         "verify shop/ID",
-        lambda those: those.verify,
+        lambda commands: commands.verify,
     )
     parser.add_argument("key", help="as `list` shows it")
     parser.add_argument(
@@ -60,7 +60,7 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
         "restore",
         "bring a snapshot back: into an empty or new database, or some columns into the table that lives",
         "restore shop/ID --into shop/shop_restored",
-        lambda those: those.restore,
+        lambda commands: commands.restore,
     )
     parser.add_argument("key", help="as `list` shows it")
     parser.add_argument(
@@ -82,10 +82,12 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="tell what would be done")
     parser.add_argument("--jobs", type=int, default=2, help="streams at once")
     parser = add(
-        "prune", "remove what has had its time, never the newest", "prune --dry-run", lambda those: those.prune
+        "prune", "remove what has had its time, never the newest", "prune --dry-run", lambda commands: commands.prune
     )
     parser.add_argument("--dry-run", action="store_true", help="tell what would be removed")
-    parser = add("take", "take a snapshot now", "take shop --store vault --verify restore", lambda those: those.take)
+    parser = add(
+        "take", "take a snapshot now", "take shop --store vault --verify restore", lambda commands: commands.take
+    )
     parser.add_argument("database", help="one of `databases`")
     parser.add_argument("--tables", nargs="+", default=[], metavar="TABLE", help="only the rows of these (all)")
     parser.add_argument("--verify", choices=("read", "restore"), default="read", help="how sure to be of it")

@@ -212,23 +212,23 @@ def the_line(*words: str) -> str:
 
 
 async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExitStack]) -> None:
-    here, leaving = readme
-    await here.prometheus.until('min_over_time(probe_success{service="backend"}[30s]) >= 1')
-    check = await here.run(lines(block("Configure it", number=0))[0])
+    setup, leaving = readme
+    await setup.prometheus.until('min_over_time(probe_success{service="backend"}[30s]) >= 1')
+    check = await setup.run(lines(block("Configure it", number=0))[0])
     assert (check.code, check.out.splitlines()[-1]) == (0, "all is well"), check.out
     assert "1 service; policies: forced (force), after-deploy (observe)" in check.out
 
-    await here.serve(leaving)
+    await setup.serve(leaving)
     first, second = lines(block("Configure it", number=1))
-    assert (await here.run(first)).code == 0
-    await here.backend.switch("1.1")
-    assert (await here.run(second)).code == 0
-    await parts.until(lambda: here.ask("/api/v1/status"), lambda status: bool(status["armed"]), within=60)
+    assert (await setup.run(first)).code == 0
+    await setup.backend.switch("1.1")
+    assert (await setup.run(second)).code == 0
+    await parts.until(lambda: setup.ask("/api/v1/status"), lambda status: bool(status["armed"]), within=60)
     left = set(AT_3_AM)
 
     async def paste(*words: str, **how: str) -> CommandResult:
         left.discard(line := the_line(*words))
-        return await here.run(line, **how)
+        return await setup.run(line, **how)
 
     result = await paste("responder status")
     assert (result.code, "armed" in result.out) == (0, True), result
@@ -236,12 +236,12 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     plan = await paste("responder rollback", "--dry-run")
     assert plan.code == 0, plan
     assert "current release of" in plan.out
-    assert await here.executions() == []
+    assert await setup.executions() == []
 
     # The rules that ship offer HighErrorRate; the policy of README takes it, and only says what it would do.
-    here.backend.failing_since = time.monotonic()
+    setup.backend.failing_since = time.monotonic()
     offered = await parts.until(
-        here.decisions, lambda all_: any(decision["policy"] == "after-deploy" for decision in all_), within=60
+        setup.decisions, lambda all_: any(decision["policy"] == "after-deploy" for decision in all_), within=60
     )
     assert {decision["policy"] for decision in offered} == {"after-deploy"}
     assert not [decision for decision in offered if "no policy matches" in str(decision["reason"])]
@@ -249,24 +249,24 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
 
     # Roll back now.
     assert (await paste("amtool alert add", "RollbackRequested")).code == 0
-    (begun,) = await parts.until(here.executions, within=60)
+    (begun,) = await parts.until(setup.executions, within=60)
     assert (begun["policy"], begun["reason"]) == ("forced", "slow")
-    await parts.until(here.backend.version, lambda version: version == "1.0", within=60)
+    await parts.until(setup.backend.version, lambda version: version == "1.0", within=60)
     watched = await paste("responder watch", execution=begun["id"], leave_at="current release of")
     assert "current release of" in watched.out
     stopped = await paste("responder stop", "--reason", "mine", execution=begun["id"])
     assert stopped.code == 0, stopped
-    ended = await parts.until(here.executions, lambda all_: all_[0]["state"] == "closed", within=60)
+    ended = await parts.until(setup.executions, lambda all_: all_[0]["state"] == "closed", within=60)
     assert ended[0]["outcome"] == "cancelled"
-    assert await here.backend.version() == "1.1"
+    assert await setup.backend.version() == "1.1"
 
     assert (await paste("amtool silence add", "service=backend")).code == 0
     assert (await paste("amtool silence add", "RollbackAutomationArmed")).code == 0
-    status = await parts.until(lambda: here.ask("/api/v1/status"), lambda status: not status["armed"], within=60)
+    status = await parts.until(lambda: setup.ask("/api/v1/status"), lambda status: not status["armed"], within=60)
     assert "all of it" in status["stopped"]
     assert (await paste("responder stop --all")).code == 0
     resumed = re.search(r"resume: (responder close --all .*)$", block("At 3 a.m."), re.M)
-    assert resumed and (await here.run(resumed[1])).code == 0
+    assert resumed and (await setup.run(resumed[1])).code == 0
     assert left == set(), "lines of README that were not run"
 
 

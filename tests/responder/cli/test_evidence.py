@@ -30,13 +30,13 @@ async def test_it_lists_and_fetches(ask: Run, kept: str, tmp_path: Path) -> None
 
 
 async def test_it_is_not_written_through_a_link_that_somebody_laid(ask: Run, kept: str, tmp_path: Path) -> None:
-    mine, into = tmp_path / "mine", tmp_path / "fetched"
-    mine.write_text("mine")
+    target, into = tmp_path / "mine", tmp_path / "fetched"
+    target.write_text("mine")
     into.mkdir()
-    (into / "app.log.gz").symlink_to(mine)
+    (into / "app.log.gz").symlink_to(target)
     code, _, err = await ask("evidence", kept, "--fetch", str(into))
     assert (code, "app.log.gz cannot be written" in err) == (2, True)
-    assert mine.read_text() == "mine"
+    assert target.read_text() == "mine"
 
 
 async def test_what_was_changed_since_is_refused(ask: Run, kept: str, tmp_path: Path) -> None:

@@ -290,10 +290,10 @@ def _closed() -> Closed:
 def test_a_limited_token_cannot_sign_links() -> None:
     """Whoever knows every secret of the key can sign for every service."""
     limited = Token(name="a", scopes=("approve", "operate"), services=("backend",), token=SecretStr("x" * 16))
-    whole = Token(name="b", scopes=("approve", "operate"), token=SecretStr("y" * 16))
+    unlimited = Token(name="b", scopes=("approve", "operate"), token=SecretStr("y" * 16))
     assert Links(Web(tokens=(limited,)))._key is None
     assert Links(Web(tokens=(limited,)))._stop_key is None
-    assert Links(Web(tokens=(limited, whole)))._key == Links(Web(tokens=(whole,)))._key
+    assert Links(Web(tokens=(limited, unlimited)))._key == Links(Web(tokens=(unlimited,)))._key
 
 
 async def test_a_pipeline_reports_deployments_and_nothing_else(make_responder: Any) -> None:

@@ -376,8 +376,8 @@ async def test_prometheus_and_the_command_line_come_in(tmp_path: Path, authority
             )
 
         options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-        there = responder("status", *options)  # that it is https is in the configuration
-        assert there.returncode == 0, there.stderr
+        result = responder("status", *options)  # that it is https is in the configuration
+        assert result.returncode == 0, result.stderr
         named = {"RESPONDER_" + name.upper().replace("-", "_"): str(path) for name, path in files.items()}
         assert responder("status", **named).returncode == 0
         for wrong, message in (
