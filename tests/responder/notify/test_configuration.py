@@ -104,9 +104,9 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
     ],
 )
 def test_a_mistake_has_its_place(notify: dict[str, Any], mistake: str) -> None:
-    told_ = mistakes(notify)
-    assert mistake in told_
-    assert "xoxb-1" not in told_
+    found = mistakes(notify)
+    assert mistake in found
+    assert "xoxb-1" not in found
 
 
 def test_a_policy_does_something() -> None:
