@@ -56,7 +56,7 @@ async def worker(journal: Database, name: str = "w1", lease: float = 60.0) -> st
 
 async def claim(journal: Database, name: str, *, concurrent: int = 9) -> list[tuple[Execution, int]]:
     later = datetime.now(UTC) + timedelta(minutes=1)
-    claimed, _ = await journal.transaction(executions.claim, name, later, concurrent=concurrent, mine=())
+    claimed, _ = await journal.transaction(executions.claim, name, later, concurrent=concurrent, running=())
     return claimed
 
 
@@ -179,8 +179,8 @@ async def test_an_interrupted_execution_needs_no_free_place(journal: Database) -
     assert await journal.transaction(executions.renew, dead, 0.05)
     await asyncio.sleep(0.1)
     later = datetime.now(UTC) + timedelta(minutes=1)
-    mine = (running.id,)
-    claimed, _ = await journal.transaction(executions.claim, heir, later, concurrent=1, mine=mine)
+    still_running = (running.id,)
+    claimed, _ = await journal.transaction(executions.claim, heir, later, concurrent=1, running=still_running)
     assert [x.id for x, _ in claimed] == [interrupted.id]
 
 
