@@ -51,15 +51,15 @@ class Open:
 
     def add(self, new: Connection | Handshake) -> None:
         """Makes room for a new one. Where all that are open carry a request, the new one serves health checks."""
-        mine = self._peers.setdefault(new.peer, {})
-        self._open[new] = mine[new] = None
+        of_peer = self._peers.setdefault(new.peer, {})
+        self._open[new] = of_peer[new] = None
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         more = self._room_for()
         most = min(MOST + more, max(soft // 2, 16))  # the other half is for files, databases and the outside
-        for some, limit in ((mine, min(MOST_OF_ONE_PEER + more, most)), (self._open, most)):
-            if len(some) <= limit or new not in self._open:
+        for candidates, limit in ((of_peer, min(MOST_OF_ONE_PEER + more, most)), (self._open, most)):
+            if len(candidates) <= limit or new not in self._open:
                 continue
-            if spare := _least_needed(some, but=new):
+            if spare := _least_needed(candidates, but=new):
                 self.end(spare, "too_many")
             elif sum(spare.reserved for spare in self._open) < RESERVED:
                 new.reserved = True
@@ -75,9 +75,9 @@ class Open:
 
     def remove(self, connection: Connection | Handshake) -> bool:
         """Forgets one that has ended; whether it was open until now."""
-        mine = self._peers.get(connection.peer, {})
-        mine.pop(connection, None)
-        if not mine:
+        of_peer = self._peers.get(connection.peer, {})
+        of_peer.pop(connection, None)
+        if not of_peer:
             self._peers.pop(connection.peer, None)
         return self._open.pop(connection, self) is None
 
@@ -87,20 +87,20 @@ class Open:
             connection.end()
 
 
-def _least_needed(some: Iterable[Connection | Handshake], *, but: object) -> Connection | Handshake | None:
+def _least_needed(candidates: Iterable[Connection | Handshake], *, but: object) -> Connection | Handshake | None:
     """The oldest one that never brought a request, else the oldest one that waits for its next request."""
-    idle = [connection for connection in some if not connection.busy and connection is not but]
+    idle = [connection for connection in candidates if not connection.busy and connection is not but]
     return next((connection for connection in idle if not connection.served), idle[0] if idle else None)
 
 
 class Connection(web.RequestHandler):
     """One connection, with a deadline for the head of each request."""
 
-    __slots__ = ("__weakref__", "_deadline", "_early", "_seen", "busy", "peer", "reserved", "served")
+    __slots__ = ("__weakref__", "_deadline", "_early", "_registry", "busy", "peer", "reserved", "served")
 
-    def __init__(self, seen: Open, manager: web.Server, **how: Any) -> None:
+    def __init__(self, registry: Open, manager: web.Server, **how: Any) -> None:
         super().__init__(manager, **how)
-        self._seen, self.busy, self.peer, self.reserved, self.served = seen, 0, "", False, False
+        self._registry, self.busy, self.peer, self.reserved, self.served = registry, 0, "", False, False
         self._deadline: asyncio.TimerHandle | None = None
         self._early = b""
 
@@ -110,7 +110,7 @@ class Connection(web.RequestHandler):
         name = transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) else ""
         self._await_head()
-        self._seen.add(self)
+        self._registry.add(self)
         if self._early:
             super().data_received(self._early)
 
@@ -126,16 +126,16 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """As Protocol.connection_lost."""
         self.head_arrived()
-        self._seen.remove(self)
+        self._registry.remove(self)
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """What strangers can cause at will is counted, never logged with a traceback."""
         cause = kw.get("exc_info")
         if isinstance(cause, HttpProcessingError):
-            self._seen.ended("malformed")
+            self._registry.ended("malformed")
         elif isinstance(cause, ConnectionError | web.RequestPayloadError):
-            self._seen.ended("hang_up")
+            self._registry.ended("hang_up")
         else:
             super().log_exception(*args, **kw)
 
@@ -146,7 +146,7 @@ class Connection(web.RequestHandler):
             self._deadline = None
 
     def _await_head(self) -> None:
-        self._deadline = asyncio.get_running_loop().call_later(HEADERS_WITHIN, self._seen.end, self, "headers")
+        self._deadline = asyncio.get_running_loop().call_later(HEADERS_WITHIN, self._registry.end, self, "headers")
 
 
 @web.middleware

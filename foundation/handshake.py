@@ -7,7 +7,7 @@ import ssl
 from typing import Any, Protocol
 
 
-class _Seen(Protocol):
+class _Registry(Protocol):
     def add(self, new: Any) -> None: ...
 
     def remove(self, connection: Any) -> bool: ...
@@ -24,10 +24,12 @@ class Handshake(asyncio.Protocol):
 
     busy, served, reserved = 0, False, False
 
-    def __init__(self, seen: _Seen, connection: asyncio.Protocol, context: ssl.SSLContext, *, within: float) -> None:
+    def __init__(
+        self, registry: _Registry, connection: asyncio.Protocol, context: ssl.SSLContext, *, within: float
+    ) -> None:
         self.transport: asyncio.Transport | None = None
         self.peer = ""
-        self._seen, self._connection, self._context, self._within = seen, connection, context, within
+        self._registry, self._connection, self._context, self._within = registry, connection, context, within
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -36,7 +38,7 @@ class Handshake(asyncio.Protocol):
         transport.pause_reading()  # the first bytes are for TLS
         self.transport, name = transport, transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) else ""
-        self._seen.add(self)
+        self._registry.add(self)
         self._task = asyncio.get_running_loop().create_task(self._agree(transport))
 
     def end(self) -> None:
@@ -55,10 +57,10 @@ class Handshake(asyncio.Protocol):
         except OSError:  # no TLS, no version in common, no certificate that is wanted, or too late
             failed = True
         finally:
-            was_open = self._seen.remove(self)
+            was_open = self._registry.remove(self)
             if secured is None:
                 transport.abort()
         if secured is not None:
             self._connection.connection_made(secured)
         elif was_open and failed:
-            self._seen.ended("tls")
+            self._registry.ended("tls")

@@ -127,8 +127,8 @@ async def carry_out(
             drift = isinstance(halt, Drift)
             freeze = drift or (isinstance(step, Gate) and step.otherwise == "freeze")
             by = halt.by if isinstance(halt, Drift) else ""
-            seen = {"drift": drift, "unseen": isinstance(halt, Unseen), "reverted_by": by}
-            execution = await commit(Halted(at=now(), step=number, reason=str(halt), freeze=freeze, **seen))
+            details = {"drift": drift, "unseen": isinstance(halt, Unseen), "reverted_by": by}
+            execution = await commit(Halted(at=now(), step=number, reason=str(halt), freeze=freeze, **details))
         else:
             pending = [Done(at=now(), step=number, changed=changed, note=note)]
     return execution
@@ -170,9 +170,9 @@ async def _take(
     """
     if isinstance(step, Move):
         return await _move(step, execution, world, reins, clock, again=again)
-    seen = await _wait_for(step, execution, world, reins, clock, passed)
+    note = await _wait_for(step, execution, world, reins, clock, passed)
     await _stand(execution, world)
-    return False, seen
+    return False, note
 
 
 async def _stand(execution: Execution, world: World) -> None:

@@ -130,11 +130,11 @@ class HttpCheck(BaseModel):
             if not self.every_address:
                 return await self._look(http, "")
             found = await http.addresses(str(self.http), timeout=self.timeout)
-            looks = await asyncio.gather(*(self._look_at(http, at) for at in found))
+            findings = await asyncio.gather(*(self._look_at(http, at) for at in found))
         except Unavailable as e:  # it is the service itself that is asked: its silence is an answer
             return Finding(holds=False, reason=str(e))
-        answers = [look for look in looks if look.answered] or looks
-        return next((look for look in answers if not look.holds), answers[0])
+        answers = [finding for finding in findings if finding.answered] or findings
+        return next((finding for finding in answers if not finding.holds), answers[0])
 
     async def _look_at(self, http: Http, at: str) -> Finding:
         try:
@@ -252,8 +252,8 @@ class ContainersCheck(BaseModel):
     async def check_access(self, docker: Docker) -> list[Problem]:
         if await docker.containers(self._labels):
             return []
-        here = f"Compose service {self.containers.project}/{self.containers.service}"
-        return [Problem(here, "has no container", "correct project and service, or bring it up")]
+        label = f"Compose service {self.containers.project}/{self.containers.service}"
+        return [Problem(label, "has no container", "correct project and service, or bring it up")]
 
     async def holds(self, docker: Docker) -> Finding:
         found = [c for c in await docker.containers(self._labels) if c["State"]["Running"]]

@@ -144,8 +144,8 @@ class Config(BaseModel):
     def _with_its_password(self) -> Config:
         self._journal = self.state
         if self.state_password_file is not None:
-            there, secret = urlsplit(self.state), quote(self.state_password_file.read_text().strip(), safe="")
-            self._journal = there._replace(netloc=there.netloc.replace("@", f":{secret}@", 1)).geturl()
+            url, secret = urlsplit(self.state), quote(self.state_password_file.read_text().strip(), safe="")
+            self._journal = url._replace(netloc=url.netloc.replace("@", f":{secret}@", 1)).geturl()
         return self
 
     @property
@@ -193,9 +193,9 @@ class Config(BaseModel):
         for path, wrong in self.web.contradictions(services, watchdog=self.watchdog is not None):
             yield ("web", *path), wrong
         databases, stores = [database.name for database in self.databases], [store.name for store in self.snapshots]
-        seen: dict[tuple[str, str], int] = {}
+        indexes: dict[tuple[str, str], int] = {}
         for i, service in enumerate(self.services):
-            first = seen.setdefault((service.name, service.environment), i)
+            first = indexes.setdefault((service.name, service.environment), i)
             if first != i:
                 yield ("services", i, "name"), f"{service.name} in {service.environment} is services[{first}] already"
             needs: list[tuple[tuple[int | str, ...], str]] = [
@@ -220,12 +220,12 @@ class Config(BaseModel):
                     yield ("services", i), f"needs a {name}"
             if ring := self._ring(service):
                 yield ("services", i, "depends_on"), f"depends on itself: {' → '.join(ring)}"
-            ways = (service.rollback, *service.alternatives)
-            levers = [lever for way in ways for lever in levers_of(way)]
+            strategies = (service.rollback, *service.alternatives)
+            levers = [lever for strategy in strategies for lever in levers_of(strategy)]
             for snapshot in (lever for lever in levers if isinstance(lever, Snapshot)):
                 for wrong in snapshot.not_configured(databases=databases, snapshots=stores):
                     yield ("services", i, "rollback"), wrong
-            checks = (*service.healthy, *service.traffic, *(c for way in ways for c in checks_of(way)))
+            checks = (*service.healthy, *service.traffic, *(c for strategy in strategies for c in checks_of(strategy)))
             for name in sorted(
                 {*(lever.database for lever in levers if isinstance(lever, SchemaRevision)), *map(asks, checks)}
             ):
@@ -263,20 +263,20 @@ class Config(BaseModel):
         if self.evidence is None:
             yield ("policies", i, "preserve_logs"), "would be kept nowhere: `evidence` is not configured"
         for j, name in enumerate(policy.preserve_logs if isinstance(policy.preserve_logs, tuple) else ()):
-            there = [service for service in self.services if service.name == name]
-            if there and not any(service.logs for service in there):
+            candidates = [service for service in self.services if service.name == name]
+            if candidates and not any(service.logs for service in candidates):
                 yield ("policies", i, "preserve_logs", j), f"{name} has no `logs` that could be kept"
 
     def _ring(self, start: Service) -> list[str]:
         needs = {s.name: s.depends_on for s in self.services if s.environment == start.environment}
-        ways = [[start.name]]
+        paths = [[start.name]]
         seen = set()
-        while ways:
-            way = ways.pop()
-            for needed in needs.get(way[-1], ()):
+        while paths:
+            path = paths.pop()
+            for needed in needs.get(path[-1], ()):
                 if needed == start.name:
-                    return [*way, needed]
+                    return [*path, needed]
                 if needed not in seen:
                     seen.add(needed)
-                    ways.append([*way, needed])
+                    paths.append([*path, needed])
         return []

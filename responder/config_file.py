@@ -209,8 +209,8 @@ def _unknown(key: str, beside: Any) -> str:
 
 def _strategies() -> dict[str, set[str]]:
     """The keys of each strategy."""
-    ways = (part.get("properties", {}) for part in Config.model_json_schema()["$defs"].values())
-    return {keys["strategy"]["const"]: set(keys) for keys in ways if "const" in keys.get("strategy", {})}
+    schemas = (part.get("properties", {}) for part in Config.model_json_schema()["$defs"].values())
+    return {keys["strategy"]["const"]: set(keys) for keys in schemas if "const" in keys.get("strategy", {})}
 
 
 def _known_keys() -> set[str]:

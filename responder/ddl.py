@@ -17,11 +17,11 @@ def dropped_objects(sql: str) -> tuple[str, tuple[Name, ...]] | None:
     """The kind, in upper case, and the names without arguments; None if it drops none of these kinds."""
     if (found := _DROP.match(sql)) is None:
         return None
-    rest = re.sub(r"\b(CASCADE|RESTRICT)\s*$", "", sql[found.end() :], flags=re.I)
-    while (inner := re.sub(r"\([^()]*\)", "", rest)) != rest:
-        rest = inner
+    listed = re.sub(r"\b(CASCADE|RESTRICT)\s*$", "", sql[found.end() :], flags=re.I)
+    while (inner := re.sub(r"\([^()]*\)", "", listed)) != listed:
+        listed = inner
     names = []
-    for item in re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', rest):
+    for item in re.findall(r'(?:"(?:[^"]|"")*"|[^,"])+', listed):
         parts = [_plain(part) for part in _PART.findall(item)]
         if parts:
             names.append(Name(parts[-1], parts[-2] if len(parts) > 1 else ""))

@@ -52,9 +52,9 @@ def evaluate(incident: Incident, situations: Sequence[Situation], now: datetime)
     guards = GUARDS if incident.action == "roll_back" else KEEPING
     verdicts: list[Verdict] = []
     for member, situation in zip(incident.members, situations, strict=True):
-        its = judge(member, situation, now, guards).verdicts
+        member_verdicts = judge(member, situation, now, guards).verdicts
         of = f"{member.service}: " if verdicts else ""
-        verdicts += [verdict.model_copy(update={"reason": f"{of}{verdict.reason}"}) for verdict in its]
+        verdicts += [verdict.model_copy(update={"reason": f"{of}{verdict.reason}"}) for verdict in member_verdicts]
     return Judgement(verdicts=tuple(verdicts))
 
 

@@ -104,15 +104,15 @@ class TimeInterval(BaseModel):
     )
 
     def covers(self, now: datetime) -> bool:
-        here = now.astimezone(ZoneInfo(self.location))
-        last = calendar.monthrange(here.year, here.month)[1]
-        clock = f"{here:%H:%M}"
+        local = now.astimezone(ZoneInfo(self.location))
+        last = calendar.monthrange(local.year, local.month)[1]
+        clock = f"{local:%H:%M}"
         return (
             (not self.times or any(t.start_time <= clock < t.end_time for t in self.times))
-            and _within(self.weekdays, _WEEKDAYS, here.weekday())
-            and _within(self.months, _MONTHS, here.month)
-            and _within(self.years, {}, here.year)
-            and (not self.days_of_month or any(_in_month(text, here.day, last) for text in self.days_of_month))
+            and _within(self.weekdays, _WEEKDAYS, local.weekday())
+            and _within(self.months, _MONTHS, local.month)
+            and _within(self.years, {}, local.year)
+            and (not self.days_of_month or any(_in_month(text, local.day, last) for text in self.days_of_month))
         )
 
 

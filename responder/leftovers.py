@@ -21,8 +21,8 @@ async def remove_leftovers(journal: Database, mandate: Mandate, connections: Con
     and the engine itself refuses to remove one that somebody has started. An engine that cannot be asked is asked
     again at the next turn.
     """
-    ways = (way for service in mandate.services for way in (service.rollback, *service.alternatives))
-    if not any(isinstance(lever, ServiceImage) for way in ways for lever in levers_of(way)):
+    strategies = (strategy for service in mandate.services for strategy in (service.rollback, *service.alternatives))
+    if not any(isinstance(lever, ServiceImage) for strategy in strategies for lever in levers_of(strategy)):
         return []
     removed = []
     try:

@@ -57,10 +57,10 @@ async def ask_alerts(
         alertmanager = await connections.to(Alertmanager)
         everyone = await alertmanager.alerts({k: v for k, v in labels.items() if k == "environment"})
         others = _others_in_trouble(everyone, incident, mandate, returned_at)
-        seen = [alert for alert in everyone if alert.fingerprint in fingerprints]
-        if seen and all(alert.state == "suppressed" for alert in seen):
-            return Live(state="suppressed", reason=await who_muted(seen, alertmanager, everyone))
-        if seen:
+        present = [alert for alert in everyone if alert.fingerprint in fingerprints]
+        if present and all(alert.state == "suppressed" for alert in present):
+            return Live(state="suppressed", reason=await who_muted(present, alertmanager, everyone))
+        if present:
             return Live(state="firing", reason="Alertmanager says that it fires", also_in_trouble=others)
         if reason := await _prometheus_says(labels, connections):
             # Alertmanager may have lost the alert, as after a restart; who silenced it has still silenced it.
@@ -112,8 +112,8 @@ async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> Live:
     exact = {m.name: m.value for m in watchdog.match if m.op == "="}
     try:
         alertmanager = await connections.to(Alertmanager)
-        seen = [a for a in await alertmanager.alerts(exact) if all_match(watchdog.match, a.labels)]
-        if muted := [alert for alert in seen if alert.state == "suppressed"]:
+        watchdogs = [a for a in await alertmanager.alerts(exact) if all_match(watchdog.match, a.labels)]
+        if muted := [alert for alert in watchdogs if alert.state == "suppressed"]:
             reason = f"the watchdog alert is muted: {await who_muted(muted, alertmanager, muted)}"
             return Live(state="suppressed", reason=reason)
     except Unavailable as e:

@@ -50,8 +50,8 @@ class Snapshot(BaseModel):
 
 
 async def take_snapshot(tx: Transaction, mandate: Mandate, now: datetime) -> Snapshot:
-    thrown = await stopped(tx)
-    by_hand = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
+    switch = await stopped(tx)
+    by_hand = mandate.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else "")
     return Snapshot(
         stopped=by_hand or await watchdog_missing(tx, mandate, now),
         open_executions=await tx.all("open_executions"),

@@ -47,12 +47,12 @@ def execution_of(comment: str) -> str:
 
 
 async def keep(
-    ours: Iterable[Execution], live: frozenset[str], mandate: Mandate, connections: Connections, now: datetime
+    executions: Iterable[Execution], live: frozenset[str], mandate: Mandate, connections: Connections, now: datetime
 ) -> list[str]:
     """Makes the silences of the rollbacks that are ours, and expires those of rollbacks that are over, whoever made
     them: so they end after a crash as well. Returns what was done. Raises Unavailable.
     """
-    wanted = [silence for execution in ours for silence in silences_for(execution, mandate, now)]
+    wanted = [silence for execution in executions for silence in silences_for(execution, mandate, now)]
     alertmanager = await connections.to(Alertmanager)
     return await alertmanager.keep_silences(wanted, lambda comment: execution_of(comment) in live, AUTHOR)
 
@@ -64,17 +64,17 @@ class Quiet:
         self._journal = journal
         self._settled: frozenset[str] | None = None  # None: a crash may have left silences behind
 
-    async def keep(self, mine: Collection[str], mandate: Mandate, connections: Connections) -> None:
-        """`mine` are the executions that this process carries out. A rollback never waits for this."""
+    async def keep(self, running: Collection[str], mandate: Mandate, connections: Connections) -> None:
+        """`running` are the executions that this process carries out. A rollback never waits for this."""
         if not any(policy.silence for policy in mandate.policies):
             return
         found = await self._journal.read(_under_way)
         live = frozenset(execution.id for execution in found)
         if live == self._settled:
             return
-        ours = [execution for execution in found if execution.id in mine]
+        executions = [execution for execution in found if execution.id in running]
         try:
-            for action in await keep(ours, live, mandate, connections, self._journal.now()):
+            for action in await keep(executions, live, mandate, connections, self._journal.now()):
                 say(log, "noise", what=action)
             self._settled = live
         except Unavailable as e:

@@ -77,7 +77,7 @@ class Reins:
 
 async def stop_of(tx: Transaction, execution_id: str) -> StopAsked | None:
     """Who wants all of them or this one to stop, and why."""
-    if thrown := await decisions.stopped(tx):
-        return StopAsked(thrown.thrown_by, f"all automation was stopped: {thrown.reason}", guard=True)
+    if switch := await decisions.stopped(tx):
+        return StopAsked(switch.thrown_by, f"all automation was stopped: {switch.reason}", guard=True)
     row = await tx.first("stop_asked", id=execution_id)
     return StopAsked(row["stop_by"], row["stop_reason"]) if row else None

@@ -181,9 +181,9 @@ async def _decide(
             decided = await _want_logs(tx, decided, record_id)
         record = _as_record(decided, record_id, trouble_visible)
         await decisions.record(tx, record, repeated=not trouble_visible)
-        for member, its in zip(incident.members, situations, strict=True):
-            await _mark_replaced(tx, member, its, now)
-            await _mark_unhelped(tx, member, its, now)
+        for member, situation in zip(incident.members, situations, strict=True):
+            await _mark_replaced(tx, member, situation, now)
+            await _mark_unhelped(tx, member, situation, now)
         settled.append(decided)
     return settled, open_ones
 

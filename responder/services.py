@@ -90,8 +90,8 @@ class Service(BaseModel):
 
     def way(self, strategy: str | None) -> AnyStrategy | None:
         """The configured strategy of that name, or the usual one where none is named; None where there is no such."""
-        ways = (self.rollback, *self.alternatives)
-        return next((way for way in ways if strategy in (None, way.strategy)), None)
+        strategies = (self.rollback, *self.alternatives)
+        return next((candidate for candidate in strategies if strategy in (None, candidate.strategy)), None)
 
     async def draft(self, world: World, target: Target, strategy: str | None = None) -> Draft:
         """The strategy's steps, without the verification. Raises Halt."""

@@ -325,8 +325,8 @@ class PodLogs(Source):
         for pod in pods:
             name, status = pod["metadata"]["name"], pod.get("status", {})
             for container in (*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())):
-                ways = [True, False] if settings.previous and container.get("restartCount", 0) else [False]
-                for previous in ways:
+                runs = [True, False] if settings.previous and container.get("restartCount", 0) else [False]
+                for previous in runs:
                     read_log = _saying(client, namespace, name, container["name"], since, previous)
                     when = "-previous" if previous else ""
                     origin = f"pod {name}, container {container['name']}{', before its restart' if previous else ''}"

@@ -243,8 +243,8 @@ def _lacking(tree: exp.Alter, sql: str) -> str:
 
     if any(isinstance(a, exp.AlterColumn | exp.ColumnDef | exp.AddConstraint) for a in tree.args.get("actions") or ()):
         return ""  # types have many names
-    there = set(re.findall(r"\w+", tree.sql("postgres").lower())) | {"column", "restrict", "only"}
-    return next((word for word in re.findall(r"\w+", sql.lower()) if word not in there), "")
+    rendered = set(re.findall(r"\w+", tree.sql("postgres").lower())) | {"column", "restrict", "only"}
+    return next((word for word in re.findall(r"\w+", sql.lower()) if word not in rendered), "")
 
 
 def _makes_anew(action: exp.AlterColumn) -> bool:

@@ -141,14 +141,14 @@ class Situation(BaseModel):
 
 
 async def gather(
-    tx: Transaction, incident: Incident, mandate: Mandate, now: datetime, whole: Incident | None = None
+    tx: Transaction, incident: Incident, mandate: Mandate, now: datetime, parent: Incident | None = None
 ) -> Situation:
     """Everything that the journal knows of the service, in the transaction that will also record the verdict.
 
-    `whole`: of what the incident is a member, where several services go together.
+    `parent`: of what the incident is a member, where several services go together.
     """
-    thrown = await decisions.stopped(tx)
-    stopped = mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else "")
+    switch = await decisions.stopped(tx)
+    stopped = mandate.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else "")
     service, problem = mandate.service(incident.service, incident.environment)
     if service and incident.action == "preserve_logs":
         return await _gather_for_logs(tx, incident, service, stopped)
@@ -166,7 +166,7 @@ async def gather(
     verified = await _verified_before(tx, where, running, incident) if running else None
     before = await tx.first("rollback_of_version", **where, version=running.version) if running else None
     target = await _target(tx, incident, name, environment, running.version) if running else None
-    staying = await tx.first("no_rollback_since", **where, target=target.version) if target else None
+    protected = await tx.first("no_rollback_since", **where, target=target.version) if target else None
     latest = await tx.first("latest_of_service", **where)
     last = await tx.first("last_of_policy", **where, policy=incident.policy.name)
     return Situation(
@@ -176,11 +176,11 @@ async def gather(
         opened=await _opened(tx, incident, name, environment, running),
         running=running,
         replaced=Replaced.model_validate(dict(replaced)) if replaced else None,
-        returned_at=await _returned_at(tx, whole or incident, now),
+        returned_at=await _returned_at(tx, parent or incident, now),
         verified_at=verified,
         target=target,
-        unfit=await _unfit(tx, whole or incident, mandate, service, target) if target else (),
-        no_rollback_past=f"{staying['version']}: {staying['no_rollback']}" if staying else "",
+        unfit=await _unfit(tx, parent or incident, mandate, service, target) if target else (),
+        no_rollback_past=f"{protected['version']}: {protected['no_rollback']}" if protected else "",
         tried_before=Past.model_validate(before) if before else None,
         latest=Past.model_validate(latest) if latest else None,
         last_of_policy=Past.model_validate(last) if last else None,
@@ -224,10 +224,10 @@ async def watchdog_missing(tx: Transaction, mandate: Mandate, now: datetime) -> 
     if mandate.watchdog is None:
         return ""
     allowed = 2 * mandate.watchdog.interval
-    heard = await decisions.heard_at(tx, WATCHDOG)
-    if heard is None:
+    last_heartbeat = await decisions.heard_at(tx, WATCHDOG)
+    if last_heartbeat is None:
         return "the watchdog alert has never come through Alertmanager"
-    silent = (now - heard).total_seconds()
+    silent = (now - last_heartbeat).total_seconds()
     if silent <= allowed:
         return ""
     return (
@@ -242,8 +242,8 @@ async def also_in_trouble(
     """Measured from when this incident was heard first: being told again later does not make it another trouble.
     Trouble that was gone in between is another one, and measured from its return as well.
     """
-    heard = await tx.first("first_heard", incident=incident.id)
-    began = [heard["at"] if heard and heard["at"] else now, await _returned_at(tx, incident, now)]
+    first_heard = await tx.first("first_heard", incident=incident.id)
+    began = [first_heard["at"] if first_heard and first_heard["at"] else now, await _returned_at(tx, incident, now)]
     within = timedelta(seconds=mandate.limits.brake.within)
     where = {"service": service.name, "environment": service.environment}
     rows = [
@@ -297,8 +297,8 @@ async def _unfit(
             if wanted := (await _requirements(tx, other, version)).get(service.name):
                 needed[other.name, version] = platform, wanted
     for (name, version), (platform, wanted) in sorted(needed.items()):
-        where_it_is = f"{version} on {platform}" if platform else version
-        found.append(_misfit(name, where_it_is, service.name, target.version, wanted))
+        deployed = f"{version} on {platform}" if platform else version
+        found.append(_misfit(name, deployed, service.name, target.version, wanted))
     return tuple(problem for problem in found if problem)
 
 

@@ -16,8 +16,8 @@ def told_by_key(what: str, *keys: str, plain: type | None = None) -> Discriminat
     def which(value: Any) -> str | None:
         if plain is not None and isinstance(value, plain):
             return f"<{plain.__name__}>"
-        there = value.__contains__ if isinstance(value, dict) else lambda key: hasattr(value, key)
-        return next((f"<{key}>" for key in keys if there(key)), None)
+        has_key = value.__contains__ if isinstance(value, dict) else lambda key: hasattr(value, key)
+        return next((f"<{key}>" for key in keys if has_key(key)), None)
 
     return Discriminator(
         which, custom_error_type=what, custom_error_message=f"a {what} has one of the keys {', '.join(keys)}"

@@ -74,13 +74,15 @@ class Waiting:
         return Due(tuple(visible), tuple(firing))
 
     async def _visible(self, incidents: Sequence[Incident], recordings: Recordings, mandate: Mandate) -> list[Incident]:
-        looks = await asyncio.gather(
+        results = await asyncio.gather(
             *(visible(incident, recordings, mandate, self._connections()) for incident in incidents)
         )
-        seen = [incident for incident, look in zip(incidents, looks, strict=True) if look.state == "visible"]
-        now, ids = asyncio.get_running_loop().time(), {incident.id for incident in seen}
+        in_trouble = [
+            incident for incident, result in zip(incidents, results, strict=True) if result.state == "visible"
+        ]
+        now, ids = asyncio.get_running_loop().time(), {incident.id for incident in in_trouble}
         self._judged = {name: at for name, at in self._judged.items() if name in ids}
-        due = [incident for incident in seen if now - self._judged.get(incident.id, float("-inf")) >= _AGAIN]
+        due = [incident for incident in in_trouble if now - self._judged.get(incident.id, float("-inf")) >= _AGAIN]
         self._judged |= {incident.id: now for incident in due}
         states = await self._states(due, mandate)
         return [incident for incident, state in zip(due, states, strict=True) if state == "firing"]

@@ -14,6 +14,6 @@ def meant(word: str, known: Collection[str]) -> str:
 
 def one_line(text: object, most: int = 500) -> str:
     """Without line breaks and control characters, and cut where it is longer than `most`."""
-    whole = str(text)
-    clean = "".join(c if c.isprintable() else " " for c in whole[:most])  # of megabytes only what is shown
-    return clean if len(whole) <= most else f"{clean[: most - 1]}…"
+    full = str(text)
+    clean = "".join(c if c.isprintable() else " " for c in full[:most])  # of megabytes only what is shown
+    return clean if len(full) <= most else f"{clean[: most - 1]}…"

@@ -54,7 +54,7 @@ _TIDIES_EVERY = 60.0
 class _Run:
     task: asyncio.Task[None]
     reins: Reins
-    seen: dict[str, Finding]  # by check, since the step was begun
+    findings: dict[str, Finding]  # by check, since the step was begun
 
 
 class Worker:
@@ -227,7 +227,7 @@ class Worker:
     async def _claim_more(self, lease: Lease) -> None:
         lease.guard()
         claimed, unreadable = await self.journal.transaction(
-            executions.claim, lease.id, self.journal.now(), concurrent=self._concurrent, running=tuple(self._running)
+            executions.claim, lease.id, self.journal.now(), concurrent=self._concurrent, mine=tuple(self._running)
         )
         for execution, resumptions in claimed:
             if execution.id in self._running:
@@ -243,15 +243,15 @@ class Worker:
             raise ValueError(f"the execution {execution_id} cannot be read here") from error
 
     def _begin(self, execution: Execution, lease: Lease, reins: Reins) -> None:
-        seen: dict[str, Finding] = {}
-        work = self._carry_out(execution, lease, reins, seen)
-        self._running[execution.id] = _Run(asyncio.create_task(work, name=f"rollback-{execution.id}"), reins, seen)
+        findings: dict[str, Finding] = {}
+        work = self._carry_out(execution, lease, reins, findings)
+        self._running[execution.id] = _Run(asyncio.create_task(work, name=f"rollback-{execution.id}"), reins, findings)
 
-    async def _carry_out(self, execution: Execution, lease: Lease, reins: Reins, seen: dict[str, Finding]) -> None:
+    async def _carry_out(self, execution: Execution, lease: Lease, reins: Reins, findings: dict[str, Finding]) -> None:
         record = _Record(self, lease)
 
         def saw(check: GateCheck, finding: Finding) -> None:
-            seen[check.model_dump_json()] = finding
+            findings[check.model_dump_json()] = finding
 
         try:
             await carry_out(
@@ -275,10 +275,10 @@ class Worker:
         finally:
             self._running.pop(execution.id, None)
 
-    def seen(self, execution_id: str) -> list[Finding]:
+    def findings(self, execution_id: str) -> list[Finding]:
         """What each check of the step under way found last; empty where another replica carries it out."""
         run = self._running.get(execution_id)
-        return list(run.seen.values()) if run else []
+        return list(run.findings.values()) if run else []
 
     def _world(self) -> World:
         return World(self.connections())
@@ -325,7 +325,7 @@ class Worker:
         if lease and after.state == "held":
             await self.journal.transaction(_release, after.id, lease.id)
         if (run := self._running.get(after.id)) and any(isinstance(event, Started) for event in events):
-            run.seen.clear()
+            run.findings.clear()
         self.tell(after, events)
         return after
 
@@ -375,8 +375,8 @@ async def _closed_by_now(tx: Transaction, part: Part, environment: str) -> str:
     target = await tx.first("version", **where, version=part.to_version)
     if target and target["status"] in deployments.NO_TARGET:
         return f"{part.to_version} is {target['status']} by now: {target['reason']}"
-    staying = await tx.first("no_rollback_since", **where, target=part.to_version)
-    return f"{staying['version']} must stay by now: {staying['no_rollback']}" if staying else ""
+    protected = await tx.first("no_rollback_since", **where, target=part.to_version)
+    return f"{protected['version']} must stay by now: {protected['no_rollback']}" if protected else ""
 
 
 async def _held(tx: Transaction) -> list[Execution]:

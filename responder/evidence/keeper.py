@@ -115,7 +115,7 @@ class Keeper:
         needed = await self._journal.read(evidence.needed)
         oldest = now - timedelta(seconds=self.settings.retention)
         for stored in await self.store.stored():
-            due = stored.at < (oldest if stored.whole else now - _HALF_WRITTEN_FOR)
+            due = stored.at < (oldest if stored.complete else now - _HALF_WRITTEN_FOR)
             if not due or stored.where.id in needed:
                 continue
             try:

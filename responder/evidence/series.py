@@ -123,8 +123,8 @@ def worth_a_look(found: list[Series], most: int) -> list[Series]:
         values = [value for _, value in series.points if is_number(value)]
         return max(values) - min(values)
 
-    some = [series for series in found if any(is_number(value) for _, value in series.points)]
-    return sorted(some, key=spread, reverse=True)[:most]
+    with_values = [series for series in found if any(is_number(value) for _, value in series.points)]
+    return sorted(with_values, key=spread, reverse=True)[:most]
 
 
 def is_number(value: float) -> bool:

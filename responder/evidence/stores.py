@@ -28,7 +28,7 @@ class Stored(NamedTuple):
 
     where: Where
     at: datetime
-    whole: bool
+    complete: bool
 
 
 class Store(Protocol):
@@ -223,9 +223,9 @@ class Bucket:
             parts = item["Key"].removeprefix(self._prefix).split("/")
             if len(parts) != 3 or parts[2] not in (MANIFEST, BEGUN) or not all(map(is_plain, parts)):
                 continue
-            where, whole = Where(parts[0], parts[1]), parts[2] == MANIFEST
-            if where not in found or whole:
-                found[where] = Stored(where, item["LastModified"].astimezone(UTC), whole)
+            where, complete = Where(parts[0], parts[1]), parts[2] == MANIFEST
+            if where not in found or complete:
+                found[where] = Stored(where, item["LastModified"].astimezone(UTC), complete)
         return list(found.values())
 
     async def remove(self, where: Where) -> None:
@@ -269,7 +269,7 @@ def _with_place(e: Exception, bucket: str) -> tuple[str, ...]:
 
 async def is_ours(store: Store, stored: Stored) -> bool:
     """Whether a file in it says so: somebody else's may lie there, and must never be deleted."""
-    return FORMAT.encode() in (await store.get(stored.where, MANIFEST if stored.whole else BEGUN) or b"")[:200]
+    return FORMAT.encode() in (await store.get(stored.where, MANIFEST if stored.complete else BEGUN) or b"")[:200]
 
 
 async def try_out(store: Store) -> None:

@@ -47,8 +47,8 @@ async def held_by(
     execution: Execution, *, mandate: Mandate, journal: Database, connections: Connections, now: datetime
 ) -> Refusal | None:
     """What else than the approval keeps a plan from being executed now; None if nothing does."""
-    thrown = await journal.read(decisions.stopped)
-    if why := mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else ""):
+    switch = await journal.read(decisions.stopped)
+    if why := mandate.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else ""):
         return Refusal("stopped", f"automation is off: {why}")
     return await ask_again(execution, mandate=mandate, journal=journal, connections=connections, now=now)
 

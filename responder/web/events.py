@@ -146,7 +146,7 @@ class Events(Page):
 
     def _looked(self, execution: Execution) -> list[dict[str, Any]]:
         """What the checks of the step under way said last, where this replica carries it out."""
-        seen = self._worker.seen(execution.id) if execution.current else []
+        seen = self._worker.findings(execution.id) if execution.current else []
         return [finding.model_dump(include={"holds", "reason"}) for finding in seen]
 
     async def _stream(self, request: web.Request, execution_id: str | None, follow: Any) -> web.StreamResponse:

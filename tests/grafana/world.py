@@ -68,14 +68,10 @@ class GrafanaQueries:
             aiohttp.ClientSession() as session,
             session.post(f"{self.prometheus.url}/api/v1/{path}", data=form) as answer,
         ):
-            body = await answer.json()
-        assert body["status"] == "success", f"{body.get('error')}: {form['query']}"
-        found = body["data"]["result"]
-        return [
-            sample
-            for sample in found
-            if any(value != "NaN" for _, value in sample.get("values", [sample.get("value")]))
-        ]
+            told = await answer.json()
+        assert told["status"] == "success", f"{told.get('error')}: {form['query']}"
+        found = told["data"]["result"]
+        return [one for one in found if any(value != "NaN" for _, value in one.get("values", [one.get("value")]))]
 
     async def rows(self, sql: str) -> list[dict[str, Any]]:
         """As the role that Grafana has."""
@@ -143,14 +139,14 @@ async def lived(folder: Path, dsn: str) -> AsyncIterator[GrafanaQueries]:
         journal = await open_journal(dsn)
         leaving.push_async_callback(journal.close)
         onset = await leaving.enter_async_context(KnowsOnset().up())
-        fake_alertmanager = await leaving.enter_async_context(FakeAlertmanager().up())
+        told = await leaving.enter_async_context(FakeAlertmanager().up())
         settings = {
-            Alertmanager: AlertmanagerSettings(urls=(fake_alertmanager.url,)),
+            Alertmanager: AlertmanagerSettings(urls=(told.url,)),
             Prometheus: PrometheusSettings(url=onset.url),
         }
         connections = Connections(settings)
         leaving.push_async_callback(connections.close)
-        history = History(journal, connections, fake_alertmanager, onset)
+        history = History(journal, connections, told, onset)
 
         app = web.Application()
         app.add_routes(

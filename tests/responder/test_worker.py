@@ -461,15 +461,15 @@ async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried
     never_verified(pool)
     await pool.drill.accept()
     worker = pool.worker()
-    assert worker.seen(pool.drill.id) == []
+    assert worker.findings(pool.drill.id) == []
     await pool.until(in_the_gate)
     async with asyncio.timeout(60):
-        while not worker.seen(pool.drill.id):
+        while not worker.findings(pool.drill.id):
             await asyncio.sleep(0.01)
-    (finding,) = worker.seen(pool.drill.id)
+    (finding,) = worker.findings(pool.drill.id)
     assert (finding.holds, "answered 503" in finding.reason) == (False, True)
     await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
     await pool.until(over)
     async with asyncio.timeout(60):
-        while worker.seen(pool.drill.id):
+        while worker.findings(pool.drill.id):
             await asyncio.sleep(0.01)

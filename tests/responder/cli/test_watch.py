@@ -254,7 +254,7 @@ async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServe
     event = accepted(at=now(), received_at=now(), alerts=())
     await responder.journal.transaction(executions.accept, "r1", event)
     await responder.append("r1", Planned(at=now(), plan=ONE_STEP), Started(at=now(), step=0, title="x"))
-    responder.worker.seen = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
+    responder.worker.findings = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
     async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:
         found = [await anext(events) for _ in range(5)]
     assert [kind for kind, _ in found] == ["accepted", "planned", "started", "looked", "looked"]

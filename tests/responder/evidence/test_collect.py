@@ -90,10 +90,10 @@ async def test_what_a_crash_left_half_written_is_written_anew(
     folder = where(case.deployment_id, case.id)
     await store.put(folder, "left.log.gz", b"of a file that is not there any more")
     assert await store.get(folder, MANIFEST) is None
-    assert [(stored.where, stored.whole) for stored in await store.stored()] == [(folder, False)]
+    assert [(stored.where, stored.complete) for stored in await store.stored()] == [(folder, False)]
     manifest = await kept(case, settings, around)
     assert await store.get(folder, "left.log.gz") is None
-    assert [(stored.where, stored.whole) for stored in await store.stored()] == [(folder, True)]
+    assert [(stored.where, stored.complete) for stored in await store.stored()] == [(folder, True)]
     assert {file.name for file in manifest.files} == {"alerts.json.gz", "app.log.gz"}
 
 

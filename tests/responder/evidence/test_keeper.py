@@ -280,13 +280,13 @@ async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Da
 
 
 # --- retention ---
-async def aged(keeper: Keeper, evidence_id: str, days: float, *, whole: bool = True) -> None:
+async def aged(keeper: Keeper, evidence_id: str, days: float, *, complete: bool = True) -> None:
     """Evidence that was kept so long ago, by the clock of whoever cleans."""
     folder = where("deploy-21", evidence_id)
     begun = b'{"format": "rollback-responder/evidence/1"}'
     await keeper.store.begin(folder, begun)
     await keeper.store.put(folder, "app.log.gz", b"x")
-    if whole:
+    if complete:
         await keeper.store.finish(folder, begun)
 
 
@@ -316,7 +316,7 @@ async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_n
 
 
 async def test_what_a_crash_left_half_written_is_deleted_after_a_while(by_itself: Keeper) -> None:
-    await aged(by_itself, "half", 0, whole=False)
+    await aged(by_itself, "half", 0, complete=False)
     now = datetime.now(UTC)
     assert await by_itself.clean(now + timedelta(minutes=50)) == []
     assert await by_itself.clean(now + timedelta(minutes=70)) == ["half"]

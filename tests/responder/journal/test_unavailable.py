@@ -41,7 +41,7 @@ class _Session:
     """A session of PostgreSQL that raises at one statement."""
 
     def __init__(self, error: Exception, at: str) -> None:
-        self.error, self.at, self.terminated, self.statements = error, at, False, list[str]()
+        self.error, self.at, self.terminated, self.asked = error, at, False, list[str]()
 
     async def acquire(self, timeout: float) -> Any:
         return await self._ask("acquire", self)
@@ -59,7 +59,7 @@ class _Session:
         self.terminated = True
 
     async def _ask(self, what: str, answer: Any) -> Any:
-        self.statements.append(what)
+        self.asked.append(what)
         if what == self.at:
             raise self.error
         return answer
@@ -82,12 +82,10 @@ async def test_every_error_of_asyncpg_is_translated(at: str) -> None:
         is_value = str(getattr(error, "sqlstate", None) or "").startswith("22")
         assert type(raised.value) is (Invalid if is_value else JournalUnavailable), error
         if at != "acquire":
-            assert session.statements.count("acquire") == session.statements.count("release"), error
+            assert session.asked.count("acquire") == session.asked.count("release"), error
         if at == "COMMIT" and not isinstance(error, asyncpg.PostgresError):
-            assert session.statements.count("BEGIN") == 1, f"{error!r}: it may be committed, and must not run twice"
-            assert session.terminated and "ROLLBACK" not in session.statements, (
-                f"{error!r}: a silent server answers nothing"
-            )
+            assert session.asked.count("BEGIN") == 1, f"{error!r}: it may be committed, and must not run twice"
+            assert session.terminated and "ROLLBACK" not in session.asked, f"{error!r}: a silent server answers nothing"
 
 
 def _opened(session: _Session) -> Postgres:
@@ -193,20 +191,20 @@ async def test_the_errors_of_a_transactions_own_code_are_left_alone(journal: Dat
 
 async def test_a_deadlock_is_resolved_by_running_again(postgres_server: Any) -> None:
     dsn = await postgres_server.database("deadlocks")
-    first, second = await open_journal(dsn), await open_journal(dsn)
+    one, two = await open_journal(dsn), await open_journal(dsn)
     both, runs = asyncio.Barrier(2), []
 
-    async def lock(tx: Transaction, key: str, next_key: str) -> None:
-        runs.append(key)
-        await tx.lock(key)
+    async def lock(tx: Transaction, first: str, then: str) -> None:
+        runs.append(first)
+        await tx.lock(first)
         if len(runs) <= 2:
             await both.wait()
-        await tx.lock(next_key)
+        await tx.lock(then)
 
-    await asyncio.gather(first.transaction(lock, "a", "b"), second.transaction(lock, "b", "a"))
+    await asyncio.gather(one.transaction(lock, "a", "b"), two.transaction(lock, "b", "a"))
     assert len(runs) > 2, "there was no deadlock"
-    await first.close()
-    await second.close()
+    await one.close()
+    await two.close()
 
 
 async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_server: Any) -> None:
@@ -308,20 +306,18 @@ async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_s
 async def test_every_session_has_bounds_below_the_lease(postgres_server: Any) -> None:
     dsn = await postgres_server.database("bounds")
     opened = await open_journal(dsn, lease=8.0)
-    settings: dict[str, int] = {}
+    asked: dict[str, int] = {}
 
     async def ask(tx: Any) -> None:
         names = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
         for name in names:
-            settings[name] = await tx._connection.fetchval(
-                f"SELECT setting::int FROM pg_settings WHERE name = '{name}'"
-            )
+            asked[name] = await tx._connection.fetchval(f"SELECT setting::int FROM pg_settings WHERE name = '{name}'")
 
     for transaction in (opened.transaction, opened.read, opened.lease_transaction):
-        settings.clear()
+        asked.clear()
         await transaction(ask)
-        assert 0 < settings["lock_timeout"] < settings["idle_in_transaction_session_timeout"] < 8000
-        assert 0 < settings["statement_timeout"] < 8000
+        assert 0 < asked["lock_timeout"] < asked["idle_in_transaction_session_timeout"] < 8000
+        assert 0 < asked["statement_timeout"] < 8000
     await opened.close()
 
 

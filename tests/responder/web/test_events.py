@@ -218,10 +218,10 @@ async def serving(journal: Database, worker: Any, **limits: Any) -> AsyncIterato
 class Nobody:
     """A worker that carries nothing out."""
 
-    findings: tuple[Any, ...] = ()
+    current: tuple[Any, ...] = ()
 
-    def seen(self, execution_id: str) -> list[Any]:
-        return list(self.findings)
+    def findings(self, execution_id: str) -> list[Any]:
+        return list(self.current)
 
 
 async def test_silence_is_no_death(journal: Database) -> None:
@@ -316,7 +316,7 @@ async def test_what_the_checks_say_is_told_between_the_events(journal: Database)
         reader = Reader(response)
         await reader.take(3)
         for reason in ("0 of 2", "1 of 2"):
-            worker.findings = (Finding(holds=False, reason=reason),)
+            worker.current = (Finding(holds=False, reason=reason),)
             (event,) = await reader.take(1)
             assert (event["event"], event.get("id")) == ("looked", None), "it is no event: nobody resumes after it"
             assert event["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
@@ -341,7 +341,7 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
     writer, follower = await open_journal(state), await open_journal(state)
     event = accepted(alerts=(), at=now(), received_at=now())
     execution = await writer.transaction(executions.accept, "r1", event)
-    await writer.transaction(executions.claim, "w1", now(), concurrent=1, running=())
+    await writer.transaction(executions.claim, "w1", now(), concurrent=1, mine=())
     try:
         async with (
             serving(follower, Nobody()) as (server, _),
