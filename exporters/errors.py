@@ -55,8 +55,8 @@ class Problem:
 
 def spare_the_target(error: BaseException) -> None:
     """Raise Unable if this error, or what caused it, is a limit of this host and says nothing about the target."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in OUR_OWN_LIMITS:
-            raise Unable(f"this exporter's own host does not let it: {seen.strerror}") from error
-        seen = seen.__cause__ or seen.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in OUR_OWN_LIMITS:
+            raise Unable(f"this exporter's own host does not let it: {cause.strerror}") from error
+        cause = cause.__cause__ or cause.__context__

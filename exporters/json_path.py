@@ -12,19 +12,19 @@ STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]|\[\"([^\"]+)\"\]")
 
 def steps(path: str) -> tuple[str | int, ...]:
     """`$.checks[0].ms` as ("checks", 0, "ms"); the leading `$.` may be left out, odd keys go in `["a b"]`."""
-    rest, found = path.removeprefix("$"), list[str | int]()
-    while rest:
-        match = STEP.match(rest)
-        if match is None or (not found and rest.startswith(".") and not path.startswith("$")):
+    remaining, found = path.removeprefix("$"), list[str | int]()
+    while remaining:
+        match = STEP.match(remaining)
+        if match is None or (not found and remaining.startswith(".") and not path.startswith("$")):
             raise ValueError(
-                f"is not a path: {path!r} cannot be read from {rest!r}; write it as status or checks[0].ms"
+                f"is not a path: {path!r} cannot be read from {remaining!r}; write it as status or checks[0].ms"
             )
         name, index, odd = match.groups()
         found.append(int(index) if index is not None else name or odd)
-        rest = rest[match.end() :]
-        if rest and rest[0] not in ".[":
+        remaining = remaining[match.end() :]
+        if remaining and remaining[0] not in ".[":
             raise ValueError(
-                f"is not a path: {path!r} cannot be read from {rest!r}; write it as status or checks[0].ms"
+                f"is not a path: {path!r} cannot be read from {remaining!r}; write it as status or checks[0].ms"
             )
     return tuple(found)
 

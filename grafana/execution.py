@@ -75,13 +75,13 @@ TIMELINE = timeline(
     "Steps over time",
     "When each step was under way, and its end. Choose the time of the rollback by the link under `began` above.",
     sql("""
-SELECT at AS time, place, state AS "Value" FROM rollback_steps AS s
-CROSS JOIN LATERAL (SELECT lpad(step::text, 2, '0') || ' ' || title AS place) AS named
+SELECT at AS time, label, state AS "Value" FROM rollback_steps AS s
+CROSS JOIN LATERAL (SELECT lpad(step::text, 2, '0') || ' ' || title AS label) AS named
 CROSS JOIN LATERAL (VALUES
     (started_at, CASE WHEN ended_at IS NULL THEN 'under way' ELSE result END), (ended_at, NULL)) AS v (at, state)
 WHERE execution = '$execution' AND at IS NOT NULL ORDER BY 1
 """),
-    by="place",
+    by="label",
     colors=RESULTS,
 )
 STEPS = table(

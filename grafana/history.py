@@ -35,14 +35,14 @@ EACH_SERVICE = timeline(
     "Each service",
     "State of its rollback; after the end the outcome, until the next one begins.",
     sql("""
-SELECT greatest(at, $__timeFrom()) AS time, service || ' in ' || environment AS place, state AS "Value" FROM (
+SELECT greatest(at, $__timeFrom()) AS time, service || ' in ' || environment AS label, state AS "Value" FROM (
     SELECT e.at, e.service, e.environment, CASE e.state WHEN 'closed' THEN x.outcome ELSE e.state END AS state,
            lead(e.at) OVER (PARTITION BY e.service, e.environment ORDER BY e.at, e.execution, e.seq) AS next
     FROM rollback_events AS e JOIN rollback_history AS x ON x.id = e.execution
     WHERE e.state IS NOT NULL AND e.at <= $__timeTo()) AS events
 WHERE (next IS NULL OR next >= $__timeFrom()) AND $of_service ORDER BY 1
 """),
-    by="place",
+    by="label",
     colors=STATES,
 )
 OUTCOMES = pie(

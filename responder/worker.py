@@ -227,7 +227,7 @@ class Worker:
     async def _claim_more(self, lease: Lease) -> None:
         lease.guard()
         claimed, unreadable = await self.journal.transaction(
-            executions.claim, lease.id, self.journal.now(), concurrent=self._concurrent, mine=tuple(self._running)
+            executions.claim, lease.id, self.journal.now(), concurrent=self._concurrent, running=tuple(self._running)
         )
         for execution, resumptions in claimed:
             if execution.id in self._running:

@@ -90,8 +90,8 @@ class Engine:
 
         `check`: whether the image has a HEALTHCHECK, and ends as a good server does: what is under way is answered.
         """
-        said = json.dumps({"version": version}).encode()
-        pages = {"www/index.html": said, **({"www/health": said} if healthy else {})}
+        body = json.dumps({"version": version}).encode()
+        pages = {"www/index.html": body, **({"www/health": body} if healthy else {})}
         lines = [
             "FROM scratch",
             "COPY . /",
@@ -132,12 +132,12 @@ class Engine:
     ) -> str:
         """A container as `docker compose up` makes it; its name."""
         name, network = f"{project}-{service}-{number}", f"{project}_default"
-        for one in (network, f"{project}_back"):
-            if not self.call("GET", "/networks", filters=json.dumps({"name": [one]})):
-                self.call("POST", "/networks/create", {"Name": one, "CheckDuplicate": True})
+        for network_name in (network, f"{project}_back"):
+            if not self.call("GET", "/networks", filters=json.dumps({"name": [network_name]})):
+                self.call("POST", "/networks/create", {"Name": network_name, "CheckDuplicate": True})
         image_id = self.call("GET", f"/images/{image}/json")["Id"]
         compose = "com.docker.compose"
-        told = {
+        container = {
             "Image": image,
             "Env": list(env),
             "Labels": {
@@ -153,12 +153,12 @@ class Engine:
                 "RestartPolicy": {"Name": "no" if auto_remove else "always"},
                 "AutoRemove": auto_remove,
                 "NetworkMode": network,
-                "Binds": [*binds, *(f"{volume}:{place}" for volume, place in (volumes or {}).items())],
+                "Binds": [*binds, *(f"{volume}:{path}" for volume, path in (volumes or {}).items())],
             },
             "Volumes": {"/scratch": {}},
             "NetworkingConfig": {"EndpointsConfig": {network: {"Aliases": [service, name]}}},
         }  # fmt: skip
-        self.call("POST", "/containers/create", told, name=name)
+        self.call("POST", "/containers/create", container, name=name)
         back = {"Container": name, "EndpointConfig": {"Aliases": [f"{service}-back"]}}
         self.call("POST", f"/networks/{project}_back/connect", back)
         self.call("POST", f"/containers/{name}/start")
@@ -186,15 +186,16 @@ class Engine:
 
     def containers(self, project: str = "shop") -> dict[str, dict[str, Any]]:
         """By name, stopped ones too."""
-        told = json.dumps({"label": [f"{_PROJECT}={project}"]})
+        filters = json.dumps({"label": [f"{_PROJECT}={project}"]})
         return {
-            one["Names"][0].lstrip("/"): one for one in self.call("GET", "/containers/json", all="true", filters=told)
+            container["Names"][0].lstrip("/"): container
+            for container in self.call("GET", "/containers/json", all="true", filters=filters)
         }
 
     def clear(self) -> None:
         """Removes every container, volume and network: their bridges would stay on this host when the engine ends."""
-        for one in self.call("GET", "/containers/json", all="true"):
-            self.call("DELETE", f"/containers/{one['Id']}", force="true", v="true")
+        for container in self.call("GET", "/containers/json", all="true"):
+            self.call("DELETE", f"/containers/{container['Id']}", force="true", v="true")
         self.call("POST", "/volumes/prune")
         self.call("POST", "/networks/prune")
 
@@ -237,16 +238,16 @@ def _unused_net() -> ipaddress.IPv4Network:
         if route[1] != "00000000"
     ]
     nets = [ipaddress.IPv4Network(f"10.{n}.0.0/16") for n in range(64, 250)]
-    return random.choice([net for net in nets if not any(net.overlaps(one) for one in taken)])
+    return random.choice([net for net in nets if not any(net.overlaps(used) for used in taken)])
 
 
-def _address(told: str) -> str:
-    return socket.inet_ntoa(int(told, 16).to_bytes(4, sys.byteorder))
+def _address(encoded: str) -> str:
+    return socket.inet_ntoa(int(encoded, 16).to_bytes(4, sys.byteorder))
 
 
 def _mounts_below(home: Path) -> list[str]:
     lines = Path("/proc/self/mounts").read_text().splitlines()
-    return [place for line in lines if (place := line.split()[1]).startswith(f"{home}/")]
+    return [mount for line in lines if (mount := line.split()[1]).startswith(f"{home}/")]
 
 
 class Nginx:
@@ -282,11 +283,11 @@ class Nginx:
 async def nginx(directory: Path, servers: str) -> AsyncIterator[Nginx]:
     """Up, and answering for these servers."""
     need("nginx")
-    one = Nginx(directory)
-    one.include.write_text(servers + "\n")
-    process = await Process.start(one.argv, log=directory / "nginx.log", ready=one.url)
+    server = Nginx(directory)
+    server.include.write_text(servers + "\n")
+    process = await Process.start(server.argv, log=directory / "nginx.log", ready=server.url)
     try:
-        yield one
+        yield server
     finally:
         await process.terminate()
 
@@ -313,14 +314,14 @@ class Haproxy:
 async def haproxy(directory: Path, servers: dict[str, int], ready: set[str]) -> AsyncIterator[Haproxy]:
     """Up, with traffic for the servers that are ready."""
     need("haproxy")
-    one = Haproxy(directory, servers, ready)
-    argv = (str(program("haproxy")), "-db", "-f", str(one.config))
-    process = await Process.start(argv, log=directory / "haproxy.log", ready=one.url)
+    server = Haproxy(directory, servers, ready)
+    argv = (str(program("haproxy")), "-db", "-f", str(server.config))
+    process = await Process.start(argv, log=directory / "haproxy.log", ready=server.url)
     try:
-        yield one
+        yield server
     finally:
         await process.terminate()
-        shutil.rmtree(one.socket.parent)
+        shutil.rmtree(server.socket.parent)
 
 
 class Hammer:

@@ -52,7 +52,7 @@ class Namespace:
             ["ip", "link", "add", "name", ours, "type", "veth", "peer", "name", theirs, "netns", str(self.pid)],
             ["ip", "address", "add", f"{self.host}/29", "dev", ours],
             ["ip", "link", "set", ours, "up"],
-            *([*self.enter, "ip", "address", "add", f"{one}/29", "dev", theirs] for one in self.addresses),
+            *([*self.enter, "ip", "address", "add", f"{address}/29", "dev", theirs] for address in self.addresses),
             [*self.enter, "ip", "link", "set", "lo", "up"],
             [*self.enter, "ip", "link", "set", theirs, "up"],
         ):

@@ -48,12 +48,12 @@ async def seed(state: str, *, services: int, each: int) -> None:
     """Fills a fresh journal, and lets the database count what it has."""
     kind = "sqlite" if state.startswith("sqlite") else "postgres"
     words = {"services": services, "each": each}
-    said = {
+    values = {
         "numbers": _NUMBERS[kind].format(**words),
         "at": _AT[kind].format(**words),
         "status": _STATUS.format(**words),
     }
-    statements = [sql.format(**words, **said) for sql in _SEED]
+    statements = [sql.format(**words, **values) for sql in _SEED]
     if kind == "sqlite":
         database = sqlite3.connect(state.removeprefix("sqlite://"))
         with database:

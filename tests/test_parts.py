@@ -88,8 +88,8 @@ async def test_alertmanager_takes_alerts_and_silences(tmp_path: Path) -> None:
         silence = await am.silence({"service": "backend"}, comment="a test")
 
         async def suppressed() -> bool:
-            (one,) = await am.alerts(service="backend")
-            return bool(one["status"]["silencedBy"] == [silence])
+            (alert,) = await am.alerts(service="backend")
+            return bool(alert["status"]["silencedBy"] == [silence])
 
         assert await parts.until(suppressed)
         assert await am.alerts(service="backend", silenced=False) == []

@@ -182,12 +182,14 @@ class Custom(Check):
 
 
 async def _pipe(opened: list[asyncio.ReadTransport]) -> tuple[asyncio.StreamReader, int]:
-    ours, theirs = os.pipe()
+    read_end, write_end = os.pipe()
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0))
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
+    )
     opened.append(transport)
-    return reader, theirs
+    return reader, write_end
 
 
 async def _read_into(read: bytearray, stream: asyncio.StreamReader) -> None:

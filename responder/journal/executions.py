@@ -265,7 +265,7 @@ async def accepted(tx: Transaction, execution_id: str) -> Accepted:
 
 
 async def claim(
-    tx: Transaction, worker: str, at: datetime, *, concurrent: int, mine: Collection[str]
+    tx: Transaction, worker: str, at: datetime, *, concurrent: int, running: Collection[str]
 ) -> tuple[list[tuple[Execution, int]], dict[str, ValueError]]:
     """Takes every interrupted execution, and as many new ones as `concurrent` allows over all replicas.
 
@@ -279,7 +279,7 @@ async def claim(
     taken, unreadable = [], {}
     for row in await tx.all("claimable", worker=worker):
         again = row["worker"] is not None
-        if row["id"] in mine or (row["worker"] == worker and at - row["accepted_at"] < _HANDING_OVER):
+        if row["id"] in running or (row["worker"] == worker and at - row["accepted_at"] < _HANDING_OVER):
             continue
         try:
             execution = await load(tx, row["id"])

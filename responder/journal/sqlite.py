@@ -256,10 +256,10 @@ class Sqlite:
         Raises ConfigError.
         """
         try:
-            there = file if file.exists() else next(path for path in file.parents if path.exists())
-            if not os.access(there, os.R_OK | os.W_OK | (os.X_OK if there != file else 0)):
-                raise ConfigError([f"state: {file} cannot be used: {there} is not writable by this user"])
-            if there == file:
+            existing = file if file.exists() else next(path for path in file.parents if path.exists())
+            if not os.access(existing, os.R_OK | os.W_OK | (os.X_OK if existing != file else 0)):
+                raise ConfigError([f"state: {file} cannot be used: {existing} is not writable by this user"])
+            if existing == file:
                 # `immutable`: reading leaves no file of its own beside it.
                 connection = sqlite3.connect(f"file:{quote(str(file))}?immutable=1", uri=True)
                 with contextlib.closing(connection):

@@ -129,10 +129,10 @@ class Waits(NamedTuple):
 
 def waits(execution_id: str, events: list[Event]) -> Waits | None:
     """None where it does not wait for a human."""
-    first, *rest = events
-    assert isinstance(first, Accepted)  # noqa: S101
-    execution, found = begin(execution_id, first), None
-    for event in rest:
+    opening, *later = events
+    assert isinstance(opening, Accepted)  # noqa: S101
+    execution, found = begin(execution_id, opening), None
+    for event in later:
         before, execution = execution.state, execution.after(event)
         if execution.state not in ("held", "stuck"):
             found = None

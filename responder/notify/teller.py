@@ -99,12 +99,12 @@ class Teller:
     async def round(self) -> None:
         """Hands out what is new, calls for help, gives up what is too old, and begins to tell what is due."""
         now, notify = self._now(), self._notify()
-        seen = await self._journal.read(_look, now, bool(notify.escalate))
-        while seen.news and await self._journal.transaction(outbox.distribute, self._heard_by):
+        pending = await self._journal.read(_look, now, bool(notify.escalate))
+        while pending.news and await self._journal.transaction(outbox.distribute, self._heard_by):
             pass
-        for subject, waiting in seen.waiting:
+        for subject, waiting in pending.waiting:
             await self._call(notify, subject, waiting, now)
-        if seen.oldest and (now - seen.oldest).total_seconds() > notify.give_up_after:
+        if pending.oldest and (now - pending.oldest).total_seconds() > notify.give_up_after:
             for row in await self._journal.transaction(outbox.give_up, now, notify.give_up_after):
                 self._counted(row["channel"], "given_up")
                 say(log, "given up", level=logging.ERROR, **row)

@@ -209,8 +209,8 @@ def titled(value: Any) -> str:
 @pytest.mark.parametrize(("file", "rule"), RULES, ids=titled)
 def test_the_rules_ask_for_series_that_are_published(file: Path, rule: dict[str, Any]) -> None:
     selectors = re.sub(r'"[^"]*"', '""', rule["expr"])
-    asked = re.findall(r"(?<![\w:])(?:resource|probe|exporter|responder)_\w+(?![\w:(])", selectors)
-    assert [name for name in asked if not published().fullmatch(name)] == [], file.name
+    used = re.findall(r"(?<![\w:])(?:resource|probe|exporter|responder)_\w+(?![\w:(])", selectors)
+    assert [name for name in used if not published().fullmatch(name)] == [], file.name
 
 
 # --- their tests ------------------------------------------------------------------------------------------------------
@@ -329,11 +329,11 @@ def test_prometheus_takes_the_example(tmp_path: Path) -> None:
 
 def test_the_jobs_that_the_rules_ask_for_are_in_the_example() -> None:
     jobs = {job["job_name"] for job in EXAMPLES["prometheus"]["scrape_configs"]}
-    asked = {
+    used = {
         job for _, rule in RULES for names in re.findall(r'job!?=~?"([^"]+)"', rule["expr"]) for job in names.split("|")
     }
-    assert asked == {"probes", "exporters", "responder"}
-    assert asked <= jobs
+    assert used == {"probes", "exporters", "responder"}
+    assert used <= jobs
     responder = next(job for job in EXAMPLES["prometheus"]["scrape_configs"] if job["job_name"] == "responder")
     assert responder["static_configs"] == [{"targets": ["127.0.0.1:9095"]}], "labels here would rename the series' own"
 
@@ -345,8 +345,8 @@ def test_the_documented_jobs_are_those_that_the_rules_ask_for() -> None:
             continue
         for job in re.split(r"(?=\bjob_name:)", path.read_text())[1:]:
             name, job = re.findall(r"[\w-]+", job)[1], re.split(r"\n#?\s*\n|```", job)[0]
-            if asked := re.search(r"/sd\b", job) or re.search(r":9469\b", job):
-                found.setdefault(path.relative_to(ROOT), set()).add((name, asked[0]))
+            if endpoint := re.search(r"/sd\b", job) or re.search(r":9469\b", job):
+                found.setdefault(path.relative_to(ROOT), set()).add((name, endpoint[0]))
     assert set().union(*found.values()) == {("probes", "/sd"), ("exporters", ":9469")}
     assert {Path("docs/reference/exporters.md"), Path("examples/exporters.yml")} <= set(found)
 

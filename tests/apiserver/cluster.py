@@ -87,7 +87,9 @@ class Cluster:
 
     def all(self, kind: str, namespace: str | None = None) -> list[Object]:
         found = self.objects[_RESOURCES[kind]]
-        return [one for (there, _), one in found.items() if namespace is None or there == namespace]
+        return [
+            item for (object_namespace, _), item in found.items() if namespace is None or object_namespace == namespace
+        ]
 
     def get(self, kind: str, namespace: str, name: str) -> Object:
         return self.objects[_RESOURCES[kind]][namespace, name]
@@ -119,9 +121,9 @@ class Cluster:
         self.version += 1
         self.objects[_RESOURCES[found["kind"]]].pop((meta.get("namespace", ""), meta["name"]), None)
         self._tell_watchers("DELETED", found)
-        for one in [one for kind in self.objects.values() for one in kind.values()]:
-            if any(ref["uid"] == meta["uid"] for ref in one["metadata"].get("ownerReferences", ())):
-                self.drop(one)
+        for dependent in [dependent for kind in self.objects.values() for dependent in kind.values()]:
+            if any(ref["uid"] == meta["uid"] for ref in dependent["metadata"].get("ownerReferences", ())):
+                self.drop(dependent)
 
     def apply(self, manifest: Object) -> Object:
         """`kubectl apply` of a whole manifest, for tests."""
@@ -215,10 +217,10 @@ class Cluster:
         name, sub = [*rest[1:], "", ""][:2]
         verb = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}.get(method)
         verb = verb or ("get" if name else "list")
-        asked = f"{resource}/{sub}" if sub == "log" else resource
-        self.requests.append((verb, asked))
-        if (verb, asked) in self.forbidden:
-            raise Failed(403, f'{asked} is forbidden: User "responder" cannot {verb} resource in "{namespace}"')
+        target = f"{resource}/{sub}" if sub == "log" else resource
+        self.requests.append((verb, target))
+        if (verb, target) in self.forbidden:
+            raise Failed(403, f'{target} is forbidden: User "responder" cannot {verb} resource in "{namespace}"')
         if resource not in KINDS:
             raise Failed(404, "the server could not find the requested resource")
         if not name:
@@ -246,12 +248,12 @@ class Cluster:
 
     def _list(self, resource: str, namespace: str, query: dict[str, str]) -> tuple[int, Object]:
         kind = KINDS[resource]
-        items = [one for one in self.all(kind, namespace or None) if _selected(one, query)]
+        items = [item for item in self.all(kind, namespace or None) if _selected(item, query)]
         start, most = int(query.get("continue") or 0), int(query.get("limit") or 0) or len(items)
         more = {"continue": str(start + most)} if start + most < len(items) else {}
         items = items[start : start + most]
         # Items of a list carry neither kind nor apiVersion on the wire of a real one.
-        bare = [{k: v for k, v in one.items() if k not in ("kind", "apiVersion")} for one in items]
+        bare = [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items]
         group = resource.rpartition("/")[0]
         return 200, {
             "kind": f"{kind}List", "apiVersion": VERSIONS[group],
@@ -261,12 +263,12 @@ class Cluster:
     def _log(self, pod: Object, query: dict[str, str]) -> str:
         """As the kubelet gives it: without `tailLines` and `sinceTime` all of it, oldest first."""
         meta, spec = pod["metadata"], pod["spec"]
-        there = [one["name"] for one in (*spec.get("initContainers", ()), *spec["containers"])]
-        name = query.get("container") or (there[0] if len(there) == 1 else "")
+        names = [container["name"] for container in (*spec.get("initContainers", ()), *spec["containers"])]
+        name = query.get("container") or (names[0] if len(names) == 1 else "")
         if not name:
-            told = f"choose one of: [{' '.join(there)}]"
-            raise Failed(400, f"a container name must be specified for pod {meta['name']}, {told}")
-        if name not in there:
+            choices = f"choose one of: [{' '.join(names)}]"
+            raise Failed(400, f"a container name must be specified for pod {meta['name']}, {choices}")
+        if name not in names:
             raise Failed(400, f"container {name} is not valid for pod {meta['name']}")
         kept, key = self.logs, (meta["namespace"], meta["name"], name)
         if query.get("previous") == "true":
@@ -310,8 +312,8 @@ class Cluster:
         """`code`: of a value of the wrong type, which is 422 in a patch."""
         meta = after["metadata"]
         if meta.get("resourceVersion") not in (None, "", before["metadata"]["resourceVersion"]):
-            told = "the object has been modified; please apply your changes to the latest version and try again"
-            raise Failed(409, f'Operation cannot be fulfilled on "{meta["name"]}": {told}')
+            message = "the object has been modified; please apply your changes to the latest version and try again"
+            raise Failed(409, f'Operation cannot be fulfilled on "{meta["name"]}": {message}')
         after = copy({**before, **after})
         after["metadata"] |= {k: before["metadata"][k] for k in ("uid", "generation", "creationTimestamp")}
         after["status"] = before.get("status", {})
@@ -353,10 +355,10 @@ class Cluster:
         return 200, {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec}
 
     def _review(self, body: Object) -> Object:
-        asked = body["spec"]["resourceAttributes"]
-        resource = f"{asked.get('group', '')}/{asked['resource']}".lstrip("/")
+        attributes = body["spec"]["resourceAttributes"]
+        resource = f"{attributes.get('group', '')}/{attributes['resource']}".lstrip("/")
         self.requests.append(("create", "authorization.k8s.io/selfsubjectaccessreviews"))
-        return {**body, "status": {"allowed": (asked["verb"], resource) not in self.forbidden}}
+        return {**body, "status": {"allowed": (attributes["verb"], resource) not in self.forbidden}}
 
     def _serves(self, group: str) -> bool:
         return group in BUILT_IN or (group in VERSIONS and group in self.installed)
@@ -401,11 +403,11 @@ class Cluster:
             if request.query.get("watch") in ("1", "true"):
                 return await self._watch(request)
             text = await request.text()
-            status, told = self.handle(
+            status, payload = self.handle(
                 request.method, request.path, dict(request.query), json.loads(text) if text else None,
                 request.content_type, request.headers.get("Authorization", "").removeprefix("Bearer "),
             )  # fmt: skip
-            return _response(status, told)
+            return _response(status, payload)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer)
@@ -424,30 +426,30 @@ class Cluster:
         since, token = int(request.query.get("resourceVersion") or 0), request.headers.get("Authorization", "")
         loop = asyncio.get_running_loop()
         until = loop.time() + float(request.query.get("timeoutSeconds") or 60)
-        status, told = self.handle("GET", request.path, query, token=token.removeprefix("Bearer "))
+        status, listing = self.handle("GET", request.path, query, token=token.removeprefix("Bearer "))
         if status != 200:
-            return _response(status, told)
+            return _response(status, listing)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        kind, namespace = told["kind"].removesuffix("List"), request.path.split("/namespaces/")[-1].partition("/")[0]
-        known = {one["metadata"]["uid"] for one in told["items"]}
-        shown = {"kind": kind, "apiVersion": told["apiVersion"]}
-        for one in sorted(told["items"], key=lambda one: int(one["metadata"]["resourceVersion"])):
-            if int(one["metadata"]["resourceVersion"]) > since:
-                await response.write(_event("ADDED", {**shown, **one}))
+        kind, namespace = listing["kind"].removesuffix("List"), request.path.split("/namespaces/")[-1].partition("/")[0]
+        known = {item["metadata"]["uid"] for item in listing["items"]}
+        shown = {"kind": kind, "apiVersion": listing["apiVersion"]}
+        for item in sorted(listing["items"], key=lambda item: int(item["metadata"]["resourceVersion"])):
+            if int(item["metadata"]["resourceVersion"]) > since:
+                await response.write(_event("ADDED", {**shown, **item}))
         changes: list[tuple[str, Object]] = []
         self.watchers.append(changes)
         try:
             while loop.time() < until and request.transport and not request.transport.is_closing():
                 self._catch_up()
-                for how, one in changes:
-                    if one["kind"] != kind or one["metadata"].get("namespace", namespace) != namespace:
+                for how, item in changes:
+                    if item["kind"] != kind or item["metadata"].get("namespace", namespace) != namespace:
                         continue
-                    fits = how != "DELETED" and _selected(one, query)
-                    uid = one["metadata"]["uid"]
+                    fits = how != "DELETED" and _selected(item, query)
+                    uid = item["metadata"]["uid"]
                     if fits or uid in known:  # one that fits no more is gone for whoever watches
                         now = ("MODIFIED" if uid in known else "ADDED") if fits else "DELETED"
-                        await response.write(_event(now, one))
+                        await response.write(_event(now, item))
                         (known.add if fits else known.discard)(uid)
                 changes.clear()
                 await asyncio.sleep(0.005)
@@ -473,13 +475,13 @@ def _response(status: int, answer: Any) -> web.Response:
     return web.json_response(answer, status=status)
 
 
-def _event(how: str, one: Object) -> bytes:
-    return json.dumps({"type": how, "object": one}).encode() + b"\n"
+def _event(how: str, item: Object) -> bytes:
+    return json.dumps({"type": how, "object": item}).encode() + b"\n"
 
 
-def _selected(one: Object, query: dict[str, str]) -> bool:
+def _selected(item: Object, query: dict[str, str]) -> bool:
     terms = [term.partition("=") for term in query.get("fieldSelector", "").split(",") if term]
-    return matches(one, query.get("labelSelector", "")) and all(_at(one, name) == value for name, _, value in terms)
+    return matches(item, query.get("labelSelector", "")) and all(_at(item, name) == value for name, _, value in terms)
 
 
 def _home(group: str) -> str:
@@ -495,9 +497,9 @@ def _at(found: Object, path: str) -> Any:
 def _shown(answer: Object) -> Object:
     """A copy without what only our controllers know."""
     answer = copy(answer)
-    for one in (answer, *answer.get("items", ())):
+    for item in (answer, *answer.get("items", ())):
         for key in HIDDEN:
-            one.pop(key, None)
+            item.pop(key, None)
     return answer
 
 

@@ -29,11 +29,11 @@ def run(cluster: Cluster) -> None:
     for _ in range(_MOST_ROUNDS):
         before = cluster.version
         for kind, sync in syncs.items():
-            for one in cluster.all(kind):
-                if _notices(cluster, kind, one):
-                    sync(cluster, one)
+            for item in cluster.all(kind):
+                if _notices(cluster, kind, item):
+                    sync(cluster, item)
                     if cluster.lags:
-                        cluster.noticed[one["metadata"]["uid"]] = _sight(cluster, kind, one)
+                        cluster.noticed[item["metadata"]["uid"]] = _sight(cluster, kind, item)
         for pod in cluster.all("Pod"):
             _kubelet(cluster, pod)
         for service in cluster.all("Service"):
@@ -49,9 +49,9 @@ _DEPENDENTS = {"Deployment": "ReplicaSet", "ReplicaSet": "Pod", "StatefulSet": "
 def _sight(cluster: Cluster, kind: str, found: Object) -> Any:
     """What a controller watches: the object, and those that it owns."""
     dependents = [
-        (one["metadata"]["uid"], one["metadata"]["generation"], one.get("status")) if kind == "Deployment"
-        else (one["metadata"]["uid"], one["metadata"].get("labels"), one.get("readySince"))
-        for one in owned(cluster, _DEPENDENTS[kind], found)
+        (child["metadata"]["uid"], child["metadata"]["generation"], child.get("status")) if kind == "Deployment"
+        else (child["metadata"]["uid"], child["metadata"].get("labels"), child.get("readySince"))
+        for child in owned(cluster, _DEPENDENTS[kind], found)
     ]  # fmt: skip
     return found["metadata"]["generation"], dependents
 
@@ -78,11 +78,11 @@ def _revision(cluster: Cluster, found: Object) -> Object:
     kept = owned(cluster, "ControllerRevision", found)
     template = {**found["spec"]["template"], "$patch": "replace"}
     highest = max((r["revision"] for r in kept), default=0)
-    for one in kept:
-        if one["data"]["spec"]["template"] == template:
-            if one["revision"] < highest:
-                put(cluster, one, revision=highest + 1)
-            return one
+    for candidate in kept:
+        if candidate["data"]["spec"]["template"] == template:
+            if candidate["revision"] < highest:
+                put(cluster, candidate, revision=highest + 1)
+            return candidate
     mark, meta = hash_of(template), found["metadata"]
     return cluster.put({
         "apiVersion": "apps/v1", "kind": "ControllerRevision",
@@ -138,13 +138,13 @@ def _statefulset(cluster: Cluster, found: Object) -> None:
     updated = [p for p in alive if p["metadata"]["labels"]["controller-revision-hash"] == target]
     if len(updated) == spec["replicas"] and all(map(is_ready, updated)):
         current = target
-    told = {
+    status = {
         "observedGeneration": meta["generation"], "replicas": len(alive), "updatedReplicas": len(updated),
         "readyReplicas": sum(map(is_ready, alive)), "currentRevision": current, "updateRevision": target,
         "availableReplicas": sum(ready_for(cluster, p, spec.get("minReadySeconds", 0)) for p in alive),
     }  # fmt: skip
-    if told != found.get("status"):
-        put(cluster, found, status=told)
+    if status != found.get("status"):
+        put(cluster, found, status=status)
 
 
 def _daemonset(cluster: Cluster, found: Object) -> None:
@@ -169,16 +169,16 @@ def _daemonset(cluster: Cluster, found: Object) -> None:
                 down += 1
             cluster.drop(pod)
     alive = owned(cluster, "Pod", found)
-    told = {
+    status = {
         "observedGeneration": found["metadata"]["generation"],
         "desiredNumberScheduled": len(nodes), "currentNumberScheduled": len(alive),
         "updatedNumberScheduled": sum(p["metadata"]["labels"]["controller-revision-hash"] == mark for p in alive),
         "numberReady": sum(map(is_ready, alive)),
         "numberAvailable": sum(ready_for(cluster, p, spec.get("minReadySeconds", 0)) for p in alive),
     }  # fmt: skip
-    told = {k: v for k, v in told.items() if v != 0}
-    if told != found.get("status"):
-        put(cluster, found, status=told)
+    status = {k: v for k, v in status.items() if v != 0}
+    if status != found.get("status"):
+        put(cluster, found, status=status)
 
 
 # --- kubelet and endpoints ---
@@ -207,7 +207,7 @@ def _container(cluster: Cluster, pod: Object, container: Object) -> Object:
         return {**base, "imageID": "", "state": {"waiting": waiting}}
     repository = container["image"].partition("@")[0]
     repository = repository.rpartition(":")[0] if ":" in repository.rpartition("/")[2] else repository
-    told = {**base, "imageID": f"{repository}@{image.digest}"}
+    status = {**base, "imageID": f"{repository}@{image.digest}"}
     match image.starts:
         case "pull_fails":
             waiting = {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{container["image"]}"'}
@@ -215,10 +215,10 @@ def _container(cluster: Cluster, pod: Object, container: Object) -> Object:
         case "crashes":
             waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}
             last = {"terminated": {"exitCode": 1, "reason": "Error"}}
-            return {**told, "restartCount": 1, "state": {"waiting": waiting}, "lastState": last}
+            return {**status, "restartCount": 1, "state": {"waiting": waiting}, "lastState": last}
         case "never_ready":
-            return {**told, "state": {"running": {}}}
-    return {**told, "ready": cluster.clock() - pod["born"] >= image.ready_after, "state": {"running": {}}}
+            return {**status, "state": {"running": {}}}
+    return {**status, "ready": cluster.clock() - pod["born"] >= image.ready_after, "state": {"running": {}}}
 
 
 def _missing(cluster: Cluster, pod: Object, container: Object) -> str:

@@ -166,9 +166,9 @@ def _status(cluster: Cluster, found: Object, new: Object | None, sets: list[Obje
 def _progressing(cluster: Cluster, found: Object, new: Object | None, *, done: bool) -> Object:
     # Progress is counted from the last time that anything moved.
     counts = [_of(new, field) if new else 0 for field in ("replicas", "readyReplicas")]
-    told = [found["metadata"]["generation"], *counts, len(owned(cluster, "ReplicaSet", found))]
-    if found.get("progress", {}).get("told") != told:
-        put(cluster, found, progress={"told": told, "at": cluster.clock()})
+    observed = [found["metadata"]["generation"], *counts, len(owned(cluster, "ReplicaSet", found))]
+    if found.get("progress", {}).get("observed") != observed:
+        put(cluster, found, progress={"observed": observed, "at": cluster.clock()})
     late = not done and cluster.clock() - found["progress"]["at"] > found["spec"]["progressDeadlineSeconds"]
     name = new["metadata"]["name"] if new else ""
     if found["spec"].get("paused"):
@@ -186,9 +186,9 @@ def _progressing(cluster: Cluster, found: Object, new: Object | None, *, done: b
 
 def _failures(sets: list[Object], new: Object | None) -> list[Object]:
     """One at most: that of the current ReplicaSet, else that of any other."""
-    for rs in sorted(sets, key=lambda one: one is not new):
-        for one in rs.get("status", {}).get("conditions", ()):
-            return [one]
+    for rs in sorted(sets, key=lambda candidate: candidate is not new):
+        for condition in rs.get("status", {}).get("conditions", ()):
+            return [condition]
     return []
 
 

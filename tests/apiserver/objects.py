@@ -30,9 +30,9 @@ def owner_of(found: Object) -> Object:
 def owned(cluster: Cluster, kind: str, owner: Object) -> list[Object]:
     uid = owner["metadata"]["uid"]
     return [
-        one
-        for one in cluster.all(kind, owner["metadata"]["namespace"])
-        if any(ref["uid"] == uid for ref in one["metadata"].get("ownerReferences", ()))
+        item
+        for item in cluster.all(kind, owner["metadata"]["namespace"])
+        if any(ref["uid"] == uid for ref in item["metadata"].get("ownerReferences", ()))
     ]
 
 

@@ -22,31 +22,31 @@ def json_patch(document: Any, operations: list[dict[str, Any]]) -> Any:
     document = copy(document)
     for operation in operations:
         *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
-        place = document
+        parent = document
         for part in parents:
-            place = _child(place, part)
+            parent = _child(parent, part)
         match operation["op"]:
             case "test":
-                if _child(place, last, None) != operation["value"]:
+                if _child(parent, last, None) != operation["value"]:
                     raise Rejected
-            case "add" if isinstance(place, list):
-                place.insert(len(place) if last == "-" else int(last), copy(operation["value"]))
+            case "add" if isinstance(parent, list):
+                parent.insert(len(parent) if last == "-" else int(last), copy(operation["value"]))
             case "add":
-                place[last] = copy(operation["value"])
+                parent[last] = copy(operation["value"])
             case "replace":
-                _child(place, last)
-                place[int(last) if isinstance(place, list) else last] = copy(operation["value"])
+                _child(parent, last)
+                parent[int(last) if isinstance(parent, list) else last] = copy(operation["value"])
             case "remove":
-                _child(place, last)
-                del place[int(last) if isinstance(place, list) else last]
+                _child(parent, last)
+                del parent[int(last) if isinstance(parent, list) else last]
             case _:
                 raise Rejected
     return document
 
 
-def _child(place: Any, part: str, *default: Any) -> Any:
+def _child(parent: Any, part: str, *default: Any) -> Any:
     try:
-        return place[int(part)] if isinstance(place, list) else place[part]
+        return parent[int(part)] if isinstance(parent, list) else parent[part]
     except (KeyError, IndexError, ValueError, TypeError):
         if default:
             return default[0]
@@ -84,15 +84,15 @@ def strategic_merge(document: Any, patch: Any, key: str = "") -> Any:
 
 
 def _merge_list(document: Any, patch: list[Any], by: str | None) -> list[Any]:
-    if by is None or not all(isinstance(one, dict) for one in patch):
+    if by is None or not all(isinstance(item, dict) for item in patch):
         return list(copy(patch))
     result = list(document or ())
-    for one in patch:
-        at = next((i for i, there in enumerate(result) if there.get(by) == one.get(by)), None)
-        if one.get("$patch") == "delete":
-            result = [there for there in result if there.get(by) != one.get(by)]
+    for item in patch:
+        at = next((i for i, existing in enumerate(result) if existing.get(by) == item.get(by)), None)
+        if item.get("$patch") == "delete":
+            result = [existing for existing in result if existing.get(by) != item.get(by)]
         elif at is None:
-            result.append(copy(one))
+            result.append(copy(item))
         else:
-            result[at] = strategic_merge(result[at], one)
+            result[at] = strategic_merge(result[at], item)
     return result

@@ -43,15 +43,15 @@ class Api:
     def workload(
         self, name: str = "backend", image: str = IMAGES[0], *, kind: str = "deployments", **more: Any
     ) -> dict[str, Any]:
-        one = (deployment if kind == "deployments" else statefulset)(name, image, 2, **more)
-        one["metadata"]["namespace"] = self.namespace
-        return one
+        manifest = (deployment if kind == "deployments" else statefulset)(name, image, 2, **more)
+        manifest["metadata"]["namespace"] = self.namespace
+        return manifest
 
     async def applied(self, *, kind: str = "deployments", **more: Any) -> dict[str, Any]:
-        one = self.workload(kind=kind, **more)
-        status, answer = await self("POST", kind, one)
+        manifest = self.workload(kind=kind, **more)
+        status, answer = await self("POST", kind, manifest)
         assert status == 201, answer
-        return await self.settled(f"{kind}/{one['metadata']['name']}")
+        return await self.settled(f"{kind}/{manifest['metadata']['name']}")
 
     async def settled(self, resource: str) -> dict[str, Any]:
         """The workload once its controller has made all that it asks for."""
@@ -61,7 +61,7 @@ class Api:
 
         def done(found: dict[str, Any]) -> bool:
             status, wanted = found.get("status", {}), found["spec"]["replicas"]
-            counts = (status.get(one) for one in ("replicas", "updatedReplicas", "availableReplicas"))
+            counts = (status.get(name) for name in ("replicas", "updatedReplicas", "availableReplicas"))
             seen = status.get("observedGeneration") == found["metadata"]["generation"]
             return seen and all(count == wanted for count in counts)
 
@@ -121,9 +121,9 @@ async def test_what_cannot_be_created(api: Api) -> None:
 async def test_what_cannot_be_decoded_and_what_is_invalid(
     change: Any, more: dict[str, str], status: int, api: Api
 ) -> None:
-    one = api.workload()
-    change(one["spec"])
-    found, answer = await api("POST", "deployments", one, **more)
+    manifest = api.workload()
+    change(manifest["spec"])
+    found, answer = await api("POST", "deployments", manifest, **more)
     assert found == status, answer
     assert (await api("GET", "deployments"))[0] == 200  # and it answers on
 
@@ -147,12 +147,12 @@ async def test_after_creation_there_is_a_replicaset(api: Api) -> None:
     found = await api.applied()
     _, sets = await api("GET", "replicasets", labelSelector="app=backend")
     assert sets["kind"] == "ReplicaSetList"
-    (one,) = sets["items"]
-    assert "kind" not in one
-    (owner,) = one["metadata"]["ownerReferences"]
+    (replicaset,) = sets["items"]
+    assert "kind" not in replicaset
+    (owner,) = replicaset["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == (found["metadata"]["uid"], True)
-    assert "pod-template-hash" in one["metadata"]["labels"]
-    assert one["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
+    assert "pod-template-hash" in replicaset["metadata"]["labels"]
+    assert replicaset["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
     assert found["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "1"
 
 
@@ -220,9 +220,13 @@ async def test_going_back_uses_the_old_replicaset_under_a_new_number(api: Api) -
 
         await until(seen)
     _, after = await api("GET", "replicasets")
-    names = {one["metadata"]["name"] for one in after["items"]}
+    names = {replicaset["metadata"]["name"] for replicaset in after["items"]}
     assert len(names) == 2
-    old = next(one for one in after["items"] if one["metadata"]["name"] == before["items"][0]["metadata"]["name"])
+    old = next(
+        replicaset
+        for replicaset in after["items"]
+        if replicaset["metadata"]["name"] == before["items"][0]["metadata"]["name"]
+    )
     assert old["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3"
 
 
@@ -250,14 +254,14 @@ _WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("way", _WAYS)
 async def test_a_rollback(way: str, api: Api) -> None:
     """The whole of it, by the responder, on whatever cluster this is."""
-    told, after = _WAYS[way]
+    strategy, after = _WAYS[way]
     resource = "statefulsets" if way == "by partition" else "deployments"
     if way == "blue-green":
         for colour, image in _COLOURS.items():
             await api.applied(name=f"backend-{colour}", image=image, labels={"app": "backend", "color": colour})
-        one = service("backend", {"app": "backend", "color": "green"})
-        one["metadata"]["namespace"] = api.namespace
-        assert (await api("POST", "services", one, home="api/v1"))[0] == 201
+        manifest = service("backend", {"app": "backend", "color": "green"})
+        manifest["metadata"]["namespace"] = api.namespace
+        assert (await api("POST", "services", manifest, home="api/v1"))[0] == 201
     else:
         found = await api.applied(kind=resource)
         template = found["spec"]["template"]
@@ -267,8 +271,8 @@ async def test_a_rollback(way: str, api: Api) -> None:
         await api.settled(f"{resource}/backend")
     healthy = [{"pods": {"namespace": api.namespace, "labels": {"app": "backend"}, "at_least": 2}}]
     good, bad = (image.rpartition(":")[2] for image in IMAGES)
-    told = json.loads(json.dumps(told).replace("NAMESPACE", api.namespace))
-    ended = await Rollback(told, {Kubernetes: api.kube}, healthy=healthy, from_version=bad, to_version=good).run()
+    strategy = json.loads(json.dumps(strategy).replace("NAMESPACE", api.namespace))
+    ended = await Rollback(strategy, {Kubernetes: api.kube}, healthy=healthy, from_version=bad, to_version=good).run()
     assert ended.outcome == "succeeded", ended.reason
     for name in after:
         _, found = await api("GET", f"{resource}/{name}")
@@ -289,10 +293,10 @@ async def test_kubectl_is_content_with_it(api: Api) -> None:
             "kubectl", "--kubeconfig", str(api.config), "--namespace", api.namespace, *argv,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        said, _ = await process.communicate()
-        assert process.returncode == 0, said
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output
         await api.settled("deployments/backend")
-    assert b"successfully rolled out" in said
+    assert b"successfully rolled out" in output
     assert (await api("GET", "deployments/backend"))[1]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGES[
         0
     ]

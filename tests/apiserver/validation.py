@@ -78,7 +78,10 @@ def decode(made: Object, *, strict: bool, code: int = 400) -> None:
     pods = template.get("spec") if isinstance(template, dict) else None
     parts: list[tuple[str, Any, dict[str, Any]]] = [("spec", spec, _TYPES), ("spec.template.spec", pods, _POD_TYPES)]
     if isinstance(pods, dict) and isinstance(containers := pods.get("containers"), list):
-        parts += [(f"spec.template.spec.containers[{n}]", one, _CONTAINER_TYPES) for n, one in enumerate(containers)]
+        parts += [
+            (f"spec.template.spec.containers[{n}]", container, _CONTAINER_TYPES)
+            for n, container in enumerate(containers)
+        ]
     unknown = [key for key in made if key not in ("apiVersion", "kind", "metadata", "spec", "status", *HIDDEN)]
     for path, part, types in parts:
         for key, value in part.items() if isinstance(part, dict) else ():
@@ -86,11 +89,11 @@ def decode(made: Object, *, strict: bool, code: int = 400) -> None:
                 unknown.append(f"{path}.{key}")
             elif not isinstance(value, types[key]) or (types[key] is int and isinstance(value, bool)):
                 found = type(value).__name__
-                told = f"json: cannot unmarshal {found} into Go struct field of {path}.{key}"
-                raise Failed(code, f"{made['kind']} in version v1 cannot be handled as a {made['kind']}: {told}")
+                message = f"json: cannot unmarshal {found} into Go struct field of {path}.{key}"
+                raise Failed(code, f"{made['kind']} in version v1 cannot be handled as a {made['kind']}: {message}")
     if strict and unknown:
-        told = ", ".join(f'unknown field "{one}"' for one in unknown)
-        raise Failed(400, f"strict decoding error: {told}")
+        message = ", ".join(f'unknown field "{field}"' for field in unknown)
+        raise Failed(400, f"strict decoding error: {message}")
     for key in ("selector", "template"):
         if not isinstance(spec, dict) or key not in spec:
             raise Failed(400, f"{made['kind']} in version v1 cannot be handled: spec.{key}: Required value")

@@ -63,80 +63,80 @@ class Amazon:
         self.requests: list[Request] = []
         self.busy = 0  # wildcard invalidations of others under way
 
-    def answer(self, asked: Request) -> Response:
-        self.requests.append(asked)
+    def answer(self, request: Request) -> Response:
+        self.requests.append(request)
         for start, act, service in (
             ("/2020-05-31/distribution/", self._cloudfront, "cloudfront"),
             ("/key-value-stores/", self._keys, KEYS),
             ("/edge/", self._edge, ""),
         ):
-            if asked.path.startswith(start):
+            if request.path.startswith(start):
                 try:
-                    self._authorized(asked, service)
-                    return act(asked.path.removeprefix(start), asked)
+                    self._authorized(request, service)
+                    return act(request.path.removeprefix(start), request)
                 except Refusal as no:
                     return self._refused(no, xml=service == "cloudfront")
-        return self.s3.answer(asked)
+        return self.s3.answer(request)
 
-    def _authorized(self, asked: Request, service: str) -> None:
+    def _authorized(self, request: Request, service: str) -> None:
         """KeyValueStore takes only signatures that hold in several regions (SigV4A); they are checked to the end."""
         if service == KEYS:
-            return signatures.check(asked, service, self.now())
-        told, scope = asked.headers.get("authorization", ""), rf"\d+/us-east-1/{service}/aws4_request"
-        if service and not re.match(f"AWS4-HMAC-SHA256 Credential={signatures.KEY_ID}/{scope},", told):
-            raise Refusal(403, "AccessDenied", told[:40])
+            return signatures.check(request, service, self.now())
+        authorization, scope = request.headers.get("authorization", ""), rf"\d+/us-east-1/{service}/aws4_request"
+        if service and not re.match(f"AWS4-HMAC-SHA256 Credential={signatures.KEY_ID}/{scope},", authorization):
+            raise Refusal(403, "AccessDenied", authorization[:40])
         return None
 
     @staticmethod
     def _refused(no: Refusal, *, xml: bool) -> Response:
         if not xml:
             return Response(no.status, json.dumps({"Message": no.message}).encode(), {"x-amzn-ErrorType": no.code})
-        told = f"<Error><Type>Sender</Type><Code>{no.code}</Code><Message>{no.message}</Message></Error>"
-        return Response(no.status, f'<ErrorResponse xmlns="{NS}">{told}</ErrorResponse>'.encode())
+        error = f"<Error><Type>Sender</Type><Code>{no.code}</Code><Message>{no.message}</Message></Error>"
+        return Response(no.status, f'<ErrorResponse xmlns="{NS}">{error}</ErrorResponse>'.encode())
 
     # --- distributions and invalidations
-    def _cloudfront(self, path: str, asked: Request) -> Response:
+    def _cloudfront(self, path: str, request: Request) -> Response:
         name, _, rest = path.partition("/")
         if name not in self.distributions:
             raise Refusal(404, "NoSuchDistribution", f"The specified distribution does not exist: {name}")
-        one = self.distributions[name]
-        match asked.method, rest.partition("/")[::2]:
+        distribution = self.distributions[name]
+        match request.method, rest.partition("/")[::2]:
             case "GET", ("", ""):
-                return Response(200, self._told(name, one), {"ETag": f"T{one.etag}"})
+                return Response(200, self._distribution(name, distribution), {"ETag": f"T{distribution.etag}"})
             case "GET", ("config", ""):
-                return Response(200, one.config.encode(), {"ETag": f"T{one.etag}"})
+                return Response(200, distribution.config.encode(), {"ETag": f"T{distribution.etag}"})
             case "PUT", ("config", ""):
-                if not (wanted := asked.headers.get("if-match", "")):
+                if not (wanted := request.headers.get("if-match", "")):
                     raise Refusal(400, "InvalidIfMatchVersion")
-                if wanted != f"T{one.etag}":
+                if wanted != f"T{distribution.etag}":
                     raise Refusal(412, "PreconditionFailed")
-                one.path_before, one.changed_at = one.origin_path, self.clock()
-                one.config, one.etag = asked.body.decode(), one.etag + 1
-                return Response(200, self._told(name, one), {"ETag": f"T{one.etag}"})
+                distribution.path_before, distribution.changed_at = distribution.origin_path, self.clock()
+                distribution.config, distribution.etag = request.body.decode(), distribution.etag + 1
+                return Response(200, self._distribution(name, distribution), {"ETag": f"T{distribution.etag}"})
             case "POST", ("invalidation", ""):
-                return Response(201, self._invalidation(self._invalidate(one, asked.body)).encode())
+                return Response(201, self._invalidation(self._invalidate(distribution, request.body)).encode())
             case "GET", ("invalidation", ""):
-                newest = one.invalidations[::-1][: int(asked.query.get("MaxItems", 100))]
+                newest = distribution.invalidations[::-1][: int(request.query.get("MaxItems", 100))]
                 items = "".join(
                     f"<InvalidationSummary><Id>{i.id}</Id><CreateTime>{i.created:%Y-%m-%dT%H:%M:%SZ}</CreateTime>"
                     f"<Status>{self._status(i)}</Status></InvalidationSummary>"
                     for i in newest
                 )
-                told = f"<IsTruncated>false</IsTruncated><Quantity>{len(newest)}</Quantity><Items>{items}</Items>"
-                told = f"<Marker/><MaxItems>100</MaxItems>{told}"
-                return Response(200, f'<InvalidationList xmlns="{NS}">{told}</InvalidationList>'.encode())
+                listing = f"<IsTruncated>false</IsTruncated><Quantity>{len(newest)}</Quantity><Items>{items}</Items>"
+                listing = f"<Marker/><MaxItems>100</MaxItems>{listing}"
+                return Response(200, f'<InvalidationList xmlns="{NS}">{listing}</InvalidationList>'.encode())
             case "GET", ("invalidation", which):
-                if found := [i for i in one.invalidations if i.id == which]:
+                if found := [i for i in distribution.invalidations if i.id == which]:
                     return Response(200, self._invalidation(found[0]).encode())
                 raise Refusal(404, "NoSuchInvalidation")
-        raise Refusal(400, "InvalidArgument", f"{asked.method} {rest}")
+        raise Refusal(400, "InvalidArgument", f"{request.method} {rest}")
 
-    def _told(self, name: str, one: Distribution) -> bytes:
-        status = "Deployed" if self.clock() - one.changed_at >= self.takes else "InProgress"
+    def _distribution(self, name: str, distribution: Distribution) -> bytes:
+        status = "Deployed" if self.clock() - distribution.changed_at >= self.takes else "InProgress"
         head = f"<Id>{name}</Id><ARN>arn</ARN><Status>{status}</Status><DomainName>d1.cloudfront.net</DomainName>"
-        return f'<Distribution xmlns="{NS}">{head}{one.config}</Distribution>'.encode()
+        return f'<Distribution xmlns="{NS}">{head}{distribution.config}</Distribution>'.encode()
 
-    def _invalidate(self, one: Distribution, body: bytes) -> Invalidation:
+    def _invalidate(self, distribution: Distribution, body: bytes) -> Invalidation:
         root = ET.fromstring(body)
         reference = str(root.findtext(f"{{{NS}}}CallerReference"))
         paths = tuple(str(p.text) for p in root.iter(f"{{{NS}}}Path"))
@@ -144,61 +144,68 @@ class Amazon:
             raise Refusal(400, "InconsistentQuantities")
         if wrong := [p for p in paths if not p.startswith("/")]:
             raise Refusal(400, "InvalidArgument", f"invalid invalidation paths {wrong}")
-        for known in one.invalidations:
+        for known in distribution.invalidations:
             if known.reference == reference:
                 if known.paths != paths:
                     raise Refusal(400, "InvalidationBatchAlreadyExists")
                 return known
-        under_way = sum(self._status(i) == "InProgress" and any("*" in p for p in i.paths) for i in one.invalidations)
+        under_way = sum(
+            self._status(i) == "InProgress" and any("*" in p for p in i.paths) for i in distribution.invalidations
+        )
         if self.busy + under_way >= 15:
             raise Refusal(400, "TooManyInvalidationsInProgress")
-        made = Invalidation(f"I{len(one.invalidations) + 1}", reference, paths, self.clock())
-        one.invalidations.append(made)
+        made = Invalidation(f"I{len(distribution.invalidations) + 1}", reference, paths, self.clock())
+        distribution.invalidations.append(made)
         return made
 
-    def _status(self, one: Invalidation) -> str:
-        return "Completed" if self.clock() - one.at >= self.takes else "InProgress"
+    def _status(self, invalidation: Invalidation) -> str:
+        return "Completed" if self.clock() - invalidation.at >= self.takes else "InProgress"
 
-    def _invalidation(self, one: Invalidation) -> str:
-        items = "".join(f"<Path>{path}</Path>" for path in one.paths)
-        batch = f"<Paths><Quantity>{len(one.paths)}</Quantity><Items>{items}</Items></Paths>"
-        batch = f"<InvalidationBatch>{batch}<CallerReference>{one.reference}</CallerReference></InvalidationBatch>"
-        told = f"<Id>{one.id}</Id><Status>{self._status(one)}</Status><CreateTime>2026-11-26T00:00:00Z</CreateTime>"
-        return f'<Invalidation xmlns="{NS}">{told}{batch}</Invalidation>'
+    def _invalidation(self, invalidation: Invalidation) -> str:
+        items = "".join(f"<Path>{path}</Path>" for path in invalidation.paths)
+        batch = f"<Paths><Quantity>{len(invalidation.paths)}</Quantity><Items>{items}</Items></Paths>"
+        batch = (
+            f"<InvalidationBatch>{batch}<CallerReference>{invalidation.reference}</CallerReference></InvalidationBatch>"
+        )
+        summary = f"<Id>{invalidation.id}</Id><Status>{self._status(invalidation)}</Status>"
+        summary += "<CreateTime>2026-11-26T00:00:00Z</CreateTime>"
+        return f'<Invalidation xmlns="{NS}">{summary}{batch}</Invalidation>'
 
     # --- the KeyValueStore
-    def _keys(self, path: str, asked: Request) -> Response:
+    def _keys(self, path: str, request: Request) -> Response:
         arn, _, key = path.partition("/keys/")
         if arn != ARN:
             raise Refusal(404, "ResourceNotFoundException", "no such store")
         etag = f"K{self.keys_etag}"
         if not key:
-            told = {"KvsARN": ARN, "ItemCount": len(self.keys), "TotalSizeInBytes": 1, "Created": 0}
-            return Response(200, json.dumps(told).encode(), {"ETag": etag})
-        if asked.method == "PUT":
-            if asked.headers.get("if-match") != etag:
+            payload = {"KvsARN": ARN, "ItemCount": len(self.keys), "TotalSizeInBytes": 1, "Created": 0}
+            return Response(200, json.dumps(payload).encode(), {"ETag": etag})
+        if request.method == "PUT":
+            if request.headers.get("if-match") != etag:
                 raise Refusal(409, "ConflictException", "Pre-condition failed")
-            self.keys[key] = json.loads(asked.body)["Value"]
+            self.keys[key] = json.loads(request.body)["Value"]
             self.keys_etag += 1
             body = json.dumps({"ItemCount": len(self.keys), "TotalSizeInBytes": 1}).encode()
             return Response(200, body, {"ETag": f"K{self.keys_etag}"})
         if key not in self.keys:
             raise Refusal(404, "ResourceNotFoundException", "no such key")
-        told = {"Key": key, "Value": self.keys[key], "ItemCount": len(self.keys), "TotalSizeInBytes": 1}
-        return Response(200, json.dumps(told).encode())
+        payload = {"Key": key, "Value": self.keys[key], "ItemCount": len(self.keys), "TotalSizeInBytes": 1}
+        return Response(200, json.dumps(payload).encode())
 
     # --- what visitors get: `/edge/E1/index.html` of what lies below the distribution's origin path
-    def _edge(self, path: str, asked: Request) -> Response:
+    def _edge(self, path: str, request: Request) -> Response:
         name, _, rest = path.partition("/")
-        one = self.distributions[name]
-        if one.invalidations and all(self._status(i) == "Completed" for i in one.invalidations[-1:]):
-            last = one.invalidations[-1].id
-            if one.cache.get("emptied by") != last.encode():
-                one.cache = {"emptied by": last.encode()}
-        if rest not in one.cache:
-            followed = self.clock() - one.changed_at >= self.takes
-            found = self.s3.objects.get(f"shop{one.origin_path if followed else one.path_before}/{rest}")
+        distribution = self.distributions[name]
+        if distribution.invalidations and all(self._status(i) == "Completed" for i in distribution.invalidations[-1:]):
+            last = distribution.invalidations[-1].id
+            if distribution.cache.get("emptied by") != last.encode():
+                distribution.cache = {"emptied by": last.encode()}
+        if rest not in distribution.cache:
+            followed = self.clock() - distribution.changed_at >= self.takes
+            found = self.s3.objects.get(
+                f"shop{distribution.origin_path if followed else distribution.path_before}/{rest}"
+            )
             if found is None:
                 return Response(404)
-            one.cache[rest] = found.body
-        return Response(200, one.cache[rest], {"Content-Type": "application/json"})
+            distribution.cache[rest] = found.body
+        return Response(200, distribution.cache[rest], {"Content-Type": "application/json"})

@@ -14,8 +14,8 @@ from tests.cdns.signatures import KEY_ID, SECRET
 
 
 def aws_settings(url: str, **more: Any) -> AwsSettings:
-    told = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "timeout": "5s", "connections": 8}
-    return AwsSettings.model_validate_json(json.dumps({"endpoint_url": url, **told, **more}))
+    settings = {"access_key_id": KEY_ID, "secret_access_key": SECRET, "timeout": "5s", "connections": 8}
+    return AwsSettings.model_validate_json(json.dumps({"endpoint_url": url, **settings, **more}))
 
 
 def cloudflare_settings(url: str) -> CloudflareSettings:

@@ -11,8 +11,8 @@ ZONE = "0123456789abcdef0123456789abcdef"
 TOKEN = "a-token-of-the-tests"
 
 
-def _json(status: int, told: Any, **headers: str) -> Response:
-    return Response(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})
+def _json(status: int, payload: Any, **headers: str) -> Response:
+    return Response(status, json.dumps(payload).encode(), {"Content-Type": "application/json", **headers})
 
 
 class FakeCloudflare:
@@ -23,17 +23,17 @@ class FakeCloudflare:
         self.limited = 0
         self.fails = False
 
-    def answer(self, asked: Request) -> Response:
-        if asked.headers.get("authorization") != f"Bearer {TOKEN}":
+    def answer(self, request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return self._no(403, 10000, "Authentication error")
-        if (asked.method, asked.path) == ("GET", f"/zones/{ZONE}"):
+        if (request.method, request.path) == ("GET", f"/zones/{ZONE}"):
             return _json(200, {"success": True, "errors": [], "messages": [], "result": {"id": ZONE}})
-        if asked.method != "POST" or asked.path != f"/zones/{ZONE}/purge_cache":
+        if request.method != "POST" or request.path != f"/zones/{ZONE}/purge_cache":
             return self._no(404, 7003, "Could not route to it, perhaps your object identifier is invalid?")
         if self.limited:
             self.limited -= 1
             return self._no(429, 10429, "Rate limited. Please wait and consider throttling your request speed")
-        body = json.loads(asked.body)
+        body = json.loads(request.body)
         if len(body) != 1 or not set(body) <= {"purge_everything", "files", "tags", "prefixes", "hosts"}:
             return self._no(400, 1012, "Request must contain one of purge_everything, files, tags, hosts or prefixes")
         if any("://" in prefix for prefix in body.get("prefixes", ())):
@@ -45,8 +45,8 @@ class FakeCloudflare:
 
     @staticmethod
     def _no(status: int, code: int, message: str) -> Response:
-        told = {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
-        return _json(status, told)
+        payload = {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
+        return _json(status, payload)
 
 
 class FakeFastly:
@@ -66,41 +66,41 @@ class FakeFastly:
 
     def visited(self, path: str, *keys: str) -> str:
         """The release that a visitor of a page gets; what is stale is served once more, while it is fetched."""
-        fresh = next(str(one["comment"]) for one in self.versions if one["active"])
-        told, _ = self.held.get(path, (fresh, ()))
+        fresh = next(str(version["comment"]) for version in self.versions if version["active"])
+        served, _ = self.held.get(path, (fresh, ()))
         if path not in self.held or path in self.stale:
             self.held[path] = fresh, keys
             self.stale.discard(path)
-        return told
+        return served
 
     @property
     def active(self) -> int:
-        return next(int(one["number"]) for one in self.versions if one["active"])  # type: ignore[call-overload]
+        return next(int(version["number"]) for version in self.versions if version["active"])  # type: ignore[call-overload]
 
-    def answer(self, asked: Request) -> Response:
-        if asked.headers.get("fastly-key") != TOKEN:
+    def answer(self, request: Request) -> Response:
+        if request.headers.get("fastly-key") != TOKEN:
             return _json(401, {"msg": "Provided credentials are missing or invalid"})
         if self.limited:
             self.limited -= 1
             return _json(429, {"msg": "Too Many Requests"})
-        match asked.method, asked.path.strip("/").split("/"):
+        match request.method, request.path.strip("/").split("/"):
             case "GET", ["service", "SVC1", "version"]:
                 return _json(200, self.versions)
             case "GET", ["tokens", "self"]:
                 return _json(200, {"id": "T1", "services": self.services, "scope": self.scope})
             case "PUT", ["service", "SVC1", "version", number, "activate"]:
-                if number not in {str(one["number"]) for one in self.versions}:
+                if number not in {str(version["number"]) for version in self.versions}:
                     return _json(404, {"msg": "Record not found", "detail": f"Couldn't find Version {number}"})
-                for one in self.versions:
-                    one["active"] = str(one["number"]) == number
+                for version in self.versions:
+                    version["active"] = str(version["number"]) == number
                 return _json(200, {"number": int(number), "active": True})
             case "POST", ["service", "SVC1", "purge"]:
-                keys = json.loads(asked.body)["surrogate_keys"]
-                self.purges.append(("keys", asked.headers.get("fastly-soft-purge") == "1", keys))
+                keys = json.loads(request.body)["surrogate_keys"]
+                self.purges.append(("keys", request.headers.get("fastly-soft-purge") == "1", keys))
                 self.stale |= {path for path, (_, tagged) in self.held.items() if set(tagged) & set(keys)}
                 return _json(200, {key: f"purge-{key}" for key in keys})
             case "POST", ["service", "SVC1", "purge_all"]:
-                if asked.headers.get("fastly-soft-purge"):
+                if request.headers.get("fastly-soft-purge"):
                     return _json(400, {"msg": "Soft purge is not possible for all"})
                 self.purges.append(("all", False, []))
                 self.held.clear()

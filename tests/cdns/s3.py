@@ -32,29 +32,29 @@ class S3:
         self.encrypts = False
 
     def put(self, path: str, body: str | bytes, **headers: str) -> None:
-        told = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.objects[path] = Stored(body.encode() if isinstance(body, str) else body, told)
+        stored_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.objects[path] = Stored(body.encode() if isinstance(body, str) else body, stored_headers)
 
-    def answer(self, asked: Request) -> Response:
-        path = asked.path.lstrip("/")
+    def answer(self, request: Request) -> Response:
+        path = request.path.lstrip("/")
         bucket, _, key = path.partition("/")
         try:
             if not key:
-                return self._list(bucket, asked)
-            if "acl" in asked.query:  # as many stores that are not Amazon's
+                return self._list(bucket, request)
+            if "acl" in request.query:  # as many stores that are not Amazon's
                 raise Refusal(501, "NotImplemented")
-            match asked.method:
+            match request.method:
                 case "PUT":
-                    return self._put(path, asked)
+                    return self._put(path, request)
                 case "DELETE":
                     self.deletes.append(path)
                     self.objects.pop(path, None)
                     return Response(204)
             found = self._stored(path, "NoSuchKey")
-            told = {**found.headers, "ETag": found.etag, "Content-Length": str(len(found.body))}
-            return Response(200, b"" if asked.method == "HEAD" else found.body, told)
+            response_headers = {**found.headers, "ETag": found.etag, "Content-Length": str(len(found.body))}
+            return Response(200, b"" if request.method == "HEAD" else found.body, response_headers)
         except Refusal as no:
-            body = "" if asked.method == "HEAD" else f"<Error><Code>{no.code}</Code><Message>{no}</Message></Error>"
+            body = "" if request.method == "HEAD" else f"<Error><Code>{no.code}</Code><Message>{no}</Message></Error>"
             return Response(no.status, body.encode())
 
     def _stored(self, path: str, code: str) -> Stored:
@@ -62,30 +62,32 @@ class S3:
             raise Refusal(404, code)
         return self.objects[path]
 
-    def _put(self, path: str, asked: Request) -> Response:
-        there = self.objects.get(path)
-        if (wanted := asked.headers.get("if-match")) and (there is None or wanted.strip('"') != there.etag.strip('"')):
-            raise Refusal(412 if there else 404, "PreconditionFailed" if there else "NoSuchKey")
-        if asked.headers.get("if-none-match") == "*" and there is not None:
+    def _put(self, path: str, request: Request) -> Response:
+        existing = self.objects.get(path)
+        if (wanted := request.headers.get("if-match")) and (
+            existing is None or wanted.strip('"') != existing.etag.strip('"')
+        ):
+            raise Refusal(412 if existing else 404, "PreconditionFailed" if existing else "NoSuchKey")
+        if request.headers.get("if-none-match") == "*" and existing is not None:
             raise Refusal(412, "PreconditionFailed")
-        if source := asked.headers.get("x-amz-copy-source"):
+        if source := request.headers.get("x-amz-copy-source"):
             found = self._stored(unquote(source).lstrip("/"), "NoSuchKey")
             self.objects[path] = Stored(found.body, dict(found.headers), path.encode() if self.encrypts else b"")
             self.copied.append(path)
-            told = f"<CopyObjectResult><ETag>{escape(found.etag)}</ETag></CopyObjectResult>"
-            return Response(200, told.encode())
-        self.objects[path] = Stored(asked.body, {k: v for k, v in asked.headers.items() if k in _KEPT})
+            result = f"<CopyObjectResult><ETag>{escape(found.etag)}</ETag></CopyObjectResult>"
+            return Response(200, result.encode())
+        self.objects[path] = Stored(request.body, {k: v for k, v in request.headers.items() if k in _KEPT})
         return Response(200, headers={"ETag": self.objects[path].etag})
 
-    def _list(self, bucket: str, asked: Request) -> Response:
-        before, after = f"{bucket}/{asked.query.get('prefix', '')}", asked.query.get("continuation-token", "")
+    def _list(self, bucket: str, request: Request) -> Response:
+        before, after = f"{bucket}/{request.query.get('prefix', '')}", request.query.get("continuation-token", "")
         keys = sorted(path for path in self.objects if path.startswith(before) and path > after)
         page = keys[: self.page]
         parts = [f"<IsTruncated>{str(len(keys) > len(page)).lower()}</IsTruncated>"]
         if len(keys) > len(page):
             parts.append(f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>")
         for path in page:
-            one = self.objects[path]
-            told = f"<Key>{escape(path.partition('/')[2])}</Key><ETag>{escape(one.etag)}</ETag>"
-            parts.append(f"<Contents>{told}<Size>{len(one.body)}</Size></Contents>")
+            stored = self.objects[path]
+            entry = f"<Key>{escape(path.partition('/')[2])}</Key><ETag>{escape(stored.etag)}</ETag>"
+            parts.append(f"<Contents>{entry}<Size>{len(stored.body)}</Size></Contents>")
         return Response(200, f"<ListBucketResult>{''.join(parts)}</ListBucketResult>".encode())

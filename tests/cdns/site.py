@@ -38,8 +38,8 @@ def _hashed(name: str, kind: str, text: str) -> str:
 
 
 def manifest(files: dict[str, bytes]) -> bytes:
-    told = {path: {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for path, body in files.items()}
-    return json.dumps({"files": told}).encode()
+    entries = {path: {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()} for path, body in files.items()}
+    return json.dumps({"files": entries}).encode()
 
 
 def headers(path: str) -> dict[str, Any]:
@@ -57,13 +57,13 @@ def released(version: str) -> dict[str, bytes]:
 
 def stocked(live: str = "2") -> dict[str, tuple[str, bytes]]:
     """Keys of a bucket with three releases, one of them live: the path in the site, and the content."""
-    told = {f"releases/{v}/{path}": (path, body) for v in "123" for path, body in released(v).items()}
-    told |= {f"live/{path}": (path, body) for path, body in site(live).items()}
-    return {**told, "current.json": ("current.json", json.dumps({"version": live}).encode())}
+    objects = {f"releases/{v}/{path}": (path, body) for v in "123" for path, body in released(v).items()}
+    objects |= {f"live/{path}": (path, body) for path, body in site(live).items()}
+    return {**objects, "current.json": ("current.json", json.dumps({"version": live}).encode())}
 
 
 def stock(amazon: Amazon, live: str = "2") -> None:
     """Puts all of that into the bucket `shop`."""
     for key, (path, body) in stocked(live).items():
-        told = headers(path)
-        amazon.s3.put(f"shop/{key}", body, content_type=told["ContentType"], cache_control=told["CacheControl"])
+        metadata = headers(path)
+        amazon.s3.put(f"shop/{key}", body, content_type=metadata["ContentType"], cache_control=metadata["CacheControl"])

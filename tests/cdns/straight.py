@@ -28,16 +28,20 @@ class StraightAws(Aws):
 
     async def content(self, bucket: str, key: str) -> tuple[bytes, dict[str, Any]] | None:
         try:
-            told = self._ask("s3", "GET", f"/{bucket}/{key}")
+            response = self._ask("s3", "GET", f"/{bucket}/{key}")
         except AwsRefused:
             return None
-        return told.body, _stored(told)
+        return response.body, _stored(response)
 
     async def read(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
         match operation:
             case "list_objects_v2":
-                told = self._ask(service, "GET", f"/{params['Bucket']}?prefix={params['Prefix']}")
-                return {"Contents": [_object(one) for one in ET.fromstring(told.body) if one.tag == "Contents"]}
+                response = self._ask(service, "GET", f"/{params['Bucket']}?prefix={params['Prefix']}")
+                return {
+                    "Contents": [
+                        _object(element) for element in ET.fromstring(response.body) if element.tag == "Contents"
+                    ]
+                }
             case "head_object":
                 return _stored(self._ask(service, "HEAD", f"/{params['Bucket']}/{params['Key']}"))
             case "get_object_acl":
@@ -50,15 +54,15 @@ class StraightAws(Aws):
         root = f"/2020-05-31/distribution/{params.get('DistributionId') or params['Id']}"
         match operation:
             case "get_distribution_config":
-                told = self._ask(service, "GET", f"{root}/config")
-                return {"ETag": told.headers["ETag"], "DistributionConfig": _config(told.body.decode())}
+                response = self._ask(service, "GET", f"{root}/config")
+                return {"ETag": response.headers["ETag"], "DistributionConfig": _config(response.body.decode())}
             case "get_distribution":
                 body = self._ask(service, "GET", root).body.decode()
                 status = ET.fromstring(body).findtext(f"{{{NS}}}Status")
                 return {"Distribution": {"Status": status, "DistributionConfig": _config(body)}}
             case "list_invalidations":
                 found = ET.fromstring(self._ask(service, "GET", f"{root}/invalidation").body)
-                return {"InvalidationList": {"Items": [{"Id": one.text} for one in found.iter(f"{{{NS}}}Id")]}}
+                return {"InvalidationList": {"Items": [{"Id": element.text} for element in found.iter(f"{{{NS}}}Id")]}}
             case "get_invalidation":
                 found = ET.fromstring(self._ask(service, "GET", f"{root}/invalidation/{params['Id']}").body)
                 batch = {"CallerReference": next(found.iter(f"{{{NS}}}CallerReference")).text}
@@ -85,9 +89,9 @@ class StraightAws(Aws):
             case "create_invalidation":
                 batch = params["InvalidationBatch"]
                 paths = "".join(f"<Path>{path}</Path>" for path in batch["Paths"]["Items"])
-                told = f"<Paths><Quantity>{batch['Paths']['Quantity']}</Quantity><Items>{paths}</Items></Paths>"
-                told += f"<CallerReference>{batch['CallerReference']}</CallerReference>"
-                body = f'<InvalidationBatch xmlns="{NS}">{told}</InvalidationBatch>'
+                paths_xml = f"<Paths><Quantity>{batch['Paths']['Quantity']}</Quantity><Items>{paths}</Items></Paths>"
+                paths_xml += f"<CallerReference>{batch['CallerReference']}</CallerReference>"
+                body = f'<InvalidationBatch xmlns="{NS}">{paths_xml}</InvalidationBatch>'
                 path = f"/2020-05-31/distribution/{params['DistributionId']}/invalidation"
                 self._ask(service, "POST", path, body.encode())
             case _:
@@ -95,25 +99,28 @@ class StraightAws(Aws):
         return {}
 
     def _ask(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
-        asked = Request.of(method, path, headers, body)
+        request = Request.of(method, path, headers, body)
         if service == KEYS:
-            sign(asked, service)
+            sign(request, service)
         else:
-            asked.headers["authorization"] = _SIGNED
-        told = self._amazon.answer(asked)
-        if told.status >= 300:
-            code = told.headers.get("x-amzn-ErrorType") or told.body.decode().split("<Code>")[1].split("</Code>")[0]
+            request.headers["authorization"] = _SIGNED
+        response = self._amazon.answer(request)
+        if response.status >= 300:
+            code = (
+                response.headers.get("x-amzn-ErrorType")
+                or response.body.decode().split("<Code>")[1].split("</Code>")[0]
+            )
             raise AwsRefused(f"{code} of {path}", code)
-        return told
+        return response
 
 
-def _stored(told: Response) -> dict[str, Any]:
-    return {"ETag": told.headers["ETag"], **{name: told.headers.get(header) for name, header in _KEPT.items()}}
+def _stored(response: Response) -> dict[str, Any]:
+    return {"ETag": response.headers["ETag"], **{name: response.headers.get(header) for name, header in _KEPT.items()}}
 
 
-def _object(one: ET.Element) -> dict[str, Any]:
-    told = {child.tag: child.text for child in one}
-    return {**told, "Size": int(told["Size"] or 0)}
+def _object(element: ET.Element) -> dict[str, Any]:
+    fields = {child.tag: child.text for child in element}
+    return {**fields, "Size": int(fields["Size"] or 0)}
 
 
 def _config(body: str) -> dict[str, Any]:
@@ -127,8 +134,8 @@ class StraightCloudflare(Cloudflare):
         self._fake = fake
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
-        told = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
-        return told.status, told.body.decode()
+        response = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
+        return response.status, response.body.decode()
 
 
 class StraightFastly(Fastly):
@@ -137,5 +144,5 @@ class StraightFastly(Fastly):
         self._fake = fake
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
-        told = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
-        return told.status, told.body.decode()
+        response = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
+        return response.status, response.body.decode()

@@ -23,8 +23,8 @@ class Request:
 
     @classmethod
     def of(cls, method: str, target: str, headers: dict[str, Any], body: bytes) -> Request:
-        told = {k.lower(): v.decode() if isinstance(v, bytes) else str(v) for k, v in headers.items()}
-        return cls(method, target, told, body)
+        lowered = {k.lower(): v.decode() if isinstance(v, bytes) else str(v) for k, v in headers.items()}
+        return cls(method, target, lowered, body)
 
     @cached_property
     def path(self) -> str:
@@ -50,16 +50,16 @@ class Refusal(Exception):
 
 @asynccontextmanager
 async def serving(
-    answer: Callable[[Request], Response], pause: Callable[[Request], float] = lambda asked: 0.0
+    answer: Callable[[Request], Response], pause: Callable[[Request], float] = lambda request: 0.0
 ) -> AsyncIterator[str]:
     """Gives the base URL. `pause`: how long it takes to answer."""
 
     async def handle(request: web.Request) -> web.Response:
         headers = {name: ",".join(request.headers.getall(name)) for name in request.headers}
-        asked = Request.of(request.method, request.raw_path, headers, await request.read())
-        told = answer(asked)
-        await asyncio.sleep(pause(asked))
-        return web.Response(status=told.status, body=told.body, headers=told.headers)
+        received = Request.of(request.method, request.raw_path, headers, await request.read())
+        response = answer(received)
+        await asyncio.sleep(pause(received))
+        return web.Response(status=response.status, body=response.body, headers=response.headers)
 
     app = web.Application(client_max_size=64 << 20)
     app.router.add_route("*", "/{rest:.*}", handle)

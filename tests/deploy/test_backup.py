@@ -22,7 +22,7 @@ ONE = Deployment(
 async def known(state: str) -> list[str]:
     journal = await open_journal(state)
     try:
-        return [one.version for one in await journal.read(deployments.running)]
+        return [deployment.version for deployment in await journal.read(deployments.running)]
     finally:
         await journal.close()
 

@@ -41,40 +41,40 @@ def read(name: str) -> Manifests:
 
 
 def of(kind: str, manifests: Manifests) -> Manifests:
-    return [one for one in manifests if one["kind"] == kind]
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def test_it_renders() -> None:
-    kinds = sorted(one["kind"] for one in rendered(HOME))
+    kinds = sorted(manifest["kind"] for manifest in rendered(HOME))
     assert kinds == sorted([
         "Namespace", "ServiceAccount", "Deployment", "Deployment", "Service", "Service", "PodDisruptionBudget",
         "ConfigMap", "ConfigMap",
     ])  # fmt: skip
-    assert [one["kind"] for one in rendered(HOME / "rights")] == ["Role", "RoleBinding", "NetworkPolicy"]
+    assert [manifest["kind"] for manifest in rendered(HOME / "rights")] == ["Role", "RoleBinding", "NetworkPolicy"]
 
 
 def test_everything_finds_what_it_selects() -> None:
     manifests = [*rendered(HOME), *read("servicemonitor.yaml")]
-    labels = [one["spec"]["template"]["metadata"]["labels"] for one in of("Deployment", manifests)]
-    for one in of("Service", manifests):
-        assert one["spec"]["selector"] in labels
-    for one in of("PodDisruptionBudget", manifests):
-        assert one["spec"]["selector"]["matchLabels"] in labels
-    services = {tuple(one["metadata"]["labels"].items()): one for one in of("Service", manifests)}
-    for one in of("ServiceMonitor", manifests):
-        found = services[tuple(one["spec"]["selector"]["matchLabels"].items())]
-        assert {e["port"] for e in one["spec"]["endpoints"]} <= {p["name"] for p in found["spec"]["ports"]}
-    accounts = {one["metadata"]["name"] for one in of("ServiceAccount", manifests)}
+    labels = [manifest["spec"]["template"]["metadata"]["labels"] for manifest in of("Deployment", manifests)]
+    for manifest in of("Service", manifests):
+        assert manifest["spec"]["selector"] in labels
+    for manifest in of("PodDisruptionBudget", manifests):
+        assert manifest["spec"]["selector"]["matchLabels"] in labels
+    services = {tuple(manifest["metadata"]["labels"].items()): manifest for manifest in of("Service", manifests)}
+    for manifest in of("ServiceMonitor", manifests):
+        found = services[tuple(manifest["spec"]["selector"]["matchLabels"].items())]
+        assert {e["port"] for e in manifest["spec"]["endpoints"]} <= {p["name"] for p in found["spec"]["ports"]}
+    accounts = {manifest["metadata"]["name"] for manifest in of("ServiceAccount", manifests)}
     (binding,) = of("RoleBinding", read("rights/role.yaml"))
     assert {subject["name"] for subject in binding["subjects"]} == accounts
     assert {subject["namespace"] for subject in binding["subjects"]} == {
-        one["metadata"]["name"] for one in of("Namespace", manifests)
+        manifest["metadata"]["name"] for manifest in of("Namespace", manifests)
     }
 
 
 def test_the_pods_are_as_confined_as_can_be() -> None:
-    for one in of("Deployment", rendered(HOME)):
-        pod = one["spec"]["template"]["spec"]
+    for manifest in of("Deployment", rendered(HOME)):
+        pod = manifest["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
         for container in pod["containers"]:
             confined = container["securityContext"]
@@ -87,8 +87,8 @@ def test_the_pods_are_as_confined_as_can_be() -> None:
 
 def test_the_probes_ask_what_there_is() -> None:
     known = {"/-/ready", "/-/healthy"}
-    for one in of("Deployment", rendered(HOME)):
-        for container in one["spec"]["template"]["spec"]["containers"]:
+    for manifest in of("Deployment", rendered(HOME)):
+        for container in manifest["spec"]["template"]["spec"]["containers"]:
             for probe in ("readinessProbe", "livenessProbe"):
                 if probe in container:
                     assert container[probe]["httpGet"]["path"] in known
@@ -124,21 +124,21 @@ class Guarded(InProcess):
     async def _send(self, method: str, path: str, *more: Any) -> Any:
         before = len(self.cluster.requests)
         answer = await super()._send(method, path, *more)
-        asked = set(self.cluster.requests[before:]) - {("create", "authorization.k8s.io/selfsubjectaccessreviews")}
-        if ("get", "secrets") in asked:
+        rights = set(self.cluster.requests[before:]) - {("create", "authorization.k8s.io/selfsubjectaccessreviews")}
+        if ("get", "secrets") in rights:
             return 403, {"message": "forbidden"}
-        assert asked <= self._allowed, f"{asked - self._allowed} is not in deploy/kubernetes/rights"
+        assert rights <= self._allowed, f"{rights - self._allowed} is not in deploy/kubernetes/rights"
         return answer
 
 
 def two(cluster: Cluster, make: Callable[..., dict[str, Any]], name: str, **more: Any) -> None:
     for version in "12":
-        one = make(name, f"shop:{version}", **more)
-        pods = one["spec"]["template"]["spec"]
+        workload = make(name, f"shop:{version}", **more)
+        pods = workload["spec"]["template"]["spec"]
         pods["containers"][0]["envFrom"] = [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "keys"}}]
         pods["serviceAccountName"] = "shop"
         pods["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
-        cluster.apply(one)
+        cluster.apply(workload)
 
 
 async def _of_keeping_logs(cluster: Cluster, kube: Kubernetes) -> set[tuple[str, str]]:
@@ -203,14 +203,14 @@ WAYS: list[tuple[dict[str, Any], str]] = [
 
 async def test_each_strategy_gets_by_with_these_rights_and_needs_all_of_them(cluster: Cluster) -> None:
     allowed, used = rights(), set()
-    for told, app in WAYS:
+    for strategy, app in WAYS:
         kube = Guarded(cluster, allowed)
         healthy = [{"pods": {"namespace": "shop", "labels": {"app": app}}}]
         if app == "c":
             for pod in [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == "green"]:
                 cluster.drop(pod)  # its failed pods would keep the check of the whole service from holding
             healthy[0]["pods"]["labels"]["color"] = "blue"  # type: ignore[index]
-        if told["strategy"] == "immediate":
+        if strategy["strategy"] == "immediate":
             two(cluster, deployment, "backend", replicas=2)
         before = len(cluster.requests)
         clock: Any = cluster.clock
@@ -219,9 +219,9 @@ async def test_each_strategy_gets_by_with_these_rights_and_needs_all_of_them(clu
         def wait(seconds: float, cells: list[float] = cells) -> None:
             cells[0] += seconds
 
-        ended = await Rollback(told, {Kubernetes: kube}, healthy=healthy, wait=wait).run()
+        ended = await Rollback(strategy, {Kubernetes: kube}, healthy=healthy, wait=wait).run()
         expected: Outcome = "succeeded"
-        assert ended.outcome == expected, (told, ended.reason)
+        assert ended.outcome == expected, (strategy, ended.reason)
         used |= set(cluster.requests[before:])
     used |= await _of_keeping_logs(cluster, Guarded(cluster, allowed))
     assert allowed <= used, f"never used: {sorted(allowed - used)}"

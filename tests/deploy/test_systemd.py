@@ -50,9 +50,9 @@ def test_it_is_confined(name: str) -> None:
     need("systemd-analyze")
     argv = ["systemd-analyze", "security", "--offline=true", str(HOME / name)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    told = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
-    assert told is not None, done.stderr
-    assert float(told[1]) <= MOST_EXPOSED
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert exposure is not None, done.stderr
+    assert float(exposure[1]) <= MOST_EXPOSED
 
 
 @pytest.mark.parametrize(("name", "command"), [("responder.service", "responder"), ("exporters.service", "exporters")])
@@ -90,13 +90,13 @@ def test_the_responder_needs_no_memory_that_is_writable_and_code(tmp_path: Path)
 
 
 def _starts_confined(tmp_path: Path, command: str, text: str) -> None:
-    asked = subprocess.run(
+    probe = subprocess.run(
         [sys.executable, "-c", f"import ctypes; print(ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0))"],
         capture_output=True,
         text=True,
         check=True,
     )
-    if asked.stdout.strip() != "0":
+    if probe.stdout.strip() != "0":
         pytest.skip("this kernel is older than 6.3: it cannot forbid it to one process")
     config = tmp_path / "config.yml"
     config.write_text(text)
@@ -104,14 +104,14 @@ def _starts_confined(tmp_path: Path, command: str, text: str) -> None:
     program = Path(sys.executable).with_name(command)
     with log.open("wb") as output:
         argv = [str(program), "serve", "--config", str(config)]
-        one = subprocess.Popen(argv, stdout=output, stderr=output, preexec_fn=_no_new_code)
+        process = subprocess.Popen(argv, stdout=output, stderr=output, preexec_fn=_no_new_code)
     try:
         end = time.monotonic() + 30
         while "listening" not in log.read_text():
-            assert one.poll() is None and time.monotonic() < end, log.read_text()
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
             time.sleep(0.1)
-        one.send_signal(signal.SIGTERM)
-        assert one.wait(20) == 0, log.read_text()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, log.read_text()
     finally:
-        one.kill()
-        one.wait()
+        process.kill()
+        process.wait()

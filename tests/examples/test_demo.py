@@ -100,23 +100,23 @@ def test_a_bad_release_is_rolled_back_and_every_second_accounted_for(tmp_path: P
     need("prometheus", "prometheus-alertmanager")
     began = time.monotonic()
     with demo(tmp_path) as running:
-        said = running.output()
-    assert running.popen.returncode == 0, said
+        output = running.output()
+    assert running.popen.returncode == 0, output
     assert time.monotonic() - began < LONGEST
-    stages = re.findall(r"^ +(\d+\.\d\d) s  (.+?)  ", said, re.MULTILINE)
+    stages = re.findall(r"^ +(\d+\.\d\d) s  (.+?)  ", output, re.MULTILINE)
     assert [name for _, name in stages][:3] == ["1.1 is live", "first failed check", "alert fires"]
     assert {name for _, name in stages[3:]} == {"received", "decided", "acted", "healthy", "verified"}
-    assert f"{len(GUARDS)} guards were asked, all allow it: 1.1 → 1.0" in said
+    assert f"{len(GUARDS)} guards were asked, all allow it: 1.1 → 1.0" in output
     spans = dict(
-        re.findall(r"^(noticed|delivered|decided|rolled back|recovered|verified|in all) +(\d+\.\d+) s", said, re.M)
+        re.findall(r"^(noticed|delivered|decided|rolled back|recovered|verified|in all) +(\d+\.\d+) s", output, re.M)
     )
     assert len(spans) == 7
     in_all = float(spans.pop("in all"))
     assert abs(sum(map(float, spans.values())) - in_all) < 0.01
     assert 4 < in_all < 40
-    failed, of = map(int, re.search(r"(\d+) of (\d+) requests failed", said).groups())  # type: ignore[union-attr]
+    failed, of = map(int, re.search(r"(\d+) of (\d+) requests failed", output).groups())  # type: ignore[union-attr]
     assert 0 < failed < of / 2
-    assert re.search(r"1\.1 → 1\.0 +succeeded", said)
+    assert re.search(r"1\.1 → 1\.0 +succeeded", output)
     assert len(running.seen) >= PARTS
     assert len(running.ports) >= 5
     running.assert_nothing_is_left()
@@ -127,10 +127,10 @@ def test_ctrl_c_in_the_middle_stops_and_removes_everything(tmp_path: Path) -> No
     with demo(tmp_path) as running:
         running.until_parts(PARTS)
         running.popen.send_signal(signal.SIGINT)
-        said = running.output(within=15)
-    assert running.popen.returncode == 128 + signal.SIGINT, said
-    assert "Everything is stopped and removed." in said
-    assert "Traceback" not in said
+        output = running.output(within=15)
+    assert running.popen.returncode == 128 + signal.SIGINT, output
+    assert "Everything is stopped and removed." in output
+    assert "Traceback" not in output
     running.assert_nothing_is_left()
 
 
@@ -143,17 +143,17 @@ def test_kept_up_it_tells_what_to_try_and_ends_when_told(tmp_path: Path) -> None
             lines.append(line)
             if "Ctrl-C ends it" in line:
                 break
-        said = "".join(lines)
+        output = "".join(lines)
         running.watch()
         for command in re.findall(
-            r"^(\S+responder (?:explain|status) .*|amtool .* silence add .*)$", said, re.MULTILINE
+            r"^(\S+responder (?:explain|status) .*|amtool .* silence add .*)$", output, re.MULTILINE
         ):
             tried = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
             assert tried.returncode == 0, f"{command}\n{tried.stdout}{tried.stderr}"
         running.popen.terminate()
         assert "Everything is stopped and removed." in running.output(within=15)
     assert running.popen.returncode == 0
-    assert said.count("/responder ") == 4
+    assert output.count("/responder ") == 4
     running.assert_nothing_is_left()
 
 
@@ -164,19 +164,19 @@ def test_a_part_that_does_not_start_is_named_with_the_end_of_its_log(tmp_path: P
         (programs / name).write_text(f"#!/bin/sh\necho '{name} has no mind to'\nexit 3\n")
         (programs / name).chmod(0o755)
     with demo(tmp_path, PATH=f"{programs}:{os.environ['PATH']}") as running:
-        said = running.output(within=40)
-    assert running.popen.returncode == 1, said
-    assert "Alertmanager has ended with exit code 3" in said
-    assert "prometheus-alertmanager has no mind to" in said
-    assert "What to do: " in said
-    assert "Traceback" not in said
+        output = running.output(within=40)
+    assert running.popen.returncode == 1, output
+    assert "Alertmanager has ended with exit code 3" in output
+    assert "prometheus-alertmanager has no mind to" in output
+    assert "What to do: " in output
+    assert "Traceback" not in output
     running.assert_nothing_is_left()
 
 
 def test_missing_programs_are_all_named_with_what_installs_them(tmp_path: Path) -> None:
     with demo(tmp_path, PATH=str(tmp_path)) as running:
-        said = running.output(within=20)
-    assert running.popen.returncode == 1, said
-    assert "scripts/install-debian.sh prometheus\n" in said
-    assert "scripts/install-debian.sh prometheus-alertmanager\n" in said
+        output = running.output(within=20)
+    assert running.popen.returncode == 1, output
+    assert "scripts/install-debian.sh prometheus\n" in output
+    assert "scripts/install-debian.sh prometheus-alertmanager\n" in output
     running.assert_nothing_is_left()

@@ -65,7 +65,7 @@ async def reach() -> AsyncIterator[Connections]:
 def ask(make: Callable[..., Check], reach: Connections) -> Callable[..., Awaitable[Asked]]:
     """Runs a check of the given fields once; gives the result and the series by `name` or `name{label value}`."""
 
-    async def asked(**fields: Any) -> Asked:
+    async def run_check(**fields: Any) -> Asked:
         check = make(**fields)
         reach.redact = Redactor(check.secrets())
         result, notes = await run_awake(check, reach)
@@ -79,7 +79,7 @@ def ask(make: Callable[..., Check], reach: Connections) -> Callable[..., Awaitab
         assert reasons == ({result.reason} if not result.success else set())
         return result, series
 
-    return asked
+    return run_check
 
 
 @pytest.fixture

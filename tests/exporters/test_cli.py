@@ -30,8 +30,8 @@ def test_check(path: Path, capsys: Any) -> None:
 def test_a_mistake_is_two_without_a_trace(path: Path, capsys: Any) -> None:
     path.write_text("checks:\n- {id: x, service: s, environment: e, type: tcp, address: h}\n")
     assert main(["check", "--config", str(path)]) == 2
-    told = capsys.readouterr()
-    assert told.err == f"{path}:2: checks[0].address: must be written host:port, or [address]:port for IPv6\n"
+    captured = capsys.readouterr()
+    assert captured.err == f"{path}:2: checks[0].address: must be written host:port, or [address]:port for IPv6\n"
     assert main(["check", "--config", str(path), "--output", "json"]) == 2
     assert json.loads(capsys.readouterr().out)["problems"][0]["path"] == "checks[0].address"
 

@@ -119,8 +119,8 @@ def test_names_the_mistake_and_its_place(text: str, expected: str, tmp_path: Pat
     (tmp_path / "reference").write_text("$SHOP_TOKEN\n")
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "f.yml", ENVIRONMENT)
-    told = [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
-    assert any(line.startswith(expected.replace("{folder}", str(tmp_path))) for line in told), told
+    problems = [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems]
+    assert any(line.startswith(expected.replace("{folder}", str(tmp_path))) for line in problems), problems
     assert "s3cret" not in str(caught.value)
 
 
@@ -128,8 +128,8 @@ def test_tells_all_mistakes_at_once_in_the_order_of_the_file(tmp_path: Path) -> 
     (tmp_path / "f.yml").write_text(f"checks:\n- {{{HTTP}, timeout: x}}\n- {{{CUSTOM}, value: x}}\nmore: 1\n")
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "f.yml", {})
-    told = [(problem.line, problem.path) for problem in caught.value.problems]
-    assert told == [(2, "checks[0].timeout"), (3, "checks[1].id"), (3, "checks[1].value"), (4, "more")]
+    problems = [(problem.line, problem.path) for problem in caught.value.problems]
+    assert problems == [(2, "checks[0].timeout"), (3, "checks[1].id"), (3, "checks[1].value"), (4, "more")]
 
 
 def test_a_secret_in_the_wrong_place_is_not_echoed(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from exporters.connections import CoalescingResolver, Connections
 
 
 async def test_one_lookup_at_a_time_for_each_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    resolved: list[str] = []
     gate = asyncio.Event()
 
     async def resolve(host: str, port: int, family: int) -> list[ResolveResult]:
-        asked.append(host)
+        resolved.append(host)
         await gate.wait()
         return []
 
@@ -25,10 +25,10 @@ async def test_one_lookup_at_a_time_for_each_name(monkeypatch: pytest.MonkeyPatc
     await asyncio.sleep(0)
     gate.set()
     results = await asyncio.gather(*lookups, return_exceptions=True)
-    assert asked == ["a"]
+    assert resolved == ["a"]
     assert results[1:] == [[]] * 49
     await resolver.resolve("a")
-    assert asked == ["a", "a"], "nothing is cached"
+    assert resolved == ["a", "a"], "nothing is cached"
     await resolver.close()
 
 

@@ -14,10 +14,10 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("place", "text"), [(("checks", 2, "timeout"), "checks[2].timeout"), (("a", "b"), "a.b"), ((0,), "[0]"), ((), "")]
+    ("path", "text"), [(("checks", 2, "timeout"), "checks[2].timeout"), (("a", "b"), "a.b"), ((0,), "[0]"), ((), "")]
 )
-def test_places_are_written_as_users_read_them(place: tuple[str | int, ...], text: str) -> None:
-    assert written(place) == text
+def test_places_are_written_as_users_read_them(path: tuple[str | int, ...], text: str) -> None:
+    assert written(path) == text
 
 
 def test_every_place_has_its_line_and_a_missing_one_that_of_what_is_around_it(file: Path) -> None:

@@ -120,15 +120,15 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /probe?check=hung HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"GET /probe?check=hung HTTP/1.1\r\nHost: x\r\n"])
 def test_it_answers_under_2000_silent_connections_and_says_so_once(
-    exporter: Exporter, many_files: None, said: bytes
+    exporter: Exporter, many_files: None, sent: bytes
 ) -> None:
     with ExitStack() as open_until_the_end:
         for _ in range(2000):
             silent = open_until_the_end.enter_context(socket.create_connection(("127.0.0.1", exporter.port)))
             with suppress(OSError):  # ended already
-                silent.sendall(said)
+                silent.sendall(sent)
         assert exporter.get("/-/healthy") == "ok\n"
         page = exporter.get("/metrics")
         series = {s.name: s.value for f in text_string_to_metric_families(page) for s in f.samples if not s.labels}
@@ -136,9 +136,9 @@ def test_it_answers_under_2000_silent_connections_and_says_so_once(
         assert ended and float(ended[1]) >= 2000 - MOST_OF_ONE_PEER - 4
         assert series["process_open_fds"] < series["process_max_fds"] / 2
     exporter.process.send_signal(signal.SIGTERM)
-    told = [line for line in exporter.log() if line["msg"] == "connections ended"]
-    assert [line["cause"] for line in told].count("too_many") == 1
-    assert len(told) <= len(CAUSES)
+    ended_lines = [line for line in exporter.log() if line["msg"] == "connections ended"]
+    assert [line["cause"] for line in ended_lines].count("too_many") == 1
+    assert len(ended_lines) <= len(CAUSES)
 
 
 def test_an_address_in_use_is_told_plainly(exporter: Exporter) -> None:

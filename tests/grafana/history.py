@@ -49,8 +49,8 @@ class KnowsOnset(FakePrometheus):
     onset: datetime
 
     def answer(self, request: web.Request) -> web.StreamResponse:
-        told = "ALERTS_FOR_STATE" in request.query.get("query", "")
-        vector = [{"metric": {}, "value": [0, str(self.onset.timestamp())]}] if told else []
+        asks_onset = "ALERTS_FOR_STATE" in request.query.get("query", "")
+        vector = [{"metric": {}, "value": [0, str(self.onset.timestamp())]}] if asks_onset else []
         if "service_environment:trouble:now" in request.query.get("query", ""):
             vector += [{"metric": labels, "value": [0, value]} for labels, value in self._visible()]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": vector}})
@@ -124,15 +124,15 @@ class History:
         assert decided.execution
         self.running_one = decided.execution.id
         where = {"policy": "slow", "service": "web", "environment": "production", "deployment_id": "web-1.1"}
-        told = {"state": "kept", "location": f"web-1.1/{self.running_one}", "files": 3, "size": 2048, "at": at}
-        await self._journal.transaction(evidence.done, self.running_one, execution=self.running_one, **where, **told)
+        fields = {"state": "kept", "location": f"web-1.1/{self.running_one}", "files": 3, "size": 2048, "at": at}
+        await self._journal.transaction(evidence.done, self.running_one, execution=self.running_one, **where, **fields)
 
     async def _deploy(self, name: str, at: datetime, days_ago: int = 0) -> None:
         before, since = at - timedelta(days=5), at - timedelta(minutes=10) - timedelta(days=days_ago)
-        told = {"service": name, "recorded_by": "ci", "status": None, "artifact": f"registry/{name}"}
+        fields = {"service": name, "recorded_by": "ci", "status": None, "artifact": f"registry/{name}"}
         for version, when, status in (("1.0", before, "good"), ("1.1", since, None)):
-            one = deployment(id=f"{name}-{version}", version=version, at=when, **told)
-            await self._journal.transaction(deployments.record, one, status)
+            deployed = deployment(id=f"{name}-{version}", version=version, at=when, **fields)
+            await self._journal.transaction(deployments.record, deployed, status)
 
     async def _asked(
         self, name: str, at: datetime, policy_name: str = "failing", mandate: Mandate | None = None
@@ -141,12 +141,18 @@ class History:
         labels = {"alertname": chosen.match[0].value, "service": name, "environment": "production"}
         self._prometheus.onset = at - timedelta(seconds=20)
         self._prometheus.recorded = [labels]
-        told = {"summary": f"{name} fails its checks"}
-        one = alert(labels, starts_at=at, annotations=told, generator_url="http://prometheus:9090/graph?g0.expr=up")
+        annotations = {"summary": f"{name} fails its checks"}
+        firing = alert(
+            labels, starts_at=at, annotations=annotations, generator_url="http://prometheus:9090/graph?g0.expr=up"
+        )
         self._alertmanager.alerts.clear()
-        self._alertmanager.fires(labels, one.fingerprint)
+        self._alertmanager.fires(labels, firing.fingerprint)
         incident = Incident(
-            policy=chosen, service=name, environment="production", alerts=(one,), received_at=at + timedelta(seconds=2)
+            policy=chosen,
+            service=name,
+            environment="production",
+            alerts=(firing,),
+            received_at=at + timedelta(seconds=2),
         )
         (decided,) = await respond(
             [incident],
@@ -235,12 +241,12 @@ class History:
 
 
 def _plan(name: str) -> Plan:
-    told: dict[str, Any] = {"name": f"{name} is healthy", "hold_for": 120.0, "within": 600.0, "otherwise": "freeze"}
+    fields: dict[str, Any] = {"name": f"{name} is healthy", "hold_for": 120.0, "within": 600.0, "otherwise": "freeze"}
     return Plan(
         service=name,
         environment="production",
         strategy="immediate",
         from_version="1.1",
         to_version="1.0",
-        steps=(move("1.1", "1.0"), gate(**told)),
+        steps=(move("1.1", "1.0"), gate(**fields)),
     )

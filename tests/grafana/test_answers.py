@@ -44,11 +44,11 @@ def panels_of(dashboard: Json) -> Iterator[Json]:
 
 def queries(name: str) -> Iterator[tuple[str, Json, Json]]:
     """Where it stands, the panel or annotation, and the query; of panels, annotations and variables alike."""
-    told = DASHBOARDS[name]
-    for panel in panels_of(told):
+    dashboard = DASHBOARDS[name]
+    for panel in panels_of(dashboard):
         for target in panel.get("targets", []):
             yield panel["title"], panel, target
-    for mark in told["annotations"]["list"]:
+    for mark in dashboard["annotations"]["list"]:
         yield mark["name"], mark, mark.get("target", mark)
 
 
@@ -57,54 +57,55 @@ def words(panel: Json) -> set[str]:
     named = {override["matcher"]["options"] for override in panel["fieldConfig"]["overrides"]}
     named |= set(re.findall(r"__data\.fields\.(\w+)", json.dumps(panel)))
     named |= {panel["options"]["xField"]} if "xField" in panel["options"] else set()
-    for one in panel["transformations"]:
-        named |= set(one["options"].get("fields", [])) if one["id"] == "partitionByValues" else set()
-        if one["id"] == "rowsToFields":
-            named |= {mapping["fieldName"] for mapping in one["options"]["mappings"]}
+    for transformation in panel["transformations"]:
+        kind, options = transformation["id"], transformation["options"]
+        named |= set(options.get("fields", [])) if kind == "partitionByValues" else set()
+        if kind == "rowsToFields":
+            named |= {mapping["fieldName"] for mapping in options["mappings"]}
     return named
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_promql_has_an_answer(loop: asyncio.Runner, world: GrafanaQueries, name: str) -> None:
-    asked, silent = 0, []
-    for place, _, query in queries(name):
+    answered, silent = 0, []
+    for title, _, query in queries(name):
         if "expr" in query:
-            asked += 1
+            answered += 1
             if not loop.run(world.series(query["expr"], instant=query.get("instant", False))):
-                silent.append(f"{place}: {world.interpolated(query['expr'])}")
+                silent.append(f"{title}: {world.interpolated(query['expr'])}")
     assert silent == []
-    assert asked >= 5
+    assert answered >= 5
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sql_has_an_answer_for_the_reader_with_the_columns_that_are_named(
     loop: asyncio.Runner, world: GrafanaQueries, name: str
 ) -> None:
-    asked, silent = 0, []
-    for place, panel, query in queries(name):
+    answered, silent = 0, []
+    for title, panel, query in queries(name):
         if "rawSql" not in query:
             continue
-        asked += 1
+        answered += 1
         rows = loop.run(world.rows(query["rawSql"]))
         if not rows:
-            silent.append(f"{place}: {world.interpolated(query['rawSql'])}")
+            silent.append(f"{title}: {world.interpolated(query['rawSql'])}")
         elif "fieldConfig" in panel and panel["type"] != "piechart":
             missing = words(panel) - set(rows[0])
-            silent += [f"{place} names {sorted(missing)}, there are {sorted(rows[0])}"] if missing else []
+            silent += [f"{title} names {sorted(missing)}, there are {sorted(rows[0])}"] if missing else []
     assert silent == []
-    assert asked >= 2
+    assert answered >= 2
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_of_labels_have_the_columns_that_are_named(
     loop: asyncio.Runner, world: GrafanaQueries, name: str
 ) -> None:
-    for place, panel, query in queries(name):
+    for title, panel, query in queries(name):
         if query.get("format") == "table" and "expr" in query and panel["type"] == "table":
             found = loop.run(world.series(query["expr"], instant=True))
             (organize,) = panel["transformations"]
-            there = {*found[0]["metric"], *organize["options"]["renameByName"].values()}
-            assert words(panel) <= there, place
+            columns = {*found[0]["metric"], *organize["options"]["renameByName"].values()}
+            assert words(panel) <= columns, title
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,13 +117,15 @@ def test_every_variable_can_be_filled(loop: asyncio.Runner, world: GrafanaQuerie
             found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
             assert found, variable["query"]
             series = loop.run(world.series(found[1], instant=True))
-            assert all(one["metric"][found[2]] for one in series), variable["name"]
+            assert all(sample["metric"][found[2]] for sample in series), variable["name"]
 
 
 def test_the_first_time_of_something_rare_is_counted(loop: asyncio.Runner, world: GrafanaQueries) -> None:
-    panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Outcomes, from series")
+    panel = next(
+        shown for shown in panels_of(DASHBOARDS["rollbacks.json"]) if shown["title"] == "Outcomes, from series"
+    )
     found = loop.run(world.series(panel["targets"][0]["expr"], instant=True))
-    counted = {one["metric"]["outcome"]: float(one["value"][1]) for one in found}
+    counted = {sample["metric"]["outcome"]: float(sample["value"][1]) for sample in found}
     assert counted == {"succeeded": 2, "compensated": 2, "cancelled": 2}
 
 

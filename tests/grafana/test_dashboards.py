@@ -23,7 +23,7 @@ DASHBOARDS = {path.name: json.loads(path.read_text()) for path in generate.DIREC
 PROVISIONED = {
     path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "grafana" / "provisioning").rglob("*.yml")
 }
-SOURCES = {one["uid"]: one for file in ("prometheus", "postgres") for one in PROVISIONED[file]["datasources"]}
+SOURCES = {source["uid"]: source for file in ("prometheus", "postgres") for source in PROVISIONED[file]["datasources"]}
 
 # In the core of all three, and drawn by React in the oldest: Angular went in 12, new ones came in 12 and 13.
 PANELS = {"row", "text", "stat", "table", "timeseries", "state-timeline", "barchart", "bargauge", "piechart"}
@@ -45,8 +45,8 @@ def asking(dashboard: Json) -> list[Json]:
 
 @pytest.fixture(params=sorted(DASHBOARDS))
 def dashboard(request: pytest.FixtureRequest) -> Json:
-    told: Json = DASHBOARDS[request.param]
-    return told
+    shown: Json = DASHBOARDS[request.param]
+    return shown
 
 
 def test_what_is_checked_in_is_what_is_written() -> None:
@@ -55,8 +55,8 @@ def test_what_is_checked_in_is_what_is_written() -> None:
 
 def test_uids_and_titles_are_unique_and_uids_fit() -> None:
     for key in ("uid", "title"):
-        assert max(Counter(told[key] for told in DASHBOARDS.values()).values()) == 1
-    assert all(re.fullmatch(r"[a-z-]{1,40}", told["uid"]) for told in DASHBOARDS.values())
+        assert max(Counter(board[key] for board in DASHBOARDS.values()).values()) == 1
+    assert all(re.fullmatch(r"[a-z-]{1,40}", board["uid"]) for board in DASHBOARDS.values())
 
 
 def test_every_panel_has_an_id_and_a_title_of_its_own_and_says_what_it_shows(dashboard: Json) -> None:
@@ -72,17 +72,21 @@ def test_every_panel_has_a_unit(dashboard: Json) -> None:
     for panel in asking(dashboard):
         assert panel["fieldConfig"]["defaults"]["unit"] in UNITS, panel["title"]
         for override in panel["fieldConfig"]["overrides"]:
-            units = [one["value"] for one in override["properties"] if one["id"] == "unit"]
+            units = [setting["value"] for setting in override["properties"] if setting["id"] == "unit"]
             assert set(units) <= UNITS, panel["title"]
 
 
 def test_no_data_source_is_written_into_a_panel(dashboard: Json) -> None:
-    variables = {one["name"]: one["query"] for one in dashboard["templating"]["list"] if one["type"] == "datasource"}
+    variables = {
+        variable["name"]: variable["query"]
+        for variable in dashboard["templating"]["list"]
+        if variable["type"] == "datasource"
+    }
     found = list(_values(dashboard, "datasource"))
     assert found
-    for one in found:
-        name = one["uid"].removeprefix("${").removesuffix("}")
-        assert one["uid"] == f"${{{name}}}" and variables[name] == one["type"]
+    for source in found:
+        name = source["uid"].removeprefix("${").removesuffix("}")
+        assert source["uid"] == f"${{{name}}}" and variables[name] == source["type"]
     for panel in asking(dashboard):
         assert all(target["datasource"] == panel["datasource"] for target in panel["targets"]), panel["title"]
 
@@ -94,21 +98,21 @@ def test_what_is_provisioned_is_chosen_first(dashboard: Json) -> None:
             assert (source["type"], source["name"]) == (variable["query"], variable["current"]["text"])
 
 
-def _values(told: Any, key: str) -> Iterator[Any]:
-    if isinstance(told, dict):
-        yield from ([told[key]] if key in told else [])
-        for value in told.values():
+def _values(node: Any, key: str) -> Iterator[Any]:
+    if isinstance(node, dict):
+        yield from ([node[key]] if key in node else [])
+        for value in node.values():
             yield from _values(value, key)
-    elif isinstance(told, list):
-        for value in told:
+    elif isinstance(node, list):
+        for value in node:
             yield from _values(value, key)
 
 
 def test_panels_lie_beside_each_other_and_fill_the_width(dashboard: Json) -> None:
     shown = list(dashboard["panels"])
-    for row in (one for one in shown if one["type"] == "row"):
+    for row in (panel for panel in shown if panel["type"] == "row"):
         assert row["gridPos"]["w"] == 24 and (row["collapsed"] or not row["panels"])
-    for group in (shown, *(one["panels"] for one in shown if one.get("panels"))):
+    for group in (shown, *(panel["panels"] for panel in shown if panel.get("panels"))):
         taken: Counter[tuple[int, int]] = Counter()
         for panel in group:
             at = panel["gridPos"]
@@ -121,8 +125,10 @@ def test_panels_lie_beside_each_other_and_fill_the_width(dashboard: Json) -> Non
 def test_nothing_is_used_that_grafana_11_to_13_do_not_share(dashboard: Json) -> None:
     assert dashboard["schemaVersion"] == 39, "of Grafana 11.0"
     assert {panel["type"] for panel in panels_of(dashboard)} <= PANELS
-    assert {one["id"] for panel in asking(dashboard) for one in panel["transformations"]} <= TRANSFORMATIONS
-    assert {one["type"] for one in dashboard["templating"]["list"]} <= {"datasource", "query"}
+    assert {
+        transformation["id"] for panel in asking(dashboard) for transformation in panel["transformations"]
+    } <= TRANSFORMATIONS
+    assert {variable["type"] for variable in dashboard["templating"]["list"]} <= {"datasource", "query"}
     queries = [*_values(dashboard, "rawSql"), *_values(dashboard, "expr")]
     assert {name for query in queries for name in re.findall(r"\$__\w+", query)} <= MACROS
     assert not any(panel.get("alert") or "thresholds" in panel for panel in panels_of(dashboard))
@@ -141,8 +147,8 @@ def test_the_sdk_knows_everything_that_is_written(dashboard: Json) -> None:
     assert list(_lost(dashboard, read, "")) == []
     for query in (target for panel in asking(dashboard) for target in panel["targets"] if "rawSql" in target):
         # Of PostgreSQL's queries it knows nothing.
-        told = {key: value for key, value in query.items() if key not in ("refId", "datasource", "rawSql")}
-        assert told == {"rawQuery": True, "editorMode": "code", "format": "table"}
+        fields = {key: value for key, value in query.items() if key not in ("refId", "datasource", "rawSql")}
+        assert fields == {"rawQuery": True, "editorMode": "code", "format": "table"}
 
 
 def _lost(ours: Any, theirs: Any, path: str) -> Iterator[str]:
@@ -153,14 +159,14 @@ def _lost(ours: Any, theirs: Any, path: str) -> Iterator[str]:
             elif value not in ([], {}, None):
                 yield f"{path}.{key}"
     elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        for number, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            yield from _lost(one, other, f"{path}[{number}]")
+        for number, (our_item, their_item) in enumerate(zip(ours, theirs, strict=True)):
+            yield from _lost(our_item, their_item, f"{path}[{number}]")
     elif ours != theirs:
         yield f"{path}: {ours!r} became {theirs!r}"
 
 
 def test_links_lead_to_dashboards_and_runbooks_that_are_there(dashboard: Json) -> None:
-    uids = {told["uid"] for told in DASHBOARDS.values()}
+    uids = {board["uid"] for board in DASHBOARDS.values()}
     urls = list(_values(dashboard, "url"))
     for url in urls:
         if url.startswith("/d/"):
@@ -171,24 +177,24 @@ def test_links_lead_to_dashboards_and_runbooks_that_are_there(dashboard: Json) -
 
 
 def test_commands_that_are_told_are_there(dashboard: Json) -> None:
-    told = "\n".join([*_values(dashboard, "description"), *_values(dashboard, "content")])
-    for command in re.findall(r"`responder ([^`]+)`", told):
+    texts = "\n".join([*_values(dashboard, "description"), *_values(dashboard, "content")])
+    for command in re.findall(r"`responder ([^`]+)`", texts):
         _parser().parse_args(shlex.split(command))
 
 
 def test_every_variable_that_is_used_is_there(dashboard: Json) -> None:
-    there = {one["name"] for one in dashboard["templating"]["list"]}
+    defined = {variable["name"] for variable in dashboard["templating"]["list"]}
     used = set(re.findall(r"\$\{?([a-z]\w+)", json.dumps(dashboard)))
-    assert used <= there
-    assert there - used <= {"alertmanager_datasource"}
+    assert used <= defined
+    assert defined - used <= {"alertmanager_datasource"}
 
 
 def test_where_there_is_no_postgresql_the_dashboard_says_so() -> None:
     for name in ("rollbacks.json", "execution.json", "services.json"):
-        (row,) = (one for one in DASHBOARDS[name]["panels"] if one.get("panels"))
-        (told,) = (panel for panel in row["panels"] if panel["type"] == "text")
-        assert "`state: sqlite:`" in told["options"]["content"]
-        others = [panel for panel in row["panels"] if panel is not told]
+        (row,) = (panel for panel in DASHBOARDS[name]["panels"] if panel.get("panels"))
+        (notice,) = (panel for panel in row["panels"] if panel["type"] == "text")
+        assert "`state: sqlite:`" in notice["options"]["content"]
+        others = [panel for panel in row["panels"] if panel is not notice]
         assert others and all(panel["datasource"]["type"] == "prometheus" for panel in others)
 
 
@@ -206,14 +212,14 @@ def test_the_sources_have_fixed_uids_and_no_secret() -> None:
 def test_the_dashboards_are_provided_from_their_folder_and_cannot_be_changed_there() -> None:
     (provider,) = PROVISIONED["responder"]["providers"]
     assert (provider["type"], provider["allowUiUpdates"]) == ("file", False)
-    assert not any(told["editable"] for told in DASHBOARDS.values())
+    assert not any(board["editable"] for board in DASHBOARDS.values())
 
 
 def test_the_compose_file_gives_grafana_what_the_provisioning_asks_for() -> None:
     grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
-    asked = "\n".join(path.read_text() for path in (ROOT / "grafana" / "provisioning").rglob("*.yml"))
-    assert set(re.findall(r"\$\{(\w+)\}", asked)) <= set(grafana["environment"])
-    assert {Path(name).name for name in re.findall(r"\$__file\{(\S+)\}", asked)} <= set(grafana["secrets"])
+    provisioning = "\n".join(path.read_text() for path in (ROOT / "grafana" / "provisioning").rglob("*.yml"))
+    assert set(re.findall(r"\$\{(\w+)\}", provisioning)) <= set(grafana["environment"])
+    assert {Path(name).name for name in re.findall(r"\$__file\{(\S+)\}", provisioning)} <= set(grafana["secrets"])
     mounted = {volume.split(":")[1] for volume in grafana["volumes"]}
     (provider,) = PROVISIONED["responder"]["providers"]
     assert {provider["options"]["path"], "/etc/grafana/provisioning"} <= mounted

@@ -68,10 +68,14 @@ class GrafanaQueries:
             aiohttp.ClientSession() as session,
             session.post(f"{self.prometheus.url}/api/v1/{path}", data=form) as answer,
         ):
-            told = await answer.json()
-        assert told["status"] == "success", f"{told.get('error')}: {form['query']}"
-        found = told["data"]["result"]
-        return [one for one in found if any(value != "NaN" for _, value in one.get("values", [one.get("value")]))]
+            body = await answer.json()
+        assert body["status"] == "success", f"{body.get('error')}: {form['query']}"
+        found = body["data"]["result"]
+        return [
+            sample
+            for sample in found
+            if any(value != "NaN" for _, value in sample.get("values", [sample.get("value")]))
+        ]
 
     async def rows(self, sql: str) -> list[dict[str, Any]]:
         """As the role that Grafana has."""
@@ -139,14 +143,14 @@ async def lived(folder: Path, dsn: str) -> AsyncIterator[GrafanaQueries]:
         journal = await open_journal(dsn)
         leaving.push_async_callback(journal.close)
         onset = await leaving.enter_async_context(KnowsOnset().up())
-        told = await leaving.enter_async_context(FakeAlertmanager().up())
+        fake_alertmanager = await leaving.enter_async_context(FakeAlertmanager().up())
         settings = {
-            Alertmanager: AlertmanagerSettings(urls=(told.url,)),
+            Alertmanager: AlertmanagerSettings(urls=(fake_alertmanager.url,)),
             Prometheus: PrometheusSettings(url=onset.url),
         }
         connections = Connections(settings)
         leaving.push_async_callback(connections.close)
-        history = History(journal, connections, told, onset)
+        history = History(journal, connections, fake_alertmanager, onset)
 
         app = web.Application()
         app.add_routes(

@@ -180,15 +180,15 @@ def test_series_are_those_of_the_exposition() -> None:
 
 def test_labels_are_those_of_the_exposition() -> None:
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
-    told = dict(re.findall(r"^\| `(responder_\w+)` \| \w+ \| ([^|]*) \|", page, flags=re.MULTILINE))
+    documented = dict(re.findall(r"^\| `(responder_\w+)` \| \w+ \| ([^|]*) \|", page, flags=re.MULTILINE))
     metrics = Metrics()
-    for one in (
+    for series in (
         metrics.webhooks, metrics.alerts, metrics.decisions, metrics.executions,
         metrics.duration, metrics.stages, metrics.steps,
     ):  # fmt: skip
-        family = one.describe()[0]
+        family = series.describe()[0]
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        assert re.findall(r"`(\w+)`", told[name]) == list(one._labelnames), name
+        assert re.findall(r"`(\w+)`", documented[name]) == list(series._labelnames), name
 
 
 def test_views_have_the_columns_that_are_documented() -> None:
@@ -196,22 +196,22 @@ def test_views_have_the_columns_that_are_documented() -> None:
     for migration in load_migrations():
         database.executescript(migration)
     text = (ROOT / "docs" / "reference" / "views.md").read_text()
-    told = {}
+    documented = {}
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         cells = re.findall(r"^\| (`[^|]*`) \|", part, flags=re.MULTILINE)
-        told[part.split()[0]] = [column for cell in cells for column in re.findall(r"`(\w+)`", cell)]
+        documented[part.split()[0]] = [column for cell in cells for column in re.findall(r"`(\w+)`", cell)]
     views = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY rowid")]
-    there = {view: [row[1] for row in database.execute(f"PRAGMA table_info({view})")] for view in views}
+    actual = {view: [row[1] for row in database.execute(f"PRAGMA table_info({view})")] for view in views}
     database.close()
-    assert {view: sorted(columns) for view, columns in told.items()} == {v: sorted(c) for v, c in there.items()}
+    assert {view: sorted(columns) for view, columns in documented.items()} == {v: sorted(c) for v, c in actual.items()}
 
 
 def test_routes_are_those_that_are_documented() -> None:
-    ours = (page for page in Page.__subclasses__() if page.__module__.startswith("responder."))
-    pages = (object.__new__(page) for page in ours)  # no address depends on what a page works with
-    there = {f"{place.method} {place.path}" for page in pages for place in page.places()}
+    own_pages = (page for page in Page.__subclasses__() if page.__module__.startswith("responder."))
+    pages = (object.__new__(page) for page in own_pages)  # no address depends on what a page works with
+    registered = {f"{route.method} {route.path}" for page in pages for route in page.places()}
     text = (ROOT / "docs" / "reference" / "http.md").read_text()
-    assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == there
+    assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == registered
 
 
 def test_guards_are_those_that_are_asked() -> None:

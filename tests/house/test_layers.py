@@ -67,7 +67,7 @@ def test_starting_needs_no_sdk() -> None:
 
 def test_a_command_that_asks_the_responder_loads_none_of_its_parts() -> None:
     """At 3 a.m. nobody waits for the clients of every backend to be loaded."""
-    told = "import sys, responder.cli; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()
+    script = "import sys, responder.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"asyncpg", "botocore", "kubernetes", "jinja2", "responder.levers", "responder.checks", "responder.config"}
     assert not heavy & set(loaded)

@@ -33,7 +33,7 @@ from responder.notify.grafana import GrafanaSettings
 from responder.notify.slack import SlackSettings
 from responder.notify.webhook import WebhookSettings
 from tests.apiserver import Cluster
-from tests.responder.notify.conftest import WELL, told
+from tests.responder.notify.conftest import WELL, notification
 from tests.stores.keys import app_store_settings, play_settings
 
 FAILURES = (400, 401, 403, 404, 409, 429, 500, 502, 503)
@@ -225,7 +225,7 @@ CHANNELS: dict[str, Callable[[str], ChannelSettings]] = {
 async def test_a_channel_says_the_status(name: str, body: str) -> None:
     server = Server()
     answers(server, body)
-    story = told(*WELL[0])
+    story = notification(*WELL[0])
     async with serving(server) as url:
         channel = CHANNELS[name](url).open()
         for server.status in FAILURES:

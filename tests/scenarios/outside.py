@@ -74,7 +74,7 @@ class Outside:
     inhibited: list[tuple[Matcher, ...]] = field(default_factory=list)
 
     def firing(self) -> list[FiringAlert]:
-        return [one for one in self.fired if one.fires_at(datetime.now(UTC))]
+        return [alert for alert in self.fired if alert.fires_at(datetime.now(UTC))]
 
     def silenced_by(self, labels: dict[str, str]) -> tuple[str, ...]:
         now = datetime.now(UTC)
@@ -97,15 +97,15 @@ class FakeAlertmanager:
         self._up()
         return [
             LiveAlert(
-                fingerprint=one.fingerprint,
-                state="suppressed" if self._outside.muted(one.labels) else "active",
-                labels=one.labels,
-                starts_at=one.starts_at,
-                silenced_by=self._outside.silenced_by(one.labels),
-                inhibited_by=self._outside.inhibited_by(one.labels),
+                fingerprint=alert.fingerprint,
+                state="suppressed" if self._outside.muted(alert.labels) else "active",
+                labels=alert.labels,
+                starts_at=alert.starts_at,
+                silenced_by=self._outside.silenced_by(alert.labels),
+                inhibited_by=self._outside.inhibited_by(alert.labels),
             )
-            for one in self._outside.firing()
-            if labels.items() <= one.labels.items()
+            for alert in self._outside.firing()
+            if labels.items() <= alert.labels.items()
         ]
 
     async def silence(self, silence_id: str) -> Silence:
@@ -115,7 +115,7 @@ class FakeAlertmanager:
 
     async def silencing(self, labels: Mapping[str, str]) -> list[Silence]:
         self._up()
-        return [await self.silence(one) for one in self._outside.silenced_by(dict(labels))]
+        return [await self.silence(silence_id) for silence_id in self._outside.silenced_by(dict(labels))]
 
     async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
         self._up()
@@ -158,23 +158,23 @@ class FakePrometheus:
             marked = _MARKED.fullmatch(part)
             marks = {"question": marked[2]} if marked else {}
             found += [
-                Sample(labels={**one.labels, **marks}, value=one.value)
-                for one in self._evaluate(marked[1] if marked else part, at or datetime.now(UTC))
+                Sample(labels={**sample.labels, **marks}, value=sample.value)
+                for sample in self._evaluate(marked[1] if marked else part, at or datetime.now(UTC))
             ]
         return found
 
     def _evaluate(self, promql: str, when: datetime) -> list[Sample]:
         if promql == "vector(time())":
             return [Sample(labels={}, value=when.timestamp())]
-        if asked := _AT.fullmatch(promql):
-            return self._select(asked[1], datetime.fromtimestamp(float(asked[2]), UTC))
+        if found := _AT.fullmatch(promql):
+            return self._select(found[1], datetime.fromtimestamp(float(found[2]), UTC))
         if promql.startswith("time() - "):
             return [
-                Sample(labels=one.labels, value=when.timestamp() - one.value)
-                for one in self._evaluate(promql.removeprefix("time() - "), when)
+                Sample(labels=sample.labels, value=when.timestamp() - sample.value)
+                for sample in self._evaluate(promql.removeprefix("time() - "), when)
             ]
-        if asked := _TIMESTAMP.fullmatch(promql):  # every rule is evaluated at every moment
-            return [Sample(labels=one.labels, value=when.timestamp()) for one in self._select(asked[1], when)]
+        if found := _TIMESTAMP.fullmatch(promql):  # every rule is evaluated at every moment
+            return [Sample(labels=sample.labels, value=when.timestamp()) for sample in self._select(found[1], when)]
         return self._select(promql, when)
 
     def _select(self, selector: str, when: datetime) -> list[Sample]:
@@ -183,15 +183,17 @@ class FakePrometheus:
         name, wanted = found[1], {n: _plain(v) for n, v in _LABEL.findall(found[2])}
         if name in self._outside.series:
             return [
-                Sample(labels={"__name__": name, **one.labels}, value=one.value)
-                for one in self._outside.series[name](wanted, when)
+                Sample(labels={"__name__": name, **sample.labels}, value=sample.value)
+                for sample in self._outside.series[name](wanted, when)
             ]
         state = {"alertstate": wanted.pop("alertstate", "firing")}
-        alerts = [one for one in self._outside.fired if wanted.items() <= one.labels.items() and one.fires_at(when)]
+        alerts = [
+            alert for alert in self._outside.fired if wanted.items() <= alert.labels.items() and alert.fires_at(when)
+        ]
         if name == "ALERTS":
-            return [Sample(labels={"__name__": name, **one.labels, **state}, value=1.0) for one in alerts]
+            return [Sample(labels={"__name__": name, **alert.labels, **state}, value=1.0) for alert in alerts]
         assert name == "ALERTS_FOR_STATE", f"nobody knows the series {name}"
-        return [Sample(labels=one.labels, value=one.active_at.timestamp()) for one in alerts]
+        return [Sample(labels=alert.labels, value=alert.active_at.timestamp()) for alert in alerts]
 
     async def close(self) -> None:
         """Nothing is open."""

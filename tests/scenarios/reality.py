@@ -34,13 +34,13 @@ WATCHDOG = "RollbackAutomationArmed"
 SHIPPED = Path(__file__).parents[2] / "alert_rules" / "availability.yml"
 
 
-def faster(told: Any) -> Any:
+def faster(document: Any) -> Any:
     """A configuration with every duration shortened, and none below what real parts need."""
-    if isinstance(told, list):
-        return [faster(one) for one in told]
-    if not isinstance(told, dict):
-        return told
-    return {key: _faster(key, value) if key in DURATIONS else faster(value) for key, value in told.items()}
+    if isinstance(document, list):
+        return [faster(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    return {key: _faster(key, value) if key in DURATIONS else faster(value) for key, value in document.items()}
 
 
 def _faster(key: str, text: str) -> str:
@@ -67,7 +67,7 @@ class Reality(Rehearsal):
     def __init__(self, directory: Path, scenario: Scenario) -> None:
         self._clock = asyncio.get_running_loop().time
         super().__init__(None, directory, scenario.given)  # type: ignore[arg-type]
-        self._names = {name for step in scenario.timeline if step.act == "fires" for name in _alertnames(step.told)}
+        self._names = {name for step in scenario.timeline if step.act == "fires" for name in _alertnames(step.argument)}
         self._wanted: list[dict[str, str]] = []
         self._silences: list[str] = []
         self._scraped = True
@@ -99,7 +99,7 @@ class Reality(Rehearsal):
             scraped.append({"job_name": "responder", "metrics_path": "/responder/metrics"})
         for job in scraped:
             job["static_configs"] = [{"targets": [f"127.0.0.1:{ports[0]}"]}]
-        told = {
+        prometheus_config = {
             "global": {"scrape_interval": "300ms", "scrape_timeout": "300ms", "evaluation_interval": "300ms"},
             "scrape_configs": scraped,
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{ports[2]}"]}]}]},
@@ -107,7 +107,7 @@ class Reality(Rehearsal):
         rules = {"house.rules": self._rules(), **{f"{name}.rules": shipped(name) for name in self._given.recorded}}
         # First, because it takes 5 s to look for its Alertmanager.
         self._prometheus = await self._leaving.enter_async_context(
-            parts.prometheus(self._directory, yaml.safe_dump(told), rules=rules, port=ports[1])
+            parts.prometheus(self._directory, yaml.safe_dump(prometheus_config), rules=rules, port=ports[1])
         )
         await self._responder.start()
         for name in self._given.services:
@@ -202,70 +202,70 @@ class Reality(Rehearsal):
         return answer.body
 
     # --- what happens ---
-    async def act_fires(self, told: Any) -> None:
-        for one in told if isinstance(told, list) else [told]:
-            labels = self._fire(one).labels
+    async def act_fires(self, argument: Any) -> None:
+        for alert in argument if isinstance(argument, list) else [argument]:
+            labels = self._fire(alert).labels
             if labels["alertname"] == "RollbackRequested":
-                await asyncio.to_thread(self._amtool, labels, one.get("annotations", {}))
+                await asyncio.to_thread(self._amtool, labels, alert.get("annotations", {}))
             elif labels["alertname"] in self._given.recorded:
                 await parts.until(partial(self._alertmanager.alerts, **labels))
             else:
                 self._wanted.append(labels)
 
     def _amtool(self, labels: dict[str, str], annotations: dict[str, str]) -> None:
-        told = [f"{name}={value}" for name, value in labels.items()]
-        told += [f"--annotation={name}={json.dumps(value)}" for name, value in annotations.items()]
+        arguments = [f"{name}={value}" for name, value in labels.items()]
+        arguments += [f"--annotation={name}={json.dumps(value)}" for name, value in annotations.items()]
         amtool = parts.program("amtool") or "amtool"
-        subprocess.run([amtool, f"--alertmanager.url={self._alertmanager.url}", "alert", "add", *told], check=True)
+        subprocess.run([amtool, f"--alertmanager.url={self._alertmanager.url}", "alert", "add", *arguments], check=True)
 
-    async def act_fires_unsent(self, told: Any) -> None:
+    async def act_fires_unsent(self, argument: Any) -> None:
         """The same: a silence keeps it from being sent."""
-        await self.act_fires(told)
+        await self.act_fires(argument)
 
-    async def act_health(self, told: dict[str, Any]) -> None:
+    async def act_health(self, argument: dict[str, Any]) -> None:
         """And until the last scrapes show it, where our rules record that."""
-        await super().act_health(told)
-        for service in told if self._given.recorded else ():
+        await super().act_health(argument)
+        for service in argument if self._given.recorded else ():
             sick = any(sample.value == 0 for sample in self._healthy({"service": service}, datetime.now(UTC)))
-            asked = f'service_environment:trouble:now{{service="{service}"}}'
-            await parts.until(partial(self._prometheus.query, asked), lambda found, sick=sick: bool(found) is sick)
+            promql = f'service_environment:trouble:now{{service="{service}"}}'
+            await parts.until(partial(self._prometheus.query, promql), lambda found, sick=sick: bool(found) is sick)
 
-    async def act_recorded_trouble(self, told: dict[str, str]) -> None:
+    async def act_recorded_trouble(self, argument: dict[str, str]) -> None:
         """The rules record it, of what the probes see."""
 
     async def act_responder_scrapes(self, what: str) -> None:
         self._scraped = what == "succeed"
         for name in self._given.recorded:
-            asked = partial(self._alertmanager.alerts, alertname=name)
-            await parts.until(asked, lambda found: bool(found) is self._scraped)
+            alerts = partial(self._alertmanager.alerts, alertname=name)
+            await parts.until(alerts, lambda found: bool(found) is self._scraped)
 
-    async def act_sent_again(self, told: dict[str, Any]) -> None:
+    async def act_sent_again(self, argument: dict[str, Any]) -> None:
         """Alertmanager does that by itself, every second."""
 
-    async def act_resolves(self, told: dict[str, Any]) -> None:
-        wanted = {name: str(value) for name, value in told.items()}
+    async def act_resolves(self, argument: dict[str, Any]) -> None:
+        wanted = {name: str(value) for name, value in argument.items()}
         self._wanted = [labels for labels in self._wanted if not wanted.items() <= labels.items()]
 
-    async def act_silence(self, told: dict[str, Any]) -> None:
-        matchers = {m.name: m.value for m in map(parse_matcher, told["match"])}
-        made = await self._alertmanager.silence(matchers, author=told["by"], comment=told.get("comment", ""))
+    async def act_silence(self, argument: dict[str, Any]) -> None:
+        matchers = {m.name: m.value for m in map(parse_matcher, argument["match"])}
+        made = await self._alertmanager.silence(matchers, author=argument["by"], comment=argument.get("comment", ""))
         self._silences.append(made)
 
-    async def act_expire_silences(self, told: Any) -> None:
-        for one in self._silences:
-            await self._alertmanager.expire(one)
+    async def act_expire_silences(self, argument: Any) -> None:
+        for silence in self._silences:
+            await self._alertmanager.expire(silence)
 
     async def act_watchdog(self, what: str) -> None:
         self._armed = what == "comes"
 
-    async def act_crash(self, told: Any) -> None:
+    async def act_crash(self, argument: Any) -> None:
         await self._responder.end(signal.SIGKILL)
         await self._responder.start()
 
 
-def _alertnames(told: Any) -> Iterator[str]:
-    for one in told if isinstance(told, list) else [told]:
-        if (name := one.get("alertname", "Failing")) != "RollbackRequested":
+def _alertnames(argument: Any) -> Iterator[str]:
+    for alert in argument if isinstance(argument, list) else [argument]:
+        if (name := alert.get("alertname", "Failing")) != "RollbackRequested":
             yield name
 
 
@@ -275,11 +275,11 @@ async def play(scenario: Scenario, directory: Path) -> None:
         for step in scenario.timeline:
             await real.wait_until(step.at)
             if step.act == "expect":
-                await real.agree(Expect.model_validate(step.told))
+                await real.agree(Expect.model_validate(step.argument))
                 real.go_on_from(step.at)
             elif step.act != "nothing":
                 assert step.act in ACTS, f"{step.act} cannot be had in reality"
-                await getattr(real, f"act_{step.act}")(step.told)
+                await getattr(real, f"act_{step.act}")(step.argument)
                 real.go_on_from(step.at)
         final = scenario.expect
         whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})

@@ -232,12 +232,12 @@ class Rehearsal:
         service = labels["service"]
         if labels.get("part") == "idle":
             return [Sample(labels=labels, value=1.0)]
-        told = self._health.get(service, "0" if self._running(service) in self._given.sick else "1")
-        return [] if told == "missing" else [Sample(labels=labels, value=float(told))]
+        value = self._health.get(service, "0" if self._running(service) in self._given.sick else "1")
+        return [] if value == "missing" else [Sample(labels=labels, value=float(value))]
 
     def _requests(self, labels: dict[str, str], when: datetime) -> list[Sample]:
-        told = self._traffic.get(labels["service"], "10")
-        return [] if told == "missing" else [Sample(labels=labels, value=float(told))]
+        value = self._traffic.get(labels["service"], "10")
+        return [] if value == "missing" else [Sample(labels=labels, value=float(value))]
 
     def _trouble(self, labels: dict[str, str], when: datetime) -> list[Sample]:
         return self._series("trouble", labels, when)
@@ -299,11 +299,11 @@ class Rehearsal:
                 self.answered = response.status
                 return await response.json()
 
-    async def _say(self, path: str, body: dict[str, Any], told: dict[str, Any]) -> Any:
+    async def _say(self, path: str, body: dict[str, Any], argument: dict[str, Any]) -> Any:
         """An operator's request; `answer` in the scenario is the status that it must get."""
-        wanted = told.get("answer")
-        asked = {key: value for key, value in told.items() if key != "answer"}
-        answer = await self._ask("POST", path, {"by": "alice", **body, **asked})
+        wanted = argument.get("answer")
+        fields = {key: value for key, value in argument.items() if key != "answer"}
+        answer = await self._ask("POST", path, {"by": "alice", **body, **fields})
         right = self.answered == wanted if wanted else self.answered < 400
         assert right, f"POST {path} was answered {self.answered}: {answer}"
         return answer
@@ -319,130 +319,130 @@ class Rehearsal:
         self, service: str, version: str, *, at: datetime | None = None, status: str | None = None
     ) -> None:
         self._put(service, version)
-        told = {"at": at.isoformat() if at else None, "status": status}
-        body = {**_where(service, "service"), "version": version, **told}
+        details = {"at": at.isoformat() if at else None, "status": status}
+        body = {**_where(service, "service"), "version": version, **details}
         await self._say("/api/v1/deployments", {k: v for k, v in body.items() if v is not None}, {})
 
-    async def act_deploys(self, told: dict[str, str]) -> None:
+    async def act_deploys(self, argument: dict[str, str]) -> None:
         """`{backend: "2.1"}`: put into place and told."""
-        for service, version in told.items():
+        for service, version in argument.items():
             await self._deploy(service, version)
 
-    async def act_tells(self, told: dict[str, Any]) -> None:
+    async def act_tells(self, argument: dict[str, Any]) -> None:
         """`{service: …, version: …}`: only told; `ahead: 30s` or `behind` is the time that it says, against ours."""
-        rest = dict(told)
+        rest = dict(argument)
         ahead = parse_duration(rest.pop("ahead", "0")) - parse_duration(rest.pop("behind", "0"))
         at = (datetime.now(UTC) + timedelta(seconds=ahead)).isoformat()
         await self._say("/api/v1/deployments", {"at": at} if ahead else {}, rest)
 
-    async def act_moves(self, told: dict[str, str]) -> None:
+    async def act_moves(self, argument: dict[str, str]) -> None:
         """`{backend: "2.2"}`: somebody puts another version into place and tells nobody."""
-        for service, version in told.items():
+        for service, version in argument.items():
             self._put(service, version)
 
-    async def act_idles(self, told: dict[str, str]) -> None:
+    async def act_idles(self, argument: dict[str, str]) -> None:
         """`{backend: "2.2"}`: somebody puts a version on the colour without traffic, and tells nobody."""
-        for service, version in told.items():
+        for service, version in argument.items():
             colours = self._colours(service)
             assert colours, f"{service} is not blue_green"
             _link(self._root(service) / colours[1], version)
 
-    async def act_loses(self, told: dict[str, str]) -> None:
+    async def act_loses(self, argument: dict[str, str]) -> None:
         """`{backend: "2.0"}`: that release has been tidied away."""
-        for service, version in told.items():
+        for service, version in argument.items():
             for release in self._root(service).glob(f"**/releases/{version}"):
                 release.rmdir()
 
-    async def act_marks(self, told: dict[str, Any]) -> None:
+    async def act_marks(self, argument: dict[str, Any]) -> None:
         """`{service: …, version: …, status: …}` or `no_rollback: why`."""
-        rest = dict(told)
+        rest = dict(argument)
         await self._say(f"/api/v1/versions/{rest.pop('service')}/{rest.pop('version')}", {}, rest)
 
-    async def act_health(self, told: dict[str, Any]) -> None:
+    async def act_health(self, argument: dict[str, Any]) -> None:
         """`{backend: 0}`; also `nan` and `missing`, or `by version` again."""
-        for service, value in told.items():
+        for service, value in argument.items():
             self._health[service] = str(value)
             if value == "by version":
                 del self._health[service]
 
-    async def act_traffic(self, told: dict[str, Any]) -> None:
+    async def act_traffic(self, argument: dict[str, Any]) -> None:
         """`{backend: 0}` requests a second; also `missing`."""
-        self._traffic |= {service: str(value) for service, value in told.items()}
+        self._traffic |= {service: str(value) for service, value in argument.items()}
 
-    async def act_trouble(self, told: dict[str, str]) -> None:
+    async def act_trouble(self, argument: dict[str, str]) -> None:
         """`{backend: begins}` or `ends`: what a policy's `expression` asks for, as `trouble{service="backend"}`."""
-        self._change("trouble", told)
+        self._change("trouble", argument)
 
-    async def act_recorded_trouble(self, told: dict[str, str]) -> None:
+    async def act_recorded_trouble(self, argument: dict[str, str]) -> None:
         """The same of `service_environment:trouble`, which our own rules record."""
-        self._change("recorded", told)
+        self._change("recorded", argument)
 
-    def _change(self, kind: str, told: dict[str, str]) -> None:
+    def _change(self, kind: str, changes: dict[str, str]) -> None:
         now = datetime.now(UTC)
-        for service, what in told.items():
+        for service, what in changes.items():
             since = self._troubled.get((kind, service), (now, None))[0]
             self._troubled[kind, service] = (now, None) if what == "begins" else (since, now)
 
     # --- alerts ---
-    def _fire(self, told: dict[str, Any]) -> FiringAlert:
-        labels = {k: str(v) for k, v in told.items() if k not in ("pending", "ahead", "annotations")}
+    def _fire(self, argument: dict[str, Any]) -> FiringAlert:
+        labels = {k: str(v) for k, v in argument.items() if k not in ("pending", "ahead", "annotations")}
         labels = {"alertname": "Failing", "environment": "production", **labels}
-        ahead = timedelta(seconds=parse_duration(told.get("ahead", "0")))
+        ahead = timedelta(seconds=parse_duration(argument.get("ahead", "0")))
         now = datetime.now(UTC) + ahead
-        active = now - timedelta(seconds=parse_duration(told.get("pending", "0")))
+        active = now - timedelta(seconds=parse_duration(argument.get("pending", "0")))
         plain = {k: v for k, v in labels.items() if v != ""}
-        return FiringAlert(plain, told.get("annotations", {}), active, now, ahead=ahead)
+        return FiringAlert(plain, argument.get("annotations", {}), active, now, ahead=ahead)
 
-    async def act_fires(self, told: Any) -> None:
+    async def act_fires(self, argument: Any) -> None:
         """`{service: backend, …}`, or a list of them in one body; `pending: 2m` is how long the rule waited, and
         `ahead: 30s` how far Prometheus' clock is ahead.
         """
-        await self._send(self._fire_all(told))
+        await self._send(self._fire_all(argument))
 
-    async def act_fires_apart(self, told: list[dict[str, Any]]) -> None:
+    async def act_fires_apart(self, argument: list[dict[str, Any]]) -> None:
         """All of them at the same moment, but a body for each, as with `group_by: ['...']`."""
-        for one in self._fire_all(told):
-            await self._send([one])
+        for alert in self._fire_all(argument):
+            await self._send([alert])
 
-    async def act_fires_unsent(self, told: Any) -> None:
+    async def act_fires_unsent(self, argument: Any) -> None:
         """The same as `fires`, but the webhook is lost, or waits for its `group_interval`."""
-        self._fire_all(told)
+        self._fire_all(argument)
 
-    def _fire_all(self, told: Any) -> list[FiringAlert]:
-        fired = [self._fire(one) for one in (told if isinstance(told, list) else [told])]
+    def _fire_all(self, argument: Any) -> list[FiringAlert]:
+        fired = [self._fire(alert) for alert in (argument if isinstance(argument, list) else [argument])]
         self._outside.fired += fired
         return fired
 
-    async def act_forged(self, told: dict[str, Any]) -> None:
+    async def act_forged(self, argument: dict[str, Any]) -> None:
         """A body that nobody's Alertmanager knows of."""
-        await self._send([self._fire(told)])
+        await self._send([self._fire(argument)])
 
-    async def act_sent_again(self, told: dict[str, Any]) -> None:
+    async def act_sent_again(self, argument: dict[str, Any]) -> None:
         """All alerts with these labels, as after `repeat_interval`; `times`, more keys of the `body`, and
         `starts_later: 2s` where another Alertmanager has them since then.
         """
-        rest = dict(told)
+        rest = dict(argument)
         times, extra = rest.pop("times", 1), rest.pop("body", {})
         later = timedelta(seconds=parse_duration(rest.pop("starts_later", "0")))
-        found = [replace(one, starts_at=one.starts_at + later) for one in self._with(rest)]
+        found = [replace(alert, starts_at=alert.starts_at + later) for alert in self._with(rest)]
         for _ in range(times):
             await self._send(found, **extra)
 
-    async def act_group(self, told: list[dict[str, Any]]) -> None:
+    async def act_group(self, argument: list[dict[str, Any]]) -> None:
         """One body with the newest alert of each of these, firing or resolved by now."""
-        await self._send([self._ever(one) for one in told])
+        await self._send([self._ever(labels) for labels in argument])
 
-    async def act_in_flight(self, told: dict[str, Any]) -> None:
+    async def act_in_flight(self, argument: dict[str, Any]) -> None:
         """A body that was on its way: it says that the newest such alert fires, whatever has happened since."""
-        await self._post([replace(self._ever(told), ends_at=None)])
+        await self._post([replace(self._ever(argument), ends_at=None)])
 
-    async def act_resolves(self, told: dict[str, Any]) -> None:
+    async def act_resolves(self, argument: dict[str, Any]) -> None:
         """All alerts with these labels; `unsent: true` where nobody is told."""
-        rest = dict(told)
+        rest = dict(argument)
         unsent = rest.pop("unsent", False)
         over = self._with(rest)
-        for one in over:
-            one.ends_at = datetime.now(UTC)
+        for alert in over:
+            alert.ends_at = datetime.now(UTC)
         if not unsent:
             await self._send(over)
 
@@ -450,60 +450,60 @@ class Rehearsal:
         """`fail`, until the alerts that are joined with our deployments break off; or `succeed` again."""
         if what == "fail":
             self._broken_off = [
-                one for one in self._outside.firing() if one.labels["alertname"] in self._given.recorded
+                alert for alert in self._outside.firing() if alert.labels["alertname"] in self._given.recorded
             ]
-            for one in self._broken_off:
-                one.ends_at = datetime.now(UTC)
+            for alert in self._broken_off:
+                alert.ends_at = datetime.now(UTC)
             await self._send(self._broken_off)
         else:
-            again = [replace(one, starts_at=datetime.now(UTC), ends_at=None) for one in self._broken_off]
+            again = [replace(alert, starts_at=datetime.now(UTC), ends_at=None) for alert in self._broken_off]
             self._outside.fired += again
             await self._send(again)
 
-    async def act_body(self, told: Any) -> None:
+    async def act_body(self, argument: Any) -> None:
         """A body as it is, sent as it is; `answer` is the status that it must get."""
-        body, wanted = told["body"], told["answer"]
+        body, wanted = argument["body"], argument["answer"]
         answer = await self._ask("POST", "/api/v1/alerts", body)
         assert self.answered == wanted, f"answered {self.answered}: {answer}"
 
     def _with(self, labels: dict[str, Any]) -> list[FiringAlert]:
         wanted = {k: str(v) for k, v in labels.items()}
-        found = [one for one in self._outside.firing() if wanted.items() <= one.labels.items()]
+        found = [alert for alert in self._outside.firing() if wanted.items() <= alert.labels.items()]
         assert found, f"no alert with {wanted} fires"
         return found
 
     def _ever(self, labels: dict[str, Any]) -> FiringAlert:
         wanted = {k: str(v) for k, v in labels.items()}
-        return [one for one in self._outside.fired if wanted.items() <= one.labels.items()][-1]
+        return [alert for alert in self._outside.fired if wanted.items() <= alert.labels.items()][-1]
 
     async def _send(self, fired: list[FiringAlert], **extra: Any) -> None:
         """Alertmanager keeps what is muted to itself."""
-        if loud := [one for one in fired if not self._outside.muted(one.labels)]:
+        if loud := [alert for alert in fired if not self._outside.muted(alert.labels)]:
             await self._post(loud, **extra)
 
     async def _post(self, fired: list[FiringAlert], **extra: Any) -> None:
-        body = {"version": "4", "status": "firing", "alerts": [one.sent() for one in fired], **extra}
+        body = {"version": "4", "status": "firing", "alerts": [alert.sent() for alert in fired], **extra}
         answer = await self._ask("POST", "/api/v1/alerts", body)
         assert self.answered == 202, f"the receiver answered {self.answered}: {answer}"
 
     # --- Alertmanager, Prometheus, the watchdog ---
-    async def act_silence(self, told: dict[str, Any]) -> None:
+    async def act_silence(self, argument: dict[str, Any]) -> None:
         """`{match: ['service="backend"'], by: bob, comment: …}`; `for` is how long."""
-        until = datetime.now(UTC) + timedelta(seconds=parse_duration(told.get("for", "2h")))
-        matchers = tuple(parse_matcher(text) for text in told["match"])
+        until = datetime.now(UTC) + timedelta(seconds=parse_duration(argument.get("for", "2h")))
+        matchers = tuple(parse_matcher(text) for text in argument["match"])
         name = f"silence-{len(self._outside.silences)}"
-        self._outside.silences.append(PlacedSilence(name, matchers, told["by"], told.get("comment", ""), until))
+        self._outside.silences.append(PlacedSilence(name, matchers, argument["by"], argument.get("comment", ""), until))
 
-    async def act_expire_silences(self, told: Any) -> None:
-        for one in self._outside.silences:
-            one.ends_at = min(one.ends_at, datetime.now(UTC))
+    async def act_expire_silences(self, argument: Any) -> None:
+        for silence in self._outside.silences:
+            silence.ends_at = min(silence.ends_at, datetime.now(UTC))
 
-    async def act_inhibit(self, told: Any) -> None:
+    async def act_inhibit(self, argument: Any) -> None:
         """`{match: ['service="backend"']}`: another alert mutes these from now on, until it `ends`."""
-        if told == "ends":
+        if argument == "ends":
             self._outside.inhibited.clear()
         else:
-            self._outside.inhibited.append(tuple(parse_matcher(text) for text in told["match"]))
+            self._outside.inhibited.append(tuple(parse_matcher(text) for text in argument["match"]))
 
     async def act_down(self, name: str) -> None:
         """`alertmanager`, `prometheus` or `levers`: it does not answer; `levers after a write`: but for one write."""
@@ -511,13 +511,13 @@ class Rehearsal:
 
     async def act_up(self, name: str) -> None:
         """It answers again."""
-        self._outside.down = {one for one in self._outside.down if not one.startswith(name)}
+        self._outside.down = {part for part in self._outside.down if not part.startswith(name)}
 
-    async def act_prometheus_dies(self, told: Any) -> None:
+    async def act_prometheus_dies(self, argument: Any) -> None:
         """It answers nobody, and Alertmanager takes all that it had for resolved, and says so."""
         over = self._outside.firing()
-        for one in over:
-            one.ends_at = datetime.now(UTC)
+        for alert in over:
+            alert.ends_at = datetime.now(UTC)
         self._outside.down.add("prometheus")
         await self._send(over)
 
@@ -527,7 +527,7 @@ class Rehearsal:
             self._watching.cancel()
             self._watching = None
         fired = FiringAlert({"alertname": "RollbackAutomationArmed"}, {}, datetime.now(UTC), datetime.now(UTC))
-        self._outside.fired = [one for one in self._outside.fired if one.labels != fired.labels]
+        self._outside.fired = [alert for alert in self._outside.fired if alert.labels != fired.labels]
         if what == "comes":
             self._outside.fired.append(fired)
             self._watching = asyncio.create_task(self._watch(fired))
@@ -540,28 +540,28 @@ class Rehearsal:
             await self._send([fired])
 
     # --- engineers ---
-    async def act_rollback(self, told: dict[str, Any]) -> None:
-        await self._say("/api/v1/rollbacks", {"reason": "by hand"}, told)
+    async def act_rollback(self, argument: dict[str, Any]) -> None:
+        await self._say("/api/v1/rollbacks", {"reason": "by hand"}, argument)
 
-    async def act_until(self, told: dict[str, Any]) -> None:
+    async def act_until(self, argument: dict[str, Any]) -> None:
         """`{state: running}`: of the newest rollback; in virtual time it is so at once, in reality after a while."""
-        while (await self._ask("GET", "/api/v1/executions?state=" + told["state"]))["executions"] == []:
+        while (await self._ask("GET", "/api/v1/executions?state=" + argument["state"]))["executions"] == []:
             await asyncio.sleep(0.05)
 
-    async def act_approve(self, told: dict[str, Any]) -> None:
+    async def act_approve(self, argument: dict[str, Any]) -> None:
         """The plan that waits, or `plan: HASH`."""
         newest = await self._newest()
-        await self._say(f"/api/v1/executions/{newest['id']}/approve", {"plan_hash": newest["plan_hash"]}, told)
+        await self._say(f"/api/v1/executions/{newest['id']}/approve", {"plan_hash": newest["plan_hash"]}, argument)
 
-    async def act_stop(self, told: dict[str, Any]) -> None:
+    async def act_stop(self, argument: dict[str, Any]) -> None:
         """The newest rollback, that `of: backend`, or `all: true`."""
-        rest = dict(told)
+        rest = dict(argument)
         name = "all" if rest.pop("all", False) else (await self._newest(rest.pop("of", "")))["id"]
         await self._say(f"/api/v1/executions/{name}/stop", {}, rest)
 
-    async def act_close(self, told: dict[str, Any]) -> None:
+    async def act_close(self, argument: dict[str, Any]) -> None:
         """The newest rollback, which is stuck, or `all: true`, which releases the kill switch."""
-        rest = dict(told)
+        rest = dict(argument)
         name = "all" if rest.pop("all", False) else (await self._newest())["id"]
         await self._say(f"/api/v1/executions/{name}/close", {"reason": "looked at it"}, rest)
 
@@ -570,11 +570,11 @@ class Rehearsal:
         file = self._directory / "STOP"
         file.touch() if what == "appears" else file.unlink()
 
-    async def act_reconfigure(self, told: dict[str, Any]) -> None:
+    async def act_reconfigure(self, argument: dict[str, Any]) -> None:
         """Other settings of the usual policy, the limits or the freezes, as after a reload."""
-        self._config = self._configured(**told)
+        self._config = self._configured(**argument)
 
-    async def act_crash(self, told: Any) -> None:
+    async def act_crash(self, argument: Any) -> None:
         """The worker is gone in the midst of whatever it did, and another one comes."""
         assert self._working is not None
         self._working.cancel()

@@ -77,7 +77,7 @@ class Step(_Strict):
 
     at: Duration
     act: str
-    told: Any
+    argument: Any
 
     @model_validator(mode="before")
     @classmethod
@@ -85,8 +85,8 @@ class Step(_Strict):
         if not isinstance(value, dict) or len(value) != 1:
             raise ValueError("a step is one time with one act, as `5m: {fires: {service: backend}}`")
         [(at, what)] = value.items()
-        act, told = (what, {}) if isinstance(what, str) else next(iter(what.items()))
-        return {"at": parse_duration(str(at)), "act": act, "told": told}
+        act, argument = (what, {}) if isinstance(what, str) else next(iter(what.items()))
+        return {"at": parse_duration(str(at)), "act": act, "argument": argument}
 
 
 class Scenario(_Strict):
@@ -120,7 +120,7 @@ class Observation(BaseModel):
 
 
 def load(file: Path) -> list[Scenario]:
-    return [Scenario.model_validate(one) for one in yaml.safe_load(file.read_text())]
+    return [Scenario.model_validate(scenario) for scenario in yaml.safe_load(file.read_text())]
 
 
 def mistakes(expect: Expect, seen: Observation) -> list[str]:
@@ -131,11 +131,11 @@ def mistakes(expect: Expect, seen: Observation) -> list[str]:
             out.append(f"no decision {wanted.model_dump(exclude_none=True)}")
     for wanted in expect.never:
         out += [f"a decision that must never be: {f}" for f in seen.decisions if wanted.seen_in(f)]
-    told = [
+    actual = [
         f"{x['service']} {x['from_version']} -> {x['to_version']} {x['outcome'] or x['state']}" for x in seen.executions
     ]
-    if expect.rollbacks is not None and told != expect.rollbacks:
-        out.append(f"the rollbacks are {told}, not {expect.rollbacks}")
+    if expect.rollbacks is not None and actual != expect.rollbacks:
+        out.append(f"the rollbacks are {actual}, not {expect.rollbacks}")
     newest = seen.executions[-1] if seen.executions else {"reason": "", "events": []}
     if expect.reason not in newest["reason"]:
         out.append(f"the newest rollback's reason is {newest['reason']!r}, without {expect.reason!r}")
@@ -162,22 +162,22 @@ def mistakes(expect: Expect, seen: Observation) -> list[str]:
     return out
 
 
-async def play(scenario: Scenario, house: ScenarioRunner) -> None:
+async def play(scenario: Scenario, runner: ScenarioRunner) -> None:
     """Lets it happen. Raises AssertionError with every mistake, and all decisions that were made."""
     for number, step in enumerate(scenario.timeline):
-        await house.wait_until(step.at)
+        await runner.wait_until(step.at)
         if step.act == "nothing":
             continue
         if step.act == "expect":
-            _check(Expect.model_validate(step.told), await house.see(), f"{scenario.name}, step {number}")
+            _check(Expect.model_validate(step.argument), await runner.see(), f"{scenario.name}, step {number}")
             continue
-        act = getattr(house, f"act_{step.act}", None)
+        act = getattr(runner, f"act_{step.act}", None)
         assert act is not None, f"{scenario.name}: there is no act {step.act!r}"
-        await act(step.told)
+        await act(step.argument)
     final = scenario.expect
     # It acts exactly when it should: what is not expected must not have happened.
     whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
-    _check(whole, await house.see(), scenario.name)
+    _check(whole, await runner.see(), scenario.name)
 
 
 def _check(expect: Expect, seen: Observation, where: str) -> None:

@@ -17,7 +17,7 @@ async def test_reality(tmp_path: Path) -> None:
     parts.need("prometheus", "prometheus-alertmanager", "amtool")
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int) -> str:
+    async def mistakes_of(number: int) -> str:
         async with turns:
             directory = tmp_path / f"{number}"
             directory.mkdir()
@@ -27,7 +27,7 @@ async def test_reality(tmp_path: Path) -> None:
                 return f"{REAL[number].name}: {e}"
         return ""
 
-    failed = [told for told in await asyncio.gather(*map(one, range(len(REAL)))) if told]
+    failed = [mistakes for mistakes in await asyncio.gather(*map(mistakes_of, range(len(REAL)))) if mistakes]
     assert not failed, "\n\n".join(failed)
 
 

@@ -45,7 +45,7 @@ def override(secrets: Path) -> dict[str, Any]:
 
 def images() -> set[str]:
     """All that Compose wants, but Grafana's."""
-    return {one["image"] for name, one in config()["services"].items() if name != "grafana"}
+    return {service["image"] for name, service in config()["services"].items() if name != "grafana"}
 
 
 @pytest.fixture(scope="module")

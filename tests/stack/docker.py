@@ -52,6 +52,6 @@ class Docker:
         """Any command that talks to this engine, as a script of ours."""
         given: dict[str, Any] = {"stdin": stdin} if stdin else {"input": text.encode()}
         done = subprocess.run(argv, cwd=ROOT, env=self._environment, capture_output=True, check=False, **given)
-        said, wrong = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
-        assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{said}\n{wrong}"
-        return said
+        output, errors = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
+        assert done.returncode == 0, f"{' '.join(argv)}: {done.returncode}\n{output}\n{errors}"
+        return output

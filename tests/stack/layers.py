@@ -45,7 +45,7 @@ class Layer:
 
     def tree(self, source: Path, name: str = "", *, without: Container[str] = ()) -> None:
         for directory, below, files in os.walk(source):
-            below[:] = sorted(one for one in below if one not in without)
+            below[:] = sorted(name for name in below if name not in without)
             for file in sorted(files):
                 path = Path(directory, file)
                 if path.is_file():
@@ -64,7 +64,7 @@ class Layer:
 
     def libraries(self, programs: Iterable[Path]) -> None:
         """What `ldd` names of all of them, the loader as well."""
-        said = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
-        for name in sorted(set(re.findall(r"(/\S+) \(0x", said))):
+        output = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
+        for name in sorted(set(re.findall(r"(/\S+) \(0x", output))):
             if not name.startswith(str(ROOT)):  # a wheel brings some of its own, which are there already
                 self.file(Path(name))

@@ -128,9 +128,9 @@ def _everything(layer: Layer) -> None:
     layer.tree(Path("/usr/share/postgresql") / postgres.name, without={"man"})
     layer.tree(Path("/usr/share/zoneinfo/Etc"))
     servers = [postgres / "bin" / name for name in ("postgres", "psql", "initdb", "pg_ctl", "pg_isready")]
-    for one in servers:
-        layer.file(one)
-        layer.link(f"usr/local/bin/{one.name}", str(one))
+    for server in servers:
+        layer.file(server)
+        layer.link(f"usr/local/bin/{server.name}", str(server))
     python, there = _python(layer)
     _packages(layer, python, there)
     extensions = (Path(there) / "lib-dynload").glob("*.so")
@@ -142,7 +142,7 @@ def _python(layer: Layer) -> tuple[str, str]:
     executable = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
     there = Path(sysconfig.get_path("stdlib"))
     layer.file(executable)
-    layer.tree(there, without={*_NOT_OF_PYTHON, *(one.name for one in there.glob("config-*"))})
+    layer.tree(there, without={*_NOT_OF_PYTHON, *(config.name for config in there.glob("config-*"))})
     for name in ("python", "python3"):
         layer.link(f"usr/local/bin/{name}", str(executable))
     return str(executable), str(there)

@@ -41,7 +41,7 @@ def test_a_key_that_compose_does_not_know_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_all_that_was_promised_is_there() -> None:
-    kinds = {name: one["image"].partition(":")[0] for name, one in SERVICES.items()}
+    kinds = {name: service["image"].partition(":")[0] for name, service in SERVICES.items()}
     assert [name for name, image in kinds.items() if image == "prom/prometheus"] == ["prometheus"]
     assert [name for name, image in kinds.items() if image == "prom/alertmanager"] == ["alertmanager"]
     assert [name for name, image in kinds.items() if image == "grafana/grafana"] == ["grafana"]
@@ -53,15 +53,15 @@ def test_all_that_was_promised_is_there() -> None:
 
 @each
 def test_it_is_confined(name: str) -> None:
-    one = SERVICES[name]
-    assert one["read_only"] is True
-    assert one["cap_drop"] == ["ALL"]
-    assert "cap_add" not in one
-    assert one["security_opt"] == ["no-new-privileges:true"]
-    assert re.fullmatch(r"[1-9]\d*:\d+", one["user"]), "a number, and not root"
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"[1-9]\d*:\d+", service["user"]), "a number, and not root"
     for forbidden in ("privileged", "pid", "ipc", "network_mode", "devices", "userns_mode"):
-        assert forbidden not in one
-    assert not any("docker.sock" in mount["source"] for mount in one.get("volumes", ()))
+        assert forbidden not in service
+    assert not any("docker.sock" in mount["source"] for mount in service.get("volumes", ()))
 
 
 @each
@@ -78,12 +78,12 @@ def test_its_health_is_asked_and_it_comes_back(name: str) -> None:
 
 
 def test_nobody_waits_for_what_is_only_started() -> None:
-    waits = [needed["condition"] for one in SERVICES.values() for needed in one.get("depends_on", {}).values()]
+    waits = [needed["condition"] for service in SERVICES.values() for needed in service.get("depends_on", {}).values()]
     assert set(waits) == {"service_healthy"}
 
 
 def test_nothing_is_published_outside_of_this_machine() -> None:
-    published = [(name, port) for name, one in SERVICES.items() for port in one.get("ports", ())]
+    published = [(name, port) for name, service in SERVICES.items() for port in service.get("ports", ())]
     assert len(published) == 6
     for name, port in published:
         assert ipaddress.ip_address(port["host_ip"]).is_loopback, name
@@ -91,22 +91,22 @@ def test_nothing_is_published_outside_of_this_machine() -> None:
 
 @each
 def test_secrets_are_files(name: str) -> None:
-    one = SERVICES[name]
-    for key, value in one.get("environment", {}).items():
+    service = SERVICES[name]
+    for key, value in service.get("environment", {}).items():
         assert not re.search("PASSWORD|TOKEN|SECRET", key) or re.fullmatch(r"/run/secrets/\w+", value), key
         assert not re.search(r"://[^/@]*:[^/@]*@", value), f"{key} holds a password"
-    said = json.dumps([one.get("command"), one.get("entrypoint"), one["healthcheck"]])
-    assert not re.search("password|token=", said, flags=re.IGNORECASE)
-    mounted = {secret["source"] for secret in one.get("secrets", ())}
-    named = set(re.findall(r"/run/secrets/(\w+)", json.dumps(one.get("environment", {}))))
+    text = json.dumps([service.get("command"), service.get("entrypoint"), service["healthcheck"]])
+    assert not re.search("password|token=", text, flags=re.IGNORECASE)
+    mounted = {secret["source"] for secret in service.get("secrets", ())}
+    named = set(re.findall(r"/run/secrets/(\w+)", json.dumps(service.get("environment", {}))))
     assert named <= mounted
 
 
 def test_who_has_which_secret() -> None:
     """The superuser's password and the operator's token go no further than they must."""
     holders: dict[str, set[str]] = {}
-    for name, one in SERVICES.items():
-        for secret in one.get("secrets", ()):
+    for name, service in SERVICES.items():
+        for secret in service.get("secrets", ()):
             holders.setdefault(secret["source"], set()).add(name)
     responders = {"responder-a", "responder-b"}
     assert holders == {
@@ -165,9 +165,9 @@ def test_grafana_is_told_what_its_provisioning_asks_for() -> None:
 
 
 def test_both_responders_are_one() -> None:
-    one, other = (dict(SERVICES[f"responder-{letter}"]) for letter in "ab")
-    assert one.pop("ports") != other.pop("ports")
-    assert one == other
+    first, second = (dict(SERVICES[f"responder-{letter}"]) for letter in "ab")
+    assert first.pop("ports") != second.pop("ports")
+    assert first == second
 
 
 def test_the_configurations_are_good(tmp_path: Path) -> None:
@@ -177,18 +177,18 @@ def test_the_configurations_are_good(tmp_path: Path) -> None:
     checks = load_exporters(STACK / "exporters.yml", {}).config.checks
     assert {service.name for service in responder.services} == {"shop"}
     assert {(check.service, check.environment) for check in checks} == {("shop", "production")}
-    told = yaml.safe_load((STACK / "alertmanager.yml").read_text())
-    urls = {hook["url"] for r in told["receivers"] for hook in r.get("webhook_configs", ())}
+    config = yaml.safe_load((STACK / "alertmanager.yml").read_text())
+    urls = {hook["url"] for r in config["receivers"] for hook in r.get("webhook_configs", ())}
     assert urls == {f"http://responder-{letter}:9095/api/v1/alerts" for letter in "ab"}
 
 
 def test_the_proxy_and_the_responder_mean_the_same_file_and_words() -> None:
-    from examples.shop.colours import COLOURS, LIVE, told
+    from examples.shop.colours import COLOURS, LIVE, upstream
 
     (service,) = yaml.safe_load((STACK / "responder.yml").read_text())["services"]
     pointer = service["rollback"]["pointer"]
     assert pointer["nginx"] == str(LIVE)
-    assert pointer["servers"] == {colour: told(colour).replace("$", "$$") for colour in COLOURS}
+    assert pointer["servers"] == {colour: upstream(colour).replace("$", "$$") for colour in COLOURS}
 
 
 def test_prometheus_and_alertmanager_take_theirs(tmp_path: Path) -> None:

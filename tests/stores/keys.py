@@ -30,21 +30,21 @@ def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 
 
 def service_account() -> str:
-    told = {
+    key = {
         "type": "service_account",
         "client_email": ACCOUNT,
         "private_key_id": "1",
         "private_key": pem(google_key()),
         "token_uri": "https://oauth2.googleapis.com/token",
     }
-    return json.dumps(told)
+    return json.dumps(key)
 
 
 def play_settings(url: str) -> GooglePlaySettings:
-    told = {"url": url, "token_uri": f"{url}/token", "key": service_account(), "timeout": "5s"}
-    return GooglePlaySettings.model_validate_json(json.dumps(told))
+    settings = {"url": url, "token_uri": f"{url}/token", "key": service_account(), "timeout": "5s"}
+    return GooglePlaySettings.model_validate_json(json.dumps(settings))
 
 
 def app_store_settings(url: str) -> AppStoreSettings:
-    told = {"url": url, "key_id": KEY_ID, "issuer_id": ISSUER, "timeout": "5s"}
-    return AppStoreSettings.model_validate_json(json.dumps({**told, "key": pem(apple_key())}))
+    settings = {"url": url, "key_id": KEY_ID, "issuer_id": ISSUER, "timeout": "5s"}
+    return AppStoreSettings.model_validate_json(json.dumps({**settings, "key": pem(apple_key())}))

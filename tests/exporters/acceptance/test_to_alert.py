@@ -70,8 +70,8 @@ class ProbeTargets:
 
     async def deployments(self, _: web.Request) -> web.Response:
         name = "responder_deployment_timestamp_seconds"
-        told = [f'{name}{{service="{s}",environment="test"}} {at}\n' for s, at in self.deployed.items()]
-        return web.Response(text=f"# TYPE {name} gauge\n{''.join(told)}")
+        samples = [f'{name}{{service="{s}",environment="test"}} {at}\n' for s, at in self.deployed.items()]
+        return web.Response(text=f"# TYPE {name} gauge\n{''.join(samples)}")
 
 
 @dataclass
@@ -87,7 +87,7 @@ class AlertPipeline:
     async def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
         async with self.session.get(f"{self.prometheus}/api/v1/query", params={"query": query}) as answer:
             found = (await answer.json())["data"]["result"]
-        return [(one["metric"], float(one["value"][1])) for one in found]
+        return [(sample["metric"], float(sample["value"][1])) for sample in found]
 
     async def value(self, query: str) -> float | None:
         found = await self.ask(query)

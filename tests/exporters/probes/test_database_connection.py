@@ -190,7 +190,7 @@ async def test_a_backend_that_freezes_in_the_midst_of_a_query(ask: Any, postgres
 
 
 @pytest.mark.parametrize(
-    ("dsn", "told"),
+    ("dsn", "message"),
     [
         ("postgresql://u:12#34secret@h/db", "write %23"),
         ("postgresql://h/db?sslmode=bogus", "'bogus', which is none of disable"),
@@ -199,8 +199,8 @@ async def test_a_backend_that_freezes_in_the_midst_of_a_query(ask: Any, postgres
         ("redis://h/abc", "a database that is not a number"),
     ],
 )
-def test_a_dsn_that_no_driver_would_take(make: Any, dsn: str, told: str) -> None:
-    with pytest.raises(ValidationError, match=re.escape(told)) as raised:
+def test_a_dsn_that_no_driver_would_take(make: Any, dsn: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)) as raised:
         make(type="database_connection", dsn=dsn)
     assert "34secret" not in str([error["msg"] for error in raised.value.errors()])
 

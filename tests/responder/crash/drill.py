@@ -191,7 +191,7 @@ class CrashDrill:
         async def act(tx: Transaction) -> Execution:
             await tx.all("end_all_leases")
             await executions.register(tx, worker, 60.0, datetime.now(UTC))
-            claimed, _ = await executions.claim(tx, worker, datetime.now(UTC), concurrent=9, mine=())
+            claimed, _ = await executions.claim(tx, worker, datetime.now(UTC), concurrent=9, running=())
             return next(execution for execution, _ in claimed if execution.id == self.id)
 
         execution = await self.journal.transaction(act)

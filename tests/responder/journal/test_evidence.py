@@ -19,10 +19,10 @@ async def test_from_wanted_to_deleted(journal: Database) -> None:  # noqa: F811
         await executions.register(tx, "w2", 60.0, now)
 
     async def seen(tx: Any) -> Any:
-        told = {"policy": "p", "service": "backend", "environment": "production"}
+        where = {"policy": "p", "service": "backend", "environment": "production"}
         since = now - timedelta(hours=1)
-        last = await tx.first("last_evidence_of_policy", **told)
-        return last["id"], len(await tx.all("evidence_episodes_since", **told, since=since))
+        last = await tx.first("last_evidence_of_policy", **where)
+        return last["id"], len(await tx.all("evidence_episodes_since", **where, since=since))
 
     await journal.transaction(register)
     await journal.transaction(evidence.want, "e1", **where, alerts=[alert(starts_at=now)], at=now)

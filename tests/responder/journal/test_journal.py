@@ -45,8 +45,8 @@ def accepted(service: str = "shop", *, alerts: tuple[Alert, ...] = (), at: datet
 
 
 async def accept(journal: Database, service: str = "shop", **more: Any) -> Execution:
-    told = accepted(service, **more)
-    return await journal.transaction(executions.accept, executions.new_id(told.at), told)
+    event = accepted(service, **more)
+    return await journal.transaction(executions.accept, executions.new_id(event.at), event)
 
 
 async def worker(journal: Database, name: str = "w1", lease: float = 60.0) -> str:
@@ -56,13 +56,13 @@ async def worker(journal: Database, name: str = "w1", lease: float = 60.0) -> st
 
 async def claim(journal: Database, name: str, *, concurrent: int = 9) -> list[tuple[Execution, int]]:
     later = datetime.now(UTC) + timedelta(minutes=1)
-    claimed, _ = await journal.transaction(executions.claim, name, later, concurrent=concurrent, mine=())
+    claimed, _ = await journal.transaction(executions.claim, name, later, concurrent=concurrent, running=())
     return claimed
 
 
 def deployment(version: str, minutes: int = 0, **more: Any) -> Deployment:
-    told = {"id": f"d-{version}-{minutes}", "service": "shop", "environment": "test", "recorded_by": "tests", **more}
-    return Deployment(version=version, at=NOW + timedelta(minutes=minutes), **told)
+    fields = {"id": f"d-{version}-{minutes}", "service": "shop", "environment": "test", "recorded_by": "tests", **more}
+    return Deployment(version=version, at=NOW + timedelta(minutes=minutes), **fields)
 
 
 async def test_what_was_accepted_is_read_back_whole(journal: Database) -> None:
@@ -133,10 +133,10 @@ async def test_only_the_owner_appends(journal: Database) -> None:
 async def test_claims_are_limited_over_all_workers(journal: Database) -> None:
     for service in ("a", "b", "c"):
         await accept(journal, service)
-    one, two = await worker(journal, "w1"), await worker(journal, "w2")
-    assert len(await claim(journal, one, concurrent=2)) == 2
-    assert await claim(journal, two, concurrent=2) == []
-    assert len(await claim(journal, two, concurrent=3)) == 1
+    first, second = await worker(journal, "w1"), await worker(journal, "w2")
+    assert len(await claim(journal, first, concurrent=2)) == 2
+    assert await claim(journal, second, concurrent=2) == []
+    assert len(await claim(journal, second, concurrent=3)) == 1
 
 
 async def test_a_lapsed_lease_lets_another_go_on(journal: Database) -> None:
@@ -179,8 +179,8 @@ async def test_an_interrupted_execution_needs_no_free_place(journal: Database) -
     assert await journal.transaction(executions.renew, dead, 0.05)
     await asyncio.sleep(0.1)
     later = datetime.now(UTC) + timedelta(minutes=1)
-    mine = (running.id,)
-    claimed, _ = await journal.transaction(executions.claim, heir, later, concurrent=1, mine=mine)
+    still_running = (running.id,)
+    claimed, _ = await journal.transaction(executions.claim, heir, later, concurrent=1, running=still_running)
     assert [x.id for x, _ in claimed] == [interrupted.id]
 
 
@@ -226,15 +226,15 @@ async def test_two_replicas_hear_of_each_other(state: str) -> None:
             await open_journal(state)
         await opened.close()
         return
-    one, two = await open_journal(state), await open_journal(state)
-    while await two.changed(0.3):
+    first, second = await open_journal(state), await open_journal(state)
+    while await second.changed(0.3):
         pass
-    waiting = asyncio.create_task(two.changed(10))
-    await accept(one)
+    waiting = asyncio.create_task(second.changed(10))
+    await accept(first)
     assert await waiting
-    assert len(await two.read(executions.find)) == 1
-    await one.close()
-    await two.close()
+    assert len(await second.read(executions.find)) == 1
+    await first.close()
+    await second.close()
 
 
 async def test_it_opens_again_with_all_that_it_had(state: str) -> None:
@@ -332,10 +332,10 @@ async def test_stopping(journal: Database) -> None:
     await journal.transaction(executions.ask_to_stop, execution.id, "alice", "first")
     await journal.transaction(executions.ask_to_stop, execution.id, "bob", "second")
 
-    async def asked(tx: Transaction) -> Any:
+    async def stop_request(tx: Transaction) -> Any:
         return await tx.first("stop_asked", id=execution.id)
 
-    row = await journal.read(asked)
+    row = await journal.read(stop_request)
     assert (row["stop_by"], row["stop_reason"]) == ("alice", "first")
     with pytest.raises(Unknown):
         await journal.transaction(executions.ask_to_stop, "nobody", "x", "y")
@@ -400,13 +400,13 @@ async def rows(journal: Database, view: str) -> list[dict[str, Any]]:
 async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal: Database) -> None:
     first = await accept(journal, alerts=(alert(),))
     until = NOW + timedelta(minutes=15)
-    told = [
+    events = [
         Planned(at=NOW, plan=plan()),
         Held(at=NOW, reason="mode is approve", until=until),
         Stopped(at=NOW, by="alice", reason="mine"),
         Closed(at=NOW, outcome="cancelled", by="responder", reason=""),
     ]
-    await journal.transaction(executions.append, first, told, None)
+    await journal.transaction(executions.append, first, events, None)
     found = sorted(await rows(journal, "rollback_events"), key=lambda row: row["seq"])
     assert [(row["type"], row["state"], row["note"]) for row in found] == [
         ("accepted", "accepted", "a test"),
@@ -418,8 +418,8 @@ async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal:
 
 
 async def test_the_views_tell_the_alerts_that_opened_a_rollback(journal: Database) -> None:
-    one = alert().model_copy(update={"annotations": {"summary": "no\0 answer"}, "generator_url": "http://p/graph"})
-    first = await accept(journal, alerts=(one,))
+    opening = alert().model_copy(update={"annotations": {"summary": "no\0 answer"}, "generator_url": "http://p/graph"})
+    first = await accept(journal, alerts=(opening,))
     [found] = await rows(journal, "rollback_alerts")
     assert (found["execution"], found["alertname"], found["summary"]) == (first.id, "ShopDown", "no answer")
     assert json.loads(found["labels"]) == {"alertname": "ShopDown", "service": "shop"}
@@ -576,7 +576,7 @@ async def test_each_who_listens_hears_of_it(journal: Database) -> None:
         pass
     for ear in ears:
         ear.rang.clear()
-    waiting = [asyncio.create_task(one.changed(10)) for one in (journal, *ears[:2])]
+    waiting = [asyncio.create_task(listener.changed(10)) for listener in (journal, *ears[:2])]
     await asyncio.sleep(0)
     await accept(journal)
     assert await asyncio.gather(*waiting) == [True] * 3
@@ -591,9 +591,9 @@ async def test_how_far_each_has_come(journal: Database) -> None:
     old = await accept(journal, "old", at=NOW - timedelta(days=1))
     closed = await accept(journal, "closed")
     live = await accept(journal, "live", at=NOW - timedelta(days=2))
-    for one in (old, closed):
+    for execution in (old, closed):
         ended = [Halted(at=NOW, reason="x"), Closed(at=NOW, outcome="failed", by="tests", reason="")]
-        await journal.transaction(executions.append, one, ended, None)
+        await journal.transaction(executions.append, execution, ended, None)
     found = await journal.read(executions.heads, NOW)
     assert {i: (row["seq"], row["ended_at"]) for i, row in found.items()} == {closed.id: (2, NOW), live.id: (0, None)}
     found = await journal.read(executions.heads, NOW, old.id, "none")
@@ -611,7 +611,7 @@ async def test_what_a_report_asks(journal: Database) -> None:
         executions.append, first, [Closed(at=NOW, outcome="failed", by="tests", reason="over")], None
     )
     second = await accept(journal, at=NOW + timedelta(minutes=1))
-    told = {"at": NOW, "last_at": NOW, "policy": "p", "service": "shop", "environment": "test", "reason": "r"}
+    fields = {"at": NOW, "last_at": NOW, "policy": "p", "service": "shop", "environment": "test", "reason": "r"}
     for n, (verdict, guard, forced) in enumerate(
         [
             ("refuse", "cooldown", False),
@@ -622,7 +622,7 @@ async def test_what_a_report_asks(journal: Database) -> None:
     ):
         execution = second.id if verdict == "allow" else None
         more = {"id": f"d{n}", "incident": f"i{n}", "verdict": verdict, "guard": guard, "forced": forced, "body": "{}"}
-        await journal.transaction(decisions.record, Decision(**told, **more, execution=execution))
+        await journal.transaction(decisions.record, Decision(**fields, **more, execution=execution))
 
     async def ask(tx: Transaction, query: str, **params: Any) -> list[Any]:
         return await tx.all(query, **params)
@@ -641,7 +641,7 @@ async def test_what_a_report_asks(journal: Database) -> None:
 # --- text from outside ---
 async def test_text_that_no_database_stores_costs_only_its_odd_characters(journal: Database) -> None:
     """What logs, errors and comments of others hold is on record, whatever it is."""
-    told = {"policy": "p", "service": "shop", "environment": "test", "verdict": "refuse", "guard": "firing"}
+    fields = {"policy": "p", "service": "shop", "environment": "test", "verdict": "refuse", "guard": "firing"}
     odd = Decision(
         id="d1",
         incident="i1",
@@ -649,7 +649,7 @@ async def test_text_that_no_database_stores_costs_only_its_odd_characters(journa
         last_at=NOW,
         reason="a\0b \ud800c Zoë",
         body=json.dumps({"text": "a\0b"}),
-        **told,
+        **fields,
     )
     await journal.transaction(decisions.record, odd)
     (row,) = await journal.read(decisions.find, service="shop", since=None, most=9)
@@ -659,11 +659,11 @@ async def test_text_that_no_database_stores_costs_only_its_odd_characters(journa
 async def test_when_an_alert_without_a_time_of_its_own_began(journal: Database) -> None:
     async def sent(minutes: float, **other: Any) -> datetime:
         at = NOW + timedelta(minutes=minutes)
-        one = UndatedAlert(**{**dict(alert()), "starts_at": at, **other})
-        (dated,) = await journal.transaction(alert_times.remember, [one], at)
-        (known,) = await journal.read(alert_times.known, [one], at)
+        undated = UndatedAlert(**{**dict(alert()), "starts_at": at, **other})
+        (dated,) = await journal.transaction(alert_times.remember, [undated], at)
+        (known,) = await journal.read(alert_times.known, [undated], at)
         assert type(dated) is type(known) is Alert
-        assert known.starts_at == dated.starts_at or one.ends_at < at
+        assert known.starts_at == dated.starts_at or undated.ends_at < at
         return dated.starts_at
 
     assert [await sent(n) for n in (0, 4, 9)] == [NOW] * 3, "each within five minutes of the one before"

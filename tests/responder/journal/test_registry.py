@@ -28,14 +28,14 @@ NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 ANDROID = ("frontend", "production", "android")
 
 
-def told(version: str, platform: str = "", hours: float = 0, **more: Any) -> Deployment:
+def deployment(version: str, platform: str = "", hours: float = 0, **more: Any) -> Deployment:
     given = {"id": f"{version}-{platform}-{hours}", "service": "frontend", "environment": "production", **more}
     return Deployment(version=version, platform=platform, at=NOW + timedelta(hours=hours), recorded_by="ci", **given)
 
 
-async def tell(journal: Database, *all_told: Deployment, status: Status | None = None) -> None:
-    for one in all_told:
-        assert await journal.transaction(deployments.record, one, status)
+async def report(journal: Database, *deployed: Deployment, status: Status | None = None) -> None:
+    for reported in deployed:
+        assert await journal.transaction(deployments.record, reported, status)
 
 
 async def runs(journal: Database, platform: str = "") -> str | None:
@@ -55,7 +55,7 @@ async def deployed(journal: Database) -> list[str]:
 
 
 async def test_a_release_reaches_one_platform_after_the_other(journal: Database) -> None:
-    await tell(journal, told("3.0", "web", 0), told("3.0", "android", 5, artifact="versionCode=1234"))
+    await report(journal, deployment("3.0", "web", 0), deployment("3.0", "android", 5, artifact="versionCode=1234"))
     assert [await runs(journal, p) for p in ("", "web", "android", "ios")] == ["3.0", "3.0", "3.0", None]
     assert await deployed(journal) == ["3.0"], "one release is one deployment of the service"
     newest = await journal.read(deployments.newest, "frontend", "production")
@@ -63,16 +63,16 @@ async def test_a_release_reaches_one_platform_after_the_other(journal: Database)
 
 
 async def test_a_late_platform_does_not_make_an_older_release_the_newest(journal: Database) -> None:
-    await tell(journal, told("3.0", "web", 0), told("3.1", "web", 1), told("3.0", "android", 2))
+    await report(journal, deployment("3.0", "web", 0), deployment("3.1", "web", 1), deployment("3.0", "android", 2))
     assert [await runs(journal, p) for p in ("", "web", "android")] == ["3.1", "3.1", "3.0"]
-    await tell(journal, told("3.0", "web", 3))
+    await report(journal, deployment("3.0", "web", 3))
     assert await runs(journal) == "3.0", "where it was before, it was put back"
 
 
 async def test_what_is_recorded_last_runs_whatever_any_clock_said(journal: Database) -> None:
-    await tell(journal, told("2", "web", 2), told("1", "web", 1))
+    await report(journal, deployment("2", "web", 2), deployment("1", "web", 1))
     assert (await runs(journal), await runs(journal, "web")) == ("1", "1")
-    await tell(journal, told("4", "", 9), told("3", "", 8))
+    await report(journal, deployment("4", "", 9), deployment("3", "", 8))
     assert await runs(journal) == "3"
     found = await journal.read(deployments.find, "frontend", "production", 9)
     assert [row["version"] for row in found] == ["3", "4", "1", "2"]
@@ -81,24 +81,29 @@ async def test_what_is_recorded_last_runs_whatever_any_clock_said(journal: Datab
 
 async def test_one_run_of_a_pipeline_can_tell_of_every_platform(journal: Database) -> None:
     same = {"id": "run-9"}
-    await tell(journal, told("3.0", "web", **same), told("3.0", "android", **same), told("3.0", **same, artifact="i"))
+    await report(
+        journal,
+        deployment("3.0", "web", **same),
+        deployment("3.0", "android", **same),
+        deployment("3.0", **same, artifact="i"),
+    )
     assert (await rows(journal, "version", service="frontend", environment="production", version="3.0"))[0]["artifact"]
-    assert not await journal.transaction(deployments.record, told("3.0", "web", **same))
-    found = await journal.read(deployments.get, told("9", "android", **same))
+    assert not await journal.transaction(deployments.record, deployment("3.0", "web", **same))
+    found = await journal.read(deployments.get, deployment("9", "android", **same))
     assert (found.version, found.platform) == ("3.0", "android")
 
 
 async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(journal: Database) -> None:
     """The id is that of the pipeline's run, which goes from staging to production, and releases two services."""
-    places = ({"environment": "staging"}, {}, {"service": "backend"})
+    scopes = ({"environment": "staging"}, {}, {"service": "backend"})
     for version, platform in (("3.0", ""), ("3.1", "web")):
-        for hours, place in enumerate(places):
-            one = told(version, platform, hours, **{"id": f"run-9{platform and '-p'}", **place})
-            assert await journal.transaction(deployments.record, one)
-            assert not await journal.transaction(deployments.record, one), "told twice it is told once"
-            found = await journal.read(deployments.get, one)
-            assert (found.service, found.environment) == (one.service, one.environment)
-            assert found.at - one.at < timedelta(seconds=1)
+        for hours, scope in enumerate(scopes):
+            reported = deployment(version, platform, hours, **{"id": f"run-9{platform and '-p'}", **scope})
+            assert await journal.transaction(deployments.record, reported)
+            assert not await journal.transaction(deployments.record, reported), "told twice it is told once"
+            found = await journal.read(deployments.get, reported)
+            assert (found.service, found.environment) == (reported.service, reported.environment)
+            assert found.at - reported.at < timedelta(seconds=1)
     for where in (("frontend", "staging"), ("frontend", "production"), ("backend", "production")):
         assert len(await journal.read(deployments.find, *where, 9)) == 2
         newest = await journal.read(deployments.newest, *where)
@@ -106,25 +111,29 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(j
 
 
 async def test_artifacts_are_those_that_were_told_last(journal: Database) -> None:
-    await tell(journal, told("3.0", "android", 0, artifact="versionCode=1"), told("3.0", "ios", artifact="3.0 (7)"))
-    await tell(journal, told("3.0", "android", 1, artifact="versionCode=2"), told("3.1", "web", 2, artifact="sha"))
+    await report(
+        journal, deployment("3.0", "android", 0, artifact="versionCode=1"), deployment("3.0", "ios", artifact="3.0 (7)")
+    )
+    await report(
+        journal, deployment("3.0", "android", 1, artifact="versionCode=2"), deployment("3.1", "web", 2, artifact="sha")
+    )
     between = await journal.read(deployments.artifacts_between, "frontend", "production", "3.1", "3.0")
     assert between.pop("on_platforms") == {"android": "3.0", "ios": "3.0", "web": "3.1"}
     assert between == {"artifacts": {"android": "versionCode=2", "ios": "3.0 (7)"}, "from_artifacts": {"web": "sha"}}
 
 
 async def test_the_artifact_of_the_service_as_a_whole_is_told_apart(journal: Database) -> None:
-    await tell(journal, told("3.0", "web", artifact="manifest"))
+    await report(journal, deployment("3.0", "web", artifact="manifest"))
     where = {"service": "frontend", "environment": "production", "version": "3.0"}
     assert (await rows(journal, "version", **where))[0]["artifact"] == ""
-    await tell(journal, told("3.0", hours=1, artifact="image", provenance="https://ci/9"))
-    await tell(journal, told("3.0", hours=2, artifact="another"))
+    await report(journal, deployment("3.0", hours=1, artifact="image", provenance="https://ci/9"))
+    await report(journal, deployment("3.0", hours=2, artifact="another"))
     [row] = await rows(journal, "version", **where)
     assert (row["artifact"], row["provenance"]) == ("image", "https://ci/9"), "what was told first stands"
 
 
 async def test_everything_that_was_said_of_a_version_is_kept(journal: Database) -> None:
-    await tell(journal, told("3.0"))
+    await report(journal, deployment("3.0"))
     where = ("frontend", "production", "3.0")
     await journal.transaction(deployments.mark, *where, "good", "it ran", NOW + timedelta(hours=1))
     await journal.transaction(deployments.mark_no_rollback, *where, "CVE", NOW + timedelta(hours=2), "alice")
@@ -145,20 +154,20 @@ async def test_everything_that_was_said_of_a_version_is_kept(journal: Database) 
 
 
 async def test_nothing_is_appended_where_nothing_was_changed(journal: Database) -> None:
-    await tell(journal, told("3.0"), told("3.0", hours=1), told("3.0", "web", 2))
+    await report(journal, deployment("3.0"), deployment("3.0", hours=1), deployment("3.0", "web", 2))
     assert len(await rows(journal, "marks", service="frontend", environment="production", most=9)) == 1
 
 
 async def test_everything_that_a_version_was_told_to_work_with_is_kept(journal: Database) -> None:
-    await tell(journal, told("3.0"))
+    await report(journal, deployment("3.0"))
     for hours, by, needs in (
         (1, "ci", {"backend": ">=2.1", "search": ">=1"}),
         (2, "ci", {"backend": ">=2.1"}),  # a pipeline that tries again
         (3, "alice", {"backend": ">=2"}),
         (4, "bob", {"backend": ">=2.1"}),
     ):
-        one = told("3.0").model_copy(update={"recorded_by": by})
-        await journal.transaction(deployments.require, one, needs, NOW + timedelta(hours=hours))
+        reported = deployment("3.0").model_copy(update={"recorded_by": by})
+        await journal.transaction(deployments.require, reported, needs, NOW + timedelta(hours=hours))
     where = {"service": "frontend", "environment": "production"}
     in_force = await rows(journal, "requirements_of", **where, version="3.0")
     assert [(row["needs"], row["versions"]) for row in in_force] == [("backend", ">=2.1"), ("search", ">=1")]
@@ -197,16 +206,16 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
 ) -> None:
     """The last look and the mark are two statements: on PostgreSQL somebody may come after the one, and waits then."""
     journal = await open_journal(await postgres_server.database("promotion"))
-    await tell(journal, told("3.0", hours=-1))
+    await report(journal, deployment("3.0", hours=-1))
     known, looks, marks = deployments.untroubled_since, list[None](), list[asyncio.Task[None]]()
     bad = ("frontend", "production", "3.0", "bad", "x", NOW)
 
-    async def last_look(tx: Any, *asked: Any) -> bool:
+    async def last_look(tx: Any, *args: Any) -> bool:
         if looks:
             marks.append(asyncio.create_task(journal.transaction(deployments.mark, *bad)))
             assert not (await asyncio.wait(marks, timeout=0.2))[0]
         looks.append(None)
-        return await known(tx, *asked)
+        return await known(tx, *args)
 
     class Healthy(World):
         async def holds(self, check: Any) -> Finding:
@@ -222,19 +231,21 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
 
 @pytest.mark.parametrize("status", ["suspect", "bad", "retired", "candidate"])
 async def test_only_good_ones_are_gone_back_to(journal: Database, status: Status) -> None:
-    await tell(journal, told("1", hours=1), told("2", hours=2), status="good")
-    await tell(journal, told("3", hours=3), status=status)
-    await tell(journal, told("4", hours=4))
+    await report(journal, deployment("1", hours=1), deployment("2", hours=2), status="good")
+    await report(journal, deployment("3", hours=3), status=status)
+    await report(journal, deployment("4", hours=4))
     found = await rows(journal, "good_target", service="frontend", environment="production", running="4")
     assert [row["version"] for row in found] == ["2"]
-    await journal.transaction(deployments.record, told("1", hours=5, id="again"))
+    await journal.transaction(deployments.record, deployment("1", hours=5, id="again"))
     found = await rows(journal, "good_target", service="frontend", environment="production", running="4")
     assert [row["version"] for row in found] == ["1"], "the one that was deployed last"
 
 
 async def test_deployments_are_found_by_service_and_environment(journal: Database) -> None:
-    await tell(journal, told("1"), told("2", hours=2), told("7", hours=1, environment="staging", id="s"))
-    await tell(journal, told("9", hours=3, service="other", id="o"))
+    await report(
+        journal, deployment("1"), deployment("2", hours=2), deployment("7", hours=1, environment="staging", id="s")
+    )
+    await report(journal, deployment("9", hours=3, service="other", id="o"))
 
     async def found(service: str | None, environment: str | None, most: int = 9) -> str:
         return "".join(row["version"] for row in await journal.read(deployments.find, service, environment, most))
@@ -255,7 +266,7 @@ async def test_versions_are_counted_as_they_are_known(journal: Database) -> None
         assert {(row["service"], row["environment"]) for row in found} == {("frontend", "production")}
         return {row["status"]: row["n"] for row in found}
 
-    await tell(journal, told("1"), told("2", "web", 1), told("3", hours=2))
+    await report(journal, deployment("1"), deployment("2", "web", 1), deployment("3", hours=2))
     assert await counted() == {"candidate": 3}
     where = ("frontend", "production")
     for version, status in (("1", "good"), ("2", "bad"), ("2", "bad"), ("3", "good"), ("1", "retired")):
@@ -265,8 +276,8 @@ async def test_versions_are_counted_as_they_are_known(journal: Database) -> None
 
 
 async def test_the_target_of_every_service_is_the_one_that_would_be_chosen(journal: Database) -> None:
-    await tell(journal, told("1", hours=1), told("2", hours=2), status="good")
-    await tell(journal, told("3", hours=3), told("9", id="x", service="other"))
+    await report(journal, deployment("1", hours=1), deployment("2", hours=2), status="good")
+    await report(journal, deployment("3", hours=3), deployment("9", id="x", service="other"))
     [target] = await rows(journal, "targets")
     assert (target["service"], target["environment"], target["version"]) == ("frontend", "production", "2")
     [chosen] = await rows(journal, "good_target", service="frontend", environment="production", running="3")
@@ -320,7 +331,7 @@ async def rolled_back(journal: Database, *mitigations: Mitigation, outcome: Any 
 async def released(journal: Database) -> Database:
     for version, hours in (("3.0", 0), ("3.1", 1)):
         for platform in ("web", "android"):
-            await tell(journal, told(version, platform, hours, artifact=f"{platform} {version}"))
+            await report(journal, deployment(version, platform, hours, artifact=f"{platform} {version}"))
     return journal
 
 
@@ -438,7 +449,7 @@ async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
     assert counted == [("candidate", 1), ("good", 1)]
     marks = await rows(journal, "marks", **where, most=9)
     assert [(m["version"], m["revision"], m["status"]) for m in marks] == [("2", 1, "candidate"), ("1", 1, "good")]
-    shop = told("2", service="shop", environment="test")
+    shop = deployment("2", service="shop", environment="test")
     await journal.transaction(deployments.require, shop, {"api": ">=2"}, NOW)
     kept = await rows(journal, "requirement_changes", **where, most=9)
     assert [(k["revision"], k["versions"], k["at"]) for k in kept] == [(2, ">=2", NOW), (1, ">=1", None)]
@@ -451,10 +462,10 @@ async def test_the_clock_of_a_replica_decides_nothing(postgres_server: Any) -> N
         ahead = await open_journal(dsn)
         of_ahead = ahead.now()
         assert datetime.now(UTC) - of_ahead > timedelta(seconds=800), "the skew can be seen"
-        await ahead.transaction(deployments.record, told("2").model_copy(update={"at": of_ahead}))
+        await ahead.transaction(deployments.record, deployment("2").model_copy(update={"at": of_ahead}))
     right = await open_journal(dsn)
     assert abs(right.now() - of_ahead) < timedelta(seconds=60)
-    await right.transaction(deployments.record, told("3").model_copy(update={"at": right.now()}))
+    await right.transaction(deployments.record, deployment("3").model_copy(update={"at": right.now()}))
     assert await runs(right) == await runs(ahead) == "3"
     await ahead.close()
     await right.close()

@@ -41,7 +41,7 @@ class _Session:
     """A session of PostgreSQL that raises at one statement."""
 
     def __init__(self, error: Exception, at: str) -> None:
-        self.error, self.at, self.terminated, self.asked = error, at, False, list[str]()
+        self.error, self.at, self.terminated, self.statements = error, at, False, list[str]()
 
     async def acquire(self, timeout: float) -> Any:
         return await self._ask("acquire", self)
@@ -59,7 +59,7 @@ class _Session:
         self.terminated = True
 
     async def _ask(self, what: str, answer: Any) -> Any:
-        self.asked.append(what)
+        self.statements.append(what)
         if what == self.at:
             raise self.error
         return answer
@@ -82,10 +82,12 @@ async def test_every_error_of_asyncpg_is_translated(at: str) -> None:
         is_value = str(getattr(error, "sqlstate", None) or "").startswith("22")
         assert type(raised.value) is (Invalid if is_value else JournalUnavailable), error
         if at != "acquire":
-            assert session.asked.count("acquire") == session.asked.count("release"), error
+            assert session.statements.count("acquire") == session.statements.count("release"), error
         if at == "COMMIT" and not isinstance(error, asyncpg.PostgresError):
-            assert session.asked.count("BEGIN") == 1, f"{error!r}: it may be committed, and must not run twice"
-            assert session.terminated and "ROLLBACK" not in session.asked, f"{error!r}: a silent server answers nothing"
+            assert session.statements.count("BEGIN") == 1, f"{error!r}: it may be committed, and must not run twice"
+            assert session.terminated and "ROLLBACK" not in session.statements, (
+                f"{error!r}: a silent server answers nothing"
+            )
 
 
 def _opened(session: _Session) -> Postgres:
@@ -191,20 +193,20 @@ async def test_the_errors_of_a_transactions_own_code_are_left_alone(journal: Dat
 
 async def test_a_deadlock_is_resolved_by_running_again(postgres_server: Any) -> None:
     dsn = await postgres_server.database("deadlocks")
-    one, two = await open_journal(dsn), await open_journal(dsn)
+    first, second = await open_journal(dsn), await open_journal(dsn)
     both, runs = asyncio.Barrier(2), []
 
-    async def lock(tx: Transaction, first: str, then: str) -> None:
-        runs.append(first)
-        await tx.lock(first)
+    async def lock(tx: Transaction, key: str, next_key: str) -> None:
+        runs.append(key)
+        await tx.lock(key)
         if len(runs) <= 2:
             await both.wait()
-        await tx.lock(then)
+        await tx.lock(next_key)
 
-    await asyncio.gather(one.transaction(lock, "a", "b"), two.transaction(lock, "b", "a"))
+    await asyncio.gather(first.transaction(lock, "a", "b"), second.transaction(lock, "b", "a"))
     assert len(runs) > 2, "there was no deadlock"
-    await one.close()
-    await two.close()
+    await first.close()
+    await second.close()
 
 
 async def test_a_replica_that_stalls_in_a_transaction_loses_its_locks(postgres_server: Any) -> None:
@@ -306,18 +308,20 @@ async def test_a_busy_pool_does_not_keep_the_lease_from_being_renewed(postgres_s
 async def test_every_session_has_bounds_below_the_lease(postgres_server: Any) -> None:
     dsn = await postgres_server.database("bounds")
     opened = await open_journal(dsn, lease=8.0)
-    asked: dict[str, int] = {}
+    settings: dict[str, int] = {}
 
     async def ask(tx: Any) -> None:
         names = ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout")
         for name in names:
-            asked[name] = await tx._connection.fetchval(f"SELECT setting::int FROM pg_settings WHERE name = '{name}'")
+            settings[name] = await tx._connection.fetchval(
+                f"SELECT setting::int FROM pg_settings WHERE name = '{name}'"
+            )
 
     for transaction in (opened.transaction, opened.read, opened.lease_transaction):
-        asked.clear()
+        settings.clear()
         await transaction(ask)
-        assert 0 < asked["lock_timeout"] < asked["idle_in_transaction_session_timeout"] < 8000
-        assert 0 < asked["statement_timeout"] < 8000
+        assert 0 < settings["lock_timeout"] < settings["idle_in_transaction_session_timeout"] < 8000
+        assert 0 < settings["statement_timeout"] < 8000
     await opened.close()
 
 

@@ -28,7 +28,7 @@ def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def one(**other: Any) -> Accepted:
+def critical(**other: Any) -> Accepted:
     return accepted(**{"alerts": (CRITICAL,), **other})
 
 
@@ -49,9 +49,9 @@ CANCELLED = (
 WELL: tuple[tuple[Event, ...], ...] = ((PLANNED, STARTED), (DONE, SECOND), (HEALTHY, SUCCEEDED))
 
 
-def told(*events: Event, begun: Accepted | None = None, stage: Stage | None = None, **links: str) -> Story:
+def notification(*events: Event, begun: Accepted | None = None, stage: Stage | None = None, **links: str) -> Story:
     """The story after these events."""
-    everything = [begun or one(), *events]
+    everything = [begun or critical(), *events]
     after = fold("e-1", everything)
     found = stage or stage_of(everything[-1], after)
     assert found
@@ -96,7 +96,7 @@ class DispatcherBench:
         return made
 
     async def accept(self, name: str = "e-1", **other: Any) -> str:
-        begun = one(**{"at": self.clock(), **other})
+        begun = critical(**{"at": self.clock(), **other})
         for version in (begun.to_version, begun.from_version):
             deployed = deployment(id=f"{begun.service}-{version}", service=begun.service, version=version)
             await self.journal.transaction(deployments.record, deployed)

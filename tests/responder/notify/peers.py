@@ -31,7 +31,7 @@ class Peer:
     """A server over HTTP. `trouble` are answers that it gives first; "hang" is none, "late" answers after acting."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, Any]] = []
+        self.requests: list[tuple[str, str, Any]] = []
         self.trouble: list[str | web.Response] = []
         self.url = ""
         self._over = asyncio.Event()
@@ -50,7 +50,7 @@ class Peer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         body = json.loads(raw) if raw else None
-        self.asked.append((request.method, request.path, body))
+        self.requests.append((request.method, request.path, body))
         trouble = self.trouble.pop(0) if self.trouble else None
         if isinstance(trouble, web.Response):
             return trouble
@@ -65,7 +65,7 @@ class Peer:
         raise NotImplementedError
 
     def did(self, method: str, path: str) -> list[Any]:
-        return [body for m, p, body in self.asked if (m, p) == (method, path)]
+        return [body for m, p, body in self.requests if (m, p) == (method, path)]
 
 
 class Sink(Peer):

@@ -37,13 +37,13 @@ from tests.responder.notify.conftest import (
     STARTED,
     STUCK,
     SUCCEEDED,
-    one,
-    told,
+    critical,
+    notification,
 )  # fmt: skip
 from tests.responder.notify.peers import TOKEN, Github, Grafana, Mail, Peer, Sink, Slack, certificate
 
 EVIL = "<!channel> <@U1> & *x* `y` [z](http://evil) <script>alert(1)</script> @alice #12\r\nBcc: eve@evil.test"
-HOSTILE = one(
+HOSTILE = critical(
     reason=EVIL,
     from_version=EVIL,
     alerts=(alert({"alertname": EVIL, "severity": "critical"}, annotations={"summary": EVIL}),),
@@ -83,11 +83,11 @@ def of(peer: Peer, **other: Any) -> ChannelSettings:
     """How each peer is configured."""
     match peer:
         case Slack():
-            told = {"token": TOKEN, "channel": "#ops", "api_url": f"{peer.url}/api", "timeout": 1.0}
-            return settings("slack", **{**told, **other})
+            fields = {"token": TOKEN, "channel": "#ops", "api_url": f"{peer.url}/api", "timeout": 1.0}
+            return settings("slack", **{**fields, **other})
         case Github():
-            told = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{peer.url}/api/v3", "timeout": 1.0}
-            return settings("github", **{**told, **other})
+            fields = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{peer.url}/api/v3", "timeout": 1.0}
+            return settings("github", **{**fields, **other})
         case Grafana():
             return settings("grafana", **{"url": f"{peer.url}/grafana/", "token": TOKEN, "timeout": 1.0, **other})
     return settings("webhook", url=f"{peer.url}/hook", secret="0123456789abcdef", timeout=1.0, **other)
@@ -114,8 +114,8 @@ class Telling:
                 raise
 
 
-GOOD = (told(), told(PLANNED, STARTED), told(PLANNED, STARTED, DONE, SECOND))
-ALL = (*GOOD, told(PLANNED, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED))
+GOOD = (notification(), notification(PLANNED, STARTED), notification(PLANNED, STARTED, DONE, SECOND))
+ALL = (*GOOD, notification(PLANNED, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED))
 
 
 # Slack
@@ -135,9 +135,11 @@ async def test_slack_updates_one_message_in_place(slack: Slack) -> None:
 
 
 async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack: Slack) -> None:
-    held = told(PLANNED, HELD, approve_url="https://r.test/approve/e-1?x=1&y=2", stop_url="https://r.test/stop/e-1")
+    held = notification(
+        PLANNED, HELD, approve_url="https://r.test/approve/e-1?x=1&y=2", stop_url="https://r.test/stop/e-1"
+    )
     async with Telling(of(slack, mention="<!subteam^S1>")) as telling:
-        await telling.tells(told())
+        await telling.tells(notification())
         slack.trouble = ["late"]  # updated, and the answer was lost
         with pytest.raises(NotDelivered, match="did not answer"):
             await telling.tells(held)
@@ -151,12 +153,12 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
             ("button", "https://r.test/approve/e-1?x=1&y=2"),
             ("button", "https://r.test/stop/e-1"),
         ]
-        await telling.tells(told(PLANNED, HELD, APPROVED))
+        await telling.tells(notification(PLANNED, HELD, APPROVED))
     assert "actions" not in [b["type"] for b in slack.threads[0]["attachments"][0]["blocks"]]
 
 
 async def test_slack_calls_who_is_needed_however_long_the_reason(slack: Slack) -> None:
-    held = told(PLANNED, HELD.model_copy(update={"reason": "&" * 1000}))
+    held = notification(PLANNED, HELD.model_copy(update={"reason": "&" * 1000}))
     async with Telling(of(slack, mention="<!subteam^S1>")) as telling:
         await telling.tells(held)
     assert slack.threads[0]["attachments"][0]["blocks"][0]["text"]["text"].startswith("<!subteam^S1> *Rollback needs")
@@ -180,7 +182,7 @@ async def test_slack_by_webhook_has_no_updates(slack: Slack) -> None:
     made = settings("slack", webhook_url=f"{slack.url}/hook/secret-path")
     assert "progress" not in made.told_stages
     async with Telling(made) as telling:
-        await telling.tells(told(), told(PLANNED, STARTED))
+        await telling.tells(notification(), notification(PLANNED, STARTED))
     assert len(slack.messages) == 2
 
 
@@ -189,13 +191,13 @@ async def test_slack_refuses_with_200(slack: Slack, error: str) -> None:
     slack.broken = error
     async with Telling(of(slack)) as telling:
         with pytest.raises(NotDelivered, match=f"Slack refuses chat.postMessage: {error}"):
-            await telling.tells(told())
+            await telling.tells(notification())
         with pytest.raises(NotDelivered, match=f"auth.test: {error}"):
             await telling.channel.check_access()
 
 
 async def test_slack_takes_long_plans(slack: Slack) -> None:
-    many = told(PLANNED, STARTED)
+    many = notification(PLANNED, STARTED)
     steps = tuple(many.steps[0].model_copy(update={"title": f"step {n} " + "x" * 250}) for n in range(100))
     async with Telling(of(slack)) as telling:
         await telling.tells(many.model_copy(update={"steps": steps}))
@@ -220,9 +222,9 @@ def test_slack_escapes(value: str, escaped: str) -> None:
 
 async def test_slack_shows_hostile_labels_as_text(slack: Slack) -> None:
     async with Telling(of(slack, templates={"text": "{{ title }} {{ alerts[0].labels.alertname }}"})) as telling:
-        await telling.tells(told(begun=HOSTILE))
+        await telling.tells(notification(begun=HOSTILE))
     async with Telling(of(slack)) as telling:
-        await telling.tells(told(begun=HOSTILE))
+        await telling.tells(notification(begun=HOSTILE))
     for message in slack.messages.values():
         text = json.dumps(message)
         assert "<!" not in text
@@ -239,27 +241,27 @@ async def test_a_webhook_is_signed_and_its_repeats_have_one_id(sink: Sink) -> No
     sink.trouble = [web.Response(status=503)]
     async with Telling(of(sink)) as telling:
         with pytest.raises(NotDelivered, match="answered 503"):
-            await telling.tells(told())
-        await telling.tells(told(), told(PLANNED, STARTED))
+            await telling.tells(notification())
+        await telling.tells(notification(), notification(PLANNED, STARTED))
     assert [h["X-Responder-Delivery"] for h, _ in sink.taken] == ["e-1/0", "e-1/2"]
     for headers, raw in sink.taken:
         signed = headers["X-Responder-Timestamp"].encode() + b"." + raw
         right = hmac.new(b"0123456789abcdef", signed, hashlib.sha256).hexdigest()
         assert headers["X-Responder-Signature"] == f"sha256={right}"
     body = json.loads(sink.taken[1][1])
-    told_ = {k: body[k] for k in ("version", "stage", "service", "from_version", "to_version", "severity", "urgent")}
-    assert told_ == {
+    fields = {k: body[k] for k in ("version", "stage", "service", "from_version", "to_version", "severity", "urgent")}
+    assert fields == {
         "version": 1, "stage": "started", "service": "backend", "from_version": "2.1", "to_version": "2.0",
         "severity": "critical", "urgent": False,
     }  # fmt: skip
     assert [step["state"] for step in body["steps"]] == ["under way", "to do"]
-    assert [one["guard"] for one in body["verdicts"]] == ["cooldown"]
+    assert [verdict["guard"] for verdict in body["verdicts"]] == ["cooldown"]
 
 
 async def test_a_webhook_takes_the_shape_that_is_wanted_and_stays_json(sink: Sink) -> None:
     shape = {"summary": "{{ title }}", "routing": ["{{ severity }}", 7], "why": "{{ reason }}", "fixed": True}
     async with Telling(of(sink, templates={"body": shape})) as telling:
-        await telling.tells(told(begun=HOSTILE))
+        await telling.tells(notification(begun=HOSTILE))
     body = json.loads(sink.taken[0][1])
     assert (body["routing"], body["why"], body["fixed"]) == (["critical", 7], EVIL, True)
 
@@ -291,7 +293,7 @@ async def mail(request: pytest.FixtureRequest, files: tuple[Path, Path]) -> Asyn
 
 
 async def test_mail_of_one_execution_is_one_thread(mail: Mail, mail_by: Callable[..., Any]) -> None:
-    held = told(PLANNED, HELD, approve_url="https://r.test/approve?a=1&b=2")
+    held = notification(PLANNED, HELD, approve_url="https://r.test/approve?a=1&b=2")
     async with Telling(mail_by(mail)) as telling:
         await telling.channel.check_access()
         await telling.tells(held, ALL[-1], ALL[-1])
@@ -310,7 +312,7 @@ async def test_mail_of_one_execution_is_one_thread(mail: Mail, mail_by: Callable
 
 
 async def test_mail_cannot_be_forged_by_a_label(mail: Mail, mail_by: Callable[..., Any]) -> None:
-    hostile = told(begun=HOSTILE)
+    hostile = notification(begun=HOSTILE)
     templates = {"subject": "{{ reason }}", "text": "{{ reason }}", "html": "<p>{{ reason }}</p>"}
     for how in ({}, {"templates": templates}):
         async with Telling(mail_by(mail, **how)) as telling:
@@ -440,18 +442,20 @@ async def test_every_channel_tells_the_notes_of_the_plan_with_the_outcome(
 ) -> None:
     note = "no restart: a process that runs keeps serving the old version"
     noted = PLANNED.model_copy(update={"plan": PLANNED.plan.model_copy(update={"notes": (note,)})})
-    ended = told(noted, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED)
+    ended = notification(noted, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED)
     for made in (of(slack), of(github), of(sink), mail_by(mail)):
         async with Telling(made) as telling:
             await telling.tells(GOOD[1], ended)
     (issue,) = github.issues.values()
-    text = mail.got[-1][1].get_body(("plain",))
-    assert text
-    everything = [json.dumps(slack.threads), issue["body"], sink.taken[-1][1].decode(), text.get_content()]
-    assert [note in one for one in everything] == [True] * 4
+    mail_text = mail.got[-1][1].get_body(("plain",))
+    assert mail_text
+    everything = [json.dumps(slack.threads), issue["body"], sink.taken[-1][1].decode(), mail_text.get_content()]
+    assert [note in text for text in everything] == [True] * 4
 
 
-@pytest.mark.parametrize("story", [told(PLANNED, STARTED, HALTED), told(PLANNED, STUCK), told(PLANNED, *CANCELLED)])
+@pytest.mark.parametrize(
+    "story", [notification(PLANNED, STARTED, HALTED), notification(PLANNED, STUCK), notification(PLANNED, *CANCELLED)]
+)
 async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, story: Story) -> None:
     async with Telling(of(github)) as telling:
         await telling.tells(GOOD[0], story)
@@ -536,7 +540,7 @@ def test_github_escapes(value: str, escaped: str) -> None:
 
 async def test_github_shows_hostile_labels_as_text(github: Github) -> None:
     async with Telling(of(github, templates={"title": "{{ reason }}"})) as telling:
-        await telling.tells(told(begun=HOSTILE))
+        await telling.tells(notification(begun=HOSTILE))
     (issue,) = github.issues.values()
     assert "\n" not in issue["title"]
     body = issue["body"].replace("\\<", "").replace("\\`", "")
@@ -564,7 +568,7 @@ async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) ->
         with pytest.raises(NotDelivered):
             await telling.tells(ALL[1])
         await telling.tells(ALL[1], again=True)
-        await telling.tells(told(PLANNED, STARTED, begun=HOSTILE))
+        await telling.tells(notification(PLANNED, STARTED, begun=HOSTILE))
     (annotation,) = grafana.annotations.values()
     assert "<script" not in annotation["text"]
 
@@ -668,7 +672,7 @@ async def test_what_answers_with_a_page_is_told_nothing_twice(kind: type[Github]
         peer.trouble = [web.Response(text="<html>log in, please</html>", content_type="text/html")]
         with pytest.raises(NotDelivered, match="no list"):
             await telling.tells(ALL[1], again=True)
-    assert [method for method, _, _ in peer.asked] == ["GET"]
+    assert [method for method, _, _ in peer.requests] == ["GET"]
 
 
 @pytest.mark.parametrize("kind", ["slack", "github", "grafana"])
@@ -683,7 +687,7 @@ async def test_a_wrong_token_is_told_without_it(kind: str) -> None:
 async def test_the_console_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "responder.told")
     async with Telling(settings("console")) as telling:
-        await telling.tells(told(begun=HOSTILE))
+        await telling.tells(notification(begun=HOSTILE))
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
     assert record.getMessage().startswith("Rollback accepted: backend in production")

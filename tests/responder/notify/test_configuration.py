@@ -14,7 +14,7 @@ from responder.config_file import parse
 from responder.errors import ConfigError
 from responder.notify import Notify
 from responder.notify.story import VARIABLES
-from tests.responder.notify.conftest import PLANNED, STARTED, told
+from tests.responder.notify.conftest import PLANNED, STARTED, notification
 
 BASE = """
 state: sqlite:////tmp/state.db
@@ -104,9 +104,9 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
     ],
 )
 def test_a_mistake_has_its_place(notify: dict[str, Any], mistake: str) -> None:
-    told_ = mistakes(notify)
-    assert mistake in told_
-    assert "xoxb-1" not in told_
+    found = mistakes(notify)
+    assert mistake in found
+    assert "xoxb-1" not in found
 
 
 def test_a_policy_does_something() -> None:
@@ -115,8 +115,8 @@ def test_a_policy_does_something() -> None:
 
 
 def test_one_or_several_of_a_kind() -> None:
-    one = read({"slack": SLACK}).notify
-    assert list(one.channels) == ["slack"]
+    single = read({"slack": SLACK}).notify
+    assert list(single.channels) == ["slack"]
     several = read(
         {"slack": [{**SLACK, "name": "slack"}, {**SLACK, "name": "oncall", "severities": ["critical"]}]}
     ).notify
@@ -154,7 +154,7 @@ def test_a_secret_in_a_file_is_read_at_the_start(tmp_path: Path) -> None:
 async def test_what_a_template_may_not_or_cannot_do_is_told_as_usual(template: str) -> None:
     notify = Notify.model_validate({"email": {**MAIL, "templates": {"text": template}}})
     channel = notify.email[0].open()
-    message = channel.message(told(PLANNED, STARTED), "")
+    message = channel.message(notification(PLANNED, STARTED), "")
     text = message.get_body(("plain",))
     assert text is not None
     assert "Rolling back: backend in production 2.1 → 2.0" in text.get_content()
@@ -164,6 +164,6 @@ async def test_what_a_template_may_not_or_cannot_do_is_told_as_usual(template: s
 def test_every_variable_can_be_named() -> None:
     template = "".join(f"{{{{ {name} }}}}" for name in sorted(VARIABLES))
     notify = Notify.model_validate({"email": {**MAIL, "templates": {"text": template}}})
-    text = notify.email[0].open().message(told(PLANNED, STARTED), "").get_body(("plain",))
+    text = notify.email[0].open().message(notification(PLANNED, STARTED), "").get_body(("plain",))
     assert text is not None
     assert "2026-11-23 22:00:00 UTC" in text.get_content()

@@ -47,8 +47,8 @@ async def slack() -> AsyncIterator[Slack]:
 
 
 def hook(sink: Sink, **other: Any) -> dict[str, Any]:
-    told = {"url": f"{sink.url}/secret-path", "secret": "0123456789abcdef", "timeout": 0.5}
-    return {**told, **other}
+    fields = {"url": f"{sink.url}/secret-path", "secret": "0123456789abcdef", "timeout": 0.5}
+    return {**fields, **other}
 
 
 def notify(**channels: Any) -> Notify:
@@ -128,10 +128,10 @@ async def test_what_was_not_taken_is_tried_again_and_shown(
     assert why in late.error
     assert "secret-path" not in late.error, "the path of a webhook is a secret"
     await bench.tells(teller)
-    assert len(sink.asked) == 1, "not at once"
+    assert len(sink.requests) == 1, "not at once"
     await bench.tells(teller, after=1.5)
     await bench.tells(teller, after=1.5)
-    assert len(sink.asked) == 2, "each time later"
+    assert len(sink.requests) == 2, "each time later"
     await bench.tells(teller, after=4)
     assert stages(sink)[-1] == "accepted"
     assert await bench.journal.read(outbox.undelivered, bench.clock()) == []
@@ -144,7 +144,7 @@ async def test_who_asks_to_be_left_alone_is(bench: DispatcherBench, sink: Sink) 
     await bench.tells(teller)
     await bench.accept("e-2", service="frontend", alerts=())
     await bench.tells(teller, after=100)
-    assert len(sink.asked) == 1, "it holds for everything that it would be told"
+    assert len(sink.requests) == 1, "it holds for everything that it would be told"
     await bench.tells(teller, after=30)
     await bench.tells(teller)
     assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-1", "e-2"]
@@ -172,7 +172,7 @@ async def test_a_call_for_a_human_leaves_alone_who_asks_for_it(bench: Dispatcher
     await bench.tells(teller)
     await bench.append(PLANNED, STUCK)
     await bench.tells(teller, after=100)
-    assert len(sink.asked) == 1
+    assert len(sink.requests) == 1
     await bench.tells(teller, after=30)
     await bench.tells(teller)
     assert stages(sink) == ["accepted", "stuck"]
@@ -194,7 +194,7 @@ async def test_a_restart_loses_nothing(bench: DispatcherBench, sink: Sink) -> No
     await bench.accept()
     sink.trouble = ["hang"]
     await first.round()
-    while not sink.asked:
+    while not sink.requests:
         await asyncio.sleep(0.01)
     await first.close()
     await bench.append(PLANNED, STARTED)
@@ -261,7 +261,7 @@ async def test_a_dead_channel_is_waited_for_by_no_other(bench: DispatcherBench, 
         while not any(body["text"].startswith("Rolled back") for body in slack.threads):
             await asyncio.sleep(0.02)
             await teller.round()
-    assert len(sink.asked) == 1
+    assert len(sink.requests) == 1
     assert ("webhook", "accepted", "pending") in await bench.messages()
 
 
@@ -365,7 +365,7 @@ async def test_nobody_is_called_once_somebody_has_reacted(bench: DispatcherBench
     await bench.append(APPROVED)
     await bench.tells(teller, after=10)
     await bench.tells(teller, after=6000)
-    assert (len(sink.asked), sink.taken) == (1, [])
+    assert (len(sink.requests), sink.taken) == (1, [])
     assert ("webhook", "escalated", "overtaken") in await bench.messages()
 
 

@@ -13,35 +13,35 @@ from responder.reports.health_text import markdown
 from tests.responder.examples import NOW, ago, deployment
 
 
-def asked(state: Any = "holds", kind: Any = "healthy", reason: str = "up is 1") -> Asked:
+def check(state: Any = "holds", kind: Any = "healthy", reason: str = "up is 1") -> Asked:
     return Asked(kind=kind, check="up", state=state, reason=reason)
 
 
 def rollback(**other: Any) -> Rollback:
-    told = {
+    fields = {
         "id": "r1", "service": "backend", "environment": "production", "policy": "p", "state": "closed",
         "outcome": "succeeded", "from_version": "2.1", "to_version": "2.0", "reason": "down",
         "accepted_at": ago(120), "ended_at": ago(60), "plan_hash": "abc", **other,
     }  # fmt: skip
-    return Rollback.model_validate(told)
+    return Rollback.model_validate(fields)
 
 
 def under_way(state: str, **other: Any) -> Rollback:
     return rollback(state=state, outcome=None, ended_at=None, **other)
 
 
-def one(**other: Any) -> ServiceFacts:
+def service(**other: Any) -> ServiceFacts:
     """Everything is well."""
-    told = {
+    fields = {
         "service": "backend", "environment": "production", "running": deployment(), "target": "2.0",
-        "checks": (asked(),), "modes": {"p": "auto"}, **other,
+        "checks": (check(),), "modes": {"p": "auto"}, **other,
     }  # fmt: skip
-    return ServiceFacts(**told)
+    return ServiceFacts(**fields)
 
 
 def report(*services: ServiceFacts, **other: Any) -> Report:
-    told = {"at": NOW, "since": ago(86400), "services": services or (one(),), **other}
-    return make_report(Facts(**told))
+    fields = {"at": NOW, "since": ago(86400), "services": services or (service(),), **other}
+    return make_report(Facts(**fields))
 
 
 def test_where_all_is_well_there_is_nothing_to_say() -> None:
@@ -54,13 +54,13 @@ def test_where_all_is_well_there_is_nothing_to_say() -> None:
     ("facts", "status"),
     [
         ({}, "healthy"),
-        ({"checks": (asked(), asked("fails"))}, "unhealthy"),
-        ({"checks": (asked("unknown"), asked("fails"))}, "unhealthy"),
-        ({"checks": (asked(), asked("unknown"))}, "unknown"),
+        ({"checks": (check(), check("fails"))}, "unhealthy"),
+        ({"checks": (check("unknown"), check("fails"))}, "unhealthy"),
+        ({"checks": (check(), check("unknown"))}, "unknown"),
         ({"checks": ()}, "unknown"),
-        ({"checks": (asked(kind="traffic"),)}, "unknown"),
-        ({"checks": (asked(), asked("fails", "traffic"))}, "degraded"),
-        ({"checks": (asked(), asked("unknown", "traffic"))}, "degraded"),
+        ({"checks": (check(kind="traffic"),)}, "unknown"),
+        ({"checks": (check(), check("fails", "traffic"))}, "degraded"),
+        ({"checks": (check(), check("unknown", "traffic"))}, "degraded"),
         ({"open": under_way("running")}, "degraded"),
         ({"open": under_way("held")}, "degraded"),
         ({"running": deployment(status="bad")}, "degraded"),
@@ -69,25 +69,25 @@ def test_where_all_is_well_there_is_nothing_to_say() -> None:
     ],
 )
 def test_a_service_is_what_its_checks_say(facts: dict[str, Any], status: str) -> None:
-    assert status_of(one(**facts)) == status
+    assert status_of(service(**facts)) == status
 
 
-SICK = one(service="sick", checks=(asked("fails"),))
-UNKNOWN = one(service="unknown", checks=(asked("unknown"),))
-SO_SO = one(service="so-so", running=deployment(status="bad"))
+SICK = service(service="sick", checks=(check("fails"),))
+UNKNOWN = service(service="unknown", checks=(check("unknown"),))
+SO_SO = service(service="so-so", running=deployment(status="bad"))
 
 
 @pytest.mark.parametrize(
     ("services", "facts", "status"),
     [
-        ((one(),), {}, "healthy"),
-        ((one(), SO_SO), {}, "degraded"),
-        ((one(), SO_SO, UNKNOWN), {}, "unknown"),
-        ((one(), SO_SO, UNKNOWN, SICK), {}, "unhealthy"),
-        ((one(open=under_way("stuck")),), {}, "unhealthy"),
-        ((one(),), {"stopped": "stopped by alice: x"}, "degraded"),
-        ((one(),), {"disarmed": "silenced"}, "degraded"),
-        ((one(),), {"has_lease": False}, "degraded"),
+        ((service(),), {}, "healthy"),
+        ((service(), SO_SO), {}, "degraded"),
+        ((service(), SO_SO, UNKNOWN), {}, "unknown"),
+        ((service(), SO_SO, UNKNOWN, SICK), {}, "unhealthy"),
+        ((service(open=under_way("stuck")),), {}, "unhealthy"),
+        ((service(),), {"stopped": "stopped by alice: x"}, "degraded"),
+        ((service(),), {"disarmed": "silenced"}, "degraded"),
+        ((service(),), {"has_lease": False}, "degraded"),
         ((UNKNOWN,), {"stopped": "x"}, "unknown"),
     ],
 )
@@ -120,9 +120,9 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
         "muted: Failing: silence s1 of bob",
         "amtool silence expire",
     ),
-    ({"checks": (asked("unknown", reason="up has no data"),)}, {}, "got no answer: up has no data", "check --live"),
+    ({"checks": (check("unknown", reason="up has no data"),)}, {}, "got no answer: up has no data", "check --live"),
     (
-        {"checks": (asked(), asked("fails", "traffic", "rate is 0"))},
+        {"checks": (check(), check("fails", "traffic", "rate is 0"))},
         {},
         "nothing shows that it is used: rate is 0",
         "configuration.md",
@@ -143,11 +143,11 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("service", "facts", "fact", "see"), NOTES, ids=[note[2] for note in NOTES])
+@pytest.mark.parametrize(("fields", "facts", "fact", "see"), NOTES, ids=[note[2] for note in NOTES])
 def test_what_stands_out_is_said_and_where_to_go(
-    service: dict[str, Any], facts: dict[str, Any], fact: str, see: str
+    fields: dict[str, Any], facts: dict[str, Any], fact: str, see: str
 ) -> None:
-    made = report(one(**service), **facts)
+    made = report(service(**fields), **facts)
     (warned,) = [w for w in made.warnings if fact in w.fact]
     advice = [a for a in made.recommendations if a.because == f"{warned.about}: {warned.fact}"]
     assert (len(advice), bool(see)) in ((1, True), (0, False))
@@ -155,7 +155,7 @@ def test_what_stands_out_is_said_and_where_to_go(
 
 
 @pytest.mark.parametrize(
-    "service",
+    "fields",
     [
         {"cooldowns": (Cooldown(policy="p", until=ago(1)),)},
         {"modes": {"p": "observe", "q": "auto"}},
@@ -163,32 +163,36 @@ def test_what_stands_out_is_said_and_where_to_go(
         {"last": rollback()},
     ],
 )
-def test_what_is_over_or_in_order_is_not_warned_of(service: dict[str, Any]) -> None:
-    assert report(one(**service)).warnings == []
+def test_what_is_over_or_in_order_is_not_warned_of(fields: dict[str, Any]) -> None:
+    assert report(service(**fields)).warnings == []
 
 
-FAILS = (asked("fails", reason="up is 0"),)
+FAILS = (check("fails", reason="up is 0"),)
 
 
 @pytest.mark.parametrize(
     ("services", "do", "see"),
     [
         (
-            (one(checks=FAILS),),
+            (service(checks=FAILS),),
             "if 2.1, deployed 10m ago, is the cause, roll back to 2.0",
             "responder rollback backend",
         ),
-        ((one(checks=FAILS, target=None),), "there is nothing to go back to", "responder explain"),
-        ((one(checks=FAILS, running=None, target=None),), "there is nothing to go back to", "responder explain"),
+        ((service(checks=FAILS, target=None),), "there is nothing to go back to", "responder explain"),
+        ((service(checks=FAILS, running=None, target=None),), "there is nothing to go back to", "responder explain"),
         (
-            (one(checks=FAILS, running=deployment(rolled_back_by="r0")),),
+            (service(checks=FAILS, running=deployment(rolled_back_by="r0")),),
             "the last change was our own rollback",
             "responder report r0",
         ),
-        ((one(checks=FAILS, depends_on=("sick",)), SICK), "look at sick first", "responder report"),
-        ((one(checks=FAILS, depends_on=("fine",)), one(service="fine")), "roll back to 2.0", "responder rollback"),
+        ((service(checks=FAILS, depends_on=("sick",)), SICK), "look at sick first", "responder report"),
         (
-            (one(checks=FAILS, depends_on=("sick",)), SICK.model_copy(update={"environment": "staging"})),
+            (service(checks=FAILS, depends_on=("fine",)), service(service="fine")),
+            "roll back to 2.0",
+            "responder rollback",
+        ),
+        (
+            (service(checks=FAILS, depends_on=("sick",)), SICK.model_copy(update={"environment": "staging"})),
             "roll back to 2.0",
             "responder rollback",
         ),
@@ -202,13 +206,13 @@ def test_what_to_do_about_a_sick_service(services: tuple[ServiceFacts, ...], do:
 
 
 def test_a_sick_service_that_is_being_rolled_back_is_watched_and_not_rolled_back_again() -> None:
-    made = report(one(checks=FAILS, open=under_way("running")))
+    made = report(service(checks=FAILS, open=under_way("running")))
     assert [a.see for a in made.recommendations] == ["responder watch r1"]
     assert [(c.service, c.reason) for c in made.failed_checks] == [("backend", "up is 0")]
 
 
 def test_as_markdown() -> None:
-    made = report(one(checks=FAILS, last=rollback()), rollbacks=(rollback(),), stopped="stopped by alice: move")
+    made = report(service(checks=FAILS, last=rollback()), rollbacks=(rollback(),), stopped="stopped by alice: move")
     text = markdown(made)
     assert text.startswith("# Health report: unhealthy\n\nAs of 2026-11-23 22:00:00 UTC")
     assert "| backend | production | unhealthy | 2.1 | candidate |" in text
@@ -219,7 +223,7 @@ def test_as_markdown() -> None:
 
 def test_text_of_others_stays_text_in_markdown() -> None:
     evil = "x | y\n# Owned\n![i](http://evil) <img src=x> [a](b) `c` @everyone"
-    made = report(one(checks=(asked("fails", reason=evil),)), stopped=evil, rollbacks=(rollback(reason=evil),))
+    made = report(service(checks=(check("fails", reason=evil),)), stopped=evil, rollbacks=(rollback(reason=evil),))
     text = markdown(made)
     for line in text.splitlines():
         assert not line.startswith("# Owned")

@@ -13,15 +13,15 @@ from tests.responder.examples import NOW, ago
 
 
 def window(**other: Any) -> Window:
-    told = {
+    fields = {
         "deployed_at": ago(600), "onset_at": ago(300), "firing_at": ago(270), "received_at": ago(269),
         "accepted_at": ago(269), "acted_at": ago(268), "ended_at": ago(100), **other,
     }  # fmt: skip
-    return Window(**told)
+    return Window(**fields)
 
 
 @pytest.mark.parametrize(
-    ("told", "start", "end"),
+    ("shown", "start", "end"),
     [
         (window(), ago(675), ago(25)),
         (window(deployed_at=ago(90_000)), ago(330), ago(70)),
@@ -32,5 +32,5 @@ def window(**other: Any) -> Window:
         (window(ended_at=ago(10)), ago(688.5), NOW),
     ],
 )
-def test_from_the_deployment_or_the_onset_until_after_the_end(told: Window, start: datetime, end: datetime) -> None:
-    assert span(told, NOW) == (start, end)
+def test_from_the_deployment_or_the_onset_until_after_the_end(shown: Window, start: datetime, end: datetime) -> None:
+    assert span(shown, NOW) == (start, end)

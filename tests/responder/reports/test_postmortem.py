@@ -55,33 +55,37 @@ TURNED_BACK = [
 
 
 def made(*events: Event, first: dict[str, Any] | None = None, **other: Any) -> PostMortem:
-    told = {"onset_at": ago(90), "received_at": ago(1), **(first or {})}
-    return make_postmortem(Record(id="r1", events=(accepted(**told), *events), **other))
+    fields = {"onset_at": ago(90), "received_at": ago(1), **(first or {})}
+    return make_postmortem(Record(id="r1", events=(accepted(**fields), *events), **other))
 
 
 def test_the_window_and_its_stages() -> None:
-    told = made(*SUCCEEDED, deployed=deployment(at=ago(300)))
-    window = told.window
+    postmortem = made(*SUCCEEDED, deployed=deployment(at=ago(300)))
+    window = postmortem.window
     assert (window.deployed_at, window.onset_at, window.firing_at) == (ago(300), ago(90), ago(60))
     assert (window.accepted_at, window.acted_at, window.ended_at) == (NOW, at(1), at(122))
-    assert [(stage.name, stage.seconds) for stage in told.stages] == [
+    assert [(stage.name, stage.seconds) for stage in postmortem.stages] == [
         ("onset → firing", 30),
         ("firing → received", 59),
         ("received → accepted", 1),
         ("accepted → acted", 1),
         ("acted → verified", 121),
     ]
-    assert told.impact_seconds == 212
-    assert told.summary.endswith("It was, and was verified within 2m2s.")
+    assert postmortem.impact_seconds == 212
+    assert postmortem.summary.endswith("It was, and was verified within 2m2s.")
 
 
 def test_what_nobody_knows_is_null_and_asked() -> None:
-    told = made(first={"onset_at": None, "alerts": (), "forced": True, "requested_by": "alice"})
-    assert (told.window.deployed_at, told.window.onset_at, told.window.firing_at) == (None, None, None)
-    assert (told.impact_seconds, told.outcome, told.verdicts) == (None, None, [])
-    assert "Why did no policy act by itself, and should one?" in told.questions
-    assert told.summary.endswith("It is not over.")
-    text = markdown(told)
+    postmortem = made(first={"onset_at": None, "alerts": (), "forced": True, "requested_by": "alice"})
+    assert (postmortem.window.deployed_at, postmortem.window.onset_at, postmortem.window.firing_at) == (
+        None,
+        None,
+        None,
+    )
+    assert (postmortem.impact_seconds, postmortem.outcome, postmortem.verdicts) == (None, None, [])
+    assert "Why did no policy act by itself, and should one?" in postmortem.questions
+    assert postmortem.summary.endswith("It is not over.")
+    text = markdown(postmortem)
     assert "How long it lasted is not on record." in text
     assert "None: a person asked for it." in text
     assert "| onset | unknown |" in text
@@ -90,16 +94,16 @@ def test_what_nobody_knows_is_null_and_asked() -> None:
 def test_the_time_line_is_in_order_and_has_everything() -> None:
     refused = {"at": ago(70), "times": 4, "policy": "p", "verdict": "refuse", "guard": "firing", "reason": "gone"}
     ours = {**refused, "at": NOW, "verdict": "allow", "guard": "mode", "execution": "r1"}
-    told = made(
+    postmortem = made(
         *SUCCEEDED,
         deployed=deployment(at=ago(300)),
-        decisions=tuple(Decision(**{"execution": None, **one}) for one in (refused, ours)),
+        decisions=tuple(Decision(**{"execution": None, **row}) for row in (refused, ours)),
     )
-    assert [moment.what for moment in told.timeline] == [
+    assert [moment.what for moment in postmortem.timeline] == [
         "deployed", "onset", "decided: refuse", "firing", "received", "accepted", "planned",
         "started", "done", "started", "done", "closed",
     ]  # fmt: skip
-    assert told.timeline[2].detail == "policy p, by firing, 4 times: gone"
+    assert postmortem.timeline[2].detail == "policy p, by firing, 4 times: gone"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +173,7 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
 )
 def test_humans_are_asked_what_only_they_know(events: list[Event], first: dict[str, Any], question: str) -> None:
     questions = made(*events, first=first).questions
-    assert any(question in told for told in questions), questions
+    assert any(question in known for known in questions), questions
     assert "What did 2.1 do that no rollback undoes: data that it wrote, messages that it sent?" in questions
 
 
@@ -190,8 +194,8 @@ def test_what_is_left_to_do() -> None:
 
 def test_as_markdown_with_its_plot() -> None:
     verdicts = (Verdict(guard="mode", verdict="allow", reason="auto mode"),)
-    told = made(*SUCCEEDED, deployed=deployment(at=ago(300)), verdicts=verdicts)
-    text = markdown(told, "plots/r 1.svg")
+    postmortem = made(*SUCCEEDED, deployed=deployment(at=ago(300)), verdicts=verdicts)
+    text = markdown(postmortem, "plots/r 1.svg")
     assert text.startswith("# Post-mortem draft: backend in production, r1\n")
     assert "![What was measured, with the moments above](<plots/r 1.svg>)" in text
     assert "| mode | allow | auto mode |" in text
@@ -199,8 +203,10 @@ def test_as_markdown_with_its_plot() -> None:
     assert "| current release of /srv/backend | 2.1 | 2.0 | forward | changed |" in text
     assert "- [ ] What was wrong with 2.1" in text
     assert "- **BackendDown** since 2026-11-23 21:59:00 UTC: `environment=production, service=backend`" in text
-    assert "![" not in markdown(told)
-    assert PostMortem.model_validate_json(told.model_dump_json()) == told, "the command line makes it from JSON"
+    assert "![" not in markdown(postmortem)
+    assert PostMortem.model_validate_json(postmortem.model_dump_json()) == postmortem, (
+        "the command line makes it from JSON"
+    )
 
 
 def test_text_of_others_stays_text() -> None:

@@ -341,7 +341,7 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
     writer, follower = await open_journal(state), await open_journal(state)
     event = accepted(alerts=(), at=now(), received_at=now())
     execution = await writer.transaction(executions.accept, "r1", event)
-    await writer.transaction(executions.claim, "w1", now(), concurrent=1, mine=())
+    await writer.transaction(executions.claim, "w1", now(), concurrent=1, running=())
     try:
         async with (
             serving(follower, Nobody()) as (server, _),
