@@ -324,7 +324,7 @@ async def haproxy(directory: Path, servers: dict[str, int], ready: set[str]) -> 
         shutil.rmtree(server.socket.parent)
 
 
-class Hammer:
+class LoadGenerator:
     """Keeps requesting while it is entered, and counts: answers by version, and what failed."""
 
     _MOST = 6000

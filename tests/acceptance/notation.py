@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from tests import parts
-from tests.acceptance.sights import Sight
+from tests.acceptance.sights import Expectation
 from tests.acceptance.stage import BAD, Installation
 
 Do = Callable[[Installation], Awaitable[str | None]]
@@ -224,14 +224,14 @@ _NOT_NOW = (aiohttp.ClientError, TimeoutError, OSError, KeyError, IndexError)
 """What looking may meet while something is down: nothing was seen."""
 
 
-async def _look(stage: Installation, sight: Sight) -> tuple[bool, str]:
+async def _look(stage: Installation, sight: Expectation) -> tuple[bool, str]:
     try:
         return await sight.look(stage)
     except _NOT_NOW as e:
         return False, f"{type(e).__name__}: {e}"
 
 
-def want(span: Span, *sights: Sight) -> Act:
+def want(span: Span, *sights: Expectation) -> Act:
     """All of it is seen at once within the span."""
 
     async def do(stage: Installation) -> str:
@@ -241,7 +241,7 @@ def want(span: Span, *sights: Sight) -> Act:
     return Act(f"want {', '.join(s.title for s in sights)}", at(span.start), do)
 
 
-async def _all_seen(stage: Installation, sights: tuple[Sight, ...], *, until: float) -> str:
+async def _all_seen(stage: Installation, sights: tuple[Expectation, ...], *, until: float) -> str:
     while True:
         seen = [await _look(stage, sight) for sight in sights]
         if all(holds for holds, _ in seen):
@@ -252,7 +252,7 @@ async def _all_seen(stage: Installation, sights: tuple[Sight, ...], *, until: fl
         await asyncio.sleep(0.03)
 
 
-def throughout(span: Span, *sights: Sight) -> Act:
+def throughout(span: Span, *sights: Expectation) -> Act:
     """All of it holds at every look, from the start of the span to its end."""
 
     async def do(stage: Installation) -> None:

@@ -12,34 +12,34 @@ from tests.acceptance.stage import Installation, ResponderProcess
 
 
 @dataclass(frozen=True)
-class Sight:
+class Expectation:
     """Whether it is so, and what was seen."""
 
     title: str
     look: Callable[[Installation], Awaitable[tuple[bool, str]]]
 
 
-def answers(version: str) -> Sight:
+def answers(version: str) -> Expectation:
     """The service itself says which release it is."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         running = await stage.shop.version()
         return running == version, f"the shop answers as {running or 'nobody'}"
 
-    return Sight(f"answers({version})", look)
+    return Expectation(f"answers({version})", look)
 
 
-def started_as(*versions: str) -> Sight:
+def started_as(*versions: str) -> Expectation:
     """Every release that it ever was, in order: an act done twice would show here."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         seen = stage.shop.versions()
         return seen == list(versions), f"it was started as {' → '.join(seen)}"
 
-    return Sight(f"started_as({', '.join(versions)})", look)
+    return Expectation(f"started_as({', '.join(versions)})", look)
 
 
-def outcome(wanted: str, *, rollbacks: int = 1) -> Sight:
+def outcome(wanted: str, *, rollbacks: int = 1) -> Expectation:
     """The newest rollback is closed with this outcome, and there are so many in all."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
@@ -51,23 +51,23 @@ def outcome(wanted: str, *, rollbacks: int = 1) -> Sight:
         closed = all(execution["state"] == "closed" for execution in found)
         return closed and len(found) == rollbacks and found[0]["outcome"] == wanted, "; ".join(summary)
 
-    return Sight(f"outcome({wanted})", look)
+    return Expectation(f"outcome({wanted})", look)
 
 
-def state(wanted: str, because: str = "") -> Sight:
+def state(wanted: str, because: str = "") -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         newest = (await stage.executions())[0]
         return newest["state"] == wanted and because in newest["reason"], f"{newest['state']}: {newest['reason']}"
 
-    return Sight(f"state({wanted})", look)
+    return Expectation(f"state({wanted})", look)
 
 
-def no_rollback() -> Sight:
+def no_rollback() -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         found = await stage.executions()
         return not found, f"{len(found)} rollbacks"
 
-    return Sight("no_rollback", look)
+    return Expectation("no_rollback", look)
 
 
 def _under_way(title: str) -> Callable[[Installation], Awaitable[tuple[bool, str]]]:
@@ -80,27 +80,27 @@ def _under_way(title: str) -> Callable[[Installation], Awaitable[tuple[bool, str
     return look
 
 
-def verifying() -> Sight:
+def verifying() -> Expectation:
     """Everything was set back, and it is being watched whether the service recovers."""
-    return Sight("verifying", _under_way("is healthy"))
+    return Expectation("verifying", _under_way("is healthy"))
 
 
-def moving() -> Sight:
+def moving() -> Expectation:
     """The release is being switched, or the service restarted."""
-    return Sight("moving", _under_way("release"))
+    return Expectation("moving", _under_way("release"))
 
 
-def resumed(times: int) -> Sight:
+def resumed(times: int) -> Expectation:
     """It was taken over so often, by itself after a crash or by another replica."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
         seen = (await stage.executions())[0]["resumptions"]
         return seen >= times, f"resumed {seen} times"
 
-    return Sight(f"resumed({times})", look)
+    return Expectation(f"resumed({times})", look)
 
 
-def whole() -> Sight:
+def whole() -> Expectation:
     """The newest history has no gap and nothing twice: steps begin in order, and it is closed exactly once."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
@@ -115,29 +115,29 @@ def whole() -> Sight:
         )
         return good, " ".join(types)
 
-    return Sight("whole", look)
+    return Expectation("whole", look)
 
 
-def marked(version: str, status: str) -> Sight:
+def marked(version: str, status: str) -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         found = (await stage.responder.get("/api/v1/versions/shop")).body["versions"]
         known = {row["version"]: row["status"] for row in found}
         return known.get(version) == status, f"{known}"
 
-    return Sight(f"marked({version}, {status})", look)
+    return Expectation(f"marked({version}, {status})", look)
 
 
-def rollback_is_the_newest_deployment(version: str) -> Sight:
+def rollback_is_the_newest_deployment(version: str) -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         newest = (await stage.responder.get("/api/v1/deployments")).body["deployments"][0]
         execution = (await stage.executions())[0]["id"]
         summary = f"{newest['version']} by {newest['recorded_by']}, {newest['rolled_back_by']}"
         return newest["version"] == version and newest["rolled_back_by"] == execution, summary
 
-    return Sight(f"rollback_is_the_newest_deployment({version})", look)
+    return Expectation(f"rollback_is_the_newest_deployment({version})", look)
 
 
-def refused(guard: str, *words: str) -> Sight:
+def refused(guard: str, *words: str) -> Expectation:
     """A decision on record, with its guard, and all these words in its reason."""
 
     async def look(stage: Installation) -> tuple[bool, str]:
@@ -152,7 +152,7 @@ def refused(guard: str, *words: str) -> Sight:
         ]
         return bool(hit), "; ".join(summary) or "no decision"
 
-    return Sight(f"refused({guard})", look)
+    return Expectation(f"refused({guard})", look)
 
 
 async def series(responder: ResponderProcess, name: str, **labels: str) -> float:
@@ -162,34 +162,34 @@ async def series(responder: ResponderProcess, name: str, **labels: str) -> float
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
 
-def metric(name: str, value: float, *, at_least: bool = False, **labels: str) -> Sight:
+def metric(name: str, value: float, *, at_least: bool = False, **labels: str) -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         seen = await series(stage.responder, name, **labels)
         return (seen >= value if at_least else seen == value), f"{name} is {seen:g}"
 
-    return Sight(f"{name} {'>=' if at_least else '='} {value:g}", look)
+    return Expectation(f"{name} {'>=' if at_least else '='} {value:g}", look)
 
 
-def healthy(name: str = "a") -> Sight:
+def healthy(name: str = "a") -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         answer = await stage.responders[name].get("/-/healthy")
         return answer.status == 200, f"{name} answers {answer.status}"
 
-    return Sight(f"healthy({name})", look)
+    return Expectation(f"healthy({name})", look)
 
 
-def ready(name: str = "a", status: int = 200, because: str = "") -> Sight:
+def ready(name: str = "a", status: int = 200, because: str = "") -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         answer = await stage.responders[name].get("/-/ready")
         seen = answer.status == status and because in str(answer.body)
         return seen, f"{name} answers {answer.status}: {answer.body!s:.90}"
 
-    return Sight(f"ready({name}, {status})", look)
+    return Expectation(f"ready({name}, {status})", look)
 
 
-def logged(event: str, name: str = "a") -> Sight:
+def logged(event: str, name: str = "a") -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         events: list[Any] = [line["event"] for line in stage.responders[name].log_lines()]
         return event in events, f"{name} said {events[-5:]}"
 
-    return Sight(f"logged({event!r})", look)
+    return Expectation(f"logged({event!r})", look)

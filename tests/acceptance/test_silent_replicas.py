@@ -46,7 +46,7 @@ ANSWERS_LOST_AFTER = {"what a commit is sent after": ("NOTIFY", 1)}
 
 
 @dataclass
-class Pair:
+class ReplicaPair:
     """Two replicas on one PostgreSQL, and a service of its own for every trouble."""
 
     directory: Path
@@ -183,7 +183,7 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def pair_of(directory: Path, services: int, network: Namespace | None = None) -> AsyncIterator[Pair]:
+async def pair_of(directory: Path, services: int, network: Namespace | None = None) -> AsyncIterator[ReplicaPair]:
     parts.need("postgres", "prometheus", "prometheus-alertmanager")
     async with contextlib.AsyncExitStack() as leaving:
         postgres = parts.postgres(directory, durable=False, inside=network)
@@ -215,17 +215,17 @@ async def pair_of(directory: Path, services: int, network: Namespace | None = No
         for responder in (struck, healthy):
             leaving.push_async_callback(_end, responder)
         await healthy.start()
-        yield Pair(directory, alertmanager, struck, healthy, network)
+        yield ReplicaPair(directory, alertmanager, struck, healthy, network)
 
 
 @pytest.fixture
-async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ReplicaPair]:
     async with pair_of(tmp_path, getattr(request, "param", 3 * len(FROZEN_AFTER))) as made:
         yield made
 
 
 @pytest.fixture
-async def parted(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
+async def parted(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ReplicaPair]:
     """A pair of which one can be cut off from PostgreSQL."""
     async with (
         namespace(tmp_path) as network,
@@ -268,23 +268,25 @@ async def _end(responder: ResponderProcess) -> None:
         await responder.end(signal.SIGKILL)
 
 
-async def test_a_replica_frozen_in_a_transaction_delays_the_other_by_no_more_than_the_lease(pair: Pair) -> None:
+async def test_a_replica_frozen_in_a_transaction_delays_the_other_by_no_more_than_the_lease(pair: ReplicaPair) -> None:
     for what, (after, at) in FROZEN_AFTER.items():
         assert await pair.drill("SIGSTOP", after, at, surely=True), what
 
 
-async def test_a_replica_killed_in_a_transaction_delays_the_other_by_no_more_than_the_lease(pair: Pair) -> None:
+async def test_a_replica_killed_in_a_transaction_delays_the_other_by_no_more_than_the_lease(pair: ReplicaPair) -> None:
     for what, (after, at) in KILLED_AFTER.items():
         assert await pair.drill("SIGKILL", after, at, surely=True), what
 
 
-async def test_a_replica_whose_network_falls_silent_delays_the_other_by_no_more_than_the_lease(parted: Pair) -> None:
+async def test_a_replica_whose_network_falls_silent_delays_the_other_by_no_more_than_the_lease(
+    parted: ReplicaPair,
+) -> None:
     for answers_only, places in ((False, CUT_OFF_AFTER), (True, ANSWERS_LOST_AFTER)):
         for what, (after, at) in places.items():
             assert await parted.drill(_cut_off(parted, answers_only), after, at, surely=True), what
 
 
-def _cut_off(pair: Pair, answers_only: bool) -> list[str]:
+def _cut_off(pair: ReplicaPair, answers_only: bool) -> list[str]:
     assert pair.network
     return pair.network.silence(pair.network.addresses[1], answers_only=answers_only)
 
@@ -293,7 +295,7 @@ def _cut_off(pair: Pair, answers_only: bool) -> list[str]:
 @pytest.mark.parametrize("pair", [3 * STATEMENTS], indirect=True)
 @pytest.mark.parametrize("strike", ["SIGSTOP", "SIGKILL"])
 async def test_a_replica_struck_at_any_statement_delays_the_other_by_no_more_than_the_lease(
-    pair: Pair, strike: str
+    pair: ReplicaPair, strike: str
 ) -> None:
     await _sweep(pair, strike)
 
@@ -302,12 +304,12 @@ async def test_a_replica_struck_at_any_statement_delays_the_other_by_no_more_tha
 @pytest.mark.parametrize("parted", [3 * STATEMENTS], indirect=True)
 @pytest.mark.parametrize("answers_only", [False, True], ids=["all", "answers"])
 async def test_a_network_that_falls_silent_at_any_statement_delays_the_other_by_no_more_than_the_lease(
-    parted: Pair, answers_only: bool
+    parted: ReplicaPair, answers_only: bool
 ) -> None:
     await _sweep(parted, _cut_off(parted, answers_only))
 
 
-async def _sweep(pair: Pair, strike: Strike) -> None:
+async def _sweep(pair: ReplicaPair, strike: Strike) -> None:
     """At one statement after the other, until it rolls back without coming to so many."""
     for at in range(1, STATEMENTS + 1):
         if not await pair.drill(strike, "", at):

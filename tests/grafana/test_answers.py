@@ -26,7 +26,7 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def world(
+def grafana(
     loop: asyncio.Runner, postgres_server: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GrafanaQueries]:
     parts.need("prometheus", "prometheus-alertmanager")
@@ -66,29 +66,29 @@ def words(panel: Json) -> set[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_promql_has_an_answer(loop: asyncio.Runner, world: GrafanaQueries, name: str) -> None:
+def test_every_promql_has_an_answer(loop: asyncio.Runner, grafana: GrafanaQueries, name: str) -> None:
     answered, silent = 0, []
     for title, _, query in queries(name):
         if "expr" in query:
             answered += 1
-            if not loop.run(world.series(query["expr"], instant=query.get("instant", False))):
-                silent.append(f"{title}: {world.interpolated(query['expr'])}")
+            if not loop.run(grafana.series(query["expr"], instant=query.get("instant", False))):
+                silent.append(f"{title}: {grafana.interpolated(query['expr'])}")
     assert silent == []
     assert answered >= 5
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_sql_has_an_answer_for_the_reader_with_the_columns_that_are_named(
-    loop: asyncio.Runner, world: GrafanaQueries, name: str
+    loop: asyncio.Runner, grafana: GrafanaQueries, name: str
 ) -> None:
     answered, silent = 0, []
     for title, panel, query in queries(name):
         if "rawSql" not in query:
             continue
         answered += 1
-        rows = loop.run(world.rows(query["rawSql"]))
+        rows = loop.run(grafana.rows(query["rawSql"]))
         if not rows:
-            silent.append(f"{title}: {world.interpolated(query['rawSql'])}")
+            silent.append(f"{title}: {grafana.interpolated(query['rawSql'])}")
         elif "fieldConfig" in panel and panel["type"] != "piechart":
             missing = words(panel) - set(rows[0])
             silent += [f"{title} names {sorted(missing)}, there are {sorted(rows[0])}"] if missing else []
@@ -98,42 +98,42 @@ def test_every_sql_has_an_answer_for_the_reader_with_the_columns_that_are_named(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_of_labels_have_the_columns_that_are_named(
-    loop: asyncio.Runner, world: GrafanaQueries, name: str
+    loop: asyncio.Runner, grafana: GrafanaQueries, name: str
 ) -> None:
     for title, panel, query in queries(name):
         if query.get("format") == "table" and "expr" in query and panel["type"] == "table":
-            found = loop.run(world.series(query["expr"], instant=True))
+            found = loop.run(grafana.series(query["expr"], instant=True))
             (organize,) = panel["transformations"]
             columns = {*found[0]["metric"], *organize["options"]["renameByName"].values()}
             assert words(panel) <= columns, title
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_variable_can_be_filled(loop: asyncio.Runner, world: GrafanaQueries, name: str) -> None:
+def test_every_variable_can_be_filled(loop: asyncio.Runner, grafana: GrafanaQueries, name: str) -> None:
     for variable in DASHBOARDS[name]["templating"]["list"]:
         if variable["type"] == "query" and isinstance(variable["query"], str):
-            assert loop.run(world.rows(variable["query"])), variable["name"]
+            assert loop.run(grafana.rows(variable["query"])), variable["name"]
         elif variable["type"] == "query":
             found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
             assert found, variable["query"]
-            series = loop.run(world.series(found[1], instant=True))
+            series = loop.run(grafana.series(found[1], instant=True))
             assert all(sample["metric"][found[2]] for sample in series), variable["name"]
 
 
-def test_the_first_time_of_something_rare_is_counted(loop: asyncio.Runner, world: GrafanaQueries) -> None:
+def test_the_first_time_of_something_rare_is_counted(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
     panel = next(
         shown for shown in panels_of(DASHBOARDS["rollbacks.json"]) if shown["title"] == "Outcomes, from series"
     )
-    found = loop.run(world.series(panel["targets"][0]["expr"], instant=True))
+    found = loop.run(grafana.series(panel["targets"][0]["expr"], instant=True))
     counted = {sample["metric"]["outcome"]: float(sample["value"][1]) for sample in found}
     assert counted == {"succeeded": 2, "compensated": 2, "cancelled": 2}
 
 
-def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, world: GrafanaQueries) -> None:
+def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
     shown = {}
     for panel in panels_of(DASHBOARDS["rollbacks.json"]):
         if panel["type"] == "stat":
-            (found,) = loop.run(world.series(panel["targets"][0]["expr"], instant=True))
+            (found,) = loop.run(grafana.series(panel["targets"][0]["expr"], instant=True))
             shown[panel["title"]] = float(found["value"][1])
     assert shown == {
         "Automation": 1,
@@ -145,9 +145,9 @@ def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, 
     }
 
 
-def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, world: GrafanaQueries) -> None:
+def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
     panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Why did it not act")
-    rows = loop.run(world.rows(panel["targets"][0]["rawSql"]))
+    rows = loop.run(grafana.rows(panel["targets"][0]["rawSql"]))
     assert {row["guard"]: (row["refuse"], row["needs_approval"]) for row in rows} == {
         "mode": (2, 3),
         "deployed_within": (2, 0),

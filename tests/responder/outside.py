@@ -26,7 +26,7 @@ async def serving(**handlers: Handler) -> AsyncIterator[str]:
         yield str(server.make_url("")).rstrip("/")
 
 
-class Outside:
+class FakeServer:
     """A server whose answers a test sets; `requests` is what it received."""
 
     path = ""
@@ -73,7 +73,7 @@ class Outside:
         raise NotImplementedError
 
 
-class FakeAlertmanager(Outside):
+class FakeAlertmanager(FakeServer):
     """Keeps alerts and silences, and answers `/api/v2/alerts` by its filters as the real one does."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ def many_series(count: int, points: int = 240) -> bytes:
     return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": result}}).encode()
 
 
-class FakePrometheus(Outside):
+class FakePrometheus(FakeServer):
     """Answers `/api/v1/query` with the vector that the test put under the query; nothing there is no data.
 
     `history` is what it was before: the value of a query at a time, where it is asked about one.

@@ -64,7 +64,7 @@ class PlacedSilence:
 
 
 @dataclass
-class Outside:
+class Surroundings:
     """What the two know; each of them can be down."""
 
     down: set[str] = field(default_factory=set)
@@ -90,7 +90,7 @@ class Outside:
 class FakeAlertmanager:
     """The client's own methods, answered from what the scenario says."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Surroundings) -> None:
         self._outside = outside
 
     async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
@@ -147,7 +147,7 @@ _TIMESTAMP = re.compile(r"timestamp\((.*)\)", re.DOTALL)
 class FakePrometheus:
     """Instant queries of plain selectors, at any time: all that the responder and the scenarios ask for."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Surroundings) -> None:
         self._outside = outside
 
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
@@ -202,7 +202,7 @@ class FakePrometheus:
 class FlakyHost(Local):
     """This host's files, which may not answer for a while."""
 
-    def __init__(self, outside: Outside) -> None:
+    def __init__(self, outside: Surroundings) -> None:
         self._outside = outside
 
     async def link_target(self, link: Path) -> Path | None:

@@ -22,7 +22,7 @@ from responder.matching import parse_matcher
 from responder.noise import AUTHOR
 from tests import parts
 from tests.acceptance.stage import ResponderProcess
-from tests.scenarios.rehearsal import Rehearsal
+from tests.scenarios.rehearsal import SimulatedRunner
 from tests.scenarios.scenario import Expect, Observation, Scenario, mistakes
 
 FASTER = 30
@@ -61,7 +61,7 @@ def shipped(name: str) -> str:
     return text
 
 
-class Reality(Rehearsal):
+class RealTimeRunner(SimulatedRunner):
     """Acts that need an exact moment, or an Alertmanager that lies, are not to be had here."""
 
     def __init__(self, directory: Path, scenario: Scenario) -> None:
@@ -74,7 +74,7 @@ class Reality(Rehearsal):
         self._armed = scenario.given.watchdog is not None and scenario.given.watchdog_heard
         self._leaving = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> Reality:
+    async def __aenter__(self) -> RealTimeRunner:
         for name in self._given.services:
             self._make_releases(name)
         ports = [parts.free_port() for _ in range(3)]
@@ -271,7 +271,7 @@ def _alertnames(argument: Any) -> Iterator[str]:
 
 async def play(scenario: Scenario, directory: Path) -> None:
     """Lets it happen. Raises AssertionError with what is not as it must be."""
-    async with Reality(directory, scenario) as real:
+    async with RealTimeRunner(directory, scenario) as real:
         for step in scenario.timeline:
             await real.wait_until(step.at)
             if step.act == "expect":

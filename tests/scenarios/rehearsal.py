@@ -35,19 +35,26 @@ from responder.web.stopping import StopPage
 from responder.web_settings import Web
 from responder.worker import Worker
 from tests.journals import in_file
-from tests.scenarios.outside import FakeAlertmanager, FakePrometheus, FiringAlert, FlakyHost, Outside, PlacedSilence
+from tests.scenarios.outside import (
+    FakeAlertmanager,
+    FakePrometheus,
+    FiringAlert,
+    FlakyHost,
+    PlacedSilence,
+    Surroundings,
+)
 from tests.scenarios.scenario import Given, Observation
 from tests.scenarios.virtual import VirtualLoop
 
 VERSIONS = ("1.9", "2.0", "2.1", "2.2")
 
 
-class Rehearsal:
+class SimulatedRunner:
     """Every act of the notation, over the responder's own HTTP where there is one for it."""
 
     def __init__(self, loop: VirtualLoop, directory: Path, given: Given) -> None:
         self._loop, self._directory, self._given = loop, directory, given
-        self._outside = Outside(
+        self._outside = Surroundings(
             series={
                 "healthy": self._healthy,
                 "requests": self._requests,
@@ -65,7 +72,7 @@ class Rehearsal:
         self._broken_off: list[FiringAlert] = []
 
     # --- up and down ---
-    async def __aenter__(self) -> Rehearsal:
+    async def __aenter__(self) -> SimulatedRunner:
         for name in self._given.services:
             self._make_releases(name)
         self._config = self._configured()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from responder.guards import GUARDS
-from tests.scenarios.rehearsal import Rehearsal
+from tests.scenarios.rehearsal import SimulatedRunner
 from tests.scenarios.scenario import Scenario, load, play
 from tests.scenarios.virtual import VirtualLoop, run
 
@@ -20,7 +20,7 @@ MEMORY = Path("/dev/shm")  # the journal waits for its disk, and a thousand comm
 @pytest.mark.parametrize("scenario", [s for _, s in SCENARIOS], ids=[f"{stem}: {s.name}" for stem, s in SCENARIOS])
 def test_scenario(scenario: Scenario) -> None:
     async def rehearse(loop: VirtualLoop) -> None:
-        async with Rehearsal(loop, Path(directory), scenario.given) as runner:
+        async with SimulatedRunner(loop, Path(directory), scenario.given) as runner:
             await play(scenario, runner)
 
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
@@ -45,6 +45,6 @@ def test_every_guard_refuses_or_holds_somewhere(guard: str) -> None:
     assert any(d.guard == guard and d.verdict in ("refuse", "needs_approval") for d in wanted)
 
 
-@pytest.mark.parametrize("act", [name.removeprefix("act_") for name in dir(Rehearsal) if name.startswith("act_")])
+@pytest.mark.parametrize("act", [name.removeprefix("act_") for name in dir(SimulatedRunner) if name.startswith("act_")])
 def test_every_act_is_played_somewhere(act: str) -> None:
     assert any(step.act == act for _, scenario in SCENARIOS for step in scenario.timeline)

@@ -144,7 +144,7 @@ def small_disk() -> Any:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def way(
+async def pipeline(
     tmp_path_factory: pytest.TempPathFactory, postgres: Any, small_disk: Path | None
 ) -> AsyncIterator[AlertPipeline]:
     parts.need("prometheus")
@@ -183,15 +183,15 @@ async def way(
         rules = {name: shipped_rules(name) for name in ("availability.yml", "database.yml", "resources.yml")}
         prometheus = await leaving.enter_async_context(parts.prometheus(folder, yaml.safe_dump(config), rules=rules))
         session = await leaving.enter_async_context(aiohttp.ClientSession())
-        way = AlertPipeline(shop, sites[1], prometheus.url, session, small_disk)
+        pipeline = AlertPipeline(shop, sites[1], prometheus.url, session, small_disk)
         for check in ("well", "errors", "hangs", "veteran", "gone", "connects"):
-            await way.until(f'probe_success{{check_id="{check}"}}', 1)
-        yield way
+            await pipeline.until(f'probe_success{{check_id="{check}"}}', 1)
+        yield pipeline
     assert not [p for p in psutil.process_iter(["cmdline"]) if NEVER_ENDS in " ".join(p.info["cmdline"] or ())]
 
 
-async def test_the_configured_interval_is_the_real_one(way: AlertPipeline) -> None:
-    async with way.session.get(f"{way.prometheus}/api/v1/targets") as answer:
+async def test_the_configured_interval_is_the_real_one(pipeline: AlertPipeline) -> None:
+    async with pipeline.session.get(f"{pipeline.prometheus}/api/v1/targets") as answer:
         found = (await answer.json())["data"]["activeTargets"]
     probed = {
         target["labels"]["check_id"]: target["scrapeInterval"] for target in found if "check_id" in target["labels"]
@@ -202,60 +202,62 @@ async def test_the_configured_interval_is_the_real_one(way: AlertPipeline) -> No
 @pytest.mark.parametrize(
     ("service", "reason"), [("errors", "status"), ("hangs", "timeout"), ("gone", "connect"), ("ends", "timeout")]
 )
-async def test_a_failing_service_becomes_an_offer_to_roll_back(way: AlertPipeline, service: str, reason: str) -> None:
+async def test_a_failing_service_becomes_an_offer_to_roll_back(
+    pipeline: AlertPipeline, service: str, reason: str
+) -> None:
     if service == "gone":
-        await way.gone.stop()
-    way.shop.moods[service] = service
-    await way.fails(service, reason)
-    await way.fires("ServiceFailing", service=service, environment="test", rollback="true")
-    await way.fires("CheckFailing", service=service, check_id=service)
+        await pipeline.gone.stop()
+    pipeline.shop.moods[service] = service
+    await pipeline.fails(service, reason)
+    await pipeline.fires("ServiceFailing", service=service, environment="test", rollback="true")
+    await pipeline.fires("CheckFailing", service=service, check_id=service)
 
 
-async def test_what_is_well_again_stops_firing(way: AlertPipeline) -> None:
-    way.shop.moods["errors"] = "well"
-    await way.until('probe_success{check_id="errors"}', 1)
-    await way.fires("ServiceFailing", yes=False, service="errors")
+async def test_what_is_well_again_stops_firing(pipeline: AlertPipeline) -> None:
+    pipeline.shop.moods["errors"] = "well"
+    await pipeline.until('probe_success{check_id="errors"}', 1)
+    await pipeline.fires("ServiceFailing", yes=False, service="errors")
 
 
-async def test_what_was_deployed_long_ago_pages_and_offers_nothing(way: AlertPipeline) -> None:
-    way.shop.moods["veteran"] = "errors"
-    await way.fires("CheckFailing", service="veteran")
+async def test_what_was_deployed_long_ago_pages_and_offers_nothing(pipeline: AlertPipeline) -> None:
+    pipeline.shop.moods["veteran"] = "errors"
+    await pipeline.fires("CheckFailing", service="veteran")
     # Another rule than the alert's, evaluated at another moment.
-    await way.until('count(service_environment:trouble{alertname="ServiceFailing",service="veteran"})', 1)
-    assert await way.ask('ALERTS{alertname="ServiceFailing",service="veteran"}') == []
+    await pipeline.until('count(service_environment:trouble{alertname="ServiceFailing",service="veteran"})', 1)
+    assert await pipeline.ask('ALERTS{alertname="ServiceFailing",service="veteran"}') == []
 
 
-async def test_a_postgres_that_stops_and_comes_back(way: AlertPipeline, postgres: Any) -> None:
+async def test_a_postgres_that_stops_and_comes_back(pipeline: AlertPipeline, postgres: Any) -> None:
     # A query that fails is no lost connection: the two are told apart while the server is up.
-    await way.fails("asks", "query")
-    assert await way.ask('ALERTS{alertname="DatabaseConnectionLost"}') == []
+    await pipeline.fails("asks", "query")
+    assert await pipeline.ask('ALERTS{alertname="DatabaseConnectionLost"}') == []
     postgres.stop()
     try:
-        await way.fails("connects", "connect")
-        await way.fires("DatabaseConnectionLost", service="database", check_id="connects", severity="critical")
+        await pipeline.fails("connects", "connect")
+        await pipeline.fires("DatabaseConnectionLost", service="database", check_id="connects", severity="critical")
     finally:
         postgres.start()
-    await way.until('probe_success{check_id="connects"}', 1)
-    await way.fires("DatabaseConnectionLost", yes=False, check_id="connects")
+    await pipeline.until('probe_success{check_id="connects"}', 1)
+    await pipeline.fires("DatabaseConnectionLost", yes=False, check_id="connects")
 
 
-async def test_a_disk_that_fills(way: AlertPipeline) -> None:
-    if way.disk is None:
+async def test_a_disk_that_fills(pipeline: AlertPipeline) -> None:
+    if pipeline.disk is None:
         pytest.skip("this machine lets nobody mount a filesystem")
-    used = f'instance:resource_utilization:ratio{{resource="disk",mountpoint="{way.disk}"}}'
-    await way.until(f"{used} == bool 0", 1)
-    (way.disk / "data").write_bytes(b"x" * int(3.9 * 2**20))
-    await way.fires("SystemMetricHigh", resource="disk", mountpoint=str(way.disk))
-    (way.disk / "data").unlink()
-    await way.fires("SystemMetricHigh", yes=False, resource="disk", mountpoint=str(way.disk))
+    used = f'instance:resource_utilization:ratio{{resource="disk",mountpoint="{pipeline.disk}"}}'
+    await pipeline.until(f"{used} == bool 0", 1)
+    (pipeline.disk / "data").write_bytes(b"x" * int(3.9 * 2**20))
+    await pipeline.fires("SystemMetricHigh", resource="disk", mountpoint=str(pipeline.disk))
+    (pipeline.disk / "data").unlink()
+    await pipeline.fires("SystemMetricHigh", yes=False, resource="disk", mountpoint=str(pipeline.disk))
 
 
-async def test_a_command_that_never_ends_leaves_nothing_running(way: AlertPipeline) -> None:
-    await way.fails("ends", "timeout")
+async def test_a_command_that_never_ends_leaves_nothing_running(pipeline: AlertPipeline) -> None:
+    await pipeline.fails("ends", "timeout")
     found = [p for p in psutil.process_iter(["cmdline"]) if NEVER_ENDS in " ".join(p.info["cmdline"] or ())]
     assert len(found) <= 1, "one may be under way, and no more"
 
 
-async def test_who_was_well_all_the_time_never_fired(way: AlertPipeline) -> None:
-    assert await way.value('min_over_time(probe_success{check_id="well"}[5m])') == 1
-    assert await way.ask('count_over_time(ALERTS{service="well"}[5m])') == []
+async def test_who_was_well_all_the_time_never_fired(pipeline: AlertPipeline) -> None:
+    assert await pipeline.value('min_over_time(probe_success{check_id="well"}[5m])') == 1
+    assert await pipeline.ask('count_over_time(ALERTS{service="well"}[5m])') == []

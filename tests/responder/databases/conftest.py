@@ -66,7 +66,11 @@ class AppDatabase:
         tool = tool or {"sql": {"directory": str(self.files)}}
         options = {"strategy": "database_migration", "migrations": {"database": "shop", **tool, **quick}, **more}
         return Rollback(
-            options, {Schemas: self.schemas, Http: Well()}, from_version=from_version, to_version=to_version, **target
+            options,
+            {Schemas: self.schemas, Http: AlwaysHealthy()},
+            from_version=from_version,
+            to_version=to_version,
+            **target,
         )
 
     async def kept(self) -> list[tuple[Any, ...]]:
@@ -75,7 +79,7 @@ class AppDatabase:
         )
 
 
-class Well:
+class AlwaysHealthy:
     """Every service is well."""
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from tests.responder.databases.conftest import AppDatabase
 
 
-class Twin:
+class DatabaseCopy:
     """A database, and a copy of it that the tool itself takes back."""
 
     def __init__(self, shop: AppDatabase) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.responder.databases.conftest import AppDatabase
-from tests.responder.databases.differential import Twin
+from tests.responder.databases.differential import DatabaseCopy
 from tests.responder.databases.projects import ALEMBIC, MANAGE, AlembicProject, DjangoProject
 from tests.responder.databases.test_rollback import approved, content, goes_back, in_a_hurry
 
@@ -111,7 +111,7 @@ async def test_what_alembic_generates(shop: AppDatabase, tmp_path: Path) -> None
     down = next((project.directory / "m" / "versions").glob("a2*")).read_text().split("def downgrade")[1]
     assert down.index("drop_index") < down.index("drop_table"), down  # else this proves nothing
     before = await content(shop, *_TABLES)
-    twin = Twin(shop)
+    twin = DatabaseCopy(shop)
     await twin.split()
     _run([*ALEMBIC, "downgrade", "a1"], project.directory, twin.copy)
     await goes_back(shop.rollback("a2", "a1", tool=project.tool))
@@ -125,7 +125,7 @@ async def test_what_alembic_generates(shop: AppDatabase, tmp_path: Path) -> None
 
 async def test_what_alembic_generates_all_the_way(shop: AppDatabase, tmp_path: Path) -> None:
     project = await generated(shop, tmp_path)
-    twin = Twin(shop)
+    twin = DatabaseCopy(shop)
     await twin.split()
     _run([*ALEMBIC, "downgrade", "base"], project.directory, twin.copy)
     await goes_back(shop.rollback("a2", "base", tool=project.tool))
@@ -177,7 +177,7 @@ async def django(shop: AppDatabase) -> DjangoProject:
 
 async def test_what_django_generates(shop: AppDatabase, django: DjangoProject) -> None:
     before = await content(shop, *_DJANGO_TABLES)
-    twin = Twin(shop)
+    twin = DatabaseCopy(shop)
     await twin.split()
     await django.migrate(twin.copy, "users", "0001_one")
     await goes_back(shop.rollback("0002_two", "0001_one", tool=django.tool("users")))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.responder.databases.conftest import AppDatabase
-from tests.responder.databases.differential import Twin
+from tests.responder.databases.differential import DatabaseCopy
 from tests.responder.databases.test_rollback import USERS, approved, content, goes_back, in_a_hurry
 
 
@@ -251,7 +251,7 @@ async def at_two(shop: AppDatabase, drop: Drop) -> list[object]:
 @pytest.mark.parametrize("drop", DROPS.values(), ids=DROPS)
 async def test_the_order_of_drops(shop: AppDatabase, drop: Drop) -> None:
     before = await at_two(shop, drop)
-    twin = Twin(shop)
+    twin = DatabaseCopy(shop)
     await twin.split()
     for sql in drop.down.split(";"):  # CONCURRENTLY cannot be one of several statements
         await twin.copy.run(sql)
@@ -275,7 +275,7 @@ TURNED_BACK = ["index before", "sequence of a serial before", "sequence of its o
 async def test_the_way_forward_again(shop: AppDatabase, name: str) -> None:
     drop = DROPS[name]
     before = await at_two(shop, drop)
-    twin = Twin(shop)
+    twin = DatabaseCopy(shop)
     await twin.split()
     rollback = shop.rollback(smoke=[{"sql": "SELECT false", "database": "shop"}])
     ended = await rollback.run(through=lambda plan: in_a_hurry(approved(plan)))

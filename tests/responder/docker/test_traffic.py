@@ -12,7 +12,7 @@ from responder.clients.docker import Docker
 from responder.clients.local import Local
 from responder.errors import Drift, Halt
 from responder.levers.proxy import HaproxyServers, NginxInclude
-from tests.engine import Engine, Hammer, haproxy, nginx
+from tests.engine import Engine, LoadGenerator, haproxy, nginx
 from tests.parts import free_port
 from tests.responder.levers.law import keeps_the_laws
 from tests.responder.rollback import Rollback
@@ -37,7 +37,7 @@ async def test_a_rolling_rollback_behind_nginx(engine: Engine, docker: Docker, t
             "batch_size": 2,
             "health_check_interval": "200ms",
         }
-        async with Hammer(proxy.url) as hammer:
+        async with LoadGenerator(proxy.url) as hammer:
             ended = await Rollback(rollback, {Docker: docker}, healthy=healthy(proxy.url)).run()
         assert ended.outcome == "succeeded", ended.reason
         assert hammer.failed == []
@@ -53,7 +53,7 @@ async def test_a_rolling_rollback_stops_at_the_first_sick_batch(engine: Engine, 
     before = {name: c["Image"] for name, c in engine.containers().items()}
     async with nginx(tmp_path, servers(*ports)) as proxy:
         rollback = {"strategy": "rolling", "docker": {"project": "shop", "service": "backend"}}
-        async with Hammer(proxy.url) as hammer:
+        async with LoadGenerator(proxy.url) as hammer:
             ended = await Rollback(rollback, {Docker: docker}, to_version="sick").run()
         assert ended.outcome == "compensated"
         assert "shop-backend-1 is unhealthy" in ended.reason
@@ -63,7 +63,7 @@ async def test_a_rolling_rollback_stops_at_the_first_sick_batch(engine: Engine, 
 
 async def blue_green(
     engine: Engine, docker: Docker, url: str, pointer: dict[str, Any], ports: dict[str, int], *, to_version: str = "1"
-) -> tuple[Any, Hammer]:
+) -> tuple[Any, LoadGenerator]:
     colours = {
         colour: {
             "docker": {"project": "shop", "service": colour},
@@ -73,7 +73,7 @@ async def blue_green(
     }
     rollback = {"strategy": "blue_green", "pointer": pointer, "colours": colours, "ready_for": "200ms"}
     rollback["ready_within"] = "10s"
-    async with Hammer(url) as hammer:
+    async with LoadGenerator(url) as hammer:
         harness = Rollback(rollback, {Docker: docker}, healthy=healthy(url), to_version=to_version)
         ended = await harness.run()
     return ended, hammer

@@ -93,13 +93,13 @@ def of(peer: Peer, **other: Any) -> ChannelSettings:
     return settings("webhook", url=f"{peer.url}/hook", secret="0123456789abcdef", timeout=1.0, **other)
 
 
-class Telling:
+class OpenChannel:
     """A channel, and what it has won so far."""
 
     def __init__(self, made: ChannelSettings) -> None:
         self.channel, self.reference = made.open(), ""
 
-    async def __aenter__(self) -> Telling:
+    async def __aenter__(self) -> OpenChannel:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -122,7 +122,7 @@ ALL = (*GOOD, notification(PLANNED, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED))
 
 
 async def test_slack_updates_one_message_in_place(slack: Slack) -> None:
-    async with Telling(of(slack)) as telling:
+    async with OpenChannel(of(slack)) as telling:
         await telling.tells(*ALL)
     (message,) = slack.threads
     text = json.dumps(message, ensure_ascii=False)
@@ -138,7 +138,7 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
     held = notification(
         PLANNED, HELD, approve_url="https://r.test/approve/e-1?x=1&y=2", stop_url="https://r.test/stop/e-1"
     )
-    async with Telling(of(slack, mention="<!subteam^S1>")) as telling:
+    async with OpenChannel(of(slack, mention="<!subteam^S1>")) as telling:
         await telling.tells(notification())
         slack.trouble = ["late"]  # updated, and the answer was lost
         with pytest.raises(NotDelivered, match="did not answer"):
@@ -159,13 +159,17 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
 
 async def test_slack_calls_who_is_needed_however_long_the_reason(slack: Slack) -> None:
     held = notification(PLANNED, HELD.model_copy(update={"reason": "&" * 1000}))
-    async with Telling(of(slack, mention="<!subteam^S1>")) as telling:
+    async with OpenChannel(of(slack, mention="<!subteam^S1>")) as telling:
         await telling.tells(held)
     assert slack.threads[0]["attachments"][0]["blocks"][0]["text"]["text"].startswith("<!subteam^S1> *Rollback needs")
 
 
 async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana, github: Github) -> None:
-    async with Telling(of(slack)) as chat, Telling(of(grafana)) as dashboard, Telling(of(github)) as tracker:
+    async with (
+        OpenChannel(of(slack)) as chat,
+        OpenChannel(of(grafana)) as dashboard,
+        OpenChannel(of(github)) as tracker,
+    ):
         for telling in (chat, dashboard, tracker):
             await telling.tells(ALL[1])
         slack.messages.clear()
@@ -181,7 +185,7 @@ async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Gra
 async def test_slack_by_webhook_has_no_updates(slack: Slack) -> None:
     made = settings("slack", webhook_url=f"{slack.url}/hook/secret-path")
     assert "progress" not in made.told_stages
-    async with Telling(made) as telling:
+    async with OpenChannel(made) as telling:
         await telling.tells(notification(), notification(PLANNED, STARTED))
     assert len(slack.messages) == 2
 
@@ -189,7 +193,7 @@ async def test_slack_by_webhook_has_no_updates(slack: Slack) -> None:
 @pytest.mark.parametrize("error", ["invalid_auth", "channel_not_found", "ratelimited", "invalid_blocks"])
 async def test_slack_refuses_with_200(slack: Slack, error: str) -> None:
     slack.broken = error
-    async with Telling(of(slack)) as telling:
+    async with OpenChannel(of(slack)) as telling:
         with pytest.raises(NotDelivered, match=f"Slack refuses chat.postMessage: {error}"):
             await telling.tells(notification())
         with pytest.raises(NotDelivered, match=f"auth.test: {error}"):
@@ -199,7 +203,7 @@ async def test_slack_refuses_with_200(slack: Slack, error: str) -> None:
 async def test_slack_takes_long_plans(slack: Slack) -> None:
     many = notification(PLANNED, STARTED)
     steps = tuple(many.steps[0].model_copy(update={"title": f"step {n} " + "x" * 250}) for n in range(100))
-    async with Telling(of(slack)) as telling:
+    async with OpenChannel(of(slack)) as telling:
         await telling.tells(many.model_copy(update={"steps": steps}))
     text = json.dumps(slack.threads[0])
     assert "step 99" in text, "the last ones are what people want to see"
@@ -221,9 +225,9 @@ def test_slack_escapes(value: str, escaped: str) -> None:
 
 
 async def test_slack_shows_hostile_labels_as_text(slack: Slack) -> None:
-    async with Telling(of(slack, templates={"text": "{{ title }} {{ alerts[0].labels.alertname }}"})) as telling:
+    async with OpenChannel(of(slack, templates={"text": "{{ title }} {{ alerts[0].labels.alertname }}"})) as telling:
         await telling.tells(notification(begun=HOSTILE))
-    async with Telling(of(slack)) as telling:
+    async with OpenChannel(of(slack)) as telling:
         await telling.tells(notification(begun=HOSTILE))
     for message in slack.messages.values():
         text = json.dumps(message)
@@ -239,7 +243,7 @@ async def test_slack_shows_hostile_labels_as_text(slack: Slack) -> None:
 
 async def test_a_webhook_is_signed_and_its_repeats_have_one_id(sink: Sink) -> None:
     sink.trouble = [web.Response(status=503)]
-    async with Telling(of(sink)) as telling:
+    async with OpenChannel(of(sink)) as telling:
         with pytest.raises(NotDelivered, match="answered 503"):
             await telling.tells(notification())
         await telling.tells(notification(), notification(PLANNED, STARTED))
@@ -260,7 +264,7 @@ async def test_a_webhook_is_signed_and_its_repeats_have_one_id(sink: Sink) -> No
 
 async def test_a_webhook_takes_the_shape_that_is_wanted_and_stays_json(sink: Sink) -> None:
     shape = {"summary": "{{ title }}", "routing": ["{{ severity }}", 7], "why": "{{ reason }}", "fixed": True}
-    async with Telling(of(sink, templates={"body": shape})) as telling:
+    async with OpenChannel(of(sink, templates={"body": shape})) as telling:
         await telling.tells(notification(begun=HOSTILE))
     body = json.loads(sink.taken[0][1])
     assert (body["routing"], body["why"], body["fixed"]) == (["critical", 7], EVIL, True)
@@ -294,7 +298,7 @@ async def mail(request: pytest.FixtureRequest, files: tuple[Path, Path]) -> Asyn
 
 async def test_mail_of_one_execution_is_one_thread(mail: Mail, mail_by: Callable[..., Any]) -> None:
     held = notification(PLANNED, HELD, approve_url="https://r.test/approve?a=1&b=2")
-    async with Telling(mail_by(mail)) as telling:
+    async with OpenChannel(mail_by(mail)) as telling:
         await telling.channel.check_access()
         await telling.tells(held, ALL[-1], ALL[-1])
     (first, *later) = [message for _, message in mail.got]
@@ -315,7 +319,7 @@ async def test_mail_cannot_be_forged_by_a_label(mail: Mail, mail_by: Callable[..
     hostile = notification(begun=HOSTILE)
     templates = {"subject": "{{ reason }}", "text": "{{ reason }}", "html": "<p>{{ reason }}</p>"}
     for how in ({}, {"templates": templates}):
-        async with Telling(mail_by(mail, **how)) as telling:
+        async with OpenChannel(mail_by(mail, **how)) as telling:
             await telling.tells(hostile)
     for to, message in mail.got:
         assert to == ["oncall@shop.test"]
@@ -330,7 +334,7 @@ async def test_mail_cannot_be_forged_by_a_label(mail: Mail, mail_by: Callable[..
 async def test_mail_is_sent_again_only_to_who_was_refused(mail: Mail, mail_by: Callable[..., Any]) -> None:
     both = ["oncall@shop.test", "boss@shop.test"]
     mail.refuses = {"boss@shop.test"}
-    async with Telling(mail_by(mail, to=both)) as telling:
+    async with OpenChannel(mail_by(mail, to=both)) as telling:
         with pytest.raises(NotDelivered, match=r"boss@shop.test: 550 5.1.1 no such user"):
             await telling.tells(GOOD[0])
         mail.refuses = set()
@@ -349,7 +353,7 @@ async def test_mail_is_sent_again_only_to_who_was_refused(mail: Mail, mail_by: C
 async def test_mail_that_is_not_taken_says_why(
     mail: Mail, mail_by: Callable[..., Any], other: dict[str, Any], why: str
 ) -> None:
-    async with Telling(mail_by(mail, **other)) as telling:
+    async with OpenChannel(mail_by(mail, **other)) as telling:
         with pytest.raises(NotDelivered, match=why) as failed:
             await telling.tells(GOOD[0])
         assert TOKEN not in str(failed.value)
@@ -360,7 +364,7 @@ async def test_mail_that_is_not_taken_says_why(
 
 async def test_mail_that_is_put_off_is_tried_again(mail: Mail, mail_by: Callable[..., Any]) -> None:
     mail.trouble = ["451 4.7.1 greylisted"]
-    async with Telling(mail_by(mail)) as telling:
+    async with OpenChannel(mail_by(mail)) as telling:
         with pytest.raises(NotDelivered, match=r"answered 451: 4.7.1 greylisted"):
             await telling.tells(GOOD[0])
         await telling.tells(GOOD[0])
@@ -371,7 +375,7 @@ async def test_mail_that_was_taken_is_not_sent_again_because_the_goodbye_hangs(
     mail: Mail, mail_by: Callable[..., Any]
 ) -> None:
     mail.hangs_at_the_end = True
-    async with Telling(mail_by(mail)) as telling, asyncio.timeout(2.0):  # of the 3 s that a message may take
+    async with OpenChannel(mail_by(mail)) as telling, asyncio.timeout(2.0):  # of the 3 s that a message may take
         await telling.channel.check_access()
         await telling.tells(GOOD[0])
     mail.hangs_at_the_end = False
@@ -389,7 +393,7 @@ async def test_reading_the_systems_certificates_for_mail_holds_up_nobody(
 
     settings = mail_by(mail)
     monkeypatch.setattr(ssl, "create_default_context", watched)
-    async with Telling(settings) as telling:
+    async with OpenChannel(settings) as telling:
         await telling.tells(GOOD[0])
         await telling.tells(GOOD[0])
     assert where == [False], "once, and not on the loop"
@@ -398,7 +402,7 @@ async def test_reading_the_systems_certificates_for_mail_holds_up_nobody(
 async def test_mail_is_never_sent_in_the_open(files: tuple[Path, Path], mail_by: Callable[..., Any]) -> None:
     async with Mail("none", files).up() as mail:  # it offers no STARTTLS
         mail.security = "starttls"
-        async with Telling(mail_by(mail)) as telling:
+        async with OpenChannel(mail_by(mail)) as telling:
             with pytest.raises(NotDelivered, match="STARTTLS"):
                 await telling.tells(GOOD[0])
     assert mail.got == []
@@ -410,7 +414,7 @@ async def test_mail_is_never_sent_in_the_open(files: tuple[Path, Path], mail_by:
 async def test_github_leaves_the_issue_open_where_an_app_has_to_be_published_anew(github: Github) -> None:
     remains = ("android (2.1 blocked): publish 2.2, built from 2.0",)
     mitigated = ALL[-1].model_copy(update={"stage": "mitigated", "outcome": "mitigated", "remains": remains})
-    async with Telling(of(github)) as telling:
+    async with OpenChannel(of(github)) as telling:
         await telling.tells(*GOOD[:2])
         await telling.tells(mitigated)
     (issue,) = github.issues.values()
@@ -420,7 +424,7 @@ async def test_github_leaves_the_issue_open_where_an_app_has_to_be_published_ane
 
 
 async def test_github_has_one_issue_that_is_closed_when_the_service_has_recovered(github: Github) -> None:
-    async with Telling(of(github)) as telling:
+    async with OpenChannel(of(github)) as telling:
         await telling.channel.check_access()
         await telling.tells(*GOOD[:2])
         (issue,) = github.issues.values()
@@ -444,7 +448,7 @@ async def test_every_channel_tells_the_notes_of_the_plan_with_the_outcome(
     noted = PLANNED.model_copy(update={"plan": PLANNED.plan.model_copy(update={"notes": (note,)})})
     ended = notification(noted, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED)
     for made in (of(slack), of(github), of(sink), mail_by(mail)):
-        async with Telling(made) as telling:
+        async with OpenChannel(made) as telling:
             await telling.tells(GOOD[1], ended)
     (issue,) = github.issues.values()
     mail_text = mail.got[-1][1].get_body(("plain",))
@@ -457,7 +461,7 @@ async def test_every_channel_tells_the_notes_of_the_plan_with_the_outcome(
     "story", [notification(PLANNED, STARTED, HALTED), notification(PLANNED, STUCK), notification(PLANNED, *CANCELLED)]
 )
 async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, story: Story) -> None:
-    async with Telling(of(github)) as telling:
+    async with OpenChannel(of(github)) as telling:
         await telling.tells(GOOD[0], story)
     assert [issue["state"] for issue in github.issues.values()] == ["open"]
 
@@ -465,14 +469,14 @@ async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, sto
 async def test_github_opens_no_second_issue_after_a_crash(github: Github) -> None:
     for again in (False, True):
         github.trouble = [] if again else ["", "late"]  # the second request, which opens it, is never answered
-        async with Telling(of(github)) as telling:
+        async with OpenChannel(of(github)) as telling:
             if again:
                 await telling.tells(GOOD[0], again=True)
             else:
                 with pytest.raises(NotDelivered, match="did not answer"):
                     await telling.tells(GOOD[0])
     assert len(github.issues) == 1
-    async with Telling(of(github)) as telling:
+    async with OpenChannel(of(github)) as telling:
         telling.reference = '{"issue": 41}'
         github.trouble = ["", web.Response(status=502)]  # commented, and not noted
         with pytest.raises(NotDelivered, match="502"):
@@ -482,7 +486,7 @@ async def test_github_opens_no_second_issue_after_a_crash(github: Github) -> Non
 
 
 async def test_github_deployment_has_the_status_of_the_rollback(github: Github) -> None:
-    async with Telling(of(github, deployments=True, deployment_ref="v{version}")) as telling:
+    async with OpenChannel(of(github, deployments=True, deployment_ref="v{version}")) as telling:
         await telling.tells(*ALL)
     assert github.deployments[7] | {} == {
         "id": 7, "ref": "v2.0", "task": "rollback", "environment": "production", "auto_merge": False,
@@ -493,7 +497,7 @@ async def test_github_deployment_has_the_status_of_the_rollback(github: Github) 
 
 
 async def test_github_needs_no_tag_for_the_issue(github: Github) -> None:
-    async with Telling(of(github, deployments=True)) as telling:  # there is no tag "2.0"
+    async with OpenChannel(of(github, deployments=True)) as telling:  # there is no tag "2.0"
         await telling.tells(*ALL)
     assert ([issue["state"] for issue in github.issues.values()], github.statuses) == (["closed"], [])
     assert len(github.did("POST", "/api/v3/repos/shop/backend/deployments")) == 1
@@ -515,7 +519,7 @@ async def test_github_says_how_long_to_leave_it_alone(
     github: Github, status: int, headers: dict[str, str], seconds: float | None
 ) -> None:
     github.trouble = [web.json_response({"message": "slow down"}, status=status, headers=headers)]
-    async with Telling(of(github)) as telling:
+    async with OpenChannel(of(github)) as telling:
         with pytest.raises(NotDelivered, match=f"answered {status}: slow down") as failed:
             await telling.tells(GOOD[0])
     assert failed.value.retry_after == seconds
@@ -539,7 +543,7 @@ def test_github_escapes(value: str, escaped: str) -> None:
 
 
 async def test_github_shows_hostile_labels_as_text(github: Github) -> None:
-    async with Telling(of(github, templates={"title": "{{ reason }}"})) as telling:
+    async with OpenChannel(of(github, templates={"title": "{{ reason }}"})) as telling:
         await telling.tells(notification(begun=HOSTILE))
     (issue,) = github.issues.values()
     assert "\n" not in issue["title"]
@@ -552,7 +556,7 @@ async def test_github_shows_hostile_labels_as_text(github: Github) -> None:
 
 
 async def test_grafana_has_one_region_by_its_tags(grafana: Grafana) -> None:
-    async with Telling(of(grafana, dashboard="uid-1", tags=["rollback", "shop"])) as telling:
+    async with OpenChannel(of(grafana, dashboard="uid-1", tags=["rollback", "shop"])) as telling:
         await telling.channel.check_access()
         await telling.tells(ALL[1], ALL[3])
     (annotation,) = grafana.annotations.values()
@@ -564,7 +568,7 @@ async def test_grafana_has_one_region_by_its_tags(grafana: Grafana) -> None:
 
 async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) -> None:
     grafana.trouble = ["", "late"]
-    async with Telling(of(grafana)) as telling:
+    async with OpenChannel(of(grafana)) as telling:
         with pytest.raises(NotDelivered):
             await telling.tells(ALL[1])
         await telling.tells(ALL[1], again=True)
@@ -591,7 +595,7 @@ class Dripping(Github):
 
 
 async def test_an_answer_in_pieces_is_read_to_its_end() -> None:
-    async with Dripping().up() as github, Telling(of(github)) as telling:
+    async with Dripping().up() as github, OpenChannel(of(github)) as telling:
         github.trouble = ["", "late"]  # the issue is opened, and we die before its number is known
         with pytest.raises(NotDelivered, match="did not answer"):
             await telling.tells(GOOD[0])
@@ -620,7 +624,7 @@ class Endless(Github):
 
 @pytest.mark.parametrize("packed", [False, True])
 async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
-    async with Endless(packed=packed).up() as peer, Telling(of(peer, timeout=10.0)) as telling:
+    async with Endless(packed=packed).up() as peer, OpenChannel(of(peer, timeout=10.0)) as telling:
         tracemalloc.start()
         try:
             with pytest.raises(NotDelivered, match="more than 16 MiB"):
@@ -638,7 +642,7 @@ def test_a_template_cannot_fill_the_memory(template: str) -> None:
 
 async def test_a_long_page_of_an_error_holds_up_nobody(sink: Sink) -> None:
     sink.trouble = [web.Response(status=500, text="<p>" * (5 << 20))]
-    async with Telling(of(sink).model_copy(update={"timeout": 10.0})) as telling:
+    async with OpenChannel(of(sink).model_copy(update={"timeout": 10.0})) as telling:
         began = time.thread_time()
         with pytest.raises(NotDelivered, match=r"answered 500: <p><p>.*…"):
             await telling.tells(GOOD[0])
@@ -661,14 +665,14 @@ class Unending(Sink):
 async def test_what_was_taken_is_not_told_again_because_the_answer_has_no_end(by: str) -> None:
     async with Unending().up() as sink:
         made = of(sink) if by == "webhook" else settings("slack", webhook_url=f"{sink.url}/hook", timeout=1.0)
-        async with Telling(made) as telling:
+        async with OpenChannel(made) as telling:
             await telling.tells(GOOD[0])
     assert len(sink.taken) == 1
 
 
 @pytest.mark.parametrize("kind", [Github, Grafana])
 async def test_what_answers_with_a_page_is_told_nothing_twice(kind: type[Github] | type[Grafana]) -> None:
-    async with kind().up() as peer, Telling(of(peer)) as telling:
+    async with kind().up() as peer, OpenChannel(of(peer)) as telling:
         peer.trouble = [web.Response(text="<html>log in, please</html>", content_type="text/html")]
         with pytest.raises(NotDelivered, match="no list"):
             await telling.tells(ALL[1], again=True)
@@ -678,7 +682,7 @@ async def test_what_answers_with_a_page_is_told_nothing_twice(kind: type[Github]
 @pytest.mark.parametrize("kind", ["slack", "github", "grafana"])
 async def test_a_wrong_token_is_told_without_it(kind: str) -> None:
     peer = {"slack": Slack, "github": Github, "grafana": Grafana}[kind]()
-    async with peer.up(), Telling(of(peer, token="another-token-than-it-knows")) as telling:
+    async with peer.up(), OpenChannel(of(peer, token="another-token-than-it-knows")) as telling:
         with pytest.raises(NotDelivered) as failed:
             await telling.channel.check_access()
     assert "another-token" not in str(failed.value)
@@ -686,7 +690,7 @@ async def test_a_wrong_token_is_told_without_it(kind: str) -> None:
 
 async def test_the_console_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "responder.told")
-    async with Telling(settings("console")) as telling:
+    async with OpenChannel(settings("console")) as telling:
         await telling.tells(notification(begun=HOSTILE))
     (record,) = caplog.records
     assert "\n" not in record.getMessage()

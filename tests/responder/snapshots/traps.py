@@ -30,7 +30,7 @@ STEPS = (
 )
 
 
-class Trapped:
+class InterruptingStore:
     """Passes everything on to a store."""
 
     def __init__(self, store: Any, at: str, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -79,10 +79,10 @@ class Trapped:
                 await self._pass(f"half of the data is {'read back' if again == 1 else 'restored'}")
 
 
-def set_trap(snapshots: Snapshots, at: str, act: Callable[[], Coroutine[Any, Any, None]]) -> Trapped:
+def set_trap(snapshots: Snapshots, at: str, act: Callable[[], Coroutine[Any, Any, None]]) -> InterruptingStore:
     shelf = snapshots.shelves["kept"]
     in_small_parts(shelf)
-    shelf.store = Trapped(shelf.store, at, act)  # type: ignore[assignment]
+    shelf.store = InterruptingStore(shelf.store, at, act)  # type: ignore[assignment]
     return shelf.store  # type: ignore[return-value]
 
 

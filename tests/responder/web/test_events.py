@@ -215,7 +215,7 @@ async def serving(journal: Database, worker: Any, **limits: Any) -> AsyncIterato
         yield server, feed
 
 
-class Nobody:
+class IdleWorker:
     """A worker that carries nothing out."""
 
     current: tuple[Any, ...] = ()
@@ -226,7 +226,7 @@ class Nobody:
 
 async def test_silence_is_no_death(journal: Database) -> None:
     await journal.transaction(executions.accept, "r1", accepted(alerts=()))
-    async with serving(journal, Nobody(), heartbeat=0.05) as (server, _), aiohttp.ClientSession() as session:
+    async with serving(journal, IdleWorker(), heartbeat=0.05) as (server, _), aiohttp.ClientSession() as session:
         async with session.get(server.make_url(ONE)) as response:
             reader = Reader(response)
             with contextlib.suppress(TimeoutError):
@@ -265,7 +265,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
     for n in range(400):
         many += [Started(at=now(), step=n, title=long), Done(at=now(), step=n, changed=True, note=long)]
     await journal.transaction(executions.append, execution, many, None)
-    async with serving(journal, Nobody(), write_within=0.3) as (server, feed):
+    async with serving(journal, IdleWorker(), write_within=0.3) as (server, feed):
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", server.port))
@@ -289,7 +289,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
 async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: Database) -> None:
     await journal.transaction(executions.accept, "r1", accepted(alerts=()))
     async with contextlib.AsyncExitStack() as stack:
-        server, _ = await stack.enter_async_context(serving(journal, Nobody()))
+        server, _ = await stack.enter_async_context(serving(journal, IdleWorker()))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         response = await session.get(server.make_url(ONE))
         reader = Reader(response)
@@ -303,7 +303,7 @@ async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: D
 
 
 async def test_what_the_checks_say_is_told_between_the_events(journal: Database) -> None:
-    worker = Nobody()
+    worker = IdleWorker()
     await journal.transaction(executions.accept, "r1", accepted(alerts=()))
     execution = await journal.read(executions.load, "r1")
     begun = [Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one")]
@@ -344,7 +344,7 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
     await writer.transaction(executions.claim, "w1", now(), concurrent=1, running=())
     try:
         async with (
-            serving(follower, Nobody()) as (server, _),
+            serving(follower, IdleWorker()) as (server, _),
             aiohttp.ClientSession() as session,
             session.get(server.make_url(ONE)) as response,
             session.get(server.make_url("/api/v1/events")) as everything,
