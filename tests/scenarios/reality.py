@@ -282,10 +282,10 @@ async def play(scenario: Scenario, directory: Path) -> None:
                 await getattr(real, f"act_{step.act}")(step.argument)
                 real.go_on_from(step.at)
         final = scenario.expect
-        whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
-        await real.agree(whole)
+        expected = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
+        await real.agree(expected)
         await asyncio.sleep(AND_NOTHING_MORE)
-        await real.agree(whole)
+        await real.agree(expected)
 
 
 ACTS = {

@@ -337,10 +337,10 @@ class SimulatedRunner:
 
     async def act_tells(self, argument: dict[str, Any]) -> None:
         """`{service: …, version: …}`: only told; `ahead: 30s` or `behind` is the time that it says, against ours."""
-        rest = dict(argument)
-        ahead = parse_duration(rest.pop("ahead", "0")) - parse_duration(rest.pop("behind", "0"))
+        fields = dict(argument)
+        ahead = parse_duration(fields.pop("ahead", "0")) - parse_duration(fields.pop("behind", "0"))
         at = (datetime.now(UTC) + timedelta(seconds=ahead)).isoformat()
-        await self._say("/api/v1/deployments", {"at": at} if ahead else {}, rest)
+        await self._say("/api/v1/deployments", {"at": at} if ahead else {}, fields)
 
     async def act_moves(self, argument: dict[str, str]) -> None:
         """`{backend: "2.2"}`: somebody puts another version into place and tells nobody."""
@@ -362,8 +362,8 @@ class SimulatedRunner:
 
     async def act_marks(self, argument: dict[str, Any]) -> None:
         """`{service: …, version: …, status: …}` or `no_rollback: why`."""
-        rest = dict(argument)
-        await self._say(f"/api/v1/versions/{rest.pop('service')}/{rest.pop('version')}", {}, rest)
+        fields = dict(argument)
+        await self._say(f"/api/v1/versions/{fields.pop('service')}/{fields.pop('version')}", {}, fields)
 
     async def act_health(self, argument: dict[str, Any]) -> None:
         """`{backend: 0}`; also `nan` and `missing`, or `by version` again."""
@@ -428,10 +428,10 @@ class SimulatedRunner:
         """All alerts with these labels, as after `repeat_interval`; `times`, more keys of the `body`, and
         `starts_later: 2s` where another Alertmanager has them since then.
         """
-        rest = dict(argument)
-        times, extra = rest.pop("times", 1), rest.pop("body", {})
-        later = timedelta(seconds=parse_duration(rest.pop("starts_later", "0")))
-        found = [replace(alert, starts_at=alert.starts_at + later) for alert in self._with(rest)]
+        fields = dict(argument)
+        times, extra = fields.pop("times", 1), fields.pop("body", {})
+        later = timedelta(seconds=parse_duration(fields.pop("starts_later", "0")))
+        found = [replace(alert, starts_at=alert.starts_at + later) for alert in self._with(fields)]
         for _ in range(times):
             await self._send(found, **extra)
 
@@ -445,9 +445,9 @@ class SimulatedRunner:
 
     async def act_resolves(self, argument: dict[str, Any]) -> None:
         """All alerts with these labels; `unsent: true` where nobody is told."""
-        rest = dict(argument)
-        unsent = rest.pop("unsent", False)
-        over = self._with(rest)
+        fields = dict(argument)
+        unsent = fields.pop("unsent", False)
+        over = self._with(fields)
         for alert in over:
             alert.ends_at = datetime.now(UTC)
         if not unsent:
@@ -562,15 +562,15 @@ class SimulatedRunner:
 
     async def act_stop(self, argument: dict[str, Any]) -> None:
         """The newest rollback, that `of: backend`, or `all: true`."""
-        rest = dict(argument)
-        name = "all" if rest.pop("all", False) else (await self._newest(rest.pop("of", "")))["id"]
-        await self._say(f"/api/v1/executions/{name}/stop", {}, rest)
+        fields = dict(argument)
+        name = "all" if fields.pop("all", False) else (await self._newest(fields.pop("of", "")))["id"]
+        await self._say(f"/api/v1/executions/{name}/stop", {}, fields)
 
     async def act_close(self, argument: dict[str, Any]) -> None:
         """The newest rollback, which is stuck, or `all: true`, which releases the kill switch."""
-        rest = dict(argument)
-        name = "all" if rest.pop("all", False) else (await self._newest())["id"]
-        await self._say(f"/api/v1/executions/{name}/close", {"reason": "looked at it"}, rest)
+        fields = dict(argument)
+        name = "all" if fields.pop("all", False) else (await self._newest())["id"]
+        await self._say(f"/api/v1/executions/{name}/close", {"reason": "looked at it"}, fields)
 
     async def act_stop_file(self, what: str) -> None:
         """`appears` or `goes`."""

@@ -123,42 +123,43 @@ def load(file: Path) -> list[Scenario]:
     return [Scenario.model_validate(scenario) for scenario in yaml.safe_load(file.read_text())]
 
 
-def mistakes(expect: Expect, seen: Observation) -> list[str]:
+def mistakes(expect: Expect, observed: Observation) -> list[str]:
     """Where what was seen is not what was expected, a sentence each."""
     out = []
     for wanted in expect.decisions:
-        if not any(wanted.seen_in(found) for found in seen.decisions):
+        if not any(wanted.seen_in(found) for found in observed.decisions):
             out.append(f"no decision {wanted.model_dump(exclude_none=True)}")
     for wanted in expect.never:
-        out += [f"a decision that must never be: {f}" for f in seen.decisions if wanted.seen_in(f)]
+        out += [f"a decision that must never be: {f}" for f in observed.decisions if wanted.seen_in(f)]
     actual = [
-        f"{x['service']} {x['from_version']} -> {x['to_version']} {x['outcome'] or x['state']}" for x in seen.executions
+        f"{x['service']} {x['from_version']} -> {x['to_version']} {x['outcome'] or x['state']}"
+        for x in observed.executions
     ]
     if expect.rollbacks is not None and actual != expect.rollbacks:
         out.append(f"the rollbacks are {actual}, not {expect.rollbacks}")
-    newest = seen.executions[-1] if seen.executions else {"reason": "", "events": []}
+    newest = observed.executions[-1] if observed.executions else {"reason": "", "events": []}
     if expect.reason not in newest["reason"]:
         out.append(f"the newest rollback's reason is {newest['reason']!r}, without {expect.reason!r}")
     if expect.events is not None and (types := [event["type"] for event in newest["events"]]) != expect.events:
         out.append(f"its events are {types}, not {expect.events}")
     for service, version in expect.running.items():
-        if seen.running.get(service) != version:
-            out.append(f"{service} runs {seen.running.get(service)}, not {version}")
+        if observed.running.get(service) != version:
+            out.append(f"{service} runs {observed.running.get(service)}, not {version}")
     for service, version in expect.deployed.items():
-        if seen.deployed.get(service) != version:
-            out.append(f"the registry says that {service} runs {seen.deployed.get(service)}, not {version}")
+        if observed.deployed.get(service) != version:
+            out.append(f"the registry says that {service} runs {observed.deployed.get(service)}, not {version}")
     for service, known in expect.versions.items():
-        there = seen.versions.get(service, {})
+        there = observed.versions.get(service, {})
         out += [
             f"{service} {v} is {there.get(v)}, not {status}" for v, status in known.items() if there.get(v) != status
         ]
     for policy, times in expect.would_have_acted.items():
-        if (found_times := seen.would_have_acted.get(policy)) != times:
+        if (found_times := observed.would_have_acted.get(policy)) != times:
             out.append(f"{policy} would have acted {found_times} times, not {times}")
-    if expect.armed is not None and seen.armed != expect.armed:
-        out.append(f"armed is {seen.armed}")
-    if expect.silences is not None and seen.silences != expect.silences:
-        out.append(f"{seen.silences} silences of ours stand, not {expect.silences}")
+    if expect.armed is not None and observed.armed != expect.armed:
+        out.append(f"armed is {observed.armed}")
+    if expect.silences is not None and observed.silences != expect.silences:
+        out.append(f"{observed.silences} silences of ours stand, not {expect.silences}")
     return out
 
 
@@ -176,12 +177,12 @@ async def play(scenario: Scenario, runner: ScenarioRunner) -> None:
         await act(step.argument)
     final = scenario.expect
     # It acts exactly when it should: what is not expected must not have happened.
-    whole = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
-    _check(whole, await runner.see(), scenario.name)
+    expected = final if final.rollbacks is not None else final.model_copy(update={"rollbacks": []})
+    _check(expected, await runner.see(), scenario.name)
 
 
-def _check(expect: Expect, seen: Observation, where: str) -> None:
-    if wrong := mistakes(expect, seen):
+def _check(expect: Expect, observed: Observation, where: str) -> None:
+    if wrong := mistakes(expect, observed):
         keys = ("service", "policy", "verdict", "guard", "reason", "times")
-        decided = [" ".join(f"{d[key]}" for key in keys) for d in seen.decisions]
+        decided = [" ".join(f"{d[key]}" for key in keys) for d in observed.decisions]
         raise AssertionError("\n  ".join([f"{where}:", *wrong, "decisions, newest first:", *decided]))

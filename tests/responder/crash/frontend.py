@@ -28,7 +28,7 @@ _VISITED = ("index.html", "version.json")
 _PAGES = (*_VISITED, "sw.js")
 
 
-class _World:
+class _Backends:
     """All that a rollback may change."""
 
     def __init__(self, path: str = "/releases/2") -> None:
@@ -114,11 +114,11 @@ class _World:
 def _stage(
     rollback: dict[str, Any],
     rolled_back: Callable[[dict[str, Any]], dict[str, Any]],
-    world: _World | None = None,
-    shows: Callable[[_World], bytes] = lambda world: b"",
+    world: _Backends | None = None,
+    shows: Callable[[_Backends], bytes] = lambda world: b"",
 ) -> RollbackScenario:
     """`shows`: the version document as visitors get it."""
-    world = world or _World()
+    world = world or _Backends()
     web = {**rollback.pop("web"), "edge": _EDGE}
     return shop(
         {"strategy": "frontend", "web": web, "health_check_urls": ["http://front/"], **rollback},
@@ -135,7 +135,7 @@ def _stage(
     )
 
 
-def _of_cloudfront(world: _World) -> bytes:
+def _of_cloudfront(world: _Backends) -> bytes:
     return bytes(world.visited()["edge"]["version.json"])
 
 
@@ -148,7 +148,7 @@ def copied(directory: Path) -> RollbackScenario:
 
     copy = {"live": "s3://shop/live", "releases": _RELEASES}
     rollback = {"web": {"copy": copy}, "cdn_invalidation": {"cloudfront": "E1"}}
-    return _stage(rollback, after, _World("/live"), _of_cloudfront)
+    return _stage(rollback, after, _Backends("/live"), _of_cloudfront)
 
 
 def origin_path(directory: Path) -> RollbackScenario:
@@ -176,7 +176,7 @@ def pointer_object(directory: Path) -> RollbackScenario:
 def fastly(directory: Path) -> RollbackScenario:
     rollback = {"web": {"pointer": {"fastly": "SVC1"}}, "cdn_invalidation": {"fastly": "SVC1", "keys": ["app"]}}
 
-    def shows(world: _World) -> bytes:
+    def shows(world: _Backends) -> bytes:
         return json.dumps({"version": world.visited()["fastly"]["/"]}).encode()
 
     after = {"active": 2, "fastly": {"/": "1", "/logo.svg": "2"}}

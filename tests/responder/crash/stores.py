@@ -25,7 +25,7 @@ _STAGED = (release(41, "1", "completed"), release(42, "2", "inProgress", 0.2))
 _SIGNATURE = "appcast.xml.sig"
 
 
-class _World:
+class _Backends:
     """All that a rollback may change. Each request takes its time there."""
 
     def __init__(self, directory: Path, *releases: Release) -> None:
@@ -104,7 +104,7 @@ class _World:
 
 
 def _stage(
-    world: _World, rolled_back: dict[str, Any], outcome: str = "mitigated", **platforms: Any
+    world: _Backends, rolled_back: dict[str, Any], outcome: str = "mitigated", **platforms: Any
 ) -> RollbackScenario:
     return shop(
         {"strategy": "frontend", "health_check_urls": ["http://front/"], **platforms},
@@ -121,45 +121,45 @@ def _stage(
     )
 
 
-def _desktop(world: _World) -> dict[str, Any]:
+def _desktop(world: _Backends) -> dict[str, Any]:
     kept = f"{world.kept}/{{version}}"
     feed = {"file": str(world.feed), "kept": kept, "format": "sparkle", "beside": [_SIGNATURE]}
     return {"feed": feed, "urls": ["http://updates/appcast.xml"], "hold_for": "0s", "within": "3s"}
 
 
-def _feed_of_1(world: _World) -> dict[str, Any]:
+def _feed_of_1(world: _Backends) -> dict[str, Any]:
     return {"feed": feeds.appcast("1"), "signature": "signature of 1"}
 
 
 def staged(directory: Path) -> RollbackScenario:
-    world = _World(directory)
+    world = _Backends(directory)
     return _stage(world, {"play": {"41": ("completed", None), "42": ("halted", 0.2)}}, android=_ANDROID)
 
 
 def full(directory: Path) -> RollbackScenario:
     """Google Play then lists by itself what it served before."""
-    world = _World(directory, release(42, "2", "completed"))
+    world = _Backends(directory, release(42, "2", "completed"))
     return _stage(world, {"play": {"42": ("halted", None)}}, android=_ANDROID)
 
 
 def ios(directory: Path) -> RollbackScenario:
-    return _stage(_World(directory), {"apple": "PAUSED"}, ios=_IOS)
+    return _stage(_Backends(directory), {"apple": "PAUSED"}, ios=_IOS)
 
 
 def desktop(directory: Path) -> RollbackScenario:
-    world = _World(directory)
+    world = _Backends(directory)
     return _stage(world, _feed_of_1(world), "succeeded", desktop=_desktop(world))
 
 
 def desktop_object(directory: Path) -> RollbackScenario:
-    world = _World(directory)
+    world = _Backends(directory)
     feed = {"object": "s3://shop/live/RELEASES", "kept": "s3://shop/feeds/{version}", "format": "squirrel"}
     options = {"feed": feed, "urls": ["http://s3/RELEASES"], "hold_for": "0s", "within": "3s"}
     return _stage(world, {"object": feeds.releases("1")}, "succeeded", desktop=options)
 
 
 def apps(directory: Path) -> RollbackScenario:
-    world = _World(directory)
+    world = _Backends(directory)
     after = {"play": {"41": ("completed", None), "42": ("halted", 0.2)}, "apple": "PAUSED", **_feed_of_1(world)}
     return _stage(world, after, android=_ANDROID, ios=_IOS, desktop=_desktop(world))
 

@@ -36,7 +36,7 @@ def lever(**more: Any) -> Snapshot:
     return Snapshot(**{"database": "shop", "store": "kept", **more}).planned("x-1")
 
 
-class _World(Connections):
+class _SnapshotConnections(Connections):
     def __init__(self, snapshots: Snapshots) -> None:
         self._snapshots = snapshots
 
@@ -46,7 +46,7 @@ class _World(Connections):
 
 async def test_the_lever_goes_one_way_and_only_once(source: SourceDatabase) -> None:
     await source.script(ROWS)
-    world, snapshot = World(_World(source.snapshots)), lever()
+    world, snapshot = World(_SnapshotConnections(source.snapshots)), lever()
     assert TypeAdapter(AnyLever).validate_json(snapshot.model_dump_json()) == snapshot
     assert await world.read(snapshot) is None
     (note,) = await world.ask(snapshot, lambda client: snapshot.prepare(client, snapshot.key))
@@ -218,7 +218,7 @@ async def test_it_ends_in_time(source: SourceDatabase) -> None:
     await source.script(ROWS)
     locked = await _locked(source)
     with pytest.raises(Halt, match="did not succeed within 1 s"):
-        await World(_World(source.snapshots)).write(lever(within=1.0), "shop/x-1", was=None)
+        await World(_SnapshotConnections(source.snapshots)).write(lever(within=1.0), "shop/x-1", was=None)
     await locked.close()
     assert not [child for child in psutil.Process().children() if child.name() in ("pg_dump", "pg_restore")]
 
