@@ -126,13 +126,13 @@ def _config(site: Site, port: int, journal: Path) -> dict[str, object]:
         "prometheus": {"url": site.prometheus},
         "alertmanager": {"urls": [site.alertmanager]},
         "web": {"listen": f"127.0.0.1:{port}"},
-        "limits": {"concurrent": 100, "per_hour": 100_000, "brake": {"services": 10_000}},
+        "limits": {"concurrent": 100, "rollbacks_per_hour": 100_000, "circuit_breaker": {"services": 10_000}},
         "services": [
             {
                 "name": service,
                 "environment": "production",
                 "rollback": {"strategy": "immediate", "release": {"root": str(site.root / service)}},
-                "healthy": [{"http": health}],
+                "health_checks": [{"http": health}],
             }
             for service in site.services
         ],

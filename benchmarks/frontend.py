@@ -23,10 +23,10 @@ import aiohttp
 from aiohttp import web
 
 from benchmarks.report import Table, main
-from responder.clients.aws import Aws, AwsSettings
+from responder.transport.aws import Aws, AwsSettings
 from tests.parts import Process, free_port
+from tests.responder.harness import Rollback
 from tests.responder.outside import serving
-from tests.responder.rollback import Rollback
 
 _OBJECTS = 10_000
 _PAGES = 10
@@ -133,7 +133,7 @@ async def _ours(url: str) -> float:
         async with serving(version=version) as edge_url:
             edge: dict[str, Any] = {"version": [f"{edge_url}/version"], "hold_for": 0.0}
             strategy = {"strategy": "frontend", "web": {"copy": copy, "edge": edge}}
-            rollback = Rollback(strategy, {Aws: aws}, healthy=[{"http": f"{edge_url}/version"}])
+            rollback = Rollback(strategy, {Aws: aws}, health_checks=[{"http": f"{edge_url}/version"}])
             began = time.monotonic()
             ended = await rollback.run()
             took = time.monotonic() - began

@@ -54,8 +54,8 @@ class Table:
             rows.add_row(*map(escape, cells))
         console.print(rows)
         for aim in self.aims:
-            verdict = "[green]met[/]" if aim.met else "[yellow]missed[/]"
-            console.print(f"  aim: {escape(aim.wanted)}: {escape(aim.is_)} ({verdict})", highlight=False)
+            result = "[green]met[/]" if aim.met else "[yellow]missed[/]"
+            console.print(f"  aim: {escape(aim.wanted)}: {escape(aim.is_)} ({result})", highlight=False)
         for note in self.notes:
             console.print(f"  {escape(note)}", style="dim", highlight=False)
 

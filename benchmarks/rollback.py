@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Table, main, ms
-from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from tests.apiserver import Cluster, Image
 from tests.apiserver.manifests import deployment
 from tests.parts import need
-from tests.responder.rollback import Rollback
+from tests.responder.harness import Rollback
 
 _REPLICAS = 6
 _READY_AFTER = 0.1
@@ -84,7 +84,7 @@ async def _ours(config: Path, way: dict[str, Any]) -> float:
     try:
         await kube.get("Deployment", "shop", "backend")  # a responder that runs has a connection
         strategy = {**way, "kubernetes": {"namespace": "shop", "deployment": "backend"}}
-        rollback = Rollback(strategy, {Kubernetes: kube}, healthy=_HEALTHY)
+        rollback = Rollback(strategy, {Kubernetes: kube}, health_checks=_HEALTHY)
         began = time.monotonic()
         ended = await rollback.run()
         took = time.monotonic() - began

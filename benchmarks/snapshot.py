@@ -25,8 +25,8 @@ from pydantic import TypeAdapter
 
 from benchmarks.processes import Unready, program
 from benchmarks.report import Table, main
-from responder.snapshots import dump
-from responder.snapshots.client import Snapshots, SnapshotSettings
+from responder.backends.postgres.snapshots import dump
+from responder.backends.postgres.snapshots.client import Snapshots, SnapshotSettings
 from tests import parts
 
 _SCALE, _QUICK_SCALE = 150, 8

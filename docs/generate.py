@@ -14,19 +14,19 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from exporters.cli import _parser as _exporters
-from responder.checks import Check
+from responder.app.settings import Config
+from responder.backends.alertmanager.matchers import MatcherText
+from responder.backends.checks import Check
+from responder.backends.host.release import AbsolutePath, Argv, PlainName
+from responder.backends.log_sources import LogSource
+from responder.backends.resource import Resource
+from responder.backends.resources import AnyLever
 from responder.cli.main import _parser as _responder
-from responder.config import Config
-from responder.durations import Duration, format_duration
-from responder.levers import AnyLever
-from responder.levers.lever import Lever
-from responder.levers.release import AbsolutePath, Argv, PlainName
-from responder.matching import MatcherText
-from responder.services import Name
-from responder.sizes import Size, exactly
-from responder.sources import LogSource
-from responder.strategies import AnyStrategy
-from responder.strategies.strategy import Strategy
+from responder.config.durations import Duration, format_duration
+from responder.config.sizes import Size, exactly
+from responder.rollback.strategies import AnyStrategy
+from responder.rollback.strategies.strategy import Strategy
+from responder.services.service import Name
 
 REFERENCE = Path(__file__).parent / "reference"
 MADE = "<!-- Made by `python -m docs.generate`. Change the code, not this page. -->"
@@ -80,12 +80,12 @@ def configuration() -> str:
         parts += ["", f"### {_tag(strategy, 'strategy')}", "", _told(strategy), "", *_table(_rows(strategy, ""))]
     parts += [
         "",
-        "## Levers",
+        "## Resources",
         "",
-        "What a strategy sets back. Paths continue the key of the strategy that names the lever.",
+        "What a strategy sets back. Paths continue the key of the strategy that names the resource.",
     ]
-    for lever in _members(AnyLever):
-        parts += ["", f"### {_tag(lever, 'lever')}", "", _told(lever), "", *_table(_rows(lever, ""))]
+    for resource in _members(AnyLever):
+        parts += ["", f"### {_tag(resource, 'resource')}", "", _told(resource), "", *_table(_rows(resource, ""))]
     parts += ["", "## Checks", "", "Which one is meant is told by its first key."]
     for check in _members(Check):
         first = next(iter(check.model_fields))
@@ -121,7 +121,7 @@ def undescribed() -> list[str]:
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, FieldInfo, Any]]:
-    """Every field of a model and of the models inside it; levers and strategies have sections of their own."""
+    """Every field of a model and of the models inside it; resources and strategies have sections of their own."""
     hints = get_type_hints(model, include_extras=True)
     for name, field in model.model_fields.items():
         kind = hints[name]
@@ -129,7 +129,7 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, Fiel
         inner = _model_of(kind)
         if (field.description or "").startswith("Set by the responder"):
             continue  # a part of plans, not of the configuration
-        if inner is not None and not issubclass(inner, Lever | Strategy):
+        if inner is not None and not issubclass(inner, Resource | Strategy):
             yield from _fields(inner)
 
 
@@ -142,14 +142,14 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, st
         here = f"{path}{key}"
         inner = _model_of(kind)
         yield here, _type(kind, field), _default(kind, field, key), _meaning(kind, field, key, inner)
-        if inner is not None and not issubclass(inner, Lever | Strategy):
+        if inner is not None and not issubclass(inner, Resource | Strategy):
             many = get_origin(_bare(kind)) is tuple
             yield from _rows(inner, f"{here}{'[]' if many else ''}.")
 
 
 def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | None) -> str:
     if _is_tag(key):
-        return "Which lever it is; may be left out" if key == "lever" else "Which strategy it is"
+        return "Which resource it is; may be left out" if key == "resource" else "Which strategy it is"
     if field.description:
         return field.description
     if inner is not None:
@@ -158,7 +158,7 @@ def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | Non
 
 
 def _is_tag(key: str) -> bool:
-    return key in ("strategy", "lever")
+    return key in ("strategy", "resource")
 
 
 def _table(rows: Iterator[tuple[str, str, str, str]]) -> list[str]:
@@ -191,8 +191,8 @@ def _type(kind: Any, field: FieldInfo | None = None) -> str:
             return f"map of text to {_type(arguments[1])}"
         case origin if origin in (Union, types.UnionType):
             return " or ".join(_type(argument) for argument in arguments if argument is not type(None)) + bounds
-    if isinstance(bare, type) and issubclass(bare, Lever):
-        return f"[{_tag(bare, 'lever')}](#{_tag(bare, 'lever')})"
+    if isinstance(bare, type) and issubclass(bare, Resource):
+        return f"[{_tag(bare, 'resource')}](#{_tag(bare, 'resource')})"
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         keys = [field.alias or name for name, field in bare.model_fields.items()]
         return "`{" + ", ".join(keys) + "}`"

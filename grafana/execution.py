@@ -138,7 +138,7 @@ WHERE x.id = '$execution'
 """),
     columns=(
         column("at", unit="dateTimeAsIso", custom_width=170),
-        colored("verdict", VERDICTS),
+        colored("result", VERDICTS),
         column("reason", custom_minWidth=250),
         column("times", unit="none", custom_width=70),
     ),
@@ -184,8 +184,8 @@ know of the rollbacks of the chosen *service* in the time that is shown is below
 )
 STEP_TIMES = timeseries(
     "How long steps took",
-    "95th percentile by the kind of lever, of all services; `gate` waits for checks, `back` is a step of the way back.",
-    promql(quantile(0.95, "responder_step_duration_seconds", "lever"), "{{lever}}"),
+    "95th percentile by kind of resource, over all services; `gate` waits for checks, `back` is a revert step.",
+    promql(quantile(0.95, "responder_step_duration_seconds", "resource"), "{{resource}}"),
     unit="s",
 )
 STAGE_TIMES = timeseries(

@@ -6,7 +6,7 @@ from grafana.counted import stages, times
 from grafana.dashboard import Line, Row
 from grafana.panels import CHOSEN, STATES, Json, bars, colored, column, gauges, labels, pie, promql, text, timeline
 
-OPEN = ("accepted", "held", "running", "turning_back", "stuck")
+OPEN = ("accepted", "held", "running", "reverting", "stuck")
 
 TOLD = text(
     "The same from series",
@@ -72,7 +72,7 @@ BY_GUARD = gauges(
     "Why did it not act, from series",
     "How often a guard refused, or held for approval; the same incident heard again is counted again.",
     promql(
-        times('responder_decisions_total{verdict=~"refuse|needs_approval"}', "guard, verdict"),
+        times('responder_decisions_total{result=~"refuse|needs_approval"}', "guard, verdict"),
         "{{guard}}: {{verdict}}",
         now=True,
     ),

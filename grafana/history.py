@@ -92,18 +92,18 @@ BY_GUARD = bars(
     "Why did it not act",
     "Incidents that a guard refused, or held for approval. What each guard asks: docs/reference/guards.md.",
     sql("""
-SELECT guard, count(*) FILTER (WHERE verdict = 'refuse') AS refuse,
-       count(*) FILTER (WHERE verdict = 'needs_approval') AS needs_approval
+SELECT guard, count(*) FILTER (WHERE result = 'deny') AS refuse,
+       count(*) FILTER (WHERE result = 'require_approval') AS needs_approval
 FROM rollback_decisions
-WHERE $__timeFilter(last_at) AND verdict IN ('refuse', 'needs_approval') AND service ~ '^(${service:regex})$'
+WHERE $__timeFilter(last_at) AND verdict IN ('deny', 'require_approval') AND service ~ '^(${service:regex})$'
 GROUP BY guard ORDER BY count(*) DESC
 """),
     over="guard",
     unit="short",
     stacked=True,
     columns=tuple(
-        column(verdict, color={"mode": "fixed", "fixedColor": VERDICTS[verdict]})
-        for verdict in ("refuse", "needs_approval")
+        column(result, color={"mode": "fixed", "fixedColor": VERDICTS[result]})
+        for result in ("refuse", "needs_approval")
     ),
 )
 DECISIONS = table(
@@ -116,7 +116,7 @@ WHERE $__timeFilter(last_at) AND service ~ '^(${service:regex})$' ORDER BY last_
 """),
     columns=(
         column("at", unit="dateTimeAsIso", custom_width=170),
-        colored("verdict", VERDICTS),
+        colored("result", VERDICTS),
         column("reason", custom_minWidth=300),
         column("times", unit="none", custom_width=70),
     ),

@@ -115,8 +115,8 @@ STAGES = timeseries(
 )
 STEPS = timeseries(
     "Steps",
-    "95th percentile by the kind of lever; `gate` waits for checks, `back` is a step of the way back.",
-    promql(quantile(0.95, "responder_step_duration_seconds", "lever"), "{{lever}}"),
+    "95th percentile by the kind of resource; `gate` waits for checks, `back` is a step of the way back.",
+    promql(quantile(0.95, "responder_step_duration_seconds", "resource"), "{{resource}}"),
     unit="s",
 )
 DECISIONS = timeseries(

@@ -26,11 +26,11 @@ STATES = {
     "accepted": "light-blue",
     "held": "yellow",
     "running": "blue",
-    "turning_back": "orange",
+    "reverting": "orange",
     "stuck": "red",
     "succeeded": "green",
     "mitigated": "green",
-    "compensated": "orange",
+    "reverted": "orange",
     "cancelled": "text",
     "failed": "red",
 }
@@ -38,7 +38,7 @@ STATES = {
 
 VERSIONS = {"candidate": "blue", "good": "green", "suspect": "orange", "bad": "red"}
 VERDICTS = {"allow": "green", "needs_approval": "yellow", "refuse": "orange", "ignore": "text"}
-RESULTS = {"under way": "blue", "done": "green", "halted": "red"}
+RESULTS = {"under way": "blue", "step_completed": "green", "step_failed": "red"}
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def panel(
     transformations: tuple[Json, ...] = (),
     **defaults: Any,
 ) -> Json:
-    """`colors` says how a text is coloured, `texts` also what it is shown as; `steps` colour numbers."""
+    """`colors` says how a text is colored, `texts` also what it is shown as; `steps` color numbers."""
     mappings = {**{value: (value, color) for value, color in (colors or {}).items()}, **(texts or {})}
     return {
         "type": kind,
@@ -108,7 +108,7 @@ def _mappings(texts: dict[str, tuple[str, str]]) -> list[Json]:
 
 
 _MANY = ("timeseries", "barchart", "piechart")
-"""Panels that show many things at once, each in its own colour."""
+"""Panels that show many things at once, each in its own color."""
 
 
 def column(name: str, **properties: Any) -> Json:
@@ -122,7 +122,7 @@ def link(title: str, url: str) -> list[Json]:
 
 
 def colored(name: str, colors: dict[str, str]) -> Json:
-    """A column of words that have colours."""
+    """A column of words that have colors."""
     mappings = _mappings({value: (value, color) for value, color in colors.items()})
     return column(name, mappings=mappings, custom_cellOptions={"type": "color-text"}, custom_width=130)
 

@@ -35,7 +35,7 @@ ARMED = stat(
 UNDER_WAY = stat(
     "Under way",
     "Rollbacks that are being carried out, forward or back.",
-    _active("accepted|running|turning_back"),
+    _active("accepted|running|reverting"),
     steps=((None, "green"), (1, "blue")),
 )
 WAITING = stat(
@@ -51,7 +51,7 @@ STUCK = stat(
     steps=((None, "green"), (1, "red")),
 )
 BRAKE = stat(
-    "Brake",
+    "CircuitBreaker",
     "Services in trouble within the brake's time, as a share of the number at which it holds all rollbacks of an "
     "environment: at 100 % nothing is rolled back by itself.",
     promql(

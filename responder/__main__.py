@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from responder import interrupt
+from foundation import interrupt
 
 
 def main() -> int:

@@ -7,23 +7,23 @@ class ResponderError(Exception):
     """Anything that we understand well enough to say in one sentence."""
 
 
-class Halt(ResponderError):
+class StepFailed(ResponderError):
     """This step cannot be done: what was done before it is turned back."""
 
 
-class RunsAnother(Halt):
+class UnexpectedVersion(StepFailed):
     """What runs there is not the version that the deployments tell of."""
 
 
-class Drift(Halt):
-    """A lever is neither `was` nor `to`: somebody else moved it. Nothing more is touched; a human decides."""
+class Drift(StepFailed):
+    """A resource is neither `was` nor `to`: somebody else moved it. Nothing more is touched; a human decides."""
 
     def __init__(self, message: str, by: str = "") -> None:
         super().__init__(message)
         self.by = by  # who, where the outside keeps books of that
 
 
-class Unseen(Halt):
+class Inconclusive(StepFailed):
     """Nobody could say how it is until the deadline. That is no reason to think ill of anything."""
 
 
@@ -38,7 +38,7 @@ class Unavailable(ResponderError):
         self.retry_after = retry_after
 
 
-class Superseded(ResponderError):
+class LeaseLost(ResponderError):
     """This process no longer owns the execution. It stops at once and writes nothing more, not even that it stopped."""
 
 

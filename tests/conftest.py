@@ -39,7 +39,7 @@ class _Sharing(LoadScopeScheduling):  # type: ignore[misc]
     """Of several workers, one gets all the tests that share something dear, so that it is started once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if "tests/responder/docker/" in nodeid or "-docker_" in nodeid:
+        if "tests/responder/backends/docker/" in nodeid or "-docker_" in nodeid:
             return "the engine"
         return nodeid.partition("::")[0] if "test_to_alert" in nodeid else nodeid
 

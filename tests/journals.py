@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from responder.config.private_files import FILE
 from responder.errors import JournalUnavailable
 from responder.journal import Database, Transaction, open_journal
 from responder.journal.database import load_migrations
 from responder.journal.sqlite import migrate
-from responder.private_files import FILE
 from tests import parts
 
 _numbers = count()

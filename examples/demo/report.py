@@ -12,7 +12,7 @@ from examples.demo import screen
 from examples.demo.stack import SHOP, Stack
 from examples.demo.timeline import Timeline
 from examples.demo.traffic import Traffic
-from responder.cli import show
+from responder.cli.display import show
 
 STYLES = ("red", "red", "yellow", "yellow", "cyan", "green")
 SPANS = {
@@ -32,7 +32,7 @@ def report(out: Console, traffic: Traffic, timeline: Timeline, history: list[dic
     good, bad = traffic.counted(since=live_at)
     out.print()
     out.print(Text("What each guard said", style="bold"))
-    out.print(screen.verdicts(timeline))
+    out.print(screen.guard_results(timeline))
     out.print()
     out.print(Text("Where the seconds went, from the first failed check to verified", style="bold"))
     out.print(waterfall(timeline, out.width))

@@ -76,8 +76,8 @@ class Screen:
             parts.append(Text(""))
             parts.append(stages(timeline))
             # The report has them in any case; here only where the picture does not grow out of the terminal.
-            if timeline.verdicts and not timeline.over and self.out.height >= 24 + len(timeline.verdicts):
-                parts += [Text(""), verdicts(timeline)]
+            if timeline.guard_results and not timeline.over and self.out.height >= 24 + len(timeline.guard_results):
+                parts += [Text(""), guard_results(timeline)]
         return Group(*parts)
 
     def _lines(self, now: str, traffic: Traffic | None, timeline: Timeline | None) -> None:
@@ -123,7 +123,7 @@ def _bars(counts: list[int]) -> str:
 
 
 def _releases(seconds: list[Second], known: Iterable[str]) -> Text:
-    """One stretch of colour for each release, with its name at the start."""
+    """One stretch of color for each release, with its name at the start."""
     styles = dict(zip(known, cycle(VERSION_STYLES), strict=False))
     row, before, left = Text(), "", ""
     for second in seconds:
@@ -146,8 +146,8 @@ def stages(timeline: Timeline) -> RenderableType:
     awaited = None if timeline.over else timeline.waits_for
     for stage in timeline.stages:
         if stage.at is not None:
-            colour = "red" if stage.name in ("first failed check", "alert fires") else "green"
-            mark, style, note = Text("●", style=colour), "bold", Text(stage.detail)
+            color = "red" if stage.name in ("first failed check", "alert fires") else "green"
+            mark, style, note = Text("●", style=color), "bold", Text(stage.detail)
             table.add_row(f"{stage.at - began:.2f} s", mark, Text(stage.name, style=style), note)
         elif stage.name == awaited:
             table.add_row(
@@ -158,13 +158,13 @@ def stages(timeline: Timeline) -> RenderableType:
     return table
 
 
-def verdicts(timeline: Timeline) -> RenderableType:
+def guard_results(timeline: Timeline) -> RenderableType:
     """What each guard said."""
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", no_wrap=True, min_width=7)
     table.add_column(no_wrap=True, min_width=16)
     table.add_column()
-    for verdict in timeline.verdicts:
-        colour = {"allow": "green", "refuse": "red"}.get(verdict["verdict"], "yellow")
-        table.add_row(Text(verdict["verdict"], style=colour), verdict["guard"], Text(verdict["reason"], style="dim"))
+    for result in timeline.guard_results:
+        color = {"allow": "green", "deny": "red"}.get(result["result"], "yellow")
+        table.add_row(Text(result["result"], style=color), result["guard"], Text(result["reason"], style="dim"))
     return table

@@ -26,7 +26,7 @@ class Timeline:
     """One rollback, as far as it has come."""
 
     stages: tuple[Installation, ...]
-    verdicts: tuple[dict[str, str], ...] = ()
+    guard_results: tuple[dict[str, str], ...] = ()
     execution: str = ""
     state: str = ""
     outcome: str = ""
@@ -35,7 +35,7 @@ class Timeline:
 
     @property
     def over(self) -> bool:
-        return self.state in ("closed", "stuck", "held") or bool(self.refused)
+        return self.state in ("closed", "stuck", "awaiting_approval") or bool(self.refused)
 
     @property
     def waits_for(self) -> str:
@@ -60,8 +60,8 @@ async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
         alert = {"at": _unix(accepted["alerts"][0]["starts_at"]), **accepted["alerts"][0]["annotations"]}
     moved = _step(events, 0)
     healthy_at = _healthy_again(success, failed, moved[1]) if moved else None
-    verdicts = tuple(decision["body"]["verdicts"]) if decision else ()
-    refused = decision["reason"] if decision and decision["verdict"] == "refuse" else ""
+    guard_results = tuple(decision["body"]["guard_results"]) if decision else ()
+    refused = decision["reason"] if decision and decision["result"] == "deny" else ""
     first = failed[0] if failed else None
     answered = f"GET /checkout was answered with {status.get(first, 0):.0f}" if first else "every second"
     counted = f"{min(len(failed), NEEDED)} of {NEEDED} failed checks so far" if failed else ""
@@ -73,8 +73,8 @@ async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
         Installation(
             "received", _unix(accepted["received_at"]) if accepted else None, "Alertmanager passed it to the responder"
         ),
-        Installation("decided", _unix(accepted["at"]) if accepted else None, _judged(verdicts, version, to)),
-        Installation("acted", moved[1] if moved else None, _moved(moved, to)),
+        Installation("decided", _unix(accepted["at"]) if accepted else None, _judged(guard_results, version, to)),
+        Installation("acted", moved[1] if moved else None, _drifted(moved, to)),
         Installation("healthy", healthy_at, "first good check"),
         Installation(
             "verified",
@@ -84,7 +84,7 @@ async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
     )
     return Timeline(
         stages=stages,
-        verdicts=verdicts,
+        guard_results=guard_results,
         execution=execution.get("id", ""),
         state=execution.get("state", ""),
         outcome=execution.get("outcome") or "",
@@ -135,16 +135,16 @@ def _healthy_again(success: dict[float, float], failed: list[float], acted: floa
     return min((t for t, v in success.items() if v == 1 and t > after), default=None)
 
 
-def _judged(verdicts: tuple[dict[str, str], ...], version: str, to: str) -> str:
-    if not verdicts:
+def _judged(guard_results: tuple[dict[str, str], ...], version: str, to: str) -> str:
+    if not guard_results:
         return "every guard is asked, and Alertmanager whether it still fires"
-    against = [v for v in verdicts if v["verdict"] != "allow"]
+    against = [v for v in guard_results if v["result"] != "allow"]
     if against:
         return f"{against[0]['verdict']} by {against[0]['guard']}: {against[0]['reason']}"
-    return f"{len(verdicts)} guards were asked, all allow it: {version} → {to}"
+    return f"{len(guard_results)} guards were asked, all allow it: {version} → {to}"
 
 
-def _moved(moved: tuple[float, float] | None, to: str) -> str:
+def _drifted(moved: tuple[float, float] | None, to: str) -> str:
     if moved is None:
         return "`current` and a restart"
     return f"`current` points to {to}, and it is restarted"

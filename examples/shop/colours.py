@@ -1,7 +1,7 @@
-"""The shop in two colours on one disk: each has its releases, and one small file says which has the customers.
+"""The shop in two colors on one disk: each has its releases, and one small file says which has the customers.
 
-python -m examples.shop.colours run blue       serves until it is told to stop
-python -m examples.shop.colours ship 1.1       puts a release live in the idle colour, and tells the responder
+python -m examples.shop.colors run blue       serves until it is told to stop
+python -m examples.shop.colors ship 1.1       puts a release live in the idle color, and tells the responder
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ TOKEN = "/run/secrets/pipeline_token"
 COLOURS = ("blue", "green")
 
 
-def upstream(colour: str) -> str:
+def upstream(color: str) -> str:
     """What the proxy reads. The responder's configuration says the same."""
-    return f"set $live shop-{colour}:{PORT};"
+    return f"set $live shop-{color}:{PORT};"
 
 
-def run(colour: str) -> None:
-    """Keeps the current release of this colour running. The very first start makes the releases; blue is live then."""
-    root = ROOT / colour
+def run(color: str) -> None:
+    """Keeps the current release of this color running. The very first start makes the releases; blue is live then."""
+    root = ROOT / color
     root.mkdir(parents=True, exist_ok=True)
     if not (root / "current").is_symlink():
         releases.build(root)
@@ -43,8 +43,8 @@ def run(colour: str) -> None:
 
 
 def ship(version: str, responder: list[str]) -> None:
-    """As any deployment does it: into the idle colour, up, the customers there, and the last line tells of it."""
-    live = next(colour for colour in COLOURS if LIVE.read_text().strip() == upstream(colour))
+    """As any deployment does it: into the idle color, up, the customers there, and the last line tells of it."""
+    live = next(color for color in COLOURS if LIVE.read_text().strip() == upstream(color))
     at = datetime.now(UTC).isoformat()
     if _runs(live) != version:
         (live,) = set(COLOURS) - {live}
@@ -56,8 +56,8 @@ def ship(version: str, responder: list[str]) -> None:
     sys.exit(subprocess.run(tell, check=False).returncode)
 
 
-def _start(colour: str, version: str) -> None:
-    root = ROOT / colour
+def _start(color: str, version: str) -> None:
+    root = ROOT / color
     if not (root / "releases" / version).is_dir():
         sys.exit(f"there is no release {version}: {', '.join(sorted(releases.RELEASES))}")
     new = root / "current.new"
@@ -66,11 +66,11 @@ def _start(colour: str, version: str) -> None:
     new.replace(root / "current")
     os.chdir(root)
     if supervisor.restart():
-        sys.exit(f"{version} does not start in {colour}; the customers are still with the other one")
+        sys.exit(f"{version} does not start in {color}; the customers are still with the other one")
 
 
-def _runs(colour: str) -> str:
-    asking = http.client.HTTPConnection(f"shop-{colour}", PORT, timeout=5)
+def _runs(color: str) -> str:
+    asking = http.client.HTTPConnection(f"shop-{color}", PORT, timeout=5)
     with contextlib.closing(asking):
         asking.request("GET", "/health")
         return str(json.loads(asking.getresponse().read())["version"])
@@ -84,13 +84,13 @@ def _replace(file: Path, text: str) -> None:
 
 def main() -> None:
     """The command line. What follows a version goes to `responder deployed`."""
-    parser = argparse.ArgumentParser(description="The shop in two colours.")
+    parser = argparse.ArgumentParser(description="The shop in two colors.")
     commands = parser.add_subparsers(required=True, dest="command")
-    commands.add_parser("run").add_argument("colour", choices=COLOURS)
+    commands.add_parser("run").add_argument("color", choices=COLOURS)
     commands.add_parser("ship").add_argument("version")
     args, more = parser.parse_known_args()
     if args.command == "run":
-        run(args.colour)
+        run(args.color)
     else:
         ship(args.version, more)
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import aiohttp
 import yaml
 
-from responder.clients.bodies import body_of, json_object
 from responder.errors import ResponderError
+from responder.transport.bodies import body_of, json_object
 
 
 class Refused(ResponderError):

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from responder.cli import show
 from responder.cli.client import Client, Refused, place_of
+from responder.cli.display import show
 from responder.cli.watch import OVER, show_until
 from responder.errors import ResponderError
 
@@ -93,7 +93,7 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
     payload = {
         "service": args.service,
         "environment": args.environment,
-        "version": args.to,
+        "version": args.after,
         "strategy": args.strategy,
         "reason": args.reason,
         "dry_run": args.dry_run,
@@ -103,16 +103,16 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
     try:
         body = await client.post("/api/v1/rollbacks", payload)
     except Refused as e:
-        if "verdicts" not in e.body:
+        if "guard_results" not in e.body:
             raise
         out(args, e.body, show.explained(e.body))
         return NO
     if args.dry_run:
         out(args, body, show.explained(body))
-        return NO if body["verdict"] == "refuse" or "no_plan" in body else OK
+        return NO if body["result"] == "deny" or "no_plan" in body else OK
     if args.wait:
         # A script must not hang until a human approves.
-        return await show_until(args, client, body["execution"], OVER | {"held"})
+        return await show_until(args, client, body["execution"], OVER | {"awaiting_approval"})
     out(args, body, f"rollback {body['execution']} was accepted; watch it with: responder watch {body['execution']}")
     return OK
 

@@ -8,12 +8,12 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from responder import interrupt
-from responder.cli import show
+from foundation import interrupt
 from responder.cli.commands import NO, OK
+from responder.cli.display import show
 
 if TYPE_CHECKING:
-    from responder.clients.schemas import Schemas
+    from responder.backends.postgres.schemas import Schemas
 
     Act = Callable[[argparse.Namespace, Schemas], Awaitable[int]]
 
@@ -60,8 +60,8 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
 
 
 async def _run(args: argparse.Namespace, act: Act) -> int:
-    from responder.clients.schemas import Schemas  # takes time that no other command should
-    from responder.config_file import load
+    from responder.app.loading import load
+    from responder.backends.postgres.schemas import Schemas  # takes time that no other command should
 
     config = await asyncio.to_thread(load, args.config)
     connections = config.connections()
@@ -72,7 +72,7 @@ async def _run(args: argparse.Namespace, act: Act) -> int:
 
 
 async def _schema(args: argparse.Namespace, schemas: Schemas) -> int:
-    from responder.database_checks import fingerprint
+    from responder.backends.postgres.checks import fingerprint
 
     found = f"schema:{await fingerprint(schemas, args.database)}"
     print(json.dumps({"schema": found}) if args.output == "json" else found)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from responder.cli import show
 from responder.cli.client import Client, place_of
 from responder.cli.commands import NO, OK
+from responder.cli.display import show
+from responder.config.private_files import make_directory, open_file
 from responder.errors import ResponderError
 from responder.evidence.manifest import is_plain
-from responder.private_files import make_directory, open_file
 
 
 async def evidence(args: argparse.Namespace, client: Client) -> int:

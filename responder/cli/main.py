@@ -9,30 +9,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from responder import interrupt
-from responder.cli import commands, databases, registry, show, snapshots
+from foundation import interrupt
+from responder.cli import commands, databases, snapshots, versions
 from responder.cli.client import CONFIG, NOT_LET_IN, TLS_FILES, Client, Refused, address, bearer, trust
 from responder.cli.commands import NO, OK, WRONG
+from responder.cli.display import show
 from responder.cli.evidence import evidence
 from responder.cli.watch import watch
 from responder.errors import ConfigError, ResponderError
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from responder.app import serve
+    from responder.app.serve import serve
 
     asyncio.run(serve(args.config))
     return OK
 
 
 def _check(args: argparse.Namespace) -> int:
-    from responder.cli.check import check
+    from responder.cli.checking.check import check
 
     return interrupt.run(check(args.config, live=args.live, output=args.output))
 
 
 def _test_notification(args: argparse.Namespace) -> int:
-    from responder.cli.check import test_notification
+    from responder.cli.checking.check import test_notification
 
     return interrupt.run(test_notification(args.config, args.channel))
 
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("id", nargs="?")
     command.add_argument("--all", action="store_true", help="release the kill switch")
-    command.add_argument("--outcome", choices=("failed", "succeeded", "compensated", "cancelled"), default="failed")
+    command.add_argument("--outcome", choices=("failed", "succeeded", "reverted", "cancelled"), default="failed")
     command.add_argument("--reason", required=True, help="for the record")
     command = add("status", "what is going on; exit 1 where a human is needed", "responder status", commands.status)
     command.add_argument("--service", help="only this one")
@@ -154,7 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("id", nargs="?")
     command.add_argument("--service")
-    command.add_argument("--state", choices=("accepted", "held", "running", "turning_back", "stuck", "closed"))
+    command.add_argument(
+        "--state", choices=("accepted", "awaiting_approval", "running", "reverting", "stuck", "closed")
+    )
     command.add_argument("--since", metavar="TIME", help="as 2026-11-23T22:00:00Z, or 24h")
     command.add_argument("--limit", type=int, default=20)
     command = add(
@@ -173,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         "deployed",
         "tell that a version was deployed",
         "responder deployed backend 2.1.0 --artifact repo@sha256:…",
-        registry.deployed,
+        versions.deployed,
     )
     command.add_argument("service")
     command.add_argument("version")
@@ -197,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         "mark",
         "say what you know of a version",
         'responder mark backend 2.1.0 --no-rollback "fixes CVE-2026-1234"',
-        registry.mark,
+        versions.mark,
     )
     command.add_argument("service")
     command.add_argument("version")
@@ -216,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("id")
     command.add_argument("--fetch", type=Path, metavar="DIR", help="download it, and compare every file with its hash")
-    command = add("versions", "what is known of a service's versions", "responder versions backend", registry.versions)
+    command = add("versions", "what is known of a service's versions", "responder versions backend", versions.versions)
     command.add_argument("service")
     command.add_argument("--environment", help="needed with --platform where the service is in several")
     command.add_argument("--platform", help="those that reached it, what runs there and what it is made of")
@@ -227,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         "clients",
         "show or change what the apps of a platform are told",
         'responder clients frontend android --block 3.0 --flag checkout=false --reason "charges twice"',
-        registry.clients,
+        versions.clients,
     )
     command.add_argument("service")
     command.add_argument("platform")

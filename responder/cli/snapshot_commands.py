@@ -9,19 +9,19 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from responder.cli import show
-from responder.config_file import load
-from responder.errors import Halt, JournalUnavailable, ResponderError, Unavailable
+from responder.app.loading import load
+from responder.backends.postgres.snapshots.client import Snapshots
+from responder.backends.postgres.snapshots.columns import bring_back
+from responder.backends.postgres.snapshots.manifest import NAME, Manifest
+from responder.backends.postgres.snapshots.resource import Snapshot
+from responder.backends.postgres.snapshots.restore import created, dropped, identity, is_empty
+from responder.backends.postgres.snapshots.restore import restore as put_back
+from responder.backends.postgres.snapshots.retention import due
+from responder.backends.postgres.snapshots.store import Kept, Shelf
+from responder.backends.postgres.snapshots.verify import compare_restored, read_back
+from responder.cli.display import show
+from responder.errors import JournalUnavailable, ResponderError, StepFailed, Unavailable
 from responder.journal import open_executions
-from responder.levers.snapshot import Snapshot
-from responder.snapshots.client import Snapshots
-from responder.snapshots.columns import bring_back
-from responder.snapshots.manifest import NAME, Manifest
-from responder.snapshots.restore import created, dropped, identity, is_empty
-from responder.snapshots.restore import restore as put_back
-from responder.snapshots.retention import due
-from responder.snapshots.shelf import Kept, Shelf
-from responder.snapshots.verify import compare_restored, read_back
 
 OK, NO = 0, 1
 
@@ -86,7 +86,7 @@ async def verify(args: argparse.Namespace, snapshots: Snapshots) -> int:
         await read_back(shelf, manifest, jobs=args.jobs)
         if args.restore:
             await compare_restored(snapshots.postgres, shelf, manifest, args.restore, jobs=args.jobs)
-    except (Halt, Unavailable) as e:
+    except (StepFailed, Unavailable) as e:
         _out(args, {"key": manifest.key, "whole": False, "reason": str(e)}, f"{manifest.key} is not whole: {e}")
         return NO
     how = (
@@ -146,7 +146,7 @@ async def _is_its_own(snapshots: Snapshots, manifest: Manifest, database: str, n
     )
     try:
         own = postgres.address_of(manifest.database)
-    except Halt:
+    except StepFailed:
         raise ResponderError(f"no database {manifest.database} is configured any more, {consequence}") from None
     if own == (*postgres.address_of(database)[:2], name):
         return True
@@ -217,7 +217,7 @@ async def _open(args: argparse.Namespace) -> frozenset[str]:
 
 async def take(args: argparse.Namespace, snapshots: Snapshots) -> int:
     shelf = _shelves(args, snapshots)[0]
-    lever = Snapshot(
+    resource = Snapshot(
         database=args.database,
         store=shelf.settings.name,
         tables=tuple(args.tables),
@@ -226,12 +226,12 @@ async def take(args: argparse.Namespace, snapshots: Snapshots) -> int:
         scratch=args.scratch,
     ).planned(f"by-hand-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     try:
-        await lever.prepare(snapshots, lever.key)
-        await lever.write(snapshots, lever.key, was=None)
-    except (Halt, Unavailable) as e:
+        await resource.preflight(snapshots, resource.key)
+        await resource.write(snapshots, resource.key, expected=None)
+    except (StepFailed, Unavailable) as e:
         _out(args, {"key": None, "reason": str(e)}, f"no snapshot was taken: {e}")
         return NO
-    manifest = await shelf.find(lever.key)
+    manifest = await shelf.find(resource.key)
     body = manifest.model_dump(mode="json") if manifest else {}
-    _out(args, body, f"{lever.key} is in {shelf}: {body.get('took_seconds')} s, verified by {body.get('verified')}")
+    _out(args, body, f"{resource.key} is in {shelf}: {body.get('took_seconds')} s, verified by {body.get('verified')}")
     return OK

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from responder import interrupt
+from foundation import interrupt
 
 if TYPE_CHECKING:
-    from responder.snapshots.client import Snapshots
+    from responder.backends.postgres.snapshots.client import Snapshots
 
     Act = Callable[[argparse.Namespace, Snapshots], Awaitable[int]]
 
@@ -96,9 +96,9 @@ def add_to(known: Any, common: argparse.ArgumentParser) -> None:
 
 
 async def _run(args: argparse.Namespace, choose: Callable[[Any], Act]) -> int:
+    from responder.app.loading import load
+    from responder.backends.postgres.snapshots.client import Snapshots
     from responder.cli import snapshot_commands  # takes time that no other command should
-    from responder.config_file import load
-    from responder.snapshots.client import Snapshots
 
     config = await asyncio.to_thread(load, args.config)
     connections = config.connections()

@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.live import Live
 
-from responder import interrupt
-from responder.cli import show
+from foundation import interrupt
 from responder.cli.client import Client, NoStream, Refused, place_of
-from responder.cli.progress import Progress, line
+from responder.cli.display import show
+from responder.cli.display.progress import Progress, line
 from responder.errors import ResponderError
 
 OVER = frozenset(("closed", "stuck"))
@@ -54,7 +54,7 @@ async def show_until(args: argparse.Namespace, client: Client, execution: str, o
     body = await client.get(place_of(execution))
     if args.output == "json":
         print(json.dumps(body, indent=2))
-    elif body["state"] == "held":
+    elif body["state"] == "awaiting_approval":
         console.print(show.waits(body))
     return 0 if body["outcome"] == "succeeded" else 1
 

@@ -20,20 +20,20 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.alerts import Alert
-from responder.clients import Connections
-from responder.clients.host import in_daemon
-from responder.clients.prometheus import Prometheus
-from responder.durations import format_duration
-from responder.errors import Halt, ResponderError, Unavailable
+from responder.backends.alertmanager.alerts import Alert
+from responder.backends.connections import Connections
+from responder.backends.host.logs_client import in_daemon
+from responder.backends.log_sources import MOST_LOGS, Log, LogSource, Skipped
+from responder.backends.prometheus.client import Prometheus
+from responder.config.durations import format_duration
+from responder.config.sizes import format_size
+from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.evidence.manifest import FORMAT, MANIFEST, KeptFile, Manifest, Missing, plain, where
+from responder.evidence.plots import Mark
 from responder.evidence.redaction import Redactor
 from responder.evidence.series import Query, look_back
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.stores import Store
-from responder.plots import Mark
-from responder.sizes import format_size
-from responder.sources import MOST_LOGS, Log, LogSource, Skipped
 
 log = logging.getLogger("responder.evidence")
 
@@ -78,7 +78,7 @@ async def collect(
     """The manifest; the one of before a crash, where everything had been kept already.
 
     Raises Halt and Unavailable where nothing could be kept. Of the sources it raises nothing. `guard` raises
-    `Superseded` where somebody else goes on with the case meanwhile.
+    `LeaseLost` where somebody else goes on with the case meanwhile.
     """
     try:
         async with asyncio.timeout(settings.within):
@@ -197,7 +197,7 @@ class _Basket:
         self._redactor = Redactor(settings.redact)
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._packing = asyncio.Semaphore(2)
-        # A store that hangs must not take all connections to Amazon, which levers of the rollback need as well.
+        # A store that hangs must not take all connections to Amazon, which resources of the rollback need as well.
         self._storing = asyncio.Semaphore(_AT_ONCE)
         self._names: Counter[str] = Counter()
         self._total = 0
@@ -237,7 +237,7 @@ class _Basket:
                     prometheus = await connections.to(Prometheus)
                     files = await look_back(prometheus, query, onset=case.onset, now=now, marks=case.marks)
             except TimeoutError:
-                raise Halt("Prometheus did not answer in time") from None
+                raise StepFailed("Prometheus did not answer in time") from None
             for suffix, content in files:
                 await self._keep(f"series-{number}-{query.name}", suffix, origin, content)
 
@@ -250,7 +250,7 @@ class _Basket:
                     client = await connections.to(source.client)
                     logs = await source.logs(client, self._since)
             except TimeoutError:
-                raise Halt(late) from None
+                raise StepFailed(late) from None
             if len(logs) > MOST_LOGS:
                 self._lacks(
                     str(source), f"{len(logs) - MOST_LOGS} of its {len(logs)} logs: at most {MOST_LOGS} are kept"
@@ -266,18 +266,18 @@ class _Basket:
                         tail.add(chunk)
             except TimeoutError:
                 cut_off = late
-            except (Halt, Unavailable) as e:
+            except (StepFailed, Unavailable) as e:
                 cut_off = str(e)
             text = tail.whole_lines()
             if not text:
-                raise Halt(cut_off or "it is empty")
+                raise StepFailed(cut_off or "it is empty")
             await self._keep(log.name, log.suffix, log.origin, text, skipped=tail.skipped, cut_off=cut_off)
 
     async def _keep(
         self, name: str, suffix: str, origin: str, content: bytes, *, skipped: int = 0, cut_off: str = ""
     ) -> None:
         if self._total + len(content) > self._settings.total:
-            raise Halt(f"{format_size(len(content))} more than the {format_size(self._settings.total)} in all")
+            raise StepFailed(f"{format_size(len(content))} more than the {format_size(self._settings.total)} in all")
         self._total += len(content)
         async with self._packing:
             packed = await in_daemon(_pack, self._redactor, content)

@@ -10,19 +10,20 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from responder.alerts import Alert
-from responder.clients import Connections
-from responder.errors import Halt, JournalUnavailable, ResponderError, Superseded, Unavailable
+from responder.backends.alertmanager.alerts import Alert
+from responder.backends.connections import Connections
+from responder.decisions.policies import PolicySet
+from responder.errors import JournalUnavailable, LeaseLost, ResponderError, StepFailed, Unavailable
 from responder.evidence.collect import Case, collect
 from responder.evidence.manifest import Manifest
 from responder.evidence.series import queries_of
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.stores import Store, is_ours, store_of
-from responder.execution import Execution, Kept
 from responder.journal import Database, Row, deployments, evidence
 from responder.journal.deployments import Deployment
-from responder.logs import say
-from responder.policies import Mandate
+from responder.logging import say
+from responder.rollback.events import EvidenceCollected
+from responder.rollback.execution import Execution
 
 log = logging.getLogger("responder.evidence")
 
@@ -42,19 +43,19 @@ class Keeper:
         self,
         settings: EvidenceSettings,
         journal: Database,
-        mandate: Mandate,
+        policy_set: PolicySet,
         connections: Connections,
         on_collected: OnCollected = lambda outcome, seconds, size: None,
     ) -> None:
-        self.settings, self._journal, self._mandate, self._connections = settings, journal, mandate, connections
+        self.settings, self._journal, self._mandate, self._connections = settings, journal, policy_set, connections
         self._on_collected = on_collected
 
     @property
     def store(self) -> Store:
         return store_of(self.settings, self._connections)
 
-    async def of_rollback(self, execution: Execution, guard: Callable[[], None]) -> Kept:
-        """What was kept before the first step. It raises nothing but `Superseded` and `JournalUnavailable`."""
+    async def of_rollback(self, execution: Execution, guard: Callable[[], None]) -> EvidenceCollected:
+        """What was kept before the first step. It raises nothing but `LeaseLost` and `JournalUnavailable`."""
         accepted, now = execution.accepted, self._journal.now()
         parts = (self._mandate.service(part.service, accepted.environment)[0] for part in accepted.parts)
         services = [service for service in parts if service]
@@ -76,12 +77,12 @@ class Keeper:
         )
         try:
             manifest = await self._keep(case, guard)
-        except (Halt, Unavailable) as e:
+        except (StepFailed, Unavailable) as e:
             await self._failed(case, str(e))
-            return Kept(
+            return EvidenceCollected(
                 at=self._journal.now(), note=f"no evidence was kept: {e}", seconds=_since(now, self._journal.now())
             )
-        return Kept(
+        return EvidenceCollected(
             at=self._journal.now(),
             note=manifest.summary(),
             location=manifest.location,
@@ -101,7 +102,7 @@ class Keeper:
         try:
             manifest = await self._keep(case, guard)
             say(log, "evidence kept", id=case.id, service=case.service, summary=manifest.summary())
-        except (Halt, Unavailable) as e:
+        except (StepFailed, Unavailable) as e:
             if row["tries"] + 1 < _TRIES:
                 say(log, "evidence not kept yet", level=logging.WARNING, id=case.id, reason=str(e))
                 return "later"
@@ -122,7 +123,9 @@ class Keeper:
                 if not await is_ours(self.store, stored):
                     continue
                 await self.store.remove(stored.where)
-            except Halt as e:  # as where somebody has put a directory of his own there: the others go all the same
+            except (
+                StepFailed
+            ) as e:  # as where somebody has put a directory of his own there: the others go all the same
                 say(log, "old evidence could not be deleted", level=logging.WARNING, id=stored.where.id, reason=str(e))
                 continue
             await self._journal.transaction(evidence.deleted, stored.where.id)
@@ -154,11 +157,11 @@ class Keeper:
             manifest = await collect(
                 case, settings=self.settings, store=self.store, connections=self._connections, guard=guard
             )
-        except (Superseded, JournalUnavailable, Halt, Unavailable):
+        except (LeaseLost, JournalUnavailable, StepFailed, Unavailable):
             raise
         except (ResponderError, Exception) as e:  # a bug of ours is no reason to leave a service as it is
             log.exception("evidence", extra={"fields": {"id": case.id}})
-            raise Halt(f"{type(e).__name__}: {e}") from e
+            raise StepFailed(f"{type(e).__name__}: {e}") from e
         await self._journal.transaction(
             evidence.done,
             case.id,

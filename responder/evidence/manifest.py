@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.alerts import Timestamp
-from responder.sizes import format_size
+from responder.backends.alertmanager.alerts import Timestamp
+from responder.config.sizes import format_size
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 FORMAT: Literal["rollback-responder/evidence/1"] = "rollback-responder/evidence/1"

@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from responder.alerts import Alert
-from responder.checks import PromqlCheck
-from responder.clients.host import in_daemon
-from responder.clients.prometheus import Prometheus, Series, TooMuch
-from responder.plots import MOST_LINES, Line, Mark, plot
-from responder.policies import Policy
-from responder.services import Service
+from responder.backends.alertmanager.alerts import Alert
+from responder.backends.checks import PromqlCheck
+from responder.backends.host.logs_client import in_daemon
+from responder.backends.prometheus.client import Prometheus, Series, TooMuch
+from responder.decisions.policies import Policy
+from responder.evidence.plots import MOST_LINES, Line, Mark, plot
+from responder.services.service import Service
 
 _MOST_QUERIES = 12
 _MOST_SERIES = 200
@@ -38,8 +38,8 @@ def queries_of(services: Sequence[Service], policy: Policy, alerts: Iterable[Ale
     """The policy's, those behind the alerts, and those of the service's health; each once."""
     found = [Query("policy", policy.expression)] if policy.expression else []
     found += [Query(f"alert {a.name}", promql) for a in alerts if (promql := expression_of(a.generator_url))]
-    checks = [check for service in services for check in service.healthy]
-    found += [Query(f"healthy[{i}]", c.promql) for i, c in enumerate(checks) if isinstance(c, PromqlCheck)]
+    checks = [check for service in services for check in service.health_checks]
+    found += [Query(f"health_checks[{i}]", c.promql) for i, c in enumerate(checks) if isinstance(c, PromqlCheck)]
     once = {query.promql: query for query in reversed(found)}
     return [query for query in found if once[query.promql] is query][:_MOST_QUERIES]
 

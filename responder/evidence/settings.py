@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from responder.durations import Duration
+from responder.config.durations import Duration
+from responder.config.sizes import Size
 from responder.evidence.redaction import problem_of
-from responder.sizes import Size
 
 _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[A-Za-z0-9!_.*'()/-]*)?")
 

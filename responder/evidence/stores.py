@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from responder.clients import Connections, acting
-from responder.clients.aws import Aws, AwsRefused
-from responder.clients.host import in_daemon
-from responder.errors import Halt, Unavailable
+from responder.backends.connections import Connections
+from responder.backends.host.logs_client import in_daemon
+from responder.config.private_files import make_directory, open_file
+from responder.errors import StepFailed, Unavailable
 from responder.evidence.manifest import BEGUN, FORMAT, MANIFEST, Where, is_plain
 from responder.evidence.settings import EvidenceSettings
-from responder.private_files import make_directory, open_file
+from responder.transport.acting import acting
+from responder.transport.aws import Aws, AwsRefused
 
 T = TypeVar("T")
 _GONE = ("NoSuchKey", "404", "NotFound")
@@ -132,12 +133,12 @@ class Directory:
         try:
             return await in_daemon(work, *args)
         except OSError as e:
-            raise Halt(f"{e.filename or self._base}: {e.strerror}") from e
+            raise StepFailed(f"{e.filename or self._base}: {e.strerror}") from e
 
 
 def _checked(name: str) -> str:
     if not is_plain(name):
-        raise Halt(f"{name!r} is not a plain name")
+        raise StepFailed(f"{name!r} is not a plain name")
     return name
 
 
@@ -258,7 +259,7 @@ class Bucket:
     async def _try(self, asking: Awaitable[T]) -> T:
         try:
             return await asking
-        except (Halt, Unavailable) as e:
+        except (StepFailed, Unavailable) as e:
             raise type(e)(*_with_place(e, self._bucket)) from e
 
 

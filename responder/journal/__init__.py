@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from responder.errors import ConfigError
-from responder.journal.database import Database, Ear, Row, Transaction
+from responder.journal.database import Database, Row, Subscription, Transaction
 from responder.journal.open_executions import open_executions
 
 if TYPE_CHECKING:
     from responder.journal.postgres import Postgres
 
-__all__ = ["Database", "Ear", "Row", "Transaction", "check_journal", "open_executions", "open_journal", "state_problem"]
+__all__ = [
+    "Database",
+    "Row",
+    "Subscription",
+    "Transaction",
+    "check_journal",
+    "open_executions",
+    "open_journal",
+    "state_problem",
+]
 
 
 def state_problem(state: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from responder.alerts import NEVER, Alert, UndatedAlert
+from responder.backends.alertmanager.alerts import NEVER, Alert, UndatedAlert
 from responder.journal.database import Transaction
 
 ENDS_AFTER = timedelta(minutes=5)

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from responder.config.versions import is_newer
 from responder.journal.database import Row, Transaction
-from responder.plan import Mitigation
-from responder.versions import is_newer
+from responder.rollback.plan import Mitigation
 
 
 class Rules(BaseModel):
@@ -25,7 +25,7 @@ class Rules(BaseModel):
     flags: dict[str, bool] = {}
 
 
-class Change(BaseModel):
+class RuleChange(BaseModel):
     """What somebody wants to be told from now on; what it does not name stays as it is."""
 
     model_config = ConfigDict(frozen=True)
@@ -71,7 +71,7 @@ async def change(
     service: str,
     environment: str,
     platform: str,
-    change: Change,
+    change: RuleChange,
     *,
     by: str,
     reason: str,
@@ -108,7 +108,7 @@ async def mitigate(
         if raised and current and raised != current and not is_newer(raised, current):
             reason += f"; min_version stays {current}, {raised} is not known to be newer"
             raised = None
-        wanted = Change(min_version=raised, block=mitigation.blocked_versions, flags={**mitigation.flags})
+        wanted = RuleChange(min_version=raised, block=mitigation.blocked_versions, flags={**mitigation.flags})
         await change(tx, *key, wanted, by="responder", reason=reason, at=at)
 
 

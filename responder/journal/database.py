@@ -70,16 +70,16 @@ class Database(Protocol):
         For one who waits; everybody else who wants to know has an ear of their own.
         """
 
-    def listen(self) -> Ear:
+    def listen(self) -> Subscription:
         """An ear that hears every notification from now on."""
 
     async def close(self) -> None: ...
 
 
-class Ear:
+class Subscription:
     """One who waits for notifications. Many that come while nobody waits are heard as one."""
 
-    def __init__(self, bell: Bell) -> None:
+    def __init__(self, bell: ChangeBroadcast) -> None:
         self._bell, self.rang = bell, asyncio.Event()
 
     async def changed(self, within: float) -> bool:
@@ -96,18 +96,18 @@ class Ear:
         self._bell.ears.discard(self)
 
 
-class Bell:
+class ChangeBroadcast:
     """Is rung when something was notified, and heard by all who listen."""
 
     def __init__(self) -> None:
-        self.ears: set[Ear] = set()
+        self.ears: set[Subscription] = set()
 
     def ring(self) -> None:
         for ear in self.ears:
             ear.rang.set()
 
-    def listen(self) -> Ear:
-        ear = Ear(self)
+    def listen(self) -> Subscription:
+        ear = Subscription(self)
         self.ears.add(ear)
         return ear
 

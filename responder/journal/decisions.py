@@ -6,16 +6,16 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.alerts import Timestamp
+from responder.backends.alertmanager.alerts import Timestamp
+from responder.config.permitted import EVERYTHING, Permitted
 from responder.journal import outbox
 from responder.journal.database import Row, Transaction
-from responder.permitted import EVERYTHING, Permitted
-from responder.stages import Stage
+from responder.rollback.stages import Stage
 
-KILL_SWITCH = "stopped"
+KILL_SWITCH = "kill_switch"
 
 
-class Decision(BaseModel):
+class RecordedDecision(BaseModel):
     """One verdict on one incident, as it is kept. `body` holds all that it rests on, as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -29,7 +29,7 @@ class Decision(BaseModel):
     policy: str
     service: str
     environment: str
-    verdict: str
+    result: str
     guard: str
     reason: str
     execution: str | None = None
@@ -48,7 +48,7 @@ class Thrown(BaseModel):
     at: Timestamp
 
 
-async def record(tx: Transaction, decision: Decision, *, repeated: bool = True) -> None:
+async def record(tx: Transaction, decision: RecordedDecision, *, repeated: bool = True) -> None:
     """What leads to no execution is told once, however often it is heard. `repeated`: the sender asked once more."""
     values = decision.model_dump(exclude={"times", "last_at"})
     row = await tx.first("record_decision", **values, again=int(repeated))
@@ -56,14 +56,14 @@ async def record(tx: Transaction, decision: Decision, *, repeated: bool = True) 
         await outbox.put_news(tx, outbox.News(decision.id, 0, stage, decision.at))
 
 
-def _stage(decision: Decision) -> Stage | None:
-    if decision.verdict in ("notify", "preserve"):
+def _stage(decision: RecordedDecision) -> Stage | None:
+    if decision.result in ("notify", "preserve"):
         return "alert"
-    if decision.action == "read" and decision.verdict == "refuse":
+    if decision.action == "read" and decision.result == "deny":
         return "refused"
-    if decision.verdict != "refuse" or decision.forced or decision.action != "roll_back":
+    if decision.result != "deny" or decision.forced or decision.action != "roll_back":
         return None  # who asked for it by name has the answer already
-    if decision.guard == "episode":
+    if decision.guard == "duplicate_alert":
         return None  # the rollback that the alert opened has messages of its own
     return "observed" if decision.guard == "mode" else "refused"
 

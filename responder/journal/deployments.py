@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from responder.alerts import Timestamp
+from responder.backends.alertmanager.alerts import Timestamp
+from responder.config.permitted import Permitted
 from responder.errors import Unknown
 from responder.journal.database import Row, Transaction
-from responder.permitted import Permitted
 
 Status = Literal["candidate", "good", "suspect", "bad", "retired"]
 """candidate: new; good: ran its time without trouble; suspect: a rollback did not help; bad: rolled back from; retired:
@@ -158,7 +158,7 @@ async def promote(tx: Transaction, deployment: Deployment, why: str, at: datetim
     """A candidate becomes good. False where it is none any more, whoever said so."""
     where = {"service": deployment.service, "environment": deployment.environment, "version": deployment.version}
     try:
-        await _mark(tx, where, status="good", reason=why, at=at, by="responder", was="candidate")
+        await _mark(tx, where, status="good", reason=why, at=at, by="responder", expected="candidate")
     except Unknown:
         return False
     tx.notify()
@@ -181,11 +181,11 @@ async def _mark(
     status: str | None = None,
     reason: str = "",
     no_rollback: str | None = None,
-    was: str | None = None,
+    expected: str | None = None,
 ) -> None:
     await hold(tx, (where["service"], where["environment"]))
     marked = {"status": status, "reason": reason, "at": at, "no_rollback": no_rollback}
-    after = await tx.first("mark_version", **where, **marked, was=was)
+    after = await tx.first("mark_version", **where, **marked, expected=expected)
     if after is None:
         raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
     await tx.all("append_mark", **{**where, **after}, at=at, by=by)

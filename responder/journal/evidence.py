@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from responder.alerts import Alert
+from responder.backends.alertmanager.alerts import Alert
 from responder.errors import Conflict, Unknown
 from responder.journal.database import Row, Transaction
 

@@ -10,31 +10,28 @@ from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
 
-from responder.errors import Conflict, Superseded, Unknown
-from responder.execution import (
-    Accepted,
-    Approved,
-    Closed,
-    Done,
-    Event,
-    Execution,
-    GaveUp,
-    Halted,
-    Held,
-    Kept,
-    Planned,
-    Resumed,
-    Started,
-    Stopped,
-    begin,
-    fold,
-    seconds_between,
-)
+from responder.config.permitted import EVERYTHING, Permitted
+from responder.errors import Conflict, LeaseLost, Unknown
 from responder.journal import client_rules, deployments, outbox
 from responder.journal.database import Row, Transaction
-from responder.permitted import EVERYTHING, Permitted
-from responder.plan import Move
-from responder.stages import stage_of
+from responder.rollback.events import (
+    Accepted,
+    ApprovalRequested,
+    Approved,
+    Closed,
+    Event,
+    EvidenceCollected,
+    Planned,
+    Resumed,
+    RetriesExhausted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    StopRequested,
+)
+from responder.rollback.execution import Execution, begin, fold, seconds_between
+from responder.rollback.plan import Change
+from responder.rollback.stages import stage_of
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
@@ -100,7 +97,7 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
 
 
 async def append(tx: Transaction, execution: Execution, events: Collection[Event], worker: str | None) -> Execution:
-    """Appends what happened and returns the execution after it. Raises Superseded where somebody else wrote first.
+    """Appends what happened and returns the execution after it. Raises LeaseLost where somebody else wrote first.
 
     What follows from it for the versions (the bad one is marked, the good one is the running one) is part of the same
     transaction.
@@ -108,7 +105,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
     acted_at: datetime | None = None
     news: tuple[Execution, Event] | None = None
     for event in events:
-        if isinstance(event, Started) and execution.todo and isinstance(execution.todo[0], Move):
+        if isinstance(event, StepStarted) and execution.todo and isinstance(execution.todo[0], Change):
             acted_at = acted_at or event.at
         execution = execution.after(event)
         await _write(tx, execution, event)
@@ -133,7 +130,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
         duration=seconds_between(execution.accepted.at, ended) if ended else None,
     )
     if updated is None:
-        raise Superseded(f"execution {execution.id} belongs to another worker now")
+        raise LeaseLost(f"execution {execution.id} belongs to another worker now")
     if execution.state == "closed":
         await tx.all("let_go", execution=execution.id)
     if worker is None or not execution.live:
@@ -142,8 +139,8 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
 
 
 async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
-    step = event.step if isinstance(event, Started | Done | Halted) else None
-    title = event.title if isinstance(event, Started) else None
+    step = event.step if isinstance(event, StepStarted | StepCompleted | StepFailed) else None
+    title = event.title if isinstance(event, StepStarted) else None
     written = await tx.first(
         "append_event",
         execution=execution.id,
@@ -157,7 +154,7 @@ async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
         body=event.model_dump_json(),
     )
     if written is None:
-        raise Superseded(f"somebody else has written event {execution.seq} of execution {execution.id}")
+        raise LeaseLost(f"somebody else has written event {execution.seq} of execution {execution.id}")
 
 
 def _text(text: str) -> str:
@@ -168,19 +165,19 @@ def _text(text: str) -> str:
 def _note(event: Event) -> str | None:
     """What a list of the events says of it."""
     match event:
-        case Accepted() | Halted() | GaveUp():
+        case Accepted() | StepFailed() | RetriesExhausted():
             return event.reason
         case Planned():
             return f"{len(event.plan.steps)} steps, plan {event.plan.hash}"
-        case Held():
+        case ApprovalRequested():
             return f"{event.reason}; waits until {event.until:%Y-%m-%d %H:%M:%S} UTC"
         case Approved():
             return f"by {event.by}, plan {event.plan_hash}"
         case Resumed():
             return f"by {event.worker}"
-        case Done() | Kept():
+        case StepCompleted() | EvidenceCollected():
             return event.note
-        case Stopped():
+        case StopRequested():
             return f"by {event.by}: {event.reason}"
         case Closed():
             return f"{event.outcome}, by {event.by}" + (f": {event.reason}" if event.reason else "")
@@ -191,7 +188,7 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     accepted = execution.accepted
     if isinstance(event, Closed) and execution.cancelled_by_guard and not execution.changed:
         await tx.all("release_episodes", execution=execution.id)
-    if isinstance(event, Closed | Halted | GaveUp):
+    if isinstance(event, Closed | StepFailed | RetriesExhausted):
         await deployments.hold(tx, *((part.service, accepted.environment) for part in accepted.parts))
     if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
         why = f"rolled back by {execution.id}: {accepted.reason}"
@@ -212,7 +209,9 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
             await deployments.record(tx, back)
             await deployments.record_back(tx, back, part.from_version, still_there)
         await client_rules.mitigate(tx, mitigations, accepted.service, accepted.environment, execution.id, event.at)
-    elif isinstance(event, Halted | GaveUp) and execution.verification_failed and not _says_nothing(event):
+    elif (
+        isinstance(event, StepFailed | RetriesExhausted) and execution.verification_failed and not _says_nothing(event)
+    ):
         names = " and ".join(part.service for part in accepted.parts)
         for part in accepted.parts:
             for version in (part.from_version, part.to_version):
@@ -220,9 +219,9 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
                 await deployments.mark(tx, part.service, accepted.environment, version, "suspect", why, event.at)
 
 
-def _says_nothing(event: Halted | GaveUp) -> bool:
+def _says_nothing(event: StepFailed | RetriesExhausted) -> bool:
     """About the versions: somebody else moved something, or nobody could see."""
-    return isinstance(event, Halted) and (event.drift or event.unseen)
+    return isinstance(event, StepFailed) and (event.drift or event.unseen)
 
 
 async def load(tx: Transaction, execution_id: str) -> Execution:

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from responder.execution import Event, Execution
 from responder.journal.database import Row, Transaction
-from responder.stages import CALLS, Stage, stage_of
+from responder.rollback.events import Event
+from responder.rollback.execution import Execution
+from responder.rollback.stages import CALLS, Stage, stage_of
 
 
 class News(NamedTuple):
@@ -108,7 +109,7 @@ async def give_up(tx: Transaction, now: datetime, after: float) -> list[Row]:
 
 
 async def release(tx: Transaction, by: str | None) -> None:
-    """Ends the claims of one teller, or of all where nobody else can have the journal open."""
+    """Ends the claims of one dispatcher, or of all where nobody else can have the journal open."""
     await tx.all("release_threads", by=by)
 
 

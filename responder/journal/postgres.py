@@ -15,9 +15,17 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import asyncpg
 
 from responder.errors import ConfigError, JournalUnavailable
-from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements, storable
+from responder.journal.database import (
+    ChangeBroadcast,
+    Row,
+    Subscription,
+    Transaction,
+    load_migrations,
+    load_statements,
+    storable,
+)
 from responder.journal.postgres_sessions import DriverError, Timeouts, ask
-from responder.logs import say
+from responder.logging import say
 
 log = logging.getLogger("responder.journal")
 
@@ -111,7 +119,7 @@ class Postgres:
     def __init__(self, dsn: str, pool: Any, lease_pool: Any, timeouts: Timeouts) -> None:
         self._dsn, self._pool, self._lease_pool, self._timeouts = dsn, pool, lease_pool, timeouts
         self._statements = {name: _numbered(sql) for name, sql in load_statements(_DIALECT).items()}
-        self._bell = Bell()
+        self._bell = ChangeBroadcast()
         self._ear = self._bell.listen()
         self._ahead: timedelta | None = None  # of the database's clock, against CLOCK_BOOTTIME since the epoch
         self._not_ready = "it was not reached yet"
@@ -280,7 +288,7 @@ class Postgres:
     async def changed(self, within: float) -> bool:
         return await self._ear.changed(within)
 
-    def listen(self) -> Ear:
+    def listen(self) -> Subscription:
         return self._bell.listen()
 
     async def _listen(self) -> None:

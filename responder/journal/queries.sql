@@ -26,12 +26,12 @@ DELETE FROM workers WHERE expires_at < :before AND id NOT IN (SELECT worker FROM
 -- interrupted ones come first, because a service may be halfway between two versions.
 SELECT x.id, x.worker, x.resumptions, x.accepted_at FROM executions AS x
 LEFT JOIN workers AS w ON w.id = x.worker
-WHERE x.state IN ('accepted', 'running', 'turning_back') AND (w.id IS NULL OR w.expires_at <= {now} OR w.id = :worker)
+WHERE x.state IN ('accepted', 'running', 'reverting') AND (w.id IS NULL OR w.expires_at <= {now} OR w.id = :worker)
 ORDER BY CASE WHEN x.worker IS NULL THEN 1 ELSE 0 END, x.accepted_at, x.id;
 
 -- name: count_carried_out
 -- How many executions are in progress. An interrupted one keeps its place, so that no new one delays its resumption.
-SELECT count(*) AS n FROM executions WHERE state IN ('accepted', 'running', 'turning_back') AND worker IS NOT NULL;
+SELECT count(*) AS n FROM executions WHERE state IN ('accepted', 'running', 'reverting') AND worker IS NOT NULL;
 
 -- name: claim
 -- The worker owns it from here on; a second claim of the same counts as a resumption.
@@ -163,7 +163,7 @@ WHERE accepted_at >= :since AND (changed OR state <> 'closed');
 -- name: ask_to_stop
 -- Only what is under way or waiting can be stopped; the first who asks is on record.
 UPDATE executions SET stop_by = coalesce(stop_by, :by), stop_reason = coalesce(stop_reason, :reason)
-WHERE id = :id AND state IN ('accepted', 'held', 'running') RETURNING id;
+WHERE id = :id AND state IN ('accepted', 'awaiting_approval', 'running') RETURNING id;
 
 -- name: stop_asked
 SELECT stop_by, stop_reason FROM executions WHERE id = :id AND stop_by IS NOT NULL;
@@ -186,14 +186,14 @@ ON CONFLICT (name) DO UPDATE SET at = excluded.at WHERE heard.at < excluded.at;
 SELECT at FROM heard WHERE name = :name;
 
 -- name: record_decision
--- The same verdict on the same incident is counted once more, with its newest reason.
+-- The same result on the same incident is counted once more, with its newest reason.
 INSERT INTO decisions
-    (id, incident, at, last_at, times, action, policy, service, environment, verdict, guard, reason, execution, forced,
+    (id, incident, at, last_at, times, action, policy, service, environment, result, guard, reason, execution, forced,
      needs_human, body)
 VALUES
-    (:id, :incident, :at, :at, 1, :action, :policy, :service, :environment, :verdict, :guard, :reason, :execution, :forced,
+    (:id, :incident, :at, :at, 1, :action, :policy, :service, :environment, :result, :guard, :reason, :execution, :forced,
      :needs_human, :body)
-ON CONFLICT (incident, verdict, guard) DO UPDATE
+ON CONFLICT (incident, result, guard) DO UPDATE
 SET last_at = excluded.last_at, times = decisions.times + :again, reason = excluded.reason, body = excluded.body,
     needs_human = excluded.needs_human, execution = coalesce(excluded.execution, decisions.execution)
 RETURNING id;
@@ -210,18 +210,18 @@ ORDER BY last_at DESC, id DESC LIMIT :most;
 -- name: refused_since
 -- Alerts that wanted a rollback and did not get it, newest first; that one was opened already is no refusal.
 SELECT service, environment, guard, reason, last_at FROM decisions
-WHERE verdict = 'refuse' AND guard <> 'episode' AND NOT forced AND last_at >= :since ORDER BY last_at DESC LIMIT :most;
+WHERE result = 'deny' AND guard <> 'duplicate_alert' AND NOT forced AND last_at >= :since ORDER BY last_at DESC LIMIT :most;
 
 -- name: decided_since
 -- What was decided about rollbacks since then, newest first.
-SELECT service, environment, policy, verdict, guard, needs_human FROM decisions
-WHERE last_at >= :since AND action = 'roll_back' AND verdict <> 'ignore' ORDER BY last_at DESC LIMIT :most;
+SELECT service, environment, policy, result, guard, needs_human FROM decisions
+WHERE last_at >= :since AND action = 'roll_back' AND result <> 'ignore' ORDER BY last_at DESC LIMIT :most;
 
 -- name: decided_lately
 -- The same with all that each rests on, but what a person asked for; and what became of the rollback that it led to.
-SELECT d.incident, d.verdict, d.guard, d.last_at, d.body, x.outcome, x.ended_at
+SELECT d.incident, d.result, d.guard, d.last_at, d.body, x.outcome, x.ended_at
 FROM decisions AS d LEFT JOIN executions AS x ON x.id = d.execution
-WHERE d.last_at >= :since AND d.action = 'roll_back' AND d.verdict <> 'ignore' AND NOT d.forced
+WHERE d.last_at >= :since AND d.action = 'roll_back' AND d.result <> 'ignore' AND NOT d.forced
 ORDER BY d.last_at DESC LIMIT :most;
 
 -- name: decisions_of_execution
@@ -235,19 +235,19 @@ SELECT min(at) AS at FROM decisions WHERE incident = :incident;
 -- Only of an incident whose trouble was not visible once: when it was judged first since then; null: not yet.
 SELECT (SELECT min(d.at) FROM decisions AS d WHERE d.incident = gone.incident AND d.at > gone.last_at) AS at
 FROM decisions AS gone
-WHERE gone.incident = :incident AND gone.verdict = 'refuse' AND gone.guard = 'trouble_now';
+WHERE gone.incident = :incident AND gone.result = 'deny' AND gone.guard = 'trouble_now';
 
 -- name: in_trouble
 -- Other services of the environment for which an alert wanted a rollback for the first time between these moments.
 SELECT DISTINCT d.service FROM decisions AS d
 WHERE d.environment = :environment AND d.at BETWEEN :since AND :until AND d.service <> :service AND NOT d.forced
-  AND d.verdict <> 'ignore' AND d.guard <> 'known' AND d.action = 'roll_back'
+  AND d.result <> 'ignore' AND d.guard <> 'service_configured' AND d.action = 'roll_back'
   AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since);
 
 -- name: troubled
 -- How many services of each environment alerts wanted a rollback for, for the first time since then.
 SELECT d.environment, count(DISTINCT d.service) AS n FROM decisions AS d
-WHERE d.last_at >= :since AND d.at >= :since AND NOT d.forced AND d.verdict <> 'ignore' AND d.guard <> 'known'
+WHERE d.last_at >= :since AND d.at >= :since AND NOT d.forced AND d.result <> 'ignore' AND d.guard <> 'service_configured'
   AND d.action = 'roll_back'
   AND NOT EXISTS (SELECT 1 FROM decisions AS earlier WHERE earlier.incident = d.incident AND earlier.at < :since)
 GROUP BY d.environment;
@@ -255,12 +255,12 @@ GROUP BY d.environment;
 -- name: observed
 -- How often each policy would have acted, had it not been in observe mode.
 SELECT policy, count(*) AS n, min(at) AS first_at, max(last_at) AS last_at FROM decisions
-WHERE guard = 'mode' AND verdict = 'refuse' GROUP BY policy;
+WHERE guard = 'mode' AND result = 'deny' GROUP BY policy;
 
 -- name: trouble_since
 -- Whether a rollback-worthy alert was judged for this service since then, by that policy or any: such a version has not earned to be good.
 SELECT id FROM decisions
-WHERE service = :service AND environment = :environment AND last_at >= :since AND verdict <> 'ignore' AND NOT forced
+WHERE service = :service AND environment = :environment AND last_at >= :since AND result <> 'ignore' AND NOT forced
   AND action = 'roll_back' AND (CAST(:policy AS TEXT) IS NULL OR policy = :policy)
 LIMIT 1;
 
@@ -466,7 +466,7 @@ UPDATE versions SET revision = revision + 1,
     status_at = CASE WHEN CAST(:status AS TEXT) IS NULL THEN status_at ELSE :at END,
     no_rollback = coalesce(CAST(:no_rollback AS TEXT), no_rollback)
 WHERE service = :service AND environment = :environment AND version = :version
-  AND (CAST(:was AS TEXT) IS NULL OR status = :was)
+  AND (CAST(:expected AS TEXT) IS NULL OR status = :expected)
 RETURNING version, revision, status, reason, no_rollback;
 
 -- name: append_mark

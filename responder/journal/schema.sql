@@ -67,7 +67,7 @@ CREATE TABLE events (
     PRIMARY KEY (execution, seq)
 );
 
--- Every act and every refusal with its reason. The same verdict on the same incident, heard again, is counted, not repeated.
+-- Every act and every refusal with its reason. The same result on the same incident, heard again, is counted, not repeated.
 CREATE TABLE decisions (
     id TEXT PRIMARY KEY,
     incident TEXT NOT NULL,
@@ -77,13 +77,13 @@ CREATE TABLE decisions (
     policy TEXT NOT NULL,
     service TEXT NOT NULL,
     environment TEXT NOT NULL,
-    verdict TEXT NOT NULL,
+    result TEXT NOT NULL,
     guard TEXT NOT NULL,
     reason TEXT NOT NULL,
     execution TEXT,
     body TEXT NOT NULL
 );
-CREATE UNIQUE INDEX decisions_once ON decisions (incident, verdict, guard);
+CREATE UNIQUE INDEX decisions_once ON decisions (incident, result, guard);
 CREATE INDEX decisions_recent ON decisions (last_at);
 CREATE INDEX decisions_of_service ON decisions (service, environment, last_at);
 
@@ -129,10 +129,10 @@ CREATE VIEW rollback_steps AS
     FROM events AS began
     JOIN executions AS x ON x.id = began.execution
     LEFT JOIN events AS ended
-        ON ended.execution = began.execution AND ended.step = began.step AND ended.type IN ('done', 'halted')
-    WHERE began.type = 'started';
+        ON ended.execution = began.execution AND ended.step = began.step AND ended.type IN ('step_completed', 'step_failed')
+    WHERE began.type = 'step_started';
 CREATE VIEW rollback_decisions AS
-    SELECT id, at, last_at, times, policy, service, environment, verdict, guard, reason, execution FROM decisions;
+    SELECT id, at, last_at, times, policy, service, environment, result, guard, reason, execution FROM decisions;
 CREATE VIEW deployments AS
     SELECT d.id, d.service, d.environment, d.version, d.artifact, d.at, d.recorded_by, d.rolled_back_by, v.status
     FROM deployed AS d

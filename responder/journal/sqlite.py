@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
+from responder.config.private_files import FILE, make_directory, open_file
 from responder.errors import ConfigError, Invalid, JournalUnavailable
-from responder.journal.database import Bell, Ear, Row, Transaction, load_migrations, load_statements, storable
-from responder.private_files import FILE, make_directory, open_file
+from responder.journal.database import (
+    ChangeBroadcast,
+    Row,
+    Subscription,
+    Transaction,
+    load_migrations,
+    load_statements,
+    storable,
+)
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -220,7 +228,7 @@ class Sqlite:
 
     def __init__(self, file: Path, lock: IO[str]) -> None:
         self._lock = lock
-        self._bell = Bell()
+        self._bell = ChangeBroadcast()
         self._ear = self._bell.listen()
         statements = load_statements(_DIALECT)
         self._writer = _Writer(file, statements, self._bell.ring)
@@ -290,7 +298,7 @@ class Sqlite:
     async def changed(self, within: float) -> bool:
         return await self._ear.changed(within)
 
-    def listen(self) -> Ear:
+    def listen(self) -> Subscription:
         return self._bell.listen()
 
     async def close(self) -> None:

@@ -9,12 +9,12 @@ from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from responder.durations import Duration
+from responder.config.durations import Duration
+from responder.config.text import one_line
 from responder.errors import ResponderError
-from responder.notify.story import Story
-from responder.services import Name
-from responder.stages import STAGES, Stage
-from responder.words import one_line
+from responder.notify.notification import Notification
+from responder.rollback.stages import STAGES, Stage
+from responder.services.service import Name
 
 
 class NotDelivered(ResponderError):
@@ -33,8 +33,8 @@ class NotDelivered(ResponderError):
 class Channel(Protocol):
     """One way to people. It may be called again with what it has told already: telling it twice does no harm."""
 
-    async def tell(self, story: Story, reference: str, *, again: bool) -> str:
-        """Tells the story; returns by what it is known there, which comes back as `reference` with the next one.
+    async def deliver(self, notification: Notification, reference: str, *, again: bool) -> str:
+        """Tells the notification; returns by what it is known there, which comes back as `reference` with the next one.
 
         `again` says that an earlier try may have come through. Raises NotDelivered.
         """

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from responder.clients.retry_after import retry_after
+from responder.config.text import one_line
 from responder.notify.channel import NotDelivered
-from responder.words import one_line
+from responder.transport.retry_after import retry_after
 
 _MOST = 16 << 20
 """Bytes of an answer that are read: a hundred of GitHub's longest issues, and no more."""

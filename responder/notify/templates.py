@@ -14,9 +14,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator
 
-from responder.logs import say
-from responder.notify.story import VARIABLES, Story
-from responder.words import meant
+from responder.config.text import meant
+from responder.logging import say
+from responder.notify.notification import VARIABLES, Notification
 
 log = logging.getLogger("responder.notify")
 
@@ -24,7 +24,7 @@ Escape = Callable[[str], str]
 
 
 class BadTemplate(Exception):
-    """It could not be filled in with this story; the usual text is told instead."""
+    """It could not be filled in with this notification; the usual text is told instead."""
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -50,12 +50,12 @@ def _environment(escape: Escape | None) -> _Sandbox:
     return made
 
 
-def filled(text: str, escape: Escape | None, story: Story) -> str:
-    """The template with the story in it; every `{{ value }}` goes through `escape`, None escapes for HTML.
+def filled(text: str, escape: Escape | None, notification: Notification) -> str:
+    """The template with the notification in it; every `{{ value }}` goes through `escape`, None escapes for HTML.
 
     Raises BadTemplate.
     """
-    return Text(text, escape)._fill(story)
+    return Text(text, escape)._fill(notification)
 
 
 class Text:
@@ -64,19 +64,19 @@ class Text:
     def __init__(self, template: str | None, escape: Escape | None) -> None:
         self._template = None if template is None else _environment(escape).from_string(template)
 
-    def of(self, story: Story, usual: str) -> str:
+    def of(self, notification: Notification, usual: str) -> str:
         """Whatever a template does wrong must not keep the message back: then it is told as usual."""
         if self._template is None:
             return usual
         try:
-            return self._fill(story) or usual
+            return self._fill(notification) or usual
         except BadTemplate as e:
-            say(log, "a template cannot be filled in", level=logging.WARNING, stage=story.stage, reason=str(e))
+            say(log, "a template cannot be filled in", level=logging.WARNING, stage=notification.stage, reason=str(e))
             return usual
 
-    def _fill(self, story: Story) -> str:
+    def _fill(self, notification: Notification) -> str:
         try:
-            return self._template.render(story.variables()).strip() if self._template else ""
+            return self._template.render(notification.variables()).strip() if self._template else ""
         except Exception as e:
             raise BadTemplate(f"{type(e).__name__}: {e}") from e
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from responder.clients import Connections
-from responder.durations import format_duration
+from responder.backends.connections import Connections
+from responder.config.durations import format_duration
+from responder.decisions.evaluation import Refusal, ask_again
+from responder.decisions.policies import PolicySet
 from responder.errors import Conflict
-from responder.evaluation import Refusal, ask_again
-from responder.execution import Approved, Closed, Event, Execution, Held, StopAsked, Stopped
 from responder.journal import Database, Transaction, decisions, executions
-from responder.policies import Mandate
+from responder.rollback.events import ApprovalRequested, Approved, Closed, Event, StopRequested
+from responder.rollback.execution import Execution, StopAsked
 
 
 async def approve(
@@ -19,7 +20,7 @@ async def approve(
     by: str,
     *,
     although_resolved: bool,
-    mandate: Mandate,
+    policy_set: PolicySet,
     journal: Database,
     connections: Connections,
     now: datetime,
@@ -31,7 +32,7 @@ async def approve(
     execution = await journal.read(executions.load, execution_id)
     _check(execution, plan_hash, by, now)
     changed = execution.model_copy(update={"although_resolved": although_resolved})
-    if refusal := await held_by(changed, mandate=mandate, journal=journal, connections=connections, now=now):
+    if refusal := await held_by(changed, policy_set=policy_set, journal=journal, connections=connections, now=now):
         raise Conflict(_not_approved(refusal, execution, now))
     event = Approved(at=now, by=by, plan_hash=plan_hash, although_resolved=although_resolved)
 
@@ -44,20 +45,20 @@ async def approve(
 
 
 async def held_by(
-    execution: Execution, *, mandate: Mandate, journal: Database, connections: Connections, now: datetime
+    execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
 ) -> Refusal | None:
     """What else than the approval keeps a plan from being executed now; None if nothing does."""
     switch = await journal.read(decisions.stopped)
-    if why := mandate.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else ""):
-        return Refusal("stopped", f"automation is off: {why}")
-    return await ask_again(execution, mandate=mandate, journal=journal, connections=connections, now=now)
+    if why := policy_set.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else ""):
+        return Refusal("kill_switch", f"automation is off: {why}")
+    return await ask_again(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
 
 
 async def after_waiting(
     execution: Execution,
     stop: StopAsked | None,
     *,
-    mandate: Mandate,
+    policy_set: PolicySet,
     journal: Database,
     connections: Connections,
     now: datetime,
@@ -68,17 +69,17 @@ async def after_waiting(
     """
     by, reason, guard = stop or StopAsked("responder", "nobody approved it in time", guard=True)
     if stop is None and execution.accepted.alerts and not execution.accepted.forced:
-        refusal = await held_by(execution, mandate=mandate, journal=journal, connections=connections, now=now)
+        refusal = await held_by(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
         if refusal is None or refusal.unknown:
-            until = now + timedelta(seconds=mandate.policy(execution.accepted.policy).approve_within)
-            return (Held(at=now, reason=execution.reason, until=until, renewed=True),)
+            until = now + timedelta(seconds=policy_set.policy(execution.accepted.policy).approve_within)
+            return (ApprovalRequested(at=now, reason=execution.reason, until=until, renewed=True),)
         reason = f"{reason}, and {refusal.reason}"
-    stopped = Stopped(at=now, by=by, reason=reason, guard=guard)
+    stopped = StopRequested(at=now, by=by, reason=reason, guard=guard)
     return stopped, Closed(at=now, outcome="cancelled", by=by, reason=reason)
 
 
 def _check(execution: Execution, plan_hash: str, by: str, now: datetime) -> None:
-    if execution.state != "held" or execution.plan is None:
+    if execution.state != "awaiting_approval" or execution.plan is None:
         raise Conflict(f"execution {execution.id} is {execution.state}: nothing waits for approval")
     if execution.held_until and now >= execution.held_until:
         raise Conflict(f"the time to approve execution {execution.id} is over")

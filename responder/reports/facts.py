@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from responder.decisions.policies import Mode
 from responder.journal.deployments import Deployment
-from responder.policies import Mode
 
 
 class _Fact(BaseModel):
@@ -73,7 +73,7 @@ class ServiceFacts(_Fact):
     refused: tuple[Refused, ...] = ()
 
 
-class Facts(_Fact):
+class ReportInputs(_Fact):
     """Everything that the report rests on."""
 
     at: datetime

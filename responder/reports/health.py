@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from responder.durations import format_duration
-from responder.reports.facts import Asked, Facts, Rollback, ServiceFacts
+from responder.config.durations import format_duration
+from responder.reports.facts import Asked, ReportInputs, Rollback, ServiceFacts
 
 Status = Literal["healthy", "degraded", "unknown", "unhealthy"]
 _WORST: tuple[Status, ...] = ("unhealthy", "unknown", "degraded", "healthy")
@@ -71,7 +71,7 @@ class Report(BaseModel):
     rollbacks: list[Rollback]
 
 
-def make_report(facts: Facts) -> Report:
+def make_report(facts: ReportInputs) -> Report:
     """The same report for the same facts."""
     services = [
         ServiceReport(
@@ -116,7 +116,7 @@ def status_of(service: ServiceFacts) -> Status:
     return "degraded" if traffic or service.open or quarantined else "healthy"
 
 
-def overall(facts: Facts, services: Iterable[Status]) -> Status:
+def overall(facts: ReportInputs, services: Iterable[Status]) -> Status:
     """The worst of the services, and no better than the responder itself: a stuck rollback is `unhealthy`, automation
     that cannot act `degraded`. Without services there is nothing to know.
     """
@@ -128,7 +128,7 @@ def overall(facts: Facts, services: Iterable[Status]) -> Status:
     return next(status for status in _WORST if status in found)
 
 
-def _checks(facts: Facts, state: str) -> Iterator[Check]:
+def _checks(facts: ReportInputs, state: str) -> Iterator[Check]:
     for service in facts.services:
         for check in service.checks:
             if check.state == state:
@@ -144,7 +144,7 @@ def _note(about: str, fact: str, do: str = "", see: str = "", since: datetime | 
     return Warned(about=about, fact=fact, since=since), advice
 
 
-def _of_the_responder(facts: Facts) -> Iterator[_Note]:
+def _of_the_responder(facts: ReportInputs) -> Iterator[_Note]:
     me = "the responder"
     if facts.stopped:
         yield _note(
@@ -171,7 +171,7 @@ def _of_the_responder(facts: Facts) -> Iterator[_Note]:
         yield _note(me, fact, "mend it", "responder check")
 
 
-def _of_a_service(service: ServiceFacts, facts: Facts) -> Iterator[_Note]:
+def _of_a_service(service: ServiceFacts, facts: ReportInputs) -> Iterator[_Note]:
     about = f"{service.service} in {service.environment}"
     if service.open:
         yield _open(about, service.open, facts.at)
@@ -217,7 +217,7 @@ def _open(about: str, rollback: Rollback, now: datetime) -> _Note:
                 f'responder history {rollback.id}, then: responder close {rollback.id} --reason "…"',
                 rollback.accepted_at,
             )  # fmt: skip
-        case "held":
+        case "awaiting_approval":
             return _note(
                 about, f"rollback {named} waits for approval: {rollback.reason}", "read its plan; approve or stop it",
                 f"responder approve {rollback.id} --plan {rollback.plan_hash}", rollback.accepted_at,
@@ -231,7 +231,7 @@ def _open(about: str, rollback: Rollback, now: datetime) -> _Note:
     return _note(about, fact, "watch it", f"responder watch {rollback.id}", rollback.accepted_at)
 
 
-def _failing(about: str, service: ServiceFacts, facts: Facts) -> Iterator[_Note]:
+def _failing(about: str, service: ServiceFacts, facts: ReportInputs) -> Iterator[_Note]:
     failing = [check.reason for check in service.checks if check.kind == "healthy" and check.state == "fails"]
     if not failing or service.open:
         return

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from responder.checks import Check, Finding, HttpCheck, PromqlCheck
-from responder.clients import Connections
-from responder.clients.alertmanager import Alertmanager
-from responder.errors import Halt, Unavailable
+from responder.backends.alertmanager.client import Alertmanager
+from responder.backends.checks import Check, Finding, HttpCheck, PromqlCheck
+from responder.backends.connections import Connections
+from responder.config.permitted import EVERYTHING, Permitted
+from responder.decisions.alert_state import who_muted
+from responder.decisions.facts import watchdog_missing
+from responder.decisions.policies import Policy, PolicySet, ServiceOfLabel
+from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
-from responder.live import who_muted
-from responder.permitted import EVERYTHING, Permitted
-from responder.policies import Mandate, Policy, ServiceOfLabel
-from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
-from responder.services import Service
-from responder.survey import watchdog_missing
-from responder.world import World
+from responder.reports.facts import Asked, Cooldown, Refused, ReportInputs, Rollback, ServiceFacts
+from responder.rollback.gateway import Gateway
+from responder.services.service import Service
 
 _AT_ONCE = 8
 _MOST = 1000
@@ -27,7 +27,7 @@ _MOST = 1000
 
 async def inspect(
     journal: Database,
-    mandate: Mandate,
+    policy_set: PolicySet,
     services: Sequence[Service],
     connections: Connections,
     now: datetime,
@@ -36,13 +36,13 @@ async def inspect(
     disarmed: str = "",
     within: float = 5.0,
     permitted: Permitted = EVERYTHING,
-) -> Facts:
+) -> ReportInputs:
     """Facts about these services. A check that has not answered within so many seconds is unknown, not well.
 
     Raises JournalUnavailable.
     """
     began = time.monotonic()
-    facts = await journal.read(_known, mandate, services, now, since, permitted)
+    facts = await journal.read(_known, policy_set, services, now, since, permitted)
     took = time.monotonic() - began
     found = await ask_checks(services, connections, within)
     checked = [
@@ -65,13 +65,15 @@ async def inspect(
 
 async def ask_checks(services: Sequence[Service], connections: Connections, within: float) -> list[tuple[Asked, ...]]:
     """What every check of each service finds now, all of them within so many seconds, a few at once."""
-    world, turn = World(connections), asyncio.Semaphore(_AT_ONCE)
+    gateway, turn = Gateway(connections), asyncio.Semaphore(_AT_ONCE)
 
     async def ask(check: Check) -> Finding:
         async with turn:
-            return await world.holds(check)
+            return await gateway.holds(check)
 
-    checks = [[*(("healthy", c) for c in s.healthy), *(("traffic", c) for c in s.traffic)] for s in services]
+    checks = [
+        [*(("healthy", c) for c in s.health_checks), *(("traffic", c) for c in s.traffic_checks)] for s in services
+    ]
     started = [[(kind, check, asyncio.create_task(ask(check))) for kind, check in of_service] for of_service in checks]
     tasks = [task for of_service in started for _, _, task in of_service]
     try:
@@ -100,7 +102,7 @@ async def ask_silences(
             muted = [alert for alert in known if alert.state == "suppressed"]
             names = ", ".join(sorted({alert.labels.get("alertname", "") for alert in muted})[:3])
             return f"{names}: {await who_muted(muted, alertmanager, known)}" if muted else ""
-        except (Unavailable, Halt):
+        except (Unavailable, StepFailed):
             return ""
 
     try:
@@ -130,12 +132,12 @@ def name_of(check: Check) -> str:
 
 async def _known(
     tx: Transaction,
-    mandate: Mandate,
+    policy_set: PolicySet,
     services: Sequence[Service],
     now: datetime,
     since: datetime,
     permitted: Permitted,
-) -> Facts:
+) -> ReportInputs:
     thrown = await decisions.stopped(tx)
     running = {(deployment.service, deployment.environment): deployment for deployment in await deployments.running(tx)}
     still_open = {(row["service"], row["environment"]): row for row in await tx.all("open_executions")}
@@ -154,22 +156,22 @@ async def _known(
         found.append(
             ServiceFacts(
                 **where,
-                depends_on=tuple(needed.name for needed in mandate.needs(service)),
+                depends_on=tuple(needed.name for needed in policy_set.needs(service)),
                 running=runs,
                 target=target["version"] if target else None,
                 must_stay=f"{stays['version']}: {stays['no_rollback']}" if stays else "",
                 open=_rollback(still_open.get(key)),
                 last=_rollback(last),
-                cooldowns=tuple(_cooldowns(mandate, ends, key)),
-                modes={p.name: "force" if p.force else p.mode for p in mandate.policies if covers(p, service.name)},
+                cooldowns=tuple(_cooldowns(policy_set, ends, key)),
+                modes={p.name: "force" if p.force else p.mode for p in policy_set.policies if covers(p, service.name)},
                 refused=tuple(_refused(row for row in refused if (row["service"], row["environment"]) == key)),
             )
         )
-    return Facts(
+    return ReportInputs(
         at=now,
         since=since,
-        stopped=mandate.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else ""),
-        disarmed=await watchdog_missing(tx, mandate, now),
+        stopped=policy_set.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else ""),
+        disarmed=await watchdog_missing(tx, policy_set, now),
         services=tuple(found),
         rollbacks=tuple(
             Rollback.model_validate(row) for row in begun if (row["service"], row["environment"]) in wanted
@@ -186,10 +188,10 @@ def _rollback(row: Row | None) -> Rollback | None:
     return Rollback.model_validate(row) if row else None
 
 
-def _cooldowns(mandate: Mandate, ends: Sequence[Row], key: tuple[str, str]) -> list[Cooldown]:
+def _cooldowns(policy_set: PolicySet, ends: Sequence[Row], key: tuple[str, str]) -> list[Cooldown]:
     return [
         Cooldown(
-            policy=row["policy"], until=row["ended_at"] + timedelta(seconds=mandate.policy(row["policy"]).cooldown)
+            policy=row["policy"], until=row["ended_at"] + timedelta(seconds=policy_set.policy(row["policy"]).cooldown)
         )
         for row in ends
         if (row["service"], row["environment"]) == key

@@ -6,22 +6,22 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from responder.checks import PromqlCheck
-from responder.clients import Connections
-from responder.clients.host import in_daemon
-from responder.clients.prometheus import Prometheus, Series
+from responder.backends.checks import PromqlCheck
+from responder.backends.connections import Connections
+from responder.backends.host.logs_client import in_daemon
+from responder.backends.prometheus.client import Prometheus, Series
+from responder.decisions.policies import PolicySet
 from responder.errors import Unknown
-from responder.plots import MOST_LINES, Line, Mark, plot
-from responder.policies import Mandate
+from responder.evidence.plots import MOST_LINES, Line, Mark, plot
 from responder.reports.record import PostMortem, Window
 
 _POINTS = 300
 _ROOM = 0.15
 
 
-async def draw(postmortem: PostMortem, mandate: Mandate, connections: Connections, now: datetime) -> str:
+async def draw(postmortem: PostMortem, policy_set: PolicySet, connections: Connections, now: datetime) -> str:
     """SVG. Raises Unknown where no PromQL is configured that could show it, and what Prometheus raises."""
-    query = deciding(postmortem, mandate)
+    query = deciding(postmortem, policy_set)
     start, end = span(postmortem.window, now)
     step = max((end - start).total_seconds() / _POINTS, 1.0)
     prometheus = await connections.to(Prometheus)
@@ -36,13 +36,13 @@ async def draw(postmortem: PostMortem, mandate: Mandate, connections: Connection
     return await in_daemon(work)  # drawing takes a while, and so do many series: rollbacks do not wait for it
 
 
-def deciding(postmortem: PostMortem, mandate: Mandate) -> str:
+def deciding(postmortem: PostMortem, policy_set: PolicySet) -> str:
     """The policy's expression, or the service's own first PromQL check."""
-    policy = next((known for known in mandate.policies if known.name == postmortem.policy), None)
+    policy = next((known for known in policy_set.policies if known.name == postmortem.policy), None)
     if policy and policy.expression:
         return policy.expression
-    service, _ = mandate.service(postmortem.service, postmortem.environment)
-    checks = (*service.healthy, *service.traffic) if service else ()
+    service, _ = policy_set.service(postmortem.service, postmortem.environment)
+    checks = (*service.health_checks, *service.traffic_checks) if service else ()
     if query := next((check.promql for check in checks if isinstance(check, PromqlCheck)), ""):
         return query
     raise Unknown(

@@ -6,26 +6,25 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 
-from responder.durations import format_duration
-from responder.execution import (
+from responder.config.durations import format_duration
+from responder.reports.record import Moment, PostMortem, Record, ReportedChange, Stage, Window
+from responder.rollback.events import (
     Accepted,
+    ApprovalRequested,
     Approved,
     Closed,
-    Done,
     Event,
-    Execution,
-    GaveUp,
-    Halted,
-    Held,
-    Kept,
+    EvidenceCollected,
     Planned,
     Resumed,
-    Started,
-    Stopped,
-    fold,
+    RetriesExhausted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    StopRequested,
 )
-from responder.plan import Move
-from responder.reports.record import Change, Moment, PostMortem, Record, Stage, Window
+from responder.rollback.execution import Execution, fold
+from responder.rollback.plan import Change
 
 _SLOW_TO_FIRE = 60.0
 
@@ -52,7 +51,7 @@ def make_postmortem(record: Record) -> PostMortem:
         stages=list(_stages(window, execution)),
         timeline=sorted(_timeline(record, window), key=lambda moment: moment.at),
         changes=list(_changes(record)),
-        verdicts=list(record.verdicts),
+        guard_results=list(record.guard_results),
         alerts=list(accepted.alerts),
         left_to_do=list(_left(record, execution)),
         questions=list(_questions(record, execution, window)),
@@ -67,7 +66,7 @@ def _window(record: Record, execution: Execution) -> Window:
         firing_at=min((alert.starts_at for alert in accepted.alerts), default=None),
         received_at=accepted.received_at,
         accepted_at=accepted.at,
-        acted_at=next((at for at, move in _begun(record) if isinstance(move, Move)), None),
+        acted_at=next((at for at, change in _begun(record) if isinstance(change, Change)), None),
         ended_at=execution.ended_at,
     )
 
@@ -79,7 +78,7 @@ def _begun(record: Record) -> Iterator[tuple[datetime, object]]:
         if execution is None:
             execution = fold(record.id, [event])
             continue
-        if isinstance(event, Started):
+        if isinstance(event, StepStarted):
             yield event.at, execution.todo[0]
         execution = execution.after(event)
 
@@ -110,7 +109,7 @@ def _summary(execution: Execution, window: Window) -> str:
     match execution.outcome or execution.state:
         case "succeeded":
             return f"{head} It was, and was verified{took}."
-        case "compensated":
+        case "reverted":
             return f"{head} That failed, and what was done was turned back{took}: {execution.reason}"
         case "cancelled":
             return f"{head} It was cancelled{took}: {execution.reason}"
@@ -118,7 +117,7 @@ def _summary(execution: Execution, window: Window) -> str:
             return f"{head} It failed{took}: {execution.reason}"
         case "stuck":
             return f"{head} It is stuck and needs a human: {execution.reason}"
-        case "held":
+        case "awaiting_approval":
             return f"{head} The plan waits for approval: {execution.reason}"
     return f"{head} It is not over."
 
@@ -138,7 +137,7 @@ def _timeline(record: Record, window: Window) -> Iterator[Moment]:
             continue  # told as `accepted`
         times = f", {decision.times} times" if decision.times > 1 else ""
         detail = f"policy {decision.policy or '(none)'}, by {decision.guard}{times}: {decision.reason}"
-        yield Moment(at=decision.at, what=f"decided: {decision.verdict}", detail=detail)
+        yield Moment(at=decision.at, what=f"decided: {decision.result}", detail=detail)
     for event in record.events:
         yield Moment(at=event.at, what=event.type.replace("_", " "), detail=_told(event))
 
@@ -146,46 +145,48 @@ def _timeline(record: Record, window: Window) -> Iterator[Moment]:
 def _told(event: Event) -> str:
     match event:
         case Accepted():
-            return event.needs_approval or event.reason
+            return event.approval_reason or event.reason
         case Planned():
             return f"{event.plan.hash}: {len(event.plan.steps)} steps"
         case Approved():
             return f"by {event.by}"
         case Resumed():
             return f"by {event.worker}"
-        case Started():
+        case StepStarted():
             return f"step {event.step + 1}: {event.title}"
-        case Done():
+        case StepCompleted():
             note = f": {event.note}" if event.note else ""
             return f"step {event.step + 1}{'' if event.changed else ', nothing had to be changed'}{note}"
-        case Halted():
+        case StepFailed():
             who = f" (by {event.reverted_by})" if event.reverted_by else ""
             return f"{'' if event.step is None else f'step {event.step + 1}: '}{event.reason}{who}"
-        case Stopped():
+        case StopRequested():
             return f"by {event.by}: {event.reason}"
         case Closed():
             return f"{event.outcome}, by {event.by}{f': {event.reason}' if event.reason else ''}"
-        case Held() | GaveUp():
+        case ApprovalRequested() | RetriesExhausted():
             return event.reason
-        case Kept():
+        case EvidenceCollected():
             return event.note
     return ""
 
 
-def _changes(record: Record) -> Iterator[Change]:
+def _changes(record: Record) -> Iterator[ReportedChange]:
     """Every move that was begun, with what became of it."""
-    ends = [event for event in record.events if isinstance(event, Done | Halted) and event.step is not None]
-    numbers = [event.step for event in record.events if isinstance(event, Started)]
-    for number, (_, move) in zip(numbers, _begun(record), strict=True):
-        if not isinstance(move, Move):
+    ends = [
+        event for event in record.events if isinstance(event, StepCompleted | StepFailed) and event.step is not None
+    ]
+    numbers = [event.step for event in record.events if isinstance(event, StepStarted)]
+    for number, (_, change) in zip(numbers, _begun(record), strict=True):
+        if not isinstance(change, Change):
             continue
         end = next((event for event in ends if event.step == number), None)
-        yield Change(
-            lever=str(move.lever),
-            was=move.lever.tell(move.was),
-            to=move.lever.tell(move.to),
-            way_back=move.back,
-            effect=end.changed if isinstance(end, Done) else None,
+        yield ReportedChange(
+            resource=str(change.resource),
+            before=change.resource.describe(change.before),
+            after=change.resource.describe(change.after),
+            way_back=change.reverting,
+            effect=end.changed if isinstance(end, StepCompleted) else None,
         )
 
 
@@ -193,7 +194,7 @@ def _left(record: Record, execution: Execution) -> Iterator[str]:
     accepted = execution.accepted
     if execution.state == "stuck":
         yield f'Bring {accepted.service} to a state that you want, then: responder close {record.id} --reason "…"'
-    if execution.state == "held":
+    if execution.state == "awaiting_approval":
         yield f"Approve or stop it: responder approve {record.id}"
     for version in record.versions:
         if version.version not in (accepted.from_version, accepted.to_version):
@@ -215,11 +216,11 @@ def _questions(record: Record, execution: Execution, window: Window) -> Iterator
     accepted = execution.accepted
     if execution.outcome == "succeeded":
         yield f"What was wrong with {accepted.from_version}, and why did nothing notice it before it was deployed?"
-    elif execution.verification_failed and any(isinstance(e, Halted) and e.unseen for e in record.events):
+    elif execution.verification_failed and any(isinstance(e, StepFailed) and e.unseen for e in record.events):
         yield f"Nobody could say whether {accepted.service} recovered: why had its checks no answer?"
     elif execution.verification_failed:
         yield f"All was set back and {accepted.service} did not recover: what else had changed?"
-    elif execution.outcome in ("failed", "compensated"):
+    elif execution.outcome in ("failed", "reverted"):
         yield f"Why could it not be rolled back ({execution.reason}), and how was the trouble ended instead?"
     yield f"What did {accepted.from_version} do that no rollback undoes: data that it wrote, messages that it sent?"
     yield "Who was affected, how many, and have they been told?"
@@ -234,15 +235,15 @@ def _questions(record: Record, execution: Execution, window: Window) -> Iterator
         yield f"It waited {format_duration(waited // 1)} for approval: is the policy trusted enough to act by itself?"
     for event in record.events:
         match event:
-            case Stopped():
+            case StopRequested():
                 yield f"Why did {event.by} stop it ({event.reason})?"
-            case Halted(drift=True):
+            case StepFailed(drift=True):
                 yield f"Who moved what the rollback had set, and why ({event.reason})?"
     if resumed := sum(isinstance(event, Resumed) for event in record.events):
         yield f"Why was the responder interrupted ({resumed} times)?"
 
 
 def _waited_for_approval(events: Sequence[Event]) -> float:
-    held = next((event.at for event in events if isinstance(event, Held)), None)
+    held = next((event.at for event in events if isinstance(event, ApprovalRequested)), None)
     approved = next((event.at for event in events if isinstance(event, Approved)), None)
     return (approved - held).total_seconds() if held and approved else 0.0

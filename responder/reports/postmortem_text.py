@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from responder.durations import format_duration
+from responder.config.durations import format_duration
 from responder.reports.markdown import cell, code, moment, table
 from responder.reports.record import PostMortem
 
@@ -63,15 +63,18 @@ def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     yield "## What was changed"
     if postmortem.changes:
         rows = (
-            (c.lever, c.was, c.to, "back" if c.way_back else "forward", _EFFECT[c.effect]) for c in postmortem.changes
+            (c.resource, c.before, c.after, "back" if c.way_back else "forward", _EFFECT[c.effect])
+            for c in postmortem.changes
         )
         yield from table(("what", "was", "to", "way", "effect"), rows)
     else:
         yield "Nothing."
     yield ""
     yield "## Why it was allowed"
-    if postmortem.verdicts:
-        yield from table(("guard", "said", "because"), ((v.guard, v.verdict, v.reason) for v in postmortem.verdicts))
+    if postmortem.guard_results:
+        yield from table(
+            ("guard", "said", "because"), ((v.guard, v.result, v.reason) for v in postmortem.guard_results)
+        )
     else:
         yield "The decision is not on record."
     yield ""

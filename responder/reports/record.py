@@ -6,13 +6,13 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from responder.alerts import Alert
-from responder.execution import Event
-from responder.guards import Verdict
+from responder.backends.alertmanager.alerts import Alert
+from responder.decisions.guards import GuardResult
 from responder.journal.deployments import Deployment
+from responder.rollback.events import Event
 
 
-class Decision(BaseModel):
+class ReportedDecision(BaseModel):
     """One verdict on an alert of the service, around that time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -20,7 +20,7 @@ class Decision(BaseModel):
     at: datetime
     times: int
     policy: str
-    verdict: str
+    result: str
     guard: str
     reason: str
     execution: str | None
@@ -44,8 +44,8 @@ class Record(BaseModel):
     id: str
     events: tuple[Event, ...]
     deployed: Deployment | None = None  # the deployment that was rolled back
-    verdicts: tuple[Verdict, ...] = ()  # of the decision that opened it
-    decisions: tuple[Decision, ...] = ()
+    guard_results: tuple[GuardResult, ...] = ()  # of the decision that opened it
+    decisions: tuple[ReportedDecision, ...] = ()
     versions: tuple[Version, ...] = ()
 
 
@@ -74,12 +74,12 @@ class Moment(BaseModel):
     detail: str = ""
 
 
-class Change(BaseModel):
+class ReportedChange(BaseModel):
     """A move, and whether it had an effect; `effect` is null where it was begun and its end is not on record."""
 
-    lever: str
-    was: str
-    to: str
+    resource: str
+    before: str
+    after: str
     way_back: bool
     effect: bool | None
 
@@ -102,8 +102,8 @@ class PostMortem(BaseModel):
     window: Window
     stages: list[Stage]
     timeline: list[Moment]
-    changes: list[Change]
-    verdicts: list[Verdict]
+    changes: list[ReportedChange]
+    guard_results: list[GuardResult]
     alerts: list[Alert]
     left_to_do: list[str]
     questions: list[str]

@@ -10,24 +10,25 @@ from typing import Any, TypeVar, get_args
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from responder import together
-from responder.alerts import AlertGroup, read_body
-from responder.clients import Connections
-from responder.clients.alertmanager import Alertmanager
-from responder.errors import Conflict, Halt, Invalid, Unavailable
-from responder.evaluation import Refusal
-from responder.execution import Closed, Event, Execution, Outcome, State, fold
+from responder.backends.alertmanager.alerts import AlertGroup, read_body
+from responder.backends.alertmanager.client import Alertmanager
+from responder.backends.connections import Connections
+from responder.backends.prometheus.trouble_check import TroubleCheck
+from responder.decisions.evaluation import Refusal
+from responder.decisions.policies import BY_HAND, Incident, PolicySet, match_alerts, only_told
+from responder.errors import Conflict, Invalid, StepFailed, Unavailable
 from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions
 from responder.operations.approving import approve, held_by
+from responder.operations.respond import Decided, explain, respond
 from responder.operations.stopping import STOPPABLE, effect_of_stop
-from responder.policies import BY_HAND, Incident, Mandate, match_alerts, only_told
-from responder.respond import Decided, explain, respond
-from responder.strategies import Target
-from responder.trouble_check import TroubleCheck
-from responder.web.access import WHO, who_asks
-from responder.web.asked import Asked, answer, limit, read, since
-from responder.web.bodies import body_of
-from responder.web.permission import (
+from responder.rollback.events import Closed, Event, Outcome
+from responder.rollback.execution import Execution, State, fold
+from responder.rollback.gateway import Gateway
+from responder.rollback.strategies import Target
+from responder.runtime.worker import Worker
+from responder.services import planner
+from responder.web.access.access import WHO, who_asks
+from responder.web.access.permission import (
     demand,
     demand_execution,
     demand_unlimited,
@@ -36,15 +37,15 @@ from responder.web.permission import (
     service_of,
     sort_out,
 )
-from responder.web.place import EXECUTION, Page, Place, get, post
+from responder.web.http.bodies import body_of
+from responder.web.http.requests import ApiRequest, answer, limit, read, since
+from responder.web.http.routes import EXECUTION, Handlers, Route, get, post
 from responder.web.receiver import Receiver
-from responder.worker import Worker
-from responder.world import World
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class _Rollback(Asked):
+class _Rollback(ApiRequest):
     service: str
     environment: str | None = None
     version: str | None = None
@@ -54,36 +55,36 @@ class _Rollback(Asked):
     also: tuple[str, ...] = Field(default=(), max_length=100)  # other services of the environment, in the same rollback
 
 
-class _Stop(Asked):
+class _Stop(ApiRequest):
     reason: str = Field(default="", max_length=1000)
 
 
-class _Close(Asked):
+class _Close(ApiRequest):
     outcome: Outcome = "failed"
     reason: str = Field(min_length=1, max_length=1000)
 
 
-class _Approve(Asked):
+class _Approve(ApiRequest):
     plan_hash: str
     although_resolved: bool = False  # the trouble is not visible any more, and whoever approves knows
 
 
-class Api(Page):
+class Api(Handlers):
     """The handlers, each a few lines over the journal."""
 
     def __init__(
         self,
         journal: Database,
-        mandate: Callable[[], Mandate],
+        policy_set: Callable[[], PolicySet],
         connections: Callable[[], Connections],
         worker: Worker,
         receiver: Receiver,
         approve_link: Callable[[Execution], str | None],
     ) -> None:
-        self._journal, self._mandate, self._connections = journal, mandate, connections
+        self._journal, self._mandate, self._connections = journal, policy_set, connections
         self._worker, self._receiver, self._approve_link = worker, receiver, approve_link
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         return (
             get("/api/v1/preview", "read", self.preview),
@@ -121,12 +122,12 @@ class Api(Page):
     async def rollback(self, request: web.Request) -> web.Response:
         """`POST /api/v1/rollbacks`: by hand. It passes what docs/reference/guards.md says that a person passes."""
         body = await read(request, _Rollback)
-        mandate = self._mandate()
-        service = service_of(request, mandate, body.service, body.environment)
+        policy_set = self._mandate()
+        service = service_of(request, policy_set, body.service, body.environment)
         for other in body.also if permitted(request).limited else ():
-            service_of(request, mandate, other, service.environment)
+            service_of(request, policy_set, other, service.environment)
         incident = Incident(
-            policy=next((p for p in mandate.policies if _covers(p.roll_back, service.name)), BY_HAND),
+            policy=next((p for p in policy_set.policies if _covers(p.roll_back, service.name)), BY_HAND),
             service=service.name,
             environment=service.environment,
             received_at=self._journal.now(),
@@ -139,11 +140,11 @@ class Api(Page):
         )
         journal, connections = self._journal, self._connections()
         if body.dry_run:
-            decided = (await explain([incident], mandate=mandate, journal=journal, connections=connections))[0]
+            decided = (await explain([incident], policy_set=policy_set, journal=journal, connections=connections))[0]
             return answer(await self._explained(decided))
         claimer = self._worker.claimer
         decided = (
-            await respond([incident], mandate=mandate, journal=journal, connections=connections, claimer=claimer)
+            await respond([incident], policy_set=policy_set, journal=journal, connections=connections, claimer=claimer)
         )[0]
         self._receiver.begin([decided])
         return answer(_summary(decided), status=202 if decided.execution else 409)
@@ -154,17 +155,19 @@ class Api(Page):
         return answer(await self._explain(request, read_body(await body_of(request), now), now))
 
     async def _explain(self, request: web.Request, group: AlertGroup, now: datetime) -> dict[str, Any]:
-        mandate = self._mandate()
+        policy_set = self._mandate()
         alerts = await self._journal.read(alert_times.known, group.alerts, now)
-        incidents, unwanted = match_alerts(alerts, mandate.policies, now, sender="explain")
-        incidents, _ = sort_out(request[WHO], incidents, mandate)
-        decided = await explain(incidents, mandate=mandate, journal=self._journal, connections=self._connections())
+        incidents, unwanted = match_alerts(alerts, policy_set.policies, now, sender="explain")
+        incidents, _ = sort_out(request[WHO], incidents, policy_set)
+        decided = await explain(
+            incidents, policy_set=policy_set, journal=self._journal, connections=self._connections()
+        )
         return {
             "incidents": [await self._explained(result) for result in decided],
             "unmatched": [alert.labels for alert in unwanted],
             "only_told": [
                 {"policy": policy.name, "notify": policy.notify, "alerts": [alert.labels for alert in found]}
-                for policy, found in only_told(alerts, mandate.policies)
+                for policy, found in only_told(alerts, policy_set.policies)
             ],
             "resolved": sum(alert.status == "resolved" for alert in alerts),
             "refused": [alert.model_dump(include={"where", "reason", "labels"}) for alert in group.refused],
@@ -174,35 +177,35 @@ class Api(Page):
         summary, policy = _summary(decided), decided.incident.policy
         if decided.incident.action != "roll_back":
             return summary
-        parts: list[together.Part] = []
-        for situation in (decided.situation, *decided.also):
-            if situation.service is None or situation.running is None or situation.target is None:
+        parts: list[planner.Part] = []
+        for facts in (decided.facts, *decided.also):
+            if facts.service is None or facts.running is None or facts.target is None:
                 return summary
             between = {
-                "service": situation.service.name,
-                "environment": situation.service.environment,
-                "from_version": situation.running.version,
-                "to_version": situation.target.version,
+                "service": facts.service.name,
+                "environment": facts.service.environment,
+                "from_version": facts.running.version,
+                "to_version": facts.target.version,
             }
             target = Target(
-                artifact=situation.target.artifact,
-                from_artifact=situation.running.artifact,
+                artifact=facts.target.artifact,
+                from_artifact=facts.running.artifact,
                 **between,
                 **await self._journal.read(deployments.artifacts_between, **between),
             )
-            parts.append(together.Part(situation.service, target, None if parts else decided.incident.strategy))
+            parts.append(planner.Part(facts.service, target, None if parts else decided.incident.strategy))
         try:
-            plan = await together.plan(
+            plan = await planner.plan(
                 parts,
-                World(self._connections()),
+                Gateway(self._connections()),
                 verify_for=policy.verify.bake,
                 verify_within=policy.verify.within,
                 needs=self._mandate().needs,
                 order=policy.order,
                 trouble=_trouble_of(decided),
             )
-        except Halt as halt:
-            return {**summary, "no_plan": str(halt)}
+        except StepFailed as failure:
+            return {**summary, "no_plan": str(failure)}
         return {
             **summary,
             "plan": {**plan.model_dump(mode="json"), "hash": plan.hash, "steps_told": [str(s) for s in plan.steps]},
@@ -258,7 +261,7 @@ class Api(Page):
             plan_hash,
             by,
             although_resolved=although_resolved,
-            mandate=self._mandate(),
+            policy_set=self._mandate(),
             journal=self._journal,
             connections=self._connections(),
             now=self._journal.now(),
@@ -267,9 +270,9 @@ class Api(Page):
 
     async def held_by(self, execution: Execution) -> Refusal | None:
         """As `held_by` of operations."""
-        mandate, connections = self._mandate(), self._connections()
+        policy_set, connections = self._mandate(), self._connections()
         now = self._journal.now()
-        return await held_by(execution, mandate=mandate, journal=self._journal, connections=connections, now=now)
+        return await held_by(execution, policy_set=policy_set, journal=self._journal, connections=connections, now=now)
 
     async def stop(self, request: web.Request) -> web.Response:
         """`POST /api/v1/executions/{id}/stop`, at the next safe point; `{id}` `all` throws the kill switch."""
@@ -308,7 +311,7 @@ class Api(Page):
 
     def _heard(self, execution: Execution, event: Event) -> dict[str, Any]:
         """What a person did is counted and logged like what a worker did."""
-        self._worker.tell(execution, (event,))
+        self._worker.publish(execution, (event,))
         return execution.model_dump(mode="json", include={"id", "seq", "state", "outcome", "reason"})
 
     async def decisions(self, request: web.Request) -> web.Response:
@@ -333,5 +336,5 @@ def _covers(roll_back: Any, service: str) -> bool:
 
 
 def _summary(decided: Decided) -> dict[str, Any]:
-    verdicts = [verdict.model_dump() for verdict in decided.judgement.verdicts]
-    return {**decided.payload(), "verdicts": verdicts}
+    guard_results = [result.model_dump() for result in decided.decision.guard_results]
+    return {**decided.payload(), "guard_results": guard_results}

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, StrictBool, TypeAdapter, ValidationError
 
+from responder.decisions.policies import PolicySet
 from responder.errors import Invalid, Unknown
 from responder.journal import Database, Transaction, client_rules, deployments
-from responder.journal.client_rules import Change, Rules
-from responder.policies import Mandate
-from responder.services import Name, Service
-from responder.signing import ClientSettings
-from responder.web.access import who_asks
-from responder.web.asked import Asked, Version, answer, limit, must_match, read, tag_of, unless_known
-from responder.web.permission import service_of
-from responder.web.place import Page, Place, get, post
+from responder.journal.client_rules import RuleChange, Rules
+from responder.services.service import Name, Service
+from responder.transport.signing import ClientSettings
+from responder.web.access.access import who_asks
+from responder.web.access.permission import service_of
+from responder.web.http.requests import ApiRequest, Version, answer, limit, must_match, read, tag_of, unless_known
+from responder.web.http.routes import Handlers, Route, get, post
 
 _MAX_AGE = 60
 _MOST_BLOCKED = 1000
@@ -31,7 +31,7 @@ _LOOKED_AT = 50
 _Named = Annotated[Version, Field(min_length=1)]
 
 
-class _Change(Asked):
+class _Change(ApiRequest):
     environment: str | None = None
     min_version: Version | None = None
     block: tuple[_Named, ...] = Field(default=(), max_length=100)
@@ -42,15 +42,15 @@ class _Change(Asked):
     reason: str = Field(min_length=1, max_length=1000)
 
 
-class ClientDocuments(Page):
+class ClientDocuments(Handlers):
     """Serves them, and lets people change what they say."""
 
     def __init__(
-        self, journal: Database, mandate: Callable[[], Mandate], settings: Callable[[], ClientSettings | None]
+        self, journal: Database, policy_set: Callable[[], PolicySet], settings: Callable[[], ClientSettings | None]
     ) -> None:
-        self._journal, self._mandate, self._settings = journal, mandate, settings
+        self._journal, self._mandate, self._settings = journal, policy_set, settings
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         path = "/api/v1/clients/{service}/{platform}"
         return (
@@ -101,7 +101,7 @@ class ClientDocuments(Page):
         where = self._where(request, body.environment)
         if both := set(body.block) & set(body.unblock):
             raise Invalid(f"{', '.join(sorted(both))} cannot be both", "block, unblock")
-        wanted = Change(**body.model_dump(include={"min_version", "block", "unblock", "flags"}))
+        wanted = RuleChange(**body.model_dump(include={"min_version", "block", "unblock", "flags"}))
         by, now = who_asks(request, body.model_dump()), self._journal.now()
 
         async def act(tx: Transaction) -> Rules:

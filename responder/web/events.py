@@ -12,14 +12,15 @@ from typing import Any
 from aiohttp import web
 
 from responder.errors import Invalid, JournalUnavailable
-from responder.execution import Accepted, Event, Execution, Planned, fold
 from responder.journal import executions
-from responder.web.access import WHO, error
-from responder.web.asked import answer
-from responder.web.feed import LATELY, Feed, TooMany, Watcher
-from responder.web.permission import demand_execution, sees
-from responder.web.place import EXECUTION, Page, Place, get
-from responder.worker import Worker
+from responder.rollback.events import Accepted, Event, Planned
+from responder.rollback.execution import Execution, fold
+from responder.runtime.worker import Worker
+from responder.web.access.access import WHO, error
+from responder.web.access.permission import demand_execution, sees
+from responder.web.broadcast import LATELY, ExecutionBroadcast, TooMany, Watcher
+from responder.web.http.requests import answer
+from responder.web.http.routes import EXECUTION, Handlers, Route, get
 
 _HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _SKEW = timedelta(seconds=10)
@@ -53,12 +54,12 @@ def unfold(execution_id: str, events: list[Event]) -> list[tuple[Execution, Even
     return pairs
 
 
-class Events(Page):
+class Events(Handlers):
     """`GET /api/v1/executions/{id}/events` and `GET /api/v1/events`."""
 
     def __init__(
         self,
-        feed: Feed,
+        broadcast: ExecutionBroadcast,
         worker: Worker,
         may_read: Callable[[web.Request], bool] = lambda request: True,
         *,
@@ -66,10 +67,10 @@ class Events(Page):
         look: float = 1.0,
         write_within: float = 10.0,
     ) -> None:
-        self._feed, self._worker, self._may_read = feed, worker, may_read
+        self._feed, self._worker, self._may_read = broadcast, worker, may_read
         self._heartbeat, self._look, self._write_within = heartbeat, look, write_within
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         return get(f"{EXECUTION}/events", "read", self.execution), get("/api/v1/events", "read", self.everything)
 

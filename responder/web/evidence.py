@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from responder.errors import Halt, Unavailable, Unknown
+from responder.errors import StepFailed, Unavailable, Unknown
 from responder.evidence.keeper import Keeper
 from responder.evidence.manifest import MANIFEST, Manifest, where
 from responder.journal import Database, Row, Transaction, evidence
-from responder.web.access import error
-from responder.web.asked import answer
-from responder.web.permission import demand_execution, permitted
-from responder.web.place import EXECUTION, Page, Place, get
+from responder.web.access.access import error
+from responder.web.access.permission import demand_execution, permitted
+from responder.web.http.requests import answer
+from responder.web.http.routes import EXECUTION, Handlers, Route, get
 
 _TYPES = {"svg": "image/svg+xml", "json": "application/json", "log": "text/plain"}
 _SHOWN = (
@@ -23,13 +23,13 @@ _SHOWN = (
 )  # fmt: skip
 
 
-class Evidence(Page):
+class Evidence(Handlers):
     """The manifest is in the journal, so every replica knows it; the files are where they were kept."""
 
     def __init__(self, journal: Database, keeper: Callable[[], Keeper | None]) -> None:
         self._journal, self._keeper = journal, keeper
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         return (
             get(f"{EXECUTION}/evidence", "read", self.show),
@@ -52,7 +52,7 @@ class Evidence(Page):
             raise Unknown(f"no {requested!r} was kept for {row['id']}")
         try:
             data = await self._data(row, manifest, name)
-        except (Halt, Unavailable) as e:
+        except (StepFailed, Unavailable) as e:
             return error(502, str(e))
         kind = _TYPES.get(requested.rpartition(".")[2], "application/gzip")
         headers = {

@@ -10,23 +10,23 @@ from datetime import datetime
 
 from aiohttp import web
 
-from responder.alerts import AlertGroup, UndatedAlert, read_body
-from responder.clients import Connections
-from responder.conduct import Watchdog
+from responder.backends.alertmanager.alerts import AlertGroup, UndatedAlert, read_body
+from responder.backends.alertmanager.matchers import all_match
+from responder.backends.connections import Connections
+from responder.decisions.facts import WATCHDOG
+from responder.decisions.limits import Watchdog
+from responder.decisions.policies import PolicySet, match_alerts, only_told
 from responder.errors import Conflict, Invalid, JournalUnavailable
 from responder.journal import Database, alert_times, decisions
-from responder.logs import say
-from responder.matching import all_match
-from responder.metrics import Metrics
-from responder.policies import Mandate, match_alerts, only_told
-from responder.refused_alerts import note_refused
-from responder.respond import Decided, note_not_permitted, note_told, note_unwanted, respond
-from responder.survey import WATCHDOG
-from responder.web.access import WHO, Who, error
-from responder.web.bodies import MOST_BYTES, READ_WITHIN, body_of
-from responder.web.permission import permits, sort_out
-from responder.web.place import Page, Place, post
-from responder.worker import Worker
+from responder.logging import say
+from responder.operations.refused_alerts import note_refused
+from responder.operations.respond import Decided, note_not_permitted, note_told, note_unwanted, respond
+from responder.runtime.metrics import Metrics
+from responder.runtime.worker import Worker
+from responder.web.access.access import WHO, Who, error
+from responder.web.access.permission import permits, sort_out
+from responder.web.http.bodies import MOST_BYTES, READ_WITHIN, body_of
+from responder.web.http.routes import Handlers, Route, post
 
 __all__ = ["MOST_AT_ONCE", "MOST_BYTES", "READ_WITHIN", "Receiver"]
 
@@ -40,22 +40,22 @@ _OFF_THE_LOOP = 1 << 16
 """Bytes; a larger body is parsed in a thread."""
 
 
-class Receiver(Page):
+class Receiver(Handlers):
     """Takes the bodies of Alertmanager, Grafana Alerting and vmalert."""
 
     def __init__(
         self,
         journal: Database,
-        mandate: Callable[[], Mandate],
+        policy_set: Callable[[], PolicySet],
         connections: Callable[[], Connections],
         worker: Worker,
         metrics: Metrics,
     ) -> None:
-        self._journal, self._mandate, self._connections = journal, mandate, connections
+        self._journal, self._mandate, self._connections = journal, policy_set, connections
         self._worker, self._metrics = worker, metrics
         self._under_way = 0
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         # Version 2 is where vmalert and Prometheus post to their notifiers.
         paths = [f"/api/{version}/alerts" for version in ("v1", "v2")]
@@ -98,30 +98,30 @@ class Receiver(Page):
         self._metrics.alerts.labels("refused").inc(len(group.refused))
         if group.truncated_alerts:
             say(log, "alerts were cut off: set max_alerts to 0", level=logging.WARNING, missing=group.truncated_alerts)
-        mandate = self._mandate()
-        alerts = [alert for alert in group.alerts if not mandate.is_watchdog(alert)]
+        policy_set = self._mandate()
+        alerts = [alert for alert in group.alerts if not policy_set.is_watchdog(alert)]
         if any(isinstance(alert, UndatedAlert) for alert in alerts):
             alerts = await self._journal.transaction(alert_times.remember, alerts, now)
-        watched = any(alert.status == "firing" and mandate.is_watchdog(alert) for alert in group.alerts)
+        watched = any(alert.status == "firing" and policy_set.is_watchdog(alert) for alert in group.alerts)
         if watched and who.permitted.limited:
             say(log, "watchdog ignored: the token is limited", level=logging.WARNING, token=who.name)
         elif watched:
             await self._journal.transaction(decisions.hear, WATCHDOG, now)
         incidents, unwanted = match_alerts(
-            alerts, mandate.policies, now, sender=who.name, truncated=group.truncated_alerts
+            alerts, policy_set.policies, now, sender=who.name, truncated=group.truncated_alerts
         )
         recorded = await note_refused(self._journal, group.refused, now)
-        incidents, foreign = sort_out(who, incidents, mandate)
+        incidents, foreign = sort_out(who, incidents, policy_set)
         # It only proves that alerts arrive: where no watchdog is configured, nobody misses a rollback for it.
         unwanted = [alert for alert in unwanted if not all_match(Watchdog().match, alert.labels)]
         recorded += [await note_unwanted(self._journal, unwanted, now)] if unwanted else []
         recorded += [await note_not_permitted(self._journal, incident, who.name, now) for incident in foreign]
         permitted = [alert for alert in alerts if permits(who, alert)]
-        recorded += [await note_told(self._journal, *match, now) for match in only_told(permitted, mandate.policies)]
+        recorded += [await note_told(self._journal, *match, now) for match in only_told(permitted, policy_set.policies)]
         if incidents:
             decided = await respond(
                 incidents,
-                mandate=mandate,
+                policy_set=policy_set,
                 journal=self._journal,
                 connections=self._connections(),
                 claimer=self._worker.claimer,

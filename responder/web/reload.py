@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from responder.web.access import error
-from responder.web.permission import demand_unlimited
-from responder.web.place import Page, Place, post
+from responder.web.access.access import error
+from responder.web.access.permission import demand_unlimited
+from responder.web.http.routes import Handlers, Route, post
 
 
-class Reload(Page):
+class Reload(Handlers):
     """Says what was wrong with the file, where it was not taken."""
 
     def __init__(self, reload: Callable[[], list[str]]) -> None:
         self._reload = reload
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         return (post("/-/reload", "operate", self.reload, body="none"),)
 

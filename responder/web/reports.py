@@ -9,19 +9,19 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
-from responder.clients import Connections
-from responder.errors import Halt, Invalid, Unavailable, Unknown
+from responder.backends.connections import Connections
+from responder.config.permitted import Permitted
+from responder.decisions.policies import PolicySet
+from responder.errors import Invalid, StepFailed, Unavailable, Unknown
 from responder.journal import Database, Transaction, decisions, deployments, executions
-from responder.permitted import Permitted
-from responder.policies import Mandate
 from responder.reports import health, health_text, picture, postmortem, postmortem_text, record
 from responder.reports.inspection import inspect
-from responder.services import Service
-from responder.web.access import error
-from responder.web.asked import answer, since
-from responder.web.permission import demand, demand_execution, narrowed, permitted
-from responder.web.place import EXECUTION, Page, Place, get
-from responder.worker import Worker
+from responder.runtime.worker import Worker
+from responder.services.service import Service
+from responder.web.access.access import error
+from responder.web.access.permission import demand, demand_execution, narrowed, permitted
+from responder.web.http.requests import answer, since
+from responder.web.http.routes import EXECUTION, Handlers, Route, get
 
 _DAY = timedelta(days=1)
 
@@ -29,25 +29,25 @@ _AT_ONCE = 4
 """Reports that are made at once: the services are asked by each, and a crowd must not become a load."""
 
 
-class Reports(Page):
+class Reports(Handlers):
     """`GET /api/v1/report`, and of one rollback its report and its plot."""
 
     def __init__(
         self,
         journal: Database,
-        mandate: Callable[[], Mandate],
+        policy_set: Callable[[], PolicySet],
         connections: Callable[[], Connections],
         worker: Worker,
         mistakes: Callable[[], list[str]] = list,
         *,
         within: float = 5.0,
     ) -> None:
-        self._journal, self._mandate, self._connections = journal, mandate, connections
+        self._journal, self._mandate, self._connections = journal, policy_set, connections
         self._worker, self._mistakes, self._within = worker, mistakes, within
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._last: dict[tuple[tuple[str | None, str | None], Permitted], tuple[health.Status, datetime]] = {}
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         return (
             get("/api/v1/report", "read", self.report),
@@ -67,13 +67,13 @@ class Reports(Page):
         self, request: web.Request, start: datetime | None = None, within: float | None = None
     ) -> health.Report:
         """Of what is asked for and permitted. Raises Unknown where the configuration has no such service."""
-        requested, allowed, mandate = scope(request), permitted(request), narrowed(request, self._mandate())
-        services = services_of(mandate, *requested)
+        requested, allowed, policy_set = scope(request), permitted(request), narrowed(request, self._mandate())
+        services = services_of(policy_set, *requested)
         async with self._turn:
             now = self._journal.now()
             facts = await inspect(
                 self._journal,
-                mandate,
+                policy_set,
                 services,
                 self._connections(),
                 now,
@@ -107,7 +107,7 @@ class Reports(Page):
         made = postmortem.make_postmortem(known)
         try:
             drawn = await picture.draw(made, self._mandate(), self._connections(), self._journal.now())
-        except (Unavailable, Halt) as e:
+        except (Unavailable, StepFailed) as e:
             return error(502, str(e))
         headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return web.Response(text=drawn, content_type="image/svg+xml", charset="utf-8", headers=headers)
@@ -120,9 +120,9 @@ def scope(request: web.Request) -> tuple[str | None, str | None]:
     return requested
 
 
-def services_of(mandate: Mandate, name: str | None, environment: str | None) -> list[Service]:
+def services_of(policy_set: PolicySet, name: str | None, environment: str | None) -> list[Service]:
     """The configured services of that name and environment, or all. Raises Unknown where one is named and is none."""
-    found = [s for s in mandate.services if name in (None, s.name) and environment in (None, s.environment)]
+    found = [s for s in policy_set.services if name in (None, s.name) and environment in (None, s.environment)]
     if not found and (name or environment):
         where = f" in {environment}" if environment else ""
         raise Unknown(f"{f'no service {name!r}' if name else 'no service'} is configured{where}")
@@ -145,7 +145,7 @@ async def _record(tx: Transaction, execution_id: str) -> record.Record:
     events = await executions.events_of(tx, execution_id)
     accepted = (await executions.load(tx, execution_id)).accepted
     opened = await tx.all("decisions_of_execution", execution=execution_id)
-    verdicts = json.loads(opened[0]["body"])["verdicts"] if opened else []
+    guard_results = json.loads(opened[0]["body"])["guard_results"] if opened else []
     before = [
         row
         for row in await deployments.find(tx, accepted.service, accepted.environment, 1000)
@@ -167,8 +167,8 @@ async def _record(tx: Transaction, execution_id: str) -> record.Record:
             "id": execution_id,
             "events": events,
             "deployed": deployed,
-            "verdicts": verdicts,
-            "decisions": [record.Decision.model_validate(row) for row in around],
+            "guard_results": guard_results,
+            "decisions": [record.ReportedDecision.model_validate(row) for row in around],
             "versions": [record.Version.model_validate(row) for row in versions],
         }
     )

@@ -13,20 +13,20 @@ from aiohttp import web
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
+from responder.config.permitted import Permitted
+from responder.decisions.policies import Policy, PolicySet
 from responder.errors import Invalid, JournalUnavailable
-from responder.execution import State as ExecutionState
 from responder.journal import Database, Row, Transaction, executions
 from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
-from responder.metrics import Metrics, Snapshot, State, take_snapshot
-from responder.permitted import Permitted
-from responder.policies import Mandate, Policy
 from responder.reports.inspection import covers
-from responder.services import Service
-from responder.web.permission import demand_unlimited, narrowed, permitted
-from responder.web.place import Page, Place, get
+from responder.rollback.execution import State as ExecutionState
+from responder.runtime.metrics import Metrics, Snapshot, State, take_snapshot
+from responder.runtime.worker import Worker
+from responder.services.service import Service
+from responder.web.access.permission import demand_unlimited, narrowed, permitted
+from responder.web.http.routes import Handlers, Route, get
 from responder.web.reports import Reports, scope, services_of
-from responder.worker import Worker
 
 
 class _Both:
@@ -46,22 +46,22 @@ _HEALTH_WITHIN = 3.0
 _SHOWN = ("id", "service", "environment", "state", "from_version", "to_version", "reason", "accepted_at", "plan_hash")
 
 
-class Status(Page):
+class Status(Handlers):
     """Reads the journal, and says so where it cannot."""
 
     def __init__(
         self,
         journal: Database,
-        mandate: Callable[[], Mandate],
+        policy_set: Callable[[], PolicySet],
         worker: Worker,
         metrics: Metrics,
         reports: Reports,
         channels: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        self._journal, self._mandate, self._worker, self._metrics = journal, mandate, worker, metrics
+        self._journal, self._mandate, self._worker, self._metrics = journal, policy_set, worker, metrics
         self._reports, self._channels = reports, channels
 
-    def places(self) -> Iterable[Place]:
+    def routes(self) -> Iterable[Route]:
         """As Page.places."""
         return (
             get("/api/v1/status", "read", self.status),
@@ -87,13 +87,13 @@ class Status(Page):
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
         demand_unlimited(request, "/metrics")
-        mandate = self._mandate()
+        policy_set = self._mandate()
         began = time.monotonic()
         snapshot = await self._snapshot()
         read_in = time.monotonic() - began
         disarmed, channels = self._worker.disarmed, self._channels()
         skew = (datetime.now(UTC) - self._journal.now()).total_seconds()
-        state = State(snapshot, mandate, disarmed=disarmed, read_in=read_in, channels=channels, skew=skew)
+        state = State(snapshot, policy_set, disarmed=disarmed, read_in=read_in, channels=channels, skew=skew)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 
@@ -101,15 +101,15 @@ class Status(Page):
         """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not and why, what is under way, and every
         service's versions. It reads the journal and asks nobody, but for `health=now`.
         """
-        mandate, requested, allowed = narrowed(request, self._mandate()), scope(request), permitted(request)
-        services = services_of(mandate, *requested)
+        policy_set, requested, allowed = narrowed(request, self._mandate()), scope(request), permitted(request)
+        services = services_of(policy_set, *requested)
         if request.query.get("health", "last") not in ("now", "last"):
             raise Invalid("must be now or last", "health")
         silenced: dict[tuple[str, str], str] = {}
         if request.query.get("health") == "now":
             report = await self._reports.make(request, within=_HEALTH_WITHIN)
             silenced = {(service.service, service.environment): service.silenced for service in report.services}
-        snapshot = await self._journal.read(take_snapshot, mandate, self._journal.now())
+        snapshot = await self._journal.read(take_snapshot, policy_set, self._journal.now())
         totals = await self._journal.read(_totals, *requested, allowed)
         last = await self._journal.read(_last_rollbacks, services)
         observed = {row["policy"]: row for row in await self._journal.read(_observed)}
@@ -130,12 +130,14 @@ class Status(Page):
             }
             for service in services
         ]
-        policies = [p for p in mandate.policies if everything or any(covers(p, service.name) for service in services)]
+        policies = [
+            p for p in policy_set.policies if everything or any(covers(p, service.name) for service in services)
+        ]
         body = {
             "armed": not stopped,
             "stopped": stopped or None,
-            "active": _of(rows, "accepted", "running", "turning_back"),
-            "waiting_for_approval": _of(rows, "held"),
+            "active": _of(rows, "accepted", "running", "reverting"),
+            "waiting_for_approval": _of(rows, "awaiting_approval"),
             "stuck": _of(rows, "stuck"),
             "rollbacks": totals,
             "services": service_rows,

@@ -268,8 +268,8 @@ def throughout(span: Span, *sights: Expectation) -> Act:
 
 # --- the play ---------------------------------------------------------------------------------------------------------
 async def play(stage: Installation, *acts: Act) -> None:
-    """Does one act after another. Raises AssertionError with the story so far where something is not as it must be."""
-    began, story = time.monotonic(), []
+    """Does one act after another. Raises AssertionError with the history so far if an expectation fails."""
+    began, history = time.monotonic(), []
     for act in acts:
         now = time.monotonic() - began
         await asyncio.sleep(max(act.moment.second - now, act.moment.pause, 0.0))
@@ -277,10 +277,10 @@ async def play(stage: Installation, *acts: Act) -> None:
         try:
             result = await act.do(stage)
         except Exception as e:
-            story.append(_line(started, act.title, f"✗ {e}"))
-            raise AssertionError("\n".join(["", *story, *await _epilogue(stage)])) from e
-        story.append(_line(started, act.title, result or ""))
-    print("\n".join(story))  # shown by pytest where the test fails later on
+            history.append(_line(started, act.title, f"✗ {e}"))
+            raise AssertionError("\n".join(["", *history, *await _epilogue(stage)])) from e
+        history.append(_line(started, act.title, result or ""))
+    print("\n".join(history))  # shown by pytest where the test fails later on
 
 
 def _line(second: float, title: str, found: str) -> str:

@@ -75,7 +75,7 @@ def _under_way(title: str) -> Callable[[Installation], Awaitable[tuple[bool, str
         newest = (await stage.executions())[0]
         events = [event for event in newest["events"] if event["type"] != "resumed"]
         last = events[-1]
-        return last["type"] == "started" and title in last["title"], f"{last['type']} {last.get('title', '')}"
+        return last["type"] == "step_started" and title in last["title"], f"{last['type']} {last.get('title', '')}"
 
     return look
 
@@ -106,7 +106,7 @@ def whole() -> Expectation:
     async def look(stage: Installation) -> tuple[bool, str]:
         events = (await stage.executions())[0]["events"]
         types = [event["type"] for event in events]
-        done = [event["step"] for event in events if event["type"] == "done"]
+        done = [event["step"] for event in events if event["type"] == "step_completed"]
         good = (
             types[0] == "accepted"
             and types[-1] == "closed"
@@ -146,7 +146,7 @@ def refused(guard: str, *words: str) -> Expectation:
         hit = [
             decision
             for decision in found
-            if decision["verdict"] == "refuse"
+            if decision["result"] == "deny"
             and decision["guard"] == guard
             and all(word in decision["reason"] for word in words)
         ]

@@ -312,7 +312,7 @@ async def set_up(
                         "strategy": "immediate",
                         "release": {"root": str(behind.root), "restart": behind.restart, "restart_within": "30s"},
                     },
-                    "healthy": health,
+                    "health_checks": health,
                 }
             ],
             "policies": [

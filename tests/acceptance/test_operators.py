@@ -46,7 +46,7 @@ async def test_the_kill_switch(stage: Installation) -> None:
         deploy(at(0)),
         command(at_once, "stop", "--all", "--reason", "we move house"),
         push(at_once, alert()),
-        want(soon, refused("stopped", "we move house"), no_rollback(), metric("responder_armed", 0)),
+        want(soon, refused("kill_switch", "we move house"), no_rollback(), metric("responder_armed", 0)),
         command(at_once, "status", code=1),
         post(at_once, alert(), answers={202}),
         throughout(between(0, 1.5), no_rollback()),
@@ -68,7 +68,7 @@ async def test_a_rollback_under_way_is_stopped_and_turned_back(stage_with: SetUp
         want(soon, outcome("cancelled"), answers(BAD), started_as(GOOD, BAD, GOOD, BAD)),
         # It is still sent every second, and was decided once.
         throughout(between(0, 2.5), outcome("cancelled"), started_as(GOOD, BAD, GOOD, BAD)),
-        want(soon, marked(GOOD, "good"), refused("episode")),
+        want(soon, marked(GOOD, "good"), refused("duplicate_alert")),
         command(at_once, "stop", "{id}", code=1),
     )
 
@@ -89,10 +89,10 @@ async def test_a_plan_waits_for_its_approval(stage_with: SetUp) -> None:
         await stage_with(mode="approve"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("held"), metric("responder_executions_active", 1, state="held")),
-        throughout(between(0, 2), state("held"), started_as(GOOD, BAD)),
+        want(soon, state("awaiting_approval"), metric("responder_executions_active", 1, state="awaiting_approval")),
+        throughout(between(0, 2), state("awaiting_approval"), started_as(GOOD, BAD)),
         command(at_once, "approve", "{id}", "--plan", "000000000000", code=1),
-        want(soon, state("held")),
+        want(soon, state("awaiting_approval")),
         command(at_once, "approve", "{id}", "--plan", "{plan}"),
         want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
     )
@@ -103,8 +103,8 @@ async def test_a_plan_that_nobody_approves_is_cancelled_once_its_trouble_is_over
         await stage_with(mode="approve", approve_within="2s"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("held")),
-        throughout(between(0, 3), state("held")),
+        want(soon, state("awaiting_approval")),
+        throughout(between(0, 3), state("awaiting_approval")),
         resolve(at_once, alert()),
         want(soon, state("closed", "nobody approved it in time"), outcome("cancelled")),
         command(at_once, "approve", "{id}", code=1),
@@ -117,7 +117,7 @@ async def test_what_is_not_approved_can_be_stopped(stage_with: SetUp) -> None:
         await stage_with(mode="approve"),
         deploy(at(0)),
         push(at_once, alert()),
-        want(soon, state("held")),
+        want(soon, state("awaiting_approval")),
         command(at_once, "stop", "{id}", "--reason", "not now"),
         want(soon, outcome("cancelled"), started_as(GOOD, BAD)),
     )

@@ -95,7 +95,7 @@ async def runner(tmp_path: Path) -> AsyncIterator[Runner]:
         "alertmanager": {"urls": ["http://127.0.0.1:1"]},
         "web": {"listen": f"127.0.0.1:{port}", **web},
         "services": [
-            {"name": name, "environment": "production", "healthy": healthy,
+            {"name": name, "environment": "production", "health_checks": healthy,
              "rollback": {"strategy": "immediate", "release": release}}
             for name in ("backend", "cart")
         ],

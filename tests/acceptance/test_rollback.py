@@ -60,7 +60,7 @@ async def test_a_silence_stops_it_and_its_end_lets_it_go_on(stage: Installation)
         # Alertmanager sends nothing of what is silenced; a body that comes nevertheless is late, replayed or forged.
         throughout(between(0, 3), no_rollback()),
         post(at_once, alert(), answers={202}),
-        want(soon, refused("firing", "alice", "the new cart goes live"), no_rollback(), started_as(GOOD, BAD)),
+        want(soon, refused("still_firing", "alice", "the new cart goes live"), no_rollback(), started_as(GOOD, BAD)),
         expire_silences(at_once),
         want(soon, outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
     )
@@ -84,7 +84,7 @@ async def test_a_body_that_was_kept_until_it_is_over_is_refused(stage: Installat
         do(at_once, "keep the body", keep),
         resolve(at_once, alert()),
         do(after(0.5), "replay it", replay),
-        want(soon, refused("firing"), no_rollback(), started_as(GOOD, BAD)),
+        want(soon, refused("still_firing"), no_rollback(), started_as(GOOD, BAD)),
     )
 
 
@@ -96,7 +96,7 @@ async def test_two_alertmanagers_that_know_nothing_of_each_other(stage_with: Set
         want(soon, outcome("succeeded"), answers(GOOD)),
         # Both send it again every second.
         throughout(between(0, 4), outcome("succeeded"), started_as(GOOD, BAD, GOOD)),
-        want(soon, refused("episode")),
+        want(soon, refused("duplicate_alert")),
     )
 
 

@@ -198,7 +198,8 @@ async def pair_of(directory: Path, services: int, network: Namespace | None = No
             "prometheus": {"url": prometheus.url},
             "alertmanager": {"urls": [alertmanager.url]},
             "limits": {
-                "lease": f"{LEASE:g}s", "concurrent": 100, "per_hour": 1_000_000, "brake": {"services": 10_000},
+                "lease": f"{LEASE:g}s", "concurrent": 100, "rollbacks_per_hour": 1_000_000,
+                "circuit_breaker": {"services": 10_000},
             },
             "services": [_service(directory, f"s{n}", site) for n in range(services)],
             "policies": [
@@ -240,7 +241,12 @@ def _service(directory: Path, name: str, site: str) -> dict[str, Any]:
         (root / "releases" / version).mkdir(parents=True)
     (root / "current").symlink_to("releases/2")
     release = {"strategy": "immediate", "release": {"root": str(root)}}
-    return {"name": name, "environment": "production", "rollback": release, "healthy": [{"http": f"{site}/{name}"}]}
+    return {
+        "name": name,
+        "environment": "production",
+        "rollback": release,
+        "health_checks": [{"http": f"{site}/{name}"}],
+    }
 
 
 @contextlib.asynccontextmanager

@@ -124,7 +124,7 @@ async def test_alertmanager_is_told_to_come_back_while_the_journal_is_away(stage
         want(soon, metric("responder_journal_up", 0), answers(BAD)),
         postgres_starts(at_once),
         want(soon, outcome("succeeded"), answers(GOOD), started_as(GOOD, BAD, GOOD), whole()),
-        want(soon, refused("episode")),
+        want(soon, refused("duplicate_alert")),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from responder.clients import acting
-from responder.clients.kubernetes import Kubernetes, KubernetesSettings
-from responder.clients.kubernetes_answers import decoded, good
+from responder.backends.kubernetes.answers import decoded, good
+from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
+from responder.transport.acting import acting
 from tests.apiserver.cluster import Cluster, Object
 
 

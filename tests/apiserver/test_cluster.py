@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from tests.apiserver import Cluster
 from tests.apiserver.manifests import deployment, service, statefulset
 from tests.parts import need, until
-from tests.responder.rollback import Rollback
+from tests.responder.harness import Rollback
 
 REAL = os.environ.get("KUBECONFIG_E2E")
 IMAGES = os.environ.get("KUBECONFIG_E2E_IMAGES", "shop:1 shop:2").split()
@@ -243,7 +243,7 @@ _WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {
             "strategy": "blue_green",
             "pointer": {"namespace": "NAMESPACE", "service": "backend"},
-            "colours": {colour: _on("deployment", f"backend-{colour}") for colour in _COLOURS},
+            "colors": {color: _on("deployment", f"backend-{color}") for color in _COLOURS},
             "ready_for": "0s",
         },
         ["backend-blue"],
@@ -257,8 +257,8 @@ async def test_a_rollback(way: str, api: Api) -> None:
     strategy, after = _WAYS[way]
     resource = "statefulsets" if way == "by partition" else "deployments"
     if way == "blue-green":
-        for colour, image in _COLOURS.items():
-            await api.applied(name=f"backend-{colour}", image=image, labels={"app": "backend", "color": colour})
+        for color, image in _COLOURS.items():
+            await api.applied(name=f"backend-{color}", image=image, labels={"app": "backend", "color": color})
         manifest = service("backend", {"app": "backend", "color": "green"})
         manifest["metadata"]["namespace"] = api.namespace
         assert (await api("POST", "services", manifest, home="api/v1"))[0] == 201
@@ -272,7 +272,9 @@ async def test_a_rollback(way: str, api: Api) -> None:
     healthy = [{"pods": {"namespace": api.namespace, "labels": {"app": "backend"}, "at_least": 2}}]
     good, bad = (image.rpartition(":")[2] for image in IMAGES)
     strategy = json.loads(json.dumps(strategy).replace("NAMESPACE", api.namespace))
-    ended = await Rollback(strategy, {Kubernetes: api.kube}, healthy=healthy, from_version=bad, to_version=good).run()
+    ended = await Rollback(
+        strategy, {Kubernetes: api.kube}, health_checks=healthy, from_version=bad, to_version=good
+    ).run()
     assert ended.outcome == "succeeded", ended.reason
     for name in after:
         _, found = await api("GET", f"{resource}/{name}")

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from responder.clients.aws import AwsSettings
-from responder.clients.cdn import CloudflareSettings, FastlySettings
+from responder.backends.sites.cdn_client import CloudflareSettings, FastlySettings
+from responder.transport.aws import AwsSettings
 from tests.cdns.others import TOKEN
 from tests.cdns.signatures import KEY_ID, SECRET
 

@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from responder.clients import acting
-from responder.clients.aws import Aws, AwsRefused
-from responder.clients.cdn import Cloudflare, Fastly
+from responder.backends.sites.cdn_client import Cloudflare, Fastly
+from responder.transport.acting import acting
+from responder.transport.aws import Aws, AwsRefused
 from tests.cdns.amazon import KEYS, NS, Amazon
 from tests.cdns.connected import aws_settings, cloudflare_settings, fastly_settings
 from tests.cdns.others import FakeCloudflare, FakeFastly

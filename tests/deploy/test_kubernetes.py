@@ -13,16 +13,16 @@ import pytest
 import yaml
 
 from exporters.config import load as load_exporters
-from responder.clients.kubernetes import Kubernetes
-from responder.config_file import parse
-from responder.errors import Halt
-from responder.execution import Outcome
-from responder.sources import PodLogs
+from responder.app.loading import parse
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.log_sources import PodLogs
+from responder.errors import StepFailed
+from responder.rollback.events import Outcome
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
 from tests.parts import need
-from tests.responder.rollback import Rollback
+from tests.responder.harness import Rollback
 
 HOME = Path(__file__).parents[2] / "deploy" / "kubernetes"
 SECRETS = {name: f"{name} 0123456789" for name in ("PGPASSWORD", "ALERTS_TOKEN", "SCRAPE_TOKEN", "OPERATOR_TOKEN")}
@@ -150,7 +150,7 @@ async def _of_keeping_logs(cluster: Cluster, kube: Kubernetes) -> set[tuple[str,
     source = PodLogs.model_validate({"kubernetes": {"namespace": "shop", "selector": "app=backend"}})
     before = len(cluster.requests)
     for log in await source.logs(kube, datetime.now(UTC)):
-        with contextlib.suppress(Halt):  # nothing is there from before the restart
+        with contextlib.suppress(StepFailed):  # nothing is there from before the restart
             async with contextlib.aclosing(log.chunks()) as chunks:
                 async for _ in chunks:
                     pass
@@ -170,8 +170,8 @@ def cluster() -> Cluster:
         for name in ("settings", "keys", "shop", "data"):
             cluster.put({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "shop"}})
     two(cluster, deployment, "backend", replicas=2)
-    for colour in ("blue", "green"):
-        two(cluster, deployment, f"c-{colour}", replicas=2, labels={"app": "c", "color": colour})
+    for color in ("blue", "green"):
+        two(cluster, deployment, f"c-{color}", replicas=2, labels={"app": "c", "color": color})
     cluster.apply(service("c", {"app": "c", "color": "green"}))
     cluster.apply(autoscaler("c-blue", most=4))
     cluster.images["shop:2"] = Image(starts="crashes")
@@ -193,7 +193,7 @@ WAYS: list[tuple[dict[str, Any], str]] = [
         {
             "strategy": "blue_green",
             "pointer": {"namespace": "shop", "service": "c"},
-            "colours": {c: {"kubernetes": {"namespace": "shop", "deployment": f"c-{c}"}} for c in ("blue", "green")},
+            "colors": {c: {"kubernetes": {"namespace": "shop", "deployment": f"c-{c}"}} for c in ("blue", "green")},
             "failed_replicas": 1,
         },
         "c",
@@ -219,7 +219,7 @@ async def test_each_strategy_gets_by_with_these_rights_and_needs_all_of_them(clu
         def wait(seconds: float, cells: list[float] = cells) -> None:
             cells[0] += seconds
 
-        ended = await Rollback(strategy, {Kubernetes: kube}, healthy=healthy, wait=wait).run()
+        ended = await Rollback(strategy, {Kubernetes: kube}, health_checks=healthy, wait=wait).run()
         expected: Outcome = "succeeded"
         assert ended.outcome == expected, (strategy, ended.reason)
         used |= set(cluster.requests[before:])

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from responder.guards import GUARDS
+from responder.decisions.guards import GUARDS
 from tests.parts import need
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from foundation.secret_files import is_reference, must_be_secret
-from responder.config import Config
+from responder.app.settings import Config
 
 NOT_SECRET = {"stop_file", "config_file", "ca_file"}
 

@@ -8,28 +8,28 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-from responder.clients import Connections
-from responder.conduct import Brake, Limits
-from responder.execution import (
+from responder.backends.connections import Connections
+from responder.decisions.limits import CircuitBreaker, Limits
+from responder.decisions.policies import Incident, PolicySet
+from responder.journal import Database, decisions, deployments, evidence, executions
+from responder.operations.respond import Decided, note_unwanted, respond
+from responder.rollback.events import (
+    ApprovalRequested,
     Approved,
     Closed,
-    Done,
     Event,
-    Execution,
-    GaveUp,
-    Halted,
-    Held,
-    Kept,
+    EvidenceCollected,
     Planned,
-    Started,
-    Stopped,
+    RetriesExhausted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    StopRequested,
 )
-from responder.journal import Database, decisions, deployments, evidence, executions
-from responder.metrics import Metrics, State, take_snapshot
-from responder.plan import Plan
-from responder.policies import Incident, Mandate
-from responder.respond import Decided, note_unwanted, respond
-from tests.responder.examples import alert, deployment, gate, move, policy, service
+from responder.rollback.execution import Execution
+from responder.rollback.plan import Plan
+from responder.runtime.metrics import Metrics, State, take_snapshot
+from tests.responder.examples import alert, change, deployment, gate, policy, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 NAMES = ("shop", "search", "mail", "pay", "cart", "front", "veteran", "watched")
@@ -57,7 +57,7 @@ class KnowsOnset(FakePrometheus):
 
 
 class History:
-    """Two rounds of the same story on different services, so that every counter goes up while somebody looks."""
+    """Two rounds of the same notification on different services, so that every counter goes up while somebody looks."""
 
     def __init__(
         self, journal: Database, connections: Connections, alertmanager: FakeAlertmanager, prometheus: KnowsOnset
@@ -66,10 +66,10 @@ class History:
         self.running_one = ""  # an execution that has everything but an end
         self._journal, self._connections = journal, connections
         self._alertmanager, self._prometheus = alertmanager, prometheus
-        self.mandate = Mandate(
+        self.policy_set = PolicySet(
             services=tuple(service(name) for name in self._names()),
             policies=tuple(POLICIES.values()),
-            limits=Limits(per_hour=1000, brake=Brake(services=100)),
+            limits=Limits(rollbacks_per_hour=1000, circuit_breaker=CircuitBreaker(services=100)),
         )
 
     @staticmethod
@@ -80,8 +80,8 @@ class History:
         """What the responder would publish now."""
         now = datetime.now(UTC)
         registry = CollectorRegistry()
-        snapshot = await self._journal.read(take_snapshot, self.mandate, now)
-        registry.register(State(snapshot, self.mandate, read_in=0.002))  # type: ignore[arg-type]
+        snapshot = await self._journal.read(take_snapshot, self.policy_set, now)
+        registry.register(State(snapshot, self.policy_set, read_in=0.002))  # type: ignore[arg-type]
         return web.Response(body=generate_latest(self.metrics.registry) + generate_latest(registry))
 
     async def play(self, round_: int) -> None:
@@ -113,13 +113,17 @@ class History:
         await self._happens(
             decided,
             Planned(at=at + timedelta(seconds=4), plan=plan),
-            Kept(at=at + timedelta(seconds=4), note="3 files, 2 KiB", location="web-1.1", files=3, bytes=2048),
-            Held(at=at + timedelta(seconds=4), reason="policy slow asks", until=at + timedelta(minutes=15)),
+            EvidenceCollected(
+                at=at + timedelta(seconds=4), note="3 files, 2 KiB", location="web-1.1", files=3, bytes=2048
+            ),
+            ApprovalRequested(
+                at=at + timedelta(seconds=4), reason="policy slow asks", until=at + timedelta(minutes=15)
+            ),
             Approved(at=at + timedelta(seconds=30), by="alice", plan_hash=plan.hash),
             Planned(at=at + timedelta(seconds=31), plan=plan),
-            Started(at=at + timedelta(seconds=31), step=0, title=str(first)),
-            Done(at=at + timedelta(seconds=33), step=0, changed=True, note="was 1.1"),
-            Started(at=at + timedelta(seconds=33), step=1, title=str(last)),
+            StepStarted(at=at + timedelta(seconds=31), step=0, title=str(first)),
+            StepCompleted(at=at + timedelta(seconds=33), step=0, changed=True, note="was 1.1"),
+            StepStarted(at=at + timedelta(seconds=33), step=1, title=str(last)),
         )
         assert decided.execution
         self.running_one = decided.execution.id
@@ -135,7 +139,7 @@ class History:
             await self._journal.transaction(deployments.record, deployed, status)
 
     async def _asked(
-        self, name: str, at: datetime, policy_name: str = "failing", mandate: Mandate | None = None
+        self, name: str, at: datetime, policy_name: str = "failing", policy_set: PolicySet | None = None
     ) -> Decided:
         chosen = POLICIES[policy_name]
         labels = {"alertname": chosen.match[0].value, "service": name, "environment": "production"}
@@ -156,7 +160,7 @@ class History:
         )
         (decided,) = await respond(
             [incident],
-            mandate=mandate or self.mandate,
+            policy_set=policy_set or self.policy_set,
             journal=self._journal,
             connections=self._connections,
             clock=lambda: at + timedelta(seconds=3),
@@ -177,7 +181,7 @@ class History:
         await self._happens(
             decided,
             Planned(at=at + timedelta(seconds=4), plan=plan),
-            Started(at=at + timedelta(seconds=5), step=0, title=str(plan.steps[0])),
+            StepStarted(at=at + timedelta(seconds=5), step=0, title=str(plan.steps[0])),
         )
         return decided, plan
 
@@ -185,9 +189,9 @@ class History:
         decided, plan = await self._begun(name, at)
         await self._happens(
             decided,
-            Done(at=at + timedelta(seconds=8), step=0, changed=True, note="written"),
-            Started(at=at + timedelta(seconds=8), step=1, title=str(plan.steps[1])),
-            Done(at=at + timedelta(seconds=130), step=1, changed=False, note="healthy for 2m"),
+            StepCompleted(at=at + timedelta(seconds=8), step=0, changed=True, note="written"),
+            StepStarted(at=at + timedelta(seconds=8), step=1, title=str(plan.steps[1])),
+            StepCompleted(at=at + timedelta(seconds=130), step=1, changed=False, note="healthy for 2m"),
             Closed(at=at + timedelta(seconds=130), outcome="succeeded", by="responder", reason=""),
         )
 
@@ -197,26 +201,26 @@ class History:
         back = str(first.turned()) if first.kind == "move" else ""
         await self._happens(
             decided,
-            Done(at=at + timedelta(seconds=8), step=0, changed=True),
-            Started(at=at + timedelta(seconds=8), step=1, title=str(plan.steps[1])),
-            Halted(at=at + timedelta(seconds=60), step=1, reason="not healthy within 50s"),
-            Started(at=at + timedelta(seconds=61), step=2, title=back),
-            Done(at=at + timedelta(seconds=64), step=2, changed=True),
-            Closed(at=at + timedelta(seconds=64), outcome="compensated", by="responder", reason=""),
+            StepCompleted(at=at + timedelta(seconds=8), step=0, changed=True),
+            StepStarted(at=at + timedelta(seconds=8), step=1, title=str(plan.steps[1])),
+            StepFailed(at=at + timedelta(seconds=60), step=1, reason="not healthy within 50s"),
+            StepStarted(at=at + timedelta(seconds=61), step=2, title=back),
+            StepCompleted(at=at + timedelta(seconds=64), step=2, changed=True),
+            Closed(at=at + timedelta(seconds=64), outcome="reverted", by="responder", reason=""),
         )
 
     async def _is_stuck(self, name: str, at: datetime) -> None:
         decided, plan = await self._begun(name, at)
         await self._happens(
             decided,
-            Done(at=at + timedelta(seconds=8), step=0, changed=True),
-            Started(at=at + timedelta(seconds=8), step=1, title=str(plan.steps[1])),
-            GaveUp(at=at + timedelta(seconds=600), reason="resumed 6 times"),
+            StepCompleted(at=at + timedelta(seconds=8), step=0, changed=True),
+            StepStarted(at=at + timedelta(seconds=8), step=1, title=str(plan.steps[1])),
+            RetriesExhausted(at=at + timedelta(seconds=600), reason="resumed 6 times"),
         )
 
     async def _is_cancelled(self, name: str, at: datetime) -> None:
         decided, _ = await self._begun(name, at)
-        stopped = Stopped(at=at + timedelta(seconds=9), by="alice", reason="I am on it")
+        stopped = StopRequested(at=at + timedelta(seconds=9), by="alice", reason="I am on it")
         closed = Closed(at=at + timedelta(seconds=20), outcome="cancelled", by="responder", reason="")
         await self._happens(decided, stopped, closed)
 
@@ -224,15 +228,19 @@ class History:
         decided = await self._asked(name, at, policy_name="slow")
         until = datetime.now(UTC) + timedelta(minutes=15)
         plan = Planned(at=at + timedelta(seconds=4), plan=_plan(name))
-        await self._happens(decided, plan, Held(at=at + timedelta(seconds=4), reason="policy slow asks", until=until))
+        await self._happens(
+            decided, plan, ApprovalRequested(at=at + timedelta(seconds=4), reason="policy slow asks", until=until)
+        )
 
     async def _refused(self, round_: int, at: datetime) -> None:
         """By several guards, and by no policy."""
         await self._asked(f"veteran-{round_}", at)
         await self._asked(f"watched-{round_}", at, policy_name="regressed")
         await self._asked(f"mail-{round_}", at)
-        storm = self.mandate.model_copy(update={"limits": Limits(per_hour=1000, brake=Brake(services=2))})
-        await self._asked(f"watched-{round_}", at, mandate=storm)
+        storm = self.policy_set.model_copy(
+            update={"limits": Limits(rollbacks_per_hour=1000, circuit_breaker=CircuitBreaker(services=2))}
+        )
+        await self._asked(f"watched-{round_}", at, policy_set=storm)
         await self._journal.transaction(decisions.stop_all, "alice", "maintenance", at)
         await self._asked(f"watched-{round_}", at + timedelta(seconds=1))
         await self._journal.transaction(decisions.resume_all)
@@ -248,5 +256,5 @@ def _plan(name: str) -> Plan:
         strategy="immediate",
         from_version="1.1",
         to_version="1.0",
-        steps=(move("1.1", "1.0"), gate(**fields)),
+        steps=(change("1.1", "1.0"), gate(**fields)),
     )

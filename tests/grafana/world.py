@@ -19,9 +19,9 @@ import aiohttp
 import asyncpg
 from aiohttp import web
 
-from responder.clients import Connections
-from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
-from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
+from responder.backends.connections import Connections
+from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.journal import open_journal
 from tests import parts
 from tests.grafana.history import History, KnowsOnset

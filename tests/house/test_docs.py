@@ -16,14 +16,14 @@ import yaml
 from docs import generate
 from exporters.cli import _parser as exporters_parser
 from exporters.config import load as load_exporters
-from responder import app as _with_every_page  # noqa: F401 - pages are known once they are imported
+from responder.app import serve as _with_every_page  # noqa: F401 - pages are known once they are imported
+from responder.app.loading import parse
 from responder.cli.main import _parser as responder_parser
-from responder.config_file import parse
-from responder.guards import GUARDS
+from responder.decisions.guards import GUARDS
+from responder.decisions.policies import BY_HAND, PolicySet
 from responder.journal.database import load_migrations
-from responder.metrics import Metrics, Snapshot, State
-from responder.policies import BY_HAND, Mandate
-from responder.web.place import Page
+from responder.runtime.metrics import Metrics, Snapshot, State
+from responder.web.http.routes import Handlers
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -132,7 +132,7 @@ def test_the_example_shows_every_key() -> None:
     shown = set(re.findall(r"(\w+):", text))
     rows = re.findall(r"^\| `([\w.\[\]]+)` \|", generate.configuration(), flags=re.MULTILINE)
     keys = {row.rpartition(".")[2] for row in rows}
-    in_plans_only = {"lever", "kind", "count", "autoscaler"}
+    in_plans_only = {"resource", "kind", "count", "autoscaler"}
     assert keys - shown - {"at_most", "below"} - in_plans_only == set()
 
 
@@ -171,7 +171,7 @@ def _anchor(heading: str) -> str:
 
 def test_series_are_those_of_the_exposition() -> None:
     nothing = Snapshot(stopped="", open_executions=[], ends=[], running=[], targets=[], statuses=[], troubled=[])
-    parts = (Metrics().registry, State(nothing, Mandate(), disarmed=""))
+    parts = (Metrics().registry, State(nothing, PolicySet(), disarmed=""))
     families = [family for part in parts for family in part.collect()]
     there = {f"{f.name}_total" if f.type == "counter" else f.name for f in families if f.name.startswith("responder_")}
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
@@ -207,9 +207,9 @@ def test_views_have_the_columns_that_are_documented() -> None:
 
 
 def test_routes_are_those_that_are_documented() -> None:
-    own_pages = (page for page in Page.__subclasses__() if page.__module__.startswith("responder."))
-    pages = (object.__new__(page) for page in own_pages)  # no address depends on what a page works with
-    registered = {f"{route.method} {route.path}" for page in pages for route in page.places()}
+    own_pages = (page for page in Handlers.__subclasses__() if page.__module__.startswith("responder."))
+    handlers = (object.__new__(page) for page in own_pages)  # no address depends on what a page works with
+    registered = {f"{route.method} {route.path}" for page in handlers for route in page.routes()}
     text = (ROOT / "docs" / "reference" / "http.md").read_text()
     assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", text, flags=re.MULTILINE)) == registered
 

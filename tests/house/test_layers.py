@@ -60,7 +60,7 @@ def test_starting_needs_no_sdk() -> None:
         "prometheus_api_client",
         "rich",
     ]
-    code = f"import sys, responder.app; print([m for m in {heavy!r} if m in sys.modules])"
+    code = f"import sys, responder.app.serve; print([m for m in {heavy!r} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
 
@@ -69,5 +69,13 @@ def test_a_command_that_asks_the_responder_loads_none_of_its_parts() -> None:
     """At 3 a.m. nobody waits for the clients of every backend to be loaded."""
     script = "import sys, responder.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"asyncpg", "botocore", "kubernetes", "jinja2", "responder.levers", "responder.checks", "responder.config"}
+    heavy = {
+        "asyncpg",
+        "botocore",
+        "kubernetes",
+        "jinja2",
+        "responder.backends.resources",
+        "responder.backends.checks",
+        "responder.app.settings",
+    }
     assert not heavy & set(loaded)

@@ -9,9 +9,9 @@ from pathlib import Path
 import prometheus_api_client  # noqa: F401 - its first import takes longer than the deadlines of these tests
 import pytest
 
-from responder.clients import Connections
-from responder.clients.alertmanager import Alertmanager, AlertmanagerSettings
-from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
+from responder.backends.connections import Connections
+from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.journal import Database, open_journal
 from tests.engine import Engine, docker_engine
 from tests.journals import in_file

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from responder.alerts import Alert, fingerprint
-from responder.checks import PromqlCheck
-from responder.execution import Accepted
+from responder.backends.alertmanager.alerts import Alert, fingerprint
+from responder.backends.checks import PromqlCheck
+from responder.backends.resources import CurrentRelease
+from responder.decisions.facts import Candidate, Facts, FleetState, LiveState, Past, TroubleNow
+from responder.decisions.policies import Incident, Policy, PolicySet
 from responder.journal.deployments import Deployment
-from responder.levers import CurrentRelease
-from responder.plan import Gate, Move, Plan
-from responder.policies import Incident, Mandate, Policy
-from responder.services import Service
-from responder.survey import Around, Candidate, Live, Past, Situation, TroubleNow
+from responder.rollback.events import Accepted
+from responder.rollback.plan import Change, Gate, Plan
+from responder.services.service import Service
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 LABELS = {"alertname": "BackendDown", "service": "backend", "environment": "production"}
@@ -73,7 +73,7 @@ def as_bytes(body: Any) -> bytes:
 def service(name: str = "backend", environment: str = "production", **other: Any) -> Service:
     fields = {
         "rollback": {"strategy": "immediate", "release": {"root": Path("/srv") / name}},
-        "healthy": ({"promql": f'probe_success{{service="{name}"}}', "at_least": 1.0},),
+        "health_checks": ({"promql": f'probe_success{{service="{name}"}}', "at_least": 1.0},),
         **other,
     }
     return Service(name=name, environment=environment, **fields)
@@ -91,8 +91,10 @@ def policy(**other: Any) -> Policy:
     return Policy(**fields)
 
 
-def mandate(*policies: Policy, services: tuple[Service, ...] | None = None, stop_file: Path | None = None) -> Mandate:
-    return Mandate(
+def policy_set(
+    *policies: Policy, services: tuple[Service, ...] | None = None, stop_file: Path | None = None
+) -> PolicySet:
+    return PolicySet(
         services=(service(),) if services is None else services,
         policies=policies or (policy(),),
         stop_file=stop_file,
@@ -148,32 +150,32 @@ def past(**other: Any) -> Past:
     return Past(**fields)
 
 
-FIRES = Live(
+FIRES = LiveState(
     state="firing",
     reason="Alertmanager says that it fires",
     trouble_now=TroubleNow(state="visible", reason="BackendDown: visible in the last scrapes"),
 )
 
 
-def situation(**other: Any) -> Situation:
+def make_facts(**other: Any) -> Facts:
     """Everything speaks for acting."""
     fields = {
         "service": service(),
         "running": deployment(),
         "target": Candidate(version="2.0", status="good"),
-        "around": Around(),
+        "around": FleetState(),
         "live": FIRES,
         **other,
     }
-    return Situation(**fields)
+    return Facts(**fields)
 
 
 def release(root: str = "/srv/backend") -> CurrentRelease:
     return CurrentRelease(root=Path(root))
 
 
-def move(was: str = "2.1", to: str = "2.0", **other: Any) -> Move:
-    return Move(lever=other.pop("lever", release()), was=was, to=to, **other)
+def change(expected: str = "2.1", to: str = "2.0", **other: Any) -> Change:
+    return Change(resource=other.pop("resource", release()), before=expected, after=to, **other)
 
 
 def gate(**other: Any) -> Gate:
@@ -181,7 +183,7 @@ def gate(**other: Any) -> Gate:
     return Gate(**fields)
 
 
-def plan(*steps: Move | Gate) -> Plan:
+def plan(*steps: Change | Gate) -> Plan:
     """One move and the verification, or the steps that are given."""
     return Plan(
         service="backend",
@@ -189,7 +191,7 @@ def plan(*steps: Move | Gate) -> Plan:
         strategy="immediate",
         from_version="2.1",
         to_version="2.0",
-        steps=steps or (move(), gate(otherwise="freeze")),
+        steps=steps or (change(), gate(otherwise="freeze")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Alertmanager, Prometheus and levers in the process: what fires, since when, who muted it, and what is healthy."""
+"""Alertmanager, Prometheus and resources in the process: what fires, since when, who muted it, and what is healthy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from responder.alerts import fingerprint
-from responder.clients.alertmanager import LiveAlert, NewSilence, Silence
-from responder.clients.local import Local
-from responder.clients.prometheus import Sample
+from responder.backends.alertmanager.alerts import fingerprint
+from responder.backends.alertmanager.client import LiveAlert, NewSilence, Silence
+from responder.backends.alertmanager.matchers import Matcher, all_match
+from responder.backends.host.client import Local
+from responder.backends.prometheus.client import Sample
 from responder.errors import Unavailable
-from responder.matching import Matcher, all_match
 
 # Strict, so that a label which breaks out of its quotes is not understood here either.
 _SELECTOR = re.compile(r'([\w:]+)\{((?:\w+="(?:[^"\\\n]|\\.)*",?)*)\}')
@@ -215,11 +215,11 @@ class FlakyHost(Local):
 
     async def switch_link(self, link: Path, target: Path) -> None:
         await super().switch_link(link, target)
-        if "levers after a write" in self._outside.down:
-            self._outside.down |= {"levers"}
+        if "resources after a write" in self._outside.down:
+            self._outside.down |= {"resources"}
 
     def _up(self) -> None:
-        if "levers" in self._outside.down:
+        if "resources" in self._outside.down:
             raise Unavailable("the host did not answer")
 
 

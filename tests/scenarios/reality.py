@@ -17,9 +17,9 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from responder.durations import format_duration, parse_duration
-from responder.matching import parse_matcher
-from responder.noise import AUTHOR
+from responder.backends.alertmanager.matchers import parse_matcher
+from responder.config.durations import format_duration, parse_duration
+from responder.runtime.collateral import AUTHOR
 from tests import parts
 from tests.acceptance.stage import ResponderProcess
 from tests.scenarios.rehearsal import SimulatedRunner
@@ -27,7 +27,7 @@ from tests.scenarios.scenario import Expect, Observation, Scenario, mistakes
 
 FASTER = 30
 SHORTEST = {"for": 2.0, "within": 6.0, "interval": 2.0, "ready_for": 4.0}
-DURATIONS = {"cooldown", "deployed_within", "for", "within", "approve_within", "interval", "good_after", "ready_for"}
+DURATIONS = {"cooldown", "deployed_within", "for", "within", "approve_within", "interval", "soak", "ready_for"}
 PATIENCE = 60.0  # seconds until what is expected must be seen; a few are usual
 AND_NOTHING_MORE = 3.0
 WATCHDOG = "RollbackAutomationArmed"
@@ -55,9 +55,9 @@ def shipped(name: str) -> str:
         rule for rule in group["rules"] if "ServiceFailing" in json.dumps(rule) or "check:" in rule.get("record", "")
     ]
     text = yaml.safe_dump({"groups": [{"name": name, "rules": of_it}]}, width=1000)
-    for was, now in (("ServiceFailing", name), ("[5m]", "[1m]"), ("[2m]", "[1200ms]")):
-        assert was in text, was
-        text = text.replace(was, now)
+    for before, now in (("ServiceFailing", name), ("[5m]", "[1m]"), ("[2m]", "[1200ms]")):
+        assert before in text, before
+        text = text.replace(before, now)
     return text
 
 

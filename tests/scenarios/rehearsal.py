@@ -12,28 +12,28 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from responder.clients import Connections
-from responder.clients.alertmanager import Alertmanager
-from responder.clients.local import Local
-from responder.clients.prometheus import Prometheus, Sample
-from responder.config import Config
-from responder.durations import parse_duration
+from responder.app.settings import Config
+from responder.backends.alertmanager.client import Alertmanager
+from responder.backends.alertmanager.matchers import parse_matcher
+from responder.backends.connections import Connections
+from responder.backends.host.client import Local
+from responder.backends.prometheus.client import Prometheus, Sample
+from responder.config.durations import parse_duration
+from responder.decisions.policies import PolicySet
 from responder.journal import Database, open_journal
-from responder.matching import parse_matcher
-from responder.metrics import Metrics
-from responder.noise import AUTHOR
-from responder.policies import Mandate
-from responder.web.access import Access
+from responder.runtime.collateral import AUTHOR
+from responder.runtime.metrics import Metrics
+from responder.runtime.worker import Worker
+from responder.web.access.access import Access
+from responder.web.access.settings import Web
 from responder.web.api import Api
-from responder.web.approval import ApprovalPage, Links
+from responder.web.http.server import routes
+from responder.web.links.approval import ApprovalPage, Links
+from responder.web.links.stopping import StopPage
 from responder.web.receiver import Receiver
-from responder.web.registry import Registry
 from responder.web.reports import Reports
-from responder.web.server import routes
 from responder.web.status import Status
-from responder.web.stopping import StopPage
-from responder.web_settings import Web
-from responder.worker import Worker
+from responder.web.versions import Registry
 from tests.journals import in_file
 from tests.scenarios.outside import (
     FakeAlertmanager,
@@ -132,7 +132,7 @@ class SimulatedRunner:
             self._connect,
             poll=5.0,
             concurrent=self._config.limits.concurrent,
-            resume_at_most=self._config.limits.resumptions,
+            resume_at_most=self._config.limits.max_resumptions,
             listeners=(self._metrics.happened,),
             judged=self._metrics.decided,
         )
@@ -142,8 +142,8 @@ class SimulatedRunner:
         while not self._worker.has_lease:
             await asyncio.sleep(0.001)
 
-    def _mandate(self) -> Mandate:
-        return self._config.mandate
+    def _mandate(self) -> PolicySet:
+        return self._config.policy_set
 
     def _connect(self) -> Connections:
         return self._connections
@@ -153,18 +153,18 @@ class SimulatedRunner:
         return self._directory / service
 
     def _make_releases(self, name: str) -> None:
-        colours = ("blue", "green") if self._given.strategies.get(name) == "blue_green" else ("",)
-        for colour in colours:
+        colors = ("blue", "green") if self._given.strategies.get(name) == "blue_green" else ("",)
+        for color in colors:
             for version in VERSIONS:
-                (self._root(name) / colour / "releases" / version).mkdir(parents=True)
+                (self._root(name) / color / "releases" / version).mkdir(parents=True)
 
     def _rollback(self, name: str, strategy: str) -> dict[str, Any]:
         root = self._root(name)
         if strategy == "blue_green":
             ready = [{"promql": f'healthy{{service="{name}",part="idle"}}', "at_least": 1}]
-            colours = {c: {"release": {"root": str(root / c)}, "ready": ready} for c in ("blue", "green")}
+            colors = {c: {"release": {"root": str(root / c)}, "ready": ready} for c in ("blue", "green")}
             pointer = {"file": str(root / "live")}
-            return {"strategy": "blue_green", "pointer": pointer, "colours": colours, "ready_for": "30s"}
+            return {"strategy": "blue_green", "pointer": pointer, "colors": colors, "ready_for": "30s"}
         return {"strategy": strategy, "release": {"root": str(root)}}
 
     def _configured(self, **changed: Any) -> Config:
@@ -196,8 +196,8 @@ class SimulatedRunner:
                 "depends_on": given.depends_on.get(name, []),
                 "rollback": self._rollback(name, given.strategies.get(name, "immediate")),
                 "alternatives": [self._rollback(name, s) for n, s in given.alternatives.items() if n == name],
-                "healthy": [{"promql": f'healthy{{service="{name}"}}', "at_least": 1}],
-                "traffic": [{"promql": f'requests{{service="{name}"}}', "above": 0}] if given.traffic else [],
+                "health_checks": [{"promql": f'healthy{{service="{name}"}}', "at_least": 1}],
+                "traffic_checks": [{"promql": f'requests{{service="{name}"}}', "above": 0}] if given.traffic else [],
                 **given.service,
             }
             for name in given.services
@@ -215,7 +215,7 @@ class SimulatedRunner:
             "policies": [*given.policies, forced, usual],
         }
 
-    def _colours(self, service: str) -> tuple[str, str] | None:
+    def _colors(self, service: str) -> tuple[str, str] | None:
         """The one with the traffic and the idle one."""
         if self._given.strategies.get(service) != "blue_green":
             return None
@@ -223,16 +223,16 @@ class SimulatedRunner:
         return ("blue", "green") if live.exists() and live.read_text().strip() == "blue" else ("green", "blue")
 
     def _running(self, service: str) -> str:
-        colours = self._colours(service)
-        link = self._root(service) / (colours[0] if colours else "") / "current"
+        colors = self._colors(service)
+        link = self._root(service) / (colors[0] if colors else "") / "current"
         return link.readlink().name if link.is_symlink() else ""
 
     def _put(self, service: str, version: str) -> None:
-        """As a pipeline does it: on the idle colour and then the pointer, or in place."""
-        colours = self._colours(service)
-        _link(self._root(service) / (colours[1] if colours else ""), version)
-        if colours:
-            (self._root(service) / "live").write_text(colours[1])
+        """As a pipeline does it: on the idle color and then the pointer, or in place."""
+        colors = self._colors(service)
+        _link(self._root(service) / (colors[1] if colors else ""), version)
+        if colors:
+            (self._root(service) / "live").write_text(colors[1])
 
     # --- series ---
     def _healthy(self, labels: dict[str, str], when: datetime) -> list[Sample]:
@@ -348,11 +348,11 @@ class SimulatedRunner:
             self._put(service, version)
 
     async def act_idles(self, argument: dict[str, str]) -> None:
-        """`{backend: "2.2"}`: somebody puts a version on the colour without traffic, and tells nobody."""
+        """`{backend: "2.2"}`: somebody puts a version on the color without traffic, and tells nobody."""
         for service, version in argument.items():
-            colours = self._colours(service)
-            assert colours, f"{service} is not blue_green"
-            _link(self._root(service) / colours[1], version)
+            colors = self._colors(service)
+            assert colors, f"{service} is not blue_green"
+            _link(self._root(service) / colors[1], version)
 
     async def act_loses(self, argument: dict[str, str]) -> None:
         """`{backend: "2.0"}`: that release has been tidied away."""
@@ -513,7 +513,7 @@ class SimulatedRunner:
             self._outside.inhibited.append(tuple(parse_matcher(text) for text in argument["match"]))
 
     async def act_down(self, name: str) -> None:
-        """`alertmanager`, `prometheus` or `levers`: it does not answer; `levers after a write`: but for one write."""
+        """`alertmanager`, `prometheus` or `resources` stops answering; `resources after a write`: one write later."""
         self._outside.down.add(name)
 
     async def act_up(self, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from responder.durations import Duration, parse_duration
+from responder.config.durations import Duration, parse_duration
 
 START = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ class ExpectedDecision(_Strict):
     service: str | None = None
     environment: str | None = None
     policy: str | None = None
-    verdict: str
+    result: str
     guard: str | None = None
     reason: str = ""
     times: int | None = None
@@ -183,6 +183,6 @@ async def play(scenario: Scenario, runner: ScenarioRunner) -> None:
 
 def _check(expect: Expect, observed: Observation, where: str) -> None:
     if wrong := mistakes(expect, observed):
-        keys = ("service", "policy", "verdict", "guard", "reason", "times")
+        keys = ("service", "policy", "result", "guard", "reason", "times")
         decided = [" ".join(f"{d[key]}" for key in keys) for d in observed.decisions]
         raise AssertionError("\n  ".join([f"{where}:", *wrong, "decisions, newest first:", *decided]))

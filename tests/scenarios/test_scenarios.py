@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from responder.guards import GUARDS
+from responder.decisions.guards import GUARDS
 from tests.scenarios.rehearsal import SimulatedRunner
 from tests.scenarios.scenario import Scenario, load, play
 from tests.scenarios.virtual import VirtualLoop, run
@@ -42,7 +42,7 @@ def test_each_is_told_in_order() -> None:
 @pytest.mark.parametrize("guard", [guard.__name__ for guard in GUARDS])
 def test_every_guard_refuses_or_holds_somewhere(guard: str) -> None:
     wanted = [decision for _, scenario in SCENARIOS for decision in scenario.expect.decisions]
-    assert any(d.guard == guard and d.verdict in ("refuse", "needs_approval") for d in wanted)
+    assert any(d.guard == guard and d.result in ("deny", "require_approval") for d in wanted)
 
 
 @pytest.mark.parametrize("act", [name.removeprefix("act_") for name in dir(SimulatedRunner) if name.startswith("act_")])

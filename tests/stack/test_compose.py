@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from exporters.config import load as load_exporters
-from responder.config_file import parse
+from responder.app.loading import parse
 from tests.parts import need
 from tests.stack.docker import ROOT, Docker, compose_program, config
 
@@ -183,12 +183,12 @@ def test_the_configurations_are_good(tmp_path: Path) -> None:
 
 
 def test_the_proxy_and_the_responder_mean_the_same_file_and_words() -> None:
-    from examples.shop.colours import COLOURS, LIVE, upstream
+    from examples.shop.colors import COLOURS, LIVE, upstream
 
     (service,) = yaml.safe_load((STACK / "responder.yml").read_text())["services"]
     pointer = service["rollback"]["pointer"]
     assert pointer["nginx"] == str(LIVE)
-    assert pointer["servers"] == {colour: upstream(colour).replace("$", "$$") for colour in COLOURS}
+    assert pointer["servers"] == {color: upstream(color).replace("$", "$$") for color in COLOURS}
 
 
 def test_prometheus_and_alertmanager_take_theirs(tmp_path: Path) -> None:

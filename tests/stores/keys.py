@@ -8,8 +8,8 @@ from functools import cache
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from responder.clients.app_store import AppStoreSettings
-from responder.clients.google_play import GooglePlaySettings
+from responder.backends.app_stores.app_store_client import AppStoreSettings
+from responder.backends.app_stores.google_play_client import GooglePlaySettings
 
 ACCOUNT = "responder@shop.iam.gserviceaccount.com"
 KEY_ID, ISSUER = "2X9R4HXF34", "57246542-96fe-1a63-e053-0824d011072a"

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from responder.clients.app_store import AppStore
-from responder.clients.google_play import GooglePlay
+from responder.backends.app_stores.app_store_client import AppStore
+from responder.backends.app_stores.google_play_client import GooglePlay
 from tests.cdns.wire import Request, Response
 from tests.stores.app_store import FakeAppStore
 from tests.stores.google_play import FakePlay

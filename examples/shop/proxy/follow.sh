@@ -1,6 +1,6 @@
 #!/bin/sh
-# nginx, told to read its configuration again whenever the file that names the live colour has changed. So whoever may
-# switch the colours needs to write that one file, and nothing of nginx. A file that nginx does not like is not used.
+# nginx, told to read its configuration again whenever the file that names the live color has changed. So whoever may
+# switch the colors needs to write that one file, and nothing of nginx. A file that nginx does not like is not used.
 set -eu
 live=/srv/shop/live.conf
 seen=$(cat "$live")

@@ -55,7 +55,7 @@ SERVICE = """services:
   - name: backend
     environment: production
     rollback: {strategy: immediate, release: {root: /srv/backend}}
-    healthy: [{http: "http://127.0.0.1:1/"}]
+    health_checks: [{http: "http://127.0.0.1:1/"}]
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from responder.cli.check import SHIPPED, check
+from responder.cli.checking.check import SHIPPED, check
 
 RULES = Path(__file__).parents[3] / "alert_rules"
 CONFIG = """\
@@ -21,7 +21,7 @@ services:
   - name: backend
     environment: production
     rollback: {{strategy: immediate, release: {{root: {root}{more}}}}}
-    healthy: [{{http: "http://127.0.0.1:1/"}}]
+    health_checks: [{{http: "http://127.0.0.1:1/"}}]
 policies:
   - name: one
     match: {match}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from responder import interrupt
+from foundation import interrupt
 from tests.parts import free_port, until
 from tests.responder.cli.test_main import alone, begin  # noqa: F401
 from tests.responder.web.conftest import ResponderServer

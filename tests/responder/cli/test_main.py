@@ -14,10 +14,17 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from responder.cli.main import main
-from responder.execution import Done, GaveUp, Held, Planned, Started, Stopped
 from responder.journal import executions, outbox
-from responder.web.access import Access
-from responder.web_settings import Token, Web
+from responder.rollback.events import (
+    ApprovalRequested,
+    Planned,
+    RetriesExhausted,
+    StepCompleted,
+    StepStarted,
+    StopRequested,
+)
+from responder.web.access.access import Access
+from responder.web.access.settings import Token, Web
 from tests.engine import Nginx
 from tests.parts import Process, need
 from tests.responder.examples import accepted, as_bytes, plan, sent_alert, sent_body
@@ -121,7 +128,7 @@ async def test_the_help_names_every_command(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [(), ("rolback",), ("status", "--colour"), ("rollback", "backend"), ("history", "--limit", "x")]
+    "argv", [(), ("rolback",), ("status", "--color"), ("rollback", "backend"), ("history", "--limit", "x")]
 )
 async def test_a_command_that_is_none_is_2_and_said_on_stderr(argv: tuple[str, ...], run: Run) -> None:
     code, out, err = await run(*argv)
@@ -254,7 +261,7 @@ async def test_status(ask: Run, responder: ResponderServer) -> None:
     assert (code, out.splitlines()[0]) == (0, "armed; health: unknown")
     assert "2.1" in out
     assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
-    await begin(responder, GaveUp(at=datetime.now(UTC), reason="too often"))
+    await begin(responder, RetriesExhausted(at=datetime.now(UTC), reason="too often"))
     code, out, _ = await ask("status")
     assert (code, "Stuck: needs a human" in out) == (1, True)
 
@@ -387,7 +394,7 @@ async def test_rollback_by_hand(ask: Run, responder: ResponderServer) -> None:
 async def test_approve(ask: Run, responder: ResponderServer) -> None:
     responder.prometheus.vectors[UP] = [({}, "1")]
     now = datetime.now(UTC)
-    held = Held(at=now, reason="ask", until=now + timedelta(minutes=5))
+    held = ApprovalRequested(at=now, reason="ask", until=now + timedelta(minutes=5))
     execution_id = await begin(responder, Planned(at=now, plan=plan()), held)
     assert (await ask("approve", execution_id, "--plan", "000000000000")).code == 1
     code, _, err = await ask("approve", execution_id)
@@ -400,19 +407,23 @@ async def test_approve(ask: Run, responder: ResponderServer) -> None:
 
 async def test_what_a_stop_does_to_traffic_is_shown_before_and_said_after(ask: Run, responder: ResponderServer) -> None:
     now, effect = datetime.now(UTC), "backend runs 2.0 now; stopping puts 2.1 back into traffic"
-    moved = (Planned(at=now, plan=plan()), Started(at=now, step=0, title="x"), Done(at=now, step=0, changed=True))
-    execution_id = await begin(responder, *moved, Started(at=now, step=1, title="y"))
+    moved = (
+        Planned(at=now, plan=plan()),
+        StepStarted(at=now, step=0, title="x"),
+        StepCompleted(at=now, step=0, changed=True),
+    )
+    execution_id = await begin(responder, *moved, StepStarted(at=now, step=1, title="y"))
     assert f"responder stop {execution_id}: {effect}" in (await ask("history", execution_id)).out
     result = await ask("stop", execution_id, "--reason", "mine")
     assert result == (0, f"{execution_id} stops at its next safe point: {effect}\n", "")
-    await responder.append(execution_id, Stopped(at=now, by="alice", reason="mine"))
+    await responder.append(execution_id, StopRequested(at=now, by="alice", reason="mine"))
     assert "responder stop" not in (await ask("history", execution_id)).out
 
 
 async def test_close(ask: Run, responder: ResponderServer) -> None:
     execution_id = await begin(responder)
     assert (await ask("close", execution_id, "--reason", "x")).code == 1
-    await responder.append(execution_id, GaveUp(at=datetime.now(UTC), reason="too often"))
+    await responder.append(execution_id, RetriesExhausted(at=datetime.now(UTC), reason="too often"))
     assert (await ask("close", execution_id, "--reason", "fixed by hand")).code == 0
 
 
@@ -491,7 +502,7 @@ async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, mon
   - name: backend
     environment: production
     rollback: {strategy: immediate, kubernetes: {namespace: shop, deployment: backend}}
-    healthy: [{containers: {project: shop, service: backend}}]
+    health_checks: [{containers: {project: shop, service: backend}}]
 """
     )
     (tmp_path / "responder.yml").write_text(text)
@@ -524,11 +535,14 @@ async def test_check_live_calls_checks_by_name_or_address(run: Run, tmp_path: Pa
   - name: backend
     environment: production
     rollback: {{strategy: immediate, release: {{root: {tmp_path}, restart: ["true"]}}}}
-    healthy: [{{name: probes, promql: up, at_least: 1}}, {{promql: up == 1, at_least: 1}}, {{http: "{url}/health"}}]
+    health_checks:
+      - {{name: probes, promql: up, at_least: 1}}
+      - {{promql: up == 1, at_least: 1}}
+      - {{http: "{url}/health"}}
 """
     )
     found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
-    called = {problem["looked_at"] for problem in found if "healthy" in problem["place"]}
+    called = {problem["looked_at"] for problem in found if "health_checks" in problem["place"]}
     assert called == {"probes", "up == 1", f"{url}/health"}
 
 

@@ -14,16 +14,24 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from responder.checks import Finding
+from responder.backends.checks import Finding
 from responder.cli import client as client_module
 from responder.cli import watch as watch_module
 from responder.cli.client import Client
 from responder.cli.watch import follow
 from responder.errors import ResponderError
-from responder.execution import Closed, Done, GaveUp, Halted, Held, Planned, Started
 from responder.journal import executions
+from responder.rollback.events import (
+    ApprovalRequested,
+    Closed,
+    Planned,
+    RetriesExhausted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+)
 from tests.responder.cli.test_main import Run, alone, ask, begin, run  # noqa: F401
-from tests.responder.examples import accepted, move, plan
+from tests.responder.examples import accepted, change, plan
 from tests.responder.outside import serving
 from tests.responder.web.conftest import ResponderServer
 
@@ -32,21 +40,21 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-ONE_STEP = plan(move("2.1", "2.0"))
+ONE_STEP = plan(change("2.1", "2.0"))
 
 
 async def go_on(responder: ResponderServer, outcome: Any = "succeeded", pause: float = 0.1) -> None:
     """What a worker would write."""
     for events in (
         [Planned(at=now(), plan=ONE_STEP)],
-        [Started(at=now(), step=0, title="the one step")],
-        [Done(at=now(), step=0, changed=True), Closed(at=now(), outcome=outcome, by="responder", reason="")],
+        [StepStarted(at=now(), step=0, title="the one step")],
+        [StepCompleted(at=now(), step=0, changed=True), Closed(at=now(), outcome=outcome, by="responder", reason="")],
     ):
         await asyncio.sleep(pause)
         responder.feed.happened(await responder.append("r1", *events), tuple(events))
 
 
-@pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("failed", 1), ("compensated", 1)])
+@pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("failed", 1), ("reverted", 1)])
 async def test_one_line_an_event_where_there_is_no_terminal(
     ask: Run,  # noqa: F811
     responder: ResponderServer,
@@ -60,7 +68,7 @@ async def test_one_line_an_event_where_there_is_no_terminal(
     await going_on
     assert result.code == code
     kinds = [line.split()[2] for line in result.out.splitlines()]
-    assert kinds == ["accepted", "planned", "started", "done", "closed"]
+    assert kinds == ["accepted", "planned", "step_started", "step_completed", "closed"]
 
 
 async def test_as_json_it_is_one_document_at_the_end(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
@@ -78,25 +86,25 @@ async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, respon
     out = (await ask("rollback", "backend", "--reason", "x", "--output", "json")).out
     execution_id = json.loads(out)["execution"]
     execution = await responder.append(
-        execution_id, Planned(at=now(), plan=ONE_STEP), Held(at=now(), reason="ask", until=now())
+        execution_id, Planned(at=now(), plan=ONE_STEP), ApprovalRequested(at=now(), reason="ask", until=now())
     )
     url = str(responder.client.make_url("/")).rstrip("/")
     async with Client(url, None) as client:
         args = type("Args", (), {"output": "text"})()
-        assert await watch_module.show_until(args, client, execution_id, watch_module.OVER | {"held"}) == 1
+        assert await watch_module.show_until(args, client, execution_id, watch_module.OVER | {"awaiting_approval"}) == 1
         following = asyncio.create_task(watch_module.show_until(args, client, execution_id, watch_module.OVER))
         await asyncio.sleep(0.3)
         assert not following.done()
-        ended = (Halted(at=now(), reason="nobody"), Closed(at=now(), outcome="cancelled", by="r", reason=""))
+        ended = (StepFailed(at=now(), reason="nobody"), Closed(at=now(), outcome="cancelled", by="r", reason=""))
         responder.feed.happened(await responder.append(execution.id, *ended), ended)
         assert await asyncio.wait_for(following, 60) == 1
 
 
 async def test_a_stuck_one_ends_it_but_not_one_that_was_stuck(ask: Run, responder: ResponderServer) -> None:  # noqa: F811
     await responder.good_then_new()
-    await begin(responder, GaveUp(at=now(), reason="too often"))
+    await begin(responder, RetriesExhausted(at=now(), reason="too often"))
     result = await ask("watch", "r1")
-    assert (result.code, result.out.splitlines()[-1].split()[2:]) == (1, ["gave_up", "too", "often"])
+    assert (result.code, result.out.splitlines()[-1].split()[2:]) == (1, ["retries_exhausted", "too", "often"])
     await responder.append("r1", Closed(at=now(), outcome="succeeded", by="alice", reason="by hand"))
     result = await ask("watch", "r1")
     assert (result.code, result.out.splitlines()[-1].split()[2:4]) == (0, ["closed", "succeeded:"])
@@ -253,9 +261,9 @@ async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServe
     url = str(responder.client.make_url("/")).rstrip("/")
     event = accepted(at=now(), received_at=now(), alerts=())
     await responder.journal.transaction(executions.accept, "r1", event)
-    await responder.append("r1", Planned(at=now(), plan=ONE_STEP), Started(at=now(), step=0, title="x"))
+    await responder.append("r1", Planned(at=now(), plan=ONE_STEP), StepStarted(at=now(), step=0, title="x"))
     responder.worker.findings = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
     async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:
         found = [await anext(events) for _ in range(5)]
-    assert [kind for kind, _ in found] == ["accepted", "planned", "started", "looked", "looked"]
+    assert [kind for kind, _ in found] == ["accepted", "planned", "step_started", "looked", "looked"]
     assert found[3][1]["findings"] == found[4][1]["findings"] == [{"holds": False, "reason": "0 of 2"}]

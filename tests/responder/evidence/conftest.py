@@ -13,15 +13,15 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from pydantic import TypeAdapter
 
-from responder.clients import Connections
-from responder.clients.aws import Aws, AwsSettings
-from responder.clients.host import Host
-from responder.clients.prometheus import Prometheus, PrometheusSettings
+from responder.backends.connections import Connections
+from responder.backends.host.logs_client import Host
+from responder.backends.log_sources import LogSource
+from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.evidence.collect import Case, collect
 from responder.evidence.manifest import Manifest, where
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.stores import Store, store_of
-from responder.sources import LogSource
+from responder.transport.aws import Aws, AwsSettings
 from tests.responder.examples import NOW, ago, alert
 from tests.responder.outside import FakePrometheus
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from responder.clients import Connections
-from responder.clients.docker import Docker, DockerSettings
-from responder.clients.host import Host, LogFile
-from responder.errors import Halt, Superseded, Unavailable
+from responder.backends.connections import Connections
+from responder.backends.docker.client import Docker, DockerSettings
+from responder.backends.host.logs_client import Host, LogFile
+from responder.errors import LeaseLost, StepFailed, Unavailable
 from responder.evidence.manifest import MANIFEST, Manifest, where
 from responder.evidence.series import Query
 from responder.evidence.settings import EvidenceSettings
@@ -83,9 +83,9 @@ async def test_what_a_crash_left_half_written_is_written_anew(
     case = a_case({"file": str(log)})
 
     def killed() -> None:
-        raise Superseded("another worker has it")
+        raise LeaseLost("another worker has it")
 
-    with pytest.raises(Superseded):
+    with pytest.raises(LeaseLost):
         await kept(case, settings, around, guard=killed)
     folder = where(case.deployment_id, case.id)
     await store.put(folder, "left.log.gz", b"of a file that is not there any more")
@@ -115,7 +115,7 @@ async def test_a_name_never_leaves_its_place(settings: EvidenceSettings, store: 
     assert where("a/b", "x") != where("a-b", "x"), "two deployments never share a place"
     assert manifest.deployment_id == case.deployment_id, "but what it is called is told as it is"
     for name in ("../manifest.json", "a/b", "", ".", "..", ".hidden", "x" * 300):
-        with pytest.raises(Halt, match="is not a plain name"):
+        with pytest.raises(StepFailed, match="is not a plain name"):
             await store.get(where("d", "i"), name)
 
 
@@ -294,7 +294,7 @@ async def test_a_server_that_hangs_costs_its_cap(
 
 
 async def test_a_store_that_hangs_costs_no_more_than_all_may(around: Connections, tmp_path: Path) -> None:
-    from responder.clients.aws import Aws
+    from responder.transport.aws import Aws
     from tests.responder.evidence.conftest import aws_at
 
     async def hang(request: web.Request) -> web.Response:
@@ -356,7 +356,7 @@ async def test_a_store_that_hangs_takes_few_connections(
 async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from responder.sources import FileLogs
+    from responder.backends.log_sources import FileLogs
 
     async def bug(self: Any, client: Any, since: Any) -> Any:
         raise KeyError("status")
@@ -365,7 +365,7 @@ async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
     manifest = await kept(a_case({"file": "/x/*.log"}), directory, around)
     assert missing(manifest) == {"file /x/*.log": "KeyError: 'status'"}
     nowhere = EvidenceSettings(base_directory=written(tmp_path / "a-file", "") / "evidence")
-    with pytest.raises(Halt, match="a-file"):
+    with pytest.raises(StepFailed, match="a-file"):
         await kept(a_case(), nowhere, around)
 
 
@@ -445,14 +445,14 @@ async def test_where_there_is_no_engine_that_is_said(
 
 
 async def test_the_real_journalctl_understands_what_it_is_asked(around: Connections) -> None:
-    from responder.clients.host import Host
+    from responder.backends.host.logs_client import Host
 
     host = await around.to(Host)
     output = b""
     try:
         async for chunk in host.journal(datetime.now(UTC), 10, "--unit=backend.service"):
             output += chunk
-    except Halt as e:
+    except StepFailed as e:
         assert "ermission" in str(e) or "No journal files" in str(e) or "cannot be started" in str(e), e
     else:
         assert b"unrecognized" not in output

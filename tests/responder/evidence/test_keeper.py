@@ -14,26 +14,27 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from responder.clients import Connections
-from responder.clients.aws import Aws
-from responder.errors import Superseded
+from responder.backends.connections import Connections
+from responder.decisions.policies import Policy, PolicySet
+from responder.errors import LeaseLost
 from responder.evidence.keeper import Keeper
+from responder.evidence.maintenance import maintain
 from responder.evidence.manifest import MANIFEST, where
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.stores import Store
-from responder.evidence.upkeep import look_after
-from responder.execution import Closed, Execution, Kept
 from responder.journal import Database, deployments, evidence, executions
-from responder.lease import Lease
-from responder.policies import Mandate, Policy
-from responder.services import Service
-from responder.worker import Worker
+from responder.rollback.events import Closed, EvidenceCollected
+from responder.rollback.execution import Execution
+from responder.runtime.lease import Lease
+from responder.runtime.worker import Worker
+from responder.services.service import Service
+from responder.transport.aws import Aws
 from tests.journals import forget_everything
-from tests.responder.crash.drill import Crash, CrashDrill, Point
-from tests.responder.crash.stages import immediate
 from tests.responder.evidence.conftest import aws_at, sources
 from tests.responder.examples import LABELS, accepted, ago, alert, deployment, service
 from tests.responder.outside import serving
+from tests.responder.rollback.crash.drill import Crash, CrashDrill, Point
+from tests.responder.rollback.crash.stages import immediate
 
 KEEPS = Policy(name="keep-logs", match=('alertname="Overload"',), preserve_logs=("backend",))
 
@@ -77,8 +78,8 @@ def with_logs(base: Service, log: Path) -> Service:
 def keeper_of(
     drill: CrashDrill, settings: EvidenceSettings, around: Connections, point: Point, log: Path
 ) -> _Interrupted:
-    mandate = Mandate(services=(with_logs(drill.stage.service, log),))
-    keeper = _Interrupted(settings, _Through(drill.journal, point), mandate, around)  # type: ignore[arg-type]
+    policy_set = PolicySet(services=(with_logs(drill.stage.service, log),))
+    keeper = _Interrupted(settings, _Through(drill.journal, point), policy_set, around)  # type: ignore[arg-type]
     keeper.point = point
     return keeper
 
@@ -95,9 +96,9 @@ async def test_it_is_on_record_before_the_first_step(
     ended = await drill.run_to_the_end()
     assert ended.outcome == "succeeded"
     events = await drill.events()
-    assert [event.type for event in events][:4] == ["accepted", "planned", "kept", "started"]
+    assert [event.type for event in events][:4] == ["accepted", "planned", "evidence_collected", "step_started"]
     kept = events[2]
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, EvidenceCollected)
     assert (kept.files, kept.missing, ended.kept) == (2, 0, kept)
     assert kept.note.startswith("2 files, ")
     row = await drill.journal.read(evidence.find, drill.id)
@@ -137,8 +138,8 @@ async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
             ended = await drill.load()
             assert ended.outcome == "succeeded", (n, after, ended.reason)
             events = [event.type for event in await drill.events()]
-            assert events.count("kept") == 1, (n, after)
-            assert events.index("kept") < events.index("started")
+            assert events.count("evidence_collected") == 1, (n, after)
+            assert events.index("evidence_collected") < events.index("step_started")
             (manifest,) = Path(str(settings.base_directory)).rglob(MANIFEST)
             content = json.loads(manifest.read_text())
             assert {f.name for f in manifest.parent.iterdir()} == {MANIFEST, *(f["name"] for f in content["files"])}
@@ -156,7 +157,7 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(
     keeper._on_collected = lambda *outcome: outcomes.append(outcome)
     drill.keep = lambda point: lambda e: keeper.of_rollback(e, guard)
     assert (await drill.run_to_the_end()).outcome == "succeeded"
-    (kept,) = [event for event in await drill.events() if isinstance(event, Kept)]
+    (kept,) = [event for event in await drill.events() if isinstance(event, EvidenceCollected)]
     assert kept.note.startswith("no evidence was kept: ")
     assert kept.location == ""
     row = await drill.journal.read(evidence.find, drill.id)
@@ -168,10 +169,10 @@ async def test_who_lost_the_lease_writes_no_manifest(
     drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     def lapsed() -> None:
-        raise Superseded("the lease has run out")
+        raise LeaseLost("the lease has run out")
 
     keeper = keeper_of(drill, directory, around, Point(), tmp_path / "followed")
-    with pytest.raises(Superseded):
+    with pytest.raises(LeaseLost):
         await keeper.of_rollback(await drill.load(), lapsed)
     assert not list(tmp_path.rglob(MANIFEST))
 
@@ -179,27 +180,32 @@ async def test_who_lost_the_lease_writes_no_manifest(
 async def test_a_plan_that_waits_has_its_evidence_already(
     drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
-    from responder.carry_out import carry_out
-    from responder.execution import begin
-    from responder.world import World
+    from responder.rollback.execution import begin
+    from responder.rollback.executor import execute
+    from responder.rollback.gateway import Gateway
     from tests.responder.examples import plan
-    from tests.responder.rollback import Record, Reins
+    from tests.responder.harness import Record, StopSignal
 
     calls = []
 
-    async def keep(execution: Execution) -> Kept:
+    async def keep(execution: Execution) -> EvidenceCollected:
         calls.append(execution.id)
-        return Kept(at=datetime.now(UTC), note="x")
+        return EvidenceCollected(at=datetime.now(UTC), note="x")
 
     async def plan_for(execution: Execution) -> Any:
         return plan()
 
-    record, details = Record(), accepted(needs_approval="a freeze")
-    held = await carry_out(
-        begin("r1", details), record=record, world=World(around), reins=Reins(), plan_for=plan_for, keep=keep
+    record, details = Record(), accepted(approval_reason="a freeze")
+    held = await execute(
+        begin("r1", details),
+        record=record,
+        gateway=Gateway(around),
+        stop_signal=StopSignal(),
+        plan_for=plan_for,
+        keep=keep,
     )
-    assert [event.type for event in record.events] == ["planned", "kept", "held"]
-    assert (held.state, calls) == ("held", ["r1"])
+    assert [event.type for event in record.events] == ["planned", "evidence_collected", "approval_requested"]
+    assert (held.state, calls) == ("awaiting_approval", ["r1"])
 
 
 # --- by themselves ---
@@ -223,7 +229,7 @@ async def wanted(journal: Database, evidence_id: str = "20261123-220000-bbbb0000
 def by_itself(journal: Database, settings: EvidenceSettings, around: Connections, tmp_path: Path) -> Keeper:
     log = tmp_path / "app.log"
     log.write_text("overloaded\n")
-    return Keeper(settings, journal, Mandate(services=(with_logs(service(), log),), policies=(KEEPS,)), around)
+    return Keeper(settings, journal, PolicySet(services=(with_logs(service(), log),), policies=(KEEPS,)), around)
 
 
 async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, journal: Database, worker_id: str) -> None:
@@ -258,7 +264,7 @@ async def test_a_store_that_is_away_is_tried_again_and_given_up(
 ) -> None:
     (tmp_path / "file").touch()
     nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
-    keeper = Keeper(nowhere, journal, Mandate(services=(service(),), policies=(KEEPS,)), around)
+    keeper = Keeper(nowhere, journal, PolicySet(services=(service(),), policies=(KEEPS,)), around)
     evidence_id = await wanted(journal)
     seen = [await keeper.next_wanted(worker_id, guard) for _ in range(6)]
     assert seen == ["later"] * 4 + ["done", "nothing"]
@@ -267,7 +273,7 @@ async def test_a_store_that_is_away_is_tried_again_and_given_up(
 
 async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Database, around: Connections) -> None:
     evidence_id = await wanted(journal)
-    worker = Worker(journal, Mandate, lambda: around, poll=0.02, keeper=lambda: by_itself)
+    worker = Worker(journal, PolicySet, lambda: around, poll=0.02, keeper=lambda: by_itself)
     running = asyncio.create_task(worker.run())
     try:
         async with asyncio.timeout(60):
@@ -353,7 +359,7 @@ async def test_what_cannot_be_deleted_keeps_nothing_else(by_itself: Keeper, sett
 async def test_it_is_private(
     journal: Database, directory: EvidenceSettings, around: Connections, worker_id: str
 ) -> None:
-    keeper = Keeper(directory, journal, Mandate(services=(service(),), policies=(KEEPS,)), around)
+    keeper = Keeper(directory, journal, PolicySet(services=(service(),), policies=(KEEPS,)), around)
     await wanted(journal)
     await keeper.next_wanted(worker_id, guard)
     base = Path(str(directory.base_directory))
@@ -370,8 +376,8 @@ async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
 
     async with serving(bucket=nonsense) as url:
         around = Connections({Aws: aws_at(url)})
-        keeper = Keeper(EvidenceSettings(s3="s3://bucket"), journal, Mandate(), around)
-        upkeep = asyncio.create_task(look_after(lambda: keeper, worker=worker_id, guard=guard, poll=0.01))
+        keeper = Keeper(EvidenceSettings(s3="s3://bucket"), journal, PolicySet(), around)
+        upkeep = asyncio.create_task(maintain(lambda: keeper, worker=worker_id, guard=guard, poll=0.01))
         try:
             async with asyncio.timeout(60):
                 while "NextContinuationToken" not in caplog.text and not upkeep.done():
@@ -385,8 +391,8 @@ async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
 
 async def test_upkeep_ends_with_the_lease(by_itself: Keeper, journal: Database, worker_id: str) -> None:
     def lapsed() -> None:
-        raise Superseded("the lease has run out")
+        raise LeaseLost("the lease has run out")
 
     await wanted(journal)
-    with pytest.raises(Superseded):
-        await look_after(lambda: by_itself, worker=worker_id, guard=lapsed, poll=0.01)
+    with pytest.raises(LeaseLost):
+        await maintain(lambda: by_itself, worker=worker_id, guard=lapsed, poll=0.01)

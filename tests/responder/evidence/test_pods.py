@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from responder.clients import Connections
-from responder.clients.kubernetes import Kubernetes, KubernetesSettings
+from responder.backends.connections import Connections
+from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.evidence.manifest import Manifest
 from responder.evidence.settings import EvidenceSettings
 from tests.apiserver import Cluster

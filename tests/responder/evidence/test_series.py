@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from aiohttp import web
 
-from responder.clients import Connections
+from responder.backends.connections import Connections
 from responder.evidence.series import Query, expression_of, queries_of
 from responder.evidence.settings import EvidenceSettings
 from tests.responder.evidence.conftest import a_case, kept, unpacked
@@ -42,7 +42,7 @@ def test_each_query_once_and_whose_it_is() -> None:
     assert found == [
         Query("policy", "trouble"),
         Query("alert BackendDown", "sum(rate(errors[1m])) > 1"),
-        Query("healthy[0]", 'probe_success{service="backend"}'),
+        Query("health_checks[0]", 'probe_success{service="backend"}'),
     ]
 
 
@@ -107,11 +107,11 @@ async def test_series_are_kept_as_data_and_as_a_plot(
     directory: EvidenceSettings, around: Connections, prometheus: FakePrometheus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prometheus, "answer", answer)
-    queries = (Query("policy", "up"), Query("healthy[0]", "empty"), Query("alert X", "wrong("))
+    queries = (Query("policy", "up"), Query("health_checks[0]", "empty"), Query("alert X", "wrong("))
     case = a_case(queries=queries, deployed_at=ago(600), version="2.1", onset=ago(300))
     manifest = await kept(case, directory, around, now=lambda: NOW)
     names = [file.name.partition(".")[0][:18] for file in manifest.files]
-    assert names == ["alerts", "series-1-policy", "series-1-policy", "series-2-healthy-0"]
+    assert names == ["alerts", "series-1-policy", "series-1-policy", "series-2-health_checks-0"]
     inside = await unpacked(manifest, directory, around)
     data = json.loads(inside["series-1-policy.json"])
     assert (data["from"], data["to"]) == ((NOW - timedelta(minutes=35)).isoformat(), NOW.isoformat())

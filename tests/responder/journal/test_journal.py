@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from responder.alerts import Alert, UndatedAlert, fingerprint
-from responder.errors import ConfigError, Conflict, JournalUnavailable, Superseded, Unknown
-from responder.execution import Accepted, Closed, Execution, Halted, Held, Planned, Resumed, Stopped
+from responder.backends.alertmanager.alerts import Alert, UndatedAlert, fingerprint
+from responder.errors import ConfigError, Conflict, JournalUnavailable, LeaseLost, Unknown
 from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions, open_journal
 from responder.journal.database import load_migrations
 from responder.journal.decisions import Decision
 from responder.journal.deployments import Deployment
+from responder.rollback.events import Accepted, ApprovalRequested, Closed, Planned, Resumed, StepFailed, StopRequested
+from responder.rollback.execution import Execution
 from tests.responder.examples import plan
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
@@ -82,7 +83,7 @@ async def test_one_live_execution_a_service(journal: Database) -> None:
 
 async def test_a_stuck_one_keeps_the_lock(journal: Database) -> None:
     first = await accept(journal)
-    await journal.transaction(executions.append, first, [Halted(at=NOW, reason="drift", freeze=True)], None)
+    await journal.transaction(executions.append, first, [StepFailed(at=NOW, reason="drift", freeze=True)], None)
     with pytest.raises(Conflict):
         await accept(journal)
 
@@ -116,7 +117,7 @@ async def test_the_fence(journal: Database) -> None:
     execution = await accept(journal)
     first = Resumed(at=NOW, worker="a")
     await journal.transaction(executions.append, execution, [first], None)
-    with pytest.raises(Superseded, match="event 1"):
+    with pytest.raises(LeaseLost, match="event 1"):
         await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker="b")], None)
     assert [e.type for e in await journal.read(executions.events_of, execution.id)] == ["accepted", "resumed"]
 
@@ -125,7 +126,7 @@ async def test_only_the_owner_appends(journal: Database) -> None:
     execution = await accept(journal)
     owner = await worker(journal)
     await claim(journal, owner)
-    with pytest.raises(Superseded, match="another worker"):
+    with pytest.raises(LeaseLost, match="another worker"):
         await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker="x")], "somebody else")
     await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker=owner)], owner)
 
@@ -148,7 +149,7 @@ async def test_a_lapsed_lease_lets_another_go_on(journal: Database) -> None:
     [(resumed, times)] = await claim(journal, heir)
     assert (resumed.id, times) == (execution.id, 1)
     assert not await journal.transaction(executions.renew, dead, 60.0)
-    with pytest.raises(Superseded):
+    with pytest.raises(LeaseLost):
         await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker=dead)], dead)
 
 
@@ -274,7 +275,7 @@ async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
             policy="p",
             service="shop",
             environment="test",
-            verdict="refuse",
+            result="deny",
             guard=guard,
             reason=f"reason {n}",
             body='{"n": 1}',
@@ -402,8 +403,8 @@ async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal:
     until = NOW + timedelta(minutes=15)
     events = [
         Planned(at=NOW, plan=plan()),
-        Held(at=NOW, reason="mode is approve", until=until),
-        Stopped(at=NOW, by="alice", reason="mine"),
+        ApprovalRequested(at=NOW, reason="mode is approve", until=until),
+        StopRequested(at=NOW, by="alice", reason="mine"),
         Closed(at=NOW, outcome="cancelled", by="responder", reason=""),
     ]
     await journal.transaction(executions.append, first, events, None)
@@ -411,8 +412,8 @@ async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal:
     assert [(row["type"], row["state"], row["note"]) for row in found] == [
         ("accepted", "accepted", "a test"),
         ("planned", "running", f"2 steps, plan {plan().hash}"),
-        ("held", "held", "mode is approve; waits until 2026-11-23 22:15:00 UTC"),
-        ("stopped", "turning_back", "by alice: mine"),
+        ("awaiting_approval", "awaiting_approval", "mode is approve; waits until 2026-11-23 22:15:00 UTC"),
+        ("stopped", "reverting", "by alice: mine"),
         ("closed", "closed", "cancelled, by responder"),
     ]
 
@@ -592,7 +593,7 @@ async def test_how_far_each_has_come(journal: Database) -> None:
     closed = await accept(journal, "closed")
     live = await accept(journal, "live", at=NOW - timedelta(days=2))
     for execution in (old, closed):
-        ended = [Halted(at=NOW, reason="x"), Closed(at=NOW, outcome="failed", by="tests", reason="")]
+        ended = [StepFailed(at=NOW, reason="x"), Closed(at=NOW, outcome="failed", by="tests", reason="")]
         await journal.transaction(executions.append, execution, ended, None)
     found = await journal.read(executions.heads, NOW)
     assert {i: (row["seq"], row["ended_at"]) for i, row in found.items()} == {closed.id: (2, NOW), live.id: (0, None)}
@@ -602,7 +603,7 @@ async def test_how_far_each_has_come(journal: Database) -> None:
     assert set(await journal.read(executions.ended_since, NOW)) == {old.id, closed.id}
     assert await journal.read(executions.ended_since, NOW + timedelta(seconds=1)) == []
     events = await journal.read(executions.events_after, closed.id, 0)
-    assert [event.type for event in events] == ["halted", "closed"]
+    assert [event.type for event in events] == ["step_failed", "closed"]
 
 
 async def test_what_a_report_asks(journal: Database) -> None:
@@ -612,16 +613,16 @@ async def test_what_a_report_asks(journal: Database) -> None:
     )
     second = await accept(journal, at=NOW + timedelta(minutes=1))
     fields = {"at": NOW, "last_at": NOW, "policy": "p", "service": "shop", "environment": "test", "reason": "r"}
-    for n, (verdict, guard, forced) in enumerate(
+    for n, (result, guard, forced) in enumerate(
         [
-            ("refuse", "cooldown", False),
-            ("refuse", "episode", False),
-            ("refuse", "mode", True),
+            ("deny", "cooldown", False),
+            ("deny", "episode", False),
+            ("deny", "mode", True),
             ("allow", "mode", False),
         ]
     ):
-        execution = second.id if verdict == "allow" else None
-        more = {"id": f"d{n}", "incident": f"i{n}", "verdict": verdict, "guard": guard, "forced": forced, "body": "{}"}
+        execution = second.id if result == "allow" else None
+        more = {"id": f"d{n}", "incident": f"i{n}", "result": result, "guard": guard, "forced": forced, "body": "{}"}
         await journal.transaction(decisions.record, Decision(**fields, **more, execution=execution))
 
     async def ask(tx: Transaction, query: str, **params: Any) -> list[Any]:
@@ -641,7 +642,7 @@ async def test_what_a_report_asks(journal: Database) -> None:
 # --- text from outside ---
 async def test_text_that_no_database_stores_costs_only_its_odd_characters(journal: Database) -> None:
     """What logs, errors and comments of others hold is on record, whatever it is."""
-    fields = {"policy": "p", "service": "shop", "environment": "test", "verdict": "refuse", "guard": "firing"}
+    fields = {"policy": "p", "service": "shop", "environment": "test", "result": "deny", "guard": "firing"}
     odd = Decision(
         id="d1",
         incident="i1",

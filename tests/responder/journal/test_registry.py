@@ -12,17 +12,18 @@ from typing import Any, cast
 import pytest
 import time_machine
 
-from responder.clients import Connections
-from responder.execution import Accepted, Closed, Done, Execution, Planned, Started
-from responder.findings import Finding
+from responder.backends.connections import Connections
+from responder.backends.findings import Finding
 from responder.journal import Database, Row, Transaction, client_rules, deployments, executions, open_journal
-from responder.journal.client_rules import Change, Rules
+from responder.journal.client_rules import RuleChange, Rules
 from responder.journal.database import load_migrations, load_statements
 from responder.journal.deployments import Deployment, Status
-from responder.plan import Mitigation, Plan
-from responder.promotion import promote
-from responder.world import World
-from tests.responder.examples import gate, mandate, service
+from responder.rollback.events import Accepted, Closed, Planned, StepCompleted, StepStarted
+from responder.rollback.execution import Execution
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Mitigation, Plan
+from responder.runtime.promotion import promote
+from tests.responder.examples import gate, policy_set, service
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 ANDROID = ("frontend", "production", "android")
@@ -217,12 +218,12 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
         looks.append(None)
         return await known(tx, *args)
 
-    class Healthy(World):
+    class Healthy(Gateway):
         async def holds(self, check: Any) -> Finding:
             return Finding(holds=True, reason="")
 
     monkeypatch.setattr(deployments, "untroubled_since", last_look)
-    promoted = await promote(journal, mandate(services=(service("frontend"),)), Healthy(Connections()), NOW)
+    promoted = await promote(journal, policy_set(services=(service("frontend"),)), Healthy(Connections()), NOW)
     await asyncio.gather(*marks)
     [row] = await rows(journal, "version", service="frontend", environment="production", version="3.0")
     await journal.close()
@@ -320,8 +321,8 @@ async def rolled_back(journal: Database, *mitigations: Mitigation, outcome: Any 
     at = NOW + timedelta(hours=10)
     events = (
         Planned(at=at, plan=plan),
-        Started(at=at, step=0, title=str(gate())),
-        Done(at=at, step=0, changed=False),
+        StepStarted(at=at, step=0, title=str(gate())),
+        StepCompleted(at=at, step=0, changed=False),
         Closed(at=at, outcome=outcome, by="responder", reason="over"),
     )
     return await journal.transaction(executions.append, execution, events, None)
@@ -353,7 +354,7 @@ async def test_what_cannot_be_taken_back_is_told_to_the_apps(released: Database)
 
 
 async def test_where_it_is_closed_as_something_else_apps_are_told_nothing(released: Database) -> None:
-    await rolled_back(released, MITIGATION, outcome="compensated")
+    await rolled_back(released, MITIGATION, outcome="reverted")
     assert await released.read(client_rules.get, *ANDROID) is None
     assert await runs(released) == "3.1"
 
@@ -369,7 +370,7 @@ async def test_where_it_is_closed_as_something_else_apps_are_told_nothing(releas
     ],
 )
 async def test_a_mitigation_asks_only_for_more(released: Database, before: str, wanted: str, after: str) -> None:
-    change = Change(min_version=before, block=("1.0",), flags={"search": True, "checkout": True})
+    change = RuleChange(min_version=before, block=("1.0",), flags={"search": True, "checkout": True})
     await released.transaction(client_rules.change, *ANDROID, change, by="alice", reason="x", at=NOW)
     await rolled_back(released, MITIGATION.model_copy(update={"min_version": wanted}))
     rules = await released.read(client_rules.get, *ANDROID)
@@ -389,7 +390,7 @@ async def test_of_several_services_each_mitigation_is_of_its_own(released: Datab
 async def test_what_apps_are_told_is_kept_change_by_change(journal: Database) -> None:
     async def change(by: str, **what: Any) -> Rules:
         return await journal.transaction(
-            client_rules.change, *ANDROID, Change(**what), by=by, reason=f"{by} said", at=NOW
+            client_rules.change, *ANDROID, RuleChange(**what), by=by, reason=f"{by} said", at=NOW
         )
 
     await change("alice", block=("3.1", "3.0"), flags={"b": True, "a": False})

@@ -8,15 +8,27 @@ from typing import Any
 
 import pytest
 
-from responder.execution import Accepted, Approved, Closed, Done, Event, Halted, Held, Planned, Started, Stopped, fold
+from responder.decisions.policies import PolicySet
 from responder.journal import Database, deployments, executions
-from responder.notify import Notify, Teller
-from responder.notify.narrate import story_of
-from responder.notify.story import Story
-from responder.policies import Mandate
-from responder.stages import Stage, stage_of
+from responder.notify import Dispatcher, Notify
+from responder.notify.notification import Notification
+from responder.notify.render import notification_of
+from responder.rollback.events import (
+    Accepted,
+    ApprovalRequested,
+    Approved,
+    Closed,
+    Event,
+    Planned,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    StopRequested,
+)
+from responder.rollback.execution import fold
+from responder.rollback.stages import Stage, stage_of
 from tests.journals import journal, state  # noqa: F401
-from tests.responder.examples import NOW, accepted, alert, deployment, mandate, plan
+from tests.responder.examples import NOW, accepted, alert, deployment, plan, policy_set
 
 SEVERITIES = ("critical", "warning")
 CRITICAL = alert(
@@ -33,31 +45,33 @@ def critical(**other: Any) -> Accepted:
 
 
 PLANNED = Planned(at=at(1), plan=plan())
-STARTED = Started(at=at(1), step=0, title=str(plan().steps[0]))
-DONE = Done(at=at(2), step=0, changed=True)
-SECOND = Started(at=at(2), step=1, title=str(plan().steps[1]))
-HEALTHY = Done(at=at(30), step=1, changed=False, note="up is 1")
+STARTED = StepStarted(at=at(1), step=0, title=str(plan().steps[0]))
+DONE = StepCompleted(at=at(2), step=0, changed=True)
+SECOND = StepStarted(at=at(2), step=1, title=str(plan().steps[1]))
+HEALTHY = StepCompleted(at=at(30), step=1, changed=False, note="up is 1")
 SUCCEEDED = Closed(at=at(30), outcome="succeeded", by="responder", reason="")
-HALTED = Halted(at=at(3), step=1, reason="the service <b>is</b> down")
-STUCK = Halted(at=at(3), step=1, reason="the release was moved by bob", freeze=True, drift=True)
-HELD = Held(at=at(1), reason="the policy wants approval", until=at(900))
+HALTED = StepFailed(at=at(3), step=1, reason="the service <b>is</b> down")
+STUCK = StepFailed(at=at(3), step=1, reason="the release was moved by bob", freeze=True, drift=True)
+HELD = ApprovalRequested(at=at(1), reason="the policy wants approval", until=at(900))
 APPROVED = Approved(at=at(60), by="alice", plan_hash=plan().hash)
 CANCELLED = (
-    Stopped(at=at(9), by="carol", reason="no"),
+    StopRequested(at=at(9), by="carol", reason="no"),
     Closed(at=at(9), outcome="cancelled", by="carol", reason="stopped by carol: no"),
 )
 WELL: tuple[tuple[Event, ...], ...] = ((PLANNED, STARTED), (DONE, SECOND), (HEALTHY, SUCCEEDED))
 
 
-def notification(*events: Event, begun: Accepted | None = None, stage: Stage | None = None, **links: str) -> Story:
-    """The story after these events."""
+def notification(
+    *events: Event, begun: Accepted | None = None, stage: Stage | None = None, **links: str
+) -> Notification:
+    """The notification after these events."""
     everything = [begun or critical(), *events]
     after = fold("e-1", everything)
     found = stage or stage_of(everything[-1], after)
     assert found
-    made = story_of(
+    made = notification_of(
         "e-1", everything, found, occasion=str(after.seq), at=everything[-1].at, severities=SEVERITIES,
-        verdicts=({"guard": "cooldown", "verdict": "allow", "reason": "no cooldown is running"},),
+        guard_results=({"guard": "cooldown", "result": "allow", "reason": "no cooldown is running"},),
     )  # fmt: skip
     return made.model_copy(update=links)
 
@@ -79,16 +93,16 @@ class DispatcherBench:
     def __init__(self, journal: Database) -> None:  # noqa: F811
         self.journal, self.clock = journal, Clock()
         self.notify = Notify()
-        self.mandate: Mandate = mandate()
+        self.policy_set: PolicySet = policy_set()
         self.counted: list[tuple[str, str]] = []
-        self._tellers: list[Teller] = []
+        self._tellers: list[Dispatcher] = []
 
-    def teller(self) -> Teller:
-        made = Teller(
+    def dispatcher(self) -> Dispatcher:
+        made = Dispatcher(
             self.journal,
             lambda: self.notify,
-            lambda: self.mandate,
-            links=lambda e: ("https://r.test/approve" if e.state == "held" else "", "https://r.test/stop"),
+            lambda: self.policy_set,
+            links=lambda e: ("https://r.test/approve" if e.state == "awaiting_approval" else "", "https://r.test/stop"),
             counted=lambda channel, outcome: self.counted.append((channel, outcome)),
             now=self.clock,
         )
@@ -109,11 +123,11 @@ class DispatcherBench:
         events = tuple(event.model_copy(update={"at": self.clock()}) for event in events)
         await self.journal.transaction(executions.append, known, events, None)
 
-    async def tells(self, teller: Teller, *, after: float = 0) -> None:
+    async def tells(self, dispatcher: Dispatcher, *, after: float = 0) -> None:
         """One round, to its end."""
         self.clock.goes_on(after)
-        await teller.round()
-        await teller.settled()
+        await dispatcher.round()
+        await dispatcher.converged()
 
     async def messages(self, name: str = "e-1") -> list[tuple[str, str, str]]:
         async def find(tx: Any) -> Sequence[Any]:
@@ -123,8 +137,8 @@ class DispatcherBench:
         return [(row["channel"], row["stage"], row["state"]) for row in await self.journal.read(find)]
 
     async def close(self) -> None:
-        for teller in self._tellers:
-            await teller.close()
+        for dispatcher in self._tellers:
+            await dispatcher.close()
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from responder.notify import ChannelSettings, NotDelivered, Notify, Story
-from responder.notify.email import Email
-from responder.notify.github import escape as markdown
-from responder.notify.slack import escape as mrkdwn
+from responder.notify import ChannelSettings, NotDelivered, Notification, Notify
+from responder.notify.channels.email import Email
+from responder.notify.channels.github import escape as markdown
+from responder.notify.channels.slack import escape as mrkdwn
 from responder.notify.templates import Text
 from tests.responder.examples import alert
 from tests.responder.notify.conftest import (
@@ -105,10 +105,10 @@ class OpenChannel:
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
 
-    async def tells(self, *stories: Story, again: bool = False) -> None:
-        for story in stories:
+    async def tells(self, *stories: Notification, again: bool = False) -> None:
+        for item in stories:
             try:
-                self.reference = await self.channel.tell(story, self.reference, again=again)
+                self.reference = await self.channel.deliver(item, self.reference, again=again)
             except NotDelivered as e:
                 self.reference = self.reference if e.reference is None else e.reference
                 raise
@@ -259,7 +259,7 @@ async def test_a_webhook_is_signed_and_its_repeats_have_one_id(sink: Sink) -> No
         "severity": "critical", "urgent": False,
     }  # fmt: skip
     assert [step["state"] for step in body["steps"]] == ["under way", "to do"]
-    assert [verdict["guard"] for verdict in body["verdicts"]] == ["cooldown"]
+    assert [result["guard"] for result in body["guard_results"]] == ["cooldown"]
 
 
 async def test_a_webhook_takes_the_shape_that_is_wanted_and_stays_json(sink: Sink) -> None:
@@ -458,11 +458,12 @@ async def test_every_channel_tells_the_notes_of_the_plan_with_the_outcome(
 
 
 @pytest.mark.parametrize(
-    "story", [notification(PLANNED, STARTED, HALTED), notification(PLANNED, STUCK), notification(PLANNED, *CANCELLED)]
+    "notification",
+    [notification(PLANNED, STARTED, HALTED), notification(PLANNED, STUCK), notification(PLANNED, *CANCELLED)],
 )
-async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, story: Story) -> None:
+async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, notification: Notification) -> None:
     async with OpenChannel(of(github)) as telling:
-        await telling.tells(GOOD[0], story)
+        await telling.tells(GOOD[0], notification)
     assert [issue["state"] for issue in github.issues.values()] == ["open"]
 
 

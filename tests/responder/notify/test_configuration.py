@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from responder.config import Config
-from responder.config_file import parse
+from responder.app.loading import parse
+from responder.app.settings import Config
 from responder.errors import ConfigError
 from responder.notify import Notify
-from responder.notify.story import VARIABLES
+from responder.notify.notification import VARIABLES
 from tests.responder.notify.conftest import PLANNED, STARTED, notification
 
 BASE = """
@@ -24,7 +24,7 @@ services:
   - name: backend
     environment: production
     rollback: {strategy: immediate, release: {root: /srv/backend}}
-    healthy: [{http: "http://localhost/health"}]
+    health_checks: [{http: "http://localhost/health"}]
 policies:
   - {name: p, match: ['a="b"'], roll_back: [backend], notify: [slack]}
   - {name: only, match: ['c="d"'], notify: [slack]}

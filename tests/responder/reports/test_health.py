@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from responder.reports.facts import Asked, Cooldown, Facts, Refused, Rollback, ServiceFacts
+from responder.reports.facts import Asked, Cooldown, Refused, ReportInputs, Rollback, ServiceFacts
 from responder.reports.health import Report, make_report, status_of
 from responder.reports.health_text import markdown
 from tests.responder.examples import NOW, ago, deployment
@@ -41,7 +41,7 @@ def service(**other: Any) -> ServiceFacts:
 
 def report(*services: ServiceFacts, **other: Any) -> Report:
     fields = {"at": NOW, "since": ago(86400), "services": services or (service(),), **other}
-    return make_report(Facts(**fields))
+    return make_report(ReportInputs(**fields))
 
 
 def test_where_all_is_well_there_is_nothing_to_say() -> None:
@@ -62,7 +62,7 @@ def test_where_all_is_well_there_is_nothing_to_say() -> None:
         ({"checks": (check(), check("fails", "traffic"))}, "degraded"),
         ({"checks": (check(), check("unknown", "traffic"))}, "degraded"),
         ({"open": under_way("running")}, "degraded"),
-        ({"open": under_way("held")}, "degraded"),
+        ({"open": under_way("awaiting_approval")}, "degraded"),
         ({"running": deployment(status="bad")}, "degraded"),
         ({"running": deployment(status="suspect")}, "degraded"),
         ({"running": None}, "healthy"),
@@ -98,7 +98,7 @@ def test_all_of_it_is_as_well_as_the_worst(
 
 
 def test_without_services_there_is_nothing_to_know() -> None:
-    assert make_report(Facts(at=NOW, since=NOW)).status == "unknown"
+    assert make_report(ReportInputs(at=NOW, since=NOW)).status == "unknown"
 
 
 # what is so, what the warning says, where the recommendation leads to (nothing: there is none)
@@ -109,11 +109,16 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {"journal_took": 2.5}, "reading the journal took 2.5 s", "ResponderJournalDown"),
     ({}, {"mistake": "r.yml:4: polices: unknown key"}, "r.yml:4: polices: unknown key", "responder check"),
     ({"open": under_way("stuck", reason="drift")}, {}, "is stuck: drift", "responder close r1"),
-    ({"open": under_way("held", reason="ask")}, {}, "waits for approval: ask", "responder approve r1 --plan abc"),
+    (
+        {"open": under_way("awaiting_approval", reason="ask")},
+        {},
+        "waits for approval: ask",
+        "responder approve r1 --plan abc",
+    ),
     ({"open": under_way("accepted")}, {}, "has waited for its turn for 2m", "responder status"),
     ({"open": under_way("accepted", accepted_at=ago(5))}, {}, "is under way for 5s", "responder watch r1"),
     ({"open": under_way("running")}, {}, "is under way for 2m", "responder watch r1"),
-    ({"open": under_way("turning_back")}, {}, "is under way for 2m", "responder watch r1"),
+    ({"open": under_way("reverting")}, {}, "is under way for 2m", "responder watch r1"),
     (
         {"silenced": "Failing: silence s1 of bob: mine"},
         {},

@@ -7,26 +7,26 @@ from typing import Any
 
 import pytest
 
-from responder.execution import (
-    Approved,
-    Closed,
-    Done,
-    Event,
-    GaveUp,
-    Halted,
-    Held,
-    Planned,
-    Resumed,
-    Started,
-    Stopped,
-)
-from responder.guards import Verdict
+from responder.decisions.guards import GuardResult
 from responder.reports.postmortem import make_postmortem
 from responder.reports.postmortem_text import markdown
-from responder.reports.record import Decision, PostMortem, Record, Version
-from tests.responder.examples import NOW, accepted, ago, alert, deployment, gate, move, plan
+from responder.reports.record import PostMortem, Record, ReportedDecision, Version
+from responder.rollback.events import (
+    ApprovalRequested,
+    Approved,
+    Closed,
+    Event,
+    Planned,
+    Resumed,
+    RetriesExhausted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    StopRequested,
+)
+from tests.responder.examples import NOW, accepted, ago, alert, change, deployment, gate, plan
 
-STEPS = (move("2.1", "2.0"), gate(name="healthy", otherwise="freeze"))
+STEPS = (change("2.1", "2.0"), gate(name="healthy", otherwise="freeze"))
 
 
 def at(seconds: float) -> Any:
@@ -36,21 +36,21 @@ def at(seconds: float) -> Any:
 PLANNED = Planned(at=NOW, plan=plan(*STEPS))
 MOVED = [
     PLANNED,
-    Started(at=at(1), step=0, title=str(STEPS[0])),
-    Done(at=at(2), step=0, changed=True),
-    Started(at=at(2), step=1, title="healthy"),
+    StepStarted(at=at(1), step=0, title=str(STEPS[0])),
+    StepCompleted(at=at(2), step=0, changed=True),
+    StepStarted(at=at(2), step=1, title="healthy"),
 ]
 SUCCEEDED = [
     *MOVED,
-    Done(at=at(122), step=1, changed=False, note="up is 1"),
+    StepCompleted(at=at(122), step=1, changed=False, note="up is 1"),
     Closed(at=at(122), outcome="succeeded", by="responder", reason=""),
 ]
 TURNED_BACK = [
     *MOVED[:2],
-    Halted(at=at(3), step=0, reason="disk full"),
-    Started(at=at(3), step=1, title="back"),
-    Done(at=at(4), step=1, changed=True),
-    Closed(at=at(4), outcome="compensated", by="responder", reason="disk full"),
+    StepFailed(at=at(3), step=0, reason="disk full"),
+    StepStarted(at=at(3), step=1, title="back"),
+    StepCompleted(at=at(4), step=1, changed=True),
+    Closed(at=at(4), outcome="reverted", by="responder", reason="disk full"),
 ]
 
 
@@ -82,7 +82,7 @@ def test_what_nobody_knows_is_null_and_asked() -> None:
         None,
         None,
     )
-    assert (postmortem.impact_seconds, postmortem.outcome, postmortem.verdicts) == (None, None, [])
+    assert (postmortem.impact_seconds, postmortem.outcome, postmortem.guard_results) == (None, None, [])
     assert "Why did no policy act by itself, and should one?" in postmortem.questions
     assert postmortem.summary.endswith("It is not over.")
     text = markdown(postmortem)
@@ -92,16 +92,16 @@ def test_what_nobody_knows_is_null_and_asked() -> None:
 
 
 def test_the_time_line_is_in_order_and_has_everything() -> None:
-    refused = {"at": ago(70), "times": 4, "policy": "p", "verdict": "refuse", "guard": "firing", "reason": "gone"}
-    ours = {**refused, "at": NOW, "verdict": "allow", "guard": "mode", "execution": "r1"}
+    refused = {"at": ago(70), "times": 4, "policy": "p", "result": "deny", "guard": "firing", "reason": "gone"}
+    ours = {**refused, "at": NOW, "result": "allow", "guard": "mode", "execution": "r1"}
     postmortem = made(
         *SUCCEEDED,
         deployed=deployment(at=ago(300)),
-        decisions=tuple(Decision(**{"execution": None, **row}) for row in (refused, ours)),
+        decisions=tuple(ReportedDecision(**{"execution": None, **row}) for row in (refused, ours)),
     )
     assert [moment.what for moment in postmortem.timeline] == [
         "deployed", "onset", "decided: refuse", "firing", "received", "accepted", "planned",
-        "started", "done", "started", "done", "closed",
+        "step_started", "step_completed", "step_started", "step_completed", "closed",
     ]  # fmt: skip
     assert postmortem.timeline[2].detail == "policy p, by firing, 4 times: gone"
 
@@ -114,28 +114,34 @@ def test_the_time_line_is_in_order_and_has_everything() -> None:
         (SUCCEEDED, [("2.1", "2.0", False, True)]),
         (TURNED_BACK, [("2.1", "2.0", False, None), ("2.0", "2.1", True, True)]),
         (
-            [PLANNED, MOVED[1], Done(at=at(2), step=0, changed=False, note="it was there already")],
+            [PLANNED, MOVED[1], StepCompleted(at=at(2), step=0, changed=False, note="it was there already")],
             [("2.1", "2.0", False, False)],
         ),
     ],
 )
 def test_what_was_changed(events: list[Event], changes: list[Any]) -> None:
-    assert [(c.was, c.to, c.way_back, c.effect) for c in made(*events).changes] == changes
+    assert [(c.before, c.after, c.way_back, c.effect) for c in made(*events).changes] == changes
 
 
 @pytest.mark.parametrize(
     ("events", "says"),
     [
         (TURNED_BACK, "That failed, and what was done was turned back within 4s: disk full"),
-        ([Halted(at=at(1), reason="no plan")], "It is not over."),
+        ([StepFailed(at=at(1), reason="no plan")], "It is not over."),
         (
-            [Halted(at=at(1), reason="no"), Closed(at=at(1), outcome="failed", by="r", reason="no")],
+            [StepFailed(at=at(1), reason="no"), Closed(at=at(1), outcome="failed", by="r", reason="no")],
             "It failed within 1s: no",
         ),
-        ([PLANNED, Held(at=at(1), reason="ask", until=at(9))], "The plan waits for approval: ask"),
-        ([*MOVED, GaveUp(at=at(9), reason="resumed 6 times")], "It is stuck and needs a human: resumed 6 times"),
+        ([PLANNED, ApprovalRequested(at=at(1), reason="ask", until=at(9))], "The plan waits for approval: ask"),
         (
-            [Stopped(at=at(1), by="bob", reason="mine"), Closed(at=at(1), outcome="cancelled", by="r", reason="mine")],
+            [*MOVED, RetriesExhausted(at=at(9), reason="resumed 6 times")],
+            "It is stuck and needs a human: resumed 6 times",
+        ),
+        (
+            [
+                StopRequested(at=at(1), by="bob", reason="mine"),
+                Closed(at=at(1), outcome="cancelled", by="r", reason="mine"),
+            ],
             "It was cancelled within 1s: mine",
         ),
     ],
@@ -151,21 +157,29 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
         (SUCCEEDED, {"onset_at": None}, "When did the trouble begin?"),
         (SUCCEEDED, {"onset_at": ago(360)}, "It took 5m from the onset until the alert fired"),
         (TURNED_BACK, {}, "Why could it not be rolled back (disk full)"),
-        ([*MOVED, Halted(at=at(9), step=1, reason="sick", freeze=True)], {}, "did not recover: what else had changed?"),
         (
-            [*MOVED, Halted(at=at(9), step=1, reason="no data", freeze=True, unseen=True)],
+            [*MOVED, StepFailed(at=at(9), step=1, reason="sick", freeze=True)],
+            {},
+            "did not recover: what else had changed?",
+        ),
+        (
+            [*MOVED, StepFailed(at=at(9), step=1, reason="no data", freeze=True, unseen=True)],
             {},
             "Nobody could say whether backend recovered: why had its checks no answer?",
         ),
         (
-            [*MOVED, Halted(at=at(9), reason="moved", freeze=True, drift=True)],
+            [*MOVED, StepFailed(at=at(9), reason="moved", freeze=True, drift=True)],
             {},
             "Who moved what the rollback had set",
         ),
-        ([*MOVED, Stopped(at=at(9), by="bob", reason="mine")], {}, "Why did bob stop it (mine)?"),
+        ([*MOVED, StopRequested(at=at(9), by="bob", reason="mine")], {}, "Why did bob stop it (mine)?"),
         ([*MOVED, Resumed(at=at(9), worker="w")], {}, "Why was the responder interrupted (1 times)?"),
         (
-            [PLANNED, Held(at=at(1), reason="a", until=at(99)), Approved(at=at(61), by="al", plan_hash="h")],
+            [
+                PLANNED,
+                ApprovalRequested(at=at(1), reason="a", until=at(99)),
+                Approved(at=at(61), by="al", plan_hash="h"),
+            ],
             {},
             "It waited 1m for approval",
         ),
@@ -184,7 +198,7 @@ def test_what_is_left_to_do() -> None:
         Version(version="2.0", status="suspect", reason="did not recover"),
         Version(version="1.0", status="bad", reason="long ago"),
     )
-    left = made(noted, GaveUp(at=at(1), reason="x"), versions=versions).left_to_do
+    left = made(noted, RetriesExhausted(at=at(1), reason="x"), versions=versions).left_to_do
     assert "responder close r1" in left[0]
     assert left[1].startswith("Mend or withdraw 2.1, which is bad (rolled back by r1)")
     assert left[2].startswith("Find out whether 2.0 is any good")
@@ -193,8 +207,8 @@ def test_what_is_left_to_do() -> None:
 
 
 def test_as_markdown_with_its_plot() -> None:
-    verdicts = (Verdict(guard="mode", verdict="allow", reason="auto mode"),)
-    postmortem = made(*SUCCEEDED, deployed=deployment(at=ago(300)), verdicts=verdicts)
+    guard_results = (GuardResult(guard="mode", result="allow", reason="auto mode"),)
+    postmortem = made(*SUCCEEDED, deployed=deployment(at=ago(300)), guard_results=guard_results)
     text = markdown(postmortem, "plots/r 1.svg")
     assert text.startswith("# Post-mortem draft: backend in production, r1\n")
     assert "![What was measured, with the moments above](<plots/r 1.svg>)" in text

@@ -14,30 +14,31 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
-from responder.clients import Connections
+from responder.backends.connections import Connections
+from responder.decisions.policies import PolicySet
 from responder.evidence.keeper import Keeper
-from responder.execution import Event, Execution
 from responder.journal import Database, deployments, executions
-from responder.metrics import Metrics
-from responder.policies import Mandate
-from responder.signing import ClientSettings
-from responder.web.access import Access
+from responder.rollback.events import Event
+from responder.rollback.execution import Execution
+from responder.runtime.metrics import Metrics
+from responder.runtime.worker import Worker
+from responder.transport.signing import ClientSettings
+from responder.web.access.access import Access
+from responder.web.access.settings import Token, Web
 from responder.web.api import Api
-from responder.web.approval import ApprovalPage, Links
+from responder.web.broadcast import ExecutionBroadcast
 from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
-from responder.web.feed import Feed
+from responder.web.http.server import routes
+from responder.web.links.approval import ApprovalPage, Links
+from responder.web.links.stopping import StopPage
 from responder.web.receiver import Receiver
-from responder.web.registry import Registry
 from responder.web.reload import Reload
 from responder.web.reports import Reports
-from responder.web.server import routes
 from responder.web.status import Status
-from responder.web.stopping import StopPage
-from responder.web_settings import Token, Web
-from responder.worker import Worker
-from tests.responder.examples import ago, alert, deployment, mandate, service
+from responder.web.versions import Registry
+from tests.responder.examples import ago, alert, deployment, policy_set, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 SECRETS = {scope: f"token-with-scope-{scope}" for scope in ("alerts", "deploy", "read", "operate", "approve")}
@@ -52,12 +53,12 @@ class ResponderServer:
     file: Path
     shop: Path
     worker: Worker
-    mandate: Mandate
+    policy_set: PolicySet
     settings: Web
     links: Links
     alertmanager: FakeAlertmanager
     prometheus: FakePrometheus
-    feed: Feed
+    broadcast: ExecutionBroadcast
     access: Access
     keeper: Keeper | None = None
     clients: ClientSettings | None = None
@@ -132,27 +133,27 @@ async def make_responder(
 
     async def make(*tokens: Token) -> ResponderServer:
         metrics = Metrics()
-        feed = Feed(journal, poll=0.2, most=3)
-        listeners = (metrics.happened, feed.happened)
-        worker = Worker(journal, lambda: responder.mandate, lambda: connections, poll=0.02, listeners=listeners)
-        receiver = Receiver(journal, lambda: responder.mandate, lambda: connections, worker, metrics)
+        broadcast = ExecutionBroadcast(journal, poll=0.2, most=3)
+        listeners = (metrics.happened, broadcast.happened)
+        worker = Worker(journal, lambda: responder.policy_set, lambda: connections, poll=0.02, listeners=listeners)
+        receiver = Receiver(journal, lambda: responder.policy_set, lambda: connections, worker, metrics)
         links = Links(Web(tokens=tokens))
-        api = Api(journal, lambda: responder.mandate, lambda: connections, worker, receiver, links.link)
-        registry = Registry(journal, lambda: responder.mandate)
+        api = Api(journal, lambda: responder.policy_set, lambda: connections, worker, receiver, links.link)
+        registry = Registry(journal, lambda: responder.policy_set)
         approval = ApprovalPage(journal, api, lambda: links)
         reports = Reports(
-            journal, lambda: responder.mandate, lambda: connections, worker, lambda: responder.mistakes, within=1.0
+            journal, lambda: responder.policy_set, lambda: connections, worker, lambda: responder.mistakes, within=1.0
         )
-        status = Status(journal, lambda: responder.mandate, worker, metrics, reports)
+        status = Status(journal, lambda: responder.policy_set, worker, metrics, reports)
 
         settings = Web(tokens=tokens)
         access = Access(settings)
-        events = Events(feed, worker, lambda request: responder.access.allows(request, "read"), look=0.05)
+        events = Events(broadcast, worker, lambda request: responder.access.allows(request, "read"), look=0.05)
         evidence = Evidence(journal, lambda: responder.keeper)
-        clients = ClientDocuments(journal, lambda: responder.mandate, lambda: responder.clients)
-        pages = (receiver, api, registry, status, approval, events, reports, evidence, clients)
+        clients = ClientDocuments(journal, lambda: responder.policy_set, lambda: responder.clients)
+        handlers = (receiver, api, registry, status, approval, events, reports, evidence, clients)
         app = routes(
-            lambda: responder.access, (*pages, StopPage(journal, lambda: links), Reload(list)), metrics.refused
+            lambda: responder.access, (*handlers, StopPage(journal, lambda: links), Reload(list)), metrics.refused
         )
         server = TestServer(app)
         await server.start_server(auto_decompress=False)  # as `listen` does
@@ -164,12 +165,12 @@ async def make_responder(
             file=tmp_path / "state.db",
             shop=shop,
             worker=worker,
-            mandate=mandate(services=(backend,)),
+            policy_set=policy_set(services=(backend,)),
             settings=settings,
             links=links,
             alertmanager=alertmanager,
             prometheus=prometheus,
-            feed=feed,
+            broadcast=broadcast,
             access=access,
         )
         return responder

@@ -9,11 +9,22 @@ from typing import Any
 
 import pytest
 
-from responder.alerts import fingerprint
-from responder.execution import Closed, Done, GaveUp, Held, Planned, Started
-from responder.guards import GUARDS
+from responder.backends.alertmanager.alerts import fingerprint
+from responder.decisions.guards import GUARDS
 from responder.journal import executions
-from tests.responder.examples import LABELS, accepted, ago, alert, mandate, plan, policy, sent_alert, sent_body, service
+from responder.rollback.events import ApprovalRequested, Closed, Planned, RetriesExhausted, StepCompleted, StepStarted
+from tests.responder.examples import (
+    LABELS,
+    accepted,
+    ago,
+    alert,
+    plan,
+    policy,
+    policy_set,
+    sent_alert,
+    sent_body,
+    service,
+)
 from tests.responder.web.conftest import ResponderServer
 
 NEW = {"service": "backend", "version": "2.1", "id": "ci-77"}
@@ -31,16 +42,22 @@ async def begun(responder: ResponderServer, state: str) -> str:
     execution = await responder.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
     events: list[Any] = {
         "accepted": [],
-        "running": [Planned(at=now, plan=plan()), Started(at=now, step=0, title="x")],
+        "running": [Planned(at=now, plan=plan()), StepStarted(at=now, step=0, title="x")],
         "verifying": [
             Planned(at=now, plan=plan()),
-            Started(at=now, step=0, title="x"),
-            Done(at=now, step=0, changed=True),
-            Started(at=now, step=1, title="y"),
+            StepStarted(at=now, step=0, title="x"),
+            StepCompleted(at=now, step=0, changed=True),
+            StepStarted(at=now, step=1, title="y"),
         ],
-        "held": [Planned(at=now, plan=plan()), Held(at=now, reason="ask", until=now + timedelta(minutes=5))],
-        "expired": [Planned(at=now, plan=plan()), Held(at=now, reason="ask", until=now - timedelta(seconds=1))],
-        "stuck": [Planned(at=now, plan=plan()), GaveUp(at=now, reason="too often")],
+        "awaiting_approval": [
+            Planned(at=now, plan=plan()),
+            ApprovalRequested(at=now, reason="ask", until=now + timedelta(minutes=5)),
+        ],
+        "expired": [
+            Planned(at=now, plan=plan()),
+            ApprovalRequested(at=now, reason="ask", until=now - timedelta(seconds=1)),
+        ],
+        "stuck": [Planned(at=now, plan=plan()), RetriesExhausted(at=now, reason="too often")],
         "closed": [Closed(at=now, outcome="failed", by="a", reason="b")],
     }[state]
     if events:
@@ -107,7 +124,7 @@ async def test_a_version_is_a_candidate_and_a_second_deployment_of_it_does_not_c
 
 
 async def test_versions_of_one_environment(responder: ResponderServer) -> None:
-    responder.mandate = mandate(services=(service(), service(environment="staging")))
+    responder.policy_set = policy_set(services=(service(), service(environment="staging")))
     for environment in ("production", "staging"):
         payload = {**NEW, "id": environment, "environment": environment}
         assert (await responder.post("/api/v1/deployments", payload))[0] == 201
@@ -150,7 +167,7 @@ async def test_a_version_that_is_no_name_is_refused(responder: ResponderServer, 
 
 
 async def test_a_service_in_several_environments_needs_one(responder: ResponderServer) -> None:
-    responder.mandate = mandate(services=(service(), service(environment="staging")))
+    responder.policy_set = policy_set(services=(service(), service(environment="staging")))
     status, body = await responder.post("/api/v1/deployments", NEW)
     assert (status, "backend is configured in production, staging" in body["error"]) == (404, True)
 
@@ -161,9 +178,9 @@ ASK = {"service": "backend", "reason": "errors after 2.1"}
 
 async def test_by_hand_it_needs_neither_alert_nor_mode(responder: ResponderServer) -> None:
     await responder.good_then_new()
-    responder.mandate = mandate(policy(mode="observe"), services=responder.mandate.services)
+    responder.policy_set = policy_set(policy(mode="observe"), services=responder.policy_set.services)
     status, body = await responder.post("/api/v1/rollbacks", {**ASK, "by": "alice"})
-    assert (status, body["verdict"], body["reason"]) == (202, "allow", "requested by alice")
+    assert (status, body["result"], body["reason"]) == (202, "allow", "requested by alice")
     status, execution = await responder.get(f"/api/v1/executions/{body['execution']}")
     assert (status, execution["state"], execution["reason"], execution["requested_by"]) == (
         200,
@@ -185,8 +202,8 @@ async def test_a_version_may_be_named(responder: ResponderServer) -> None:
 @pytest.mark.parametrize(
     ("payload", "guard", "says"),
     [
-        ({**ASK, "version": "0.1"}, "target", "version 0.1 is not known"),
-        ({**ASK, "version": "2.1"}, "target", "2.1 is the version that runs"),
+        ({**ASK, "version": "0.1"}, "target_version", "version 0.1 is not known"),
+        ({**ASK, "version": "2.1"}, "target_version", "2.1 is the version that runs"),
     ],
 )
 async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
@@ -194,9 +211,9 @@ async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
 ) -> None:
     await responder.good_then_new()
     status, body = await responder.post("/api/v1/rollbacks", payload)
-    assert (status, body["verdict"], body["guard"], body["execution"]) == (409, "refuse", guard, None)
+    assert (status, body["result"], body["guard"], body["execution"]) == (409, "deny", guard, None)
     assert says in body["reason"]
-    assert [verdict["guard"] for verdict in body["verdicts"]] == [guard.__name__ for guard in GUARDS]
+    assert [result["guard"] for result in body["guard_results"]] == [guard.__name__ for guard in GUARDS]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +238,7 @@ async def test_a_dry_run_shows_the_plan_and_changes_nothing(responder: Responder
     await responder.good_then_new()
     before = await counts(responder)
     status, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
-    assert (status, body["verdict"], body["execution"]) == (200, "allow", None)
+    assert (status, body["result"], body["execution"]) == (200, "allow", None)
     assert body["plan"]["steps_told"][0] == f"current release of {responder.shop}: 2.1 → 2.0"
     assert len(body["plan"]["hash"]) == 12
     assert await counts(responder) == before
@@ -239,7 +256,7 @@ async def test_a_dry_run_tells_why_there_is_no_plan(responder: ResponderServer) 
 
 async def test_a_dry_run_of_what_is_refused_says_so(responder: ResponderServer) -> None:
     status, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
-    assert (status, body["verdict"], body["guard"]) == (200, "refuse", "deployed_within")
+    assert (status, body["result"], body["guard"]) == (200, "deny", "deployed_within")
     assert "plan" not in body
 
 
@@ -253,7 +270,7 @@ async def test_explain_judges_a_body_and_leaves_no_trace(responder: ResponderSer
     status, body = await responder.post("/api/v1/explain", sent_body(sent_alert(), unheard, resolved))
     assert (status, body["resolved"], body["unmatched"]) == (200, 1, [{"alertname": "Unheard"}])
     (incident,) = body["incidents"]
-    assert (incident["verdict"], incident["plan"]["to_version"]) == ("allow", "2.0")
+    assert (incident["result"], incident["plan"]["to_version"]) == ("allow", "2.0")
     assert await counts(responder) == before
 
 
@@ -315,7 +332,7 @@ async def test_nothing_can_be_done_with_what_does_not_exist(responder: Responder
 
 # --- approve ---
 async def test_an_approval_is_for_the_plan_that_was_read(responder: ResponderServer) -> None:
-    execution_id = await begun(responder, "held")
+    execution_id = await begun(responder, "awaiting_approval")
     responder.still_fires()
     shown = (await responder.get(f"/api/v1/executions/{execution_id}"))[1]
     assert shown["plan_hash"] == plan().hash
@@ -329,11 +346,11 @@ async def test_an_approval_is_for_the_plan_that_was_read(responder: ResponderSer
 
 
 async def test_an_approval_of_what_is_resolved_says_so(responder: ResponderServer) -> None:
-    execution_id, payload = await begun(responder, "held"), {"plan_hash": plan().hash, "by": "alice"}
+    execution_id, payload = await begun(responder, "awaiting_approval"), {"plan_hash": plan().hash, "by": "alice"}
     responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
     assert (status, "approve with --although-resolved" in body["error"]) == (409, True)
-    assert (await responder.journal.read(executions.load, execution_id)).state == "held"
+    assert (await responder.journal.read(executions.load, execution_id)).state == "awaiting_approval"
     status, body = await responder.post(
         f"/api/v1/executions/{execution_id}/approve", {**payload, "although_resolved": True}
     )
@@ -343,21 +360,21 @@ async def test_an_approval_of_what_is_resolved_says_so(responder: ResponderServe
 
 
 async def test_an_approval_under_a_silence_names_who_holds_the_plan(responder: ResponderServer) -> None:
-    execution_id, fired = await begun(responder, "held"), alert()
+    execution_id, fired = await begun(responder, "awaiting_approval"), alert()
     responder.alertmanager.fires(fired.labels, fired.fingerprint, state="suppressed", silenced_by=("s1",))
     silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}
     responder.alertmanager.silences["s1"] = silence
     payload = {"plan_hash": plan().hash, "although_resolved": True}
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
     assert (status, "bob: mine" in body["error"]) == (409, True)
-    assert (await responder.journal.read(executions.load, execution_id)).state == "held"
+    assert (await responder.journal.read(executions.load, execution_id)).state == "awaiting_approval"
 
 
 @pytest.mark.parametrize(
     ("state", "effect"),
     [
         ("accepted", "nothing has been changed: backend stays on 2.1"),
-        ("held", "nothing has been changed: backend stays on 2.1"),
+        ("awaiting_approval", "nothing has been changed: backend stays on 2.1"),
         ("running", "the changes made so far are reverted: backend goes back to 2.1"),
         ("verifying", "backend runs 2.0 now; stopping puts 2.1 back into traffic"),
     ],
@@ -383,12 +400,12 @@ async def test_only_what_waits_can_be_approved(responder: ResponderServer, state
 
 
 async def test_an_approval_names_its_plan(responder: ResponderServer) -> None:
-    status, body = await responder.post(f"/api/v1/executions/{await begun(responder, 'held')}/approve", {})
+    status, body = await responder.post(f"/api/v1/executions/{await begun(responder, 'awaiting_approval')}/approve", {})
     assert (status, body["where"]) == (400, "plan_hash")
 
 
 # --- stop and close ---
-@pytest.mark.parametrize("state", ["accepted", "running", "held"])
+@pytest.mark.parametrize("state", ["accepted", "running", "awaiting_approval"])
 async def test_what_is_under_way_can_be_asked_to_stop_and_the_first_who_asks_is_on_record(
     responder: ResponderServer, state: str
 ) -> None:
@@ -409,7 +426,7 @@ async def test_what_is_over_cannot_be_stopped(responder: ResponderServer, state:
     assert (status, body["error"]) == (409, f"execution {execution_id} is {state}: there is nothing to stop")
 
 
-@pytest.mark.parametrize("outcome", ["failed", "succeeded", "compensated", "cancelled", "mitigated"])
+@pytest.mark.parametrize("outcome", ["failed", "succeeded", "reverted", "cancelled", "mitigated"])
 async def test_a_stuck_one_is_closed_by_a_human(responder: ResponderServer, outcome: str) -> None:
     await responder.good_then_new()
     execution_id = await begun(responder, "stuck")
@@ -430,7 +447,7 @@ async def test_what_a_human_closes_is_counted_as_well(responder: ResponderServer
     assert wanted in await responder.series()
 
 
-@pytest.mark.parametrize("state", ["accepted", "running", "held", "closed"])
+@pytest.mark.parametrize("state", ["accepted", "running", "awaiting_approval", "closed"])
 async def test_only_a_stuck_one_is_closed_by_hand(responder: ResponderServer, state: str) -> None:
     execution_id = await begun(responder, state)
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/close", {"reason": "x"})
@@ -450,7 +467,7 @@ async def test_the_kill_switch(responder: ResponderServer) -> None:
     status, body = await responder.post("/api/v1/executions/all/stop", {"reason": "storm", "by": "bob"})
     assert (status, body) == (202, {"stopped": "all", "by": "bob", "reason": "storm"})
     (decision,) = (await responder.post("/api/v1/alerts", sent_body()))[1]["decisions"]
-    assert (decision["guard"], decision["reason"]) == ("stopped", "automation is off: stopped by bob: storm")
+    assert (decision["guard"], decision["reason"]) == ("kill_switch", "automation is off: stopped by bob: storm")
     status, body = await responder.post("/api/v1/rollbacks", ASK)
     assert (status, body["guard"]) == (409, "stopped"), "a person is stopped as well"
     assert (await responder.get("/api/v1/status"))[1]["armed"] is False
@@ -458,7 +475,7 @@ async def test_the_kill_switch(responder: ResponderServer) -> None:
 
     assert (await responder.post("/api/v1/executions/all/close", {"reason": "over"}))[0] == 200
     assert (await responder.get("/api/v1/status"))[1]["armed"] is True
-    assert (await responder.post("/api/v1/alerts", sent_body()))[1]["decisions"][0]["verdict"] == "allow"
+    assert (await responder.post("/api/v1/alerts", sent_body()))[1]["decisions"][0]["result"] == "allow"
     status, body = await responder.post("/api/v1/executions/all/close", {"reason": "again"})
     assert (status, body["error"]) == (409, "the kill switch is not thrown")
 
@@ -544,11 +561,11 @@ async def test_a_preview_begins_nothing(responder: ResponderServer) -> None:
     query = "/api/v1/preview?alertname=BackendDown&service=backend&environment=production"
     status, body = await responder.get(query)
     [incident] = body["incidents"]
-    assert (status, incident["verdict"], incident["guard"]) == (200, "refuse", "firing"), "nothing fires"
+    assert (status, incident["result"], incident["guard"]) == (200, "deny", "firing"), "nothing fires"
     responder.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
     responder.prometheus.sees({**LABELS, "pod": "p"})
     [incident] = (await responder.get(query))[1]["incidents"]
-    assert (incident["verdict"], incident["plan"]["to_version"]) == ("allow", "2.0")
+    assert (incident["result"], incident["plan"]["to_version"]) == ("allow", "2.0")
     assert (await responder.get("/api/v1/executions"))[1]["executions"] == []
     assert (await responder.get("/api/v1/decisions"))[1]["decisions"] == []
     assert (await responder.get("/api/v1/preview"))[0] == 400

@@ -10,14 +10,14 @@ from typing import Any
 import asyncpg
 import pytest
 
-from responder.clients import Connections
-from responder.execution import Closed, Done, Planned, Started
-from responder.findings import Finding
+from responder.backends.connections import Connections
+from responder.backends.findings import Finding
 from responder.journal import Database, deployments, executions, open_journal
-from responder.promotion import promote
-from responder.respond import Claimer, Decided, respond
-from responder.world import World
-from tests.responder.examples import accepted, ago, by_hand, deployment, mandate, plan, service
+from responder.operations.respond import Claimer, Decided, respond
+from responder.rollback.events import Closed, Planned, StepCompleted, StepStarted
+from responder.rollback.gateway import Gateway
+from responder.runtime.promotion import promote
+from tests.responder.examples import accepted, ago, by_hand, deployment, plan, policy_set, service
 from tests.responder.web.conftest import ResponderServer
 
 TARGET = "/api/v1/versions/backend/2.0"
@@ -87,7 +87,7 @@ async def etag(responder: ResponderServer, version: str) -> str:
 async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
     responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Healthy(World):
+    class Healthy(Gateway):
         async def holds(self, check: Any) -> Finding:
             return Finding(holds=True, reason="")
 
@@ -95,7 +95,7 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
     seen = await etag(responder, "2.1")
     monkeypatch.setattr(deployments, "promote", held.after(deployments.promote))
     promoted, (status, body) = await held.while_it_waits(
-        promote(responder.journal, responder.mandate, Healthy(Connections()), datetime.now(UTC)),
+        promote(responder.journal, responder.policy_set, Healthy(Connections()), datetime.now(UTC)),
         lambda: responder.post("/api/v1/versions/backend/2.1", {"status": "retired"}, headers={"If-Match": seen}),
     )
     assert [version.version for version in promoted] == ["2.1"]
@@ -123,7 +123,7 @@ async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
         responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
         lambda: responder.post(path, payload),
     )
-    assert (status, decided["verdict"], payload_status // 100) == (202, "allow", 2)
+    assert (status, decided["result"], payload_status // 100) == (202, "allow", 2)
 
 
 async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
@@ -133,21 +133,25 @@ async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
     await responder.good_then_new()
     begun = await responder.journal.transaction(executions.accept, "r1", accepted())
     at = ago(1, datetime.now(UTC))
-    steps = [Planned(at=at, plan=plan()), Started(at=at, step=0, title="x"), Done(at=at, step=0, changed=True)]
+    steps = [
+        Planned(at=at, plan=plan()),
+        StepStarted(at=at, step=0, title="x"),
+        StepCompleted(at=at, step=0, changed=True),
+    ]
     over = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="over")
     monkeypatch.setattr(deployments, "record_back", held.after(deployments.record_back))
     _, (status, decided) = await held.while_it_waits(
         responder.journal.transaction(executions.append, begun, [*steps, over], None),
         lambda: responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
     )
-    assert (status, decided["guard"]) == (409, "target"), decided
+    assert (status, decided["guard"]) == (409, "target_version"), decided
 
 
 async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
     responder: ResponderServer, connections: Connections, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one has accepted its first and wants the second; the other has the second and wants to claim it."""
-    by = mandate(services=(service(), service("frontend")))
+    by = policy_set(services=(service(), service("frontend")))
     for name in ("backend", "frontend"):
         for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 60, None)):
             at = ago(seconds, datetime.now(UTC))
@@ -157,9 +161,11 @@ async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
     async def ask(*services: str) -> list[Decided]:
         incidents = [by_hand(service=name, received_at=datetime.now(UTC)) for name in services]
         claimer = Claimer(worker="w", concurrent=9)
-        return await respond(incidents, mandate=by, journal=responder.journal, connections=connections, claimer=claimer)
+        return await respond(
+            incidents, policy_set=by, journal=responder.journal, connections=connections, claimer=claimer
+        )
 
     monkeypatch.setattr(executions, "accept", held.after(executions.accept))
     first, second = await held.while_it_waits(ask("backend", "frontend"), lambda: ask("frontend"))
     assert [result.claimed for result in first] == [True, True]
-    assert [result.judgement.deciding.guard for result in second] == ["single_flight"]
+    assert [result.decision.deciding.guard for result in second] == ["in_progress"]

@@ -17,15 +17,15 @@ import pytest
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from responder.checks import Finding
-from responder.execution import Closed, Done, GaveUp, Halted, Planned, Started
+from responder.backends.checks import Finding
 from responder.journal import Database, executions, open_journal
-from responder.web.access import Access
+from responder.rollback.events import Closed, Planned, RetriesExhausted, StepCompleted, StepFailed, StepStarted
+from responder.web.access.access import Access
+from responder.web.access.settings import Token, Web
+from responder.web.broadcast import ExecutionBroadcast
 from responder.web.events import Events
-from responder.web.feed import Feed
-from responder.web.server import routes
-from responder.web_settings import Token, Web
-from tests.responder.examples import accepted, alert, move, plan
+from responder.web.http.server import routes
+from tests.responder.examples import accepted, alert, change, plan
 from tests.responder.web.conftest import SECRETS, ResponderServer
 
 
@@ -91,16 +91,16 @@ async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_
         data = first["data"]
         assert (data["execution"], data["seq"], data["state"], data["service"]) == ("r1", 0, "accepted", "backend")
         assert ("alerts" in data, data["alerts_in_all"]) == (False, 1)
-        await responder.append("r1", Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one"))
+        await responder.append("r1", Planned(at=now(), plan=plan()), StepStarted(at=now(), step=0, title="one"))
         planned, started = await reader.take(2)
         assert planned["data"]["plan"]["steps"] == [str(step) for step in plan().steps]
         assert planned["data"]["plan"]["hash"] == plan().hash
-        assert (started["id"], started["event"], started["data"]["state"]) == ("2", "started", "running")
-        await responder.append("r1", GaveUp(at=now(), reason="x"))
+        assert (started["id"], started["event"], started["data"]["state"]) == ("2", "step_started", "running")
+        await responder.append("r1", RetriesExhausted(at=now(), reason="x"))
         await responder.append("r1", Closed(at=now(), outcome="failed", by="alice", reason="y"))
         remaining = [event async for event in reader]
         assert [(event["event"], event["data"]["state"]) for event in remaining] == [
-            ("gave_up", "stuck"),
+            ("retries_exhausted", "stuck"),
             ("closed", "closed"),
         ]
 
@@ -113,7 +113,7 @@ async def test_a_reader_that_was_cut_off_goes_on_after_the_last_that_it_has(
     responder: ResponderServer, header: str, query: str, ids: list[str]
 ) -> None:
     await begin(responder)
-    await responder.append("r1", Planned(at=now(), plan=plan()), Halted(at=now(), reason="x"))
+    await responder.append("r1", Planned(at=now(), plan=plan()), StepFailed(at=now(), reason="x"))
     await responder.append("r1", Closed(at=now(), outcome="failed", by="responder", reason=""))
     headers = {"Last_Event_ID": header} if header else {}
     async with reading(responder, ONE + query, **headers) as reader:
@@ -145,19 +145,21 @@ async def test_without_a_stream_it_is_told_what_is_known(responder: ResponderSer
 
 async def test_all_rollbacks_in_one_stream(responder: ResponderServer) -> None:
     await begin(responder, "old", "other")
-    await responder.append("old", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+    await responder.append(
+        "old", StepFailed(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")
+    )
     await begin(responder)
     async with reading(responder, "/api/v1/events") as reader:
         (first,) = await reader.take(1)
         assert (first["data"]["execution"], first["data"]["seq"]) == ("r1", 0), "what is over is not told again"
         await begin(responder, "r2", "frontend")
         await responder.append(
-            "r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")
+            "r1", StepFailed(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")
         )
         more = await reader.take(3)
         assert {(event["data"]["execution"], event["event"]) for event in more} == {
             ("r2", "accepted"),
-            ("r1", "halted"),
+            ("r1", "step_failed"),
             ("r1", "closed"),
         }
 
@@ -166,9 +168,11 @@ async def test_whoever_comes_back_to_all_of_them_misses_no_end(responder: Respon
     await begin(responder)
     async with reading(responder, "/api/v1/events") as reader:
         (first,) = await reader.take(1)
-    await responder.append("r1", Halted(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason=""))
+    await responder.append(
+        "r1", StepFailed(at=now(), reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")
+    )
     async with reading(responder, "/api/v1/events", Last_Event_ID=first["id"]) as reader:
-        assert [event["event"] for event in await reader.take(3)] == ["accepted", "halted", "closed"]
+        assert [event["event"] for event in await reader.take(3)] == ["accepted", "step_failed", "closed"]
     later = (datetime.fromisoformat(first["id"]) + timedelta(minutes=1)).isoformat()
     await begin(responder, "r2", "frontend")
     async with reading(responder, "/api/v1/events", Last_Event_ID=later) as reader:
@@ -206,13 +210,15 @@ async def test_needs_the_scope_read_and_loses_it_with_the_token(guarded_responde
 
 # --- the feed itself, with its own limits ---
 @asynccontextmanager
-async def serving(journal: Database, worker: Any, **limits: Any) -> AsyncIterator[tuple[TestServer, Feed]]:
-    feed = Feed(journal, poll=0.2)
-    events = Events(feed, worker, **limits)
+async def serving(
+    journal: Database, worker: Any, **limits: Any
+) -> AsyncIterator[tuple[TestServer, ExecutionBroadcast]]:
+    broadcast = ExecutionBroadcast(journal, poll=0.2)
+    events = Events(broadcast, worker, **limits)
     access = Access(Web())
     app = routes(lambda: access, [events])
     async with TestServer(app) as server:
-        yield server, feed
+        yield server, broadcast
 
 
 class IdleWorker:
@@ -237,20 +243,20 @@ async def test_silence_is_no_death(journal: Database) -> None:
 
 
 async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    stumbled, real = list[str](), executions.heads
+    on_error, real = list[str](), executions.heads
 
     async def heads(*args: Any) -> Any:
-        if len(stumbled) < 2:
+        if len(on_error) < 2:
             raise ZeroDivisionError("a bug")
         return await real(*args)
 
     monkeypatch.setattr(executions, "heads", heads)
     await journal.transaction(executions.accept, "r1", accepted(alerts=()))
-    with (feed := Feed(journal, poll=0.02, stumbled=stumbled.append)).watch("r1") as watcher:
-        watcher.stirred.clear()
+    with (broadcast := ExecutionBroadcast(journal, poll=0.02, on_error=on_error.append)).watch("r1") as watcher:
+        watcher.wake.clear()
         assert await watcher.changed(10)
-    assert stumbled == ["progress"] * 2
-    feed.close()
+    assert on_error == ["progress"] * 2
+    broadcast.close()
 
 
 async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(journal: Database) -> None:
@@ -259,13 +265,13 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
     event = accepted(alerts=(), reason=long)
     await journal.transaction(executions.accept, "r1", event)
     execution = await journal.read(executions.load, "r1")
-    steps = [move(str(n), str(n + 1)) for n in range(400)]
+    steps = [change(str(n), str(n + 1)) for n in range(400)]
     execution = await journal.transaction(executions.append, execution, [Planned(at=now(), plan=plan(*steps))], None)
     many = []
     for n in range(400):
-        many += [Started(at=now(), step=n, title=long), Done(at=now(), step=n, changed=True, note=long)]
+        many += [StepStarted(at=now(), step=n, title=long), StepCompleted(at=now(), step=n, changed=True, note=long)]
     await journal.transaction(executions.append, execution, many, None)
-    async with serving(journal, IdleWorker(), write_within=0.3) as (server, feed):
+    async with serving(journal, IdleWorker(), write_within=0.3) as (server, broadcast):
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", server.port))
@@ -275,7 +281,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
             taken = await Reader(response).take(802)
             assert [int(received["id"]) for received in taken] == list(range(802))
         async with asyncio.timeout(60):
-            while feed._watchers:
+            while broadcast._watchers:
                 await asyncio.sleep(0.05)
         with contextlib.suppress(ConnectionError):
             got = 0
@@ -306,7 +312,7 @@ async def test_what_the_checks_say_is_told_between_the_events(journal: Database)
     worker = IdleWorker()
     await journal.transaction(executions.accept, "r1", accepted(alerts=()))
     execution = await journal.read(executions.load, "r1")
-    begun = [Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one")]
+    begun = [Planned(at=now(), plan=plan()), StepStarted(at=now(), step=0, title="one")]
     await journal.transaction(executions.append, execution, begun, None)
     async with (
         serving(journal, worker, look=0.05) as (server, _),
@@ -329,7 +335,7 @@ async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_b
         with sqlite3.connect(responder.file) as connection:
             connection.execute("ALTER TABLE events RENAME TO lost")
         connection.close()
-        responder.feed._stir({"r1": 5})
+        responder.broadcast._stir({"r1": 5})
         assert [event async for event in reader] == []
     status, body = await responder.get(ONE)
     assert (status, "the journal cannot be used" in body["error"]) == (503, True)
@@ -352,14 +358,14 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
             reader, all_of_them = Reader(response), Reader(everything)
             await reader.take(1)
             await all_of_them.take(1)
-            events = [Planned(at=now(), plan=plan()), Started(at=now(), step=0, title="one")]
+            events = [Planned(at=now(), plan=plan()), StepStarted(at=now(), step=0, title="one")]
             execution = await writer.transaction(executions.append, execution, events, "w1")
-            assert [e["event"] for e in await reader.take(2)] == ["planned", "started"]
-            assert [e["event"] for e in await all_of_them.take(2)] == ["planned", "started"]
-            ended = [Halted(at=now(), step=0, reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")]
+            assert [e["event"] for e in await reader.take(2)] == ["planned", "step_started"]
+            assert [e["event"] for e in await all_of_them.take(2)] == ["planned", "step_started"]
+            ended = [StepFailed(at=now(), step=0, reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")]
             await writer.transaction(executions.append, execution, ended, "w1")
-            assert [e["event"] async for e in reader] == ["halted", "closed"]
-            assert [e["event"] for e in await all_of_them.take(2)] == ["halted", "closed"]
+            assert [e["event"] async for e in reader] == ["step_failed", "closed"]
+            assert [e["event"] for e in await all_of_them.take(2)] == ["step_failed", "closed"]
     finally:
         await writer.close()
         await follower.close()

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from responder.clients import Connections
+from responder.backends.connections import Connections
+from responder.decisions.policies import PolicySet
 from responder.evidence.keeper import Keeper
 from responder.evidence.settings import EvidenceSettings
 from responder.journal import evidence, executions
-from responder.policies import Mandate
 from tests.responder.evidence.conftest import sources
 from tests.responder.examples import accepted, service
 from tests.responder.web.conftest import ResponderServer
@@ -30,7 +30,7 @@ async def kept(responder: ResponderServer, connections: Connections, tmp_path: P
     (tmp_path / "app.log").write_text("it said <b>this</b>\n")
     backend = service().model_copy(update={"logs": sources({"file": str(tmp_path / "app.log")})})
     settings = EvidenceSettings(base_directory=tmp_path / "evidence")
-    responder.keeper = Keeper(settings, responder.journal, Mandate(services=(backend,)), connections)
+    responder.keeper = Keeper(settings, responder.journal, PolicySet(services=(backend,)), connections)
     now = datetime.now(UTC)
     event = accepted(at=now, received_at=now, deployment_id="deploy-21", onset_at=now)
     execution = await responder.journal.transaction(executions.accept, "r1", event)
@@ -80,7 +80,7 @@ async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer
     assert (status, "is kept in nowhere by now" in body["error"]) == (404, True)
 
     elsewhere = EvidenceSettings(base_directory=tmp_path / "other")
-    responder.keeper = Keeper(elsewhere, responder.journal, Mandate(), keeper._connections)
+    responder.keeper = Keeper(elsewhere, responder.journal, PolicySet(), keeper._connections)
     status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, f"file://{tmp_path}/evidence" in body["error"]) == (404, True)
 

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestServer
 from responder.journal import decisions
 from tests.browser import browser
 from tests.parts import need
+from tests.responder.web.access.test_access import bearer
 from tests.responder.web.conftest import ResponderServer
-from tests.responder.web.test_access import bearer
-from tests.responder.web.test_approval import held, link_of, state
+from tests.responder.web.links.test_approval import held, link_of, state
 
 EVIL = "evil.example"
 
@@ -145,4 +145,4 @@ async def test_a_foreign_page_cannot_press_the_button(
     await asyncio.to_thread(driver.get, page)
     await run(driver, _FORM, link, "application/x-www-form-urlencoded", "name", "evil", False)
     await until_refused(guarded_responder, "origin", 1)
-    assert (await state(guarded_responder, execution_id))[0] == "held"
+    assert (await state(guarded_responder, execution_id))[0] == "awaiting_approval"

@@ -11,7 +11,7 @@ from tests.browser import browser
 from tests.parts import need
 from tests.responder.examples import plan
 from tests.responder.web.conftest import ResponderServer
-from tests.responder.web.test_approval import held
+from tests.responder.web.links.test_approval import held
 
 WIDTH = 375
 DIGEST = "registry.example/shop/backend@sha256:" + "0123456789abcdef" * 4

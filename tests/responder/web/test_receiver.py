@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from responder.alerts import fingerprint
-from responder.execution import Closed, Done, Event, Outcome, Planned, Started
+from responder.backends.alertmanager.alerts import fingerprint
 from responder.journal import decisions
+from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepStarted
 from responder.web import receiver
-from tests.responder.examples import LABELS, NOW, ago, as_bytes, mandate, plan, policy, sent_alert, sent_body
+from tests.responder.examples import LABELS, NOW, ago, as_bytes, plan, policy, policy_set, sent_alert, sent_body
 from tests.responder.web.conftest import ResponderServer
 
 ALERTS = "/api/v1/alerts"
@@ -41,7 +41,7 @@ async def test_an_alert_that_all_guards_allow_is_accepted(ready: ResponderServer
     status, answer = await ready.post(ALERTS, sent_body())
     (decision,) = answer["decisions"]
     assert (status, answer["alerts"]) == (202, 1)
-    assert (decision["verdict"], decision["guard"], decision["reason"]) == ("allow", "mode", "auto mode")
+    assert (decision["result"], decision["guard"], decision["reason"]) == ("allow", "mode", "auto mode")
     assert (decision["policy"], decision["service"], decision["environment"]) == (
         "backend-down",
         "backend",
@@ -58,16 +58,16 @@ async def test_an_alert_that_all_guards_allow_is_accepted(ready: ResponderServer
 
 
 async def test_a_refusal_is_a_202_with_its_reason(ready: ResponderServer) -> None:
-    ready.mandate = mandate(policy(mode="observe"), services=ready.mandate.services)
+    ready.policy_set = policy_set(policy(mode="observe"), services=ready.policy_set.services)
     status, answer = await ready.post(ALERTS, sent_body())
     (decision,) = answer["decisions"]
     assert status == 202
-    assert (decision["verdict"], decision["guard"], decision["execution"]) == ("refuse", "mode", None)
+    assert (decision["result"], decision["guard"], decision["execution"]) == ("deny", "mode", None)
     assert decision["reason"] == "observe mode: it would have acted"
     assert await executions_of(ready) == []
     (kept,) = (await ready.get("/api/v1/decisions"))[1]["decisions"]
     assert kept["reason"] == decision["reason"]
-    assert [v["guard"] for v in kept["body"]["verdicts"]][-1] == "mode"
+    assert [v["guard"] for v in kept["body"]["guard_results"]][-1] == "mode"
 
 
 async def test_the_same_alert_again_opens_nothing_and_is_counted(ready: ResponderServer) -> None:
@@ -97,14 +97,14 @@ async def test_the_same_alert_twice_in_one_body_opens_one(ready: ResponderServer
     firing = sent_alert()
     status, answer = await ready.post(ALERTS, sent_body(firing, firing))
     assert status == 202
-    assert [d["verdict"] for d in answer["decisions"]] == ["allow"]
+    assert [d["result"] for d in answer["decisions"]] == ["allow"]
 
 
 async def test_a_service_that_a_policy_names_twice_is_rolled_back_once(ready: ResponderServer) -> None:
-    ready.mandate = mandate(policy(roll_back=("backend", "backend")), services=ready.mandate.services)
+    ready.policy_set = policy_set(policy(roll_back=("backend", "backend")), services=ready.policy_set.services)
     status, answer = await ready.post(ALERTS, sent_body())
     assert status == 202
-    assert [d["verdict"] for d in answer["decisions"]] == ["allow"]
+    assert [d["result"] for d in answer["decisions"]] == ["allow"]
 
 
 async def test_another_alert_of_the_same_service_finds_it_busy(ready: ResponderServer) -> None:
@@ -113,15 +113,15 @@ async def test_another_alert_of_the_same_service_finds_it_busy(ready: ResponderS
     ready.prometheus.sees(other)
     first = (await ready.post(ALERTS, sent_body()))[1]["decisions"][0]["execution"]
     (decision,) = (await ready.post(ALERTS, sent_body(sent_alert(other))))[1]["decisions"]
-    assert (decision["guard"], decision["reason"]) == ("single_flight", f"rollback {first} is under way (accepted)")
+    assert (decision["guard"], decision["reason"]) == ("in_progress", f"rollback {first} is under way (accepted)")
 
 
 def steps_until_closed(outcome: Outcome, *, changed: bool) -> list[Event]:
     now = datetime.now(UTC)
     return [
         Planned(at=now, plan=plan()),
-        Started(at=now, step=0, title="move"),
-        Done(at=now, step=0, changed=changed),
+        StepStarted(at=now, step=0, title="move"),
+        StepCompleted(at=now, step=0, changed=changed),
         Closed(at=now, outcome=outcome, by="a", reason="b"),
     ]
 
@@ -164,13 +164,13 @@ async def test_a_silence_stops_it(
     responder.alertmanager.fires(LABELS, FINGERPRINT, state=state, silenced_by=silenced_by)
     responder.alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
     (decision,) = (await responder.post(ALERTS, sent_body()))[1]["decisions"]
-    assert (decision["verdict"], decision["guard"], decision["reason"]) == ("refuse", "firing", reason)
+    assert (decision["result"], decision["guard"], decision["reason"]) == ("deny", "firing", reason)
 
 
 async def test_a_forged_alert_alone_does_nothing(responder: ResponderServer) -> None:
     await responder.good_then_new()
     (decision,) = (await responder.post(ALERTS, sent_body()))[1]["decisions"]
-    assert (decision["verdict"], decision["guard"]) == ("refuse", "firing")
+    assert (decision["result"], decision["guard"]) == ("deny", "firing")
     assert "neither Alertmanager nor Prometheus has it firing now" in decision["reason"]
 
 
@@ -183,7 +183,7 @@ async def test_where_alertmanager_cannot_be_asked_nothing_is_done_and_it_is_said
     status, answer = await responder.post(ALERTS, sent_body())
     assert status == 202
     (decision,) = answer["decisions"]
-    assert (decision["verdict"], decision["guard"]) == ("refuse", "firing")
+    assert (decision["result"], decision["guard"]) == ("deny", "firing")
     assert "cannot tell whether it still fires" in decision["reason"]
 
 
@@ -197,7 +197,7 @@ async def test_an_alert_that_no_policy_wants_is_on_record(ready: ResponderServer
     status, answer = await ready.post(ALERTS, body)
     assert status == 202
     (decision,) = answer["decisions"]
-    assert (decision["verdict"], decision["guard"]) == ("ignore", "policy")
+    assert (decision["result"], decision["guard"]) == ("ignore", "policy")
     assert decision["reason"] == "no policy matches Unheard"
     assert (await ready.get("/api/v1/decisions?service=x"))[1]["decisions"][0]["environment"] == "y"
 
@@ -212,8 +212,8 @@ async def test_each_alert_of_a_body_is_answered(ready: ResponderServer) -> None:
     unheard = sent_alert({"alertname": "Unheard"})
     _, answer = await ready.post(ALERTS, sent_body(sent_alert(), nobody, unheard))
     assert answer["alerts"] == 3
-    decisions = {(d["environment"], d["verdict"], d["guard"]) for d in answer["decisions"]}
-    assert decisions == {("production", "allow", "mode"), ("moon", "refuse", "known"), ("", "ignore", "policy")}
+    decisions = {(d["environment"], d["result"], d["guard"]) for d in answer["decisions"]}
+    assert decisions == {("production", "allow", "mode"), ("moon", "deny", "known"), ("", "ignore", "policy")}
 
 
 @pytest.mark.parametrize(
@@ -227,14 +227,14 @@ async def test_each_alert_of_a_body_is_answered(ready: ResponderServer) -> None:
 )
 async def test_every_generation_of_bodies_is_understood(ready: ResponderServer, extra: dict[str, Any]) -> None:
     status, answer = await ready.post(ALERTS, sent_body(**extra))
-    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
+    assert (status, answer["decisions"][0]["result"]) == (202, "allow")
 
 
 @pytest.mark.parametrize("path", [ALERTS, "/api/v2/alerts"])
 async def test_vmalert_may_post_its_bare_list(ready: ResponderServer, path: str) -> None:
     firing = {"labels": LABELS, "startsAt": ago(10, datetime.now(UTC)).isoformat(), "annotations": {}}
     status, answer = await ready.post(path, [firing])
-    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow")
+    assert (status, answer["decisions"][0]["result"]) == (202, "allow")
 
 
 async def test_the_sender_is_on_record_by_its_token(guarded_responder: ResponderServer) -> None:
@@ -272,7 +272,7 @@ async def test_an_odd_alert_is_refused_alone_and_the_good_one_is_judged(
         status, answer = await ready.post(ALERTS, body)
         assert status == 202
     refused = answer["decisions"][0]
-    assert (refused["verdict"], refused["guard"], refused["where"]) == ("refuse", "readable", where)
+    assert (refused["result"], refused["guard"], refused["where"]) == ("deny", "readable", where)
     assert refused["reason"] == f"alert BackendDown cannot be read: {reason}"
     assert (refused["service"], refused["environment"]) == ("backend", "production")
     assert len(await executions_of(ready)) == 1, "the good one opened its rollback"
@@ -289,7 +289,7 @@ async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(rea
     body = sent_body({**sent_alert(), **bad}, {**sent_alert(), **bad, "status": "resolved"})
     for _ in range(2):
         _, answer = await ready.post(ALERTS, body)
-    assert [d["verdict"] for d in answer["decisions"]] == ["refuse", "ignore"]
+    assert [d["result"] for d in answer["decisions"]] == ["deny", "ignore"]
     with sqlite3.connect(ready.file) as connection:
         stages = connection.execute("SELECT stage FROM outbox").fetchall()
     connection.close()
@@ -309,12 +309,12 @@ async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(rea
 )
 async def test_what_identifies_nothing_never_costs_an_alert(ready: ResponderServer, harmless: dict[str, Any]) -> None:
     status, answer = await ready.post(ALERTS, sent_body(sent_alert(**harmless)))
-    assert (status, [d["verdict"] for d in answer["decisions"]]) == (202, ["allow"])
+    assert (status, [d["result"] for d in answer["decisions"]]) == (202, ["allow"])
 
 
 async def test_an_alert_without_a_beginning_is_the_same_episode_when_it_is_sent_again(ready: ResponderServer) -> None:
     first = (await ready.post("/api/v2/alerts", [{"labels": LABELS}]))[1]["decisions"][0]
-    assert first["verdict"] == "allow"
+    assert first["result"] == "allow"
     for again in ({"labels": LABELS}, {"labels": LABELS, "startsAt": None}):
         (decision,) = (await ready.post("/api/v2/alerts", [again]))[1]["decisions"]
         assert (decision["guard"], first["execution"] in decision["reason"]) == ("episode", True)
@@ -325,7 +325,7 @@ async def test_once_it_has_ended_it_is_another_episode(ready: ResponderServer) -
     over = {"labels": LABELS, "endsAt": ago(1, datetime.now(UTC)).isoformat()}
     assert (await ready.post(ALERTS, [over]))[1]["decisions"] == []
     (decision,) = (await ready.post(ALERTS, [{"labels": LABELS}]))[1]["decisions"]
-    assert (decision["guard"], first["execution"] in decision["reason"]) == ("single_flight", True)
+    assert (decision["guard"], first["execution"] in decision["reason"]) == ("in_progress", True)
 
 
 async def test_explain_says_what_would_be_refused(ready: ResponderServer) -> None:
@@ -417,7 +417,7 @@ async def test_a_journal_that_cannot_be_written_is_a_503_and_nothing_was_accepte
     ready.mend_journal()
     assert await executions_of(ready) == []
     status, answer = await ready.post(ALERTS, sent_body())
-    assert (status, answer["decisions"][0]["verdict"]) == (202, "allow"), "sent again, it is accepted"
+    assert (status, answer["decisions"][0]["result"]) == (202, "allow"), "sent again, it is accepted"
 
 
 async def test_every_outcome_is_counted(ready: ResponderServer) -> None:

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from responder.execution import Closed, Done, Planned, Started
 from responder.journal import executions
-from tests.responder.examples import accepted, gate, mandate, move, plan, policy, sent_body, service
+from responder.rollback.events import Closed, Planned, StepCompleted, StepStarted
+from tests.responder.examples import accepted, change, gate, plan, policy, policy_set, sent_body, service
 from tests.responder.outside import many_series
 from tests.responder.web.conftest import ResponderServer
 
@@ -31,11 +31,11 @@ async def a_rollback(responder: ResponderServer, **other: Any) -> None:
     await responder.journal.transaction(executions.accept, "r1", accepted(**fields))
     await responder.append(
         "r1",
-        Planned(at=began, plan=plan(move("2.1", "2.0"), gate(otherwise="freeze"))),
-        Started(at=began, step=0, title="one"),
-        Done(at=began, step=0, changed=True),
-        Started(at=began, step=1, title="two"),
-        Done(at=now(), step=1, changed=False),
+        Planned(at=began, plan=plan(change("2.1", "2.0"), gate(otherwise="freeze"))),
+        StepStarted(at=began, step=0, title="one"),
+        StepCompleted(at=began, step=0, changed=True),
+        StepStarted(at=began, step=1, title="two"),
+        StepCompleted(at=now(), step=1, changed=False),
         Closed(at=now(), outcome="succeeded", by="responder", reason=""),
     )
 
@@ -67,16 +67,16 @@ async def test_what_does_not_answer_is_unknown(responder: ResponderServer, how: 
 async def test_a_service_that_answers_nobody_is_unhealthy_and_not_unknown(
     responder: ResponderServer, free_port: int
 ) -> None:
-    sick = service(healthy=({"http": f"http://127.0.0.1:{free_port}/"},))
-    responder.mandate = mandate(services=(sick,))
+    sick = service(health_checks=({"http": f"http://127.0.0.1:{free_port}/"},))
+    responder.policy_set = policy_set(services=(sick,))
     _, body = await responder.get("/api/v1/report")
     assert (body["status"], len(body["failed_checks"])) == ("unhealthy", 1)
 
 
 async def test_many_checks_that_hang_take_no_longer_than_one(responder: ResponderServer) -> None:
     hanging = [{"promql": f"up_{n}", "at_least": 1.0} for n in range(30)]
-    responder.mandate = mandate(
-        services=(service(healthy=tuple(hanging), traffic=({"promql": "rate", "above": 0.0},)),)
+    responder.policy_set = policy_set(
+        services=(service(health_checks=tuple(hanging), traffic_checks=({"promql": "rate", "above": 0.0},)),)
     )
     responder.prometheus.hangs = True
     loop = asyncio.get_running_loop()
@@ -89,7 +89,7 @@ async def test_many_checks_that_hang_take_no_longer_than_one(responder: Responde
 
 async def test_scope_and_time(responder: ResponderServer) -> None:
     await a_rollback(responder)
-    responder.mandate = mandate(services=(*responder.mandate.services, service("frontend", "staging")))
+    responder.policy_set = policy_set(services=(*responder.policy_set.services, service("frontend", "staging")))
     _, body = await responder.get("/api/v1/report?since=1h")
     assert [s["service"] for s in body["services"]] == ["backend", "frontend"]
     assert [r["id"] for r in body["rollbacks"]] == ["r1"]
@@ -143,7 +143,7 @@ async def test_the_verdicts_of_the_decision_that_opened_it_are_in_it(responder: 
     await responder.good_then_new()
     _, decided = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "slow", "by": "alice"})
     _, body = await responder.get(f"/api/v1/executions/{decided['execution']}/report")
-    assert [v["guard"] for v in body["verdicts"]][-1] == "mode"
+    assert [v["guard"] for v in body["guard_results"]][-1] == "mode"
     assert body["requested_by"] == "alice"
 
 
@@ -157,7 +157,7 @@ def matrix(responder: ResponderServer, query: str, *labels: dict[str, str]) -> N
 async def test_the_plot_is_of_what_decided(responder: ResponderServer, expression: str) -> None:
     """The policy's expression, else the service's own check; of this service only."""
     if expression:
-        responder.mandate = mandate(policy(expression=expression), services=responder.mandate.services)
+        responder.policy_set = policy_set(policy(expression=expression), services=responder.policy_set.services)
     await a_rollback(responder)
     query = expression or UP
     matrix(
@@ -192,7 +192,7 @@ async def test_where_nothing_can_be_drawn_it_is_said(responder: ResponderServer)
     responder.prometheus.status = 500
     status, body = await responder.get("/api/v1/executions/r1/plot")
     assert (status, "Prometheus at" in body["error"]) == (502, True)
-    responder.mandate = mandate(services=(service(healthy=({"http": "http://127.0.0.1:1/"},)),))
+    responder.policy_set = policy_set(services=(service(health_checks=({"http": "http://127.0.0.1:1/"},)),))
     status, body = await responder.get("/api/v1/executions/r1/plot")
     assert (status, body["error"].startswith("no plot: ")) == (404, True)
     assert (await responder.get("/api/v1/executions/none/plot"))[0] == 404

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from responder.execution import Closed, GaveUp, Halted, Held, Planned
+from responder.decisions.policies import Policy
 from responder.journal import executions
-from responder.policies import Policy
-from tests.responder.examples import accepted, alert, mandate, plan, policy, service
+from responder.rollback.events import ApprovalRequested, Closed, Planned, RetriesExhausted, StepFailed
+from tests.responder.examples import accepted, alert, plan, policy, policy_set, service
 from tests.responder.web.conftest import ResponderServer
 
 
@@ -84,7 +84,7 @@ async def test_an_empty_responder(responder: ResponderServer) -> None:
 async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: ResponderServer) -> None:
     """What is not known, or is not one thing, is null."""
     staging = service(environment="staging")
-    responder.mandate = mandate(services=(*responder.mandate.services, staging))
+    responder.policy_set = policy_set(services=(*responder.policy_set.services, staging))
     await responder.good_then_new()
     await responder.deployed("3.0", environment="staging")
     _, body = await responder.get("/api/v1/status")
@@ -97,7 +97,7 @@ async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: R
     _, body = await responder.get("/api/v1/status?environment=staging")
     assert (body["deployment_id"], body["active_rollbacks"], body["total_rollbacks"]) == ("deploy-3.0", 0, 0)
     assert body["active"] == []
-    await responder.append("r1", Halted(at=datetime.now(UTC), reason="x"))
+    await responder.append("r1", StepFailed(at=datetime.now(UTC), reason="x"))
     await responder.append("r1", Closed(at=datetime.now(UTC), outcome="failed", by="r", reason=""))
     _, body = await responder.get("/api/v1/status?environment=production")
     last = body["services"][0]["last_rollback"]
@@ -107,7 +107,7 @@ async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: R
 
 
 async def test_health_is_that_of_the_last_report_of_the_same_services(responder: ResponderServer) -> None:
-    promql = responder.mandate.services[0].healthy[0].model_dump()["promql"]
+    promql = responder.policy_set.services[0].health_checks[0].model_dump()["promql"]
     responder.prometheus.vectors[promql] = [({}, "1")]
     _, body = await responder.get("/api/v1/status")
     assert (body["health_status"], body["last_report_time"], responder.prometheus.requests) == (None, None, [])
@@ -143,7 +143,7 @@ async def test_health_is_that_of_the_last_report_of_the_same_services(responder:
 async def test_automation_is_enabled_where_a_policy_may_act_now(
     responder: ResponderServer, policies: list[Policy], stopped: bool, enabled: bool
 ) -> None:
-    responder.mandate = mandate(*policies, services=responder.mandate.services)
+    responder.policy_set = policy_set(*policies, services=responder.policy_set.services)
     if stopped:
         await responder.post("/api/v1/executions/all/stop", {"reason": "x"})
     _, body = await responder.get("/api/v1/status?service=backend")
@@ -155,8 +155,8 @@ async def test_what_is_open_is_told_by_what_it_needs(responder: ResponderServer)
     now = datetime.now(UTC)
     for name, events in (
         ("one", []),
-        ("two", [Planned(at=now, plan=plan()), Held(at=now, reason="ask", until=now)]),
-        ("three", [GaveUp(at=now, reason="too often")]),
+        ("two", [Planned(at=now, plan=plan()), ApprovalRequested(at=now, reason="ask", until=now)]),
+        ("three", [RetriesExhausted(at=now, reason="too often")]),
     ):
         event = accepted(service=name, alerts=(), at=now, received_at=now)
         await responder.journal.transaction(executions.accept, f"r-{name}", event)
@@ -172,7 +172,7 @@ async def test_what_is_open_is_told_by_what_it_needs(responder: ResponderServer)
 
 async def test_the_stop_file_disarms_it(responder: ResponderServer, tmp_path: Path) -> None:
     file = tmp_path / "stop"
-    responder.mandate = mandate(services=(service(),), stop_file=file)
+    responder.policy_set = policy_set(services=(service(),), stop_file=file)
     assert "responder_armed 1.0" in await responder.series()
     file.touch()
     _, body = await responder.get("/api/v1/status")
@@ -233,7 +233,7 @@ async def test_the_exposition_is_what_the_scraper_asked_for(responder: Responder
 
 
 async def test_a_service_that_fails_under_a_silence_says_whose_it_is(responder: ResponderServer) -> None:
-    responder.prometheus.vectors[responder.mandate.services[0].healthy[0].model_dump()["promql"]] = [({}, "0")]
+    responder.prometheus.vectors[responder.policy_set.services[0].health_checks[0].model_dump()["promql"]] = [({}, "0")]
     muted = alert()
     responder.alertmanager.fires(muted.labels, muted.fingerprint, state="suppressed", silenced_by=("s1",))
     silence = {"id": "s1", "createdBy": "bob", "comment": "mine", "endsAt": "2099-01-01T00:00:00Z", "matchers": []}

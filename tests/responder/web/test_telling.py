@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from responder.execution import Closed, Halted, Kept, Planned, Started
+from responder.decisions.policies import Policy, Verify
 from responder.journal import executions
-from responder.notify import Notify, Teller
-from responder.policies import Policy, Verify
+from responder.notify import Dispatcher, Notify
+from responder.rollback.events import Closed, EvidenceCollected, Planned, StepFailed, StepStarted
 from tests.responder.examples import NOW, accepted, plan, policy, sent_alert, sent_body
 from tests.responder.notify.peers import TOKEN, Github, Sink
 from tests.responder.web.conftest import SECRETS, ResponderServer
-from tests.responder.web.test_approval import held, page
+from tests.responder.web.links.test_approval import held, page
 
 OPERATOR = {"Authorization": f"Bearer {SECRETS['operate']}"}
 
@@ -37,13 +37,15 @@ def hook(sink: Sink, **other: Any) -> Notify:
 
 
 @contextlib.asynccontextmanager
-async def telling(responder: ResponderServer, notify: Notify) -> AsyncIterator[Teller]:
-    teller = Teller(responder.journal, lambda: notify, lambda: responder.mandate, links=responder.links.both, poll=0.02)
-    task = asyncio.create_task(teller.run())
-    yield teller
+async def telling(responder: ResponderServer, notify: Notify) -> AsyncIterator[Dispatcher]:
+    dispatcher = Dispatcher(
+        responder.journal, lambda: notify, lambda: responder.policy_set, links=responder.links.both, poll=0.02
+    )
+    task = asyncio.create_task(dispatcher.run())
+    yield dispatcher
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await teller.close()
+    await dispatcher.close()
 
 
 async def rolls_back(responder: ResponderServer) -> float:
@@ -52,7 +54,7 @@ async def rolls_back(responder: ResponderServer) -> float:
     shop.symlink_to("releases/2.1")
     responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
     quick = policy(verify=Verify(bake=0.0, within=5.0))
-    responder.mandate = responder.mandate.model_copy(update={"policies": (quick,)})
+    responder.policy_set = responder.policy_set.model_copy(update={"policies": (quick,)})
     await responder.good_then_new()
     working = asyncio.create_task(responder.worker.run())
     try:
@@ -89,10 +91,10 @@ async def test_what_was_not_told_is_shown(responder: ResponderServer, sink: Sink
     now = datetime.now(UTC)
     await responder.good_then_new()
     execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
-    async with telling(responder, hook(sink)) as teller:
+    async with telling(responder, hook(sink)) as dispatcher:
         async with asyncio.timeout(60):
             while not (shown := (await responder.get("/api/v1/status"))[1]["notifications"]) or not shown[0]["error"]:
-                teller.stir()
+                dispatcher.stir()
                 await asyncio.sleep(0.02)
     assert (shown[0]["pending"], "answered 500: down" in shown[0]["error"]) == (1, True)
     assert 'responder_notifications_pending{channel="webhook"} 1.0' in await responder.series()
@@ -106,18 +108,18 @@ async def test_the_issue_says_where_the_evidence_is(responder: ResponderServer) 
     now = datetime.now(UTC)
     await responder.good_then_new()
     execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
-    kept = Kept(at=now, note="4 files, 12 kB", location="file:///var/lib/responder/evidence/d/e", files=4)
+    kept = EvidenceCollected(at=now, note="4 files, 12 kB", location="file:///var/lib/responder/evidence/d/e", files=4)
     await responder.append(execution.id, kept)
     async with Github().up() as github:
         token = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{github.url}/api/v3"}
-        async with telling(responder, Notify.model_validate({"github": token})) as teller, asyncio.timeout(60):
+        async with telling(responder, Notify.model_validate({"github": token})) as dispatcher, asyncio.timeout(60):
             while not github.issues:
-                teller.stir()
+                dispatcher.stir()
                 await asyncio.sleep(0.02)
-            await responder.append(execution.id, Halted(at=now, reason="no plan could be made"))
+            await responder.append(execution.id, StepFailed(at=now, reason="no plan could be made"))
             await responder.append(execution.id, Closed(at=now, outcome="failed", by="responder", reason=""))
             while "Evidence" not in github.issues[41]["body"]:
-                teller.stir()
+                dispatcher.stir()
                 await asyncio.sleep(0.02)
     body = github.issues[41]["body"].replace("\\", "")
     assert f"responder evidence {execution.id}" in body
@@ -126,16 +128,16 @@ async def test_the_issue_says_where_the_evidence_is(responder: ResponderServer) 
 
 async def test_an_alert_that_a_policy_only_wants_told(responder: ResponderServer, sink: Sink) -> None:
     only = Policy.model_validate({"name": "tell", "match": ['alertname="Overload"'], "notify": ["webhook"]})
-    responder.mandate = responder.mandate.model_copy(update={"policies": (only,)})
+    responder.policy_set = responder.policy_set.model_copy(update={"policies": (only,)})
     labels = {"alertname": "Overload", "service": "backend", "environment": "production"}
-    async with telling(responder, hook(sink)) as teller, asyncio.timeout(60):
+    async with telling(responder, hook(sink)) as dispatcher, asyncio.timeout(60):
         for _ in range(2):
             status, body = await responder.post(
                 "/api/v1/alerts", sent_body(sent_alert(labels, startsAt=NOW.isoformat()))
             )
-            assert (status, [row["verdict"] for row in body["decisions"]]) == (202, ["notify"])
+            assert (status, [row["result"] for row in body["decisions"]]) == (202, ["notify"])
         while not sink.taken:
-            teller.stir()
+            dispatcher.stir()
             await asyncio.sleep(0.02)
     (taken,) = [json.loads(raw) for _, raw in sink.taken]
     assert (taken["stage"], taken["title"]) == ("alert", "Alert: Overload on backend in production")
@@ -204,11 +206,11 @@ async def test_what_is_over_cannot_be_stopped(guarded_responder: ResponderServer
     now = datetime.now(UTC)
     begun = await guarded_responder.journal.transaction(executions.accept, "e-1", accepted(at=now))
     link = stop_link(guarded_responder, begun)
-    await guarded_responder.append("e-1", Planned(at=now, plan=plan()), Started(at=now, step=0, title="x"))
-    after = await guarded_responder.append("e-1", Halted(at=now, step=0, reason="down"))
+    await guarded_responder.append("e-1", Planned(at=now, plan=plan()), StepStarted(at=now, step=0, title="x"))
+    after = await guarded_responder.append("e-1", StepFailed(at=now, step=0, reason="down"))
     assert guarded_responder.links.stop_link(after) is None
     status, text = await page(guarded_responder, "GET", link)
-    assert (status, "is turning_back: there is nothing to stop" in text) == (403, True)
+    assert (status, "is reverting: there is nothing to stop" in text) == (403, True)
 
 
 async def test_without_tokens_nothing_is_stopped_by_a_link(responder: ResponderServer) -> None:

@@ -1,0 +1,83 @@
+"""Registries: named implementations of one kind, built in or from other distributions, imported when first used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Registry(Generic[T]):
+    """The models of one kind, each under its name.
+
+    As an annotation (`Annotated[Resource, RESOURCES]`) it validates a mapping with the model that the mapping names,
+    and imports only that model. A mapping names its model by the value of the field `tag`: `resource: pod_template`.
+    Without a tag it is the one key of the mapping that is a registered name, as `promql: up`.
+
+    `builtin`: import paths (`package.module:Class`) by name. Other distributions add entry points of `group`.
+    """
+
+    def __init__(self, kind: str, *, group: str, builtin: Mapping[str, str], tag: str | None = None) -> None:
+        self.kind, self.group, self.tag = kind, group, tag
+        self._builtin = dict(builtin)
+        self._loaded: dict[str, type[T]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every registered name: built in, then of other distributions."""
+        return (*self._builtin, *(name for name in self._others() if name not in self._builtin))
+
+    def load(self, name: str) -> type[T]:
+        """The model of that name. Raises KeyError if nothing has registered it."""
+        if name not in self._loaded:
+            if name in self._builtin:
+                module, _, attribute = self._builtin[name].partition(":")
+                self._loaded[name] = getattr(import_module(module), attribute)
+            else:
+                self._loaded[name] = self._others()[name].load()
+        return self._loaded[name]
+
+    def all(self) -> dict[str, type[T]]:
+        """Every model by its name. Imports all of them."""
+        return {name: self.load(name) for name in self.names}
+
+    def name_of(self, value: object) -> str | None:
+        """The registered name that a mapping or a model carries; None if it carries none."""
+        has = value.__contains__ if isinstance(value, Mapping) else lambda key: hasattr(value, key)
+        if self.tag is None:
+            return next((name for name in self.names if has(name)), None)
+        return (value.get(self.tag) if isinstance(value, Mapping) else getattr(value, self.tag, None)) or None
+
+    def _others(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _validate(self, value: Any, info: ValidationInfo) -> Any:
+        name = self.name_of(value)
+        if name is None and self.tag is not None:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": repr(self.tag)})
+        if name is None:
+            raise PydanticCustomError(
+                "no_registered_key",
+                "a {kind} has one of the keys {names}",
+                {"kind": self.kind, "names": ", ".join(self.names)},
+            )
+        if name not in self.names:
+            names = ", ".join(map(repr, self.names))
+            raise PydanticKnownError(
+                "union_tag_invalid", {"discriminator": repr(self.tag), "tag": str(name), "expected_tags": names}
+            )
+        model = self.load(name)
+        return value if isinstance(value, model) else model.model_validate(value, context=info.context)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(self._validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(model.__pydantic_core_schema__) for model in self.all().values()]}

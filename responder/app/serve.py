@@ -1,0 +1,216 @@
+"""The only place where all parts meet: start, reload and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+from responder.app.loading import load
+from responder.app.settings import Config
+from responder.backends.connections import Connections
+from responder.decisions.policies import PolicySet
+from responder.errors import ConfigError
+from responder.evidence.keeper import Keeper
+from responder.journal import Database, open_journal
+from responder.logging import say, set_up
+from responder.notify import Dispatcher
+from responder.rollback.events import ApprovalRequested, Event, StepFailed, StopRequested
+from responder.rollback.execution import Execution
+from responder.runtime.metrics import Metrics
+from responder.runtime.worker import Worker
+from responder.web.access.access import Access
+from responder.web.api import Api
+from responder.web.broadcast import ExecutionBroadcast
+from responder.web.client_documents import ClientDocuments
+from responder.web.events import Events
+from responder.web.evidence import Evidence
+from responder.web.http.server import listen, routes
+from responder.web.links.approval import ApprovalPage, Links
+from responder.web.links.stopping import StopPage
+from responder.web.receiver import Receiver
+from responder.web.reload import Reload
+from responder.web.reports import Reports
+from responder.web.status import Status
+from responder.web.versions import Registry
+
+log = logging.getLogger("responder")
+
+
+class App:
+    """One responder process. What it works with is one value, swapped whole or not at all."""
+
+    def __init__(self, config: Config, file: Path | None = None) -> None:
+        self._file = file
+        self._metrics = Metrics()
+        self._retired: list[Connections] = []
+        self._journal: Database | None = None
+        self._connections = config.connections()
+        self._use(config, self._connections)
+
+    def _use(self, config: Config, connections: Connections) -> None:
+        self._config = config
+        self._mandate = config.policy_set
+        self._connections = connections
+        self._access = Access(config.web)
+        self._links = Links(config.web)
+        self._mistakes: list[str] = []  # of the last reload
+        self._metrics.reload_ok.set(1)
+        self._metrics.reload_at.set(config.loaded_at.timestamp())
+
+    def policy_set(self) -> PolicySet:
+        return self._mandate
+
+    def connections(self) -> Connections:
+        return self._connections
+
+    def keeper(self) -> Keeper | None:
+        """Who keeps evidence; None where the configuration wants none."""
+        settings = self._config.evidence
+        if settings is None or self._journal is None:
+            return None
+        return Keeper(settings, self._journal, self._mandate, self._connections, self._metrics.kept)
+
+    async def run(self, *, ready: asyncio.Event | None = None) -> None:
+        """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
+        config = self._config
+        journal = self._journal = await open_journal(config.journal, lease=config.limits.lease, wait=True)
+        on_error = self._metrics.on_error
+        broadcast = ExecutionBroadcast(journal, on_error=on_error)
+        dispatcher = Dispatcher(
+            journal,
+            lambda: self._config.notify,
+            self.policy_set,
+            links=lambda execution: self._links.both(execution),
+            counted=self._metrics.notified,
+            on_error=on_error,
+        )
+        worker = Worker(
+            journal,
+            self.policy_set,
+            self.connections,
+            concurrent=config.limits.concurrent,
+            lease=config.limits.lease,
+            resume_at_most=config.limits.max_resumptions,
+            listeners=(self._metrics.happened, _tell, broadcast.happened, lambda execution, events: dispatcher.stir()),
+            keeper=self.keeper,
+            on_error=on_error,
+            judged=self._metrics.decided,
+        )
+        receiver = Receiver(journal, self.policy_set, self.connections, worker, self._metrics)
+        api = Api(journal, self.policy_set, self.connections, worker, receiver, lambda held: self._links.link(held))
+        reports = Reports(journal, self.policy_set, self.connections, worker, lambda: self._mistakes)
+        handlers = (
+            receiver,
+            api,
+            reports,
+            Registry(journal, self.policy_set),
+            Status(
+                journal, self.policy_set, worker, self._metrics, reports, lambda: tuple(self._config.notify.channels)
+            ),
+            ApprovalPage(journal, api, lambda: self._links),
+            StopPage(journal, lambda: self._links),
+            Events(broadcast, worker, lambda request: self._access.allows(request, "read")),
+            Evidence(journal, self.keeper),
+            ClientDocuments(journal, self.policy_set, lambda: self._config.clients),
+            Reload(self.reload),
+        )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        runner = working = telling = None
+        try:
+            working = asyncio.create_task(worker.run(), name="worker")
+            telling = asyncio.create_task(dispatcher.run(), name="dispatcher")  # nobody waits for it
+            telling.add_done_callback(self._told_no_more)
+            runner = await listen(
+                routes(lambda: self._access, handlers, self._metrics.refused), config.web, self._metrics.ended
+            )
+            say(
+                log,
+                "listening",
+                address=config.web.listen,
+                tls=config.web.served.tls_server_config is not None,
+                services=len(config.services),
+                policies=len(config.policies),
+            )
+            if ready is not None:
+                ready.set()
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if working.done():  # for whatever reason: without it nothing is rolled back, and a restart may help
+                working.result()
+                raise RuntimeError("the worker has ended")
+            say(log, "stopping")
+        finally:
+            if runner is not None:
+                await runner.cleanup()  # no new requests; those under way are answered
+            await worker.close()
+            tasks = [task for task in (working, telling) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # one that failed has been told of
+            await dispatcher.close()
+            await journal.close()
+            for connections in (self._connections, *self._retired):
+                await connections.close()
+
+    def _told_no_more(self, telling: asyncio.Task[None]) -> None:
+        """Its loop goes on after every bug, so this is one in the loop itself. Rollbacks need nobody who tells."""
+        if not telling.cancelled():
+            self._metrics.on_error("notifications")
+            log.error("nobody is told any more until a restart", exc_info=telling.exception())
+
+    def reload(self) -> list[str]:
+        """Reads the file again and uses it whole, or keeps what is in use; returns the mistakes."""
+        try:
+            if self._file is None:
+                raise ConfigError(["there is no file to read again"])
+            new = load(self._file)
+            if fixed := self._changed(new):
+                raise ConfigError([f"{self._file}: {name} cannot change without a restart" for name in fixed])
+        except ConfigError as e:
+            self._mistakes = e.mistakes
+            self._metrics.reload_ok.set(0)
+            say(log, "reload refused; the old configuration stays in use", level=logging.ERROR, mistakes=e.mistakes)
+            return e.mistakes
+        self._retired.append(self._connections)  # a rollback under way may still hold it: closed at the end
+        self._use(new, new.connections())
+        say(log, "reloaded", services=len(new.services), policies=len(new.policies))
+        return []
+
+    def _changed(self, new: Config) -> list[str]:
+        old = self._config
+        return [
+            name
+            for name, before, after in (
+                ("state", old.journal, new.journal),
+                ("web.listen", old.web.listen, new.web.listen),
+                ("TLS of web.config_file", old.web.served.tls_server_config, new.web.served.tls_server_config),
+                ("headers of web.config_file", old.web.served.http_server_config, new.web.served.http_server_config),
+                ("limits", old.limits, new.limits),
+                ("log", old.log, new.log),
+            )
+            if before != after
+        ]
+
+
+def _tell(execution: Execution, events: tuple[Event, ...]) -> None:
+    """One line an event."""
+    accepted = execution.accepted
+    for event in events:
+        fields = event.model_dump(mode="json", exclude={"at", "type", "plan", "alerts"}, exclude_none=True)
+        bad = isinstance(event, StepFailed | StopRequested) or execution.state == "stuck"
+        level = logging.WARNING if bad or isinstance(event, ApprovalRequested) else logging.INFO
+        say(log, f"rollback {event.type}", level=level, execution=execution.id, service=accepted.service, **fields)
+
+
+async def serve(file: Path) -> None:
+    """Reads the configuration and serves. Raises ConfigError."""
+    config = load(file)
+    set_up(config.log.style, config.log.level)
+    await App(config, file).run()

@@ -1,0 +1,1 @@
+"""Alertmanager: alerts, matchers, silences and its API."""

@@ -1,0 +1,255 @@
+"""Alertmanager's API v2: what is firing, silenced or inhibited at this moment, asked of every peer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter
+
+from responder.backends.alertmanager.alerts import Alert, Timestamp
+from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
+from responder.config.durations import Duration
+from responder.config.text import one_line
+from responder.errors import Unavailable
+from responder.transport.bodies import body_of
+
+
+class AlertmanagerSettings(BaseModel):
+    """Every Alertmanager of the cluster: alerts are not gossiped between peers, so each of them is asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    urls: Annotated[tuple[HttpUrl, ...], Field(min_length=1, description="Base URLs, as [http://localhost:9093]")]
+    token: SecretStr | None = Field(default=None, description="Bearer token, as ${ALERTMANAGER_TOKEN}")
+    timeout: Duration = Field(default=3.0, gt=0, description="Longest wait for an answer")
+
+
+class Silence(BaseModel):
+    """Who silenced, until when, and why."""
+
+    id: str
+    created_by: str = Field(alias="createdBy")
+    comment: str = ""
+    ends_at: Timestamp | None = Field(default=None, alias="endsAt")
+
+    def __str__(self) -> str:
+        until = f" (until {self.ends_at:%Y-%m-%d %H:%M:%S} UTC)" if self.ends_at else ""
+        return f"silence {self.id} of {self.created_by}{f': {self.comment}' if self.comment else ''}{until}"
+
+
+class _ListedMatcher(BaseModel):
+    """A matcher of a silence, as API v2 writes it."""
+
+    name: str
+    value: str
+    is_regex: bool = Field(alias="isRegex")
+    is_equal: bool = Field(default=True, alias="isEqual")
+
+    @property
+    def parsed(self) -> Matcher:
+        op = {(True, False): "=", (False, False): "!=", (True, True): "=~", (False, True): "!~"}
+        return Matcher(name=self.name, op=op[self.is_equal, self.is_regex], value=self.value)
+
+
+class _Listed(Silence):
+    """One of all silences, with the state that it is in."""
+
+    status: dict[str, str] = Field(default_factory=dict)
+    matchers: tuple[_ListedMatcher, ...] = ()
+
+    @property
+    def state(self) -> str:
+        return self.status.get("state", "")
+
+    def silences(self, labels: Mapping[str, str]) -> bool:
+        """Whether it mutes an alert with these labels now."""
+        return self.state == "active" and all_match([matcher.parsed for matcher in self.matchers], labels)
+
+
+class NewSilence(BaseModel):
+    """A silence to be made. Its comment is its identity, and says whose it is."""
+
+    matchers: tuple[MatcherText, ...]
+    comment: str
+    starts_at: datetime
+    ends_at: datetime
+
+    def posted(self, author: str) -> dict[str, Any]:
+        matchers = [
+            {"name": m.name, "value": m.value, "isRegex": m.op.endswith("~"), "isEqual": m.op.startswith("=")}
+            for m in self.matchers
+        ]
+        times = {"startsAt": self.starts_at.isoformat(), "endsAt": self.ends_at.isoformat()}
+        return {"matchers": matchers, **times, "createdBy": author, "comment": self.comment}
+
+
+class LiveAlert(BaseModel):
+    """One alert as an Alertmanager has it now."""
+
+    fingerprint: str
+    state: Literal["active", "suppressed", "unprocessed"]
+    labels: dict[str, str] = Field(default_factory=dict)
+    starts_at: Timestamp | None = None
+    silenced_by: tuple[str, ...] = ()
+    inhibited_by: tuple[str, ...] = ()
+
+    def as_alert(self, now: datetime) -> Alert:
+        """As it would come in a webhook body."""
+        return Alert(status="firing", labels=self.labels, starts_at=self.starts_at or now, fingerprint=self.fingerprint)
+
+
+class _Status(BaseModel):
+    state: Literal["active", "suppressed", "unprocessed"]
+    silenced_by: tuple[str, ...] = Field(alias="silencedBy")
+    inhibited_by: tuple[str, ...] = Field(alias="inhibitedBy")
+
+
+class _Raw(BaseModel):
+    """An alert as API v2 tells it."""
+
+    fingerprint: str
+    labels: dict[str, str] = Field(default_factory=dict)
+    starts_at: Timestamp | None = Field(default=None, alias="startsAt")
+    status: _Status
+
+    def live(self) -> LiveAlert:
+        fields = {"fingerprint": self.fingerprint, "labels": self.labels, "starts_at": self.starts_at}
+        return LiveAlert(**fields, **dict(self.status))
+
+
+class _Original(BaseModel):
+    original: str
+
+
+class _Loaded(BaseModel):
+    config: _Original
+
+
+_LOADED = TypeAdapter(_Loaded)
+_ALERTS = TypeAdapter(list[_Raw])
+_SILENCE = TypeAdapter(Silence)
+_SILENCES = TypeAdapter(list[_Listed])
+T = TypeVar("T")
+
+
+class Alertmanager:
+    """Asks all peers at once. One answer is enough; none is `Unavailable`."""
+
+    def __init__(self, settings: AlertmanagerSettings) -> None:
+        self._settings = settings
+        headers = {"Authorization": f"Bearer {settings.token.get_secret_value()}"} if settings.token else {}
+        self._session = aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=settings.timeout))
+
+    @classmethod
+    async def connect(cls, settings: AlertmanagerSettings) -> Self:
+        return cls(settings)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
+        """Alerts that carry these labels, whatever their state, each as the strictest of the peers sees it.
+
+        A silence reaches the peers by gossip, one after the other: what one of them suppresses counts as suppressed.
+        """
+        filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
+        found: dict[str, LiveAlert] = {}
+        for peer in await self._all("/api/v2/alerts", filters, _ALERTS):
+            for raw in peer:
+                alert = raw.live()
+                if alert.fingerprint not in found or alert.state == "suppressed":
+                    found[alert.fingerprint] = alert
+        return list(found.values())
+
+    async def configurations(self) -> dict[str, str | Unavailable]:
+        """The configuration that each peer has loaded, as YAML without secrets; or why it does not answer."""
+        urls = [str(url).rstrip("/") for url in self._settings.urls]
+        requests = (self._get(f"{url}/api/v2/status", [], _LOADED) for url in urls)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        found: dict[str, str | Unavailable] = {}
+        for url, answer in zip(urls, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
+                raise answer
+            found[url] = answer if isinstance(answer, Unavailable) else answer.config.original
+        return found
+
+    async def silence(self, silence_id: str) -> Silence:
+        """Author and comment of a silence; one that has gone by now still explains a refusal, and is told as such."""
+        try:
+            return (await self._all(f"/api/v2/silence/{quote(silence_id, safe='')}", [], _SILENCE))[0]
+        except Unavailable:
+            return Silence(id=silence_id, createdBy="an unknown author")
+
+    async def silencing(self, labels: Mapping[str, str]) -> list[Silence]:
+        """The silences that mute an alert with these labels now, whether or not there is such an alert."""
+        peers = await self._all("/api/v2/silences", [], _SILENCES)
+        try:
+            return list(
+                {silence.id: silence for peer in peers for silence in peer if silence.silences(labels)}.values()
+            )
+        except ValueError as e:
+            raise Unavailable(f"a silence in Alertmanager cannot be read: {e}") from e
+
+    async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
+        """Makes those that are wanted and not there yet, and expires the author's others, on every peer by itself.
+
+        They are known by their comments: one that is there in any state, also run out, is never made again. `live`
+        tells by its comment whether a silence may stay. Returns what was done, a sentence each. Raises Unavailable
+        where a peer does not answer; what was done on others stays done, and the next call goes on.
+        """
+        done = []
+        for base in (str(url).rstrip("/") for url in self._settings.urls):
+            own = [s for s in await self._get(f"{base}/api/v2/silences", [], _SILENCES) if s.created_by == author]
+            there = {silence.comment for silence in own}
+            for new in wanted:
+                if new.comment not in there:
+                    await self._send("POST", f"{base}/api/v2/silences", new.posted(author))
+                    done.append(f"silenced: {new.comment}")
+            for old in own:
+                if old.state != "expired" and not live(old.comment):
+                    await self._send("DELETE", f"{base}/api/v2/silence/{quote(old.id, safe='')}", None)
+                    done.append(f"expired: {old.comment}")
+        return done
+
+    async def _send(self, method: str, url: str, body: Any) -> None:
+        try:
+            async with self._session.request(method, url, json=body) as response:
+                if response.status != 200:
+                    raise Unavailable(f"{url} answered {response.status}: {_shown(await body_of(response))}")
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
+
+    async def _all(self, path: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> list[T]:
+        requests = [self._get(str(url).rstrip("/") + path, query, shape) for url in self._settings.urls]
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Unavailable):
+                raise answer
+        good = [a for a in answers if not isinstance(a, BaseException)]
+        if not good:
+            raise Unavailable("no Alertmanager answered: " + "; ".join(str(a) for a in answers))
+        return good
+
+    async def _get(self, url: str, query: list[tuple[str, str]], shape: TypeAdapter[T]) -> T:
+        try:
+            async with self._session.get(url, params=query) as response:
+                body = await body_of(response)
+                if response.status != 200:
+                    raise Unavailable(f"{url} answered {response.status}: {_shown(body)}")
+                try:
+                    return shape.validate_json(body)
+                except ValueError:
+                    raise Unavailable(f"{url} answered 200 with something else: {_shown(body)}") from None
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise Unavailable(f"{url}: {type(e).__name__} {e}".rstrip()) from e
+
+
+def _shown(body: bytes) -> str:
+    """Whatever a proxy between us may say."""
+    return one_line(body.decode(errors="replace").strip(), 200) or "(nothing)"

@@ -1,0 +1,1 @@
+"""App stores and update feeds: what users of an app get."""

@@ -1,0 +1,139 @@
+"""App Store Connect's API: how far the phased release of a version is, and its pausing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+
+from foundation.secret_files import SecretFile
+from responder.backends.app_stores.client import Store, StoreRefused, key_text
+from responder.config.durations import Duration
+from responder.errors import StepFailed, Unavailable
+from responder.transport.acting import acting
+
+_HOLDS = 900
+"""Seconds that a token of ours holds; Apple takes none of more than 20 minutes."""
+
+_RENEWED_BEFORE = 120
+_PHASED = "appStoreVersionPhasedReleases"
+
+
+class AppStoreSettings(BaseModel):
+    """How App Store Connect is reached: by a team key of the role App Manager."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key_id: str = Field(min_length=1, description="Id of the key, as 2X9R4HXF34")
+    issuer_id: str = Field(min_length=1, description="Issuer id of the team, as 57246542-96fe-1a63-e053-0824d011072a")
+    key_file: SecretFile | None = Field(default=None, description="The key, as AuthKey_2X9R4HXF34.p8")
+    key: SecretStr | None = Field(default=None, description="The same, as ${APP_STORE_KEY}")
+    url: HttpUrl = Field(default=HttpUrl("https://api.appstoreconnect.apple.com"), description="Where its API is")
+    timeout: Duration = Field(default=30.0, gt=0, description="Longest wait for one answer")
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> AppStoreSettings:
+        if (self.key_file is None) == (self.key is None):
+            raise ValueError("needs exactly one of key_file, key")
+        return self
+
+
+class Phased(NamedTuple):
+    """A version in the store, and its phased release; `id` and `state` are empty where it has none."""
+
+    version_state: str
+    id: str = ""
+    state: str = ""
+    paused_days: int = 0  # of the 30 that it may be paused in all
+
+
+class AppStore(Store):
+    """Reads versions, and sets what is the only thing that can be set about a released one."""
+
+    name = "App Store Connect"
+    package = "jwt"
+    rights = (
+        "In App Store Connect under Users and Access, Integrations, the key must be active, a team key of the role App "
+        "Manager, and key_id and issuer_id those of it; the clock of this host must be right"
+    )
+
+    def __init__(self, settings: AppStoreSettings, key: str) -> None:
+        super().__init__(str(settings.url), settings.timeout)
+        self._settings, self._key = settings, key
+        self._token, self._holds_until = "", 0.0
+
+    @classmethod
+    async def connect(cls, settings: AppStoreSettings | None) -> Self:
+        if settings is None:
+            raise StepFailed("there is no key for App Store Connect: configure stores.app_store")
+        return cls(settings, await key_text(settings.key, settings.key_file, "stores.app_store"))
+
+    async def read(self, app: str, platform: str, version: str) -> Phased | None:
+        """None where the app has no such version; the newest one where none is named."""
+        query = {
+            **({"filter[versionString]": version} if version else {}),
+            "filter[platform]": platform,
+            "include": "appStoreVersionPhasedRelease",
+            "limit": "1",
+        }
+        answer = await self._ask("GET", f"/v1/apps/{app}/appStoreVersions?{urlencode(query)}")
+        with self._shape():
+            return _phased(answer)
+
+    async def write(self, phased: str, state: str) -> None:
+        """Raises Unavailable where the state that it is in does not allow that: it is other than we have seen."""
+        acting.get()()
+        body = {"data": {"type": _PHASED, "id": phased, "attributes": {"phasedReleaseState": state}}}
+        try:
+            await self._ask("PATCH", f"/v1/{_PHASED}/{phased}", body)
+        except StoreRefused as refused:
+            if refused.status == 409:
+                raise Unavailable(str(refused)) from refused
+            raise
+
+    async def _login(self) -> str:
+        jwt: Any = await asyncio.to_thread(import_module, "jwt")
+        now = time.time()
+        if now > self._holds_until - _RENEWED_BEFORE:
+            claims = {"iss": self._settings.issuer_id, "iat": int(now), "exp": int(now) + _HOLDS}
+            claims |= {"aud": "appstoreconnect-v1"}
+            try:
+                head = {"kid": self._settings.key_id, "typ": "JWT"}
+                self._token = jwt.encode(claims, self._key, algorithm="ES256", headers=head)
+            except (ValueError, TypeError, jwt.PyJWTError):
+                raise StepFailed(
+                    "stores.app_store: that is no private key of App Store Connect (AuthKey_….p8)"
+                ) from None
+            self._holds_until = now + _HOLDS
+        return self._token
+
+    def _forget_login(self) -> None:
+        self._holds_until = 0.0
+
+    def _said(self, body: dict[str, Any]) -> tuple[str, str]:
+        listed = body.get("errors")
+        errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+        sentences = (f"{error.get('detail') or error.get('title')} ({error.get('code')})" for error in errors)
+        return next((str(error.get("code")) for error in errors), ""), "; ".join(sentences)
+
+    def _usual_pause(self, headers: Mapping[str, str]) -> float:
+        """Its limit is for a rolling hour, and it says what is left of it."""
+        return 60.0 if re.search(r"user-hour-rem:0*;", headers.get("X-Rate-Limit", "")) else 0.0
+
+
+def _phased(answer: dict[str, Any]) -> Phased | None:
+    if not answer["data"]:
+        return None
+    attributes = answer["data"][0]["attributes"]
+    state = str(attributes.get("appVersionState") or attributes.get("appStoreState") or "")
+    for item in answer.get("included") or ():
+        if item["type"] == _PHASED:
+            phased = item["attributes"]
+            return Phased(state, item["id"], phased["phasedReleaseState"], phased.get("totalPauseDuration") or 0)
+    return Phased(state)

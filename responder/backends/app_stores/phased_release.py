@@ -1,0 +1,55 @@
+"""Whether the phased release of a version in the App Store goes on by itself, day after day."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.backends.app_stores.app_store_client import AppStore
+from responder.backends.problems import Problem
+from responder.backends.resource import Resource
+from responder.config.durations import Duration
+from responder.errors import StepFailed, Unavailable
+
+
+class PhasedRelease(Resource):
+    """Its state: ACTIVE and PAUSED can be set; INACTIVE has not begun, COMPLETE is for ever; None: it has none."""
+
+    client: ClassVar[type] = AppStore
+
+    resource: Literal["phased_release"] = "phased_release"
+    app: str = Field(pattern=r"^\d+$", description="Apple ID of the app, in quotes, as '1234567890'")
+    platform: Literal["IOS", "MAC_OS", "TV_OS", "VISION_OS"] = Field(default="IOS", description="Which of its apps")
+    within: Duration = Field(default=300.0, gt=0, description="Deadline, waiting until it shows included")
+    version: str = Field(default="", description="Set by the responder: the version's string in the store")
+
+    @property
+    def timeout(self) -> float:
+        return self.within
+
+    async def read(self, store: AppStore) -> JsonValue:
+        found = await store.read(self.app, self.platform, self.version)
+        return found.state or None if found else None
+
+    async def write(self, store: AppStore, value: JsonValue, *, expected: JsonValue) -> None:
+        found = await store.read(self.app, self.platform, self.version)
+        state = found.state or None if found else None
+        self.must_be(state, expected, value)
+        if found is None or value not in ("ACTIVE", "PAUSED"):
+            raise StepFailed(f"the {self} cannot be set to {value}")
+        if state != value:
+            await store.write(found.id, value)
+            if await self.read(store) != value:
+                raise Unavailable(f"the {self} does not show yet what was set")
+
+    async def check_access(self, store: AppStore) -> list[Problem]:
+        if await store.read(self.app, self.platform, "") is None:
+            return [Problem(f"app {self.app}", f"has no version for {self.platform}", "correct app and platform")]
+        return []
+
+    def describe(self, value: JsonValue) -> str:
+        return "none" if value is None else str(value)
+
+    def __str__(self) -> str:
+        return f"phased release of {self.app} {self.version}".strip() + f" in the App Store ({self.platform})"

@@ -1,0 +1,59 @@
+"""The only code that talks to the outside, and the place where its errors become ours."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.util import find_spec
+from typing import Any, Protocol, Self, TypeVar
+
+
+class Client(Protocol):
+    """One connection to one kind of world. Opening is cheap: an SDK is imported when it is first needed."""
+
+    @classmethod
+    async def connect(cls, settings: Any) -> Self: ...
+
+    async def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Client)
+
+
+def missing_package(kind: type[Any]) -> str:
+    """What has to be installed before this kind can be connected; empty where nothing is missing."""
+    package: str | None = getattr(kind, "package", None)
+    if package is None or _is_there(package):
+        return ""
+    extra = getattr(kind, "extra", kind.__name__.lower())
+    return f"needs the package {package}: pip install 'rollback-responder[{extra}]'"
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of a package in another one
+        return False
+
+
+class Connections:
+    """Each kind of client, connected when it is first asked for and shared from then on."""
+
+    def __init__(self, settings: dict[type[Any], Any] | None = None) -> None:
+        self._settings = settings or {}
+        self._open: dict[type[Any], asyncio.Future[Any]] = {}
+
+    async def to(self, kind: type[C]) -> C:
+        if kind not in self._open:
+            self._open[kind] = asyncio.ensure_future(kind.connect(self._settings.get(kind)))
+        try:
+            return await asyncio.shield(self._open[kind])
+        except BaseException:
+            if self._open[kind].done():
+                del self._open[kind]  # the next who asks tries anew
+            raise
+
+    async def close(self) -> None:
+        opened, self._open = self._open, {}
+        for client in await asyncio.gather(*opened.values(), return_exceptions=True):
+            if not isinstance(client, BaseException):
+                await client.close()

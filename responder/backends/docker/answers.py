@@ -1,0 +1,39 @@
+"""What an answer of the Docker Engine means, whatever its body: a socket proxy between us may write it."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+
+from responder.config.text import one_line
+from responder.errors import StepFailed, Unavailable
+
+answered: ContextVar[tuple[int, str]] = ContextVar("answered", default=(0, ""))
+"""Status and content type of the last answer in this task. aiodocker loses both where it cannot read the body."""
+
+_NO_CONNECTION = 900
+"""aiodocker's word for a connection that could not be made."""
+
+_TEMPORARY = (408, 429, 502, 503, 504, _NO_CONNECTION)
+
+
+def statuses() -> aiohttp.TraceConfig:
+    """For the session of aiodocker: keeps `answered` up to date."""
+
+    async def keep(session: Any, context: Any, params: aiohttp.TraceRequestEndParams) -> None:
+        answered.set((params.response.status, params.response.content_type))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(keep)
+    trace.freeze()
+    return trace
+
+
+def meaning(doing: str, status: int, message: str) -> StepFailed | Unavailable:
+    """The error for a failure. The engine says 500 to what it refuses for good, but it says so in JSON."""
+    message = one_line(message.strip() or "(no message)", 600) + (f" ({status})" if status != _NO_CONNECTION else "")
+    if status in _TEMPORARY or (status >= 500 and answered.get()[1] != "application/json"):
+        return Unavailable(f"{doing}: the Docker Engine: {message}")
+    return StepFailed(f"{doing}: {message}")

@@ -1,0 +1,262 @@
+"""The Docker Engine, one step at a time: each verb is one request, so that a crash falls between two of them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator, Awaitable
+from datetime import datetime
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.backends.docker.answers import answered, meaning, statuses
+from responder.config.durations import Duration
+from responder.errors import StepFailed, Unavailable
+from responder.transport.acting import acting
+
+Object = dict[str, Any]
+T = TypeVar("T")
+
+_SAID = 600
+"""Characters kept of what a failed container said last."""
+
+
+class DockerSettings(BaseModel):
+    """Where the engine listens. Its socket is as good as root on that host: give a socket proxy where you can."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str | None = Field(
+        default=None,
+        pattern=r"^(unix|tcp|https?)://",
+        description="As unix:///var/run/docker.sock; by default $DOCKER_HOST, or the usual sockets",
+    )
+    timeout: Duration = Field(default=30.0, gt=0, description="Longest wait for one answer, past what a stop may take")
+    pull_within: Duration = Field(default=300.0, gt=0, description="Longest time for pulling an image")
+
+
+class Docker:
+    """Containers and images of one engine."""
+
+    package = "aiodocker"
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
+        self._engine: Any = None
+
+    @classmethod
+    async def connect(cls, settings: DockerSettings | None) -> Self:
+        return cls(settings or DockerSettings())
+
+    async def close(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+            self._engine = None
+
+    async def container(self, name: str) -> Object | None:
+        """What `docker inspect` says of a container; None where there is none."""
+        return await self._maybe(self._api().containers.container(name).show(), f"container {name}")
+
+    async def containers(self, labels: dict[str, str]) -> list[Object]:
+        """Every container with these labels, stopped ones too, as `docker inspect` says it."""
+        label_filters = [f"{key}={value}" for key, value in labels.items()]
+        found = await self._ask(
+            self._api().containers.list(all=True, filters={"label": label_filters}), "the containers"
+        )
+        shown = await asyncio.gather(*(self.container(container.id) for container in found))
+        return [container for container in shown if container is not None]
+
+    async def never_started(self, label: str, named: str) -> list[Object]:
+        """Every container with that label and that text in its name which was made and never started since."""
+        filters = {"label": [label], "name": [named], "status": ["created"]}
+        found = await self._ask(self._api().containers.list(all=True, filters=filters), "the containers")
+        shown = await asyncio.gather(*(self.container(container.id) for container in found))
+        return [container for container in shown if container is not None]
+
+    async def image(self, name: str) -> Object | None:
+        """What `docker image inspect` says; None where it is not on this host."""
+        return await self._maybe(self._api().images.inspect(name), f"image {name}")
+
+    async def pull(self, name: str) -> None:
+        """Gets an image from its registry. Raises `Halt` where the registry does not have it."""
+        await self._ask(self._api().images.pull(name), f"pulling {name}", within=self._settings.pull_within)
+
+    async def create(self, name: str, config: Object) -> str:
+        """Creates a container, without starting it, and returns its id."""
+        acting.get()()
+        made = await self._ask(self._api().containers.create(config, name=name), f"creating {name}")
+        return str(made.id)
+
+    async def join(self, container: str, network: str, endpoint: Object) -> None:
+        """Connects a container to a further network, under the given aliases and addresses."""
+        acting.get()()
+        body = {"Container": container, "EndpointConfig": endpoint}
+        api = self._api()
+
+        async def connect() -> None:
+            found = await api.networks.get(network)
+            await found.connect(body)
+
+        await self._ask(connect(), f"connecting {container} to {network}")
+
+    async def start(self, name: str) -> None:
+        acting.get()()
+        await self._ask(self._api().containers.container(name).start(), f"starting {name}")
+
+    async def stop(self, name: str, *, within: float) -> None:
+        """Asks the container to end, and kills it after so many seconds."""
+        acting.get()()
+        stopping = self._api().containers.container(name).stop(t=round(within))
+        await self._ask(stopping, f"stopping {name}", within=within + self._settings.timeout)
+
+    async def rename(self, name: str, to: str) -> None:
+        acting.get()()
+        await self._ask(self._api().containers.container(name).rename(to), f"renaming {name} to {to}")
+
+    async def set_restart_policy(self, name: str, policy: Object) -> None:
+        """What the engine does when the container ends by itself, or when the engine starts again."""
+        acting.get()()
+        api = self._api()
+        asking = api._query_json(f"containers/{name}/update", "POST", data={"RestartPolicy": policy})
+        await self._ask(asking, f"changing the restart policy of {name}")
+
+    async def remove(self, name: str) -> None:
+        """Removes a container that is not running; none, or one that somebody removes just now, is as good."""
+        acting.get()()
+        await self.discard(name)
+
+    async def discard(self, container: str) -> None:
+        """The same for one that this process has just made, and that nobody else uses: also where it may not act."""
+        try:
+            await self._maybe(self._api().containers.container(container).delete(), f"removing {container}")
+        except StepFailed as failure:
+            if "is already in progress" not in str(failure):
+                raise
+
+    async def commit(self, name: str) -> str:
+        """Makes an image of what a stopped container is now, without its volumes, and returns the image's ID."""
+        acting.get()()
+        committing = self._api().containers.container(name).commit(message="Kept by the rollback responder")
+        made = await self._ask(committing, f"committing {name}")
+        return str(made["Id"])
+
+    async def changes(self, name: str) -> list[Object]:
+        """What differs between a container's files and its image, as `docker diff` says it."""
+        api = self._api()
+        return await self._ask(api._query_json(f"containers/{name}/changes"), f"the changes in {name}") or []
+
+    async def stat(self, name: str, path: str) -> Object | None:
+        """Name, size, mode and time of a file in a container, stopped or not; None where there is none."""
+        api = self._api()
+
+        async def head() -> Object:
+            async with api._query(f"containers/{name}/archive", "HEAD", params={"path": path}) as answer:
+                return dict(json.loads(base64.b64decode(answer.headers["X-Docker-Container-Path-Stat"])))
+
+        try:
+            return await self._maybe(head(), f"looking at {path} in {name}")
+        except ValueError:  # a refusal of HEAD has no body, which aiodocker reads all the same
+            return None
+
+    async def archive(self, name: str, path: str) -> bytes | None:
+        """A file in a container, stopped or not, as a tar archive; None where there is none."""
+        api = self._api()
+
+        async def get() -> bytes:
+            async with api._query(f"containers/{name}/archive", params={"path": path}) as answer:
+                return bytes(await answer.read())
+
+        return await self._maybe(get(), f"reading {path} in {name}")
+
+    async def unpack(self, name: str, archive: bytes) -> None:
+        """Unpacks a tar archive at the root of a container."""
+        acting.get()()
+        api = self._api()
+        headers = {"Content-Type": "application/x-tar"}
+
+        async def put() -> None:
+            async with api._query(
+                f"containers/{name}/archive", "PUT", params={"path": "/"}, data=archive, headers=headers
+            ):
+                pass
+
+        await self._ask(put(), f"copying files into {name}")
+
+    async def write_refused(self) -> str:
+        """Why changes are refused, as by a proxy of the socket that only lets reads pass; empty where they are not.
+
+        Asks to start a container that does not exist.
+        """
+        try:
+            await self._maybe(self._api().containers.container("rollback-responder-check").start(), "a change")
+        except StepFailed as failure:
+            return str(failure)
+        return ""
+
+    async def log_tail(self, name: str) -> str:
+        """The end of what a container wrote."""
+        lines = await self._maybe(
+            self._api().containers.container(name).log(stdout=True, stderr=True, tail=10), f"the log of {name}"
+        )
+        return "".join(lines or ()).strip()[-_SAID:]
+
+    async def log(self, container: str, *, since: datetime, lines: int) -> AsyncGenerator[bytes, None]:
+        """The newest lines of a container since then, stopped or not, with their times, as they come."""
+        import aiohttp
+        from aiodocker.exceptions import DockerError
+
+        api, doing = self._api(), f"the log of {container}"
+        params = {"stdout": True, "stderr": True, "timestamps": True, "since": int(since.timestamp()), "tail": lines}
+        try:
+            handle = api.containers.container(container)
+            async for text in handle._logs_stream(api._query(f"containers/{container}/logs", params=params)):
+                yield text.encode()
+        except DockerError as e:
+            raise meaning(doing, e.status, e.message) from e
+        except (aiohttp.ClientError, OSError, ValueError, LookupError) as e:
+            if answered.get()[0] >= 400:
+                raise meaning(doing, answered.get()[0], "") from e
+            raise Unavailable(f"{doing}: the Docker Engine: {e or type(e).__name__}") from e
+
+    def _api(self) -> Any:
+        if self._engine is None:
+            from aiodocker import Docker as Engine
+
+            try:
+                self._engine = Engine(url=self._settings.host)
+                self._engine.session.trace_configs.append(statuses())
+            except (ValueError, OSError, AssertionError) as e:  # the last where there is no socket at all
+                raise StepFailed(f"no Docker Engine is configured: {e or 'none of the usual sockets is there'}") from e
+        return self._engine
+
+    async def _maybe(self, asking: Awaitable[T], doing: str) -> T | None:
+        from aiodocker.exceptions import DockerError
+
+        try:
+            return await self._ask(asking, doing)
+        except StepFailed as failure:
+            if isinstance(failure.__cause__, DockerError) and failure.__cause__.status == 404:
+                return None
+            raise
+
+    async def _ask(self, asking: Awaitable[T], doing: str, *, within: float | None = None) -> T:
+        import aiohttp
+        from aiodocker.exceptions import DockerError
+
+        within = within or self._settings.timeout
+        answered.set((0, ""))
+        try:
+            async with asyncio.timeout(within):
+                return await asking
+        except TimeoutError:
+            raise Unavailable(f"{doing}: the Docker Engine did not answer within {within:g} s") from None
+        except DockerError as e:
+            raise meaning(doing, e.status, e.message) from e
+        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+            status, _ = answered.get()
+            if status >= 400:
+                raise meaning(doing, status, "") from DockerError(status, str(e))
+            prefix = f"answered {status} with something else: " if status else ""
+            raise Unavailable(f"{doing}: the Docker Engine: {prefix}{e or type(e).__name__}") from e

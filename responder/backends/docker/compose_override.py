@@ -1,0 +1,73 @@
+"""The image of a service in a Compose file of our own, so that the next `docker compose up` keeps the good version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field, JsonValue
+
+from responder.backends.host.client import Local
+from responder.backends.host.release import AbsolutePath
+from responder.backends.problems import Problem, joined
+from responder.backends.resource import Resource
+from responder.errors import StepFailed
+
+_HEAD = "# Written by the rollback responder. Remove it once the images of the other Compose files are good again.\n"
+
+
+class ComposeOverride(Resource):
+    """One service's image in an override file; None where the file does not name it."""
+
+    client: ClassVar[type] = Local
+
+    resource: Literal["compose_override"] = "compose_override"
+    file: AbsolutePath = Field(description="The file, which has nothing else in it")
+    service: str = Field(min_length=1, description="The service")
+
+    async def read(self, local: Local) -> JsonValue:
+        image = (await self._images(local)).get(self.service)
+        return image if isinstance(image, str) else None
+
+    async def write(self, local: Local, value: JsonValue, *, expected: JsonValue) -> None:
+        images = await self._images(local)
+        self.must_be(images.get(self.service), expected, value)
+        images[self.service] = value
+        services = {name: {"image": image} for name, image in sorted(images.items()) if image is not None}
+        if services:
+            await local.write_text(self.file, _HEAD + yaml.safe_dump({"services": services}).strip())
+        else:
+            await local.remove(self.file)
+
+    async def _images(self, local: Local) -> dict[str, Any]:
+        """The images by service. Raises Halt where the file is not ours."""
+        text = await local.text(self.file)
+        if not text:
+            return {}
+        try:
+            services = yaml.safe_load(text)["services"]
+            if not text.startswith("# Written by the rollback responder"):
+                raise StepFailed(f"{self.file} was not written by us: name another file for `override`")
+            return {name: service["image"] for name, service in services.items()}
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as e:
+            raise StepFailed(f"{self.file} is not a Compose file of ours") from e
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        await self._images(local)
+        return await local.replacement_problems(self.file)
+
+    async def preflight(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+        if problems := await self.check_access(local):
+            raise StepFailed(joined(problems))
+        return ()
+
+    def __str__(self) -> str:
+        return f"image of {self.service} in {self.file}"
+
+
+def override_beside(files: list[str]) -> Path | None:
+    """The file that `docker compose up` reads besides by itself; None where the files are named by hand."""
+    if len(files) == 1 and (file := Path(files[0])).stem in ("compose", "docker-compose"):
+        return file.with_name(f"{file.stem}.override{file.suffix}")
+    return None

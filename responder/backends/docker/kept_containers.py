@@ -1,0 +1,156 @@
+"""Takes a replaced container out of Compose's sight, and loses nothing of it: its files, its log and its volumes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import tarfile
+from datetime import UTC, datetime
+
+from responder.backends.docker.client import Docker, Object
+from responder.backends.docker.containers import (
+    ORIGINAL,
+    carried_files,
+    copy_of,
+    image_name_of,
+    image_of,
+    labels_of,
+    wrote_files,
+)
+from responder.backends.docker.slots import Slot
+from responder.errors import StepFailed
+
+log = logging.getLogger("responder.docker")
+
+LOG_FILE = "rollback-responder.log"
+"""In the root of a kept copy: the end of what the original wrote to its log."""
+_LOG_LINES, _LOG_BYTES = 20_000, 4 << 20
+_INJECTED_AT_MOST = 1 << 20
+"""Bytes of one file that Compose copies into a container; a secret or a config of Swarm has at most half of it."""
+
+_LOOKED_AT = 1000
+"""Changed files of a container, those nearest to the root, that are looked at."""
+_REMOVED = 2
+
+
+async def put_away(docker: Docker, slot: Slot, service: str, mark: str) -> None:
+    """Leaves one container in the slot that Compose sees. Run again after a crash, it goes on where it was.
+
+    Compose counts every container with its labels, by whatever name and also stopped ones, and labels cannot be
+    changed. So what was replaced is kept as a copy without those labels.
+    """
+    for container in slot.next:
+        await docker.remove(container["Id"])
+    for container in slot.before:
+        if _never_started(container):
+            await docker.remove(container["Id"])
+            continue
+        try:
+            await _keep(docker, slot, container, service, mark)
+        except StepFailed as failure:  # it is only for study: no reason to turn a good rollback back
+            log.warning(
+                "container not copied", extra={"container": container["Name"].lstrip("/"), "reason": str(failure)}
+            )
+            await docker.set_restart_policy(container["Id"], {"Name": "no"})
+            await docker.rename(container["Id"], slot.named("left", container))
+    for copy in slot.kept:
+        if slot.current and labels_of(copy)[ORIGINAL] == slot.current["Id"]:  # turned back before it was removed
+            await docker.remove(copy["Id"])
+
+
+async def _keep(docker: Docker, slot: Slot, container: Object, service: str, mark: str) -> None:
+    copy = next((kept["Id"] for kept in slot.kept if labels_of(kept)[ORIGINAL] == container["Id"]), None)
+    if copy is None:
+        changes = await docker.changes(container["Id"])
+        files = await injected(docker, container, changes)
+        wrote = wrote_files(container, changes)
+        image = await docker.commit(container["Id"]) if wrote else await reference(docker, container)
+        committed = wrote or container["Image"] != image_of(container)
+        sources = await volume_sources(docker, container)
+        body = copy_of(container, service, image, committed=committed, files=files, sources=sources, mark=mark)
+        copy = await docker.create(slot.named("kept", container), body)
+    await docker.unpack(copy, await _log_of(docker, container["Id"]))
+    await docker.remove(container["Id"])
+
+
+def _never_started(container: Object) -> bool:
+    return str(container["State"].get("StartedAt", "")).startswith("0001")
+
+
+async def volume_sources(docker: Docker, container: Object) -> list[Object]:
+    """The containers that it takes volumes from, as far as they still exist."""
+    names = [entry.split(":")[0] for entry in container["HostConfig"].get("VolumesFrom") or ()]
+    return [found for name in names if (found := await docker.container(name))]
+
+
+async def reference(docker: Docker, container: Object) -> str:
+    """How to name its image: by the name, so that people see the version, or by the ID where the name was moved."""
+    image, name = str(container["Image"]), image_name_of(container)
+    named = await docker.image(name)
+    return name if named and named["Id"] == image else image
+
+
+async def injected(docker: Docker, container: Object, changes: list[Object] | None = None) -> list[str]:
+    """The paths of files that Compose copied into the container: secrets and configs with inline content.
+
+    Nothing in the container's settings names them. They are files of its writable layer that came by the engine's
+    archive call, which keeps whole seconds of their time, between its creation and its last start.
+    """
+    if container["HostConfig"].get("ReadonlyRootfs"):
+        return []  # Compose refuses to copy into those
+    known = carried_files(container)
+    changes = await docker.changes(container["Id"]) if changes is None else changes
+    paths = [change["Path"] for change in changes if change["Kind"] != _REMOVED and change["Path"] not in known]
+    paths = sorted(paths, key=lambda path: path.count("/"))[:_LOOKED_AT]  # by default they are at the root
+    stats = await asyncio.gather(*(docker.stat(container["Id"], path) for path in paths))
+    return known + [path for path, stat in zip(paths, stats, strict=True) if stat and _is_injected(container, stat)]
+
+
+def _is_injected(container: Object, stat: Object) -> bool:
+    if stat["mode"] > 0o777 or stat["size"] > _INJECTED_AT_MOST:  # a directory, a link, or too large
+        return False
+    created, started, modified = (
+        datetime.fromisoformat(timestamp)
+        for timestamp in (container["Created"], container["State"]["StartedAt"], stat["mtime"])
+    )
+    return modified.microsecond == 0 and created.replace(microsecond=0) <= modified <= started
+
+
+async def carry_over(docker: Docker, container: Object, paths: list[str], to: str) -> None:
+    """Copies files from one container into another one, with their owners and rights."""
+    if not paths:
+        return
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as out:
+        for path in paths:
+            content = await docker.archive(container["Id"], path)
+            if content is None:
+                raise StepFailed(
+                    f"{path} is gone from container {container['Name'].lstrip('/')}, which got it from Compose"
+                )
+            with tarfile.open(fileobj=io.BytesIO(content)) as found:
+                entry = found.next()
+                if entry is None or not entry.isreg():
+                    continue
+                data = found.extractfile(entry)
+                entry.name = path.lstrip("/")
+                out.addfile(entry, data)
+    await docker.unpack(to, packed.getvalue())
+
+
+async def _log_of(docker: Docker, container: str) -> bytes:
+    """An archive with the end of the container's log; without a driver that can be read, with what the engine says."""
+    kept = bytearray()
+    try:
+        async for line in docker.log(container, since=datetime.fromtimestamp(0, UTC), lines=_LOG_LINES):
+            kept += line
+            del kept[:-_LOG_BYTES]
+    except StepFailed as failure:
+        kept += f"{failure}\n".encode()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as out:
+        entry = tarfile.TarInfo(LOG_FILE)
+        entry.size, entry.mtime = len(kept), int(datetime.now(UTC).timestamp())
+        out.addfile(entry, io.BytesIO(kept))
+    return packed.getvalue()

@@ -1,0 +1,280 @@
+"""Containers of a Compose service on one Docker Engine, replaced so that the old one can always be put back."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.backends.docker.client import Docker, Object
+from responder.backends.docker.containers import (
+    EXECUTION,
+    FILES,
+    ORIGINAL,
+    REPLACES,
+    config_like,
+    image_name_of,
+    image_of,
+    labels_of,
+    restored_from,
+)
+from responder.backends.docker.kept_containers import carry_over, injected, put_away, reference, volume_sources
+from responder.backends.docker.slots import COMPOSE, Slot, slots_of
+from responder.backends.images import digest_of, repository_of, tag_of
+from responder.backends.problems import Problem
+from responder.backends.resource import Resource
+from responder.config.durations import Duration
+from responder.errors import LeaseLost, StepFailed
+from responder.transport.acting import acting
+
+
+class ServiceImage(Resource):
+    """The image that one container of a Compose service is made from. Its value is the image's ID, never a tag."""
+
+    client: ClassVar[type] = Docker
+
+    resource: Literal["service_image"] = "service_image"
+    project: str = Field(min_length=1, description="Compose project")
+    service: str = Field(min_length=1, description="Service in it")
+    number: int | None = Field(default=None, ge=1, description="Set by the responder: which of its containers")
+    within: Duration = Field(default=120.0, gt=0, description="Deadline until a new container is healthy")
+    min_uptime: Duration = Field(default=3.0, description="Counts as healthy after that long without a HEALTHCHECK")
+    override: str | None = Field(
+        default=None,
+        pattern="^/",
+        description="Compose file of the responder's own, among those of the project, that keeps the good image",
+    )
+    wait_for: tuple[int, ...] = Field(default=(), description="Set by the responder: what must be healthy then")
+    mark: str = Field(default="", description="Set by the responder: the execution, for the labels")
+
+    stop_within: Duration = Field(default=10.0, description="Set by the responder: how long it may take to end")
+
+    @property
+    def timeout(self) -> float:
+        return 80.0 + self.stop_within
+
+    @property
+    def converge_timeout(self) -> float:
+        return self.within
+
+    async def slots(self, docker: Docker, *, kept: bool = False) -> list[Slot]:
+        """The service's containers, by number. Raises Halt where there are none."""
+        slots = await slots_of(docker, self.project, self.service, self.number, kept=kept)
+        if not slots:
+            raise StepFailed(f"there is no container of {self.project}/{self.service}")
+        return slots
+
+    async def _slot(self, docker: Docker) -> Slot:
+        return (await self.slots(docker))[0]
+
+    async def read(self, docker: Docker) -> JsonValue:
+        return _value(await self._slot(docker))
+
+    def same(self, found: Any, value: Any) -> bool:
+        return bool(found["image"] == value["image"])
+
+    async def write(self, docker: Docker, value: Any, *, expected: JsonValue) -> None:
+        slot = (await self.slots(docker, kept=True))[0]
+        self.must_be(_value(slot), expected, value)
+        if slot.current is None or image_of(slot.current) != value["image"]:
+            await self._replace(docker, slot, value)
+            slot = (await self.slots(docker, kept=True))[0]
+        elif not slot.current["State"]["Running"]:
+            await docker.start(slot.name)
+        await put_away(docker, slot, f"{self.project}/{self.service}", self.mark)
+
+    async def _replace(self, docker: Docker, slot: Slot, value: Any) -> None:
+        """Every line may be the last one before a crash: what is there by then tells where to go on."""
+        pattern, old = slot.pattern, slot.current
+        new = await self._stand_in(docker, slot, value)
+        joined = new["NetworkSettings"]["Networks"]
+        for network, endpoint in _endpoints(pattern).items():
+            if network not in joined:
+                await docker.join(new["Id"], network, endpoint)
+        for container in (*([old] if old else ()), *slot.before):
+            if container["State"]["Running"] and container["Id"] != new["Id"]:
+                await docker.stop(container["Id"], within=slot.stops_within)
+        if old is not None:
+            await docker.rename(old["Id"], slot.named("was", old))
+        await docker.rename(new["Id"], slot.name)
+        await docker.start(slot.name)
+
+    async def _stand_in(self, docker: Docker, slot: Slot, value: Any) -> Object:
+        """The container that takes the place: the very one that ours replaced, its copy, or one like the present."""
+        pattern = slot.pattern
+        replaced = labels_of(pattern).get(REPLACES)
+        for container in slot.before:
+            if container["Id"] in (pattern["Id"], replaced) and image_of(container) == value["image"]:
+                return container
+        files = await injected(docker, pattern)
+        for leftover in slot.next:  # made by an earlier try, or by a replica that may yet remove it itself
+            await docker.remove(leftover["Id"])
+        made = await _create(docker, slot.next_name(), await self._body(docker, slot, value, files))
+        await carry_over(docker, pattern, files, made)
+        found = await docker.container(made)
+        if found is None:
+            raise StepFailed(f"the new container for {slot.name} vanished as soon as it was made")
+        return found
+
+    async def _body(self, docker: Docker, slot: Slot, value: Any, files: list[str]) -> Object:
+        pattern, networks = slot.pattern, _endpoints(slot.pattern)
+        for copy in slot.kept:
+            if labels_of(copy)[ORIGINAL] == labels_of(pattern).get(REPLACES) and image_of(copy) == value["image"]:
+                image = await reference(docker, copy)
+                return restored_from(copy, image, pattern, networks=networks, mark=self.mark)
+        if await docker.image(value["image"]) is None:
+            raise StepFailed(
+                f"the image {value['name']} ({value['image'][:19]}) is gone from this host: was it pruned?"
+            )
+        # By its name, so that people see which version it is; by its ID where the name means another one by now.
+        named = await docker.image(value["name"])
+        name = value["name"] if named and named["Id"] == value["image"] else value["image"]
+        its_image = await docker.image(image_of(pattern))
+        sources = await volume_sources(docker, pattern)
+        config = config_like(pattern, its_image, name, networks=networks, sources=sources)
+        ours = {REPLACES: pattern["Id"], FILES: json.dumps(files), EXECUTION: self.mark}
+        config["Labels"] |= {**ours, f"{COMPOSE}.image": value["image"]}
+        return config
+
+    async def converged(self, docker: Docker, value: Any) -> bool:
+        if not self.same(await self.read(docker), value):
+            return False
+        resource = self.model_copy(update={"number": None})
+        wanted = {self.number, *self.wait_for}
+        for slot in await resource.slots(docker):
+            if slot.number == self.number and not slot.tidy:
+                return False
+            if slot.number in wanted and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
+                return False
+        return True
+
+    async def assist(self, docker: Docker, value: Any) -> None:
+        """Removes what a replica that lost its lease has made here since the write."""
+        for container in (await self._slot(docker)).next:
+            await docker.remove(container["Id"])
+
+    async def is_well(self, docker: Docker, slot: Slot, *, healthy: bool = True) -> bool:
+        """Whether it runs, and where asked is healthy. Raises Halt where it will not be by waiting."""
+        if slot.current is None:
+            return False
+        state = slot.current["State"]
+        if state["Status"] in ("exited", "dead") or state.get("Restarting"):
+            output = await docker.log_tail(slot.current["Id"])
+            raise StepFailed(f"container {slot.name} exited with {state['ExitCode']}: {output or '(it said nothing)'}")
+        if not state["Running"] or not healthy:
+            return bool(state["Running"])
+        if (health := state.get("Health")) and health["Status"] != "none":
+            if health["Status"] == "unhealthy":
+                last = health["Log"][-1]["Output"].strip() if health.get("Log") else "(no output)"
+                raise StepFailed(f"container {slot.name} is unhealthy: {last}")
+            return bool(health["Status"] == "healthy")
+        started = datetime.fromisoformat(state["StartedAt"][:19] + "+00:00")
+        return (datetime.now(UTC) - started).total_seconds() >= self.min_uptime
+
+    async def value_of(self, docker: Docker, version: str, artifact: str) -> JsonValue:
+        repository = repository_of(image_name_of((await self._slot(docker)).pattern))
+        names, why = _names(repository, version, artifact), ""
+        if found := await _find(docker, names, artifact):
+            return found
+        for name in names:
+            if repository_of(name):
+                try:
+                    await docker.pull(name)
+                except StepFailed as failure:
+                    why = str(failure)
+                    continue
+                if found := await _find(docker, [name], artifact):
+                    return found
+                why = f"{name} is another image by now"
+        looked = ", ".join(names) or "nothing: neither an artifact nor a repository is known"
+        raise StepFailed(
+            f"the image of {version} is neither on this host nor to be had; looked for {looked} {why}".strip()
+        )
+
+    async def runs(self, docker: Docker, found: Any, version: str, artifact: str) -> bool:
+        if tag_of(found["name"]) == version and not digest_of(artifact):
+            return True
+        known = await _find(docker, _names(repository_of(found["name"]), version, artifact), artifact)
+        return known is not None and self.same(found, known)
+
+    async def lasting(self, docker: Docker, value: Any) -> str:
+        """How a file names the image so that it means the same tomorrow: by digest, else by tag, else by its ID."""
+        found = await docker.image(value["image"])
+        digests = (found or {}).get("RepoDigests") or ()
+        repository = repository_of(value["name"])
+        return str(next((d for d in digests if repository in ("", repository_of(d))), value["name"]))
+
+    async def preflight(self, docker: Docker, value: Any) -> tuple[str, ...]:
+        for slot in await self.slots(docker):
+            if "com.docker.swarm.service.id" in slot.pattern["Config"]["Labels"]:
+                raise StepFailed(f"{slot.name} belongs to Swarm, which would bring the bad version back")
+            if slot.pattern["HostConfig"].get("AutoRemove"):
+                raise StepFailed(f"{slot.name} runs with --rm: stopping it would delete it and its anonymous volumes")
+        return ()
+
+    async def check_access(self, docker: Docker) -> list[Problem]:
+        await self.preflight(docker, None)
+        if refused := await docker.write_refused():
+            fix = "let the proxy of its socket pass POST for containers, images and networks"
+            return [Problem("Docker Engine", f"refuses changes: {refused}", fix)]
+        return []
+
+    def describe(self, value: Any) -> str:
+        return f"{value['name']} ({digest_of(value['image'])[7:19]})"
+
+    def __str__(self) -> str:
+        return f"image of {self.project}-{self.service}{'' if self.number is None else f'-{self.number}'}"
+
+
+async def _create(docker: Docker, name: str, config: Object) -> str:
+    """Makes a container that takes a place soon. A process that was superseded meanwhile leaves none behind."""
+    made = await docker.create(name, config)
+    try:
+        acting.get()()
+    except LeaseLost:
+        await docker.discard(made)
+        raise
+    return made
+
+
+def _value(slot: Slot) -> dict[str, JsonValue]:
+    return {"image": image_of(slot.pattern), "name": image_name_of(slot.pattern)}
+
+
+def _endpoints(container: Object) -> dict[str, Object]:
+    """How it is reached in each of its networks, the first being the one that it was made with."""
+    networks = container["NetworkSettings"]["Networks"]
+    main = container["HostConfig"].get("NetworkMode")
+    short = container["Id"][:12]
+    return {
+        name: {
+            "Aliases": [alias for alias in endpoint.get("Aliases") or () if alias != short],
+            "IPAMConfig": endpoint.get("IPAMConfig"),
+            "Links": endpoint.get("Links"),
+            "DriverOpts": endpoint.get("DriverOpts"),
+            "GwPriority": endpoint.get("GwPriority"),
+        }
+        for name, endpoint in sorted(networks.items(), key=lambda item: item[0] != main)
+    }
+
+
+def _names(repository: str, version: str, artifact: str) -> list[str]:
+    """Where to look for a version, the surest first."""
+    names = [artifact] if artifact else []
+    if artifact.startswith("sha256:") and repository:
+        names.append(f"{repository}@{artifact}")
+    return [*names, f"{repository}:{version}"] if repository else names
+
+
+async def _find(docker: Docker, names: list[str], artifact: str) -> dict[str, JsonValue] | None:
+    """The image of a version, where it is on this host; a tag that was moved since is none."""
+    digest = digest_of(artifact)
+    for name in names:
+        found = await docker.image(name)
+        known = (found["Id"], *map(digest_of, found.get("RepoDigests") or ())) if found else ()
+        if found and (not digest or digest in known):
+            named = next(iter(found.get("RepoTags") or found.get("RepoDigests") or ()), found["Id"])
+            return {"image": found["Id"], "name": name if repository_of(name) else named}
+    return None

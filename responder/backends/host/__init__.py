@@ -1,0 +1,1 @@
+"""Linux servers: releases in directories, restart commands, proxies and log files."""

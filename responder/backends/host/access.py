@@ -1,0 +1,100 @@
+"""Whether this host lets the current user do what a rollback does. Each test leaves everything as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from responder.backends.problems import Problem
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def user() -> str:
+    """The user of this process, as `responder (uid 998)`."""
+    uid = os.geteuid()
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
+
+
+def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
+    """Why `path` cannot be replaced by a rename. Makes an entry beside it, renames it and removes it.
+
+    `link`: it is a symbolic link; some file systems have none.
+    """
+    directory = path.parent
+    if not directory.is_dir():
+        found = "is not a directory" if os.path.lexists(directory) else "does not exist"
+        return [Problem(f"directory {directory}", found, f"create it, or correct the path of {path.name}")]
+    if _is_mounted(path):
+        fix = f"mount the directory {directory} instead of the file"
+        return [Problem(str(path), "is a mount point, which cannot be replaced by a rename", fix)]
+    here = f"directory {directory}"
+    new, moved = (directory / f".{path.name}.{secrets.token_hex(4)}.check{n}" for n in (1, 2))
+    try:
+        new.symlink_to("nowhere") if link else new.touch(mode=0o600, exist_ok=False)
+        new.rename(moved)
+    except OSError as e:
+        what = "create and rename symbolic links" if link else "create and rename files"
+        fix = "give this user the right to write there"
+        return [Problem(here, f"{user()} cannot {what} in it: {e.strerror}", fix)]
+    finally:
+        for file in (new, moved):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+    return list(_foreign_in_sticky(path))
+
+
+def _foreign_in_sticky(path: Path) -> Iterator[Problem]:
+    """In a sticky directory, as /tmp, only the owner of an entry or of the directory may replace it."""
+    with contextlib.suppress(OSError):
+        directory, entry, uid = path.parent.stat(), path.lstat(), os.geteuid()
+        if directory.st_mode & stat.S_ISVTX and uid not in (0, entry.st_uid, directory.st_uid):
+            found = f"belongs to uid {entry.st_uid}, and its directory is sticky: {user()} cannot replace it"
+            yield Problem(str(path), found, "change its owner, or remove the sticky bit of the directory")
+
+
+def _is_mounted(path: Path) -> bool:
+    try:
+        points = {line.split()[4] for line in _MOUNTS.read_text().splitlines()}
+    except (OSError, IndexError):
+        return False
+    return str(path).replace(" ", "\\040") in points
+
+
+def program_problems(argv: tuple[str, ...], cwd: Path | None = None) -> list[Problem]:
+    """Why the program of a command cannot be started from `cwd`. Starts nothing."""
+    name = argv[0]
+    here = f"program {name}"
+    path = (cwd or Path.cwd()) / name if "/" in name else Path(shutil.which(name) or "")
+    if "/" not in name and path == Path():
+        return [Problem(here, f"is not in the PATH of {user()}", "install it, or give its full path")]
+    if not path.exists():
+        return [Problem(here, "does not exist", f"install it, or correct the path{_from(name, cwd)}")]
+    if not path.is_file() or not os.access(path, os.X_OK):
+        return [Problem(here, f"is not executable for {user()}", f"chmod +x {path}, or correct the path")]
+    return list(_interpreter_problems(path))
+
+
+def _from(name: str, cwd: Path | None) -> str:
+    return f" (it is relative to {cwd})" if cwd and not name.startswith("/") else ""
+
+
+def _interpreter_problems(script: Path) -> Iterator[Problem]:
+    """The first line of a script may name a program that is not there."""
+    with contextlib.suppress(OSError), script.open("rb") as file:
+        line = file.readline(256)
+        if line.startswith(b"#!") and (words := line[2:].decode(errors="replace").split()):
+            fix = "install it, or correct the first line of the script"
+            if not os.access(words[0], os.X_OK):
+                yield Problem(f"program {script}", f"is a script of {words[0]}, which cannot be run", fix)
+            elif Path(words[0]).name == "env" and len(words) == 2 and shutil.which(words[1]) is None:
+                yield Problem(f"program {script}", f"is a script of {words[1]}, which is not in the PATH", fix)

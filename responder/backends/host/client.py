@@ -1,0 +1,245 @@
+"""This host: links and small files that change atomically, and commands that end by their deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Self
+
+from responder.backends.host.access import program_problems, replacement_problems
+from responder.backends.problems import Problem
+from responder.config.private_files import FILE
+from responder.errors import StepFailed, Unavailable
+from responder.transport.acting import acting
+from responder.transport.programs import end, environment, program, spawn
+
+_SAID = 2000
+"""Characters kept of what a failing command said last."""
+
+_SHARED = 0o644
+"""Mode of a new file of a service, which others read; a stricter umask counts, a wider one does not."""
+
+_LISTEN_ON = 0.2
+"""Seconds that we listen on after a command has ended, for what is still in the pipe."""
+
+
+class Local:
+    """Files and processes of the host that the responder runs on."""
+
+    def __init__(self, passed: Collection[str] = ()) -> None:
+        self._passed = passed
+
+    @classmethod
+    async def connect(cls, settings: Any) -> Self:
+        """`settings`: the names of environment variables that commands get besides the usual ones."""
+        return cls(settings or ())
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def link_target(self, link: Path) -> Path | None:
+        """Where a symbolic link points, as an absolute path; None where there is no link. A plain file is a `Halt`."""
+
+        def read() -> Path | None:
+            try:
+                return Path(os.path.normpath(link.parent / link.readlink()))
+            except FileNotFoundError:
+                return None
+            except OSError as e:
+                raise StepFailed(f"{link} is not a symbolic link: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def text(self, file: Path) -> str | None:
+        """What a small file says, without surrounding white space; None where there is none."""
+
+        def read() -> str | None:
+            try:
+                return file.read_text().strip()
+            except FileNotFoundError:
+                return None
+            except (OSError, UnicodeDecodeError) as e:
+                raise StepFailed(f"{file} cannot be read: {e}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def content(self, file: Path) -> bytes | None:
+        """A small file, byte by byte; None where there is none."""
+
+        def read() -> bytes | None:
+            try:
+                return file.read_bytes()
+            except FileNotFoundError:
+                return None
+            except OSError as e:
+                raise StepFailed(f"{file} cannot be read: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def digests(self, directory: Path, names: tuple[str, ...]) -> dict[str, str]:
+        """The SHA-256 of files below a directory; empty for what is not there or cannot be read."""
+
+        def digest(name: str) -> str:
+            try:
+                with (directory / name).open("rb") as file:
+                    return hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                return ""
+
+        return await asyncio.to_thread(lambda: {name: digest(name) for name in names})
+
+    async def is_directory(self, path: Path) -> bool:
+        return await asyncio.to_thread(path.is_dir)
+
+    async def directories(self, path: Path) -> list[str]:
+        """The names of the directories in a directory. Raises Halt where it cannot be listed."""
+
+        def read() -> list[str]:
+            try:
+                return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+            except OSError as e:
+                raise StepFailed(f"directory {path} cannot be listed: {e.strerror}") from e
+
+        return await asyncio.to_thread(read)
+
+    async def replacement_problems(self, path: Path, *, link: bool = False) -> list[Problem]:
+        """Why a file or link cannot be replaced by a rename; empty where it can."""
+        return await asyncio.to_thread(lambda: replacement_problems(path, link=link))
+
+    async def program_problems(self, argv: tuple[str, ...], cwd: Path | None = None) -> list[Problem]:
+        """Why a command cannot be started; empty where it can."""
+        return await asyncio.to_thread(program_problems, argv, cwd)
+
+    async def switch_link(self, link: Path, target: Path) -> None:
+        """Points the link to the target in one rename: whoever looks sees the old or the new, never none."""
+        acting.get()()
+        await asyncio.to_thread(_replace, link, lambda new: new.symlink_to(os.path.relpath(target, link.parent)))
+
+    async def write_text(self, file: Path, text: str, *, private: bool = False) -> None:
+        """Replaces a small file in one rename, on disk before this returns.
+
+        Its mode stays as it is. A new file can be written by its owner only, and where it is `private` also be read.
+        """
+        await self.write(file, (text + "\n").encode(), private=private)
+
+    async def write(self, file: Path, content: bytes, *, parents: bool = False, private: bool = False) -> None:
+        """The same, byte by byte; with `parents` its directory is made where there is none."""
+
+        def put(new: Path) -> None:
+            mode = FILE if private or file.is_file() else _SHARED  # of what is there, `_replace` restores the mode
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as f:
+                f.write(content)
+                f.flush()
+                os.fsync(f.fileno())
+
+        acting.get()()
+        if parents:
+            await asyncio.to_thread(_make_parents, file.parent)
+        await asyncio.to_thread(_replace, file, put)
+
+    async def remove(self, file: Path) -> None:
+        acting.get()()
+        await asyncio.to_thread(lambda: file.unlink(missing_ok=True))
+
+    async def converse(self, socket: Path, command: str, *, within: float) -> str:
+        """Says one line to a Unix socket, and returns all that comes back. Raises `Unavailable` and `Halt`."""
+        acting.get()()
+        try:
+            async with asyncio.timeout(within):
+                reader, writer = await asyncio.open_unix_connection(str(socket))
+                try:
+                    writer.write(f"{command}\n".encode())
+                    await writer.drain()
+                    return (await reader.read()).decode(errors="replace")
+                finally:
+                    writer.close()
+        except TimeoutError:
+            raise Unavailable(f"{socket} did not answer within {within:g} s") from None
+        except (ConnectionError, FileNotFoundError) as e:
+            raise Unavailable(f"{socket} does not answer: {e.strerror}") from e
+        except OSError as e:
+            raise StepFailed(f"{socket}: {e.strerror or e}") from e
+
+    async def run(self, argv: tuple[str, ...], *, within: float, cwd: Path | None = None) -> str:
+        """Runs a command to its end and returns the tail of what it said.
+
+        At the deadline, or when we are cancelled, its whole process group is killed. Raises `Halt` where it exits
+        other than 0 and `Unavailable` where it did not end in time.
+        """
+        # A pipe of our own: asyncio's would make `wait` wait for every daemon that the command leaves behind.
+        reading_end, writing_end = os.pipe()
+        try:
+            acting.get()()
+            env = environment(self._passed)
+            process = await spawn(argv, env, cwd=cwd, stdout=writing_end, stderr=writing_end)
+        except BaseException as e:
+            os.close(reading_end)
+            if isinstance(e, OSError | ValueError):
+                raise StepFailed(f"{argv[0]} cannot be started: {e}") from e
+            raise
+        finally:
+            os.close(writing_end)
+        output = bytearray()
+        listening = asyncio.create_task(_listen(reading_end, output))
+        try:
+            async with asyncio.timeout(within):
+                await process.wait()
+                await asyncio.wait([listening], timeout=_LISTEN_ON)
+        except TimeoutError:
+            raise Unavailable(f"{' '.join(argv)} did not end within {within:g} s") from None
+        finally:
+            await end(process)
+            listening.cancel()
+            await asyncio.wait([listening])
+        text = output.decode(errors="replace").strip()
+        if process.returncode:
+            raise StepFailed(f"{' '.join(argv)} exited with {process.returncode}: {text or '(it said nothing)'}")
+        return text
+
+    async def output(self, argv: tuple[str, ...], *, within: float) -> str:
+        """All that a command that changes nothing writes to its standard output. Raises as `run` does."""
+        code, out, stderr = await program(argv, within=within, cwd=None, env=environment())
+        if code:
+            raise StepFailed(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_SAID:] or '(it said nothing)'}")
+        return out
+
+
+async def _listen(pipe: int, output: bytearray) -> None:
+    """Keeps the tail of what comes out of the pipe, and closes it in the end."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))
+    try:
+        while chunk := await reader.read(4096):
+            output.extend(chunk)
+            del output[:-_SAID]
+    finally:
+        transport.close()
+
+
+def _make_parents(directory: Path) -> None:
+    for missing in reversed([parent for parent in (directory, *directory.parents) if not parent.is_dir()]):
+        missing.mkdir(mode=_SHARED | 0o111, exist_ok=True)
+
+
+def _replace(path: Path, make: Any) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        new.unlink(missing_ok=True)
+        make(new)
+        if path.is_file() and not path.is_symlink():
+            new.chmod(path.stat().st_mode & 0o7777)  # whoever could read it before can read it afterwards
+        new.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise Unavailable(f"{path} cannot be replaced: {e.strerror}") from e

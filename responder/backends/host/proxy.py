@@ -1,0 +1,179 @@
+"""Which color a proxy in front of plain servers or containers sends its traffic to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from responder.backends.host.client import Local
+from responder.backends.host.nginx_access import include_problems
+from responder.backends.host.release import AbsolutePath, Argv, _Pointer
+from responder.backends.problems import Problem, joined
+from responder.backends.resource import Resource
+from responder.config.durations import Duration
+from responder.errors import StepFailed
+
+Colors = Annotated[dict[str, str], Field(min_length=2)]
+
+
+class NginxInclude(_Pointer):
+    """A file that nginx includes, with the servers of one color. It is tested before nginx reads it, and put back
+    where nginx does not like it.
+    """
+
+    resource: Literal["nginx_include"] = "nginx_include"
+    nginx: AbsolutePath = Field(description="The included file")
+    servers: Colors = Field(description="What the file says for each color, as {blue: 'server 127.0.0.1:8081;'}")
+    test: Argv = Field(default=("nginx", "-t"), description="Command that says whether the configuration is good")
+    restart: Argv | None = Field(default=("nginx", "-s", "reload"), description="Command that makes nginx read it")
+
+    @property
+    def _pointer(self) -> Path:
+        return self.nginx
+
+    async def read(self, local: Local) -> JsonValue:
+        text = await local.text(self.nginx)
+        return next((color for color, content in self.servers.items() if content.strip() == text), text)
+
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
+        if value not in self.servers:
+            return [Problem(str(self), f"knows no {value}", f"add {value} to servers")]
+        return []
+
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        if (text := await local.text(self.nginx)) is None:
+            return [Problem(f"file {self.nginx}", "does not exist", "write the servers of the live color into it")]
+        if await self.read(local) not in self.servers:
+            found = f"contains {text[:80]!r}, which is the text of none of {', '.join(self.servers)}"
+            return [Problem(f"file {self.nginx}", found, "make servers say exactly what the file contains")]
+        return []
+
+    async def _move_problems(self, local: Local) -> list[Problem]:
+        found = await super()._move_problems(local)
+        found += (wrong := await local.program_problems(self.test))
+        return found if wrong else [*found, *await self._test_problems(local)]
+
+    async def _test_problems(self, local: Local) -> list[Problem]:
+        try:
+            await local.run(self.test, within=self.restart_within)
+        except StepFailed as failure:
+            return [Problem(f"test {' '.join(self.test)}", str(failure), "no color can be switched to until it passes")]
+        return []
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        found = await super().check_access(local)
+        return found or await include_problems(local, self.nginx, self.test, within=self.restart_within)
+
+    async def _point(self, local: Local, value: str) -> None:
+        before = await local.text(self.nginx)
+        await local.write_text(self.nginx, self.servers[value].strip())
+        try:
+            await local.run(self.test, within=self.restart_within)
+        except StepFailed as failure:
+            if before is not None:
+                await local.write_text(self.nginx, before)
+                await local.remove(self._note)  # nothing has moved: the way back must not reload nginx
+            raise StepFailed(
+                f"nginx does not like the configuration for {value}, so it was put back: {failure}"
+            ) from failure
+
+    def __str__(self) -> str:
+        return f"servers in {self.nginx}"
+
+
+class HaproxyServers(Resource):
+    """Which servers of a backend take traffic, set through HAProxy's runtime socket.
+
+    HAProxy forgets this when it is reloaded, unless it keeps a `server-state-file`.
+    """
+
+    client: ClassVar[type] = Local
+
+    resource: Literal["haproxy_servers"] = "haproxy_servers"
+    haproxy: AbsolutePath = Field(description="The runtime socket, at level admin")
+    backend: str = Field(min_length=1, pattern=r"^[-\w.:]+$", description="The backend")
+    servers: Annotated[
+        dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
+        Field(min_length=2, description="The servers of each color, as {blue: [blue1, blue2], green: [green1]}"),
+    ]
+    within: Duration = Field(default=5.0, gt=0, description="Longest wait for one answer")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> HaproxyServers:
+        names = [name for group in self.servers.values() for name in group]
+        if len(set(names)) < len(names):
+            raise ValueError("servers: each one belongs to one color")
+        return self
+
+    async def read(self, local: Local) -> JsonValue:
+        """The color that has the traffic; several joined by `+` in the middle of a switch."""
+        return "+".join(await self._taking(local)) or None
+
+    def same(self, found: JsonValue, value: JsonValue) -> bool:
+        return isinstance(found, str) and value in found.split("+")
+
+    async def write(self, local: Local, value: JsonValue, *, expected: JsonValue) -> None:
+        self.must_be(await self.read(local), expected, value)
+        if value not in self.servers:
+            raise StepFailed(f"{self} knows no {value}")
+        # First the new ones, then the old ones: there is no moment without any, and drain lets requests end.
+        for name in self.servers[str(value)]:
+            await self._say(local, f"set server {self.backend}/{name} state ready")
+        for color, names in self.servers.items():
+            for name in names if color != value else ():
+                await self._say(local, f"set server {self.backend}/{name} state drain")
+
+    async def converged(self, local: Local, value: JsonValue) -> bool:
+        return await self.read(local) == value
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        found = await self._level_problems(local)
+        live = await self.read(local)
+        if live not in self.servers:
+            fix = "let all servers of exactly one color be ready"
+            found.append(Problem(str(self), f"{live or 'no color'} has the traffic, not one of its colors", fix))
+        return found
+
+    async def preflight(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+        found = await self._level_problems(local)
+        if value not in self.servers:
+            found.append(Problem(str(self), f"knows no {value}", f"add {value} to servers"))
+        if found:
+            raise StepFailed(joined(found))
+        await self.read(local)
+        return ()
+
+    async def _level_problems(self, local: Local) -> list[Problem]:
+        level = (await self._say(local, "show cli level")).strip()
+        if level == "admin":
+            return []
+        return [Problem(f"socket {self.haproxy}", f"has the level {level or '(none)'}", "needs `level admin`")]
+
+    async def _taking(self, local: Local) -> list[str]:
+        """The colors whose servers are all administratively ready."""
+        states: dict[str, bool] = {}
+        for line in (await self._say(local, f"show servers state {self.backend}")).splitlines():
+            columns = line.split()
+            # be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight …
+            if len(columns) > 7 and columns[1] == self.backend:
+                states[columns[3]] = int(columns[6]) & _NOT_TAKING == 0
+        if missing := [name for group in self.servers.values() for name in group if name not in states]:
+            raise StepFailed(f"{self} has no server {', '.join(missing)}")
+        return [color for color, names in self.servers.items() if all(states[name] for name in names)]
+
+    async def _say(self, local: Local, command: str) -> str:
+        answer = await local.converse(self.haproxy, command, within=self.within)
+        if command.startswith("set ") and answer.strip():
+            raise StepFailed(f"HAProxy refuses {command!r}: {answer.strip()}")
+        return answer
+
+    def __str__(self) -> str:
+        return f"servers of HAProxy's backend {self.backend}"
+
+
+_NOT_TAKING = 0x01 | 0x02 | 0x08 | 0x10 | 0x20
+"""HAProxy's administrative states: maintenance (forced, inherited, without an address) and drain (forced, inherited).
+0x04 only says that the configuration had the server disabled; it stays set when the server is made ready.
+"""

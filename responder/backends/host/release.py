@@ -1,0 +1,190 @@
+"""Releases on an ordinary server: a link or a small file that says which one is live, and a command to make it so."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from responder.backends.host.client import Local
+from responder.backends.host.restart import restart_problems
+from responder.backends.problems import Problem, joined
+from responder.backends.resource import Resource
+from responder.config.durations import Duration
+from responder.errors import StepFailed
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path} must be an absolute path")
+    return path
+
+
+def _plain_name(text: str) -> str:
+    if text in ("", ".", "..") or "/" in text or "\0" in text:
+        raise ValueError(f"{text!r} is not a plain file name")
+    return text
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class _Pointer(Resource):
+    """A pointer and the command that makes the service follow it.
+
+    The two cannot change in one instant. A note beside the pointer is written before it moves and removed when the
+    command has ended, so that after a crash between the two the pointer is known not to be followed yet.
+    """
+
+    client: ClassVar[type] = Local
+    _is_link: ClassVar[bool] = False
+
+    restart: Argv | None = Field(default=None, description="Command that makes the service follow, as a list")
+    restart_within: Duration = Field(default=60.0, gt=0, description="Longest time for that command")
+
+    @property
+    def timeout(self) -> float:
+        return self.restart_within + 10.0
+
+    @property
+    @abstractmethod
+    def _pointer(self) -> Path: ...
+
+    @abstractmethod
+    async def _point(self, local: Local, value: str) -> None: ...
+
+    @abstractmethod
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
+        """Why the pointer cannot be set to this value."""
+
+    @abstractmethod
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        """What is wrong with the pointer as it is now."""
+
+    async def _move_problems(self, local: Local) -> list[Problem]:
+        """Why the pointer could not be moved, or nothing could be made to follow it."""
+        found = await local.replacement_problems(self._pointer, link=self._is_link)
+        if self.restart:
+            found += await local.program_problems(self.restart, self._pointer.parent)
+        return found
+
+    async def check_access(self, local: Local) -> list[Problem]:
+        found = [*await self._pointer_problems(local), *await self._move_problems(local)]
+        if self.restart and not found:
+            found += await restart_problems(local, self.restart, self._pointer.parent)
+        return found
+
+    async def preflight(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+        if problems := [*await self._target_problems(local, str(value)), *await self._move_problems(local)]:
+            raise StepFailed(joined(problems))
+        return ()
+
+    @property
+    def _note(self) -> Path:
+        return self._pointer.with_name(f".{self._pointer.name}.not-followed-yet")
+
+    async def write(self, local: Local, value: JsonValue, *, expected: JsonValue) -> None:
+        if not isinstance(value, str):
+            raise StepFailed(f"{self} cannot be set to {value!r}")
+        self.must_be(found := await self.read(local), expected, value)
+        if found != value and (problems := await self._target_problems(local, value)):
+            raise StepFailed(joined(problems))  # before the note, which would make the way back restart what runs
+        if self.restart:
+            await local.write_text(self._note, json.dumps({"was": expected, "to": value}), private=True)
+        if found != value:
+            self.must_be(await self.read(local), expected, value)
+            await self._point(local, value)
+        if self.restart:
+            await local.run(self.restart, within=self.restart_within, cwd=self._pointer.parent)
+            await local.remove(self._note)
+
+    @property
+    def nothing_follows(self) -> str:
+        """What people must know if no command makes the service follow."""
+        return f"no `restart` for the {self}: a process that runs keeps serving the old version until it is restarted"
+
+    async def converged(self, local: Local, value: JsonValue) -> bool:
+        return await self.read(local) == value and await local.text(self._note) is None
+
+
+class CurrentRelease(_Pointer):
+    """The release that a directory's `current` link points to, as Capistrano and many others lay it out."""
+
+    _is_link: ClassVar[bool] = True
+
+    resource: Literal["current_release"] = "current_release"
+    root: AbsolutePath = Field(description="Directory that holds the releases and the link")
+    link: PlainName = Field(default="current", description="Name of the link")
+    releases: PlainName = Field(default="releases", description="Name of the directory with one directory per version")
+
+    @property
+    def _pointer(self) -> Path:
+        return self.root / self.link
+
+    async def read(self, local: Local) -> JsonValue:
+        target = await local.link_target(self._pointer)
+        if target is not None and target.parent == self.root / self.releases:
+            return target.name
+        return None if target is None else str(target)  # nothing of ours: drift, told with its full path
+
+    async def _point(self, local: Local, value: str) -> None:
+        await local.switch_link(self._pointer, self.root / self.releases / _plain_name(value))
+
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
+        home = self.root / self.releases
+        if await local.is_directory(home / _plain_name(value)):
+            return []
+        found = f"there is no release {value} in {home}"
+        return [Problem(str(self), found, "keep every release until a newer one is known good")]
+
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        home, fix = self.root / self.releases, "deploy a release there, and link to it"
+        if not await local.is_directory(home):
+            return [Problem(f"directory {home}", "does not exist", "create it, or correct root and releases")]
+        if not await local.directories(home):
+            return [Problem(f"directory {home}", "contains no release", fix)]
+        target = await local.link_target(self._pointer)
+        if target is None:
+            return [Problem(f"link {self._pointer}", "does not exist", fix)]
+        if target.parent != home:
+            return [Problem(f"link {self._pointer}", f"points to {target}, which is not in {home}", fix)]
+        if not await local.is_directory(target):
+            return [Problem(f"link {self._pointer}", f"points to {target}, which does not exist", fix)]
+        return []
+
+    def __str__(self) -> str:
+        return f"{self.link} release of {self.root}"
+
+
+class PointerFile(_Pointer):
+    """A small file that names what is live, as the color that a proxy sends its traffic to."""
+
+    resource: Literal["pointer_file"] = "pointer_file"
+    file: AbsolutePath = Field(description="File whose only word is the name of what is live")
+
+    @property
+    def _pointer(self) -> Path:
+        return self.file
+
+    async def read(self, local: Local) -> JsonValue:
+        return await local.text(self.file)
+
+    async def _point(self, local: Local, value: str) -> None:
+        await local.write_text(self.file, value)
+
+    async def _target_problems(self, local: Local, value: str) -> list[Problem]:
+        return []  # any word can be written
+
+    async def _pointer_problems(self, local: Local) -> list[Problem]:
+        if await local.text(self.file):
+            return []
+        found = "does not exist" if await local.content(self.file) is None else "is empty"
+        return [Problem(f"file {self.file}", found, "write the name of what is live into it")]
+
+    def __str__(self) -> str:
+        return f"pointer in {self.file}"

@@ -1,0 +1,1 @@
+"""Kubernetes: pod templates, rollout settings, replicas, Services, pods and their logs."""

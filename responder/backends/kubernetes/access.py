@@ -1,0 +1,25 @@
+"""The rights that our account lacks in a namespace, by SelfSubjectAccessReview."""
+
+from __future__ import annotations
+
+import asyncio
+
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.problems import Problem
+
+Right = tuple[str, str] | tuple[str, str, str]
+"""A verb, a kind, and where it is one, the subresource."""
+
+
+async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, ...]) -> list[Problem]:
+    """One problem that names all of them; empty where none is missing. Raises Halt and Unavailable."""
+    allowed = await asyncio.gather(*(kube.may(right[0], right[1], namespace, *right[2:]) for right in rights))
+    missing = [
+        f"{right[0]} {right[1]}s{''.join(f'/{sub}' for sub in right[2:])}"
+        for right, may in zip(rights, allowed, strict=True)
+        if not may
+    ]
+    if not missing:
+        return []
+    fix = "give it the Role of deploy/kubernetes/rights"
+    return [Problem("Kubernetes rights", f"our account may not {', '.join(missing)} in {namespace}", fix)]

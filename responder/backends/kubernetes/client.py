@@ -1,0 +1,287 @@
+"""Kubernetes, spoken as raw JSON: fields that this client has never heard of survive every patch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.backends.kubernetes.answers import decoded, failure, good, is_temporary, items
+from responder.backends.kubernetes.kinds import ALWAYS, HOMES, path_of, plural
+from responder.backends.kubernetes.objects import Object
+from responder.config.durations import Duration
+from responder.errors import StepFailed, Unavailable
+from responder.transport.acting import acting
+from responder.transport.bodies import body_of
+from responder.transport.retry_after import retry_after
+
+_DISCOVERED_FOR = 60.0
+"""Seconds that an answer of discovery counts. Somebody may install Flagger while we run."""
+
+
+class KubernetesSettings(BaseModel):
+    """How the API server is reached. By default as any tool does: the pod's service account, or the kubeconfig."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kubeconfig: Path | None = Field(default=None, description="File to use in place of $KUBECONFIG or ~/.kube/config")
+    context: str | None = Field(default=None, description="Its context, where not the current one")
+    timeout: Duration = Field(default=10.0, gt=0, description="Longest wait for one answer")
+
+
+class Kubernetes:
+    """A few verbs on any object. Every write says which `resourceVersion` it was decided on."""
+
+    package = "kubernetes"
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        self._settings = settings
+        self._api: Any = None
+        self._connecting = asyncio.Lock()  # of several who ask first, one connects
+        self._retired: list[Any] = []
+        self._served: dict[str, tuple[float, frozenset[str]]] = {}  # by API group: when asked, and its resources
+
+    @classmethod
+    async def connect(cls, settings: KubernetesSettings | None) -> Self:
+        return cls(settings or KubernetesSettings())
+
+    async def close(self) -> None:
+        opened, self._api, self._retired = [*self._retired, self._api], None, []
+        for client in opened:
+            if client is not None:
+                await client.close()
+
+    async def _retire(self, api: Any) -> None:
+        """The next who asks connects anew. Others may be in the middle of a request on this connection, so it is closed
+        only when the next one retires.
+        """
+        if self._api is api:
+            earlier, self._api, self._retired = self._retired, None, [api]
+            for client in earlier:
+                await client.close()
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        """The object; None where there is none. Raises `Forbidden`, `Halt` and `Unavailable`."""
+        if not await self.serves(kind):
+            return None
+        status, answer = await self.request("GET", path_of(kind, namespace, name))
+        return None if status == 404 else good(status, answer, f"{kind} {namespace}/{name}", metadata=dict)
+
+    async def serves(self, kind: str) -> bool:
+        """Whether the cluster has this kind at all, by discovery. Raises `Halt` and `Unavailable`."""
+        home = HOMES[kind]
+        if home in ALWAYS:
+            return True
+        now = asyncio.get_running_loop().time()
+        discovered_at, names = self._served.get(home, (0.0, frozenset()))
+        if home not in self._served or now - discovered_at > _DISCOVERED_FOR:
+            status, answer = await self.request("GET", f"/{home}")
+            if status in (401, 403):
+                return True  # we may not see what there is: the kind itself answers for it
+            found = [] if status == 404 else good(status, answer, f"what /{home} serves", resources=list)["resources"]
+            names = frozenset(str(resource.get("name")) for resource in found if isinstance(resource, dict))
+            self._served[home] = now, names
+        return plural(kind) in names
+
+    async def events(self, namespace: str, *, most: int = 5000) -> list[Object]:
+        """What the cluster says has happened in a namespace lately; it forgets after about an hour."""
+        found: list[Object] = []
+        query = {"limit": "500"}
+        while True:
+            status, answer = await self.request("GET", path_of("Event", namespace), query)
+            page = good(status, answer, f"the events of {namespace}", metadata=dict)
+            found += items(status, page, f"the events of {namespace}")
+            more = page["metadata"].get("continue")
+            if not more or len(found) >= most:
+                return found
+            query = {"limit": "500", "continue": more}
+
+    async def list(
+        self, kind: str, namespace: str, labels: dict[str, str] | None = None, *, selector: str = ""
+    ) -> list[Object]:
+        """The objects of a namespace, by labels; none where the cluster does not know the kind."""
+        if not await self.serves(kind):
+            return []
+        selector = selector or ",".join(f"{k}={v}" for k, v in (labels or {}).items())
+        query = {"labelSelector": selector} if selector else {}
+        status, answer = await self.request("GET", path_of(kind, namespace), query)
+        found = [] if status == 404 else items(status, answer, f"the {kind}s of {namespace}")
+        return [{"kind": kind, **item} for item in found]  # in a list they do not say what they are
+
+    async def log(
+        self, namespace: str, pod: str, container: str, *, since: datetime, lines: int, previous: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """The newest lines of a container since then, with their times, as they come; `previous`: before its restart,
+        whenever that was.
+        """
+        query = {"container": container, "timestamps": "true", "tailLines": str(lines)}
+        query |= {"previous": "true"} if previous else {"sinceTime": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        async with aclosing(self._stream(f"{path_of('Pod', namespace, pod)}/log", query)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def patch(self, found: Object, operations: Iterable[Object], *, dry_run: bool = False) -> Object:
+        """Changes the object as it was found, with a JSON patch, and returns it as it is now.
+
+        Raises `Unavailable` where it has changed since: whoever asks looks again, and decides anew.
+        """
+        kind, meta = found["kind"], found["metadata"]
+        # `replace`, not `test`: a stale version is then a 409, while a failed test is a 422 like any mistake of ours.
+        version = {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
+        status, answer = await self.request(
+            "PATCH",
+            path_of(kind, meta["namespace"], meta["name"]),
+            {"dryRun": "All"} if dry_run else {},
+            body=[version, *operations],
+            content_type="application/json-patch+json",
+        )
+        return good(status, answer, f"{kind} {meta['namespace']}/{meta['name']}", metadata=dict)
+
+    async def delete_pod(self, pod: Object) -> None:
+        """Deletes this very pod; one of the same name that came after it stays."""
+        meta = pod["metadata"]
+        status, answer = await self.request(
+            "DELETE",
+            path_of("Pod", meta["namespace"], meta["name"]),
+            body={"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": meta["uid"]}},
+        )
+        if status not in (404, 409):
+            good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
+
+    async def may(self, verb: str, kind: str, namespace: str, subresource: str = "") -> bool:
+        """Whether our account has this right in the namespace."""
+        home = HOMES[kind].split("/")
+        attributes = {
+            "verb": verb,
+            "group": home[1] if home[0] == "apis" else "",
+            "resource": plural(kind),
+            "namespace": namespace,
+        } | ({"subresource": subresource} if subresource else {})
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        status, answer = await self.request(
+            "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review
+        )
+        return bool(good(status, answer, "our own rights", status=dict)["status"].get("allowed"))
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> tuple[int, Object]:
+        """Status and answer. Raises `Unavailable` where there is none, and where it is the server's own trouble.
+
+        An answer that is no JSON object has only a `message`: what the status says counts all the same.
+        """
+        status, answer = await self._send(method, path, query, body, content_type)
+        if is_temporary(status):
+            raise failure(status, answer)
+        return status, answer
+
+    async def _send(
+        self, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
+    ) -> tuple[int, Object]:
+        api = await self._connected()
+        status, answer = await self._send_over(api, method, path, query, body, content_type)
+        if status == 401:  # a token that has run out: an exec plugin or the mounted file has a new one
+            await self._retire(api)
+            status, answer = await self._send_over(await self._connected(), method, path, query, body, content_type)
+        return status, answer
+
+    async def _send_over(
+        self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
+    ) -> tuple[int, Object]:
+        if method != "GET":
+            acting.get()()
+        try:
+            response = (await self._call(api, method, path, query, body, content_type)).response
+            try:
+                return response.status, await _read(response)
+            finally:
+                response.release()
+        except TimeoutError:
+            raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
+
+    async def _call(
+        self, api: Any, method: str, path: str, query: dict[str, str] | None, body: Any, content_type: str
+    ) -> Any:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        for auth in (await api.configuration.auth_settings()).values():
+            headers[auth["key"]] = auth["value"]
+        url = f"{api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        return await api.call_api(method, url, headers, body=body, _request_timeout=timeout)
+
+    async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        """The text of an answer as it comes. Raises as `request` does."""
+        try:
+            response = (await self._call(await self._connected(), "GET", path, query, None, "text/plain")).response
+            try:
+                if response.status >= 300:
+                    good(response.status, await _read(response), path)
+                async for chunk in response.content.iter_any():
+                    yield chunk
+            finally:
+                response.close()
+        except TimeoutError:
+            raise Unavailable(f"the Kubernetes API did not answer within {self._settings.timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as e:
+            raise Unavailable(f"the Kubernetes API: {e or type(e).__name__}") from e
+
+    async def _connected(self) -> Any:
+        async with self._connecting:
+            if self._api is None:
+                self._api = await self._connect()
+            return self._api
+
+    async def _connect(self) -> Any:
+        config, client = await asyncio.to_thread(_sdk)
+        configuration = client.Configuration()
+        file = self._settings.kubeconfig
+        try:
+            if file is None and self._settings.context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                await config.load_kube_config(
+                    config_file=str(file) if file else None,
+                    context=self._settings.context,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError) as e:
+            raise StepFailed(f"no Kubernetes cluster is configured: {e}") from e
+        configuration.retries = None  # whoever asks knows how long it is worth asking
+        return client.ApiClient(configuration)
+
+
+async def _read(response: aiohttp.ClientResponse) -> Object:
+    """The answer. Raises `Unavailable` where another try may mend it, with the pause that the server asks for."""
+    found: Object = decoded(await body_of(response))
+    if is_temporary(response.status):
+        raise failure(response.status, found, retry_after(response.headers) or 0.0)
+    return found
+
+
+def _sdk() -> tuple[Any, Any]:
+    """The SDK. Its import takes half a second and more: neither at our start nor on the event loop."""
+    from kubernetes.aio import client, config
+
+    return config, client

@@ -1,0 +1,165 @@
+"""Who else writes to a workload, and how the narrowest part of it is told to leave it alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from responder.backends.kubernetes.answers import Forbidden
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.object_part import PartOfObject
+from responder.backends.kubernetes.objects import Name, Object, annotate, escape, writer_of
+from responder.backends.kubernetes.workload import Workload
+from responder.errors import StepFailed
+
+_FLUX = "kustomize.toolkit.fluxcd.io"
+_HELM = "helm.toolkit.fluxcd.io"
+
+
+class Reconciliation(PartOfObject):
+    """Whether Argo CD or Flux may put back what Git says: `on` or `off`. Off is what a rollback leaves behind."""
+
+    resource: Literal["reconciliation"] = "reconciliation"
+    kind: Literal["Application", "HelmRelease", "Deployment", "StatefulSet", "DaemonSet"] = Field(
+        description="Kind of the object that says so"
+    )
+    name: Name = Field(description="Its name")
+
+    @property
+    def _address(self) -> tuple[str, str]:
+        return self.kind, self.name
+
+    async def _value(self, kube: Kubernetes, found: Object) -> str:
+        spec = found["spec"]
+        match self.kind:
+            case "Application":
+                automated = (spec.get("syncPolicy") or {}).get("automated")
+                return "off" if automated is None or automated.get("enabled") is False else "on"
+            case "HelmRelease":
+                return "off" if spec.get("suspend") else "on"
+        annotations = found["metadata"].get("annotations") or {}
+        return "off" if annotations.get(f"{_FLUX}/reconcile") == "disabled" else "on"
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, expected: JsonValue) -> None:
+        await super().write(kube, value, expected=expected)
+        if (present := await self.read(kube)) != value:
+            raise StepFailed(f"{self} stays {present}: this version of it does not know how to be suspended")
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        off = value == "off"
+        match self.kind:
+            case "Application":
+                return [{"op": "add", "path": "/spec/syncPolicy/automated/enabled", "value": not off}]
+            case "HelmRelease":
+                return [{"op": "add", "path": "/spec/suspend", "value": off}]
+        path = f"/metadata/annotations/{escape(f'{_FLUX}/reconcile')}"
+        if off:
+            return [*annotate(found), {"op": "add", "path": path, "value": "disabled"}]
+        return [{"op": "remove", "path": path}]
+
+    async def last_modified_by(self, kube: Kubernetes) -> str:
+        return writer_of(await self.object(kube), "spec")
+
+    def __str__(self) -> str:
+        return f"reconciliation by {self.what}"
+
+
+class Owner(BaseModel):
+    """Who would put the bad version back, what stops that, and who has to mend what."""
+
+    model_config = ConfigDict(frozen=True)
+
+    who: str
+    mend: str
+    suspend: Reconciliation | None = None
+    fights: bool = False  # nothing that we know of keeps it from doing so
+    unseen: bool = False  # whether there is one could not be seen
+
+
+_ARGOCD = "argocd"
+"""Where Argo CD usually lives; only applications elsewhere are tracked with their namespace."""
+
+
+async def owners_of(kube: Kubernetes, workload: Workload) -> list[Owner]:
+    """Everybody who manages this workload and is not a person with kubectl."""
+    found = await workload.object(kube)
+    meta = found["metadata"]
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    owners: list[Owner] = []
+    for ref in meta.get("ownerReferences", ()):
+        if ref["kind"] in ("Rollout", "Canary"):
+            who = "Argo Rollouts" if ref["kind"] == "Rollout" else "Flagger"
+            owners.append(
+                Owner(who=f"{who} ({ref['kind']} {ref['name']})", mend=f"abort {ref['name']} there", fights=True)
+            )
+        elif ref.get("controller"):
+            controller = f"{ref['kind']} {ref['name']}"
+            owners.append(Owner(who=controller, mend=f"roll {controller} back with what controls it", fights=True))
+    canaries, rollouts = await asyncio.gather(
+        _list(kube, "Canary", workload.namespace), _list(kube, "Rollout", workload.namespace)
+    )
+    for kind, found_there in (("Canary", canaries), ("Rollout", rollouts)):
+        if found_there is None:
+            owners.append(Owner(who=f"a {kind} that refers to {workload.what}", mend="", unseen=True))
+    for rollout in rollouts or ():
+        refers = rollout["spec"].get("workloadRef") or {}
+        if (refers.get("kind"), refers.get("name")) == (workload.kind, workload.name):
+            name = rollout["metadata"]["name"]
+            owners.append(Owner(who=f"Argo Rollouts (Rollout {name})", mend=f"abort {name} there", fights=True))
+    for canary in canaries or ():
+        target = canary["spec"].get("targetRef", {})
+        if (target.get("kind"), target.get("name")) == (workload.kind, workload.name):
+            name = canary["metadata"]["name"]
+            owners.append(Owner(who=f"Flagger (Canary {name})", mend=f"let Flagger roll {name} back", fights=True))
+    if tracked := annotations.get("argocd.argoproj.io/tracking-id") or labels.get("argocd.argoproj.io/instance"):
+        application = tracked.partition(":")[0]
+        home, _, name = application.rpartition("_")
+        resource = _resource("Application", home or _ARGOCD, name)
+        owners.append(_by_git(f"Argo CD (application {name})", name, resource))
+    elif name := labels.get("app.kubernetes.io/instance"):
+        owners += await _by_instance(kube, workload, name)
+    if name := labels.get(f"{_FLUX}/name"):
+        resource = _resource(workload.kind, workload.namespace, workload.name)
+        owners.append(_by_git(f"Flux (Kustomization {name})", name, resource))
+    if name := labels.get(f"{_HELM}/name"):
+        home = labels.get(f"{_HELM}/namespace", workload.namespace)
+        owners.append(_by_git(f"Flux (HelmRelease {name})", name, _resource("HelmRelease", home, name)))
+    elif name := annotations.get("meta.helm.sh/release-name"):
+        owners.append(
+            Owner(who=f"Helm (release {name})", mend=f"run `helm rollback {name}`, or the next upgrade undoes it")
+        )
+    return owners
+
+
+def _resource(kind: str, namespace: str, name: str) -> Reconciliation | None:
+    """None where a label names what cannot be: people write them too."""
+    try:
+        return Reconciliation.model_validate({"kind": kind, "namespace": namespace, "name": name})
+    except ValidationError:
+        return None
+
+
+def _by_git(who: str, name: str, suspend: Reconciliation | None) -> Owner:
+    return Owner(who=who, mend=f"put {name} right in Git", suspend=suspend, fights=suspend is None)
+
+
+async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[Owner]:
+    """Argo CD tracks by this label where it is older than 3.0; but plain Helm charts write it as well."""
+    who, resource = f"Argo CD (application {name})", _resource("Application", _ARGOCD, name)
+    if resource is None:
+        return []
+    try:
+        application = await kube.get("Application", _ARGOCD, name)
+    except Forbidden:
+        return [Owner(who=who, mend="", unseen=True)]
+    where = application["spec"].get("destination", {}).get("namespace") if application else ""
+    return [_by_git(who, name, resource)] if application and where in (None, "", workload.namespace) else []
+
+
+async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object] | None:
+    try:
+        return await kube.list(kind, namespace)
+    except Forbidden:  # no right to look: then the labels on the workload itself have to tell
+        return None

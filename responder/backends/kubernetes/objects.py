@@ -1,0 +1,253 @@
+"""What Kubernetes objects say, read the way that Kubernetes' own tools read them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from responder.backends.images import digest_of, tag_of
+
+Object = dict[str, Any]
+"""One of them, as the API server sent it."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""A name as Kubernetes allows it; it becomes a part of a URL."""
+
+PREFIX = "rollback-responder.io"
+"""Of every annotation and label that we write."""
+
+_HOPELESS = {
+    "ImagePullBackOff": "its image cannot be pulled",
+    "InvalidImageName": "its image has a name that cannot be",
+    "ErrImageNeverPull": "its image is not on the node and may not be pulled",
+    "CrashLoopBackOff": "it crashes again and again",
+    "RunContainerError": "it cannot be started",
+    "CreateContainerError": "it cannot be created",
+    "CreateContainerConfigError": "something that it needs is missing",
+}
+"""Reasons why a container waits for what will not come by waiting, in plain words."""
+
+
+def owned_by(owner: Object, found: list[Object]) -> list[Object]:
+    """Those whose controller is this very object: a name alone may have been used before."""
+    uid = owner["metadata"]["uid"]
+    return [
+        item
+        for item in found
+        if any(ref.get("controller") and ref["uid"] == uid for ref in item["metadata"].get("ownerReferences", ()))
+    ]
+
+
+def template_of(revision: Object) -> Object:
+    """The pod template that a ReplicaSet or ControllerRevision keeps, without what their controllers put into it."""
+    if revision["kind"] == "ReplicaSet":
+        template = dict(revision["spec"]["template"])
+        meta = dict(template.get("metadata", {}))
+        meta["labels"] = {k: v for k, v in meta.get("labels", {}).items() if k != "pod-template-hash"}
+        return {**template, "metadata": meta}
+    return {k: v for k, v in revision["data"]["spec"]["template"].items() if k != "$patch"}
+
+
+def number_of(revision: Object) -> int:
+    """Its revision number: the highest is the newest."""
+    if revision["kind"] == "ReplicaSet":
+        return int(revision["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0))
+    return int(revision["revision"])
+
+
+def same_template(template: Object, other: Object) -> bool:
+    return _plain(template) == _plain(other)
+
+
+def _plain(template: Object) -> Object:
+    # An API server fills `creationTimestamp: null` and empty maps in on some paths and not on others.
+    meta = {k: v for k, v in (template.get("metadata") or {}).items() if v not in (None, {}, "")}
+    return {**template, "metadata": meta}
+
+
+def images_of(template: Object) -> dict[str, str]:
+    spec = template["spec"]
+    return {c["name"]: c["image"] for c in (*spec.get("initContainers", ()), *spec["containers"])}
+
+
+def main_image(template: Object, container: str | None) -> str:
+    """The image of the container that the version is about: the one that is named, or as `kubectl logs` chooses it."""
+    meta = template.get("metadata") or {}
+    name = container or (meta.get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+    containers = template["spec"]["containers"]
+    return str(next((c["image"] for c in containers if c["name"] == name), "" if container else containers[0]["image"]))
+
+
+def runs(template: Object, version: str, artifact: str, container: str | None) -> bool:
+    """Whether this template is that version: by the artifact, by the recommended label, or by the image's tag."""
+    image = main_image(template, container)
+    if artifact and (image == artifact or (digest_of(artifact) and digest_of(image) == digest_of(artifact))):
+        return True
+    if artifact and digest_of(artifact) and digest_of(image):
+        return False  # both say exactly what they are, and it is not the same
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    return version in (labels.get("app.kubernetes.io/version"), tag_of(image))
+
+
+def references_of(template: Object) -> Iterator[tuple[str, str]]:
+    """What the pods cannot start without, as kind and name."""
+    spec = template["spec"]
+    if account := spec.get("serviceAccountName"):
+        yield "ServiceAccount", account
+    for volume in spec.get("volumes", ()):
+        for source in (volume, *volume.get("projected", {}).get("sources", ())):
+            yield from _named(source.get("configMap"), "ConfigMap", "name")
+            yield from _named(source.get("secret"), "Secret", "name" if source is not volume else "secretName")
+        yield from _named(volume.get("persistentVolumeClaim"), "PersistentVolumeClaim", "claimName")
+    for container in (*spec.get("initContainers", ()), *spec["containers"]):
+        for source in container.get("envFrom", ()):
+            yield from _named(source.get("configMapRef"), "ConfigMap", "name")
+            yield from _named(source.get("secretRef"), "Secret", "name")
+        for variable in container.get("env", ()):
+            value = variable.get("valueFrom", {})
+            yield from _named(value.get("configMapKeyRef"), "ConfigMap", "name")
+            yield from _named(value.get("secretKeyRef"), "Secret", "name")
+
+
+def _named(source: Object | None, kind: str, key: str) -> Iterator[tuple[str, str]]:
+    if source and not source.get("optional") and source.get(key):
+        yield kind, source[key]
+
+
+def is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def trouble_of(pod: Object) -> str:
+    """Why this pod will not become ready by waiting, in plain words; empty where it still may."""
+    status = pod.get("status", {})
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waiting = container.get("state", {}).get("waiting") or {}
+        if (reason := waiting.get("reason", "")) not in _HOPELESS:
+            continue
+        last = (container.get("lastState") or {}).get("terminated") or {}
+        details = [waiting.get("message", ""), f"it exited with {last['exitCode']}" if "exitCode" in last else ""]
+        more = "; ".join(part for part in details if part)
+        where = f"pod {pod['metadata']['name']}, container {container['name']} ({container['image']})"
+        return f"{where}: {_HOPELESS[reason]} ({reason}{': ' + more if more else ''})"
+    return ""
+
+
+def other_image(pod: Object, container: str, digest: str) -> str:
+    """What this container runs, where that is another image than the digest says; empty where nobody can tell."""
+    for container_status in pod.get("status", {}).get("containerStatuses", ()):
+        if container_status["name"] == container and (
+            runs_now := digest_of(container_status.get("imageID", ""))
+        ) not in ("", digest):
+            return f"pod {pod['metadata']['name']} runs {runs_now}, and the version that was good is {digest}"
+    return ""
+
+
+def condition(workload: Object, kind: str) -> Object:
+    found = workload.get("status", {}).get("conditions", ())
+    return next((c for c in found if c["type"] == kind), {})
+
+
+def unfinished(workload: Object) -> str:
+    """What a rollout still waits for, as `kubectl rollout status` says it; empty where it is complete."""
+    spec, status = workload["spec"], workload.get("status", {})
+    if workload["metadata"]["generation"] > status.get("observedGeneration", 0):
+        return "the controller has not seen the change yet"
+    if workload["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        updated, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)
+        total = updated
+    else:
+        wanted = spec.get("replicas", 1)
+        updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+        total = status.get("replicas", 0)
+    if updated < wanted:
+        return f"{updated} of {wanted} pods are updated"
+    if total > updated:
+        return f"{total - updated} old pods are still there"
+    return f"{available} of {updated} updated pods are available" if available < updated else ""
+
+
+_SKEW = timedelta(seconds=2)
+"""What the clocks of the API server and of the controllers may differ by; both write whole seconds."""
+
+
+def failure_of(deployment: Object, revision: Object) -> str:
+    """Why the rollout of this ReplicaSet, which is the current one, has failed; empty where it has not.
+
+    Conditions outlive what they are about: for some hundred milliseconds, and longer where nothing moves, a Deployment
+    shows those of the ReplicaSet before. Only a condition counts that names this one and is newer than its template.
+    """
+    name, since = revision["metadata"]["name"], _time(_last_write(deployment, "spec", "template")[0])
+    progress = condition(deployment, "Progressing")
+    message = str(progress.get("message") or "")
+    if progress.get("reason") == "ProgressDeadlineExceeded" and f'"{name}"' in message and _is_new(progress, since):
+        return message
+    status = revision.get("status", {})
+    failure = condition(revision, "ReplicaFailure")
+    if status.get("observedGeneration", 0) < revision["metadata"].get("generation", 0):
+        failure = {}
+    if not failure and f'"{name}-' in str(condition(deployment, "ReplicaFailure").get("message")):
+        failure = condition(deployment, "ReplicaFailure")
+    if status.get("replicas", 0) >= revision["spec"].get("replicas", 1):
+        return ""  # every pod has been made since; the Deployment's own condition goes only with its next sync
+    if failure.get("status") == "True" and _is_new(failure, since):
+        return f"no pod can be made: {failure.get('message', '')}"
+    return ""
+
+
+def names(workload: Object, revision: str) -> bool:
+    """Whether the condition Progressing is about this ReplicaSet."""
+    return f'"{revision}"' in str(condition(workload, "Progressing").get("message"))
+
+
+def _is_new(found: Object, since: datetime | None) -> bool:
+    at = _time(found.get("lastUpdateTime") or found.get("lastTransitionTime") or "")
+    return at is None or since is None or at >= since - _SKEW
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def writer_of(workload: Object, *path: str) -> str:
+    """Who changed a field last, by the object's own books (`managedFields`); empty where they do not say."""
+    return _last_write(workload, *path)[1]
+
+
+def _last_write(workload: Object, *path: str) -> tuple[str, str]:
+    """When a field was changed last, and by whom."""
+    latest = ("", "")
+    for entry in workload["metadata"].get("managedFields", ()):
+        fields: Any = entry.get("fieldsV1", {})
+        for part in path:
+            fields = fields.get(f"f:{part}") if isinstance(fields, dict) else None
+        if fields is not None:
+            latest = max(latest, (entry.get("time", ""), entry.get("manager", "")))
+    return latest
+
+
+def escape(key: str) -> str:
+    """A key as a part of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def annotate(found: Object, **annotations: str) -> list[Object]:
+    """The operations of a JSON patch that set these of our annotations, one by one, and leave all others."""
+    nothing_yet = not found["metadata"].get("annotations")
+    first = [{"op": "add", "path": "/metadata/annotations", "value": {}}] if nothing_yet else []
+    return [
+        *first,
+        *(
+            {"op": "add", "path": f"/metadata/annotations/{escape(f'{PREFIX}/{key}')}", "value": value}
+            for key, value in annotations.items()
+        ),
+    ]

@@ -1,0 +1,275 @@
+"""The pod template: what a workload's pods are made from, named by the revision that the cluster keeps of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.backends.images import digest_of
+from responder.backends.kubernetes.answers import Forbidden
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.gitops import owners_of
+from responder.backends.kubernetes.objects import (
+    Object,
+    annotate,
+    failure_of,
+    images_of,
+    is_ready,
+    main_image,
+    number_of,
+    other_image,
+    owned_by,
+    references_of,
+    runs,
+    same_template,
+    template_of,
+    trouble_of,
+    unfinished,
+    writer_of,
+)
+from responder.backends.kubernetes.workload import (
+    Workload,
+    free,
+    is_ordered,
+    ordinal_of,
+    partition_of,
+    set_settings,
+    settings_of,
+    tell_settings,
+)
+from responder.backends.problems import Problem
+from responder.config.durations import Duration
+from responder.errors import Drift, StepFailed, Unavailable
+
+
+class PodTemplate(Workload):
+    """The pod template of a Deployment, StatefulSet or DaemonSet.
+
+    Its value is a ReplicaSet or ControllerRevision and the images in it, never "the previous one": that would be the
+    bad version after the first rollback.
+    """
+
+    resource: Literal["pod_template"] = "pod_template"
+    container: str | None = Field(
+        default=None, description="Container whose image is the version; else the one that `kubectl logs` shows"
+    )
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for one rollout; progressDeadlineSeconds too")
+    gitops: Literal["deny", "suspend"] = Field(
+        default="deny", description="Where Argo CD, Flux or Helm own it: leave it, or stop them and go on"
+    )
+    when_paused: Literal["deny", "resume"] = Field(
+        default="deny", description="Where somebody has paused the rollout: leave it, or resume it with the good one"
+    )
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+    with_settings: tuple[str, ...] = Field(
+        default=(),
+        description="Set by the responder: rollout settings that are a part of the value. One patch sets both: beside "
+        "the bad template, settings of ours make the controller remove good pods",
+    )
+
+    @property
+    def converge_timeout(self) -> float:
+        return self.within
+
+    async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
+        template = found["spec"]["template"]
+        kept = sorted(await self.revisions(kube, found), key=number_of, reverse=True)
+        revision = next((candidate for candidate in kept if same_template(template_of(candidate), template)), None)
+        if revision is None and not found["spec"].get("paused"):
+            raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
+        # What was put there in a pause is of no revision yet.
+        name = revision["metadata"]["name"] if revision else ""
+        settings = {"settings": settings_of(found, self.with_settings)} if self.with_settings else {}
+        return {"revision": name, "images": dict(images_of(template)), **settings}
+
+    def same(self, found: Any, value: Any) -> bool:
+        if found is None or value is None:
+            return found is value
+        return self.equivalent(found, value) and found.get("settings") == value.get("settings")
+
+    def equivalent(self, found: Any, value: Any) -> bool:
+        # The settings are put back before all is over.
+        if found is None or value is None:
+            return found is value
+        return (found["revision"], found["images"]) == (value["revision"], value["images"])
+
+    def must_be(self, found: Any, *values: Any) -> None:
+        super().must_be(found, *values)
+        if self.with_settings and found["settings"] not in [value["settings"] for value in values]:
+            expected = ", nor ".join(tell_settings(value["settings"]) for value in values)
+            who = f"rollout settings of {self.what}"
+            raise Drift(
+                f"the {who} are {tell_settings(found['settings'])}, neither {expected}: somebody else changed them"
+            )
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        """The operations that put the template of a revision back. Nothing else of the object is touched."""
+        name = value["revision"]
+        revision = next((r for r in await self.revisions(kube, found) if r["metadata"]["name"] == name), None)
+        if revision is None:
+            raise StepFailed(f"{self.what} has no revision {name} any more")
+        template = template_of(revision)
+        if images_of(template) != value["images"]:
+            raise StepFailed(f"revision {name} has other images by now: {images_of(template)}")
+        why = f"rollback {self.mark}: {self.describe(present)} → {self.describe(value)}"
+        annotations = annotate(found, execution=self.mark, **{"rolled-back": why})
+        cause = {"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": why}
+        settings = set_settings(value["settings"]) if self.with_settings else []
+        return [{"op": "replace", "path": "/spec/template", "value": template}, *settings, *annotations, cause]
+
+    async def converged(self, kube: Kubernetes, value: Any) -> bool:
+        found = await self.object(kube)
+        if not self.equivalent(await self._value(kube, found), value):
+            return False
+        if found["spec"].get("paused"):
+            return True  # nothing follows until somebody resumes it
+        if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
+            return False
+        every = await self.pods(kube, found)
+        pods = [pod for pod in every if self.is_of(pod, str(value["revision"]))]
+        if trouble := next(filter(None, map(trouble_of, pods)), ""):
+            raise StepFailed(trouble)
+        if self.deployment and (failed := await self._failed(kube, found, str(value["revision"]), every)):
+            raise StepFailed(f"{self.what}: {failed}")
+        if self.statefulset and partition_of(found):
+            first = partition_of(found)
+            wanted = int(found["spec"].get("replicas", 1)) - first
+            return sum(is_ready(pod) and ordinal_of(pod) >= first for pod in pods) >= wanted
+        # What the workload counts may lag behind what its ReplicaSets did: the pods themselves decide.
+        if unfinished(found) or (not self.daemonset and sum(map(is_ready, pods)) < found["spec"].get("replicas", 1)):
+            return False
+        self._same_images(pods, value)
+        return True
+
+    async def _failed(self, kube: Kubernetes, found: Object, name: str, pods: list[Object]) -> str:
+        kept = await self.revisions(kube, found)
+        revision = next((candidate for candidate in kept if candidate["metadata"]["name"] == name), None)
+        failed = failure_of(found, revision) if revision else ""
+        # A quota is exceeded for a moment where new pods come before the old ones are gone: it says nothing while there
+        # are fewer pods than wanted, or more, or some that have to go.
+        leaving = any(len(owned_by(candidate, pods)) > candidate["spec"].get("replicas", 1) for candidate in kept)
+        waits = "exceeded quota" in failed and (leaving or len(pods) != found["spec"].get("replicas", 1))
+        return "" if waits else failed
+
+    def _same_images(self, pods: list[Object], value: dict[str, Any]) -> None:
+        """A tag may have been moved since: what counts is the digest of what runs. Raises Halt."""
+        if not (digest := value.get("digest")):
+            return
+        for pod in pods:
+            if other := other_image(pod, value["container"], digest):
+                raise StepFailed(f"{other}: {value['images'][value['container']]} names another image by now")
+
+    async def assist(self, kube: Kubernetes, value: Any) -> None:
+        """Deletes the pod that its controller would wait for for ever, one at a time."""
+        if self.deployment:
+            return
+        found = await self.object(kube)
+        strategy = found["spec"].get("updateStrategy", {}).get("type", "RollingUpdate")
+        ordered = bool(self.statefulset) and is_ordered(found)
+        if not (strategy == "OnDelete" or ordered) or not self.same(await self._value(kube, found), value):
+            return
+        if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
+            return  # it would be made anew from the bad template
+        pods = await self.pods(kube, found)
+        updated = [pod for pod in pods if self.is_of(pod, str(value["revision"]))]
+        if strategy != "OnDelete":
+            await free(kube, found, pods, updated)
+            return
+        old = [pod for pod in pods if pod not in updated]
+        stuck = [pod for pod in old if not is_ready(pod)]
+        if stuck or (old and all(map(is_ready, pods))):
+            await kube.delete_pod((stuck or old[-1:])[0])
+
+    async def last_modified_by(self, kube: Kubernetes) -> str:
+        return writer_of(await self.object(kube), "spec", "template")
+
+    async def value_of(self, kube: Kubernetes, version: str, artifact: str) -> JsonValue:
+        found = await self.object(kube)
+        kept = sorted(await self.revisions(kube, found), key=number_of)
+        kind, _, name = artifact.partition("/")
+        if kind.lower() in ("replicaset", "controllerrevision"):
+            fitting, artifact = [candidate for candidate in kept if candidate["metadata"]["name"] == name], ""
+        else:
+            fitting = [
+                candidate for candidate in kept if runs(template_of(candidate), version, artifact, self.container)
+            ]
+        if not fitting:
+            images = sorted({main_image(template_of(candidate), self.container) for candidate in kept})
+            limit = found["spec"].get("revisionHistoryLimit", 10)
+            raise StepFailed(
+                f"{self.what} keeps no revision that is {version}; it keeps {', '.join(images) or 'none'} "
+                f"(revisionHistoryLimit: {limit})"
+            )
+        template = template_of(fitting[-1])
+        value: dict[str, JsonValue] = {
+            "revision": fitting[-1]["metadata"]["name"],
+            "images": dict(images_of(template)),
+        }
+        image = main_image(template, self.container)
+        if (digest := digest_of(artifact)) and not digest_of(image):
+            container = next(name for name, image_ref in images_of(template).items() if image_ref == image)
+            value |= {"digest": digest, "container": container}
+        return value
+
+    async def runs(self, kube: Kubernetes, found: JsonValue, version: str, artifact: str) -> bool:
+        self._was_rolled_out(found)
+        kind, _, name = artifact.partition("/")
+        if kind.lower() in ("replicaset", "controllerrevision"):
+            return isinstance(found, dict) and found["revision"] == name
+        return runs((await self.object(kube))["spec"]["template"], version, artifact, self.container)
+
+    async def preflight(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
+        found = await self.object(kube)
+        if found["spec"].get("paused") and self.when_paused == "deny":
+            raise StepFailed(
+                f"somebody has paused the rollout of {self.what} (kubectl rollout resume, or when_paused: resume)"
+            )
+        await self.need_rights(kube)
+        present = await self._value(kube, found)
+        self._was_rolled_out(present)
+        change = await self._change(kube, found, present, value)
+        needed = sorted(set(references_of(change[0]["value"])))
+        there = await asyncio.gather(*(self._is_there(kube, kind, name) for kind, name in needed))
+        gone = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is False]
+        unseen = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is None]
+        if gone:
+            raise StepFailed(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
+        await kube.patch(found, change, dry_run=True)  # admission webhooks have their say before we begin
+        return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
+
+    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+        """Also who else writes to the workload: a plan refuses where they would bring the bad version back."""
+        problems = await super().check_access(kube)
+        for owner in await owners_of(kube, self):
+            if owner.unseen:
+                found = f"our account may not see whether {owner.who} would bring the bad version back"
+                problems.append(Problem(self.what, found, "give it the Role of deploy/kubernetes/rights"))
+            elif owner.fights or self.gitops == "deny":
+                fix = owner.mend + ("" if owner.fights else ", or set gitops: suspend")
+                problems.append(Problem(self.what, f"belongs to {owner.who}: a rollback is refused", fix))
+            elif owner.suspend is not None:
+                problems += await owner.suspend.check_access(kube)
+        return problems
+
+    def _was_rolled_out(self, found: Any) -> None:
+        """Raises Halt where no revision is kept of what is there: there would be no way back to it."""
+        if found is not None and not found["revision"]:
+            images = ", ".join(found["images"].values())
+            raise StepFailed(f"{self.what} is paused, with a template that was never rolled out ({images})")
+
+    async def _is_there(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
+        try:
+            return await kube.get(kind, self.namespace, name) is not None
+        except Forbidden:
+            return None
+
+    def describe(self, value: Any) -> str:
+        if value is None:
+            return "none"
+        settings = f", {tell_settings(value['settings'])}" if "settings" in value else ""
+        return f"{value['revision'] or 'never rolled out'} ({', '.join(value['images'].values())}){settings}"
+
+    def __str__(self) -> str:
+        return f"pod template of {self.what}"

@@ -1,0 +1,143 @@
+"""How a workload rolls out: how many pods at a time, and whether it is paused."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.objects import Object, annotate, is_ready, trouble_of
+from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.workload import (
+    Workload,
+    free,
+    is_ordered,
+    ordinal_of,
+    partition_of,
+    set_settings,
+    settings_of,
+    tell_settings,
+)
+from responder.config.durations import Duration
+from responder.errors import Drift, StepFailed
+
+
+class RolloutSettings(Workload):
+    """The update strategy and `minReadySeconds`, as they stand in the object. A plan puts back what it found."""
+
+    resource: Literal["rollout_settings"] = "rollout_settings"
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+    fields: tuple[str, ...] = Field(
+        default=(), description="Set by the responder: the fields of the spec, where more than the usual two"
+    )
+
+    async def _value(self, kube: Kubernetes, found: Object) -> dict[str, Any]:
+        return settings_of(found, self.fields or self.usual_settings)
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        return [*set_settings(value), *annotate(found, execution=self.mark)]
+
+    async def preflight(self, kube: Kubernetes, value: Any) -> tuple[str, ...]:
+        await kube.patch(await self.object(kube), set_settings(value), dry_run=True)
+        return ()
+
+    def describe(self, value: Any) -> str:
+        return "none" if value is None else tell_settings(value)
+
+    def __str__(self) -> str:
+        return f"rollout settings of {self.what}"
+
+
+class RolloutPaused(Workload):
+    """Whether a Deployment's rollout is paused. None is to leave it as it is.
+
+    In a pause a template is set and nothing follows. So it is resumed after the good template was set, and on the way
+    back paused once more only after what was there before has been rolled out: two moves, each of them one way only.
+    """
+
+    resource: Literal["rollout_paused"] = "rollout_paused"
+    within: Duration = Field(
+        default=600.0, gt=0, description="Deadline for the rollout that follows when it is resumed"
+    )
+    brings: JsonValue = Field(
+        default=None, description="Set by the responder: the pod template that is rolled out then"
+    )
+
+    @property
+    def converge_timeout(self) -> float:
+        return self.within
+
+    async def _value(self, kube: Kubernetes, found: Object) -> bool:
+        return bool(found["spec"].get("paused"))
+
+    def same(self, found: JsonValue, value: JsonValue) -> bool:
+        return value is None or found == value
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        template = PodTemplate(**self.where)
+        if not value and self.brings and not template.same(now := await template.read(kube), self.brings):
+            who = await template.last_modified_by(kube)
+            running, expected = template.describe(now), template.describe(self.brings)
+            mismatch = f"the {template} is {running}, not {expected}, and would be rolled out"
+            raise Drift(f"{mismatch}: {who or 'somebody else'} moved it", by=who)
+        return [{"op": "add", "path": "/spec/paused", "value": bool(value)}]
+
+    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+        if value is None:
+            return True
+        found = await self.object(kube)
+        if bool(found["spec"].get("paused")) != value or value:
+            return found["spec"].get("paused", False) is value
+        template = PodTemplate(**self.where)
+        return await template.converged(kube, self.brings or await template.read(kube))
+
+    def describe(self, value: JsonValue) -> str:
+        return "as it is" if value is None else "paused" if value else "resumed"
+
+    def __str__(self) -> str:
+        return f"pause of {self.what}"
+
+
+class Partition(Workload):
+    """From which ordinal on a StatefulSet's pods are updated: lowered batch by batch, it is a rollout in steps."""
+
+    resource: Literal["partition"] = "partition"
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for one batch")
+
+    @property
+    def converge_timeout(self) -> float:
+        return self.within
+
+    async def _value(self, kube: Kubernetes, found: Object) -> int:
+        return partition_of(found)
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        rolling = {**(found["spec"]["updateStrategy"].get("rollingUpdate") or {}), "partition": value}
+        return [{"op": "add", "path": "/spec/updateStrategy/rollingUpdate", "value": rolling}]
+
+    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+        """Whether all pods from that ordinal on are of the newest revision, and ready."""
+        found = await self.object(kube)
+        status = found.get("status", {})
+        if partition_of(found) != value or found["metadata"]["generation"] > status.get("observedGeneration", 0):
+            return False
+        newest = status.get("updateRevision", "")
+        pods = [pod for pod in await self.pods(kube, found) if ordinal_of(pod) >= partition_of(found)]
+        updated = [pod for pod in pods if self.is_of(pod, newest)]
+        if trouble := next(filter(None, map(trouble_of, updated)), ""):
+            raise StepFailed(trouble)
+        wanted = int(found["spec"].get("replicas", 1)) - partition_of(found)
+        return sum(map(is_ready, updated)) >= wanted
+
+    async def assist(self, kube: Kubernetes, value: JsonValue) -> None:
+        found = await self.object(kube)
+        status = found.get("status", {})
+        current = found["metadata"]["generation"] <= status.get("observedGeneration", 0)
+        if current and partition_of(found) == value and is_ordered(found):
+            pods = await self.pods(kube, found)
+            newest = status.get("updateRevision", "")
+            await free(kube, found, pods, [pod for pod in pods if self.is_of(pod, newest)])
+
+    def __str__(self) -> str:
+        return f"partition of {self.what}"

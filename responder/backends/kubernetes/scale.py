@@ -1,0 +1,168 @@
+"""How many pods there are, and those of a failed version that are kept for study."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from responder.backends.kubernetes.access import Right
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.object_part import PartOfObject
+from responder.backends.kubernetes.objects import PREFIX, Name, Object, annotate, is_ready, trouble_of
+from responder.backends.kubernetes.workload import Workload, labels_of
+from responder.config.durations import Duration
+from responder.errors import StepFailed
+
+_ALL = 2**31 - 1  # Kubernetes counts in 32 bits
+
+
+class Replicas(Workload):
+    """How many replicas are wanted."""
+
+    resource: Literal["replicas"] = "replicas"
+    autoscaled: bool = Field(
+        default=False, description="Set by the responder: an autoscaler moves it too, and more is as good"
+    )
+    unready: int = Field(
+        default=0, ge=0, description="Set by the responder: down to so many of a failed version need not be ready"
+    )
+    within: Duration = Field(default=600.0, gt=0, description="Deadline until they are all ready")
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_in_older_journals(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and "ready" in fields:  # it was: false for a version that never is
+            fields = {**fields, "unready": 0 if fields["ready"] else _ALL}
+            del fields["ready"]
+        return fields
+
+    @property
+    def converge_timeout(self) -> float:
+        return self.within
+
+    async def _value(self, kube: Kubernetes, found: Object) -> int:
+        return int(found["spec"].get("replicas", 1))
+
+    def same(self, found: JsonValue, value: JsonValue) -> bool:
+        if self.autoscaled and value and isinstance(found, int) and isinstance(value, int):
+            return found >= value
+        return found == value
+
+    def equivalent(self, found: JsonValue, value: JsonValue) -> bool:
+        # An autoscaler moves it as the load goes, and only from and to 0 somebody else does.
+        return bool(found) == bool(value) if self.autoscaled else found == value
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        if not isinstance(value, int) or value < 0:
+            raise StepFailed(f"{self} cannot be set to {value!r}")
+        annotations = annotate(found, execution=self.mark, **{"replicas-before": str(present)})
+        return [{"op": "add", "path": "/spec/replicas", "value": value}, *annotations]
+
+    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+        found = await self.object(kube)
+        status, wanted = found.get("status", {}), int(found["spec"].get("replicas", 1))
+        if not self.equivalent(wanted, value) or not isinstance(value, int):
+            return False
+        if found["metadata"]["generation"] > status.get("observedGeneration", 0):
+            return False
+        if value <= self.unready:
+            return bool(status.get("replicas", 0) <= value)
+        if status.get("readyReplicas", 0) >= min(value, wanted):
+            return True
+        if trouble := next(filter(None, map(trouble_of, await self.pods(kube, found))), ""):
+            raise StepFailed(trouble)
+        return False
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        return (*super().rights, ("list", "HorizontalPodAutoscaler"))
+
+    async def autoscaler(self, kube: Kubernetes) -> Object | None:
+        """The HorizontalPodAutoscaler that scales this workload; with 0 replicas it is switched off."""
+        for scaler in await kube.list("HorizontalPodAutoscaler", self.namespace):
+            target = scaler["spec"]["scaleTargetRef"]
+            if (target["kind"], target["name"]) == (self.kind, self.name):
+                return scaler
+        return None
+
+    def __str__(self) -> str:
+        return f"replicas of {self.what}"
+
+
+class AutoscalerFloor(PartOfObject):
+    """The fewest pods that a HorizontalPodAutoscaler leaves. A color without traffic has no load: it would lose its
+    pods to the autoscaler just before they are needed.
+    """
+
+    resource: Literal["autoscaler_floor"] = "autoscaler_floor"
+    autoscaler: Name = Field(description="Name of the HorizontalPodAutoscaler")
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @property
+    def _address(self) -> tuple[str, str]:
+        return "HorizontalPodAutoscaler", self.autoscaler
+
+    async def _value(self, kube: Kubernetes, found: Object) -> int:
+        return int(found["spec"].get("minReplicas", 1))
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        annotations = annotate(found, execution=self.mark, **{"min-replicas-before": str(present)})
+        return [{"op": "add", "path": "/spec/minReplicas", "value": value}, *annotations]
+
+    def __str__(self) -> str:
+        return f"fewest pods of {self.what}"
+
+
+class KeptPods(Workload):
+    """Pods of a failed version that are taken out of their ReplicaSet, so that they stay as they are for study.
+
+    The value is the mark that they carry, which is on the workload as well once that is done. Nothing puts them back.
+    """
+
+    resource: Literal["kept_pods"] = "kept_pods"
+    count: int = Field(ge=1, le=20, description="How many pods are kept, where there are that many")
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        return (*super().rights, ("patch", "Pod"))
+
+    async def _value(self, kube: Kubernetes, found: Object) -> Any:
+        return (found["metadata"].get("annotations") or {}).get(f"{PREFIX}/kept")
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        return annotate(found, kept=str(value))
+
+    async def write(self, kube: Kubernetes, value: JsonValue, *, expected: JsonValue) -> None:
+        # The pods first: the mark on the workload says that all of them are out.
+        found = await self.object(kube)
+        self.must_be(await self._value(kube, found), expected, value)
+        known = _out_of_the_way(labels_of(found))
+        kept = await kube.list("Pod", self.namespace, {**known, f"{PREFIX}/kept": str(value)})
+        there = sorted(await self.pods(kube, found), key=_ready_last)
+        for pod in there[: max(self.count - len(kept), 0)]:
+            await kube.patch(pod, _out_of_service(pod, labels_of(found), str(value)))
+        await super().write(kube, value, expected=expected)
+
+    def __str__(self) -> str:
+        return f"pods kept for study of {self.what}"
+
+
+def _ready_last(pod: Object) -> tuple[bool, str]:
+    # A pod that fails tells more than one that works.
+    return is_ready(pod), pod["metadata"]["name"]
+
+
+def _out_of_the_way(labels: dict[str, str]) -> dict[str, str]:
+    return {f"{PREFIX}/was-{key.replace('/', '.')}": value for key, value in labels.items()}
+
+
+def _out_of_service(pod: Object, selector: dict[str, str], mark: str) -> list[dict[str, Any]]:
+    """Moves the labels that its ReplicaSet and its Services know it by out of the way, and keeps their values."""
+    labels = pod["metadata"].get("labels", {})
+    ours = _out_of_the_way({key: value for key, value in labels.items() if key in selector})
+    return [
+        {"op": "replace", "path": "/metadata/labels", "value": {**ours, f"{PREFIX}/kept": mark}},
+        *annotate(pod, labels=",".join(f"{k}={v}" for k, v in sorted(labels.items()))),
+    ]

@@ -1,0 +1,69 @@
+"""Where a Service sends its traffic."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.backends.kubernetes.access import Right
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.object_part import PartOfObject
+from responder.backends.kubernetes.objects import Name, Object, annotate, escape, is_ready, writer_of
+from responder.backends.problems import Problem
+
+
+class ServiceSelector(PartOfObject):
+    """One label in a Service's selector, as the color that has the traffic."""
+
+    resource: Literal["service_selector"] = "service_selector"
+    service: Name = Field(description="Name of the Service")
+    key: str = Field(default="color", min_length=1, description="Label that tells the colors apart")
+    mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
+
+    @property
+    def _address(self) -> tuple[str, str]:
+        return "Service", self.service
+
+    async def _value(self, kube: Kubernetes, found: Object) -> Any:
+        return (found["spec"].get("selector") or {}).get(self.key)
+
+    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+        change = {"op": "replace", "path": f"/spec/selector/{escape(self.key)}", "value": value}
+        return [change, *annotate(found, execution=self.mark)]
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        return (*super().rights, ("list", "Pod"), ("list", "EndpointSlice"), ("list", "HorizontalPodAutoscaler"))
+
+    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+        problems = await super().check_access(kube)
+        if await self._value(kube, await self.object(kube)) is None:
+            found = f"its selector has no label {self.key}"
+            problems.append(Problem(self.what, found, f"select the live color by {self.key}, or correct pointer.key"))
+        return problems
+
+    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+        """Whether its endpoints are exactly the ready pods that it selects, and there is at least one."""
+        if await self.read(kube) != value:
+            return False
+        wanted = {p["metadata"]["name"] for p in await self.selected(kube, str(value)) if is_ready(p)}
+        slices = await kube.list("EndpointSlice", self.namespace, {"kubernetes.io/service-name": self.service})
+        ready = {
+            endpoint["targetRef"]["name"]
+            for part in slices
+            for endpoint in part.get("endpoints") or ()
+            if endpoint.get("conditions", {}).get("ready") and endpoint.get("targetRef")
+        }
+        return bool(wanted) and ready == wanted
+
+    async def selected(self, kube: Kubernetes, value: str) -> list[Object]:
+        """The pods that it selects with this value."""
+        found = await self.object(kube)
+        return await kube.list("Pod", self.namespace, {**(found["spec"].get("selector") or {}), self.key: value})
+
+    async def last_modified_by(self, kube: Kubernetes) -> str:
+        return writer_of(await self.object(kube), "spec", "selector")
+
+    def __str__(self) -> str:
+        return f"selector {self.key} of Service {self.namespace}/{self.service}"

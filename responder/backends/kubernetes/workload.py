@@ -1,0 +1,120 @@
+"""What a Deployment, a StatefulSet and a DaemonSet have in common."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from responder.backends.kubernetes.access import Right
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.object_part import PartOfObject
+from responder.backends.kubernetes.objects import Name, Object, is_ready, owned_by
+
+_KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
+
+
+class Workload(PartOfObject, ABC):
+    """A resource on one of the three; exactly one is named."""
+
+    deployment: Name | None = Field(default=None, description="Name of the Deployment")
+    statefulset: Name | None = Field(default=None, description="Name of the StatefulSet")
+    daemonset: Name | None = Field(default=None, description="Name of the DaemonSet")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Workload:
+        if len(self.where) != 2:
+            raise ValueError(f"needs exactly one of {', '.join(_KINDS)}")
+        return self
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The fields that say which workload it is, for another resource on the same one."""
+        named = {key: getattr(self, key) for key in _KINDS if getattr(self, key) is not None}
+        return {"namespace": self.namespace, **named}
+
+    @property
+    def kind(self) -> str:
+        return next(kind for key, kind in _KINDS.items() if getattr(self, key) is not None)
+
+    @property
+    def name(self) -> str:
+        return str(self.deployment or self.statefulset or self.daemonset)
+
+    @property
+    def _address(self) -> tuple[str, str]:
+        return self.kind, self.name
+
+    @property
+    def usual_settings(self) -> tuple[str, ...]:
+        """The fields of its spec that say how it rolls out."""
+        return ("strategy" if self.deployment else "updateStrategy", "minReadySeconds")
+
+    @property
+    def rights(self) -> tuple[Right, ...]:
+        revisions = "ReplicaSet" if self.deployment else "ControllerRevision"
+        freed: tuple[Right, ...] = () if self.deployment else (("delete", "Pod"),)
+        return (*super().rights, ("list", revisions), ("list", "Pod"), *freed)
+
+    async def revisions(self, kube: Kubernetes, found: Object) -> list[Object]:
+        """What the cluster remembers of earlier templates."""
+        kind = "ReplicaSet" if self.deployment else "ControllerRevision"
+        return owned_by(found, await kube.list(kind, self.namespace, labels_of(found)))
+
+    async def pods(self, kube: Kubernetes, found: Object) -> list[Object]:
+        """Its own pods: others may carry the same labels, as one that somebody started to look around."""
+        owners = await self.revisions(kube, found) if self.deployment else [found]
+        pods = await kube.list("Pod", self.namespace, labels_of(found))
+        return [pod for owner in owners for pod in owned_by(owner, pods)]
+
+    def is_of(self, pod: Object, revision: str) -> bool:
+        """Whether a pod was made from that ReplicaSet or ControllerRevision."""
+        labels = pod["metadata"].get("labels", {})
+        made_from = labels.get("pod-template-hash" if self.deployment else "controller-revision-hash")
+        return made_from in (revision, revision.removeprefix(f"{self.name}-"))
+
+
+def settings_of(workload: Object, fields: tuple[str, ...]) -> dict[str, Any]:
+    """These fields of its spec, as the API server fills them in."""
+    defaults = {"minReadySeconds": 0, "progressDeadlineSeconds": 600}
+    return {field: workload["spec"].get(field, defaults.get(field, {})) for field in fields}
+
+
+def set_settings(settings: dict[str, Any]) -> list[Object]:
+    """The operations of a JSON patch that set them."""
+    return [{"op": "add", "path": f"/spec/{key}", "value": part} for key, part in settings.items()]
+
+
+def tell_settings(settings: dict[str, Any]) -> str:
+    how = settings.get("strategy") or settings.get("updateStrategy") or {}
+    parts = [f"{key} {part}" for key, part in (how.get("rollingUpdate") or {"type": how.get("type")}).items()]
+    parts += [f"{key} {settings[key]}" for key in ("minReadySeconds", "progressDeadlineSeconds") if settings.get(key)]
+    return ", ".join(parts)
+
+
+async def free(kube: Kubernetes, statefulset: Object, pods: list[Object], updated: list[Object]) -> None:
+    """Deletes the pod of another revision that an ordered StatefulSet would wait for for ever
+    (kubernetes/kubernetes#67250). It waits for the lowest that is not ready, and makes none above it before.
+    """
+    unready = sorted((pod for pod in pods if not is_ready(pod)), key=ordinal_of)
+    if unready and unready[0] not in updated and ordinal_of(unready[0]) >= partition_of(statefulset):
+        await kube.delete_pod(unready[0])
+
+
+def is_ordered(statefulset: Object) -> bool:
+    return str(statefulset["spec"].get("podManagementPolicy", "OrderedReady")) == "OrderedReady"
+
+
+def labels_of(workload: Object) -> dict[str, str]:
+    return dict(workload["spec"]["selector"].get("matchLabels", {}))
+
+
+def ordinal_of(pod: Object) -> int:
+    """The number of a StatefulSet's pod."""
+    return int(pod["metadata"]["name"].rpartition("-")[2])
+
+
+def partition_of(statefulset: Object) -> int:
+    """Pods with a lower ordinal keep their revision."""
+    return int((statefulset["spec"].get("updateStrategy", {}).get("rollingUpdate") or {}).get("partition") or 0)

@@ -1,0 +1,1 @@
+"""PostgreSQL: schema revisions, checks, and what a migration destroys."""

@@ -1,0 +1,1 @@
+"""Keeps what a migration destroys, with the SQL that restores it."""

@@ -1,0 +1,1 @@
+"""Snapshots of databases: consistent, verified, and restorable without a running responder."""

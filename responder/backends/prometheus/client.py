@@ -1,0 +1,197 @@
+"""Prometheus' query API, asked off the event loop and with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+
+from responder.config.durations import Duration
+from responder.config.sizes import format_size
+from responder.errors import StepFailed, Unavailable
+
+if TYPE_CHECKING:
+    from requests import Response
+
+_MOST = 4 << 20
+"""Bytes of an answer. While they are understood, a tenth of a second, nothing else runs, on whichever thread."""
+_TOLD = 500
+"""Characters of an error: it goes into reasons, and a proxy may answer with a page."""
+
+
+class PrometheusSettings(BaseModel):
+    """Where Prometheus, or anything with its query API, answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: HttpUrl = Field(description="Base URL, as http://localhost:9090")
+    token: SecretStr | None = Field(default=None, description="Bearer token, as ${PROMETHEUS_TOKEN}")
+    timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for one query")
+
+
+class TooMuch(Unavailable):
+    """More was answered than is taken."""
+
+
+class Sample(BaseModel):
+    """One series of an instant vector."""
+
+    labels: dict[str, str]
+    value: float
+
+
+class Series(BaseModel):
+    """One series over a time: seconds since 1970, and values."""
+
+    labels: dict[str, str]
+    points: list[tuple[float, float]]
+
+
+class Prometheus:
+    """Queries. No answer is `Unavailable`, more than is taken `TooMuch`; what Prometheus refuses is a `Halt`."""
+
+    def __init__(self, settings: PrometheusSettings) -> None:
+        self._settings = settings
+        self._connect: Any = None
+        # prometheus-api-client is synchronous, and a thread that hangs in it cannot be stopped: it must not starve the
+        # default executor, which files and name resolution need.
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="prometheus")
+
+    @classmethod
+    async def connect(cls, settings: PrometheusSettings | None) -> Self:
+        if settings is None:
+            raise StepFailed("a PromQL check needs `prometheus: {url: ...}` in the configuration")
+        return cls(settings)
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
+        """The instant vector (a scalar counts as one sample without labels), at a time or now; empty where no data."""
+        params = {"time": at.timestamp()} if at else None
+        found: list[Sample] = await self._in_time(
+            promql, lambda connect: _samples(promql, connect.custom_query(promql, params=params))
+        )
+        return found
+
+    async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
+        """Every series of the query over a time, at steps of so many seconds."""
+        # As a plain number: a duration of Prometheus knows no fractions.
+        found: list[Series] = await self._in_time(
+            promql, lambda connect: _series(promql, connect.custom_query_range(promql, start, end, f"{step:g}"))
+        )
+        return found
+
+    async def rules(self) -> list[dict[str, Any]]:
+        """The groups of rules that are loaded, alerting and recording."""
+        found: list[dict[str, Any]] = (await self._api("rules")).get("groups") or []
+        return found
+
+    async def alertmanagers(self) -> list[str]:
+        """The addresses that alerts are sent to."""
+        return [
+            str(alertmanager.get("url", ""))
+            for alertmanager in (await self._api("alertmanagers")).get("activeAlertmanagers") or ()
+        ]
+
+    async def _api(self, path: str, **params: str) -> dict[str, Any]:
+        def ask(connect: Any) -> dict[str, Any]:
+            answer = connect._session.get(
+                f"{connect.url}/api/v1/{path}", params=params, headers=connect.headers, timeout=self._settings.timeout
+            )
+            answer.raise_for_status()
+            data: dict[str, Any] = answer.json()["data"]
+            return data
+
+        found: dict[str, Any] = await self._in_time(f"/api/v1/{path}", ask)
+        return found
+
+    async def _in_time(self, promql: str, ask: Callable[[Any], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return await loop.run_in_executor(self._threads, self._ask, promql, ask)
+        except TimeoutError:
+            raise Unavailable(
+                f"Prometheus at {self._settings.url} did not answer in {self._settings.timeout:g} s"
+            ) from None
+
+    def _ask(self, promql: str, ask: Callable[[Any], Any]) -> Any:
+        from prometheus_api_client import PrometheusConnect  # imports requests and dateparser: not at our start
+        from prometheus_api_client.exceptions import PrometheusApiClientException
+        from requests import RequestException, Session
+        from urllib3.exceptions import HTTPError
+        from urllib3.util import Retry
+
+        if self._connect is None:
+            token, session = self._settings.token, Session()
+            session.hooks["response"] = [_bounded]  # runs before anything is read
+            self._connect = PrometheusConnect(
+                str(self._settings.url).rstrip("/"),
+                headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
+                timeout=self._settings.timeout,
+                session=session,
+                retry=Retry(total=0),  # whoever asks knows how long it is worth asking
+                method="GET",
+            )
+        try:
+            return ask(self._connect)
+        except _Longer:
+            raise TooMuch(
+                f"{promql!r} is more than the {format_size(_MOST)} that are taken: ask for less, as by sum by (...)"
+            ) from None
+        except (RequestException, HTTPError) as e:
+            raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
+        except PrometheusApiClientException as e:
+            if "HTTP Status Code 4" in str(e) and "HTTP Status Code 429" not in str(e):
+                raise StepFailed(f"Prometheus refuses {promql!r}: {str(e)[:_TOLD]}") from e
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {str(e)[:_TOLD]}") from e
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
+            raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
+
+
+class _Longer(Exception):
+    """The answer has no end within what is taken."""
+
+
+def _bounded(response: Response, **_: Any) -> None:
+    """Reads the body, and no more of it than is taken; whoever looks at the response finds it read."""
+    from urllib3.exceptions import HTTPError
+
+    body = io.BytesIO()
+    try:
+        for chunk in response.raw.stream(1 << 16, decode_content=True):
+            if body.tell() + len(chunk) > _MOST:
+                response.raw.close()
+                raise _Longer
+            body.write(chunk)
+    except HTTPError:
+        if response.ok:
+            raise  # else the status says it all
+    body.seek(0)
+    response.raw = body
+
+
+def _series(promql: str, result: Any) -> list[Series]:
+    # In the thread that has asked: thousands of series are a second of work.
+    try:
+        return [
+            Series(labels=item["metric"], points=[(float(at), float(value)) for at, value in item["values"]])
+            for item in result
+        ]
+    except (LookupError, TypeError, ValueError) as e:
+        raise StepFailed(f"{promql!r} does not give series over a time") from e
+
+
+def _samples(promql: str, result: Any) -> list[Sample]:
+    try:
+        if result and not isinstance(result[0], dict):  # a scalar: [time, "value"]
+            result = [{"metric": {}, "value": result}]
+        return [Sample(labels=item["metric"], value=float(item["value"][1])) for item in result]
+    except (LookupError, TypeError, ValueError) as e:
+        raise StepFailed(f"{promql!r} does not give an instant vector") from e

@@ -1,0 +1,85 @@
+"""Whether what opened a rollback is gone: asked by the last gate, beside the health of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from responder.backends.alertmanager.alerts import Alert
+from responder.backends.findings import Finding
+from responder.backends.prometheus.client import Prometheus, Sample
+from responder.config.durations import format_duration
+
+NOW = "service_environment:trouble:now"
+"""Recorded by the shipped rules: the condition of an alert over the last scrapes."""
+
+EVALUATED = "alertname:trouble:evaluation_timestamp"
+"""Recorded beside it: when Prometheus evaluated the rule last. Without it, a result from before a restart of
+Prometheus would count for five minutes.
+"""
+
+FRESH = 90.0
+"""Age in seconds up to which an evaluation counts: one missed evaluation at an interval of 45 s."""
+
+_IDENTIFYING = ("alertname", "service", "environment")
+
+
+class TroubleCheck(BaseModel):
+    """None of these alerts' trouble is visible in the last scrapes. Plans have it, no configuration.
+
+    It asks the policy's `expression` if there is one, else what the shipped rules record. Alerts of other rules hold:
+    nothing shows their trouble but the alert, whose window rings on after the service has recovered.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    client: ClassVar[type] = Prometheus
+
+    trouble_of: tuple[dict[str, str], ...] = Field(
+        min_length=1, description="Labels alertname, service and environment of each alert"
+    )
+    expression: str = Field(default="", description="PromQL that has a result for the service while the trouble lasts")
+    service: str = Field(default="", description="Service that the expression is asked about")
+    environment: str = Field(default="", description="Environment of that service")
+
+    @classmethod
+    def of(cls, alerts: Iterable[Alert], expression: str, service: str, environment: str) -> TroubleCheck | None:
+        """The check for alerts that opened a rollback of the service; None if there are none."""
+        labels = [{name: alert.labels[name] for name in _IDENTIFYING if name in alert.labels} for alert in alerts]
+        distinct = tuple(alert_labels for n, alert_labels in enumerate(labels) if alert_labels not in labels[:n])
+        where = {"service": service, "environment": environment} if expression else {}
+        return cls(trouble_of=distinct, expression=expression, **where) if distinct else None
+
+    async def holds(self, prometheus: Prometheus) -> Finding:
+        names = ", ".join(sorted({labels.get("alertname", "") for labels in self.trouble_of}))
+        if self.expression:
+            lasts = concerning(await prometheus.query(self.expression), self.service, self.environment)
+            state = "still has a result" if lasts else "has no result any more"
+            return Finding(holds=not lasts, reason=f"the `expression` for {names} {state}")
+        rules = [{"alertname": labels.get("alertname", "")} for labels in self.trouble_of]
+        queries = [selector(NOW, labels) for labels in self.trouble_of]
+        queries += [f"time() - timestamp({selector(EVALUATED, rule)})" for rule in rules]
+        samples = await prometheus.query(" or ".join(dict.fromkeys(queries)))
+        if any("service" in sample.labels for sample in samples):
+            return Finding(holds=False, reason=f"{names}: still visible in the last scrapes")
+        age = max((sample.value for sample in samples), default=0.0)
+        if age > FRESH:
+            evaluated = f"Prometheus evaluated the rule of {names} {format_duration(age // 1)} ago"
+            return Finding(holds=False, answered=False, reason=f"{evaluated}, longer than {format_duration(FRESH)}")
+        return Finding(holds=True, reason=f"{names}: not visible in the last scrapes")
+
+
+def concerning(samples: Iterable[Sample], service: str, environment: str) -> bool:
+    """Whether any of the series is about this service; one that names none is about whatever was asked for."""
+    where = {"service": service, "environment": environment}
+    return any(all(s.labels.get(name, value) == value for name, value in where.items()) for s in samples)
+
+
+def selector(metric: str, labels: Mapping[str, str]) -> str:
+    return f"{metric}{{{','.join(f'{name}={_quoted(value)}' for name, value in labels.items())}}}"
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,0 +1,64 @@
+"""What Cloudflare holds of a site."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from responder.backends.problems import Problem
+from responder.backends.sites.cdn_client import Cloudflare
+from responder.backends.sites.purge import RememberedPurge
+from responder.config.durations import Duration
+from responder.errors import StepFailed
+
+
+class CloudflarePurge(RememberedPurge):
+    """A purge of one zone: of everything, or of what is named in one way."""
+
+    client: ClassVar[type] = Cloudflare
+
+    resource: Literal["cloudflare_purge"] = "cloudflare_purge"
+    cloudflare: str = Field(pattern="^[0-9a-f]{32}$", description="Id of the zone")
+    prefixes: tuple[str, ...] = Field(default=(), max_length=30, description="URL prefixes, as shop.example/app")
+    tags: tuple[str, ...] = Field(default=(), max_length=30, description="Cache-Tags")
+    files: tuple[str, ...] = Field(default=(), max_length=30, description="Whole URLs")
+    within: Duration = Field(default=60.0, gt=0, description="Deadline, waiting for the rate limit included")
+
+    @model_validator(mode="after")
+    def _in_one_way(self) -> CloudflarePurge:
+        if sum(map(bool, (self.prefixes, self.tags, self.files))) > 1:
+            raise ValueError("prefixes, tags, files: Cloudflare takes one of them at a time")
+        return self
+
+    @property
+    def timeout(self) -> float:
+        return self.within
+
+    @property
+    def _what(self) -> JsonValue:
+        return [self.cloudflare, self._body()]
+
+    def _body(self) -> dict[str, JsonValue]:
+        for name in ("prefixes", "tags", "files"):
+            if values := getattr(self, name):
+                return {name: sorted(values)}
+        return {"purge_everything": True}
+
+    async def _purge(self, client: Cloudflare) -> None:
+        await client.write("POST", f"/zones/{self.cloudflare}/purge_cache", self._body())
+
+    async def check_access(self, client: Cloudflare) -> list[Problem]:
+        await self.preflight(client, None)
+        if not await client.knows_zone(self.cloudflare):
+            await client.verify_token()
+        return []
+
+    async def preflight(self, client: Cloudflare, value: JsonValue) -> tuple[str, ...]:
+        if await client.knows_zone(self.cloudflare) is False:
+            raise StepFailed(f"Cloudflare has no zone {self.cloudflare}: correct its id")
+        return ()
+
+    @property
+    def _name(self) -> str:
+        return f"cache of Cloudflare's zone {self.cloudflare[:8]}"

@@ -1,0 +1,222 @@
+"""A release that is copied to where the site is served from, so that whoever looks meanwhile finds whole pages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from itertools import groupby
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from responder.backends.problems import Problem
+from responder.backends.sites.pointer_object import KEPT, acl_of
+from responder.backends.sites.releases import BesideReleases, Release, Releases, Stored, each, listing, stored_at
+from responder.backends.sites.s3_url import S3Place, S3Url
+from responder.backends.sites.swapping import TOO_LATE, swapping
+from responder.backends.sites.version_text import pointer_problems
+from responder.config.durations import Duration
+from responder.errors import Drift, StepFailed
+from responder.transport.aws import Aws, AwsRefused
+
+
+class LivePrefix(BesideReleases):
+    """The version that the live prefix is at, as its version document says, which is the last thing that is copied.
+
+    Nothing is deleted, so open pages find what they load later. Copying takes its time: a note beside the releases is
+    written before the first copy and removed after the last, so that after a crash between it is known to be half done.
+    It keeps what was found there, so that whoever goes on knows our own copies from what somebody else put there since.
+    """
+
+    client: ClassVar[type] = Aws
+
+    resource: Literal["live_prefix"] = "live_prefix"
+    live: S3Url = Field(description="What the site is served from, as s3://shop/live")
+    releases: Releases = Field(description="The releases that are copied there")
+    version: str = Field(default="version.json", min_length=1, description="The document that says the version")
+    field: str = Field(default="version", min_length=1, description="Its field that does")
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for copying all of it")
+
+    @property
+    def timeout(self) -> float:
+        return self.within
+
+    @property
+    def _place(self) -> S3Place:
+        return S3Place.of(self.live)
+
+    @property
+    def _note(self) -> tuple[str, str]:
+        root = S3Place.of(self.releases.s3)
+        return root.bucket, root.key(f".copying-to-{hashlib.sha256(self.live.encode()).hexdigest()[:12]}.json")
+
+    async def read(self, aws: Aws) -> JsonValue:
+        return (await self._version(aws))[0]
+
+    async def converged(self, aws: Aws, value: JsonValue) -> bool:
+        return await self.read(aws) == value and await aws.content(*self._note) is None
+
+    async def write(self, aws: Aws, value: JsonValue, *, expected: JsonValue) -> None:
+        release = await self.whole(aws, str(value))
+        try:
+            await self._copy_all(aws, release, expected, value)
+        except Drift:
+            # A human decides now: whoever begins anew after that begins with how it is then.
+            with suppress(StepFailed):
+                if await aws.content(*self._note):
+                    await self._take_note(aws, expected, value, None)
+            raise
+
+    async def _copy_all(self, aws: Aws, release: Release, expected: JsonValue, value: JsonValue) -> None:
+        self.must_be(await self.read(aws), expected, value)
+        there = await listing(aws, self._place)
+        before = await self._found_before(aws, expected, value)
+        if before is None:
+            before = {path: there[path] for path in release.files if path in there}
+            await self._take_note(aws, expected, value, before)
+        # What no page names yet harms nobody; what is replaced under its own name comes next, the pages last.
+        acl = await acl_of(aws, self._place.bucket, self._place.key(self.version))
+        rank = self.releases.rank
+        assets = [path for path in release.files if not rank(path) and path != self.version]
+        await self._copy(aws, release, [path for path in assets if path not in there], there, before, acl)
+        await self._copy(aws, release, [path for path in assets if path in there], there, before, acl)
+        there = await listing(aws, self._place)
+        if lost := [path for path in assets if path not in there or there[path].size != release.files[path].size]:
+            raise StepFailed(f"{self.live} lacks {lost[0]} although it was copied: somebody else deletes there")
+        # A deployment may have come meanwhile: its pages are not written over.
+        self.must_be(await self.read(aws), expected, value)
+        pages = sorted((path for path in release.files if rank(path) and path != self.version), key=rank)
+        for _, alike in groupby(pages, key=rank):
+            await self._copy(aws, release, list(alike), there, before, acl)
+        await self._say_version(aws, release, expected, value, acl)
+        bucket, key = self._note
+        await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
+
+    async def _take_note(
+        self, aws: Aws, expected: JsonValue, value: JsonValue, before: dict[str, Stored] | None
+    ) -> None:
+        bucket, key = self._note
+        body = json.dumps({"live": self.live, "was": expected, "to": value, "before": before}).encode()
+        await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body)
+
+    async def _found_before(self, aws: Aws, expected: JsonValue, value: JsonValue) -> dict[str, Stored] | None:
+        """What an earlier try of the same found there; None where there was none."""
+        if (found := await aws.content(*self._note)) is None:
+            return None
+        try:
+            note = json.loads(found[0])
+            same = (note["live"], note["was"], note["to"]) == (self.live, expected, value)
+            return {path: Stored(*stored) for path, stored in note["before"].items()} if same else None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None  # there was an older responder, or a human has looked since
+
+    async def _copy(
+        self,
+        aws: Aws,
+        release: Release,
+        paths: list[str],
+        there: dict[str, Stored],
+        before: dict[str, Stored],
+        acl: dict[str, Any],
+    ) -> None:
+        """Copies what differs, from bucket to bucket; type, caching and other metadata go with it.
+
+        Of the same content it is asked how it is stored, for what is compared to the byte as well.
+        """
+
+        async def copy_file(path: str) -> None:
+            known = before.get(path)
+            only = {**acl, "IfMatch": known.etag} if known else {**acl, "IfNoneMatch": "*"}
+            source = {"Bucket": release.location.bucket, "Key": release.location.key(path)}
+            target = {"Bucket": self._place.bucket, "Key": self._place.key(path)}
+            with swapping(f"{self.live}/{path}"):
+                try:
+                    await aws.write("s3", "copy_object", **target, CopySource=source, **only)
+                except AwsRefused as refused:
+                    if refused.code not in TOO_LATE | {"NoSuchKey"}:  # what is to be replaced may be gone
+                        raise
+                    if await stored_at(aws, self._place, path) == known:
+                        raise  # what somebody else began came to nothing
+                    await self._must_be_ours(aws, release, path)
+
+        async def is_stored_alike(path: str) -> bool:
+            live = await _how_stored(aws, self._place, path)
+            return live == await _how_stored(aws, release.location, path)
+
+        same = {path for path in paths if there.get(path) == release.stored[path]}
+        compared = [path for path in paths if path in same and self.releases.compares(path)]
+        alike = dict(zip(compared, await each(aws, is_stored_alike, compared), strict=True))
+        await each(aws, copy_file, [path for path in paths if path not in same or not alike.get(path, True)])
+
+    async def _must_be_ours(self, aws: Aws, release: Release, path: str) -> None:
+        """Raises Drift where a file that was changed meanwhile is not what we copy there.
+
+        It is, where an earlier try of ours is heard late: one whose answer was lost, or of a process that died.
+        """
+        found, wanted = await stored_at(aws, self._place, path), release.files[path]
+        if found is not None and found.size == wanted.size:
+            if found == release.stored[path]:
+                return
+            content = await aws.content(self._place.bucket, self._place.key(path))
+            if content is not None and hashlib.sha256(content[0]).hexdigest() == wanted.sha256:
+                return
+        raise Drift(f"{self.live}/{path} was changed while {self.live} was written to: somebody else works there")
+
+    async def _say_version(
+        self, aws: Aws, release: Release, expected: JsonValue, value: JsonValue, acl: dict[str, Any]
+    ) -> None:
+        found, etag = await self._version(aws)
+        self.must_be(found, expected, value)
+        content = await aws.content(release.location.bucket, release.location.key(self.version))
+        if found == value or content is None:
+            return
+        body, like = content
+        only: dict[str, Any] = {**acl, "IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        kept = {name: like[name] for name in KEPT if like.get(name)}
+        key = self._place.key(self.version)
+        with swapping(self):
+            await aws.write("s3", "put_object", Bucket=self._place.bucket, Key=key, Body=body, **kept, **only)
+
+    async def _version(self, aws: Aws) -> tuple[str | None, str]:
+        """What the live version document says, and its ETag."""
+        found = await aws.content(self._place.bucket, self._place.key(self.version))
+        return (None, "") if found is None else (self._said(found[0]), str(found[1]["ETag"]))
+
+    def _said(self, body: bytes) -> str:
+        try:
+            return str(json.loads(body)[self.field])
+        except (ValueError, KeyError, TypeError):
+            return f"other: {body[:80].decode(errors='replace')}"
+
+    async def whole(self, aws: Aws, version: str) -> Release:
+        """The release, which has to say itself which version it is. Raises Halt."""
+        release = await self.releases.whole(aws, version)
+        found = await aws.content(release.location.bucket, release.location.key(self.version))
+        says = None if found is None else self._said(found[0])
+        if self.version not in release.files or says != version:
+            raise StepFailed(
+                f"{self.releases.s3}/{version}/{self.version} says {says!r}: it must be there and say {version!r}"
+            )
+        return release
+
+    async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
+        try:
+            await self.whole(aws, str(now := await self.read(aws)))
+        except StepFailed as failure:
+            return (f"there is no way back to {now}: {failure}",)
+        return ()
+
+    async def check_access(self, aws: Aws) -> list[Problem]:
+        live = await self.read(aws)
+        document = f"{self.live}/{self.version}"
+        found = pointer_problems(document, live, f'{{"{self.field}": "{{version}}"}}')
+        return found or await self.releases.problems(aws, str(live))
+
+    def __str__(self) -> str:
+        return f"live files in {self.live}"
+
+
+async def _how_stored(aws: Aws, location: S3Place, path: str) -> list[Any]:
+    head = await aws.read("s3", "head_object", Bucket=location.bucket, Key=location.key(path))
+    return [head.get(name) or None for name in KEPT]

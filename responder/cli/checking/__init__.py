@@ -1,0 +1,1 @@
+"""`responder check`: validates the configuration, and with `--live` everything that a rollback will use."""

@@ -1,0 +1,222 @@
+"""`check --live`: asks everything that a plan and its execution will ask, all at once, each within its own time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, HttpUrl
+
+from responder.app.settings import Config
+from responder.backends.alertmanager.client import Alertmanager
+from responder.backends.checks import Check
+from responder.backends.connections import Connections
+from responder.backends.problems import Problem
+from responder.backends.prometheus.client import Prometheus
+from responder.backends.resource import Resource
+from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules, without_route
+from responder.config.durations import format_duration
+from responder.errors import ConfigError, ResponderError
+from responder.evidence.stores import store_of, try_out
+from responder.journal import check_journal
+from responder.notify import ChannelSettings, NotDelivered
+from responder.notify.channel import redact
+from responder.rollback.gateway import Accessible, Gateway
+from responder.rollback.strategies import AnyStrategy, is_check
+from responder.services.service import Service
+
+Path = tuple[int | str, ...]
+_WITHIN = 15.0
+_LONGEST = 30.0
+"""Seconds for one target: a resource of many requests, as of an app store, takes longer than one request."""
+
+_AT_ONCE = 64
+
+
+class Found(NamedTuple):
+    """A problem, and the place in the configuration that it belongs to."""
+
+    path: Path
+    problem: Problem
+
+
+class _Target(NamedTuple):
+    path: Path
+    name: str
+    within: float
+    ask: Callable[[], Awaitable[list[Problem]]]
+
+
+async def preflight(config: Config) -> list[Found]:
+    """All that would keep a rollback from working now, in the order of the configuration."""
+    asyncio.get_running_loop().set_default_executor(_LeftBehind())
+    connections = config.connections()
+    at_once = asyncio.Semaphore(_AT_ONCE)
+
+    async def within_its_time(target: _Target) -> list[Found]:
+        async with at_once:
+            return [Found(target.path, problem) for problem in await _problems(target)]
+
+    try:
+        targets = list(_targets(config, connections, Gateway(connections)))
+        answers = await asyncio.gather(*map(within_its_time, targets))
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_WITHIN):
+                await connections.close()
+    return list(dict.fromkeys(found for answer in answers for found in answer))
+
+
+async def _problems(target: _Target) -> list[Problem]:
+    try:
+        async with asyncio.timeout(target.within):
+            return await target.ask()
+    except TimeoutError:
+        return [Problem(target.name, f"did not answer within {format_duration(target.within)}")]
+    except ResponderError as e:
+        return [Problem(target.name, str(e))]
+    except Exception as e:  # whatever is wrong with one target hides no other
+        return [Problem(target.name, f"could not be checked: {type(e).__name__}: {e}")]
+
+
+def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iterator[_Target]:
+    yield _Target(("prometheus",), "Prometheus", _WITHIN, lambda: _prometheus(config, connections))
+    yield _Target(("alertmanager",), "Alertmanager", _WITHIN, lambda: _alertmanager(config, connections))
+    if not config.state.startswith("sqlite:"):
+        yield _Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
+    for path, channel in config.notify.placed():
+        yield _Target(path, channel.called, channel.timeout + 1.0, lambda channel=channel: _channel(channel))  # type: ignore[misc]
+    for i, service in enumerate(config.services):
+        yield from _of_service(("services", i), service, gateway)
+    if evidence := config.evidence:
+        store = store_of(evidence, connections)
+        yield _Target(("evidence",), "the store of evidence", evidence.within, lambda: _evidence(store))
+
+
+def _of_service(path: Path, service: Service, gateway: Gateway) -> Iterator[_Target]:
+    yield from _of_strategy((*path, "rollback"), service.rollback, gateway)
+    for n, strategy in enumerate(service.alternatives):
+        yield from _of_strategy((*path, "alternatives", n), strategy, gateway)
+    for key, checks in (("health_checks", service.health_checks), ("traffic_checks", service.traffic_checks)):
+        for n, check in enumerate(checks):
+            check_path = (*path, key, n)
+            yield _accessible(check_path, check, gateway)
+            yield _Target(check_path, _title(check), _WITHIN, lambda check=check: _holds(check, gateway))  # type: ignore[misc]
+    for n, source in enumerate(service.sources):
+        yield _accessible((*path, "logs", n), source, gateway)
+
+
+def _of_strategy(path: Path, strategy: AnyStrategy, gateway: Gateway) -> Iterator[_Target]:
+    for part_path, part in _within(strategy, path):
+        yield _accessible(part_path, part, gateway)
+    for resource in strategy.derived():
+        yield _accessible(path, resource, gateway)
+    yield _Target(path, f"strategy {strategy.strategy}", _LONGEST, lambda: strategy.problems(gateway))
+
+
+def _accessible(path: Path, part: Any, gateway: Gateway) -> _Target:
+    within = min(part.reads_within, _LONGEST) if isinstance(part, Resource) else _WITHIN
+    title = _title(part)
+    return _Target(path, title, within + 1.0, lambda: gateway.check_access(part, title=title, within=within))
+
+
+def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
+    """Every resource and check of a part of the configuration, each with its place."""
+    if isinstance(value, Resource) or is_check(value):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _within(getattr(value, name), (*path, field.alias or name))
+    elif isinstance(value, tuple):
+        for n, item in enumerate(value):
+            yield from _within(item, (*path, n))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _within(item, (*path, str(key)))
+
+
+def _title(part: Any) -> str:
+    """Its name, or what it asks: a check's whole model is not for people."""
+    if not is_check(part):
+        return str(part)
+    named = ("name", *type(part).model_fields)
+    first = next((value for key in named if (value := getattr(part, key, None))), "")
+    return str(first) if isinstance(first, str | HttpUrl) else str(part)
+
+
+async def _prometheus(config: Config, connections: Connections) -> list[Problem]:
+    prometheus = await connections.to(Prometheus)
+    await prometheus.query("vector(1)")
+    loaded = list(await prometheus.rules())
+    return [*unmatched_rules(loaded, config.policies), *unrecorded_rules(loaded, config.policies)]
+
+
+async def _alertmanager(config: Config, connections: Connections) -> list[Problem]:
+    """Each peer by itself: in a rollback one answer is enough, and then the others are not missed."""
+    found = []
+    acting = any(policy.actions for policy in config.policies)
+    for url, loaded in (await (await connections.to(Alertmanager)).configurations()).items():
+        if isinstance(loaded, ResponderError):
+            found.append(Problem(f"Alertmanager {url}", str(loaded)))
+        elif acting and without_route(loaded) and not await _posts_directly(config, connections):
+            fix = "add the route and the receiver of docs/how-to/connect-alertmanager.md"
+            found.append(Problem(f"Alertmanager {url}", "no route leads to a webhook that ends in /api/v1/alerts", fix))
+    return found
+
+
+async def _posts_directly(config: Config, connections: Connections) -> bool:
+    """Whether Prometheus sends its alerts also to something that is none of the configured Alertmanagers."""
+    known = {str(url).rstrip("/") for url in config.alertmanager.urls}
+    active = await (await connections.to(Prometheus)).alertmanagers()
+    return any(url.removesuffix("/api/v2/alerts").rstrip("/") not in known for url in active)
+
+
+async def _journal(state: str) -> list[Problem]:
+    try:
+        await check_journal(state)
+    except ConfigError as e:
+        return [Problem("the journal", str(e))]
+    return []
+
+
+async def _channel(settings: ChannelSettings) -> list[Problem]:
+    channel = settings.open()
+    try:
+        await channel.check_access()
+    except NotDelivered as e:
+        return [Problem(settings.called, redact(str(e), settings.secrets))]
+    finally:
+        await channel.close()
+    return []
+
+
+async def _evidence(store: Any) -> list[Problem]:
+    await try_out(store)
+    return []
+
+
+async def _holds(check: Check, gateway: Gateway) -> list[Problem]:
+    finding = await gateway.holds(check)
+    return [] if finding.holds else [Problem(_title(check), f"does not hold now: {finding.reason}")]
+
+
+class _LeftBehind(ThreadPoolExecutor):
+    """A thread for each call. One that hangs in a dead file system cannot be stopped: it holds up neither the others
+    nor the end of the process.
+    """
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work(*args, **kwargs))
+            except BaseException as e:
+                future.set_exception(e)
+
+        threading.Thread(target=run, daemon=True, name="preflight").start()
+        return future

@@ -1,0 +1,1 @@
+"""Policies, facts and guards: whether to roll back, and why. It may import `services` and below."""

@@ -1,0 +1,232 @@
+"""What the outside says now, asked where nothing in the journal speaks against a rollback, and before every act."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from responder.backends.alertmanager.client import Alertmanager, LiveAlert
+from responder.backends.alertmanager.matchers import all_match
+from responder.backends.connections import Connections
+from responder.backends.prometheus.client import Prometheus, Sample
+from responder.backends.prometheus.trouble_check import concerning, selector
+from responder.decisions.facts import Facts, LiveState
+from responder.decisions.limits import Watchdog
+from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.trouble import (
+    QUESTION,
+    RECORDED,
+    Recordings,
+    ask_trouble,
+    common_labels,
+    marked,
+    questions,
+    visible,
+)
+from responder.errors import StepFailed, Unavailable
+from responder.rollback.gateway import Gateway
+from responder.services.service import Service
+
+
+async def ask_live(incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections) -> LiveState:
+    """Everything that only the outside knows. What cannot be learned says so, and allows nothing."""
+    alerts, past, disarmed, failing = await asyncio.gather(
+        ask_alerts(incident, policy_set, connections, facts.returned_at),
+        _past(incident, facts, policy_set, connections),
+        _disarmed(incident, policy_set, connections),
+        _needs_failing(incident, facts.service, policy_set, connections),
+    )
+    live = alerts if alerts.state != "firing" or past.state == "firing" else past
+    return live.model_copy(
+        update={
+            "disarmed": disarmed,
+            "began_at": past.began_at,
+            "was_so_before": past.was_so_before,
+            "trouble_now": past.trouble_now,
+            "needs_failing": failing,
+        }
+    )
+
+
+async def ask_alerts(
+    incident: Incident, policy_set: PolicySet, connections: Connections, returned_at: datetime | None = None
+) -> LiveState:
+    """Whether the incident's alerts fire now and nobody silenced them, and which other services are in trouble.
+
+    Asked of Alertmanager, which knows all of a storm when it sends the first of its bodies. What it does not know
+    (vmalert and Grafana may send past it) is asked of Prometheus' `ALERTS`. No answer is `unknown`, which never allows
+    anything.
+    """
+    if not incident.alerts:
+        return LiveState(state="firing", reason=f"requested by {incident.requested_by}")
+    labels = common_labels(incident.alerts)
+    fingerprints = {alert.fingerprint for alert in incident.alerts}
+    try:
+        alertmanager = await connections.to(Alertmanager)
+        everyone = await alertmanager.alerts({k: v for k, v in labels.items() if k == "environment"})
+        others = _others_in_trouble(everyone, incident, policy_set, returned_at)
+        present = [alert for alert in everyone if alert.fingerprint in fingerprints]
+        if present and all(alert.state == "suppressed" for alert in present):
+            return LiveState(state="suppressed", reason=await who_muted(present, alertmanager, everyone))
+        if present:
+            return LiveState(state="firing", reason="Alertmanager says that it fires", also_in_trouble=others)
+        if reason := await _prometheus_says(labels, connections):
+            # Alertmanager may have lost the alert, as after a restart; who silenced it has still silenced it.
+            silences = [await alertmanager.silencing(alert.labels) for alert in incident.alerts]
+            if all(silences):
+                reasons = dict.fromkeys(str(silence) for found in silences for silence in found)
+                return LiveState(state="suppressed", reason="; ".join(reasons))
+            return LiveState(state="firing", reason=reason, also_in_trouble=others)
+    except (Unavailable, StepFailed) as e:
+        return LiveState(state="unknown", reason=str(e))
+    return LiveState(state="gone", reason="neither Alertmanager nor Prometheus has it firing now")
+
+
+async def _prometheus_says(labels: dict[str, str], connections: Connections) -> str:
+    """How Prometheus shows that it fires; empty where it does not.
+
+    An alert is joined with the deployment that the responder publishes, and breaks off when that cannot be scraped.
+    Its recorded trouble does not.
+    """
+    prometheus = await connections.to(Prometheus)
+    firing, recorded = selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)
+    found = await prometheus.query(f"{firing} or {recorded}")
+    if any("alertstate" in sample.labels for sample in found):
+        return "Prometheus says that it fires; Alertmanager does not know it"
+    return "its trouble is still recorded; only the alert broke off, as where the responder is not scraped" * bool(
+        found
+    )
+
+
+def _others_in_trouble(
+    alerts: Iterable[LiveAlert], incident: Incident, policy_set: PolicySet, returned_at: datetime | None
+) -> tuple[str, ...]:
+    """Other services that policies would roll back for alerts that began at about the same time, silenced or not."""
+    began = min(alert.starts_at for alert in incident.alerts)
+    moments = [began, *([returned_at] if returned_at else [])]
+    found: set[str] = set()
+    for live in alerts:
+        alert = live.as_alert(began)
+        policy = next((p for p in policy_set.policies if all_match(p.match, alert.labels)), None)
+        near = any(
+            abs((alert.starts_at - at).total_seconds()) <= policy_set.limits.circuit_breaker.within for at in moments
+        )
+        if policy and near and not policy.force and not policy_set.is_watchdog(alert):
+            named = [policy_set.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)]
+            found |= {service.name for service in named if service}
+    return tuple(sorted(found - policy_set.one_trouble(incident)))
+
+
+async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> LiveState:
+    """Whether somebody silenced the watchdog: the kill switch that every on-call engineer has at hand."""
+    exact = {m.name: m.value for m in watchdog.match if m.op == "="}
+    try:
+        alertmanager = await connections.to(Alertmanager)
+        watchdogs = [a for a in await alertmanager.alerts(exact) if all_match(watchdog.match, a.labels)]
+        if muted := [alert for alert in watchdogs if alert.state == "suppressed"]:
+            reason = f"the watchdog alert is muted: {await who_muted(muted, alertmanager, muted)}"
+            return LiveState(state="suppressed", reason=reason)
+    except Unavailable as e:
+        return LiveState(state="unknown", reason=f"cannot tell whether the watchdog alert is silenced: {e}")
+    return LiveState(state="firing", reason="the watchdog alert is not silenced")
+
+
+async def _disarmed(incident: Incident, policy_set: PolicySet, connections: Connections) -> str:
+    if policy_set.watchdog is None or incident.forced:
+        return ""
+    watchdog = await ask_watchdog(policy_set.watchdog, connections)
+    return "" if watchdog.state == "firing" else watchdog.reason
+
+
+async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: list[LiveAlert]) -> str:
+    """Who silenced or what inhibits these alerts: authors, comments and ends of silences, inhibiting alerts by name."""
+    why = [str(await alertmanager.silence(i)) for alert in alerts[:3] for i in alert.silenced_by[:2]]
+    inhibiting = {i for alert in alerts[:3] for i in alert.inhibited_by[:2]}
+    if inhibiting - {alert.fingerprint for alert in known}:  # of another environment, or of none
+        known = await alertmanager.alerts({})
+    named = {alert.fingerprint: _named(alert) for alert in known}
+    why += sorted(
+        f"inhibited by {named.get(fingerprint, f'an alert that is gone by now ({fingerprint})')}"
+        for fingerprint in inhibiting
+    )
+    return "; ".join(dict.fromkeys(why)) or "it does not say by what"
+
+
+def _named(alert: LiveAlert) -> str:
+    """By its name, and where it says so its service and environment."""
+    labels = alert.labels
+    return " ".join(
+        [
+            labels.get("alertname", "an alert without a name"),
+            *([f"of {labels['service']}"] if labels.get("service") else []),
+            *([f"in {labels['environment']}"] if labels.get("environment") else []),
+        ]
+    )
+
+
+async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections) -> LiveState:
+    """Since when it fires (`activeAt` of the oldest alert like these; Prometheus may not know it, as with vmalert),
+    whether something shows that it earlier so before the deployment, and whether the trouble is visible now.
+    """
+    running, came = facts.running, facts.came
+    if incident.forced or facts.service is None:
+        return LiveState(state="firing", reason="")
+    if running is None or came is None:
+        return LiveState(state="firing", reason="", trouble_now=await ask_trouble(incident, policy_set, connections))
+    labels, at = common_labels(incident.alerts), _just_before(facts, came.at)
+    # One question: each costs as much as all the rest of a decision.
+    before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]
+    if facts.verified_at:
+        before = []  # their windows may still include what earlier before that rollback, which saw the service healthy
+    past_queries = [marked(f"{what} @ {at.timestamp():.3f}", "before") for what in before]
+    query = " or ".join([selector("ALERTS_FOR_STATE", labels), *past_queries, *questions(labels)])
+    expression = incident.policy.expression
+    try:
+        prometheus = await connections.to(Prometheus)
+        now, *earlier = await asyncio.gather(
+            prometheus.query(query), *([prometheus.query(expression, at=at)] if expression else [])
+        )
+    except (Unavailable, StepFailed) as e:
+        return LiveState(state="unknown", reason=f"since when it is so cannot be told: {e}")
+    since = [sample for sample in now if QUESTION not in sample.labels]
+    signs = [_fired_before(sample) for sample in now if sample.labels.get(QUESTION) == "before"]
+    signs += [
+        f"the `expression` of policy {incident.policy.name} had a result"
+        for found in earlier
+        if concerning(found, running.service, running.environment)
+    ]
+    return LiveState(
+        state="firing",
+        reason="",
+        began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
+        was_so_before=f"{signs[0]} at {at:%H:%M:%S} UTC, before {came.version} earlier deployed" if signs else "",
+        trouble_now=await visible(incident, Recordings(now), policy_set, connections),
+    )
+
+
+def _just_before(facts: Facts, came_at: datetime) -> datetime:
+    """The last moment that the new version cannot have spoiled; not before the service earlier seen healthy."""
+    delay = facts.service.reporting_delay if facts.service else 0.0
+    at = came_at - timedelta(seconds=delay)
+    return max(at, facts.verified_at) if facts.verified_at else at
+
+
+def _fired_before(sample: Sample) -> str:
+    name = sample.labels.get("alertname", "this alert")
+    recorded = sample.labels.get("__name__") == RECORDED
+    return f"the trouble of {name} earlier already recorded" if recorded else f"{name} earlier already firing"
+
+
+async def _needs_failing(
+    incident: Incident, service: Service | None, policy_set: PolicySet, connections: Connections
+) -> tuple[str, ...]:
+    """Services that this one depends on and that are not seen to be healthy: what cannot be seen is not healthy."""
+    gateway = Gateway(connections)
+    needed = policy_set.needs(service) if service and not incident.forced else []
+    needed = [dependency for dependency in needed if dependency.name not in incident.together]
+    findings = await asyncio.gather(
+        *(gateway.holds(check) for dependency in needed for check in dependency.health_checks)
+    )
+    names = [dependency.name for dependency in needed for _ in dependency.health_checks]
+    return tuple(f"{name} ({f.reason})" for name, f in zip(names, findings, strict=True) if not f.holds)

@@ -1,0 +1,1 @@
+"""One file per notification channel: its settings and its delivery."""

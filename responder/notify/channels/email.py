@@ -1,0 +1,258 @@
+"""E-mail: one thread an execution, as text and as HTML, over TLS; no header and no markup can come from a label."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import aiosmtplib
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
+
+from foundation.secret_files import SecretFile
+from responder.config.text import one_line
+from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.notification import Notification
+from responder.notify.templates import TemplateText, Text
+from responder.rollback.stages import ENDS, Stage
+
+
+def _address(text: str) -> str:
+    try:
+        address = Address(addr_spec=text)
+    except (ValueError, IndexError, TypeError):
+        address = Address()
+    if not address.username or not address.domain or not text.isascii() or not text.isprintable():
+        raise ValueError(f"{text!r} is not an address such as oncall@example.com")
+    return text
+
+
+Mailbox = Annotated[str, AfterValidator(_address)]
+
+
+class EmailTemplates(BaseModel):
+    """Texts of your own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subject: TemplateText | None = Field(default=None, description="Some clients part a thread where it changes")
+    text: TemplateText | None = Field(default=None, description="The part in plain text")
+    html: TemplateText | None = Field(default=None, description="The part in HTML")
+
+
+class EmailSettings(ChannelSettings):
+    """A server that takes mail."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    kind: ClassVar[str] = "email"
+    usual: ClassVar[tuple[Stage, ...]] = ("alert", "require_approval", "reverting", "stuck", "escalated", *ENDS)
+
+    host: str = Field(min_length=1, description="The SMTP server")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Default: 587 with starttls, 465 with tls, 25")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="none: only to a loopback address; nothing is ever sent in the open otherwise"
+    )
+    ca_file: Path | None = Field(default=None, description="Certificates to trust instead of the system's")
+    username: str = Field(default="", description="Who logs in; empty: nobody does")
+    password: SecretStr | None = Field(default=None, description="As ${SMTP_PASSWORD}")
+    password_file: SecretFile | None = Field(default=None, description="File that holds the password")
+    sender: Mailbox = Field(alias="from", description="As rollbacks@example.com")
+    to: Annotated[tuple[Mailbox, ...], Field(min_length=1, description="As [oncall@example.com]")]
+    show_links: bool = Field(default=True, description="Links to the pages that approve and stop")
+    templates: EmailTemplates = EmailTemplates()
+    _secret: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _fits(self) -> EmailSettings:
+        if self.security == "none" and not _loopback(self.host):
+            raise ValueError("security: none is for a server on a loopback address only")
+        if self.username:
+            self._secret = secret_of(self.password, self.password_file, "password")
+        elif self.password is not None or self.password_file is not None:
+            raise ValueError("a password needs a username")
+        if self.ca_file is not None:
+            try:
+                ssl.create_default_context(cafile=self.ca_file)
+            except (OSError, ssl.SSLError) as e:
+                raise ValueError(f"ca_file: {self.ca_file} holds no certificates: {e.strerror or e}") from None
+        return self
+
+    @property
+    def links(self) -> bool:
+        return self.show_links
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._secret,)
+
+    @property
+    def secret(self) -> str:
+        return self._secret
+
+    def open(self) -> Email:
+        return Email(self)
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=ca_file)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Email:
+    """Reference: `{"root": …, "left": […]}`: the first Message-ID, and who has not got the current message."""
+
+    def __init__(self, settings: EmailSettings) -> None:
+        self._settings = settings
+        self._trust: ssl.SSLContext | None = None
+        self._usual_html = Text(files("responder.notify.channels").joinpath("email.html").read_text(), None)
+        self._html = Text(settings.templates.html, None)
+        self._text = Text(settings.templates.text, _plain)
+        self._subject = Text(settings.templates.subject, _plain)
+
+    async def close(self) -> None: ...
+
+    async def check_access(self) -> None:
+        """Connects, greets, and logs in."""
+        async with self._translated(), self._session():
+            pass
+
+    async def deliver(self, notification: Notification, reference: str, *, again: bool) -> str:
+        known = json.loads(reference) if reference else {}
+        root = known.get("root", "")
+        left = known["left"] if known.get("of") == notification.occasion else list(self._settings.to)
+        message = self.message(notification, root)
+        root = root or message["Message-ID"]
+        async with self._translated(), self._session() as smtp:
+            refused, _ = await smtp.sendmail(self._settings.sender, left, message.as_bytes(), mail_options=[])
+        if refused:
+            left = [recipient for recipient in left if recipient in refused]
+            why = "; ".join(f"{recipient}: {answer.code} {answer.message}" for recipient, answer in refused.items())
+            kept = json.dumps({"root": root, "of": notification.occasion, "left": left})
+            raise NotDelivered(f"refused for some: {one_line(why, 200)}", reference=kept)
+        return json.dumps({"root": root})
+
+    def message(self, notification: Notification, root: str) -> EmailMessage:
+        """The same message, with the same Message-ID, however often it is tried."""
+        domain = self._settings.sender.rpartition("@")[2]
+        message = EmailMessage(policy=SMTP)
+        subject = one_line(self._subject.of(notification, notification.topic), 200).strip()
+        message["Subject"] = f"Re: {subject}" if root else subject
+        message["From"] = self._settings.sender
+        message["To"] = ", ".join(self._settings.to)
+        message["Date"] = notification.at
+        first = f"<{notification.subject}@{domain}>"
+        message["Message-ID"] = f"<{notification.subject}.{notification.occasion}@{domain}>" if root else first
+        if root:
+            message["In-Reply-To"] = message["References"] = root
+        message["Auto-Submitted"] = "auto-generated"  # no holiday notes in return
+        if notification.urgent:
+            message["Importance"] = "high"
+        message.set_content(self._text.of(notification, _usual_text(notification)) + "\n")
+        html = self._html.of(notification, self._usual_html.of(notification, ""))
+        message.add_alternative(html, subtype="html")
+        return message
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiosmtplib.SMTP]:
+        settings = self._settings
+        if settings.security != "none" and self._trust is None:
+            # Once, and not on the loop: reading the system's certificates takes a while.
+            self._trust = await asyncio.to_thread(_trust, settings.ca_file)
+        smtp = aiosmtplib.SMTP(
+            hostname=settings.host,
+            port=settings.port or {"starttls": 587, "tls": 465, "none": 25}[settings.security],
+            use_tls=settings.security == "tls",
+            start_tls=settings.security == "starttls",
+            tls_context=self._trust,
+            timeout=settings.timeout,
+        )
+        try:
+            await smtp.connect()
+            if settings.username:
+                await smtp.login(settings.username, settings.secret)
+            yield smtp
+        finally:
+            smtp.close()  # without QUIT: what it has taken is its own, and a goodbye that hangs must not send it again
+
+    def _translated(self) -> _Translated:
+        return _Translated(self._settings.host)
+
+
+class _Translated:
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+            refused = "; ".join(
+                f"{refusal.recipient}: {refusal.code} {refusal.message}" for refusal in error.recipients
+            )
+            raise NotDelivered(f"{self._host} refuses every recipient: {one_line(refused, 200)}") from None
+        if isinstance(error, aiosmtplib.SMTPResponseException):
+            raise NotDelivered(f"{self._host} answered {error.code}: {one_line(error.message, 200)}") from None
+        if isinstance(error, TimeoutError):
+            raise NotDelivered(f"{self._host} did not answer in time") from None
+        if isinstance(error, aiosmtplib.SMTPException | OSError | ValueError):
+            raise NotDelivered(f"{self._host}: {type(error).__name__}: {one_line(error, 200)}") from None
+
+
+def _plain(text: str) -> str:
+    """Nothing that a terminal would obey; line breaks of a label become spaces."""
+    return one_line(text, 2000)
+
+
+def _usual_text(notification: Notification) -> str:
+    lines = [notification.title, "", _plain(notification.happened), ""]
+    lines += [f"Why: {_plain(notification.reason)}"] if notification.reason not in notification.happened else []
+    lines += [f"Approve: {notification.approve_url}"] if notification.approve_url else []
+    lines += [f"Stop: {notification.stop_url}"] if notification.stop_url else []
+    lines += [f"Or: {notification.command}"] if notification.command else []
+    if notification.steps:
+        lines += ["", "Steps:"]
+        lines += [
+            f"  {n}. [{step.state}] {_plain(step.title)}" + (f": {_plain(step.note)}" if step.note else "")
+            for n, step in enumerate(notification.steps, 1)
+        ]
+    if notification.remains:
+        lines += ["", "What remains:", *(f"- {_plain(remaining)}" for remaining in notification.remains)]
+    if notification.notes:
+        lines += ["", *(f"Note: {_plain(note)}" for note in notification.notes)]
+    if notification.alerts:
+        lines += ["", "Alerts:"]
+        lines += [
+            f"  {_plain(alert.name)} since {alert.starts_at:%H:%M:%S} UTC"
+            + (f": {_plain(alert.summary)}" if alert.summary else "")
+            for alert in notification.alerts
+        ]
+    if notification.evidence:
+        lines += ["", *(f"Evidence: {_plain(location)}" for location in notification.evidence)]
+    lines += ["", f"{notification.subject} · policy {_plain(notification.policy)}"]
+    return "\n".join(_plain(line) if "\n" in line else line for line in lines)

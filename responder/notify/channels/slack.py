@@ -1,0 +1,233 @@
+"""Slack: one message an execution, updated in place as it goes on; who is needed is called in its thread."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, model_validator
+
+from foundation.secret_files import SecretFile
+from responder.config.text import one_line
+from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
+from responder.notify.http import Answer, Api
+from responder.notify.notification import Notification
+from responder.notify.templates import TemplateText, Text
+from responder.rollback.stages import STAGES, Stage
+
+_MOST_TEXT = 2900  # of a section; Slack refuses 3000
+_ICONS = {"done": ":white_check_mark:", "under way": ":hourglass_flowing_sand:", "failed": ":x:"}
+_COLOURS = {"succeeded": "#2eb67d", "mitigated": "#2eb67d", "stuck": "#e01e5a", "failed": "#e01e5a", "alert": "#e01e5a"}
+
+
+class SlackTemplates(BaseModel):
+    """Texts of your own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: TemplateText | None = Field(default=None, description="The text, in Slack's mrkdwn; buttons stay")
+
+
+class SlackSettings(ChannelSettings):
+    """A bot in a channel, or, simpler and without updates, an incoming webhook."""
+
+    kind: ClassVar[str] = "slack"
+    usual: ClassVar[tuple[Stage, ...]] = tuple(s for s in STAGES if s != "refused")
+
+    token: SecretStr | None = Field(default=None, description="Bot token (xoxb-…) with chat:write, as ${SLACK_TOKEN}")
+    token_file: SecretFile | None = Field(default=None, description="File that holds the token")
+    channel: str = Field(default="", description="With a token: where to, as C0123456789")
+    webhook_url: SecretStr | None = Field(default=None, description="Instead of a token: an incoming webhook")
+    webhook_url_file: SecretFile | None = Field(default=None, description="File that holds its URL")
+    mention: str = Field(
+        default="",
+        pattern=r"^(<(!subteam\^|@)[A-Z0-9]+>|)$",
+        description="Who is called where a human is needed, as <@U…>",
+    )
+    show_links: bool = Field(default=True, description="Buttons to the pages that approve and stop")
+    api_url: HttpUrl = Field(default=HttpUrl("https://slack.com/api"), description="For GovSlack, or a proxy")
+    templates: SlackTemplates = SlackTemplates()
+    _secret: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SlackSettings:
+        by_token = self.token is not None or self.token_file is not None
+        by_url = self.webhook_url is not None or self.webhook_url_file is not None
+        if by_token == by_url:
+            raise ValueError("needs either token (or token_file) and channel, or webhook_url (or webhook_url_file)")
+        if by_token != bool(self.channel):
+            raise ValueError("channel is missing" if by_token else "a webhook has its channel already")
+        if by_token:
+            self._secret = secret_of(self.token, self.token_file, "token")
+        else:
+            self._secret = secret_of(self.webhook_url, self.webhook_url_file, "webhook_url")
+            if not self._secret.startswith(("https://", "http://")):
+                raise ValueError("webhook_url is not a URL")
+        return self
+
+    @property
+    def told_stages(self) -> tuple[Stage, ...]:
+        stages = super().told_stages
+        return stages if self.channel else tuple(stage for stage in stages if stage != "progress")
+
+    @property
+    def links(self) -> bool:
+        return self.show_links
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._secret,)
+
+    @property
+    def secret(self) -> str:
+        return self._secret
+
+    def open(self) -> Slack:
+        return Slack(self)
+
+
+def escape(text: str) -> str:
+    """Slack's three entities; with them no `<!here>`, no mention and no link can come from a label."""
+    clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class _Refused(NotDelivered):
+    def __init__(self, method: str, error: str) -> None:
+        super().__init__(f"Slack refuses {method}: {one_line(error, 100)}")
+        self.error = error
+
+
+class Slack:
+    """Reference: `{"ts": …, "channel": …}` of the message, which chat.update asks for both."""
+
+    def __init__(self, settings: SlackSettings) -> None:
+        self._settings = settings
+        headers = {"Authorization": f"Bearer {settings.secret}"} if settings.channel else {}
+        self._api = Api(settings.timeout, headers)
+        self._text = Text(settings.templates.text, escape)
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def check_access(self) -> None:
+        if not self._settings.channel:
+            await self._api.connect(self._settings.secret)
+            return
+        scopes = (await self._answer("auth.test", {})).headers.get("X-OAuth-Scopes", "")
+        if scopes and "chat:write" not in [scope.strip() for scope in scopes.split(",")]:
+            raise NotDelivered(f"the token has the scopes {scopes}, and lacks chat:write")
+
+    async def deliver(self, notification: Notification, reference: str, *, again: bool) -> str:
+        message = self._message(notification)
+        if not self._settings.channel:
+            await self._api.ask("POST", self._settings.secret, unread=True, json=message)
+            return reference
+        known = json.loads(reference) if reference else {}
+        if not known or not await self._updated({"ts": known["ts"], "channel": known["channel"], **message}):
+            posted = await self._call("chat.postMessage", {"channel": self._settings.channel, **message})
+            where = {key: posted.get(key) for key in ("ts", "channel")}
+            if not all(isinstance(value, str) for value in where.values()):
+                raise NotDelivered("Slack posted a message and did not say which")
+            return json.dumps({**where, "called": notification.occasion})
+        # A changed message rings no bell: who is needed, and the end, is told in its thread as well, once.
+        if (notification.urgent or notification.over) and known.get("called") != notification.occasion:
+            thread = {"thread_ts": known["ts"], "reply_broadcast": True, "channel": known["channel"]}
+            await self._call("chat.postMessage", {**thread, **self._plain(self._headline(notification))})
+        return json.dumps({**known, "called": notification.occasion})
+
+    async def _updated(self, message: dict[str, Any]) -> bool:
+        """False where the message is not there any more: somebody has deleted it."""
+        try:
+            await self._call("chat.update", message)
+        except _Refused as e:
+            if e.error not in ("message_not_found", "channel_not_found"):
+                raise
+            return False
+        return True
+
+    async def _call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
+        data: dict[str, Any] = (await self._answer(method, body)).body
+        return data
+
+    async def _answer(self, method: str, body: dict[str, Any]) -> Answer:
+        url = f"{str(self._settings.api_url).rstrip('/')}/{method}"
+        answer: Answer = await self._api.ask("POST", url, json=body)
+        data = answer.body if isinstance(answer.body, dict) else {}
+        if data.get("ok") is not True:  # Slack says 200 to everything that it understands
+            raise _Refused(method, str(data.get("error", "no JSON")))
+        return answer
+
+    def _plain(self, text: str) -> dict[str, Any]:
+        return {"text": text, "parse": "none", "link_names": False, "unfurl_links": False, "unfurl_media": False}
+
+    def _headline(self, notification: Notification) -> str:
+        called = f"{self._settings.mention} " if notification.urgent and self._settings.mention else ""
+        return f"{called}*{escape(one_line(notification.title, 300))}*\n{escape(one_line(notification.happened, 1000))}"
+
+    def _message(self, notification: Notification) -> dict[str, Any]:
+        blocks: list[dict[str, Any]] = [_section(self._body(notification))]
+        if steps := [_step(step.title, step.state, step.note) for step in notification.steps]:
+            blocks.append(_section(_cut(steps)))
+        if notification.remains:
+            blocks.append(_section(_cut([f":arrow_right: {escape(remaining)}" for remaining in notification.remains])))
+        if notification.notes:
+            blocks.append(_section(_cut([f":warning: {escape(note)}" for note in notification.notes])))
+        if buttons := _buttons(notification):
+            blocks.append({"type": "actions", "elements": buttons})
+        blocks.append({"type": "context", "elements": [_mrkdwn(_facts(notification))]})
+        attachment = {
+            "color": _COLOURS.get(notification.stage, "#ecb22e" if not notification.over else "#9e9ea6"),
+            "blocks": blocks,
+        }
+        return {**self._plain(escape(one_line(notification.title, 300))), "attachments": [attachment]}
+
+    def _body(self, notification: Notification) -> str:
+        alerts = sorted(
+            {f"{alert.name}: {alert.summary}" if alert.summary else alert.name for alert in notification.alerts}
+        )
+        parts = [self._headline(notification), *(f"• {escape(one_line(alert, 200))}" for alert in alerts[:5])]
+        return self._text.of(notification, "\n".join(parts))[:_MOST_TEXT]  # who is called stays, whatever else does not
+
+
+def _cut(lines: list[str]) -> str:
+    """As many lines as a section takes; the last ones, where it is too many."""
+    text = "\n".join(lines)
+    while len(text) > _MOST_TEXT and len(lines) > 1:
+        lines = lines[1:]
+        text = "…\n" + "\n".join(lines)
+    return text[:_MOST_TEXT]
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    return {"type": "mrkdwn", "text": text, "verbatim": True}  # verbatim: nothing is turned into links or mentions
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _mrkdwn(text)}
+
+
+def _step(title: str, state: str, note: str) -> str:
+    suffix = f": {one_line(note, 200)}" if note else ""
+    return f"{_ICONS.get(state, ':white_small_square:')} {escape(one_line(title, 300) + suffix)}"
+
+
+def _buttons(notification: Notification) -> list[dict[str, Any]]:
+    wanted = (
+        ("approve", "Look at the plan and approve", notification.approve_url, "primary"),
+        ("stop", "Stop", notification.stop_url, "danger"),
+    )
+    return [
+        {"type": "button", "action_id": key, "text": {"type": "plain_text", "text": text}, "url": url, "style": style}
+        for key, text, url, style in wanted
+        if url
+    ]
+
+
+def _facts(notification: Notification) -> str:
+    facts = [notification.subject, f"policy {notification.policy}"]
+    facts += [f"severity {notification.severity}"] if notification.severity else []
+    facts += [f"asked for by {notification.requested_by}"] if notification.requested_by else []
+    facts += [f"approve before {notification.approve_before:%H:%M:%S} UTC"] if notification.approve_before else []
+    facts += [notification.command] if notification.command else []
+    return escape(one_line(" · ".join(facts), 1500))

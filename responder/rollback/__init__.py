@@ -1,0 +1,1 @@
+"""Plan, events, execution state, executor and strategies. It may import `backends` and below."""

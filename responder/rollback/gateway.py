@@ -1,0 +1,152 @@
+"""The one door to the outside: whatever is read, written or asked goes through here, with a deadline and retries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pydantic import JsonValue
+
+from responder.backends.checks import Finding, GateCheck, PromqlCheck
+from responder.backends.connections import Connections
+from responder.backends.problems import Problem
+from responder.backends.prometheus.client import Prometheus
+from responder.backends.resource import Resource
+from responder.config.durations import format_duration
+from responder.errors import Inconclusive, StepFailed, Unavailable
+from responder.transport.acting import acting
+
+T = TypeVar("T")
+
+
+class Accessible(Protocol):
+    """A resource, a check or a log source."""
+
+    client: ClassVar[type[Any]]
+
+    async def check_access(self, client: Any) -> list[Problem]: ...
+
+
+class Gateway:
+    """Reads and writes resources, and asks checks.
+
+    `guard` is called by the clients right before everything that changes something: it raises `LeaseLost` where this
+    process may no longer act. A process that was paused for longer than its lease finds out there, before it does harm.
+    `saw` is told what every check found, for people who watch.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        guard: Callable[[], None] = lambda: None,
+        saw: Callable[[GateCheck, Finding], None] = lambda check, finding: None,
+        retry_every: float = 1.0,
+    ) -> None:
+        self._connections = connections
+        self._guard, self._saw = guard, saw
+        self._retry_every = retry_every
+
+    async def read(self, resource: Resource) -> JsonValue:
+        """The resource's value now. Raises `Halt` where it cannot be had within the deadline."""
+
+        async def once(client: Any) -> JsonValue:
+            return await resource.read(client)
+
+        return await self._insist(f"reading the {resource}", resource, once, resource.reads_within)
+
+    async def write(self, resource: Resource, value: JsonValue, *, expected: JsonValue) -> None:
+        """Sets the resource. Tried again while the other side is unavailable: writing twice is writing once."""
+
+        async def once(client: Any) -> None:
+            await resource.write(client, value, expected=expected)
+
+        with self._acting():
+            await self._insist(f"setting the {resource}", resource, once)
+
+    async def converged(self, resource: Resource, value: JsonValue) -> bool:
+        async def look(client: Any) -> bool:
+            return await resource.converged(client, value)
+
+        return await self._insist(f"watching the {resource}", resource, look, resource.reads_within)
+
+    async def assist(self, resource: Resource, value: JsonValue) -> None:
+        """Lets the resource help the world along; it may write."""
+
+        async def once(client: Any) -> None:
+            await resource.assist(client, value)
+
+        with self._acting():
+            await self._insist(f"following the {resource}", resource, once)
+
+    async def ask(self, resource: Resource, question: Callable[[Any], Awaitable[T]]) -> T:
+        """Puts a question about the resource to its client, with the resource's patience. It changes nothing."""
+        return await self._insist(f"looking at the {resource}", resource, question)
+
+    async def check_access(self, target: Accessible, *, title: str = "", within: float) -> list[Problem]:
+        """What keeps a rollback from using it, under that title.
+
+        A target that is unavailable is asked a second time, then reported.
+        """
+        try:
+            async with asyncio.timeout(within):
+                try:
+                    return await target.check_access(await self._connections.to(target.client))
+                except Unavailable:
+                    await asyncio.sleep(self._retry_every)
+                    return await target.check_access(await self._connections.to(target.client))
+        except TimeoutError:
+            return [Problem(title or str(target), f"did not answer within {format_duration(within)}")]
+        except (StepFailed, Unavailable) as e:
+            return [Problem(title or str(target), str(e))]
+
+    async def last_modified_by(self, resource: Resource) -> str:
+        """Who set it last; empty where nobody says so, for whatever reason."""
+        try:
+            return await resource.last_modified_by(await self._connections.to(resource.client))
+        except (Unavailable, StepFailed):
+            return ""
+
+    async def holds(self, check: GateCheck) -> Finding:
+        """One look, without retries: a gate looks again by itself. No answer does not hold."""
+        try:
+            client: Any = await self._connections.to(check.client)
+            finding: Finding = await check.holds(client)
+        except (Unavailable, StepFailed) as e:
+            finding = Finding(holds=False, answered=False, reason=str(e))
+        self._saw(check, finding)
+        return finding
+
+    async def held(self, check: PromqlCheck, at: datetime) -> Finding:
+        """The same look at an earlier time, of which Prometheus keeps books."""
+        try:
+            return await check.holds(await self._connections.to(Prometheus), at)
+        except (Unavailable, StepFailed) as e:
+            return Finding(holds=False, reason=str(e))
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        token = acting.set(self._guard)
+        try:
+            yield
+        finally:
+            acting.reset(token)
+
+    async def _insist(
+        self, doing: str, resource: Resource, act: Callable[[Any], Awaitable[T]], within: float | None = None
+    ) -> T:
+        last, pause = "no answer", self._retry_every
+        within = resource.timeout if within is None else within
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    try:
+                        return await act(await self._connections.to(resource.client))
+                    except Unavailable as e:
+                        last, pause = str(e), max(self._retry_every, e.retry_after)
+                    await asyncio.sleep(pause)
+        except TimeoutError:
+            raise Inconclusive(f"{doing} did not succeed within {within:g} s: {last}") from None

@@ -1,0 +1,138 @@
+"""A rollback as data: which resources are set back, in which order, with which gates between."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from responder.backends.checks import Check, GateCheck
+from responder.backends.resources import AnyLever
+from responder.config.durations import Duration, format_duration
+
+
+class Change(BaseModel):
+    """One resource, from `was` to `to`. Undoing it is the same move turned round."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["change"] = "change"
+    resource: AnyLever
+    before: JsonValue
+    after: JsonValue
+    one_way: bool = Field(default=False, description="Has no way back and needs none, as a snapshot or an invalidation")
+    irreversible: str = Field(default="", description="What is lost for good by it; then somebody else has to consent")
+    meanwhile: tuple[Check, ...] = Field(
+        default=(), description="Must hold at every look while the world follows; where one does not, it is turned back"
+    )
+    every: Duration = Field(default=0.5, gt=0, description="Pause between two looks while the world follows")
+    reverting: bool = Field(default=False, description="On the way back: what was there before need not be healthy")
+
+    def inverse(self) -> Change:
+        return self.model_copy(
+            update={"before": self.after, "after": self.before, "meanwhile": (), "reverting": not self.reverting}
+        )
+
+    def __str__(self) -> str:
+        return f"{self.resource}: {self.resource.describe(self.before)} → {self.resource.describe(self.after)}"
+
+
+class Gate(BaseModel):
+    """Checks that must all hold, for a while, before going on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["gate"] = "gate"
+    name: str
+    checks: Annotated[tuple[GateCheck, ...], Field(min_length=1)]
+    hold_for: Duration = Field(default=0.0, description="How long they must hold without a break")
+    within: Duration = Field(default=60.0, description="Deadline for all of it")
+    every: Duration = Field(default=1.0, gt=0, description="Pause between two looks")
+    otherwise: Literal["revert", "freeze"] = "revert"
+
+    def __str__(self) -> str:
+        bake = f" for {format_duration(self.hold_for)}" if self.hold_for else ""
+        return f"{self.name}{bake}, within {format_duration(self.within)}"
+
+
+Step = Annotated[Change | Gate, Field(discriminator="kind")]
+
+
+class Mitigation(BaseModel):
+    """Where what users have cannot be taken back from them, as an app on their phone: what they and we are told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str = ""  # whose apps; filled in where plans are put together
+    platform: str
+    blocked_versions: tuple[str, ...] = ()  # clients of these must not go on
+    min_version: str = ""  # clients below it must not go on; empty leaves it as it is
+    flags: dict[str, bool] = {}  # kill switches that clients obey
+    remains: str  # what a person has to do
+
+    def __str__(self) -> str:
+        measures = [f"{', '.join(self.blocked_versions)} blocked"] if self.blocked_versions else []
+        measures += [f"at least {self.min_version}"] if self.min_version else []
+        measures += [f"{flag} {'on' if on else 'off'}" for flag, on in self.flags.items()]
+        return (
+            f"{self.platform} ({'; '.join(measures)}): {self.remains}"
+            if measures
+            else f"{self.platform}: {self.remains}"
+        )
+
+
+class Draft(BaseModel):
+    """What a strategy would do, and what people should know about it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+    mitigations: tuple[Mitigation, ...] = ()
+
+
+class Share(BaseModel):
+    """One service's part of a plan for several: so many of its steps, after those of the shares before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    strategy: str
+    from_version: str
+    to_version: str
+    steps: int
+
+
+class Plan(BaseModel):
+    """Decided once, journalled before the first act, and never changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    environment: str
+    strategy: str
+    from_version: str
+    to_version: str
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()  # what people have to know, as what brings the bad version back if nobody mends it
+    mitigations: tuple[Mitigation, ...] = ()  # then it is never called rolled back
+    shares: tuple[Share, ...] = ()  # of each service, in the order of the steps, where there are several
+
+    @property
+    def irreversible(self) -> str:
+        """What is lost for good by any of its moves; empty where all of it can be turned back."""
+        return "; ".join(step.irreversible for step in self.steps if isinstance(step, Change) and step.irreversible)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that an approval names, so that it holds for these very steps.
+
+        The notes are not in it: they tell how things are now, as how many rows there are, which goes on changing.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude={"notes"}).encode()).hexdigest()[:12]
+
+
+def revert_steps(taken: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The way back over what was taken: the moves in reverse, each turned round. A gate has nothing to undo."""
+    return tuple(step.inverse() for step in reversed(taken) if isinstance(step, Change) and not step.one_way)

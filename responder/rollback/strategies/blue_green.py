@@ -1,0 +1,262 @@
+"""Sends traffic back to the color that served before, and leaves the failed one as it is for study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
+
+from responder.backends.checks import Check, ContainersCheck, PodsCheck
+from responder.backends.docker.service_image import ServiceImage
+from responder.backends.host.proxy import HaproxyServers, NginxInclude
+from responder.backends.kubernetes.objects import condition, main_image, names, trouble_of, unfinished
+from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
+from responder.backends.kubernetes.traffic import ServiceSelector
+from responder.backends.problems import Problem
+from responder.backends.resource import Resource
+from responder.backends.resources import CurrentRelease, PointerFile
+from responder.config.durations import Duration
+from responder.config.unions import union_by_key
+from responder.errors import StepFailed
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change, Draft, Gate
+from responder.rollback.strategies.docker import containers, each_container, override_problems
+from responder.rollback.strategies.kubernetes import Workpiece, around, workpiece
+from responder.rollback.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
+
+Pointer = Annotated[
+    Annotated[PointerFile, Tag("<file>")]
+    | Annotated[ServiceSelector, Tag("<service>")]
+    | Annotated[NginxInclude, Tag("<nginx>")]
+    | Annotated[HaproxyServers, Tag("<haproxy>")],
+    union_by_key("pointer", "file", "service", "nginx", "haproxy"),
+]
+
+
+class Color(Place):
+    """One of the two places where the service runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    release: CurrentRelease | None = Field(default=None, description="The releases of this color")
+    kubernetes: PodTemplate | None = Field(default=None, description="The Deployment of this color")
+    docker: ServiceImage | None = Field(default=None, description="The Compose service of this color")
+    ready: tuple[Check, ...] = Field(default=(), description="What must hold of this color by itself")
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Color:
+        if not self.ready and self.release is not None:
+            raise ValueError("ready: is missing: only pods and containers can be asked without it")
+        return self
+
+
+class Colors(BaseModel):
+    """Both of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blue: Color
+    green: Color
+
+
+class BlueGreen(Strategy):
+    """The idle color is brought to the good version and proven ready before any traffic goes there."""
+
+    strategy: Literal["blue_green"] = "blue_green"
+    pointer: Pointer = Field(description="What says which color has the traffic")
+    colors: Colors = Field(description="Both colors, by their names")
+    ready_for: Duration = Field(default=2.0, description="How long the idle color must be ready before the switch")
+    ready_within: Duration = Field(default=60.0, gt=0, description="Deadline for that")
+    keep_pods: int = Field(default=1, ge=0, le=20, description="Failed pods that are taken out and kept for study")
+    failed_replicas: int | None = Field(
+        default=None, ge=0, description="What the failed color is scaled to after the switch; else left as it is"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BlueGreen:
+        selector = isinstance(self.pointer, ServiceSelector)
+        if any((color.kubernetes is not None) != selector for color in (self.colors.blue, self.colors.green)):
+            raise ValueError("pointer: a Service switches between colors in Kubernetes, and only it does")
+        return self
+
+    def derived(self) -> Iterator[Resource]:
+        for color in (self.colors.blue, self.colors.green):
+            if color.kubernetes is not None:
+                yield from around(color.kubernetes)
+                yield Replicas(**color.kubernetes.where)
+                if self.keep_pods:
+                    yield KeptPods(**color.kubernetes.where, count=self.keep_pods)
+
+    async def problems(self, gateway: Gateway) -> list[Problem]:
+        """The pointer names one of the colors, and each color has what its plans ask for."""
+        found: list[Problem] = []
+        live = await gateway.read(self.pointer)
+        if live not in ("blue", "green"):
+            fix = "let it name the color that has the traffic"
+            found.append(Problem(str(self.pointer), f"names {live!r}, neither blue nor green", fix))
+        for color in (self.colors.blue, self.colors.green):
+            if color.docker is not None:
+                found += await override_problems(gateway, color.docker)
+            if color.kubernetes is not None:
+                replicas = Replicas(**color.kubernetes.where)
+                if scaler := await gateway.ask(replicas, replicas.autoscaler):
+                    name, namespace = scaler["metadata"]["name"], color.kubernetes.namespace
+                    floor = AutoscalerFloor(namespace=namespace, autoscaler=name)
+                    found += await gateway.check_access(floor, within=floor.reads_within)
+        return found
+
+    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+        pointer = self.pointer
+        if isinstance(pointer, ServiceSelector):
+            pointer = pointer.model_copy(update={"mark": target.execution})
+        match live := await gateway.read(pointer):
+            case "blue":
+                idle, serving, color = "green", self.colors.blue, self.colors.green
+            case "green":
+                idle, serving, color = "blue", self.colors.green, self.colors.blue
+            case _:
+                raise StepFailed(f"the {pointer} names {live!r}, neither blue nor green; nothing was touched")
+        await _serves(gateway, serving, target)
+        await gateway.ask(pointer, lambda c: pointer.preflight(c, idle))
+        if serving.kubernetes is not None and color.kubernetes is not None:
+            draft = _InKubernetes(self, pointer, live, idle, serving.kubernetes, color.kubernetes, color.ready)
+            return await draft.made(gateway, target)
+        switch = Change(resource=pointer, before=live, after=idle)
+        if color.docker is not None:
+            work = await containers(gateway, color.docker, target, running=False)
+            numbers = tuple(resource.number for resource in work.resources)
+            selector = {"project": color.docker.project, "service": color.docker.service, "numbers": numbers}
+            well = ContainersCheck.model_validate({"containers": selector})
+            before, after = self.gates(idle, (well, *color.ready))
+            (changes,) = work.changes(len(work.resources))
+            notes = work.notes
+            if serving.docker and (now := len(await each_container(gateway, serving.docker))) > len(numbers):
+                notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
+            return Draft(steps=(*changes, before, switch, after, *work.last), notes=notes)
+        to, notes = await value_of(gateway, color.resource, target)
+        notes = (*color.unfollowed, *notes)
+        first = Change(resource=color.resource, before=await gateway.read(color.resource), after=to)
+        before, after = self.gates(idle, color.ready)
+        return Draft(steps=(first, before, switch, after), notes=notes)
+
+    def gates(self, idle: str, checks: tuple[Check, ...]) -> tuple[Gate, Gate]:
+        names = f"{idle} is ready before it gets traffic", f"{idle} is ready with the traffic"
+        before, after = (
+            Gate(name=name, checks=checks, hold_for=self.ready_for, within=self.ready_within) for name in names
+        )
+        return before, after
+
+
+async def _serves(gateway: Gateway, color: Color, target: Target) -> None:
+    """Raises Halt where what has the traffic is not the version that the deployments tell of."""
+    resources = [color.resource] if color.docker is None else await each_container(gateway, color.docker)
+    for resource in resources:
+        await read_expecting(gateway, resource, target)
+
+
+@dataclass(frozen=True)
+class _InKubernetes:
+    """Two Deployments and the Service in front of them."""
+
+    way: BlueGreen
+    pointer: Any
+    live: str
+    idle: str
+    failed: PodTemplate
+    good: PodTemplate
+    ready: tuple[Check, ...]
+
+    async def made(self, gateway: Gateway, target: Target) -> Draft:
+        piece = await workpiece(gateway, self.good, target, running=False)
+        if not piece.template.same(piece.before, piece.after):
+            await self._nobody_rolls_out(gateway, piece)
+        serving = Replicas(**self.failed.where, mark=target.execution)
+        wanted, scaled, held = await self._scaled_up(gateway, piece, await _count(gateway, serving) or 1)
+        service = await gateway.ask(self.pointer, self.pointer.object)
+        labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
+        exactly = {key: piece.after[key] for key in ("container", "digest") if key in piece.after}
+        selector = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted, **exactly}
+        before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": selector}), *self.ready))
+        switch = Change(resource=self.pointer, before=self.live, after=self.idle)
+        steps = (*piece.first, piece.change(), *piece.last, *scaled, before, switch, after)
+        left, notes = await self._left_behind(gateway, serving, target)
+        return Draft(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
+
+    async def _nobody_rolls_out(self, gateway: Gateway, piece: Workpiece) -> None:
+        """Raises Halt where somebody is just putting another version there: they mean to send traffic to it."""
+        found: Any = await gateway.ask(piece.template, piece.template.object)
+        pods = await gateway.ask(piece.template, lambda kube: piece.template.pods(kube, found))
+        # A condition that is about the revision before says nothing of this one.
+        known = names(found, piece.before["revision"])
+        under_way = not known or condition(found, "Progressing").get("reason") in _UNDER_WAY
+        under_way = under_way and not any(map(trouble_of, pods))
+        if under_way and (waits := unfinished(found)):
+            image = main_image(found["spec"]["template"], piece.template.container)
+            raise StepFailed(f"somebody is rolling {image} out to {self.idle}, {piece.template.what}: {waits}")
+
+    async def _scaled_up(
+        self, gateway: Gateway, piece: Workpiece, wanted: int
+    ) -> tuple[int, tuple[Change, ...], tuple[str, ...]]:
+        """As many as the other color has now, not as its manifest says, and no more than its autoscaler allows."""
+        resource = Replicas(**self.good.where, mark=piece.template.mark, within=self.good.within)
+        changes: list[Change] = []
+        notes: tuple[str, ...] = ()
+        if scaler := await gateway.ask(resource, resource.autoscaler):
+            resource = resource.model_copy(update={"autoscaled": True})
+            wanted = min(wanted, int(scaler["spec"]["maxReplicas"]))
+            changes, notes = await self._held_up(gateway, scaler, piece.template.mark, wanted)
+        there = await _count(gateway, resource)
+        if there < wanted:
+            changes.append(Change(resource=resource, before=there, after=wanted))
+        return wanted, tuple(changes), notes
+
+    async def _held_up(
+        self, gateway: Gateway, scaler: Any, mark: str, wanted: int
+    ) -> tuple[list[Change], tuple[str, ...]]:
+        """The autoscaler must not take the pods away again; it sees the load only some time after the switch."""
+        name, namespace = scaler["metadata"]["name"], self.good.namespace
+        floor = AutoscalerFloor(namespace=namespace, autoscaler=name, mark=mark)
+        now = await gateway.read(floor)
+        if not isinstance(now, int) or now >= wanted:
+            return [], ()
+        controllers = [ref["kind"] for ref in scaler["metadata"].get("ownerReferences", ()) if ref.get("controller")]
+        if controllers or not await gateway.ask(floor, lambda kube: kube.may("patch", _HPA, namespace)):
+            why = f"a {controllers[0]} writes it" if controllers else f"our account may not patch {_HPA}s"
+            return [], (f"{floor.what} may take pods of {self.good.what} away before the switch: {why}",)
+        note = f"{floor.what} stays at no fewer than {wanted} pods afterwards (before: {now})"
+        return [Change(resource=floor, before=now, after=wanted)], (f"{note}: set it back once it has seen the load",)
+
+    async def _left_behind(
+        self, gateway: Gateway, serving: Replicas, target: Target
+    ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+        changes: list[Change] = []
+        notes: list[str] = []
+        kept = KeptPods(**self.failed.where, count=max(self.way.keep_pods, 1))
+        # What is only for study must not be a reason to turn a good rollback back.
+        if self.way.keep_pods and not await gateway.ask(kept, lambda kube: kube.may("patch", "Pod", kept.namespace)):
+            notes.append(f"no pod is kept for study: our account may not patch pods in {kept.namespace}")
+        elif self.way.keep_pods:
+            mark = target.execution or "by-hand"
+            changes.append(Change(resource=kept, before=await gateway.read(kept), after=mark, one_way=True))
+        now, then = await _count(gateway, serving), self.way.failed_replicas
+        if then is not None and then != now:
+            scaler: Any = await gateway.ask(serving, serving.autoscaler)
+            if then and scaler:
+                notes.append(f"{self.failed.what} stays at {now}: a HorizontalPodAutoscaler scales it")
+            else:
+                update = {"autoscaled": scaler is not None, "unready": then, "within": self.failed.within}
+                changes.append(Change(resource=serving.model_copy(update=update), before=now, after=then))
+        return tuple(changes), tuple(notes)
+
+
+_HPA = "HorizontalPodAutoscaler"
+_UNDER_WAY = ("NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated")
+"""Reasons of the condition Progressing while a rollout goes on that nobody has given up."""
+
+
+async def _count(gateway: Gateway, resource: Replicas) -> int:
+    found = await gateway.read(resource)
+    return found if isinstance(found, int) else 0

@@ -1,0 +1,109 @@
+"""What every strategy does with the containers of a Compose service: one move each, and a file that remembers it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.backends.docker.compose_override import ComposeOverride, override_beside
+from responder.backends.docker.service_image import ServiceImage
+from responder.backends.problems import Problem
+from responder.errors import StepFailed
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change
+from responder.rollback.strategies.strategy import Target, read_expecting, value_of
+
+
+class Containers(BaseModel):
+    """The containers of one service on their way to the good image."""
+
+    model_config = ConfigDict(frozen=True)
+
+    resources: tuple[ServiceImage, ...]
+    before: tuple[Any, ...]
+    after: Any
+    last: tuple[Change, ...] = ()  # afterwards: what the next `docker compose up` reads
+    notes: tuple[str, ...] = ()
+
+    def changes(self, size: int) -> list[tuple[Change, ...]]:
+        """Batches of so many containers; after the last move of each, all of it is healthy."""
+        every = list(zip(self.resources, self.before, strict=True))
+        batches = [every[at : at + size] for at in range(0, len(every), size)]
+        return [tuple(self._batch(batch)) for batch in batches]
+
+    def _batch(self, batch: list[tuple[ServiceImage, Any]]) -> list[Change]:
+        numbers = tuple(resource.number for resource, _ in batch)
+        last = len(batch) - 1
+        return [
+            Change(
+                resource=resource.model_copy(update={"wait_for": numbers if i == last else ()}),
+                before=before,
+                after=self.after,
+            )
+            for i, (resource, before) in enumerate(batch)
+        ]
+
+
+async def each_container(gateway: Gateway, resource: ServiceImage) -> list[ServiceImage]:
+    """The resource of each container of the service."""
+    slots = await gateway.ask(resource, resource.slots)
+    return [resource.model_copy(update={"number": slot.number, "stop_within": slot.stops_within}) for slot in slots]
+
+
+async def containers(gateway: Gateway, resource: ServiceImage, target: Target, *, running: bool = True) -> Containers:
+    """The containers as they are and the image that they shall have. Raises Halt."""
+    slots = await gateway.ask(resource, resource.slots)
+    resources = await each_container(gateway, resource.model_copy(update={"mark": target.execution}))
+    before = [await (read_expecting(gateway, item, target) if running else gateway.read(item)) for item in resources]
+    to, notes = await value_of(gateway, resource, target)
+    labels = slots[0].pattern["Config"]["Labels"]
+    last, last_notes = await _remembered(
+        gateway, resource, labels, await gateway.ask(resource, lambda docker: resource.lasting(docker, to))
+    )
+    return Containers(
+        resources=tuple(resources), before=tuple(before), after=to, last=last, notes=(*notes, *last_notes)
+    )
+
+
+def _override(resource: ServiceImage, labels: dict[str, str]) -> tuple[list[str], Path | None]:
+    """The project's Compose files, and the one that can keep the good image."""
+    files = [name for name in labels.get("com.docker.compose.project.config_files", "").split(",") if name]
+    return files, Path(resource.override) if resource.override else override_beside(files)
+
+
+async def override_problems(gateway: Gateway, resource: ServiceImage) -> list[Problem]:
+    """Why no file would keep the next `docker compose up` on the good image. Raises Halt."""
+    slots = await gateway.ask(resource, resource.slots)
+    files, file = _override(resource, slots[0].pattern["Config"]["Labels"])
+    if not files and not resource.override:
+        return []  # not made by `docker compose up`
+    here = f"Compose project {resource.project}"
+    if file is None:
+        found = f"uses {', '.join(files)}, so the next `docker compose up` after a rollback brings the bad version back"
+        return [Problem(here, found, "name a further file among them as `override`")]
+    if resource.override and str(file) not in files:
+        return [Problem(here, f"uses {', '.join(files)}, and not {file}", f"add -f {file} as the last of them")]
+    return await gateway.check_access(ComposeOverride(file=file, service=resource.service), within=resource.timeout)
+
+
+async def _remembered(
+    gateway: Gateway, resource: ServiceImage, labels: dict[str, str], image: str
+) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    files, file = _override(resource, labels)
+    if not files and not resource.override:
+        return (), ()  # not made by `docker compose up`: there is no next one
+    if file is not None and (resource.override or file.parent.is_dir()):
+        override = ComposeOverride(file=file, service=resource.service)
+        try:
+            pinned = f"{file} keeps {resource.service} at {image}: remove it before you deploy another version"
+            unread = "" if resource.override else "; `docker compose -f` does not read it"
+            before = await gateway.read(override)
+            await gateway.ask(override, lambda local: override.preflight(local, image))
+            return (Change(resource=override, before=before, after=image),), (pinned + unread,)
+        except StepFailed as failure:
+            why = str(failure)
+    else:
+        why = f"the project's files are {', '.join(files) or 'unknown'}: name a file of ours among them as `override`"
+    return (), (f"the next `docker compose up` of {resource.project} brings the bad version back: {why}",)

@@ -1,0 +1,131 @@
+"""Puts back what users see: on each platform that is named, and proven where they see it. A platform is a line here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, HttpUrl, Tag, model_validator
+
+from responder.backends.checks import HttpCheck
+from responder.backends.problems import Problem
+from responder.backends.resource import Resource
+from responder.backends.sites.cloudflare import CloudflarePurge
+from responder.backends.sites.cloudfront import CloudfrontInvalidation
+from responder.backends.sites.fastly import FastlyPurge
+from responder.backends.sites.purge import Purge
+from responder.config.durations import Duration
+from responder.config.unions import union_by_key
+from responder.errors import StepFailed, UnexpectedVersion
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Draft, Gate
+from responder.rollback.strategies.frontend.android import Android
+from responder.rollback.strategies.frontend.desktop import Desktop
+from responder.rollback.strategies.frontend.ios import Ios
+from responder.rollback.strategies.frontend.platform import Platform, StorePlatform
+from responder.rollback.strategies.frontend.web import Web
+from responder.rollback.strategies.strategy import Strategy, Target
+
+Caches = Annotated[
+    Annotated[bool, Tag("<bool>")]
+    | Annotated[CloudfrontInvalidation, Tag("<cloudfront>")]
+    | Annotated[CloudflarePurge, Tag("<cloudflare>")]
+    | Annotated[FastlyPurge, Tag("<fastly>")],
+    union_by_key("CDN", "cloudfront", "cloudflare", "fastly", plain=bool),
+]
+
+
+class Frontend(Strategy):
+    """Platform after platform; where one of them does not come to the good version, all are turned back."""
+
+    strategy: Literal["frontend"] = "frontend"
+    platforms: tuple[str, ...] = Field(
+        default=(), description="Which there are; may be left out, as the keys of the platforms say it too"
+    )
+    web: Web | None = Field(default=None, description="A site, behind a CDN or not")
+    android: Android | None = Field(default=None, description="An app on Google Play")
+    ios: Ios | None = Field(default=None, description="An app in the App Store")
+    desktop: Desktop | None = Field(default=None, description="An app that updates itself")
+    app_store_rollback: bool = Field(
+        default=True,
+        description="Whether releases are halted in stores, and phased ones paused; false: only the apps are told",
+    )
+    cdn_invalidation: Caches | None = Field(
+        default=None,
+        description="The CDN whose cache is emptied; true: that of the distribution whose origin path is switched, "
+        "which is the default there; false: none",
+    )
+    health_check_urls: tuple[HttpUrl, ...] = Field(
+        default=(), description="Must answer 200 once every platform is at the good version"
+    )
+    healthy_within: Duration = Field(default=60.0, gt=0, description="Deadline for that")
+
+    @property
+    def _there(self) -> dict[str, Platform]:
+        """The platforms by the name of their key, in the order in which they are rolled back."""
+        found = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: value for name, value in found if isinstance(value, Platform)}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Frontend:
+        there = self._there
+        if not there:
+            raise ValueError("names no platform: needs at least one key such as web")
+        if self.platforms and set(self.platforms) != set(there):
+            mismatch = f"{', '.join(self.platforms)} are named, but {', '.join(there)} configured"
+            raise ValueError(f"platforms: {mismatch}: each one that is named has a key of its own")
+        if self.cdn_invalidation is True and not any(platform.own_cache for platform in there.values()):
+            raise ValueError("cdn_invalidation: name the CDN, as {cloudfront: E1ABC}: nothing else here says which")
+        return self
+
+    def caches(self, platform: Platform) -> Purge | None:
+        """What is emptied when that platform changes."""
+        if self.cdn_invalidation is None or self.cdn_invalidation is True:
+            return platform.own_cache
+        return None if self.cdn_invalidation is False else self.cdn_invalidation
+
+    def derived(self) -> Iterator[Resource]:
+        if self.cdn_invalidation in (None, True):
+            yield from (cache for platform in self._there.values() if (cache := platform.own_cache))
+
+    async def problems(self, gateway: Gateway) -> list[Problem]:
+        return await self.web.problems(gateway) if self.web else []
+
+    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+        looks = [self._part(gateway, target, name, platform) for name, platform in self._there.items()]
+        found: list[tuple[Draft, bool]] = []
+        for look in await asyncio.gather(*looks, return_exceptions=True):  # of several mistakes the first is told
+            if isinstance(look, BaseException):
+                raise look
+            found.append(look)
+        notes = [note for draft, _ in found for note in draft.notes]
+        if not (parts := [draft for draft, there in found if there]):
+            raise StepFailed(f"none of its platforms is at {target.from_version}: {'; '.join(notes)}")
+        parts += [draft for draft, there in found if not there]
+        steps = [step for part in parts for step in part.steps]
+        if self.health_check_urls:
+            checks = tuple(HttpCheck(http=url) for url in self.health_check_urls)
+            steps.append(Gate(name="the frontend answers", checks=checks, within=self.healthy_within))
+        return Draft(
+            steps=tuple(steps),
+            notes=tuple(note for part in parts for note in part.notes),
+            mitigations=tuple(mitigation for part in parts for mitigation in part.mitigations),
+        )
+
+    async def _part(self, gateway: Gateway, target: Target, name: str, platform: Platform) -> tuple[Draft, bool]:
+        """What is done on it, and whether the version that is rolled back has reached it at all.
+
+        A platform that was told to be elsewhere and is holds up no other: a store takes days.
+        """
+        runs = target.on_platforms.get(name, target.from_version)
+        left = f"{name} is left as it is, at {runs}"
+        if isinstance(platform, StorePlatform) and not (self.app_store_rollback and platform.has_store):
+            elsewhere = runs != target.from_version
+            return (Draft(steps=(), notes=(left,)), False) if elsewhere else (platform.untouched(target, name), True)
+        try:
+            return await platform.draft(gateway, target, self.caches(platform)), True
+        except UnexpectedVersion as another:
+            if runs == target.from_version:
+                raise
+            return Draft(steps=(), notes=(f"{left}: {another}",)), False

@@ -1,0 +1,148 @@
+"""An app on Google Play: nobody new gets the bad version; who has it keeps it until a higher versionCode is there."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from responder.backends.app_stores.google_play_client import Release
+from responder.backends.app_stores.play_release import PlayRelease, highest, listed, share_of
+from responder.backends.sites.purge import Purge
+from responder.backends.sites.version_text import VersionText, text_for
+from responder.errors import StepFailed, UnexpectedVersion
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change, Draft
+from responder.rollback.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
+from responder.rollback.strategies.strategy import Target
+
+
+class Android(StorePlatform):
+    """Its release is halted, staged or full. Google Play then serves the one before it to whoever has not updated."""
+
+    google_play: PlayRelease | None = Field(default=None, description="Which app, on which track")
+    name: VersionText = Field(
+        default="{version}",
+        description="Name of a version's release on the track, where no artefact tells its versionCode; the usual "
+        "`41 (2.0)` of the Play Console is known as well",
+    )
+
+    @property
+    def has_store(self) -> bool:
+        """As StorePlatform.has_store."""
+        return self.google_play is not None
+
+    @property
+    def hint(self) -> str:
+        return "halt its release in the Play Console"
+
+    def republish(self, target: Target) -> str:
+        code = self._code(target.from_artifacts)
+        return (
+            f"publish {target.to_version} again on Google Play, built anew with a versionCode above "
+            f"{code or f'that of {target.from_version}'}: it serves nothing lower to whoever has {target.from_version}"
+        )
+
+    async def draft(self, gateway: Gateway, target: Target, cache: Purge | None) -> Draft:
+        play = self.google_play
+        if play is None:
+            return self.untouched(target, "android")
+        brief = {"within": min(play.within, PLANNED_WITHIN)}
+        try:
+            releases = await gateway.ask(
+                play.model_copy(update=brief), lambda client: client.read(play.package, play.track)
+            )
+        except StepFailed as failure:
+            return self.untouched(
+                target, "android", f"Google Play could not be asked, so it was left as it is: {failure}"
+            )
+        bad, bad_code = self._find(releases, target.from_artifacts, target.from_version)
+        if bad is None or bad.get("status") == "draft":
+            wrong = "is a draft there" if bad else f"is not on it; {self._listed(releases)}"
+            raise UnexpectedVersion(
+                f"the {play}: the deployments say that {target.from_version} runs, but it {wrong}; nothing was touched"
+            )
+        above = [release for release in releases if _has_users(release) and highest(release) > highest(bad)]
+        if above:
+            newer = f"{above[0].get('name') or highest(above[0])} is {above[0].get('status')} above {bad_code}"
+            raise StepFailed(f"the {play}: {newer}: somebody published since; nothing was touched")
+        known = target.model_copy(update={"from_artifacts": {**target.from_artifacts, "android": bad_code}})
+        good, good_code = self._find(releases, target.artifacts, target.to_version)
+        codes = (bad_code, good_code) if good else (bad_code,)
+        resource = play.model_copy(update={"codes": codes})
+        before = dict(resource.shares(releases))
+        to: dict[str, JsonValue] = {**before, bad_code: _halted(bad)}
+        if good:
+            to[good_code] = _served(good)
+        notes = [_what_users_get(bad, good, target)]
+        mitigation = self.mitigation(known, "android")
+        if to == before:
+            return Draft(steps=(), notes=(*notes, f"the {resource} is halted already"), mitigations=(mitigation,))
+        try:
+            notes += await gateway.ask(resource.model_copy(update=brief), lambda client: resource.preflight(client, to))
+        except StepFailed as failure:
+            note = f"Google Play would not halt {target.from_version}, so it was left as it is: {failure}"
+            mitigation = self.mitigation(known, "android", f"{self.hint}, should that be possible")
+            return Draft(steps=(), notes=(note,), mitigations=(mitigation,))
+        return Draft(
+            steps=(Change(resource=resource, before=before, after=to, every=_EVERY),),
+            notes=tuple(notes),
+            mitigations=(mitigation,),
+        )
+
+    def _find(self, releases: list[Release], artifacts: dict[str, str], version: str) -> tuple[Release | None, str]:
+        """The version's release and its versionCode; by its name where no artefact tells the code.
+
+        Of several builds of that name the one with the highest code that is more than a draft.
+        """
+        if code := self._code(artifacts):
+            return listed(releases, code), code
+        name = text_for(self.name, version)
+        named = [
+            release
+            for release in releases
+            if highest(release) and release.get("name") in (name, f"{highest(release)} ({name})")
+        ]
+        if not named:
+            return None, ""
+        found = max(named, key=lambda release: (release.get("status") != "draft", highest(release)))
+        return found, str(highest(found))
+
+    @staticmethod
+    def _code(artifacts: dict[str, str]) -> str:
+        return told_in(artifacts.get("android", ""), "versionCode", r"\d+")
+
+    @staticmethod
+    def _listed(releases: list[Release]) -> str:
+        text = ", ".join(
+            f"{release.get('name', '(no name)')} ({highest(release)}, {release.get('status')})" for release in releases
+        )
+        return f"it lists {text or 'nothing'}; tell its versionCode with the deployment, or set `name`"
+
+
+def _has_users(release: Release) -> bool:
+    return release.get("status") not in ("draft", "halted")
+
+
+def _halted(release: Release) -> JsonValue:
+    share = share_of(release)
+    return {**share, "status": "halted"} if isinstance(share, dict) else share
+
+
+def _served(release: Release) -> JsonValue:
+    """The share that it had: where somebody halted it, it gets that back."""
+    share = share_of(release)
+    if not isinstance(share, dict) or share["status"] != "halted":
+        return share
+    return {**share, "status": "inProgress" if "userFraction" in share else "completed"}
+
+
+def _what_users_get(bad: Release, good: Release | None, target: Target) -> str:
+    kept = f"whoever has {target.from_version} keeps it"
+    if good is not None:
+        return f"{kept}; all others get {target.to_version}, as far as it was rolled out"
+    if bad.get("status") == "completed":
+        return f"{kept}; all others get what Google Play served before it, which the track does not list"
+    return f"{kept}; all others get what the track lists besides: {target.to_version} is not among it"
+
+
+_EVERY = 10.0
+"""Seconds between two looks: each is an edit, and their number is limited."""

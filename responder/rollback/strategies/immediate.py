@@ -1,0 +1,79 @@
+"""Puts the good version back at once, everywhere: for what must not run a minute longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from responder.backends.docker.service_image import ServiceImage
+from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.rollout import RolloutSettings
+from responder.backends.kubernetes.scale import Replicas
+from responder.backends.problems import Problem
+from responder.backends.resource import Resource
+from responder.backends.resources import CurrentRelease
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change, Draft
+from responder.rollback.strategies.docker import containers, override_problems
+from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
+from responder.rollback.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
+
+
+class Immediate(Strategy, Place):
+    """All of it in one move, without regard to how much is unavailable meanwhile."""
+
+    strategy: Literal["immediate"] = "immediate"
+    release: CurrentRelease | None = Field(default=None, description="Directory of releases with a `current` link")
+    kubernetes: PodTemplate | None = Field(default=None, description="Deployment, StatefulSet or DaemonSet")
+    docker: ServiceImage | None = Field(default=None, description="Service of a Compose project")
+    stop: tuple[Replicas, ...] = Field(
+        default=(), description="Workloads that must not run on, scaled to 0 before anything else"
+    )
+
+    def derived(self) -> Iterator[Resource]:
+        if self.kubernetes is not None:
+            yield from around(self.kubernetes)
+
+    async def problems(self, gateway: Gateway) -> list[Problem]:
+        return await override_problems(gateway, self.docker) if self.docker else []
+
+    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+        stops = [await _stopped(gateway, resource, target) for resource in self.stop]
+        if self.kubernetes is not None:
+            piece = await workpiece(gateway, self.kubernetes, target)
+            return Draft(steps=(*stops, *await _all_at_once(gateway, piece)), notes=piece.notes)
+        if self.docker is not None:
+            work = await containers(gateway, self.docker, target)
+            (changes,) = work.changes(len(work.resources))
+            return Draft(steps=(*stops, *changes, *work.last), notes=work.notes)
+        resource = self.resource
+        before = await read_expecting(gateway, resource, target)
+        to, notes = await value_of(gateway, resource, target)
+        return Draft(
+            steps=(*stops, Change(resource=resource, before=before, after=to)), notes=(*self.unfollowed, *notes)
+        )
+
+
+async def _stopped(gateway: Gateway, resource: Replicas, target: Target) -> Change:
+    await gateway.ask(resource, lambda kube: resource.preflight(kube, 0))
+    return Change(
+        resource=resource.model_copy(update={"mark": target.execution}), before=await gateway.read(resource), after=0
+    )
+
+
+async def _all_at_once(gateway: Gateway, piece: Workpiece) -> tuple[Change, ...]:
+    """Everything may be unavailable at once; `Recreate` says so already, and two versions may then never overlap."""
+    template = piece.template
+    settings = await gateway.read(RolloutSettings(**template.where))
+    if template.statefulset or (template.deployment and _is_recreate(settings)):
+        return (*piece.first, piece.change(), *piece.last)
+    key = "strategy" if template.deployment else "updateStrategy"
+    rolling = {"maxUnavailable": "100%", "maxSurge": 0}
+    wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 0}
+    return await with_settings(gateway, piece, wanted)
+
+
+def _is_recreate(settings: object) -> bool:
+    return isinstance(settings, dict) and settings["strategy"].get("type") == "Recreate"

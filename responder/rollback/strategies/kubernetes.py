@@ -1,0 +1,104 @@
+"""What every strategy does around a pod template: who else writes to it, and how it rolls out meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.backends.kubernetes.gitops import owners_of
+from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.rollout import RolloutPaused, RolloutSettings
+from responder.backends.resource import Resource
+from responder.errors import StepFailed
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change
+from responder.rollback.strategies.strategy import Target, read_expecting, value_of
+
+
+class Workpiece(BaseModel):
+    """One pod template on its way to the good version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    template: PodTemplate
+    before: Any
+    after: Any
+    first: tuple[Change, ...] = ()  # before it is touched
+    last: tuple[Change, ...] = ()  # afterwards
+    notes: tuple[str, ...] = ()
+
+    def change(self, **more: Any) -> Change:
+        return Change(resource=self.template, before=self.before, after=self.after, **more)
+
+
+async def workpiece(gateway: Gateway, template: PodTemplate, target: Target, *, running: bool = True) -> Workpiece:
+    """The template as it is and as it shall be. `running`: it must be what the deployments say. Raises Halt."""
+    template = template.model_copy(update={"mark": target.execution})
+    before = await read_expecting(gateway, template, target) if running else await gateway.read(template)
+    if before is None:
+        raise StepFailed(f"there is no {template.what}; nothing was touched")
+    to, notes = await value_of(gateway, template, target)
+    suspended, suspend_notes = await _suspended(gateway, template)
+    paused = RolloutPaused(**template.where, within=template.within, brings=to)
+    notes = (*notes, *suspend_notes)
+    if template.daemonset or not await gateway.read(paused):
+        return Workpiece(template=template, before=before, after=to, first=suspended, notes=notes)
+    again, resumed = Change(resource=paused, before=True, after=None), Change(resource=paused, before=None, after=False)
+    return Workpiece(
+        template=template, before=before, after=to, first=(*suspended, again), last=(resumed,), notes=notes
+    )
+
+
+async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    changes, notes = [], []
+    for owner in await gateway.ask(template, lambda kube: owners_of(kube, template)):
+        if owner.unseen:
+            notes.append(f"whether {owner.who} would bring the bad version back could not be seen: no right to")
+            continue
+        if owner.fights or template.gitops == "deny":
+            raise StepFailed(
+                f"{template.what} belongs to {owner.who}, which would bring the bad version back: {owner.mend}"
+                + ("" if owner.fights else " (gitops: suspend lets us stop it there and go on)")
+            )
+        now = await gateway.read(owner.suspend) if owner.suspend is not None else "off"
+        if now is None:
+            raise StepFailed(
+                f"{template.what} belongs to {owner.who}, which cannot be suspended: it was not found there"
+            )
+        if owner.suspend is not None and now == "on":
+            await gateway.ask(owner.suspend, partial(owner.suspend.preflight, value="off"))
+            changes.append(Change(resource=owner.suspend, before=now, after="off"))
+            notes.append(f"{owner.who} stays suspended afterwards: {owner.mend}, then resume it")
+        else:
+            notes.append(f"{owner.who}: {owner.mend}")
+    return tuple(changes), tuple(notes)
+
+
+def around(template: PodTemplate) -> Iterator[Resource]:
+    """The resources that a plan may use around the template."""
+    yield RolloutSettings(**template.where)
+    if not template.daemonset:
+        yield RolloutPaused(**template.where)
+
+
+async def with_settings(gateway: Gateway, piece: Workpiece, wanted: dict[str, Any], **how: Any) -> tuple[Change, ...]:
+    """The moves, under other rollout settings, and the settings as they were before at the end. Raises Halt.
+
+    One patch sets the template and the settings, and on the way back both as they were: while the bad template is
+    there, the pods of the good version are the old ones, and the controller removes as many as the settings let it.
+    """
+    resource = RolloutSettings(**piece.template.where, mark=piece.template.mark, fields=tuple(wanted))
+    found = await gateway.read(resource)
+    if found == wanted:
+        return (*piece.first, piece.change(**how), *piece.last)
+    await gateway.ask(resource, lambda kube: resource.preflight(kube, wanted))
+    both = Workpiece(
+        template=piece.template.model_copy(update={"with_settings": tuple(wanted)}),
+        before={**piece.before, "settings": found},
+        after={**piece.after, "settings": wanted},
+    )
+    restored = Change(resource=resource, before=wanted, after=found, one_way=True)
+    return (*piece.first, both.change(**how), *piece.last, restored)

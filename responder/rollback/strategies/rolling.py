@@ -1,0 +1,148 @@
+"""Puts the good version back a few at a time, and turns round as soon as a batch is not well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from responder.backends.checks import Check, ContainersCheck, PodsCheck
+from responder.backends.docker.service_image import ServiceImage
+from responder.backends.kubernetes.objects import is_ready
+from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.rollout import Partition, RolloutSettings
+from responder.backends.kubernetes.workload import labels_of, partition_of
+from responder.backends.problems import Problem
+from responder.backends.resource import Resource
+from responder.config.durations import Duration
+from responder.errors import StepFailed
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change, Draft, Gate, Step
+from responder.rollback.strategies.docker import containers, override_problems
+from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
+from responder.rollback.strategies.strategy import Place, Strategy, Target
+
+
+class Rolling(Strategy, Place):
+    """Batch by batch; what is not replaced yet goes on serving."""
+
+    strategy: Literal["rolling"] = "rolling"
+    kubernetes: PodTemplate | None = Field(default=None, description="Deployment, StatefulSet or DaemonSet")
+    docker: ServiceImage | None = Field(default=None, description="Service of a Compose project")
+    batch_size: int = Field(default=1, ge=1, description="How many are replaced at a time")
+    batch_delay: Duration = Field(default=0.0, description="How long a batch must be well before the next one")
+    health_check_interval: Duration = Field(default=2.0, gt=0, description="Pause between two looks at a batch")
+    batch_healthy: tuple[Check, ...] = Field(
+        default=(),
+        description="What must hold at every look, besides readiness; of the new ones, not the whole service",
+    )
+    surge: bool = Field(
+        default=True, description="New ones come before old ones go; false where there is no room for more"
+    )
+
+    @model_validator(mode="after")
+    def _looks_at_each_batch(self) -> Rolling:
+        if self.batch_healthy and self.batch_delay < self.health_check_interval:
+            raise ValueError("batch_delay: shorter than health_check_interval, so that a batch would not be looked at")
+        return self
+
+    def derived(self) -> Iterator[Resource]:
+        if self.kubernetes is not None:
+            yield from around(self.kubernetes)
+            if self.kubernetes.statefulset:
+                yield Partition(**self.kubernetes.where)
+
+    async def problems(self, gateway: Gateway) -> list[Problem]:
+        return await override_problems(gateway, self.docker) if self.docker else []
+
+    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+        if self.docker is not None:
+            return await self._by_container(gateway, target, self.docker)
+        if self.kubernetes is None:
+            raise StepFailed("nothing is named that could be rolled back batch by batch")
+        if self.kubernetes.statefulset:
+            return await self._by_partition(gateway, await workpiece(gateway, self.kubernetes, target))
+        whole = self.kubernetes.within + self.batch_delay * await self._batches(gateway, self.kubernetes)
+        piece = await workpiece(gateway, self.kubernetes.model_copy(update={"within": whole}), target)
+        key = "strategy" if piece.template.deployment else "updateStrategy"
+        found = await gateway.read(RolloutSettings(**piece.template.where, fields=(key, "progressDeadlineSeconds")))
+        how = found[key] if isinstance(found, dict) else {}
+        if not isinstance(how, dict) or how.get("type", "RollingUpdate") != "RollingUpdate":
+            kind = how.get("type") if isinstance(how, dict) else how
+            raise StepFailed(f"{piece.template.what} has the strategy {kind}, which has no batches: use immediate")
+        surge = self.surge and bool(piece.template.deployment)
+        rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else self.batch_size}
+        ready_for = round(self.batch_delay)
+        wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
+        deadline = found.get("progressDeadlineSeconds") if isinstance(found, dict) else None
+        if (
+            piece.template.deployment and isinstance(deadline, int) and deadline <= ready_for
+        ):  # Kubernetes wants it longer than that
+            wanted["progressDeadlineSeconds"] = deadline + ready_for
+        looks = {"meanwhile": self.batch_healthy, "every": self.health_check_interval}
+        resumed = tuple(change.model_copy(update=looks) for change in piece.last)
+        piece = piece.model_copy(update={"last": resumed})
+        return Draft(steps=await with_settings(gateway, piece, wanted, **looks), notes=piece.notes)
+
+    async def _batches(self, gateway: Gateway, template: PodTemplate) -> int:
+        """How many there are at most; each of them takes `batch_delay` by itself."""
+        found: dict[str, Any] = await gateway.ask(template, template.object)
+        wanted = found.get("status", {}).get("desiredNumberScheduled", 0)
+        return math.ceil(int(wanted if template.daemonset else found["spec"].get("replicas", 1)) / self.batch_size)
+
+    async def _by_container(self, gateway: Gateway, target: Target, resource: ServiceImage) -> Draft:
+        work = await containers(gateway, resource, target)
+        steps: list[Step] = []
+        for changes in work.changes(self.batch_size):
+            steps += changes
+            numbers = tuple(change.resource.number for change in changes if isinstance(change.resource, ServiceImage))
+            selector = {"project": resource.project, "service": resource.service, "numbers": numbers}
+            steps.append(
+                Gate(
+                    name=f"{resource.project}-{resource.service}-{'+'.join(map(str, numbers))} is well",
+                    checks=(ContainersCheck.model_validate({"containers": selector}), *self.batch_healthy),
+                    hold_for=self.batch_delay,
+                    within=self.batch_delay + resource.within,
+                    every=self.health_check_interval,
+                )
+            )
+        return Draft(steps=(*steps, *work.last), notes=work.notes)
+
+    async def _by_partition(self, gateway: Gateway, piece: Workpiece) -> Draft:
+        """All pods are held by a partition, and let go from the highest ordinal down, as StatefulSets are updated."""
+        template = piece.template
+        found: dict[str, Any] = await gateway.ask(template, template.object)
+        pods = await gateway.ask(template, lambda kube: template.pods(kube, found))
+        if found["spec"]["updateStrategy"].get("type") != "RollingUpdate":
+            raise StepFailed(f"{template.what} has the strategy OnDelete, which has no batches: use immediate")
+        ordered = found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
+        if ordered and not all(map(is_ready, pods)):
+            # An ordered StatefulSet goes on past a pod that is not ready only once that pod is deleted, and a held one
+            # would come back bad.
+            note = f"{template.what} has pods that are not ready, and waits for each of them: no batches"
+            change = piece.change(every=self.health_check_interval)
+            return Draft(steps=(*piece.first, change, *piece.last), notes=(*piece.notes, note))
+        resource = Partition(**template.where, within=template.within)
+        replicas = int(found["spec"].get("replicas", 1))
+        before = partition_of(found)
+        steps: list[Step] = [*piece.first, Change(resource=resource, before=before, after=replicas), piece.change()]
+        labels = {**labels_of(found), "controller-revision-hash": piece.after["revision"]}
+        at = replicas
+        while at > before:
+            at, before = max(at - self.batch_size, before), at
+            steps.append(Change(resource=resource, before=before, after=at, every=self.health_check_interval))
+            ready = PodsCheck.model_validate(
+                {"pods": {"namespace": template.namespace, "labels": labels, "at_least": replicas - at}}
+            )
+            steps.append(
+                Gate(
+                    name=f"{template.name}-{at} and above are well",
+                    checks=(ready, *self.batch_healthy),
+                    hold_for=self.batch_delay,
+                    within=self.batch_delay + template.within,
+                    every=self.health_check_interval,
+                )
+            )
+        return Draft(steps=(*steps, *piece.last), notes=piece.notes)

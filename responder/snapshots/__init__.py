@@ -1,1 +1,0 @@
-"""Snapshots of databases: consistent, verified before they count, and restorable without a running responder."""

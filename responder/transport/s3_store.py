@@ -1,0 +1,181 @@
+"""Streams of unknown length in S3: in parts of one size and, past 10,000 of them, in one object after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from responder.errors import ResponderError, Unavailable
+from responder.transport.aws import Aws, AwsRefused
+from responder.transport.object_store import Missing, Stored
+
+PART = 16 << 20
+PARTS_OF_AN_OBJECT = 10_000
+PARTS_AT_ONCE = 2
+"""Of one stream, on their way. With the next one and the one that is being filled, four are in memory."""
+
+_TRIES = 4
+_ABORT_WITHIN = 15.0
+
+
+class S3Store:
+    """A bucket, under a prefix. What another try may mend is tried again for each part by itself."""
+
+    def __init__(
+        self, aws: Aws, bucket: str, prefix: str, *, part: int = PART, parts_of_an_object: int = PARTS_OF_AN_OBJECT
+    ) -> None:
+        self._aws, self._bucket, self._prefix = aws, bucket, prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._part, self._most = part, parts_of_an_object
+
+    def __str__(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}"
+
+    async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
+        names: list[str] = []
+        parts = self._parts(blocks)
+        ahead = await anext(parts, b"")
+        try:
+            while ahead or not names:
+                names.append(name if not names else f"{name}.{len(names):03}")
+                ahead = await self._object(self._prefix + names[-1], ahead, parts)
+        except BaseException:
+            with contextlib.suppress(TimeoutError, ResponderError):
+                async with asyncio.timeout(_ABORT_WITHIN):
+                    await self.delete(tuple(names[:-1]))
+            raise
+        return tuple(names)
+
+    async def _object(self, key: str, first: bytes | bytearray, parts: AsyncIterator[bytearray]) -> bytes | bytearray:
+        """Fills one object, beginning with a part; returns the first part that it had no more place for."""
+        if not (second := await anext(parts, b"")):
+            await self._send("put_object", first, Key=key)
+            return b""
+        upload = (await self._insist("create_multipart_upload", Key=key))["UploadId"]
+        sending: list[asyncio.Task[str]] = []
+        try:
+            number, part, left = 1, first, second
+            while True:
+                if len(sending) >= PARTS_AT_ONCE:
+                    await sending[-PARTS_AT_ONCE]
+                send = self._send("upload_part", part, Key=key, UploadId=upload, PartNumber=number)
+                sending.append(asyncio.create_task(send))
+                if not left or number == self._most:
+                    break
+                number, part, left = number + 1, left, await anext(parts, b"")
+            sent = [{"PartNumber": n, "ETag": await task} for n, task in enumerate(sending, start=1)]
+            await self._insist("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": sent})
+        except BaseException:
+            with contextlib.suppress(TimeoutError, ResponderError):
+                async with asyncio.timeout(_ABORT_WITHIN):
+                    # A part that arrives after the end of the upload would stay for ever.
+                    await asyncio.gather(*sending, return_exceptions=True)
+                    await self._aws.write("s3", "abort_multipart_upload", Bucket=self._bucket, Key=key, UploadId=upload)
+            for task in sending:
+                task.cancel()
+            raise
+        return left
+
+    async def _send(self, operation: str, part: bytes | bytearray, **params: Any) -> str:
+        """Returns the ETag. The other side compares the hash, and refuses what changed on the way."""
+        hashed = await asyncio.to_thread(hashlib.md5, part, usedforsecurity=False)
+        content_md5 = base64.b64encode(hashed.digest()).decode()
+        return str((await self._insist(operation, Body=part, ContentMD5=content_md5, **params))["ETag"])
+
+    async def _parts(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+        part = bytearray()
+        async for block in blocks:
+            part += block
+            while len(part) >= self._part:
+                full, part = part[: self._part], part[self._part :]
+                yield full
+        if part:
+            yield part
+
+    async def get(self, name: str) -> AsyncGenerator[bytes]:
+        """In ranges, the next one asked for while this one is used. It must stay the same object all the time."""
+        key = self._prefix + name
+        head = await self._find(key)
+        size, etag = int(head["ContentLength"]), head["ETag"]
+        ranges = [(at, min(at + self._part, size) - 1) for at in range(0, size, self._part)]
+        coming: asyncio.Task[bytes] | None = None
+        try:
+            for i, span in enumerate(ranges):
+                here = await (coming or self._range(key, etag, *span))
+                coming = asyncio.create_task(self._range(key, etag, *ranges[i + 1])) if i + 1 < len(ranges) else None
+                yield here
+        finally:
+            if coming is not None:
+                coming.cancel()
+
+    async def _find(self, key: str) -> Any:
+        try:
+            return await self._insist("head_object", change=False, Key=key)
+        except AwsRefused as e:
+            if e.code in ("404", "NoSuchKey", "NotFound"):
+                raise Missing(f"s3://{self._bucket}/{key} is not there") from e
+            raise
+
+    async def _range(self, key: str, etag: str, first: int, last: int) -> bytes:
+        def fetch() -> bytes:
+            span = f"bytes={first}-{last}"
+            answer = self._aws.client("s3").get_object(Bucket=self._bucket, Key=key, Range=span, IfMatch=etag)
+            body: bytes = answer["Body"].read()
+            return body
+
+        for tried in range(_TRIES):
+            try:
+                body: bytes = await self._aws.in_thread(fetch)
+                if len(body) == last - first + 1:
+                    return body
+            except Unavailable:
+                if tried == _TRIES - 1:
+                    raise
+            await asyncio.sleep(0.2 * 2**tried)
+        raise Unavailable(f"s3://{self._bucket}/{key} is cut short")
+
+    async def list(self, prefix: str) -> list[Stored]:
+        found: list[Stored] = []
+        token: dict[str, str] = {}
+        while True:
+            page = await self._insist("list_objects_v2", change=False, Prefix=self._prefix + prefix, **token)
+            for entry in page.get("Contents", ()):
+                at: datetime = entry["LastModified"]
+                found.append(Stored(entry["Key"].removeprefix(self._prefix), entry["Size"], at))
+            if not page.get("IsTruncated"):
+                return found
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def delete(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            await self._insist("delete_object", Key=self._prefix + name)
+
+    async def clear(self, prefix: str) -> None:
+        after: dict[str, str] = {}
+        while True:
+            page = await self._insist("list_multipart_uploads", change=False, Prefix=self._prefix + prefix, **after)
+            for upload in page.get("Uploads", ()):
+                if upload["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
+                    with contextlib.suppress(AwsRefused):  # somebody else was faster
+                        await self._insist("abort_multipart_upload", Key=upload["Key"], UploadId=upload["UploadId"])
+            if not page.get("IsTruncated"):
+                break
+            after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        await self.delete(tuple(stored.name for stored in await self.list(prefix)))
+
+    async def room(self) -> int | None:
+        await self._insist("list_objects_v2", change=False, Prefix=self._prefix, MaxKeys=1)
+        return None
+
+    async def _insist(self, operation: str, *, change: bool = True, **params: Any) -> Any:
+        call = self._aws.write if change else self._aws.read
+        for tried in range(_TRIES - 1):
+            try:
+                return await call("s3", operation, Bucket=self._bucket, **params)
+            except Unavailable:
+                await asyncio.sleep(0.2 * 2**tried)
+        return await call("s3", operation, Bucket=self._bucket, **params)

@@ -1,0 +1,1 @@
+"""Who may do what: TLS, tokens, passwords, browser protection."""

@@ -1,0 +1,92 @@
+"""What the limits of a token or a user mean for a request: one answer for every route.
+
+A rollback of several services is permitted only where all of them are: otherwise it is neither shown nor steered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from responder.backends.alertmanager.alerts import Alert
+from responder.config.permitted import Permitted
+from responder.decisions.policies import Incident, PolicySet
+from responder.errors import Forbidden, Unknown
+from responder.journal import Transaction, executions
+from responder.rollback.events import Accepted
+from responder.services.service import Service
+from responder.web.access.access import WHO, Who
+
+
+def permitted(request: web.Request) -> Permitted:
+    return request[WHO].permitted
+
+
+def demand_unlimited(request: web.Request, what: str) -> None:
+    """Raises Forbidden for a token with limits: what concerns everything is not for it."""
+    if permitted(request).limited:
+        raise Forbidden(
+            f"{request[WHO].name} is limited to some services or environments: {what} needs a token without limits"
+        )
+
+
+def demand(request: web.Request, service: str | None, environment: str | None) -> None:
+    """Raises Forbidden where a service or an environment is named that is not permitted, whether it exists or not."""
+    who = request[WHO]
+    for name, allowed, kind in (
+        (service, who.permitted.services, "service"),
+        (environment, who.permitted.environments, "environment"),
+    ):
+        if name and allowed is not None and name not in allowed:
+            raise Forbidden(f"{who.name} is not permitted for {kind} {name!r}")
+
+
+def narrowed(request: web.Request, policy_set: PolicySet) -> PolicySet:
+    """With the permitted services alone."""
+    allowed = permitted(request)
+    if not allowed.limited:
+        return policy_set
+    return policy_set.model_copy(
+        update={"services": tuple(s for s in policy_set.services if allowed.includes(s.name, s.environment))}
+    )
+
+
+def service_of(request: web.Request, policy_set: PolicySet, name: str, environment: str | None) -> Service:
+    """The configured service. Raises Forbidden where it is not permitted, Unknown where there is none."""
+    demand(request, name, environment)
+    service, problem = narrowed(request, policy_set).service(name, environment or "")
+    if service is None and permitted(request).limited and any(s.name == name for s in policy_set.services):
+        raise Forbidden(f"{request[WHO].name} is not permitted for service {name!r} where it is configured")
+    if service is None:
+        raise Unknown(problem)
+    return service
+
+
+def sees(who: Who, accepted: Accepted) -> bool:
+    return all(who.permitted.includes(part.service, accepted.environment) for part in accepted.parts)
+
+
+def permits(who: Who, alert: Alert) -> bool:
+    """Whether an alert is about something permitted, by its own labels."""
+    return who.permitted.includes(alert.labels.get("service", ""), alert.labels.get("environment", ""))
+
+
+async def demand_execution(tx: Transaction, request: web.Request, execution_id: str) -> None:
+    """Raises Unknown, as for one that does not exist, where it is not permitted."""
+    if permitted(request).limited and not sees(request[WHO], await executions.accepted(tx, execution_id)):
+        raise Unknown(f"there is no execution {execution_id}")
+
+
+def sort_out(who: Who, incidents: Iterable[Incident], policy_set: PolicySet) -> tuple[list[Incident], list[Incident]]:
+    """The incidents of which every service is permitted, and the others."""
+    good: list[Incident] = []
+    bad: list[Incident] = []
+    for incident in incidents:
+        (good if all(_may(who, member, policy_set) for member in incident.members) else bad).append(incident)
+    return good, bad
+
+
+def _may(who: Who, incident: Incident, policy_set: PolicySet) -> bool:
+    service, _ = policy_set.service(incident.service, incident.environment)
+    return who.permitted.includes(incident.service, service.environment if service else incident.environment)

@@ -1,0 +1,222 @@
+"""Where the responder listens, and who may say what."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
+
+from foundation.secret_files import SecretFile, is_reference
+from responder.config.text import meant
+from responder.web.access.web_config import WebConfig
+from responder.web.access.web_config import read as read_web_config
+
+Scope = Literal["alerts", "deploy", "read", "operate", "approve"]
+Scopes = Annotated[
+    tuple[Scope, ...],
+    Field(
+        min_length=1,
+        description="alerts: send them; deploy: report deployments, nothing else; read: see everything; "
+        "operate: report deployments, roll back, stop, close, mark; approve",
+    ),
+]
+Limit = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[a-z0-9][-a-z0-9_.]{0,62}$")], ...] | None, Field(default=None, min_length=1)
+]
+_SHORTEST_TOKEN = 16
+_HOST = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9_](?:[-A-Za-z0-9_.]{0,253})))(?::(?P<port>[0-9]{1,5}))?"
+)
+
+
+def split_host(host: str) -> tuple[str, int | None]:
+    """The name or address in lower case, and the port, of a `Host` such as `[::1]:9095`. Raises ValueError."""
+    found = _HOST.fullmatch(host)
+    port = int(found["port"]) if found and found["port"] else None
+    if found is None or (port or 0) > 65535:
+        raise ValueError(
+            f"{host!r} is not a host such as responder.example:9095: a name or address, and a port or none"
+        )
+    if found["v6"]:
+        ip = ipaddress.IPv6Address(found["v6"])
+        return str(ip.ipv4_mapped or ip), port
+    return found["name"].lower().removesuffix("."), port
+
+
+class Bearer(BaseModel):
+    """What somebody may do, and to what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scopes: Scopes
+    services: Limit = Field(default=None, description="Only these services, for every scope; default: all")
+    environments: Limit = Field(default=None, description="Only these environments, for every scope; default: all")
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is for some services or environments alone."""
+        return self.services is not None or self.environments is not None
+
+    def limits_of_nothing(self, services: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        """Names that nothing configured has: such a limit does not do what was meant."""
+        for key, named, known in (
+            ("services", self.services, {name for name, _ in services}),
+            ("environments", self.environments, {environment for _, environment in services}),
+        ):
+            for i, name in enumerate(named or ()):
+                if name not in known:
+                    yield (key, i), f"no {key[:-1]} {name!r} is configured{meant(name, known)}"
+
+
+class Token(Bearer):
+    """One bearer token. Several of one name let it be changed without a gap; the name is on record as who did it."""
+
+    name: str = Field(min_length=1, description="Who it is, for the record")
+    file: SecretFile | None = Field(
+        default=None, description="File that holds the token, as a secret mounted by Kubernetes"
+    )
+    token: SecretStr | None = Field(default=None, description="The token itself, as ${RESPONDER_TOKEN}")
+    _secret: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _read(self) -> Token:
+        if (self.file is None) == (self.token is None):
+            raise ValueError("needs exactly one of file, token")
+        if self.file is not None:
+            try:
+                secret = self.file.read_text().strip()
+            except OSError as e:
+                raise ValueError(f"{self.file} cannot be read: {e.strerror}") from None
+        else:
+            secret = self.token.get_secret_value() if self.token else ""
+        # A reference that nobody filled in is reported as one, not for its length.
+        if len(secret) < _SHORTEST_TOKEN and not is_reference(secret):
+            raise ValueError(
+                f"a token has at least {_SHORTEST_TOKEN} characters (openssl rand -hex 32 makes a good one)"
+            )
+        self._secret = secret
+        return self
+
+    @property
+    def secret(self) -> str:
+        return self._secret
+
+
+class User(Bearer):
+    """Who logs in with a password; the name is on record as who did it."""
+
+    name: str = Field(min_length=1, description="As in `basic_auth_users` of the web configuration file")
+
+
+class Web(BaseModel):
+    """Where the responder listens, and who may say what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: str = Field(
+        default="127.0.0.1:9095", description="Address and port; without tokens only a loopback address"
+    )
+    external_url: HttpUrl | None = Field(
+        default=None, description="How people reach it, for links in messages; else the address that it listens on"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="More names under which clients reach it, as responder.monitoring.svc or 10.0.0.5:9095; without a "
+        "port any port. The listen address and external_url are always known",
+    )
+    tokens: tuple[Token, ...] = Field(
+        default=(), description="Bearer tokens; none is allowed on a loopback address only"
+    )
+    config_file: Path | None = Field(
+        default=None, description="Prometheus' web configuration file: TLS, client certificates, passwords, headers"
+    )
+    users: tuple[User, ...] = Field(default=(), description="What those may do who log in with a password")
+    _served: WebConfig = PrivateAttr(default=WebConfig())
+
+    @field_validator("listen")
+    @classmethod
+    def _has_a_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+            raise ValueError(f"{value!r} is not an address and a port such as 127.0.0.1:9095")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            split_host(host)
+        return hosts
+
+    @model_validator(mode="after")
+    def _with_its_file(self) -> Web:
+        if self.config_file is not None:
+            self._served = read_web_config(self.config_file)
+        return self
+
+    def contradictions(
+        self, services: Collection[tuple[str, str]], *, watchdog: bool
+    ) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        """What one token or user cannot see of the rest: the place below `web`, and what is wrong."""
+        if not self.tokens and not self.users and not self.loopback:
+            yield ("tokens",), f"{self.listen} can be reached from outside: tokens are needed"
+        secrets: dict[str, int] = {}
+        for i, token in enumerate(self.tokens):
+            first = secrets.setdefault(token.secret, i)
+            if first != i:
+                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): make one of its own"
+                yield ("tokens", i), f"{problem} (openssl rand -hex 32)"
+        logins = self._served.basic_auth_users
+        for i, user in enumerate(self.users):
+            if user.name not in logins:
+                yield ("users", i, "name"), f"{user.name} has no password in basic_auth_users of web.config_file"
+            if any(user.name == earlier.name for earlier in self.users[:i]):
+                yield ("users", i, "name"), f"{user.name} is the name of an earlier one"
+        for name in sorted(logins.keys() - {user.name for user in self.users}):
+            yield ("config_file",), f"{name} can log in but may do nothing: web.users says who may do what"
+        every: list[tuple[str, int, Bearer]] = [
+            *(("tokens", i, token) for i, token in enumerate(self.tokens)),
+            *(("users", i, user) for i, user in enumerate(self.users)),
+        ]
+        for key, i, bearer in every:
+            yield from (((key, i, *path), wrong) for path, wrong in bearer.limits_of_nothing(services))
+        if watchdog and every and not any("alerts" in bearer.scopes and not bearer.limited for _, _, bearer in every):
+            yield ("tokens",), "the watchdog needs a token with the scope alerts and without services or environments"
+
+    @property
+    def served(self) -> WebConfig:
+        """What the web configuration file says."""
+        return self._served
+
+    @property
+    def url(self) -> str:
+        """How people reach it."""
+        scheme = "https" if self._served.tls_server_config else "http"
+        return str(self.external_url or f"{scheme}://{self.listen}").rstrip("/")
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def wildcard(self) -> bool:
+        """Whether it listens on every address of the host."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    @property
+    def loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

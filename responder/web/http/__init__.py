@@ -1,0 +1,1 @@
+"""How requests are read and answered: the listener, routes, bodies and request models."""

@@ -1,0 +1,1 @@
+"""Pages behind signed links: approve a plan, stop a rollback."""

@@ -1,0 +1,229 @@
+"""What pipelines and people tell of versions: where they were deployed, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from uuid import uuid4
+
+from aiohttp import web
+from pydantic import Field
+
+from responder.backends.alertmanager.alerts import Timestamp
+from responder.config.versions import Range
+from responder.decisions.policies import PolicySet
+from responder.errors import Forbidden, Invalid, Unknown
+from responder.journal import Database, Row, Transaction, deployments
+from responder.journal.deployments import Deployment, Status
+from responder.services.service import Name
+from responder.web.access.access import WHO, who_asks
+from responder.web.access.permission import demand, narrowed, permitted, service_of
+from responder.web.http.requests import (
+    ApiRequest,
+    Version,
+    answer,
+    as_json,
+    limit,
+    must_match,
+    read,
+    tag_of,
+    unless_known,
+)
+from responder.web.http.routes import Handlers, Route, get, post
+
+_SKEW = timedelta(minutes=5)
+
+
+class _Deployed(ApiRequest):
+    id: str | None = Field(default=None, min_length=1, max_length=200)
+    service: str
+    environment: str | None = None
+    version: Annotated[Version, Field(min_length=1)]
+    platform: Name | None = None
+    artifact: str = Field(default="", max_length=1000)
+    provenance: str = Field(default="", max_length=1000)
+    at: Timestamp | None = None
+    status: Status | None = None
+    requires: dict[Name, Range] = Field(default_factory=dict, max_length=100)
+
+
+class _Mark(ApiRequest):
+    environment: str | None = None
+    status: Status | None = None
+    no_rollback: str | None = Field(default=None, max_length=1000)  # why it must stay; empty lifts it
+    reason: str = Field(default="", max_length=1000)
+
+
+def _not_in_the_future(reported_at: datetime | None, now: datetime) -> datetime:
+    """A pipeline's clock may be a little ahead of ours: trouble would seem to have begun before the deployment."""
+    if reported_at is None or now < reported_at <= now + _SKEW:
+        return now
+    if reported_at > now:
+        raise Invalid(f"is {reported_at - now} in the future: whose clock is wrong?", "at")
+    return reported_at
+
+
+class Registry(Handlers):
+    """Deployments and versions."""
+
+    def __init__(self, journal: Database, policy_set: Callable[[], PolicySet]) -> None:
+        self._journal, self._mandate = journal, policy_set
+
+    def routes(self) -> Iterable[Route]:
+        """As Page.places."""
+        return (
+            get("/api/v1/deployments", "read", self.deployments),
+            post("/api/v1/deployments", ("deploy", "operate"), self.deployed),
+            get("/api/v1/versions/{service}", "read", self.versions),
+            get("/api/v1/versions/{service}/{platform}", "read", self.platform),
+            post("/api/v1/versions/{service}/{version}", "operate", self.mark),
+        )
+
+    async def deployed(self, request: web.Request) -> web.Response:
+        """`POST /api/v1/deployments`: a version was put into place."""
+        body = await read(request, _Deployed)
+        service = service_of(request, self._mandate(), body.service, body.environment)
+        if body.status not in (None, "good") and "operate" not in request[WHO].scopes:
+            raise Forbidden(f"{request[WHO].name} has not the scope operate: only that marks a version {body.status}")
+        now = self._journal.now()
+        deployment = Deployment(
+            id=body.id or f"{body.version}-{uuid4().hex[:8]}",
+            service=service.name,
+            environment=service.environment,
+            version=body.version,
+            platform=body.platform or "",
+            artifact=body.artifact,
+            provenance=body.provenance,
+            at=_not_in_the_future(body.at, now),
+            reported_at=body.at,
+            recorded_by=who_asks(request, body.model_dump()),
+        )
+
+        async def act(tx: Transaction) -> bool:
+            await deployments.require(tx, deployment, body.requires, now)
+            return await deployments.record(tx, deployment, body.status)
+
+        new = await self._journal.transaction(act)
+        # What was told first stands; and its id may be one of its own.
+        known = await self._journal.read(deployments.get, deployment)
+        return answer({"deployment": known.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
+
+    async def deployments(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""
+        query = request.query
+        requested = query.get("service"), query.get("environment")
+        demand(request, *requested)
+        found = await self._journal.read(deployments.find_permitted, *requested, limit(request), permitted(request))
+        return answer({"deployments": found})
+
+    async def versions(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/versions/{service}[?environment=&history=true]`."""
+        name, environment, most = request.match_info["service"], request.query.get("environment"), limit(request)
+        demand(request, name, environment)
+        allowed = permitted(request).environments
+        environments = [environment] if environment or allowed is None else sorted(allowed)
+
+        async def find(tx: Transaction) -> dict[str, Any]:
+            found: dict[str, list[Row]] = {"versions": []}
+            for environment_name in environments:
+                rows = await tx.all("versions_of_service", service=name, environment=environment_name, most=most)
+                found["versions"] += [{**row, "etag": _tag(row)} for row in rows]
+                history = await deployments.history(tx, name, environment_name, most) if _wants_history(request) else {}
+                for key, lines in history.items():
+                    found.setdefault(key, []).extend(lines)
+            return found
+
+        found = await self._journal.read(find)
+        if not found["versions"] and all(
+            service.name != name for service in narrowed(request, self._mandate()).services
+        ):
+            raise Unknown(f"no service {name!r} is configured, and no version of it was ever told")
+        return _tagged(request, found)
+
+    async def platform(self, request: web.Request) -> web.Response:
+        """`GET /api/v1/versions/{service}/{platform}[?environment=&history=true]`: what is known of it there."""
+        service = service_of(request, self._mandate(), request.match_info["service"], request.query.get("environment"))
+        name, environment, most = service.name, service.environment, limit(request)
+        platform = request.match_info["platform"]
+
+        async def find(tx: Transaction) -> dict[str, Any]:
+            where = {"service": name, "environment": environment}
+            on_platform = {**where, "platform": platform}
+            runs = await deployments.newest(tx, **on_platform)
+            if runs is None:
+                known = [deployment.platform for deployment in await deployments.on_platforms(tx, **where)]
+                raise Unknown(await _no_platform(tx, name, environment, platform, known))
+            good = await tx.first("good_on_platform", **on_platform, running=runs.version, most=1)
+            rows = await tx.all("versions_of_platform", **on_platform, most=most)
+            found = {
+                **on_platform,
+                "runs": runs.model_dump(exclude={"service", "environment", "platform"}),
+                "last_good": good["version"] if good else None,
+                "versions": [{**row, "etag": _tag({**where, **row})} for row in rows],
+            }
+            return (
+                {**found, **await deployments.history(tx, name, environment, most)}
+                if _wants_history(request)
+                else found
+            )
+
+        return _tagged(request, await self._journal.read(find))
+
+    async def mark(self, request: web.Request) -> web.Response:
+        """`POST /api/v1/versions/{service}/{version}`: what a person knows of a version; with If-Match, only where
+        nobody else has said more of it meanwhile.
+        """
+        body = await read(request, _Mark)
+        service = service_of(request, self._mandate(), request.match_info["service"], body.environment)
+        if body.status is None and body.no_rollback is None:
+            raise Invalid("needs status or no_rollback", "body")
+        by, now = who_asks(request, body.model_dump()), self._journal.now()
+        where = (service.name, service.environment, request.match_info["version"])
+
+        async def act(tx: Transaction) -> Row:
+            await deployments.hold(tx, where[:2])
+            if before := await _version(tx, *where):
+                must_match(request, _tag(before))
+            if body.status is not None:
+                note = f"{by}: {body.reason}" if body.reason else f"marked by {by}"
+                await deployments.mark(tx, *where, body.status, note, now, by)
+            if body.no_rollback is not None:
+                why = f"{body.no_rollback} ({by})" if body.no_rollback else ""
+                await deployments.mark_no_rollback(tx, *where, why, now, by)
+            return await _version(tx, *where) or {}
+
+        row = await self._journal.transaction(act)
+        response = answer({"version": {**row, "etag": _tag(row)}})
+        response.headers["ETag"] = f'"{_tag(row)}"'
+        return response
+
+
+async def _version(tx: Transaction, service: str, environment: str, version: str) -> Row | None:
+    return await tx.first("version", service=service, environment=environment, version=version)
+
+
+async def _no_platform(tx: Transaction, service: str, environment: str, platform: str, known: list[str]) -> str:
+    message = f"nothing was told of {service} on a platform {platform!r} in {environment}"
+    if await _version(tx, service, environment, platform):
+        return f"{message}; {platform} is one of its versions: ask for /api/v1/versions/{service}"
+    return f"{message}; it is on {', '.join(known)}" if known else f"{message}, nor on any other"
+
+
+def _tag(version: Row) -> str:
+    """Of what was said of a version; not of where it is deployed."""
+    return tag_of("\0".join(str(version[n]) for n in ("service", "environment", "version", "revision")).encode())
+
+
+def _wants_history(request: web.Request) -> bool:
+    match request.query.get("history", "false"):
+        case "true":
+            return True
+        case "false":
+            return False
+    raise Invalid("must be true or false", "history")
+
+
+def _tagged(request: web.Request, found: dict[str, Any]) -> web.Response:
+    body = as_json(found).encode()
+    return unless_known(request, tag_of(body), lambda: body, "application/json", **{"Cache-Control": "no-cache"})

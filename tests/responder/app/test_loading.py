@@ -1,0 +1,467 @@
+"""Every mistake in responder.yml is told at once, with its line and its path, before anything runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from responder.app.loading import load, parse
+from responder.errors import ConfigError
+
+HEAD = """\
+state: sqlite:///var/lib/responder/state.db
+prometheus: {url: "http://localhost:9090"}
+alertmanager: {urls: ["http://localhost:9093"]}
+"""
+SERVICES = """\
+services:
+  - name: backend
+    environment: production
+    rollback: {strategy: immediate, release: {root: /srv/shop}}
+    health_checks:
+      - {promql: up, at_least: 1}
+"""
+POLICIES = """\
+policies:
+  - name: down
+    match: ['alertname="BackendDown"']
+    roll_back: [backend]
+"""
+ALL = HEAD + SERVICES + POLICIES
+DATABASE = """\
+  - name: database
+    environment: production
+    rollback: {strategy: immediate, release: {root: /srv/db}}
+    health_checks:
+      - {promql: up, at_least: 1}
+"""
+TOKEN = "0123456789abcdef"
+
+
+def put(old: str, new: str, within: str = ALL) -> str:
+    assert old in within
+    return within.replace(old, new, 1)
+
+
+def mistakes_in(text: str, **environment: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        parse(text, "r.yml", environment)
+    return raised.value.mistakes
+
+
+def test_the_smallest_configuration_is_enough() -> None:
+    config = parse(HEAD, "r.yml", {})
+    assert (config.web.listen, config.limits.concurrent, config.services, config.policies) == (
+        "127.0.0.1:9095",
+        1,
+        (),
+        (),
+    )
+
+
+def test_what_is_written_is_what_is_used() -> None:
+    text = ALL + "    mode: auto\n    cooldown: 1h30m\n    verify: {for: 2m, within: 10m}\nstop_file: /etc/stop\n"
+    policy_set = parse(text, "r.yml", {}).policy_set
+    policy = policy_set.policy("down")
+    assert (policy.mode, policy.cooldown, policy.verify.bake, policy.verify.within) == ("auto", 5400.0, 120.0, 600.0)
+    assert policy_set.service("backend", "production")[0] == policy_set.services[0]
+    assert policy_set.stop_file == Path("/etc/stop")
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        # Keys.
+        (HEAD + "polices: []\n", "r.yml:4: polices: unknown key; did you mean policies?"),
+        (HEAD + "zzzzzz: 1\n", "r.yml:4: zzzzzz: unknown key"),
+        (
+            put("at_least", "at_lest"),
+            "r.yml:9: services[0].health_checks[0].at_lest: unknown key; did you mean at_least?",
+        ),
+        (ALL + "    moed: auto\n", "r.yml:14: policies[0].moed: unknown key; did you mean mode?"),
+        (HEAD + "state: sqlite:///x\n", "r.yml:4: state: is written twice (first in line 1)"),
+        (
+            put("environment: production", "environment: production\n    environment: staging"),
+            "r.yml:7: services[0].environment: is written twice (first in line 6)",
+        ),
+        (put('prometheus: {url: "http://localhost:9090"}\n', "", HEAD), "r.yml:1: prometheus: is missing"),
+        (put("    environment: production\n", ""), "r.yml:5: services[0].environment: is missing"),
+        # Types.
+        (
+            HEAD + "limits: {concurrent: many}\n",
+            "r.yml:4: limits.concurrent: must be a whole number, not 'many'",
+        ),
+        (
+            HEAD + "limits: {concurrent: 0}\n",
+            "r.yml:4: limits.concurrent: must be greater than or equal to 1, not 0",
+        ),
+        (
+            put('["http://localhost:9093"]', "[]", HEAD),
+            "r.yml:3: alertmanager.urls: must have at least one item",
+        ),
+        (
+            put("roll_back: [backend]", "roll_back: [backend]\n    mode: automatic"),
+            "r.yml:14: policies[0].mode: must be 'observe', 'approve' or 'auto', not 'automatic'",
+        ),
+        (
+            put('"http://localhost:9090"', '"localhost:9090"', HEAD),
+            "r.yml:2: prometheus.url: must be a URL such as http://localhost:9090, not 'localhost:9090'",
+        ),
+        (
+            put('["http://localhost:9093"]', '["http//localhost:9093"]', HEAD),
+            "r.yml:3: alertmanager.urls[0]: must be a URL such as http://localhost:9090, not 'http//localhost:9093'",
+        ),
+        (
+            put("at_least: 1", "at_least: one"),
+            "r.yml:9: services[0].health_checks[0].at_least: must be a number, not 'one'",
+        ),
+        (ALL + "    force: maybe\n", "r.yml:14: policies[0].force: must be true or false, not 'maybe'"),
+        (
+            put("roll_back: [backend]", "roll_back: backend"),
+            "r.yml:13: policies[0].roll_back: must be a list, not 'backend'",
+        ),
+        # Durations.
+        (
+            ALL + "    cooldown: 30\n",
+            "r.yml:14: policies[0].cooldown: a duration needs a unit, such as 30s or 5m, not 30",
+        ),
+        (
+            ALL + "    cooldown: false\n",
+            "r.yml:14: policies[0].cooldown: a duration needs a unit, such as 30s or 5m, not False",
+        ),
+        (
+            ALL + "    cooldown: 5min\n",
+            "r.yml:14: policies[0].cooldown: '5min' is not a duration such as 30s, 5m or 1h30m",
+        ),
+        (HEAD + "limits: {lease: 1s}\n", "r.yml:4: limits.lease: must be greater than or equal to 2, not '1s'"),
+        (
+            ALL + "    verify:\n      for: 10m\n      within: 1m\n",
+            "r.yml:14: policies[0].verify: `for` is longer than `within`: it could never be met",
+        ),
+        # Matchers and expressions.
+        (
+            put('alertname="BackendDown"', "alertname"),
+            "r.yml:12: policies[0].match[0]: 'alertname' is not a matcher; write it as alertname=\"BackendDown\", "
+            "with = != =~ or !~",
+        ),
+        (
+            put('alertname="BackendDown"', 'alertname=~"("'),
+            "r.yml:12: policies[0].match[0]: '(' is not a regular expression of RE2: missing ): (",
+        ),
+        (
+            put("{promql: up, at_least: 1}", '{http: "http://x", body: "("}'),
+            "r.yml:9: services[0].health_checks[0].body: '(' is not a regular expression of RE2",
+        ),
+        (
+            put(", at_least: 1", ""),
+            "r.yml:9: services[0].health_checks[0]: needs at least one of at_least, at_most, above, below",
+        ),
+        # Names of services.
+        (
+            put("roll_back: [backend]", "roll_back: [backnd]"),
+            "r.yml:13: policies[0].roll_back[0]: no service backnd is configured; did you mean backend?",
+        ),
+        (
+            put("    rollback", "    depends_on: [database]\n    rollback"),
+            "r.yml:7: services[0].depends_on[0]: no service database is configured in production",
+        ),
+        (
+            put("    rollback", "    depends_on: [backend]\n    rollback"),
+            "r.yml:7: services[0].depends_on: depends on itself: backend → backend",
+        ),
+        (
+            HEAD + SERVICES + SERVICES.removeprefix("services:\n") + POLICIES,
+            "r.yml:10: services[1].name: backend in production is services[0] already",
+        ),
+        (
+            ALL + POLICIES.removeprefix("policies:\n"),
+            "r.yml:14: policies[1].name: down is the name of an earlier policy",
+        ),
+        (put("roll_back: [backend]", "roll_back: []"), "r.yml:13: policies[0].roll_back: names no service"),
+        # Strategies and resources.
+        (
+            put("immediate", "imediate"),
+            "r.yml:7: services[0].rollback: 'imediate' is none of 'immediate', 'rolling', 'blue_green', 'frontend', "
+            "'database_migration'",
+        ),
+        (
+            put("strategy: immediate, ", "strategy: immediate, batch_size: 3, "),
+            "r.yml:7: services[0].rollback.batch_size: not an option of strategy 'immediate' (it belongs to 'rolling')",
+        ),
+        (put("strategy: immediate, ", ""), "r.yml:7: services[0].rollback: needs the key 'strategy'"),
+        (put("/srv/shop", "srv"), "r.yml:7: services[0].rollback.release.root: srv must be an absolute path"),
+        # Who may reach it.
+        (
+            HEAD + 'web: {listen: "0.0.0.0:9095"}\n',
+            "r.yml:4: web.tokens: 0.0.0.0:9095 can be reached from outside: tokens are needed",
+        ),
+        (
+            HEAD + 'web:\n  listen: "[::]:9095"\n',
+            "r.yml:4: web.tokens: [::]:9095 can be reached from outside: tokens are needed",
+        ),
+        (
+            HEAD + 'web: {listen: "9095"}\n',
+            "r.yml:4: web.listen: '9095' is not an address and a port such as 127.0.0.1:9095",
+        ),
+        (
+            HEAD + "web: {tokens: [{name: a, scopes: [read], token: short}]}\n",
+            "r.yml:4: web.tokens[0]: a token has at least 16 characters (openssl rand -hex 32 makes a good one)",
+        ),
+        (
+            HEAD + "web: {tokens: [{name: a, scopes: [read], file: /no/such/file}]}\n",
+            "r.yml:4: web.tokens[0]: /no/such/file cannot be read: No such file or directory",
+        ),
+        (
+            HEAD + "web: {tokens: [{name: a, scopes: [read]}]}\n",
+            "r.yml:4: web.tokens[0]: needs exactly one of file, token",
+        ),
+        (
+            HEAD + f"web: {{tokens: [{{name: a, scopes: [admin], token: {TOKEN}}}]}}\n",
+            "r.yml:4: web.tokens[0].scopes[0]: must be 'alerts', 'deploy', 'read', 'operate' or 'approve', not 'admin'",
+        ),
+        # The environment.
+        (
+            put("localhost:9090", "${PROMETHEUS}", HEAD),
+            "r.yml:2: prometheus.url: ${PROMETHEUS} is not set in the environment",
+        ),
+        # YAML.
+        (HEAD + "a: [\n", "r.yml:5: not YAML: expected the node content, but found '<stream end>'"),
+        (HEAD + "\tx: 1\n", "r.yml:4: not YAML: found character '\\t' that cannot start any token"),
+        (HEAD + "---\nstate: x\n", "r.yml:4: not YAML: but found another document"),
+        ("", "r.yml: must be a mapping with state, prometheus, alertmanager, services and policies"),
+        ("- a\n", "r.yml: must be a mapping with state, prometheus, alertmanager, services and policies"),
+    ],
+)
+def test_one_mistake_is_told_once_with_its_line_and_path(text: str, mistake: str) -> None:
+    assert mistakes_in(text) == [mistake]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    text = put("at_least: 1", "at_least: many") + "    cooldown: 5\n    moed: auto\n"
+    assert [m.split(": ")[:2] for m in mistakes_in(text)] == [
+        ["r.yml:9", "services[0].health_checks[0].at_least"],
+        ["r.yml:14", "policies[0].cooldown"],
+        ["r.yml:15", "policies[0].moed"],
+    ]
+
+
+def test_a_ring_is_told_with_the_whole_way() -> None:
+    services = put("    rollback", "    depends_on: [database]\n    rollback", SERVICES)
+    text = HEAD + services + DATABASE.replace("    rollback", "    depends_on: [backend]\n    rollback")
+    assert mistakes_in(text) == [
+        "r.yml:7: services[0].depends_on: depends on itself: backend → database → backend",
+        "r.yml:13: services[1].depends_on: depends on itself: database → backend → database",
+    ]
+
+
+def test_a_service_may_be_in_several_environments() -> None:
+    staging = SERVICES.removeprefix("services:\n").replace("production", "staging")
+    assert len(parse(HEAD + SERVICES + staging + POLICIES, "r.yml", {}).services) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        put("roll_back: [backend]", "roll_back: {lable: service}"),
+        put("roll_back: [backend]", "roll_back: backend"),
+    ],
+)
+def test_what_fits_neither_way_to_name_services_is_told_once(text: str) -> None:
+    """Two ways to write it are no reason to contradict oneself: `should be an object` and `should be an array`."""
+    assert len(mistakes_in(text)) == 1
+
+
+def test_an_unknown_key_is_never_meant_to_be_itself() -> None:
+    """`timeout` exists for another kind of check: `unknown key timeout; did you mean timeout?` helps nobody."""
+    (mistake,) = mistakes_in(put("at_least: 1", "at_least: 1, timeout: 5s"))
+    assert mistake.startswith("r.yml:9: services[0].health_checks[0].timeout: unknown key")
+    assert "did you mean timeout" not in mistake
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a: "\x00"\n',
+        "a: \x07\n",
+        "a: &a [*a]\n",
+        "? [x]\n: y\n",
+        "!!python/name:os.system\n",
+        "a: !x 1\n",
+        "%YAML 9\n",
+        "a: *b\n",
+    ],
+)
+def test_the_strangest_yaml_is_a_mistake_and_not_a_crash(text: str) -> None:
+    assert mistakes_in(text)[0].startswith("r.yml")
+
+
+# --- files ---
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda f: None, "cannot be read: No such file or directory"),
+        (lambda f: f.mkdir(), "cannot be read: Is a directory"),
+        (lambda f: f.write_bytes(b"state: \xff\xfe\n"), "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_mistake(make: object, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "responder.yml"
+    assert callable(make)
+    make(file)
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    (mistake,) = raised.value.mistakes
+    assert mistake.startswith(f"{file}: ")
+    assert says in mistake
+
+
+def test_a_file_is_read_with_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_HOST", "prom.internal")
+    file = tmp_path / "responder.yml"
+    file.write_text(put("localhost:9090", "${PROMETHEUS_HOST}:9090", HEAD))
+    assert str(load(file).prometheus.url) == "http://prom.internal:9090/"
+
+
+# --- the environment ---
+def test_a_dollar_sign_is_written_twice() -> None:
+    check = parse(put("promql: up", "promql: 'x{a=~\"b$$\"}'"), "r.yml", {}).services[0].health_checks[0]
+    assert getattr(check, "promql", None) == 'x{a=~"b$"}'
+
+
+@pytest.mark.parametrize("text", ["b$", "$b", "${b", "$ {b}", "$(b)"])
+def test_a_dollar_sign_that_is_no_variable_stays(text: str) -> None:
+    check = parse(put("promql: up", f"promql: '{text}'"), "r.yml", {}).services[0].health_checks[0]
+    assert getattr(check, "promql", None) == text
+
+
+def test_a_value_of_the_environment_is_text_whatever_it_holds() -> None:
+    evil = "x'}, evil: [1\n - y: ${OTHER}"
+    text = put('alertname="BackendDown"', 'a="${EVIL}"')
+    (matcher,) = parse(text, "r.yml", {"EVIL": evil}).policies[0].match
+    assert matcher.value == evil
+
+
+# --- secrets ---
+def test_a_token_comes_from_its_file_without_its_newline(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    text = HEAD + f'web: {{listen: "0.0.0.0:9095", tokens: [{{name: am, scopes: [alerts], file: {file}}}]}}\n'
+    assert parse(text, "r.yml", {}).web.tokens[0].secret == TOKEN
+
+
+def test_a_key_that_cannot_sign_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "clients.pem"
+    file.write_text("no key")
+    [mistake] = mistakes_in(HEAD + f"clients: {{signing_key_file: {file}}}\n")
+    assert mistake.endswith(f": clients: {file} holds no private key in PEM that has no passphrase")
+
+
+def test_no_secret_is_ever_shown() -> None:
+    text = (
+        put('9090"}', "9090\", token: '${SECRET}'}")
+        + "web: {tokens: [{name: am, scopes: [alerts], token: '${SECRET}'}]}\n"
+    )
+    config = parse(text, "r.yml", {"SECRET": "sesame-open-yourself"})
+    assert config.web.tokens[0].secret == "sesame-open-yourself"
+    for shown in (repr(config), str(config), config.model_dump_json(), repr(config.web.tokens[0])):
+        assert "sesame" not in shown
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "web: {tokens: [{name: am, scopes: [], token: '${SECRET}'}]}\n",
+        "web: {tokens: [{name: am, token: '${SECRET}'}]}\n",
+        "web: {tokens: [{name: am, scopes: [alerts], token: ['${SECRET}']}]}\n",
+        "web: {tokens: ['${SECRET}']}\n",
+        "web: {tokens: [{name: am, scopes: [alerts], token: '${SECRET}', file: /x}]}\n",
+    ],
+)
+def test_no_mistake_shows_a_secret(wrong: str) -> None:
+    assert "sesame" not in "\n".join(mistakes_in(HEAD + wrong, SECRET="sesame-open-yourself"))
+
+
+@pytest.mark.parametrize("state", ["mysql://x", "sqlite://relative.db", "state.db", "", "postgres:/x"])
+def test_a_state_that_no_journal_understands_is_refused_at_the_start(state: str) -> None:
+    (mistake,) = mistakes_in(put("sqlite:///var/lib/responder/state.db", f"'{state}'", HEAD))
+    assert re.match(r"r\.yml:1: state: .*sqlite:///absolute/path or postgresql://", mistake)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host", "port", "loopback"),
+    [
+        ("127.0.0.1:9095", "127.0.0.1", 9095, True),
+        ("127.5.5.5:1", "127.5.5.5", 1, True),
+        ("[::1]:80", "::1", 80, True),
+        ("localhost:80", "localhost", 80, True),
+    ],
+)
+def test_a_loopback_address_needs_no_token(listen: str, host: str, port: int, loopback: bool) -> None:
+    web = parse(HEAD + f"web: {{listen: '{listen}'}}\n", "r.yml", {}).web
+    assert (web.host, web.port, web.loopback) == (host, port, loopback)
+
+
+@pytest.mark.parametrize("listen", [":9095", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", "x", "127.0.0.1:²"])
+def test_an_address_that_is_none_is_refused(listen: str) -> None:
+    (mistake,) = mistakes_in(HEAD + f"web: {{listen: '{listen}'}}\n")
+    assert mistake == f"r.yml:4: web.listen: {listen!r} is not an address and a port such as 127.0.0.1:9095"
+
+
+def test_the_password_of_the_journal_comes_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a/b@:c\n")
+    text = put("sqlite:///var/lib/responder/state.db", f"postgresql://r@h/db?ssl=on\nstate_password_file: {secret}")
+    config = parse(text, "r.yml", {})
+    assert (config.state, config.journal) == ("postgresql://r@h/db?ssl=on", "postgresql://r:a%2Fb%40%3Ac@h/db?ssl=on")
+    assert parse(ALL, "r.yml", {}).journal == "sqlite:///var/lib/responder/state.db"
+
+
+@pytest.mark.parametrize(
+    ("state", "file", "wrong"),
+    [
+        (
+            "sqlite:///s.db",
+            "/dev/null",
+            "needs a state like postgresql://user@host/database, without a password of its own",
+        ),
+        (
+            "postgresql://r:p@h/d",
+            "/dev/null",
+            "needs a state like postgresql://user@host/database, without a password of its own",
+        ),
+        (
+            "postgresql://h/d",
+            "/dev/null",
+            "needs a state like postgresql://user@host/database, without a password of its own",
+        ),
+        ("postgresql://r@h/d", "/no/such", "/no/such cannot be read: No such file or directory"),
+    ],
+)
+def test_a_password_file_that_does_not_fit_is_a_mistake(state: str, file: str, wrong: str) -> None:
+    text = put("sqlite:///var/lib/responder/state.db", f"{state}\nstate_password_file: {file}")
+    assert mistakes_in(text) == [f"r.yml:2: state_password_file: {wrong}"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["$TOKEN", "$RESPONDER_ALICE_TOKEN", "$${RESPONDER_ALICE_TOKEN", "%RESPONDER_TOKEN%", "{{ responder.token }}"],
+)
+def test_a_secret_that_nobody_filled_in_is_refused(written: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(written.replace("$$", "$"))
+    for key, value in (("token", f"'{written}'"), ("file", str(tmp_path / "secret"))):
+        text = HEAD + f"web:\n  tokens:\n  - name: a\n    scopes: [read]\n    {key}: {value}\n"
+        (mistake,) = mistakes_in(text)
+        assert mistake.startswith(f"r.yml:8: web.tokens[0].{key}: ")
+        assert "unexpanded reference" in mistake
+
+
+def test_the_same_secret_under_two_names_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(TOKEN + "\n")
+    text = HEAD + (
+        f"web:\n  tokens:\n  - {{name: am, scopes: [alerts], token: {TOKEN}}}\n"
+        f"  - {{name: alice, scopes: [approve], file: {tmp_path / 'secret'}}}\n"
+    )
+    (mistake,) = mistakes_in(text)
+    assert mistake.startswith("r.yml:7: web.tokens[1]: has the same secret as tokens[0] (am)")

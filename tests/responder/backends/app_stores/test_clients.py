@@ -1,0 +1,329 @@
+"""Each store knows who asks, is asked as often as it likes, and says no in words that help."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from responder.backends.app_stores import client as store_module
+from responder.backends.app_stores.app_store_client import AppStore, Phased
+from responder.backends.app_stores.client import StoreRefused
+from responder.backends.app_stores.google_play_client import GooglePlay, Release
+from responder.backends.connections import missing_package
+from responder.errors import LeaseLost, StepFailed, Unavailable
+from responder.transport.acting import acting
+from tests.cdns.wire import Response, serving
+from tests.stores import FakeAppStore, FakePlay, app_store, google_play
+from tests.stores.google_play import refused, release
+from tests.stores.keys import ISSUER, KEY_ID, app_store_settings, apple_key, play_settings, service_account
+
+Play = tuple[FakePlay, GooglePlay]
+Apple = tuple[FakeAppStore, AppStore]
+TRACK = (google_play.APP, "production")
+SEEN = (app_store.APP, "IOS", "2")
+
+
+def halted(found: list[Release]) -> list[Release]:
+    return [*found[:-1], {**found[-1], "status": "halted"}]
+
+
+# --- Google Play
+async def test_a_change_is_validated_and_committed_whole(play: Play) -> None:
+    fake, client = play
+    before = fake.releases
+    await client.write(*TRACK, halted)
+    assert fake.requests == [
+        "POST /token",
+        "POST ",
+        "GET /1/tracks/production",
+        "PUT /1/tracks/production",
+        "POST /1:validate",
+        "POST /1:commit",
+    ]
+    assert fake.releases == halted(before)  # notes, names and all other releases are as they were
+
+
+async def test_a_look_and_a_rehearsal_leave_nothing_behind(play: Play) -> None:
+    fake, client = play
+    assert await client.read(*TRACK) == fake.releases
+    await client.rehearse(*TRACK, halted)
+    assert len(fake.commits) == 1
+    assert all(edit.gone for edit in fake.edits.values())
+    assert not any("commit" in request for request in fake.requests)
+
+
+@pytest.mark.parametrize("moment", ["GET", "PUT", ":validate", ":commit"])
+async def test_somebody_else_commits_meanwhile(moment: str, play: Play) -> None:
+    fake, _ = play
+    known, done = fake.answer, list[str]()
+
+    def answer(request: Any) -> Any:
+        if moment in f"{request.method} {request.path}" and not done:
+            done.append(moment)
+            fake.committed_by_another(release(42, "2", "inProgress", 0.5))
+        return known(request)
+
+    fake.answer = answer  # type: ignore[method-assign]
+    async with serving(lambda request: fake.answer(request)) as url:
+        other = await GooglePlay.connect(play_settings(url))
+        with pytest.raises(Unavailable, match="our edit was ended by another one"):
+            await other.write(*TRACK, halted)
+        assert fake.shares() == {"42": ("inProgress", 0.5)}
+        await other.write(*TRACK, halted)
+        assert fake.shares()["42"] == ("halted", 0.5)
+        await other.close()
+
+
+async def test_two_at_once_do_not_end_each_others_edits(play: Play) -> None:
+    import asyncio
+
+    fake, client = play
+    assert await asyncio.gather(*(client.read(*TRACK) for _ in range(5))) == [fake.releases] * 5
+
+
+async def test_nothing_is_committed_by_who_may_no_longer_act(play: Play) -> None:
+    fake, client = play
+
+    def lapsed() -> None:
+        raise LeaseLost("the lease has run out")
+
+    token = acting.set(lapsed)
+    try:
+        with pytest.raises(LeaseLost):
+            await client.write(*TRACK, halted)
+    finally:
+        acting.reset(token)
+    assert len(fake.commits) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: [{**found[0], "userFraction": 0.5}], "userFraction must be"),
+        (lambda found: [{**found[0], "status": "inProgress"}], "needs a userFraction"),
+        (lambda found: [{**found[0], "status": "stopped"}], "Invalid value at 'status'"),
+        (
+            lambda found: [{**release, "status": "completed", "userFraction": None} for release in found],
+            "at most one completed",
+        ),
+    ],
+)
+async def test_what_the_store_does_not_take(change: Any, message: str, play: Play) -> None:
+    fake, client = play
+    with pytest.raises(StoreRefused, match=message):
+        await client.write(*TRACK, change)
+    assert len(fake.commits) == 1
+
+
+async def test_a_track_or_an_app_that_is_not_there_is_no_lost_edit(play: Play) -> None:
+    _, client = play
+    with pytest.raises(StoreRefused, match="Track not found"):
+        await client.read(google_play.APP, "beta")
+    with pytest.raises(StoreRefused, match=r"Package not found: com\.example\.other"):
+        await client.read("com.example.other", "production")
+
+
+async def test_an_app_whose_changes_a_person_sends_for_review(play: Play) -> None:
+    fake, client = play
+    fake.demands_manual_review = True
+    with pytest.raises(StoreRefused, match="changesNotSentForReview to true"):
+        await client.write(*TRACK, halted)
+    await client.write(*TRACK, halted, sent_for_review=False)
+    assert fake.shares()["42"] == ("halted", 0.2)
+
+
+@pytest.mark.parametrize("right", ["view", "release"])
+async def test_missing_rights_say_who_has_to_give_them(right: str, play: Play) -> None:
+    fake, client = play
+    fake.rights -= {right}
+    with pytest.raises(StepFailed, match=r"\(403\): The caller does not have permission\. In the Play Console"):
+        await client.rehearse(*TRACK, halted)
+
+
+async def test_a_token_that_was_taken_back_is_not_used_twice(play: Play) -> None:
+    fake, client = play
+    await client.read(*TRACK)
+    fake.tokens.clear()
+    with pytest.raises(StepFailed, match=r"\(401\)"):
+        await client.read(*TRACK)
+    assert await client.read(*TRACK)  # with a new one
+
+
+@pytest.mark.parametrize("of", ["another account", "no key at all", "no JSON"])
+async def test_a_key_that_is_none(of: str, play: Play, tmp_path: Path) -> None:
+    fake, _ = play
+    key = json.loads(service_account())
+    key |= {"client_email": "x@y"} if of == "another account" else {"private_key": "none"}
+    async with serving(fake.answer) as url:
+        settings = play_settings(url)
+        file = tmp_path / "key.json"
+        file.write_text("{" if of == "no JSON" else json.dumps(key))
+        settings = settings.model_copy(update={"key": None, "key_file": file})
+        with pytest.raises(StepFailed, match=r"does not take the key|no JSON key of a service account") as failure:
+            client = await GooglePlay.connect(settings)
+            try:
+                await client.read(*TRACK)
+            finally:
+                await client.close()
+        assert "BEGIN" not in str(failure.value)
+    with pytest.raises(StepFailed, match="cannot be read: No such file"):
+        await GooglePlay.connect(settings.model_copy(update={"key_file": tmp_path / "none"}))
+
+
+async def test_without_a_key() -> None:
+    for kind, where in ((GooglePlay, "stores.google_play"), (AppStore, "stores.app_store")):
+        with pytest.raises(StepFailed, match=f"configure {where}"):
+            await kind.connect(None)  # type: ignore[attr-defined]
+        assert missing_package(kind) == ""
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GooglePlay, "package", "not_there.oauth2")
+    assert missing_package(GooglePlay).endswith("pip install 'rollback-responder[stores]'")
+
+
+# --- being asked to wait
+def _no(status: int, reason: str = "", **headers: str) -> Response:
+    return refused(status, "RESOURCE_EXHAUSTED" if status == 429 else "x", "Quota exceeded", reason, **headers)
+
+
+@pytest.mark.parametrize(
+    "no",
+    [
+        _no(429, **{"Retry-After": "7"}),
+        _no(403, "quotaExceeded", **{"Retry-After": "7"}),
+        _no(503, **{"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=9), usegmt=True)}),
+    ],
+    ids=["limit", "quota", "date"],
+)
+async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Response, play: Play, monkeypatch: Any) -> None:
+    fake, client = play
+    fake.limited = [no]
+    with pytest.raises(Unavailable, match="Quota exceeded"):
+        await client.read(*TRACK)
+    count = len(fake.requests)
+    with pytest.raises(Unavailable, match="wants to be asked again in"):
+        await client.read(*TRACK)
+    assert len(fake.requests) == count
+    later = time.monotonic() + 3601
+    monkeypatch.setattr(store_module.time, "monotonic", lambda: later)
+    assert await client.read(*TRACK)
+
+
+async def test_without_a_time_to_wait_it_is_asked_again_at_once(play: Play) -> None:
+    fake, client = play
+    fake.limited = [_no(403, "rateLimitExceeded"), _no(500)]
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="Quota exceeded"):
+            await client.read(*TRACK)
+    assert await client.read(*TRACK)
+
+
+# --- App Store Connect
+async def test_the_token_is_what_apple_takes(apple: Apple) -> None:
+    fake, client = apple
+    assert await client.read(*SEEN) == Phased("READY_FOR_DISTRIBUTION", "ph2", "ACTIVE", 3)
+    await client.write("ph2", "PAUSED")
+    (token,) = fake.tokens  # one for both
+    head = jwt.get_unverified_header(token)
+    assert (head["alg"], head["kid"]) == ("ES256", KEY_ID)
+    claims = jwt.decode(token, apple_key().public_key(), algorithms=["ES256"], audience="appstoreconnect-v1")
+    assert claims["iss"] == ISSUER
+    assert claims["exp"] - claims["iat"] <= 20 * 60
+
+
+async def test_a_new_token_before_the_old_one_ends(apple: Apple, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, client = apple
+    await client.read(*SEEN)
+    then = time.time() + 800
+    with monkeypatch.context() as later:
+        later.setattr(store_module.time, "time", lambda: then)
+        await client._login()
+    assert client._token not in fake.tokens
+
+
+@pytest.mark.parametrize(("update", "status"), [({"key_id": "other"}, 401), ({"issuer_id": "other"}, 401)])
+async def test_another_key_or_issuer(update: Any, status: int, apple: Apple) -> None:
+    fake, _ = apple
+    async with serving(fake.answer) as url:
+        client = await AppStore.connect(app_store_settings(url).model_copy(update=update))
+        with pytest.raises(StepFailed, match=rf"does not let us \({status}\): Provide a properly .* Users and Access"):
+            await client.read(*SEEN)
+        await client.close()
+
+
+async def test_a_text_that_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "key.p8").write_text("not a key")
+    settings = app_store_settings("http://127.0.0.1:1").model_copy(
+        update={"key": None, "key_file": tmp_path / "key.p8"}
+    )
+    client = await AppStore.connect(settings)
+    with pytest.raises(StepFailed, match="no private key of App Store Connect"):
+        await client.read(*SEEN)
+    await client.close()
+
+
+async def test_a_role_that_may_only_look(apple: Apple) -> None:
+    fake, client = apple
+    fake.role = "DEVELOPER"
+    assert await client.read(*SEEN)
+    with pytest.raises(StepFailed, match=r"does not allow this request .*App Manager"):
+        await client.write("ph2", "PAUSED")
+    assert fake.state == "ACTIVE"
+
+
+async def test_a_state_that_cannot_be_reached_is_looked_at_again(apple: Apple) -> None:
+    fake, client = apple
+    fake.set("COMPLETE")
+    with pytest.raises(Unavailable, match=r"cannot change from COMPLETE to PAUSED \(ENTITY_ERROR"):
+        await client.write("ph2", "PAUSED")
+
+
+async def test_an_hour_that_is_used_up(apple: Apple) -> None:
+    fake, client = apple
+    fake.left = 0
+    with pytest.raises(Unavailable, match="RATE_LIMIT_EXCEEDED"):
+        await client.read(*SEEN)
+    fake.left = 10
+    with pytest.raises(Unavailable, match="asked again in"):
+        await client.read(*SEEN)
+
+
+async def test_versions_that_are_not_there(apple: Apple) -> None:
+    fake, client = apple
+    assert await client.read(app_store.APP, "IOS", "9") is None
+    assert await client.read(app_store.APP, "MAC_OS", "2") is None
+    assert await client.read(app_store.APP, "IOS", "") is not None  # the newest
+    fake.states = [(-1e9, None)]
+    assert await client.read(*SEEN) == Phased("READY_FOR_DISTRIBUTION")
+    with pytest.raises(StoreRefused, match="There is no resource"):
+        await client.read("99", "IOS", "2")
+
+
+async def test_answers_that_are_none(apple: Apple) -> None:
+    fake, client = apple
+    fake.answers = [Response(200, b"<html>"), Response(502, b"<html>Bad gateway"), Response(418, b"")]
+    with pytest.raises(Unavailable, match="something else than JSON"):
+        await client.read(*SEEN)
+    with pytest.raises(Unavailable, match="answered 502: <html>Bad gateway"):
+        await client.read(*SEEN)
+    with pytest.raises(StoreRefused, match=r"\(418\): \(nothing\)"):
+        await client.read(*SEEN)
+
+
+async def test_nobody_there() -> None:
+    client = await AppStore.connect(app_store_settings("http://127.0.0.1:1"))
+    with pytest.raises(Unavailable, match="App Store Connect: "):
+        await client.read(*SEEN)
+    await client.close()
+    google = await GooglePlay.connect(play_settings("http://127.0.0.1:1"))
+    with pytest.raises(Unavailable, match="Google's token server: "):
+        await google.read(*TRACK)
+    await google.close()

@@ -1,0 +1,418 @@
+"""World in, plan out: what each store can still do, and what it leaves to people and to the apps themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from responder.backends.app_stores.app_store_client import AppStore
+from responder.backends.app_stores.google_play_client import GooglePlay
+from responder.backends.connections import Connections
+from responder.backends.host.client import Local
+from responder.cli.main import main
+from responder.errors import StepFailed
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change, Draft, Gate
+from responder.rollback.strategies import Target
+from responder.rollback.strategies.frontend import Frontend
+from tests.cdns.wire import Response, serving
+from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
+from tests.stores.google_play import Release, release
+from tests.stores.keys import ISSUER, KEY_ID, apple_key, pem, service_account
+from tests.stores.straight import StraightAppStore, StraightPlay
+
+TARGET = Target(service="shop", environment="production", from_version="2", to_version="1", execution="e1")
+ANDROID = {"google_play": {"package": google_play.APP}}
+IOS = {"app_store": {"app": app_store.APP}}
+FULL = (release(42, "2", "completed"),)
+STAGED = (release(41, "1", "completed"), release(42, "2", "inProgress", 0.2))
+
+
+async def drafted(options: dict[str, Any], *clients: Any, target: Target = TARGET) -> Draft:
+    class Known(Connections):
+        async def to(self, kind: Any) -> Any:
+            return next(client for client in clients if isinstance(client, kind))
+
+    try:
+        return await Frontend.model_validate(options).draft(Gateway(Known(), retry_every=0.0), target)
+    finally:
+        for client in clients:
+            await client.close()
+
+
+async def android(*releases: Release, target: Target = TARGET, first: bool = False, **more: Any) -> Draft:
+    fake = FakePlay(*releases)
+    fake.full = [] if first else fake.full
+    draft = await drafted({"android": {**ANDROID, **more}}, StraightPlay(fake), target=target)
+    assert len(fake.commits) == 1  # a plan only reads
+    return draft
+
+
+def moved(draft: Draft) -> list[tuple[Any, Any]]:
+    return [(step.before, step.after) for step in draft.steps if isinstance(step, Change)]
+
+
+# --- Android
+FALLEN = ({**release(41, "1", "halted", 0.5)}, release(42, "2", "completed"))
+NAMED = ({**release(42, "", "completed"), "name": "release-2"},)
+SPLIT = ({**release(142, "2", "completed"), "versionCodes": ["42", "142"]},)
+COMPLETED: Any = {"status": "completed"}
+STAGED_AT: Any = {"status": "inProgress", "userFraction": 0.2}
+HALTED_AT: Any = {"status": "halted", "userFraction": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("releases", "more", "was", "to"),
+    [
+        (STAGED, {}, {"42": STAGED_AT, "41": COMPLETED}, {"42": HALTED_AT, "41": COMPLETED}),
+        (FULL, {}, {"42": COMPLETED}, {"42": {"status": "halted"}}),
+        (
+            FALLEN,
+            {},
+            {"42": COMPLETED, "41": {"status": "halted", "userFraction": 0.5}},
+            {"42": {"status": "halted"}, "41": {"status": "inProgress", "userFraction": 0.5}},
+        ),
+        (NAMED, {"name": "release-{version}"}, {"42": COMPLETED}, {"42": {"status": "halted"}}),
+        (SPLIT, {}, {"142": COMPLETED}, {"142": {"status": "halted"}}),
+    ],
+    ids=["staged", "full", "its share back", "by its name", "several codes"],
+)
+async def test_a_release_is_halted(releases: Any, more: Any, expected: Any, to: Any) -> None:
+    draft = await android(*releases, **more)
+    assert moved(draft) == [(expected, to)]
+    (mitigation,) = draft.mitigations
+    assert (mitigation.platform, mitigation.blocked_versions) == ("android", ("2",))
+    assert (
+        f"with a versionCode above {max(expected, key=int)}: it serves nothing lower to whoever has 2"
+        in mitigation.remains
+    )
+
+
+async def test_a_version_code_that_an_artefact_tells() -> None:
+    target = TARGET.model_copy(
+        update={"from_artifacts": {"android": "versionCode=42"}, "artifacts": {"android": "sha256=ab versionCode=41"}}
+    )
+    unnamed = tuple({**release, "name": "another"} for release in STAGED)
+    assert [set(before) for before, _ in moved(await android(*unnamed, target=target))] == [{"42", "41"}]
+    bare = target.model_copy(update={"from_artifacts": {"android": "42"}, "artifacts": {}})
+    assert len(moved(await android(*unnamed, target=bare))) == 1
+    for silent in ("sha256:abc", "versionCode=42b", "minVersionCode=42"):
+        other = target.model_copy(update={"from_artifacts": {"android": silent}})
+        with pytest.raises(StepFailed, match="tell its versionCode with the deployment, or set `name`"):
+            await android(*unnamed, target=other)
+        assert len(moved(await android(*STAGED, target=other))) == 1  # by its name
+
+
+async def test_what_the_apps_are_told() -> None:
+    draft = await android(*FULL, min_version="{version}", kill_switches={"checkout_v3": False})
+    (mitigation,) = draft.mitigations
+    assert (mitigation.min_version, mitigation.flags) == ("1", {"checkout_v3": False})
+    assert draft.notes == ("whoever has 2 keeps it; all others get what Google Play served before it, which the track "
+                           "does not list",)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("releases", "message"),
+    [
+        ((release(41, "1", "completed"),), "2 runs, but it is not on it; it lists 41 (1) (41, completed)"),
+        ((), "it lists nothing; tell its versionCode with the deployment, or set `name`"),
+        ((release(42, "2", "draft"),), "is a draft there"),
+        ((*FULL, release(43, "3", "inProgress", 0.1)), "43 (3) is inProgress above 42: somebody published since"),
+    ],
+    ids=["another", "nothing", "draft", "a later one"],
+)
+async def test_what_runs_is_not_what_was_told(releases: Any, message: str) -> None:
+    with pytest.raises(StepFailed) as failure:
+        await android(*releases)
+    assert message in str(failure.value)
+    assert "nothing was touched" in str(failure.value)
+
+
+@pytest.mark.parametrize("status", ["draft", "halted"])
+async def test_what_nobody_gets_above_it_is_nobodys(status: str) -> None:
+    assert moved(await android(*FULL, release(43, "3", status)))
+
+
+async def test_of_two_builds_of_one_version_the_later_one_is_meant() -> None:
+    """Both are called 1: the first was halted and built anew, under a higher versionCode."""
+    twice = (release(40, "1", "halted", 0.5), release(41, "1", "completed"))
+    assert moved(await android(*twice, release(42, "2", "inProgress", 0.2))) == [
+        ({"42": STAGED_AT, "41": COMPLETED}, {"42": HALTED_AT, "41": COMPLETED})
+    ]
+
+
+async def test_halted_already() -> None:
+    draft = await android(release(41, "1", "completed"), release(42, "2", "halted", 0.2))
+    assert draft.steps == ()
+    assert draft.notes[-1].endswith("is halted already")
+    assert draft.mitigations
+
+
+async def test_a_release_that_the_store_does_not_halt_is_left_to_people() -> None:
+    draft = await android(*FULL, first=True)
+    assert draft.steps == ()
+    assert draft.notes[0].startswith("Google Play would not halt 2, so it was left as it is: ")
+    assert "The first release of a track cannot be halted." in draft.notes[0]
+    assert draft.mitigations[0].remains.endswith("halt its release in the Play Console, should that be possible")
+
+
+@pytest.mark.parametrize("right", ["view", "release"])
+async def test_missing_rights_hold_up_nothing_else_and_are_told(right: str) -> None:
+    fake, apple = FakePlay(*FULL), FakeAppStore()
+    fake.rights -= {right}
+    draft = await drafted({"android": ANDROID, "ios": IOS}, StraightPlay(fake), StraightAppStore(apple))
+    assert moved(draft) == [("ACTIVE", "PAUSED")]
+    assert "so it was left as it is: Google Play does not let us (403)" in draft.notes[0]
+    assert "halt its release in the Play Console" in draft.mitigations[0].remains
+
+
+async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("responder.strategies.frontend.android.PLANNED_WITHIN", 0.2)
+    monkeypatch.setattr("responder.strategies.frontend.ios.PLANNED_WITHIN", 0.2)
+    play, apple = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
+    play._wait_until = apple._wait_until = 1e12
+    draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
+    assert draft.steps == ()
+    assert [note.partition(" could not be asked")[0] for note in draft.notes] == ["Google Play", "App Store Connect"]
+    assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
+
+
+async def test_platforms_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stores that are away cost the site one wait, not two; and the first of two mistakes is told."""
+    play, apple, both = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore()), asyncio.Barrier(2)
+
+    def together(read: Any) -> Any:
+        async def reading(*args: Any) -> Any:
+            async with asyncio.timeout(60):
+                await both.wait()
+            return await read(*args)
+
+        return reading
+
+    for client in (play, apple):
+        monkeypatch.setattr(client, "read", together(client.read))
+    draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
+    assert [step.before for step in draft.steps if isinstance(step, Change)] == [{"42": COMPLETED}, "ACTIVE"]
+    with pytest.raises(StepFailed, match="track production of"):
+        gone = TARGET.model_copy(update={"from_version": "7"})
+        clients = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
+        await drafted({"android": ANDROID, "ios": IOS}, *clients, target=gone)
+
+
+async def test_changes_that_wait_for_a_person() -> None:
+    fake = FakePlay(*FULL)
+    fake.demands_manual_review = True
+    options = {"google_play": {"package": google_play.APP, "changes_not_sent_for_review": True}}
+    draft = await drafted({"android": options}, StraightPlay(fake))
+    assert "until a person sends it for review" in draft.notes[-1]
+
+
+# --- iOS
+@pytest.mark.parametrize(
+    ("state", "moves", "note"),
+    [
+        ("ACTIVE", [("ACTIVE", "PAUSED")], "whoever looks for 2 in the App Store still gets it, paused or not"),
+        ("PAUSED", [], "is paused already"),
+        ("COMPLETE", [], "is complete: everybody gets 2, and Apple takes nothing back"),
+        ("INACTIVE", [], "has not begun (READY_FOR_DISTRIBUTION): do not release 2"),
+        (None, [], "2 has no phased release (READY_FOR_DISTRIBUTION): there is nothing to pause"),
+    ],
+)
+async def test_a_phased_release(state: str | None, changes: Any, note: str) -> None:
+    draft = await drafted({"ios": IOS}, StraightAppStore(FakeAppStore(state)))
+    assert moved(draft) == changes
+    assert draft.notes[0].endswith(note)
+    (mitigation,) = draft.mitigations
+    assert (mitigation.platform, mitigation.blocked_versions) == ("ios", ("2",))
+    assert mitigation.remains.startswith(
+        "submit a version above 2 to the App Store, built from 1, and ask for an exped"
+    )
+    assert ("before 27 days of pause are over" in mitigation.remains) == (state == "ACTIVE")
+
+
+async def test_the_version_string_of_the_store() -> None:
+    other = TARGET.model_copy(update={"from_version": "shop-2"})
+    with pytest.raises(StepFailed, match="has no version shop-2 in the App Store"):
+        await drafted({"ios": IOS}, StraightAppStore(FakeAppStore()), target=other)
+    named = other.model_copy(update={"from_artifacts": {"ios": "version=2"}})
+    draft = await drafted({"ios": IOS}, StraightAppStore(FakeAppStore()), target=named)
+    assert moved(draft) == [("ACTIVE", "PAUSED")]
+    assert draft.mitigations[0].blocked_versions == ("shop-2", "2"), "an app knows itself as the store does"
+    configured = {**IOS, "version": "{version}"}
+    assert await drafted({"ios": configured}, StraightAppStore(FakeAppStore()))
+
+
+# --- desktop
+async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
+    for version in "12":
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "latest.yml").write_bytes(feeds.latest(version))
+    (tmp_path / "latest.yml").write_bytes(feeds.latest("2"))
+    feed = {"file": f"{tmp_path}/latest.yml", "kept": f"{tmp_path}/{{version}}", "format": "electron"}
+    options = {"desktop": {"feed": feed, "urls": ["https://updates.example/latest.yml"]}}
+    draft = await drafted(options, Local())
+    assert [str(step) for step in draft.steps] == [
+        f"update feed {tmp_path}/latest.yml: 2 → 1",
+        "clients get the feed of 1 for 5s, within 5m",
+    ]
+    assert draft.mitigations == ()
+    assert draft.notes[0].startswith("desktop apps that have updated to 2 keep it")
+    with pytest.raises(StepFailed, match="but the deployments say that 3 runs"):
+        await drafted(options, Local(), target=TARGET.model_copy(update={"from_version": "3"}))
+    with pytest.raises(StepFailed, match="keep each version's feed there"):
+        await drafted(options, Local(), target=TARGET.model_copy(update={"to_version": "0"}))
+
+
+# --- all of them
+async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other(tmp_path: Path) -> None:
+    """A store takes days: the web goes back at once, and what still is, or stays, at another version is let be."""
+    for version in "12":
+        (tmp_path / "releases" / version).mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/2")
+    web = {"local": {"root": str(tmp_path)}, "edge": {"version": ["http://127.0.0.1:1/version.json"]}}
+    options = {"web": web, "android": ANDROID, "ios": IOS}
+    behind = TARGET.model_copy(update={"on_platforms": {"web": "2", "android": "1", "ios": "1"}})
+    apple = FakeAppStore()
+    apple.answers = [Response(200, b'{"data": []}')] * 2
+
+    def clients() -> tuple[Any, ...]:
+        return Local(), StraightPlay(FakePlay(release(41, "1", "completed"))), StraightAppStore(apple)
+
+    draft = await drafted(options, *clients(), target=behind)
+    assert moved(draft) == [("2", "1")] and draft.mitigations == ()
+    android, ios = draft.notes[-2:]
+    assert android.startswith("android is left as it is, at 1: the track production of ")
+    assert ios.startswith("ios is left as it is, at 1: the app ")
+    left = {"web": web, "android": {}, "ios": IOS, "app_store_rollback": False}
+    draft = await drafted(left, Local(), target=behind)
+    assert moved(draft) == [("2", "1")] and draft.mitigations == (), "nobody has what was never published"
+    with pytest.raises(StepFailed, match="2 runs, but it is not on it"):
+        await drafted(options, *clients(), target=TARGET)  # nobody told otherwise
+    with pytest.raises(StepFailed, match="none of its platforms is at 2"):
+        await drafted({"android": ANDROID}, *clients(), target=behind)
+    # What the world shows counts for more than what was told of a platform, which may be old.
+    stale = behind.model_copy(update={"on_platforms": {"web": "1"}})
+    assert moved(await drafted({"web": web}, Local(), target=stale)) == [("2", "1")]
+
+
+async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
+    options = {"android": {"kill_switches": {"new": False}}, "ios": {}, "app_store_rollback": False}
+    draft = await drafted(options)  # nobody is asked
+    assert draft.steps == ()
+    assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
+    remains = draft.mitigations[0].remains
+    assert "a versionCode above that of 2" in remains
+    assert remains.endswith("the store was left alone: halt its release in the Play Console")
+
+
+async def test_a_store_that_nobody_named_is_left_alone() -> None:
+    assert (await drafted({"android": {}})).mitigations
+
+
+async def test_a_cache_in_front_of_two_platforms_is_emptied_for_each(tmp_path: Path) -> None:
+    from responder.backends.sites.cdn_client import Fastly
+    from tests.cdns import FakeFastly
+    from tests.cdns.straight import StraightFastly
+
+    (tmp_path / "releases" / "1").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/2")
+    for version in "12":
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "latest.yml").write_bytes(feeds.latest(version))
+    (tmp_path / "latest.yml").write_bytes(feeds.latest("2"))
+    feed = {"file": f"{tmp_path}/latest.yml", "kept": f"{tmp_path}/{{version}}", "format": "electron"}
+    options = {
+        "web": {"local": {"root": str(tmp_path)}, "edge": {"version": ["https://shop.example/version.json"]}},
+        "desktop": {"feed": feed, "urls": ["https://shop.example/latest.yml"]},
+        "cdn_invalidation": {"fastly": "SVC1"},
+    }
+    draft = await drafted(options, Local(), StraightFastly(FakeFastly()))
+    purges = [
+        step.after for step in draft.steps if isinstance(step, Change) and step.resource.client is Fastly and step.after
+    ]
+    assert len(set(purges)) == 2
+    assert len([step for step in draft.steps if isinstance(step, Gate)]) == 2
+
+
+def test_a_platform_that_is_named_has_a_key() -> None:
+    with pytest.raises(ValidationError, match="web, ios are named, but android configured"):
+        Frontend.model_validate({"platforms": ["web", "ios"], "android": ANDROID})
+
+
+# --- the configuration, and whether it would work
+def _configured(tmp_path: Path, play: str, apple: str, **stores: Any) -> Path:
+    (tmp_path / "play.json").write_text(service_account())
+    (tmp_path / "apple.p8").write_text(pem(apple_key()))
+    google = {"key_file": f"{tmp_path}/play.json", "url": play, "token_uri": f"{play}/token"}
+    app = {"key_id": KEY_ID, "issuer_id": ISSUER, "key_file": f"{tmp_path}/apple.p8", "url": apple}
+    frontend = {"strategy": "frontend", "platforms": ["android", "ios"], "android": ANDROID, "ios": IOS}
+    config = {
+        "state": f"sqlite:///{tmp_path}/state.db",
+        "prometheus": {"url": "http://127.0.0.1:1", "timeout": "1s"},
+        "alertmanager": {"urls": ["http://127.0.0.1:1"], "timeout": "1s"},
+        "stores": stores or {"google_play": google, "app_store": app},
+        "services": [
+            {
+                "name": "shop",
+                "environment": "production",
+                "rollback": frontend,
+                "health_checks": [{"promql": "up", "above": 0}],
+            }
+        ],
+    }
+    file = tmp_path / "responder.yml"
+    file.write_text(json.dumps(config))  # which YAML reads as well
+    return file
+
+
+async def _checked(file: Path, capsys: pytest.CaptureFixture[str], *more: str) -> Any:
+    import asyncio
+
+    await asyncio.to_thread(main, ["check", "--config", str(file), "--output", "json", *more])
+    return json.loads(capsys.readouterr().out)
+
+
+async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    play, apple = FakePlay(*STAGED), FakeAppStore()
+    async with serving(play.answer) as google, serving(apple.answer) as connect:
+        file = _configured(tmp_path, google, connect)
+        report = await _checked(file, capsys, "--live")
+        assert not [problem for problem in report["problems"] if "rollback" in problem["place"]]
+        play.rights = {"view"}
+        (tmp_path / "apple.p8").write_text("none")
+        report = await _checked(file, capsys, "--live")
+        found = [problem["found"] for problem in report["problems"] if "services[0].rollback" in problem["place"]]
+        assert "Google Play does not let us (403)" in found[0]
+        assert "no private key of App Store Connect" in found[1]
+    assert len(play.commits) == len(apple.states) == 1
+
+
+async def test_keys_that_are_not_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = await _checked(_configured(tmp_path, "http://x", "http://x", google_play=None), capsys)
+    assert [mistake.rpartition(": needs")[2] for mistake in report["mistakes"]] == [
+        " a key: stores.google_play",
+        " a key: stores.app_store",
+    ]
+    both = {"google_play": {"key_file": "/a", "key": "b"}}
+    report = await _checked(_configured(tmp_path, "http://x", "http://x", **both), capsys)
+    assert "needs exactly one of key_file, key" in report["mistakes"][0]
+
+
+def test_the_kinds_of_stores_are_clients_of_the_service() -> None:
+    from responder.services.service import Service
+
+    options = {"strategy": "frontend", "android": ANDROID, "ios": IOS}
+    service = Service.model_validate(
+        {
+            "name": "shop",
+            "environment": "production",
+            "rollback": options,
+            "health_checks": [{"promql": "up", "above": 0}],
+        }
+    )
+    assert {GooglePlay, AppStore} <= service.clients

@@ -1,0 +1,253 @@
+"""Releases, phased releases and feeds keep the laws of resources, against stores with their own rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.backends.app_stores.app_store_client import AppStore
+from responder.backends.app_stores.feeds import version_in
+from responder.backends.app_stores.google_play_client import GooglePlay
+from responder.backends.app_stores.phased_release import PhasedRelease
+from responder.backends.app_stores.play_release import PlayRelease
+from responder.backends.app_stores.update_feed import UpdateFeed, UpdateFeedObject
+from responder.backends.host.client import Local
+from responder.errors import Drift, StepFailed, Unavailable
+from responder.transport.aws import Aws
+from tests.cdns import Amazon
+from tests.cdns.straight import StraightAws
+from tests.responder.backends.resource_law import keeps_the_laws
+from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
+from tests.stores.google_play import release
+
+Play = tuple[FakePlay, GooglePlay]
+Apple = tuple[FakeAppStore, AppStore]
+RELEASE = PlayRelease(package=google_play.APP, codes=("42", "41"))
+PHASED = PhasedRelease(app=app_store.APP, version="2")
+FULL = {"status": "completed"}
+
+
+def staged(status: str, fraction: float = 0.2) -> dict[str, Any]:
+    return {"status": status, "userFraction": fraction}
+
+
+async def test_the_laws_of_a_release(play: Play) -> None:
+    _, client = play
+    before, to = {"42": staged("inProgress"), "41": FULL}, {"42": staged("halted"), "41": FULL}
+    await keeps_the_laws(
+        RELEASE, client, expected=before, to=to, stranger={"42": staged("inProgress", 0.5), "41": FULL}
+    )
+    assert RELEASE.describe(to) == "42 halted for 20 %, 41 completed"
+
+
+async def test_the_laws_of_a_phased_release(apple: Apple) -> None:
+    _, client = apple
+    resource = PHASED
+    await resource.write(client, "PAUSED", expected="ACTIVE")
+    await resource.write(client, "PAUSED", expected="ACTIVE")
+    assert await resource.converged(client, "PAUSED")
+    await resource.write(client, "ACTIVE", expected="PAUSED")
+    assert await resource.read(client) == "ACTIVE"
+    with pytest.raises(StepFailed, match="cannot be set to COMPLETE"):
+        await resource.write(client, "COMPLETE", expected="ACTIVE")
+
+
+async def test_what_apple_has_completed_is_never_fought(apple: Apple) -> None:
+    fake, client = apple
+    fake.set("COMPLETE")
+    with pytest.raises(Drift):
+        await PHASED.write(client, "PAUSED", expected="ACTIVE")
+    assert fake.state == "COMPLETE"
+
+
+async def test_a_full_release_is_halted_and_resumed_though_google_lists_the_one_before() -> None:
+    from tests.stores.straight import StraightPlay
+
+    fake = FakePlay(release(42, "2", "completed"))
+    client = StraightPlay(fake)
+    resource = RELEASE.model_copy(update={"codes": ("42",)})
+    await resource.write(client, {"42": {"status": "halted"}}, expected={"42": FULL})
+    assert fake.shares() == {"42": ("halted", None), "41": ("completed", None)}
+    assert await resource.converged(client, {"42": {"status": "halted"}})
+    await resource.write(client, {"42": FULL}, expected={"42": {"status": "halted"}})
+    assert fake.shares() == {"42": ("completed", None)}
+    await client.close()
+
+
+async def test_what_does_not_show_yet_is_waited_for(play: Play, apple: Apple) -> None:
+    for fake, client, resource, before, to in (
+        (*play, RELEASE, {"42": staged("inProgress")}, {"42": staged("halted")}),
+        (*apple, PHASED, "ACTIVE", "PAUSED"),
+    ):
+        fake.takes = 1e6
+        for _ in range(2):  # and writing it again does no harm
+            with pytest.raises(Unavailable):
+                await resource.write(client, to, expected=before)
+        fake.takes = 0.0
+        await resource.write(client, to, expected=before)
+        assert await resource.converged(client, to)
+    assert len(play[0].commits) == 2
+    assert len(apple[0].states) == 2
+
+
+async def test_checking_access_finds_missing_rights_and_changes_nothing(play: Play) -> None:
+    fake, client = play
+    await RELEASE.model_copy(update={"codes": ()}).check_access(client)
+    fake.rights = {"view"}
+    with pytest.raises(StepFailed, match="does not have permission"):
+        await RELEASE.model_copy(update={"codes": ()}).check_access(client)
+    assert len(fake.commits) == 1
+
+
+# --- feeds
+KEPT = {
+    "sparkle": ("appcast.xml", feeds.appcast),
+    "squirrel": ("RELEASES", feeds.releases),
+    "electron": ("latest.yml", feeds.latest),
+}
+
+
+def _feed(directory: Path, form: Any, *kept: str, live: str = "2") -> UpdateFeed:
+    name, made = KEPT[form]
+    for version in kept:
+        (directory / version).mkdir()
+        (directory / version / name).write_bytes(made(version))
+        (directory / version / "signature").write_text(f"of {version}")
+    (directory / "live").mkdir()
+    (directory / "live" / name).write_bytes(made(live))
+    (directory / "live" / "signature").write_text(f"of {live}")
+    kept_at = f"{directory}/{{version}}"
+    return UpdateFeed(file=directory / "live" / name, kept=kept_at, format=form, beside=("signature",))
+
+
+@pytest.mark.parametrize("form", KEPT)
+async def test_the_laws_of_a_feed(form: str, tmp_path: Path) -> None:
+    resource = _feed(tmp_path, form, "1", "2", "3")
+    await keeps_the_laws(resource, Local(), expected="2", to="1", stranger="3")
+    await resource.write(Local(), "1", expected="2")
+    assert (
+        resource.file.read_bytes() == (tmp_path / "1" / resource.file.name).read_bytes()
+    )  # a signature counts every byte
+    assert resource.file.with_name("signature").read_text() == "of 1"
+
+
+async def test_the_laws_of_a_feed_in_s3() -> None:
+    amazon = Amazon()
+    for version in "123":
+        amazon.s3.put(f"shop/kept/{version}/latest.yml", feeds.latest(version))
+    amazon.s3.put("shop/updates/latest.yml", feeds.latest("2"), content_type="text/yaml", cache_control="no-cache")
+    aws = StraightAws(amazon)
+    locations = {"object": "s3://shop/updates/latest.yml", "kept": "s3://shop/kept/{version}"}
+    resource = UpdateFeedObject(format="electron", **locations)  # type: ignore[arg-type]
+    await keeps_the_laws(resource, aws, expected="2", to="1", stranger="3")
+    known, writes = amazon.answer, list[str]()
+
+    def answer(request: Any) -> Any:
+        if request.method == "PUT" and not writes:
+            writes.append(request.path)
+            amazon.s3.put("shop/updates/latest.yml", feeds.latest("3"))
+        return known(request)
+
+    amazon.answer = answer  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="somebody else was writing"):
+        await resource.write(aws, "1", expected="2")
+    with pytest.raises(Drift):
+        await resource.write(aws, "1", expected="2")
+    await aws.close()
+
+
+async def test_the_laws_of_a_feed_on_moto(moto_aws: Aws) -> None:
+    await moto_aws.write("s3", "create_bucket", Bucket="laws-of-feed")
+    for version in "123":
+        target = {"Bucket": "laws-of-feed", "Key": f"kept/{version}/appcast.xml"}
+        await moto_aws.write("s3", "put_object", Body=feeds.appcast(version), **target)
+    live = {"Bucket": "laws-of-feed", "Key": "appcast.xml", "CacheControl": "no-cache"}
+    await moto_aws.write("s3", "put_object", Body=feeds.appcast("2"), **live)
+    locations = {"object": "s3://laws-of-feed/appcast.xml", "kept": "s3://laws-of-feed/kept/{version}"}
+    resource = UpdateFeedObject(format="sparkle", **locations)  # type: ignore[arg-type]
+    await keeps_the_laws(resource, moto_aws, expected="2", to="1", stranger="3")
+    head = await moto_aws.read("s3", "head_object", Bucket="laws-of-feed", Key="appcast.xml")
+    assert head["CacheControl"] == "no-cache"
+
+
+async def test_the_live_feed_is_kept_where_nobody_kept_it(tmp_path: Path) -> None:
+    resource = _feed(tmp_path, "sparkle", "1")
+    await resource.write(Local(), "1", expected="2")
+    assert (tmp_path / "2" / "signature").read_text() == "of 2"
+    await resource.write(Local(), "2", expected="1")
+    assert await resource.converged(Local(), "2")
+
+
+async def test_a_feed_without_its_signature_has_not_settled(tmp_path: Path) -> None:
+    resource = _feed(tmp_path, "sparkle", "1", "2")
+    (tmp_path / "live" / "signature").write_text("of 1")  # a crash between the two
+    assert await resource.read(Local()) == "2"
+    assert not await resource.converged(Local(), "2")
+    await resource.write(Local(), "1", expected="2")
+    assert await resource.converged(Local(), "1")
+
+
+async def test_a_feed_that_is_not_kept_or_is_anothers(tmp_path: Path) -> None:
+    resource = _feed(tmp_path, "sparkle", "1", "2")
+    with pytest.raises(StepFailed, match=r"there is no .*/0/signature: keep each version's feed there"):
+        await resource.preflight(Local(), "0")
+    assert await resource.preflight(Local(), "1") == ()
+    (tmp_path / "2" / "appcast.xml").write_bytes(feeds.appcast("1", "2"))
+    (note,) = await resource.preflight(Local(), "1")
+    assert note.startswith("the feed kept for 2 differs from the live one")
+    (tmp_path / "1" / "appcast.xml").write_bytes(feeds.appcast("1", "2"))
+    with pytest.raises(StepFailed, match="offers 2, not 1"):
+        await resource.write(Local(), "1", expected="2")
+    for outside in ("..", "a/b"):
+        with pytest.raises(StepFailed):
+            await resource.write(Local(), outside, expected="2")
+    assert await resource.read(Local()) == "2"
+
+
+async def test_a_live_feed_that_is_none(tmp_path: Path) -> None:
+    resource = _feed(tmp_path, "sparkle", "1", "2")
+    resource.file.write_text("<html>")
+    found = await resource.read(Local())
+    assert str(found).startswith("other: it is no feed of the format sparkle")
+    with pytest.raises(Drift):
+        await resource.write(Local(), "1", expected="2")
+    resource.file.unlink()
+    assert await resource.read(Local()) is None
+
+
+OLD = b"""<rss xmlns:sparkle="http://www.andymatuschak.org/xml-namespaces/sparkle"><channel><item>
+<enclosure sparkle:version="7" sparkle:shortVersionString="1.7"/></item></channel></rss>"""
+BOMB = b'<!DOCTYPE rss [<!ENTITY a "aaaa">]><rss><channel>&a;</channel></rss>'
+
+
+@pytest.mark.parametrize(
+    ("form", "feed", "version"),
+    [
+        ("sparkle", feeds.appcast("1", "3", "2", beta="4"), "3"),
+        ("sparkle", OLD, "1.7"),
+        ("squirrel", feeds.releases("1.9.0", "1.10.0", "1.10.0-beta1"), "1.10.0"),
+        ("electron", feeds.latest("2.0.1"), "2.0.1"),
+    ],
+)
+def test_a_version_in_a_feed(form: Any, feed: bytes, version: str) -> None:
+    assert version_in(form, feed) == version
+
+
+@pytest.mark.parametrize(
+    ("form", "feed", "message"),
+    [
+        ("sparkle", BOMB, "declares entities"),
+        ("sparkle", BOMB.decode().encode("utf-16"), "no feed of the format sparkle"),
+        ("sparkle", b"<rss/>", "that offers a version"),
+        ("sparkle", feeds.appcast("1") + b" " * (5 << 20), "more than an update feed ever has"),
+        ("squirrel", b"A1 not-a-release", "that offers a version"),
+        ("electron", b"version: 2.0", "that offers a version"),  # a number: nobody knows whether it was 2.00
+        ("electron", b"[", "no feed of the format electron"),
+        ("electron", b"- 1", "no feed of the format electron"),
+    ],
+)
+def test_what_is_no_feed(form: Any, feed: bytes, message: str) -> None:
+    with pytest.raises(StepFailed, match=message):
+        version_in(form, feed)

@@ -1,0 +1,41 @@
+"""From the journal to the end: what a store cannot undo is never called rolled back, and says what remains to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from responder.journal import Database
+from tests.journals import journal, state  # noqa: F401
+from tests.responder.rollback.crash import stores
+from tests.responder.rollback.crash.drill import CrashDrill, Point
+
+
+async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> None:  # noqa: F811
+    drill = CrashDrill(stores.apps(tmp_path), journal)
+    await drill.accept()
+    ended = await drill.run(Point())
+    await stores_closed(drill)
+    assert ended.outcome == "mitigated"
+    assert ended.reason.startswith(
+        "what remains to do: publish 1 again on Google Play, built anew with a versionCode above 42"
+    )
+    assert "submit a version above 2 to the App Store" in ended.reason
+    assert ended.plan is not None
+    mitigations = {mitigation.platform: mitigation for mitigation in ended.plan.mitigations}
+    assert set(mitigations) == {"android", "ios"}  # a desktop's feed is truly put back
+    assert (mitigations["android"].blocked_versions, mitigations["android"].min_version) == (("2",), "1")
+    assert mitigations["android"].flags == {"new": False}
+    assert await drill.status_of("2") == "bad"
+
+
+async def test_a_desktop_app_alone_is_rolled_back(journal: Database, tmp_path: Path) -> None:  # noqa: F811
+    drill = CrashDrill(stores.desktop(tmp_path), journal)
+    await drill.accept()
+    ended = await drill.run(Point())
+    await stores_closed(drill)
+    assert ended.outcome == "succeeded"
+
+
+async def stores_closed(drill: CrashDrill) -> None:
+    if drill.stage.leave:
+        await drill.stage.leave()

@@ -1,0 +1,269 @@
+"""Containers of a Compose service, on a real Docker Engine: replaced, put back, and never lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.backends.docker.client import Docker, DockerSettings
+from responder.backends.docker.compose_override import ComposeOverride, override_beside
+from responder.backends.docker.service_image import ServiceImage
+from responder.backends.host.client import Local
+from responder.errors import StepFailed, Unavailable
+from responder.rollback.execution import Execution
+from responder.rollback.plan import Change
+from tests.engine import Engine
+from tests.parts import free_port
+from tests.responder.backends.resource_law import keeps_the_laws
+from tests.responder.harness import Rollback
+
+LEVER = ServiceImage(project="shop", service="backend", number=1)
+
+
+def immediate(**more: Any) -> dict[str, Any]:
+    return {"strategy": "immediate", "docker": {"project": "shop", "service": "backend", **more}}
+
+
+async def value(docker: Docker, tag: str) -> Any:
+    found = await docker.image(f"shop:{tag}")
+    assert found
+    return {"image": found["Id"], "name": f"shop:{tag}"}
+
+
+async def ended(docker: Docker, port: int, rollback: dict[str, Any] | None = None, **more: Any) -> Execution:
+    healthy = [{"http": f"http://127.0.0.1:{port}/", "fields": {"version": "1"}}]
+    return await Rollback(rollback or immediate(), {Docker: docker}, health_checks=healthy, **more).run()
+
+
+async def test_the_laws(engine: Engine, docker: Docker) -> None:
+    engine.compose("backend", "shop:2", port=free_port())
+    first, second, third = [await value(docker, tag) for tag in "123"]
+    await keeps_the_laws(LEVER, docker, expected=second, to=first, stranger=third)
+
+
+async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.call("POST", "/volumes/create", {"Name": "carts"})
+    engine.compose("backend", "shop:2", port=port, env=("MODE=live",), volumes={"carts": "/carts"})
+    before = engine.inspect("shop-backend-1")
+    assert (await ended(docker, port)).outcome == "succeeded"
+    after = engine.inspect("shop-backend-1")
+    assert after["Image"] == (await value(docker, "1"))["image"]
+    env = set(after["Config"]["Env"])
+    assert {"MODE=live", "VERSION=1", "CARTS=old"} <= env  # ours is kept, the bad image's is not
+    assert "CARTS=new" not in env
+    labels = after["Config"]["Labels"]
+    assert labels["shop.version"] == "1"
+    assert "shop.only-2" not in labels
+    assert labels["com.docker.compose.config-hash"] == "abc"
+    assert labels["com.docker.compose.image"] == after["Image"]
+    assert labels["io.rollback-responder.replaces"] == before["Id"]
+    assert after["HostConfig"]["PortBindings"] == before["HostConfig"]["PortBindings"]
+    assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
+    mounts = [{m["Destination"]: m["Name"] for m in container["Mounts"]} for container in (before, after)]
+    assert mounts[0] == mounts[1]  # also the volume without a name
+    for network, alias in (("shop_default", "backend"), ("shop_back", "backend-back")):
+        assert alias in after["NetworkSettings"]["Networks"][network]["Aliases"]
+        assert before["Id"][:12] not in after["NetworkSettings"]["Networks"][network]["Aliases"]
+    kept = engine.inspect(f"shop-backend-1_kept_{before['Id'][:12]}")
+    assert kept["Config"]["Labels"]["io.rollback-responder.original"] == before["Id"]
+    assert kept["State"]["Status"] == "created"
+    assert kept["HostConfig"]["RestartPolicy"]["Name"] == "no"  # else it would be back with the next engine
+    assert list(engine.containers()) == ["shop-backend-1"]
+
+
+async def test_what_does_not_start_is_turned_back_to_a_container_like_the_one_of_before(
+    engine: Engine, docker: Docker
+) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    before = engine.inspect("shop-backend-1")
+    execution = await ended(docker, port, to_version="crashes")
+    assert execution.outcome == "reverted"
+    assert "exited with 3: no such table: carts" in execution.reason
+    after = engine.inspect("shop-backend-1")
+    assert after["Image"] == before["Image"]
+    assert after["State"]["Running"]
+    assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
+
+
+async def test_what_an_earlier_try_left_behind_does_not_stand_in_the_way(engine: Engine, docker: Docker) -> None:
+    """It had made a container of another version, and was stopped, or killed, before that took its place."""
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    bad = engine.inspect("shop-backend-1")
+    config = {**bad["Config"], "Image": "shop:3", "HostConfig": bad["HostConfig"]}
+    config["Labels"] = {**bad["Config"]["Labels"], "io.rollback-responder.replaces": bad["Id"]}
+    engine.call("POST", "/containers/create", config, name=f"shop-backend-1_next_{bad['Id'][:12]}")
+    execution = await ended(docker, port)
+    assert execution.outcome == "succeeded", execution.reason
+    assert [
+        container
+        for container in engine.call("GET", "/containers/json", all="true")
+        if "_next_" in str(container["Names"])
+    ] == []
+
+
+async def test_what_is_unhealthy_is_turned_back(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    execution = await ended(docker, port, to_version="sick")
+    assert execution.outcome == "reverted"
+    assert "is unhealthy" in execution.reason
+    assert engine.inspect("shop-backend-1")["Image"] == (await value(docker, "2"))["image"]
+
+
+async def test_an_image_that_is_gone_is_said_so_and_nothing_is_touched(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port)
+    before = engine.inspect("shop-backend-1")
+    execution = await ended(docker, port, to_version="0")
+    assert execution.outcome == "failed"
+    assert "neither on this host nor to be had; looked for shop:0" in execution.reason
+    assert engine.inspect("shop-backend-1")["Id"] == before["Id"]
+
+
+async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Engine, docker: Docker) -> None:
+    engine.compose("backend", "shop:2", port=free_port())
+    good = await value(docker, "1")
+    found = await LEVER.value_of(docker, "1", good["image"])
+    assert isinstance(found, dict)
+    assert found["image"] == good["image"]
+    with pytest.raises(StepFailed, match="neither on this host"):
+        await LEVER.value_of(docker, "1", f"sha256:{'0' * 64}")
+
+
+async def test_what_runs_is_not_what_was_told(engine: Engine, docker: Docker) -> None:
+    engine.compose("backend", "shop:3", port=free_port())
+    execution = await ended(docker, 1)
+    assert execution.outcome == "failed"
+    assert "the deployments say that 2 runs" in execution.reason
+
+
+async def test_a_service_without_containers(engine: Engine, docker: Docker) -> None:
+    execution = await ended(docker, 1)
+    assert "there is no container of shop/backend" in execution.reason
+
+
+async def test_the_next_up_keeps_the_good_version(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "compose.yaml"
+    file.write_text("services: {backend: {image: shop:2}}\n")
+    engine.compose("backend", "shop:2", port=port, files=str(file))
+    execution = await ended(docker, port)
+    assert execution.outcome == "succeeded"
+    override = tmp_path / "compose.override.yaml"
+    assert yaml.safe_load(override.read_text()) == {"services": {"backend": {"image": "shop:1"}}}
+    assert execution.plan
+    pinned = f"{override} keeps backend at shop:1: remove it before you deploy another version"
+    assert execution.plan.notes == (f"{pinned}; `docker compose -f` does not read it",)
+
+
+async def test_an_override_of_somebody_else_is_left_alone_and_told(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    port, file = free_port(), tmp_path / "compose.yaml"
+    theirs = tmp_path / "compose.override.yaml"
+    theirs.write_text("services: {backend: {ports: ['80:80']}}\n")
+    engine.compose("backend", "shop:2", port=port, files=str(file))
+    execution = await ended(docker, port)
+    assert execution.outcome == "succeeded"
+    assert execution.plan
+    assert "the next `docker compose up` of shop brings the bad version back" in execution.plan.notes[0]
+    assert theirs.read_text() == "services: {backend: {ports: ['80:80']}}\n"
+
+
+async def test_the_override_keeps_the_laws(tmp_path: Path) -> None:
+    resource = ComposeOverride(file=tmp_path / "compose.override.yaml", service="backend")
+    await keeps_the_laws(resource, Local(), expected=None, to="shop:1", stranger="shop:3")
+    assert not resource.file.exists()
+    await ComposeOverride(file=resource.file, service="other").write(Local(), "other:7", expected=None)
+    await resource.write(Local(), "shop:1", expected=None)
+    await resource.write(Local(), None, expected="shop:1")
+    assert yaml.safe_load(resource.file.read_text()) == {"services": {"other": {"image": "other:7"}}}
+    resource.file.write_text("nonsense")
+    with pytest.raises(StepFailed, match="is not a Compose file of ours"):
+        await resource.read(Local())
+
+
+@pytest.mark.parametrize(
+    ("files", "beside"),
+    [
+        (["/srv/compose.yaml"], "/srv/compose.override.yaml"),
+        (["/srv/docker-compose.yml"], "/srv/docker-compose.override.yml"),
+        (["/srv/docker-compose.prod.yml"], None),
+        (["/srv/compose.yaml", "/srv/more.yaml"], None),
+        ([], None),
+    ],
+)
+def test_the_file_that_compose_reads_by_itself(files: list[str], beside: str | None) -> None:
+    assert override_beside(files) == (Path(beside) if beside else None)
+
+
+async def test_a_container_has_all_the_time_that_it_may_take_to_end(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port, stop_timeout=150)
+    healthy = [{"http": f"http://127.0.0.1:{port}/", "fields": {"version": "1"}}]
+    rollback = Rollback(immediate(), {Docker: docker}, health_checks=healthy)
+    (change,) = [step for step in (await rollback.plan()).steps if isinstance(step, Change)]
+    assert change.resource.timeout > 150
+    assert (await rollback.run()).outcome == "succeeded"
+    assert engine.inspect("shop-backend-1")["Config"]["StopTimeout"] == 150
+
+
+async def test_swarm_is_left_alone(engine: Engine, docker: Docker) -> None:
+    port = free_port()
+    engine.compose("backend", "shop:2", port=port, labels={"com.docker.swarm.service.id": "x"})
+    halted = await ended(docker, port)
+    assert (halted.outcome, "belongs to Swarm" in halted.reason) == ("failed", True)
+    assert engine.inspect("shop-backend-1")["Config"]["Image"] == "shop:2"
+
+
+async def test_no_engine() -> None:
+    docker = await Docker.connect(DockerSettings(host="unix:///nowhere/docker.sock"))
+    with pytest.raises(Unavailable, match="Docker Engine"):
+        await docker.image("shop:1")
+    await docker.close()
+
+
+async def test_no_traffic_goes_to_a_color_that_has_lost_a_container(
+    engine: Engine, docker: Docker, tmp_path: Path
+) -> None:
+    for color, tag, number in (
+        ("blue", "2", 1),
+        ("blue", "2", 2),
+        ("blue", "2", 3),
+        ("green", "1", 1),
+        ("green", "1", 2),
+    ):
+        engine.compose(color, f"shop:{tag}", port=free_port(), number=number)
+    (tmp_path / "live").write_text("blue")
+    strategy = {
+        "strategy": "blue_green",
+        "pointer": {"file": str(tmp_path / "live")},
+        "colors": {c: {"docker": {"project": "shop", "service": c}} for c in ("blue", "green")},
+        "ready_for": "1s",
+        "ready_within": "3s",
+    }
+    rollback = Rollback(strategy, {Docker: docker}, health_checks=[{"http": f"http://127.0.0.1:{free_port()}/"}])
+    pause, lost = rollback.stop_signal.pause, []
+
+    async def pause_and_lose_one(seconds: float) -> None:
+        if (
+            rollback.record.events[-1].type == "step_started"
+            and "is ready before" in str(rollback.record.events[-1])
+            and not lost
+        ):
+            lost.append(engine.call("POST", "/containers/shop-green-2/stop", t=0))
+        await pause(seconds)
+
+    rollback.stop_signal.pause = pause_and_lose_one  # type: ignore[method-assign]
+    ended = await rollback.run()
+    assert lost
+    assert ended.outcome == "reverted", ended.reason
+    assert "1 of 2 containers run" in ended.reason
+    assert ended.plan
+    assert ended.plan.notes == ("blue has 3 containers and green only 2: none are added",)
+    assert (tmp_path / "live").read_text().strip() == "blue"

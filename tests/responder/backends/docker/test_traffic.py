@@ -1,0 +1,218 @@
+"""Not one request fails while containers are replaced behind a real proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.backends.docker.client import Docker
+from responder.backends.host.client import Local
+from responder.backends.host.proxy import HaproxyServers, NginxInclude
+from responder.errors import Drift, StepFailed
+from tests.engine import Engine, LoadGenerator, haproxy, nginx
+from tests.parts import free_port
+from tests.responder.backends.resource_law import keeps_the_laws
+from tests.responder.harness import Rollback
+
+
+def healthy(url: str) -> list[dict[str, Any]]:
+    return [{"http": f"{url}/", "fields": {"version": "1"}}]
+
+
+def servers(*ports: int) -> str:
+    return " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
+
+
+async def test_a_rolling_rollback_behind_nginx(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    for number, port in enumerate(ports, 1):
+        engine.compose("backend", "shop:2", number=number, port=port)
+    async with nginx(tmp_path, servers(*ports)) as proxy:
+        rollback = {
+            "strategy": "rolling",
+            "docker": {"project": "shop", "service": "backend"},
+            "batch_size": 2,
+            "health_check_interval": "200ms",
+        }
+        async with LoadGenerator(proxy.url) as hammer:
+            ended = await Rollback(rollback, {Docker: docker}, health_checks=healthy(proxy.url)).run()
+        assert ended.outcome == "succeeded", ended.reason
+        assert hammer.failed == []
+        assert min(hammer.versions["2"], hammer.versions["1"]) > 10
+    images = {name: c["Image"] for name, c in engine.containers().items() if c["State"] == "running"}
+    assert images == {f"shop-backend-{n}": "shop:1" for n in (1, 2, 3)}
+
+
+async def test_a_rolling_rollback_stops_at_the_first_sick_batch(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    for number, port in enumerate(ports, 1):
+        engine.compose("backend", "shop:2", number=number, port=port)
+    before = {name: c["Image"] for name, c in engine.containers().items()}
+    async with nginx(tmp_path, servers(*ports)) as proxy:
+        rollback = {"strategy": "rolling", "docker": {"project": "shop", "service": "backend"}}
+        async with LoadGenerator(proxy.url) as hammer:
+            ended = await Rollback(rollback, {Docker: docker}, to_version="sick").run()
+        assert ended.outcome == "reverted"
+        assert "shop-backend-1 is unhealthy" in ended.reason
+        assert hammer.failed == []
+    assert {name: c["Image"] for name, c in engine.containers().items() if c["State"] == "running"} == before
+
+
+async def blue_green(
+    engine: Engine, docker: Docker, url: str, pointer: dict[str, Any], ports: dict[str, int], *, to_version: str = "1"
+) -> tuple[Any, LoadGenerator]:
+    colors = {
+        color: {
+            "docker": {"project": "shop", "service": color},
+            "ready": [{"http": f"http://127.0.0.1:{port}/health", "fields": {"version": "1"}}],
+        }
+        for color, port in ports.items()
+    }
+    rollback = {"strategy": "blue_green", "pointer": pointer, "colors": colors, "ready_for": "200ms"}
+    rollback["ready_within"] = "10s"
+    async with LoadGenerator(url) as hammer:
+        harness = Rollback(rollback, {Docker: docker}, health_checks=healthy(url), to_version=to_version)
+        ended = await harness.run()
+    return ended, hammer
+
+
+@pytest.fixture
+def ports(engine: Engine) -> dict[str, int]:
+    """Green serves the bad version; blue stands by with an older one than the good one."""
+    ports = {"blue": free_port(), "green": free_port()}
+    engine.compose("blue", "shop:3", port=ports["blue"])
+    engine.compose("green", "shop:2", port=ports["green"])
+    return ports
+
+
+async def test_blue_green_behind_nginx(engine: Engine, docker: Docker, tmp_path: Path, ports: dict[str, int]) -> None:
+    async with nginx(tmp_path, servers(ports["green"])) as proxy:
+        pointer = {
+            "nginx": str(proxy.include),
+            "servers": {color: servers(port) for color, port in ports.items()},
+            "test": list(proxy.test),
+            "restart": list(proxy.reload),
+        }
+        ended, hammer = await blue_green(engine, docker, proxy.url, pointer, ports)
+        assert ended.outcome == "succeeded", ended.reason
+        assert hammer.failed == []
+        assert set(hammer.versions) == {"1", "2"}  # never the version that stood by
+        assert engine.inspect("shop-green-1")["State"]["Running"]  # the failed color, for study
+
+
+async def test_blue_green_behind_haproxy(engine: Engine, docker: Docker, tmp_path: Path, ports: dict[str, int]) -> None:
+    async with haproxy(tmp_path, ports, {"green"}) as proxy:
+        pointer = {"haproxy": str(proxy.socket), "backend": "app", "servers": {"blue": ["blue"], "green": ["green"]}}
+        ended, hammer = await blue_green(engine, docker, proxy.url, pointer, ports)
+        assert ended.outcome == "succeeded", ended.reason
+        assert hammer.failed == []
+        assert set(hammer.versions) == {"1", "2"}
+
+
+async def test_an_idle_color_that_is_sick_never_gets_traffic(
+    engine: Engine, docker: Docker, tmp_path: Path, ports: dict[str, int]
+) -> None:
+    idle = engine.inspect("shop-blue-1")["Image"]
+    async with haproxy(tmp_path, ports, {"green"}) as proxy:
+        pointer = {"haproxy": str(proxy.socket), "backend": "app", "servers": {"blue": ["blue"], "green": ["green"]}}
+        ended, hammer = await blue_green(engine, docker, proxy.url, pointer, ports, to_version="sick")
+        assert ended.outcome == "reverted"
+        assert hammer.failed == []
+        assert set(hammer.versions) == {"2"}
+    assert engine.inspect("shop-blue-1")["Image"] == idle
+
+
+def include(proxy: Any, **colors: str) -> NginxInclude:
+    return NginxInclude(nginx=proxy.include, servers=colors, test=proxy.test, restart=proxy.reload)
+
+
+async def test_the_laws_of_nginx(tmp_path: Path) -> None:
+    async with nginx_that_answers(tmp_path) as (proxy, port):
+        colors = {name: f"{servers(port)} # {name}" for name in ("blue", "green", "red")}
+        resource = include(proxy, **colors)
+        proxy.include.write_text(colors["green"] + "\n")
+        await keeps_the_laws(resource, Local(), expected="green", to="blue", stranger="red")
+
+
+async def test_what_nginx_does_not_like_is_put_back_before_anybody_reads_it(tmp_path: Path) -> None:
+    async with nginx_that_answers(tmp_path) as (proxy, _):
+        before = proxy.include.read_text()
+        resource = include(proxy, green=before, blue="server nonsense nonsense;")
+        with pytest.raises(StepFailed, match="nginx does not like the configuration for blue, so it was put back"):
+            await resource.write(Local(), "blue", expected="green")
+        assert proxy.include.read_text() == before
+        assert await resource.read(Local()) == "green"
+
+
+async def test_servers_that_nobody_of_us_wrote_are_drift(tmp_path: Path) -> None:
+    async with nginx_that_answers(tmp_path) as (proxy, _):
+        resource = include(proxy, green=servers(1), blue=servers(2))
+        with pytest.raises(Drift):
+            await resource.write(Local(), "blue", expected="green")
+        with pytest.raises(StepFailed, match="knows no pink"):
+            await resource.write(Local(), "pink", expected=await resource.read(Local()))
+
+
+def nginx_that_answers(directory: Path) -> Any:
+    import contextlib
+
+    from aiohttp import web
+
+    @contextlib.asynccontextmanager
+    async def up() -> Any:
+        app = web.Application()
+
+        async def answer(request: web.Request) -> web.Response:
+            return web.json_response({"version": "1"})
+
+        app.router.add_get("/", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            async with nginx(directory, servers(port)) as proxy:
+                yield proxy, port
+        finally:
+            await runner.cleanup()
+
+    return up()
+
+
+async def test_the_laws_of_haproxy(engine: Engine, ports: dict[str, int], tmp_path: Path) -> None:
+    async with haproxy(tmp_path, {**ports, "red": 1}, {"green"}) as proxy:
+        resource = HaproxyServers(
+            haproxy=proxy.socket, backend="app", servers={"blue": ("blue",), "green": ("green",), "red": ("red",)}
+        )
+        await keeps_the_laws(resource, Local(), expected="green", to="blue", stranger="red")
+
+
+async def test_a_switch_that_was_half_done_is_finished(engine: Engine, ports: dict[str, int], tmp_path: Path) -> None:
+    async with haproxy(tmp_path, ports, {"green"}) as proxy:
+        resource = HaproxyServers(haproxy=proxy.socket, backend="app", servers={"blue": ("blue",), "green": ("green",)})
+        await Local().converse(proxy.socket, "set server app/blue state ready", within=5)
+        assert await resource.read(Local()) == "blue+green"
+        assert not await resource.converged(Local(), "blue")
+        await resource.write(Local(), "blue", expected="green")
+        assert await resource.converged(Local(), "blue")
+
+
+BAD: list[tuple[Callable[[Any], dict[str, Any]], str]] = [
+    (
+        lambda p: {"haproxy": p.socket, "backend": "other", "servers": {"blue": ["blue"], "green": ["green"]}},
+        "no server",
+    ),
+    (lambda p: {"haproxy": p.socket, "backend": "app", "servers": {"blue": ["b"], "green": ["green"]}}, "no server b"),
+]
+
+
+@pytest.mark.parametrize(("settings_for", "why"), BAD)
+async def test_servers_that_haproxy_does_not_have(settings_for: Any, why: str, engine: Engine, tmp_path: Path) -> None:
+    port = free_port()
+    engine.compose("green", "shop:2", port=port)
+    async with haproxy(tmp_path, {"green": port}, {"green"}) as proxy:
+        with pytest.raises(StepFailed, match=why):
+            await HaproxyServers.model_validate(settings_for(proxy)).read(Local())

@@ -1,0 +1,115 @@
+"""Links and pointer files keep the laws of resources, and a crash between switch and restart is never forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from responder.backends.host.client import Local
+from responder.backends.resource import Resource
+from responder.backends.resources import CurrentRelease, PointerFile
+from responder.errors import Drift, StepFailed
+from tests.responder.backends.resource_law import keeps_the_laws
+
+FOLLOW = ("/bin/sh", "-c", "basename $(readlink current) >> followed")
+
+
+def releases(root: Path, **more: Any) -> CurrentRelease:
+    for version in ("1", "2", "3"):
+        (root / "releases" / version).mkdir(parents=True)
+    (root / "current").symlink_to("releases/2")
+    return CurrentRelease(root=root, **more)
+
+
+def pointer(root: Path, **more: Any) -> PointerFile:
+    (root / "live").write_text("2\n")
+    return PointerFile(file=root / "live", **more)
+
+
+@pytest.mark.parametrize("make", [releases, pointer])
+@pytest.mark.parametrize("restart", [None, ("/bin/true",)])
+async def test_the_laws(make: Any, restart: Any, tmp_path: Path) -> None:
+    await keeps_the_laws(make(tmp_path, restart=restart), Local(), expected="2", to="1", stranger="3")
+
+
+async def test_the_service_follows_each_switch(tmp_path: Path) -> None:
+    resource = releases(tmp_path, restart=FOLLOW)
+    await resource.write(Local(), "1", expected="2")
+    await resource.write(Local(), "2", expected="1")
+    assert (tmp_path / "followed").read_text().split() == ["1", "2"]
+
+
+async def test_a_switch_that_nobody_followed_is_not_settled(tmp_path: Path) -> None:
+    """As after a crash between the switch and the restart: it is at `to`, and must be written once more."""
+    resource = releases(tmp_path, restart=("/bin/false",))
+    with pytest.raises(StepFailed, match="exited with 1"):
+        await resource.write(Local(), "1", expected="2")
+    assert await resource.read(Local()) == "1"
+    assert not await resource.converged(Local(), "1")
+    assert not await resource.converged(Local(), "2")
+    mended = releases_again(resource, restart=FOLLOW)
+    await mended.write(Local(), "1", expected="2")
+    assert await mended.converged(Local(), "1")
+    assert (tmp_path / "followed").read_text().split() == ["1"]
+
+
+def releases_again(resource: CurrentRelease, **more: Any) -> CurrentRelease:
+    return resource.model_copy(update=more)
+
+
+async def test_a_release_that_is_not_there_halts_and_nothing_moves(tmp_path: Path) -> None:
+    resource = releases(tmp_path)
+    with pytest.raises(StepFailed, match="there is no release 9"):
+        await resource.write(Local(), "9", expected="2")
+    assert await resource.read(Local()) == "2"
+
+
+async def test_a_link_to_elsewhere_belongs_to_somebody_else(tmp_path: Path) -> None:
+    resource = releases(tmp_path)
+    (tmp_path / "current").unlink()
+    (tmp_path / "hotfix" / "2").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("hotfix/2")
+    assert await resource.read(Local()) == str(tmp_path / "hotfix" / "2")
+    with pytest.raises(Drift):
+        await resource.write(Local(), "1", expected="2")
+
+
+async def test_an_absolute_link_is_the_same(tmp_path: Path) -> None:
+    resource = releases(tmp_path)
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "3")
+    assert await resource.read(Local()) == "3"
+
+
+async def test_a_directory_in_place_of_the_link_halts(tmp_path: Path) -> None:
+    resource = releases(tmp_path)
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").mkdir()
+    with pytest.raises(StepFailed, match="not a symbolic link"):
+        await resource.read(Local())
+
+
+async def test_nothing_there_reads_as_none(tmp_path: Path) -> None:
+    resources: list[Resource] = [CurrentRelease(root=tmp_path / "none"), PointerFile(file=tmp_path / "none")]
+    for resource in resources:
+        assert await resource.read(Local()) is None
+
+
+@pytest.mark.parametrize("version", ["..", "", "a/b", "."])
+async def test_a_version_never_leads_out_of_the_releases(version: str, tmp_path: Path) -> None:
+    resource = releases(tmp_path)
+    with pytest.raises((StepFailed, ValueError)):
+        await resource.write(Local(), version, expected="2")
+    assert await resource.read(Local()) == "2"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"root": "relative"}, {"root": "/x", "link": "a/b"}, {"root": "/x", "restart": []}, {"root": "/x", "n": 1}],
+)
+def test_what_cannot_be_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        CurrentRelease.model_validate(fields)

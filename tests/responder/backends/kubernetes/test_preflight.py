@@ -1,0 +1,96 @@
+"""`check --live` asks of a cluster what a plan asks: what would stop a rollback shows before it is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.scale import Replicas
+from responder.backends.kubernetes.traffic import ServiceSelector
+from responder.backends.resource import Resource
+from responder.rollback.gateway import Gateway
+from tests.apiserver import Cluster
+from tests.apiserver.client import InProcess
+from tests.apiserver.manifests import deployment, service, statefulset
+from tests.responder.harness import FixedConnections
+
+TEMPLATE = PodTemplate(namespace="shop", deployment="backend")
+ORDERED = PodTemplate(namespace="shop", statefulset="web")
+SELECTOR = ServiceSelector(namespace="shop", service="backend")
+STOP = Replicas(namespace="shop", deployment="backend")
+
+
+@pytest.fixture
+def ready(cluster: Cluster) -> Cluster:
+    """A plain cluster, where nobody has installed anything."""
+    cluster.apply(deployment("backend", "shop:1", labels={"app": "backend", "color": "blue"}))
+    cluster.apply(statefulset("web", "shop:1"))
+    cluster.apply(service("backend", {"app": "backend", "color": "blue"}))
+    return cluster
+
+
+@pytest.mark.parametrize("resource", [TEMPLATE, ORDERED, SELECTOR, STOP], ids=str)
+async def test_a_plain_cluster_stands_in_no_way(resource: Resource, ready: Cluster) -> None:
+    before = ready.version
+    assert await Gateway(FixedConnections({Kubernetes: InProcess(ready)})).check_access(resource, within=5.0) == []
+    assert ready.version == before
+
+
+def _without_key(cluster: Cluster) -> None:
+    found = cluster.get("Service", "shop", "backend")
+    cluster.put({**found, "spec": {**found["spec"], "selector": {"app": "backend"}}}, before=found)
+
+
+@pytest.mark.parametrize(
+    ("resource", "change", "why"),
+    [
+        (TEMPLATE, lambda c: c.drop(c.get("Deployment", "shop", "backend")), "there is no Deployment shop/backend"),
+        (
+            TEMPLATE,
+            lambda c: c.forbidden.add(("patch", "apps/deployments")),
+            "may not patch Deployments in shop",
+        ),
+        (TEMPLATE, lambda c: c.forbidden.add(("list", "pods")), "may not list Pods"),
+        (
+            TEMPLATE,
+            lambda c: c.forbidden.add(("list", "apps/replicasets")),
+            "ReplicaSets in shop|ReplicaSets of shop",
+        ),
+        (ORDERED, lambda c: c.forbidden.add(("delete", "pods")), "may not delete Pods"),
+        (SELECTOR, lambda c: c.drop(c.get("Service", "shop", "backend")), "there is no Service shop/backend"),
+        (SELECTOR, _without_key, "Service shop/backend: its selector has no label color"),
+        (SELECTOR, lambda c: c.forbidden.add(("patch", "services")), "may not patch Services"),
+        (
+            SELECTOR,
+            lambda c: c.forbidden.add(("list", "discovery.k8s.io/endpointslices")),
+            "may not list EndpointSlices",
+        ),
+        (
+            SELECTOR,
+            lambda c: c.forbidden.add(("list", "autoscaling/horizontalpodautoscalers")),
+            "may not list HorizontalPodAutoscalers",
+        ),
+        (
+            STOP,
+            lambda c: c.forbidden.add(("patch", "apps/deployments")),
+            "may not patch Deployments in shop",
+        ),
+    ],
+)
+async def test_what_would_stop_a_plan_is_found(
+    resource: Resource, change: Callable[[Cluster], Any], why: str, ready: Cluster
+) -> None:
+    change(ready)
+    found = await Gateway(FixedConnections({Kubernetes: InProcess(ready)})).check_access(resource, within=5.0)
+    assert re.search(why, "; ".join(map(str, found)))
+
+
+async def test_the_owners_are_asked_for_too(ready: Cluster) -> None:
+    ready.installed.add("flagger.app")
+    await TEMPLATE.check_access(InProcess(ready))
+    assert ("list", "flagger.app/canaries") in ready.requests

@@ -1,0 +1,332 @@
+"""Every resource of Kubernetes keeps the laws, and the pod template is named by what the cluster keeps of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from responder.backends.kubernetes.gitops import Reconciliation
+from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.rollout import Partition, RolloutPaused, RolloutSettings
+from responder.backends.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
+from responder.backends.kubernetes.traffic import ServiceSelector
+from responder.errors import StepFailed, Unavailable
+from tests.apiserver import Cluster, Image
+from tests.apiserver.client import InProcess
+from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
+from tests.responder.backends.resource_law import keeps_the_laws
+
+BACKEND = {"namespace": "shop", "deployment": "backend"}
+
+
+@pytest.fixture
+def cluster(clock: Any) -> Cluster:
+    """Whose controllers do not lag behind: one verb at a time, on a clock that stands still."""
+    made = Cluster(clock=clock)
+    made.lags = False
+    return made
+
+
+def put_out(cluster: Cluster, kind: str, name: str, versions: str, **more: Any) -> None:
+    for version in versions:
+        cluster.apply(workload(kind, name, f"shop:{version}", **more))
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("Deployment", "deployment"), ("StatefulSet", "statefulset"), ("DaemonSet", "daemonset")]
+)
+async def test_the_laws_of_the_pod_template(kind: str, key: str, cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, kind, "backend", "132")
+    resource = PodTemplate(**{"namespace": "shop", key: "backend"})
+    before = await resource.read(kube)
+    to, stranger = [await resource.value_of(kube, version, "") for version in "13"]
+    await keeps_the_laws(resource, kube, expected=before, to=to, stranger=stranger)
+    assert resource.describe(before).endswith("(shop:2)")
+
+
+@pytest.mark.parametrize(
+    ("resource", "was", "to", "stranger"),
+    [
+        (Replicas(**BACKEND), 4, 2, 7),
+        (AutoscalerFloor(namespace="shop", autoscaler="backend"), 1, 4, 7),
+        (ServiceSelector(namespace="shop", service="backend"), "green", "blue", "green2"),
+        (RolloutPaused(**BACKEND), False, True, None),
+        (Partition(namespace="shop", statefulset="web"), 0, 3, 2),
+        (Reconciliation(kind="Application", namespace="argocd", name="shop"), "on", "off", None),
+        (Reconciliation(kind="HelmRelease", namespace="shop", name="shop"), "on", "off", None),
+        (Reconciliation(kind="Deployment", namespace="shop", name="backend"), "on", "off", None),
+    ],
+    ids=str,
+)
+async def test_the_laws(
+    resource: Any, expected: Any, to: Any, stranger: Any, cluster: Cluster, kube: InProcess
+) -> None:
+    for color in ("green", "blue", "green2"):
+        cluster.apply(deployment(f"in-{color}", "x:1", 1, labels={"app": "b", "color": color}))
+    cluster.apply(deployment("backend", "shop:1"))
+    cluster.apply(autoscaler("backend", 9))
+    cluster.apply(statefulset("web", "shop:1", 3))
+    cluster.apply(service("backend", {"app": "b", "color": "green"}))
+    cluster.apply(application())
+    cluster.apply(helm_release())
+    if stranger is not None:
+        await keeps_the_laws(resource, kube, expected=expected, to=to, stranger=stranger)
+        return
+    assert await resource.read(kube) == expected  # with two values only, there is nothing that a stranger could set
+    for value, before in ((to, expected), (to, expected), (expected, to)):
+        await resource.write(kube, value, expected=before)
+        assert await resource.read(kube) == value
+        assert await resource.converged(kube, value)
+
+
+def application(**automated: Any) -> dict[str, Any]:
+    meta = {"name": "shop", "namespace": "argocd"}
+    spec = {"syncPolicy": {"automated": {"selfHeal": True, **automated}}}
+    return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": meta, "spec": spec}
+
+
+def helm_release() -> dict[str, Any]:
+    meta = {"name": "shop", "namespace": "shop"}
+    return {
+        "apiVersion": "helm.toolkit.fluxcd.io/v2",
+        "kind": "HelmRelease",
+        "metadata": meta,
+        "spec": {"interval": "5m"},
+    }
+
+
+async def test_the_laws_of_rollout_settings(cluster: Cluster, kube: InProcess) -> None:
+    cluster.apply(deployment("backend", "shop:1"))
+    resource = RolloutSettings(**BACKEND)
+
+    def settings(surge: int) -> dict[str, Any]:
+        rolling = {"maxSurge": surge, "maxUnavailable": 0}
+        return {"strategy": {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 5}
+
+    await keeps_the_laws(resource, kube, expected=await resource.read(kube), to=settings(1), stranger=settings(2))
+
+
+async def test_what_was_changed_is_on_the_object(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    resource = PodTemplate(**BACKEND, mark="01J9")
+    before, to = await resource.read(kube), await resource.value_of(kube, "1", "")
+    await resource.write(kube, to, expected=before)
+    annotations = cluster.get("Deployment", "shop", "backend")["metadata"]["annotations"]
+    assert annotations["rollback-responder.io/execution"] == "01J9"
+    assert "(shop:2) → " in annotations["rollback-responder.io/rolled-back"]
+    assert annotations["kubernetes.io/change-cause"].startswith("rollback 01J9: ")
+    assert await resource.last_modified_by(kube) == "rollback-responder"
+
+
+async def test_annotations_of_others_are_kept(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    found = cluster.get("Deployment", "shop", "backend")
+    found["metadata"]["annotations"]["theirs/a"] = "1"
+    resource = PodTemplate(**BACKEND)
+    await resource.write(kube, await resource.value_of(kube, "1", ""), expected=await resource.read(kube))
+    assert cluster.get("Deployment", "shop", "backend")["metadata"]["annotations"]["theirs/a"] == "1"
+
+
+DIGEST = f"sha256:{'d' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "version", "artifact"),
+    [
+        ("shop:1", {}, "1", ""),
+        ("registry:5000/shop:1", {}, "1", ""),
+        (f"shop@{DIGEST}", {}, "whatever", f"shop@{DIGEST}"),
+        (f"shop@{DIGEST}", {}, "whatever", DIGEST),
+        (f"shop:1@{DIGEST}", {}, "1", ""),
+        ("shop:abc", {"app.kubernetes.io/version": "1"}, "1", ""),
+        ("shop:abc", {}, "1", "shop:abc"),
+    ],
+)
+async def test_how_a_version_is_found(
+    image: str, labels: dict[str, str], version: str, artifact: str, cluster: Cluster, kube: InProcess
+) -> None:
+    manifest = deployment("backend", image)
+    manifest["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **labels}
+    cluster.apply(manifest)
+    manifest = deployment("backend", "shop:2")
+    manifest["spec"]["template"]["metadata"]["labels"] = {"app": "backend", **dict.fromkeys(labels, "2")}
+    cluster.apply(manifest)
+    resource = PodTemplate(**BACKEND)
+    found = await resource.value_of(kube, version, artifact)
+    assert isinstance(found, dict)
+    assert found["images"] == {"app": image}
+    assert await resource.runs(kube, await resource.read(kube), "2", "")
+
+
+async def test_a_version_that_the_cluster_does_not_keep(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12", revisionHistoryLimit=0)
+    with pytest.raises(StepFailed, match=r"keeps no revision that is 1; it keeps shop:2 \(revisionHistoryLimit: 0\)"):
+        await PodTemplate(**BACKEND).value_of(kube, "1", "")
+
+
+async def test_a_revision_can_be_named(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    name = next(rs["metadata"]["name"] for rs in cluster.all("ReplicaSet") if "shop:1" in str(rs))
+    found = await PodTemplate(**BACKEND).value_of(kube, "a name of our own", f"ReplicaSet/{name}")
+    assert isinstance(found, dict)
+    assert found["revision"] == name
+
+
+async def test_of_several_revisions_of_one_version_the_last_counts(cluster: Cluster, kube: InProcess) -> None:
+    for version, cpu in (("1", "100m"), ("1", "200m"), ("2", "200m")):
+        manifest = deployment("backend", f"shop:{version}")
+        manifest["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        cluster.apply(manifest)
+    found = await PodTemplate(**BACKEND).value_of(kube, "1", "")
+    assert isinstance(found, dict)
+    kept = cluster.get("ReplicaSet", "shop", str(found["revision"]))
+    assert kept["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "200m"
+
+
+async def test_a_tag_that_names_another_image_by_now_is_seen_at_the_pods(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    resource = PodTemplate(**BACKEND)
+    value = await resource.value_of(kube, "1", f"shop@{DIGEST}")
+    await resource.write(kube, value, expected=await resource.read(kube))
+    with pytest.raises(StepFailed, match="shop:1 names another image by now"):
+        await resource.converged(kube, value)
+    cluster.images["shop:1"] = Image(digest=DIGEST)
+    assert await resource.converged(kube, value)
+
+
+@pytest.mark.parametrize(
+    ("starts", "why"),
+    [
+        ("pull_fails", r"its image cannot be pulled \(ImagePullBackOff: Back-off pulling image \"shop:1\"\)"),
+        ("crashes", r"it crashes again and again \(CrashLoopBackOff: .*; it exited with 1\)"),
+    ],
+)
+async def test_what_will_not_come_by_waiting_is_told_at_once(
+    starts: str, why: str, cluster: Cluster, kube: InProcess
+) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    cluster.images["shop:1"] = Image(starts=starts)
+    resource = PodTemplate(**BACKEND)
+    value = await resource.value_of(kube, "1", "")
+    await resource.write(kube, value, expected=await resource.read(kube))
+    with pytest.raises(StepFailed, match=why):
+        await resource.converged(kube, value)
+
+
+async def test_the_progress_deadline_is_told(cluster: Cluster, kube: InProcess, clock: Any) -> None:
+    put_out(cluster, "Deployment", "backend", "12", progressDeadlineSeconds=10)
+    cluster.images["shop:1"] = Image(starts="never_ready")
+    resource = PodTemplate(**BACKEND)
+    value = await resource.value_of(kube, "1", "")
+    await resource.write(kube, value, expected=await resource.read(kube))
+    assert not await resource.converged(kube, value)
+    clock.wait(11)
+    with pytest.raises(StepFailed, match="has timed out progressing"):
+        await resource.converged(kube, value)
+
+
+async def test_a_controller_that_lags_behind_is_waited_for(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    resource = PodTemplate(**BACKEND)
+    value = await resource.value_of(kube, "1", "")
+    cluster.controllers = False
+    await resource.write(kube, value, expected=await resource.read(kube))
+    assert not await resource.converged(kube, value)
+    cluster.controllers = True
+    assert await resource.converged(kube, value)
+
+
+async def test_a_template_that_nobody_keeps_yet_is_asked_for_again(cluster: Cluster, kube: InProcess) -> None:
+    put_out(cluster, "Deployment", "backend", "12")
+    cluster.controllers = False
+    cluster.apply(deployment("backend", "shop:3"))
+    with pytest.raises(Unavailable, match="has not seen yet"):
+        await PodTemplate(**BACKEND).read(kube)
+
+
+async def test_the_stuck_pod_of_an_ordered_statefulset_is_deleted(cluster: Cluster, kube: InProcess) -> None:
+    cluster.images["shop:2"] = Image(starts="crashes")
+    put_out(cluster, "StatefulSet", "web", "12", replicas=3)
+    stray = {"name": "look-around", "namespace": "shop", "labels": {"app": "web"}}  # somebody's, and not ready
+    spec = {"containers": [{"name": "app", "image": "shop:2"}]}
+    cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": stray, "spec": spec, "status": {}, "born": 0.0})
+    resource = PodTemplate(namespace="shop", statefulset="web")
+    value = await resource.value_of(kube, "1", "")
+    await resource.write(kube, value, expected=await resource.read(kube))
+    for _ in range(5):
+        assert not await resource.converged(kube, value)  # it would wait for ever (kubernetes/kubernetes#67250)
+    await resource.assist(kube, value)
+    assert await resource.converged(kube, value)
+    assert [v for v, r in cluster.requests if v == "delete"] == ["delete"]
+    assert cluster.get("Pod", "shop", "look-around")
+
+
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+async def test_on_delete_goes_pod_by_pod(kind: str, cluster: Cluster, kube: InProcess) -> None:
+    more = {"replicas": 3} if kind == "StatefulSet" else {}
+    put_out(cluster, kind, "web", "12", updateStrategy={"type": "OnDelete"}, **more)
+    resource = PodTemplate(**{"namespace": "shop", kind.lower(): "web"})
+    value, rounds = await resource.value_of(kube, "2", ""), 0
+    while not await resource.converged(kube, value):
+        await resource.assist(kube, value)
+        assert sum("Ready" in str(p["status"]) for p in cluster.all("Pod")) >= len(cluster.all("Pod")) - 1
+        rounds += 1
+        assert rounds < 9
+    assert {p["spec"]["containers"][0]["image"] for p in cluster.all("Pod")} == {"shop:2"}
+
+
+async def test_kept_pods_stay_as_they_are_and_are_replaced(cluster: Cluster, kube: InProcess) -> None:
+    cluster.apply(deployment("backend", "shop:2", 3))
+    before = {pod["metadata"]["name"] for pod in cluster.all("Pod")}
+    resource = KeptPods(**BACKEND, count=2)
+    await resource.write(kube, "01J9", expected=None)
+    await resource.write(kube, "01J9", expected=None)
+    assert await resource.read(kube) == "01J9"
+    kept = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("rollback-responder.io/kept") == "01J9"]
+    assert {p["metadata"]["name"] for p in kept} < before
+    assert len(kept) == 2
+    assert all(not p["metadata"].get("ownerReferences") for p in kept)
+    assert len(cluster.all("Pod")) == 5
+    assert kept[0]["metadata"]["labels"]["rollback-responder.io/was-app"] == "backend"
+
+
+async def test_of_each_of_several_services_pods_are_kept(cluster: Cluster, kube: InProcess) -> None:
+    for name in ("backend", "search"):
+        cluster.apply(deployment(name, "shop:2", 2))
+        await KeptPods(namespace="shop", deployment=name, count=1).write(kube, "one-rollback-of-both", expected=None)
+    kept = [p for p in cluster.all("Pod") if "rollback-responder.io/kept" in p["metadata"]["labels"]]
+    assert sorted(p["metadata"]["labels"]["rollback-responder.io/was-app"] for p in kept) == ["backend", "search"]
+
+
+async def test_with_an_autoscaler_more_is_as_good() -> None:
+    resource = Replicas(**BACKEND, autoscaled=True)
+    assert resource.same(5, 4)
+    assert not resource.same(3, 4)
+    assert not Replicas(**BACKEND).same(5, 4)
+    assert not resource.same(5, 0)
+    assert resource.equivalent(3, 4)
+    assert not resource.equivalent(0, 4)
+
+
+@pytest.mark.parametrize("value", [-1, "many", None])
+async def test_replicas_that_cannot_be(value: Any, cluster: Cluster, kube: InProcess) -> None:
+    cluster.apply(deployment("backend", "shop:2", 3))
+    with pytest.raises(StepFailed, match="cannot be set to"):
+        await Replicas(**BACKEND).write(kube, value, expected=3)
+
+
+async def test_what_is_not_there(kube: InProcess) -> None:
+    for resource in (PodTemplate(**BACKEND), Replicas(**BACKEND), RolloutPaused(**BACKEND), RolloutSettings(**BACKEND)):
+        assert await resource.read(kube) is None
+    with pytest.raises(StepFailed, match="there is no Deployment shop/backend"):
+        await Replicas(**BACKEND).write(kube, 3, expected=1)
+    with pytest.raises(StepFailed, match="there is no Service shop/backend"):
+        await ServiceSelector(namespace="shop", service="backend").write(kube, "blue", expected="green")
+
+
+@pytest.mark.parametrize("fields", [{}, {"deployment": "a", "statefulset": "b"}, {"deployment": "Not A Name"}])
+def test_exactly_one_workload_is_named(fields: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        PodTemplate(namespace="shop", **fields)  # type: ignore[arg-type]

@@ -1,0 +1,186 @@
+"""Rollbacks beside controllers that lag behind: what serves goes on serving, and old conditions are not believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.objects import failure_of
+from responder.rollback.execution import Execution
+from tests.apiserver import Cluster, Image
+from tests.apiserver.client import InProcess
+from tests.apiserver.manifests import deployment, statefulset, workload
+from tests.responder.harness import Rollback
+
+SEEDS = range(6)
+RUNS = 0.05
+"""Seconds between two looks at who serves."""
+
+
+class Slow(InProcess):
+    """Each request takes its time, in which the controllers go on."""
+
+    def __init__(self, cluster: Cluster, wait: Callable[[float], None]) -> None:
+        super().__init__(cluster)
+        self._wait = wait
+
+    async def _send(self, *request: Any) -> tuple[int, Any]:
+        self._wait(0.1)
+        return await super()._send(*request)
+
+
+class Watched:
+    """A rollback under which every wait is cut into short ones, and the ready pods are counted after each."""
+
+    def __init__(self, cluster: Cluster, clock: Any, strategy: str = "immediate", **more: Any) -> None:
+        self.cluster, self.clock = cluster, clock
+        self.least = self.good = len(self._serving())
+        kubernetes = {"namespace": "shop", more.pop("key", "deployment"): more.pop("name", "backend")}
+        kubernetes |= {"within": more.pop("within", "120s")}
+        options = {"strategy": strategy, "kubernetes": kubernetes, **more}
+        healthy = [{"pods": {"namespace": "shop", "labels": {"app": "backend"}}}]
+        self.rollback = Rollback(
+            options, {Kubernetes: Slow(cluster, self._wait)}, wait=self._wait, health_checks=healthy
+        )
+
+    async def run(self) -> Execution:
+        return await self.rollback.run()
+
+    def _wait(self, seconds: float) -> None:
+        while seconds > 0:
+            self.clock.wait(min(seconds, RUNS))
+            seconds -= RUNS
+            self.cluster.handle("GET", "/version")
+            self.least = min(self.least, len(self._serving()))
+
+    def _serving(self) -> list[Any]:
+        conditions = [pod.get("status", {}).get("conditions", ()) for pod in self.cluster.all("Pod", "shop")]
+        return [of_pod for of_pod in conditions if any(c["type"] == "Ready" and c["status"] == "True" for c in of_pod)]
+
+
+@pytest.fixture(params=SEEDS)
+def cluster(request: pytest.FixtureRequest, clock: Any) -> Cluster:
+    return Cluster(clock=clock, seed=request.param)
+
+
+def half_rolled_out(cluster: Cluster, put_out: Callable[..., Any] = deployment, **more: Any) -> None:
+    """Version 2 is never ready, so the rollout stands still where its settings stop it."""
+    cluster.images["shop:2"] = Image(starts="never_ready")
+    for version in "12":
+        cluster.apply(put_out("backend", f"shop:{version}", **more))
+
+
+def images(cluster: Cluster) -> set[str]:
+    return {pod["spec"]["containers"][0]["image"] for pod in cluster.all("Pod", "shop")}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [("immediate", {}), ("rolling", {}), ("rolling", {"surge": False, "batch_size": 2})],
+    ids=["immediate", "rolling", "rolling without surge"],
+)
+async def test_good_pods_that_serve_go_on_serving(
+    strategy: str, more: dict[str, Any], cluster: Cluster, clock: Any
+) -> None:
+    half_rolled_out(cluster, replicas=4)
+    how = cluster.get("Deployment", "shop", "backend")["spec"]["strategy"]
+    watched = Watched(cluster, clock, strategy, **more)
+    assert watched.good == 3
+    ended = await watched.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert watched.least >= 3
+    cluster.step()
+    assert images(cluster) == {"shop:1"}
+    assert cluster.get("Deployment", "shop", "backend")["spec"]["strategy"] == how
+
+
+@pytest.mark.parametrize("strategy", ["immediate", "rolling"])
+async def test_the_way_back_leaves_them_too(strategy: str, cluster: Cluster, clock: Any) -> None:
+    """The good version cannot grow to full strength: what it had before is still there after reverting."""
+    half_rolled_out(cluster, replicas=4)
+    cluster.quota = len(cluster.all("Pod", "shop"))
+    watched = Watched(cluster, clock, strategy, within="20s")
+    cluster.images["shop:1"] = Image(ready_after=9999.0)
+    for pod in cluster.all("Pod", "shop"):
+        pod["born"] -= 99999.0  # those that are there stay ready; new ones never are
+    cluster.images["shop:2"] = Image(starts="crashes")
+    ended = await watched.run()
+    assert ended.outcome == "reverted", ended.reason
+    assert watched.least >= 3
+    assert cluster.get("Deployment", "shop", "backend")["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "25%"
+
+
+@pytest.mark.parametrize("strategy", ["immediate", "rolling"])
+async def test_daemonsets_and_statefulsets_too(strategy: str, cluster: Cluster, clock: Any) -> None:
+    for n in range(2, 5):
+        cluster.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{n}"}})
+    half_rolled_out(cluster, lambda name, image: workload("DaemonSet", name, image))
+    watched = Watched(cluster, clock, strategy, key="daemonset")
+    assert watched.good == 3
+    ended = await watched.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert watched.least >= 3
+    assert images(cluster) == {"shop:1"}
+
+
+@pytest.mark.parametrize("strategy", ["immediate", "rolling"])
+async def test_statefulsets(strategy: str, cluster: Cluster, clock: Any) -> None:
+    half_rolled_out(cluster, statefulset, replicas=4)
+    watched = Watched(cluster, clock, strategy, key="statefulset")
+    assert watched.good == 3
+    ended = await watched.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert watched.least >= 3
+    assert images(cluster) == {"shop:1"}
+
+
+async def test_recreate_past_its_deadline_is_rolled_back(cluster: Cluster, clock: Any) -> None:
+    """The condition that says so is about the bad version, and stands for a while after the good one is there."""
+    recreate = {"strategy": {"type": "Recreate"}, "progressDeadlineSeconds": 60}
+    half_rolled_out(cluster, replicas=3, **recreate)
+    clock.wait(61.0)
+    cluster.step()
+    (progress,) = cluster.get("Deployment", "shop", "backend")["status"]["conditions"]
+    assert progress["reason"] == "ProgressDeadlineExceeded"
+    ended = await Watched(cluster, clock).run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert images(cluster) == {"shop:1"}
+
+
+@pytest.mark.parametrize("strategy", ["immediate", "rolling"])
+async def test_no_room_for_the_bad_version_is_not_believed_of_the_good_one(
+    strategy: str, cluster: Cluster, clock: Any
+) -> None:
+    cluster.apply(deployment("backend", "shop:1", 3))
+    cluster.quota = 3
+    cluster.apply(deployment("backend", "shop:2", 3))
+    assert "ReplicaFailure" in str(cluster.get("Deployment", "shop", "backend")["status"]["conditions"])
+    watched = Watched(cluster, clock, strategy)
+    ended = await watched.run()
+    assert ended.outcome == "succeeded", ended.reason
+    assert watched.least == 3
+
+
+@pytest.mark.parametrize(
+    ("starts", "why"), [("never_ready", "has timed out progressing"), ("crashes", "it crashes again and again")]
+)
+async def test_a_good_version_that_fails_is_noticed(starts: str, why: str, cluster: Cluster, clock: Any) -> None:
+    for version in "12":
+        cluster.apply(deployment("backend", f"shop:{version}", 3, progressDeadlineSeconds=30))
+    cluster.images["shop:1"] = Image(starts=starts)
+    ended = await Watched(cluster, clock).run()
+    assert ended.outcome == "reverted"
+    assert why in ended.reason
+    assert clock.now < 60.0
+
+
+@pytest.mark.parametrize(("replicas", "why"), [(3, ""), (2, 'no pod can be made: pods "backend-6d-x" is forbidden')])
+def test_a_quota_that_was_exceeded_for_a_moment(replicas: int, why: str) -> None:
+    """The ReplicaSet has made all its pods since; the Deployment shows its old condition until its own next sync."""
+    failure = {"type": "ReplicaFailure", "status": "True", "message": 'pods "backend-6d-x" is forbidden'}
+    workload = {"metadata": {"name": "backend"}, "status": {"conditions": [failure]}}
+    revision = {"metadata": {"name": "backend-6d"}, "spec": {"replicas": 3}, "status": {"replicas": replicas}}
+    assert failure_of(workload, revision) == why

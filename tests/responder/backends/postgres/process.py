@@ -1,0 +1,20 @@
+"""A responder of its own that takes one move, to be killed in the middle of it: `process.py DSN FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from responder.backends.postgres.client import DatabaseSettings
+from responder.backends.postgres.schemas import Schemas
+from responder.rollback.plan import Change
+
+
+async def main(dsn: str, file: str) -> None:
+    change = Change.model_validate_json(Path(file).read_text())
+    schemas = Schemas((DatabaseSettings.model_validate({"name": "shop", "url": dsn}),))
+    await change.resource.write(schemas, change.to, expected=change.was)
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,334 @@
+"""A snapshot is consistent, counts only when it is whole, and is made once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pydantic import TypeAdapter
+
+from responder.backends.connections import Connections
+from responder.backends.postgres.snapshots.client import Snapshots
+from responder.backends.postgres.snapshots.resource import Snapshot
+from responder.backends.postgres.snapshots.verify import compare_restored, read_back
+from responder.backends.resources import AnyLever
+from responder.errors import LeaseLost, StepFailed, Unavailable
+from responder.rollback.gateway import Gateway
+from responder.transport.acting import acting
+from responder.transport.s3_store import S3Store
+from tests import parts
+from tests.responder.backends.postgres.snapshots.conftest import S3, SourceDatabase, settings_of, source_database
+
+ROWS = """
+CREATE TABLE orders (id int PRIMARY KEY, note text);
+INSERT INTO orders SELECT n, repeat(md5(n::text), 10) FROM generate_series(1, 2000) n;
+CREATE TABLE paid (id int PRIMARY KEY REFERENCES orders);
+INSERT INTO paid SELECT n FROM generate_series(1, 500) n;
+"""
+
+
+def resource(**more: Any) -> Snapshot:
+    return Snapshot(**{"database": "shop", "store": "kept", **more}).planned("x-1")
+
+
+class _SnapshotConnections(Connections):
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    async def to(self, kind: Any) -> Any:
+        return self._snapshots
+
+
+async def test_the_resource_goes_one_way_and_only_once(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    gateway, snapshot = Gateway(_SnapshotConnections(source.snapshots)), resource()
+    assert TypeAdapter(AnyLever).validate_json(snapshot.model_dump_json()) == snapshot
+    assert await gateway.read(snapshot) is None
+    (note,) = await gateway.ask(snapshot, lambda client: snapshot.preflight(client, snapshot.key))
+    assert "2 tables of shop" in note
+    assert source.files() == [], "looking changes nothing"
+
+    await gateway.write(snapshot, snapshot.key, expected=None)
+    assert await gateway.read(snapshot) == "shop/x-1"
+    assert await gateway.converged(snapshot, snapshot.key)
+    files = {name: (source.directory / name).stat().st_mtime_ns for name in source.files()}
+    await gateway.write(snapshot, snapshot.key, expected=None)
+    assert {name: (source.directory / name).stat().st_mtime_ns for name in source.files()} == files
+
+    with pytest.raises(StepFailed):
+        await gateway.write(snapshot, None, expected=snapshot.key)
+
+
+async def test_all_of_it_is_of_one_moment(source: SourceDatabase) -> None:
+    """A writer moves money between two tables in different archives: the sum is the same in every snapshot."""
+    await source.script(
+        "CREATE TABLE a (n int); CREATE TABLE b (n int); INSERT INTO a VALUES (1000); INSERT INTO b VALUES (0)"
+    )
+
+    async def change() -> None:
+        while True:
+            await source.sql("WITH x AS (UPDATE a SET n = n - 1) UPDATE b SET n = n + 1")
+
+    moving = asyncio.create_task(change())
+    try:
+        manifest = await source.snapshots.make("kept", source.wanted(jobs=2, scratch="shop"))
+    finally:
+        moving.cancel()
+        await asyncio.wait([moving])
+    assert len([archive for archive in manifest.archives if archive.section == "data"]) == 2
+    assert manifest.verified == "restore", "what was hashed in between is equal to what was dumped"
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "gone", "at the end"])
+async def test_damage_is_found(source: SourceDatabase, harm: str) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted())
+    largest = max(manifest.archives, key=lambda archive: archive.size)
+    file = source.directory / largest.objects[0]
+    raw = file.read_bytes()
+    match harm:
+        case "cut":
+            file.write_bytes(raw[: len(raw) // 2])
+        case "changed":
+            file.write_bytes(raw[:-100] + bytes([raw[-100] ^ 1]) + raw[-99:])
+        case "gone":
+            file.unlink()
+        case _:
+            file.write_bytes(raw + b"\0")
+    with pytest.raises(StepFailed):
+        await read_back(source.snapshots.shelf("kept"), manifest, jobs=2)
+
+
+async def test_a_restored_copy_that_differs_is_found(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted(scratch="shop"))
+    wrong = manifest.model_copy(
+        update={"counted": tuple(counted.model_copy(update={"hash": "1"}) for counted in manifest.counted)}
+    )
+    with pytest.raises(StepFailed, match=r"public\.orders has 2000 rows"):
+        await compare_restored(source.snapshots.postgres, source.snapshots.shelf("kept"), wrong, "server", jobs=2)
+    assert not [name for name in await source.databases() if name.startswith("rollback_scratch")]
+
+
+async def test_a_dump_that_fails_leaves_nothing(source: SourceDatabase) -> None:
+    """The data of one table cannot be read to its end."""
+    await source.script(ROWS)
+    await source.script("UPDATE pg_class SET relfilenode = 1 WHERE relname = 'paid'")
+    with pytest.raises((StepFailed, Unavailable), match=r"paid|could not open"):
+        await source.snapshots.make("kept", source.wanted())
+    assert await source.snapshots.find("kept", "shop/x-1") is None
+    assert not [name for name in source.files() if "manifest" in name or "unfinished" in name]
+
+
+async def test_only_some_tables(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted(tables=("public.paid",), scratch="shop"))
+    assert manifest.tables == ("public.paid",)
+    assert [(counted.table, counted.rows) for counted in manifest.counted] == [("public.paid", 500)]
+
+
+async def test_large_tables_are_hashed_in_part(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    manifest = await source.snapshots.make("kept", source.wanted(scratch="shop", hash_whole_up_to=200_000))
+    orders, paid = manifest.counted[:2]
+    assert orders.table == "public.orders"
+    assert orders.one_in > 1
+    assert paid.one_in == 1
+
+
+REFUSED = [
+    ({"store": "nowhere"}, "", "no place 'nowhere'"),
+    ({"database": "nowhere"}, "", "no database 'nowhere'"),
+    ({"tables": ("public.nothing",)}, "", "no table public.nothing"),
+    ({"tables": ("drop table",)}, "", "no table drop table"),
+    ({}, "CREATE TABLE closed (n int)", "may not read public.closed"),
+    (
+        {},
+        "CREATE TABLE hides (n int); ALTER TABLE hides ENABLE ROW LEVEL SECURITY; GRANT SELECT ON hides TO PUBLIC",
+        "hides rows of public.hides",
+    ),
+    ({"verify": "restore"}, "", "CREATEDB"),
+]
+
+
+@pytest.mark.parametrize(("how", "sql", "message"), REFUSED, ids=[message for _, _, message in REFUSED])
+async def test_what_stands_in_the_way_is_said_before(
+    how: dict[str, Any], sql: str, message: str, cluster: parts.Postgres, tmp_path: Path
+) -> None:
+    async with source_database(cluster, tmp_path) as source:
+        if sql:
+            await source.script(sql)
+        await source.script("DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+        settings = json.loads(json.dumps(source.settings).replace("postgres@", "plain@"))
+        as_plain = await Snapshots.connect(settings_of(settings))
+        snapshot = resource(**how)
+        with pytest.raises(StepFailed, match=message):
+            await snapshot.preflight(as_plain, snapshot.key)
+
+
+def test_what_it_names_has_to_be_configured() -> None:
+    assert resource().not_configured(databases=["shop"], snapshots=["kept"]) == ()
+    assert resource(scratch="other").not_configured(databases=[], snapshots=[]) == (
+        "no database shop is configured",
+        "no place for snapshots kept is configured",
+        "no database other is configured",
+    )
+
+
+async def test_a_directory_that_is_not_there_is_said_before(source: SourceDatabase) -> None:
+    source.directory.rmdir()
+    with pytest.raises(StepFailed, match="not a directory"):
+        await resource().preflight(source.snapshots, "shop/x-1")
+
+
+async def test_a_cancelled_one_leaves_no_program_behind(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    await source.script(
+        "CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.01)'"
+    )
+    locked = await _locked(source)
+    making = asyncio.create_task(source.snapshots.make("kept", source.wanted()))
+    await asyncio.sleep(0.5)
+    making.cancel()
+    await asyncio.wait([making], timeout=5)
+    assert making.cancelled()
+    await locked.close()
+    assert not [child for child in psutil.Process().children() if child.name() in ("pg_dump", "pg_restore")]
+    assert await source.snapshots.find("kept", "shop/x-1") is None
+
+
+async def test_a_lock_that_is_not_given_up_is_worth_another_try(
+    source: SourceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("responder.snapshots.dump._LOCK_WAIT_MS", 100)
+    await source.script(ROWS)
+    locked = await _locked(source)
+    with pytest.raises(Unavailable, match="lock timeout"):
+        await source.snapshots.make("kept", source.wanted())
+    await locked.close()
+    await source.snapshots.make("kept", source.wanted())
+
+
+async def test_it_ends_in_time(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    locked = await _locked(source)
+    with pytest.raises(StepFailed, match="did not succeed within 1 s"):
+        await Gateway(_SnapshotConnections(source.snapshots)).write(resource(within=1.0), "shop/x-1", expected=None)
+    await locked.close()
+    assert not [child for child in psutil.Process().children() if child.name() in ("pg_dump", "pg_restore")]
+
+
+async def _locked(source: SourceDatabase) -> Any:
+    import asyncpg
+
+    connection = await asyncpg.connect(source.dsn)
+    await connection.execute("BEGIN")
+    await connection.execute("LOCK TABLE orders")
+    return connection
+
+
+async def test_who_may_not_act_any_more_writes_nothing_more(source: SourceDatabase) -> None:
+    await source.script(ROWS)
+    calls = 0
+
+    def guard() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 4:
+            raise LeaseLost("the lease has run out")
+
+    token = acting.set(guard)
+    try:
+        with pytest.raises(LeaseLost):
+            await source.snapshots.make("kept", source.wanted())
+    finally:
+        acting.reset(token)
+    assert await source.snapshots.find("kept", "shop/x-1") is None
+
+
+class _Blocks:
+    def __init__(self, sizes: list[int]) -> None:
+        self._sizes = sizes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for number, size in enumerate(self._sizes):
+            yield bytes([number % 256]) * size
+
+
+@pytest.mark.parametrize("sizes", [[], [10], [5 << 20], [6 << 20] * 4, [1 << 20] * 33])
+async def test_any_length_fits_into_s3(sizes: list[int], cluster: parts.Postgres, s3: S3, tmp_path: Path) -> None:
+    """With two parts to an object: past that the next object is begun."""
+    async with source_database(cluster, tmp_path, s3=s3) as source:
+        aws = source.snapshots._aws
+        store = S3Store(aws, "snapshots", tmp_path.name, part=5 << 20, parts_of_an_object=2)
+        names = await store.put("x", aiter(_Blocks(sizes)))
+        whole = b"".join([block async for block in _Blocks(sizes)])
+        assert len(names) == max(1, -(-len(whole) // (10 << 20)))
+        assert b"".join([block for name in names async for block in store.get(name)]) == whole
+        assert {stored.name for stored in await store.list("")} == set(names)
+
+        async def breaks() -> AsyncIterator[bytes]:
+            async for block in _Blocks(sizes):
+                yield block
+            raise StepFailed("pg_dump failed")
+
+        await store.delete(names)
+        with pytest.raises(StepFailed, match="pg_dump failed"):
+            await store.put("y", breaks())
+        assert await store.list("") == []
+        uploads = await aws.read("s3", "list_multipart_uploads", Bucket="snapshots")
+        assert not [upload for upload in uploads.get("Uploads", ()) if tmp_path.name in upload["Key"]]
+
+
+async def test_the_manifest_is_changed_by_nobody_without_the_key(cluster: parts.Postgres, tmp_path: Path) -> None:
+    async with source_database(cluster, tmp_path, encrypt=True) as source:
+        await source.script(ROWS)
+        manifest = await source.snapshots.make("kept", source.wanted(scratch="shop"))
+        file = source.directory / "shop/x-1/manifest.json"
+        assert b"PGDMP" not in (source.directory / manifest.archives[0].objects[0]).read_bytes()
+        file.write_text(file.read_text().replace('"rows": 2000', '"rows": 2001'))
+        with pytest.raises(StepFailed, match="was changed"):
+            await source.snapshots.find("kept", "shop/x-1")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("where", ["directory", "s3"])
+async def test_memory_does_not_grow_with_the_database(
+    where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
+) -> None:
+    """40 and 600 MiB that do not compress, each in a process of its own. The server of the tests takes minutes to put
+    together what came in many parts, so there it is 40 and 240.
+    """
+    peaks = []
+    few, many = 20_000, 300_000 if where == "directory" else 120_000
+    for rows in (few, many):
+        (directory := tmp_path / str(rows)).mkdir()
+        async with source_database(cluster, directory, s3=s3 if where == "s3" else None, encrypt=True) as source:
+            await source.script(
+                "CREATE TABLE t (b bytea); ALTER TABLE t ALTER b SET STORAGE EXTERNAL; INSERT INTO t "
+                "SELECT decode((SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, 125) k), 'hex') "
+                f"FROM generate_series(1, {rows}) n"
+            )
+            if s3_settings := source.settings["aws"]:
+                s3_settings["timeout"] = "2m"  # this server puts 600 MiB together before it answers
+            orders = {"settings": source.settings, "at": "", "wanted": source.wanted(compress=0).model_dump()}
+            (directory / "orders.json").write_text(json.dumps(orders))
+            argv = [
+                sys.executable,
+                "-m",
+                "tests.responder.backends.postgres.snapshots.traps",
+                str(directory / "orders.json"),
+            ]
+            process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+            out, _ = await process.communicate()
+            assert process.returncode == 0
+            peaks.append(int(out) / 1024)
+    small, large = peaks
+    print(f"peak of {where}: {small:.0f} and {large:.0f} MiB")
+    assert large < small + 100 * (many - few) / 280_000  # the same slope, however much it is

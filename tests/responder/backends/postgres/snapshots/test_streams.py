@@ -1,0 +1,61 @@
+"""Whoever leaves a program in the middle of what it says is rid of it, however much it had left to say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from responder.backends.host.logs_client import Host
+from responder.backends.postgres.snapshots.streams import given_by, through
+from responder.errors import Unavailable
+from responder.transport.programs import end
+
+ENDLESS = ("sh", "-c", 'echo $$ > "$1"; exec yes', "sh")
+
+
+async def blocks() -> AsyncGenerator[bytes]:
+    while True:
+        yield bytes(1 << 20)
+        await asyncio.sleep(0)
+
+
+async def _gone(pid: int) -> bool:
+    for _ in range(100):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    "starts",
+    [
+        lambda file: given_by([*ENDLESS, str(file)], os.environ),
+        lambda file: through([*ENDLESS, str(file)], os.environ, blocks()),
+        lambda file: Host().stream_output(*ENDLESS, str(file)),
+    ],
+    ids=["given_by", "through", "said"],
+)
+async def test_it_is_left_while_its_pipe_is_full(
+    tmp_path: Path, starts: Callable[[Path], AsyncGenerator[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(end, "__kwdefaults__", {"patience": 3600.0})  # nothing below is the end of our patience
+    file = tmp_path / "pid"
+    async with asyncio.timeout(60), contextlib.aclosing(starts(file)) as chunks:
+        async for _ in chunks:
+            await asyncio.sleep(0.3)  # nobody reads meanwhile: the pipe is full, and asyncio pauses it
+            break
+    assert await _gone(int(file.read_text()))
+
+
+async def test_what_was_killed_is_no_end(tmp_path: Path) -> None:
+    argv = ("sh", "-c", "echo some; kill -9 $$")
+    with pytest.raises(Unavailable, match="killed by signal 9"):
+        async for _ in given_by(argv, os.environ):
+            pass

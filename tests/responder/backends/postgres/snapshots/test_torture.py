@@ -1,0 +1,82 @@
+"""Whatever PostgreSQL can hold goes into a snapshot and comes out of it with equal hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from responder.backends.postgres.snapshots import checksums
+from responder.backends.postgres.snapshots.columns import bring_back
+from responder.backends.postgres.snapshots.restore import created, restore
+from tests import parts
+from tests.responder.backends.postgres.snapshots.conftest import S3, TORTURE, SourceDatabase, source_database
+
+
+async def hashes(source: SourceDatabase, name: str) -> dict[str, str]:
+    """Of everything that holds rows, with the sequences and the filled views beside them."""
+    async with checksums.session(source.snapshots.postgres, "shop", database_name=name) as connection:
+        found = {t.name: str(await checksums.counted(connection, t)) for t in await checksums.tables_of(connection)}
+        found[checksums.LARGE_OBJECTS] = str(await checksums.large_objects(connection))
+        for view in await checksums.materialized_views_of(connection):
+            row = await connection.fetchrow(
+                f"SELECT count(*), md5(string_agg(v::text, '|' ORDER BY v::text)) FROM {view} v"
+            )
+            found[view] = str(tuple(row))
+        for row in await connection.fetch("SELECT schemaname, sequencename, last_value FROM pg_sequences"):
+            found[f"sequence {row[0]}.{row[1]}"] = str(row[2])
+    return found
+
+
+DOWNGRADE = """
+DROP TABLE "Mixed Case"."select";
+DROP MATERIALIZED VIEW torture.z_totals CASCADE;
+ALTER TABLE torture.every_type DROP COLUMN jsons, ALTER COLUMN a_mood TYPE text;
+DROP TYPE torture.pair CASCADE;
+TRUNCATE torture.tree;
+SELECT lo_unlink(70002);
+"""
+
+
+@pytest.mark.parametrize("where", ["directory", "s3"])
+async def test_the_torture_schema_comes_back_as_it_was(
+    where: str, cluster: parts.Postgres, s3: S3, tmp_path: Path
+) -> None:
+    async with source_database(cluster, tmp_path, s3=s3 if where == "s3" else None, encrypt=where == "s3") as source:
+        await source.script(TORTURE)
+        name = source.dsn.rpartition("/")[2]
+        before = await hashes(source, name)
+        assert len(before) > 30
+
+        manifest = await source.snapshots.make("kept", source.wanted(jobs=3, scratch="shop"))
+        assert manifest.verified == "restore"
+        assert len(manifest.archives) == 4
+
+        postgres, shelf = source.snapshots.postgres, source.snapshots.shelf("kept")
+        await source.script(DOWNGRADE)
+        assert await hashes(source, name) != before
+        await created(postgres, "shop", f"{name}_back", manifest)
+        await restore(postgres, shelf, manifest, "shop", f"{name}_back", jobs=2, owners=True)
+        assert await hashes(source, f"{name}_back") == before
+
+
+async def test_columns_of_every_type_come_back(source: SourceDatabase) -> None:
+    await source.script(TORTURE)
+    name = source.dsn.rpartition("/")[2]
+    before = await hashes(source, name)
+    await source.snapshots.make("kept", source.wanted(tables=("torture.every_type",)))
+    rows = await source.sql(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'torture.every_type'::regclass AND attnum > 1"
+    )
+    columns = [row["attname"] for row in rows]
+    assert len(columns) > 80
+    await source.script(f"UPDATE torture.every_type SET {', '.join(f'{column} = NULL' for column in columns)}")
+
+    manifest = await source.snapshots.find("kept", "shop/x-1")
+    assert manifest is not None
+    shelf = source.snapshots.shelf("kept")
+    done = await bring_back(
+        source.snapshots.postgres, shelf, manifest, "shop", "torture.every_type", columns, overwrite=False
+    )
+    assert (done.rows, done.updated, done.gone, done.kept) == (6, 6, 0, 0)
+    assert await hashes(source, name) == before

@@ -1,0 +1,116 @@
+"""The checks `sql` and `intact` hold only where the database answered, and said so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from responder.backends.checks import Check
+from responder.backends.postgres.checks import fingerprint
+from responder.errors import ResponderError
+from tests.responder.backends.postgres.conftest import AppDatabase
+
+CHECK: TypeAdapter[Any] = TypeAdapter(Check)
+
+
+@pytest.mark.parametrize(
+    ("sql", "wanted", "holds", "reason"),
+    [
+        ("SELECT 1 = 1", {}, True, "is True"),
+        ("SELECT false", {}, False, "is False, wanted True"),
+        ("SELECT 1", {}, False, "is 1, wanted True"),
+        ("SELECT NULL::bool", {}, False, "is None, wanted True"),
+        ("SELECT 1 WHERE false", {}, False, "returned 0 rows, wanted one value"),
+        ("SELECT true FROM generate_series(1, 2)", {}, False, "returned 2 rows"),
+        ("SELECT true AS a, true AS b", {}, False, "returned 2 columns"),
+        ("SELECT 5", {"equals": 5}, True, "is 5"),
+        ("SELECT 5.0", {"equals": 5}, True, "is 5.0"),
+        ("SELECT true", {"equals": 1}, False, "wanted 1"),
+        ("SELECT 'a'", {"equals": "a"}, True, ""),
+        ("SELECT 'b'", {"equals": "a"}, False, "wanted 'a'"),
+        ("SELECT 5", {"at_least": 5}, True, ""),
+        ("SELECT 4.9", {"at_least": 5}, False, "is 4.9, wanted at least 5"),
+        ("SELECT 6", {"at_least": 5, "at_most": 5.5}, False, "wanted at least 5 and at most 5.5"),
+        ("SELECT 'NaN'::float8", {"at_least": 0}, False, "is nan, wanted at least 0"),
+        ("SELECT NULL", {"at_least": 0}, False, "wanted a number"),
+        ("SELECT '5'", {"at_least": 0}, False, "wanted a number"),
+    ],
+)
+async def test_sql(shop: AppDatabase, sql: str, wanted: dict[str, Any], holds: bool, reason: str) -> None:
+    finding = await CHECK.validate_python({"sql": sql, "database": "shop", **wanted}).holds(shop.schemas)
+    assert finding.holds is holds, finding.reason
+    assert reason in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("DELETE FROM t RETURNING true", "read-only transaction"),
+        ("SELECT pg_sleep(60) IS NULL", "statement timeout"),
+        ("SELECT nothing", "does not exist"),
+        ("SELECT true, true", "two columns of the same name"),
+    ],
+)
+async def test_what_is_no_question(shop: AppDatabase, sql: str, why: str) -> None:
+    await shop.run("CREATE TABLE t (); INSERT INTO t DEFAULT VALUES")
+    with pytest.raises(ResponderError, match=why):
+        await CHECK.validate_python({"sql": sql, "database": "shop", "timeout": "200ms"}).holds(shop.schemas)
+    assert await shop.value("SELECT count(*) FROM t") == 1
+
+
+def test_bounds_and_a_value_are_one_too_many() -> None:
+    with pytest.raises(ValidationError, match="needs equals, or at_least and at_most, not both"):
+        CHECK.validate_python({"sql": "SELECT 1", "database": "shop", "equals": 1, "at_least": 0})
+
+
+CHANGES = [
+    "ALTER TABLE a ADD x int",
+    "ALTER TABLE a ALTER id TYPE bigint",
+    "ALTER TABLE a ALTER name SET DEFAULT 'x'",
+    "ALTER TABLE a ALTER name SET NOT NULL",
+    "ALTER TABLE a ADD CHECK (id > 0)",
+    "CREATE UNIQUE INDEX ON a (name)",
+    "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+    "CREATE OR REPLACE VIEW v AS SELECT id + 1 AS id FROM a",
+    "ALTER TYPE mood ADD VALUE 'ok'",
+    "CREATE TRIGGER t AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION g()",
+    "ALTER TABLE a ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY p ON a USING (true)",
+    "CREATE SEQUENCE s",
+    "CREATE SCHEMA other CREATE TABLE b (id int)",
+]
+
+
+async def test_any_change_of_a_schema_is_another_fingerprint(shop: AppDatabase) -> None:
+    await shop.run(
+        "CREATE TABLE a (id int, name text); CREATE VIEW v AS SELECT id FROM a WHERE false;"
+        "CREATE TYPE mood AS ENUM ('sad');"
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';"
+        "CREATE FUNCTION g() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    )
+    first = await fingerprint(shop.schemas, "shop")
+    await shop.run("INSERT INTO a VALUES (1, 'x'); ANALYZE a; CREATE SCHEMA rollback_keep CREATE TABLE k (id int)")
+    assert await fingerprint(shop.schemas, "shop") == first
+    seen = {first}
+    for change in CHANGES:
+        if "a ALTER id" in change:
+            await shop.run("DROP VIEW v")
+        await shop.run(change if "VIEW" not in change else "CREATE VIEW v AS SELECT id + 1 AS id FROM a")
+        seen.add(await fingerprint(shop.schemas, "shop"))
+    assert len(seen) == len(CHANGES) + 1
+
+
+async def test_a_schema_that_is_not_intact(shop: AppDatabase) -> None:
+    await shop.run("CREATE TABLE a (id int); ALTER TABLE a ADD CONSTRAINT c CHECK (id > 0) NOT VALID")
+    reason = "constraint c on a was never validated"
+    finding = await CHECK.validate_python({"intact": {"database": "shop"}}).holds(shop.schemas)
+    assert (finding.holds, finding.reason) == (False, reason)
+    known = {"intact": {"database": "shop", "apart_from": [reason]}}
+    assert (await CHECK.validate_python(known).holds(shop.schemas)).holds
+    await shop.run("ALTER TABLE a VALIDATE CONSTRAINT c")
+    found = await fingerprint(shop.schemas, "shop")
+    for expected, holds in ((found, True), ("0" * 32, False)):
+        check = CHECK.validate_python({"intact": {"database": "shop", "fingerprint": expected}})
+        assert (await check.holds(shop.schemas)).holds is holds

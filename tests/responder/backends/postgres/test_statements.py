@@ -1,0 +1,135 @@
+"""What statements do is read from them; what is not understood is unknown, which counts as a loss."""
+
+from __future__ import annotations
+
+import pytest
+
+from responder.backends.postgres.sql import split
+from responder.backends.postgres.statements import read, statement
+
+
+@pytest.mark.parametrize(
+    ("sql", "does"),
+    [
+        ("ALTER TABLE a DROP COLUMN b", "drops columns a.b"),
+        ("alter table A drop B", "drops columns a.b"),
+        ('ALTER TABLE ONLY "S"."A" DROP COLUMN IF EXISTS "B" CASCADE', "drops columns S.A.B"),
+        ("ALTER TABLE a DROP b, ADD c int", "drops columns a.b; adds a column a.c"),
+        ("DROP TABLE a, s.b CASCADE", "drops a table a; drops a table s.b"),
+        ("DROP TYPE mood", "drops a type mood"),
+        ('DROP TYPE s."Mood"', "drops a type s.Mood"),
+        ("DROP SEQUENCE s", "drops a sequence s"),
+        ("TRUNCATE a, b", "deletes rows a; deletes rows b"),
+        ("DELETE FROM a WHERE b = ';' -- c", "deletes rows a"),
+        ("UPDATE a SET b = 1, c = 2", "updates rows a.b,c"),
+        ("ALTER TABLE a ALTER b TYPE int USING b::int", "changes a type a.b"),
+        ("ALTER TABLE a RENAME b TO c", "renames a.b"),
+        ("ALTER TABLE a RENAME TO c", "renames a"),
+        ("CREATE TABLE a (id int)", "creates a table a"),
+        ("INSERT INTO a VALUES (1)", "nothing lossy"),
+        ("ALTER TABLE a DROP CONSTRAINT b", "nothing lossy a"),
+        ("ALTER TABLE a ALTER b SET NOT NULL", "nothing lossy a"),
+        ("ALTER TABLE a ALTER b DROP DEFAULT", "nothing lossy a"),
+        ("ALTER TABLE a ENABLE ROW LEVEL SECURITY", "nothing lossy a"),
+        ("ALTER TYPE mood ADD VALUE 'x'", "nothing lossy"),
+        ("CREATE FUNCTION f() RETURNS int AS $$ BEGIN DELETE FROM a; END $$ LANGUAGE plpgsql", "nothing lossy"),
+        ("DROP INDEX CONCURRENTLY i", "nothing lossy i"),
+        ("COMMENT ON TABLE a IS 'b'", "nothing lossy"),
+        ("SET client_min_messages = warning", "nothing lossy"),
+        ("ALTER TABLE a DISABLE TRIGGER USER", "nothing lossy a"),
+        ("SET LOCAL lock_timeout = '0'", "sets a limit"),
+        ("SET statement_timeout TO 0", "sets a limit"),
+        ("ABORT", "begins or commits"),
+        ("PREPARE TRANSACTION 'x'", "begins or commits"),
+        ("UPDATE a SET (b, c) = (1, 2), d[1] = 5, e.f = 6", "updates rows a.b,c,d,e"),
+        ("DROP TABLE Ärger", "drops a table Ärger"),
+        ("INSERT INTO a VALUES (gen_random_uuid(), now(), lower('X'))", "nothing lossy"),
+        # Nobody knows.
+        ("SET search_path TO other", "unknown"),
+        ("SET ROLE other", "unknown"),
+        ("SET row_security = on", "unknown"),
+        ("SET standard_conforming_strings = off", "unknown"),
+        ("SET application_name = 'x'", "unknown"),
+        ("ALTER TABLE a OWNER TO b, DROP COLUMN c", "unknown"),
+        ("ALTER TABLE a DISABLE TRIGGER ALL, DROP COLUMN b", "unknown"),
+        ("ALTER TABLE a VALIDATE CONSTRAINT c, DROP COLUMN b", "unknown"),
+        ("DROP CAST (a AS b) CASCADE", "unknown"),
+        ("DROP AGGREGATE f(int) CASCADE", "unknown"),
+        ("DROP OPERATOR + (a, b) CASCADE", "unknown"),
+        ("INSERT INTO a SELECT lo_unlink(b) FROM c", "nothing lossy; unknown"),
+        ("CREATE TABLE a AS SELECT purge()", "creates a table a; unknown"),
+        ("DO $$ BEGIN END $$", "unknown"),
+        ("SELECT purge()", "unknown"),
+        ("CALL purge()", "unknown"),
+        ("DROP SCHEMA s CASCADE", "unknown"),
+        ("DROP OWNED BY x", "unknown"),
+        ("DROP EXTENSION x CASCADE", "unknown"),
+        ("DROP FUNCTION f() CASCADE", "unknown"),
+        ("ALTER TABLE a DROP CONSTRAINT b CASCADE", "unknown"),
+        ("ALTER TABLE a SET SCHEMA b", "unknown"),
+        ("ALTER TABLE a DETACH PARTITION b", "unknown"),
+        ("DELETE FROM a USING b WHERE a.id = b.id", "unknown"),
+        ("WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM x", "unknown"),
+        ("INSERT INTO a VALUES (1) ON CONFLICT (id) DO UPDATE SET b = 2", "unknown"),
+        ("UPDATE a SET b = c.b FROM c WHERE c.id = a.id", "unknown"),
+        ("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE", "unknown"),
+        ("COPY a FROM '/tmp/x'", "unknown"),
+        ("TRUNCATE PLEASE a b c", "unknown"),
+        ("not SQL at all", "unknown"),
+    ],
+)
+def test_what_it_does(sql: str, does: str) -> None:
+    described = []
+    for effect in statement(sql).effects:
+        on = ".".join(filter(None, (effect.on.schema, effect.on.name))) if effect.on else ""
+        described.append(" ".join(filter(None, (effect.does, ".".join(filter(None, (on, ",".join(effect.columns))))))))
+    assert "; ".join(described) == does
+
+
+@pytest.mark.parametrize(
+    ("using", "anew"),
+    [
+        ("", False),
+        ("USING b::bigint", False),
+        ("USING (b)::bigint", False),
+        ("USING CAST(B AS bigint)", False),
+        ("USING b", False),
+        ("USING c::bigint", True),
+        ("USING b::int::bigint", True),
+        ("USING 0", True),
+        ("USING NULL", True),
+        ("USING abs(b)", True),
+    ],
+)
+def test_whether_the_values_of_a_new_type_are_the_old_ones(using: str, anew: bool) -> None:
+    (effect,) = statement(f"ALTER TABLE a ALTER b TYPE bigint {using}").effects
+    assert effect.using is anew
+
+
+@pytest.mark.parametrize(
+    ("sql", "alone"),
+    [
+        ("DROP INDEX CONCURRENTLY i", True),
+        ("CREATE UNIQUE INDEX CONCURRENTLY i ON a (b)", True),
+        ("VACUUM a", True),
+        ("REINDEX TABLE CONCURRENTLY a", True),
+        ("ALTER TABLE a DETACH PARTITION b CONCURRENTLY", True),
+        ("DROP INDEX i", False),
+        ("ALTER TABLE a DROP COLUMN concurrently", False),
+    ],
+)
+def test_what_cannot_be_in_a_transaction(sql: str, alone: bool) -> None:
+    assert statement(sql).alone is alone
+
+
+def test_a_condition_is_kept_as_it_was_written() -> None:
+    (effect,) = statement("DELETE FROM a WHERE (x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb").effects
+    assert effect.where == "(x ~ 'where' AND y::int = 1) OR z @> '{\"a\": 1}'::jsonb"
+
+
+def test_a_script_is_cut_where_the_statements_end() -> None:
+    script = "BEGIN; -- ; not here\nDELETE FROM a WHERE b = ';';/* ; */ DO $x$ BEGIN; END $x$;\n\nSELECT 1; COMMIT"
+    assert split(script)[1:4] == ["DELETE FROM a WHERE b = ';'", "DO $x$ BEGIN; END $x$", "SELECT 1"]
+    assert len(read(script)) == 3
+    with pytest.raises(ValueError, match="cannot be cut"):
+        split("SELECT 'open")

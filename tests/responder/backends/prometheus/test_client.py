@@ -1,0 +1,204 @@
+"""Prometheus' answers are samples, its refusals are final, and no answer comes back as such within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from responder.backends.prometheus.client import Prometheus, PrometheusSettings, TooMuch
+from responder.errors import StepFailed, Unavailable
+from tests.responder.outside import FakePrometheus
+
+
+@pytest.fixture
+async def client(prometheus: FakePrometheus) -> AsyncIterator[Prometheus]:
+    made = await Prometheus.connect(PrometheusSettings(url=prometheus.url, token=SecretStr("sesame"), timeout=60.0))
+    yield made
+    await made.close()
+
+
+async def test_a_vector(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.vectors["up"] = [({"job": "a"}, "1"), ({"job": "b"}, "0.5"), ({"job": "c"}, "-Inf")]
+    assert [(s.labels, s.value) for s in await client.query("up")] == [
+        ({"job": "a"}, 1.0),
+        ({"job": "b"}, 0.5),
+        ({"job": "c"}, float("-inf")),
+    ]
+    assert prometheus.requests[0].path == "/api/v1/query"
+    assert prometheus.requests[0].headers["Authorization"] == "Bearer sesame"
+    assert "time" not in prometheus.requests[0].query
+
+
+async def test_no_data_is_an_empty_list(client: Prometheus) -> None:
+    assert await client.query("absent_series") == []
+
+
+async def test_a_scalar(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.results["1"] = {"resultType": "scalar", "result": [1e9, "1"]}
+    assert [(s.labels, s.value) for s in await client.query("1")] == [({}, 1.0)]
+
+
+async def test_a_query_at_a_time(client: Prometheus, prometheus: FakePrometheus) -> None:
+    await client.query("up", at=datetime(2026, 11, 23, 22, tzinfo=UTC))
+    assert float(prometheus.requests[0].query["time"]) == 1795471200.0
+
+
+async def test_a_query_is_sent_as_it_is(client: Prometheus, prometheus: FakePrometheus) -> None:
+    promql = 'sum(rate(x{a=~"ä+&b=c"}[5m])) / 2 # %20'
+    await client.query(promql)
+    assert prometheus.requests[0].query["query"] == promql
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_query_that_prometheus_refuses_is_a_halt(
+    status: int, client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.status, prometheus.raw = status, b'{"status":"error","error":"unexpected end of input"}'
+    with pytest.raises(StepFailed, match=r"refuses 'sum\(': .*unexpected end of input"):
+        await client.query("sum(")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+async def test_a_prometheus_that_cannot_answer_now_is_unavailable(
+    status: int, client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.status, prometheus.raw = status, b"not now" * 1000
+    with pytest.raises(Unavailable, match=str(status)) as caught:
+        await client.query("up")
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("raw", [b"", b"<html>", b"{", b"[]", b"null", b"{}", b'{"data": {}}', b'{"data": null}'])
+async def test_an_answer_that_is_not_prometheus_is_unavailable(
+    raw: bytes, client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.raw = raw
+    with pytest.raises(Unavailable, match="Prometheus at"):
+        await client.query("up")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"resultType": "matrix", "result": [{"metric": {}, "values": [[1e9, "1"]]}]},
+        {"resultType": "string", "result": [1e9, "text"]},
+    ],
+)
+async def test_what_is_no_instant_vector_is_a_halt(
+    result: dict[str, Any], client: Prometheus, prometheus: FakePrometheus
+) -> None:
+    prometheus.results["q"] = result
+    with pytest.raises(StepFailed, match="q"):
+        await client.query("q")
+
+
+async def test_a_range(client: Prometheus, prometheus: FakePrometheus) -> None:
+    start, end = datetime(2026, 11, 23, 22, tzinfo=UTC), datetime(2026, 11, 23, 22, 5, tzinfo=UTC)
+    values = [[start.timestamp() + 15 * n, text] for n, text in enumerate(("1", "0.5", "NaN"))]
+    prometheus.results["up"] = {"resultType": "matrix", "result": [{"metric": {"job": "a"}, "values": values}]}
+    (series,) = await client.range("up", start, end, 15)
+    assert (series.labels, [at for at, _ in series.points][:1]) == ({"job": "a"}, [start.timestamp()])
+    assert str([value for _, value in series.points]) == "[1.0, 0.5, nan]"
+    request = prometheus.requests[0]
+    assert request.path == "/api/v1/query_range"
+    assert (float(request.query["start"]), float(request.query["end"])) == (start.timestamp(), end.timestamp())
+    assert request.query["step"] == "15", "as a number: a duration knows no fractions"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(400, StepFailed), (422, StepFailed), (429, Unavailable), (503, Unavailable)]
+)
+async def test_a_range_that_is_refused_or_not_to_be_had(
+    client: Prometheus, prometheus: FakePrometheus, status: int, error: type[Exception]
+) -> None:
+    prometheus.status = status
+    now = datetime.now(UTC)
+    with pytest.raises(error):
+        await client.range("up", now, now, 15)
+
+
+async def test_what_is_no_range_is_a_halt(client: Prometheus, prometheus: FakePrometheus) -> None:
+    prometheus.vectors["up"] = [({}, "1")]
+    with pytest.raises(StepFailed, match="does not give series over a time"):
+        await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("over", "taken"), [(0, True), (1, False)])
+async def test_more_than_is_taken_is_no_answer(
+    prometheus: FakePrometheus, over: int, taken: bool, packed: bool
+) -> None:
+    """Of whatever kind: to read all of it would keep everything else waiting for seconds."""
+    vector = b'{"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "1"]}]}}'
+    prometheus.raw = vector + b" " * ((4 << 20) - len(vector) + over)
+    prometheus.packed = packed
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=10.0))
+    if taken:
+        assert len(await client.query("up")) == 1
+    else:
+        with pytest.raises(TooMuch, match=r"'up' is more than the 4\.2 MB that are taken: ask for less, as by sum by"):
+            await client.query("up")
+        with pytest.raises(TooMuch, match="ask for less"):
+            await client.range("up", datetime.now(UTC), datetime.now(UTC), 15)
+        prometheus.raw = vector
+        assert len(await client.query("up")) == 1, "the next one is not disturbed"
+    await client.close()
+
+
+async def test_an_answer_that_breaks_off_is_unavailable(prometheus: FakePrometheus) -> None:
+    prometheus.raw, prometheus.broken_off = b"{" + b" " * 1000, True
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=10.0))
+    with pytest.raises(Unavailable, match="did not answer"):
+        await client.query("up")
+    await client.close()
+
+
+async def test_five_queries_that_hang_are_unavailable_and_do_not_stop_the_sixth(prometheus: FakePrometheus) -> None:
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=3.0))
+    prometheus.hangs = True
+    for answer in await asyncio.gather(*(client.query("up") for _ in range(5)), return_exceptions=True):
+        assert isinstance(answer, Unavailable)
+        assert "did not answer" in str(answer)
+    prometheus.hangs = False
+    prometheus.vectors["up"] = [({}, "1")]
+    assert len(await client.query("up")) == 1
+    await client.close()
+
+
+async def test_nobody_listening_is_unavailable(free_port: int) -> None:
+    client = await Prometheus.connect(PrometheusSettings(url=f"http://127.0.0.1:{free_port}", timeout=60.0))
+    with pytest.raises(Unavailable, match="ConnectionError"):
+        await client.query("up")
+    await client.close()
+
+
+async def test_without_settings_it_says_what_is_missing() -> None:
+    with pytest.raises(StepFailed, match="needs `prometheus:"):
+        await Prometheus.connect(None)
+
+
+async def test_closing_leaves_no_connection_open(prometheus: FakePrometheus) -> None:
+    """A reload opens a new client each time: what the old one leaves open would add up."""
+    client = await Prometheus.connect(PrometheusSettings(url=prometheus.url, timeout=60.0))
+    await client.query("up")
+    transport = prometheus.requests[0].transport
+    await client.close()
+    del client
+    gc.collect()
+    for _ in range(50):
+        if transport is None or transport.is_closing():
+            return
+        await _turn()
+    pytest.fail("the connection is still open")
+
+
+async def _turn() -> None:
+    import asyncio
+
+    await asyncio.sleep(0.001)

@@ -1,0 +1,99 @@
+"""A rule that offers a rollback and reaches no policy, and an Alertmanager that routes nothing to us, are reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules, without_route
+from responder.decisions.policies import Policy
+
+
+def _policy(*match: str) -> Policy:
+    return Policy.model_validate({"name": "one", "match": match, "roll_back": {"label": "service"}})
+
+
+def _groups(**labels: str) -> list[dict[str, Any]]:
+    rules = [
+        {"type": "alerting", "name": "HighErrorRate", "labels": {"rollback": "true", **labels}},
+        {"type": "alerting", "name": "TargetDown", "labels": {"severity": "critical"}},
+        {"type": "recording", "name": "a:b", "labels": {"rollback": "true"}},
+    ]
+    return [{"name": "errors", "rules": rules}]
+
+
+@pytest.mark.parametrize(
+    ("match", "labels", "reached"),
+    [
+        (['alertname="ServiceFailing"'], {}, False),
+        (['rollback="true"'], {}, True),
+        (['rollback="true"', 'environment="production"'], {}, True),  # the series may have that label
+        (['rollback="true"', 'environment="production"'], {"environment": "test"}, False),
+        (['rollback="true"', 'environment="production"'], {"environment": "{{ $labels.env }}"}, True),
+        (['alertname=~"High.*|Service.*"'], {}, True),
+    ],
+)
+def test_rules_that_no_policy_takes(match: list[str], labels: dict[str, str], reached: bool) -> None:
+    found = list(unmatched_rules(_groups(**labels), [_policy(*match)]))
+    assert [problem.looked_at for problem in found] == ([] if reached else ["rule HighErrorRate in group errors"])
+
+
+def _recorded(name: str) -> dict[str, Any]:
+    names = ("service_environment:trouble:now", "alertname:trouble:evaluation_timestamp")
+    rules = [{"type": "recording", "name": record, "labels": {"alertname": name}} for record in names]
+    return {"name": "now", "rules": rules}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "query", "more", "message"),
+    [
+        ("HighErrorRate", "x", {}, ""),
+        ("Other", 'service_environment:trouble{alertname="HighErrorRate"} and on () y', {}, "load the alert rules"),
+        ("Other", "rate(errors[5m]) > 1", {}, "policy one has no `expression`"),
+        ("Other", "rate(errors[5m]) > 1", {"expression": "errors > 0"}, ""),
+        ("Other", "rate(errors[5m]) > 1", {"force": True}, ""),
+    ],
+)
+def test_rules_whose_trouble_nothing_shows_now(recorded: str, query: str, more: dict[str, Any], message: str) -> None:
+    (group,) = _groups()
+    group["rules"][0]["query"] = query
+    policy = Policy.model_validate({**_policy('rollback="true"').model_dump(exclude_unset=True), **more})
+    found = [str(problem) for problem in unrecorded_rules([group, _recorded(recorded)], [policy])]
+    assert (bool(found), message in "".join(found)) == (bool(message), True)
+
+
+@pytest.mark.parametrize("kept", ["service_environment:trouble:now", "alertname:trouble:evaluation_timestamp"])
+def test_one_recording_of_the_two_is_not_enough(kept: str) -> None:
+    recorded = _recorded("HighErrorRate")
+    (missing,) = [rule["name"] for rule in recorded["rules"] if rule["name"] != kept]
+    recorded["rules"] = [rule for rule in recorded["rules"] if rule["name"] == kept]
+    (found,) = unrecorded_rules([*_groups(), recorded], [_policy('rollback="true"')])
+    assert found.found == f"has no recording {missing} beside it"
+
+
+_HOOK = {"url": "http://127.0.0.1:9095/api/v1/alerts"}
+
+
+@pytest.mark.parametrize(
+    ("hooks", "routes", "missing"),
+    [
+        ([_HOOK], [{"receiver": "us"}], False),
+        ([_HOOK], [{"receiver": "nobody", "routes": [{"receiver": "us"}]}], False),
+        ([_HOOK], [], True),
+        ([], [{"receiver": "us"}], True),
+        ([{"url": "http://127.0.0.1:9095/hook"}], [{"receiver": "us"}], True),
+        ([{"url": "<secret>"}], [{"receiver": "us"}], False),  # newer ones hide the address
+        ([{"url_file": "/etc/alertmanager/url"}], [{"receiver": "us"}], False),
+    ],
+)
+def test_an_alertmanager_without_a_route_to_us(hooks: list[Any], routes: list[Any], missing: bool) -> None:
+    receivers = [{"name": "nobody"}, {"name": "us", "webhook_configs": hooks}]
+    configuration = {"route": {"receiver": "nobody", "routes": routes}, "receivers": receivers}
+    assert without_route(yaml.safe_dump(configuration)) is missing
+
+
+@pytest.mark.parametrize("configuration", ["", "[]", "a: [", "route: 1", "receivers: {}"])
+def test_a_configuration_that_is_not_understood_proves_nothing(configuration: str) -> None:
+    assert not without_route(configuration)

@@ -1,0 +1,134 @@
+"""What Alertmanager and Prometheus say now, and `unknown` where they do not say it."""
+
+from __future__ import annotations
+
+import pytest
+
+from responder.backends.alertmanager.alerts import fingerprint
+from responder.backends.connections import Connections
+from responder.decisions.alert_state import ask_alerts
+from tests.responder.examples import LABELS, alert, incident, policy, policy_set, service
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
+
+FINGERPRINT = fingerprint(LABELS)
+OF = '{alertname="BackendDown",service="backend",environment="production"}'
+ALERTS = f'ALERTS{OF[:-1]},alertstate="firing"}} or service_environment:trouble{OF}'
+
+
+async def test_it_fires(connections: Connections, alertmanager: FakeAlertmanager) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT)
+    live = await ask_alerts(incident(), policy_set(), connections)
+    assert (live.state, live.reason) == ("firing", "Alertmanager says that it fires")
+
+
+async def test_one_alert_that_fires_is_enough(connections: Connections, alertmanager: FakeAlertmanager) -> None:
+    pod = {**LABELS, "pod": "p"}
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=("s1",))
+    alertmanager.fires(pod, fingerprint(pod))
+    assert (await ask_alerts(incident(alerts=(alert(), alert(pod))), policy_set(), connections)).state == "firing"
+
+
+async def test_an_alert_of_the_same_name_that_is_not_ours_does_not_count(
+    connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    alertmanager.fires(LABELS, "0" * 16)
+    assert (await ask_alerts(incident(), policy_set(), connections)).state == "gone"
+
+
+@pytest.mark.parametrize(
+    ("silenced_by", "inhibited_by", "reason"),
+    [
+        (("s1",), (), "silence s1 of bob: deploying"),
+        ((), ("abababababababab",), "inhibited by DatabaseDown of db in production"),
+        ((), ("cdcdcdcdcdcdcdcd",), "inhibited by SiteDown"),
+        ((), ("gone",), "inhibited by an alert that is gone by now (gone)"),
+        (("s1",), ("abababababababab",), "silence s1 of bob: deploying; inhibited by DatabaseDown of db in production"),
+        (("gone",), (), "silence gone of an unknown author"),
+        ((), (), "it does not say by what"),
+    ],
+)
+async def test_it_is_suppressed_and_by_whom(
+    silenced_by: tuple[str, ...],
+    inhibited_by: tuple[str, ...],
+    reason: str,
+    connections: Connections,
+    alertmanager: FakeAlertmanager,
+) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed", silenced_by=silenced_by, inhibited_by=inhibited_by)
+    alertmanager.fires({"alertname": "DatabaseDown", "service": "db", "environment": "production"}, "abababababababab")
+    alertmanager.fires({"alertname": "SiteDown"}, "cdcdcdcdcdcdcdcd")
+    alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
+    live = await ask_alerts(incident(), policy_set(), connections)
+    assert (live.state, live.reason) == ("suppressed", reason)
+
+
+async def test_what_went_past_alertmanager_is_asked_of_prometheus(
+    connections: Connections, prometheus: FakePrometheus
+) -> None:
+    prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
+    live = await ask_alerts(incident(), policy_set(), connections)
+    assert (live.state, live.reason) == ("firing", "Prometheus says that it fires; Alertmanager does not know it")
+
+
+async def test_too_much_of_it_is_unknown(connections: Connections, prometheus: FakePrometheus) -> None:
+    prometheus.raw = b" " * (5 << 20)
+    live = await ask_alerts(incident(), policy_set(), connections)
+    assert (live.state, "is more than the 4.2 MB that are taken" in live.reason) == ("unknown", True)
+
+
+async def test_a_silence_is_not_outvoted_by_prometheus(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    alertmanager.fires(LABELS, FINGERPRINT, state="suppressed")
+    prometheus.vectors[ALERTS] = [({**LABELS, "alertstate": "firing"}, "1")]
+    assert (await ask_alerts(incident(), policy_set(), connections)).state == "suppressed"
+
+
+async def test_neither_has_it(connections: Connections) -> None:
+    live = await ask_alerts(incident(), policy_set(), connections)
+    assert (live.state, live.reason) == ("gone", "neither Alertmanager nor Prometheus has it firing now")
+
+
+async def test_no_answer_is_unknown(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    prometheus.status = 500
+    assert (await ask_alerts(incident(), policy_set(), connections)).state == "unknown", "Prometheus could have had it"
+    alertmanager.status = 503
+    live = await ask_alerts(incident(), policy_set(), connections)
+    assert (live.state, "no Alertmanager answered" in live.reason) == ("unknown", True)
+
+
+async def test_all_of_the_environment_is_asked_for(
+    connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    other = {**LABELS, "alertname": "Other"}
+    await ask_alerts(incident(alerts=(alert(), alert(other))), policy_set(), connections)
+    assert alertmanager.requests[0].query.getall("filter") == ['environment="production"']
+    assert prometheus.requests[0].query["query"] == (
+        'ALERTS{service="backend",environment="production",alertstate="firing"}'
+        ' or service_environment:trouble{service="backend",environment="production"}'
+    ), "only labels that all alerts share"
+
+
+async def test_a_label_cannot_break_out_of_the_query(connections: Connections, prometheus: FakePrometheus) -> None:
+    evil = {"alertname": 'x"} or vector(1) #\n\\'}
+    assert (await ask_alerts(incident(alerts=(alert(evil),)), policy_set(), connections)).state == "gone"
+    query = prometheus.requests[0].query["query"]
+    assert query == (
+        r'ALERTS{alertname="x\"} or vector(1) #\n\\",alertstate="firing"}'
+        r' or service_environment:trouble{alertname="x\"} or vector(1) #\n\\"}'
+    )
+
+
+async def test_other_services_are_in_trouble_whatever_their_checks_look_like(
+    connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    health = ({"http": "http://cart/health", "fields": {"status": "up"}, "headers": {"Accept": "*/*"}},)
+    services = (service(), service("cart", health_checks=health), service("search", health_checks=health))
+    by = policy_set(policy(roll_back={"label": "service"}), services=services)
+    for name in ("backend", "cart", "search"):
+        labels = {**LABELS, "service": name}
+        alertmanager.fires(labels, fingerprint(labels))
+    live = await ask_alerts(incident(policy=by.policies[0]), by, connections)
+    assert live.also_in_trouble == ("cart", "search")

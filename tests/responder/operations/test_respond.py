@@ -1,0 +1,205 @@
+"""Whatever comes in, its verdict is in the journal when the answer goes out, and at most one rollback is begun."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from responder.backends.alertmanager.alerts import Alert, fingerprint
+from responder.backends.connections import Connections
+from responder.decisions.policies import Incident, PolicySet
+from responder.errors import JournalUnavailable
+from responder.journal import Database, decisions, deployments, executions
+from responder.operations.respond import Claimer, Decided, explain, note_unwanted, respond
+from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy, policy_set, service
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
+
+FINGERPRINT = fingerprint(LABELS)
+
+
+@pytest.fixture(autouse=True)
+async def everything_speaks_for_it(
+    journal: Database, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    now = datetime.now(UTC)
+    for name in ("backend", "frontend"):
+        for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
+            deployed = deployment(
+                id=f"{name}-{version}", service=name, version=version, at=ago(seconds, now), artifact="sha"
+            )
+            await journal.transaction(deployments.record, deployed, status)
+    alertmanager.fires(LABELS, FINGERPRINT)
+    prometheus.sees(LABELS)
+
+
+def now_firing(**other: Any) -> Alert:
+    return alert(starts_at=ago(10, datetime.now(UTC)), **other)
+
+
+def trouble(**other: Any) -> Incident:
+    return incident(**{"alerts": (now_firing(),), "received_at": datetime.now(UTC), **other})
+
+
+async def answered(
+    journal: Database,
+    connections: Connections,
+    *incidents: Incident,
+    by: PolicySet | None = None,
+    claimer: Claimer | None = None,
+) -> list[Decided]:
+    return await respond(
+        incidents, policy_set=by or policy_set(), journal=journal, connections=connections, claimer=claimer
+    )
+
+
+async def kept(journal: Database) -> list[Any]:
+    return list(await journal.read(decisions.find, service=None, since=None, most=100))
+
+
+async def begun(journal: Database) -> list[Any]:
+    return list(await journal.read(executions.find))
+
+
+async def test_what_is_allowed_is_accepted_with_all_that_later_parts_need(
+    journal: Database, connections: Connections
+) -> None:
+    opened = trouble(truncated_alerts=2, requested_by="am-1", policy=policy(on_stop="hold"))
+    (decided,) = await answered(journal, connections, opened)
+    assert decided.execution is not None
+    accepted = (await journal.read(executions.load, decided.execution.id)).accepted
+    assert (accepted.from_version, accepted.to_version, accepted.artifact, accepted.strategy) == (
+        "2.1",
+        "2.0",
+        "sha",
+        "immediate",
+    )
+    assert (accepted.requested_by, accepted.truncated_alerts, accepted.on_stop) == ("am-1", 2, "hold")
+    assert (accepted.alerts, accepted.approval_reason) == (opened.alerts, "")
+    (record,) = await kept(journal)
+    body = json.loads(record["body"])
+    assert (record["result"], record["execution"]) == ("allow", decided.execution.id)
+    assert (body["running"]["version"], body["target"]["version"], body["live"]["state"]) == ("2.1", "2.0", "firing")
+
+
+async def test_an_approval_is_asked_for_and_locks_the_service(journal: Database, connections: Connections) -> None:
+    careful = policy(mode="approve")
+    (decided,) = await answered(journal, connections, trouble(policy=careful), by=policy_set(careful))
+    assert decided.execution is not None
+    assert decided.execution.accepted.approval_reason == "policy backend-down asks for approval"
+    (again,) = await answered(journal, connections, trouble(alerts=(alert({**LABELS, "pod": "p"}),)))
+    assert again.payload()["guard"] == "in_progress"
+
+
+async def test_what_the_journal_refuses_is_not_asked_of_alertmanager(
+    journal: Database, connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
+    (decided,) = await answered(journal, connections, trouble())
+    assert decided.payload()["guard"] == "kill_switch"
+    assert alertmanager.requests == []
+    assert len(await kept(journal)) == 1
+
+
+async def test_the_kill_switch_that_is_thrown_while_alertmanager_thinks_still_counts(
+    journal: Database, connections: Connections, alertmanager: FakeAlertmanager
+) -> None:
+    alertmanager.hangs = True
+    asking = asyncio.create_task(answered(journal, connections, trouble()))
+    while not alertmanager.requests:
+        await asyncio.sleep(0.002)
+    await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
+    (decided,) = await asking
+    assert decided.payload()["guard"] == "kill_switch"
+    assert await begun(journal) == []
+
+
+async def test_several_services_are_judged_each_by_itself(journal: Database, connections: Connections) -> None:
+    by = policy_set(services=(service(), service("frontend")))
+    found = await answered(
+        journal, connections, trouble(), trouble(service="frontend"), trouble(service="nobody"), by=by
+    )
+    results = {d.incident.service: (d.payload()["result"], d.execution is not None) for d in found}
+    assert results == {"backend": ("allow", True), "frontend": ("allow", True), "nobody": ("deny", False)}
+
+
+async def test_two_policies_that_want_the_same_service_begin_one(journal: Database, connections: Connections) -> None:
+    found = await answered(journal, connections, trouble(), trouble(policy=policy(name="another")))
+    assert sorted(d.payload()["guard"] for d in found) == ["mode", "in_progress"]
+    assert len(await begun(journal)) == 1
+
+
+async def test_the_same_at_the_same_moment_begins_one(journal: Database, connections: Connections) -> None:
+    repeated = trouble()
+    found = await asyncio.gather(*(answered(journal, connections, repeated) for _ in range(10)))
+    assert len({d.execution.id for many in found for d in many if d.execution}) == 1
+    assert len(await begun(journal)) == 1
+
+
+async def test_a_refusal_that_is_heard_again_is_counted_with_its_newest_reason(
+    journal: Database, connections: Connections
+) -> None:
+    old = trouble(alerts=(alert(),), policy=policy(deployed_within=1.0))
+    for _ in range(3):
+        await answered(journal, connections, old)
+    (record,) = await kept(journal)
+    assert (record["times"], record["guard"]) == (3, "deployed_within")
+    assert record["last_at"] > record["at"]
+
+
+async def test_of_a_refused_flood_only_some_alerts_are_kept_and_the_number_is_told(
+    journal: Database, connections: Connections
+) -> None:
+    flood = tuple(now_firing(labels={**LABELS, "pod": str(n)}) for n in range(50))
+    await answered(journal, connections, trouble(alerts=flood, policy=policy(deployed_within=1.0)))
+    body = json.loads((await kept(journal))[0]["body"])
+    assert (len(body["alerts"]), body["alerts_in_all"]) == (20, 50)
+
+
+async def test_the_worker_of_this_process_gets_it_in_the_same_transaction(
+    journal: Database, connections: Connections
+) -> None:
+    await journal.transaction(executions.register, "w1", 15.0, datetime.now(UTC))
+    by = policy_set(services=(service(), service("frontend")))
+    claimer = Claimer(worker="w1", concurrent=1)
+    found = await answered(journal, connections, trouble(), trouble(service="frontend"), by=by, claimer=claimer)
+    assert [(d.execution is not None, d.claimed) for d in found] == [(True, True), (True, False)]
+
+
+async def test_a_journal_that_cannot_be_written_accepts_nothing(journal: Database, connections: Connections) -> None:
+    class Broken:
+        def now(self) -> datetime:
+            return datetime.now(UTC)
+
+        async def transaction(self, *_: Any) -> None:
+            raise JournalUnavailable("disk full")
+
+    with pytest.raises(JournalUnavailable, match="disk full"):
+        await respond([trouble()], policy_set=policy_set(), journal=Broken(), connections=connections)  # type: ignore[arg-type]
+    assert await begun(journal) == []
+
+
+async def test_explaining_is_judging_without_a_trace(journal: Database, connections: Connections) -> None:
+    (explained,) = await explain([trouble()], policy_set=policy_set(), journal=journal, connections=connections)
+    assert (explained.payload()["result"], explained.execution) == ("allow", None)
+    assert await kept(journal) == []
+    assert await begun(journal) == []
+
+
+async def test_nobody_wants_it(journal: Database) -> None:
+    now = datetime.now(UTC)
+    strangers = [alert({"alertname": f"A{n}", "service": "x", "environment": "y"}) for n in range(7)]
+    payload = await note_unwanted(journal, strangers, now)
+    assert payload["reason"] == "no policy matches A0, A1, A2, A3, A4 …"
+    assert (payload["service"], payload["environment"], payload["result"]) == ("x", "y", "ignore")
+    await note_unwanted(journal, strangers, now)
+    (record,) = await kept(journal)
+    assert record["times"] == 2
+
+
+async def test_strangers_of_several_services_belong_to_none(journal: Database) -> None:
+    strangers = [alert({"alertname": "A", "service": "x"}), alert({"alertname": "A", "service": "z"})]
+    assert (await note_unwanted(journal, strangers, datetime.now(UTC)))["service"] == ""

@@ -1,0 +1,63 @@
+"""Every drill runs on both databases, as far as time allows."""
+
+import pytest
+
+from tests.journals import journal, state  # noqa: F401
+from tests.responder.rollback.crash import databases, docker
+
+_QUICK = ("undisturbed", "failing_gate_at_every_gate", "drift", "cannot_be_done")
+"""Drills of a few runs each."""
+
+_APPS = ("frontend_android", "frontend_ios", "frontend_desktop", "frontend_apps")
+_TELLING = ("at_every_call[sqlite-frontend_android_full", "at_every_call[sqlite-frontend_ios", "fence_holds")
+"""Of the drills of apps, besides the quick ones, what is in every suite: stores answer late, so each run is long."""
+
+_CLUSTERS = ("kubernetes_daemonset", "kubernetes_paused", "kubernetes_autoscaled")
+_EVERYWHERE = ("crash_at_every_call[", "crash_at_some_calls", "second_worker", "on_the_way_back")
+_SHOWN = ("test_a_crash_at_every_call[sqlite-kubernetes_paused]", "_way_back[sqlite-kubernetes_paused]")
+"""Of the drills of these clusters with a run for each call, what is in every suite: the most can go wrong there."""
+
+_STOPPED = ("[sqlite-immediate]", "[sqlite-kubernetes_paused]")
+"""Where in every suite a rollback is stopped late and crashes on the way back."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a strategy does outside is the same on both: drills of clusters and sites are run on Postgres by hand.
+
+    A real engine or database takes a second for each run: of its drills only those that tell most are in every suite.
+    """
+    for item in items:
+        if "tests/responder/rollback/crash" not in str(item.path):
+            continue
+        quick = any(word in item.name for word in _QUICK)
+        far = any(f"[postgres-{where}" in item.nodeid for where in ("kubernetes", "frontend"))
+        long = any(f"-{app}" in item.nodeid for app in _APPS) and not quick
+        cluster = any(f"-{name}]" in item.nodeid for name in _CLUSTERS)
+        if (
+            (cluster and any(word in item.nodeid for word in _EVERYWHERE) and not item.nodeid.endswith(_SHOWN))
+            or ("late_stop" in item.name and not item.nodeid.endswith(_STOPPED))
+            or (long and not any(name in item.nodeid for name in _TELLING))
+            or (far and "undisturbed" not in item.nodeid)
+            or (
+                ("-docker" in item.nodeid or "-database" in item.nodeid)
+                and (
+                    "[postgres" in item.nodeid
+                    or ("-database" in item.nodeid and "failing_gate" in item.name)
+                    or not (quick or item.name == "test_a_crash_at_every_call[sqlite-docker_immediate]")
+                )
+            )
+        ):
+            item.add_marker(pytest.mark.soak)
+
+
+@pytest.fixture(autouse=True)
+def engine_of_the_stage(request: pytest.FixtureRequest) -> None:
+    if "docker" in request.node.name:
+        docker.ENGINES[:] = [request.getfixturevalue("whole_engine")]
+
+
+@pytest.fixture(autouse=True)
+async def database_of_the_stage(request: pytest.FixtureRequest) -> None:
+    if "database" in request.node.name and not databases.DSNS:
+        databases.DSNS.append(await request.getfixturevalue("postgres_server").database("drills"))

@@ -1,0 +1,277 @@
+"""Carries a stage's rollback out with a crash, a failing gate, a stranger or a second worker at any chosen point."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from responder.backends.connections import Connections
+from responder.backends.http.client import Http
+from responder.errors import LeaseLost
+from responder.journal import Database, Transaction, deployments, executions
+from responder.journal.deployments import Deployment
+from responder.rollback.events import Accepted, Event, ServiceRollback
+from responder.rollback.execution import Execution, StopAsked
+from responder.rollback.executor import Keeper, execute, keep_nothing
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Plan
+from responder.rollback.strategies import Target
+from responder.services import planner
+from tests.responder.rollback.crash.stages import RollbackScenario
+
+
+class Crash(BaseException):
+    """The process is gone: nothing catches it, nothing is cleaned up by our code."""
+
+
+@dataclass
+class Point:
+    """Counts what is done to the outside and to the journal, and acts at one chosen moment."""
+
+    at: int | None = None  # the number of the call, from 0; None: never
+    after: bool = False  # once the call has had its effect, or before
+    act: Callable[[], Awaitable[None]] | None = None  # what happens then; None: a crash
+    seen: int = 0
+    names: list[str] = field(default_factory=list)
+
+    async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        mine, self.seen = self.seen == self.at, self.seen + 1
+        self.names.append(name)
+        if mine and not self.after:
+            await self._happen()
+        try:
+            return await call()
+        finally:  # it has had its effect, also where it says that it could not
+            if mine and self.after:
+                await self._happen()
+
+    async def _happen(self) -> None:
+        if self.act is None:
+            raise Crash
+        await self.act()
+
+
+class Effects:
+    """How often the outside really changed by our hand, counted over all crashes and workers of one rollback."""
+
+    def __init__(self, written: Callable[[], Any]) -> None:
+        self.writes = 0
+        self._written = written
+
+    async def counted(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        before = self._written()
+        try:
+            return await call()
+        finally:
+            self.writes += self._written() != before
+
+
+class _Watched:
+    """A client every call of which passes through the point, and is seen to change a resource or not."""
+
+    def __init__(self, client: Any, point: Point, effects: Effects) -> None:
+        self._client, self._point, self._effects = client, point, effects
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._point.around(name, lambda: self._effects.counted(lambda: method(*args, **kwargs)))
+
+        return call
+
+
+class HealthOf:
+    """Stands where services would answer: by default they are well, and at the good version where nothing is served."""
+
+    def __init__(self, served: Callable[[str], bytes]) -> None:
+        self.sick: set[str] = set()
+        self._served = served
+
+    async def addresses(self, url: str, *, timeout: float) -> list[str]:
+        return ["192.0.2.1"]
+
+    async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
+        body = self._served(url).decode(errors="replace") or '{"version": "1"}'
+        return (503 if any(part in url for part in self.sick) else 200), body
+
+    async def digest(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
+        return 200, hashlib.sha256(self._served(url)).hexdigest()
+
+
+class _Connections(Connections):
+    def __init__(self, stage: RollbackScenario, point: Point, health: HealthOf, effects: Effects) -> None:
+        super().__init__()
+        clients = {**stage.clients, Http: health}
+        self._watched = {kind: _Watched(client, point, effects) for kind, client in clients.items()}
+
+    async def to(self, kind: Any) -> Any:
+        return self._watched[kind]
+
+
+class StopSignal:
+    """Nobody asks to stop, unless the drill says so; waiting takes no time of ours."""
+
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        self._wait = wait
+        self.time = 0.0
+        self.stop: StopAsked | None = None
+        self.looks = 0
+        self.stop_at: int | None = None
+
+    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
+        self.looks += 1
+        if self.stop_at is not None and self.looks > self.stop_at:
+            return StopAsked("alice", "a drill")
+        return None
+
+    async def pause(self, seconds: float) -> None:
+        self.time += seconds
+        self._wait(seconds)
+        await asyncio.sleep(0)
+
+
+class CrashDrill:
+    """One rollback of one stage in one journal, resumed by as many workers as it takes."""
+
+    def __init__(self, stage: RollbackScenario, journal: Database) -> None:
+        self.stage, self.journal = stage, journal
+        self.effects = Effects(stage.written)
+        self.health, self.stop_signal = HealthOf(stage.served), StopSignal(stage.wait)
+        self.keep: Callable[[Point], Keeper] | None = None
+        self.id = ""
+        self._workers: list[str] = []
+
+    async def accept(self) -> None:
+        """What the receiver would have journalled: two deployments and an accepted execution."""
+        service, stage = self.stage.service, self.stage
+        now = datetime.now(UTC)
+
+        async def act(tx: Transaction) -> None:
+            for member in (service, *stage.beside):
+                for n, (version, status) in enumerate(((stage.to_version, "good"), (stage.from_version, None))):
+                    deployment = Deployment(
+                        id=f"{member.name}-{n}",
+                        service=member.name,
+                        environment=member.environment,
+                        version=version,
+                        at=now.replace(microsecond=n),
+                        recorded_by="drill",
+                    )
+                    await deployments.record(tx, deployment, status)  # type: ignore[arg-type]
+            versions = {"from_version": stage.from_version, "to_version": stage.to_version}
+            accepted = Accepted(
+                at=now,
+                service=service.name,
+                environment=service.environment,
+                policy="drill",
+                strategy=service.rollback.strategy,
+                from_version=self.stage.from_version,
+                to_version=self.stage.to_version,
+                also=tuple(
+                    ServiceRollback(service=s.name, strategy=s.rollback.strategy, **versions) for s in stage.beside
+                ),
+                requested_by="drill",
+                reason="a drill",
+                received_at=now,
+            )
+            self.id = (await executions.accept(tx, executions.new_id(now), accepted)).id
+
+        await self.journal.transaction(act)
+
+    async def claim(self) -> tuple[str, Execution]:
+        """A new worker takes over; the lease of the one before has run out."""
+        self.stage.begun()
+        worker = f"worker-{len(self._workers)}"
+
+        async def act(tx: Transaction) -> Execution:
+            await tx.all("end_all_leases")
+            await executions.register(tx, worker, 60.0, datetime.now(UTC))
+            claimed, _ = await executions.claim(tx, worker, datetime.now(UTC), concurrent=9, running=())
+            return next(execution for execution, _ in claimed if execution.id == self.id)
+
+        execution = await self.journal.transaction(act)
+        self._workers.append(worker)
+        return worker, execution
+
+    async def run(self, point: Point, *, guard: Callable[[], None] = lambda: None) -> Execution:
+        """One worker's try, from the journal to the end or to the point."""
+        worker, execution = await self.claim()
+        return await self.go_on(worker, execution, point, guard=guard)
+
+    async def go_on(
+        self, worker: str, execution: Execution, point: Point, *, guard: Callable[[], None] = lambda: None
+    ) -> Execution:
+        gateway = Gateway(_Connections(self.stage, point, self.health, self.effects), guard=guard, retry_every=0.0)
+
+        async def plan_for(planned: Execution) -> Plan:
+            services = {item.name: item for item in (self.stage.service, *self.stage.beside)}
+            parts = []
+            for part in planned.accepted.parts:
+                versions = {"from_version": part.from_version, "to_version": part.to_version}
+                where = {"service": part.service, "environment": planned.accepted.environment, "execution": planned.id}
+                parts.append(planner.Part(services[part.service], Target(**where, **versions)))
+            return await planner.plan(
+                parts,
+                gateway,
+                verify_for=0.0,
+                verify_within=0.0,
+                needs=lambda service: [services[name] for name in service.depends_on],
+            )
+
+        record = _Record(self.journal, worker, point)
+        return await execute(
+            execution,
+            record=record,
+            gateway=gateway,
+            stop_signal=self.stop_signal,
+            plan_for=plan_for,
+            keep=self.keep(point) if self.keep else keep_nothing,
+            clock=lambda: self.stop_signal.time,
+        )
+
+    async def run_to_the_end(self) -> Execution:
+        """The last worker meets no more trouble. What is over already needs none."""
+        execution = await self.load()
+        return await self.run(Point()) if execution.live else execution
+
+    async def load(self) -> Execution:
+        return await self.journal.read(executions.load, self.id)
+
+    async def events(self) -> list[Event]:
+        return await self.journal.read(executions.events_of, self.id)
+
+    async def status_of(self, version: str) -> str:
+        async def find(tx: Transaction) -> str:
+            row = await tx.first("version", service="shop", environment="test", version=version)
+            return str(row["status"]) if row else ""
+
+        return await self.journal.read(find)
+
+    async def running(self) -> list[Deployment]:
+        every = await self.journal.read(deployments.running)
+        return [deployment for deployment in every if deployment.service == self.stage.service.name]
+
+
+class _Record:
+    def __init__(self, journal: Database, worker: str, point: Point) -> None:
+        self._journal, self._worker, self._point = journal, worker, point
+
+    async def append(self, execution: Execution, *events: Event) -> Execution:
+        async def write() -> Execution:
+            return await self._journal.transaction(executions.append, execution, events, self._worker)
+
+        result: Execution = await self._point.around("append", write)
+        return result
+
+
+def lapsed() -> None:
+    """The guard of a worker whose lease has run out."""
+    raise LeaseLost("the lease has run out")

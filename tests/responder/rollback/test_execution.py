@@ -1,0 +1,284 @@
+"""An execution is what its events add up to: in whatever order they legally come, it never loses or invents a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from responder.rollback.events import (
+    ApprovalRequested,
+    Approved,
+    Closed,
+    Event,
+    Outcome,
+    Planned,
+    Resumed,
+    RetriesExhausted,
+    StepCompleted,
+    StepFailed,
+    StepStarted,
+    StopRequested,
+)
+from responder.rollback.execution import Execution, State, begin, fold
+from responder.rollback.plan import Change, Gate, Plan, revert_steps
+from tests.responder.examples import NOW, accepted, change, gate, plan, release
+
+FIRST, SECOND, LAST = change(), change("blue", "green", resource=release("/srv/pointer")), gate(otherwise="freeze")
+PLAN = plan(FIRST, SECOND, LAST)
+
+
+def planned(of: Plan = PLAN) -> Planned:
+    return Planned(at=NOW, plan=of)
+
+
+def started(step: int) -> StepStarted:
+    return StepStarted(at=NOW, step=step, title="")
+
+
+def done(step: int, changed: bool = True) -> StepCompleted:
+    return StepCompleted(at=NOW, step=step, changed=changed)
+
+
+def halted(step: int | None, freeze: bool = False) -> StepFailed:
+    return StepFailed(at=NOW, step=step, reason="no", freeze=freeze)
+
+
+def stopped(hold: bool = False) -> StopRequested:
+    return StopRequested(at=NOW, by="alice", reason="enough", hold=hold)
+
+
+def closed(outcome: Outcome = "failed") -> Closed:
+    return Closed(at=NOW, outcome=outcome, by="alice", reason="")
+
+
+HELD = ApprovalRequested(at=NOW, reason="production", until=NOW)
+APPROVED = Approved(at=NOW, by="alice", plan_hash=PLAN.hash)
+GAVE_UP = RetriesExhausted(at=NOW, reason="too often")
+RESUMED = Resumed(at=NOW, worker="b")
+
+
+def after(*events: Event) -> Execution:
+    return fold("x", [accepted(), *events])
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "ending"),
+    [
+        ([], "accepted", None),
+        ([planned()], "running", None),
+        ([planned(), HELD], "awaiting_approval", None),
+        ([planned(), HELD, APPROVED], "running", None),
+        ([planned(), started(0)], "running", None),
+        ([planned(), started(0), done(0), started(1), done(1), started(2), done(2)], "running", "succeeded"),
+        ([halted(None)], "reverting", "failed"),
+        ([planned(), started(0), halted(0)], "reverting", None),
+        ([planned(), started(0), halted(0), started(1), done(1, False)], "reverting", "failed"),
+        ([planned(), started(0), halted(0), started(1), done(1, True)], "reverting", "reverted"),
+        ([planned(), started(0), halted(0, freeze=True)], "stuck", None),
+        ([planned(), started(0), halted(0), started(1), halted(1)], "stuck", None),
+        ([planned(), started(0), done(0), stopped()], "reverting", None),
+        ([planned(), started(0), done(0), stopped(), started(1), done(1)], "reverting", "cancelled"),
+        ([planned(), stopped()], "reverting", "cancelled"),
+        ([stopped()], "reverting", "cancelled"),
+        ([planned(), HELD, stopped()], "reverting", "cancelled"),
+        ([planned(), started(0), stopped(hold=True)], "stuck", None),
+        ([GAVE_UP], "stuck", None),
+        ([planned(), started(0), GAVE_UP], "stuck", None),
+        ([planned(), started(0), GAVE_UP, closed()], "closed", None),
+        ([planned(), started(0), RESUMED], "running", None),
+    ],
+)
+def test_state_and_ending(events: list[Event], state: State, ending: Outcome | None) -> None:
+    execution = after(*events)
+    assert (execution.state, execution.ending) == (state, ending)
+    assert execution.seq == len(events)
+    assert execution.live is (state in ("accepted", "running", "reverting"))
+
+
+def test_what_is_done_moves_from_todo_to_taken() -> None:
+    execution = after(planned(), started(0), done(0), started(1))
+    assert (execution.taken, execution.current, execution.todo) == ((FIRST,), SECOND, (SECOND, LAST))
+    assert execution.steps_begun == 2
+    assert execution.changed
+
+
+def test_a_step_that_failed_under_way_is_turned_back_as_well() -> None:
+    execution = after(planned(), started(0), done(0), started(1), halted(1))
+    assert execution.todo == (SECOND.inverse(), FIRST.inverse())
+    assert (execution.taken, execution.current) == ((), None)
+
+
+def test_a_stop_between_two_steps_turns_back_only_what_was_taken() -> None:
+    assert after(planned(), started(0), done(0), stopped()).todo == (FIRST.inverse(),)
+
+
+def test_a_stop_that_holds_turns_nothing_back() -> None:
+    execution = after(planned(), started(0), done(0), stopped(hold=True))
+    assert (execution.todo, execution.taken) == ((), (FIRST,))
+
+
+def test_a_resumption_changes_nothing_but_the_number() -> None:
+    before = after(planned(), started(0))
+    assert before.after(RESUMED) == before.model_copy(update={"seq": before.seq + 1})
+
+
+def test_a_step_that_is_started_again_after_a_crash_is_taken_once() -> None:
+    execution = after(planned(), started(0), RESUMED, started(1), done(1))
+    assert (execution.taken, execution.todo) == ((FIRST,), (SECOND, LAST))
+    assert execution.steps_begun == 2
+
+
+@pytest.mark.parametrize(
+    ("events", "failed"),
+    [
+        ([planned(), started(0), done(0), started(1), done(1), started(2), halted(2, freeze=True)], True),
+        ([planned(), started(0), done(0), started(1), done(1), started(2), GAVE_UP], True),
+        ([planned(), started(0), done(0), started(1), halted(1, freeze=True)], False),
+        ([planned(), started(0), done(0), started(1), halted(1), started(2), halted(2)], False),
+        ([planned(), started(0), halted(0), started(1), done(1)], False),
+        ([halted(None)], False),
+        ([GAVE_UP], False),
+    ],
+)
+def test_verification_failed_only_where_all_was_set_back(events: list[Event], failed: bool) -> None:
+    execution = after(*events)
+    assert execution.verification_failed is failed
+    assert after(*events, closed("failed")).verification_failed is failed
+    assert after(*events, closed("succeeded")).verification_failed is False
+
+
+def test_the_reason_is_always_the_last_one_told() -> None:
+    assert after(planned(), HELD).reason == "production"
+    assert after(planned(), HELD, APPROVED).reason == "approved by alice"
+    assert after(planned(), started(0), halted(0)).reason == "no"
+    assert after(planned(), stopped()).reason == "stopped by alice: enough"
+    assert after(planned(), stopped(), closed("cancelled")).reason == "stopped by alice: enough"
+    closing = Closed(at=NOW, outcome="failed", by="alice", reason="by hand")
+    assert after(GAVE_UP, closing).reason == "by hand"
+
+
+def test_what_is_closed_knows_when_and_how() -> None:
+    execution = after(planned(), stopped(), closed("cancelled"))
+    assert (execution.outcome, execution.ended_at, execution.todo) == ("cancelled", NOW, ())
+
+
+def test_a_fold_begins_with_accepted() -> None:
+    with pytest.raises(ValueError, match="begins with planned, not accepted"):
+        fold("x", [planned()])
+
+
+# --- any legal sequence ---
+STEPS = st.lists(
+    st.sampled_from(
+        [
+            FIRST,
+            SECOND,
+            change("on", "off", resource=release("/srv/snapshot"), one_way=True),
+            gate(),
+            gate(name="other", otherwise="freeze"),
+        ]
+    ),
+    max_size=5,
+)
+
+
+def legal(execution: Execution) -> list[Callable[[], Event]]:
+    """What may happen next, as carry_out, the worker and the API may write it."""
+    match execution.state:
+        case "awaiting_approval":
+            return [lambda: APPROVED, stopped]
+        case "stuck":
+            return [closed]
+        case "closed":
+            return []
+    if execution.plan is None and execution.state == "accepted":
+        return [lambda: halted(None), lambda: GAVE_UP, stopped, lambda: RESUMED]
+    if execution.current is not None:
+        step = execution.steps_begun - 1
+        return [
+            lambda: done(step),
+            lambda: done(step, False),
+            lambda: halted(step),
+            lambda: halted(step, freeze=True),
+            lambda: RESUMED,
+            lambda: started(step + 1),
+            lambda: GAVE_UP,
+        ]
+    if not execution.todo:
+        return [lambda: closed(execution.ending or "failed")]
+    more: list[Callable[[], Event]] = [lambda: started(execution.steps_begun), lambda: RESUMED]
+    return [*more, stopped, lambda: stopped(hold=True)] if execution.state == "running" else more
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    of = plan(*draw(STEPS)) if draw(st.booleans()) else PLAN
+    events: list[Event] = [accepted()]
+    execution = begin("x", accepted())
+    if draw(st.integers(0, 9)):
+        events.append(planned(of))
+        if draw(st.booleans()):
+            events.append(HELD)
+    execution = fold("x", events)
+    for _ in range(draw(st.integers(0, 25))):
+        choices = legal(execution)
+        if not choices:
+            break
+        event = draw(st.sampled_from(choices))()
+        events.append(event)
+        execution = execution.after(event)
+    return events
+
+
+def prefixes(events: list[Event]) -> Iterable[Execution]:
+    return (fold("x", events[: n + 1]) for n in range(len(events)))
+
+
+def changes(steps: Iterable[Change | Gate]) -> list[Change]:
+    return [step for step in steps if isinstance(step, Change)]
+
+
+@given(histories())
+def test_whatever_happens_the_invariants_hold(events: list[Event]) -> None:
+    before: Execution | None = None
+    ever_taken: tuple[Change | Gate, ...] = ()
+    for number, execution in enumerate(prefixes(events)):
+        assert execution.seq == number
+        if execution.state in ("stuck", "closed"):
+            assert not execution.todo, "a stuck or closed execution has nothing to do"
+            assert not execution.live
+        if execution.current is not None:
+            assert execution.todo[0] == execution.current
+        if execution.plan and execution.state in ("running", "awaiting_approval"):
+            assert (*execution.taken, *execution.todo) == execution.plan.steps, "no step is lost or invented"
+            ever_taken = execution.taken + ((execution.current,) if execution.current else ())
+        if execution.plan and execution.state == "reverting":
+            assert all(isinstance(step, Change) and not step.one_way for step in (*execution.taken, *execution.todo))
+            assert (*execution.taken, *execution.todo) == revert_steps(ever_taken), (
+                "the way back is the way there, turned"
+            )
+        assert (execution.state == "closed") is (execution.outcome is not None) is (execution.ended_at is not None)
+        if before is not None:
+            assert execution.steps_begun >= before.steps_begun
+            assert execution.changed or not before.changed, "what was changed stays changed"
+            assert execution.cancelled or not before.cancelled
+            assert before.state != "reverting" or execution.state in ("reverting", "stuck", "closed")
+            assert before.state != "stuck" or execution.state in ("stuck", "closed")
+        before = execution
+
+
+@given(histories())
+def test_events_read_back_from_the_journal_tell_the_same(events: list[Event]) -> None:
+    again = [type(event).model_validate_json(event.model_dump_json()) for event in events]
+    assert fold("x", again) == fold("x", events)
+
+
+@given(histories())
+def test_success_is_told_only_where_every_step_was_taken(events: list[Event]) -> None:
+    for execution in prefixes(events):
+        if execution.ending == "succeeded":
+            assert execution.plan is not None
+            assert execution.taken == execution.plan.steps

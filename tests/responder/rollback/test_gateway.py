@@ -1,0 +1,155 @@
+"""The door to the outside insists while the other side is away, ends at the deadline, and asks the guard each time."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import JsonValue
+
+from responder.backends.checks import HttpCheck, PromqlCheck
+from responder.backends.connections import Connections
+from responder.backends.problems import Problem
+from responder.backends.resource import Resource
+from responder.errors import Drift, LeaseLost, StepFailed, Unavailable
+from responder.rollback.gateway import Gateway
+from responder.transport.acting import acting
+
+
+class Switch:
+    """A client whose answers are a list: a value, or what is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers, self.written = list(answers), []  # type: ignore[var-annotated]
+
+    @classmethod
+    async def connect(cls, settings: Any) -> Switch:
+        return settings  # type: ignore[no-any-return]
+
+    async def close(self) -> None: ...
+
+    def answer(self) -> Any:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class SwitchLever(Resource):
+    client: ClassVar[type] = Switch
+    worth: float = 5.0
+
+    @property
+    def timeout(self) -> float:
+        return self.worth
+
+    async def read(self, client: Switch) -> JsonValue:
+        return client.answer()  # type: ignore[no-any-return]
+
+    async def write(self, client: Switch, value: JsonValue, *, expected: JsonValue) -> None:
+        acting.get()()  # as every client does right before it changes something
+        client.answer()
+        client.written.append(value)
+
+    async def check_access(self, client: Switch) -> list[Problem]:
+        return [Problem("switch", str(client.answer()))]
+
+    def __str__(self) -> str:
+        return "switch"
+
+
+def gateway(switch: Switch, **more: Any) -> Gateway:
+    return Gateway(Connections({Switch: switch}), retry_every=0.0, **more)
+
+
+async def test_it_tries_again_while_the_other_side_is_away() -> None:
+    switch = Switch(Unavailable("away"), Unavailable("away"), "on")
+    assert await gateway(switch).read(SwitchLever()) == "on"
+
+
+async def test_it_halts_at_the_deadline_with_the_last_reason() -> None:
+    with pytest.raises(StepFailed, match=r"reading the switch did not succeed within 0.05 s: still away"):
+        await gateway(Switch(Unavailable("still away"))).read(SwitchLever(worth=0.05))
+
+
+@pytest.mark.parametrize("error", [StepFailed("no"), Drift("moved"), LeaseLost("gone"), ZeroDivisionError()])
+async def test_anything_else_comes_out_at_once(error: Exception) -> None:
+    switch = Switch(error, "on")
+    with pytest.raises(type(error)):
+        await gateway(switch).write(SwitchLever(), "off", expected="on")
+    assert switch.answers == ["on"]
+
+
+async def test_the_guard_is_asked_before_every_try_of_a_write() -> None:
+    checks = 0
+
+    def guard() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == 3:
+            raise LeaseLost("the lease has run out")
+
+    switch = Switch(Unavailable("away"))
+    with pytest.raises(LeaseLost):
+        await gateway(switch, guard=guard).write(SwitchLever(), "off", expected="on")
+    assert (checks, switch.written) == (3, [])
+
+
+async def test_reading_needs_no_guard() -> None:
+    def guard() -> None:
+        raise LeaseLost("the lease has run out")
+
+    assert await gateway(Switch("on"), guard=guard).read(SwitchLever()) == "on"
+
+
+async def test_no_answer_to_a_check_does_not_hold() -> None:
+    connections = Connections()
+    finding = await Gateway(connections).holds(HttpCheck(http="http://127.0.0.1:1/"))  # type: ignore[arg-type]
+    await connections.close()
+    assert not finding.holds
+    assert "127.0.0.1:1" in finding.reason
+
+
+async def test_a_connection_that_failed_is_tried_anew() -> None:
+    class Late(Switch):
+        tries = 0
+
+        @classmethod
+        async def connect(cls, settings: Any) -> Late:
+            cls.tries += 1
+            if cls.tries < 3:
+                raise Unavailable("not yet")
+            return cls("on")
+
+    class LateLever(SwitchLever):
+        client: ClassVar[type] = Late
+
+    assert await Gateway(Connections(), retry_every=0.0).read(LateLever()) == "on"
+    assert Late.tries == 3
+
+
+async def test_whoever_watches_is_told_what_every_check_found(free_port: int) -> None:
+    seen: list[tuple[str, bool, bool]] = []
+    connections = Connections()
+    gateway = Gateway(connections, saw=lambda check, f: seen.append((type(check).__name__, f.holds, f.answered)))
+    await gateway.holds(HttpCheck(http=f"http://127.0.0.1:{free_port}/"))
+    await gateway.holds(PromqlCheck(promql="up", at_least=1.0))
+    await connections.close()
+    assert seen == [("HttpCheck", False, True), ("PromqlCheck", False, False)]
+
+
+class SlowSwitch(SwitchLever):
+    """Setting it may take an hour, reading it not."""
+
+    worth: float = 3600.0
+
+    @property
+    def reads_within(self) -> float:
+        return 0.05
+
+
+async def test_a_read_is_given_up_early_where_only_a_write_takes_long() -> None:
+    away = gateway(Switch(Unavailable("away")))
+    for look in (away.read(SlowSwitch()), away.converged(SlowSwitch(), "on")):
+        with pytest.raises(StepFailed, match=r"did not succeed within 0\.05 s: away"):
+            await look

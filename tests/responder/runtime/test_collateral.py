@@ -1,0 +1,103 @@
+"""Silences of our own, on a real Alertmanager: made once, gone at the end, and nobody else's touched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
+from responder.backends.connections import Connections
+from responder.decisions.limits import Watchdog
+from responder.decisions.policies import PolicySet
+from responder.errors import Unavailable
+from responder.rollback.execution import Execution, begin
+from responder.runtime.collateral import AUTHOR, execution_of, keep, silences_for
+from tests import parts
+from tests.responder.examples import NOW, accepted, policy, policy_set
+
+NOISE = {"match": ['alertname="Restarting"', 'service=~"back.*"'], "for": "5m"}
+
+
+def noisy(*collateral: dict[str, Any]) -> PolicySet:
+    return policy_set(policy(silence_collateral=collateral or (NOISE,)))
+
+
+def execution(name: str = "r1") -> Execution:
+    return begin(name, accepted())
+
+
+@pytest.fixture
+async def real(tmp_path: Path) -> AsyncIterator[parts.Alertmanager]:
+    parts.need("prometheus-alertmanager")
+    async with parts.alertmanager(tmp_path, "route: {receiver: x}\nreceivers: [{name: x}]\n") as up:
+        yield up
+
+
+def connected(*urls: str) -> Connections:
+    return Connections({Alertmanager: AlertmanagerSettings(urls=urls, timeout=3.0)})
+
+
+async def standing(real: parts.Alertmanager) -> dict[str, str]:
+    found = await parts._call("GET", f"{real.url}/api/v2/silences")
+    return {silence["comment"]: silence["status"]["state"] for silence in found}
+
+
+async def test_it_lasts_as_long_as_the_rollback(real: parts.Alertmanager) -> None:
+    by_hand = await real.silence({"alertname": "Other"}, author="bob", comment="mine")
+    connections, now = connected(real.url), datetime.now(UTC)
+    comment = "rollback r1: noise 0 of backend in production"
+    assert await keep([execution()], frozenset({"r1"}), noisy(), connections, now) == [f"silenced: {comment}"]
+    assert await keep([execution()], frozenset({"r1"}), noisy(), connections, now) == [], "it is there already"
+    await real.alert({"alertname": "Restarting", "service": "backend"})
+    await real.alert({"alertname": "Restarting", "service": "frontend"})
+
+    async def muted() -> list[str]:
+        found = await real.alerts(alertname="Restarting")
+        return [a["labels"]["service"] for a in found if a["status"]["state"] == "suppressed"]
+
+    assert await parts.until(muted) == ["backend"]
+    # Another process, which never made it, sees that the rollback is over.
+    other = connected(real.url)
+    assert await keep([], frozenset(), noisy(), other, now) == [f"expired: {comment}"]
+    await other.close()
+    assert await standing(real) == {comment: "expired", "mine": "active"}
+    assert await keep([execution()], frozenset({"r1"}), noisy(), connections, now) == [], "never a second time"
+    await real.expire(by_hand)
+    await connections.close()
+
+
+async def test_every_peer_that_answers_gets_it_and_the_next_round_goes_on(
+    real: parts.Alertmanager, free_port: int
+) -> None:
+    connections = connected(real.url, f"http://127.0.0.1:{free_port}")
+    with pytest.raises(Unavailable):
+        await keep([execution()], frozenset({"r1"}), noisy(), connections, datetime.now(UTC))
+    assert list((await standing(real)).values()) == ["active"]
+    await connections.close()
+
+
+@pytest.mark.parametrize(
+    "match", [['service="backend"'], ['alertname=~"Backend.*"'], ['alertname="RollbackAutomationArmed"']]
+)
+def test_what_it_is_judged_by_is_never_silenced(match: list[str]) -> None:
+    by = noisy({"match": match}).model_copy(update={"watchdog": Watchdog()})
+    assert list(silences_for(execution(), by, NOW)) == []
+
+
+def test_it_ends_by_itself() -> None:
+    [silence] = silences_for(execution(), noisy(), NOW)
+    assert (silence.ends_at - silence.starts_at).total_seconds() == 300
+    posted = silence.posted(AUTHOR)
+    assert posted["matchers"][1] == {"name": "service", "value": "back.*", "isRegex": True, "isEqual": True}
+    assert posted["createdBy"] == "rollback-responder"
+
+
+@pytest.mark.parametrize(
+    ("comment", "name"), [("rollback r1: noise 0 of x in y", "r1"), ("I rollback: all", ""), ("", "")]
+)
+def test_whose_it_is(comment: str, name: str) -> None:
+    assert execution_of(comment) == name

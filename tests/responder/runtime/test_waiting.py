@@ -1,0 +1,81 @@
+"""Replicas that see the same trouble at the same moment decide on it together: one rollback, and no bug."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from responder.backends.alertmanager.alerts import fingerprint
+from responder.backends.connections import Connections
+from responder.decisions.policies import Incident
+from responder.journal import Database, decisions, deployments, executions, open_journal
+from responder.operations.respond import Decided, respond
+from responder.runtime.waiting import Due, Waiting
+from tests.journals import postgres_server  # noqa: F401
+from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy_set
+from tests.responder.outside import FakeAlertmanager, FakePrometheus
+
+Replicas = list[Database]
+
+
+@pytest.fixture
+async def replicas(postgres_server: Any) -> AsyncIterator[Replicas]:  # noqa: F811
+    """Three journals of one PostgreSQL, in which 2.1 was deployed ten minutes ago."""
+    state = str(await postgres_server.database(f"waiting_{datetime.now(UTC):%H%M%S%f}"))
+    opened = [await open_journal(state) for _ in range(3)]
+    now = datetime.now(UTC)
+    for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
+        deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
+        await opened[0].transaction(deployments.record, deployed, status)
+    yield opened
+    for journal in opened:
+        await journal.close()
+
+
+def trouble() -> Incident:
+    now = datetime.now(UTC)
+    return incident(alerts=(alert(starts_at=ago(10, now)),), received_at=now)
+
+
+async def judged(journal: Database, connections: Connections, *incidents: Incident) -> list[Decided]:
+    return await respond(incidents, policy_set=policy_set(), journal=journal, connections=connections)
+
+
+async def begun(replicas: Replicas) -> int:
+    return len(await replicas[0].read(executions.find))
+
+
+async def test_the_same_alert_at_every_replica(
+    replicas: Replicas, connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    alertmanager.fires(LABELS, fingerprint(LABELS))
+    prometheus.sees(LABELS)
+    repeated = trouble()
+    found = await asyncio.gather(*(judged(journal, connections, repeated) for journal in replicas))
+    guard_results = sorted((each.result, each.decision.deciding.guard) for decided in found for each in decided)
+    assert guard_results == [("allow", "mode"), ("deny", "episode"), ("deny", "episode")]
+    assert await begun(replicas) == 1
+
+
+async def test_trouble_that_returns_is_seen_by_every_replica(
+    replicas: Replicas, connections: Connections, alertmanager: FakeAlertmanager, prometheus: FakePrometheus
+) -> None:
+    alertmanager.fires(LABELS, fingerprint(LABELS))
+    prometheus.evaluates(LABELS)
+    (refused,) = await judged(replicas[0], connections, trouble())
+    assert refused.decision.deciding.guard == "trouble_now"
+    waiting = [Waiting(journal, policy_set, lambda: connections) for journal in replicas]
+    assert await asyncio.gather(*(replica.due() for replica in waiting)) == [Due()] * 3
+
+    prometheus.sees(LABELS)
+    due = await asyncio.gather(*(replica.due() for replica in waiting))
+    assert [[incident.id for incident in found.visible] for found in due] == [[refused.incident.id]] * 3
+    await asyncio.gather(*(judged(j, connections, *found.visible) for j, found in zip(replicas, due, strict=True)))
+    assert await begun(replicas) == 1
+    kept = await replicas[0].read(decisions.find, service=None, since=None, most=100)
+    assert [row["guard"] for row in kept if row["result"] == "allow"] == ["mode"]
+    assert await asyncio.gather(*(replica.due() for replica in waiting)) == [Due()] * 3

@@ -1,0 +1,478 @@
+"""The worker takes, resumes, stops and gives up as promised, on either journal, with time in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder.backends.connections import Connections
+from responder.backends.host.client import Local
+from responder.backends.http.client import Http
+from responder.decisions.limits import Watchdog
+from responder.decisions.policies import PolicySet
+from responder.errors import JournalUnavailable, LeaseLost
+from responder.journal import Database, decisions, deployments, executions
+from responder.journal.deployments import Deployment
+from responder.rollback.events import Approved, Event
+from responder.rollback.execution import Execution
+from responder.rollback.strategies import Target
+from responder.runtime import worker as worker_module
+from responder.runtime.worker import Lease, Worker
+from responder.services.service import Service
+from tests.journals import journal, state  # noqa: F401
+from tests.responder.examples import accepted
+from tests.responder.rollback.crash.drill import CrashDrill, HealthOf
+from tests.responder.rollback.crash.stages import immediate
+
+
+class _Connections(Connections):
+    """The local host as it is, and services whose health the test decides."""
+
+    def __init__(self, health: HealthOf) -> None:
+        super().__init__()
+        self._clients: dict[type, Any] = {Local: Local(), Http: health}
+
+    async def to(self, kind: Any) -> Any:
+        return self._clients[kind]
+
+
+class WorkerPool:
+    """Workers over one journal and one stage."""
+
+    def __init__(self, drill: CrashDrill, directory: Path) -> None:
+        self.drill, self.stop_file = drill, directory / "stop"
+        self.heard: list[str] = []
+        self.on_error: list[str] = []
+        self.watchdog: Watchdog | None = None
+        self._running: list[tuple[Worker, asyncio.Task[None]]] = []
+
+    def policy_set(self) -> PolicySet:
+        return PolicySet(services=(self.drill.stage.service,), stop_file=self.stop_file, watchdog=self.watchdog)
+
+    def worker(self, *, journal: Database | None = None, **more: Any) -> Worker:  # noqa: F811
+        def listen(execution: Execution, events: tuple[Event, ...]) -> None:
+            self.heard += [event.type for event in events]
+
+        more = {"lease": 2.0, "poll": 0.02, "on_error": self.on_error.append, **more}
+        connections = _Connections(self.drill.health)
+        worker = Worker(
+            journal or self.drill.journal, self.policy_set, lambda: connections, listeners=(listen,), **more
+        )
+        self._running.append((worker, asyncio.create_task(worker.run())))
+        return worker
+
+    async def until(self, holds: Callable[[Execution], bool]) -> Execution:
+        async with asyncio.timeout(60):
+            while not holds(execution := await self.drill.load()):
+                await asyncio.sleep(0.01)
+        return execution
+
+    async def close(self) -> None:
+        for worker, task in self._running:
+            await worker.close(grace=0.1)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.fixture
+async def pool(journal: Database, tmp_path: Path) -> AsyncIterator[WorkerPool]:  # noqa: F811
+    drill = CrashDrill(immediate(tmp_path), journal)
+    made = WorkerPool(drill, tmp_path)
+    yield made
+    await made.close()
+
+
+def never_verified(pool: WorkerPool) -> None:
+    """The rollback stays in its last gate for as long as the test likes."""
+    pool.drill.health.sick = {"shop"}
+
+
+def over(execution: Execution) -> bool:
+    return execution.state == "closed"
+
+
+def in_the_gate(execution: Execution) -> bool:
+    return execution.steps_begun == 2
+
+
+async def test_it_takes_what_waits_and_brings_it_to_an_end(pool: WorkerPool) -> None:
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
+    # The policy by hand bakes for two minutes: stopping is the quick way out, and turns it back.
+    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    ended = await pool.until(over)
+    assert ended.outcome == "cancelled"
+    assert ended.reason == "stopped by alice: enough"
+    assert pool.drill.stage.outside() == pool.drill.stage.before
+    assert pool.heard[:2] == ["planned", "step_started"]
+
+
+async def test_it_tells_the_strategy_what_the_versions_are_made_of(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, true_draft = pool.drill.stage, Service.draft
+    seen: list[Target] = []
+
+    async def draft(self: Service, gateway: Any, target: Target, strategy: str | None = None) -> Any:
+        seen.append(target)
+        return await true_draft(self, gateway, target, strategy)
+
+    monkeypatch.setattr(Service, "draft", draft)
+    await pool.drill.accept()
+    for version in (stage.from_version, stage.to_version):
+        deployed = Deployment(
+            id=version,
+            service=stage.service.name,
+            environment=stage.service.environment,
+            version=version,
+            platform="android",
+            artifact=f"versionCode of {version}",
+            at=datetime.now(UTC),
+            recorded_by="ci",
+        )
+        await pool.drill.journal.transaction(deployments.record, deployed)
+    pool.worker()
+    await pool.until(in_the_gate)
+    assert seen[0].artifacts == {"android": f"versionCode of {stage.to_version}"}
+    assert seen[0].from_artifacts == {"android": f"versionCode of {stage.from_version}"}
+
+
+async def test_it_wakes_up_at_once_when_something_is_accepted(pool: WorkerPool) -> None:
+    pool.worker(poll=600.0)
+    await asyncio.sleep(0.1)
+    await pool.drill.accept()
+    async with asyncio.timeout(60):  # far below the poll: it was told
+        await pool.until(in_the_gate)
+
+
+async def test_the_kill_switch_stops_what_is_under_way(pool: WorkerPool) -> None:
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
+    await pool.drill.journal.transaction(decisions.stop_all, "bob", "wrong", datetime.now(UTC))
+    ended = await pool.until(over)
+    assert (ended.outcome, "bob" in ended.reason) == ("cancelled", True)
+
+
+async def test_the_stop_file_stops_what_is_under_way(pool: WorkerPool) -> None:
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
+    pool.stop_file.touch()
+    assert "stop file" in (await pool.until(over)).reason
+
+
+async def test_another_worker_goes_on_when_the_first_is_gone(pool: WorkerPool) -> None:
+    never_verified(pool)
+    await pool.drill.accept()
+    first = pool.worker()
+    await pool.until(in_the_gate)
+    await first.close(grace=0)  # in good order: its lease ends at once
+    pool.drill.health.sick = set()
+    pool.worker()
+    resumed = await pool.until(lambda x: x.steps_begun == 3)
+    assert resumed.state == "running"
+    assert pool.heard.count("resumed") == 0  # written in the claim itself
+    assert [e.type for e in await pool.drill.events()].count("resumed") == 1
+
+
+async def test_it_gives_up_after_so_many_resumptions(pool: WorkerPool) -> None:
+    await pool.drill.accept()
+    for _ in range(3):
+        await pool.drill.claim()  # takes it, and dies
+
+    async def end_leases(tx: Any) -> None:
+        await tx.all("end_all_leases")
+
+    await pool.drill.journal.transaction(end_leases)
+    pool.worker(resume_at_most=2)
+    stuck = await pool.until(lambda x: x.state == "stuck")
+    assert "was resumed 3 times" in stuck.reason
+    assert pool.drill.stage.outside() == pool.drill.stage.before
+
+
+async def test_a_bug_is_tried_again_and_ends_as_stuck(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    await pool.drill.accept()
+
+    async def explode(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    pool.drill.health.get = explode  # type: ignore[method-assign]
+    monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
+    pool.worker(resume_at_most=2)
+    stuck = await pool.until(lambda x: x.state == "stuck")
+    assert "never came to an end" in stuck.reason
+
+
+class _Bug:
+    """Raises as often as it is told, and does then what was there before."""
+
+    def __init__(self, times: int, real: Callable[..., Any] | None = None) -> None:
+        self.left, self._real = times, real
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.left -= 1
+        if self.left >= 0:
+            raise ZeroDivisionError("a bug")
+        assert self._real
+        return await self._real(*args, **kwargs)
+
+
+ALWAYS = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("loop", "owner", "name"),
+    [
+        ("expiry", worker_module, "_held"),
+        ("promotion", worker_module, "promote"),
+        ("noise", worker_module.Quiet, "keep"),
+        ("watchdog", worker_module, "ask_watchdog"),
+    ],
+)
+async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
+    loop: str,
+    owner: Any,
+    name: str,
+    pool: WorkerPool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool.watchdog = Watchdog() if loop == "watchdog" else None
+    monkeypatch.setattr(owner, name, _Bug(ALWAYS))
+    worker = pool.worker()
+    async with asyncio.timeout(60):
+        while pool.on_error.count(loop) < 2:
+            await asyncio.sleep(0.01)
+    assert bool(worker.disarmed) is (loop == "watchdog"), "what nobody can tell is not called armed"
+    pool.watchdog = None  # or the rollback itself would ask for it
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
+    assert set(pool.on_error) == {loop}
+    (record, *_) = [record for record in caplog.records if getattr(record, "fields", {}).get("loop") == loop]
+    assert record.exc_info
+
+
+async def test_a_bug_where_evidence_is_kept_hinders_no_rollback(pool: WorkerPool) -> None:
+    def keeper() -> Any:
+        if pool.heard:
+            return None
+        raise ZeroDivisionError("a bug")
+
+    pool.worker(keeper=keeper)
+    async with asyncio.timeout(60):
+        while pool.on_error.count("evidence") < 2:
+            await asyncio.sleep(0.01)
+    pool.heard.append("")
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
+
+
+async def test_a_bug_in_claiming_ends_nothing_that_is_under_way_and_is_tried_again(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = _Bug(3, executions.claim)
+    monkeypatch.setattr(executions, "claim", bug)
+    pool.worker()
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
+    assert pool.on_error == ["claims"] * 3
+    bug.left = ALWAYS
+    async with asyncio.timeout(60):
+        while len(pool.on_error) < 6:
+            await asyncio.sleep(0.01)
+    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    assert (await pool.until(over)).outcome == "cancelled"
+    assert [event.type for event in await pool.drill.events()].count("resumed") == 0
+
+
+async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_claimed(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of a newer version, on a journal that both share."""
+    newer = await pool.drill.journal.transaction(executions.accept, "0-newer", accepted(service="other"))
+    real = executions.load
+
+    async def load(tx: Any, execution_id: str) -> Execution:
+        if execution_id == newer.id:
+            raise ValueError("an event that only a newer version knows")
+        return await real(tx, execution_id)
+
+    monkeypatch.setattr(executions, "load", load)
+    await pool.drill.accept()
+    pool.worker()
+    await pool.until(in_the_gate)
+    async with asyncio.timeout(60):
+        while "claims" not in pool.on_error:
+            await asyncio.sleep(0.01)
+    assert len(await pool.drill.journal.read(executions.events_of, newer.id)) == 1, "it is left alone"
+
+
+async def test_a_bug_in_renewing_is_tried_again_for_as_long_as_the_lease_lasts(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_verified(pool)
+    monkeypatch.setattr(executions, "renew", _Bug(1, executions.renew))
+    pool.worker()
+    await pool.drill.accept()
+    await pool.until(in_the_gate)
+    await asyncio.sleep(2.2)  # longer than the lease
+    assert pool.on_error == ["lease"]
+    assert [event.type for event in await pool.drill.events()].count("resumed") == 0
+
+
+async def test_a_worker_that_can_get_no_lease_for_a_bug_ends(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could do nothing here, and would go on accepting."""
+    monkeypatch.setattr(executions, "register", _Bug(ALWAYS))
+    with pytest.raises(ZeroDivisionError):
+        await Worker(pool.drill.journal, pool.policy_set, Connections).run()
+
+
+class _Broken:
+    """A journal that cannot be used while it is told to be broken."""
+
+    def __init__(self, whole: Database) -> None:
+        self._whole, self.broken = whole, False
+        self.exclusive = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.broken and name in ("transaction", "read", "lease_transaction"):
+            return self._fails
+        return getattr(self._whole, name)
+
+    async def _fails(self, *_: Any, **__: Any) -> Any:
+        raise JournalUnavailable("it is away")
+
+
+async def test_a_journal_that_goes_away_and_comes_back(
+    pool: WorkerPool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_verified(pool)
+    await pool.drill.accept()
+    broken = _Broken(pool.drill.journal)
+    pool.worker(journal=broken)
+    await pool.until(in_the_gate)
+    monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
+    broken.broken = True
+    pool.drill.health.sick = set()
+    async with asyncio.timeout(60):
+        while "interrupted" not in caplog.messages:
+            await asyncio.sleep(0.01)
+    broken.broken = False
+    async with asyncio.timeout(60):
+        await pool.until(lambda x: x.steps_begun > 2 or x.state == "closed")
+    # The link was switched once, whatever the journal did meanwhile.
+    assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
+
+
+async def test_approval(pool: WorkerPool) -> None:
+    await _accept_held(pool)
+    pool.worker()
+    held = await pool.until(lambda x: x.state == "awaiting_approval")
+    assert held.plan is not None
+    assert pool.drill.stage.outside() == pool.drill.stage.before
+    approved = Approved(at=datetime.now(UTC), by="alice", plan_hash=held.plan.hash)
+    await pool.drill.journal.transaction(executions.append, held, [approved], None)
+    await pool.until(in_the_gate)
+    assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
+
+
+async def test_what_nobody_approves_is_cancelled(pool: WorkerPool) -> None:
+    await _accept_held(pool)
+    pool.policy_set = lambda: PolicySet(  # type: ignore[method-assign]
+        services=(pool.drill.stage.service,), policies=(_policy(approve_within="50ms"),)
+    )
+    pool.worker()
+    ended = await pool.until(over)
+    assert (ended.outcome, ended.reason) == ("cancelled", "nobody approved it in time")
+    assert pool.drill.stage.outside() == pool.drill.stage.before
+
+
+def _policy(**more: Any) -> Any:
+    from responder.decisions.policies import Policy
+
+    return Policy.model_validate({"name": "drill", "match": ["a=b"], "roll_back": ["shop"], **more})
+
+
+async def _accept_held(pool: WorkerPool) -> None:
+    """Accepted on the condition that somebody approves."""
+    original = executions.accept
+
+    async def with_approval(tx: Any, execution_id: str, accepted: Any) -> Any:
+        return await original(tx, execution_id, accepted.model_copy(update={"require_approval": "the policy asks"}))
+
+    executions.accept = with_approval  # type: ignore[assignment]
+    try:
+        await pool.drill.accept()
+    finally:
+        executions.accept = original
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:  # noqa: F811
+    clock = _Clock()
+    lease = Lease(journal, 10.0, clock)
+    with pytest.raises(LeaseLost):
+        lease.guard()  # never taken
+    await lease.take()
+    lease.guard()
+    clock.now += 7.4
+    lease.guard()
+    clock.now += 0.2
+    with pytest.raises(LeaseLost, match="lease has run out"):
+        lease.guard()
+
+
+async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:  # noqa: F811
+    lease = Lease(journal, 0.2)
+    await lease.take()
+
+    async def end(tx: Any) -> None:
+        await tx.all("end_lease", worker=lease.id)
+
+    await journal.transaction(end)
+    async with asyncio.timeout(60):
+        await lease.keep()
+
+
+async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> None:  # noqa: F811
+    clock, broken = _Clock(), _Broken(journal)
+    lease = Lease(broken, 0.2, clock)  # type: ignore[arg-type]
+    await lease.take()
+    broken.broken = True
+    clock.now += 1.0
+    async with asyncio.timeout(60):
+        await lease.keep()
+
+
+async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried_out(pool: WorkerPool) -> None:
+    never_verified(pool)
+    await pool.drill.accept()
+    worker = pool.worker()
+    assert worker.findings(pool.drill.id) == []
+    await pool.until(in_the_gate)
+    async with asyncio.timeout(60):
+        while not worker.findings(pool.drill.id):
+            await asyncio.sleep(0.01)
+    (finding,) = worker.findings(pool.drill.id)
+    assert (finding.holds, "answered 503" in finding.reason) == (False, True)
+    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    await pool.until(over)
+    async with asyncio.timeout(60):
+        while worker.findings(pool.drill.id):
+            await asyncio.sleep(0.01)

@@ -1,0 +1,164 @@
+"""Several services in one plan: their order, what the plan says of it, and where each is when it went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from responder import errors
+from responder.backends.connections import Connections
+from responder.rollback.events import Planned, StepCompleted, StepFailed, StepStarted
+from responder.rollback.execution import Execution, begin
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change, Mitigation, Plan
+from responder.rollback.strategies import Target
+from responder.services import planner
+from responder.services.service import Service
+from tests.responder.examples import NOW, accepted
+
+
+def part(directory: Path, name: str, *needs: str) -> planner.Part:
+    """A service on which 2 runs, in a directory."""
+    root = directory / name
+    if not root.exists():
+        for version in "12":
+            (root / "releases" / version).mkdir(parents=True)
+        (root / "current").symlink_to("releases/2")
+    fields = {
+        "name": name,
+        "environment": "test",
+        "depends_on": needs,
+        "rollback": {"strategy": "immediate", "release": {"root": str(root)}},
+        "health_checks": [{"http": f"http://{name}/health"}],
+    }
+    target = Target(service=name, environment="test", from_version="2", to_version="1")
+    return planner.Part(Service.model_validate(fields), target)
+
+
+async def plan(parts: list[planner.Part], **more: Any) -> Plan:
+    by_name = {part.service.name: part.service for part in parts}
+
+    def needs(service: Service) -> list[Service]:
+        direct = [by_name[name] for name in service.depends_on]
+        return [*direct, *(far for near in direct for far in needs(near))]
+
+    return await planner.plan(parts, Gateway(Connections()), verify_for=1.0, verify_within=2.0, needs=needs, **more)
+
+
+@pytest.mark.parametrize(
+    ("needs", "order"),
+    [
+        ({"frontend": ["backend"], "backend": ["database"], "database": []}, ["frontend", "backend", "database"]),
+        ({"database": [], "backend": ["database"], "frontend": ["backend"]}, ["frontend", "backend", "database"]),
+        ({"b": [], "a": []}, ["b", "a"]),
+        ({"db": [], "a": ["db"], "b": ["db"], "c": ["a"]}, ["b", "c", "a", "db"]),
+    ],
+)
+async def test_what_needs_others_goes_first(needs: dict[str, list[str]], order: list[str], tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, name, *its) for name, its in needs.items()])
+    assert [share.service for share in made.shares] == order
+    assert made.service == next(iter(needs)), "it is named after the first that was asked for"
+    assert made.notes[0] == f"in this order: {' → '.join(order)}"
+    assert [str(step) for step in made.steps][:-1] == [f"current release of {tmp_path}/{name}: 2 → 1" for name in order]
+
+
+async def test_a_schema_goes_last_where_nothing_says_otherwise(tmp_path: Path) -> None:
+    parts = [part(tmp_path, "one"), part(tmp_path, "two")]
+    schema = planner.Part(parts[0].service, parts[0].target, "database_migration")
+    assert [part.service.name for part in planner.dependents_first([schema, parts[1]], lambda s: ())] == ["two", "one"]
+
+
+async def test_another_order_says_why(tmp_path: Path) -> None:
+    parts = [part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")]
+    made = await plan(parts, order=(["backend", "frontend"], "the old frontend asks for the old schema"))
+    assert made.notes[0] == "in this order: backend → frontend, because the old frontend asks for the old schema"
+
+
+async def test_all_of_them_are_verified(tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    assert str(made.steps[-1]) == "frontend and backend are healthy for 1s, within 2s"
+    assert len(made.steps[-1].checks) == 2  # type: ignore[union-attr]
+
+
+async def test_who_has_no_plan_is_named(tmp_path: Path) -> None:
+    parts = [part(tmp_path, "frontend"), part(tmp_path, "backend")]
+    (tmp_path / "backend/current").unlink()
+    (tmp_path / "backend/current").symlink_to("releases/1")
+    with pytest.raises(errors.StepFailed, match="backend: the current release"):
+        await plan(parts)
+
+
+async def test_one_alone_is_as_it_always_was(tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, "backend")])
+    assert made.shares == ()
+    (note,) = made.notes
+    assert note.startswith("no `restart` for the current release")
+    assert str(made.steps[-1]) == "backend is healthy for 1s, within 2s"
+
+
+def taken(plan: Plan, *steps: int) -> Execution:
+    """After so many of its steps, in which the numbers say."""
+    execution = begin("x", accepted()).after(Planned(at=NOW, plan=plan))
+    for step in steps:
+        execution = execution.after(StepStarted(at=NOW, step=step, title=""))
+        execution = execution.after(StepCompleted(at=NOW, step=step, changed=True))
+    return execution
+
+
+async def test_partial_is_told_plainly(tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    drift = StepFailed(at=NOW, step=1, reason="somebody moved it", freeze=True, drift=True)
+    frozen = taken(made, 0).after(StepStarted(at=NOW, step=1, title="")).after(drift)
+    assert frozen.state == "stuck"
+    assert frozen.reason == "somebody moved it (partial: frontend is back at 1; backend is between 2 and 1)"
+
+
+async def test_half_turned_back_is_told_too(tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    back = taken(made, 0, 1).after(StepFailed(at=NOW, step=2, reason="sick"))
+    assert [str(step) for step in back.todo] == [
+        str(step.inverse()) for step in reversed(made.steps[:2]) if isinstance(step, Change)
+    ]
+    halfway = back.after(StepStarted(at=NOW, step=3, title="")).after(StepCompleted(at=NOW, step=3, changed=True))
+    stuck = halfway.after(StepFailed(at=NOW, step=4, reason="no way"))
+    assert stuck.reason == "no way (partial: frontend is back at 1; backend is still 2)"
+
+
+async def test_where_all_are_alike_nothing_is_partial(tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    frozen = (
+        taken(made, 0, 1)
+        .after(StepStarted(at=NOW, step=2, title=""))
+        .after(StepFailed(at=NOW, step=2, reason="not healthy", freeze=True))
+    )
+    assert frozen.reason == "not healthy"
+
+
+async def test_a_mitigation_is_of_the_service_that_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_draft = Service.draft
+
+    async def draft(self: Service, *args: Any) -> Any:
+        made = await true_draft(self, *args)
+        remains = Mitigation(platform="android", remains="publish anew")
+        return made.model_copy(update={"mitigations": (remains,)}) if self.name == "kiosk" else made
+
+    monkeypatch.setattr(Service, "draft", draft)
+    made = await plan([part(tmp_path, "backend"), part(tmp_path, "kiosk")])
+    assert [(mitigation.service, mitigation.platform) for mitigation in made.mitigations] == [("kiosk", "android")]
+
+
+async def test_what_only_mitigates_never_ends_as_rolled_back(tmp_path: Path) -> None:
+    made = await plan([part(tmp_path, "backend")])
+    remains = Mitigation(platform="android", blocked_versions=("2",), remains="publish 3, built from 1")
+    made = made.model_copy(update={"mitigations": (remains,)})
+    assert taken(made, 0).ending is None
+    assert taken(made, 0, 1).ending == "mitigated"
+    turned = taken(made, 0).after(StepFailed(at=NOW, step=1, reason="sick"))
+    assert (
+        turned.after(StepStarted(at=NOW, step=2, title="")).after(StepCompleted(at=NOW, step=2, changed=True)).ending
+        == "reverted"
+    )

@@ -1,0 +1,84 @@
+"""A service's plan is its strategy's steps and, whatever the strategy, its own verification at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from responder.backends.connections import Connections
+from responder.errors import StepFailed
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change, Gate
+from responder.rollback.strategies import Target
+from responder.services.planner import Part, plan
+from responder.services.service import Service
+from tests.responder.examples import service
+
+TARGET = Target(service="backend", environment="production", from_version="2.1", to_version="2.0")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    for version in ("2.0", "2.1"):
+        (tmp_path / "releases" / version).mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/2.1")
+    return tmp_path
+
+
+def of(root: Path, **other: object) -> Service:
+    return service(rollback={"strategy": "immediate", "release": {"root": root}}, **other)
+
+
+async def test_the_plan_ends_with_the_verification(shop: Path) -> None:
+    backend = of(shop, traffic_checks=({"promql": "rate(requests[1m])", "above": 0.0},))
+    made = await plan([Part(backend, TARGET)], Gateway(Connections()), verify_for=120.0, verify_within=600.0)
+    *changes, last = made.steps
+    assert [str(m) for m in changes if isinstance(m, Change)] == [f"current release of {shop}: 2.1 → 2.0"]
+    assert isinstance(last, Gate)
+    assert (last.name, last.hold_for, last.within, last.otherwise) == ("backend is healthy", 120.0, 600.0, "freeze")
+    assert last.checks == (*backend.healthy, *backend.traffic)
+    assert (made.service, made.environment, made.strategy) == ("backend", "production", "immediate")
+    assert (made.from_version, made.to_version) == ("2.1", "2.0")
+
+
+async def test_planning_touches_nothing(shop: Path) -> None:
+    before = sorted(str(p) for p in shop.rglob("*"))
+    await plan([Part(of(shop), TARGET)], Gateway(Connections()), verify_for=0.0, verify_within=1.0)
+    assert sorted(str(p) for p in shop.rglob("*")) == before
+    assert (shop / "current").readlink() == Path("releases/2.1")
+
+
+async def test_where_something_else_runs_than_was_told_there_is_no_plan(shop: Path) -> None:
+    (shop / "current").unlink()
+    (shop / "current").symlink_to("releases/2.0")
+    with pytest.raises(StepFailed, match=r"is 2.0, but the deployments say that 2.1 runs; nothing was touched"):
+        await plan([Part(of(shop), TARGET)], Gateway(Connections()), verify_for=0.0, verify_within=1.0)
+
+
+@pytest.mark.parametrize("name", ["backend", "a", "0", "shop-api.v2_x", "a" * 63])
+def test_names_that_are_fine(name: str) -> None:
+    assert service(name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "Backend", "-a", "a-", "a/b", "..", "a b", "ä", "a" * 64, "a\n", "{x}"])
+def test_names_that_are_not(name: str) -> None:
+    for wrong in ({"name": name}, {"environment": name}, {"depends_on": (name,)}):
+        with pytest.raises(ValidationError, match="pattern"):
+            service(**{"name": "backend", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"health_checks": ()}, "at least 1 item"),
+        ({"health_checks": ({"promql": "up"},)}, "needs at least one of"),
+        ({"rollback": {"strategy": "hope"}}, "hope"),
+        ({"rollback": {}}, "strategy"),
+        ({"color": "blue"}, "Extra inputs"),
+    ],
+)
+def test_a_service_that_makes_no_sense_is_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        service(**wrong)

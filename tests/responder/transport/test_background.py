@@ -1,0 +1,79 @@
+"""A loop goes on whatever goes wrong in it, later each time, and ends where it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from responder.errors import JournalUnavailable, LeaseLost
+from responder.transport.background import Loop, run_loop
+
+
+class Loops:
+    """What a loop meets, one after the other, and what became of it; it is cancelled after the last."""
+
+    def __init__(self, *met: BaseException | float | None) -> None:
+        self._met = list(met)
+        self.on_error: list[Loop] = []
+        self.waited: list[float] = []
+
+    async def act(self) -> float | None:
+        met = self._met.pop(0)
+        if isinstance(met, BaseException):
+            raise met
+        return met
+
+    async def wait(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        if not self._met:
+            raise asyncio.CancelledError
+
+    async def run(self, **more: float) -> Loops:
+        with pytest.raises(asyncio.CancelledError):
+            await run_loop("noise", self.act, every=2.0, on_error=self.on_error.append, wait=self.wait, **more)
+        return self
+
+
+BUG = ZeroDivisionError("a bug")
+
+
+async def test_a_bug_is_counted_and_tried_again_later_each_time() -> None:
+    loops = await Loops(*[BUG] * 8, None, BUG, 0.0, 30.0).run()
+    assert loops.waited == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 2.0, 2.0, 0.0, 30.0]
+    assert loops.on_error == ["noise"] * 9
+    assert (await Loops(BUG, BUG, BUG, BUG).run(longest=5.0)).waited == [2.0, 4.0, 5.0, 5.0]
+
+
+async def test_a_journal_that_is_away_is_no_bug() -> None:
+    loops = await Loops(JournalUnavailable("away"), JournalUnavailable("away"), None).run()
+    assert (loops.waited, loops.on_error) == ([2.0, 2.0, 2.0], [])
+
+
+async def test_somebody_else_who_was_cancelled_does_not_end_it() -> None:
+    loops = await Loops(asyncio.CancelledError(), None).run()
+    assert loops.on_error == ["noise"]
+
+
+async def test_a_lost_lease_ends_it() -> None:
+    with pytest.raises(LeaseLost):
+        await run_loop("noise", Loops(LeaseLost("lost")).act, every=2.0, on_error=[].append)
+
+
+@pytest.mark.parametrize("error", [BUG, JournalUnavailable("away")])
+async def test_whoever_cancels_it_ends_it_also_where_it_stumbles_over_that(error: Exception) -> None:
+    begun = asyncio.Event()
+
+    async def act() -> None:
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+        finally:
+            raise error
+
+    task = asyncio.create_task(run_loop("noise", act, every=0.0, on_error=[].append))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.done()
+    assert task.exception() is error
