@@ -40,7 +40,7 @@ async def collect(
         facts = await gather(tx, member, policy_set, now, incident)
         if live is not None and facts.service:
             around = await look_around(tx, member, facts.service, policy_set, now, beside)
-            facts = facts.model_copy(update={"live": live, "around": around})
+            facts = facts.model_copy(update={"live": live, "fleet": around})
         situations.append(facts)
     return tuple(situations)
 

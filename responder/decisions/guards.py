@@ -320,7 +320,7 @@ def did_not_help(incident: Incident, facts: Facts, now: datetime) -> bool:
     return (now - latest.ended_at).total_seconds() > incident.policy.verify.resolved_within
 
 
-_LIFTED_BY_THEMSELVES = ("known", "in_progress", "firing", "trouble_now", "freeze", "mode")
+_LIFTED_BY_THEMSELVES = ("service_configured", "in_progress", "still_firing", "trouble_now", "freeze_window", "mode")
 """After these no human has to take over: they say "not ours", "not yet", "not any more" or "so you want it"."""
 
 

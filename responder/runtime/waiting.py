@@ -26,7 +26,7 @@ _AGAIN = 15.0
 _MOST = 200
 """Incidents looked after at once. In a larger storm the brake holds all of them anyway."""
 
-_NOT_AGAIN = ("known", "mode")
+_NOT_AGAIN = ("service_configured", "mode")
 """What these refuse only another configuration allows, and then Alertmanager's next repeat is soon enough."""
 
 

@@ -163,7 +163,7 @@ def make_facts(**other: Any) -> Facts:
         "service": service(),
         "running": deployment(),
         "target": Candidate(version="2.0", status="good"),
-        "around": FleetState(),
+        "fleet": FleetState(),
         "live": FIRES,
         **other,
     }

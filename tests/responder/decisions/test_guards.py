@@ -49,7 +49,13 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (incident(), make_facts(opened="r1"), "duplicate_alert", "deny", "has opened the rollback r1 already"),
         (incident(), make_facts(latest=past(state="stuck", id="r1")), "in_progress", "deny", "responder close r1"),
         (incident(), make_facts(latest=past(state="running")), "in_progress", "deny", "is under way (running)"),
-        (incident(), make_facts(latest=past(state="awaiting_approval")), "in_progress", "deny", "is under way (held)"),
+        (
+            incident(),
+            make_facts(latest=past(state="awaiting_approval")),
+            "in_progress",
+            "deny",
+            "is under way (awaiting_approval)",
+        ),
         (incident(), make_facts(latest=past(state="accepted")), "in_progress", "deny", "under way (accepted)"),
         (incident(), make_facts(latest=past(state="reverting")), "in_progress", "deny", "(reverting)"),
         (incident(), make_facts(latest=past()), "mode", "allow", "auto mode"),
@@ -237,7 +243,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         (
             incident(),
             around(begun_lately=7, next_place_at=NOW),
-            "per_hour",
+            "rate_limit",
             "deny",
             "allowed: 6 (again at 22:00:00 UTC)",
         ),
@@ -317,11 +323,19 @@ def test_every_guard_is_asked_even_where_an_early_one_refuses() -> None:
     decision = decide(aged("observe"), make_facts(stopped="storm", opened="r1"), NOW)
     assert [v.guard for v in decision.guard_results] == [guard.__name__ for guard in GUARDS]
     assert decision.deciding.guard == "kill_switch"
-    assert [v.guard for v in decision.guard_results if v.result == "deny"] == ["stopped", "episode", "mode"]
+    assert [v.guard for v in decision.guard_results if v.result == "deny"] == [
+        "kill_switch",
+        "duplicate_alert",
+        "mode",
+    ]
 
 
 def test_without_a_service_nothing_else_can_be_asked() -> None:
-    assert [v.guard for v in decide(incident(), UNKNOWN, NOW).guard_results] == ["stopped", "armed", "known"]
+    assert [v.guard for v in decide(incident(), UNKNOWN, NOW).guard_results] == [
+        "kill_switch",
+        "armed",
+        "service_configured",
+    ]
 
 
 def test_every_verdict_has_a_reason() -> None:

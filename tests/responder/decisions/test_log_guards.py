@@ -97,7 +97,7 @@ async def test_logs_are_asked_for_once_an_episode_and_a_cooldown(journal: Databa
     assert guard_results(first) == [("backend", "preserve", "cooldown"), ("frontend", "preserve", "cooldown")]
     assert all(decision.execution is None and decision.evidence for decision in first)
     again = await decided(journal, connections, keeps(), at=began)
-    assert guard_results(again) == [("backend", "deny", "episode"), ("frontend", "deny", "episode")]
+    assert guard_results(again) == [("backend", "deny", "duplicate_alert"), ("frontend", "deny", "duplicate_alert")]
     anew = await decided(journal, connections, keeps(), at=began + timedelta(seconds=1))
     assert guard_results(anew) == [("backend", "deny", "cooldown"), ("frontend", "deny", "cooldown")]
     rested = await decided(journal, connections, keeps(cooldown=0.0), at=began + timedelta(seconds=2))

@@ -13,7 +13,7 @@ FIRST, SECOND = change("a", "b"), change("1", "2", resource=release("/srv/other"
 
 def test_the_way_back_is_the_moves_in_reverse_each_turned_round() -> None:
     assert revert_steps((FIRST, gate(), SECOND)) == (SECOND.inverse(), FIRST.inverse())
-    assert FIRST.inverse() == change("b", "a", back=True)
+    assert FIRST.inverse() == change("b", "a", reverting=True)
 
 
 def test_turning_twice_is_not_turning() -> None:

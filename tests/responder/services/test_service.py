@@ -38,7 +38,7 @@ async def test_the_plan_ends_with_the_verification(shop: Path) -> None:
     assert [str(m) for m in changes if isinstance(m, Change)] == [f"current release of {shop}: 2.1 → 2.0"]
     assert isinstance(last, Gate)
     assert (last.name, last.hold_for, last.within, last.otherwise) == ("backend is healthy", 120.0, 600.0, "freeze")
-    assert last.checks == (*backend.healthy, *backend.traffic)
+    assert last.checks == (*backend.health_checks, *backend.traffic_checks)
     assert (made.service, made.environment, made.strategy) == ("backend", "production", "immediate")
     assert (made.from_version, made.to_version) == ("2.1", "2.0")
 
