@@ -167,7 +167,7 @@ def _named(alert: LiveAlert) -> str:
 
 async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections) -> LiveState:
     """Since when it fires (`activeAt` of the oldest alert like these; Prometheus may not know it, as with vmalert),
-    whether something shows that it earlier so before the deployment, and whether the trouble is visible now.
+    whether something shows that it was so before the deployment, and whether the trouble is visible now.
     """
     running, came = facts.running, facts.came
     if incident.forced or facts.service is None:
@@ -178,7 +178,7 @@ async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connect
     # One question: each costs as much as all the rest of a decision.
     before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]
     if facts.verified_at:
-        before = []  # their windows may still include what earlier before that rollback, which saw the service healthy
+        before = []  # their windows may still include what was before that rollback, which saw the service healthy
     past_queries = [marked(f"{what} @ {at.timestamp():.3f}", "before") for what in before]
     query = " or ".join([selector("ALERTS_FOR_STATE", labels), *past_queries, *questions(labels)])
     expression = incident.policy.expression
@@ -200,13 +200,13 @@ async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connect
         state="firing",
         reason="",
         began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
-        was_so_before=f"{signs[0]} at {at:%H:%M:%S} UTC, before {came.version} earlier deployed" if signs else "",
+        was_so_before=f"{signs[0]} at {at:%H:%M:%S} UTC, before {came.version} was deployed" if signs else "",
         trouble_now=await visible(incident, Recordings(now), policy_set, connections),
     )
 
 
 def _just_before(facts: Facts, came_at: datetime) -> datetime:
-    """The last moment that the new version cannot have spoiled; not before the service earlier seen healthy."""
+    """The last moment that the new version cannot have spoiled; not before the service was seen healthy."""
     delay = facts.service.reporting_delay if facts.service else 0.0
     at = came_at - timedelta(seconds=delay)
     return max(at, facts.verified_at) if facts.verified_at else at
@@ -215,7 +215,7 @@ def _just_before(facts: Facts, came_at: datetime) -> datetime:
 def _fired_before(sample: Sample) -> str:
     name = sample.labels.get("alertname", "this alert")
     recorded = sample.labels.get("__name__") == RECORDED
-    return f"the trouble of {name} earlier already recorded" if recorded else f"{name} earlier already firing"
+    return f"the trouble of {name} was already recorded" if recorded else f"{name} was already firing"
 
 
 async def _needs_failing(
