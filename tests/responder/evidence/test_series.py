@@ -111,7 +111,7 @@ async def test_series_are_kept_as_data_and_as_a_plot(
     case = a_case(queries=queries, deployed_at=ago(600), version="2.1", onset=ago(300))
     manifest = await kept(case, directory, around, now=lambda: NOW)
     names = [file.name.partition(".")[0][:18] for file in manifest.files]
-    assert names == ["alerts", "series-1-policy", "series-1-policy", "series-2-health_checks-0"]
+    assert names == ["alerts", "series-1-policy", "series-1-policy", "series-2-health_ch"]
     inside = await unpacked(manifest, directory, around)
     data = json.loads(inside["series-1-policy.json"])
     assert (data["from"], data["to"]) == ((NOW - timedelta(minutes=35)).isoformat(), NOW.isoformat())

@@ -15,7 +15,7 @@ from responder.backends.alertmanager.alerts import Alert, UndatedAlert, fingerpr
 from responder.errors import ConfigError, Conflict, JournalUnavailable, LeaseLost, Unknown
 from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions, open_journal
 from responder.journal.database import load_migrations
-from responder.journal.decisions import Decision
+from responder.journal.decisions import RecordedDecision
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Accepted, ApprovalRequested, Closed, Planned, Resumed, StepFailed, StopRequested
 from responder.rollback.execution import Execution
@@ -266,8 +266,8 @@ async def test_a_newer_schema_is_refused(state: str) -> None:
 
 
 async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
-    def decision(n: int, guard: str) -> Decision:
-        return Decision(
+    def decision(n: int, guard: str) -> RecordedDecision:
+        return RecordedDecision(
             id=f"x{n}",
             incident="i",
             at=NOW + timedelta(minutes=n),
@@ -355,7 +355,7 @@ async def test_stopping(journal: Database) -> None:
             "reason onset_at firing_at accepted_at acted_at ended_at duration_seconds changed",
         ),
         ("rollback_steps", "execution service environment step title started_at ended_at result note"),
-        ("rollback_decisions", "id at last_at times policy service environment verdict guard reason execution"),
+        ("rollback_decisions", "id at last_at times policy service environment result guard reason execution"),
         ("rollback_events", "execution service environment seq at type state step title note"),
         (
             "rollback_alerts",
@@ -412,8 +412,8 @@ async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal:
     assert [(row["type"], row["state"], row["note"]) for row in found] == [
         ("accepted", "accepted", "a test"),
         ("planned", "running", f"2 steps, plan {plan().hash}"),
-        ("awaiting_approval", "awaiting_approval", "mode is approve; waits until 2026-11-23 22:15:00 UTC"),
-        ("stopped", "reverting", "by alice: mine"),
+        ("approval_requested", "awaiting_approval", "mode is approve; waits until 2026-11-23 22:15:00 UTC"),
+        ("stop_requested", "reverting", "by alice: mine"),
         ("closed", "closed", "cancelled, by responder"),
     ]
 
@@ -616,14 +616,14 @@ async def test_what_a_report_asks(journal: Database) -> None:
     for n, (result, guard, forced) in enumerate(
         [
             ("deny", "cooldown", False),
-            ("deny", "episode", False),
+            ("deny", "duplicate_alert", False),
             ("deny", "mode", True),
             ("allow", "mode", False),
         ]
     ):
         execution = second.id if result == "allow" else None
         more = {"id": f"d{n}", "incident": f"i{n}", "result": result, "guard": guard, "forced": forced, "body": "{}"}
-        await journal.transaction(decisions.record, Decision(**fields, **more, execution=execution))
+        await journal.transaction(decisions.record, RecordedDecision(**fields, **more, execution=execution))
 
     async def ask(tx: Transaction, query: str, **params: Any) -> list[Any]:
         return await tx.all(query, **params)
@@ -643,7 +643,7 @@ async def test_what_a_report_asks(journal: Database) -> None:
 async def test_text_that_no_database_stores_costs_only_its_odd_characters(journal: Database) -> None:
     """What logs, errors and comments of others hold is on record, whatever it is."""
     fields = {"policy": "p", "service": "shop", "environment": "test", "result": "deny", "guard": "firing"}
-    odd = Decision(
+    odd = RecordedDecision(
         id="d1",
         incident="i1",
         at=NOW,

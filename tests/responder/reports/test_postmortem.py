@@ -100,8 +100,8 @@ def test_the_time_line_is_in_order_and_has_everything() -> None:
         decisions=tuple(ReportedDecision(**{"execution": None, **row}) for row in (refused, ours)),
     )
     assert [moment.what for moment in postmortem.timeline] == [
-        "deployed", "onset", "decided: refuse", "firing", "received", "accepted", "planned",
-        "step_started", "step_completed", "step_started", "step_completed", "closed",
+        "deployed", "onset", "decided: deny", "firing", "received", "accepted", "planned",
+        "step started", "step completed", "step started", "step completed", "closed",
     ]  # fmt: skip
     assert postmortem.timeline[2].detail == "policy p, by firing, 4 times: gone"
 

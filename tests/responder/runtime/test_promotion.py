@@ -12,7 +12,7 @@ from responder.decisions.facts import WATCHDOG
 from responder.decisions.limits import Watchdog
 from responder.decisions.policies import PolicySet
 from responder.journal import Database, decisions, deployments
-from responder.journal.decisions import Decision
+from responder.journal.decisions import RecordedDecision
 from responder.journal.deployments import Status
 from responder.rollback.gateway import Gateway
 from responder.runtime.promotion import promote
@@ -60,7 +60,7 @@ async def judged(journal: Database, seconds_ago: float, result: str = "deny", **
         "body": "{}",
         **other,
     }
-    await journal.transaction(decisions.record, Decision(**fields))
+    await journal.transaction(decisions.record, RecordedDecision(**fields))
 
 
 async def test_it_has_earned_it(journal: Database, connections: Connections) -> None:

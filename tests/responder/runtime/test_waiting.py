@@ -57,7 +57,7 @@ async def test_the_same_alert_at_every_replica(
     repeated = trouble()
     found = await asyncio.gather(*(judged(journal, connections, repeated) for journal in replicas))
     guard_results = sorted((each.result, each.decision.deciding.guard) for decided in found for each in decided)
-    assert guard_results == [("allow", "mode"), ("deny", "episode"), ("deny", "episode")]
+    assert guard_results == [("allow", "mode"), ("deny", "duplicate_alert"), ("deny", "duplicate_alert")]
     assert await begun(replicas) == 1
 
 

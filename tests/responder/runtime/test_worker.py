@@ -407,7 +407,7 @@ async def _accept_held(pool: WorkerPool) -> None:
     original = executions.accept
 
     async def with_approval(tx: Any, execution_id: str, accepted: Any) -> Any:
-        return await original(tx, execution_id, accepted.model_copy(update={"require_approval": "the policy asks"}))
+        return await original(tx, execution_id, accepted.model_copy(update={"approval_reason": "the policy asks"}))
 
     executions.accept = with_approval  # type: ignore[assignment]
     try:
