@@ -77,7 +77,7 @@ def _environment(text: str) -> dict[str, str]:
 
 
 def _loaded(text: str, tmp_path: Path) -> Any:
-    """The configuration, with a token of its own in place of every token file that it names."""
+    """The configuration; token files, key files and the web configuration file are replaced by temporary ones."""
 
     def token(named: re.Match[str]) -> str:
         file = tmp_path / f"{Path(named[1]).name}"
@@ -88,6 +88,11 @@ def _loaded(text: str, tmp_path: Path) -> Any:
     key.write_text(SECRET * 2)  # 32 bytes as hex
     here = re.sub(r'\bfile: "?(?:\$\{CREDENTIALS_DIRECTORY\})?(/\S+\.token)\b"?', token, text)
     here = re.sub(r"\bkey_file: /[\w./-]+\.key\b", f"key_file: {key}", here)
+    passwords = tmp_path / "web.yml"
+    hashed = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
+    users = (yaml.safe_load(here).get("web") or {}).get("users", ())
+    passwords.write_text(yaml.safe_dump({"basic_auth_users": {user["name"]: hashed for user in users}}))
+    here = re.sub(r"\bconfig_file: /\S+", f"config_file: {passwords}", here)
     return parse(here, "the documentation", _environment(here))
 
 

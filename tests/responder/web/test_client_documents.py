@@ -249,17 +249,17 @@ async def test_the_example_in_the_documentation_obeys(android_house: ResponderSe
 
     async def polled(version: str) -> tuple[bool, bool]:
         await asyncio.to_thread(rules.poll)
-        return rules.may_run(version), rules.on("checkout")
+        return rules.may_run(version), rules.enabled("checkout")
 
     assert await polled("2.1") == (True, True)
     await change(android_house, block=["2.1"], min_version="2.0", flags={"checkout": False})
     assert await polled("2.1") == (False, False)
-    first = dict(rules.told)
+    first = dict(rules.rules)
     assert await polled("2.0") == (True, False)
     assert await polled("1.9") == (False, False)
-    assert rules.told == first
+    assert rules.rules == first
     assert android_house.clients is not None
-    rules.told["revision"] = 7  # what comes now is older than what is known
+    rules.rules["revision"] = 7  # what comes now is older than what is known
     await change(android_house, unblock=["2.1"])
     assert await polled("2.1") == (False, False)
     rules.url = str(android_house.client.make_url("/api/v1/clients/nobody/android"))
