@@ -129,7 +129,7 @@ def test_what_is_right_is_right_for_prometheus(tmp_path: Path, authority: Author
 
 
 def test_the_documented_file_can_be_used(tmp_path: Path, authority: Authority) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "how-to" / "tls.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "how-to" / "tls.md").read_text()
     authority.ca_file.rename(tmp_path / "clients-ca.crt")
     (text,) = re.findall(r"```yaml\n(tls_server_config.*?)```", page, flags=re.DOTALL)
     (tmp_path / "web.yml").write_text(text)
