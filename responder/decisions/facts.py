@@ -15,6 +15,7 @@ from responder.decisions.limits import Limits
 from responder.decisions.policies import Incident, PolicySet
 from responder.journal import Row, Transaction, decisions, deployments
 from responder.journal.deployments import Deployment
+from responder.rollback.version_change import VersionChange
 from responder.services.service import Service
 
 _RECOVERING = timedelta(seconds=30)
@@ -134,10 +135,28 @@ class Facts(BaseModel):
     fleet: FleetState | None = None  # both None: not asked, because something else speaks against it already
     live: LiveState | None = None
 
+    def version_change(self, strategy: str | None) -> VersionChange | None:
+        """What is rolled back, by that strategy or the default one; None without a running version or a target."""
+        if self.service is None or self.running is None or self.target is None:
+            return None
+        return VersionChange(
+            service=self.service.name,
+            environment=self.service.environment,
+            from_version=self.running.version,
+            to_version=self.target.version,
+            strategy=strategy or self.service.rollback.strategy,
+            artifacts=_whole(self.target.artifact),
+            from_artifacts=_whole(self.running.artifact),
+        )
+
     @property
     def came(self) -> Deployment | Replaced | None:
         """The deployment that the trouble may belong to: the running one, or the younger one that it replaced."""
         return self.replaced or self.running
+
+
+def _whole(artifact: str) -> dict[str, str]:
+    return {"": artifact} if artifact else {}
 
 
 async def gather(
@@ -152,7 +171,7 @@ async def gather(
     service, problem = policy_set.service(incident.service, incident.environment)
     if service and incident.action == "preserve_logs":
         return await _gather_for_logs(tx, incident, service, stopped)
-    if service and service.way(incident.strategy) is None:
+    if service and service.strategy(incident.strategy or "") is None:
         problem, service = f"{service.name} is not configured to be rolled back by {incident.strategy!r}", None
     if service is None:
         return Facts(stopped=stopped, service_problem=problem)

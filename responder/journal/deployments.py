@@ -12,6 +12,7 @@ from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.permitted import Permitted
 from responder.errors import Unknown
 from responder.journal.database import Row, Transaction
+from responder.rollback.version_change import VersionChange
 
 Status = Literal["candidate", "good", "suspect", "bad", "retired"]
 """candidate: new; good: ran its time without trouble; suspect: a rollback did not help; bad: rolled back from; retired:
@@ -240,15 +241,15 @@ async def artifacts(tx: Transaction, service: str, environment: str, version: st
     return {row["platform"]: row["artifact"] for row in found}
 
 
-async def artifacts_between(
-    tx: Transaction, service: str, environment: str, from_version: str, to_version: str
-) -> dict[str, dict[str, str]]:
-    """The same for a rollback's two versions, and what the platforms run, under the names that its target has."""
-    return {
-        "on_platforms": {runs.platform: runs.version for runs in await on_platforms(tx, service, environment)},
-        "artifacts": await artifacts(tx, service, environment, to_version),
-        "from_artifacts": await artifacts(tx, service, environment, from_version),
+async def with_platforms(tx: Transaction, version: VersionChange) -> VersionChange:
+    """The same with what was reported about each platform: its artifacts, and the version that it runs."""
+    service, environment = version.service, version.environment
+    found = {
+        "artifacts": {**version.artifacts, **await artifacts(tx, service, environment, version.to_version)},
+        "from_artifacts": {**version.from_artifacts, **await artifacts(tx, service, environment, version.from_version)},
+        "platform_versions": {runs.platform: runs.version for runs in await on_platforms(tx, service, environment)},
     }
+    return version.model_copy(update=found)
 
 
 async def get(tx: Transaction, wanted: Deployment) -> Deployment:

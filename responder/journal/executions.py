@@ -69,7 +69,7 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
     if inserted is None:
         raise Conflict(f"{accepted.service} in {accepted.environment} is being rolled back already")
     for part in accepted.parts:
-        values = part.model_dump(exclude={"artifact", "from_artifact"})
+        values = part.model_dump(include={"service", "strategy", "from_version", "to_version"})
         where = {"execution": execution_id, "environment": accepted.environment, "accepted_at": accepted.at}
         if not await tx.first("insert_part", **where, **values):
             raise Conflict(f"{part.service} in {accepted.environment} is being rolled back already")

@@ -19,8 +19,9 @@ from responder.decisions.guards import Decision, GuardResult, did_not_help, need
 from responder.decisions.policies import Incident, Policy, PolicySet
 from responder.errors import Conflict
 from responder.journal import Database, Transaction, decisions, deployments, evidence, executions
-from responder.rollback.events import Accepted, ServiceRollback
+from responder.rollback.events import Accepted
 from responder.rollback.execution import Execution
+from responder.rollback.version_change import VersionChange
 
 Clock = Callable[[], datetime]
 
@@ -220,18 +221,11 @@ async def _mark_replaced(tx: Transaction, incident: Incident, facts: Facts, now:
         await deployments.mark(tx, service.name, service.environment, replaced.version, "bad", why, now)
 
 
-def _part(facts: Facts, strategy: str | None) -> ServiceRollback:
-    service, running, target = facts.service, facts.running, facts.target
-    if service is None or running is None or target is None:
+def _version_change(facts: Facts, strategy: str | None) -> VersionChange:
+    version = facts.version_change(strategy)
+    if version is None:
         raise Conflict("an incident without a service, a running version and a target was allowed: this is a bug")
-    return ServiceRollback(
-        service=service.name,
-        strategy=strategy or service.rollback.strategy,
-        from_version=running.version,
-        to_version=target.version,
-        artifact=target.artifact,
-        from_artifact=running.artifact,
-    )
+    return version
 
 
 async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) -> Decided:
@@ -239,9 +233,8 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
     running = facts.running
     accepted = Accepted(
         at=decided.at,
-        environment=decided.environment,
-        **_part(facts, incident.strategy).model_dump(),
-        also=tuple(_part(other, None) for other in decided.also),
+        **_version_change(facts, incident.strategy).model_dump(exclude={"platform_versions", "execution"}),
+        also=tuple(_version_change(other, None) for other in decided.also),
         policy=incident.policy.name,
         requested_by=incident.requested_by,
         forced=incident.forced,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from responder.backends.alertmanager.alerts import Alert, Timestamp
 from responder.rollback.plan import Plan
+from responder.rollback.version_change import VersionChange
 
 Outcome = Literal["succeeded", "reverted", "mitigated", "cancelled", "failed"]
 
@@ -16,19 +17,6 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     at: Timestamp
-
-
-class ServiceRollback(BaseModel):
-    """One service that is rolled back, and between which versions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    service: str
-    strategy: str
-    from_version: str
-    to_version: str
-    artifact: str = ""  # of the version to go back to
-    from_artifact: str = ""  # of the version that runs
 
 
 class Accepted(_Event):
@@ -41,16 +29,14 @@ class Accepted(_Event):
     strategy: str
     from_version: str
     to_version: str
-    artifact: str = ""  # of the version to go back to
-    from_artifact: str = ""  # of the version that runs
-    also: tuple[
-        ServiceRollback, ...
-    ] = ()  # other services of the environment that are rolled back with it, by one plan
+    artifacts: dict[str, str] = {}  # of the version to go back to, by platform as in VersionChange
+    from_artifacts: dict[str, str] = {}  # of the version that runs
+    also: tuple[VersionChange, ...] = ()  # other services of the environment, rolled back by the same plan
     requested_by: str
-    forced: bool = False  # a person asked for it, against cooldown and mode
+    forced: bool = False  # requested by a person, despite cooldown and mode
     reason: str
     on_stop: Literal["revert", "hold"] = "revert"
-    approval_reason: str = ""  # why, where a human has to approve the plan first
+    approval_reason: str = ""  # why a person has to approve the plan; empty: nobody has to
     alerts: tuple[Alert, ...] = ()
     truncated_alerts: int = 0
     deployment_id: str = ""  # of the version that runs
@@ -59,10 +45,10 @@ class Accepted(_Event):
     received_at: Timestamp
 
     @property
-    def parts(self) -> tuple[ServiceRollback, ...]:
+    def parts(self) -> tuple[VersionChange, ...]:
         """Every service that is rolled back; the first is the one that the execution is named after."""
-        own = ServiceRollback.model_validate({name: getattr(self, name) for name in ServiceRollback.model_fields})
-        return (own, *self.also)
+        own = self.model_dump(include=set(VersionChange.model_fields))
+        return (VersionChange(**own), *self.also)
 
 
 class Planned(_Event):

@@ -24,10 +24,15 @@ from responder.rollback.events import (
     StepStarted,
     StopRequested,
 )
-from responder.rollback.plan import Change, Gate, Plan, Share, Step, revert_steps
+from responder.rollback.plan import Change, Gate, Plan, Step, revert_steps
+from responder.rollback.version_change import VersionChange
 
 State = Literal["accepted", "awaiting_approval", "running", "reverting", "stuck", "closed"]
 """Every state but `closed` locks its service and environment; `stuck` stays locked until a human closes it."""
+
+
+Position = Literal["before", "between", "after"]
+"""Where a service is on its way from one version to the other."""
 
 
 class Execution(BaseModel):
@@ -115,7 +120,7 @@ class Execution(BaseModel):
         return {"state": "reverting", "todo": revert_steps(taken), "taken": (), "current": None, "reason": reason}
 
     def _stuck(self, reason: str) -> dict[str, object]:
-        message = f"{reason} (partial: {self.whereabouts})" if self.whereabouts else reason
+        message = f"{reason} (partial: {self.progress})" if self.progress else reason
         return {"state": "stuck", "todo": (), "current": None, "reason": message}
 
     @property
@@ -125,28 +130,24 @@ class Execution(BaseModel):
         return (self.changed and undone) or (isinstance(self.current, Change) and not self.current.one_way)
 
     @property
-    def whereabouts(self) -> str:
-        """Where each service is, where several were to be rolled back and they are not all alike; else empty."""
-        states, steps = [], iter(self.plan.steps if self.plan else ())
-        for share in self.plan.shares if self.plan else ():
-            changes = islice(steps, share.steps)
-            states.append(self._whereabouts(share, [m for m in changes if isinstance(m, Change) and not m.one_way]))
-        return (
-            "; ".join(f"{service} is {where}" for service, _, where in states)
-            if len({t[1] for t in states}) > 1
-            else ""
-        )
+    def progress(self) -> str:
+        """Which version each service is at, if several are rolled back and they differ; else empty."""
+        positions, steps = [], iter(self.plan.steps if self.plan else ())
+        for part in self.plan.parts if self.plan else ():
+            changes = [step for step in islice(steps, part.steps) if isinstance(step, Change) and not step.one_way]
+            positions.append((part.version, self._position(changes)))
+        if len({position for _, position in positions}) < 2:
+            return ""
+        return "; ".join(f"{version.service} is {_describe(version, position)}" for version, position in positions)
 
-    def _whereabouts(self, share: Share, changes: list[Change]) -> tuple[str, str, str]:
+    def _position(self, changes: list[Change]) -> Position:
         before = {_key(change): change.before for change in reversed(changes)}
         after = {_key(change): change.after for change in changes}
         now = {key: self.reached.get(key, before) for key, before in before.items()}
         under_way = isinstance(self.current, Change) and _key(self.current) in before
         if now == before and not under_way:
-            return share.service, "before", f"still {share.from_version}"
-        if now == after and not under_way:
-            return share.service, "after", f"back at {share.to_version}"
-        return share.service, "between", f"between {share.from_version} and {share.to_version}"
+            return "before"
+        return "after" if now == after and not under_way else "between"
 
     @property
     def standing(self) -> list[Change]:
@@ -181,6 +182,16 @@ class StopAsked(NamedTuple):
     by: str
     reason: str
     guard: bool = False
+
+
+def _describe(version: VersionChange, position: Position) -> str:
+    match position:
+        case "before":
+            return f"still {version.from_version}"
+        case "after":
+            return f"back at {version.to_version}"
+        case "between":
+            return f"between {version.from_version} and {version.to_version}"
 
 
 def _key(change: Change) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from responder.backends.checks import Check, GateCheck
 from responder.backends.resources import AnyLever
 from responder.config.durations import Duration, format_duration
+from responder.rollback.version_change import VersionChange
 
 
 class Change(BaseModel):
@@ -82,8 +83,8 @@ class Mitigation(BaseModel):
         )
 
 
-class Draft(BaseModel):
-    """What a strategy would do, and what people should know about it."""
+class StrategyPlan(BaseModel):
+    """The steps of one strategy, and what people should know about them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -92,45 +93,39 @@ class Draft(BaseModel):
     mitigations: tuple[Mitigation, ...] = ()
 
 
-class Share(BaseModel):
-    """One service's part of a plan for several: so many of its steps, after those of the shares before."""
+class ServicePlan(BaseModel):
+    """One service's part of a plan: how many of its steps, after those of the parts before it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    service: str
-    strategy: str
-    from_version: str
-    to_version: str
+    version: VersionChange
     steps: int
 
 
 class Plan(BaseModel):
-    """Decided once, journalled before the first act, and never changed afterwards."""
+    """Made once, journaled before the first change, and never modified afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    service: str
-    environment: str
-    strategy: str
-    from_version: str
-    to_version: str
-    steps: tuple[Step, ...]
-    notes: tuple[str, ...] = ()  # what people have to know, as what brings the bad version back if nobody mends it
-    mitigations: tuple[Mitigation, ...] = ()  # then it is never called rolled back
-    shares: tuple[Share, ...] = ()  # of each service, in the order of the steps, where there are several
+    parts: Annotated[tuple[ServicePlan, ...], Field(min_length=1)]  # one per service, in the order of the steps
+    steps: tuple[Step, ...]  # of all parts, then the verification
+    notes: tuple[str, ...] = ()  # for people, such as what would bring the bad version back
+    mitigations: tuple[Mitigation, ...] = ()  # with any, the outcome is `mitigated`
 
     @property
     def irreversible(self) -> str:
-        """What is lost for good by any of its moves; empty where all of it can be turned back."""
+        """What is lost for good by any of its changes; empty if every change can be reverted."""
         return "; ".join(step.irreversible for step in self.steps if isinstance(step, Change) and step.irreversible)
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that an approval names, so that it holds for these very steps.
+        """Twelve hex digits that an approval names, so that it is valid for exactly these steps.
 
-        The notes are not in it: they tell how things are now, as how many rows there are, which goes on changing.
+        It leaves out the notes and what was reported about platforms: both describe the present and keep changing.
         """
-        return hashlib.sha256(self.model_dump_json(exclude={"notes"}).encode()).hexdigest()[:12]
+        varying = {"version": {"artifacts", "from_artifacts", "platform_versions"}}
+        content = self.model_dump_json(exclude={"notes": True, "parts": {"__all__": varying}})
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def revert_steps(taken: tuple[Step, ...]) -> tuple[Step, ...]:

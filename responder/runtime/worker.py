@@ -13,7 +13,6 @@ from typing import Any
 from responder import errors
 from responder.backends.checks import Finding, GateCheck
 from responder.backends.connections import Connections
-from responder.backends.prometheus.trouble_check import TroubleCheck
 from responder.decisions.alert_state import ask_watchdog
 from responder.decisions.evaluation import others_in_trouble
 from responder.decisions.policies import PolicySet
@@ -23,12 +22,12 @@ from responder.evidence.maintenance import maintain
 from responder.journal import Database, Transaction, deployments, executions
 from responder.logging import say
 from responder.operations.approving import after_waiting
+from responder.operations.planning import plan_rollback
 from responder.operations.respond import Claimer, Decided, respond
 from responder.rollback.events import (
     Event,
     EvidenceCollected,
     RetriesExhausted,
-    ServiceRollback,
     StepFailed,
     StepStarted,
 )
@@ -36,14 +35,13 @@ from responder.rollback.execution import Execution
 from responder.rollback.executor import execute
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Plan
-from responder.rollback.strategies import Target
+from responder.rollback.version_change import VersionChange
 from responder.runtime.collateral import Quiet
 from responder.runtime.lease import Lease
 from responder.runtime.leftovers import remove_leftovers
 from responder.runtime.promotion import promote
 from responder.runtime.stop_signal import StopSignal, stop_of
 from responder.runtime.waiting import Waiting
-from responder.services import planner
 from responder.transport.background import OnError, run_loop
 
 log = logging.getLogger("responder.worker")
@@ -302,30 +300,17 @@ class Worker:
 
     async def _plan(self, execution: Execution) -> Plan:
         accepted, policy_set = execution.accepted, self.policy_set()
-        parts = []
-        for part in accepted.parts:
-            service, problem = policy_set.service(part.service, accepted.environment)
-            if service is None:
-                raise errors.StepFailed(problem)
+        for version in accepted.parts:
             # It may have waited for its turn, or for an approval, while somebody learned more about it.
-            if problem := await self.journal.read(_closed_by_now, part, accepted.environment):
+            if problem := await self.journal.read(_closed_by_now, version):
                 raise errors.StepFailed(problem)
-            where = (part.service, accepted.environment, part.from_version, part.to_version)
-            made_of = await self.journal.read(deployments.artifacts_between, *where)
-            versions = {**part.model_dump(exclude={"strategy"}), **made_of}
-            target = Target(environment=accepted.environment, execution=execution.id, **versions)
-            parts.append(planner.Part(service, target, part.strategy))
-        policy = policy_set.policy(accepted.policy)
-        return await planner.plan(
-            parts,
-            self._world(),
-            verify_for=policy.verify.bake,
-            verify_within=policy.verify.within,
-            needs=policy_set.needs,
-            order=policy.order,
-            trouble=None
-            if accepted.forced
-            else TroubleCheck.of(accepted.alerts, policy.expression, accepted.service, accepted.environment),
+        return await plan_rollback(
+            [version.model_copy(update={"execution": execution.id}) for version in accepted.parts],
+            policy=policy_set.policy(accepted.policy),
+            policy_set=policy_set,
+            alerts=() if accepted.forced else accepted.alerts,
+            journal=self.journal,
+            gateway=self._world(),
         )
 
     def publish(self, execution: Execution, events: tuple[Event, ...]) -> None:
@@ -382,13 +367,13 @@ class _Record:
         return halted.model_copy(update={"reason": why})
 
 
-async def _closed_by_now(tx: Transaction, part: ServiceRollback, environment: str) -> str:
+async def _closed_by_now(tx: Transaction, version: VersionChange) -> str:
     """Why the target is none any more; empty where it still is one."""
-    where = {"service": part.service, "environment": environment}
-    target = await tx.first("version", **where, version=part.to_version)
+    where = {"service": version.service, "environment": version.environment}
+    target = await tx.first("version", **where, version=version.to_version)
     if target and target["status"] in deployments.NO_TARGET:
-        return f"{part.to_version} is {target['status']} by now: {target['reason']}"
-    protected = await tx.first("no_rollback_since", **where, target=part.to_version)
+        return f"{version.to_version} is {target['status']} by now: {target['reason']}"
+    protected = await tx.first("no_rollback_since", **where, target=version.to_version)
     return f"{protected['version']} must stay by now: {protected['no_rollback']}" if protected else ""
 
 

@@ -2,104 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from responder.backends.prometheus.trouble_check import TroubleCheck
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Gate, Mitigation, Plan, Share, Step
-from responder.rollback.strategies import Target
+from responder.rollback.plan import Gate, Plan, ServicePlan, StrategyPlan
+from responder.rollback.version_change import VersionChange
 from responder.services.service import Service
 
 
-@dataclass(frozen=True)
-class Part:
-    """One service on its way, by one of its strategies; the usual one where none is named."""
+@dataclass(frozen=True, kw_only=True)
+class Planning:
+    """How to plan: which services there are, in which order they are rolled back, and how that is verified."""
 
-    service: Service
-    target: Target
-    strategy: str | None = None
+    services: Mapping[str, Service]  # by name, all of one environment
+    hold_for: float  # seconds that every check must hold
+    within: float  # seconds after the last change
+    trouble: TroubleCheck | None = None  # what opened the rollback; it must be gone at the end
+    needs: Callable[[Service], Sequence[Service]] = lambda service: ()  # direct and indirect dependencies
+    order: Sequence[str] = ()  # names of services; empty: by dependency
+    because: str = ""  # the reason for that order
 
-    @property
-    def way(self) -> str:
-        way = self.service.way(self.strategy)
-        return way.strategy if way else str(self.strategy)
 
+async def plan(versions: Sequence[VersionChange], gateway: Gateway, planning: Planning) -> Plan:
+    """The steps for all services, one service after the other, and the verification of all. Changes nothing.
 
-async def plan(
-    parts: Sequence[Part],
-    gateway: Gateway,
-    *,
-    verify_for: float,
-    verify_within: float,
-    needs: Callable[[Service], Sequence[Service]] = lambda service: (),
-    order: tuple[Sequence[str], str] = ((), ""),
-    trouble: TroubleCheck | None = None,
-) -> Plan:
-    """What is done for all of them, one after the other, and at the end all of them verified. Raises Halt.
-
-    `trouble`: what opened the rollback, and must be gone at its end.
-    `needs`: what a service depends on, near and far. `order`: another one than that of `dependents_first`, and why.
+    Raises StepFailed if a strategy finds no way; with several services the message names the service.
     """
-    wanted, because = order
-    first, several = parts[0], len(parts) > 1
-    steps: list[Step] = []
-    shares: list[Share] = []
-    notes: list[str] = []
-    mitigations: list[Mitigation] = []
-    if sorted(wanted) == sorted(part.service.name for part in parts):
-        ordered = sorted(parts, key=lambda part: wanted.index(part.service.name))
-    else:
-        ordered, because = dependents_first(parts, needs), ""
-    for part in ordered:
-        name = part.service.name
+    ordered, because = _ordered(versions, planning)
+    several = len(ordered) > 1
+    prefixes = {version.service: f"{version.service}: " if several else "" for version in ordered}
+    made: dict[str, StrategyPlan] = {}
+    for version in ordered:
         try:
-            draft = await part.service.draft(gateway, part.target, part.strategy)
+            made[version.service] = await planning.services[version.service].plan(gateway, version)
         except StepFailed as failure:
-            if several:
-                failure.args = (f"{name}: {failure}",)  # it stays what it is: drift is no other reason to halt
+            failure.args = (f"{prefixes[version.service]}{failure}",)  # its type stays: drift is handled differently
             raise
-        versions = {"from_version": part.target.from_version, "to_version": part.target.to_version}
-        shares.append(Share(service=name, strategy=part.way, steps=len(draft.steps), **versions))
-        steps += draft.steps
-        mitigations += [mitigation.model_copy(update={"service": name}) for mitigation in draft.mitigations]
-        notes += [f"{name}: {note}" if several else note for note in draft.notes]
+    notes = [f"{prefixes[name]}{note}" for name, strategy_plan in made.items() for note in strategy_plan.notes]
     if several:
-        sequence = " → ".join(share.service for share in shares)
-        notes.insert(0, f"in this order: {sequence}" + (f", because {because}" if because else ""))
-    names = " and ".join(share.service for share in shares)
-    checks = (check for part in parts for check in (*part.service.health_checks, *part.service.traffic_checks))
-    verify = Gate(
-        name=f"{names} {'are' if several else 'is'} healthy",
-        checks=(*checks, *([trouble] if trouble else ())),
-        hold_for=verify_for,
-        within=verify_within,
-        otherwise="freeze",
-    )
+        notes.insert(0, f"in this order: {' → '.join(made)}" + (f", because {because}" if because else ""))
     return Plan(
-        service=first.service.name,
-        environment=first.service.environment,
-        strategy=first.way,
-        from_version=first.target.from_version,
-        to_version=first.target.to_version,
-        steps=(*steps, verify),
+        parts=tuple(ServicePlan(version=version, steps=len(made[version.service].steps)) for version in ordered),
+        steps=(
+            *(step for strategy_plan in made.values() for step in strategy_plan.steps),
+            _verification(planning, made),
+        ),
         notes=tuple(notes),
-        mitigations=tuple(mitigations),
-        shares=tuple(shares) if several else (),
+        mitigations=tuple(
+            mitigation.model_copy(update={"service": name})
+            for name, strategy_plan in made.items()
+            for mitigation in strategy_plan.mitigations
+        ),
     )
 
 
-def dependents_first(parts: Sequence[Part], needs: Callable[[Service], Sequence[Service]]) -> list[Part]:
-    """What needs others goes back before what it needs: the frontend, then the backend, then the database's schema.
+def _ordered(versions: Sequence[VersionChange], planning: Planning) -> tuple[Sequence[VersionChange], str]:
+    """The services in the order of the plan, and the reason for it if it was configured."""
+    if sorted(planning.order) != sorted(version.service for version in versions):
+        return dependents_first(versions, planning), ""
+    return sorted(versions, key=lambda version: planning.order.index(version.service)), planning.because
 
-    Of those that do not need each other, in the order in which they are named, schemas last.
+
+def dependents_first(versions: Sequence[VersionChange], planning: Planning) -> list[VersionChange]:
+    """Dependents before what they depend on: the frontend, then the backend, then the database's schema.
+
+    Services that do not depend on each other keep the order in which they are named, schemas last.
     """
-    left, ordered = list(parts), []
-    needed = {part.service.name: {service.name for service in needs(part.service)} for part in parts}
-    while left:  # the configuration has no rings: something is always free
-        free = [part for part in left if not any(part.service.name in needed[other.service.name] for other in left)]
-        chosen = min(free, key=lambda part: part.way == "database_migration")
+    left, ordered = list(versions), []
+    needed = {
+        version.service: {service.name for service in planning.needs(planning.services[version.service])}
+        for version in versions
+    }
+    while left:  # the configuration has no cycles: one service is always free
+        free = [version for version in left if not any(version.service in needed[other.service] for other in left)]
+        chosen = min(free, key=lambda version: _strategy(version, planning) == "database_migration")
         left.remove(chosen)
         ordered.append(chosen)
     return ordered
+
+
+def _strategy(version: VersionChange, planning: Planning) -> str:
+    return version.strategy or planning.services[version.service].rollback.strategy
+
+
+def _verification(planning: Planning, names: Collection[str]) -> Gate:
+    services = [planning.services[name] for name in names]
+    checks = (check for service in services for check in (*service.health_checks, *service.traffic_checks))
+    return Gate(
+        name=f"{' and '.join(names)} {'are' if len(names) > 1 else 'is'} healthy",
+        checks=(*checks, *([planning.trouble] if planning.trouble else ())),
+        hold_for=planning.hold_for,
+        within=planning.within,
+        otherwise="freeze",
+    )

@@ -12,8 +12,9 @@ from responder.config.durations import Duration
 from responder.config.versions import Range
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Draft
-from responder.rollback.strategies import AnyStrategy, Target, resources_of
+from responder.rollback.plan import StrategyPlan
+from responder.rollback.strategies import AnyStrategy, resources_of
+from responder.rollback.version_change import VersionChange
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
 """Lower-case letters, digits, `-`, `_` and `.`: a name is a label value, a file name and a part of a URL."""
@@ -88,14 +89,14 @@ class Service(BaseModel):
         resources = [resource for way in (self.rollback, *self.alternatives) for resource in resources_of(way)]
         return next((space for resource in resources if (space := getattr(resource, "namespace", None))), None)
 
-    def way(self, strategy: str | None) -> AnyStrategy | None:
-        """The configured strategy of that name, or the usual one where none is named; None where there is no such."""
+    def strategy(self, name: str) -> AnyStrategy | None:
+        """The configured strategy of that name; the default one for an empty name; None if there is none."""
         strategies = (self.rollback, *self.alternatives)
-        return next((candidate for candidate in strategies if strategy in (None, candidate.strategy)), None)
+        return next((candidate for candidate in strategies if name in ("", candidate.strategy)), None)
 
-    async def draft(self, gateway: Gateway, target: Target, strategy: str | None = None) -> Draft:
-        """The strategy's steps, without the verification. Raises Halt."""
-        way = self.way(strategy)
-        if way is None:
-            raise StepFailed(f"{self.name} is not configured to be rolled back by {strategy}")
-        return await way.draft(gateway, target)
+    async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
+        """The strategy's steps, without the verification. Raises StepFailed if there is no such strategy or no plan."""
+        strategy = self.strategy(version.strategy)
+        if strategy is None:
+            raise StepFailed(f"{self.name} is not configured to be rolled back by {version.strategy}")
+        return await strategy.plan(gateway, version)

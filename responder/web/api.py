@@ -13,20 +13,18 @@ from pydantic import BaseModel, Field
 from responder.backends.alertmanager.alerts import AlertGroup, read_body
 from responder.backends.alertmanager.client import Alertmanager
 from responder.backends.connections import Connections
-from responder.backends.prometheus.trouble_check import TroubleCheck
 from responder.decisions.evaluation import Refusal
 from responder.decisions.policies import BY_HAND, Incident, PolicySet, match_alerts, only_told
 from responder.errors import Conflict, Invalid, StepFailed, Unavailable
-from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions
+from responder.journal import Database, Transaction, alert_times, decisions, executions
 from responder.operations.approving import approve, held_by
+from responder.operations.planning import plan_rollback
 from responder.operations.respond import Decided, explain, respond
 from responder.operations.stopping import STOPPABLE, effect_of_stop
 from responder.rollback.events import Closed, Event, Outcome
 from responder.rollback.execution import Execution, State, fold
 from responder.rollback.gateway import Gateway
-from responder.rollback.strategies import Target
 from responder.runtime.worker import Worker
-from responder.services import planner
 from responder.web.access.access import WHO, who_asks
 from responder.web.access.permission import (
     demand,
@@ -177,32 +175,19 @@ class Api(Handlers):
         summary, policy = _summary(decided), decided.incident.policy
         if decided.incident.action != "roll_back":
             return summary
-        parts: list[planner.Part] = []
-        for facts in (decided.facts, *decided.also):
-            if facts.service is None or facts.running is None or facts.target is None:
-                return summary
-            between = {
-                "service": facts.service.name,
-                "environment": facts.service.environment,
-                "from_version": facts.running.version,
-                "to_version": facts.target.version,
-            }
-            target = Target(
-                artifact=facts.target.artifact,
-                from_artifact=facts.running.artifact,
-                **between,
-                **await self._journal.read(deployments.artifacts_between, **between),
-            )
-            parts.append(planner.Part(facts.service, target, None if parts else decided.incident.strategy))
+        strategies = (decided.incident.strategy, *(None for _ in decided.also))
+        every = zip((decided.facts, *decided.also), strategies, strict=True)
+        versions = [facts.version_change(strategy) for facts, strategy in every]
+        if None in versions:
+            return summary
         try:
-            plan = await planner.plan(
-                parts,
-                Gateway(self._connections()),
-                verify_for=policy.verify.bake,
-                verify_within=policy.verify.within,
-                needs=self._mandate().needs,
-                order=policy.order,
-                trouble=_trouble_of(decided),
+            plan = await plan_rollback(
+                [version for version in versions if version],
+                policy=policy,
+                policy_set=self._mandate(),
+                alerts=() if decided.incident.forced else decided.incident.alerts,
+                journal=self._journal,
+                gateway=Gateway(self._connections()),
             )
         except StepFailed as failure:
             return {**summary, "no_plan": str(failure)}
@@ -322,13 +307,6 @@ class Api(Handlers):
             decisions.find, service=service, since=since(request), most=limit(request), permitted=permitted(request)
         )
         return answer({"decisions": [{**row, "body": json.loads(row["body"])} for row in found]})
-
-
-def _trouble_of(decided: Decided) -> TroubleCheck | None:
-    """As the worker has it in the plan."""
-    incident = decided.incident
-    alerts = () if incident.forced else incident.alerts
-    return TroubleCheck.of(alerts, incident.policy.expression, incident.service, decided.environment)
 
 
 def _covers(roll_back: Any, service: str) -> bool:

@@ -38,7 +38,12 @@ def event_body(execution: Execution, event: Event) -> dict[str, Any]:
     if isinstance(event, Planned):
         plan = event.plan
         steps = [str(step) for step in plan.steps]
-        body["plan"] = {"hash": plan.hash, "strategy": plan.strategy, "steps": steps, "notes": list(plan.notes)}
+        body["plan"] = {
+            "hash": plan.hash,
+            "strategy": plan.parts[0].version.strategy,
+            "steps": steps,
+            "notes": list(plan.notes),
+        }
     if isinstance(event, Accepted):
         body["alerts_in_all"] = len(event.alerts) + event.truncated_alerts
     return body

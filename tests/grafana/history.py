@@ -27,9 +27,9 @@ from responder.rollback.events import (
     StopRequested,
 )
 from responder.rollback.execution import Execution
-from responder.rollback.plan import Plan
+from responder.rollback.plan import Plan, ServicePlan
 from responder.runtime.metrics import Metrics, State, take_snapshot
-from tests.responder.examples import alert, change, deployment, gate, policy, service
+from tests.responder.examples import alert, change, deployment, gate, policy, service, version_change
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
 NAMES = ("shop", "search", "mail", "pay", "cart", "front", "veteran", "watched")
@@ -250,11 +250,5 @@ class History:
 
 def _plan(name: str) -> Plan:
     fields: dict[str, Any] = {"name": f"{name} is healthy", "hold_for": 120.0, "within": 600.0, "otherwise": "freeze"}
-    return Plan(
-        service=name,
-        environment="production",
-        strategy="immediate",
-        from_version="1.1",
-        to_version="1.0",
-        steps=(change("1.1", "1.0"), gate(**fields)),
-    )
+    version = version_change(name, from_version="1.1", to_version="1.0")
+    return Plan(parts=(ServicePlan(version=version, steps=1),), steps=(change("1.1", "1.0"), gate(**fields)))

@@ -14,7 +14,8 @@ from responder.decisions.facts import Candidate, Facts, FleetState, LiveState, P
 from responder.decisions.policies import Incident, Policy, PolicySet
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Accepted
-from responder.rollback.plan import Change, Gate, Plan
+from responder.rollback.plan import Change, Gate, Plan, ServicePlan
+from responder.rollback.version_change import VersionChange
 from responder.services.service import Service
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
@@ -185,14 +186,14 @@ def gate(**other: Any) -> Gate:
 
 def plan(*steps: Change | Gate) -> Plan:
     """One move and the verification, or the steps that are given."""
-    return Plan(
-        service="backend",
-        environment="production",
-        strategy="immediate",
-        from_version="2.1",
-        to_version="2.0",
-        steps=steps or (change(), gate(otherwise="freeze")),
-    )
+    steps = steps or (change(), gate(otherwise="freeze"))
+    return Plan(parts=(ServicePlan(version=version_change(), steps=len(steps) - 1),), steps=steps)
+
+
+def version_change(service: str = "backend", environment: str = "production", **other: Any) -> VersionChange:
+    """From 2.1 back to 2.0."""
+    fields = {"from_version": "2.1", "to_version": "2.0", "strategy": "immediate", **other}
+    return VersionChange(service=service, environment=environment, **fields)
 
 
 def accepted(**other: Any) -> Accepted:

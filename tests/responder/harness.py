@@ -13,7 +13,7 @@ from responder.rollback.execution import Execution, StopAsked, begin
 from responder.rollback.executor import execute
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Plan
-from responder.rollback.strategies import Target
+from responder.rollback.version_change import VersionChange
 from responder.services import planner
 from responder.services.service import Service
 from tests.responder.examples import NOW
@@ -82,13 +82,13 @@ class Rollback:
         )
         self.connections, self.record, self.stop_signal = FixedConnections(clients), Record(), StopSignal(wait)
         self.gateway = Gateway(self.connections, retry_every=0.01)
-        self.target = Target(
+        self.version = VersionChange(
             service="shop",
             environment="test",
             from_version=from_version,
             to_version=to_version,
-            artifact=artifact,
-            from_artifact=from_artifact,
+            artifacts={"": artifact},
+            from_artifacts={"": from_artifact},
             execution="drill-1",
         )
         accepted = Accepted(
@@ -98,9 +98,8 @@ class Rollback:
         self.execution = begin("drill-1", accepted)
 
     async def plan(self) -> Plan:
-        return await planner.plan(
-            [planner.Part(self.service, self.target)], self.gateway, verify_for=0.0, verify_within=5.0
-        )
+        planning = planner.Planning(services={"shop": self.service}, hold_for=0.0, within=5.0)
+        return await planner.plan([self.version], self.gateway, planning)
 
     async def steps(self) -> list[str]:
         return [str(step) for step in (await self.plan()).steps]

@@ -14,9 +14,8 @@ from responder.rollback.strategies.database_migration import DatabaseMigration
 from responder.rollback.strategies.frontend import Frontend
 from responder.rollback.strategies.immediate import Immediate
 from responder.rollback.strategies.rolling import Rolling
-from responder.rollback.strategies.strategy import Target
 
-__all__ = ["AnyStrategy", "Target", "checks_of", "is_check", "resources_of"]
+__all__ = ["AnyStrategy", "checks_of", "is_check", "resources_of"]
 
 AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend | DatabaseMigration, Field(discriminator="strategy")]
 """Every strategy, told apart by `strategy`."""

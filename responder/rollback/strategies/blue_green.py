@@ -22,10 +22,11 @@ from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft, Gate
+from responder.rollback.plan import Change, Gate, StrategyPlan
 from responder.rollback.strategies.docker import containers, each_container, override_problems
 from responder.rollback.strategies.kubernetes import Workpiece, around, workpiece
-from responder.rollback.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
+from responder.rollback.strategies.strategy import Place, Strategy, read_expecting, value_of
+from responder.rollback.version_change import VersionChange
 
 Pointer = Annotated[
     Annotated[PointerFile, Tag("<file>")]
@@ -108,10 +109,10 @@ class BlueGreen(Strategy):
                     found += await gateway.check_access(floor, within=floor.reads_within)
         return found
 
-    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+    async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         pointer = self.pointer
         if isinstance(pointer, ServiceSelector):
-            pointer = pointer.model_copy(update={"mark": target.execution})
+            pointer = pointer.model_copy(update={"mark": version.execution})
         match live := await gateway.read(pointer):
             case "blue":
                 idle, serving, color = "green", self.colors.blue, self.colors.green
@@ -119,14 +120,14 @@ class BlueGreen(Strategy):
                 idle, serving, color = "blue", self.colors.green, self.colors.blue
             case _:
                 raise StepFailed(f"the {pointer} names {live!r}, neither blue nor green; nothing was touched")
-        await _serves(gateway, serving, target)
+        await _serves(gateway, serving, version)
         await gateway.ask(pointer, lambda c: pointer.preflight(c, idle))
         if serving.kubernetes is not None and color.kubernetes is not None:
             draft = _InKubernetes(self, pointer, live, idle, serving.kubernetes, color.kubernetes, color.ready)
-            return await draft.made(gateway, target)
+            return await draft.made(gateway, version)
         switch = Change(resource=pointer, before=live, after=idle)
         if color.docker is not None:
-            work = await containers(gateway, color.docker, target, running=False)
+            work = await containers(gateway, color.docker, version, running=False)
             numbers = tuple(resource.number for resource in work.resources)
             selector = {"project": color.docker.project, "service": color.docker.service, "numbers": numbers}
             well = ContainersCheck.model_validate({"containers": selector})
@@ -135,12 +136,12 @@ class BlueGreen(Strategy):
             notes = work.notes
             if serving.docker and (now := len(await each_container(gateway, serving.docker))) > len(numbers):
                 notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
-            return Draft(steps=(*changes, before, switch, after, *work.last), notes=notes)
-        to, notes = await value_of(gateway, color.resource, target)
+            return StrategyPlan(steps=(*changes, before, switch, after, *work.last), notes=notes)
+        to, notes = await value_of(gateway, color.resource, version)
         notes = (*color.unfollowed, *notes)
         first = Change(resource=color.resource, before=await gateway.read(color.resource), after=to)
         before, after = self.gates(idle, color.ready)
-        return Draft(steps=(first, before, switch, after), notes=notes)
+        return StrategyPlan(steps=(first, before, switch, after), notes=notes)
 
     def gates(self, idle: str, checks: tuple[Check, ...]) -> tuple[Gate, Gate]:
         names = f"{idle} is ready before it gets traffic", f"{idle} is ready with the traffic"
@@ -150,11 +151,11 @@ class BlueGreen(Strategy):
         return before, after
 
 
-async def _serves(gateway: Gateway, color: Color, target: Target) -> None:
+async def _serves(gateway: Gateway, color: Color, version: VersionChange) -> None:
     """Raises Halt where what has the traffic is not the version that the deployments tell of."""
     resources = [color.resource] if color.docker is None else await each_container(gateway, color.docker)
     for resource in resources:
-        await read_expecting(gateway, resource, target)
+        await read_expecting(gateway, resource, version)
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,11 @@ class _InKubernetes:
     good: PodTemplate
     ready: tuple[Check, ...]
 
-    async def made(self, gateway: Gateway, target: Target) -> Draft:
-        piece = await workpiece(gateway, self.good, target, running=False)
+    async def made(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
+        piece = await workpiece(gateway, self.good, version, running=False)
         if not piece.template.same(piece.before, piece.after):
             await self._nobody_rolls_out(gateway, piece)
-        serving = Replicas(**self.failed.where, mark=target.execution)
+        serving = Replicas(**self.failed.where, mark=version.execution)
         wanted, scaled, held = await self._scaled_up(gateway, piece, await _count(gateway, serving) or 1)
         service = await gateway.ask(self.pointer, self.pointer.object)
         labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
@@ -182,8 +183,8 @@ class _InKubernetes:
         before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": selector}), *self.ready))
         switch = Change(resource=self.pointer, before=self.live, after=self.idle)
         steps = (*piece.first, piece.change(), *piece.last, *scaled, before, switch, after)
-        left, notes = await self._left_behind(gateway, serving, target)
-        return Draft(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
+        left, notes = await self._left_behind(gateway, serving, version)
+        return StrategyPlan(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
 
     async def _nobody_rolls_out(self, gateway: Gateway, piece: Workpiece) -> None:
         """Raises Halt where somebody is just putting another version there: they mean to send traffic to it."""
@@ -230,7 +231,7 @@ class _InKubernetes:
         return [Change(resource=floor, before=now, after=wanted)], (f"{note}: set it back once it has seen the load",)
 
     async def _left_behind(
-        self, gateway: Gateway, serving: Replicas, target: Target
+        self, gateway: Gateway, serving: Replicas, version: VersionChange
     ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
         changes: list[Change] = []
         notes: list[str] = []
@@ -239,7 +240,7 @@ class _InKubernetes:
         if self.way.keep_pods and not await gateway.ask(kept, lambda kube: kube.may("patch", "Pod", kept.namespace)):
             notes.append(f"no pod is kept for study: our account may not patch pods in {kept.namespace}")
         elif self.way.keep_pods:
-            mark = target.execution or "by-hand"
+            mark = version.execution or "by-hand"
             changes.append(Change(resource=kept, before=await gateway.read(kept), after=mark, one_way=True))
         now, then = await _count(gateway, serving), self.way.failed_replicas
         if then is not None and then != now:

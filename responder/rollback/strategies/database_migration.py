@@ -20,8 +20,9 @@ from responder.backends.postgres.sql import one_line, shortened, without_literal
 from responder.config.durations import Duration, format_duration
 from responder.errors import Drift, StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft, Gate, Step
-from responder.rollback.strategies.strategy import Strategy, Target, read_expecting, value_of
+from responder.rollback.plan import Change, Gate, Step, StrategyPlan
+from responder.rollback.strategies.strategy import Strategy, read_expecting, value_of
+from responder.rollback.version_change import VersionChange
 
 
 class DatabaseMigration(Strategy):
@@ -85,7 +86,7 @@ class DatabaseMigration(Strategy):
             raise ValueError("snapshot_tables: pgroll loses nothing while both of its schemas live")
         return self
 
-    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+    async def plan(self, gateway: Gateway, target: VersionChange) -> StrategyPlan:
         resource = self.migrations.model_copy(update={"mark": target.execution})
         before = str(await read_expecting(gateway, resource, target))
         named, _ = await value_of(gateway, resource, target)
@@ -131,7 +132,7 @@ class DatabaseMigration(Strategy):
         )
         checks: tuple[Check, ...] = (IntactCheck(intact=told_of), *self.smoke)
         steps.append(Gate(name=f"the schema of {resource.database} is that of {to}", checks=checks, within=30.0))
-        return Draft(steps=tuple(steps), notes=notes)
+        return StrategyPlan(steps=tuple(steps), notes=notes)
 
     def _with_recovery(self, way: Way, execution: str) -> Way:
         if not way.loses or self.snapshot is None:
@@ -142,7 +143,7 @@ class DatabaseMigration(Strategy):
         )
         return way.model_copy(update={"loses": f"{way.loses} ({copy})"})
 
-    async def _as_told(self, schemas: Schemas, resource: SchemaRevision, target: Target) -> None:
+    async def _as_told(self, schemas: Schemas, resource: SchemaRevision, target: VersionChange) -> None:
         expected = _fingerprint_of(target.from_artifact)
         if expected and (found := await fingerprint(schemas, resource.database)) != expected:
             raise StepFailed(

@@ -13,7 +13,8 @@ from responder.backends.problems import Problem
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change
-from responder.rollback.strategies.strategy import Target, read_expecting, value_of
+from responder.rollback.strategies.strategy import read_expecting, value_of
+from responder.rollback.version_change import VersionChange
 
 
 class Containers(BaseModel):
@@ -52,12 +53,14 @@ async def each_container(gateway: Gateway, resource: ServiceImage) -> list[Servi
     return [resource.model_copy(update={"number": slot.number, "stop_within": slot.stops_within}) for slot in slots]
 
 
-async def containers(gateway: Gateway, resource: ServiceImage, target: Target, *, running: bool = True) -> Containers:
+async def containers(
+    gateway: Gateway, resource: ServiceImage, version: VersionChange, *, running: bool = True
+) -> Containers:
     """The containers as they are and the image that they shall have. Raises Halt."""
     slots = await gateway.ask(resource, resource.slots)
-    resources = await each_container(gateway, resource.model_copy(update={"mark": target.execution}))
-    before = [await (read_expecting(gateway, item, target) if running else gateway.read(item)) for item in resources]
-    to, notes = await value_of(gateway, resource, target)
+    resources = await each_container(gateway, resource.model_copy(update={"mark": version.execution}))
+    before = [await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources]
+    to, notes = await value_of(gateway, resource, version)
     labels = slots[0].pattern["Config"]["Labels"]
     last, last_notes = await _remembered(
         gateway, resource, labels, await gateway.ask(resource, lambda docker: resource.lasting(docker, to))

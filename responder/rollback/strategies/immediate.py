@@ -15,10 +15,11 @@ from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.backends.resources import CurrentRelease
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft
+from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
 from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
-from responder.rollback.strategies.strategy import Place, Strategy, Target, read_expecting, value_of
+from responder.rollback.strategies.strategy import Place, Strategy, read_expecting, value_of
+from responder.rollback.version_change import VersionChange
 
 
 class Immediate(Strategy, Place):
@@ -39,27 +40,27 @@ class Immediate(Strategy, Place):
     async def problems(self, gateway: Gateway) -> list[Problem]:
         return await override_problems(gateway, self.docker) if self.docker else []
 
-    async def draft(self, gateway: Gateway, target: Target) -> Draft:
-        stops = [await _stopped(gateway, resource, target) for resource in self.stop]
+    async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
+        stops = [await _stopped(gateway, resource, version) for resource in self.stop]
         if self.kubernetes is not None:
-            piece = await workpiece(gateway, self.kubernetes, target)
-            return Draft(steps=(*stops, *await _all_at_once(gateway, piece)), notes=piece.notes)
+            piece = await workpiece(gateway, self.kubernetes, version)
+            return StrategyPlan(steps=(*stops, *await _all_at_once(gateway, piece)), notes=piece.notes)
         if self.docker is not None:
-            work = await containers(gateway, self.docker, target)
+            work = await containers(gateway, self.docker, version)
             (changes,) = work.changes(len(work.resources))
-            return Draft(steps=(*stops, *changes, *work.last), notes=work.notes)
+            return StrategyPlan(steps=(*stops, *changes, *work.last), notes=work.notes)
         resource = self.resource
-        before = await read_expecting(gateway, resource, target)
-        to, notes = await value_of(gateway, resource, target)
-        return Draft(
+        before = await read_expecting(gateway, resource, version)
+        to, notes = await value_of(gateway, resource, version)
+        return StrategyPlan(
             steps=(*stops, Change(resource=resource, before=before, after=to)), notes=(*self.unfollowed, *notes)
         )
 
 
-async def _stopped(gateway: Gateway, resource: Replicas, target: Target) -> Change:
+async def _stopped(gateway: Gateway, resource: Replicas, version: VersionChange) -> Change:
     await gateway.ask(resource, lambda kube: resource.preflight(kube, 0))
     return Change(
-        resource=resource.model_copy(update={"mark": target.execution}), before=await gateway.read(resource), after=0
+        resource=resource.model_copy(update={"mark": version.execution}), before=await gateway.read(resource), after=0
     )
 
 

@@ -15,7 +15,8 @@ from responder.backends.resource import Resource
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change
-from responder.rollback.strategies.strategy import Target, read_expecting, value_of
+from responder.rollback.strategies.strategy import read_expecting, value_of
+from responder.rollback.version_change import VersionChange
 
 
 class Workpiece(BaseModel):
@@ -34,13 +35,15 @@ class Workpiece(BaseModel):
         return Change(resource=self.template, before=self.before, after=self.after, **more)
 
 
-async def workpiece(gateway: Gateway, template: PodTemplate, target: Target, *, running: bool = True) -> Workpiece:
+async def workpiece(
+    gateway: Gateway, template: PodTemplate, version: VersionChange, *, running: bool = True
+) -> Workpiece:
     """The template as it is and as it shall be. `running`: it must be what the deployments say. Raises Halt."""
-    template = template.model_copy(update={"mark": target.execution})
-    before = await read_expecting(gateway, template, target) if running else await gateway.read(template)
+    template = template.model_copy(update={"mark": version.execution})
+    before = await read_expecting(gateway, template, version) if running else await gateway.read(template)
     if before is None:
         raise StepFailed(f"there is no {template.what}; nothing was touched")
-    to, notes = await value_of(gateway, template, target)
+    to, notes = await value_of(gateway, template, version)
     suspended, suspend_notes = await _suspended(gateway, template)
     paused = RolloutPaused(**template.where, within=template.within, brings=to)
     notes = (*notes, *suspend_notes)

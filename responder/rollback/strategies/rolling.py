@@ -19,10 +19,11 @@ from responder.backends.resource import Resource
 from responder.config.durations import Duration
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft, Gate, Step
+from responder.rollback.plan import Change, Gate, Step, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
 from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
-from responder.rollback.strategies.strategy import Place, Strategy, Target
+from responder.rollback.strategies.strategy import Place, Strategy
+from responder.rollback.version_change import VersionChange
 
 
 class Rolling(Strategy, Place):
@@ -57,15 +58,15 @@ class Rolling(Strategy, Place):
     async def problems(self, gateway: Gateway) -> list[Problem]:
         return await override_problems(gateway, self.docker) if self.docker else []
 
-    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+    async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         if self.docker is not None:
-            return await self._by_container(gateway, target, self.docker)
+            return await self._by_container(gateway, version, self.docker)
         if self.kubernetes is None:
             raise StepFailed("nothing is named that could be rolled back batch by batch")
         if self.kubernetes.statefulset:
-            return await self._by_partition(gateway, await workpiece(gateway, self.kubernetes, target))
+            return await self._by_partition(gateway, await workpiece(gateway, self.kubernetes, version))
         whole = self.kubernetes.within + self.batch_delay * await self._batches(gateway, self.kubernetes)
-        piece = await workpiece(gateway, self.kubernetes.model_copy(update={"within": whole}), target)
+        piece = await workpiece(gateway, self.kubernetes.model_copy(update={"within": whole}), version)
         key = "strategy" if piece.template.deployment else "updateStrategy"
         found = await gateway.read(RolloutSettings(**piece.template.where, fields=(key, "progressDeadlineSeconds")))
         how = found[key] if isinstance(found, dict) else {}
@@ -84,7 +85,7 @@ class Rolling(Strategy, Place):
         looks = {"meanwhile": self.batch_healthy, "every": self.health_check_interval}
         resumed = tuple(change.model_copy(update=looks) for change in piece.last)
         piece = piece.model_copy(update={"last": resumed})
-        return Draft(steps=await with_settings(gateway, piece, wanted, **looks), notes=piece.notes)
+        return StrategyPlan(steps=await with_settings(gateway, piece, wanted, **looks), notes=piece.notes)
 
     async def _batches(self, gateway: Gateway, template: PodTemplate) -> int:
         """How many there are at most; each of them takes `batch_delay` by itself."""
@@ -92,8 +93,8 @@ class Rolling(Strategy, Place):
         wanted = found.get("status", {}).get("desiredNumberScheduled", 0)
         return math.ceil(int(wanted if template.daemonset else found["spec"].get("replicas", 1)) / self.batch_size)
 
-    async def _by_container(self, gateway: Gateway, target: Target, resource: ServiceImage) -> Draft:
-        work = await containers(gateway, resource, target)
+    async def _by_container(self, gateway: Gateway, version: VersionChange, resource: ServiceImage) -> StrategyPlan:
+        work = await containers(gateway, resource, version)
         steps: list[Step] = []
         for changes in work.changes(self.batch_size):
             steps += changes
@@ -108,9 +109,9 @@ class Rolling(Strategy, Place):
                     every=self.health_check_interval,
                 )
             )
-        return Draft(steps=(*steps, *work.last), notes=work.notes)
+        return StrategyPlan(steps=(*steps, *work.last), notes=work.notes)
 
-    async def _by_partition(self, gateway: Gateway, piece: Workpiece) -> Draft:
+    async def _by_partition(self, gateway: Gateway, piece: Workpiece) -> StrategyPlan:
         """All pods are held by a partition, and let go from the highest ordinal down, as StatefulSets are updated."""
         template = piece.template
         found: dict[str, Any] = await gateway.ask(template, template.object)
@@ -123,15 +124,15 @@ class Rolling(Strategy, Place):
             # would come back bad.
             note = f"{template.what} has pods that are not ready, and waits for each of them: no batches"
             change = piece.change(every=self.health_check_interval)
-            return Draft(steps=(*piece.first, change, *piece.last), notes=(*piece.notes, note))
+            return StrategyPlan(steps=(*piece.first, change, *piece.last), notes=(*piece.notes, note))
         resource = Partition(**template.where, within=template.within)
         replicas = int(found["spec"].get("replicas", 1))
-        before = partition_of(found)
-        steps: list[Step] = [*piece.first, Change(resource=resource, before=before, after=replicas), piece.change()]
+        lowest = partition_of(found)
+        steps: list[Step] = [*piece.first, Change(resource=resource, before=lowest, after=replicas), piece.change()]
         labels = {**labels_of(found), "controller-revision-hash": piece.after["revision"]}
         at = replicas
-        while at > before:
-            at, before = max(at - self.batch_size, before), at
+        while at > lowest:
+            at, before = max(at - self.batch_size, lowest), at
             steps.append(Change(resource=resource, before=before, after=at, every=self.health_check_interval))
             ready = PodsCheck.model_validate(
                 {"pods": {"namespace": template.namespace, "labels": labels, "at_least": replicas - at}}
@@ -145,4 +146,4 @@ class Rolling(Strategy, Place):
                     every=self.health_check_interval,
                 )
             )
-        return Draft(steps=(*steps, *piece.last), notes=piece.notes)
+        return StrategyPlan(steps=(*steps, *piece.last), notes=piece.notes)

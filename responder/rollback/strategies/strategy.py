@@ -12,24 +12,8 @@ from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.errors import UnexpectedVersion
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Draft
-
-
-class Target(BaseModel):
-    """What is to be rolled back, from which version to which: concrete, and chosen once."""
-
-    model_config = ConfigDict(frozen=True)
-
-    service: str
-    environment: str
-    from_version: str
-    to_version: str
-    artifact: str = ""  # of the version to go back to, as an image digest; empty where the version itself names it
-    from_artifact: str = ""  # of the version that runs
-    artifacts: dict[str, str] = {}  # of the version to go back to, by platform, as {android: versionCode=41}
-    from_artifacts: dict[str, str] = {}  # of the version that runs
-    on_platforms: dict[str, str] = {}  # the version that each platform runs, as far as anybody told
-    execution: str = ""  # for the marks that a rollback leaves on what it changes
+from responder.rollback.plan import StrategyPlan
+from responder.rollback.version_change import VersionChange
 
 
 class Strategy(BaseModel, ABC):
@@ -38,7 +22,7 @@ class Strategy(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @abstractmethod
-    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+    async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         """The steps, without the final verification, which is the same for all. Raises Halt where there is no way."""
 
     def derived(self) -> Iterator[Resource]:
@@ -81,23 +65,23 @@ def _place_fields(model: type[BaseModel]) -> list[str]:
     return [name for name in _PLACES if name in model.model_fields]
 
 
-async def read_expecting(gateway: Gateway, resource: Resource, target: Target) -> JsonValue:
+async def read_expecting(gateway: Gateway, resource: Resource, version: VersionChange) -> JsonValue:
     """The resource's value, where it is the version that the last deployment told of.
 
     Raises Halt otherwise: what runs is then not what was judged, and whoever put it there knows more than we do.
     """
     found = await gateway.read(resource)
-    if not await gateway.ask(resource, lambda c: resource.runs(c, found, target.from_version, target.from_artifact)):
+    if not await gateway.ask(resource, lambda c: resource.runs(c, found, version.from_version, version.from_artifact)):
         raise UnexpectedVersion(
-            f"the {resource} is {resource.describe(found)}, but the deployments say that {target.from_version} runs; "
-            f"nothing was touched (tell of it with: responder deployed {target.service} VERSION)"
+            f"the {resource} is {resource.describe(found)}, but the deployments say that {version.from_version} runs; "
+            f"nothing was touched (tell of it with: responder deployed {version.service} VERSION)"
         )
     return found
 
 
-async def value_of(gateway: Gateway, resource: Resource, target: Target) -> tuple[JsonValue, tuple[str, ...]]:
+async def value_of(gateway: Gateway, resource: Resource, version: VersionChange) -> tuple[JsonValue, tuple[str, ...]]:
     """The value that stands for the version to go back to, and what people should know. Raises Halt where there is
     none, or where something would keep it from being set.
     """
-    value = await gateway.ask(resource, lambda c: resource.value_of(c, target.to_version, target.artifact))
+    value = await gateway.ask(resource, lambda c: resource.value_of(c, version.to_version, version.artifact))
     return value, await gateway.ask(resource, lambda c: resource.preflight(c, value))

@@ -21,9 +21,9 @@ from responder.journal.deployments import Deployment, Status
 from responder.rollback.events import Accepted, Closed, Planned, StepCompleted, StepStarted
 from responder.rollback.execution import Execution
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Mitigation, Plan
+from responder.rollback.plan import Mitigation, Plan, ServicePlan
 from responder.runtime.promotion import promote
-from tests.responder.examples import gate, policy_set, service
+from tests.responder.examples import gate, policy_set, service, version_change
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 ANDROID = ("frontend", "production", "android")
@@ -118,9 +118,11 @@ async def test_artifacts_are_those_that_were_told_last(journal: Database) -> Non
     await report(
         journal, deployment("3.0", "android", 1, artifact="versionCode=2"), deployment("3.1", "web", 2, artifact="sha")
     )
-    between = await journal.read(deployments.artifacts_between, "frontend", "production", "3.1", "3.0")
-    assert between.pop("on_platforms") == {"android": "3.0", "ios": "3.0", "web": "3.1"}
-    assert between == {"artifacts": {"android": "versionCode=2", "ios": "3.0 (7)"}, "from_artifacts": {"web": "sha"}}
+    whole = version_change("frontend", from_version="3.1", to_version="3.0", artifacts={"": "image"})
+    found = await journal.read(deployments.with_platforms, whole)
+    assert found.platform_versions == {"android": "3.0", "ios": "3.0", "web": "3.1"}
+    assert found.artifacts == {"": "image", "android": "versionCode=2", "ios": "3.0 (7)"}
+    assert found.from_artifacts == {"web": "sha"}
 
 
 async def test_the_artifact_of_the_service_as_a_whole_is_told_apart(journal: Database) -> None:
@@ -309,15 +311,8 @@ async def rolled_back(journal: Database, *mitigations: Mitigation, outcome: Any 
         received_at=NOW,
     )
     execution = await journal.transaction(executions.accept, executions.new_id(NOW), accepted)
-    plan = Plan(
-        service="frontend",
-        environment="production",
-        strategy="frontend",
-        from_version="3.1",
-        to_version="3.0",
-        steps=(gate(),),
-        mitigations=mitigations,
-    )
+    version = version_change("frontend", from_version="3.1", to_version="3.0", strategy="frontend")
+    plan = Plan(parts=(ServicePlan(version=version, steps=0),), steps=(gate(),), mitigations=mitigations)
     at = NOW + timedelta(hours=10)
     events = (
         Planned(at=at, plan=plan),

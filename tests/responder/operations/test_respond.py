@@ -71,10 +71,10 @@ async def test_what_is_allowed_is_accepted_with_all_that_later_parts_need(
     (decided,) = await answered(journal, connections, opened)
     assert decided.execution is not None
     accepted = (await journal.read(executions.load, decided.execution.id)).accepted
-    assert (accepted.from_version, accepted.to_version, accepted.artifact, accepted.strategy) == (
+    assert (accepted.from_version, accepted.to_version, accepted.artifacts, accepted.strategy) == (
         "2.1",
         "2.0",
-        "sha",
+        {"": "sha"},
         "immediate",
     )
     assert (accepted.requested_by, accepted.truncated_alerts, accepted.on_stop) == ("am-1", 2, "hold")

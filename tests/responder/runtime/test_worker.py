@@ -21,7 +21,7 @@ from responder.journal import Database, decisions, deployments, executions
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Approved, Event
 from responder.rollback.execution import Execution
-from responder.rollback.strategies import Target
+from responder.rollback.version_change import VersionChange
 from responder.runtime import worker as worker_module
 from responder.runtime.worker import Lease, Worker
 from responder.services.service import Service
@@ -118,14 +118,14 @@ async def test_it_takes_what_waits_and_brings_it_to_an_end(pool: WorkerPool) -> 
 async def test_it_tells_the_strategy_what_the_versions_are_made_of(
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage, true_draft = pool.drill.stage, Service.draft
-    seen: list[Target] = []
+    stage, service_plan = pool.drill.stage, Service.plan
+    seen: list[VersionChange] = []
 
-    async def draft(self: Service, gateway: Any, target: Target, strategy: str | None = None) -> Any:
-        seen.append(target)
-        return await true_draft(self, gateway, target, strategy)
+    async def plan(self: Service, gateway: Any, version: VersionChange) -> Any:
+        seen.append(version)
+        return await service_plan(self, gateway, version)
 
-    monkeypatch.setattr(Service, "draft", draft)
+    monkeypatch.setattr(Service, "plan", plan)
     await pool.drill.accept()
     for version in (stage.from_version, stage.to_version):
         deployed = Deployment(

@@ -13,13 +13,13 @@ from responder.rollback.events import Planned, StepCompleted, StepFailed, StepSt
 from responder.rollback.execution import Execution, begin
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Mitigation, Plan
-from responder.rollback.strategies import Target
+from responder.rollback.version_change import VersionChange
 from responder.services import planner
 from responder.services.service import Service
-from tests.responder.examples import NOW, accepted
+from tests.responder.examples import NOW, accepted, version_change
 
 
-def part(directory: Path, name: str, *needs: str) -> planner.Part:
+def service(directory: Path, name: str, *needs: str) -> Service:
     """A service on which 2 runs, in a directory."""
     root = directory / name
     if not root.exists():
@@ -33,18 +33,25 @@ def part(directory: Path, name: str, *needs: str) -> planner.Part:
         "rollback": {"strategy": "immediate", "release": {"root": str(root)}},
         "health_checks": [{"http": f"http://{name}/health"}],
     }
-    target = Target(service=name, environment="test", from_version="2", to_version="1")
-    return planner.Part(Service.model_validate(fields), target)
+    return Service.model_validate(fields)
 
 
-async def plan(parts: list[planner.Part], **more: Any) -> Plan:
-    by_name = {part.service.name: part.service for part in parts}
+def version_of(service: Service, strategy: str = "") -> VersionChange:
+    return version_change(service.name, service.environment, from_version="2", to_version="1", strategy=strategy)
+
+
+def planning_of(services: list[Service], **more: Any) -> planner.Planning:
+    by_name = {service.name: service for service in services}
 
     def needs(service: Service) -> list[Service]:
         direct = [by_name[name] for name in service.depends_on]
-        return [*direct, *(far for near in direct for far in needs(near))]
+        return [*direct, *(indirect for needed in direct for indirect in needs(needed))]
 
-    return await planner.plan(parts, Gateway(Connections()), verify_for=1.0, verify_within=2.0, needs=needs, **more)
+    return planner.Planning(services=by_name, hold_for=1.0, within=2.0, needs=needs, **more)
+
+
+async def plan(services: list[Service], **more: Any) -> Plan:
+    return await planner.plan(list(map(version_of, services)), Gateway(Connections()), planning_of(services, **more))
 
 
 @pytest.mark.parametrize(
@@ -57,33 +64,32 @@ async def plan(parts: list[planner.Part], **more: Any) -> Plan:
     ],
 )
 async def test_what_needs_others_goes_first(needs: dict[str, list[str]], order: list[str], tmp_path: Path) -> None:
-    made = await plan([part(tmp_path, name, *its) for name, its in needs.items()])
-    assert [share.service for share in made.shares] == order
-    assert made.service == next(iter(needs)), "it is named after the first that was asked for"
+    made = await plan([service(tmp_path, name, *its) for name, its in needs.items()])
+    assert [(part.version.service, part.steps) for part in made.parts] == [(name, 1) for name in order]
     assert made.notes[0] == f"in this order: {' → '.join(order)}"
     assert [str(step) for step in made.steps][:-1] == [f"current release of {tmp_path}/{name}: 2 → 1" for name in order]
 
 
 async def test_a_schema_goes_last_where_nothing_says_otherwise(tmp_path: Path) -> None:
-    parts = [part(tmp_path, "one"), part(tmp_path, "two")]
-    schema = planner.Part(parts[0].service, parts[0].target, "database_migration")
-    assert [part.service.name for part in planner.dependents_first([schema, parts[1]], lambda s: ())] == ["two", "one"]
+    one, two = service(tmp_path, "one"), service(tmp_path, "two")
+    versions = [version_of(one, "database_migration"), version_of(two)]
+    assert planner.dependents_first(versions, planning_of([one, two])) == versions[::-1]
 
 
 async def test_another_order_says_why(tmp_path: Path) -> None:
-    parts = [part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")]
-    made = await plan(parts, order=(["backend", "frontend"], "the old frontend asks for the old schema"))
+    parts = [service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")]
+    made = await plan(parts, order=["backend", "frontend"], because="the old frontend asks for the old schema")
     assert made.notes[0] == "in this order: backend → frontend, because the old frontend asks for the old schema"
 
 
 async def test_all_of_them_are_verified(tmp_path: Path) -> None:
-    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     assert str(made.steps[-1]) == "frontend and backend are healthy for 1s, within 2s"
     assert len(made.steps[-1].checks) == 2  # type: ignore[union-attr]
 
 
 async def test_who_has_no_plan_is_named(tmp_path: Path) -> None:
-    parts = [part(tmp_path, "frontend"), part(tmp_path, "backend")]
+    parts = [service(tmp_path, "frontend"), service(tmp_path, "backend")]
     (tmp_path / "backend/current").unlink()
     (tmp_path / "backend/current").symlink_to("releases/1")
     with pytest.raises(errors.StepFailed, match="backend: the current release"):
@@ -91,8 +97,8 @@ async def test_who_has_no_plan_is_named(tmp_path: Path) -> None:
 
 
 async def test_one_alone_is_as_it_always_was(tmp_path: Path) -> None:
-    made = await plan([part(tmp_path, "backend")])
-    assert made.shares == ()
+    made = await plan([service(tmp_path, "backend")])
+    assert [part.version.service for part in made.parts] == ["backend"]
     (note,) = made.notes
     assert note.startswith("no `restart` for the current release")
     assert str(made.steps[-1]) == "backend is healthy for 1s, within 2s"
@@ -108,7 +114,7 @@ def taken(plan: Plan, *steps: int) -> Execution:
 
 
 async def test_partial_is_told_plainly(tmp_path: Path) -> None:
-    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     drift = StepFailed(at=NOW, step=1, reason="somebody moved it", freeze=True, drift=True)
     frozen = taken(made, 0).after(StepStarted(at=NOW, step=1, title="")).after(drift)
     assert frozen.state == "stuck"
@@ -116,7 +122,7 @@ async def test_partial_is_told_plainly(tmp_path: Path) -> None:
 
 
 async def test_half_turned_back_is_told_too(tmp_path: Path) -> None:
-    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     back = taken(made, 0, 1).after(StepFailed(at=NOW, step=2, reason="sick"))
     assert [str(step) for step in back.todo] == [
         str(step.inverse()) for step in reversed(made.steps[:2]) if isinstance(step, Change)
@@ -127,7 +133,7 @@ async def test_half_turned_back_is_told_too(tmp_path: Path) -> None:
 
 
 async def test_where_all_are_alike_nothing_is_partial(tmp_path: Path) -> None:
-    made = await plan([part(tmp_path, "frontend", "backend"), part(tmp_path, "backend")])
+    made = await plan([service(tmp_path, "frontend", "backend"), service(tmp_path, "backend")])
     frozen = (
         taken(made, 0, 1)
         .after(StepStarted(at=NOW, step=2, title=""))
@@ -139,20 +145,20 @@ async def test_where_all_are_alike_nothing_is_partial(tmp_path: Path) -> None:
 async def test_a_mitigation_is_of_the_service_that_it_came_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_draft = Service.draft
+    service_plan = Service.plan
 
-    async def draft(self: Service, *args: Any) -> Any:
-        made = await true_draft(self, *args)
+    async def with_mitigation(self: Service, *args: Any) -> Any:
+        made = await service_plan(self, *args)
         remains = Mitigation(platform="android", remains="publish anew")
         return made.model_copy(update={"mitigations": (remains,)}) if self.name == "kiosk" else made
 
-    monkeypatch.setattr(Service, "draft", draft)
-    made = await plan([part(tmp_path, "backend"), part(tmp_path, "kiosk")])
+    monkeypatch.setattr(Service, "plan", with_mitigation)
+    made = await plan([service(tmp_path, "backend"), service(tmp_path, "kiosk")])
     assert [(mitigation.service, mitigation.platform) for mitigation in made.mitigations] == [("kiosk", "android")]
 
 
 async def test_what_only_mitigates_never_ends_as_rolled_back(tmp_path: Path) -> None:
-    made = await plan([part(tmp_path, "backend")])
+    made = await plan([service(tmp_path, "backend")])
     remains = Mitigation(platform="android", blocked_versions=("2",), remains="publish 3, built from 1")
     made = made.model_copy(update={"mitigations": (remains,)})
     assert taken(made, 0).ending is None

@@ -10,13 +10,10 @@ from pydantic import ValidationError
 from responder.backends.connections import Connections
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Gate
-from responder.rollback.strategies import Target
-from responder.services.planner import Part, plan
+from responder.rollback.plan import Change, Gate, Plan, ServicePlan
+from responder.services.planner import Planning, plan
 from responder.services.service import Service
-from tests.responder.examples import service
-
-TARGET = Target(service="backend", environment="production", from_version="2.1", to_version="2.0")
+from tests.responder.examples import service, version_change
 
 
 @pytest.fixture
@@ -31,21 +28,25 @@ def of(root: Path, **other: object) -> Service:
     return service(rollback={"strategy": "immediate", "release": {"root": root}}, **other)
 
 
+async def planned(backend: Service, hold_for: float = 0.0, within: float = 1.0) -> Plan:
+    planning = Planning(services={"backend": backend}, hold_for=hold_for, within=within)
+    return await plan([version_change()], Gateway(Connections()), planning)
+
+
 async def test_the_plan_ends_with_the_verification(shop: Path) -> None:
     backend = of(shop, traffic_checks=({"promql": "rate(requests[1m])", "above": 0.0},))
-    made = await plan([Part(backend, TARGET)], Gateway(Connections()), verify_for=120.0, verify_within=600.0)
+    made = await planned(backend, hold_for=120.0, within=600.0)
     *changes, last = made.steps
     assert [str(m) for m in changes if isinstance(m, Change)] == [f"current release of {shop}: 2.1 → 2.0"]
     assert isinstance(last, Gate)
     assert (last.name, last.hold_for, last.within, last.otherwise) == ("backend is healthy", 120.0, 600.0, "freeze")
     assert last.checks == (*backend.health_checks, *backend.traffic_checks)
-    assert (made.service, made.environment, made.strategy) == ("backend", "production", "immediate")
-    assert (made.from_version, made.to_version) == ("2.1", "2.0")
+    assert made.parts == (ServicePlan(version=version_change(), steps=1),)
 
 
 async def test_planning_touches_nothing(shop: Path) -> None:
     before = sorted(str(p) for p in shop.rglob("*"))
-    await plan([Part(of(shop), TARGET)], Gateway(Connections()), verify_for=0.0, verify_within=1.0)
+    await planned(of(shop))
     assert sorted(str(p) for p in shop.rglob("*")) == before
     assert (shop / "current").readlink() == Path("releases/2.1")
 
@@ -54,7 +55,7 @@ async def test_where_something_else_runs_than_was_told_there_is_no_plan(shop: Pa
     (shop / "current").unlink()
     (shop / "current").symlink_to("releases/2.0")
     with pytest.raises(StepFailed, match=r"is 2.0, but the deployments say that 2.1 runs; nothing was touched"):
-        await plan([Part(of(shop), TARGET)], Gateway(Connections()), verify_for=0.0, verify_within=1.0)
+        await planned(of(shop))
 
 
 @pytest.mark.parametrize("name", ["backend", "a", "0", "shop-api.v2_x", "a" * 63])

@@ -270,7 +270,7 @@ async def test_explain_judges_a_body_and_leaves_no_trace(responder: ResponderSer
     status, body = await responder.post("/api/v1/explain", sent_body(sent_alert(), unheard, resolved))
     assert (status, body["resolved"], body["unmatched"]) == (200, 1, [{"alertname": "Unheard"}])
     (incident,) = body["incidents"]
-    assert (incident["result"], incident["plan"]["to_version"]) == ("allow", "2.0")
+    assert (incident["result"], incident["plan"]["parts"][0]["version"]["to_version"]) == ("allow", "2.0")
     assert await counts(responder) == before
 
 
@@ -565,7 +565,7 @@ async def test_a_preview_begins_nothing(responder: ResponderServer) -> None:
     responder.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
     responder.prometheus.sees({**LABELS, "pod": "p"})
     [incident] = (await responder.get(query))[1]["incidents"]
-    assert (incident["result"], incident["plan"]["to_version"]) == ("allow", "2.0")
+    assert (incident["result"], incident["plan"]["parts"][0]["version"]["to_version"]) == ("allow", "2.0")
     assert (await responder.get("/api/v1/executions"))[1]["executions"] == []
     assert (await responder.get("/api/v1/decisions"))[1]["decisions"] == []
     assert (await responder.get("/api/v1/preview"))[0] == 400

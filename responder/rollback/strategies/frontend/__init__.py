@@ -19,13 +19,14 @@ from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed, UnexpectedVersion
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Draft, Gate
+from responder.rollback.plan import Gate, StrategyPlan
 from responder.rollback.strategies.frontend.android import Android
 from responder.rollback.strategies.frontend.desktop import Desktop
 from responder.rollback.strategies.frontend.ios import Ios
 from responder.rollback.strategies.frontend.platform import Platform, StorePlatform
 from responder.rollback.strategies.frontend.web import Web
-from responder.rollback.strategies.strategy import Strategy, Target
+from responder.rollback.strategies.strategy import Strategy
+from responder.rollback.version_change import VersionChange
 
 Caches = Annotated[
     Annotated[bool, Tag("<bool>")]
@@ -92,9 +93,9 @@ class Frontend(Strategy):
     async def problems(self, gateway: Gateway) -> list[Problem]:
         return await self.web.problems(gateway) if self.web else []
 
-    async def draft(self, gateway: Gateway, target: Target) -> Draft:
+    async def plan(self, gateway: Gateway, target: VersionChange) -> StrategyPlan:
         looks = [self._part(gateway, target, name, platform) for name, platform in self._there.items()]
-        found: list[tuple[Draft, bool]] = []
+        found: list[tuple[StrategyPlan, bool]] = []
         for look in await asyncio.gather(*looks, return_exceptions=True):  # of several mistakes the first is told
             if isinstance(look, BaseException):
                 raise look
@@ -107,25 +108,31 @@ class Frontend(Strategy):
         if self.health_check_urls:
             checks = tuple(HttpCheck(http=url) for url in self.health_check_urls)
             steps.append(Gate(name="the frontend answers", checks=checks, within=self.healthy_within))
-        return Draft(
+        return StrategyPlan(
             steps=tuple(steps),
             notes=tuple(note for part in parts for note in part.notes),
             mitigations=tuple(mitigation for part in parts for mitigation in part.mitigations),
         )
 
-    async def _part(self, gateway: Gateway, target: Target, name: str, platform: Platform) -> tuple[Draft, bool]:
+    async def _part(
+        self, gateway: Gateway, target: VersionChange, name: str, platform: Platform
+    ) -> tuple[StrategyPlan, bool]:
         """What is done on it, and whether the version that is rolled back has reached it at all.
 
         A platform that was told to be elsewhere and is holds up no other: a store takes days.
         """
-        runs = target.on_platforms.get(name, target.from_version)
+        runs = target.platform_versions.get(name, target.from_version)
         left = f"{name} is left as it is, at {runs}"
         if isinstance(platform, StorePlatform) and not (self.app_store_rollback and platform.has_store):
             elsewhere = runs != target.from_version
-            return (Draft(steps=(), notes=(left,)), False) if elsewhere else (platform.untouched(target, name), True)
+            return (
+                (StrategyPlan(steps=(), notes=(left,)), False)
+                if elsewhere
+                else (platform.untouched(target, name), True)
+            )
         try:
-            return await platform.draft(gateway, target, self.caches(platform)), True
+            return await platform.plan(gateway, target, self.caches(platform)), True
         except UnexpectedVersion as another:
             if runs == target.from_version:
                 raise
-            return Draft(steps=(), notes=(f"{left}: {another}",)), False
+            return StrategyPlan(steps=(), notes=(f"{left}: {another}",)), False

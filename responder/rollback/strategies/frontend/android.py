@@ -10,9 +10,9 @@ from responder.backends.sites.purge import Purge
 from responder.backends.sites.version_text import VersionText, text_for
 from responder.errors import StepFailed, UnexpectedVersion
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft
+from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
-from responder.rollback.strategies.strategy import Target
+from responder.rollback.version_change import VersionChange
 
 
 class Android(StorePlatform):
@@ -34,14 +34,14 @@ class Android(StorePlatform):
     def hint(self) -> str:
         return "halt its release in the Play Console"
 
-    def republish(self, target: Target) -> str:
+    def republish(self, target: VersionChange) -> str:
         code = self._code(target.from_artifacts)
         return (
             f"publish {target.to_version} again on Google Play, built anew with a versionCode above "
             f"{code or f'that of {target.from_version}'}: it serves nothing lower to whoever has {target.from_version}"
         )
 
-    async def draft(self, gateway: Gateway, target: Target, cache: Purge | None) -> Draft:
+    async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
         play = self.google_play
         if play is None:
             return self.untouched(target, "android")
@@ -75,14 +75,16 @@ class Android(StorePlatform):
         notes = [_what_users_get(bad, good, target)]
         mitigation = self.mitigation(known, "android")
         if to == before:
-            return Draft(steps=(), notes=(*notes, f"the {resource} is halted already"), mitigations=(mitigation,))
+            return StrategyPlan(
+                steps=(), notes=(*notes, f"the {resource} is halted already"), mitigations=(mitigation,)
+            )
         try:
             notes += await gateway.ask(resource.model_copy(update=brief), lambda client: resource.preflight(client, to))
         except StepFailed as failure:
             note = f"Google Play would not halt {target.from_version}, so it was left as it is: {failure}"
             mitigation = self.mitigation(known, "android", f"{self.hint}, should that be possible")
-            return Draft(steps=(), notes=(note,), mitigations=(mitigation,))
-        return Draft(
+            return StrategyPlan(steps=(), notes=(note,), mitigations=(mitigation,))
+        return StrategyPlan(
             steps=(Change(resource=resource, before=before, after=to, every=_EVERY),),
             notes=tuple(notes),
             mitigations=(mitigation,),
@@ -135,7 +137,7 @@ def _served(release: Release) -> JsonValue:
     return {**share, "status": "inProgress" if "userFraction" in share else "completed"}
 
 
-def _what_users_get(bad: Release, good: Release | None, target: Target) -> str:
+def _what_users_get(bad: Release, good: Release | None, target: VersionChange) -> str:
     kept = f"whoever has {target.from_version} keeps it"
     if good is not None:
         return f"{kept}; all others get {target.to_version}, as far as it was rolled out"

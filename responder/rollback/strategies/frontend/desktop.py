@@ -13,9 +13,10 @@ from responder.backends.sites.purge import Purge
 from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft, Gate
+from responder.rollback.plan import Change, Gate, StrategyPlan
 from responder.rollback.strategies.frontend.platform import Platform, emptied
-from responder.rollback.strategies.strategy import Target, read_expecting, value_of
+from responder.rollback.strategies.strategy import read_expecting, value_of
+from responder.rollback.version_change import VersionChange
 
 Feed = Annotated[
     Annotated[UpdateFeed, Tag("<file>")] | Annotated[UpdateFeedObject, Tag("<object>")],
@@ -31,7 +32,7 @@ class Desktop(Platform):
     hold_for: Duration = Field(default=5.0, description="How long all of them must be so without a break")
     within: Duration = Field(default=300.0, gt=0, description="Deadline for that")
 
-    async def draft(self, gateway: Gateway, target: Target, cache: Purge | None) -> Draft:
+    async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
         feed = self.feed
         before = await read_expecting(gateway, feed, target)
         to, notes = await value_of(gateway, feed, target)
@@ -45,4 +46,4 @@ class Desktop(Platform):
             within=self.within,
         )
         stays = f"desktop apps that have updated to {target.from_version} keep it: the feed offers them nothing higher"
-        return Draft(steps=(*changes.steps, gate), notes=(*notes, stays, *changes.notes))
+        return StrategyPlan(steps=(*changes.steps, gate), notes=(*notes, stays, *changes.notes))

@@ -9,9 +9,9 @@ from responder.backends.sites.purge import Purge
 from responder.backends.sites.version_text import VersionText, text_for
 from responder.errors import StepFailed, UnexpectedVersion
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft
+from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
-from responder.rollback.strategies.strategy import Target
+from responder.rollback.version_change import VersionChange
 
 _PAUSE_AT_MOST = 30
 """Days that a phased release may be paused in all; then it goes on by itself."""
@@ -34,21 +34,21 @@ class Ios(StorePlatform):
     def hint(self) -> str:
         return "pause its phased release in App Store Connect"
 
-    def blocked(self, target: Target) -> tuple[str, ...]:
+    def blocked(self, target: VersionChange) -> tuple[str, ...]:
         """As StorePlatform.blocked: also as the store has it."""
         return tuple(dict.fromkeys((target.from_version, self._string(target))))
 
-    def republish(self, target: Target) -> str:
+    def republish(self, target: VersionChange) -> str:
         return (
             f"submit a version above {self._string(target)} to the App Store, built from {target.to_version}, and ask "
             f"for an expedited review: whoever has {target.from_version} keeps it until then"
         )
 
-    def _string(self, target: Target) -> str:
+    def _string(self, target: VersionChange) -> str:
         version = told_in(target.from_artifacts.get("ios", ""), "version", r"\d+(?:\.\d+)*")
         return version or text_for(self.version, target.from_version)
 
-    async def draft(self, gateway: Gateway, target: Target, cache: Purge | None) -> Draft:
+    async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
         if self.app_store is None:
             return self.untouched(target, "ios")
         resource = self.app_store.model_copy(update={"version": self._string(target)})
@@ -70,7 +70,7 @@ class Ios(StorePlatform):
                 left = max(_PAUSE_AT_MOST - found.paused_days, 0)
                 hint = f"before {left} days of pause are over: the phased release then goes on by itself"
                 note = f"whoever looks for {resource.version} in the App Store still gets it, paused or not"
-                return Draft(
+                return StrategyPlan(
                     steps=(Change(resource=resource, before="ACTIVE", after="PAUSED", every=_EVERY),),
                     notes=(note,),
                     mitigations=(self.mitigation(target, "ios", hint),),
@@ -83,7 +83,7 @@ class Ios(StorePlatform):
                 note = f"the {resource} has not begun ({found.version_state}): do not release {resource.version}"
             case _:
                 note = f"{resource.version} has no phased release ({found.version_state}): there is nothing to pause"
-        return Draft(steps=(), notes=(note,), mitigations=(self.mitigation(target, "ios"),))
+        return StrategyPlan(steps=(), notes=(note,), mitigations=(self.mitigation(target, "ios"),))
 
 
 _EVERY = 5.0

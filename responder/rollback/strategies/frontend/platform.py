@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from responder.backends.sites.purge import Purge
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft, Mitigation, Step
-from responder.rollback.strategies.strategy import Target
+from responder.rollback.plan import Change, Mitigation, Step, StrategyPlan
+from responder.rollback.version_change import VersionChange
 
 
 class Platform(BaseModel, ABC):
@@ -24,7 +24,7 @@ class Platform(BaseModel, ABC):
         return None
 
     @abstractmethod
-    async def draft(self, gateway: Gateway, target: Target, cache: Purge | None) -> Draft:
+    async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
         """Its steps, ending with the gate that shows the good version to be with the users. Raises Halt."""
 
 
@@ -40,10 +40,10 @@ class StorePlatform(Platform):
         default_factory=dict, description="Flags told to the apps with a rollback, as {checkout_v3: false}"
     )
 
-    def untouched(self, target: Target, name: str, why: str = "") -> Draft:
+    def untouched(self, target: VersionChange, name: str, why: str = "") -> StrategyPlan:
         """Where the store is left alone, and only the apps are told. A store that is away holds nothing else up."""
         mitigation = self.mitigation(target, name, f"the store was left alone: {self.hint}")
-        return Draft(steps=(), notes=(why,) if why else (), mitigations=(mitigation,))
+        return StrategyPlan(steps=(), notes=(why,) if why else (), mitigations=(mitigation,))
 
     @property
     @abstractmethod
@@ -55,15 +55,15 @@ class StorePlatform(Platform):
     def hint(self) -> str:
         """What a person does in the store who does by hand what we leave."""
 
-    def blocked(self, target: Target) -> tuple[str, ...]:
+    def blocked(self, target: VersionChange) -> tuple[str, ...]:
         """What apps of the bad version may know themselves as."""
         return (target.from_version,)
 
     @abstractmethod
-    def republish(self, target: Target) -> str:
+    def republish(self, target: VersionChange) -> str:
         """What has to be published, in words."""
 
-    def mitigation(self, target: Target, name: str, *more: str) -> Mitigation:
+    def mitigation(self, target: VersionChange, name: str, *more: str) -> Mitigation:
         return Mitigation(
             platform=name,
             blocked_versions=self.blocked(target),
@@ -83,13 +83,13 @@ PLANNED_WITHIN = 30.0
 """Seconds that a plan waits for a store: what else is rolled back waits with it."""
 
 
-async def emptied(gateway: Gateway, target: Target, cache: Purge | None, *changes: Change) -> Draft:
+async def emptied(gateway: Gateway, target: VersionChange, cache: Purge | None, *changes: Change) -> StrategyPlan:
     """The moves, and the cache emptied after them: going forward, and after the last of them on the way back too.
 
     The first step does that. Forward it has nothing to do, so turned round it is the last one that is done.
     """
     if cache is None:
-        return Draft(steps=changes)
+        return StrategyPlan(steps=changes)
     # One purge for each platform: two that share a cache change at different moments.
     mark = f"{target.execution} {changes[0].resource}"
     back = cache.model_copy(update={"mark": mark, "on_way_back": True})
@@ -100,7 +100,7 @@ async def emptied(gateway: Gateway, target: Target, cache: Purge | None, *change
         *changes,
         Change(resource=on, before=None, after=on.reference, one_way=True, every=_EVERY),
     )
-    return Draft(steps=steps, notes=notes)
+    return StrategyPlan(steps=steps, notes=notes)
 
 
 _EVERY = 3.0

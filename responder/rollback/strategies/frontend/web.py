@@ -20,9 +20,10 @@ from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft, Gate
+from responder.rollback.plan import Change, Gate, StrategyPlan
 from responder.rollback.strategies.frontend.platform import Platform, emptied
-from responder.rollback.strategies.strategy import Target, read_expecting, value_of
+from responder.rollback.strategies.strategy import read_expecting, value_of
+from responder.rollback.version_change import VersionChange
 
 Pointer = Annotated[
     Annotated[CloudfrontKey, Tag("<kvs>")]
@@ -107,7 +108,7 @@ class Web(Platform):
         live = str(await gateway.read(resource))
         return await gateway.ask(resource, lambda aws: releases.problems(aws, live))
 
-    async def draft(self, gateway: Gateway, target: Target, cache: Purge | None) -> Draft:
+    async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
         before = await read_expecting(gateway, self.resource, target)
         to, notes = await value_of(gateway, self.resource, target)
         files, file_notes = await self._whole(gateway, target.to_version)
@@ -115,7 +116,7 @@ class Web(Platform):
             gateway, target, cache, Change(resource=self.resource, before=before, after=to, every=3.0)
         )
         gate = self.edge.gate(target.to_version, files)
-        return Draft(steps=(*changes.steps, gate), notes=(*notes, *file_notes, *changes.notes))
+        return StrategyPlan(steps=(*changes.steps, gate), notes=(*notes, *file_notes, *changes.notes))
 
     async def _whole(self, gateway: Gateway, version: str) -> tuple[dict[str, File], tuple[str, ...]]:
         """The files of the release, all of them there as they were built, and what people should know. Raises Halt."""

@@ -17,35 +17,35 @@ from responder.backends.host.client import Local
 from responder.cli.main import main
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
-from responder.rollback.plan import Change, Draft, Gate
-from responder.rollback.strategies import Target
+from responder.rollback.plan import Change, Gate, StrategyPlan
 from responder.rollback.strategies.frontend import Frontend
+from responder.rollback.version_change import VersionChange
 from tests.cdns.wire import Response, serving
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import Release, release
 from tests.stores.keys import ISSUER, KEY_ID, apple_key, pem, service_account
 from tests.stores.straight import StraightAppStore, StraightPlay
 
-TARGET = Target(service="shop", environment="production", from_version="2", to_version="1", execution="e1")
+TARGET = VersionChange(service="shop", environment="production", from_version="2", to_version="1", execution="e1")
 ANDROID = {"google_play": {"package": google_play.APP}}
 IOS = {"app_store": {"app": app_store.APP}}
 FULL = (release(42, "2", "completed"),)
 STAGED = (release(41, "1", "completed"), release(42, "2", "inProgress", 0.2))
 
 
-async def drafted(options: dict[str, Any], *clients: Any, target: Target = TARGET) -> Draft:
+async def drafted(options: dict[str, Any], *clients: Any, target: VersionChange = TARGET) -> StrategyPlan:
     class Known(Connections):
         async def to(self, kind: Any) -> Any:
             return next(client for client in clients if isinstance(client, kind))
 
     try:
-        return await Frontend.model_validate(options).draft(Gateway(Known(), retry_every=0.0), target)
+        return await Frontend.model_validate(options).plan(Gateway(Known(), retry_every=0.0), target)
     finally:
         for client in clients:
             await client.close()
 
 
-async def android(*releases: Release, target: Target = TARGET, first: bool = False, **more: Any) -> Draft:
+async def android(*releases: Release, target: VersionChange = TARGET, first: bool = False, **more: Any) -> StrategyPlan:
     fake = FakePlay(*releases)
     fake.full = [] if first else fake.full
     draft = await drafted({"android": {**ANDROID, **more}}, StraightPlay(fake), target=target)
@@ -53,7 +53,7 @@ async def android(*releases: Release, target: Target = TARGET, first: bool = Fal
     return draft
 
 
-def moved(draft: Draft) -> list[tuple[Any, Any]]:
+def moved(draft: StrategyPlan) -> list[tuple[Any, Any]]:
     return [(step.before, step.after) for step in draft.steps if isinstance(step, Change)]
 
 
@@ -276,7 +276,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
     (tmp_path / "current").symlink_to("releases/2")
     web = {"local": {"root": str(tmp_path)}, "edge": {"version": ["http://127.0.0.1:1/version.json"]}}
     options = {"web": web, "android": ANDROID, "ios": IOS}
-    behind = TARGET.model_copy(update={"on_platforms": {"web": "2", "android": "1", "ios": "1"}})
+    behind = TARGET.model_copy(update={"platform_versions": {"web": "2", "android": "1", "ios": "1"}})
     apple = FakeAppStore()
     apple.answers = [Response(200, b'{"data": []}')] * 2
 
@@ -296,7 +296,7 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
     with pytest.raises(StepFailed, match="none of its platforms is at 2"):
         await drafted({"android": ANDROID}, *clients(), target=behind)
     # What the world shows counts for more than what was told of a platform, which may be old.
-    stale = behind.model_copy(update={"on_platforms": {"web": "1"}})
+    stale = behind.model_copy(update={"platform_versions": {"web": "1"}})
     assert moved(await drafted({"web": web}, Local(), target=stale)) == [("2", "1")]
 
 

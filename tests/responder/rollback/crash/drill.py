@@ -15,12 +15,12 @@ from responder.backends.http.client import Http
 from responder.errors import LeaseLost
 from responder.journal import Database, Transaction, deployments, executions
 from responder.journal.deployments import Deployment
-from responder.rollback.events import Accepted, Event, ServiceRollback
+from responder.rollback.events import Accepted, Event
 from responder.rollback.execution import Execution, StopAsked
 from responder.rollback.executor import Keeper, execute, keep_nothing
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Plan
-from responder.rollback.strategies import Target
+from responder.rollback.version_change import VersionChange
 from responder.services import planner
 from tests.responder.rollback.crash.stages import RollbackScenario
 
@@ -176,7 +176,10 @@ class CrashDrill:
                 from_version=self.stage.from_version,
                 to_version=self.stage.to_version,
                 also=tuple(
-                    ServiceRollback(service=s.name, strategy=s.rollback.strategy, **versions) for s in stage.beside
+                    VersionChange(
+                        service=s.name, environment=service.environment, strategy=s.rollback.strategy, **versions
+                    )
+                    for s in stage.beside
                 ),
                 requested_by="drill",
                 reason="a drill",
@@ -213,17 +216,15 @@ class CrashDrill:
 
         async def plan_for(planned: Execution) -> Plan:
             services = {item.name: item for item in (self.stage.service, *self.stage.beside)}
-            parts = []
-            for part in planned.accepted.parts:
-                versions = {"from_version": part.from_version, "to_version": part.to_version}
-                where = {"service": part.service, "environment": planned.accepted.environment, "execution": planned.id}
-                parts.append(planner.Part(services[part.service], Target(**where, **versions)))
             return await planner.plan(
-                parts,
+                [version.model_copy(update={"execution": planned.id}) for version in planned.accepted.parts],
                 gateway,
-                verify_for=0.0,
-                verify_within=0.0,
-                needs=lambda service: [services[name] for name in service.depends_on],
+                planner.Planning(
+                    services=services,
+                    hold_for=0.0,
+                    within=0.0,
+                    needs=lambda service: [services[name] for name in service.depends_on],
+                ),
             )
 
         record = _Record(self.journal, worker, point)

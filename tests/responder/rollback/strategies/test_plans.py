@@ -11,16 +11,16 @@ from responder.backends.connections import Connections
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, Plan
-from responder.rollback.strategies import Target, resources_of
+from responder.rollback.strategies import resources_of
+from responder.rollback.version_change import VersionChange
 from responder.services import planner
 from tests.responder.rollback.crash.stages import STAGES, RollbackScenario, blue_green, immediate
 
 
 async def plan_of(stage: RollbackScenario, from_version: str = "2", to_version: str = "1") -> Plan:
-    target = Target(service="shop", environment="test", from_version=from_version, to_version=to_version)
-    return await planner.plan(
-        [planner.Part(stage.service, target)], Gateway(Connections()), verify_for=2.0, verify_within=9.0
-    )
+    version = VersionChange(service="shop", environment="test", from_version=from_version, to_version=to_version)
+    planning = planner.Planning(services={"shop": stage.service}, hold_for=2.0, within=9.0)
+    return await planner.plan([version], Gateway(Connections()), planning)
 
 
 PLANS = [

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from responder.decisions.limits import Watchdog
 from responder.journal import decisions, evidence, executions
-from responder.rollback.events import Closed, ServiceRollback, StepFailed
+from responder.rollback.events import Closed, StepFailed
 from responder.web.access.settings import Scope, Token, Web
 from responder.web.links.approval import Links
 from responder.web.receiver import WATCHDOG
-from tests.responder.examples import accepted, policy, policy_set, sent_alert, sent_body, service
+from tests.responder.examples import accepted, policy, policy_set, sent_alert, sent_body, service, version_change
 from tests.responder.web.access.test_access import ROUTES
 from tests.responder.web.conftest import ResponderServer
 
@@ -79,7 +79,7 @@ async def filled(make_responder: Any) -> Filled:
 
 async def _together(responder: ResponderServer, now: datetime) -> str:
     """Both services of production in one rollback that is over; by now each has another one."""
-    other = ServiceRollback(service="web", strategy="immediate", from_version="2.1", to_version="2.0")
+    other = version_change("web")
     for execution_id in ("backend-production", "web-production"):
         await responder.journal.transaction(_close, execution_id)
     event = accepted(at=now, alerts=(), also=(other,))

@@ -1,0 +1,34 @@
+"""One service on its way from the version that runs to the version that replaces it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class VersionChange(BaseModel):
+    """What is rolled back, and between which versions. Both are concrete: they are chosen once, by the decision.
+
+    The keys of the dictionaries are platforms; the empty key stands for the service as a whole.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    service: str
+    environment: str
+    from_version: str  # runs now
+    to_version: str  # known good
+    strategy: str = ""  # name of one of the service's strategies; empty: the configured default
+    artifacts: dict[str, str] = {}  # of to_version, as {"": "repo@sha256:…", "android": "versionCode=41"}
+    from_artifacts: dict[str, str] = {}  # of from_version
+    platform_versions: dict[str, str] = {}  # the version that each platform runs, as far as it was reported
+    execution: str = ""  # ID that a rollback leaves as a mark on what it changes
+
+    @property
+    def artifact(self) -> str:
+        """The artifact of `to_version` for the service as a whole; empty if the version itself names it."""
+        return self.artifacts.get("", "")
+
+    @property
+    def from_artifact(self) -> str:
+        """The artifact of `from_version` for the service as a whole; empty if none was reported."""
+        return self.from_artifacts.get("", "")
