@@ -2,7 +2,7 @@
 
 Browsers let any page send "simple" requests to any address, and DNS rebinding lets a page read the answers as well.
 Tokens do not protect passwords that a browser adds by itself, nor a listener without tokens. The rules and why they are
-enough: docs/decisions/0033-requests-of-web-pages.md.
+enough: docs/decisions/0033-cross-site-requests.md.
 """
 
 from __future__ import annotations
