@@ -267,7 +267,7 @@ def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
 def test_a_page_answers_the_four_questions_briefly(name: str) -> None:
     text = (RUNBOOKS / f"{name}.md").read_text()
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    assert headings == [name, "What it means", "What the responder does", "How to stop it", "What to check"]
+    assert headings == [name, "Meaning", "Responder action", "Silence or stop", "Diagnosis"]
     assert len(text.splitlines()) <= 50
     assert f"silence add alertname={name}" in text
     if name in ROLLING_BACK:
