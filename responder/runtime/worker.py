@@ -192,7 +192,7 @@ class Worker:
         again = partial(self._judge_again, Waiting(self.journal, self.policy_set, self.connections))
         yield run_loop("waiting", again, every=poll * 2, on_error=on_error)
         yield run_loop("promotion", self._promote, every=poll, on_error=on_error)
-        yield run_loop("noise", quiet, every=poll * 2, on_error=on_error)
+        yield run_loop("collateral", quiet, every=poll * 2, on_error=on_error)
         yield run_loop("watchdog", self._watch, every=poll * 2, on_error=on_error)
         yield run_loop("leftovers", self._tidy, every=_TIDIES_EVERY, on_error=on_error)
         yield maintain(self._keeper, worker=lease.id, guard=lease.guard, poll=poll, on_error=on_error)

@@ -17,7 +17,7 @@ Loop: TypeAlias = Literal[
     "expiry",
     "promotion",
     "waiting",
-    "noise",
+    "collateral",
     "watchdog",
     "leftovers",
     "evidence",

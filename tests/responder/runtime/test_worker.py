@@ -234,7 +234,7 @@ ALWAYS = 1 << 30
     [
         ("expiry", worker_module, "_held"),
         ("promotion", worker_module, "promote"),
-        ("noise", worker_module.Quiet, "keep"),
+        ("collateral", worker_module.Quiet, "keep"),
         ("watchdog", worker_module, "ask_watchdog"),
     ],
 )

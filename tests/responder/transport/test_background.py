@@ -31,7 +31,7 @@ class Loops:
 
     async def run(self, **more: float) -> Loops:
         with pytest.raises(asyncio.CancelledError):
-            await run_loop("noise", self.act, every=2.0, on_error=self.on_error.append, wait=self.wait, **more)
+            await run_loop("collateral", self.act, every=2.0, on_error=self.on_error.append, wait=self.wait, **more)
         return self
 
 
@@ -41,7 +41,7 @@ BUG = ZeroDivisionError("a bug")
 async def test_a_bug_is_counted_and_tried_again_later_each_time() -> None:
     loops = await Loops(*[BUG] * 8, None, BUG, 0.0, 30.0).run()
     assert loops.waited == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 2.0, 2.0, 0.0, 30.0]
-    assert loops.on_error == ["noise"] * 9
+    assert loops.on_error == ["collateral"] * 9
     assert (await Loops(BUG, BUG, BUG, BUG).run(longest=5.0)).waited == [2.0, 4.0, 5.0, 5.0]
 
 
@@ -52,12 +52,12 @@ async def test_a_journal_that_is_away_is_no_bug() -> None:
 
 async def test_somebody_else_who_was_cancelled_does_not_end_it() -> None:
     loops = await Loops(asyncio.CancelledError(), None).run()
-    assert loops.on_error == ["noise"]
+    assert loops.on_error == ["collateral"]
 
 
 async def test_a_lost_lease_ends_it() -> None:
     with pytest.raises(LeaseLost):
-        await run_loop("noise", Loops(LeaseLost("lost")).act, every=2.0, on_error=[].append)
+        await run_loop("collateral", Loops(LeaseLost("lost")).act, every=2.0, on_error=[].append)
 
 
 @pytest.mark.parametrize("error", [BUG, JournalUnavailable("away")])
@@ -71,7 +71,7 @@ async def test_whoever_cancels_it_ends_it_also_where_it_stumbles_over_that(error
         finally:
             raise error
 
-    task = asyncio.create_task(run_loop("noise", act, every=0.0, on_error=[].append))
+    task = asyncio.create_task(run_loop("collateral", act, every=0.0, on_error=[].append))
     await begun.wait()
     task.cancel()
     await asyncio.wait([task], timeout=5)
