@@ -41,7 +41,7 @@ def lines(text: str) -> list[str]:
     return [line.partition("   #")[0].strip() for line in text.splitlines() if line.strip()]
 
 
-AT_3_AM = lines(block("At 3 a.m."))
+ON_CALL = lines(block("On call"))
 
 
 def replaced(text: str, replacements: Mapping[str, str]) -> str:
@@ -105,7 +105,7 @@ class Readme:
             "RESPONDER_URL": self.url,
             "PYTHONUNBUFFERED": "1",
         }
-        self.config.write_text(self._here(block("Configure it", "yaml")))
+        self.config.write_text(self._here(block("Configuration", "yaml")))
         leaving.push_async_callback(self.backend.end)
         await self.backend.start()
         app = web.Application()
@@ -114,7 +114,7 @@ class Readme:
         await runner.setup()
         leaving.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", self.backend.series).start()
-        routes = self._here(block("Let the alerts reach it", "yaml"))
+        routes = self._here(block("Alert routing", "yaml"))
         port = self.ports["alertmanager"]
         await leaving.enter_async_context(parts.alertmanager(self.directory, routes, port=port))
         self.prometheus = await leaving.enter_async_context(
@@ -156,7 +156,7 @@ class Readme:
         return str(yaml.safe_dump(configuration))
 
     async def serve(self, leaving: contextlib.AsyncExitStack) -> None:
-        command = lines(block("Configure it", number=0))[1]
+        command = lines(block("Configuration", number=0))[1]
         argv = ["bash", "-c", f"exec {self._here(command)}"]
         process = await parts.Process.start(
             argv, log=self.directory / "responder.log", ready=f"{self.url}/-/ready", env=self.environment
@@ -206,25 +206,25 @@ async def readme(tmp_path: Path) -> AsyncIterator[tuple[Readme, contextlib.Async
 
 
 def the_line(*words: str) -> str:
-    """The line of the 3 a.m. block that has these words."""
-    (found,) = [line for line in AT_3_AM if all(word in line for word in words)]
+    """The line of the block "On call" that has these words."""
+    (found,) = [line for line in ON_CALL if all(word in line for word in words)]
     return found
 
 
 async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExitStack]) -> None:
     setup, leaving = readme
     await setup.prometheus.until('min_over_time(probe_success{service="backend"}[30s]) >= 1')
-    check = await setup.run(lines(block("Configure it", number=0))[0])
+    check = await setup.run(lines(block("Configuration", number=0))[0])
     assert (check.code, check.out.splitlines()[-1]) == (0, "all is well"), check.out
     assert "1 service; policies: forced (force), after-deploy (observe)" in check.out
 
     await setup.serve(leaving)
-    first, second = lines(block("Configure it", number=1))
+    first, second = lines(block("Configuration", number=1))
     assert (await setup.run(first)).code == 0
     await setup.backend.switch("1.1")
     assert (await setup.run(second)).code == 0
     await parts.until(lambda: setup.ask("/api/v1/status"), lambda status: bool(status["armed"]), within=60)
-    left = set(AT_3_AM)
+    left = set(ON_CALL)
 
     async def paste(*words: str, **how: str) -> CommandResult:
         left.discard(line := the_line(*words))
@@ -254,7 +254,7 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     await parts.until(setup.backend.version, lambda version: version == "1.0", within=60)
     watched = await paste("responder watch", execution=begun["id"], leave_at="current release of")
     assert "current release of" in watched.out
-    stopped = await paste("responder stop", "--reason", "mine", execution=begun["id"])
+    stopped = await paste("responder stop", "--reason", "false alarm", execution=begun["id"])
     assert stopped.code == 0, stopped
     ended = await parts.until(setup.executions, lambda all_: all_[0]["state"] == "closed", within=60)
     assert ended[0]["outcome"] == "cancelled"
@@ -263,12 +263,12 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     assert (await paste("amtool silence add", "service=backend")).code == 0
     assert (await paste("amtool silence add", "RollbackAutomationArmed")).code == 0
     status = await parts.until(lambda: setup.ask("/api/v1/status"), lambda status: not status["armed"], within=60)
-    assert "all of it" in status["stopped"]
+    assert "all rollbacks off" in status["stopped"]
     assert (await paste("responder stop --all")).code == 0
-    resumed = re.search(r"resume: (responder close --all .*)$", block("At 3 a.m."), re.M)
+    resumed = re.search(r"resume: (responder close --all .*)$", block("On call"), re.M)
     assert resumed and (await setup.run(resumed[1])).code == 0
     assert left == set(), "lines of README that were not run"
 
 
 def test_each_line_names_a_program_that_is_here() -> None:
-    assert {shlex.split(line)[0] for line in AT_3_AM} == {"responder", "amtool"}
+    assert {shlex.split(line)[0] for line in ON_CALL} == {"responder", "amtool"}
