@@ -93,7 +93,7 @@ async def rollback(args: argparse.Namespace, client: Client) -> int:
     payload = {
         "service": args.service,
         "environment": args.environment,
-        "version": args.after,
+        "version": args.to,
         "strategy": args.strategy,
         "reason": args.reason,
         "dry_run": args.dry_run,
