@@ -6,10 +6,10 @@ from grafana.counted import quantile
 from grafana.dashboard import SERVICES, Line, Row, dashboard, marks, of_rows
 from grafana.from_series import locked
 from grafana.panels import (
+    RESULT_COLORS,
     RESULTS,
     RUNBOOK,
     STATES,
-    VERDICTS,
     Json,
     colored,
     column,
@@ -129,16 +129,16 @@ WHERE execution = '$execution' ORDER BY starts_at, alertname
 )
 DECISIONS = table(
     "Why it acted",
-    "The verdicts on its service from an hour before until its end: what allowed it, and what was refused beside it.",
+    "The decisions about its service from an hour before until its end: what allowed it and what was denied.",
     sql("""
-SELECT d.last_at AS at, d.verdict, d.guard, d.reason, d.times, d.policy FROM rollback_decisions AS d
+SELECT d.last_at AS at, d.result, d.guard, d.reason, d.times, d.policy FROM rollback_decisions AS d
 JOIN rollback_history AS x ON x.service = d.service AND x.environment = d.environment
 WHERE x.id = '$execution'
   AND d.last_at BETWEEN x.accepted_at - interval '1 hour' AND coalesce(x.ended_at, now()) ORDER BY d.last_at
 """),
     columns=(
         column("at", unit="dateTimeAsIso", custom_width=170),
-        colored("result", VERDICTS),
+        colored("result", RESULT_COLORS),
         column("reason", custom_minWidth=250),
         column("times", unit="none", custom_width=70),
     ),

@@ -6,7 +6,7 @@ from grafana.counted import stages, times
 from grafana.dashboard import Line, Row
 from grafana.panels import CHOSEN, STATES, Json, bars, colored, column, gauges, labels, pie, promql, text, timeline
 
-OPEN = ("accepted", "held", "running", "reverting", "stuck")
+OPEN = ("accepted", "awaiting_approval", "running", "reverting", "stuck")
 
 TOLD = text(
     "The same from series",
@@ -69,11 +69,11 @@ ROLLBACKS = labels(
     columns=(colored("outcome", STATES), column("rollbacks", unit="none")),
 )
 BY_GUARD = gauges(
-    "Why did it not act, from series",
-    "How often a guard refused, or held for approval; the same incident heard again is counted again.",
+    "Why no rollback was made, from series",
+    "How often a guard denied, or that require approval; repeats of an incident are counted again.",
     promql(
-        times('responder_decisions_total{result=~"refuse|needs_approval"}', "guard, verdict"),
-        "{{guard}}: {{verdict}}",
+        times('responder_decisions_total{result=~"deny|require_approval"}', "guard, result"),
+        "{{guard}}: {{result}}",
         now=True,
     ),
     unit="short",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from grafana.dashboard import Line, Row
 from grafana.panels import (
     EXECUTION,
+    RESULT_COLORS,
     STATES,
-    VERDICTS,
     bars,
     colored,
     column,
@@ -89,34 +89,34 @@ ORDER BY accepted_at DESC LIMIT 15
     stacked=True,
 )
 BY_GUARD = bars(
-    "Why did it not act",
-    "Incidents that a guard refused, or held for approval. What each guard asks: docs/reference/guards.md.",
+    "Why no rollback was made",
+    "Incidents that a guard denied, or that require approval. What each guard checks: docs/reference/guards.md.",
     sql("""
-SELECT guard, count(*) FILTER (WHERE result = 'deny') AS refuse,
-       count(*) FILTER (WHERE result = 'require_approval') AS needs_approval
+SELECT guard, count(*) FILTER (WHERE result = 'deny') AS denied,
+       count(*) FILTER (WHERE result = 'require_approval') AS approval_required
 FROM rollback_decisions
-WHERE $__timeFilter(last_at) AND verdict IN ('deny', 'require_approval') AND service ~ '^(${service:regex})$'
+WHERE $__timeFilter(last_at) AND result IN ('deny', 'require_approval') AND service ~ '^(${service:regex})$'
 GROUP BY guard ORDER BY count(*) DESC
 """),
     over="guard",
     unit="short",
     stacked=True,
     columns=tuple(
-        column(result, color={"mode": "fixed", "fixedColor": VERDICTS[result]})
-        for result in ("refuse", "needs_approval")
+        column(name, color={"mode": "fixed", "fixedColor": RESULT_COLORS[result]})
+        for name, result in (("denied", "deny"), ("approval_required", "require_approval"))
     ),
 )
 DECISIONS = table(
     "Decisions",
-    "Every verdict with its reason, newest first; heard again, it is counted in `times`. The environment is not chosen "
+    "Every decision with its reason, newest first; repeats are counted in `times`. The environment is not chosen "
     "here: an alert may name none.",
     sql("""
-SELECT last_at AS at, service, environment, verdict, guard, reason, times, policy, execution FROM rollback_decisions
+SELECT last_at AS at, service, environment, result, guard, reason, times, policy, execution FROM rollback_decisions
 WHERE $__timeFilter(last_at) AND service ~ '^(${service:regex})$' ORDER BY last_at DESC LIMIT 200
 """),
     columns=(
         column("at", unit="dateTimeAsIso", custom_width=170),
-        colored("result", VERDICTS),
+        colored("result", RESULT_COLORS),
         column("reason", custom_minWidth=300),
         column("times", unit="none", custom_width=70),
     ),

@@ -48,7 +48,7 @@ PROBES = timeseries(
 LAG = timeseries(
     "Doubt",
     "99th percentile of what the exporter adds to a probe, and of how late its event loop is: when these grow, its "
-    "verdicts deserve doubt.",
+    "results deserve doubt.",
     promql(quantile(0.99, "exporter_overhead_seconds"), "overhead"),
     promql(quantile(0.99, "exporter_event_loop_lag_seconds"), "event loop"),
     unit="s",

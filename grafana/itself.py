@@ -88,7 +88,7 @@ UNDELIVERED = timeseries(
 )
 QUEUE = timeseries(
     "Queue",
-    "Rollbacks that are not closed, by state: `accepted` waits for a worker, `held` and `stuck` for a human.",
+    "Rollbacks that are not closed, by state: `accepted` waits for a worker, `awaiting_approval` and `stuck` wait for a person.",
     promql("max by (state) (responder_executions_active)", "{{state}}"),
     unit="short",
     columns=tuple(
@@ -109,7 +109,7 @@ READING = timeseries(
 )
 STAGES = timeseries(
     "Latency by stage",
-    "95th percentile since the end of the stage before: `received` and `decided` lead to a verdict, `started` to work.",
+    "95th percentile since the stage before: `received` and `decided` lead to a decision, `started` to work.",
     promql(quantile(0.95, "responder_stage_seconds", "stage"), "{{stage}}"),
     unit="s",
 )
@@ -122,7 +122,7 @@ STEPS = timeseries(
 DECISIONS = timeseries(
     "Decisions",
     "Verdicts by the guard that decided, repeats included.",
-    promql(rate("responder_decisions_total", "verdict, guard"), "{{verdict}}: {{guard}}"),
+    promql(rate("responder_decisions_total", "result, guard"), "{{result}}: {{guard}}"),
     unit="cps",
 )
 CPU = timeseries(

@@ -24,7 +24,7 @@ EXECUTION = (
 
 STATES = {
     "accepted": "light-blue",
-    "held": "yellow",
+    "awaiting_approval": "yellow",
     "running": "blue",
     "reverting": "orange",
     "stuck": "red",
@@ -37,7 +37,7 @@ STATES = {
 """Of executions, and the outcomes of closed ones."""
 
 VERSIONS = {"candidate": "blue", "good": "green", "suspect": "orange", "bad": "red"}
-VERDICTS = {"allow": "green", "needs_approval": "yellow", "refuse": "orange", "ignore": "text"}
+RESULT_COLORS = {"allow": "green", "require_approval": "yellow", "deny": "orange", "ignore": "text"}
 RESULTS = {"under way": "blue", "step_completed": "green", "step_failed": "red"}
 
 

@@ -41,7 +41,7 @@ UNDER_WAY = stat(
 WAITING = stat(
     "Waiting for approval",
     "Plans that a human has to approve: `responder approve ID`.",
-    _active("held"),
+    _active("awaiting_approval"),
     steps=((None, "green"), (1, "yellow")),
 )
 STUCK = stat(

@@ -13,7 +13,7 @@ SAMPLES = '{__name__=~"probe_success|probe_http_status_code",service="shop"}[2m]
 
 
 @dataclass(frozen=True)
-class Installation:
+class Stage:
     """One thing that had to happen; `at` is a Unix time, None until it has."""
 
     name: str
@@ -25,7 +25,7 @@ class Installation:
 class Timeline:
     """One rollback, as far as it has come."""
 
-    stages: tuple[Installation, ...]
+    stages: tuple[Stage, ...]
     guard_results: tuple[dict[str, str], ...] = ()
     execution: str = ""
     state: str = ""
@@ -67,16 +67,16 @@ async def observe(stack: Stack, live_at: float, version: str) -> Timeline:
     counted = f"{min(len(failed), NEEDED)} of {NEEDED} failed checks so far" if failed else ""
     to = execution.get("to_version", "")
     stages = (
-        Installation(f"{version} is live", live_at, "the deploy script has told the responder so"),
-        Installation("first failed check", first, f"exporters: {answered}"),
-        Installation("alert fires", alert.get("at"), f"Prometheus: {alert.get('description', counted)}"),
-        Installation(
+        Stage(f"{version} is live", live_at, "the deploy script has told the responder so"),
+        Stage("first failed check", first, f"exporters: {answered}"),
+        Stage("alert fires", alert.get("at"), f"Prometheus: {alert.get('description', counted)}"),
+        Stage(
             "received", _unix(accepted["received_at"]) if accepted else None, "Alertmanager passed it to the responder"
         ),
-        Installation("decided", _unix(accepted["at"]) if accepted else None, _judged(guard_results, version, to)),
-        Installation("acted", moved[1] if moved else None, _drifted(moved, to)),
-        Installation("healthy", healthy_at, "first good check"),
-        Installation(
+        Stage("decided", _unix(accepted["at"]) if accepted else None, _judged(guard_results, version, to)),
+        Stage("acted", moved[1] if moved else None, _changed(moved, to)),
+        Stage("healthy", healthy_at, "first good check"),
+        Stage(
             "verified",
             _unix(execution["ended_at"]) if execution.get("outcome") == "succeeded" else None,
             f"good checks and traffic for {_bake(events)} without a break",
@@ -122,7 +122,7 @@ async def _execution(stack: Stack, decision: dict[str, Any]) -> dict[str, Any]:
 def _step(events: list[dict[str, Any]], number: int) -> tuple[float, float] | None:
     """When a step of the plan was started and done."""
     times = {e["type"]: _unix(e["at"]) for e in events if e.get("step") == number}
-    return (times["started"], times["done"]) if "done" in times else None
+    return (times["step_started"], times["step_completed"]) if "step_completed" in times else None
 
 
 def _bake(events: list[dict[str, Any]]) -> str:
@@ -144,7 +144,7 @@ def _judged(guard_results: tuple[dict[str, str], ...], version: str, to: str) ->
     return f"{len(guard_results)} guards were asked, all allow it: {version} → {to}"
 
 
-def _drifted(moved: tuple[float, float] | None, to: str) -> str:
+def _changed(moved: tuple[float, float] | None, to: str) -> str:
     if moved is None:
         return "`current` and a restart"
     return f"`current` points to {to}, and it is restarted"

@@ -14,7 +14,7 @@ _HEADLINES: dict[Stage, str] = {
     "observed": "Would have rolled back",
     "refused": "Not rolled back",
     "accepted": "Rollback accepted",
-    "require_approval": "Rollback needs approval",
+    "approval_requested": "Rollback needs approval",
     "approved": "Rollback approved",
     "started": "Rolling back",
     "progress": "Rolling back",

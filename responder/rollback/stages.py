@@ -22,7 +22,7 @@ Stage = Literal[
     "observed",  # it would have acted, were the policy not in observe mode
     "refused",  # another guard refused
     "accepted",
-    "require_approval",
+    "approval_requested",
     "approved",
     "started",
     "progress",  # a further step; told only where it changes a message that is there
@@ -38,7 +38,7 @@ Stage = Literal[
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 ENDS: tuple[Stage, ...] = ("succeeded", "reverted", "mitigated", "cancelled", "failed")
-CALLS: tuple[Stage, ...] = ("alert", "require_approval", "stuck", "escalated")
+CALLS: tuple[Stage, ...] = ("alert", "approval_requested", "stuck", "escalated")
 """Where a human is needed."""
 
 
@@ -48,7 +48,7 @@ def stage_of(event: Event, after: Execution) -> Stage | None:
         case Accepted():
             return "accepted"
         case ApprovalRequested():
-            return None if event.renewed else "require_approval"
+            return None if event.renewed else "approval_requested"
         case Approved():
             return "approved"
         case StepStarted():

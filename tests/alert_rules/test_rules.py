@@ -126,7 +126,8 @@ def test_alerts_and_recordings_have_one_home() -> None:
     recorded = [(rule["record"], *sorted(rule.get("labels", {}).items())) for _, rule in RULES if "record" in rule]
     assert len(recorded) == len(set(recorded))
     everything = "\n".join(rule["expr"] for _, rule in RULES) + "".join(
-        (ROOT / "responder" / name).read_text() for name in ("trouble.py", "trouble_check.py")
+        (ROOT / "responder" / name).read_text()
+        for name in ("decisions/trouble.py", "backends/prometheus/trouble_check.py")
     )
     unused = [name for name, *_ in recorded if not re.search(re.escape(name) + r"\b", everything)]
     assert unused == [], "a recording rule that nothing reads"

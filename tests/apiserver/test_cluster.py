@@ -234,7 +234,7 @@ def _on(kind: str, name: str) -> dict[str, Any]:
     return {"kubernetes": {"namespace": "NAMESPACE", kind: name}}
 
 
-_COLOURS = {"blue": IMAGES[0], "green": IMAGES[1]}
+_COLORS = {"blue": IMAGES[0], "green": IMAGES[1]}
 _WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "rolling": ({"strategy": "rolling", **_on("deployment", "backend")}, ["backend"]),
     "immediate": ({"strategy": "immediate", **_on("deployment", "backend")}, ["backend"]),
@@ -243,7 +243,7 @@ _WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {
             "strategy": "blue_green",
             "pointer": {"namespace": "NAMESPACE", "service": "backend"},
-            "colors": {color: _on("deployment", f"backend-{color}") for color in _COLOURS},
+            "colors": {color: _on("deployment", f"backend-{color}") for color in _COLORS},
             "ready_for": "0s",
         },
         ["backend-blue"],
@@ -257,7 +257,7 @@ async def test_a_rollback(way: str, api: Api) -> None:
     strategy, after = _WAYS[way]
     resource = "statefulsets" if way == "by partition" else "deployments"
     if way == "blue-green":
-        for color, image in _COLOURS.items():
+        for color, image in _COLORS.items():
             await api.applied(name=f"backend-{color}", image=image, labels={"app": "backend", "color": color})
         manifest = service("backend", {"app": "backend", "color": "green"})
         manifest["metadata"]["namespace"] = api.namespace

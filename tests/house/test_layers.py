@@ -17,13 +17,6 @@ def test_imports_go_down() -> None:
     assert ran.returncode == 0, ran.stdout
 
 
-def test_every_module_is_in_a_layer() -> None:
-    layers = (ROOT / "pyproject.toml").read_text()
-    for module in (ROOT / "responder").iterdir():
-        if module.name not in ("__init__.py", "__main__.py", "py.typed", "__pycache__"):
-            assert re.search(rf"responder\.{module.stem}\b", layers), f"{module.name} is in no layer of pyproject.toml"
-
-
 def test_every_module_promises_something() -> None:
     for module in MODULES:
         first = module.read_text().splitlines()[:1]

@@ -183,12 +183,12 @@ def test_the_configurations_are_good(tmp_path: Path) -> None:
 
 
 def test_the_proxy_and_the_responder_mean_the_same_file_and_words() -> None:
-    from examples.shop.colors import COLOURS, LIVE, upstream
+    from examples.shop.colors import COLORS, LIVE, upstream
 
     (service,) = yaml.safe_load((STACK / "responder.yml").read_text())["services"]
     pointer = service["rollback"]["pointer"]
     assert pointer["nginx"] == str(LIVE)
-    assert pointer["servers"] == {color: upstream(color).replace("$", "$$") for color in COLOURS}
+    assert pointer["servers"] == {color: upstream(color).replace("$", "$$") for color in COLORS}
 
 
 def test_prometheus_and_alertmanager_take_theirs(tmp_path: Path) -> None:

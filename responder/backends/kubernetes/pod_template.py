@@ -56,11 +56,11 @@ class PodTemplate(Workload):
         default=None, description="Container whose image is the version; else the one that `kubectl logs` shows"
     )
     within: Duration = Field(default=600.0, gt=0, description="Deadline for one rollout; progressDeadlineSeconds too")
-    gitops: Literal["deny", "suspend"] = Field(
-        default="deny", description="Where Argo CD, Flux or Helm own it: leave it, or stop them and go on"
+    gitops: Literal["refuse", "suspend"] = Field(
+        default="refuse", description="Where Argo CD, Flux or Helm own it: leave it, or stop them and go on"
     )
-    when_paused: Literal["deny", "resume"] = Field(
-        default="deny", description="Where somebody has paused the rollout: leave it, or resume it with the good one"
+    when_paused: Literal["refuse", "resume"] = Field(
+        default="refuse", description="Where somebody has paused the rollout: leave it, or resume it with the good one"
     )
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
     with_settings: tuple[str, ...] = Field(
@@ -222,7 +222,7 @@ class PodTemplate(Workload):
 
     async def preflight(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
         found = await self.object(kube)
-        if found["spec"].get("paused") and self.when_paused == "deny":
+        if found["spec"].get("paused") and self.when_paused == "refuse":
             raise StepFailed(
                 f"somebody has paused the rollout of {self.what} (kubectl rollout resume, or when_paused: resume)"
             )
@@ -246,7 +246,7 @@ class PodTemplate(Workload):
             if owner.unseen:
                 found = f"our account may not see whether {owner.who} would bring the bad version back"
                 problems.append(Problem(self.what, found, "give it the Role of deploy/kubernetes/rights"))
-            elif owner.fights or self.gitops == "deny":
+            elif owner.fights or self.gitops == "refuse":
                 fix = owner.mend + ("" if owner.fights else ", or set gitops: suspend")
                 problems.append(Problem(self.what, f"belongs to {owner.who}: a rollback is refused", fix))
             elif owner.suspend is not None:

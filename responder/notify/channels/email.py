@@ -63,7 +63,7 @@ class EmailSettings(ChannelSettings):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     kind: ClassVar[str] = "email"
-    usual: ClassVar[tuple[Stage, ...]] = ("alert", "require_approval", "reverting", "stuck", "escalated", *ENDS)
+    usual: ClassVar[tuple[Stage, ...]] = ("alert", "approval_requested", "reverting", "stuck", "escalated", *ENDS)
 
     host: str = Field(min_length=1, description="The SMTP server")
     port: int | None = Field(default=None, ge=1, le=65535, description="Default: 587 with starttls, 465 with tls, 25")

@@ -231,7 +231,7 @@ class Github:
 
 _DEPLOYMENT_STATES: dict[Stage, str] = {
     "accepted": "queued",
-    "require_approval": "pending",
+    "approval_requested": "pending",
     "approved": "queued",
     "started": "in_progress",
     "reverting": "in_progress",

@@ -61,7 +61,7 @@ async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Cha
         if owner.unseen:
             notes.append(f"whether {owner.who} would bring the bad version back could not be seen: no right to")
             continue
-        if owner.fights or template.gitops == "deny":
+        if owner.fights or template.gitops == "refuse":
             raise StepFailed(
                 f"{template.what} belongs to {owner.who}, which would bring the bad version back: {owner.mend}"
                 + ("" if owner.fights else " (gitops: suspend lets us stop it there and go on)")

@@ -416,10 +416,10 @@ async def test_an_approval_is_asked_for_once_however_often_the_request_is_renewe
     for _ in range(3):
         await bench.append(HELD.model_copy(update={"renewed": True}))
         await bench.tells(dispatcher)
-    assert stages(sink) == ["accepted", "require_approval"]
+    assert stages(sink) == ["accepted", "approval_requested"]
     await bench.append(PLANNED, HELD)
     await bench.tells(dispatcher)
-    assert stages(sink) == ["accepted", "require_approval", "require_approval"], "another plan is another request"
+    assert stages(sink) == ["accepted", "approval_requested", "approval_requested"], "another plan is another request"
 
 
 async def test_links_go_only_where_they_may(bench: DispatcherBench, sink: Sink) -> None:
@@ -428,7 +428,7 @@ async def test_links_go_only_where_they_may(bench: DispatcherBench, sink: Sink) 
     await bench.accept()
     await bench.append(PLANNED, HELD)
     await bench.tells(dispatcher)
-    urls = [json.loads(raw)["approve_url"] for _, raw in sink.taken if json.loads(raw)["stage"] == "require_approval"]
+    urls = [json.loads(raw)["approve_url"] for _, raw in sink.taken if json.loads(raw)["stage"] == "approval_requested"]
     assert sorted(urls) == ["", "https://r.test/approve"]
     sink.taken.clear()
     await bench.append(*CANCELLED)

@@ -22,7 +22,7 @@ ROOT = Path("/srv/shop")
 LIVE = ROOT / "live.conf"
 PORT = 8080
 TOKEN = "/run/secrets/pipeline_token"
-COLOURS = ("blue", "green")
+COLORS = ("blue", "green")
 
 
 def upstream(color: str) -> str:
@@ -44,10 +44,10 @@ def run(color: str) -> None:
 
 def ship(version: str, responder: list[str]) -> None:
     """As any deployment does it: into the idle color, up, the customers there, and the last line tells of it."""
-    live = next(color for color in COLOURS if LIVE.read_text().strip() == upstream(color))
+    live = next(color for color in COLORS if LIVE.read_text().strip() == upstream(color))
     at = datetime.now(UTC).isoformat()
     if _runs(live) != version:
-        (live,) = set(COLOURS) - {live}
+        (live,) = set(COLORS) - {live}
         _start(live, version)
         at = datetime.now(UTC).isoformat()  # when customers get it: what was wrong before that is not its fault
         _replace(LIVE, upstream(live))
@@ -86,7 +86,7 @@ def main() -> None:
     """The command line. What follows a version goes to `responder deployed`."""
     parser = argparse.ArgumentParser(description="The shop in two colors.")
     commands = parser.add_subparsers(required=True, dest="command")
-    commands.add_parser("run").add_argument("color", choices=COLOURS)
+    commands.add_parser("run").add_argument("color", choices=COLORS)
     commands.add_parser("ship").add_argument("version")
     args, more = parser.parse_known_args()
     if args.command == "run":
