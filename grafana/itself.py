@@ -88,7 +88,7 @@ UNDELIVERED = timeseries(
 )
 QUEUE = timeseries(
     "Queue",
-    "Rollbacks that are not closed, by state: `accepted` waits for a worker, `awaiting_approval` and `stuck` wait for a person.",
+    "Open rollbacks by state: `accepted` waits for a worker, `awaiting_approval` and `stuck` wait for a person.",
     promql("max by (state) (responder_executions_active)", "{{state}}"),
     unit="short",
     columns=tuple(

@@ -51,7 +51,7 @@ STUCK = stat(
     steps=((None, "green"), (1, "red")),
 )
 BRAKE = stat(
-    "CircuitBreaker",
+    "Circuit breaker",
     "Services in trouble within the brake's time, as a share of the number at which it holds all rollbacks of an "
     "environment: at 100 % nothing is rolled back by itself.",
     promql(

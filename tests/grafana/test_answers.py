@@ -140,7 +140,7 @@ def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, 
         "Under way": 3,
         "Waiting for approval": 2,
         "Stuck": 2,
-        "CircuitBreaker": pytest.approx(0.01),
+        "Circuit breaker": pytest.approx(0.01),
         "Journal": 1,
     }
 
@@ -148,10 +148,10 @@ def test_what_is_going_on_now_is_what_the_history_came_to(loop: asyncio.Runner, 
 def test_every_reason_not_to_act_is_shown_by_its_guard(loop: asyncio.Runner, grafana: GrafanaQueries) -> None:
     panel = next(p for p in panels_of(DASHBOARDS["rollbacks.json"]) if p["title"] == "Why no rollback was made")
     rows = loop.run(grafana.rows(panel["targets"][0]["rawSql"]))
-    assert {row["guard"]: (row["deny"], row["require_approval"]) for row in rows} == {
+    assert {row["guard"]: (row["denied"], row["approval_required"]) for row in rows} == {
         "mode": (2, 3),
         "deployed_within": (2, 0),
         "in_progress": (2, 0),
-        "brake": (2, 0),
-        "stopped": (2, 0),
+        "circuit_breaker": (2, 0),
+        "kill_switch": (2, 0),
     }
