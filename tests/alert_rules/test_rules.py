@@ -1,4 +1,4 @@
-"""The rules, their tests, their runbooks and the routes hold together, whichever Prometheus evaluates them."""
+"""Alert rules, their tests, runbooks and routes are consistent with each other and with Prometheus 2 and 3."""
 
 import importlib
 import json
@@ -35,7 +35,7 @@ ROLLING_BACK = sorted(name for name, rule in ALERTS.items() if "rollback" in rul
 KEEPING_LOGS = sorted(name for name, rule in ALERTS.items() if "preserve_logs" in rule["labels"])
 FOR_HUMANS = sorted(set(ALERTS) - {*ROLLING_BACK, *KEEPING_LOGS, "RollbackAutomationArmed"})
 
-DEPLOYED_LATELY = (
+RECENT_DEPLOYMENT = (
     "and on (service, environment) "
     "(time() - max by (service, environment) ( responder_deployment_timestamp_seconds or "
     'last_over_time(responder_deployment_timestamp_seconds[2m]) unless on () up{job="responder"} == 1 '
@@ -61,32 +61,32 @@ def of(name: str) -> dict[str, Any]:
 
 
 def troubles(name: str) -> list[dict[str, Any]]:
-    """What is recorded of the alert's trouble, whether or not something was deployed."""
+    """The recording rules of the alert's trouble, without the join with the deployment."""
     return [rule for _, rule in RULES if rule.get("record") == TROUBLE and rule["labels"]["alertname"] == name]
 
 
 def unfolded(expr: str) -> str:
-    """The expression, followed by what the recording rules say that it reads."""
+    """The expression, followed by those of the recording rules that it uses."""
     read = {rule["record"] for _, rule in RULES if "record" in rule and re.search(rf"{rule['record']}\b", expr)}
     recorded = [rule for _, rule in RULES if rule.get("record") in read - {TROUBLE}]
     recorded += [rule for name in re.findall(rf'{TROUBLE}{{alertname="(\w+)"}}', expr) for rule in troubles(name)]
     return "\n".join([expr, *(unfolded(rule["expr"]) for rule in recorded)])
 
 
-# --- the rules --------------------------------------------------------------------------------------------------------
+# --- rules ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_promtool_accepts_the_rules(file: Path) -> None:
     run("promtool", "check", "rules", "--lint-fatal", file)
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
-def test_the_rules_fire_when_they_should_and_only_then(file: Path) -> None:
+def test_rules_pass_their_promtool_tests(file: Path) -> None:
     run("promtool", "test", "rules", file)
 
 
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
-def test_no_sample_at_the_edge_of_a_window_decides(file: Path, tmp_path: Path) -> None:
-    """Prometheus 3 leaves out the sample at the very start of a window, as a millisecond less does here."""
+def test_no_result_depends_on_the_start_of_a_window(file: Path, tmp_path: Path) -> None:
+    """Prometheus 3 excludes the sample at the start of a window; windows shortened by 1 ms do the same."""
     shortened = 0
 
     def shorter(match: re.Match[str]) -> str:
@@ -104,7 +104,7 @@ def test_no_sample_at_the_edge_of_a_window_decides(file: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_what_why_and_where_to_read_on(name: str) -> None:
+def test_an_alert_has_summary_description_and_runbook(name: str) -> None:
     annotations = of(name)["annotations"]
     assert set(annotations) == {"summary", "description", "runbook_url"}
     assert all(text.strip() for text in annotations.values())
@@ -114,13 +114,13 @@ def test_an_alert_says_what_why_and_where_to_read_on(name: str) -> None:
 @pytest.mark.parametrize("name", ALERTS)
 def test_labels_are_constant(name: str) -> None:
     labels = of(name)["labels"]
-    assert "{{" not in json.dumps(labels), "a label that changes makes a new alert each time"
+    assert "{{" not in json.dumps(labels), "a changing label creates a new alert each time"
     assert labels["severity"] in {"critical", "warning", "none"}
     assert set(labels) <= {"severity", "rollback", "preserve_logs"}
-    assert not {"rollback", "preserve_logs"} <= set(labels), "the responder would get it twice"
+    assert not {"rollback", "preserve_logs"} <= set(labels), "the responder would receive it twice"
 
 
-def test_alerts_and_recordings_have_one_home() -> None:
+def test_each_alert_and_recording_rule_is_defined_once_and_used() -> None:
     named = [rule["alert"] for _, rule in RULES if "alert" in rule]
     assert sorted(named) == sorted(ALERTS)
     recorded = [(rule["record"], *sorted(rule.get("labels", {}).items())) for _, rule in RULES if "record" in rule]
@@ -130,59 +130,63 @@ def test_alerts_and_recordings_have_one_home() -> None:
         for name in ("decisions/trouble.py", "backends/prometheus/trouble_check.py")
     )
     unused = [name for name, *_ in recorded if not re.search(re.escape(name) + r"\b", everything)]
-    assert unused == [], "a recording rule that nothing reads"
+    assert unused == [], "unused recording rules"
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_only_what_was_deployed_lately_may_roll_back(name: str) -> None:
+def test_rollback_alerts_require_a_recent_deployment(name: str) -> None:
     rule = of(name)
-    joined = DEPLOYED_LATELY in one_line(rule["expr"])
+    joined = RECENT_DEPLOYMENT in one_line(rule["expr"])
     assert joined == (rule["labels"].get("rollback") == "true")
     assert rule["labels"].get("rollback") in {None, "true"}
 
 
 @pytest.mark.parametrize("name", ROLLING_BACK)
-def test_what_may_roll_back_is_about_now_and_never_about_missing_data(name: str) -> None:
+def test_rollback_alerts_ignore_missing_data_and_the_past(name: str) -> None:
     rule = of(name)
     assert rule["labels"]["severity"] == "critical"
-    assert not {"for", "keep_firing_for"} & set(rule), "the window is the damping, and the past is no reason"
+    assert not {"for", "keep_firing_for"} & set(rule), (
+        "the window already damps, and past trouble does not justify a rollback"
+    )
     (trouble,) = troubles(name)
-    for expr in (one_line(rule["expr"]).removesuffix(DEPLOYED_LATELY), trouble["expr"]):
+    for expr in (one_line(rule["expr"]).removesuffix(RECENT_DEPLOYMENT), trouble["expr"]):
         assert not re.search(r"\babsent|\bunless\b|\bup\b|\bor\b|vector\(", expr)
 
 
 @pytest.mark.parametrize("name", ROLLING_BACK)
-def test_the_trouble_is_recorded_without_the_deployment_before_the_alert_asks_for_it(name: str) -> None:
-    """The responder asks how it was before the deployment: the alert alone begins with it."""
+def test_trouble_is_recorded_without_the_deployment_before_its_alert(name: str) -> None:
+    """The responder queries it before the deployment; the alert itself starts with the deployment."""
     (trouble,) = troubles(name)
     assert trouble["labels"] == {"alertname": name}
     assert "responder_" not in unfolded(trouble["expr"])
-    assert one_line(of(name)["expr"]) == f'{TROUBLE}{{alertname="{name}"}} {DEPLOYED_LATELY}'
+    assert one_line(of(name)["expr"]) == f'{TROUBLE}{{alertname="{name}"}} {RECENT_DEPLOYMENT}'
     groups = [group["rules"] for path in FILES for group in yaml.safe_load(path.read_text())["groups"]]
     (rules,) = [rules for rules in groups if of(name) in rules]
     assert rules.index(trouble) < rules.index(of(name))
 
 
 @pytest.mark.parametrize("record", [TROUBLE, f"{TROUBLE}:now", "alertname:trouble:evaluation_timestamp"])
-def test_what_is_recorded_of_trouble_is_recorded_of_every_alert_that_offers_a_rollback(record: str) -> None:
+def test_trouble_is_recorded_for_every_rollback_alert(record: str) -> None:
     assert sorted(r["labels"]["alertname"] for _, r in RULES if r.get("record") == record) == ROLLING_BACK
 
 
 @pytest.mark.parametrize("name", ROLLING_BACK)
-def test_the_trouble_of_an_alert_is_recorded_as_it_is_now_right_beside_it(name: str) -> None:
+def test_current_trouble_is_recorded_next_to_the_alert(name: str) -> None:
     groups = [group["rules"] for path in FILES for group in yaml.safe_load(path.read_text())["groups"]]
     (rules,) = [rules for rules in groups if of(name) in rules]
     of_trouble = [rule for rule in rules if rule.get("labels", {}).get("alertname") == name]
     recorded = [TROUBLE, f"{TROUBLE}:now", "alertname:trouble:evaluation_timestamp"]
-    assert [rule["record"] for rule in of_trouble] == recorded, "the timestamp last: it vouches for the others"
+    assert [rule["record"] for rule in of_trouble] == recorded, (
+        "the timestamp must be last: it confirms the evaluation of the others"
+    )
     now = of_trouble[1]["expr"]
     looked_back = re.findall(r"(\w+)\([^()]*\[", now)
-    assert set(looked_back) <= {"irate"}, "anything else depends on how often it is scraped"
+    assert set(looked_back) <= {"irate"}, "other functions depend on the scrape interval"
     assert "responder_" not in now
 
 
-def test_the_seed_has_its_rules() -> None:
-    """What was asked for by name, by the numbers it was asked with."""
+def test_required_rules_have_the_required_thresholds() -> None:
+    """Names and thresholds of the original requirements."""
     wanted = {
         "ServiceFailing": ["[5m]", ">= 3"],
         "SeveralServicesFailing": ["[3m]", ">= 2"],
@@ -197,7 +201,7 @@ def test_the_seed_has_its_rules() -> None:
 
 
 def published() -> re.Pattern[str]:
-    """What the sources of the exporters and the responder have for names; an f-string may stand for several."""
+    """Matches the series names in the sources of exporters and responder; an f-string matches several."""
     text = "\n".join(path.read_text() for name in ("exporters", "responder") for path in (ROOT / name).rglob("*.py"))
     names = re.findall(r'"((?:resource|probe|exporter|responder)_[\w{}]+)"', text)
     return re.compile("|".join(re.sub(r"\{\w+\}", "[a-z0-9]+", name) + "(_total)?" for name in set(names)))
@@ -208,13 +212,13 @@ def titled(value: Any) -> str:
 
 
 @pytest.mark.parametrize(("file", "rule"), RULES, ids=titled)
-def test_the_rules_ask_for_series_that_are_published(file: Path, rule: dict[str, Any]) -> None:
+def test_rules_use_exported_series(file: Path, rule: dict[str, Any]) -> None:
     selectors = re.sub(r'"[^"]*"', '""', rule["expr"])
     used = re.findall(r"(?<![\w:])(?:resource|probe|exporter|responder)_\w+(?![\w:(])", selectors)
     assert [name for name in used if not published().fullmatch(name)] == [], file.name
 
 
-# --- their tests ------------------------------------------------------------------------------------------------------
+# --- tests of the rules -----------------------------------------------------------------------------------------------
 @cache
 def cases() -> list[dict[str, Any]]:
     """The test groups of every file; read once, since reading takes seconds."""
@@ -235,7 +239,7 @@ def test_every_alert_is_tested_both_ways(name: str) -> None:
     assert silent >= 3  # before, one short or without data, and after
 
 
-def test_the_watchdog_is_never_expected_to_be_silent() -> None:
+def test_the_watchdog_always_fires() -> None:
     fires, silent = expectations("RollbackAutomationArmed")
     assert fires >= 2
     assert silent == 0
@@ -246,7 +250,7 @@ def titles(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ROLLING_BACK)
-def test_what_may_roll_back_is_tested_for_all_that_must_not(name: str) -> None:
+def test_rollback_alerts_are_tested_against_false_positives(name: str) -> None:
     wanted = ["resolves", "short of|one failure short", "missing data", "not before the deployment", "long ago"]
     for case in [*wanted, "older than the deployment", "begins after the deployment", "in the future"]:
         assert re.search(case, titles(name)), f"no test of {name} says: {case}"
@@ -260,12 +264,12 @@ def test_tests_name_only_alerts_that_exist() -> None:
 
 
 # --- runbooks ---------------------------------------------------------------------------------------------------------
-def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
+def test_every_alert_has_a_runbook() -> None:
     assert sorted(path.stem for path in RUNBOOKS.glob("*.md")) == sorted(ALERTS)
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_a_page_answers_the_four_questions_briefly(name: str) -> None:
+def test_a_runbook_has_its_four_sections(name: str) -> None:
     text = (RUNBOOKS / f"{name}.md").read_text()
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     assert headings == [name, "Meaning", "Responder action", "Silence or stop", "Diagnosis"]
@@ -278,7 +282,7 @@ def test_a_page_answers_the_four_questions_briefly(name: str) -> None:
         assert (RUNBOOKS / link).resolve().is_file()
 
 
-async def test_the_silences_of_the_pages_work_as_written(tmp_path: Path) -> None:
+async def test_silence_commands_in_runbooks_work(tmp_path: Path) -> None:
     parts.need("prometheus-alertmanager", "amtool")
     written = {
         command
@@ -293,7 +297,7 @@ async def test_the_silences_of_the_pages_work_as_written(tmp_path: Path) -> None
 
 
 def commands() -> dict[tuple[str, str], set[str]]:
-    """Our own commands on the pages, each with the options that are given to it."""
+    """Commands of responder and exporters in the runbooks, with their options."""
     found: dict[tuple[str, str], set[str]] = {}
     for page in RUNBOOKS.glob("*.md"):
         for written in re.findall(r"^(?:responder|exporters) .*$|(?<=`)[^`\n]+(?=`)", page.read_text(), re.MULTILINE):
@@ -303,7 +307,7 @@ def commands() -> dict[tuple[str, str], set[str]]:
 
 
 @pytest.mark.parametrize(("program", "command"), sorted(commands()))
-def test_the_commands_of_the_pages_exist_with_their_options(
+def test_commands_in_runbooks_exist_with_their_options(
     program: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as left:
@@ -313,9 +317,9 @@ def test_the_commands_of_the_pages_exist_with_their_options(
     assert commands()[program, command] <= known
 
 
-# --- the example configurations ---------------------------------------------------------------------------------------
-def test_prometheus_takes_the_example(tmp_path: Path) -> None:
-    """With everything that it names: the rules beside it and a token where it says one is."""
+# --- example configurations -------------------------------------------------------------------------------------------
+def test_promtool_accepts_the_example(tmp_path: Path) -> None:
+    """Including the rule files and the token file that it names."""
     text = (DIRECTORY / "prometheus.example.yml").read_text()
     token = tmp_path / "responder.token"
     token.write_text("secret")
@@ -328,7 +332,7 @@ def test_prometheus_takes_the_example(tmp_path: Path) -> None:
     assert sorted(EXAMPLES["prometheus"]["rule_files"]) == [file.name for file in FILES]
 
 
-def test_the_jobs_that_the_rules_ask_for_are_in_the_example() -> None:
+def test_the_example_has_the_jobs_that_rules_use() -> None:
     jobs = {job["job_name"] for job in EXAMPLES["prometheus"]["scrape_configs"]}
     used = {
         job for _, rule in RULES for names in re.findall(r'job!?=~?"([^"]+)"', rule["expr"]) for job in names.split("|")
@@ -339,7 +343,7 @@ def test_the_jobs_that_the_rules_ask_for_are_in_the_example() -> None:
     assert responder["static_configs"] == [{"targets": ["127.0.0.1:9095"]}], "labels here would rename the series' own"
 
 
-def test_the_documented_jobs_are_those_that_the_rules_ask_for() -> None:
+def test_documented_jobs_are_those_that_rules_use() -> None:
     found: dict[Path, set[tuple[str, str]]] = {}
     for path in [ROOT / "README.md", *(p for d in ("docs", "examples", "alert_rules") for p in (ROOT / d).rglob("*"))]:
         if path.suffix not in {".md", ".yml"}:
@@ -352,7 +356,7 @@ def test_the_documented_jobs_are_those_that_the_rules_ask_for() -> None:
     assert {Path("docs/reference/exporters.md"), Path("examples/exporters.yml")} <= set(found)
 
 
-def test_amtool_takes_the_example() -> None:
+def test_amtool_accepts_the_example() -> None:
     assert "SUCCESS" in run("amtool", "check-config", "alertmanager.example.yml")
 
 
@@ -365,12 +369,12 @@ BACKEND = {"service": "backend", "environment": "production"}
 
 
 @pytest.mark.parametrize("name", [*ROLLING_BACK, *KEEPING_LOGS])
-def test_the_responder_and_humans_hear_of_what_it_acts_on(name: str) -> None:
+def test_alerts_that_the_responder_handles_also_reach_people(name: str) -> None:
     assert receivers(alertname=name, **of(name)["labels"], **BACKEND) == ["responder", "humans"]
 
 
 @pytest.mark.parametrize("name", FOR_HUMANS)
-def test_humans_alone_hear_of_the_rest(name: str) -> None:
+def test_other_alerts_reach_people_only(name: str) -> None:
     assert receivers(alertname=name, **of(name)["labels"], **BACKEND) == ["humans"]
 
 
@@ -379,17 +383,17 @@ def test_humans_alone_hear_of_the_rest(name: str) -> None:
     [
         ({"alertname": "RollbackRequested", **BACKEND}, ["responder", "humans"]),
         ({"alertname": "RollbackRequested", "rollback": "true", "preserve_logs": "true"}, ["responder", "humans"]),
-        ({"alertname": "SomebodysOwn", "rollback": "true", "preserve_logs": "true"}, ["responder", "humans"]),
-        ({"alertname": "SomebodysOwn", "rollback": "false"}, ["humans"]),
+        ({"alertname": "CustomAlert", "rollback": "true", "preserve_logs": "true"}, ["responder", "humans"]),
+        ({"alertname": "CustomAlert", "rollback": "false"}, ["humans"]),
         ({"alertname": "RollbackAutomationArmed", "severity": "none"}, ["responder"]),
     ],
     ids=lambda value: " ".join(value.values() if isinstance(value, dict) else value),
 )
-def test_other_alerts_go_where_they_belong_and_nowhere_twice(labels: dict[str, str], expected: list[str]) -> None:
+def test_custom_alerts_are_routed_once(labels: dict[str, str], expected: list[str]) -> None:
     assert receivers(**labels) == expected
 
 
-def test_the_responder_gets_every_alert_alone_at_once_and_again() -> None:
+def test_the_responder_receives_each_alert_ungrouped_and_repeated() -> None:
     routes = [route for route in EXAMPLES["alertmanager"]["route"]["routes"] if route["receiver"] == "responder"]
     assert len(routes) == 4
     for route in routes:
@@ -412,7 +416,7 @@ def test_the_responder_gets_every_alert_alone_at_once_and_again() -> None:
     ]
 
 
-def test_no_inhibition_mutes_what_the_responder_acts_on() -> None:
+def test_no_inhibition_mutes_rollback_alerts() -> None:
     for inhibition in EXAMPLES["alertmanager"]["inhibit_rules"]:
         (target,) = inhibition["target_matchers"]
         match = re.fullmatch(r'alertname=~?"([\w|]+)"', target)
@@ -422,7 +426,7 @@ def test_no_inhibition_mutes_what_the_responder_acts_on() -> None:
         assert source.split('"')[1] in ALERTS
 
 
-# --- against the real thing -------------------------------------------------------------------------------------------
+# --- real Prometheus and Alertmanager ---------------------------------------------------------------------------------
 async def test_a_real_prometheus_evaluates_every_rule(tmp_path: Path) -> None:
     parts.need("prometheus")
     config = "global: {scrape_interval: 200ms, evaluation_interval: 200ms}"
@@ -437,7 +441,7 @@ async def test_a_real_prometheus_evaluates_every_rule(tmp_path: Path) -> None:
         assert bad == []
 
 
-async def test_a_real_alertmanager_hands_each_alert_over_alone_with_the_token(tmp_path: Path) -> None:
+async def test_a_real_alertmanager_sends_each_alert_alone_with_the_token(tmp_path: Path) -> None:
     parts.need("prometheus-alertmanager")
     posts: list[tuple[str | None, dict[str, Any]]] = []
 
