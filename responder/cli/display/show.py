@@ -347,7 +347,8 @@ def explained(body: dict[str, Any]) -> RenderableType:
     if "no_plan" in body:
         parts.append(Text(f"no plan: {clean(body['no_plan'])}", style="red"))
     if plan := body.get("plan"):
-        parts.append(Text(f"\nThe plan {plan['hash']}: {plan['from_version']} → {plan['to_version']}", style="bold"))
+        versions = ", ".join(f"{p['version']['from_version']} → {p['version']['to_version']}" for p in plan["parts"])
+        parts.append(Text(f"\nThe plan {plan['hash']}: {versions}", style="bold"))
         parts += [Text(f"  {n}. {clean(step)}") for n, step in enumerate(plan["steps_told"], 1)]
         parts += _notes(plan)
     return Group(*parts)
