@@ -14,7 +14,7 @@ from responder.rollback.plan import Change
 async def main(dsn: str, file: str) -> None:
     change = Change.model_validate_json(Path(file).read_text())
     schemas = Schemas((DatabaseSettings.model_validate({"name": "shop", "url": dsn}),))
-    await change.resource.write(schemas, change.to, expected=change.was)
+    await change.resource.write(schemas, change.after, expected=change.before)
 
 
 asyncio.run(main(*sys.argv[1:]))

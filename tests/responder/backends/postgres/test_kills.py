@@ -84,9 +84,9 @@ async def state(shop: AppDatabase) -> str:
 
 async def goes_on(shop: AppDatabase, rollback: Any, change: Change) -> None:
     """As the next worker does, from the journal alone."""
-    await rollback.gateway.write(change.resource, change.to, expected=change.was)
+    await rollback.gateway.write(change.resource, change.after, expected=change.before)
     assert await state(shop) == "happened"
-    assert await rollback.gateway.converged(change.resource, change.to)
+    assert await rollback.gateway.converged(change.resource, change.after)
 
 
 QUICK = (("a transaction", 2), ("three parts", 1))
@@ -130,7 +130,7 @@ async def test_the_connection_or_the_server_is_gone(
 ) -> None:
     rollback, change = await prepared(shop, STEPS[kind], at)
     async with gate(shop):
-        writing = asyncio.create_task(rollback.gateway.write(change.resource, change.to, expected=change.was))
+        writing = asyncio.create_task(rollback.gateway.write(change.resource, change.after, expected=change.before))
         try:
             await until(lambda: waits(shop), within=30)
             if how == "stopped":
@@ -173,7 +173,7 @@ async def test_a_tool_is_killed(shop: AppDatabase, postgres_server: Any, at: int
     rollback = shop.rollback(tool={"command": tool}, migrations={"lock_timeout": "60s"})
     (change,) = [step for step in (await rollback.plan()).steps if isinstance(step, Change)]
     async with gate(shop):
-        writing = asyncio.create_task(rollback.gateway.write(change.resource, change.to, expected=change.was))
+        writing = asyncio.create_task(rollback.gateway.write(change.resource, change.after, expected=change.before))
         await until(lambda: waits(shop), within=60)
         if how == "tool":
             writing.cancel()  # its whole process group is killed
@@ -194,20 +194,20 @@ async def test_a_tool_is_killed(shop: AppDatabase, postgres_server: Any, at: int
     if how == "server":
         await writing  # what became of it could not be read for a while; then it had not happened, and was done
     else:
-        await rollback.gateway.write(change.resource, change.to, expected=change.was)
+        await rollback.gateway.write(change.resource, change.after, expected=change.before)
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "1"
 
 
 async def test_a_script_that_fails_half_way_says_what_is_left(shop: AppDatabase) -> None:
     rollback, change = await prepared(shop, [*STEPS["three parts"], "SELECT 1 / (count(*) - 49) FROM users"], None)
     with pytest.raises(Exception, match="division by zero") as raised:
-        await rollback.gateway.write(change.resource, change.to, expected=change.was)
+        await rollback.gateway.write(change.resource, change.after, expected=change.before)
     assert "is half way from 2 → 1" in str(raised.value)
     assert "Left to run: ANALYZE users; SELECT 1" in str(raised.value)
     assert await state(shop) == "half done, and it is known how far"
     await shop.run("DELETE FROM users WHERE id = 49; INSERT INTO users VALUES (49, 'x'), (50, 'y')")
     await rollback.gateway.write(
-        change.resource, change.to, expected=change.was
+        change.resource, change.after, expected=change.before
     )  # a human has mended it, and it goes on from there
 
 
@@ -226,9 +226,9 @@ async def test_what_stands_alone_and_is_not_on_record_is_run_once_more(shop: App
         shop, ["DROP INDEX CONCURRENTLY by_name", "SELECT 1 / (count(*) - 49) FROM users"], None
     )
     with pytest.raises(Exception, match="division by zero"):
-        await rollback.gateway.write(change.resource, change.to, expected=change.was)
+        await rollback.gateway.write(change.resource, change.after, expected=change.before)
     await shop.run("UPDATE rollback_keep.progress SET done = 0; INSERT INTO users VALUES (50, 'x')")
-    await rollback.gateway.write(change.resource, change.to, expected=change.was)
+    await rollback.gateway.write(change.resource, change.after, expected=change.before)
     assert await shop.value("SELECT max(version) FROM schema_migrations") == "1"
 
 
@@ -271,13 +271,15 @@ async def test_no_acknowledged_row_is_lost(shop: AppDatabase, postgres_server: A
         await until(lambda: shop.value("SELECT count(*) > 100 FROM users"), within=30)
         if disturbed:
             async with gate(shop):
-                writing = asyncio.create_task(rollback.gateway.write(change.resource, change.to, expected=change.was))
+                writing = asyncio.create_task(
+                    rollback.gateway.write(change.resource, change.after, expected=change.before)
+                )
                 await until(lambda: waits(shop), within=30)
                 await postgres_server.stop("immediate")
                 await postgres_server.start()
             await writing
         else:
-            await rollback.gateway.write(change.resource, change.to, expected=change.was)
+            await rollback.gateway.write(change.resource, change.after, expected=change.before)
         seen = await shop.value("SELECT count(*) FROM users")
         await until(lambda: shop.value(f"SELECT count(*) > {seen + 20} FROM users"), within=30)
     finally:

@@ -24,7 +24,7 @@ USERS = (
 
 def approved(plan: Plan) -> Plan:
     """The same plan, as if somebody had consented to it."""
-    steps = [s.model_copy(update={"irreversible": ""}) if s.kind == "move" else s for s in plan.steps]
+    steps = [s.model_copy(update={"irreversible": ""}) if s.kind == "change" else s for s in plan.steps]
     return plan.model_copy(update={"steps": tuple(steps)})
 
 

@@ -18,7 +18,7 @@ from tests.responder.backends.postgres.test_rollback import USERS, approved, goe
 
 
 def changes(plan: Plan) -> list[tuple[Any, Any]]:
-    return [(step.was, step.to) for step in plan.steps if isinstance(step, Change)]
+    return [(step.before, step.after) for step in plan.steps if isinstance(step, Change)]
 
 
 # --- Alembic ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from tests.responder.backends.postgres.conftest import AppDatabase
 from tests.responder.backends.postgres.test_rollback import goes_back
 
-TORTURE = (Path(__file__).parents[2] / "torture.sql").read_text()
+TORTURE = (Path(__file__).parent / "torture.sql").read_text()
 HASHES = """
 SELECT count(*), sum(('x' || substr(md5(t::text), 1, 16))::bit(64)::bigint::numeric) FROM {} AS t
 """

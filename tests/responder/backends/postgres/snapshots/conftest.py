@@ -20,7 +20,7 @@ from responder.backends.postgres.snapshots.client import Snapshots, SnapshotSett
 from responder.backends.postgres.snapshots.dump import Wanted
 from tests import parts
 
-TORTURE = (Path(__file__).parents[2] / "torture.sql").read_text()
+TORTURE = (Path(__file__).parents[1] / "torture.sql").read_text()
 BUCKET = "snapshots"
 
 
