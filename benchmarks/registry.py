@@ -28,7 +28,7 @@ async def _decision(tx: Transaction) -> None:
     await tx.first("version_runs_since", **_ONE, version=running.version)
     target = await tx.first("good_target", **_ONE, running=running.version)
     assert target is not None
-    await tx.first("no_rollback_since", **_ONE, target=target["version"])
+    await tx.first("protected_since", **_ONE, target=target["version"])
 
 
 async def _client_document(tx: Transaction) -> None:

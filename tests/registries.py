@@ -23,7 +23,8 @@ _SEED = (
                              provenance, deployed_at, revision)
        {numbers} SELECT 's' || s, 'production', n || '.0', {status}, 'seeded', {at}, '',
                         CASE WHEN n % 50 = 7 THEN 'CVE' ELSE '' END, '', {at}, 1 FROM s, n""",
-    """INSERT INTO deployed (id, service, environment, version, artifact, at, recorded_by, rolled_back_by, provenance)
+    """INSERT INTO recorded_deployments (id, service, environment, version, artifact, at, recorded_by,
+                                         rolled_back_by, provenance)
        {numbers} SELECT 's' || s || '-' || n, 's' || s, 'production', n || '.0', '', {at}, 'ci', NULL, '' FROM s, n""",
     """INSERT INTO artifacts (id, service, environment, platform, version, artifact, provenance, at, recorded_by)
        {numbers} SELECT 's' || s || '-' || n, 's' || s, 'production', 'android', n || '.0', 'versionCode=' || n, '',

@@ -78,7 +78,7 @@ async def others_in_trouble(
     accepted = execution.accepted
     within = timedelta(seconds=policy_set.policy(accepted.policy).verify.within)
     where = {"service": accepted.service, "environment": accepted.environment}
-    rows = await tx.all("in_trouble", **where, since=accepted.at - within, until=now)
+    rows = await tx.all("services_in_trouble", **where, since=accepted.at - within, until=now)
     return tuple(
         sorted({str(row["service"]) for row in rows} - policy_set.one_trouble(incident_of(execution, policy_set)))
     )

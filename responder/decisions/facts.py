@@ -49,7 +49,7 @@ class Past(BaseModel):
     changed: bool
     ended_at: datetime | None
     reason: str
-    stop_by: str | None = None
+    stop_requested_by: str | None = None
 
 
 class Replaced(BaseModel):
@@ -68,7 +68,7 @@ class KeptLast(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    asked_at: datetime
+    requested_at: datetime
 
 
 class TroubleNow(BaseModel):
@@ -166,8 +166,8 @@ async def gather(
 
     `parent`: of what the incident is a member, where several services go together.
     """
-    switch = await decisions.stopped(tx)
-    stopped = policy_set.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else "")
+    switch = await decisions.kill_switch(tx)
+    stopped = policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else "")
     service, problem = policy_set.service(incident.service, incident.environment)
     if service and incident.action == "preserve_logs":
         return await _gather_for_logs(tx, incident, service, stopped)
@@ -185,7 +185,7 @@ async def gather(
     verified = await _verified_before(tx, where, running, incident) if running else None
     before = await tx.first("rollback_of_version", **where, version=running.version) if running else None
     target = await _target(tx, incident, name, environment, running.version) if running else None
-    protected = await tx.first("no_rollback_since", **where, target=target.version) if target else None
+    protected = await tx.first("protected_since", **where, target=target.version) if target else None
     latest = await tx.first("latest_of_service", **where)
     last = await tx.first("last_of_policy", **where, policy=incident.policy.name)
     return Facts(
@@ -213,7 +213,7 @@ async def _gather_for_logs(tx: Transaction, incident: Incident, service: Service
     latest = await tx.first("latest_of_service", **where)
     last = await tx.first("last_evidence_of_policy", **where, policy=incident.policy.name)
     since = min(alert.starts_at for alert in incident.alerts)
-    rows = await tx.all("evidence_episodes_since", **where, policy=incident.policy.name, since=since)
+    rows = await tx.all("evidence_alerts_since", **where, policy=incident.policy.name, since=since)
     kept = {(row["fingerprint"], row["starts_at"]): str(row["evidence"]) for row in rows}
     return Facts(
         service=service,
@@ -234,7 +234,7 @@ async def look_around(
     beside: Collection[str] = (),
 ) -> FleetState:
     """What the journal knows of others. `beside` are services that are told to be in trouble in the same breath."""
-    begun = await tx.first("begun_since", since=now - _HOUR)
+    begun = await tx.first("accepted_since", since=now - _HOUR)
     return FleetState(
         also_in_trouble=await also_in_trouble(tx, incident, service, policy_set, now, beside),
         begun_lately=begun["n"] if begun else 0,
@@ -248,7 +248,7 @@ async def watchdog_missing(tx: Transaction, policy_set: PolicySet, now: datetime
     if policy_set.watchdog is None:
         return ""
     allowed = 2 * policy_set.watchdog.interval
-    last_heartbeat = await decisions.heard_at(tx, WATCHDOG)
+    last_heartbeat = await decisions.last_heartbeat(tx, WATCHDOG)
     if last_heartbeat is None:
         return "the watchdog alert has never come through Alertmanager"
     silent = (now - last_heartbeat).total_seconds()
@@ -271,7 +271,7 @@ async def also_in_trouble(
     """Measured from when this incident was heard first: being told again later does not make it another trouble.
     Trouble that was gone in between is another one, and measured from its return as well.
     """
-    first_heard = await tx.first("first_heard", incident=incident.id)
+    first_heard = await tx.first("first_decided", incident=incident.id)
     began = [first_heard["at"] if first_heard and first_heard["at"] else now, await _returned_at(tx, incident, now)]
     within = timedelta(seconds=policy_set.limits.circuit_breaker.within)
     where = {"service": service.name, "environment": service.environment}
@@ -279,7 +279,7 @@ async def also_in_trouble(
         row
         for at in began
         if at is not None
-        for row in await tx.all("in_trouble", **where, since=at - within, until=at + within)
+        for row in await tx.all("services_in_trouble", **where, since=at - within, until=at + within)
     ]
     return tuple(sorted({*(row["service"] for row in rows), *beside} - policy_set.one_trouble(incident)))
 
@@ -313,7 +313,7 @@ async def _unfit(
     for needs, versions in sorted((await _requirements(tx, service, target.version)).items()):
         found.append(_misfit(service.name, target.version, needs, await version_of(needs), versions))
     where = {"environment": environment, "needs": service.name}
-    requirements = await tx.all("requirements_on", **where) if await tx.first("is_needed", **where) else []
+    requirements = await tx.all("requirements_on", **where) if await tx.first("has_dependents", **where) else []
     needed: dict[tuple[str, str], tuple[str, str]] = {}
     for row in requirements:  # of each service as a whole first
         if row["service"] not in moved and not _is_blocked(row["platform"], row["status"]):
@@ -405,7 +405,7 @@ async def _verified_before(
     tx: Transaction, where: dict[str, str], running: Deployment, incident: Incident
 ) -> datetime | None:
     since = running.at - timedelta(seconds=incident.policy.deployed_within)
-    row = await tx.first("verified_before", **where, since=since, until=running.at)
+    row = await tx.first("last_success_between", **where, since=since, until=running.at)
     return row["at"] if row else None
 
 
@@ -416,7 +416,7 @@ async def _opened(
     if not incident.alerts:
         return None
     rows = await tx.all(
-        "episodes_since",
+        "opening_alerts_since",
         policy=incident.policy.name,
         service=name,
         environment=environment,

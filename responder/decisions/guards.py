@@ -171,8 +171,8 @@ def once_per_version(incident: Incident, facts: Facts, now: datetime) -> tuple[K
     history = f"{before.from_version} was rolled back before by {before.id} and deployed again"
     if before.outcome != "succeeded":
         history = f"{before.id} tried to roll {before.from_version} back before and was {before.outcome}"
-    if before.stop_by:
-        history = f"{before.stop_by} stopped {before.id}, which was to roll {before.from_version} back"
+    if before.stop_requested_by:
+        history = f"{before.stop_requested_by} stopped {before.id}, which was to roll {before.from_version} back"
     return "deny", f"{history}: this needs a human"
 
 

@@ -33,7 +33,7 @@ def in_progress(incident: Incident, facts: Facts, now: datetime) -> tuple[Kind, 
 def cooldown(incident: Incident, facts: Facts, now: datetime) -> tuple[Kind, str]:
     """Counted from when the policy last kept logs of the service by themselves."""
     if last := facts.kept_last:
-        until = last.asked_at + timedelta(seconds=incident.policy.cooldown)
+        until = last.requested_at + timedelta(seconds=incident.policy.cooldown)
         if now < until:
             left = format_duration((until - now).total_seconds() // 1)
             return "deny", f"cooling down for another {left} after {last.id} (until {until:%H:%M:%S} UTC)"

@@ -94,7 +94,7 @@ class Keeper:
 
     async def next_wanted(self, worker: str, guard: Callable[[], None]) -> Literal["nothing", "done", "later"]:
         """Keeps what a policy has asked for by itself. `later`: the store did not take it; it is tried some times."""
-        row = await self._journal.transaction(evidence.take, worker)
+        row = await self._journal.transaction(evidence.claim, worker)
         if row is None:
             return "nothing"
         running = await self._journal.read(deployments.newest, row["service"], row["environment"])
@@ -128,7 +128,7 @@ class Keeper:
             ) as e:  # as where somebody has put a directory of his own there: the others go all the same
                 say(log, "old evidence could not be deleted", level=logging.WARNING, id=stored.where.id, reason=str(e))
                 continue
-            await self._journal.transaction(evidence.deleted, stored.where.id)
+            await self._journal.transaction(evidence.mark_deleted, stored.where.id)
             gone.append(stored.where.id)
         return gone
 
@@ -146,7 +146,7 @@ class Keeper:
             deployed_at=running.at if running else None,
             version=running.version if running else "",
             reason=f"{', '.join(names[:3])} on {row['service']} in {row['environment']}",
-            onset=_onset(alerts, row["asked_at"]),
+            onset=_onset(alerts, row["requested_at"]),
             alerts=alerts,
             sources=service.sources if service else (),
             queries=tuple(queries_of([service] if service else [], policy, alerts)),
@@ -163,7 +163,7 @@ class Keeper:
             log.exception("evidence", extra={"fields": {"id": case.id}})
             raise StepFailed(f"{type(e).__name__}: {e}") from e
         await self._journal.transaction(
-            evidence.done,
+            evidence.record,
             case.id,
             execution=case.execution,
             policy=case.policy,
@@ -186,7 +186,7 @@ class Keeper:
         say(log, "no evidence", level=logging.ERROR, id=case.id, service=case.service, reason=problem)
         self._on_collected("failed", self.settings.within, 0)
         await self._journal.transaction(
-            evidence.done,
+            evidence.record,
             case.id,
             execution=case.execution,
             policy=case.policy,

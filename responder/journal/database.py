@@ -22,7 +22,7 @@ def storable(text: str) -> str:
 
 
 class Transaction(Protocol):
-    """One transaction. Its statements are those of queries.sql, called by their names."""
+    """One transaction. Its statements are the named queries of `queries/*.sql`."""
 
     async def all(self, query: str, **params: Any) -> list[Row]:
         """Every row."""
@@ -113,21 +113,24 @@ class ChangeBroadcast:
 
 
 def load_statements(dialect: Mapping[str, str]) -> dict[str, str]:
-    """The named statements of queries.sql, with the database's own words put in for `{now}` and `{later}`."""
-    text = files("responder.journal").joinpath("queries.sql").read_text()
-    statements = {}
-    for part in re.split(r"^-- name: ", text, flags=re.MULTILINE)[1:]:
-        name, body = part.split("\n", 1)
-        sql = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
-        for word, meaning in dialect.items():
-            sql = sql.replace("{" + word + "}", meaning)
-        if name.strip() in statements:
-            raise ValueError(f"queries.sql has {name.strip()} twice")
-        statements[name.strip()] = sql
+    """The named statements of `queries/*.sql`, with `{now}` and `{later}` in the SQL of the database.
+
+    `{now}` is the clock of the database, and `{later}` that clock `:lease` seconds later. `:name` is a parameter.
+    """
+    statements: dict[str, str] = {}
+    for file in sorted(files("responder.journal").joinpath("queries").iterdir(), key=lambda file: file.name):
+        for part in re.split(r"^-- name: ", file.read_text(), flags=re.MULTILINE)[1:]:
+            name, body = part.split("\n", 1)
+            sql = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip().rstrip(";")
+            for word, meaning in dialect.items():
+                sql = sql.replace("{" + word + "}", meaning)
+            if name.strip() in statements:
+                raise ValueError(f"{file.name}: query {name.strip()!r} is defined twice")
+            statements[name.strip()] = sql
     return statements
 
 
 def load_migrations() -> list[str]:
-    """The sections of schema.sql, in order; the first is number 1."""
+    """The sections of schema.sql in order. The first one is migration 1."""
     text = files("responder.journal").joinpath("schema.sql").read_text()
     return re.split(r"^-- migration: \d+$", text, flags=re.MULTILINE)[1:]

@@ -38,12 +38,12 @@ class RecordedDecision(BaseModel):
     body: str
 
 
-class Thrown(BaseModel):
+class KillSwitch(BaseModel):
     """Who stopped all automation, when and why."""
 
     model_config = ConfigDict(frozen=True)
 
-    thrown_by: str
+    set_by: str
     reason: str
     at: Timestamp
 
@@ -75,28 +75,28 @@ async def find(
     return await tx.all("decisions", service=service, since=since, most=most, **permitted.parameters)
 
 
-async def hear(tx: Transaction, name: str, at: datetime) -> None:
+async def record_heartbeat(tx: Transaction, name: str, at: datetime) -> None:
     """Something that is told again and again was heard; the newest time is kept."""
-    await tx.all("hear", name=name, at=at)
+    await tx.all("record_heartbeat", name=name, at=at)
 
 
-async def heard_at(tx: Transaction, name: str) -> datetime | None:
-    row = await tx.first("heard", name=name)
+async def last_heartbeat(tx: Transaction, name: str) -> datetime | None:
+    row = await tx.first("last_heartbeat", name=name)
     return row["at"] if row else None
 
 
-async def stopped(tx: Transaction) -> Thrown | None:
+async def kill_switch(tx: Transaction) -> KillSwitch | None:
     row = await tx.first("switch", name=KILL_SWITCH)
-    return Thrown.model_validate(row) if row else None
+    return KillSwitch.model_validate(row) if row else None
 
 
-async def stop_all(tx: Transaction, by: str, reason: str, at: datetime) -> None:
+async def set_kill_switch(tx: Transaction, by: str, reason: str, at: datetime) -> None:
     """Throws the kill switch: nothing new is begun, and what is under way stops at its next safe point."""
-    await tx.all("throw_switch", name=KILL_SWITCH, by=by, reason=reason, at=at)
+    await tx.all("set_switch", name=KILL_SWITCH, by=by, reason=reason, at=at)
     tx.notify()
 
 
-async def resume_all(tx: Transaction) -> bool:
+async def release_kill_switch(tx: Transaction) -> bool:
     """Releases the kill switch; False where it was not thrown."""
     released = await tx.first("release_switch", name=KILL_SWITCH) is not None
     tx.notify()

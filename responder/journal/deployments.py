@@ -64,7 +64,7 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
     deployment = deployment.model_copy(update={"at": await _in_order(tx, deployment)})
     values = {**deployment.model_dump(exclude={"recorded_by", "status"}), "by": deployment.recorded_by}
     where = {name: values[name] for name in ("service", "environment", "version")}
-    known_here = not deployment.platform or await tx.first("reached", **where, platform=deployment.platform)
+    known_here = not deployment.platform or await tx.first("reached_platform", **where, platform=deployment.platform)
     values["id"] = await _insert(tx, values)
     if not values["id"]:
         return False
@@ -83,18 +83,18 @@ async def record(tx: Transaction, deployment: Deployment, status: Status | None 
     if new or status:
         await _mark(tx, where, by=deployment.recorded_by, **standing)
     if deployment.platform:
-        await tx.all("runs_now", **values)
+        await tx.all("set_running", **values)
     if new or known_here:
         if deployment.platform:
             of_service["id"] = await _insert(tx, of_service) or of_service["id"]
         await tx.all("version_deployed", **of_service)
-        await tx.all("runs_now", **of_service)
+        await tx.all("set_running", **of_service)
     tx.notify()
     return True
 
 
 async def _in_order(tx: Transaction, deployment: Deployment) -> datetime:
-    before = await tx.first("newest_at", service=deployment.service, environment=deployment.environment)
+    before = await tx.first("latest_deployment_at", service=deployment.service, environment=deployment.environment)
     if before is None or before["at"] is None:
         return deployment.at
     earliest: datetime = before["at"] + timedelta(microseconds=1)
@@ -136,7 +136,7 @@ async def record_back(
             continue
         values = {**back.model_dump(exclude={"status"}), "platform": platform, "artifact": made_of[platform]}
         await tx.all("insert_artifact", **values, by=back.recorded_by)
-        await tx.all("runs_now", **values, by=back.recorded_by)
+        await tx.all("set_running", **values, by=back.recorded_by)
 
 
 async def mark(
@@ -190,9 +190,9 @@ async def _mark(
     if after is None:
         raise Unknown(f"version {where['version']} of {where['service']} in {where['environment']} is not known")
     await tx.all("append_mark", **{**where, **after}, at=at, by=by)
-    await tx.all("one_less", **where, revision=after["revision"])
-    await tx.all("one_more", **where, status=after["status"])
-    await tx.all("running_known_as", **where, status=after["status"])
+    await tx.all("decrement_version_count", **where, revision=after["revision"])
+    await tx.all("increment_version_count", **where, status=after["status"])
+    await tx.all("set_running_status", **where, status=after["status"])
 
 
 async def require(tx: Transaction, deployment: Deployment, requires: dict[str, str], at: datetime) -> None:
@@ -225,7 +225,7 @@ async def running_candidates(tx: Transaction) -> list[Deployment]:
 
 async def newest(tx: Transaction, service: str, environment: str, platform: str = "") -> Deployment | None:
     """The deployment that runs, as far as anybody told us."""
-    row = await tx.first("newest_deployment", service=service, environment=environment, platform=platform)
+    row = await tx.first("running_deployment", service=service, environment=environment, platform=platform)
     return Deployment.model_validate(row) if row else None
 
 
@@ -256,7 +256,7 @@ async def get(tx: Transaction, wanted: Deployment) -> Deployment:
     """The deployment as it was told first. Raises Unknown."""
     where = {"service": wanted.service, "environment": wanted.environment, "platform": wanted.platform}
     for known_as in _ids(wanted.id, wanted.service, wanted.environment):
-        row = await tx.first("deployment_on" if wanted.platform else "deployment", **where, id=known_as)
+        row = await tx.first("platform_deployment" if wanted.platform else "deployment", **where, id=known_as)
         if row and _is_of(row, wanted.service, wanted.environment):
             return Deployment.model_validate(row)
     raise Unknown(f"there is no deployment {wanted.id}")

@@ -11,7 +11,7 @@ from responder.errors import Conflict, Unknown
 from responder.journal.database import Row, Transaction
 
 
-async def want(
+async def request(
     tx: Transaction,
     evidence_id: str,
     *,
@@ -25,24 +25,24 @@ async def want(
     """Asks for the logs of a service by themselves. Raises Conflict where an alert has had them kept before."""
     where = {"policy": policy, "service": service, "environment": environment}
     as_json = json.dumps([alert.model_dump(mode="json") for alert in alerts])
-    await tx.all("want_evidence", id=evidence_id, **where, deployment_id=deployment_id, at=at, alerts=as_json)
+    await tx.all("request_evidence", id=evidence_id, **where, deployment_id=deployment_id, at=at, alerts=as_json)
     for alert in alerts:
         episode = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at, "evidence": evidence_id}
-        if not await tx.first("insert_evidence_episode", **where, **episode):
+        if not await tx.first("insert_evidence_alert", **where, **episode):
             raise Conflict(f"logs were kept for the alert {alert.name} already")
     tx.notify()
 
 
-async def take(tx: Transaction, worker: str) -> Row | None:
+async def claim(tx: Transaction, worker: str) -> Row | None:
     """The oldest that nobody keeps, for this worker; None where there is none."""
     await tx.lock("evidence")
-    row = await tx.first("wanted_evidence", worker=worker)
+    row = await tx.first("next_evidence_request", worker=worker)
     if row is not None:
-        await tx.all("take_evidence", id=row["id"], worker=worker)
+        await tx.all("claim_evidence", id=row["id"], worker=worker)
     return row
 
 
-async def done(
+async def record(
     tx: Transaction,
     evidence_id: str,
     *,
@@ -64,7 +64,14 @@ async def done(
     where = {"policy": policy, "service": service, "environment": environment, "deployment_id": deployment_id}
     counted = {"files": files, "missing": missing, "bytes": size, "problem": problem, "manifest": manifest}
     await tx.all(
-        "evidence_done", id=evidence_id, execution=execution, state=state, at=at, location=location, **where, **counted
+        "record_evidence",
+        id=evidence_id,
+        execution=execution,
+        state=state,
+        at=at,
+        location=location,
+        **where,
+        **counted,
     )
 
 
@@ -81,5 +88,5 @@ async def needed(tx: Transaction) -> set[str]:
     return {str(row["id"]) for row in await tx.all("evidence_needed")}
 
 
-async def deleted(tx: Transaction, evidence_id: str) -> None:
-    await tx.all("evidence_deleted", id=evidence_id)
+async def mark_deleted(tx: Transaction, evidence_id: str) -> None:
+    await tx.all("mark_evidence_deleted", id=evidence_id)

@@ -75,7 +75,7 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
             raise Conflict(f"{part.service} in {accepted.environment} is being rolled back already")
     for alert in accepted.alerts:
         if not await tx.first(
-            "insert_episode",
+            "insert_opening_alert",
             policy=accepted.policy,
             service=accepted.service,
             environment=accepted.environment,
@@ -116,7 +116,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
         await outbox.put(tx, *news)
     ended = execution.ended_at
     updated = await tx.first(
-        "project_execution",
+        "update_execution",
         id=execution.id,
         worker=worker,
         state=execution.state,
@@ -132,7 +132,7 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
     if updated is None:
         raise LeaseLost(f"execution {execution.id} belongs to another worker now")
     if execution.state == "closed":
-        await tx.all("let_go", execution=execution.id)
+        await tx.all("release_parts", execution=execution.id)
     if worker is None or not execution.live:
         tx.notify()
     return execution
@@ -187,7 +187,7 @@ def _note(event: Event) -> str | None:
 async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
     accepted = execution.accepted
     if isinstance(event, Closed) and execution.cancelled_by_guard and not execution.changed:
-        await tx.all("release_episodes", execution=execution.id)
+        await tx.all("release_opening_alerts", execution=execution.id)
     if isinstance(event, Closed | StepFailed | RetriesExhausted):
         await deployments.hold(tx, *((part.service, accepted.environment) for part in accepted.parts))
     if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
@@ -244,9 +244,9 @@ async def events_after(tx: Transaction, execution_id: str, seq: int, most: int =
 
 async def heads(tx: Transaction, since: datetime, *more: str) -> dict[str, Row]:
     """`seq` and `ended_at` of every execution that is not over, was accepted since then, or is named."""
-    found = {row["id"]: row for row in await tx.all("heads", since=since)}
+    found = {row["id"]: row for row in await tx.all("execution_heads", since=since)}
     for execution_id in more:
-        if execution_id not in found and (row := await tx.first("execution_row", id=execution_id)):
+        if execution_id not in found and (row := await tx.first("execution", id=execution_id)):
             found[execution_id] = row
     return found
 
@@ -273,7 +273,7 @@ async def claim(
     returned with the reason: a replica of a newer version may have written them, and takes them.
     """
     await tx.lock("claim")
-    counted = await tx.first("count_carried_out")
+    counted = await tx.first("count_claimed")
     free = concurrent - (counted["n"] if counted else 0)
     taken, unreadable = [], {}
     for row in await tx.all("claimable", worker=worker):
@@ -290,7 +290,7 @@ async def claim(
             if free <= 0:
                 break
             free -= 1
-        await tx.all("claim", execution=row["id"], worker=worker, again=int(again))
+        await tx.all("claim_execution", execution=row["id"], worker=worker, again=int(again))
         if again:
             execution = await append(tx, execution, [Resumed(at=at, worker=worker)], worker)
         taken.append((execution, row["resumptions"] + again))
@@ -300,17 +300,17 @@ async def claim(
 async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concurrent: int) -> bool:
     """Claims an execution in the transaction that accepts it, where there is room: nothing has to look for it then."""
     await tx.lock("claim")
-    counted = await tx.first("count_carried_out")
+    counted = await tx.first("count_claimed")
     if counted and counted["n"] >= concurrent:
         return False
-    await tx.all("claim", execution=execution.id, worker=worker, again=0)
+    await tx.all("claim_execution", execution=execution.id, worker=worker, again=0)
     return True
 
 
-async def ask_to_stop(tx: Transaction, execution_id: str, by: str, reason: str) -> None:
+async def request_stop(tx: Transaction, execution_id: str, by: str, reason: str) -> None:
     """Asks whoever carries it out to stop at the next safe point. Raises Conflict where there is nothing to stop."""
-    if not await tx.first("ask_to_stop", id=execution_id, by=by, reason=reason):
-        row = await tx.first("execution_row", id=execution_id)
+    if not await tx.first("request_stop", id=execution_id, by=by, reason=reason):
+        row = await tx.first("execution", id=execution_id)
         if row is None:
             raise Unknown(f"there is no execution {execution_id}")
         raise Conflict(f"execution {execution_id} is {row['state']}: there is nothing to stop")

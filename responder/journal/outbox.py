@@ -38,7 +38,7 @@ async def put(tx: Transaction, execution: Execution, event: Event) -> None:
 
 
 async def put_news(tx: Transaction, news: News) -> None:
-    await tx.all("put_into_outbox", **news._asdict())
+    await tx.all("add_to_outbox", **news._asdict())
 
 
 HeardBy = Callable[[Transaction, News], Awaitable[Collection[str]]]
@@ -51,7 +51,7 @@ async def distribute(tx: Transaction, heard_by: HeardBy) -> bool:
     for news in rows:
         for channel in await heard_by(tx, news):
             await address(tx, news, channel, str(news.seq))
-        await tx.all("take_from_outbox", subject=news.subject, seq=news.seq)
+        await tx.all("delete_from_outbox", subject=news.subject, seq=news.seq)
     return bool(rows)
 
 
@@ -61,7 +61,7 @@ async def address(tx: Transaction, news: News, channel: str, occasion: str) -> b
     await tx.all("open_thread", **where, at=news.at)
     added = await tx.first("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
     if added and news.stage in CALLS:  # who calls for a human does not wait for what failed before
-        await tx.all("hurry_thread", **where, at=news.at)
+        await tx.all("expedite_thread", **where, at=news.at)
     return added
 
 
@@ -85,14 +85,14 @@ async def delivered(
     *,
     reference: str,
     occasions: Sequence[str],
-    overtaken: Sequence[str],
+    superseded: Sequence[str],
     at: datetime,
 ) -> None:
     where = {"subject": claimed.subject, "channel": channel}
-    for state, which in (("told", occasions), ("overtaken", overtaken)):
+    for state, which in (("delivered", occasions), ("superseded", superseded)):
         for occasion in which:
-            await tx.all("settle_message", **where, occasion=occasion, state=state, at=at)
-    await tx.all("thread_told", **where, by=by, reference=reference)
+            await tx.all("resolve_message", **where, occasion=occasion, state=state, at=at)
+    await tx.all("thread_delivered", **where, by=by, reference=reference)
 
 
 async def failed(

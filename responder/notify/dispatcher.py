@@ -188,7 +188,7 @@ class Dispatcher:
                 return False
             occasions = [notification.occasion]
         await self._journal.transaction(
-            outbox.delivered, claimed, name, self._id, reference=reference, occasions=occasions, overtaken=overtaken,
+            outbox.delivered, claimed, name, self._id, reference=reference, occasions=occasions, superseded=overtaken,
             at=self._now(),
         )  # fmt: skip
         if notification is not None:

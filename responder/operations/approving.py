@@ -48,8 +48,8 @@ async def held_by(
     execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
 ) -> Refusal | None:
     """What else than the approval keeps a plan from being executed now; None if nothing does."""
-    switch = await journal.read(decisions.stopped)
-    if why := policy_set.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else ""):
+    switch = await journal.read(decisions.kill_switch)
+    if why := policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else ""):
         return Refusal("kill_switch", f"automation is off: {why}")
     return await ask_again(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
 

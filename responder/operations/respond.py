@@ -259,7 +259,7 @@ async def _want_logs(tx: Transaction, decided: Decided, evidence_id: str) -> Dec
     service, running = decided.facts.service, decided.facts.running
     if service is None:
         raise Conflict("logs of no service were allowed to be kept: this is a bug")
-    await evidence.want(
+    await evidence.request(
         tx,
         evidence_id,
         policy=decided.incident.policy.name,

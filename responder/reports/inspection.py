@@ -138,11 +138,11 @@ async def _known(
     since: datetime,
     permitted: Permitted,
 ) -> ReportInputs:
-    thrown = await decisions.stopped(tx)
+    thrown = await decisions.kill_switch(tx)
     running = {(deployment.service, deployment.environment): deployment for deployment in await deployments.running(tx)}
     still_open = {(row["service"], row["environment"]): row for row in await tx.all("open_executions")}
     ends = await tx.all("last_ends")
-    refused = await tx.all("refused_since", since=since, most=_MOST)
+    refused = await tx.all("denied_since", since=since, most=_MOST)
     begun = await executions.find(tx, since=since, most=_MOST, permitted=permitted)
     wanted = {(service.name, service.environment) for service in services}
     found = []
@@ -151,7 +151,7 @@ async def _known(
         where = {"service": service.name, "environment": service.environment}
         runs = running.get(key)
         target = await tx.first("good_target", **where, running=runs.version) if runs else None
-        stays = await tx.first("no_rollback_since", **where, target=target["version"]) if target else None
+        stays = await tx.first("protected_since", **where, target=target["version"]) if target else None
         last = await tx.first("last_ended", **where)
         found.append(
             ServiceFacts(
@@ -170,7 +170,7 @@ async def _known(
     return ReportInputs(
         at=now,
         since=since,
-        stopped=policy_set.stop_file_says() or (f"stopped by {thrown.thrown_by}: {thrown.reason}" if thrown else ""),
+        stopped=policy_set.stop_file_says() or (f"stopped by {thrown.set_by}: {thrown.reason}" if thrown else ""),
         disarmed=await watchdog_missing(tx, policy_set, now),
         services=tuple(found),
         rollbacks=tuple(

@@ -37,5 +37,5 @@ async def remove_leftovers(journal: Database, policy_set: PolicySet, connections
 
 
 async def _is_closed(tx: Transaction, execution: str) -> bool:
-    row = await tx.first("execution_row", id=execution)
+    row = await tx.first("execution", id=execution)
     return row is not None and row["state"] == "closed"

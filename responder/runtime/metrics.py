@@ -16,7 +16,7 @@ from foundation.connections import CAUSES
 from responder.decisions.facts import watchdog_missing
 from responder.decisions.policies import BY_HAND, PolicySet
 from responder.journal import Row, Transaction, deployments, outbox
-from responder.journal.decisions import stopped
+from responder.journal.decisions import kill_switch
 from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
 from responder.operations.respond import Decided
@@ -51,8 +51,9 @@ class Snapshot(BaseModel):
 
 
 async def take_snapshot(tx: Transaction, policy_set: PolicySet, now: datetime) -> Snapshot:
-    switch = await stopped(tx)
-    by_hand = policy_set.stop_file_says() or (f"stopped by {switch.thrown_by}: {switch.reason}" if switch else "")
+    switch = await kill_switch(tx)
+    by_hand = policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else "")
+    trouble_since = now - timedelta(seconds=policy_set.limits.circuit_breaker.within)
     return Snapshot(
         stopped=by_hand or await watchdog_missing(tx, policy_set, now),
         open_executions=await tx.all("open_executions"),
@@ -60,7 +61,7 @@ async def take_snapshot(tx: Transaction, policy_set: PolicySet, now: datetime) -
         running=await deployments.running(tx),
         targets=await tx.all("targets"),
         statuses=await tx.all("count_by_status"),
-        troubled=await tx.all("troubled", since=now - timedelta(seconds=policy_set.limits.circuit_breaker.within)),
+        troubled=await tx.all("count_in_trouble", since=trouble_since),
         refused=_needing_a_human(await tx.all("decided_since", since=now - _REFUSED_FOR, most=_MOST_DECISIONS)),
         undelivered=await outbox.undelivered(tx, now),
     )

@@ -81,7 +81,7 @@ class StopSignal:
 
 async def stop_of(tx: Transaction, execution_id: str) -> StopAsked | None:
     """Who wants all of them or this one to stop, and why."""
-    if switch := await decisions.stopped(tx):
-        return StopAsked(switch.thrown_by, f"all automation was stopped: {switch.reason}", guard=True)
-    row = await tx.first("stop_asked", id=execution_id)
-    return StopAsked(row["stop_by"], row["stop_reason"]) if row else None
+    if switch := await decisions.kill_switch(tx):
+        return StopAsked(switch.set_by, f"all automation was stopped: {switch.reason}", guard=True)
+    row = await tx.first("stop_request", id=execution_id)
+    return StopAsked(row["stop_requested_by"], row["stop_reason"]) if row else None

@@ -95,7 +95,7 @@ class Waiting:
 
 
 async def _remembered(tx: Transaction, policy_set: PolicySet, now: datetime) -> list[_Remembered]:
-    rows = await tx.all("decided_lately", since=now - _REMEMBERED, most=_MOST * 4)
+    rows = await tx.all("decisions_to_revisit", since=now - _REMEMBERED, most=_MOST * 4)
     newest: dict[str, Row] = {}
     opened: dict[str, Row] = {}
     for row in rows:

@@ -373,7 +373,7 @@ async def _closed_by_now(tx: Transaction, version: VersionChange) -> str:
     target = await tx.first("version", **where, version=version.to_version)
     if target and target["status"] in deployments.NO_TARGET:
         return f"{version.to_version} is {target['status']} by now: {target['reason']}"
-    protected = await tx.first("no_rollback_since", **where, target=version.to_version)
+    protected = await tx.first("protected_since", **where, target=version.to_version)
     return f"{protected['version']} must stay by now: {protected['no_rollback']}" if protected else ""
 
 
@@ -386,7 +386,7 @@ async def _held(tx: Transaction) -> list[Execution]:
 
 
 async def _release(tx: Transaction, execution_id: str, worker: str) -> None:
-    await tx.all("release", execution=execution_id, worker=worker)
+    await tx.all("release_execution", execution=execution_id, worker=worker)
 
 
 async def _end_lease(tx: Transaction, worker: str) -> None:

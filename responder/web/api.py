@@ -219,7 +219,7 @@ class Api(Handlers):
         async def find(tx: Transaction) -> dict[str, Any]:
             await demand_execution(tx, request, execution_id)
             events = await executions.events_of(tx, execution_id)
-            row = await tx.first("execution_row", id=execution_id)
+            row = await tx.first("execution", id=execution_id)
             folded = fold(execution_id, events)
             link = self._approve_link(folded) if "approve" in request[WHO].scopes else None
             body = {**(row or {}), "events": [event.model_dump(mode="json") for event in events]}
@@ -266,12 +266,12 @@ class Api(Handlers):
         reason = body.reason or "no reason was given"
         if execution_id == "all":
             demand_unlimited(request, "stopping all automation")
-            await self._journal.transaction(decisions.stop_all, by, reason, self._journal.now())
+            await self._journal.transaction(decisions.set_kill_switch, by, reason, self._journal.now())
             return answer({"stopped": "all", "by": by, "reason": reason}, status=202)
         await self._journal.read(demand_execution, request, execution_id)
         execution = await self._journal.read(executions.load, execution_id)
         effect = effect_of_stop(execution)
-        await self._journal.transaction(executions.ask_to_stop, execution_id, by, reason)
+        await self._journal.transaction(executions.request_stop, execution_id, by, reason)
         return answer({"stopped": execution_id, "by": by, "reason": reason, "effect": effect}, status=202)
 
     async def close(self, request: web.Request) -> web.Response:
@@ -280,7 +280,7 @@ class Api(Handlers):
         by, execution_id, now = who_asks(request, body.model_dump()), request.match_info["id"], self._journal.now()
         if execution_id == "all":
             demand_unlimited(request, "releasing the kill switch")
-            if not await self._journal.transaction(decisions.resume_all):
+            if not await self._journal.transaction(decisions.release_kill_switch):
                 raise Conflict("the kill switch is not thrown")
             return answer({"closed": "all", "by": by})
         await self._journal.read(demand_execution, request, execution_id)

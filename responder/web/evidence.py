@@ -18,8 +18,8 @@ from responder.web.http.routes import EXECUTION, Handlers, Route, get
 
 _TYPES = {"svg": "image/svg+xml", "json": "application/json", "log": "text/plain"}
 _SHOWN = (
-    "id", "execution", "policy", "service", "environment", "deployment_id", "state", "asked_at", "kept_at", "location",
-    "files", "missing", "bytes", "problem",
+    "id", "execution", "policy", "service", "environment", "deployment_id", "state", "requested_at", "kept_at",
+    "location", "files", "missing", "bytes", "problem",
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class Evidence(Handlers):
         match row["state"]:
             case "kept":
                 return Manifest.model_validate_json(row["manifest"])
-            case "wanted":
+            case "requested":
                 raise Unknown(f"the evidence of {row['id']} is still being kept")
             case "deleted":
                 raise Unknown(f"the evidence of {row['id']} was deleted when it had been kept for long enough")

@@ -106,7 +106,7 @@ class Receiver(Handlers):
         if watched and who.permitted.limited:
             say(log, "watchdog ignored: the token is limited", level=logging.WARNING, token=who.name)
         elif watched:
-            await self._journal.transaction(decisions.hear, WATCHDOG, now)
+            await self._journal.transaction(decisions.record_heartbeat, WATCHDOG, now)
         incidents, unwanted = match_alerts(
             alerts, policy_set.policies, now, sender=who.name, truncated=group.truncated_alerts
         )

@@ -129,7 +129,9 @@ class History:
         self.running_one = decided.execution.id
         where = {"policy": "slow", "service": "web", "environment": "production", "deployment_id": "web-1.1"}
         fields = {"state": "kept", "location": f"web-1.1/{self.running_one}", "files": 3, "size": 2048, "at": at}
-        await self._journal.transaction(evidence.done, self.running_one, execution=self.running_one, **where, **fields)
+        await self._journal.transaction(
+            evidence.record, self.running_one, execution=self.running_one, **where, **fields
+        )
 
     async def _deploy(self, name: str, at: datetime, days_ago: int = 0) -> None:
         before, since = at - timedelta(days=5), at - timedelta(minutes=10) - timedelta(days=days_ago)
@@ -241,9 +243,9 @@ class History:
             update={"limits": Limits(rollbacks_per_hour=1000, circuit_breaker=CircuitBreaker(services=2))}
         )
         await self._asked(f"watched-{round_}", at, policy_set=storm)
-        await self._journal.transaction(decisions.stop_all, "alice", "maintenance", at)
+        await self._journal.transaction(decisions.set_kill_switch, "alice", "maintenance", at)
         await self._asked(f"watched-{round_}", at + timedelta(seconds=1))
-        await self._journal.transaction(decisions.resume_all)
+        await self._journal.transaction(decisions.release_kill_switch)
         nobody = alert({"alertname": "Strange", "service": f"shop-{round_}"}, starts_at=at)
         await note_unwanted(self._journal, [nobody], at)
 

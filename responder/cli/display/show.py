@@ -254,7 +254,7 @@ def version_history(marks: list[dict[str, Any]], requirements: list[dict[str, An
         "",
         ("when", "version", "environment", "works with", "by"),
         (
-            (clock(r["at"]), r["version"], r["environment"], f"{r['needs']} {r['versions']}", r["told_by"])
+            (clock(r["at"]), r["version"], r["environment"], f"{r['needs']} {r['versions']}", r["reported_by"])
             for r in requirements
         ),
     )
@@ -382,10 +382,16 @@ def execution(body: dict[str, Any]) -> RenderableType:
         parts += _notes(plan)
     if messages := body.get("messages"):
         shown = (
-            (m["channel"], m["stage"], m["state"], clock(m["state_at"]), m["error"] if m["state"] != "told" else "")
+            (
+                m["channel"],
+                m["stage"],
+                m["state"],
+                clock(m["state_at"]),
+                m["error"] if m["state"] != "delivered" else "",
+            )
             for m in messages
         )
-        parts.append(table("", ("told", "stage", "state", "", "last error"), shown))
+        parts.append(table("", ("channel", "stage", "state", "", "last error"), shown))
     if body["state"] == "awaiting_approval":
         parts += [Text(""), waits(body)]
     if body["effect_of_stop"]:

@@ -53,7 +53,7 @@ class StopPage(Handlers):
             if not name:
                 raise Conflict("a name is needed, for the record")
             by, why = f"{name[:80]} (by link)", reason[:500] or "no reason was given"
-            await self._journal.transaction(executions.ask_to_stop, execution.id, by, why)
+            await self._journal.transaction(executions.request_stop, execution.id, by, why)
         except ResponderError as e:
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=409)
         return page(

@@ -41,7 +41,7 @@ def assert_private(root: Path) -> None:
 async def test_the_journal_and_what_sqlite_keeps_beside_it(umask: int, tmp_path: Path) -> None:
     file = tmp_path / "new" / "deep" / "state.db"
     journal = await open_journal(f"sqlite://{file}")
-    await journal.transaction(decisions.hear, "x", datetime.now(UTC))
+    await journal.transaction(decisions.record_heartbeat, "x", datetime.now(UTC))
     assert set(modes(tmp_path / "new/deep")) == {"state.db", "state.db-shm", "state.db-wal", "state.db.lock"}
     assert_private(tmp_path)
     await journal.close()

@@ -121,7 +121,7 @@ async def test_a_version_that_was_rolled_back_and_is_deployed_again(journal: Dat
     await deploy(journal, "2.1", -60)
     before = (await known(journal)).tried_before
     assert before is not None
-    assert (before.id, before.stop_by) == ("r1", None)
+    assert (before.id, before.stop_requested_by) == ("r1", None)
 
 
 async def test_an_alert_that_opened_one_before(journal: Database) -> None:
@@ -134,11 +134,11 @@ async def test_an_alert_that_opened_one_before(journal: Database) -> None:
 
 
 async def test_who_stopped_everything(journal: Database, tmp_path: Path) -> None:
-    await journal.transaction(decisions.stop_all, "bob", "storm", NOW)
+    await journal.transaction(decisions.set_kill_switch, "bob", "storm", NOW)
     assert (await known(journal)).stopped == "stopped by bob: storm"
     (tmp_path / "stop").touch()
     assert "the stop file" in (await known(journal, by=policy_set(stop_file=tmp_path / "stop"))).stopped
-    assert await journal.transaction(decisions.resume_all)
+    assert await journal.transaction(decisions.release_kill_switch)
     assert (await known(journal)).stopped == ""
 
 

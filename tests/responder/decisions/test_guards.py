@@ -158,7 +158,7 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
         ),
         (
             incident(),
-            make_facts(tried_before=past(id="r0", from_version="2.1", outcome="cancelled", stop_by="alice")),
+            make_facts(tried_before=past(id="r0", from_version="2.1", outcome="cancelled", stop_requested_by="alice")),
             "once_per_version",
             "deny",
             "alice stopped r0, which was to roll 2.1 back",

@@ -64,8 +64,8 @@ def test_a_request_of_an_engineer_forces_the_rollback_and_nothing_else() -> None
         ({"latest": past(state="awaiting_approval")}, "in_progress", "deny", "which keeps them itself"),
         ({"latest": past(state="stuck")}, "cooldown", "allow", ""),
         ({"latest": past(state="closed")}, "cooldown", "allow", ""),
-        ({"kept_last": KeptLast(id="e1", asked_at=ago(1700))}, "cooldown", "deny", "for another 1m40s after e1"),
-        ({"kept_last": KeptLast(id="e1", asked_at=ago(1800))}, "cooldown", "allow", ""),
+        ({"kept_last": KeptLast(id="e1", requested_at=ago(1700))}, "cooldown", "deny", "for another 1m40s after e1"),
+        ({"kept_last": KeptLast(id="e1", requested_at=ago(1800))}, "cooldown", "allow", ""),
         # What speaks against a rollback says nothing about logs.
         ({"disarmed": "no watchdog", "running": None, "target": None}, "cooldown", "allow", ""),
     ],
@@ -146,7 +146,7 @@ async def test_keeping_logs_is_no_trouble_of_a_version(journal: Database, connec
     async def trouble(tx: Any) -> tuple[Any, Any]:
         elsewhere = {**where, "service": "database", "until": since + timedelta(minutes=1)}
         return await tx.all("trouble_since", **where, since=since, policy=None), await tx.all(
-            "in_trouble", **elsewhere, since=since
+            "services_in_trouble", **elsewhere, since=since
         )
 
     assert await journal.read(trouble) == ([], [])
@@ -156,7 +156,7 @@ async def test_the_schema_refuses_a_second_keeping_for_the_same_alert(journal: D
     fields = {"policy": "p", "service": "s", "environment": "e", "deployment_id": "", "alerts": [alert()], "at": NOW}
 
     async def want(tx: Any, evidence_id: str) -> None:
-        await evidence.want(tx, evidence_id, **fields)
+        await evidence.request(tx, evidence_id, **fields)
 
     await journal.transaction(want, "e1")
     with pytest.raises(Conflict, match="were kept for the alert BackendDown already"):

@@ -218,7 +218,7 @@ async def worker_id(journal: Database) -> AsyncIterator[str]:
 
 async def wanted(journal: Database, evidence_id: str = "20261123-220000-bbbb0000") -> str:
     await journal.transaction(
-        evidence.want, evidence_id, policy="keep-logs", service="backend", environment="production",
+        evidence.request, evidence_id, policy="keep-logs", service="backend", environment="production",
         deployment_id="deploy-21", alerts=[alert({**LABELS, "alertname": "Overload"}, starts_at=datetime.now(UTC))],
         at=datetime.now(UTC),
     )  # fmt: skip
@@ -246,7 +246,7 @@ async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, jour
 
 async def test_what_a_dead_worker_took_is_kept_by_another(by_itself: Keeper, journal: Database, worker_id: str) -> None:
     evidence_id = await wanted(journal)
-    assert await journal.transaction(evidence.take, worker_id)
+    assert await journal.transaction(evidence.claim, worker_id)
 
     async def dies(tx: Any) -> None:
         await tx.all("end_lease", worker=worker_id)

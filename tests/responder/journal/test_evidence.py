@@ -22,21 +22,21 @@ async def test_from_wanted_to_deleted(journal: Database) -> None:  # noqa: F811
         where = {"policy": "p", "service": "backend", "environment": "production"}
         since = now - timedelta(hours=1)
         last = await tx.first("last_evidence_of_policy", **where)
-        return last["id"], len(await tx.all("evidence_episodes_since", **where, since=since))
+        return last["id"], len(await tx.all("evidence_alerts_since", **where, since=since))
 
     await journal.transaction(register)
-    await journal.transaction(evidence.want, "e1", **where, alerts=[alert(starts_at=now)], at=now)
+    await journal.transaction(evidence.request, "e1", **where, alerts=[alert(starts_at=now)], at=now)
     assert await journal.read(seen) == ("e1", 1)
-    row = await journal.transaction(evidence.take, "w1")
+    row = await journal.transaction(evidence.claim, "w1")
     assert row
     assert (row["id"], row["tries"]) == ("e1", 0)
-    assert await journal.transaction(evidence.take, "w2") is None, "it is in the hands of another"
+    assert await journal.transaction(evidence.claim, "w2") is None, "it is in the hands of another"
     assert await journal.read(evidence.needed) == {"e1"}
     done = {**where, "execution": None, "state": "kept", "at": now, "size": 5 << 32, "manifest": "{}"}
-    await journal.transaction(evidence.done, "e1", **done)
+    await journal.transaction(evidence.record, "e1", **done)
     await journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
-    await journal.transaction(evidence.done, "r1", **{**done, "execution": "r1"})
+    await journal.transaction(evidence.record, "r1", **{**done, "execution": "r1"})
     assert (await journal.read(evidence.find, "r1"))["bytes"] == 5 << 32
     assert await journal.read(evidence.needed) == {"r1"}
-    await journal.transaction(evidence.deleted, "e1")
+    await journal.transaction(evidence.mark_deleted, "e1")
     assert (await journal.read(evidence.find, "e1"))["state"] == "deleted"

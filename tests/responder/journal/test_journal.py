@@ -13,7 +13,17 @@ import pytest
 
 from responder.backends.alertmanager.alerts import Alert, UndatedAlert, fingerprint
 from responder.errors import ConfigError, Conflict, JournalUnavailable, LeaseLost, Unknown
-from responder.journal import Database, Transaction, alert_times, decisions, deployments, executions, open_journal
+from responder.journal import (
+    Database,
+    Transaction,
+    alert_times,
+    decisions,
+    deployments,
+    executions,
+    open_journal,
+    postgres,
+    sqlite,
+)
 from responder.journal.database import load_migrations
 from responder.journal.decisions import RecordedDecision
 from responder.journal.deployments import Deployment
@@ -265,6 +275,38 @@ async def test_a_newer_schema_is_refused(state: str) -> None:
         await open_journal(state)
 
 
+_SECOND = """
+ALTER TABLE executions ADD COLUMN noted TEXT NOT NULL DEFAULT 'none';
+CREATE VIEW noted AS SELECT id, noted FROM executions;
+"""
+
+
+async def test_a_new_migration_keeps_what_is_recorded(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = await open_journal(state)
+    execution = await accept(opened, alerts=(alert(),))
+    await opened.close()
+    for module in (sqlite, postgres):
+        monkeypatch.setattr(module, "load_migrations", lambda: [*load_migrations(), _SECOND])
+    for _ in range(2):  # the second time there is nothing to migrate
+        opened = await open_journal(state)
+        assert await opened.read(executions.load, execution.id) == execution
+        assert [row["noted"] for row in await rows(opened, "noted")] == ["none"]
+        await opened.close()
+
+
+async def test_a_migration_that_fails_leaves_the_schema_as_it_was(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await open_journal(state)).close()
+    with monkeypatch.context() as broken:
+        for module in (sqlite, postgres):
+            broken.setattr(module, "load_migrations", lambda: [*load_migrations(), f"{_SECOND} SELECT * FROM nowhere"])
+        with pytest.raises(ConfigError, match="nowhere"):
+            await open_journal(state)
+    opened = await open_journal(state)
+    await accept(opened)
+    assert "noted" not in (await opened.read(executions.find))[0]
+    await opened.close()
+
+
 async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
     def decision(n: int, guard: str) -> RecordedDecision:
         return RecordedDecision(
@@ -319,31 +361,31 @@ async def test_a_success_marks_both_versions_in_the_same_transaction(journal: Da
 
 
 async def test_the_kill_switch(journal: Database) -> None:
-    assert await journal.read(decisions.stopped) is None
-    await journal.transaction(decisions.stop_all, "alice", "maintenance", NOW)
-    thrown = await journal.read(decisions.stopped)
+    assert await journal.read(decisions.kill_switch) is None
+    await journal.transaction(decisions.set_kill_switch, "alice", "maintenance", NOW)
+    thrown = await journal.read(decisions.kill_switch)
     assert thrown is not None
-    assert (thrown.thrown_by, thrown.reason, thrown.at) == ("alice", "maintenance", NOW)
-    assert await journal.transaction(decisions.resume_all)
-    assert not await journal.transaction(decisions.resume_all)
+    assert (thrown.set_by, thrown.reason, thrown.at) == ("alice", "maintenance", NOW)
+    assert await journal.transaction(decisions.release_kill_switch)
+    assert not await journal.transaction(decisions.release_kill_switch)
 
 
 async def test_stopping(journal: Database) -> None:
     execution = await accept(journal)
-    await journal.transaction(executions.ask_to_stop, execution.id, "alice", "first")
-    await journal.transaction(executions.ask_to_stop, execution.id, "bob", "second")
+    await journal.transaction(executions.request_stop, execution.id, "alice", "first")
+    await journal.transaction(executions.request_stop, execution.id, "bob", "second")
 
     async def stop_request(tx: Transaction) -> Any:
-        return await tx.first("stop_asked", id=execution.id)
+        return await tx.first("stop_request", id=execution.id)
 
     row = await journal.read(stop_request)
-    assert (row["stop_by"], row["stop_reason"]) == ("alice", "first")
+    assert (row["stop_requested_by"], row["stop_reason"]) == ("alice", "first")
     with pytest.raises(Unknown):
-        await journal.transaction(executions.ask_to_stop, "nobody", "x", "y")
+        await journal.transaction(executions.request_stop, "nobody", "x", "y")
     done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
     await journal.transaction(executions.append, execution, [done], None)
     with pytest.raises(Conflict, match="closed"):
-        await journal.transaction(executions.ask_to_stop, execution.id, "x", "y")
+        await journal.transaction(executions.request_stop, execution.id, "x", "y")
 
 
 @pytest.mark.parametrize(
@@ -371,7 +413,7 @@ async def test_stopping(journal: Database) -> None:
             "id service environment platform version artifact provenance at recorded_by rolled_back_by status",
         ),
         ("version_marks", "service environment version revision at marked_by status reason no_rollback"),
-        ("version_requirements", "service environment version needs revision at told_by versions"),
+        ("version_requirements", "service environment version needs revision at reported_by versions"),
         (
             "client_changes",
             "service environment platform revision at changed_by reason min_version blocked_versions flags",
@@ -427,34 +469,6 @@ async def test_the_views_tell_the_alerts_that_opened_a_rollback(journal: Databas
     assert found["generator_url"] == "http://p/graph"
 
 
-async def test_what_an_older_version_wrote_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
-    file = tmp_path / "state.db"
-    older = load_migrations()[:2]
-    row = {"at": NOW.isoformat(), "body": accepted(alerts=(alert(),)).model_dump_json()}
-    with sqlite3.connect(file) as connection:
-        for migration in older:
-            connection.executescript(migration)
-        connection.execute(f"PRAGMA user_version = {len(older)}")
-        connection.execute(
-            "INSERT INTO executions (id, service, environment, policy, strategy, from_version, to_version, "
-            "requested_by, state, reason, seq, accepted_at, changed) "
-            "VALUES ('r1', 'shop', 'test', 'p', 'immediate', '2', '1', 'tests', 'accepted', '', 0, :at, FALSE)",
-            row,
-        )
-        connection.execute("INSERT INTO events VALUES ('r1', 0, :at, 'accepted', NULL, NULL, NULL, :body)", row)
-        connection.execute("INSERT INTO episodes VALUES ('p', 'shop', 'test', 'f', :at, 'r1')", row)
-    connection.close()
-    opened = await open_journal(f"sqlite://{file}")
-    (event,) = await rows(opened, "rollback_events")
-    (kept,) = await rows(opened, "rollback_alerts")
-    assert (event["type"], event["state"], event["note"]) == ("accepted", None, None)
-    assert (kept["execution"], kept["alertname"], kept["labels"]) == ("r1", "", "")
-    execution = await opened.read(executions.load, "r1")
-    done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
-    await opened.transaction(executions.append, execution, [done], None)
-    await opened.close()
-
-
 async def test_the_views_tell_the_versions_that_run_and_where_a_rollback_would_go(journal: Database) -> None:
     for minutes, version, status in ((0, "1", "good"), (1, "2", "good"), (2, "3", "bad"), (3, "4", "good")):
         await journal.transaction(deployments.record, deployment(version, minutes), status)
@@ -502,7 +516,16 @@ async def test_grafana_reads_the_views_and_nothing_else(postgres_server: Any) ->
     )
     for view in (*views, *more):
         await admin.fetch(f"SELECT * FROM {view}")
-    for table in ("executions", "events", "decisions", "deployed", "versions", "workers", "switches", "episodes"):
+    for table in (
+        "executions",
+        "events",
+        "decisions",
+        "recorded_deployments",
+        "versions",
+        "workers",
+        "switches",
+        "opening_alerts",
+    ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await admin.fetch(f"SELECT * FROM {table}")
     await admin.close()
@@ -630,9 +653,9 @@ async def test_what_a_report_asks(journal: Database) -> None:
 
     where = {"service": "shop", "environment": "test"}
     assert [row["id"] for row in await journal.read(ask, "last_ended", **where)] == [first.id]
-    assert [row["guard"] for row in await journal.read(ask, "refused_since", since=NOW, most=9)] == ["cooldown"]
+    assert [row["guard"] for row in await journal.read(ask, "denied_since", since=NOW, most=9)] == ["cooldown"]
     later = NOW + timedelta(seconds=1)
-    assert await journal.read(ask, "refused_since", since=later, most=9) == []
+    assert await journal.read(ask, "denied_since", since=later, most=9) == []
     assert [row["id"] for row in await journal.read(ask, "decisions_of_execution", execution=second.id)] == ["d3"]
     for service, environment, n in (("shop", "test", 2), (None, None, 2), ("shop", None, 2), ("other", "test", 0)):
         rows = await journal.read(ask, "count_by_outcome", service=service, environment=environment)

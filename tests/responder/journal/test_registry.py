@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sqlite3
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -16,7 +14,7 @@ from responder.backends.connections import Connections
 from responder.backends.findings import Finding
 from responder.journal import Database, Row, Transaction, client_rules, deployments, executions, open_journal
 from responder.journal.client_rules import RuleChange, Rules
-from responder.journal.database import load_migrations, load_statements
+from responder.journal.database import load_statements
 from responder.journal.deployments import Deployment, Status
 from responder.rollback.events import Accepted, Closed, Planned, StepCompleted, StepStarted
 from responder.rollback.execution import Execution
@@ -175,7 +173,7 @@ async def test_everything_that_a_version_was_told_to_work_with_is_kept(journal: 
     in_force = await rows(journal, "requirements_of", **where, version="3.0")
     assert [(row["needs"], row["versions"]) for row in in_force] == [("backend", ">=2.1"), ("search", ">=1")]
     kept = await rows(journal, "requirement_changes", **where, most=9)
-    assert [(k["needs"], k["revision"], k["versions"], k["told_by"], k["at"]) for k in kept] == [
+    assert [(k["needs"], k["revision"], k["versions"], k["reported_by"], k["at"]) for k in kept] == [
         ("backend", 3, ">=2.1", "bob", NOW + timedelta(hours=4)),
         ("backend", 2, ">=2", "alice", NOW + timedelta(hours=3)),
         ("search", 1, ">=1", "ci", NOW + timedelta(hours=1)),
@@ -187,7 +185,9 @@ async def test_everything_that_a_version_was_told_to_work_with_is_kept(journal: 
 def test_what_is_appended_is_never_changed() -> None:
     for name, sql in load_statements({"now": "", "later": ""}).items():
         changed = re.findall(r"(?:UPDATE|DELETE FROM) (\w+)", sql)
-        assert not {"deployed", "artifacts", "marks", "client_rule_changes", "requirement_changes"} & set(changed), name
+        assert not {"recorded_deployments", "artifacts", "marks", "client_rule_changes", "requirement_changes"} & set(
+            changed
+        ), name
 
 
 async def test_whoever_holds_several_services_takes_them_in_one_order() -> None:
@@ -401,55 +401,6 @@ async def test_what_apps_are_told_is_kept_change_by_change(journal: Database) ->
         (1, "alice", "", ("3.1", "3.0")),
     ]
     assert list(kept[2]["flags"]) == ["a", "b"], "in an order that does not change by itself"
-
-
-# --- what an older version wrote ---
-_OLD = """
-INSERT INTO versions (service, environment, version, status, reason, status_at, artifact, no_rollback) VALUES
-    ('shop', 'test', '1', 'good', 'it ran', '{0}', 'one', ''),
-    ('shop', 'test', '2', 'candidate', 'new', '{1}', '', 'CVE');
-INSERT INTO deployed (id, service, environment, version, artifact, at, recorded_by) VALUES
-    ('a', 'shop', 'test', '1', 'one', '{0}', 'ci'), ('b', 'shop', 'test', '2', '', '{1}', 'ci'),
-    ('c', 'shop', 'test', '2', '', '{2}', 'alice');
-INSERT INTO requirements (service, environment, version, needs, versions) VALUES ('shop', 'test', '2', 'api', '>=1');
-"""
-
-
-async def test_an_older_journal_is_brought_up_to_date(state: str) -> None:
-    times = [(NOW + timedelta(hours=h)).isoformat(timespec="microseconds") for h in range(3)]
-    every = load_migrations()
-    before = every[: next(n for n, sql in enumerate(every) if "CREATE TABLE artifacts" in sql)]
-    if state.startswith("sqlite"):
-        Path(state.removeprefix("sqlite://")).unlink()
-        database = sqlite3.connect(state.removeprefix("sqlite://"))
-        database.executescript("".join(before) + _OLD.format(*times) + f"PRAGMA user_version = {len(before)};")
-        database.close()
-    else:
-        import asyncpg
-
-        connection = await asyncpg.connect(state)
-        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        await connection.execute("".join(before) + _OLD.format(*times))
-        await connection.execute(
-            f"CREATE TABLE schema_version (version INT); INSERT INTO schema_version VALUES ({len(before)})"
-        )
-        await connection.close()
-    journal = await open_journal(state)
-    [running] = await journal.read(deployments.running)
-    assert (running.id, running.version, running.status, running.recorded_by) == ("c", "2", "candidate", "alice")
-    where = {"service": "shop", "environment": "test"}
-    [good] = await rows(journal, "good_target", **where, running="2")
-    assert (good["version"], good["artifact"], good["deployed_at"]) == ("1", "one", NOW)
-    assert [row["version"] for row in await rows(journal, "no_rollback_since", **where, target="1")] == ["2"]
-    counted = [(row["status"], row["n"]) for row in await rows(journal, "count_by_status")]
-    assert counted == [("candidate", 1), ("good", 1)]
-    marks = await rows(journal, "marks", **where, most=9)
-    assert [(m["version"], m["revision"], m["status"]) for m in marks] == [("2", 1, "candidate"), ("1", 1, "good")]
-    shop = deployment("2", service="shop", environment="test")
-    await journal.transaction(deployments.require, shop, {"api": ">=2"}, NOW)
-    kept = await rows(journal, "requirement_changes", **where, most=9)
-    assert [(k["revision"], k["versions"], k["at"]) for k in kept] == [(2, ">=2", NOW), (1, ">=1", None)]
-    await journal.close()
 
 
 async def test_the_clock_of_a_replica_decides_nothing(postgres_server: Any) -> None:

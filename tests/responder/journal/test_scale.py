@@ -16,30 +16,30 @@ from responder.journal.sqlite import _DIALECT
 from tests.registries import seed
 
 ONE = {"service": "s7", "environment": "production", "platform": "android"}
-BIG = r"(deployed|versions|artifacts|marks|client_rule_changes|requirements)"
+BIG = r"(recorded_deployments|versions|artifacts|marks|client_rule_changes|requirements)"
 
 # Every query that reads what grows with each deployment, as it is asked.
 ASKED: dict[str, dict[str, Any]] = {
     "deployment": {"id": "s7-3"},
-    "deployment_on": {"id": "s7-3"},
+    "platform_deployment": {"id": "s7-3"},
     "deployments": {"most": 100},
     "deployments_in": {"most": 100},
     "deployments_of": {"most": 100},
-    "newest_deployment": {},
+    "running_deployment": {},
     "version_runs_since": {"version": "9.0"},
     "replaced_version": {"version": "9.0", "at": "2026-11-23T22:00:00+00:00"},
     "running": {},
     "running_candidates": {},
     "running_on_platforms": {},
     "artifacts_of_version": {"version": "3.0"},
-    "reached": {"version": "3.0"},
+    "reached_platform": {"version": "3.0"},
     "versions_of_platform": {"most": 100},
     "good_on_platform": {"running": "9.0", "most": 50},
     "marks": {"most": 100},
     "requirements_of": {"version": "3.0"},
     "requirements_on": {"needs": "s1"},
-    "is_needed": {"needs": "s1"},
-    "no_rollback_since": {"target": "3.0"},
+    "has_dependents": {"needs": "s1"},
+    "protected_since": {"target": "3.0"},
     "version": {"version": "3.0"},
     "versions_of_service": {"most": 100},
     "good_target": {"running": "9.0"},
@@ -49,7 +49,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "client_rule_changes": {"most": 100},
 }
 
-STOPS_SOON = ("deployments", "deployments_in", "is_needed")
+STOPS_SOON = ("deployments", "deployments_in", "has_dependents")
 """After a hundred, or after the first."""
 
 

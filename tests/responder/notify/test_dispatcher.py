@@ -72,7 +72,7 @@ async def test_what_happens_is_told_once_and_in_order(bench: DispatcherBench, si
     for _ in range(3):
         await bench.tells(dispatcher)
     assert stages(sink) == ["accepted", "started", "succeeded"], "a further step is no news for a webhook"
-    assert await bench.messages() == [("webhook", stage, "told") for stage in stages(sink)]
+    assert await bench.messages() == [("webhook", stage, "delivered") for stage in stages(sink)]
     assert bench.counted == [("webhook", "delivered")] * 3
 
 
@@ -102,8 +102,8 @@ async def test_what_is_overtaken_is_told_as_it_has_become(bench: DispatcherBench
     await bench.append(HEALTHY, SUCCEEDED)
     await bench.tells(dispatcher, after=10)
     assert [body["text"] for body in slack.threads] == ["Rolled back: backend in production 2.1 → 2.0"]
-    overtaken = [("slack", stage, "overtaken") for stage in ("accepted", "started", "progress")]
-    assert await bench.messages() == [*overtaken, ("slack", "succeeded", "told")]
+    overtaken = [("slack", stage, "superseded") for stage in ("accepted", "started", "progress")]
+    assert await bench.messages() == [*overtaken, ("slack", "succeeded", "delivered")]
     assert bench.counted == [("slack", "failed")] * 2 + [("slack", "delivered")]
 
 
@@ -352,7 +352,7 @@ async def test_where_nobody_reacts_others_are_called_once(
     again = bench.dispatcher()  # a restart forgets nothing
     await bench.tells(again, after=600)
     assert stages(sink) == ["escalated"]
-    assert ("boss", "escalated", "told") in await bench.messages()
+    assert ("boss", "escalated", "delivered") in await bench.messages()
 
 
 async def test_nobody_is_called_once_somebody_has_reacted(bench: DispatcherBench, sink: Sink) -> None:
@@ -366,7 +366,7 @@ async def test_nobody_is_called_once_somebody_has_reacted(bench: DispatcherBench
     await bench.tells(dispatcher, after=10)
     await bench.tells(dispatcher, after=6000)
     assert (len(sink.requests), sink.taken) == (1, [])
-    assert ("webhook", "escalated", "overtaken") in await bench.messages()
+    assert ("webhook", "escalated", "superseded") in await bench.messages()
 
 
 async def test_what_a_policy_only_wants_told_is_told_once(bench: DispatcherBench, sink: Sink) -> None:

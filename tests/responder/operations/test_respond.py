@@ -97,7 +97,7 @@ async def test_an_approval_is_asked_for_and_locks_the_service(journal: Database,
 async def test_what_the_journal_refuses_is_not_asked_of_alertmanager(
     journal: Database, connections: Connections, alertmanager: FakeAlertmanager
 ) -> None:
-    await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
+    await journal.transaction(decisions.set_kill_switch, "bob", "storm", datetime.now(UTC))
     (decided,) = await answered(journal, connections, trouble())
     assert decided.payload()["guard"] == "kill_switch"
     assert alertmanager.requests == []
@@ -111,7 +111,7 @@ async def test_the_kill_switch_that_is_thrown_while_alertmanager_thinks_still_co
     asking = asyncio.create_task(answered(journal, connections, trouble()))
     while not alertmanager.requests:
         await asyncio.sleep(0.002)
-    await journal.transaction(decisions.stop_all, "bob", "storm", datetime.now(UTC))
+    await journal.transaction(decisions.set_kill_switch, "bob", "storm", datetime.now(UTC))
     (decided,) = await asking
     assert decided.payload()["guard"] == "kill_switch"
     assert await begun(journal) == []

@@ -208,7 +208,7 @@ async def test_not_while_no_alert_could_come_through(journal: Database, connecti
     await deploy(journal)
     watched = policy_set(services=(BACKEND,)).model_copy(update={"watchdog": Watchdog()})
     assert await promoted(journal, connections, watched) == []
-    await journal.transaction(decisions.hear, WATCHDOG, ago(10))
+    await journal.transaction(decisions.record_heartbeat, WATCHDOG, ago(10))
     assert await promoted(journal, connections, watched) == ["2.1"]
 
 

@@ -107,7 +107,7 @@ async def test_it_takes_what_waits_and_brings_it_to_an_end(pool: WorkerPool) -> 
     pool.worker()
     await pool.until(in_the_gate)
     # The policy by hand bakes for two minutes: stopping is the quick way out, and turns it back.
-    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    await pool.drill.journal.transaction(executions.request_stop, pool.drill.id, "alice", "enough")
     ended = await pool.until(over)
     assert ended.outcome == "cancelled"
     assert ended.reason == "stopped by alice: enough"
@@ -157,7 +157,7 @@ async def test_the_kill_switch_stops_what_is_under_way(pool: WorkerPool) -> None
     await pool.drill.accept()
     pool.worker()
     await pool.until(in_the_gate)
-    await pool.drill.journal.transaction(decisions.stop_all, "bob", "wrong", datetime.now(UTC))
+    await pool.drill.journal.transaction(decisions.set_kill_switch, "bob", "wrong", datetime.now(UTC))
     ended = await pool.until(over)
     assert (ended.outcome, "bob" in ended.reason) == ("cancelled", True)
 
@@ -289,7 +289,7 @@ async def test_a_bug_in_claiming_ends_nothing_that_is_under_way_and_is_tried_aga
     async with asyncio.timeout(60):
         while len(pool.on_error) < 6:
             await asyncio.sleep(0.01)
-    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    await pool.drill.journal.transaction(executions.request_stop, pool.drill.id, "alice", "enough")
     assert (await pool.until(over)).outcome == "cancelled"
     assert [event.type for event in await pool.drill.events()].count("resumed") == 0
 
@@ -471,7 +471,7 @@ async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried
             await asyncio.sleep(0.01)
     (finding,) = worker.findings(pool.drill.id)
     assert (finding.holds, "answered 503" in finding.reason) == (False, True)
-    await pool.drill.journal.transaction(executions.ask_to_stop, pool.drill.id, "alice", "enough")
+    await pool.drill.journal.transaction(executions.request_stop, pool.drill.id, "alice", "enough")
     await pool.until(over)
     async with asyncio.timeout(60):
         while worker.findings(pool.drill.id):

@@ -416,7 +416,7 @@ async def test_what_is_under_way_can_be_asked_to_stop_and_the_first_who_asks_is_
         )
         assert (status, body["stopped"]) == (202, execution_id)
     shown = (await responder.get(f"/api/v1/executions/{execution_id}"))[1]
-    assert (shown["stop_by"], shown["stop_reason"]) == ("alice", "alice says so")
+    assert (shown["stop_requested_by"], shown["stop_reason"]) == ("alice", "alice says so")
 
 
 @pytest.mark.parametrize("state", ["stuck", "closed"])
@@ -510,7 +510,7 @@ async def test_a_journal_that_cannot_be_used_is_a_503(
     connection = sqlite3.connect(responder.file)
     for (view,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
         connection.execute(f"DROP VIEW {view}")
-    for table in ("switches", "deployed", "executions", "decisions"):
+    for table in ("switches", "recorded_deployments", "executions", "decisions"):
         connection.execute(f"DROP TABLE {table}")
     connection.close()
     status, answer = await responder.ask(method, path, body)

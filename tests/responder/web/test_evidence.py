@@ -89,7 +89,7 @@ async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer
     status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, "of this host; it was kept by " in body["error"]) == (404, True)
 
-    await responder.journal.transaction(evidence.deleted, kept)
+    await responder.journal.transaction(evidence.mark_deleted, kept)
     status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, "was deleted" in body["error"]) == (404, True)
     assert (await responder.get(home))[1]["state"] == "deleted"
@@ -98,9 +98,9 @@ async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer
 async def test_a_decision_to_keep_logs_has_its_evidence_too(responder: ResponderServer, kept: str) -> None:
     now = datetime.now(UTC)
     where = {"policy": "p", "service": "backend", "environment": "production", "deployment_id": ""}
-    await responder.journal.transaction(evidence.want, "d1", **where, alerts=[], at=now)
+    await responder.journal.transaction(evidence.request, "d1", **where, alerts=[], at=now)
     status, body = await responder.get("/api/v1/executions/d1/evidence")
-    assert (status, body["state"], body["manifest"]) == (200, "wanted", None)
+    assert (status, body["state"], body["manifest"]) == (200, "requested", None)
     status, body = await responder.get("/api/v1/executions/d1/evidence/app.log.gz")
     assert (status, body["error"]) == (404, "the evidence of d1 is still being kept")
     more = {
@@ -110,6 +110,6 @@ async def test_a_decision_to_keep_logs_has_its_evidence_too(responder: Responder
         "at": now + timedelta(seconds=1),
         "problem": "the disk is full",
     }
-    await responder.journal.transaction(evidence.done, "d1", **more)
+    await responder.journal.transaction(evidence.record, "d1", **more)
     status, body = await responder.get("/api/v1/executions/d1/evidence/app.log.gz")
     assert (status, body["error"]) == (404, "no evidence of d1 could be kept: the disk is full")

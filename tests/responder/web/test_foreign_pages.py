@@ -98,7 +98,7 @@ async def test_a_foreign_page_changes_and_reads_nothing(responder: ResponderServ
     # JSON: the browser asks first, is not allowed, and sends nothing.
     assert (await fetch(driver, stop, method="POST", body=body, headers={"Content-Type": "application/json"}))[0] == 0
     assert (await fetch(driver, status))[0] == 0, "the answer is not shown to the page"
-    assert await responder.journal.read(decisions.stopped) is None
+    assert await responder.journal.read(decisions.kill_switch) is None
 
 
 async def test_rebinding_a_name_to_our_address_is_of_no_use(responder: ResponderServer, driver: Any) -> None:
@@ -111,7 +111,7 @@ async def test_rebinding_a_name_to_our_address_is_of_no_use(responder: Responder
     assert await fetch(driver, stop, method="POST", body='{"reason": "evil"}', headers=headers) == [403, "basic"]
     for path in ("status", "executions", "decisions", "deployments", "report"):
         assert await fetch(driver, f"{base(responder, EVIL)}/api/v1/{path}") == [403, "basic"]
-    assert await responder.journal.read(decisions.stopped) is None
+    assert await responder.journal.read(decisions.kill_switch) is None
 
 
 async def test_a_link_on_a_foreign_page_opens_and_its_button_approves(

@@ -156,7 +156,7 @@ def stop_link(responder: ResponderServer, execution: Any) -> str:
 
 async def asked_to_stop(responder: ResponderServer, name: str) -> Any:
     async def find(tx: Any) -> Any:
-        return await tx.first("stop_asked", id=name)
+        return await tx.first("stop_request", id=name)
 
     return await responder.journal.read(find)
 
@@ -176,7 +176,7 @@ async def test_looking_at_it_stops_nothing_and_the_button_does(guarded_responder
     status, text = await page(guarded_responder, "POST", link, data={"name": "<b>eve</b>", "reason": "no <i>"})
     assert (status, "<b>" in text) == (200, False)
     stop = await asked_to_stop(guarded_responder, execution_id)
-    assert (stop["stop_by"], stop["stop_reason"]) == ("<b>eve</b> (by link)", "no <i>")
+    assert (stop["stop_requested_by"], stop["stop_reason"]) == ("<b>eve</b> (by link)", "no <i>")
 
 
 @pytest.mark.parametrize("part", ["until", "signature", "id"])

@@ -138,7 +138,7 @@ async def test_what_it_was_told_to_work_with_is_told_on_request(responder: Respo
     for path in ("/api/v1/versions/backend", "/api/v1/versions/backend/android"):
         assert "requirements" not in (await responder.get(path))[1]
         requirements = (await responder.get(f"{path}?history=true"))[1]["requirements"]
-        assert [(r["version"], r["needs"], r["revision"], r["versions"], r["told_by"]) for r in requirements] == [
+        assert [(r["version"], r["needs"], r["revision"], r["versions"], r["reported_by"]) for r in requirements] == [
             ("3.0", "database", 2, "<3,>=2", "ci"),
             ("3.0", "database", 1, ">=1", "ci"),
         ]

@@ -72,7 +72,7 @@ async def filled(make_responder: Any) -> Filled:
         await responder.append(execution_id, StepFailed(at=now, reason="x", freeze=True))
         await responder.journal.transaction(decisions.record, decision(f"d-{execution_id}", execution_id, **where))
         more = {**where, "policy": "p", "deployment_id": "", "execution": execution_id, "state": "failed", "at": now}
-        await responder.journal.transaction(evidence.done, execution_id, **more)
+        await responder.journal.transaction(evidence.record, execution_id, **more)
         known[name, environment] = execution_id
     return Filled(responder, known, await _together(responder, now))
 
@@ -166,7 +166,9 @@ async def test_what_concerns_everything_needs_a_token_without_limits(filled: Fil
         else:
             assert answer.status == 403
             assert "without limits" in (await answer.json())["error"]
-    assert (await filled.responder.journal.read(decisions.stopped) is not None) is (kind == "all" and "stop" in path)
+    assert (await filled.responder.journal.read(decisions.kill_switch) is not None) is (
+        kind == "all" and "stop" in path
+    )
 
 
 def shown(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
@@ -238,9 +240,12 @@ async def test_alerts_that_are_not_permitted_count_for_nothing_later(filled: Fil
     assert (await responder.post("/api/v1/alerts", sent_body(*sent), headers=header("backend in production")))[0] == 202
 
     async def remembered(tx: Any) -> tuple[set[str], set[str], Any]:
-        lately = {row["guard"] for row in await tx.all("decided_lately", since=since, most=100)}
+        lately = {row["guard"] for row in await tx.all("decisions_to_revisit", since=since, most=100)}
         span = {"since": since, "until": responder.journal.now()}
-        beside = {r["service"] for r in await tx.all("in_trouble", service="backend", environment="production", **span)}
+        beside = {
+            r["service"]
+            for r in await tx.all("services_in_trouble", service="backend", environment="production", **span)
+        }
         return (
             lately,
             beside,
@@ -265,7 +270,7 @@ async def test_the_watchdog_is_heard_from_a_token_without_limits_alone(filled: F
     body = sent_body(sent_alert({"alertname": "RollbackAutomationArmed"}))
     for kind, heard in (("backend", False), ("all", True)):
         assert (await responder.post("/api/v1/alerts", body, headers=header(kind)))[0] == 202
-        assert (await responder.journal.read(decisions.heard_at, WATCHDOG) is not None) is heard
+        assert (await responder.journal.read(decisions.last_heartbeat, WATCHDOG) is not None) is heard
 
 
 async def test_the_stream_of_all_events_leaves_out_what_is_not_permitted(filled: Filled) -> None:
