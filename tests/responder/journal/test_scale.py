@@ -100,10 +100,16 @@ def reads_all(plan: str) -> bool:
         ("SCAN d USING INDEX deployed_recent", True),
         ("SEARCH d USING INDEX deployed_in (environment=?)\nCORRELATED SCALAR SUBQUERY 1\nSCAN other", True),
         ("SEARCH deployed USING INDEX deployed_in (environment=?)", True),
-        ("Limit\n  ->  Index Scan using b on deployed  (cost)\n        Index Cond: (environment = $1)", True),
+        (
+            "Limit\n  ->  Index Scan using b on recorded_deployments  (cost)\n        Index Cond: (environment = $1)",
+            True,
+        ),
         ("SEARCH versions USING INDEX versions_good (service=? AND environment=?)", False),
-        ("Sort\n  ->  Seq Scan on deployed d\n        Filter: (x)", True),
-        ("Limit\n  ->  Index Scan Backward using deployed_recent on deployed\n        Filter: (service = $1)", True),
+        ("Sort\n  ->  Seq Scan on recorded_deployments d\n        Filter: (x)", True),
+        (
+            "Limit\n  ->  Index Scan Backward using recorded_deployments_recent on recorded_deployments\n        Filter: (service = $1)",
+            True,
+        ),
         ("Limit\n  ->  Index Scan using a on artifacts a  (cost)\n        Index Cond: (service = $1)", False),
     ],
 )
