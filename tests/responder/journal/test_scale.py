@@ -107,7 +107,7 @@ def reads_all(plan: str) -> bool:
         ("SEARCH versions USING INDEX versions_good (service=? AND environment=?)", False),
         ("Sort\n  ->  Seq Scan on recorded_deployments d\n        Filter: (x)", True),
         (
-            "Limit\n  ->  Index Scan Backward using recorded_deployments_recent on recorded_deployments\n        Filter: (service = $1)",
+            "Limit\n  ->  Index Scan Backward using d_recent on recorded_deployments\n  Filter: (service = $1)",
             True,
         ),
         ("Limit\n  ->  Index Scan using a on artifacts a  (cost)\n        Index Cond: (service = $1)", False),
