@@ -221,7 +221,7 @@ async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
 
 def _says_nothing(event: StepFailed | RetriesExhausted) -> bool:
     """About the versions: somebody else moved something, or nobody could see."""
-    return isinstance(event, StepFailed) and (event.drift or event.unseen)
+    return isinstance(event, StepFailed) and (event.drift or event.inconclusive)
 
 
 async def load(tx: Transaction, execution_id: str) -> Execution:

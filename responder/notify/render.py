@@ -66,7 +66,7 @@ def notification_of(
         accepted_at=accepted.at,
         started_at=started[0] if started else None,
         ended_at=execution.ended_at,
-        approve_before=execution.held_until if execution.state == "awaiting_approval" else None,
+        approve_before=execution.approve_before if execution.state == "awaiting_approval" else None,
         steps=_steps(execution, events),
         notes=execution.plan.notes if execution.plan else (),
         remains=tuple(map(str, execution.plan.mitigations)) if execution.plan and stage == "mitigated" else (),
@@ -124,9 +124,9 @@ def notification_of_decision(
 def _happened(execution: Execution, events: Sequence[Event], stage: Stage) -> str:
     accepted = execution.accepted
     if stage in ("started", "progress") and execution.state in ("running", "reverting"):
-        number = execution.steps_begun + len(execution.todo) - (execution.current is not None)
+        number = execution.steps_started + len(execution.todo) - (execution.current is not None)
         title = str(execution.current) if execution.current else "the next step"
-        return f"step {max(execution.steps_begun, 1)} of {number}: {title}"
+        return f"step {max(execution.steps_started, 1)} of {number}: {title}"
     if stage == "accepted":
         return accepted.approval_reason or accepted.reason
     if stage in ENDS and execution.ended_at:
@@ -182,7 +182,7 @@ def _lines(events: Sequence[Event]) -> list[Line]:
 
 
 def _evidence(execution: Execution) -> tuple[str, ...]:
-    kept = execution.kept
+    kept = execution.evidence
     if kept is None:
         return ()
     return (kept.note, f"{kept.location} (responder evidence {execution.id})") if kept.location else (kept.note,)

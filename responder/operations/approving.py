@@ -11,7 +11,8 @@ from responder.decisions.policies import PolicySet
 from responder.errors import Conflict
 from responder.journal import Database, Transaction, decisions, executions
 from responder.rollback.events import ApprovalRequested, Approved, Closed, Event, StopRequested
-from responder.rollback.execution import Execution, StopAsked
+from responder.rollback.execution import Execution
+from responder.rollback.ports import StopRequest
 
 
 async def approve(
@@ -56,7 +57,7 @@ async def held_by(
 
 async def after_waiting(
     execution: Execution,
-    stop: StopAsked | None,
+    stop: StopRequest | None,
     *,
     policy_set: PolicySet,
     journal: Database,
@@ -67,7 +68,7 @@ async def after_waiting(
 
     While the trouble goes on it waits on quietly: people were asked once. Otherwise it is cancelled.
     """
-    by, reason, guard = stop or StopAsked("responder", "nobody approved it in time", guard=True)
+    by, reason, guard = stop or StopRequest("responder", "nobody approved it in time", guard=True)
     if stop is None and execution.accepted.alerts and not execution.accepted.forced:
         refusal = await held_by(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
         if refusal is None or refusal.unknown:
@@ -81,7 +82,7 @@ async def after_waiting(
 def _check(execution: Execution, plan_hash: str, by: str, now: datetime) -> None:
     if execution.state != "awaiting_approval" or execution.plan is None:
         raise Conflict(f"execution {execution.id} is {execution.state}: nothing waits for approval")
-    if execution.held_until and now >= execution.held_until:
+    if execution.approve_before and now >= execution.approve_before:
         raise Conflict(f"the time to approve execution {execution.id} is over")
     if execution.plan.hash != plan_hash:
         raise Conflict(f"the plan is {execution.plan.hash}, not {plan_hash}: read it again")
@@ -95,6 +96,6 @@ def _check(execution: Execution, plan_hash: str, by: str, now: datetime) -> None
 def _not_approved(refusal: Refusal, execution: Execution, now: datetime) -> str:
     if refusal.resolved:
         return f"not approved: {refusal.reason}. To roll back all the same, approve with --although-resolved"
-    left = (execution.held_until - now).total_seconds() // 1 if execution.held_until else 0
+    left = (execution.approve_before - now).total_seconds() // 1 if execution.approve_before else 0
     waits = f"the plan waits for another {format_duration(left)}"
     return f"not approved: the guard {refusal.guard} holds it: {refusal.reason}; {waits}"

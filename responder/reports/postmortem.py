@@ -216,7 +216,7 @@ def _questions(record: Record, execution: Execution, window: Window) -> Iterator
     accepted = execution.accepted
     if execution.outcome == "succeeded":
         yield f"What was wrong with {accepted.from_version}, and why did nothing notice it before it was deployed?"
-    elif execution.verification_failed and any(isinstance(e, StepFailed) and e.unseen for e in record.events):
+    elif execution.verification_failed and any(isinstance(e, StepFailed) and e.inconclusive for e in record.events):
         yield f"Nobody could say whether {accepted.service} recovered: why had its checks no answer?"
     elif execution.verification_failed:
         yield f"All was set back and {accepted.service} did not recover: what else had changed?"

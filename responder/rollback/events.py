@@ -114,7 +114,7 @@ class StepFailed(_Event):
     reason: str
     freeze: bool = False
     drift: bool = False  # somebody else moved a resource: that says nothing about the versions
-    unseen: bool = False  # nobody could say how it is: that says nothing about the versions either
+    inconclusive: bool = False  # nobody could say how it is: that says nothing about the versions either
     reverted_by: str = ""  # who did, where the outside keeps books of that, as `argocd-controller`
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -45,17 +45,17 @@ class Execution(BaseModel):
     state: State
     accepted: Accepted
     plan: Plan | None = None
-    kept: EvidenceCollected | None = None  # what became of the evidence
+    evidence: EvidenceCollected | None = None  # what became of the evidence
     todo: tuple[Step, ...] = ()
     taken: tuple[Step, ...] = ()
     current: Step | None = None  # started and neither done nor halted
     reached: dict[str, JsonValue] = {}  # the value to which each resource was set last
     current_since: Timestamp | None = None  # when it was started first, however often it was resumed
-    steps_begun: int = 0  # how many steps have been started; the next one gets this number
+    steps_started: int = 0  # how many steps have been started; the next one gets this number
     changed: bool = False  # whether any write had an effect
     cancelled: bool = False
     cancelled_by_guard: bool = False
-    held_until: Timestamp | None = None
+    approve_before: Timestamp | None = None
     approved_by: str | None = None
     although_resolved: bool = False
     reason: str = ""
@@ -76,18 +76,23 @@ class Execution(BaseModel):
             case Planned():
                 return {"plan": event.plan, "todo": event.plan.steps, "state": "running"}
             case EvidenceCollected():
-                return {"kept": event}
+                return {"evidence": event}
             case ApprovalRequested():
                 # Who approved an earlier plan, and what they knew then, counts for that plan alone.
                 forgotten = {"approved_by": None, "although_resolved": False}
-                return {"state": "awaiting_approval", "reason": event.reason, "held_until": event.until, **forgotten}
+                return {
+                    "state": "awaiting_approval",
+                    "reason": event.reason,
+                    "approve_before": event.until,
+                    **forgotten,
+                }
             case Approved():
                 approval = {"reason": f"approved by {event.by}", "approved_by": event.by}
-                more = {"held_until": None, "although_resolved": event.although_resolved}
+                more = {"approve_before": None, "although_resolved": event.although_resolved}
                 return {"state": "running", **more, **approval}
             case StepStarted():
                 since = self.current_since if self.current else event.at
-                return {"current": self.todo[0], "current_since": since, "steps_begun": event.step + 1}
+                return {"current": self.todo[0], "current_since": since, "steps_started": event.step + 1}
             case StepCompleted():
                 step = self.todo[0]
                 reached = {_key(step): step.after} if isinstance(step, Change) else {}
@@ -150,7 +155,7 @@ class Execution(BaseModel):
         return "after" if now == after and not under_way else "between"
 
     @property
-    def standing(self) -> list[Change]:
+    def in_place(self) -> list[Change]:
         """The moves taken so far that nothing later has overridden: their resources must be where they were put."""
         changes = [step for step in self.taken if isinstance(step, Change) and not step.one_way]
         last = {_key(change): change for change in changes}
@@ -174,14 +179,6 @@ class Execution(BaseModel):
             return False
         last = self.plan.steps[-1]
         return isinstance(last, Gate) and last.otherwise == "freeze" and self.taken == self.plan.steps[:-1]
-
-
-class StopAsked(NamedTuple):
-    """Who or what wants a rollback to stop, and why. `guard` as in Stopped."""
-
-    by: str
-    reason: str
-    guard: bool = False
 
 
 def _describe(version: VersionChange, position: Position) -> str:

@@ -11,7 +11,8 @@ from responder.decisions.alert_state import ask_alerts, ask_watchdog
 from responder.decisions.evaluation import ask_again, incident_of
 from responder.decisions.policies import PolicySet
 from responder.journal import Database, Transaction, decisions
-from responder.rollback.execution import Execution, StopAsked
+from responder.rollback.execution import Execution
+from responder.rollback.ports import StopRequest
 
 
 class StopSignal:
@@ -28,15 +29,15 @@ class StopSignal:
         """The guards have just asked the outside; the first act follows at once and need not ask again."""
         self._asked_at = asyncio.get_running_loop().time()
 
-    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
+    async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
         policy_set = self._mandate()
         if reason := policy_set.stop_file_says():
-            return StopAsked("stop file", reason, guard=True)
+            return StopRequest("stop file", reason, guard=True)
         if stop := await self._journal.read(stop_of, execution.id):
             return stop
         return await self._outside(execution, policy_set) if about_to_act else None
 
-    async def _outside(self, execution: Execution, policy_set: PolicySet) -> StopAsked | None:
+    async def _outside(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
         """What speaks against the next act. Once it has begun, an alert that is gone does not, nor that nobody can
         tell: half a rollback is worse than either end of it.
         """
@@ -51,18 +52,18 @@ class StopSignal:
             self._asked_at = now
         return stop
 
-    async def _muted(self, execution: Execution, policy_set: PolicySet) -> StopAsked | None:
+    async def _muted(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
         around = self._connections()
         live = await ask_alerts(incident_of(execution, policy_set), policy_set, around)
         if live.state == "suppressed":
-            return StopAsked("alertmanager", live.reason)
+            return StopRequest("alertmanager", live.reason)
         if policy_set.watchdog and not execution.accepted.forced:
             watchdog = await ask_watchdog(policy_set.watchdog, around)
             if watchdog.state == "suppressed":
-                return StopAsked("watchdog", watchdog.reason)
+                return StopRequest("watchdog", watchdog.reason)
         return None
 
-    async def _refused(self, execution: Execution, policy_set: PolicySet) -> StopAsked | None:
+    async def _refused(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
         refusal = await ask_again(
             execution,
             policy_set=policy_set,
@@ -70,7 +71,7 @@ class StopSignal:
             connections=self._connections(),
             now=self._journal.now(),
         )
-        return StopAsked(refusal.guard, refusal.reason, guard=True) if refusal else None
+        return StopRequest(refusal.guard, refusal.reason, guard=True) if refusal else None
 
     async def pause(self, seconds: float) -> None:
         self.wake.clear()
@@ -79,9 +80,9 @@ class StopSignal:
                 await self.wake.wait()
 
 
-async def stop_of(tx: Transaction, execution_id: str) -> StopAsked | None:
+async def stop_of(tx: Transaction, execution_id: str) -> StopRequest | None:
     """Who wants all of them or this one to stop, and why."""
     if switch := await decisions.kill_switch(tx):
-        return StopAsked(switch.set_by, f"all automation was stopped: {switch.reason}", guard=True)
+        return StopRequest(switch.set_by, f"all automation was stopped: {switch.reason}", guard=True)
     row = await tx.first("stop_request", id=execution_id)
-    return StopAsked(row["stop_requested_by"], row["stop_reason"]) if row else None
+    return StopRequest(row["stop_requested_by"], row["stop_reason"]) if row else None

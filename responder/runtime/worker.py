@@ -35,6 +35,7 @@ from responder.rollback.execution import Execution
 from responder.rollback.executor import execute
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Plan
+from responder.rollback.ports import Ports
 from responder.rollback.version_change import VersionChange
 from responder.runtime.collateral import Quiet
 from responder.runtime.lease import Lease
@@ -265,8 +266,7 @@ class Worker:
             findings[check.model_dump_json()] = finding
 
         try:
-            await execute(
-                execution,
+            ports = Ports(
                 record=record,
                 gateway=Gateway(self.connections(), guard=lease.guard, saw=saw),
                 stop_signal=stop_signal,
@@ -275,6 +275,7 @@ class Worker:
                 approval_within=self.policy_set().policy(execution.accepted.policy).approve_within,
                 now=self.journal.now,
             )
+            await execute(execution, ports)
         except LeaseLost as e:
             say(log, "superseded", level=logging.WARNING, execution=execution.id, reason=str(e))
         except JournalUnavailable as e:
@@ -335,7 +336,7 @@ class Worker:
         now, policy_set = self.journal.now(), self.policy_set()
         for execution in await self.journal.read(_held):
             stop = await self.journal.read(stop_of, execution.id)
-            if stop is None and (execution.held_until is None or now < execution.held_until):
+            if stop is None and (execution.approve_before is None or now < execution.approve_before):
                 continue
             events = await after_waiting(
                 execution, stop, policy_set=policy_set, journal=self.journal, connections=self.connections(), now=now

@@ -9,10 +9,11 @@ from typing import Any
 from responder.backends.connections import Connections
 from responder.errors import LeaseLost
 from responder.rollback.events import Accepted, Event
-from responder.rollback.execution import Execution, StopAsked, begin
+from responder.rollback.execution import Execution, begin
 from responder.rollback.executor import execute
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Plan
+from responder.rollback.ports import Ports, StopRequest
 from responder.rollback.version_change import VersionChange
 from responder.services import planner
 from responder.services.service import Service
@@ -49,7 +50,7 @@ class StopSignal:
     def __init__(self, wait: Callable[[float], None] | None = None) -> None:
         self._wait, self.time = wait, 0.0
 
-    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
+    async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
         return None
 
     async def pause(self, seconds: float) -> None:
@@ -113,14 +114,10 @@ class Rollback:
         try:
             clock = (lambda: self.stop_signal.time) if self.stop_signal._wait else None
             more: dict[str, Any] = {"clock": clock} if clock else {}
-            self.execution = await execute(
-                self.execution,
-                record=self.record,
-                gateway=self.gateway,
-                stop_signal=self.stop_signal,
-                plan_for=plan_for,
-                **more,
+            ports = Ports(
+                record=self.record, gateway=self.gateway, stop_signal=self.stop_signal, plan_for=plan_for, **more
             )
+            self.execution = await execute(self.execution, ports)
         except LeaseLost:
             raise AssertionError("nobody else is there") from None
         finally:

@@ -120,7 +120,7 @@ class ApprovalPage(Handlers):
             f"<dl><dt>Reason</dt><dd>{escape(accepted.reason)}</dd>"
             f"<dt>Approval required</dt><dd>{escape(execution.reason)}</dd>{holds}"
             f"<dt>Versions</dt><dd>{escape(accepted.from_version)} → {escape(accepted.to_version)}</dd>"
-            f"<dt>Approve before</dt><dd>{execution.held_until:%Y-%m-%d %H:%M:%S} UTC</dd></dl>"
+            f"<dt>Approve before</dt><dd>{execution.approve_before:%Y-%m-%d %H:%M:%S} UTC</dd></dl>"
             f"<p>Steps:</p><ol>{steps}</ol>"
             f"{f'<p>Before you approve:</p><ul>{notes}</ul>' if notes else ''}"
             '<form method="post"><label>Your name <input name="name" required maxlength="80" autofocus></label>'

@@ -99,7 +99,7 @@ async def test_it_is_on_record_before_the_first_step(
     assert [event.type for event in events][:4] == ["accepted", "planned", "evidence_collected", "step_started"]
     kept = events[2]
     assert isinstance(kept, EvidenceCollected)
-    assert (kept.files, kept.missing, ended.kept) == (2, 0, kept)
+    assert (kept.files, kept.missing, ended.evidence) == (2, 0, kept)
     assert kept.note.startswith("2 files, ")
     row = await drill.journal.read(evidence.find, drill.id)
     assert (row["state"], row["execution"], row["files"], row["location"]) == ("kept", drill.id, 2, kept.location)
@@ -183,6 +183,7 @@ async def test_a_plan_that_waits_has_its_evidence_already(
     from responder.rollback.execution import begin
     from responder.rollback.executor import execute
     from responder.rollback.gateway import Gateway
+    from responder.rollback.ports import Ports
     from tests.responder.examples import plan
     from tests.responder.harness import Record, StopSignal
 
@@ -196,14 +197,14 @@ async def test_a_plan_that_waits_has_its_evidence_already(
         return plan()
 
     record, details = Record(), accepted(approval_reason="a freeze")
-    held = await execute(
-        begin("r1", details),
+    ports = Ports(
         record=record,
         gateway=Gateway(around),
         stop_signal=StopSignal(),
         plan_for=plan_for,
         keep=keep,
     )
+    held = await execute(begin("r1", details), ports)
     assert [event.type for event in record.events] == ["planned", "evidence_collected", "approval_requested"]
     assert (held.state, calls) == ("awaiting_approval", ["r1"])
 

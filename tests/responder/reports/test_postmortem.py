@@ -163,7 +163,7 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
             "did not recover: what else had changed?",
         ),
         (
-            [*MOVED, StepFailed(at=at(9), step=1, reason="no data", freeze=True, unseen=True)],
+            [*MOVED, StepFailed(at=at(9), step=1, reason="no data", freeze=True, inconclusive=True)],
             {},
             "Nobody could say whether backend recovered: why had its checks no answer?",
         ),

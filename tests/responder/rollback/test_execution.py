@@ -101,7 +101,7 @@ def test_state_and_ending(events: list[Event], state: State, ending: Outcome | N
 def test_what_is_done_moves_from_todo_to_taken() -> None:
     execution = after(planned(), started(0), done(0), started(1))
     assert (execution.taken, execution.current, execution.todo) == ((FIRST,), SECOND, (SECOND, LAST))
-    assert execution.steps_begun == 2
+    assert execution.steps_started == 2
     assert execution.changed
 
 
@@ -128,7 +128,7 @@ def test_a_resumption_changes_nothing_but_the_number() -> None:
 def test_a_step_that_is_started_again_after_a_crash_is_taken_once() -> None:
     execution = after(planned(), started(0), RESUMED, started(1), done(1))
     assert (execution.taken, execution.todo) == ((FIRST,), (SECOND, LAST))
-    assert execution.steps_begun == 2
+    assert execution.steps_started == 2
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def legal(execution: Execution) -> list[Callable[[], Event]]:
     if execution.plan is None and execution.state == "accepted":
         return [lambda: halted(None), lambda: GAVE_UP, stopped, lambda: RESUMED]
     if execution.current is not None:
-        step = execution.steps_begun - 1
+        step = execution.steps_started - 1
         return [
             lambda: done(step),
             lambda: done(step, False),
@@ -209,7 +209,7 @@ def legal(execution: Execution) -> list[Callable[[], Event]]:
         ]
     if not execution.todo:
         return [lambda: closed(execution.ending or "failed")]
-    more: list[Callable[[], Event]] = [lambda: started(execution.steps_begun), lambda: RESUMED]
+    more: list[Callable[[], Event]] = [lambda: started(execution.steps_started), lambda: RESUMED]
     return [*more, stopped, lambda: stopped(hold=True)] if execution.state == "running" else more
 
 
@@ -262,7 +262,7 @@ def test_whatever_happens_the_invariants_hold(events: list[Event]) -> None:
             )
         assert (execution.state == "closed") is (execution.outcome is not None) is (execution.ended_at is not None)
         if before is not None:
-            assert execution.steps_begun >= before.steps_begun
+            assert execution.steps_started >= before.steps_started
             assert execution.changed or not before.changed, "what was changed stays changed"
             assert execution.cancelled or not before.cancelled
             assert before.state != "reverting" or execution.state in ("reverting", "stuck", "closed")

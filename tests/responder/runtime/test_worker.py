@@ -99,7 +99,7 @@ def over(execution: Execution) -> bool:
 
 
 def in_the_gate(execution: Execution) -> bool:
-    return execution.steps_begun == 2
+    return execution.steps_started == 2
 
 
 async def test_it_takes_what_waits_and_brings_it_to_an_end(pool: WorkerPool) -> None:
@@ -178,7 +178,7 @@ async def test_another_worker_goes_on_when_the_first_is_gone(pool: WorkerPool) -
     await first.close(grace=0)  # in good order: its lease ends at once
     pool.drill.health.sick = set()
     pool.worker()
-    resumed = await pool.until(lambda x: x.steps_begun == 3)
+    resumed = await pool.until(lambda x: x.steps_started == 3)
     assert resumed.state == "running"
     assert pool.heard.count("resumed") == 0  # written in the claim itself
     assert [e.type for e in await pool.drill.events()].count("resumed") == 1
@@ -368,7 +368,7 @@ async def test_a_journal_that_goes_away_and_comes_back(
             await asyncio.sleep(0.01)
     broken.broken = False
     async with asyncio.timeout(60):
-        await pool.until(lambda x: x.steps_begun > 2 or x.state == "closed")
+        await pool.until(lambda x: x.steps_started > 2 or x.state == "closed")
     # The link was switched once, whatever the journal did meanwhile.
     assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
 

@@ -14,8 +14,9 @@ from responder.backends.kubernetes.rollout import RolloutPaused
 from responder.backends.prometheus.client import Prometheus, Sample
 from responder.backends.resource import Resource
 from responder.rollback.events import StepFailed
-from responder.rollback.execution import Execution, StopAsked
+from responder.rollback.execution import Execution
 from responder.rollback.plan import Change, Plan
+from responder.rollback.ports import StopRequest
 from tests.apiserver import Cluster, Image
 from tests.apiserver.autoscaling import autoscale
 from tests.apiserver.client import InProcess
@@ -509,9 +510,9 @@ async def test_no_traffic_goes_back_to_a_color_that_was_scaled_to_nothing(cluste
     cluster.step()
     harness, served = rollback(cluster, blue_green(failed_replicas=0), clock), []
 
-    async def stop_asked(execution: Execution, *, about_to_act: bool) -> StopAsked | None:
+    async def requested(execution: Execution, *, about_to_act: bool) -> StopRequest | None:
         verifying = execution.plan is not None and execution.todo[:1] == execution.plan.steps[-1:]
-        return StopAsked("somebody", "to see") if verifying else None
+        return StopRequest("somebody", "to see") if verifying else None
 
     def wait(seconds: float) -> None:
         clock.wait(seconds)
@@ -519,7 +520,7 @@ async def test_no_traffic_goes_back_to_a_color_that_was_scaled_to_nothing(cluste
         pods = [p for p in cluster.all("Pod") if p["metadata"]["labels"].get("color") == selector(cluster)]
         served.append(sum("'True'" in str(p["status"]["conditions"]) for p in pods))
 
-    harness.stop_signal._wait, harness.stop_signal.stop_asked = wait, stop_asked  # type: ignore[method-assign]
+    harness.stop_signal._wait, harness.stop_signal.requested = wait, requested  # type: ignore[method-assign]
     ended = await harness.run()
     assert ended.outcome == "cancelled", ended.reason
     assert selector(cluster) == "green"

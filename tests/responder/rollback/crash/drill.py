@@ -16,10 +16,11 @@ from responder.errors import LeaseLost
 from responder.journal import Database, Transaction, deployments, executions
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Accepted, Event
-from responder.rollback.execution import Execution, StopAsked
-from responder.rollback.executor import Keeper, execute, keep_nothing
+from responder.rollback.execution import Execution
+from responder.rollback.executor import execute
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Plan
+from responder.rollback.ports import KeepEvidence, Ports, StopRequest, keep_nothing
 from responder.rollback.version_change import VersionChange
 from responder.services import planner
 from tests.responder.rollback.crash.stages import RollbackScenario
@@ -122,14 +123,14 @@ class StopSignal:
     def __init__(self, wait: Callable[[float], None]) -> None:
         self._wait = wait
         self.time = 0.0
-        self.stop: StopAsked | None = None
+        self.stop: StopRequest | None = None
         self.looks = 0
         self.stop_at: int | None = None
 
-    async def stop_asked(self, execution: Execution, *, about_to_act: bool) -> StopAsked | None:
+    async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
         self.looks += 1
         if self.stop_at is not None and self.looks > self.stop_at:
-            return StopAsked("alice", "a drill")
+            return StopRequest("alice", "a drill")
         return None
 
     async def pause(self, seconds: float) -> None:
@@ -145,7 +146,7 @@ class CrashDrill:
         self.stage, self.journal = stage, journal
         self.effects = Effects(stage.written)
         self.health, self.stop_signal = HealthOf(stage.served), StopSignal(stage.wait)
-        self.keep: Callable[[Point], Keeper] | None = None
+        self.keep: Callable[[Point], KeepEvidence] | None = None
         self.id = ""
         self._workers: list[str] = []
 
@@ -228,8 +229,7 @@ class CrashDrill:
             )
 
         record = _Record(self.journal, worker, point)
-        return await execute(
-            execution,
+        ports = Ports(
             record=record,
             gateway=gateway,
             stop_signal=self.stop_signal,
@@ -237,6 +237,7 @@ class CrashDrill:
             keep=self.keep(point) if self.keep else keep_nothing,
             clock=lambda: self.stop_signal.time,
         )
+        return await execute(execution, ports)
 
     async def run_to_the_end(self) -> Execution:
         """The last worker meets no more trouble. What is over already needs none."""

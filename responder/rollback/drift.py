@@ -1,0 +1,45 @@
+"""Detects resources that somebody else moved. Drift is reported with its author and never fought."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from responder.errors import Drift
+from responder.rollback.execution import Execution
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Change
+
+_SOMEBODY = "somebody else"
+
+
+async def require_in_place(execution: Execution, gateway: Gateway) -> None:
+    """Raises Drift if a resource is not where this execution put it any more."""
+    for change in execution.in_place:
+        found = await gateway.read(change.resource)
+        if not change.resource.equivalent(found, change.after):
+            raise await moved_away(change, found, gateway)
+
+
+async def require_known(change: Change, found: JsonValue, gateway: Gateway) -> None:
+    """Raises Drift if what was found is neither the value before the change nor the value after it."""
+    resource = change.resource
+    if resource.equivalent(found, change.before) or resource.equivalent(found, change.after):
+        return
+    author = await gateway.last_modified_by(resource)
+    before, after = resource.describe(change.before), resource.describe(change.after)
+    raise Drift(
+        f"the {resource} is {resource.describe(found)}, neither {before} nor {after}: "
+        f"{author or _SOMEBODY} moved it; nothing more is changed",
+        by=author,
+    )
+
+
+async def moved_away(change: Change, found: JsonValue, gateway: Gateway) -> Drift:
+    """The error for a resource that was set by this change and has another value now."""
+    resource = change.resource
+    author = await gateway.last_modified_by(resource)
+    return Drift(
+        f"the {resource} was set to {resource.describe(change.after)} and is {resource.describe(found)} now: "
+        f"{author or _SOMEBODY} moved it",
+        by=author,
+    )

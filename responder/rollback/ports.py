@@ -1,0 +1,75 @@
+"""What an execution needs from outside: the journal, the gateway, the stop signal, the planner, and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from responder.rollback.events import Event, EvidenceCollected
+from responder.rollback.execution import Execution
+from responder.rollback.gateway import Gateway
+from responder.rollback.plan import Plan
+
+
+class Record(Protocol):
+    """Where events are committed."""
+
+    async def append(self, execution: Execution, *events: Event) -> Execution:
+        """The execution after these events. Raises LeaseLost if another worker wrote first."""
+
+
+class StopRequest(NamedTuple):
+    """Who or what wants a rollback to stop, and why. `guard` as in the event StopRequested."""
+
+    by: str
+    reason: str
+    guard: bool = False
+
+
+class StopSignal(Protocol):
+    """How others stop a rollback: cooperatively, at the next safe point."""
+
+    async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
+        """Who asks to stop, and why; None to continue. `about_to_act`: ask the live alert state as well."""
+
+    async def pause(self, seconds: float) -> None:
+        """Waits, but no longer than until somebody asks to stop."""
+
+
+async def keep_nothing(execution: Execution) -> EvidenceCollected | None:
+    """Keeps no evidence."""
+    return None
+
+
+PlanFor = Callable[[Execution], Awaitable[Plan]]
+"""The plan of an execution. Raises StepFailed if there is none."""
+
+KeepEvidence = Callable[[Execution], Awaitable[EvidenceCollected | None]]
+"""Keeps evidence in bounded time and never raises because of it; None if nothing is to be kept."""
+
+
+class Interrupted(Exception):
+    """Somebody asked to stop while a step was waiting. The executor asks again and records who it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """The outside of one execution. The executor itself knows no clock, no journal and no network."""
+
+    record: Record
+    gateway: Gateway
+    stop_signal: StopSignal
+    plan_for: PlanFor
+    keep: KeepEvidence = keep_nothing
+    approval_within: float = 900.0  # seconds
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()  # monotonic, in seconds
+
+    async def pause(self, execution: Execution, seconds: float) -> None:
+        """Waits between two checks. Raises Interrupted if somebody asks to stop; a revert is never interrupted."""
+        await self.stop_signal.pause(seconds)
+        if execution.state == "running" and await self.stop_signal.requested(execution, about_to_act=False):
+            raise Interrupted

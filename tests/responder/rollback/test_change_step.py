@@ -1,0 +1,169 @@
+"""One change: written once, awaited until it has converged, and never forced on what somebody else modified."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from responder.errors import Drift, Inconclusive, StepFailed
+from responder.rollback.change_step import StepResult, apply_change
+from responder.rollback.execution import Execution, begin
+from responder.rollback.plan import Change
+from responder.rollback.ports import Interrupted
+from tests.responder.examples import accepted, change, gate
+from tests.responder.rollback.fakes import FakeGateway, FakePorts
+
+CHANGE = change(every=1.0)
+RESOURCE = str(CHANGE.resource)
+WATCHED = CHANGE.model_copy(update={"meanwhile": gate().checks})
+BACK = CHANGE.inverse()
+EXECUTION = begin("x", accepted()).model_copy(update={"state": "running"})
+REVERTING = EXECUTION.model_copy(update={"state": "reverting"})
+
+
+def fakes(found: str = "2.1", **script: Any) -> FakePorts:
+    return FakePorts(gateway=FakeGateway({RESOURCE: found}, **script))
+
+
+async def apply(
+    fake: FakePorts, step: Change = CHANGE, execution: Execution = EXECUTION, *, resumed: bool = False
+) -> StepResult:
+    return await apply_change(step, execution, fake.ports, resumed=resumed)
+
+
+async def test_it_is_written_and_has_converged() -> None:
+    fake = fakes()
+    assert await apply(fake) == (True, "")
+    assert fake.gateway.writes == [(RESOURCE, "2.0")]
+    assert fake.stop_signal.pauses == []
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_what_is_there_already_is_not_written(resumed: bool) -> None:
+    fake = fakes("2.0")
+    assert await apply(fake, resumed=resumed) == (resumed, "it was there already")
+    assert fake.gateway.writes == []
+
+
+@pytest.mark.parametrize("look", [False, StepFailed("its pods crash")])
+async def test_what_is_there_but_has_not_converged_is_written_again(look: Any) -> None:
+    fake = fakes("2.0", converging=[look])
+    assert await apply(fake) == (True, "")
+    assert fake.gateway.writes == [(RESOURCE, "2.0")]
+
+
+async def test_drift_while_looking_at_what_is_there_already() -> None:
+    fake = fakes("2.0", converging=[Drift("somebody paused it")])
+    with pytest.raises(Drift, match="somebody paused it"):
+        await apply(fake)
+    assert fake.gateway.writes == []
+
+
+@pytest.mark.parametrize(("author", "named"), [("", "somebody else"), ("kubectl-edit", "kubectl-edit")])
+async def test_an_unexpected_value_is_left_alone(author: str, named: str) -> None:
+    fake = fakes("9.9")
+    fake.gateway.author = author
+    with pytest.raises(Drift) as raised:
+        await apply(fake)
+    assert str(raised.value) == (
+        f"the {RESOURCE} is 9.9, neither 2.1 nor 2.0: {named} moved it; nothing more is changed"
+    )
+    assert (raised.value.by, fake.gateway.writes) == (author, [])
+
+
+async def test_drift_while_it_converges() -> None:
+    fake = fakes(converging=[False])
+    fake.gateway.at_look = lambda: fake.gateway.values.update({RESOURCE: "9.9"})
+    fake.gateway.author = "kubectl-edit"
+    with pytest.raises(Drift) as raised:
+        await apply(fake)
+    assert str(raised.value) == f"the {RESOURCE} was set to 2.0 and is 9.9 now: kubectl-edit moved it"
+    assert raised.value.by == "kubectl-edit"
+
+
+async def test_pauses_grow_up_to_that_of_the_change() -> None:
+    fake = fakes(converging=[False] * 40)
+    await apply(fake)
+    pauses = fake.stop_signal.pauses
+    assert pauses[:3] == [0.02, 0.025, 0.03125]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 1.0
+    assert fake.gateway.assisted == 40, "it is assisted at each look until it has converged"
+
+
+async def test_a_short_pause_of_the_change_is_never_exceeded() -> None:
+    fake = fakes(converging=[False] * 3)
+    await apply(fake, change(every=0.01))
+    assert fake.stop_signal.pauses == [0.01] * 3
+
+
+async def test_what_does_not_converge_fails_at_the_deadline() -> None:
+    fake = fakes(converging=[False] * 1000)
+    limit = CHANGE.resource.converge_timeout
+    with pytest.raises(StepFailed) as raised:
+        await apply(fake)
+    assert str(raised.value) == f"the {RESOURCE} was set to 2.0 and has not converged within {limit:g}s"
+    assert not isinstance(raised.value, Inconclusive)
+    assert limit < fake.time.seconds <= limit + 1.0
+
+
+async def test_a_failing_check_ends_the_wait_at_once() -> None:
+    fake = fakes(looks="+-", converging=[False] * 9)
+    with pytest.raises(StepFailed, match=f"while the {RESOURCE} converged: down"):
+        await apply(fake, WATCHED)
+    assert len(fake.stop_signal.pauses) == 1
+
+
+async def test_a_failing_check_outweighs_convergence() -> None:
+    with pytest.raises(StepFailed, match="converged: down"):
+        await apply(fakes(looks="-"), WATCHED)
+
+
+async def test_a_check_that_does_not_answer_only_delays() -> None:
+    fake = fakes(looks="??+")
+    assert await apply(fake, WATCHED) == (True, "")
+    assert len(fake.stop_signal.pauses) == 2
+
+
+async def test_a_check_that_never_answers_is_named_at_the_deadline() -> None:
+    with pytest.raises(StepFailed, match=r"has not converged within \d+s: no answer$"):
+        await apply(fakes(looks="?"), WATCHED)
+
+
+async def test_only_the_last_look_is_named_at_the_deadline() -> None:
+    with pytest.raises(StepFailed, match=r"has not converged within \d+s$"):
+        await apply(fakes(looks="?+", converging=[False] * 1000), WATCHED)
+
+
+@pytest.mark.parametrize(
+    ("script", "note"),
+    [
+        ({"converging": [StepFailed("its pods crash")]}, "reverted; its pods crash"),
+        ({"converging": [False] * 1000}, r"the .* was set to 2\.1 and has not converged within \d+s"),
+    ],
+)
+async def test_a_revert_continues_although_what_was_there_before_is_unhealthy(
+    script: dict[str, Any], note: str
+) -> None:
+    result = await apply(fakes("2.0", **script), BACK, REVERTING)
+    assert result.changed
+    assert re.fullmatch(note, result.note)
+
+
+async def test_a_revert_stops_at_drift() -> None:
+    with pytest.raises(Drift):
+        await apply(fakes("2.0", converging=[Drift("somebody moved it")]), BACK, REVERTING)
+
+
+@pytest.mark.parametrize(("execution", "interrupted"), [(EXECUTION, True), (REVERTING, False)])
+async def test_only_the_way_forward_is_interrupted(execution: Execution, interrupted: bool) -> None:
+    fake = fakes(converging=[False])
+    fake.stop_signal.when = lambda execution: True
+    if not interrupted:
+        assert (await apply(fake, execution=execution)).changed
+        return
+    with pytest.raises(Interrupted):
+        await apply(fake, execution=execution)
+    assert fake.stop_signal.asked == [("running", False)]
