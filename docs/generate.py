@@ -15,12 +15,11 @@ from pydantic_core import PydanticUndefined
 
 from exporters.cli import _parser as _exporters
 from responder.app.settings import Config
+from responder.backends.accessible import Accessible
 from responder.backends.alertmanager.matchers import MatcherText
-from responder.backends.checks import Check
 from responder.backends.host.release import AbsolutePath, Argv, PlainName
-from responder.backends.log_sources import LogSource
+from responder.backends.registries import CHECKS, LOG_SOURCES, RESOURCES, AnyCheck, AnyLogSource
 from responder.backends.resource import Resource
-from responder.backends.resources import AnyLever
 from responder.cli.main import _parser as _responder
 from responder.config.durations import Duration, format_duration
 from responder.config.sizes import Size, exactly
@@ -35,13 +34,13 @@ MADE = "<!-- Made by `python -m docs.generate`. Change the code, not this page. 
 WORDS: tuple[tuple[Any, str], ...] = (
     (Duration, "duration"),
     (Size, "size"),
-    (LogSource, "[log source](#log-sources)"),
+    (AnyLogSource, "[log source](#log-sources)"),
     (Name, "name"),
     (MatcherText, "matcher"),
     (AbsolutePath, "absolute path"),
     (PlainName, "file name"),
     (Argv, "command (list of text)"),
-    (Check, "[check](#checks)"),
+    (AnyCheck, "[check](#checks)"),
     (AnyStrategy, "[strategy](#strategies)"),
     (JsonValue, "anything"),
     (SecretStr, "text, never shown"),
@@ -84,21 +83,19 @@ def configuration() -> str:
         "",
         "What a strategy sets back. Paths continue the key of the strategy that names the resource.",
     ]
-    for resource in _members(AnyLever):
-        parts += ["", f"### {_tag(resource, 'resource')}", "", _told(resource), "", *_table(_rows(resource, ""))]
+    for name, resource in RESOURCES.all().items():
+        parts += ["", f"### {name}", "", _told(resource), "", *_table(_rows(resource, ""))]
     parts += ["", "## Checks", "", "Which one is meant is told by its first key."]
-    for check in _members(Check):
-        first = next(iter(check.model_fields))
-        parts += ["", f"### {first}", "", _told(check), "", *_table(_rows(check, ""))]
+    for name, check in CHECKS.all().items():
+        parts += ["", f"### {name}", "", _told(check), "", *_table(_rows(check, ""))]
     parts += [
         "",
         "## Log sources",
         "",
         "Where the logs of a service are. Which one is meant is told by its first key. [How](../how-to/evidence.md)",
     ]
-    for source in _members(LogSource):
-        first = next(name for name in source.model_fields if name not in ("cap", "within"))
-        parts += ["", f"### {first}", "", _told(source), "", *_table(_rows(source, ""))]
+    for name, source in LOG_SOURCES.all().items():
+        parts += ["", f"### {name}", "", _told(source), "", *_table(_rows(source, ""))]
     return "\n".join(parts) + "\n"
 
 
@@ -107,9 +104,9 @@ def undescribed() -> list[str]:
     models: list[type[BaseModel]] = [
         Config,
         *_members(AnyStrategy),
-        *_members(AnyLever),
-        *_members(Check),
-        *_members(LogSource),
+        *RESOURCES.all().values(),
+        *CHECKS.all().values(),
+        *LOG_SOURCES.all().values(),
     ]
     seen: list[str] = []
     for model in models:
@@ -129,7 +126,7 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, Fiel
         inner = _model_of(kind)
         if (field.description or "").startswith("Set by the responder"):
             continue  # a part of plans, not of the configuration
-        if inner is not None and not issubclass(inner, Resource | Strategy):
+        if inner is not None and not issubclass(inner, Accessible | Strategy):
             yield from _fields(inner)
 
 
@@ -142,7 +139,7 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, st
         here = f"{path}{key}"
         inner = _model_of(kind)
         yield here, _type(kind, field), _default(kind, field, key), _meaning(kind, field, key, inner)
-        if inner is not None and not issubclass(inner, Resource | Strategy):
+        if inner is not None and not issubclass(inner, Accessible | Strategy):
             many = get_origin(_bare(kind)) is tuple
             yield from _rows(inner, f"{here}{'[]' if many else ''}.")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema, to_json
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -32,7 +33,7 @@ class Registry(Generic[T]):
     @property
     def names(self) -> tuple[str, ...]:
         """Every registered name: built in, then of other distributions."""
-        return (*self._builtin, *(name for name in self._others() if name not in self._builtin))
+        return (*self._builtin, *(name for name in self._others if name not in self._builtin))
 
     def load(self, name: str) -> type[T]:
         """The model of that name. Raises KeyError if nothing has registered it."""
@@ -41,7 +42,7 @@ class Registry(Generic[T]):
                 module, _, attribute = self._builtin[name].partition(":")
                 self._loaded[name] = getattr(import_module(module), attribute)
             else:
-                self._loaded[name] = self._others()[name].load()
+                self._loaded[name] = self._others[name].load()
         return self._loaded[name]
 
     def all(self) -> dict[str, type[T]]:
@@ -55,6 +56,7 @@ class Registry(Generic[T]):
             return next((name for name in self.names if has(name)), None)
         return (value.get(self.tag) if isinstance(value, Mapping) else getattr(value, self.tag, None)) or None
 
+    @cached_property
     def _others(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
 
@@ -74,10 +76,14 @@ class Registry(Generic[T]):
                 "union_tag_invalid", {"discriminator": repr(self.tag), "tag": str(name), "expected_tags": names}
             )
         model = self.load(name)
-        return value if isinstance(value, model) else model.model_validate(value, context=info.context)
+        if isinstance(value, model):
+            return value
+        if info.mode == "json":  # types that read JSON more strictly than Python values must still see JSON
+            return model.model_validate_json(to_json(value), context=info.context)
+        return model.model_validate(value, context=info.context)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(self._validate)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"anyOf": [handler(model.__pydantic_core_schema__) for model in self.all().values()]}
+        return handler(core_schema.union_schema([model.__pydantic_core_schema__ for model in self.all().values()]))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any, Generic
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
-from responder.backends.problems import Problem
+from responder.backends.accessible import Accessible, C
 from responder.errors import Drift
 
 
-class Resource(BaseModel, ABC):
+class Resource(Accessible[C], Generic[C]):
     """Something of the outside world that can be read and set. Its fields say which one; they hold no secrets.
 
     Its verbs are handed the connected `client` that the resource names; what goes wrong there comes out as
     `Unavailable` (try again), `Halt` (turn back) or `Drift` (freeze).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    client: ClassVar[type[Any]]
 
     @property
     def timeout(self) -> float:
@@ -86,13 +83,6 @@ class Resource(BaseModel, ABC):
         Returns what people should know about it. Raises `Halt` where something stands in the way.
         """
         return ()
-
-    @abstractmethod
-    async def check_access(self, client: Any) -> list[Problem]:
-        """Everything that would keep a rollback from reading or setting it, as far as that shows without setting it.
-
-        `responder check --live` asks it. It covers at least what a plan asks. Raises Halt and Unavailable.
-        """
 
     def describe(self, value: JsonValue) -> str:
         """The value in an engineer's words."""

@@ -23,8 +23,9 @@ from pydantic import BaseModel, ConfigDict
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
 from responder.backends.host.logs_client import in_daemon
-from responder.backends.log_sources import MOST_LOGS, Log, LogSource, Skipped
+from responder.backends.log_source import MAX_LOGS, Log, LogSource, Skipped
 from responder.backends.prometheus.client import Prometheus
+from responder.backends.registries import AnyLogSource
 from responder.config.durations import format_duration
 from responder.config.sizes import format_size
 from responder.errors import ResponderError, StepFailed, Unavailable
@@ -57,7 +58,7 @@ class Case(BaseModel):
     reason: str
     onset: datetime
     alerts: tuple[Alert, ...] = ()
-    sources: tuple[LogSource, ...] = ()
+    sources: tuple[AnyLogSource, ...] = ()
     queries: tuple[Query, ...] = ()
 
     @property
@@ -251,11 +252,9 @@ class _Basket:
                     logs = await source.logs(client, self._since)
             except TimeoutError:
                 raise StepFailed(late) from None
-            if len(logs) > MOST_LOGS:
-                self._lacks(
-                    str(source), f"{len(logs) - MOST_LOGS} of its {len(logs)} logs: at most {MOST_LOGS} are kept"
-                )
-            await asyncio.gather(*(self._log(source, log, until, late) for log in logs[:MOST_LOGS]))
+            if len(logs) > MAX_LOGS:
+                self._lacks(str(source), f"{len(logs) - MAX_LOGS} of its {len(logs)} logs: at most {MAX_LOGS} are kept")
+            await asyncio.gather(*(self._log(source, log, until, late) for log in logs[:MAX_LOGS]))
 
     async def _log(self, source: LogSource, log: Log, until: float, late: str) -> None:
         async with self._wanted(log.origin):

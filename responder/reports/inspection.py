@@ -9,8 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from responder.backends.alertmanager.client import Alertmanager
-from responder.backends.checks import Check, Finding, HttpCheck, PromqlCheck
+from responder.backends.check import Check, Finding
 from responder.backends.connections import Connections
+from responder.backends.http.http_check import HttpCheck
+from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.config.permitted import EVERYTHING, Permitted
 from responder.decisions.alert_state import who_muted
 from responder.decisions.facts import watchdog_missing

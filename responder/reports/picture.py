@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from responder.backends.checks import PromqlCheck
 from responder.backends.connections import Connections
 from responder.backends.host.logs_client import in_daemon
 from responder.backends.prometheus.client import Prometheus, Series
+from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.decisions.policies import PolicySet
 from responder.errors import Unknown
 from responder.evidence.plots import MOST_LINES, Line, Mark, plot

@@ -6,28 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
-from responder.backends.checks import Finding, GateCheck, PromqlCheck
+from responder.backends.accessible import Accessible
+from responder.backends.check import Finding
 from responder.backends.connections import Connections
 from responder.backends.problems import Problem
 from responder.backends.prometheus.client import Prometheus
+from responder.backends.prometheus.promql_check import PromqlCheck
+from responder.backends.registries import GateCheck
 from responder.backends.resource import Resource
 from responder.config.durations import format_duration
 from responder.errors import Inconclusive, StepFailed, Unavailable
 from responder.transport.acting import acting
 
 T = TypeVar("T")
-
-
-class Accessible(Protocol):
-    """A resource, a check or a log source."""
-
-    client: ClassVar[type[Any]]
-
-    async def check_access(self, client: Any) -> list[Problem]: ...
 
 
 class Gateway:

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from responder.backends.checks import Check, GateCheck
-from responder.backends.resources import AnyLever
+from responder.backends.registries import AnyCheck, AnyResource, GateCheck
 from responder.config.durations import Duration, format_duration
 from responder.rollback.version_change import VersionChange
 
@@ -19,12 +18,12 @@ class Change(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["change"] = "change"
-    resource: AnyLever
+    resource: AnyResource
     before: JsonValue
     after: JsonValue
     one_way: bool = Field(default=False, description="Has no way back and needs none, as a snapshot or an invalidation")
     irreversible: str = Field(default="", description="What is lost for good by it; then somebody else has to consent")
-    meanwhile: tuple[Check, ...] = Field(
+    meanwhile: tuple[AnyCheck, ...] = Field(
         default=(), description="Must hold at every look while the world follows; where one does not, it is turned back"
     )
     every: Duration = Field(default=0.5, gt=0, description="Pause between two looks while the world follows")

@@ -13,6 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from pydantic import BaseModel, ConfigDict
 
 from foundation.connections import CAUSES
+from responder.backends.registries import RESOURCES
 from responder.decisions.facts import watchdog_missing
 from responder.decisions.policies import BY_HAND, PolicySet
 from responder.journal import Row, Transaction, deployments, outbox
@@ -256,7 +257,9 @@ class Metrics:
 
 def _kind(execution: Execution, event: StepStarted) -> str:
     step = next((s for s in execution.plan.steps if str(s) == event.title), None) if execution.plan else None
-    return step.resource.resource if isinstance(step, Change) else "gate" if isinstance(step, Gate) else "back"
+    if isinstance(step, Change):
+        return str(RESOURCES.name_of(step.resource))
+    return "gate" if isinstance(step, Gate) else "back"
 
 
 class State:

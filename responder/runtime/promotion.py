@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from responder.backends.checks import PromqlCheck
+from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.config.durations import format_duration
 from responder.decisions.facts import watchdog_missing
 from responder.decisions.policies import PolicySet

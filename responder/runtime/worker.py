@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 
 from responder import errors
-from responder.backends.checks import Finding, GateCheck
+from responder.backends.check import Finding
 from responder.backends.connections import Connections
+from responder.backends.registries import GateCheck
 from responder.decisions.alert_state import ask_watchdog
 from responder.decisions.evaluation import others_in_trouble
 from responder.decisions.policies import PolicySet

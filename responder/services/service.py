@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from responder.backends.checks import Check
-from responder.backends.log_sources import LogSource, PodLogs
+from responder.backends.kubernetes.pod_logs import PodLogs
+from responder.backends.log_source import LogSource
+from responder.backends.registries import AnyCheck, AnyLogSource
 from responder.config.durations import Duration
 from responder.config.versions import Range
 from responder.errors import StepFailed
@@ -38,14 +39,14 @@ class Service(BaseModel):
         default=(), description="Other ways to do it, which only a person takes by naming the strategy"
     )
     health_checks: Annotated[
-        tuple[Check, ...],
+        tuple[AnyCheck, ...],
         Field(min_length=1, description="The service's own signals. All must hold for a rollback to count as verified"),
     ]
-    traffic_checks: tuple[Check, ...] = Field(
+    traffic_checks: tuple[AnyCheck, ...] = Field(
         default=(),
         description="What shows that it is used and its targets are up: health without traffic proves nothing",
     )
-    logs: tuple[LogSource, ...] = Field(
+    logs: tuple[AnyLogSource, ...] = Field(
         default=(), description="Where its logs are, to be kept before a rollback; needs `evidence`"
     )
     reporting_delay: Duration = Field(

@@ -15,7 +15,7 @@ import yaml
 from exporters.config import load as load_exporters
 from responder.app.loading import parse
 from responder.backends.kubernetes.client import Kubernetes
-from responder.backends.log_sources import PodLogs
+from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.errors import StepFailed
 from responder.rollback.events import Outcome
 from tests.apiserver import Cluster, Image

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.metadata import EntryPoint
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from foundation import registry as module
 from foundation.registry import Registry
@@ -28,10 +29,16 @@ class Beacon(BaseModel):
     light: bool
 
 
+class Mode(BaseModel):
+    mode: Annotated[str, BeforeValidator(lambda value, info: info.mode)]
+
+
 RESOURCES: Registry[Any] = Registry(
     "resource", group="test.resources", builtin={"link": f"{__name__}:Link"}, tag="resource"
 )
-CHECKS: Registry[Any] = Registry("check", group="test.checks", builtin={"promql": f"{__name__}:Query"})
+CHECKS: Registry[Any] = Registry(
+    "check", group="test.checks", builtin={"promql": f"{__name__}:Query", "mode": f"{__name__}:Mode"}
+)
 
 
 class Settings(BaseModel):
@@ -74,7 +81,11 @@ def test_a_model_stays_itself_and_is_written_with_all_its_fields() -> None:
         ({"release": {"path": "/x"}}, ("release",), "Unable to extract tag using discriminator 'resource'"),
         ({"release": {"resource": "rope"}}, ("release",), "expected tags: 'link', 'beacon'"),
         ({"release": {"resource": "link"}}, ("release", "path"), "Field required"),
-        ({"release": Link(path="x"), "checks": [{"sql": "1"}]}, ("checks", 0), "a check has one of the keys promql"),
+        (
+            {"release": Link(path="x"), "checks": [{"sql": "1"}]},
+            ("checks", 0),
+            "one of the keys promql, mode",
+        ),
         ({"release": "x"}, ("release",), "Unable to extract tag"),
         ({"release": None}, ("release",), "Unable to extract tag"),
     ],
@@ -95,3 +106,11 @@ def test_the_schema_describes_every_model() -> None:
 def test_an_unknown_name_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         RESOURCES.load("rope")
+
+
+@pytest.mark.parametrize("mode", ["python", "json"])
+def test_a_model_knows_whether_it_reads_json(mode: str) -> None:
+    """Types such as durations read JSON more strictly than values of our own code."""
+    written: dict[str, Any] = {"release": {"resource": "link", "path": "x"}, "checks": [{"mode": ""}]}
+    read = Settings.model_validate_json(json.dumps(written)) if mode == "json" else Settings.model_validate(written)
+    assert read.checks[0].mode == mode

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from foundation.registry import Registry
 from foundation.secret_files import is_reference, must_be_secret
 from responder.app.settings import Config
 
@@ -22,6 +23,8 @@ NOT_SECRET = {"stop_file", "config_file", "ca_file"}
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
+    if isinstance(annotation, Registry):
+        yield from annotation.all().values()
     for inner in get_args(annotation):
         yield from models_in(inner)
 

@@ -67,8 +67,8 @@ def test_a_command_that_asks_the_responder_loads_none_of_its_parts() -> None:
         "botocore",
         "kubernetes",
         "jinja2",
-        "responder.backends.resources",
-        "responder.backends.checks",
+        "responder.backends.registries",
+        "responder.backends.kubernetes.client",
         "responder.app.settings",
     }
     assert not heavy & set(loaded)

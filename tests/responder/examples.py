@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from responder.backends.alertmanager.alerts import Alert, fingerprint
-from responder.backends.checks import PromqlCheck
-from responder.backends.resources import CurrentRelease
+from responder.backends.host.release import CurrentRelease
+from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.decisions.facts import Candidate, Facts, FleetState, LiveState, Past, TroubleNow
 from responder.decisions.policies import Incident, Policy, PolicySet
 from responder.journal.deployments import Deployment

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from responder.backends.findings import Finding
+from responder.backends.check import Check, Finding
 from responder.backends.postgres.catalog import FINGERPRINT, UNSOUND
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.problems import Problem
@@ -15,11 +14,8 @@ from responder.config.durations import Duration
 from responder.errors import StepFailed
 
 
-class SqlCheck(BaseModel):
+class SqlCheck(Check[Schemas]):
     """A query that returns exactly one value, which is as it should be. It runs in a transaction that cannot write."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    client: ClassVar[type] = Schemas
 
     sql: str = Field(min_length=1, description="The query; NULL, no row or several rows never hold")
     database: str = Field(min_length=1, description="Name of one of `databases`")
@@ -79,11 +75,8 @@ class Intact(BaseModel):
     apart_from: tuple[str, ...] = Field(default=(), description="What may be invalid, in the words of this check")
 
 
-class IntactCheck(BaseModel):
+class IntactCheck(Check[Schemas]):
     """No index is invalid, no constraint is left unvalidated, and where told the schema is exactly that one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    client: ClassVar[type] = Schemas
 
     intact: Intact = Field(description="The schema that must be intact")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from responder.backends.alertmanager.alerts import Alert
-from responder.backends.findings import Finding
+from responder.backends.check import Check, Finding
+from responder.backends.problems import Problem
 from responder.backends.prometheus.client import Prometheus, Sample
 from responder.config.durations import format_duration
 
@@ -26,15 +26,12 @@ FRESH = 90.0
 _IDENTIFYING = ("alertname", "service", "environment")
 
 
-class TroubleCheck(BaseModel):
+class TroubleCheck(Check[Prometheus]):
     """None of these alerts' trouble is visible in the last scrapes. Plans have it, no configuration.
 
     It asks the policy's `expression` if there is one, else what the shipped rules record. Alerts of other rules hold:
     nothing shows their trouble but the alert, whose window rings on after the service has recovered.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    client: ClassVar[type] = Prometheus
 
     trouble_of: tuple[dict[str, str], ...] = Field(
         min_length=1, description="Labels alertname, service and environment of each alert"
@@ -50,6 +47,9 @@ class TroubleCheck(BaseModel):
         distinct = tuple(alert_labels for n, alert_labels in enumerate(labels) if alert_labels not in labels[:n])
         where = {"service": service, "environment": environment} if expression else {}
         return cls(trouble_of=distinct, expression=expression, **where) if distinct else None
+
+    async def check_access(self, prometheus: Prometheus) -> list[Problem]:
+        return []  # no configuration names this check
 
     async def holds(self, prometheus: Prometheus) -> Finding:
         names = ", ".join(sorted({labels.get("alertname", "") for labels in self.trouble_of}))

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, HttpUrl
 
 from responder.app.settings import Config
+from responder.backends.accessible import Accessible
 from responder.backends.alertmanager.client import Alertmanager
-from responder.backends.checks import Check
+from responder.backends.check import Check
 from responder.backends.connections import Connections
 from responder.backends.problems import Problem
 from responder.backends.prometheus.client import Prometheus
@@ -25,8 +26,8 @@ from responder.evidence.stores import store_of, try_out
 from responder.journal import check_journal
 from responder.notify import ChannelSettings, NotDelivered
 from responder.notify.channel import redact
-from responder.rollback.gateway import Accessible, Gateway
-from responder.rollback.strategies import AnyStrategy, is_check
+from responder.rollback.gateway import Gateway
+from responder.rollback.strategies import AnyStrategy
 from responder.services.service import Service
 
 Path = tuple[int | str, ...]
@@ -126,7 +127,7 @@ def _accessible(path: Path, part: Any, gateway: Gateway) -> _Target:
 
 def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
     """Every resource and check of a part of the configuration, each with its place."""
-    if isinstance(value, Resource) or is_check(value):
+    if isinstance(value, Resource | Check):
         yield path, value
     elif isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
@@ -141,7 +142,7 @@ def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
 
 def _title(part: Any) -> str:
     """Its name, or what it asks: a check's whole model is not for people."""
-    if not is_check(part):
+    if not isinstance(part, Check):
         return str(part)
     named = ("name", *type(part).model_fields)
     first = next((value for key in named if (value := getattr(part, key, None))), "")

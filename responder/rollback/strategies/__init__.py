@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, get_args
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from responder.backends.checks import Check
+from responder.backends.check import Check
 from responder.backends.resource import Resource
 from responder.rollback.strategies.blue_green import BlueGreen
 from responder.rollback.strategies.database_migration import DatabaseMigration
@@ -15,24 +15,17 @@ from responder.rollback.strategies.frontend import Frontend
 from responder.rollback.strategies.immediate import Immediate
 from responder.rollback.strategies.rolling import Rolling
 
-__all__ = ["AnyStrategy", "checks_of", "is_check", "resources_of"]
+__all__ = ["AnyStrategy", "checks_of", "resources_of"]
 
 AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend | DatabaseMigration, Field(discriminator="strategy")]
 """Every strategy, told apart by `strategy`."""
-
-
-_CHECKS = tuple(get_args(member)[0] for member in get_args(get_args(Check)[0]))
-
-
-def is_check(value: object) -> bool:
-    return isinstance(value, _CHECKS)
 
 
 def checks_of(model: BaseModel) -> Iterator[Check]:
     """Every check that a strategy's configuration names, however deep."""
     for value in dict(model).values():
         for item in value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,):
-            if is_check(item):
+            if isinstance(item, Check):
                 yield item
             elif isinstance(item, BaseModel):
                 yield from checks_of(item)

@@ -8,16 +8,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 
-from responder.backends.checks import Check, ContainersCheck, PodsCheck
+from responder.backends.docker.containers_check import ContainersCheck
 from responder.backends.docker.service_image import ServiceImage
 from responder.backends.host.proxy import HaproxyServers, NginxInclude
+from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.kubernetes.objects import condition, main_image, names, trouble_of, unfinished
 from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.pods_check import PodsCheck
 from responder.backends.kubernetes.scale import AutoscalerFloor, KeptPods, Replicas
 from responder.backends.kubernetes.traffic import ServiceSelector
 from responder.backends.problems import Problem
+from responder.backends.registries import AnyCheck
 from responder.backends.resource import Resource
-from responder.backends.resources import CurrentRelease, PointerFile
 from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
@@ -45,7 +47,7 @@ class Color(Place):
     release: CurrentRelease | None = Field(default=None, description="The releases of this color")
     kubernetes: PodTemplate | None = Field(default=None, description="The Deployment of this color")
     docker: ServiceImage | None = Field(default=None, description="The Compose service of this color")
-    ready: tuple[Check, ...] = Field(default=(), description="What must hold of this color by itself")
+    ready: tuple[AnyCheck, ...] = Field(default=(), description="What must hold of this color by itself")
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Color:
@@ -143,7 +145,7 @@ class BlueGreen(Strategy):
         before, after = self.gates(idle, color.ready)
         return StrategyPlan(steps=(first, before, switch, after), notes=notes)
 
-    def gates(self, idle: str, checks: tuple[Check, ...]) -> tuple[Gate, Gate]:
+    def gates(self, idle: str, checks: tuple[AnyCheck, ...]) -> tuple[Gate, Gate]:
         names = f"{idle} is ready before it gets traffic", f"{idle} is ready with the traffic"
         before, after = (
             Gate(name=name, checks=checks, hold_for=self.ready_for, within=self.ready_within) for name in names
@@ -168,7 +170,7 @@ class _InKubernetes:
     idle: str
     failed: PodTemplate
     good: PodTemplate
-    ready: tuple[Check, ...]
+    ready: tuple[AnyCheck, ...]
 
     async def made(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         piece = await workpiece(gateway, self.good, version, running=False)

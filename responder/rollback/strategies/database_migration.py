@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from responder.backends.checks import Check
 from responder.backends.postgres.catalog import BLOCKERS, FOLLOWERS, KEEP
 from responder.backends.postgres.checks import Intact, IntactCheck, fingerprint, unsound
 from responder.backends.postgres.migrations import started_by_pgroll
@@ -17,6 +16,7 @@ from responder.backends.postgres.schema_revision import SchemaRevision, Way
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.snapshots.resource import Snapshot
 from responder.backends.postgres.sql import one_line, shortened, without_literals
+from responder.backends.registries import AnyCheck
 from responder.config.durations import Duration, format_duration
 from responder.errors import Drift, StepFailed
 from responder.rollback.gateway import Gateway
@@ -53,14 +53,14 @@ class DatabaseMigration(Strategy):
     long_transaction: Duration = Field(
         default=30.0, description="Nothing is begun while a transaction older than this holds one of the tables"
     )
-    application: tuple[Check, ...] = Field(
+    application: tuple[AnyCheck, ...] = Field(
         default=(), description="What shows that the application has gone back; must hold before the schema does"
     )
     application_within: Duration = Field(default=60.0, description="Deadline for it")
     schema_first: str = Field(
         default="", description="Why the schema goes back before the application does, where it has to"
     )
-    smoke: tuple[Check, ...] = Field(
+    smoke: tuple[AnyCheck, ...] = Field(
         default=(), description="Must hold right after; else the schema goes forward again"
     )
 
@@ -130,7 +130,7 @@ class DatabaseMigration(Strategy):
         told_of = Intact(
             database=resource.database, fingerprint=_fingerprint_of(target.artifact), apart_from=tuple(whole)
         )
-        checks: tuple[Check, ...] = (IntactCheck(intact=told_of), *self.smoke)
+        checks: tuple[AnyCheck, ...] = (IntactCheck(intact=told_of), *self.smoke)
         steps.append(Gate(name=f"the schema of {resource.database} is that of {to}", checks=checks, within=30.0))
         return StrategyPlan(steps=tuple(steps), notes=notes)
 

@@ -8,12 +8,12 @@ from typing import Literal
 from pydantic import Field
 
 from responder.backends.docker.service_image import ServiceImage
+from responder.backends.host.release import CurrentRelease
 from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.rollout import RolloutSettings
 from responder.backends.kubernetes.scale import Replicas
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.backends.resources import CurrentRelease
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems

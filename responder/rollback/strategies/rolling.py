@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from responder.backends.checks import Check, ContainersCheck, PodsCheck
+from responder.backends.docker.containers_check import ContainersCheck
 from responder.backends.docker.service_image import ServiceImage
 from responder.backends.kubernetes.objects import is_ready
 from responder.backends.kubernetes.pod_template import PodTemplate
+from responder.backends.kubernetes.pods_check import PodsCheck
 from responder.backends.kubernetes.rollout import Partition, RolloutSettings
 from responder.backends.kubernetes.workload import labels_of, partition_of
 from responder.backends.problems import Problem
+from responder.backends.registries import AnyCheck
 from responder.backends.resource import Resource
 from responder.config.durations import Duration
 from responder.errors import StepFailed
@@ -35,7 +37,7 @@ class Rolling(Strategy, Place):
     batch_size: int = Field(default=1, ge=1, description="How many are replaced at a time")
     batch_delay: Duration = Field(default=0.0, description="How long a batch must be well before the next one")
     health_check_interval: Duration = Field(default=2.0, gt=0, description="Pause between two looks at a batch")
-    batch_healthy: tuple[Check, ...] = Field(
+    batch_healthy: tuple[AnyCheck, ...] = Field(
         default=(),
         description="What must hold at every look, besides readiness; of the new ones, not the whole service",
     )

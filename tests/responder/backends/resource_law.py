@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from responder.backends.registries import AnyResource
 from responder.backends.resource import Resource
-from responder.backends.resources import AnyLever
 from responder.errors import Drift
 
-_ANY: TypeAdapter[Any] = TypeAdapter(AnyLever)
+_ANY: TypeAdapter[Any] = TypeAdapter(AnyResource)
 
 
 async def keeps_the_laws(resource: Resource, client: Any, *, expected: Any, to: Any, stranger: Any) -> None:

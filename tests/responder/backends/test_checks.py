@@ -10,10 +10,12 @@ import pytest
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from responder.backends.checks import Check, HttpCheck, PromqlCheck
 from responder.backends.connections import Connections
 from responder.backends.http.client import Http
+from responder.backends.http.http_check import HttpCheck
 from responder.backends.prometheus.client import Prometheus
+from responder.backends.prometheus.promql_check import PromqlCheck
+from responder.backends.registries import AnyCheck
 from responder.rollback.gateway import Gateway
 from tests.responder.outside import FakePrometheus, serving
 
@@ -21,7 +23,7 @@ from tests.responder.outside import FakePrometheus, serving
 @pytest.mark.parametrize("namespace", ["", "shop/pods/x", "../kube-system", "Shop", "a b"])
 def test_a_namespace_becomes_a_part_of_a_url_and_is_a_name(namespace: str) -> None:
     with pytest.raises(ValidationError, match="should match pattern"):
-        TypeAdapter(Check).validate_python({"pods": {"namespace": namespace, "labels": {"app": "x"}}})
+        TypeAdapter(AnyCheck).validate_python({"pods": {"namespace": namespace, "labels": {"app": "x"}}})
 
 
 BACKEND, FRONTEND = {"service": "backend"}, {"service": "frontend"}
@@ -242,7 +244,7 @@ async def test_where_nobody_listens_nothing_holds(free_port: int) -> None:
 
 
 # --- what may be written ---
-CHECK: TypeAdapter[Any] = TypeAdapter(Check)
+CHECK: TypeAdapter[Any] = TypeAdapter(AnyCheck)
 
 
 @pytest.mark.parametrize(

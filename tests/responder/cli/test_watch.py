@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from responder.backends.checks import Finding
+from responder.backends.check import Finding
 from responder.cli import client as client_module
 from responder.cli import watch as watch_module
 from responder.cli.client import Client

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 
 from responder.backends.connections import Connections
 from responder.backends.host.logs_client import Host
-from responder.backends.log_sources import LogSource
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
+from responder.backends.registries import AnyLogSource
 from responder.evidence.collect import Case, collect
 from responder.evidence.manifest import Manifest, where
 from responder.evidence.settings import EvidenceSettings
@@ -25,7 +25,7 @@ from responder.transport.aws import Aws, AwsSettings
 from tests.responder.examples import NOW, ago, alert
 from tests.responder.outside import FakePrometheus
 
-SOURCES: TypeAdapter[tuple[LogSource, ...]] = TypeAdapter(tuple[LogSource, ...])
+SOURCES: TypeAdapter[tuple[AnyLogSource, ...]] = TypeAdapter(tuple[AnyLogSource, ...])
 _BUCKETS = itertools.count()
 
 
@@ -76,7 +76,7 @@ def directory(tmp_path: Path) -> EvidenceSettings:
     return EvidenceSettings(base_directory=tmp_path / "evidence")
 
 
-def sources(*entries: dict[str, Any]) -> tuple[LogSource, ...]:
+def sources(*entries: dict[str, Any]) -> tuple[AnyLogSource, ...]:
     """As they stand in YAML."""
     return SOURCES.validate_json(json.dumps(entries))
 

@@ -356,7 +356,7 @@ async def test_a_store_that_hangs_takes_few_connections(
 async def test_a_full_disk_and_a_bug_are_things_that_are_missing(
     directory: EvidenceSettings, around: Connections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from responder.backends.log_sources import FileLogs
+    from responder.backends.host.log_files import FileLogs
 
     async def bug(self: Any, client: Any, since: Any) -> Any:
         raise KeyError("status")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from responder.backends.resources import AnyLever
+from responder.backends.registries import AnyResource
 from responder.rollback.events import Event
 
 FILE = Path(__file__).parent / "journaled.golden"
@@ -27,7 +27,7 @@ def test_no_field_is_taken_away() -> None:
 
 
 def test_replicas_as_they_were_told_at_first() -> None:
-    adapter: TypeAdapter[Any] = TypeAdapter(AnyLever)
+    adapter: TypeAdapter[Any] = TypeAdapter(AnyResource)
     old = {"resource": "replicas", "namespace": "shop", "deployment": "backend-green"}
     assert adapter.validate_python({**old, "ready": True}).unready == 0
     assert adapter.validate_python({**old, "ready": False}).unready > 10_000

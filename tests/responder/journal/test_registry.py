@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 import time_machine
 
+from responder.backends.check import Finding
 from responder.backends.connections import Connections
-from responder.backends.findings import Finding
 from responder.journal import Database, Row, Transaction, client_rules, deployments, executions, open_journal
 from responder.journal.client_rules import RuleChange, Rules
 from responder.journal.database import load_statements

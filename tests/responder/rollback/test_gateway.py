@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import JsonValue
 
-from responder.backends.checks import HttpCheck, PromqlCheck
 from responder.backends.connections import Connections
+from responder.backends.http.http_check import HttpCheck
 from responder.backends.problems import Problem
+from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.backends.resource import Resource
 from responder.errors import Drift, LeaseLost, StepFailed, Unavailable
 from responder.rollback.gateway import Gateway

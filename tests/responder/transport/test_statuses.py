@@ -18,9 +18,9 @@ import pytest
 from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
 from responder.backends.app_stores.app_store_client import AppStore
 from responder.backends.app_stores.google_play_client import GooglePlay
-from responder.backends.checks import HttpCheck
 from responder.backends.docker.client import Docker, DockerSettings
 from responder.backends.http.client import Http
+from responder.backends.http.http_check import HttpCheck
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.sites.cdn_client import Cloudflare, CloudflareSettings, Fastly, FastlySettings

@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from responder.backends.check import Finding
 from responder.backends.connections import Connections
-from responder.backends.findings import Finding
 from responder.journal import Database, deployments, executions, open_journal
 from responder.operations.respond import Claimer, Decided, respond
 from responder.rollback.events import Closed, Planned, StepCompleted, StepStarted

@@ -17,7 +17,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from responder.backends.checks import Finding
+from responder.backends.check import Finding
 from responder.journal import Database, executions, open_journal
 from responder.rollback.events import Closed, Planned, RetriesExhausted, StepCompleted, StepFailed, StepStarted
 from responder.web.access.access import Access

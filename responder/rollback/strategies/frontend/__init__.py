@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, Tag, model_validator
 
-from responder.backends.checks import HttpCheck
+from responder.backends.http.http_check import HttpCheck
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
 from responder.backends.sites.cloudflare import CloudflarePurge

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, HttpUrl, Tag
 
 from responder.backends.app_stores.update_feed import UpdateFeed, UpdateFeedObject
-from responder.backends.checks import HttpCheck
+from responder.backends.http.http_check import HttpCheck
 from responder.backends.sites.purge import Purge
 from responder.config.durations import Duration
 from responder.config.unions import union_by_key

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, Tag, model_validator
 
-from responder.backends.checks import HttpCheck
+from responder.backends.host.release import CurrentRelease
+from responder.backends.http.http_check import HttpCheck
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.backends.resources import CurrentRelease
 from responder.backends.sites.cloudfront import CloudfrontInvalidation, CloudfrontKey, OriginPath
 from responder.backends.sites.fastly import FastlyVersion
 from responder.backends.sites.live_prefix import LivePrefix

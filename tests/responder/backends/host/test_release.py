@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from responder.backends.host.client import Local
+from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.resource import Resource
-from responder.backends.resources import CurrentRelease, PointerFile
 from responder.errors import Drift, StepFailed
 from tests.responder.backends.resource_law import keeps_the_laws
 

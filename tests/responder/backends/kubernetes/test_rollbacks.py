@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from responder.backends.checks import PodsCheck
 from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.pods_check import PodsCheck
 from responder.backends.kubernetes.rollout import RolloutPaused
 from responder.backends.prometheus.client import Prometheus, Sample
 from responder.backends.resource import Resource

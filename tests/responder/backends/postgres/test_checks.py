@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from responder.backends.checks import Check
 from responder.backends.postgres.checks import fingerprint
+from responder.backends.registries import AnyCheck
 from responder.errors import ResponderError
 from tests.responder.backends.postgres.conftest import AppDatabase
 
-CHECK: TypeAdapter[Any] = TypeAdapter(Check)
+CHECK: TypeAdapter[Any] = TypeAdapter(AnyCheck)
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from responder.app.settings import Config
-from responder.backends.checks import Check
+from responder.backends import registries
 from responder.backends.connections import Connections
 from responder.backends.host.client import Local
 from responder.backends.host.proxy import HaproxyServers, NginxInclude
 from responder.backends.host.release import CurrentRelease, PointerFile
-from responder.backends.log_sources import LogSource
 from responder.backends.problems import Problem
-from responder.backends.resources import AnyLever
+from responder.backends.registries import AnyCheck, AnyLogSource, AnyResource
 from responder.errors import StepFailed
 from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.routing import Notify
@@ -32,7 +30,7 @@ from tests.stores.keys import apple_key, pem
 _KVS = "arn:aws:cloudfront::123456789012:key-value-store/a-b"
 _POD = {"namespace": "shop", "deployment": "backend"}
 _RELEASES = {"s3": "s3://shop/releases"}
-LEVERS: dict[str, dict[str, Any]] = {
+RESOURCES: dict[str, dict[str, Any]] = {
     "current_release": {"root": "/nowhere"},
     "pointer_file": {"file": "/nowhere/live"},
     "nginx_include": {"nginx": "/nowhere/servers.conf", "servers": {"blue": "b", "green": "g"}},
@@ -84,23 +82,6 @@ SOURCES: dict[str, dict[str, Any]] = {
 }
 
 
-def _members(union: Any) -> Iterator[type[Any]]:
-    """The registered classes: those of a union, however it is annotated."""
-    if args := get_args(union):
-        for member in args if not isinstance(args[0], type) or len(args) > 1 else args[:1]:
-            yield from _members(member) if get_args(member) or isinstance(member, type) else ()
-    elif isinstance(union, type):
-        yield union
-
-
-def _registered(union: Any, key: str) -> list[str]:
-    if key == "resource":
-        return [
-            member.model_fields["resource"].default for member in _members(union) if "resource" in member.model_fields
-        ]
-    return [next(name for name in member.model_fields if name not in ("cap", "within")) for member in _members(union)]
-
-
 def _broken(free_port: int, tmp_path: Path) -> Config:
     """Nothing that it names answers."""
     nobody, key = f"http://127.0.0.1:{free_port}", pem(apple_key())
@@ -124,9 +105,9 @@ def _broken(free_port: int, tmp_path: Path) -> Config:
 
 
 def test_every_registered_kind_is_in_the_tables() -> None:
-    assert sorted(_registered(AnyLever, "resource")) == sorted(LEVERS)
-    assert sorted(_registered(Check, "check")) == sorted(CHECKS)
-    assert sorted(_registered(LogSource, "source")) == sorted(SOURCES)
+    assert sorted(registries.RESOURCES.names) == sorted(RESOURCES)
+    assert sorted(registries.CHECKS.names) == sorted(CHECKS)
+    assert sorted(registries.LOG_SOURCES.names) == sorted(SOURCES)
 
 
 def _id(case: tuple[Any, dict[str, Any]]) -> str:
@@ -134,9 +115,9 @@ def _id(case: tuple[Any, dict[str, Any]]) -> str:
 
 
 ALL = [
-    *((AnyLever, {"resource": name, **fields}) for name, fields in LEVERS.items()),
-    *((Check, fields) for fields in CHECKS.values()),
-    *((LogSource, fields) for name, fields in SOURCES.items() if name != "system"),
+    *((AnyResource, {"resource": name, **fields}) for name, fields in RESOURCES.items()),
+    *((AnyCheck, fields) for fields in CHECKS.values()),
+    *((AnyLogSource, fields) for name, fields in SOURCES.items() if name != "system"),
 ]
 
 
@@ -163,7 +144,7 @@ async def test_the_log_of_a_host_without_any(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(Host, "files", none)
-    source = TypeAdapter(LogSource).validate_python(SOURCES["system"])
+    source = TypeAdapter(AnyLogSource).validate_python(SOURCES["system"])
     (problem,) = await Gateway(Connections()).check_access(source, within=5.0)
     assert "there is no /var/log/syslog" in problem.found
 

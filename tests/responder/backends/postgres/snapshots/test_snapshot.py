@@ -17,7 +17,7 @@ from responder.backends.connections import Connections
 from responder.backends.postgres.snapshots.client import Snapshots
 from responder.backends.postgres.snapshots.resource import Snapshot
 from responder.backends.postgres.snapshots.verify import compare_restored, read_back
-from responder.backends.resources import AnyLever
+from responder.backends.registries import AnyResource
 from responder.errors import LeaseLost, StepFailed, Unavailable
 from responder.rollback.gateway import Gateway
 from responder.transport.acting import acting
@@ -48,7 +48,7 @@ class _SnapshotConnections(Connections):
 async def test_the_resource_goes_one_way_and_only_once(source: SourceDatabase) -> None:
     await source.script(ROWS)
     gateway, snapshot = Gateway(_SnapshotConnections(source.snapshots)), resource()
-    assert TypeAdapter(AnyLever).validate_json(snapshot.model_dump_json()) == snapshot
+    assert TypeAdapter(AnyResource).validate_json(snapshot.model_dump_json()) == snapshot
     assert await gateway.read(snapshot) is None
     (note,) = await gateway.ask(snapshot, lambda client: snapshot.preflight(client, snapshot.key))
     assert "2 tables of shop" in note

@@ -1,0 +1,38 @@
+"""Models that are reached through a client: resources, checks and log sources."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic
+
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+from responder.backends.problems import Problem
+
+C = TypeVar("C", default=Any)
+
+
+class Accessible(BaseModel, ABC, Generic[C]):
+    """A part of an outside system. Its fields identify the part and hold no secrets.
+
+    `C` is the class of the client that its methods receive, connected. A subclass names it once, as in
+    `Resource[Kubernetes, str]`; `client` is that class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    client: ClassVar[type[Any]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        arguments = cls.__pydantic_generic_metadata__["args"]
+        if arguments and isinstance(arguments[0], type):
+            cls.client = arguments[0]
+
+    @abstractmethod
+    async def check_access(self, client: C) -> list[Problem]:
+        """Returns every obstacle that can be detected without a change; empty if there is none.
+
+        `responder check --live` calls it. Raises StepFailed and Unavailable.
+        """

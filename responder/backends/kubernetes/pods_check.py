@@ -1,0 +1,56 @@
+"""A check that the pods of a service are ready."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from responder.backends.check import Check, Finding
+from responder.backends.kubernetes.access import missing_rights
+from responder.backends.kubernetes.client import Kubernetes
+from responder.backends.kubernetes.objects import Name, is_ready, other_image, trouble_of
+from responder.backends.problems import Problem
+
+
+class Pods(BaseModel):
+    """Which pods, and how many of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: Name = Field(description="Their namespace")
+    labels: dict[str, str] = Field(min_length=1, description="Labels that they all have")
+    at_least: int = Field(default=1, ge=0, description="How many must be ready")
+    container: str = Field(default="", description="The container that `digest` is about")
+    digest: str = Field(
+        default="", pattern="^(sha256:[0-9a-f]{64})?$", description="Image that it must run in all of them"
+    )
+
+    @model_validator(mode="after")
+    def _names_the_container(self) -> Pods:
+        if bool(self.container) != bool(self.digest):
+            raise ValueError("container and digest: one needs the other")
+        return self
+
+
+class PodsCheck(Check[Kubernetes]):
+    """Pods are ready: at least so many, and none of them is in trouble that waiting does not mend."""
+
+    pods: Pods = Field(description="The pods of Kubernetes that must be ready")
+
+    async def check_access(self, kube: Kubernetes) -> list[Problem]:
+        found = await missing_rights(kube, self.pods.namespace, (("list", "Pod"),))
+        if not found and not await kube.list("Pod", self.pods.namespace, self.pods.labels):
+            labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
+            found.append(Problem(f"namespace {self.pods.namespace}", f"has no pod with {labels}", "correct the labels"))
+        return found
+
+    async def holds(self, kube: Kubernetes) -> Finding:
+        found = await kube.list("Pod", self.pods.namespace, self.pods.labels)
+        if trouble := next(filter(None, map(trouble_of, found)), ""):
+            return Finding(holds=False, reason=trouble)
+        ready = [pod for pod in found if is_ready(pod)]
+        container, digest = self.pods.container, self.pods.digest
+        if digest and (other := next(filter(None, (other_image(pod, container, digest) for pod in ready)), "")):
+            return Finding(holds=False, reason=other)
+        labels = ", ".join(f"{k}={v}" for k, v in self.pods.labels.items())
+        counts = f"{len(ready)} of {len(found)} pods with {labels} are ready"
+        return Finding(holds=len(ready) >= self.pods.at_least, reason=f"{counts}, wanted {self.pods.at_least}")
