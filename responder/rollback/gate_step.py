@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from responder.backends.findings import Finding
+from responder.backends.check import Finding
 from responder.errors import Inconclusive, StepFailed
 from responder.rollback.change_step import StepResult
 from responder.rollback.drift import require_in_place

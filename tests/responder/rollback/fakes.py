@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from responder.backends.findings import Finding
+from responder.backends.check import Finding
 from responder.errors import LeaseLost
 from responder.rollback.events import Event, EvidenceCollected
 from responder.rollback.execution import Execution
