@@ -13,6 +13,7 @@ from pydantic import BaseModel, HttpUrl, JsonValue, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from docs.rooms import architecture
 from exporters.cli import _parser as _exporters
 from responder.app.settings import Config
 from responder.backends.accessible import Accessible
@@ -27,7 +28,7 @@ from responder.rollback.strategies import AnyStrategy
 from responder.rollback.strategies.strategy import Strategy
 from responder.services.service import Name
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
 MADE = "<!-- Made by `python -m docs.generate`. Change the code, not this page. -->"
 
 # Compared one after the other, because not every annotation can be a key.
@@ -339,12 +340,17 @@ def _help(action: argparse.Action) -> str:
     return "; ".join((*([text] if text else []), *marks))
 
 
-PAGES: dict[str, Callable[[], str]] = {"configuration.md": configuration, "cli.md": cli}
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/configuration.md": configuration,
+    "reference/cli.md": cli,
+    "architecture.md": architecture,
+}
+"""Every page that the code writes, by its path below docs/."""
 
 
 def stale() -> list[str]:
     """The pages that are not what the code would write."""
-    return [name for name, make in PAGES.items() if not _same(REFERENCE / name, make())]
+    return [name for name, make in PAGES.items() if not _same(DOCS / name, make())]
 
 
 def _same(file: Path, text: str) -> bool:
@@ -357,10 +363,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is stale")
     if parser.parse_args().check:
         for name in (found := stale()):
-            print(f"docs/reference/{name} is stale: python -m docs.generate")
+            print(f"docs/{name} is stale: python -m docs.generate")
         return 1 if found else 0
     for name, make in PAGES.items():
-        (REFERENCE / name).write_text(make())
+        (DOCS / name).write_text(make())
     return 0
 
 

@@ -222,7 +222,7 @@ def test_routes_are_those_that_are_documented() -> None:
 def test_guards_are_those_that_are_asked() -> None:
     names = [guard.__name__ for guard in GUARDS]
     text = (ROOT / "docs" / "architecture.md").read_text()
-    table = text.split("## The guards", 1)[1].split("\n## ", 1)[0]
+    table = text.split("## Guards", 1)[1].split("\n## ", 1)[0]
     assert re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE) == names
     for page in TOLD:
         listed = re.findall(r"\bguards? ((?:`\w+`(?:, | and )?)+)", _outside_of_blocks(page))
