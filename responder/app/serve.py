@@ -93,7 +93,7 @@ class App:
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
             resume_at_most=config.limits.max_resumptions,
-            listeners=(self._metrics.happened, _tell, broadcast.happened, lambda execution, events: dispatcher.stir()),
+            listeners=(self._metrics.happened, _tell, broadcast.happened, lambda execution, events: dispatcher.wake()),
             keeper=self.keeper,
             on_error=on_error,
             judged=self._metrics.decided,

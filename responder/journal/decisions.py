@@ -60,12 +60,12 @@ def _stage(decision: RecordedDecision) -> Stage | None:
     if decision.result in ("notify", "preserve"):
         return "alert"
     if decision.action == "read" and decision.result == "deny":
-        return "refused"
+        return "denied"
     if decision.result != "deny" or decision.forced or decision.action != "roll_back":
         return None  # who asked for it by name has the answer already
     if decision.guard == "duplicate_alert":
         return None  # the rollback that the alert opened has messages of its own
-    return "observed" if decision.guard == "mode" else "refused"
+    return "observed" if decision.guard == "mode" else "denied"
 
 
 async def find(

@@ -1,4 +1,7 @@
-"""People are told what goes on: at least once, in order, and never at the expense of a rollback."""
+"""Delivers notifications about rollbacks to people: at least once, in order, and never at the cost of a rollback.
+
+May import decisions, services, journal, rollback, transport and config.
+"""
 
 from responder.notify.channel import Channel, ChannelSettings, NotDelivered
 from responder.notify.dispatcher import Dispatcher

@@ -1,4 +1,4 @@
-"""What every channel has: a name, who hears what by it, secrets that never show, and one verb."""
+"""The interface of a notification channel, and the settings that all channels share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
 from responder.config.durations import Duration
 from responder.config.text import one_line
@@ -18,10 +18,10 @@ from responder.services.service import Name
 
 
 class NotDelivered(ResponderError):
-    """The message did not get through. Whatever the reason, it is tried again.
+    """The channel could not deliver the notification. The dispatcher retries it, whatever the reason.
 
-    `reference` is what was won before it failed, and `retry_after` how many seconds the other side wants to be left
-    alone.
+    `reference`: what the channel knows of the subject by now; None keeps the reference of the last delivery.
+    `retry_after`: seconds that the service asked us to wait before the next request.
     """
 
     def __init__(self, message: str, *, reference: str | None = None, retry_after: float | None = None) -> None:
@@ -31,78 +31,91 @@ class NotDelivered(ResponderError):
 
 
 class Channel(Protocol):
-    """One way to people. It may be called again with what it has told already: telling it twice does no harm."""
+    """Delivers notifications to one service. Delivering the same notification twice must do no harm.
 
-    async def deliver(self, notification: Notification, reference: str, *, again: bool) -> str:
-        """Tells the notification; returns by what it is known there, which comes back as `reference` with the next one.
+    `responder.testing.channels` checks an implementation against this interface.
+    """
 
-        `again` says that an earlier try may have come through. Raises NotDelivered.
+    async def deliver(self, notification: Notification, reference: str, *, retry: bool) -> str:
+        """Delivers the notification and returns the reference of its subject.
+
+        The reference names what the service made of it, such as a message ID. It comes back with the next notification
+        of the same subject; it is empty with the first. `retry`: an earlier attempt may have got through.
+        Raises NotDelivered.
         """
 
     async def check_access(self) -> None:
-        """Connects and authenticates as far as the protocol allows without sending a message. Raises NotDelivered."""
+        """Connects and authenticates as far as the service allows without sending. Raises NotDelivered."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Closes connections."""
 
 
 class ChannelSettings(BaseModel, ABC):
-    """Who hears what by it."""
+    """Which notifications a channel delivers. Channels add where and how."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: ClassVar[str]
-    usual: ClassVar[tuple[Stage, ...]] = tuple(s for s in STAGES if s not in ("refused", "progress"))
-    every: ClassVar[bool] = False
-    """Whether each message counts, also one that a later one has overtaken."""
-
-    name: Name = Field(default="", description="What policies and `escalate` call it; the key where there is one only")
-    severities: tuple[str, ...] = Field(
-        default=(), description="Only of alerts of these severities. What has none, or an unknown one, is always told"
+    default_stages: ClassVar[tuple[Stage, ...]] = tuple(
+        stage for stage in STAGES if stage not in ("denied", "progress")
     )
-    stages: tuple[Stage, ...] | None = Field(default=None, description="Only these stages; default: those that fit it")
-    timeout: Duration = Field(default=10.0, gt=0, le=60, description="Longest that one message may take")
+    every_message: ClassVar[bool] = False
+    """Whether to deliver a notification that a later one of the same subject has superseded."""
+
+    name: Name = Field(default="", description="Name in policies and `escalate`; default: the key of the channel")
+    severities: tuple[str, ...] = Field(
+        default=(),
+        description="Severities to deliver; default: all. Alerts without a known severity are always delivered",
+    )
+    stages: tuple[Stage, ...] | None = Field(
+        default=None, description="Stages to deliver; default: those that suit the channel"
+    )
+    timeout: Duration = Field(default=10.0, gt=0, le=60, description="Timeout of one delivery")
+    _credential: str = PrivateAttr(default="")
 
     @property
-    def called(self) -> str:
-        return self.name or self.kind
+    def selected_stages(self) -> tuple[Stage, ...]:
+        """The stages that the channel delivers."""
+        return self.default_stages if self.stages is None else self.stages
 
     @property
-    def told_stages(self) -> tuple[Stage, ...]:
-        return self.usual if self.stages is None else self.stages
-
-    @property
-    def links(self) -> bool:
-        """Whether those who read it may be handed the links that approve and stop."""
+    def includes_links(self) -> bool:
+        """Whether notifications may include the links that approve and stop a rollback."""
         return False
 
-    @abstractmethod
-    def open(self) -> Channel:
-        """The channel itself; nothing is connected until it is used."""
+    @property
+    def credential(self) -> str:
+        """The credential of the channel; empty if it has none."""
+        return self._credential
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never show in an error."""
-        return ()
+        """Everything that must not appear in errors and logs."""
+        return (self._credential,)
+
+    @abstractmethod
+    def open(self) -> Channel:
+        """The channel. It connects with the first delivery."""
 
 
-def secret_of(given: SecretStr | None, file: Path | None, what: str) -> str:
-    """The secret itself, from the value or the file. Raises ValueError where there is not exactly one."""
-    if (given is None) == (file is None):
-        raise ValueError(f"needs exactly one of {what}, {what}_file")
+def secret_of(value: SecretStr | None, file: Path | None, key: str) -> str:
+    """The secret, from the configuration or from the file. Raises ValueError unless exactly one of them is set."""
+    if (value is None) == (file is None):
+        raise ValueError(f"needs exactly one of {key}, {key}_file")
     if file is None:
-        secret = given.get_secret_value() if given else ""
+        secret = value.get_secret_value() if value else ""
     else:
         try:
             secret = file.read_text().strip()
         except (OSError, UnicodeDecodeError) as e:
-            raise ValueError(f"{what}_file: {file} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+            raise ValueError(f"{key}_file: {file} cannot be read: {getattr(e, 'strerror', None) or e}") from None
     if not secret or not secret.isascii() or not secret.isprintable():
-        raise ValueError(f"{what} is empty, or holds something other than one secret")
+        raise ValueError(f"{key} is empty or contains characters other than printable ASCII")
     return secret
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """One line without any of the secrets."""
-    for secret in sorted((s for s in secrets if s), key=len, reverse=True):
+    """The text on one line of at most 300 characters, with *** in place of each secret."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
     return one_line(text, 300)

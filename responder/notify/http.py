@@ -1,4 +1,4 @@
-"""JSON over HTTP to a service that people read: one session a channel, nothing followed, nothing secret in an error."""
+"""The HTTP client of the channels: one session each, no redirects, and no secrets in errors."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from responder.notify.channel import NotDelivered
 from responder.transport.retry_after import retry_after
 
 _MOST = 16 << 20
-"""Bytes of an answer that are read: a hundred of GitHub's longest issues, and no more."""
+"""Longest response in bytes: a hundred of GitHub's longest issues fit."""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: Mapping[str, str]
-    body: Any  # JSON where it is some, else text
+    body: Any  # parsed JSON; otherwise text
 
 
 class Api:
-    """One service. Its session and its deadline are its own: whatever hangs here holds up nothing else."""
+    """A session with one service. `timeout`: seconds for one request."""
 
     def __init__(self, timeout: float, headers: Mapping[str, str] | None = None) -> None:
         self._timeout, self._headers = timeout, {"User-Agent": "rollback-responder", **(headers or {})}
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
+        """Closes the session."""
         if self._session is not None:
             await self._session.close()
 
     async def connect(self, url: str) -> None:
-        """Connects, with TLS where the URL has it, and sends nothing. Raises NotDelivered."""
+        """Opens a connection, with TLS for https URLs, and sends nothing. Raises NotDelivered."""
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
@@ -53,12 +54,12 @@ class Api:
         except OSError as e:
             raise NotDelivered(f"{parts.hostname}:{port}: {e.strerror or e}") from None
 
-    async def ask(
-        self, method: str, url: str, *, fine: tuple[int, ...] = (), unread: bool = False, **how: Any
-    ) -> Answer:
-        """What it answered, where that is 2xx or one of `fine`. Raises NotDelivered, and never shows the path.
+    async def request(
+        self, method: str, url: str, *, accepted: tuple[int, ...] = (), ignore_body: bool = False, **options: Any
+    ) -> Response:
+        """The response if its status is 2xx or one of `accepted`. Raises NotDelivered, without the path of the URL.
 
-        `unread`: that it is 2xx is enough; what else it says is not waited for.
+        `ignore_body`: returns with the headers of a 2xx response and reads no body.
         """
         if self._session is None:
             self._session = aiohttp.ClientSession(
@@ -68,25 +69,25 @@ class Api:
             )
         host = urlsplit(url).netloc.rpartition("@")[2]
         try:
-            async with self._session.request(method, url, allow_redirects=False, **how) as response:
-                if unread and 200 <= response.status < 300:
-                    return Answer(response.status, response.headers, None)
-                answer = Answer(response.status, response.headers, _data(await _read(response, host)))
+            async with self._session.request(method, url, allow_redirects=False, **options) as response:
+                if ignore_body and 200 <= response.status < 300:
+                    return Response(response.status, response.headers, None)
+                answer = Response(response.status, response.headers, _data(await _read(response, host)))
         except TimeoutError:
             raise NotDelivered(f"{host} did not answer within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
             reason = e.strerror if isinstance(e, aiohttp.ClientConnectorError) and e.strerror else type(e).__name__
             raise NotDelivered(f"{host}: {reason}") from None
-        if 200 <= answer.status < 300 or answer.status in fine:
+        if 200 <= answer.status < 300 or answer.status in accepted:
             return answer
         raise NotDelivered(
-            f"{host} answered {answer.status}{_why(answer.body)}",
+            f"{host} answered {answer.status}{_detail(answer.body)}",
             retry_after=_retry_after(answer.status, answer.headers),
         )
 
 
 async def _read(response: aiohttp.ClientResponse, host: str) -> bytes:
-    raw = bytearray()  # one read gives what has arrived by then, which may be half of it
+    raw = bytearray()  # one read returns what has arrived so far, not the whole body
     try:
         while chunk := await response.content.read(_MOST - len(raw) + 1):
             raw += chunk
@@ -104,14 +105,14 @@ def _data(raw: bytes) -> Any:
     return raw.decode(errors="replace")
 
 
-def _why(body: Any) -> str:
+def _detail(body: Any) -> str:
     if isinstance(body, dict):
         body = body.get("message") or body.get("error") or ""
     return f": {one_line(body, 200)}" if body else ""
 
 
 def _retry_after(status: int, headers: Mapping[str, str]) -> float | None:
-    """Seconds that it wants to be left alone: by Retry-After, or by GitHub's own headers."""
+    """Seconds to wait before the next request, from Retry-After or GitHub's rate limit headers; None if unknown."""
     if (pause := retry_after(headers)) is not None:
         return pause
     if status in (403, 429) and headers.get("X-RateLimit-Remaining") == "0":

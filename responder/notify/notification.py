@@ -1,4 +1,4 @@
-"""All that a message can say of a rollback at a stage, as plain text; each channel escapes it in its own way."""
+"""A notification: what a message can say about a rollback at one stage, as plain text that each channel escapes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from responder.rollback.stages import CALLS, ENDS, Stage
 _HEADLINES: dict[Stage, str] = {
     "alert": "Alert",
     "observed": "Would have rolled back",
-    "refused": "Not rolled back",
+    "denied": "Not rolled back",
     "accepted": "Rollback accepted",
     "approval_requested": "Rollback needs approval",
     "approved": "Rollback approved",
     "started": "Rolling back",
     "progress": "Rolling back",
-    "reverting": "Rollback is being turned back",
-    "stuck": "Rollback is stuck, a human is needed",
-    "escalated": "Still waiting for a human",
+    "reverting": "Reverting the rollback",
+    "stuck": "Rollback is stuck and needs a human",
+    "escalated": "Rollback still needs a human",
     "succeeded": "Rolled back",
-    "reverted": "Rollback was turned back",
+    "reverted": "Rollback reverted",
     "mitigated": "Mitigated",
     "cancelled": "Rollback cancelled",
     "failed": "Rollback failed",
@@ -30,17 +30,17 @@ _HEADLINES: dict[Stage, str] = {
 
 
 class NotifiedStep(BaseModel):
-    """One step of the plan, or of the way back."""
+    """One step of the plan, or one revert step."""
 
     model_config = ConfigDict(frozen=True)
 
     title: str
-    state: Literal["done", "under way", "failed", "to do"]
+    state: Literal["done", "running", "failed", "pending"]
     note: str = ""
 
 
 class NotifiedAlert(BaseModel):
-    """One of the alerts behind it."""
+    """One alert that led to the rollback."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,7 +52,7 @@ class NotifiedAlert(BaseModel):
 
 
 class NotifiedGuardResult(BaseModel):
-    """What one guard said."""
+    """The result of one guard."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,7 +62,7 @@ class NotifiedGuardResult(BaseModel):
 
 
 class Line(BaseModel):
-    """One line of what happened."""
+    """One entry of the timeline."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,19 +71,19 @@ class Line(BaseModel):
 
 
 class Notification(BaseModel):
-    """Everything that a message can say."""
+    """Everything that a message can say. Templates name these fields."""
 
     model_config = ConfigDict(frozen=True)
 
-    subject: str  # the execution, or the decision that led to none
-    occasion: str  # the same however often this message is tried
+    subject: str  # the ID of the execution, or of the decision that led to none
+    occasion: str  # the same for every attempt to deliver this notification
     stage: Stage
     at: datetime
     service: str
     environment: str
     policy: str
-    reason: str  # why it was begun, or was not
-    happened: str  # what has come to it by now, and why
+    reason: str  # why the rollback was started, or was not
+    happened: str  # what has happened since, and why
     severity: str = ""
     strategy: str = ""
     from_version: str = ""
@@ -100,44 +100,48 @@ class Notification(BaseModel):
     guard_results: tuple[NotifiedGuardResult, ...] = ()
     timeline: tuple[Line, ...] = ()
     evidence: tuple[str, ...] = ()
-    remains: tuple[str, ...] = ()  # what a person still has to do, where it could only be mitigated
-    command: str = ""  # what a human would type next
+    remains: tuple[str, ...] = ()  # what a human still has to do after a mitigation
+    command: str = ""  # the command that a human would run next
     approve_url: str = ""
     stop_url: str = ""
 
     @property
     def topic(self) -> str:
-        """The same from the first message to the last."""
+        """The subject line: the same for every notification of one subject."""
         if self.stage == "alert":
-            return f"{self.reason} on {self._where}" if self.service else self.reason
-        if self.stage in ("observed", "refused"):
-            return f"No rollback of {self._where}"
-        return f"Rollback of {self._where}: {self.from_version} → {self.to_version}"
+            return f"{self.reason} on {self._target}" if self.service else self.reason
+        if self.stage in ("observed", "denied"):
+            return f"No rollback of {self._target}"
+        return f"Rollback of {self._target}: {self.from_version} → {self.to_version}"
 
     @property
-    def _where(self) -> str:
+    def _target(self) -> str:
         return f"{self.service} in {self.environment}" if self.environment else self.service
 
     @property
     def title(self) -> str:
+        """The headline of this notification."""
         versions = f" {self.from_version} → {self.to_version}" if self.to_version else ""
-        where = self.topic if self.stage == "alert" else f"{self._where}{versions}"
-        return f"{_HEADLINES[self.stage]}: {where}"
+        target = self.topic if self.stage == "alert" else f"{self._target}{versions}"
+        return f"{_HEADLINES[self.stage]}: {target}"
 
     @property
     def urgent(self) -> bool:
+        """Whether a human must act."""
         return self.stage in CALLS
 
     @property
     def over(self) -> bool:
+        """Whether the rollback has ended."""
         return self.stage in ENDS
 
     def variables(self) -> dict[str, Any]:
-        """What templates can name."""
+        """The values that templates can name."""
         shown = {"title": self.title, "topic": self.topic, "urgent": self.urgent, "over": self.over}
         return {**self.model_dump(), **shown}
 
     def without_links(self) -> Notification:
+        """The same notification without the links that approve and stop."""
         return self.model_copy(update={"approve_url": "", "stop_url": ""})
 
 

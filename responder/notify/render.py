@@ -27,7 +27,7 @@ from responder.rollback.stages import ENDS, Stage
 
 
 def severity_of(alerts: Sequence[dict[str, str]], order: Sequence[str]) -> str:
-    """The most severe `severity` label; of those that the order does not know, the first; empty where there is none."""
+    """The most severe `severity` label by `order`. A label that is not in `order` wins. Empty if there is none."""
     found = [labels["severity"] for labels in alerts if labels.get("severity")]
     unknown = [severity for severity in found if severity not in order]
     return unknown[0] if unknown else min(found, key=order.index, default="")
@@ -43,7 +43,7 @@ def notification_of(
     severities: Sequence[str],
     guard_results: Sequence[dict[str, str]] = (),
 ) -> Notification:
-    """What there is to tell of an execution after these events."""
+    """The notification about an execution after these events."""
     execution = fold(execution_id, list(events))
     accepted = execution.accepted
     started = [event.at for event in events if isinstance(event, StepStarted)]
@@ -90,7 +90,7 @@ def notification_of(
 def notification_of_decision(
     row: dict[str, Any], stage: Stage, *, occasion: str, severities: Sequence[str]
 ) -> Notification:
-    """What there is to tell of a decision that led to no execution. `row` is its row, with `body` as data."""
+    """The notification about a decision that led to no execution. `row`: its row, with `body` decoded."""
     alerts, body = row["body"].get("alerts", []), row["body"]
     return Notification(
         subject=row["id"],
@@ -117,7 +117,7 @@ def notification_of_decision(
             for alert in alerts
         ),
         guard_results=tuple(NotifiedGuardResult.model_validate(result) for result in body.get("guard_results", ())),
-        timeline=(Line(at=row["at"], text=f"{row['verdict']} by {row['guard']}: {row['reason']}"),),
+        timeline=(Line(at=row["at"], text=f"{row['result']} by {row['guard']}: {row['reason']}"),),
     )
 
 
@@ -142,13 +142,13 @@ def _steps(execution: Execution, events: Sequence[Event]) -> tuple[NotifiedStep,
     for event in events:
         match event:
             case StepStarted():
-                steps.append(NotifiedStep(title=event.title, state="under way"))
+                steps.append(NotifiedStep(title=event.title, state="running"))
             case StepCompleted() if steps:
                 steps[-1] = steps[-1].model_copy(update={"state": "done", "note": event.note})
-            case StepFailed() | StopRequested() | RetriesExhausted() if steps and steps[-1].state == "under way":
+            case StepFailed() | StopRequested() | RetriesExhausted() if steps and steps[-1].state == "running":
                 steps[-1] = steps[-1].model_copy(update={"state": "failed", "note": event.reason})
     left = execution.todo[1:] if execution.current else execution.todo
-    return (*steps, *(NotifiedStep(title=str(step), state="to do") for step in left))
+    return (*steps, *(NotifiedStep(title=str(step), state="pending") for step in left))
 
 
 def _lines(events: Sequence[Event]) -> list[Line]:
@@ -158,21 +158,21 @@ def _lines(events: Sequence[Event]) -> list[Line]:
             case Accepted():
                 text = f"accepted: {event.reason}"
             case ApprovalRequested():
-                text = f"waits for approval: {event.reason}"
+                text = f"approval requested: {event.reason}"
             case EvidenceCollected():
                 text = f"evidence: {event.note}"
             case Approved():
                 text = f"approved by {event.by}"
             case StepStarted():
-                text = f"begun: {event.title}"
+                text = f"step started: {event.title}"
             case StepCompleted() if event.note:
-                text = f"done: {event.note}"
+                text = f"step completed: {event.note}"
             case StepFailed():
-                text = f"halted: {event.reason}"
+                text = f"step failed: {event.reason}"
             case StopRequested():
                 text = f"stopped by {event.by}: {event.reason}"
             case RetriesExhausted():
-                text = f"given up: {event.reason}"
+                text = f"retries exhausted: {event.reason}"
             case Closed():
                 text = f"closed as {event.outcome} by {event.by}" + (f": {event.reason}" if event.reason else "")
             case _:

@@ -1,4 +1,4 @@
-"""Who hears what: channels by severity, stage and policy, and who is called when nobody reacts."""
+"""Notification routing: which channel delivers what, by severity, stage and policy; whom to call if nobody reacts."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from foundation.registry import Registry
 from responder.config.durations import Duration, format_duration
 from responder.config.text import meant
 from responder.decisions.policies import Policy
 from responder.notify.channel import ChannelSettings
-from responder.notify.channels.console import ConsoleSettings
-from responder.notify.channels.email import EmailSettings
-from responder.notify.channels.github import GithubSettings
-from responder.notify.channels.grafana import GrafanaSettings
-from responder.notify.channels.slack import SlackSettings
-from responder.notify.channels.webhook import WebhookSettings
+from responder.notify.channels import CHANNELS
 from responder.rollback.events import Accepted, Event
 from responder.rollback.execution import begin
 from responder.rollback.stages import Stage
 from responder.services.service import Name
 
 _SEVERITIES = ("critical", "page", "error", "warning", "info", "none")
-Place = tuple[int | str, ...]
+Path = tuple[int | str, ...]
 
 
 def _as_list(value: Any) -> Any:
@@ -34,71 +30,79 @@ def _as_list(value: Any) -> Any:
 _Either = BeforeValidator(_as_list)
 
 
+def channels_model(channels: Registry[ChannelSettings]) -> type[BaseModel]:
+    """A model with one key for each registered channel. Each key takes one channel, or a list of several."""
+    fields: dict[str, Any] = {name: _field(name, settings) for name, settings in channels.all().items()}
+    return create_model("Channels", __config__=ConfigDict(frozen=True, extra="forbid"), **fields)
+
+
+def _field(key: str, settings: type[ChannelSettings]) -> Any:
+    def named(value: Any) -> Any:
+        items = _as_list(value)
+        return [{"name": key, **i} if isinstance(i, dict) else i for i in items] if isinstance(items, list) else items
+
+    summary = (settings.__doc__ or key).partition("\n")[0].rstrip(".")
+    channel: Any = settings  # a type that only the registry knows
+    return Annotated[tuple[channel, ...], BeforeValidator(named)], Field(default=(), description=summary)
+
+
 class Escalation(BaseModel):
-    """Who is called where nobody reacts."""
+    """Whom to call if nobody reacts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    after: Duration = Field(gt=0, description="How long it may wait")
+    after: Duration = Field(gt=0, description="How long a rollback may wait for a human before the call")
     waiting: Annotated[
         tuple[Literal["approval", "stuck"], ...],
-        Field(min_length=1, alias="for", description="For approval, or stuck until a human closes it"),
+        Field(min_length=1, alias="for", description="What it waits for: `approval`, or a human (`stuck`)"),
     ] = ("approval", "stuck")
-    to: Annotated[tuple[Name, ...], Field(min_length=1, description="Channels, whatever else they hear")]
+    to: Annotated[tuple[Name, ...], Field(min_length=1, description="Channels to call, whatever else they deliver")]
 
 
-class Notify(BaseModel):
+class Notify(channels_model(CHANNELS)):  # type: ignore[misc]  # its other fields are the registered channels
     """The channels. Each key takes one, or a list of several with a `name` each."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    slack: Annotated[tuple[SlackSettings, ...], _Either] = Field(default=(), description="Slack")
-    email: Annotated[tuple[EmailSettings, ...], _Either] = Field(default=(), description="E-mail")
-    webhook: Annotated[tuple[WebhookSettings, ...], _Either] = Field(default=(), description="Signed webhook")
-    github: Annotated[tuple[GithubSettings, ...], _Either] = Field(default=(), description="GitHub issues")
-    grafana: Annotated[tuple[GrafanaSettings, ...], _Either] = Field(default=(), description="Grafana annotations")
-    console: Annotated[tuple[ConsoleSettings, ...], _Either] = Field(default=(), description="The log, as {}")
     severities: tuple[str, ...] = Field(
         default=_SEVERITIES, description="Values of the label `severity`, the most severe first"
     )
     escalate: Annotated[tuple[Escalation, ...], _Either] = Field(
-        default=(), description="Who is called where nobody reacts; one, or a list"
+        default=(), description="Whom to call if nobody reacts; one rule, or a list"
     )
     give_up_after: Duration = Field(
-        default=86400.0, ge=60, description="What could not be told for so long is given up, and shown as such"
+        default=86400.0, ge=60, description="How long to retry a notification before it counts as lost"
     )
 
     @property
     def channels(self) -> dict[str, ChannelSettings]:
-        """Each by its name."""
-        return {channel.called: channel for _, channel in self.placed()}
+        """Every configured channel by its name."""
+        return {channel.name: channel for _, channel in self.located()}
 
-    def placed(self) -> Iterator[tuple[Place, ChannelSettings]]:
-        """Each with its place in the configuration."""
-        for kind in ("slack", "email", "webhook", "github", "grafana", "console"):
-            for n, channel in enumerate(getattr(self, kind)):
-                yield ("notify", kind, n), channel
+    def located(self) -> Iterator[tuple[Path, ChannelSettings]]:
+        """Every configured channel with its path in the configuration."""
+        for key in CHANNELS.names:
+            for n, channel in enumerate(getattr(self, key)):
+                yield ("notify", key, n), channel
 
-    def heard_by(self, stage: Stage, severity: str, named: tuple[str, ...] | None) -> tuple[str, ...]:
-        """The channels that want to hear it; `named` are those that the policy names, None for all."""
+    def channels_for(self, stage: Stage, severity: str, named: tuple[str, ...] | None) -> tuple[str, ...]:
+        """The names of the channels that deliver this. `named`: the channels of the policy; None for all."""
         return tuple(
             name
             for name, channel in self.channels.items()
             if (named is None or name in named)
-            and stage in channel.told_stages
+            and stage in channel.selected_stages
             and (not channel.severities or severity not in self.severities or severity in channel.severities)
         )
 
-    def contradictions(self, policies: Sequence[Policy]) -> Iterator[tuple[Place, str]]:
-        """What the parts cannot see of each other, nor the policies of them."""
-        known: dict[str, str] = {}
-        for path, channel in self.placed():
-            if channel.called in known:
-                yield (*path, "name"), f"{channel.called} is the name of another channel; each needs its own"
-            known[channel.called] = channel.kind
+    def contradictions(self, policies: Sequence[Policy]) -> Iterator[tuple[Path, str]]:
+        """Mistakes that no part of the configuration shows by itself, each with its path."""
+        known: set[str] = set()
+        for path, channel in self.located():
+            if channel.name in known:
+                yield (*path, "name"), f"{channel.name} is the name of another channel; each needs its own"
+            known.add(channel.name)
             for j, severity in enumerate(channel.severities):
                 if severity not in self.severities:
-                    problem = f"{severity} is none of notify.severities{meant(severity, self.severities)}"
+                    problem = f"{severity} is not in notify.severities{meant(severity, self.severities)}"
                     yield (*path, "severities", j), problem
         for i, rule in enumerate(self.escalate):
             for j, name in enumerate(rule.to):
@@ -108,35 +112,36 @@ class Notify(BaseModel):
             for j, name in enumerate(policy.notify or ()):
                 if name not in known:
                     yield ("policies", i, "notify", j), f"no channel {name} is configured{meant(name, known)}"
-                elif not policy.actions and "alert" not in self.channels[name].told_stages:
-                    yield ("policies", i, "notify", j), f"{name} does not tell of alerts: its stages leave that out"
+                elif not policy.actions and "alert" not in self.channels[name].selected_stages:
+                    problem = f"channel {name} does not deliver alerts: add alert to its stages"
+                    yield ("policies", i, "notify", j), problem
 
-    def overdue(self, waits: Waits, now: datetime) -> Iterator[tuple[str, str]]:
-        """The channels to call by now, each with the occasion by which it is called once."""
+    def overdue(self, wait: HumanWait, now: datetime) -> Iterator[tuple[str, str]]:
+        """The channels to call by now, each with the occasion that makes the call happen once."""
         for rule in self.escalate:
-            if waits.what in rule.waiting and (now - waits.since).total_seconds() >= rule.after:
+            if wait.reason in rule.waiting and (now - wait.since).total_seconds() >= rule.after:
                 for name in rule.to:
                     if name in self.channels:
-                        yield name, f"{waits.seq}+{format_duration(rule.after)}"
+                        yield name, f"{wait.seq}+{format_duration(rule.after)}"
 
 
-class Waits(NamedTuple):
+class HumanWait(NamedTuple):
     """What an execution waits for, and since which of its events."""
 
-    what: Literal["approval", "stuck"]
+    reason: Literal["approval", "stuck"]
     seq: int
     since: datetime
 
 
-def waits(execution_id: str, events: list[Event]) -> Waits | None:
-    """None where it does not wait for a human."""
+def human_wait(execution_id: str, events: list[Event]) -> HumanWait | None:
+    """The wait that the execution is in after these events; None if it waits for no human."""
     opening, *later = events
     assert isinstance(opening, Accepted)  # noqa: S101
-    execution, found = begin(execution_id, opening), None
+    execution, wait = begin(execution_id, opening), None
     for event in later:
         before, execution = execution.state, execution.after(event)
         if execution.state not in ("awaiting_approval", "stuck"):
-            found = None
+            wait = None
         elif execution.state != before:
-            found = Waits("approval" if execution.state == "awaiting_approval" else "stuck", execution.seq, event.at)
-    return found
+            wait = HumanWait("approval" if execution.state == "awaiting_approval" else "stuck", execution.seq, event.at)
+    return wait

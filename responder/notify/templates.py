@@ -1,4 +1,4 @@
-"""Templates that users write: data in, text out, every value escaped for its channel, and nothing else within reach."""
+"""Templates that users write: sandboxed Jinja2 that escapes every value for its channel."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Escape = Callable[[str], str]
 
 
 class BadTemplate(Exception):
-    """It could not be filled in with this notification; the usual text is told instead."""
+    """The template failed for this notification; the default text is delivered instead."""
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """As Jinja's, and without the shortest way to a text that fills the memory."""
+    """Jinja2's sandbox without operators that can exhaust memory."""
 
     intercepted_binops = frozenset(("*", "**"))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" or not all(isinstance(operand, int | float) for operand in (left, right)):
-            raise SecurityError(f"{operator} is for two numbers, and ** for none")
+            raise SecurityError(f"operator {operator} is not allowed here: * takes two numbers, ** is disabled")
         return super().call_binop(context, operator, left, right)
 
 
@@ -50,31 +50,28 @@ def _environment(escape: Escape | None) -> _Sandbox:
     return made
 
 
-def filled(text: str, escape: Escape | None, notification: Notification) -> str:
-    """The template with the notification in it; every `{{ value }}` goes through `escape`, None escapes for HTML.
-
-    Raises BadTemplate.
-    """
-    return Text(text, escape)._fill(notification)
+def rendered(text: str, escape: Escape | None, notification: Notification) -> str:
+    """The rendered template. `escape` applies to every value; None escapes for HTML. Raises BadTemplate."""
+    return Text(text, escape)._render(notification)
 
 
 class Text:
-    """A text of the user's own, or the usual one."""
+    """Renders a template of the user, or the default text."""
 
     def __init__(self, template: str | None, escape: Escape | None) -> None:
         self._template = None if template is None else _environment(escape).from_string(template)
 
-    def of(self, notification: Notification, usual: str) -> str:
-        """Whatever a template does wrong must not keep the message back: then it is told as usual."""
+    def of(self, notification: Notification, default: str) -> str:
+        """The text; the default without a template, or if it fails: a template must hold back no notification."""
         if self._template is None:
-            return usual
+            return default
         try:
-            return self._fill(notification) or usual
+            return self._render(notification) or default
         except BadTemplate as e:
-            say(log, "a template cannot be filled in", level=logging.WARNING, stage=notification.stage, reason=str(e))
-            return usual
+            say(log, "template failed", level=logging.WARNING, stage=notification.stage, reason=str(e))
+            return default
 
-    def _fill(self, notification: Notification) -> str:
+    def _render(self, notification: Notification) -> str:
         try:
             return self._template.render(notification.variables()).strip() if self._template else ""
         except Exception as e:
@@ -95,9 +92,9 @@ def _checked(text: str) -> str:
     if any(parsed.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends))):
         raise ValueError("a template cannot load another one")
     for name in sorted(find_undeclared_variables(parsed) - VARIABLES - set(environment.globals)):
-        raise ValueError(f"there is no {name} in a template{meant(name, VARIABLES)}")
+        raise ValueError(f"unknown variable {name} in a template{meant(name, VARIABLES)}")
     return text
 
 
 TemplateText = Annotated[str, AfterValidator(_checked)]
-"""A Jinja2 template in the configuration; refused where it cannot be one."""
+"""A Jinja2 template in the configuration. Validation rejects syntax errors and unknown variables."""

@@ -1,4 +1,4 @@
-"""At which stage an execution is for those who are told of it: pure, from one event and what it led to."""
+"""The stages of an execution that people are notified about, derived from its events."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from responder.rollback.events import (
 from responder.rollback.execution import Execution
 
 Stage = Literal[
-    "alert",  # a policy that rolls nothing back wants this alert told
-    "observed",  # it would have acted, were the policy not in observe mode
-    "refused",  # another guard refused
+    "alert",  # a policy without a rollback notifies about this alert
+    "observed",  # the policy would have rolled back; it is in observe mode
+    "denied",  # another guard denied the rollback
     "accepted",
     "approval_requested",
     "approved",
     "started",
-    "progress",  # a further step; told only where it changes a message that is there
+    "progress",  # a further step; delivered only to channels that update a message in place
     "reverting",
     "stuck",
-    "escalated",  # nobody has approved it, or looked after what is stuck
+    "escalated",  # nobody reacted to a request for approval or to a stuck rollback
     "succeeded",
     "reverted",
     "mitigated",
@@ -39,11 +39,11 @@ Stage = Literal[
 STAGES: tuple[Stage, ...] = get_args(Stage)
 ENDS: tuple[Stage, ...] = ("succeeded", "reverted", "mitigated", "cancelled", "failed")
 CALLS: tuple[Stage, ...] = ("alert", "approval_requested", "stuck", "escalated")
-"""Where a human is needed."""
+"""Stages that need a human."""
 
 
 def stage_of(event: Event, after: Execution) -> Stage | None:
-    """What is to be told of an event, where `after` is the execution that it led to; None where nothing is."""
+    """The stage that an event leads to; None if it leads to no notification. `after`: the execution after the event."""
     match event:
         case Accepted():
             return "accepted"

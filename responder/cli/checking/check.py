@@ -85,7 +85,7 @@ async def test_notification(file: Path, name: str) -> int:
     )  # fmt: skip
     try:
         async with asyncio.timeout(settings.timeout):
-            await channel.deliver(notification, "", again=False)
+            await channel.deliver(notification, "", retry=False)
     except (NotDelivered, TimeoutError) as e:
         print(f"{name}: {redact(str(e) or 'it took too long', settings.secrets)}", file=sys.stderr)
         return 1
@@ -118,7 +118,7 @@ def _hints(config: Config) -> Iterator[tuple[Route, str]]:
         hint = "without one nobody notices that alerts do not get through, and no silence disarms everything"
         yield ("watchdog",), hint
     web = config.web
-    if web.external_url is None and any(channel.links for channel in config.notify.channels.values()):
+    if web.external_url is None and any(channel.includes_links for channel in config.notify.channels.values()):
         yield ("web", "external_url"), "without it the links in messages lead to the address that it listens on"
     for n, policy in enumerate(config.policies):
         if policy.roll_back and not policy.force and not policy.expression and not _takes_shipped(policy):

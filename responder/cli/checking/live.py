@@ -89,8 +89,8 @@ def _targets(config: Config, connections: Connections, gateway: Gateway) -> Iter
     yield _Target(("alertmanager",), "Alertmanager", _WITHIN, lambda: _alertmanager(config, connections))
     if not config.state.startswith("sqlite:"):
         yield _Target(("state",), "the journal", _WITHIN, lambda: _journal(config.journal))
-    for path, channel in config.notify.placed():
-        yield _Target(path, channel.called, channel.timeout + 1.0, lambda channel=channel: _channel(channel))  # type: ignore[misc]
+    for path, channel in config.notify.located():
+        yield _Target(path, channel.name, channel.timeout + 1.0, lambda channel=channel: _channel(channel))  # type: ignore[misc]
     for i, service in enumerate(config.services):
         yield from _of_service(("services", i), service, gateway)
     if evidence := config.evidence:
@@ -189,7 +189,7 @@ async def _channel(settings: ChannelSettings) -> list[Problem]:
     try:
         await channel.check_access()
     except NotDelivered as e:
-        return [Problem(settings.called, redact(str(e), settings.secrets))]
+        return [Problem(settings.name, redact(str(e), settings.secrets))]
     finally:
         await channel.close()
     return []

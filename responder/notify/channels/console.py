@@ -1,4 +1,4 @@
-"""The console: each message as one line of the log, for those who watch the process itself."""
+"""The console: writes each notification as one log line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from responder.notify.channel import ChannelSettings, NotDelivered
 from responder.notify.notification import Notification
 from responder.notify.templates import TemplateText, Text
 
-log = logging.getLogger("responder.told")
+log = logging.getLogger("responder.notifications")
 
 
 class ConsoleTemplates(BaseModel):
@@ -23,14 +23,13 @@ class ConsoleTemplates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    text: TemplateText | None = Field(default=None, description="The line")
+    text: TemplateText | None = Field(default=None, description="The log line")
 
 
 class ConsoleSettings(ChannelSettings):
-    """Lines of the log."""
+    """The log of the responder."""
 
-    kind: ClassVar[str] = "console"
-    every: ClassVar[bool] = True
+    every_message: ClassVar[bool] = True
 
     templates: ConsoleTemplates = ConsoleTemplates()
 
@@ -39,7 +38,7 @@ class ConsoleSettings(ChannelSettings):
 
 
 class Console:
-    """Cannot fail, and needs no reference. Links that approve do not belong into a log."""
+    """Writes log lines, without links and without references."""
 
     def __init__(self, settings: ConsoleSettings) -> None:
         self._text = Text(settings.templates.text, one_line)
@@ -47,13 +46,13 @@ class Console:
     async def close(self) -> None: ...
 
     async def check_access(self) -> None:
-        """The log goes to standard error, which a service manager may have closed."""
+        """Checks standard error, which a service manager may have closed."""
         try:
             os.fstat(sys.stderr.fileno())
         except (OSError, ValueError, AttributeError) as e:
-            raise NotDelivered(f"standard error, where the log goes, is closed: {e}") from None
+            raise NotDelivered(f"standard error, the target of the log, is closed: {e}") from None
 
-    async def deliver(self, notification: Notification, reference: str, *, again: bool) -> str:
+    async def deliver(self, notification: Notification, reference: str, *, retry: bool) -> str:
         text = self._text.of(notification, f"{notification.title}: {notification.happened}")
         level = logging.WARNING if notification.urgent else logging.INFO
         say(log, one_line(text, 1000), level=level, stage=notification.stage, execution=notification.subject)

@@ -1,4 +1,4 @@
-"""E-mail: one thread an execution, as text and as HTML, over TLS; no header and no markup can come from a label."""
+"""E-mail: one thread for each execution, as text and HTML, over TLS. Labels cannot add headers or markup."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PrivateAttr,
     SecretStr,
     model_validator,
 )
@@ -31,7 +30,7 @@ from responder.config.text import one_line
 from responder.notify.channel import ChannelSettings, NotDelivered, secret_of
 from responder.notify.notification import Notification
 from responder.notify.templates import TemplateText, Text
-from responder.rollback.stages import ENDS, Stage
+from responder.rollback.stages import CALLS, ENDS, Stage
 
 
 def _address(text: str) -> str:
@@ -52,40 +51,40 @@ class EmailTemplates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    subject: TemplateText | None = Field(default=None, description="Some clients part a thread where it changes")
-    text: TemplateText | None = Field(default=None, description="The part in plain text")
-    html: TemplateText | None = Field(default=None, description="The part in HTML")
+    subject: TemplateText | None = Field(default=None, description="Subject; some clients split a thread if it changes")
+    text: TemplateText | None = Field(default=None, description="Plain text part")
+    html: TemplateText | None = Field(default=None, description="HTML part")
 
 
 class EmailSettings(ChannelSettings):
-    """A server that takes mail."""
+    """E-mail by SMTP."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    kind: ClassVar[str] = "email"
-    usual: ClassVar[tuple[Stage, ...]] = ("alert", "approval_requested", "reverting", "stuck", "escalated", *ENDS)
+    default_stages: ClassVar[tuple[Stage, ...]] = (*CALLS, "reverting", *ENDS)
 
-    host: str = Field(min_length=1, description="The SMTP server")
-    port: int | None = Field(default=None, ge=1, le=65535, description="Default: 587 with starttls, 465 with tls, 25")
-    security: Literal["starttls", "tls", "none"] = Field(
-        default="starttls", description="none: only to a loopback address; nothing is ever sent in the open otherwise"
+    host: str = Field(min_length=1, description="Host of the SMTP server")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="Default: 587 for starttls, 465 for tls, 25 for none"
     )
-    ca_file: Path | None = Field(default=None, description="Certificates to trust instead of the system's")
-    username: str = Field(default="", description="Who logs in; empty: nobody does")
-    password: SecretStr | None = Field(default=None, description="As ${SMTP_PASSWORD}")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="Encryption; `none` only for a loopback address"
+    )
+    ca_file: Path | None = Field(default=None, description="CA certificates to trust instead of the system's")
+    username: str = Field(default="", description="User to log in as; empty: no login")
+    password: SecretStr | None = Field(default=None, description="Password, such as ${SMTP_PASSWORD}")
     password_file: SecretFile | None = Field(default=None, description="File that holds the password")
-    sender: Mailbox = Field(alias="from", description="As rollbacks@example.com")
-    to: Annotated[tuple[Mailbox, ...], Field(min_length=1, description="As [oncall@example.com]")]
-    show_links: bool = Field(default=True, description="Links to the pages that approve and stop")
+    sender: Mailbox = Field(alias="from", description="Sender, such as rollbacks@example.com")
+    to: Annotated[tuple[Mailbox, ...], Field(min_length=1, description="Recipients, such as [oncall@example.com]")]
+    show_links: bool = Field(default=True, description="Whether messages include the links that approve and stop")
     templates: EmailTemplates = EmailTemplates()
-    _secret: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _fits(self) -> EmailSettings:
-        if self.security == "none" and not _loopback(self.host):
-            raise ValueError("security: none is for a server on a loopback address only")
+        if self.security == "none" and not _is_loopback(self.host):
+            raise ValueError("security: none is only for a server on a loopback address")
         if self.username:
-            self._secret = secret_of(self.password, self.password_file, "password")
+            self._credential = secret_of(self.password, self.password_file, "password")
         elif self.password is not None or self.password_file is not None:
             raise ValueError("a password needs a username")
         if self.ca_file is not None:
@@ -96,28 +95,20 @@ class EmailSettings(ChannelSettings):
         return self
 
     @property
-    def links(self) -> bool:
+    def includes_links(self) -> bool:
         return self.show_links
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        return (self._secret,)
-
-    @property
-    def secret(self) -> str:
-        return self._secret
 
     def open(self) -> Email:
         return Email(self)
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
     made = ssl.create_default_context(cafile=ca_file)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     return made
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -125,12 +116,12 @@ def _loopback(host: str) -> bool:
 
 
 class Email:
-    """Reference: `{"root": …, "left": […]}`: the first Message-ID, and who has not got the current message."""
+    """Reference: `{"root": …, "left": […]}`: the first Message-ID, and recipients without the current message."""
 
     def __init__(self, settings: EmailSettings) -> None:
         self._settings = settings
-        self._trust: ssl.SSLContext | None = None
-        self._usual_html = Text(files("responder.notify.channels").joinpath("email.html").read_text(), None)
+        self._tls: ssl.SSLContext | None = None
+        self._default_html = Text(files("responder.notify.channels").joinpath("email.html").read_text(), None)
         self._html = Text(settings.templates.html, None)
         self._text = Text(settings.templates.text, _plain)
         self._subject = Text(settings.templates.subject, _plain)
@@ -138,11 +129,11 @@ class Email:
     async def close(self) -> None: ...
 
     async def check_access(self) -> None:
-        """Connects, greets, and logs in."""
+        """Connects and logs in."""
         async with self._translated(), self._session():
             pass
 
-    async def deliver(self, notification: Notification, reference: str, *, again: bool) -> str:
+    async def deliver(self, notification: Notification, reference: str, *, retry: bool) -> str:
         known = json.loads(reference) if reference else {}
         root = known.get("root", "")
         left = known["left"] if known.get("of") == notification.occasion else list(self._settings.to)
@@ -154,11 +145,11 @@ class Email:
             left = [recipient for recipient in left if recipient in refused]
             why = "; ".join(f"{recipient}: {answer.code} {answer.message}" for recipient, answer in refused.items())
             kept = json.dumps({"root": root, "of": notification.occasion, "left": left})
-            raise NotDelivered(f"refused for some: {one_line(why, 200)}", reference=kept)
+            raise NotDelivered(f"rejected for some recipients: {one_line(why, 200)}", reference=kept)
         return json.dumps({"root": root})
 
     def message(self, notification: Notification, root: str) -> EmailMessage:
-        """The same message, with the same Message-ID, however often it is tried."""
+        """The message. Retries of a notification have the same Message-ID."""
         domain = self._settings.sender.rpartition("@")[2]
         message = EmailMessage(policy=SMTP)
         subject = one_line(self._subject.of(notification, notification.topic), 200).strip()
@@ -170,35 +161,35 @@ class Email:
         message["Message-ID"] = f"<{notification.subject}.{notification.occasion}@{domain}>" if root else first
         if root:
             message["In-Reply-To"] = message["References"] = root
-        message["Auto-Submitted"] = "auto-generated"  # no holiday notes in return
+        message["Auto-Submitted"] = "auto-generated"  # keeps auto-responders quiet
         if notification.urgent:
             message["Importance"] = "high"
-        message.set_content(self._text.of(notification, _usual_text(notification)) + "\n")
-        html = self._html.of(notification, self._usual_html.of(notification, ""))
+        message.set_content(self._text.of(notification, _default_text(notification)) + "\n")
+        html = self._html.of(notification, self._default_html.of(notification, ""))
         message.add_alternative(html, subtype="html")
         return message
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiosmtplib.SMTP]:
         settings = self._settings
-        if settings.security != "none" and self._trust is None:
-            # Once, and not on the loop: reading the system's certificates takes a while.
-            self._trust = await asyncio.to_thread(_trust, settings.ca_file)
+        if settings.security != "none" and self._tls is None:
+            # Once and in a thread: loading the system certificates blocks.
+            self._tls = await asyncio.to_thread(_tls, settings.ca_file)
         smtp = aiosmtplib.SMTP(
             hostname=settings.host,
             port=settings.port or {"starttls": 587, "tls": 465, "none": 25}[settings.security],
             use_tls=settings.security == "tls",
             start_tls=settings.security == "starttls",
-            tls_context=self._trust,
+            tls_context=self._tls,
             timeout=settings.timeout,
         )
         try:
             await smtp.connect()
             if settings.username:
-                await smtp.login(settings.username, settings.secret)
+                await smtp.login(settings.username, settings.credential)
             yield smtp
         finally:
-            smtp.close()  # without QUIT: what it has taken is its own, and a goodbye that hangs must not send it again
+            smtp.close()  # without QUIT: a QUIT that hangs must not cause a second delivery
 
     def _translated(self) -> _Translated:
         return _Translated(self._settings.host)
@@ -215,7 +206,7 @@ class _Translated:
             refused = "; ".join(
                 f"{refusal.recipient}: {refusal.code} {refusal.message}" for refusal in error.recipients
             )
-            raise NotDelivered(f"{self._host} refuses every recipient: {one_line(refused, 200)}") from None
+            raise NotDelivered(f"{self._host} rejected every recipient: {one_line(refused, 200)}") from None
         if isinstance(error, aiosmtplib.SMTPResponseException):
             raise NotDelivered(f"{self._host} answered {error.code}: {one_line(error.message, 200)}") from None
         if isinstance(error, TimeoutError):
@@ -225,16 +216,16 @@ class _Translated:
 
 
 def _plain(text: str) -> str:
-    """Nothing that a terminal would obey; line breaks of a label become spaces."""
+    """One line without control characters."""
     return one_line(text, 2000)
 
 
-def _usual_text(notification: Notification) -> str:
+def _default_text(notification: Notification) -> str:
     lines = [notification.title, "", _plain(notification.happened), ""]
-    lines += [f"Why: {_plain(notification.reason)}"] if notification.reason not in notification.happened else []
+    lines += [f"Reason: {_plain(notification.reason)}"] if notification.reason not in notification.happened else []
     lines += [f"Approve: {notification.approve_url}"] if notification.approve_url else []
     lines += [f"Stop: {notification.stop_url}"] if notification.stop_url else []
-    lines += [f"Or: {notification.command}"] if notification.command else []
+    lines += [f"Command: {notification.command}"] if notification.command else []
     if notification.steps:
         lines += ["", "Steps:"]
         lines += [

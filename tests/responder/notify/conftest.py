@@ -1,4 +1,4 @@
-"""Executions to tell of, channels to tell them to, and a clock that a test turns on."""
+"""Executions, notifications about them, a dispatcher on a journal, and a clock that tests advance."""
 
 from __future__ import annotations
 
@@ -83,19 +83,19 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def goes_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
 
 class DispatcherBench:
-    """A journal, and tellers on it."""
+    """A journal, and dispatchers on it."""
 
     def __init__(self, journal: Database) -> None:  # noqa: F811
         self.journal, self.clock = journal, Clock()
         self.notify = Notify()
         self.policy_set: PolicySet = policy_set()
         self.counted: list[tuple[str, str]] = []
-        self._tellers: list[Dispatcher] = []
+        self._dispatchers: list[Dispatcher] = []
 
     def dispatcher(self) -> Dispatcher:
         made = Dispatcher(
@@ -106,7 +106,7 @@ class DispatcherBench:
             counted=lambda channel, outcome: self.counted.append((channel, outcome)),
             now=self.clock,
         )
-        self._tellers.append(made)
+        self._dispatchers.append(made)
         return made
 
     async def accept(self, name: str = "e-1", **other: Any) -> str:
@@ -123,11 +123,11 @@ class DispatcherBench:
         events = tuple(event.model_copy(update={"at": self.clock()}) for event in events)
         await self.journal.transaction(executions.append, known, events, None)
 
-    async def tells(self, dispatcher: Dispatcher, *, after: float = 0) -> None:
+    async def deliver(self, dispatcher: Dispatcher, *, after: float = 0) -> None:
         """One round, to its end."""
-        self.clock.goes_on(after)
+        self.clock.advance(after)
         await dispatcher.round()
-        await dispatcher.converged()
+        await dispatcher.idle()
 
     async def messages(self, name: str = "e-1") -> list[tuple[str, str, str]]:
         async def find(tx: Any) -> Sequence[Any]:
@@ -137,7 +137,7 @@ class DispatcherBench:
         return [(row["channel"], row["stage"], row["state"]) for row in await self.journal.read(find)]
 
     async def close(self) -> None:
-        for dispatcher in self._tellers:
+        for dispatcher in self._dispatchers:
             await dispatcher.close()
 
 

@@ -105,10 +105,10 @@ class OpenChannel:
     async def __aexit__(self, *_: object) -> None:
         await self.channel.close()
 
-    async def tells(self, *stories: Notification, again: bool = False) -> None:
-        for item in stories:
+    async def deliver(self, *notifications: Notification, retry: bool = False) -> None:
+        for item in notifications:
             try:
-                self.reference = await self.channel.deliver(item, self.reference, again=again)
+                self.reference = await self.channel.deliver(item, self.reference, retry=retry)
             except NotDelivered as e:
                 self.reference = self.reference if e.reference is None else e.reference
                 raise
@@ -122,8 +122,8 @@ ALL = (*GOOD, notification(PLANNED, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED))
 
 
 async def test_slack_updates_one_message_in_place(slack: Slack) -> None:
-    async with OpenChannel(of(slack)) as telling:
-        await telling.tells(*ALL)
+    async with OpenChannel(of(slack)) as opened:
+        await opened.deliver(*ALL)
     (message,) = slack.threads
     text = json.dumps(message, ensure_ascii=False)
     assert message["text"] == "Rolled back: backend in production 2.1 → 2.0"
@@ -134,16 +134,16 @@ async def test_slack_updates_one_message_in_place(slack: Slack) -> None:
     ], "the end rings a bell, which a changed message does not"
 
 
-async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack: Slack) -> None:
+async def test_slack_mentions_a_human_once_with_buttons(slack: Slack) -> None:
     held = notification(
         PLANNED, HELD, approve_url="https://r.test/approve/e-1?x=1&y=2", stop_url="https://r.test/stop/e-1"
     )
-    async with OpenChannel(of(slack, mention="<!subteam^S1>")) as telling:
-        await telling.tells(notification())
+    async with OpenChannel(of(slack, mention="<!subteam^S1>")) as opened:
+        await opened.deliver(notification())
         slack.trouble = ["late"]  # updated, and the answer was lost
         with pytest.raises(NotDelivered, match="did not answer"):
-            await telling.tells(held)
-        await telling.tells(held, again=True)
+            await opened.deliver(held)
+        await opened.deliver(held, retry=True)
         called = [m for m in slack.messages.values() if "thread_ts" in m]
         assert len(called) == 1
         assert called[0]["reply_broadcast"] is True
@@ -153,30 +153,30 @@ async def test_slack_calls_who_is_needed_once_with_buttons_that_are_links(slack:
             ("button", "https://r.test/approve/e-1?x=1&y=2"),
             ("button", "https://r.test/stop/e-1"),
         ]
-        await telling.tells(notification(PLANNED, HELD, APPROVED))
+        await opened.deliver(notification(PLANNED, HELD, APPROVED))
     assert "actions" not in [b["type"] for b in slack.threads[0]["attachments"][0]["blocks"]]
 
 
-async def test_slack_calls_who_is_needed_however_long_the_reason(slack: Slack) -> None:
+async def test_slack_mentions_a_human_however_long_the_reason(slack: Slack) -> None:
     held = notification(PLANNED, HELD.model_copy(update={"reason": "&" * 1000}))
-    async with OpenChannel(of(slack, mention="<!subteam^S1>")) as telling:
-        await telling.tells(held)
+    async with OpenChannel(of(slack, mention="<!subteam^S1>")) as opened:
+        await opened.deliver(held)
     assert slack.threads[0]["attachments"][0]["blocks"][0]["text"]["text"].startswith("<!subteam^S1> *Rollback needs")
 
 
-async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Grafana, github: Github) -> None:
+async def test_deleted_messages_are_created_again(slack: Slack, grafana: Grafana, github: Github) -> None:
     async with (
         OpenChannel(of(slack)) as chat,
         OpenChannel(of(grafana)) as dashboard,
         OpenChannel(of(github)) as tracker,
     ):
-        for telling in (chat, dashboard, tracker):
-            await telling.tells(ALL[1])
+        for opened in (chat, dashboard, tracker):
+            await opened.deliver(ALL[1])
         slack.messages.clear()
         grafana.annotations.clear()
         github.issues.clear()
-        for telling in (chat, dashboard, tracker):
-            await telling.tells(ALL[3], again=True)
+        for opened in (chat, dashboard, tracker):
+            await opened.deliver(ALL[3], retry=True)
     assert [(issue["number"], issue["state"]) for issue in github.issues.values()] == [(42, "closed")]
     assert [message["text"][:11] for message in slack.threads] == ["Rolled back"]
     assert [annotation["text"][:14] for annotation in grafana.annotations.values()] == ["<b>Rolled back"]
@@ -184,27 +184,27 @@ async def test_what_somebody_has_deleted_is_made_anew(slack: Slack, grafana: Gra
 
 async def test_slack_by_webhook_has_no_updates(slack: Slack) -> None:
     made = settings("slack", webhook_url=f"{slack.url}/hook/secret-path")
-    assert "progress" not in made.told_stages
-    async with OpenChannel(made) as telling:
-        await telling.tells(notification(), notification(PLANNED, STARTED))
+    assert "progress" not in made.selected_stages
+    async with OpenChannel(made) as opened:
+        await opened.deliver(notification(), notification(PLANNED, STARTED))
     assert len(slack.messages) == 2
 
 
 @pytest.mark.parametrize("error", ["invalid_auth", "channel_not_found", "ratelimited", "invalid_blocks"])
-async def test_slack_refuses_with_200(slack: Slack, error: str) -> None:
+async def test_slack_rejects_with_200(slack: Slack, error: str) -> None:
     slack.broken = error
-    async with OpenChannel(of(slack)) as telling:
-        with pytest.raises(NotDelivered, match=f"Slack refuses chat.postMessage: {error}"):
-            await telling.tells(notification())
+    async with OpenChannel(of(slack)) as opened:
+        with pytest.raises(NotDelivered, match=f"Slack rejected chat.postMessage: {error}"):
+            await opened.deliver(notification())
         with pytest.raises(NotDelivered, match=f"auth.test: {error}"):
-            await telling.channel.check_access()
+            await opened.channel.check_access()
 
 
 async def test_slack_takes_long_plans(slack: Slack) -> None:
     many = notification(PLANNED, STARTED)
     steps = tuple(many.steps[0].model_copy(update={"title": f"step {n} " + "x" * 250}) for n in range(100))
-    async with OpenChannel(of(slack)) as telling:
-        await telling.tells(many.model_copy(update={"steps": steps}))
+    async with OpenChannel(of(slack)) as opened:
+        await opened.deliver(many.model_copy(update={"steps": steps}))
     text = json.dumps(slack.threads[0])
     assert "step 99" in text, "the last ones are what people want to see"
 
@@ -225,10 +225,10 @@ def test_slack_escapes(value: str, escaped: str) -> None:
 
 
 async def test_slack_shows_hostile_labels_as_text(slack: Slack) -> None:
-    async with OpenChannel(of(slack, templates={"text": "{{ title }} {{ alerts[0].labels.alertname }}"})) as telling:
-        await telling.tells(notification(begun=HOSTILE))
-    async with OpenChannel(of(slack)) as telling:
-        await telling.tells(notification(begun=HOSTILE))
+    async with OpenChannel(of(slack, templates={"text": "{{ title }} {{ alerts[0].labels.alertname }}"})) as opened:
+        await opened.deliver(notification(begun=HOSTILE))
+    async with OpenChannel(of(slack)) as opened:
+        await opened.deliver(notification(begun=HOSTILE))
     for message in slack.messages.values():
         text = json.dumps(message)
         assert "<!" not in text
@@ -241,12 +241,12 @@ async def test_slack_shows_hostile_labels_as_text(slack: Slack) -> None:
 # webhook
 
 
-async def test_a_webhook_is_signed_and_its_repeats_have_one_id(sink: Sink) -> None:
+async def test_a_webhook_is_signed_and_its_retries_have_one_id(sink: Sink) -> None:
     sink.trouble = [web.Response(status=503)]
-    async with OpenChannel(of(sink)) as telling:
+    async with OpenChannel(of(sink)) as opened:
         with pytest.raises(NotDelivered, match="answered 503"):
-            await telling.tells(notification())
-        await telling.tells(notification(), notification(PLANNED, STARTED))
+            await opened.deliver(notification())
+        await opened.deliver(notification(), notification(PLANNED, STARTED))
     assert [h["X-Responder-Delivery"] for h, _ in sink.taken] == ["e-1/0", "e-1/2"]
     for headers, raw in sink.taken:
         signed = headers["X-Responder-Timestamp"].encode() + b"." + raw
@@ -258,14 +258,14 @@ async def test_a_webhook_is_signed_and_its_repeats_have_one_id(sink: Sink) -> No
         "version": 1, "stage": "started", "service": "backend", "from_version": "2.1", "to_version": "2.0",
         "severity": "critical", "urgent": False,
     }  # fmt: skip
-    assert [step["state"] for step in body["steps"]] == ["under way", "to do"]
+    assert [step["state"] for step in body["steps"]] == ["running", "pending"]
     assert [result["guard"] for result in body["guard_results"]] == ["cooldown"]
 
 
-async def test_a_webhook_takes_the_shape_that_is_wanted_and_stays_json(sink: Sink) -> None:
+async def test_a_webhook_body_from_a_template_stays_json(sink: Sink) -> None:
     shape = {"summary": "{{ title }}", "routing": ["{{ severity }}", 7], "why": "{{ reason }}", "fixed": True}
-    async with OpenChannel(of(sink, templates={"body": shape})) as telling:
-        await telling.tells(notification(begun=HOSTILE))
+    async with OpenChannel(of(sink, templates={"body": shape})) as opened:
+        await opened.deliver(notification(begun=HOSTILE))
     body = json.loads(sink.taken[0][1])
     assert (body["routing"], body["why"], body["fixed"]) == (["critical", 7], EVIL, True)
 
@@ -298,14 +298,14 @@ async def mail(request: pytest.FixtureRequest, files: tuple[Path, Path]) -> Asyn
 
 async def test_mail_of_one_execution_is_one_thread(mail: Mail, mail_by: Callable[..., Any]) -> None:
     held = notification(PLANNED, HELD, approve_url="https://r.test/approve?a=1&b=2")
-    async with OpenChannel(mail_by(mail)) as telling:
-        await telling.channel.check_access()
-        await telling.tells(held, ALL[-1], ALL[-1])
+    async with OpenChannel(mail_by(mail)) as opened:
+        await opened.channel.check_access()
+        await opened.deliver(held, ALL[-1], ALL[-1])
     (first, *later) = [message for _, message in mail.got]
     assert first["Subject"] == "Rollback of backend in production: 2.1 → 2.0"
     assert [m["Subject"] for m in later] == [f"Re: {first['Subject']}"] * 2
     assert {m["In-Reply-To"] for m in later} == {m["References"] for m in later} == {first["Message-ID"]}
-    assert later[0]["Message-ID"] == later[1]["Message-ID"] != first["Message-ID"], "the same message, told twice"
+    assert later[0]["Message-ID"] == later[1]["Message-ID"] != first["Message-ID"], "the same message, delivered twice"
     assert first["Auto-Submitted"] == "auto-generated"
     text = first.get_body(("plain",))
     html = first.get_body(("html",))
@@ -319,8 +319,8 @@ async def test_mail_cannot_be_forged_by_a_label(mail: Mail, mail_by: Callable[..
     hostile = notification(begun=HOSTILE)
     templates = {"subject": "{{ reason }}", "text": "{{ reason }}", "html": "<p>{{ reason }}</p>"}
     for how in ({}, {"templates": templates}):
-        async with OpenChannel(mail_by(mail, **how)) as telling:
-            await telling.tells(hostile)
+        async with OpenChannel(mail_by(mail, **how)) as opened:
+            await opened.deliver(hostile)
     for to, message in mail.got:
         assert to == ["oncall@shop.test"]
         assert message["Bcc"] is None
@@ -331,14 +331,14 @@ async def test_mail_cannot_be_forged_by_a_label(mail: Mail, mail_by: Callable[..
     assert "Bcc: eve@evil.test" in mail.got[1][1]["Subject"], "in one line with the rest of the subject"
 
 
-async def test_mail_is_sent_again_only_to_who_was_refused(mail: Mail, mail_by: Callable[..., Any]) -> None:
+async def test_mail_is_retried_only_for_rejected_recipients(mail: Mail, mail_by: Callable[..., Any]) -> None:
     both = ["oncall@shop.test", "boss@shop.test"]
     mail.refuses = {"boss@shop.test"}
-    async with OpenChannel(mail_by(mail, to=both)) as telling:
+    async with OpenChannel(mail_by(mail, to=both)) as opened:
         with pytest.raises(NotDelivered, match=r"boss@shop.test: 550 5.1.1 no such user"):
-            await telling.tells(GOOD[0])
+            await opened.deliver(GOOD[0])
         mail.refuses = set()
-        await telling.tells(GOOD[0], ALL[-1], again=True)
+        await opened.deliver(GOOD[0], ALL[-1], retry=True)
     assert [to for to, _ in mail.got] == [["oncall@shop.test"], ["boss@shop.test"], both]
 
 
@@ -350,39 +350,37 @@ async def test_mail_is_sent_again_only_to_who_was_refused(mail: Mail, mail_by: C
         ({"port": 1}, "127.0.0.1"),
     ],
 )
-async def test_mail_that_is_not_taken_says_why(
+async def test_undelivered_mail_has_a_reason(
     mail: Mail, mail_by: Callable[..., Any], other: dict[str, Any], why: str
 ) -> None:
-    async with OpenChannel(mail_by(mail, **other)) as telling:
+    async with OpenChannel(mail_by(mail, **other)) as opened:
         with pytest.raises(NotDelivered, match=why) as failed:
-            await telling.tells(GOOD[0])
+            await opened.deliver(GOOD[0])
         assert TOKEN not in str(failed.value)
         with pytest.raises(NotDelivered, match=why):
-            await telling.channel.check_access()
+            await opened.channel.check_access()
     assert mail.got == []
 
 
-async def test_mail_that_is_put_off_is_tried_again(mail: Mail, mail_by: Callable[..., Any]) -> None:
+async def test_greylisted_mail_is_retried(mail: Mail, mail_by: Callable[..., Any]) -> None:
     mail.trouble = ["451 4.7.1 greylisted"]
-    async with OpenChannel(mail_by(mail)) as telling:
+    async with OpenChannel(mail_by(mail)) as opened:
         with pytest.raises(NotDelivered, match=r"answered 451: 4.7.1 greylisted"):
-            await telling.tells(GOOD[0])
-        await telling.tells(GOOD[0])
+            await opened.deliver(GOOD[0])
+        await opened.deliver(GOOD[0])
     assert len(mail.got) == 1
 
 
-async def test_mail_that_was_taken_is_not_sent_again_because_the_goodbye_hangs(
-    mail: Mail, mail_by: Callable[..., Any]
-) -> None:
+async def test_accepted_mail_is_not_sent_again_if_quit_hangs(mail: Mail, mail_by: Callable[..., Any]) -> None:
     mail.hangs_at_the_end = True
-    async with OpenChannel(mail_by(mail)) as telling, asyncio.timeout(2.0):  # of the 3 s that a message may take
-        await telling.channel.check_access()
-        await telling.tells(GOOD[0])
+    async with OpenChannel(mail_by(mail)) as opened, asyncio.timeout(2.0):  # of the 3 s that a message may take
+        await opened.channel.check_access()
+        await opened.deliver(GOOD[0])
     mail.hangs_at_the_end = False
     assert len(mail.got) == 1
 
 
-async def test_reading_the_systems_certificates_for_mail_holds_up_nobody(
+async def test_loading_system_certificates_does_not_block_the_loop(
     mail: Mail, mail_by: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, where = ssl.create_default_context, list[bool]()
@@ -393,47 +391,47 @@ async def test_reading_the_systems_certificates_for_mail_holds_up_nobody(
 
     settings = mail_by(mail)
     monkeypatch.setattr(ssl, "create_default_context", watched)
-    async with OpenChannel(settings) as telling:
-        await telling.tells(GOOD[0])
-        await telling.tells(GOOD[0])
+    async with OpenChannel(settings) as opened:
+        await opened.deliver(GOOD[0])
+        await opened.deliver(GOOD[0])
     assert where == [False], "once, and not on the loop"
 
 
-async def test_mail_is_never_sent_in_the_open(files: tuple[Path, Path], mail_by: Callable[..., Any]) -> None:
+async def test_mail_is_never_sent_unencrypted(files: tuple[Path, Path], mail_by: Callable[..., Any]) -> None:
     async with Mail("none", files).up() as mail:  # it offers no STARTTLS
         mail.security = "starttls"
-        async with OpenChannel(mail_by(mail)) as telling:
+        async with OpenChannel(mail_by(mail)) as opened:
             with pytest.raises(NotDelivered, match="STARTTLS"):
-                await telling.tells(GOOD[0])
+                await opened.deliver(GOOD[0])
     assert mail.got == []
 
 
 # GitHub
 
 
-async def test_github_leaves_the_issue_open_where_an_app_has_to_be_published_anew(github: Github) -> None:
+async def test_github_leaves_the_issue_open_if_an_app_must_be_published_again(github: Github) -> None:
     remains = ("android (2.1 blocked): publish 2.2, built from 2.0",)
     mitigated = ALL[-1].model_copy(update={"stage": "mitigated", "outcome": "mitigated", "remains": remains})
-    async with OpenChannel(of(github)) as telling:
-        await telling.tells(*GOOD[:2])
-        await telling.tells(mitigated)
+    async with OpenChannel(of(github)) as opened:
+        await opened.deliver(*GOOD[:2])
+        await opened.deliver(mitigated)
     (issue,) = github.issues.values()
     assert (issue["state"], issue["labels"]) == ("open", ["rollback", "republish"])
     assert r"### What remains" in issue["body"]
     assert r"- [ ] android \(2.1 blocked\): publish 2.2, built from 2.0" in issue["body"]
 
 
-async def test_github_has_one_issue_that_is_closed_when_the_service_has_recovered(github: Github) -> None:
-    async with OpenChannel(of(github)) as telling:
-        await telling.channel.check_access()
-        await telling.tells(*GOOD[:2])
+async def test_github_closes_the_issue_when_the_service_has_recovered(github: Github) -> None:
+    async with OpenChannel(of(github)) as opened:
+        await opened.channel.check_access()
+        await opened.deliver(*GOOD[:2])
         (issue,) = github.issues.values()
         assert (issue["state"], issue["labels"]) == ("open", ["rollback"])
-        await telling.tells(ALL[-1])
+        await opened.deliver(ALL[-1])
     (issue,) = github.issues.values()
     assert (issue["state"], issue["state_reason"]) == ("closed", "completed")
     assert issue["title"] == "Rollback of backend in production: 2.1 → 2.0"
-    for part in ("What the guards said", "no cooldown is running", "Plan", "BackendDown", "closed as succeeded"):
+    for part in ("Guard results", "no cooldown is running", "Plan", "BackendDown", "closed as succeeded"):
         assert part in issue["body"]
     assert [text.splitlines()[0] for _, text in github.comments] == [
         "**Rolling back: backend in production 2.1 → 2.0**",
@@ -441,15 +439,15 @@ async def test_github_has_one_issue_that_is_closed_when_the_service_has_recovere
     ]
 
 
-async def test_every_channel_tells_the_notes_of_the_plan_with_the_outcome(
+async def test_every_channel_includes_the_notes_of_the_plan(
     slack: Slack, github: Github, sink: Sink, mail: Mail, mail_by: Callable[..., Any]
 ) -> None:
     note = "no restart: a process that runs keeps serving the old version"
     noted = PLANNED.model_copy(update={"plan": PLANNED.plan.model_copy(update={"notes": (note,)})})
     ended = notification(noted, STARTED, DONE, SECOND, HEALTHY, SUCCEEDED)
     for made in (of(slack), of(github), of(sink), mail_by(mail)):
-        async with OpenChannel(made) as telling:
-            await telling.tells(GOOD[1], ended)
+        async with OpenChannel(made) as opened:
+            await opened.deliver(GOOD[1], ended)
     (issue,) = github.issues.values()
     mail_text = mail.got[-1][1].get_body(("plain",))
     assert mail_text
@@ -461,34 +459,36 @@ async def test_every_channel_tells_the_notes_of_the_plan_with_the_outcome(
     "notification",
     [notification(PLANNED, STARTED, HALTED), notification(PLANNED, STUCK), notification(PLANNED, *CANCELLED)],
 )
-async def test_github_leaves_the_issue_open_where_it_has_not(github: Github, notification: Notification) -> None:
-    async with OpenChannel(of(github)) as telling:
-        await telling.tells(GOOD[0], notification)
+async def test_github_leaves_the_issue_open_if_the_service_has_not_recovered(
+    github: Github, notification: Notification
+) -> None:
+    async with OpenChannel(of(github)) as opened:
+        await opened.deliver(GOOD[0], notification)
     assert [issue["state"] for issue in github.issues.values()] == ["open"]
 
 
 async def test_github_opens_no_second_issue_after_a_crash(github: Github) -> None:
     for again in (False, True):
         github.trouble = [] if again else ["", "late"]  # the second request, which opens it, is never answered
-        async with OpenChannel(of(github)) as telling:
+        async with OpenChannel(of(github)) as opened:
             if again:
-                await telling.tells(GOOD[0], again=True)
+                await opened.deliver(GOOD[0], retry=True)
             else:
                 with pytest.raises(NotDelivered, match="did not answer"):
-                    await telling.tells(GOOD[0])
+                    await opened.deliver(GOOD[0])
     assert len(github.issues) == 1
-    async with OpenChannel(of(github)) as telling:
-        telling.reference = '{"issue": 41}'
+    async with OpenChannel(of(github)) as opened:
+        opened.reference = '{"issue": 41}'
         github.trouble = ["", web.Response(status=502)]  # commented, and not noted
         with pytest.raises(NotDelivered, match="502"):
-            await telling.tells(GOOD[1])
-        await telling.tells(GOOD[1], again=True)
+            await opened.deliver(GOOD[1])
+        await opened.deliver(GOOD[1], retry=True)
     assert len(github.comments) == 1
 
 
 async def test_github_deployment_has_the_status_of_the_rollback(github: Github) -> None:
-    async with OpenChannel(of(github, deployments=True, deployment_ref="v{version}")) as telling:
-        await telling.tells(*ALL)
+    async with OpenChannel(of(github, deployments=True, deployment_ref="v{version}")) as opened:
+        await opened.deliver(*ALL)
     assert github.deployments[7] | {} == {
         "id": 7, "ref": "v2.0", "task": "rollback", "environment": "production", "auto_merge": False,
         "required_contexts": [], "payload": {"execution": "e-1"},
@@ -498,8 +498,8 @@ async def test_github_deployment_has_the_status_of_the_rollback(github: Github) 
 
 
 async def test_github_needs_no_tag_for_the_issue(github: Github) -> None:
-    async with OpenChannel(of(github, deployments=True)) as telling:  # there is no tag "2.0"
-        await telling.tells(*ALL)
+    async with OpenChannel(of(github, deployments=True)) as opened:  # there is no tag "2.0"
+        await opened.deliver(*ALL)
     assert ([issue["state"] for issue in github.issues.values()], github.statuses) == (["closed"], [])
     assert len(github.did("POST", "/api/v3/repos/shop/backend/deployments")) == 1
 
@@ -516,13 +516,13 @@ async def test_github_needs_no_tag_for_the_issue(github: Github) -> None:
         (403, {}, None),
     ],
 )
-async def test_github_says_how_long_to_leave_it_alone(
+async def test_github_rate_limits_are_respected(
     github: Github, status: int, headers: dict[str, str], seconds: float | None
 ) -> None:
     github.trouble = [web.json_response({"message": "slow down"}, status=status, headers=headers)]
-    async with OpenChannel(of(github)) as telling:
+    async with OpenChannel(of(github)) as opened:
         with pytest.raises(NotDelivered, match=f"answered {status}: slow down") as failed:
-            await telling.tells(GOOD[0])
+            await opened.deliver(GOOD[0])
     assert failed.value.retry_after == seconds
 
 
@@ -544,8 +544,8 @@ def test_github_escapes(value: str, escaped: str) -> None:
 
 
 async def test_github_shows_hostile_labels_as_text(github: Github) -> None:
-    async with OpenChannel(of(github, templates={"title": "{{ reason }}"})) as telling:
-        await telling.tells(notification(begun=HOSTILE))
+    async with OpenChannel(of(github, templates={"title": "{{ reason }}"})) as opened:
+        await opened.deliver(notification(begun=HOSTILE))
     (issue,) = github.issues.values()
     assert "\n" not in issue["title"]
     body = issue["body"].replace("\\<", "").replace("\\`", "")
@@ -557,9 +557,9 @@ async def test_github_shows_hostile_labels_as_text(github: Github) -> None:
 
 
 async def test_grafana_has_one_region_by_its_tags(grafana: Grafana) -> None:
-    async with OpenChannel(of(grafana, dashboard="uid-1", tags=["rollback", "shop"])) as telling:
-        await telling.channel.check_access()
-        await telling.tells(ALL[1], ALL[3])
+    async with OpenChannel(of(grafana, dashboard="uid-1", tags=["rollback", "shop"])) as opened:
+        await opened.channel.check_access()
+        await opened.deliver(ALL[1], ALL[3])
     (annotation,) = grafana.annotations.values()
     assert annotation["dashboardUID"] == "uid-1"
     assert annotation["tags"] == ["rollback", "shop", "exec:e-1", "backend", "production", "succeeded"]
@@ -569,11 +569,11 @@ async def test_grafana_has_one_region_by_its_tags(grafana: Grafana) -> None:
 
 async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) -> None:
     grafana.trouble = ["", "late"]
-    async with OpenChannel(of(grafana)) as telling:
+    async with OpenChannel(of(grafana)) as opened:
         with pytest.raises(NotDelivered):
-            await telling.tells(ALL[1])
-        await telling.tells(ALL[1], again=True)
-        await telling.tells(notification(PLANNED, STARTED, begun=HOSTILE))
+            await opened.deliver(ALL[1])
+        await opened.deliver(ALL[1], retry=True)
+        await opened.deliver(notification(PLANNED, STARTED, begun=HOSTILE))
     (annotation,) = grafana.annotations.values()
     assert "<script" not in annotation["text"]
 
@@ -582,7 +582,7 @@ async def test_grafana_is_annotated_once_also_after_a_crash(grafana: Grafana) ->
 
 
 class Dripping(Github):
-    """GitHub, whose answers come in pieces and without telling how long they are."""
+    """GitHub, whose answers come in pieces and without opened how long they are."""
 
     async def answer(self, request: web.Request, raw: bytes, body: Any) -> web.StreamResponse:
         whole = await super().answer(request, raw, body)
@@ -595,14 +595,14 @@ class Dripping(Github):
         return response
 
 
-async def test_an_answer_in_pieces_is_read_to_its_end() -> None:
-    async with Dripping().up() as github, OpenChannel(of(github)) as telling:
+async def test_a_chunked_response_is_read_completely() -> None:
+    async with Dripping().up() as github, OpenChannel(of(github)) as opened:
         github.trouble = ["", "late"]  # the issue is opened, and we die before its number is known
         with pytest.raises(NotDelivered, match="did not answer"):
-            await telling.tells(GOOD[0])
-        await telling.tells(GOOD[0], again=True)
+            await opened.deliver(GOOD[0])
+        await opened.deliver(GOOD[0], retry=True)
     assert len(github.issues) == 1
-    assert json.loads(telling.reference)["issue"] == 41
+    assert json.loads(opened.reference)["issue"] == 41
 
 
 class Endless(Github):
@@ -624,12 +624,12 @@ class Endless(Github):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
-    async with Endless(packed=packed).up() as peer, OpenChannel(of(peer, timeout=10.0)) as telling:
+async def test_an_endless_response_is_not_held_in_memory(packed: bool) -> None:
+    async with Endless(packed=packed).up() as peer, OpenChannel(of(peer, timeout=10.0)) as opened:
         tracemalloc.start()
         try:
             with pytest.raises(NotDelivered, match="more than 16 MiB"):
-                await telling.tells(GOOD[0])
+                await opened.deliver(GOOD[0])
             assert tracemalloc.get_traced_memory()[1] < 64 << 20
         finally:
             tracemalloc.stop()
@@ -637,16 +637,16 @@ async def test_an_endless_answer_is_not_held_in_memory(packed: bool) -> None:
 
 @pytest.mark.parametrize("template", ["{{ 'x' * 10000000 }}", "{{ [title] * 9999999 }}", "{{ 9 ** 9999999 }}"])
 def test_a_template_cannot_fill_the_memory(template: str) -> None:
-    assert Text(template, None).of(GOOD[0], "as usual") == "as usual"
-    assert Text("{{ 2 * 3.5 }}", None).of(GOOD[0], "as usual") == "7.0"
+    assert Text(template, None).of(GOOD[0], "default text") == "default text"
+    assert Text("{{ 2 * 3.5 }}", None).of(GOOD[0], "default text") == "7.0"
 
 
-async def test_a_long_page_of_an_error_holds_up_nobody(sink: Sink) -> None:
+async def test_a_long_error_page_does_not_block_the_loop(sink: Sink) -> None:
     sink.trouble = [web.Response(status=500, text="<p>" * (5 << 20))]
-    async with OpenChannel(of(sink).model_copy(update={"timeout": 10.0})) as telling:
+    async with OpenChannel(of(sink).model_copy(update={"timeout": 10.0})) as opened:
         began = time.thread_time()
         with pytest.raises(NotDelivered, match=r"answered 500: <p><p>.*…"):
-            await telling.tells(GOOD[0])
+            await opened.deliver(GOOD[0])
     assert time.thread_time() - began < 0.4, "seconds that the loop worked for it; it was 0.7"
 
 
@@ -663,36 +663,36 @@ class Unending(Sink):
 
 
 @pytest.mark.parametrize("by", ["webhook", "slack"])
-async def test_what_was_taken_is_not_told_again_because_the_answer_has_no_end(by: str) -> None:
+async def test_an_endless_response_causes_no_second_delivery(by: str) -> None:
     async with Unending().up() as sink:
         made = of(sink) if by == "webhook" else settings("slack", webhook_url=f"{sink.url}/hook", timeout=1.0)
-        async with OpenChannel(made) as telling:
-            await telling.tells(GOOD[0])
+        async with OpenChannel(made) as opened:
+            await opened.deliver(GOOD[0])
     assert len(sink.taken) == 1
 
 
 @pytest.mark.parametrize("kind", [Github, Grafana])
-async def test_what_answers_with_a_page_is_told_nothing_twice(kind: type[Github] | type[Grafana]) -> None:
-    async with kind().up() as peer, OpenChannel(of(peer)) as telling:
+async def test_an_html_response_causes_no_second_delivery(kind: type[Github] | type[Grafana]) -> None:
+    async with kind().up() as peer, OpenChannel(of(peer)) as opened:
         peer.trouble = [web.Response(text="<html>log in, please</html>", content_type="text/html")]
-        with pytest.raises(NotDelivered, match="no list"):
-            await telling.tells(ALL[1], again=True)
+        with pytest.raises(NotDelivered, match="expected a list"):
+            await opened.deliver(ALL[1], retry=True)
     assert [method for method, _, _ in peer.requests] == ["GET"]
 
 
 @pytest.mark.parametrize("kind", ["slack", "github", "grafana"])
 async def test_a_wrong_token_is_told_without_it(kind: str) -> None:
     peer = {"slack": Slack, "github": Github, "grafana": Grafana}[kind]()
-    async with peer.up(), OpenChannel(of(peer, token="another-token-than-it-knows")) as telling:
+    async with peer.up(), OpenChannel(of(peer, token="another-token-than-it-knows")) as opened:
         with pytest.raises(NotDelivered) as failed:
-            await telling.channel.check_access()
+            await opened.channel.check_access()
     assert "another-token" not in str(failed.value)
 
 
 async def test_the_console_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "responder.told")
-    async with OpenChannel(settings("console")) as telling:
-        await telling.tells(notification(begun=HOSTILE))
+    caplog.set_level("INFO", "responder.notifications")
+    async with OpenChannel(settings("console")) as opened:
+        await opened.deliver(notification(begun=HOSTILE))
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
     assert record.getMessage().startswith("Rollback accepted: backend in production")

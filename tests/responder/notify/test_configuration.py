@@ -1,4 +1,4 @@
-"""What is wrong with a channel or a template is said at the start, with its place."""
+"""Mistakes in channels and templates are reported at startup, with their path."""
 
 from __future__ import annotations
 
@@ -50,15 +50,21 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
     [
         ({"slack": {**SLACK, "webhook_url": "https://x"}}, "notify.slack: needs either token (or token_file)"),
         ({"slack": {"token": "${T}"}}, "notify.slack: channel is missing"),
-        ({"slack": {"webhook_url": "https://x", "channel": "#ops"}}, "a webhook has its channel already"),
+        (
+            {"slack": {"webhook_url": "https://x", "channel": "#ops"}},
+            "channel is only for a token: a webhook has its own",
+        ),
         ({"slack": {"webhook_url": "hooks.slack.com"}}, "webhook_url is not a URL"),
         ({"slack": {**SLACK, "token": "${EMPTY}"}}, "token is empty"),
         ({"slack": {"token_file": "/nowhere/token", "channel": "#ops"}}, "/nowhere/token cannot be read"),
         ({"slack": {**SLACK, "mention": "<!channel>"}}, "notify.slack.mention"),
         ({"slack": {**SLACK, "chanel": "#x"}}, "notify.slack.chanel: unknown key; did you mean channel?"),
-        ({"slack": {**SLACK, "severities": ["critcal"]}}, "notify.slack.severities[0]: critcal is none of notify"),
+        (
+            {"slack": {**SLACK, "severities": ["critcal"]}},
+            "notify.slack.severities[0]: critcal is not in notify.severities; did you mean critical?",
+        ),
         ({"slack": {**SLACK, "stages": ["stuk"]}}, "notify.slack.stages[0]"),
-        ({"slack": {**SLACK, "stages": ["stuck"]}}, "policies[1].notify[0]: slack does not tell of alerts"),
+        ({"slack": {**SLACK, "stages": ["stuck"]}}, "policies[1].notify[0]: channel slack does not deliver alerts"),
         (
             {"slack": [{**SLACK, "name": "slack"}, {**SLACK, "name": "slack"}]},
             "notify.slack[1].name: slack is the name",
@@ -73,7 +79,10 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
             {"slack": {**SLACK, "templates": {"text": "{{ title"}}},
             "notify.slack.templates.text: not a template: line 1",
         ),
-        ({"slack": {**SLACK, "templates": {"text": "{{ titel }}"}}}, "no titel in a template; did you mean title?"),
+        (
+            {"slack": {**SLACK, "templates": {"text": "{{ titel }}"}}},
+            "unknown variable titel in a template; did you mean title?",
+        ),
         ({"slack": {**SLACK, "templates": {"text": "{{ title | safe }}"}}}, "line 1: No filter named 'safe'"),
         (
             {"slack": SLACK, "email": {**MAIL, "templates": {"html": AUTOESCAPE}}},
@@ -85,25 +94,25 @@ def mistakes(notify: Mapping[str, Any], base: str = BASE) -> str:
         ),
         (
             {"slack": SLACK, "email": {**MAIL, "security": "none"}},
-            "notify.email: security: none is for a server on a loop",
+            "notify.email: security: none is only for a server on a loop",
         ),
         ({"slack": SLACK, "email": {**MAIL, "to": ["a@b.test\r\nBcc: e@f.test"]}}, "notify.email.to[0]: "),
         ({"slack": SLACK, "email": {**MAIL, "to": []}}, "notify.email.to"),
         ({"slack": SLACK, "email": {**MAIL, "username": "me"}}, "needs exactly one of password, password_file"),
         ({"slack": SLACK, "email": {**MAIL, "password": "x"}}, "a password needs a username"),
         ({"slack": SLACK, "email": {**MAIL, "ca_file": "/etc/hostname"}}, "holds no certificates"),
-        ({"slack": SLACK, "webhook": {**HOOK, "secret": "short"}}, "a secret has at least 16 characters"),
+        ({"slack": SLACK, "webhook": {**HOOK, "secret": "short"}}, "secret is too short: at least 16 characters"),
         ({"slack": SLACK, "webhook": {"url": "http://localhost"}}, "needs exactly one of secret, secret_file"),
         (
             {"slack": SLACK, "webhook": {**HOOK, "templates": {"body": {"a": [{"b": "{{ x }}"}]}}}},
-            "notify.webhook.templates.body: a: [0]: b: there is no x in a template",
+            "notify.webhook.templates.body: a: [0]: b: unknown variable x in a template",
         ),
         ({"slack": SLACK, "github": {"repository": "shop", "token": "t"}}, "notify.github.repository"),
         ({"slack": SLACK, "grafana": {"url": "http://g", "token": "t"}, "give_up_after": "1s"}, "notify.give_up_after"),
         ({"teams": {}, "slack": SLACK}, "notify.teams: unknown key"),
     ],
 )
-def test_a_mistake_has_its_place(notify: dict[str, Any], mistake: str) -> None:
+def test_a_mistake_has_its_path(notify: dict[str, Any], mistake: str) -> None:
     found = mistakes(notify)
     assert mistake in found
     assert "xoxb-1" not in found
@@ -120,12 +129,12 @@ def test_one_or_several_of_a_kind() -> None:
     several = read(
         {"slack": [{**SLACK, "name": "slack"}, {**SLACK, "name": "oncall", "severities": ["critical"]}]}
     ).notify
-    assert several.heard_by("stuck", "critical", None) == ("slack", "oncall")
-    assert several.heard_by("stuck", "warning", None) == ("slack",)
-    assert several.heard_by("stuck", "catastrophe", None) == ("slack", "oncall"), "unknown is told, not kept"
-    assert several.heard_by("stuck", "", None) == ("slack", "oncall")
-    assert several.heard_by("stuck", "critical", ("oncall",)) == ("oncall",)
-    assert several.heard_by("refused", "critical", None) == ()
+    assert several.channels_for("stuck", "critical", None) == ("slack", "oncall")
+    assert several.channels_for("stuck", "warning", None) == ("slack",)
+    assert several.channels_for("stuck", "catastrophe", None) == ("slack", "oncall"), "an unknown severity is delivered"
+    assert several.channels_for("stuck", "", None) == ("slack", "oncall")
+    assert several.channels_for("stuck", "critical", ("oncall",)) == ("oncall",)
+    assert several.channels_for("denied", "critical", None) == ()
 
 
 def test_secrets_do_not_show() -> None:
@@ -137,7 +146,7 @@ def test_secrets_do_not_show() -> None:
 def test_a_secret_in_a_file_is_read_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("xoxb-file\n")
     (slack,) = read({"slack": {"token_file": str(tmp_path / "token"), "channel": "C1"}}).notify.slack
-    assert slack.secret == "xoxb-file"
+    assert slack.credential == "xoxb-file"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +160,7 @@ def test_a_secret_in_a_file_is_read_at_the_start(tmp_path: Path) -> None:
         "{{ 1 / 0 }}",
     ],
 )
-async def test_what_a_template_may_not_or_cannot_do_is_told_as_usual(template: str) -> None:
+async def test_a_failing_template_delivers_the_default_text(template: str) -> None:
     notify = Notify.model_validate({"email": {**MAIL, "templates": {"text": template}}})
     channel = notify.email[0].open()
     message = channel.message(notification(PLANNED, STARTED), "")

@@ -1,4 +1,4 @@
-"""At least once, in order, by one replica, and never at the expense of a rollback; on both journals."""
+"""The dispatcher delivers at least once, in order, by one replica, and never at the cost of a rollback."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ def stages(sink: Sink) -> list[str]:
     return [json.loads(raw)["stage"] for _, raw in sink.taken]
 
 
-async def test_what_happens_is_told_once_and_in_order(bench: DispatcherBench, sink: Sink) -> None:
+async def test_notifications_are_delivered_once_and_in_order(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     for events in WELL:
         await bench.append(*events)
     for _ in range(3):
-        await bench.tells(dispatcher)
-    assert stages(sink) == ["accepted", "started", "succeeded"], "a further step is no news for a webhook"
+        await bench.deliver(dispatcher)
+    assert stages(sink) == ["accepted", "started", "succeeded"], "a further step is not delivered by a webhook"
     assert await bench.messages() == [("webhook", stage, "delivered") for stage in stages(sink)]
     assert bench.counted == [("webhook", "delivered")] * 3
 
 
-async def test_nothing_is_told_of_what_did_not_happen(bench: DispatcherBench, sink: Sink) -> None:
+async def test_a_failed_transaction_leaves_no_notification(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     await bench.accept()
 
@@ -87,23 +87,23 @@ async def test_nothing_is_told_of_what_did_not_happen(bench: DispatcherBench, si
 
     with pytest.raises(RuntimeError):
         await bench.journal.transaction(breaks)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     assert stages(sink) == ["accepted"]
 
 
-async def test_what_is_overtaken_is_told_as_it_has_become(bench: DispatcherBench, slack: Slack) -> None:
+async def test_superseded_notifications_are_not_delivered(bench: DispatcherBench, slack: Slack) -> None:
     bench.notify, dispatcher = notify(slack=bot(slack)), bench.dispatcher()
     slack.trouble = [web.Response(status=500), web.Response(status=502)]
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     await bench.append(PLANNED, STARTED)
-    await bench.tells(dispatcher, after=2)
+    await bench.deliver(dispatcher, after=2)
     await bench.append(DONE, SECOND)
     await bench.append(HEALTHY, SUCCEEDED)
-    await bench.tells(dispatcher, after=10)
+    await bench.deliver(dispatcher, after=10)
     assert [body["text"] for body in slack.threads] == ["Rolled back: backend in production 2.1 → 2.0"]
-    overtaken = [("slack", stage, "superseded") for stage in ("accepted", "started", "progress")]
-    assert await bench.messages() == [*overtaken, ("slack", "succeeded", "delivered")]
+    superseded = [("slack", stage, "superseded") for stage in ("accepted", "started", "progress")]
+    assert await bench.messages() == [*superseded, ("slack", "succeeded", "delivered")]
     assert bench.counted == [("slack", "failed")] * 2 + [("slack", "delivered")]
 
 
@@ -116,74 +116,74 @@ async def test_what_is_overtaken_is_told_as_it_has_become(bench: DispatcherBench
         (lambda: "hang", "0.5 s"),
     ],
 )
-async def test_what_was_not_taken_is_tried_again_and_shown(
+async def test_failed_deliveries_are_retried_and_shown(
     bench: DispatcherBench, sink: Sink, trouble: Any, why: str
 ) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     sink.trouble = [trouble(), trouble()]
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert (late.channel, late.pending, late.given_up) == ("webhook", 1, 0)
     assert why in late.error
     assert "secret-path" not in late.error, "the path of a webhook is a secret"
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     assert len(sink.requests) == 1, "not at once"
-    await bench.tells(dispatcher, after=1.5)
-    await bench.tells(dispatcher, after=1.5)
+    await bench.deliver(dispatcher, after=1.5)
+    await bench.deliver(dispatcher, after=1.5)
     assert len(sink.requests) == 2, "each time later"
-    await bench.tells(dispatcher, after=4)
+    await bench.deliver(dispatcher, after=4)
     assert stages(sink)[-1] == "accepted"
     assert await bench.journal.read(outbox.undelivered, bench.clock()) == []
 
 
-async def test_who_asks_to_be_left_alone_is(bench: DispatcherBench, sink: Sink) -> None:
+async def test_retry_after_pauses_the_channel(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     sink.trouble = [web.Response(status=429, headers={"Retry-After": "120"})]
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     await bench.accept("e-2", service="frontend", alerts=())
-    await bench.tells(dispatcher, after=100)
-    assert len(sink.requests) == 1, "it holds for everything that it would be told"
-    await bench.tells(dispatcher, after=30)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher, after=100)
+    assert len(sink.requests) == 1, "the pause covers every subject"
+    await bench.deliver(dispatcher, after=30)
+    await bench.deliver(dispatcher)
     assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-1", "e-2"]
 
 
-async def test_a_call_for_a_human_does_not_wait_for_what_failed_before(bench: DispatcherBench, slack: Slack) -> None:
+async def test_an_urgent_notification_skips_the_backoff(bench: DispatcherBench, slack: Slack) -> None:
     bench.notify, dispatcher = notify(slack=bot(slack)), bench.dispatcher()
     slack.broken = "internal_error"
     await bench.accept()
     for _ in range(7):
-        await bench.tells(dispatcher, after=130)
+        await bench.deliver(dispatcher, after=130)
     slack.broken = ""
     await bench.append(PLANNED, STARTED)
-    await bench.tells(dispatcher, after=1)
-    assert slack.threads == [], "what calls nobody has time"
+    await bench.deliver(dispatcher, after=1)
+    assert slack.threads == [], "what is not urgent waits"
     await bench.append(STUCK)
-    await bench.tells(dispatcher, after=1)
+    await bench.deliver(dispatcher, after=1)
     assert [body["text"][:17] for body in slack.threads] == ["Rollback is stuck"]
 
 
-async def test_a_call_for_a_human_leaves_alone_who_asks_for_it(bench: DispatcherBench, sink: Sink) -> None:
+async def test_an_urgent_notification_respects_retry_after(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     sink.trouble = [web.Response(status=429, headers={"Retry-After": "120"})]
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     await bench.append(PLANNED, STUCK)
-    await bench.tells(dispatcher, after=100)
+    await bench.deliver(dispatcher, after=100)
     assert len(sink.requests) == 1
-    await bench.tells(dispatcher, after=30)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher, after=30)
+    await bench.deliver(dispatcher)
     assert stages(sink) == ["accepted", "stuck"]
 
 
-async def test_one_that_nobody_listens_at(bench: DispatcherBench, free_port: int) -> None:
+async def test_a_refused_connection_names_host_and_port(bench: DispatcherBench, free_port: int) -> None:
     sink = Sink()
     sink.url = f"http://127.0.0.1:{free_port}"
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert late.error.startswith(f"127.0.0.1:{free_port}: ")
 
@@ -200,11 +200,11 @@ async def test_a_restart_loses_nothing(bench: DispatcherBench, sink: Sink) -> No
     await bench.append(PLANNED, STARTED)
     second = bench.dispatcher()
     for _ in range(2):
-        await bench.tells(second)
+        await bench.deliver(second)
     assert stages(sink) == ["accepted", "started"]
 
 
-async def test_a_crash_between_sending_and_noting_tells_it_again_with_the_same_id(
+async def test_a_crash_after_sending_delivers_again_with_the_same_id(
     bench: DispatcherBench, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
@@ -215,41 +215,41 @@ async def test_a_crash_between_sending_and_noting_tells_it_again_with_the_same_i
         raise RuntimeError("killed")
 
     monkeypatch.setattr(outbox, "delivered", dies)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     monkeypatch.setattr(outbox, "delivered", real)
     other = bench.dispatcher()
-    await bench.tells(other, after=1)
-    assert len(sink.taken) == 1, "the claim of the dead one still stands"
-    await bench.tells(other, after=60)
+    await bench.deliver(other, after=1)
+    assert len(sink.taken) == 1, "the claim of the crashed dispatcher still holds"
+    await bench.deliver(other, after=60)
     ids = [headers["X-Responder-Delivery"] for headers, _ in sink.taken]
     assert ids == ["e-1/0", "e-1/0"]
 
 
-async def test_of_two_replicas_one_tells_it(bench: DispatcherBench, sink: Sink) -> None:
+async def test_of_several_replicas_one_delivers(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify = notify(webhook=hook(sink))
-    tellers = [bench.dispatcher() for _ in range(3)]
+    dispatchers = [bench.dispatcher() for _ in range(3)]
     for number in range(4):
         await bench.accept(f"e-{number}", service=f"s{number}", alerts=())
-    await asyncio.gather(*(bench.tells(dispatcher) for dispatcher in tellers))
+    await asyncio.gather(*(bench.deliver(dispatcher) for dispatcher in dispatchers))
     assert sorted(json.loads(raw)["subject"] for _, raw in sink.taken) == ["e-0", "e-1", "e-2", "e-3"]
 
 
-async def test_what_is_too_old_is_given_up_and_shown(bench: DispatcherBench, sink: Sink) -> None:
+async def test_old_notifications_are_given_up_and_shown(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink), give_up_after="1h"), bench.dispatcher()
     sink.trouble = [web.Response(status=500)]
     await bench.accept()
-    await bench.tells(dispatcher)
-    await bench.tells(dispatcher, after=3601)
+    await bench.deliver(dispatcher)
+    await bench.deliver(dispatcher, after=3601)
     assert await bench.messages() == [("webhook", "accepted", "given_up")]
     (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert (late.pending, late.given_up, "answered 500" in late.error) == (0, 1, True)
     assert bench.counted == [("webhook", "failed"), ("webhook", "given_up")]
     await bench.append(PLANNED, STARTED)
-    await bench.tells(dispatcher)
-    assert stages(sink) == ["started"], "what comes later is told"
+    await bench.deliver(dispatcher)
+    assert stages(sink) == ["started"], "later ones are delivered"
 
 
-async def test_a_dead_channel_is_waited_for_by_no_other(bench: DispatcherBench, sink: Sink, slack: Slack) -> None:
+async def test_a_hanging_channel_delays_no_other(bench: DispatcherBench, sink: Sink, slack: Slack) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink, timeout=60.0), slack=bot(slack)), bench.dispatcher()
     sink.trouble = ["hang"]
     await bench.accept()
@@ -265,7 +265,7 @@ async def test_a_dead_channel_is_waited_for_by_no_other(bench: DispatcherBench, 
     assert ("webhook", "accepted", "pending") in await bench.messages()
 
 
-async def test_a_bug_in_a_channel_is_a_failure_like_any_other(
+async def test_a_bug_in_a_channel_counts_as_a_failed_delivery(
     bench: DispatcherBench, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
@@ -275,15 +275,15 @@ async def test_a_bug_in_a_channel_is_a_failure_like_any_other(
 
     monkeypatch.setattr(Webhook, "deliver", breaks)
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     monkeypatch.undo()
     (late,) = await bench.journal.read(outbox.undelivered, bench.clock())
     assert late.error == "KeyError: '***'"
-    await bench.tells(dispatcher, after=3)
+    await bench.deliver(dispatcher, after=3)
     assert stages(sink) == ["accepted"]
 
 
-async def test_its_loop_goes_on_whatever_happens(
+async def test_the_loop_survives_unexpected_errors(
     bench: DispatcherBench, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
@@ -299,7 +299,7 @@ async def test_its_loop_goes_on_whatever_happens(
     await bench.accept()
     async with asyncio.timeout(60):
         while not sink.taken:
-            dispatcher.stir()
+            dispatcher.wake()
             await asyncio.sleep(0.02)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -307,7 +307,7 @@ async def test_its_loop_goes_on_whatever_happens(
 
 
 @pytest.mark.parametrize(
-    ("severities", "named", "heard"),
+    ("severities", "named", "delivered"),
     [
         ((), None, True),
         (("critical",), None, True),
@@ -316,27 +316,27 @@ async def test_its_loop_goes_on_whatever_happens(
         ((), ("console",), False),
     ],
 )
-async def test_severity_and_policy_choose_who_hears_it(
-    bench: DispatcherBench, sink: Sink, severities: tuple[str, ...], named: tuple[str, ...] | None, heard: bool
+async def test_severity_and_policy_select_channels(
+    bench: DispatcherBench, sink: Sink, severities: tuple[str, ...], named: tuple[str, ...] | None, delivered: bool
 ) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink, severities=severities), console={}), bench.dispatcher()
     bench.policy_set = policy_set(policy(notify=named))
     await bench.accept()
-    await bench.tells(dispatcher)
-    assert bool(sink.taken) is heard
+    await bench.deliver(dispatcher)
+    assert bool(sink.taken) is delivered
 
 
-async def test_stages_choose_who_hears_it(bench: DispatcherBench, sink: Sink) -> None:
+async def test_stages_select_channels(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink, stages=["succeeded", "stuck"])), bench.dispatcher()
     await bench.accept()
     for events in WELL:
         await bench.append(*events)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     assert stages(sink) == ["succeeded"]
 
 
 @pytest.mark.parametrize(("waits_for", "events"), [("approval", (PLANNED, HELD)), ("stuck", (PLANNED, STARTED, STUCK))])
-async def test_where_nobody_reacts_others_are_called_once(
+async def test_escalation_happens_once_if_nobody_reacts(
     bench: DispatcherBench, sink: Sink, waits_for: str, events: tuple[Any, ...]
 ) -> None:
     bench.notify = notify(
@@ -346,30 +346,30 @@ async def test_where_nobody_reacts_others_are_called_once(
     dispatcher = bench.dispatcher()
     await bench.accept()
     await bench.append(*events)
-    await bench.tells(dispatcher, after=599)
+    await bench.deliver(dispatcher, after=599)
     assert sink.taken == []
-    await bench.tells(dispatcher, after=2)
+    await bench.deliver(dispatcher, after=2)
     again = bench.dispatcher()  # a restart forgets nothing
-    await bench.tells(again, after=600)
+    await bench.deliver(again, after=600)
     assert stages(sink) == ["escalated"]
     assert ("boss", "escalated", "delivered") in await bench.messages()
 
 
-async def test_nobody_is_called_once_somebody_has_reacted(bench: DispatcherBench, sink: Sink) -> None:
+async def test_no_escalation_after_a_reaction(bench: DispatcherBench, sink: Sink) -> None:
     escalate = {"after": "10m", "to": ["webhook"]}
     bench.notify, dispatcher = notify(webhook=hook(sink, stages=["failed"]), escalate=escalate), bench.dispatcher()
     await bench.accept()
     await bench.append(PLANNED, HELD)
     sink.trouble = [web.Response(status=500)]
-    await bench.tells(dispatcher, after=601)
+    await bench.deliver(dispatcher, after=601)
     await bench.append(APPROVED)
-    await bench.tells(dispatcher, after=10)
-    await bench.tells(dispatcher, after=6000)
+    await bench.deliver(dispatcher, after=10)
+    await bench.deliver(dispatcher, after=6000)
     assert (len(sink.requests), sink.taken) == (1, [])
     assert ("webhook", "escalated", "superseded") in await bench.messages()
 
 
-async def test_what_a_policy_only_wants_told_is_told_once(bench: DispatcherBench, sink: Sink) -> None:
+async def test_a_policy_that_only_notifies_delivers_once(bench: DispatcherBench, sink: Sink) -> None:
     only = Policy.model_validate({"name": "tell", "match": ['alertname="Overload"'], "notify": ["webhook"]})
     bench.notify, bench.policy_set, dispatcher = (
         notify(webhook=hook(sink), console={}),
@@ -379,90 +379,88 @@ async def test_what_a_policy_only_wants_told_is_told_once(bench: DispatcherBench
     for _ in range(3):
         found = [alert({"alertname": "Overload", "service": "backend", "environment": "production"})]
         await note_told(bench.journal, only, found, bench.clock())
-        await bench.tells(dispatcher)
+        await bench.deliver(dispatcher)
     assert [json.loads(raw)["title"] for _, raw in sink.taken] == ["Alert: Overload on backend in production"]
 
 
 async def test_a_channel_that_is_changed_is_opened_anew(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     bench.notify = notify(webhook=hook(sink, headers={"X-Team": "shop"}))
     await bench.append(PLANNED, STARTED)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     assert [headers.get("X-Team") for headers, _ in sink.taken] == [None, "shop"]
 
 
-async def test_one_that_is_configured_no_more_keeps_what_it_was_not_told(bench: DispatcherBench, sink: Sink) -> None:
+async def test_a_removed_channel_keeps_its_pending_notifications(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     sink.trouble = [web.Response(status=500)]
     await bench.accept()
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     bench.notify = notify()
     await bench.append(*WELL[0])
-    await bench.tells(dispatcher, after=60)
+    await bench.deliver(dispatcher, after=60)
     assert await bench.messages() == [("webhook", "accepted", "pending")]
     bench.notify = notify(webhook=hook(sink))
-    await bench.tells(dispatcher, after=60)
+    await bench.deliver(dispatcher, after=60)
     assert stages(sink) == ["accepted"]
 
 
-async def test_an_approval_is_asked_for_once_however_often_the_request_is_renewed(
-    bench: DispatcherBench, sink: Sink
-) -> None:
+async def test_a_renewed_request_for_approval_is_not_delivered_again(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     await bench.accept()
     await bench.append(PLANNED, HELD)
     for _ in range(3):
         await bench.append(HELD.model_copy(update={"renewed": True}))
-        await bench.tells(dispatcher)
+        await bench.deliver(dispatcher)
     assert stages(sink) == ["accepted", "approval_requested"]
     await bench.append(PLANNED, HELD)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     assert stages(sink) == ["accepted", "approval_requested", "approval_requested"], "another plan is another request"
 
 
-async def test_links_go_only_where_they_may(bench: DispatcherBench, sink: Sink) -> None:
+async def test_links_are_only_in_channels_that_show_them(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify = notify(webhook=[hook(sink, name="open"), hook(sink, name="closed", show_links=True)])
     dispatcher = bench.dispatcher()
     await bench.accept()
     await bench.append(PLANNED, HELD)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     urls = [json.loads(raw)["approve_url"] for _, raw in sink.taken if json.loads(raw)["stage"] == "approval_requested"]
     assert sorted(urls) == ["", "https://r.test/approve"]
     sink.taken.clear()
     await bench.append(*CANCELLED)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     assert {json.loads(raw)["approve_url"] for _, raw in sink.taken} == {""}
 
 
-async def test_reverting_is_told_with_its_reason(bench: DispatcherBench, sink: Sink) -> None:
+async def test_reverting_is_delivered_with_its_reason(bench: DispatcherBench, sink: Sink) -> None:
     bench.notify, dispatcher = notify(webhook=hook(sink)), bench.dispatcher()
     await bench.accept()
     await bench.append(PLANNED, STARTED)
     await bench.append(DONE, SECOND)
     await bench.append(HALTED)
-    await bench.tells(dispatcher)
+    await bench.deliver(dispatcher)
     assert stages(sink)[-1] == "reverting"
     assert "the service <b>is</b> down" in json.loads(sink.taken[-1][1])["happened"]
 
 
 @pytest.mark.parametrize(
-    ("other", "told_as"),
+    ("other", "delivered"),
     [
         ({"guard": "mode"}, ["observed"]),
-        ({"guard": "cooldown"}, ["refused"]),
+        ({"guard": "cooldown"}, ["denied"]),
         ({"guard": "cooldown", "forced": True}, []),
-        ({"guard": "episode", "action": "preserve_logs"}, []),
+        ({"guard": "duplicate_alert", "action": "preserve_logs"}, []),
         ({"guard": "cooldown", "result": "preserve", "action": "preserve_logs"}, ["alert"]),
         ({"guard": "policy", "result": "ignore"}, []),
         ({"guard": "mode", "result": "allow", "execution": "e-1"}, []),
     ],
 )
-async def test_a_decision_that_begins_nothing_is_told_once(
-    bench: DispatcherBench, sink: Sink, other: dict[str, Any], told_as: list[str]
+async def test_a_decision_without_an_execution_is_delivered_once(
+    bench: DispatcherBench, sink: Sink, other: dict[str, Any], delivered: list[str]
 ) -> None:
-    bench.notify, dispatcher = notify(webhook=hook(sink, stages=["observed", "refused", "alert"])), bench.dispatcher()
+    bench.notify, dispatcher = notify(webhook=hook(sink, stages=["observed", "denied", "alert"])), bench.dispatcher()
     labels = {"alertname": "BackendDown", "severity": "critical"}
     began = {"labels": labels, "annotations": {}, "starts_at": bench.clock().isoformat()}
     body = {"guard_results": [], "alerts": [began], "running": {"version": "2.1"}, "target": {"version": "2.0"}}
@@ -473,7 +471,7 @@ async def test_a_decision_that_begins_nothing_is_told_once(
             "reason": "not now", "body": json.dumps(body), **other,
         }  # fmt: skip
         await bench.journal.transaction(decisions.record, decisions.RecordedDecision.model_validate(facts))
-        await bench.tells(dispatcher)
-    assert stages(sink) == told_as
+        await bench.deliver(dispatcher)
+    assert stages(sink) == delivered
     for _, raw in sink.taken:
         assert (json.loads(raw)["severity"], json.loads(raw)["happened"]) == ("critical", "not now")

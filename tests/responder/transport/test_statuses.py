@@ -230,11 +230,11 @@ async def test_a_channel_says_the_status(name: str, body: str) -> None:
         channel = CHANNELS[name](url).open()
         for server.status in FAILURES:
             with pytest.raises(NotDelivered, match=str(server.status)):
-                await channel.deliver(sent, "", again=False)
+                await channel.deliver(sent, "", retry=False)
         if name not in ("slack webhook", "webhook"):
             server.status = 200
             with pytest.raises(NotDelivered):
-                await channel.deliver(sent, "", again=True)
+                await channel.deliver(sent, "", retry=True)
         await channel.close()
 
 

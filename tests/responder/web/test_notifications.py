@@ -1,4 +1,4 @@
-"""What people are told: a dead channel changes nothing for a rollback, what was not told is shown, links stop it."""
+"""Notifications and their links: a hanging channel delays no rollback, pending ones are shown, a link stops one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def hook(sink: Sink, **other: Any) -> Notify:
 
 
 @contextlib.asynccontextmanager
-async def telling(responder: ResponderServer, notify: Notify) -> AsyncIterator[Dispatcher]:
+async def dispatching(responder: ResponderServer, notify: Notify) -> AsyncIterator[Dispatcher]:
     dispatcher = Dispatcher(
         responder.journal, lambda: notify, lambda: responder.policy_set, links=responder.links.both, poll=0.02
     )
@@ -48,8 +48,8 @@ async def telling(responder: ResponderServer, notify: Notify) -> AsyncIterator[D
     await dispatcher.close()
 
 
-async def rolls_back(responder: ResponderServer) -> float:
-    """Seconds that a whole rollback took."""
+async def seconds_of_a_rollback(responder: ResponderServer) -> float:
+    """How long a complete rollback took."""
     (shop := responder.shop / "current").unlink(missing_ok=True)
     shop.symlink_to("releases/2.1")
     responder.prometheus.vectors['probe_success{service="backend"}'] = [({}, "1")]
@@ -73,11 +73,11 @@ async def rolls_back(responder: ResponderServer) -> float:
         await asyncio.gather(working, return_exceptions=True)
 
 
-async def test_a_dead_channel_never_delays_a_rollback(responder: ResponderServer, sink: Sink) -> None:
+async def test_a_hanging_channel_delays_no_rollback(responder: ResponderServer, sink: Sink) -> None:
     sink.trouble = ["hang"] * 100
-    async with telling(responder, hook(sink, timeout=60.0)):
-        took = await rolls_back(responder)
-        assert took < 50, "the channel would have held it up for a minute"
+    async with dispatching(responder, hook(sink, timeout=60.0)):
+        took = await seconds_of_a_rollback(responder)
+        assert took < 50, "the channel hangs for a minute"
         while not sink.requests:
             await asyncio.sleep(0.01)
         assert sink.taken == []
@@ -86,15 +86,15 @@ async def test_a_dead_channel_never_delays_a_rollback(responder: ResponderServer
         assert (late["channel"], late["pending"] > 0) == ("webhook", True)
 
 
-async def test_what_was_not_told_is_shown(responder: ResponderServer, sink: Sink) -> None:
+async def test_pending_notifications_are_shown(responder: ResponderServer, sink: Sink) -> None:
     sink.trouble = [web.Response(status=500, text="down")] * 50
     now = datetime.now(UTC)
     await responder.good_then_new()
     execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
-    async with telling(responder, hook(sink)) as dispatcher:
+    async with dispatching(responder, hook(sink)) as dispatcher:
         async with asyncio.timeout(60):
             while not (shown := (await responder.get("/api/v1/status"))[1]["notifications"]) or not shown[0]["error"]:
-                dispatcher.stir()
+                dispatcher.wake()
                 await asyncio.sleep(0.02)
     assert (shown[0]["pending"], "answered 500: down" in shown[0]["error"]) == (1, True)
     assert 'responder_notifications_pending{channel="webhook"} 1.0' in await responder.series()
@@ -104,7 +104,7 @@ async def test_what_was_not_told_is_shown(responder: ResponderServer, sink: Sink
     assert "answered 500: down" in message["error"]
 
 
-async def test_the_issue_says_where_the_evidence_is(responder: ResponderServer) -> None:
+async def test_the_issue_names_the_location_of_the_evidence(responder: ResponderServer) -> None:
     now = datetime.now(UTC)
     await responder.good_then_new()
     execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
@@ -112,32 +112,32 @@ async def test_the_issue_says_where_the_evidence_is(responder: ResponderServer) 
     await responder.append(execution.id, kept)
     async with Github().up() as github:
         token = {"repository": "shop/backend", "token": TOKEN, "api_url": f"{github.url}/api/v3"}
-        async with telling(responder, Notify.model_validate({"github": token})) as dispatcher, asyncio.timeout(60):
+        async with dispatching(responder, Notify.model_validate({"github": token})) as dispatcher, asyncio.timeout(60):
             while not github.issues:
-                dispatcher.stir()
+                dispatcher.wake()
                 await asyncio.sleep(0.02)
             await responder.append(execution.id, StepFailed(at=now, reason="no plan could be made"))
             await responder.append(execution.id, Closed(at=now, outcome="failed", by="responder", reason=""))
             while "Evidence" not in github.issues[41]["body"]:
-                dispatcher.stir()
+                dispatcher.wake()
                 await asyncio.sleep(0.02)
     body = github.issues[41]["body"].replace("\\", "")
     assert f"responder evidence {execution.id}" in body
     assert "var/lib/responder/evidence/d/e" in body
 
 
-async def test_an_alert_that_a_policy_only_wants_told(responder: ResponderServer, sink: Sink) -> None:
+async def test_a_policy_that_only_notifies(responder: ResponderServer, sink: Sink) -> None:
     only = Policy.model_validate({"name": "tell", "match": ['alertname="Overload"'], "notify": ["webhook"]})
     responder.policy_set = responder.policy_set.model_copy(update={"policies": (only,)})
     labels = {"alertname": "Overload", "service": "backend", "environment": "production"}
-    async with telling(responder, hook(sink)) as dispatcher, asyncio.timeout(60):
+    async with dispatching(responder, hook(sink)) as dispatcher, asyncio.timeout(60):
         for _ in range(2):
             status, body = await responder.post(
                 "/api/v1/alerts", sent_body(sent_alert(labels, startsAt=NOW.isoformat()))
             )
             assert (status, [row["result"] for row in body["decisions"]]) == (202, ["notify"])
         while not sink.taken:
-            dispatcher.stir()
+            dispatcher.wake()
             await asyncio.sleep(0.02)
     (taken,) = [json.loads(raw) for _, raw in sink.taken]
     assert (taken["stage"], taken["title"]) == ("alert", "Alert: Overload on backend in production")
@@ -161,7 +161,7 @@ async def asked_to_stop(responder: ResponderServer, name: str) -> Any:
     return await responder.journal.read(find)
 
 
-async def test_looking_at_it_stops_nothing_and_the_button_does(guarded_responder: ResponderServer) -> None:
+async def test_only_the_button_of_the_page_stops(guarded_responder: ResponderServer) -> None:
     execution_id = await held(guarded_responder)
     link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, execution_id))
     for _ in range(2):
@@ -180,7 +180,7 @@ async def test_looking_at_it_stops_nothing_and_the_button_does(guarded_responder
 
 
 @pytest.mark.parametrize("part", ["until", "signature", "id"])
-async def test_nothing_of_a_stop_link_can_be_changed(guarded_responder: ResponderServer, part: str) -> None:
+async def test_a_changed_stop_link_is_rejected(guarded_responder: ResponderServer, part: str) -> None:
     execution_id, other = await held(guarded_responder), await held(guarded_responder, service="frontend")
     link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, execution_id))
     forged = {
@@ -194,7 +194,7 @@ async def test_nothing_of_a_stop_link_can_be_changed(guarded_responder: Responde
     assert await asked_to_stop(guarded_responder, execution_id) is await asked_to_stop(guarded_responder, other) is None
 
 
-async def test_the_link_that_approves_does_not_stop(guarded_responder: ResponderServer) -> None:
+async def test_an_approval_link_does_not_stop(guarded_responder: ResponderServer) -> None:
     execution = await guarded_responder.journal.read(executions.load, await held(guarded_responder))
     approve = guarded_responder.links.link(execution)
     assert approve is not None
@@ -202,7 +202,7 @@ async def test_the_link_that_approves_does_not_stop(guarded_responder: Responder
     assert (await page(guarded_responder, "POST", as_stop, data={"name": "eve"}))[0] == 409
 
 
-async def test_what_is_over_cannot_be_stopped(guarded_responder: ResponderServer) -> None:
+async def test_a_closed_execution_cannot_be_stopped(guarded_responder: ResponderServer) -> None:
     now = datetime.now(UTC)
     begun = await guarded_responder.journal.transaction(executions.accept, "e-1", accepted(at=now))
     link = stop_link(guarded_responder, begun)
@@ -213,7 +213,7 @@ async def test_what_is_over_cannot_be_stopped(guarded_responder: ResponderServer
     assert (status, "is reverting: there is nothing to stop" in text) == (403, True)
 
 
-async def test_without_tokens_nothing_is_stopped_by_a_link(responder: ResponderServer) -> None:
+async def test_without_tokens_links_are_rejected(responder: ResponderServer) -> None:
     begun = await responder.journal.transaction(executions.accept, "e-1", accepted(at=datetime.now(UTC)))
     assert responder.links.both(begun) == ("", "")
     assert (await page(responder, "GET", "/stop/e-1?until=99999999999&signature="))[0] == 403
