@@ -293,6 +293,10 @@ class Mail:
         finally:
             listening.close()
 
+    def cause(self, trouble: str) -> None:
+        """Fails at the end of the next message."""
+        self.trouble.append({"error": f"550 rejected for {TOKEN}", "hang": "hang", "lost_response": "late"}[trouble])
+
     def _authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
         right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"rollbacks", TOKEN.encode())
         return AuthResult(success=right, handled=right)
@@ -309,9 +313,14 @@ class Mail:
         return "221 Bye"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        if self.trouble:
-            return self.trouble.pop(0)
+        trouble = self.trouble.pop(0) if self.trouble else ""
+        if trouble == "hang":
+            await asyncio.sleep(60)
+        elif trouble and trouble != "late":
+            return trouble
         message = message_from_bytes(envelope.content, policy=policy.default)
         assert isinstance(message, EmailMessage)
         self.got.append((list(envelope.rcpt_tos), message))
+        if trouble == "late":
+            await asyncio.sleep(60)
         return "250 OK"
