@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from responder.config.durations import format_duration
 from responder.decisions.facts import Facts
 from responder.decisions.policies import Incident
-from responder.journal.deployments import NO_TARGET
+from responder.services.registry import NEVER_A_TARGET
 
 Kind = Literal["allow", "deny", "require_approval"]
 
@@ -142,7 +142,7 @@ def target_version(incident: Incident, facts: Facts, now: datetime) -> tuple[Kin
         )
     if to.version == running.version:
         return "deny", f"{to.version} is the version that runs"
-    if to.status in NO_TARGET:
+    if to.status in NEVER_A_TARGET:
         return "deny", f"{to.version} is {to.status}"
     if to.status != "good" and not incident.forced:
         return "deny", f"{to.version} is a {to.status}, not known good"
@@ -375,5 +375,5 @@ def needs_more(incident: Incident, decision: Decision, facts: Facts) -> bool:
         return False
     against = [v.guard for v in decision.guard_results if v.result == "deny"]
     replaced = facts.replaced
-    blames = replaced is not None and replaced.status not in NO_TARGET and against[:1] in _BLAMING
+    blames = replaced is not None and replaced.status not in NEVER_A_TARGET and against[:1] in _BLAMING
     return not incident.by_name and facts.live is None and (against in ([], ["mode"]) or blames)

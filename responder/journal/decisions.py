@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.permitted import EVERYTHING, Permitted
-from responder.journal import outbox
 from responder.journal.database import Row, Transaction
-from responder.rollback.stages import Stage
 
 KILL_SWITCH = "kill_switch"
 
@@ -48,24 +46,14 @@ class KillSwitch(BaseModel):
     at: Timestamp
 
 
-async def record(tx: Transaction, decision: RecordedDecision, *, repeated: bool = True) -> None:
-    """What leads to no execution is told once, however often it is heard. `repeated`: the sender asked once more."""
+async def insert(tx: Transaction, decision: RecordedDecision, *, repeated: bool = True) -> bool:
+    """Records a decision. Returns False if the same result on the same incident is recorded already.
+
+    That row is then updated; `repeated` increments its count.
+    """
     values = decision.model_dump(exclude={"times", "last_at"})
     row = await tx.first("record_decision", **values, again=int(repeated))
-    if row and row["id"] == decision.id and (stage := _stage(decision)):
-        await outbox.put_news(tx, outbox.News(decision.id, 0, stage, decision.at))
-
-
-def _stage(decision: RecordedDecision) -> Stage | None:
-    if decision.result in ("notify", "preserve"):
-        return "alert"
-    if decision.action == "read" and decision.result == "deny":
-        return "denied"
-    if decision.result != "deny" or decision.forced or decision.action != "roll_back":
-        return None  # who asked for it by name has the answer already
-    if decision.guard == "duplicate_alert":
-        return None  # the rollback that the alert opened has messages of its own
-    return "observed" if decision.guard == "mode" else "denied"
+    return row is not None and row["id"] == decision.id
 
 
 async def find(

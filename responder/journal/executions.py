@@ -12,7 +12,6 @@ from pydantic import TypeAdapter
 
 from responder.config.permitted import EVERYTHING, Permitted
 from responder.errors import Conflict, LeaseLost, Unknown
-from responder.journal import client_rules, deployments, outbox
 from responder.journal.database import Row, Transaction
 from responder.rollback.events import (
     Accepted,
@@ -30,8 +29,6 @@ from responder.rollback.events import (
     StopRequested,
 )
 from responder.rollback.execution import Execution, begin, fold, seconds_between
-from responder.rollback.plan import Change
-from responder.rollback.stages import stage_of
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
@@ -45,10 +42,10 @@ def new_id(at: datetime) -> str:
     return f"{at:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
-async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Execution:
-    """Writes a new execution down. The schema refuses a second live one, and an alert that has opened one before.
+async def insert(tx: Transaction, execution_id: str, accepted: Accepted) -> Execution:
+    """Records a new execution. Raises Conflict, and records nothing, if the schema refuses it:
 
-    Raises Conflict then; nothing of it is kept.
+    the service has a live or stuck rollback, or one of the alerts opened a rollback of this deployment before.
     """
     firing = min((alert.starts_at for alert in accepted.alerts), default=None)
     inserted = await tx.first(
@@ -90,30 +87,14 @@ async def accept(tx: Transaction, execution_id: str, accepted: Accepted) -> Exec
         ):
             raise Conflict(f"the alert {alert.name} has opened a rollback already")
     execution = begin(execution_id, accepted)
-    await _write(tx, execution, accepted)
-    await outbox.put(tx, execution, accepted)
-    tx.notify()
+    await append_event(tx, execution, accepted)
     return execution
 
 
-async def append(tx: Transaction, execution: Execution, events: Collection[Event], worker: str | None) -> Execution:
-    """Appends what happened and returns the execution after it. Raises LeaseLost where somebody else wrote first.
-
-    What follows from it for the versions (the bad one is marked, the good one is the running one) is part of the same
-    transaction.
-    """
-    acted_at: datetime | None = None
-    news: tuple[Execution, Event] | None = None
-    for event in events:
-        if isinstance(event, StepStarted) and execution.todo and isinstance(execution.todo[0], Change):
-            acted_at = acted_at or event.at
-        execution = execution.after(event)
-        await _write(tx, execution, event)
-        await _follow(tx, execution, event)
-        if stage_of(event, execution):
-            news = (execution, event)
-    if news:  # of several at once only the last: what it has come to
-        await outbox.put(tx, *news)
+async def update(
+    tx: Transaction, execution: Execution, worker: str | None, *, acted_at: datetime | None = None
+) -> None:
+    """Writes the state after the events that were appended. Raises LeaseLost if another worker owns the execution."""
     ended = execution.ended_at
     updated = await tx.first(
         "update_execution",
@@ -135,10 +116,10 @@ async def append(tx: Transaction, execution: Execution, events: Collection[Event
         await tx.all("release_parts", execution=execution.id)
     if worker is None or not execution.live:
         tx.notify()
-    return execution
 
 
-async def _write(tx: Transaction, execution: Execution, event: Event) -> None:
+async def append_event(tx: Transaction, execution: Execution, event: Event) -> None:
+    """Appends the event that led to `execution`. Raises LeaseLost if another worker has written this number."""
     step = event.step if isinstance(event, StepStarted | StepCompleted | StepFailed) else None
     title = event.title if isinstance(event, StepStarted) else None
     written = await tx.first(
@@ -182,46 +163,6 @@ def _note(event: Event) -> str | None:
         case Closed():
             return f"{event.outcome}, by {event.by}" + (f": {event.reason}" if event.reason else "")
     return None
-
-
-async def _follow(tx: Transaction, execution: Execution, event: Event) -> None:
-    accepted = execution.accepted
-    if isinstance(event, Closed) and execution.cancelled_by_guard and not execution.changed:
-        await tx.all("release_opening_alerts", execution=execution.id)
-    if isinstance(event, Closed | StepFailed | RetriesExhausted):
-        await deployments.hold(tx, *((part.service, accepted.environment) for part in accepted.parts))
-    if isinstance(event, Closed) and event.outcome in ("succeeded", "mitigated"):
-        why = f"rolled back by {execution.id}: {accepted.reason}"
-        mitigations = execution.plan.mitigations if execution.plan and event.outcome == "mitigated" else ()
-        still_there = {(mitigation.service or accepted.service, mitigation.platform) for mitigation in mitigations}
-        for part in accepted.parts:
-            await deployments.mark(tx, part.service, accepted.environment, part.from_version, "bad", why, event.at)
-            prefix = execution.id if part.service == accepted.service else f"{execution.id}-{part.service}"
-            back = deployments.Deployment(
-                id=f"{prefix}-back",
-                service=part.service,
-                environment=accepted.environment,
-                version=part.to_version,
-                at=event.at,
-                recorded_by="responder",
-                rolled_back_by=execution.id,
-            )
-            await deployments.record(tx, back)
-            await deployments.record_back(tx, back, part.from_version, still_there)
-        await client_rules.mitigate(tx, mitigations, accepted.service, accepted.environment, execution.id, event.at)
-    elif (
-        isinstance(event, StepFailed | RetriesExhausted) and execution.verification_failed and not _says_nothing(event)
-    ):
-        names = " and ".join(part.service for part in accepted.parts)
-        for part in accepted.parts:
-            for version in (part.from_version, part.to_version):
-                why = f"{names} did not recover after {execution.id}"
-                await deployments.mark(tx, part.service, accepted.environment, version, "suspect", why, event.at)
-
-
-def _says_nothing(event: StepFailed | RetriesExhausted) -> bool:
-    """About the versions: somebody else moved something, or nobody could see."""
-    return isinstance(event, StepFailed) and (event.drift or event.inconclusive)
 
 
 async def load(tx: Transaction, execution_id: str) -> Execution:
@@ -292,7 +233,10 @@ async def claim(
             free -= 1
         await tx.all("claim_execution", execution=row["id"], worker=worker, again=int(again))
         if again:
-            execution = await append(tx, execution, [Resumed(at=at, worker=worker)], worker)
+            resumed = Resumed(at=at, worker=worker)
+            execution = execution.after(resumed)
+            await append_event(tx, execution, resumed)
+            await update(tx, execution, worker)
         taken.append((execution, row["resumptions"] + again))
     return taken, unreadable
 

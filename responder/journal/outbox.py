@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from responder.journal.database import Row, Transaction
-from responder.rollback.events import Event
-from responder.rollback.execution import Execution
-from responder.rollback.stages import CALLS, Stage, stage_of
+from responder.rollback.stages import CALLS, Stage
 
 
 class News(NamedTuple):
@@ -31,13 +29,8 @@ class Claimed(NamedTuple):
     messages: tuple[Row, ...]
 
 
-async def put(tx: Transaction, execution: Execution, event: Event) -> None:
-    """Keeps that this event is to be told; part of the transaction that the event is written in."""
-    if stage := stage_of(event, execution):
-        await put_news(tx, News(execution.id, execution.seq, stage, event.at))
-
-
-async def put_news(tx: Transaction, news: News) -> None:
+async def add(tx: Transaction, news: News) -> None:
+    """Adds a notification to route, in the transaction of the event or decision behind it."""
     await tx.all("add_to_outbox", **news._asdict())
 
 

@@ -13,6 +13,7 @@ from responder.journal import Database, Transaction, decisions, executions
 from responder.rollback.events import ApprovalRequested, Approved, Closed, Event, StopRequested
 from responder.rollback.execution import Execution
 from responder.rollback.ports import StopRequest
+from responder.services import rollbacks
 
 
 async def approve(
@@ -40,7 +41,7 @@ async def approve(
     async def append(tx: Transaction) -> Execution:
         found = await executions.load(tx, execution_id)
         _check(found, plan_hash, by, now)
-        return await executions.append(tx, found, [event], None)
+        return await rollbacks.append(tx, found, [event], None)
 
     return await journal.transaction(append), event
 

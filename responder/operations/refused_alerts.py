@@ -10,6 +10,7 @@ from typing import Any
 
 from responder.backends.alertmanager.alerts import RefusedAlert
 from responder.decisions.guards import GuardResult
+from responder.decisions.recording import record_decision
 from responder.journal import Database, Transaction, decisions, executions
 
 GUARD = "readable"
@@ -48,7 +49,7 @@ async def _record(tx: Transaction, refused: Sequence[RefusedAlert], now: datetim
             body=json.dumps(facts),
             **fields,
         )
-        await decisions.record(tx, decision)
+        await record_decision(tx, decision)
 
 
 def _key(alert: RefusedAlert) -> str:

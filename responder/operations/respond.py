@@ -17,11 +17,13 @@ from responder.decisions.evaluation import ask_outside, collect, evaluate
 from responder.decisions.facts import Facts, LiveState
 from responder.decisions.guards import Decision, GuardResult, did_not_help, needs_human, needs_more
 from responder.decisions.policies import Incident, Policy, PolicySet
+from responder.decisions.recording import record_decision
 from responder.errors import Conflict
 from responder.journal import Database, Transaction, decisions, deployments, evidence, executions
 from responder.rollback.events import Accepted
 from responder.rollback.execution import Execution
 from responder.rollback.version_change import VersionChange
+from responder.services import registry, rollbacks
 
 Clock = Callable[[], datetime]
 
@@ -182,7 +184,7 @@ async def _decide(
         elif decision.deciding.result != "deny":
             decided = await _want_logs(tx, decided, record_id)
         record = _as_record(decided, record_id, trouble_visible)
-        await decisions.record(tx, record, repeated=not trouble_visible)
+        await record_decision(tx, record, repeated=not trouble_visible)
         for member, facts in zip(incident.members, situations, strict=True):
             await _mark_replaced(tx, member, facts, now)
             await _mark_unhelped(tx, member, facts, now)
@@ -199,7 +201,7 @@ async def _mark_unhelped(tx: Transaction, incident: Incident, facts: Facts, now:
         known = await tx.first("version", service=service.name, environment=service.environment, version=version)
         if known and known["status"] == before:
             why = f"{incident.title} still fires after {latest.id}"
-            await deployments.mark(tx, service.name, service.environment, version, "suspect", why, now)
+            await registry.mark(tx, service.name, service.environment, version, "suspect", why, now)
 
 
 async def _mark_replaced(tx: Transaction, incident: Incident, facts: Facts, now: datetime) -> None:
@@ -207,7 +209,7 @@ async def _mark_replaced(tx: Transaction, incident: Incident, facts: Facts, now:
     running, replaced, service = facts.running, facts.replaced, facts.service
     if running is None or replaced is None or service is None or incident.policy.mode == "observe":
         return
-    if incident.forced or not incident.alerts or replaced.status in deployments.NO_TARGET:
+    if incident.forced or not incident.alerts or replaced.status in registry.NEVER_A_TARGET:
         return
     live, delay = facts.live, timedelta(seconds=service.reporting_delay)
     if live is None or live.trouble_now is None or live.was_so_before:
@@ -218,7 +220,7 @@ async def _mark_replaced(tx: Transaction, incident: Incident, facts: Facts, now:
     latest = running.at if replaced.status == "good" else running.at + delay
     if replaced.at - delay <= began <= min(latest, lately):
         why = f"{incident.title}: it was replaced by {running.version} at {running.at:%Y-%m-%d %H:%M:%S} UTC"
-        await deployments.mark(tx, service.name, service.environment, replaced.version, "bad", why, now)
+        await registry.mark(tx, service.name, service.environment, replaced.version, "bad", why, now)
 
 
 def _version_change(facts: Facts, strategy: str | None) -> VersionChange:
@@ -248,7 +250,7 @@ async def _accept(tx: Transaction, decided: Decided, claimer: Claimer | None) ->
         onset_at=facts.live.began_at if facts.live else None,
         received_at=incident.received_at,
     )
-    execution = await executions.accept(tx, executions.new_id(decided.at), accepted)
+    execution = await rollbacks.accept(tx, executions.new_id(decided.at), accepted)
     claimed = claimer is not None and await executions.claim_new(
         tx, execution, claimer.worker, concurrent=claimer.concurrent
     )
@@ -344,7 +346,7 @@ async def note_told(journal: Database, policy: Policy, alerts: Sequence[Alert], 
         body=json.dumps(body),
         **payload,
     )
-    await journal.transaction(decisions.record, decision)
+    await journal.transaction(record_decision, decision)
     return payload
 
 
@@ -375,7 +377,7 @@ async def note_unwanted(journal: Database, alerts: Sequence[Alert], now: datetim
         body=json.dumps(body),
         **payload,
     )
-    await journal.transaction(decisions.record, decision)
+    await journal.transaction(record_decision, decision)
     return payload
 
 
@@ -410,5 +412,5 @@ async def note_not_permitted(journal: Database, incident: Incident, sender: str,
         body=json.dumps(body),
         **payload,
     )
-    await journal.transaction(decisions.record, decision)
+    await journal.transaction(record_decision, decision)
     return payload

@@ -1,4 +1,4 @@
-"""The right to act, which runs out by itself where whoever holds it does not renew it."""
+"""The right of one worker to act. It expires unless the worker renews it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = logging.getLogger("responder.worker")
 
 
 def _boottime() -> float:
-    # Goes on while the machine sleeps and does not jump with the wall clock.
+    # Continues during a suspend, and does not jump with the wall clock.
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease:
-    """The right to act, by the database's clock, for one boot of one worker."""
+    """The lease of one start of one worker, for `seconds` by the clock of the database."""
 
     def __init__(
         self,
@@ -36,38 +36,41 @@ class Lease:
         self.seconds = seconds
         self._journal = journal
         self._clock = clock
-        self._stumbled = on_error
+        self._on_error = on_error
         self._renewed_at = float("-inf")
 
     def guard(self) -> None:
-        """Raises LeaseLost where the lease may have run out. To be called with no await before the write it guards.
+        """Raises LeaseLost if the lease may have expired. Call it right before a write, with no await in between.
 
-        A process that was paused for longer than its lease would otherwise finish its step before anything told it.
+        Without it, a process that was paused for longer than its lease would finish its step.
         """
-        if self._clock() - self._renewed_at > 0.75 * self.seconds:
-            raise LeaseLost("the lease has run out: another worker may have gone on with it")
+        if (age := self._clock() - self._renewed_at) > 0.75 * self.seconds:
+            raise LeaseLost(
+                f"the lease of {self.seconds:g} s was renewed {age:.1f} s ago: another worker may have taken over"
+            )
 
     async def take(self) -> None:
-        asked_at = self._clock()
+        """Registers the worker. Raises JournalUnavailable."""
+        requested_at = self._clock()
         await self._journal.lease_transaction(executions.register, self.id, self.seconds, self._journal.now())
-        self._renewed_at = asked_at
+        self._renewed_at = requested_at
 
     async def keep(self) -> None:
-        """Renews until the lease is lost, and returns then."""
+        """Renews the lease four times per lifetime. Returns when it is lost."""
         while True:
             await asyncio.sleep(self.seconds / 4)
-            asked_at = self._clock()
+            requested_at = self._clock()
             try:
                 renewed = await self._journal.lease_transaction(executions.renew, self.id, self.seconds)
             except JournalUnavailable as e:
                 say(log, "lease not renewed", level=logging.WARNING, reason=str(e))
-            except Exception:  # what is under way may go on for as long as it lasts
+            except Exception:  # a bug must not end what is in progress before the lease has expired
                 log.exception("lease not renewed")
-                self._stumbled("lease")
+                self._on_error("lease")
             else:
                 if not renewed:
                     return
-                self._renewed_at = asked_at
+                self._renewed_at = requested_at
                 continue
             if self._clock() - self._renewed_at > self.seconds:
                 return

@@ -11,6 +11,7 @@ from responder.decisions.policies import PolicySet
 from responder.journal import Database, Transaction, deployments
 from responder.journal.deployments import Deployment
 from responder.rollback.gateway import Gateway
+from responder.services import registry
 from responder.services.service import Service
 
 _MOMENTS = 10
@@ -35,7 +36,7 @@ async def _untroubled(tx: Transaction, deployment: Deployment, policy_set: Polic
     """Neither by itself nor with those that it is rolled back together with."""
     named = [(p.name, p.roll_back) for p in policy_set.policies if p.together and isinstance(p.roll_back, tuple)]
     together = [(policy, services[0]) for policy, services in named if deployment.service in services]
-    return await deployments.untroubled_since(tx, deployment, together)
+    return await registry.untroubled_since(tx, deployment, together)
 
 
 async def _was_used(service: Service, gateway: Gateway, now: datetime) -> bool:
@@ -73,4 +74,4 @@ async def _promote(tx: Transaction, deployment: Deployment, policy_set: PolicySe
     await deployments.hold(tx, where)
     if await deployments.newest(tx, *where) != deployment or not await _untroubled(tx, deployment, policy_set):
         return False
-    return await deployments.promote(tx, deployment, why, now)
+    return await registry.promote(tx, deployment, why, now)

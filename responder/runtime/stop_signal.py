@@ -1,4 +1,4 @@
-"""How a rollback under way hears that somebody, or something, wants it to stop."""
+"""Tells a running execution that a person or a guard wants it to stop."""
 
 from __future__ import annotations
 
@@ -14,56 +14,64 @@ from responder.journal import Database, Transaction, decisions
 from responder.rollback.execution import Execution
 from responder.rollback.ports import StopRequest
 
+_VALID_FOR = 1.0
+"""Seconds for which an answer from outside holds, so that consecutive changes do not ask for each one."""
+
 
 class StopSignal:
-    """Of one rollback: the stop file, the kill switch, whoever stops it by name, silences, and the brake."""
+    """The stop requests for one execution.
+
+    They come from the stop file, the kill switch, a person who stops this execution, a silence of its alerts or of the
+    watchdog, and, before the first change, from every guard that looks outside.
+    """
 
     def __init__(
         self, journal: Database, policy_set: Callable[[], PolicySet], connections: Callable[[], Connections]
     ) -> None:
-        self._journal, self._mandate, self._connections = journal, policy_set, connections
+        self._journal, self._policy_set, self._connections = journal, policy_set, connections
         self.wake = asyncio.Event()
-        self._asked_at: float | None = None
+        self._answered_at: float | None = None
 
     def decided_now(self) -> None:
-        """The guards have just asked the outside; the first act follows at once and need not ask again."""
-        self._asked_at = asyncio.get_running_loop().time()
+        """The guards have just allowed the rollback: the first change can follow without asking them again."""
+        self._answered_at = asyncio.get_running_loop().time()
 
     async def requested(self, execution: Execution, *, about_to_act: bool) -> StopRequest | None:
-        policy_set = self._mandate()
+        """The stop request, or None. Silences and guards are only checked if the execution is `about_to_act`."""
+        policy_set = self._policy_set()
         if reason := policy_set.stop_file_says():
             return StopRequest("stop file", reason, guard=True)
-        if stop := await self._journal.read(stop_of, execution.id):
+        if stop := await self._journal.read(stop_request_of, execution.id):
             return stop
         return await self._outside(execution, policy_set) if about_to_act else None
 
     async def _outside(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
-        """What speaks against the next act. Once it has begun, an alert that is gone does not, nor that nobody can
-        tell: half a rollback is worse than either end of it.
+        """After the first change, a resolved alert or a missing answer does not stop the rollback.
+
+        Half a rollback is worse than none and worse than a complete one.
         """
         now = asyncio.get_running_loop().time()
-        if self._asked_at is not None and now - self._asked_at < 1.0:
+        if self._answered_at is not None and now - self._answered_at < _VALID_FOR:
             return None
-        # A person's word, and a move that may have had its effect, are past the point of asking again. A gate that came
-        # first is not: minutes may have passed in it.
+        # A gate before the first change does not count as its start: minutes may have passed in it.
         begun = execution.accepted.forced or execution.has_begun
-        stop = await (self._muted(execution, policy_set) if begun else self._refused(execution, policy_set))
+        stop = await (self._silenced(execution, policy_set) if begun else self._denied(execution, policy_set))
         if stop is None:
-            self._asked_at = now
+            self._answered_at = now
         return stop
 
-    async def _muted(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
-        around = self._connections()
-        live = await ask_alerts(incident_of(execution, policy_set), policy_set, around)
+    async def _silenced(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
+        connections = self._connections()
+        live = await ask_alerts(incident_of(execution, policy_set), policy_set, connections)
         if live.state == "suppressed":
             return StopRequest("alertmanager", live.reason)
         if policy_set.watchdog and not execution.accepted.forced:
-            watchdog = await ask_watchdog(policy_set.watchdog, around)
+            watchdog = await ask_watchdog(policy_set.watchdog, connections)
             if watchdog.state == "suppressed":
                 return StopRequest("watchdog", watchdog.reason)
         return None
 
-    async def _refused(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
+    async def _denied(self, execution: Execution, policy_set: PolicySet) -> StopRequest | None:
         refusal = await ask_again(
             execution,
             policy_set=policy_set,
@@ -74,14 +82,15 @@ class StopSignal:
         return StopRequest(refusal.guard, refusal.reason, guard=True) if refusal else None
 
     async def pause(self, seconds: float) -> None:
+        """Waits so many seconds, or until `wake` is set."""
         self.wake.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.wake.wait()
 
 
-async def stop_of(tx: Transaction, execution_id: str) -> StopRequest | None:
-    """Who wants all of them or this one to stop, and why."""
+async def stop_request_of(tx: Transaction, execution_id: str) -> StopRequest | None:
+    """The kill switch, or the stop request for this execution; None if there is neither."""
     if switch := await decisions.kill_switch(tx):
         return StopRequest(switch.set_by, f"all automation was stopped: {switch.reason}", guard=True)
     row = await tx.first("stop_request", id=execution_id)

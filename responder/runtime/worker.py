@@ -20,7 +20,7 @@ from responder.decisions.policies import PolicySet
 from responder.errors import JournalUnavailable, LeaseLost
 from responder.evidence.keeper import Keeper
 from responder.evidence.maintenance import maintain
-from responder.journal import Database, Transaction, deployments, executions
+from responder.journal import Database, Transaction, executions
 from responder.logging import say
 from responder.operations.approving import after_waiting
 from responder.operations.planning import plan_rollback
@@ -42,8 +42,9 @@ from responder.runtime.collateral import Quiet
 from responder.runtime.lease import Lease
 from responder.runtime.leftovers import remove_leftovers
 from responder.runtime.promotion import promote
-from responder.runtime.stop_signal import StopSignal, stop_of
+from responder.runtime.stop_signal import StopSignal, stop_request_of
 from responder.runtime.waiting import Waiting
+from responder.services import registry, rollbacks
 from responder.transport.background import OnError, run_loop
 
 log = logging.getLogger("responder.worker")
@@ -321,7 +322,7 @@ class Worker:
             listener(execution, events)
 
     async def _append(self, lease: Lease | None, execution: Execution, *events: Event) -> Execution:
-        after = await self.journal.transaction(executions.append, execution, events, lease.id if lease else None)
+        after = await self.journal.transaction(rollbacks.append, execution, events, lease.id if lease else None)
         if lease and after.state == "awaiting_approval":
             await self.journal.transaction(_release, after.id, lease.id)
         if (run := self._running.get(after.id)) and any(isinstance(event, StepStarted) for event in events):
@@ -336,7 +337,7 @@ class Worker:
         """
         now, policy_set = self.journal.now(), self.policy_set()
         for execution in await self.journal.read(_held):
-            stop = await self.journal.read(stop_of, execution.id)
+            stop = await self.journal.read(stop_request_of, execution.id)
             if stop is None and (execution.approve_before is None or now < execution.approve_before):
                 continue
             events = await after_waiting(
@@ -373,7 +374,7 @@ async def _closed_by_now(tx: Transaction, version: VersionChange) -> str:
     """Why the target is none any more; empty where it still is one."""
     where = {"service": version.service, "environment": version.environment}
     target = await tx.first("version", **where, version=version.to_version)
-    if target and target["status"] in deployments.NO_TARGET:
+    if target and target["status"] in registry.NEVER_A_TARGET:
         return f"{version.to_version} is {target['status']} by now: {target['reason']}"
     protected = await tx.first("protected_since", **where, target=version.to_version)
     return f"{protected['version']} must stay by now: {protected['no_rollback']}" if protected else ""

@@ -25,6 +25,7 @@ from responder.rollback.events import Closed, Event, Outcome
 from responder.rollback.execution import Execution, State, fold
 from responder.rollback.gateway import Gateway
 from responder.runtime.worker import Worker
+from responder.services import rollbacks
 from responder.web.access.access import WHO, who_asks
 from responder.web.access.permission import (
     demand,
@@ -290,7 +291,7 @@ class Api(Handlers):
             if execution.state != "stuck":
                 raise Conflict(f"execution {execution.id} is {execution.state}: only a stuck one is closed by hand")
             event = Closed(at=now, outcome=body.outcome, by=by, reason=f"{body.reason} (was: {execution.reason})")
-            return await executions.append(tx, execution, [event], None), event
+            return await rollbacks.append(tx, execution, [event], None), event
 
         return answer(self._heard(*await self._journal.transaction(act)))
 

@@ -12,7 +12,8 @@ from pydantic import Field, StrictBool, TypeAdapter, ValidationError
 from responder.decisions.policies import PolicySet
 from responder.errors import Invalid, Unknown
 from responder.journal import Database, Transaction, client_rules, deployments
-from responder.journal.client_rules import RuleChange, Rules
+from responder.journal.client_rules import Rules
+from responder.services.client_rules import RuleChange, change_rules
 from responder.services.service import Name, Service
 from responder.transport.signing import ClientSettings
 from responder.web.access.access import who_asks
@@ -108,9 +109,9 @@ class ClientDocuments(Handlers):
             await client_rules.lock(tx, *where)
             before = await client_rules.get(tx, *where) or Rules()
             must_match(request, _tag(where, before))
-            if len(wanted.of(before).blocked_versions) > _MOST_BLOCKED:
+            if len(wanted.apply(before).blocked_versions) > _MOST_BLOCKED:
                 raise Invalid(f"more than {_MOST_BLOCKED} versions would be blocked: raise min_version", "block")
-            return await client_rules.change(tx, *where, wanted, by=by, reason=body.reason, at=now)
+            return await change_rules(tx, *where, wanted, by=by, reason=body.reason, at=now)
 
         return _as_answer(where, await self._journal.transaction(act))
 

@@ -16,6 +16,7 @@ from responder.decisions.policies import PolicySet
 from responder.errors import Forbidden, Invalid, Unknown
 from responder.journal import Database, Row, Transaction, deployments
 from responder.journal.deployments import Deployment, Status
+from responder.services import registry
 from responder.services.service import Name
 from responder.web.access.access import WHO, who_asks
 from responder.web.access.permission import demand, narrowed, permitted, service_of
@@ -101,8 +102,8 @@ class Registry(Handlers):
         )
 
         async def act(tx: Transaction) -> bool:
-            await deployments.require(tx, deployment, body.requires, now)
-            return await deployments.record(tx, deployment, body.status)
+            await registry.require(tx, deployment, body.requires, now)
+            return await registry.record(tx, deployment, body.status)
 
         new = await self._journal.transaction(act)
         # What was told first stands; and its id may be one of its own.
@@ -187,10 +188,10 @@ class Registry(Handlers):
                 must_match(request, _tag(before))
             if body.status is not None:
                 note = f"{by}: {body.reason}" if body.reason else f"marked by {by}"
-                await deployments.mark(tx, *where, body.status, note, now, by)
+                await registry.mark(tx, *where, body.status, note, now, by)
             if body.no_rollback is not None:
                 why = f"{body.no_rollback} ({by})" if body.no_rollback else ""
-                await deployments.mark_no_rollback(tx, *where, why, now, by)
+                await registry.mark_no_rollback(tx, *where, why, now, by)
             return await _version(tx, *where) or {}
 
         row = await self._journal.transaction(act)

@@ -11,6 +11,7 @@ from typing import Any
 
 from responder.journal import deployments, open_journal
 from responder.journal.deployments import Deployment
+from responder.services import registry
 from tests.parts import need, program
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -30,7 +31,7 @@ async def known(state: str) -> list[str]:
 async def test_sqlite(tmp_path: Path) -> None:
     assert '".backup ' in OPERATIONS
     journal = await open_journal(f"sqlite://{tmp_path}/state.db")
-    await journal.transaction(deployments.record, ONE, "good")
+    await journal.transaction(registry.record, ONE, "good")
     # What `.backup` of sqlite3 does.
     source, target = sqlite3.connect(tmp_path / "state.db"), sqlite3.connect(tmp_path / "backup.db")
     source.backup(target)
@@ -44,7 +45,7 @@ async def test_postgres(postgres_server: Any, tmp_path: Path) -> None:
     need("pg_dump", "pg_restore")
     state = await postgres_server.database("backed-up")
     journal = await open_journal(state)
-    await journal.transaction(deployments.record, ONE, "good")
+    await journal.transaction(registry.record, ONE, "good")
     commands = dict(re.findall(r"`(pg_dump|pg_restore) ([^`]*)`", OPERATIONS))
     dump = commands["pg_dump"].replace("responder > responder.dump", f"--file={tmp_path}/dump {state}")
     run("pg_dump", dump)

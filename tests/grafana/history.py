@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from responder.backends.connections import Connections
 from responder.decisions.limits import CircuitBreaker, Limits
 from responder.decisions.policies import Incident, PolicySet
-from responder.journal import Database, decisions, deployments, evidence, executions
+from responder.journal import Database, decisions, evidence, executions
 from responder.operations.respond import Decided, note_unwanted, respond
 from responder.rollback.events import (
     ApprovalRequested,
@@ -29,6 +29,7 @@ from responder.rollback.events import (
 from responder.rollback.execution import Execution
 from responder.rollback.plan import Plan, ServicePlan
 from responder.runtime.metrics import Metrics, State, take_snapshot
+from responder.services import registry, rollbacks
 from tests.responder.examples import alert, change, deployment, gate, policy, service, version_change
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -138,7 +139,7 @@ class History:
         fields = {"service": name, "recorded_by": "ci", "status": None, "artifact": f"registry/{name}"}
         for version, when, status in (("1.0", before, "good"), ("1.1", since, None)):
             deployed = deployment(id=f"{name}-{version}", version=version, at=when, **fields)
-            await self._journal.transaction(deployments.record, deployed, status)
+            await self._journal.transaction(registry.record, deployed, status)
 
     async def _asked(
         self, name: str, at: datetime, policy_name: str = "failing", policy_set: PolicySet | None = None
@@ -174,7 +175,7 @@ class History:
         assert decided.execution, decided.payload()
         execution = await self._journal.read(executions.load, decided.execution.id)
         for event in events:
-            execution = await self._journal.transaction(executions.append, execution, [event], None)
+            execution = await self._journal.transaction(rollbacks.append, execution, [event], None)
             self.metrics.happened(execution, (event,))
         return execution
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from responder.cli.main import main
-from responder.journal import executions, outbox
+from responder.journal import outbox
 from responder.rollback.events import (
     ApprovalRequested,
     Planned,
@@ -23,6 +23,7 @@ from responder.rollback.events import (
     StepStarted,
     StopRequested,
 )
+from responder.services import rollbacks
 from responder.web.access.access import Access
 from responder.web.access.settings import Token, Web
 from tests.engine import Nginx
@@ -104,7 +105,7 @@ def ask(run: Run, responder: ResponderServer) -> Run:
 
 async def begin(responder: ResponderServer, *events: Any) -> str:
     now = datetime.now(UTC)
-    await responder.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
+    await responder.journal.transaction(rollbacks.accept, "r1", accepted(at=now, received_at=now))
     if events:
         await responder.append("r1", *events)
     return "r1"
@@ -195,7 +196,7 @@ async def test_what_is_copied_is_in_one_piece(
 ) -> None:
     long, now = "20261123-231500-4f2a9c1b", datetime.now(UTC)
     event = accepted(reason="why " * 100, at=now, received_at=now)
-    await responder.journal.transaction(executions.accept, long, event)
+    await responder.journal.transaction(rollbacks.accept, long, event)
     monkeypatch.setenv("COLUMNS", "80")
     for command in ("history", "status"):
         assert long in (await ask(command)).out
@@ -451,7 +452,7 @@ async def test_what_a_sender_wrote_cannot_command_the_terminal(
     evil = "\x1b[2J\x1b]0;owned\x07"
     now = datetime.now(UTC)
     event = accepted(reason=f"down {evil}", at=now, received_at=now)
-    await responder.journal.transaction(executions.accept, "r1", event)
+    await responder.journal.transaction(rollbacks.accept, "r1", event)
     await responder.post("/api/v1/alerts", sent_body(sent_alert({"alertname": evil, "service": evil})))
     await responder.post("/api/v1/executions/all/stop", {"reason": evil})
     assert "\x1b" not in (await ask(*command)).out

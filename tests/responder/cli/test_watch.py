@@ -30,6 +30,7 @@ from responder.rollback.events import (
     StepFailed,
     StepStarted,
 )
+from responder.services import rollbacks
 from tests.responder.cli.test_main import Run, alone, ask, begin, run  # noqa: F401
 from tests.responder.examples import accepted, change, plan
 from tests.responder.outside import serving
@@ -260,7 +261,7 @@ async def test_a_responder_that_is_away_is_waited_for_and_not_for_ever(monkeypat
 async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServer) -> None:
     url = str(responder.client.make_url("/")).rstrip("/")
     event = accepted(at=now(), received_at=now(), alerts=())
-    await responder.journal.transaction(executions.accept, "r1", event)
+    await responder.journal.transaction(rollbacks.accept, "r1", event)
     await responder.append("r1", Planned(at=now(), plan=ONE_STEP), StepStarted(at=now(), step=0, title="x"))
     responder.worker.findings = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
     async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:

@@ -11,10 +11,11 @@ import pytest
 from responder.backends.connections import Connections
 from responder.decisions.facts import Facts, gather
 from responder.decisions.policies import Incident, PolicySet
-from responder.journal import Database, Transaction, decisions, deployments, executions
+from responder.journal import Database, Transaction, decisions
 from responder.journal.deployments import Status
 from responder.operations.respond import explain
 from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepStarted, StopRequested
+from responder.services import registry, rollbacks
 from tests.responder.examples import (
     LABELS,
     NOW,
@@ -37,11 +38,11 @@ async def known(journal: Database, case: Incident | None = None, by: PolicySet |
 
 async def deploy(journal: Database, version: str, seconds_ago: float, status: Status | None = None) -> None:
     deployed = deployment(id=f"d-{version}-{seconds_ago}", version=version, at=ago(seconds_ago))
-    await journal.transaction(deployments.record, deployed, status)
+    await journal.transaction(registry.record, deployed, status)
 
 
 async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *, changed: bool = True) -> None:
-    execution = await journal.transaction(executions.accept, execution_id, accepted())
+    execution = await journal.transaction(rollbacks.accept, execution_id, accepted())
     events: list[Event] = [
         Planned(at=NOW, plan=plan()),
         StepStarted(at=NOW, step=0, title="x"),
@@ -49,7 +50,7 @@ async def rolled_back(journal: Database, execution_id: str, outcome: Outcome, *,
         *([] if outcome == "succeeded" else [StopRequested(at=NOW, by="a", reason="b")]),
         Closed(at=NOW + timedelta(seconds=5), outcome=outcome, by="responder", reason="over"),
     ]
-    await journal.transaction(executions.append, execution, events, None)
+    await journal.transaction(rollbacks.append, execution, events, None)
 
 
 # --- what the journal knows ---
@@ -154,8 +155,8 @@ async def told_to_need(journal: Database, version: str, hours_ago: float, needs:
     )
 
     async def tell(tx: Transaction) -> None:
-        await deployments.record(tx, deployed)
-        await deployments.require(tx, deployed, {"backend": needs} if needs else {}, NOW)
+        await registry.record(tx, deployed)
+        await registry.require(tx, deployed, {"backend": needs} if needs else {}, NOW)
 
     await journal.transaction(tell)
 
@@ -173,7 +174,7 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
     unfit = "frontend 2.0 on ios works with backend >=2.1, and backend would be 2.0"
     assert (await known(journal, by=by)).unfit == (unfit,)
     # What is known to be bad is blocked: nobody waits for those who have it still.
-    await journal.transaction(deployments.mark, "frontend", "production", "2.0", "bad", "x", NOW)
+    await journal.transaction(registry.mark, "frontend", "production", "2.0", "bad", "x", NOW)
     assert (await known(journal, by=by)).unfit == ()
 
 
@@ -203,10 +204,10 @@ async def test_what_a_version_told_stands_for_the_service_that_it_names(
 ) -> None:
     """And what is configured for all others: who adds one range does not take the others away."""
     for name, version in (("auth", "0.9"), ("search", "2"), ("kiosk", "0.1")):
-        await journal.transaction(deployments.record, deployment(id=name, service=name, version=version))
+        await journal.transaction(registry.record, deployment(id=name, service=name, version=version))
     await deploy(journal, "2.0", 3600, "good")
     await deploy(journal, "2.1", 600)
-    await journal.transaction(deployments.require, deployment(version="2.0"), ranges, NOW)
+    await journal.transaction(registry.require, deployment(version="2.0"), ranges, NOW)
     by = policy_set(services=(service(requires={"search": ">=3", "auth": ">=1"}),))
     assert (await known(journal, by=by)).unfit == unfit
 
@@ -223,9 +224,9 @@ async def test_the_others_are_judged_beside_the_version_that_was_named(
     for name, good in (("backend", ("1.9", "2.0")), ("frontend", ("2.0",))):
         for hours, released in enumerate((*good, "2.1")):
             deployed = deployment(id=f"{name}-{released}", service=name, version=released, at=ago(3600 * (9 - hours)))
-            await journal.transaction(deployments.record, deployed, "candidate" if released == "2.1" else "good")
+            await journal.transaction(registry.record, deployed, "candidate" if released == "2.1" else "good")
     deployed = deployment(service=service_told, version=version)
-    await journal.transaction(deployments.require, deployed, needs, NOW)
+    await journal.transaction(registry.require, deployed, needs, NOW)
     both = policy(roll_back=("backend", "frontend"), together=True, force=True)
     by = policy_set(both, services=(service(), service("frontend")))
     request = {"policy": both, "version": "1.9", "together": ("backend", "frontend")}

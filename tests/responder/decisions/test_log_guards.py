@@ -14,8 +14,9 @@ from responder.decisions.guards import decide, needs_more
 from responder.decisions.log_guards import KEEPING
 from responder.decisions.policies import Policy, match_alerts
 from responder.errors import Conflict
-from responder.journal import Database, decisions, deployments, evidence, executions
+from responder.journal import Database, decisions, evidence, executions
 from responder.operations.respond import Decided, respond
+from responder.services import registry
 from tests.responder.examples import LABELS, NOW, ago, alert, deployment, incident, past, policy, policy_set, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -127,7 +128,7 @@ async def test_what_is_rolled_back_keeps_its_logs_itself_and_the_rest_is_kept_be
     prometheus.sees(LABELS)
     for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
         deployed = deployment(id=version, version=version, at=ago(seconds, now))
-        await journal.transaction(deployments.record, deployed, status)
+        await journal.transaction(registry.record, deployed, status)
     alertmanager.fires(LABELS, alert().fingerprint)
     found = await decided(journal, connections, both(), at=ago(10, now))
     assert guard_results(found) == [

@@ -22,11 +22,12 @@ from responder.evidence.maintenance import maintain
 from responder.evidence.manifest import MANIFEST, where
 from responder.evidence.settings import EvidenceSettings
 from responder.evidence.stores import Store
-from responder.journal import Database, deployments, evidence, executions
+from responder.journal import Database, evidence, executions
 from responder.rollback.events import Closed, EvidenceCollected
 from responder.rollback.execution import Execution
 from responder.runtime.lease import Lease
 from responder.runtime.worker import Worker
+from responder.services import registry, rollbacks
 from responder.services.service import Service
 from responder.transport.aws import Aws
 from tests.journals import forget_everything
@@ -234,7 +235,7 @@ def by_itself(journal: Database, settings: EvidenceSettings, around: Connections
 
 
 async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, journal: Database, worker_id: str) -> None:
-    await journal.transaction(deployments.record, deployment(), "good")
+    await journal.transaction(registry.record, deployment(), "good")
     evidence_id = await wanted(journal)
     assert await by_itself.next_wanted(worker_id, guard) == "done"
     assert await by_itself.next_wanted(worker_id, guard) == "nothing"
@@ -307,7 +308,7 @@ async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_n
     kept = await wanted(journal)
     assert await by_itself.next_wanted(worker_id, guard) == "done"
     now = datetime.now(UTC)
-    await journal.transaction(executions.accept, "open", accepted(at=now, received_at=now))
+    await journal.transaction(rollbacks.accept, "open", accepted(at=now, received_at=now))
     for name in ("open", "closed"):
         await aged(by_itself, name, 0)
     assert await by_itself.clean(now + timedelta(days=29)) == []
@@ -317,7 +318,7 @@ async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_n
     assert (await journal.read(evidence.find, kept))["state"] == "deleted"
     execution = await journal.read(executions.load, "open")
     ended = Closed(at=now, outcome="failed", by="alice", reason="x")
-    await journal.transaction(executions.append, execution, [ended], None)
+    await journal.transaction(rollbacks.append, execution, [ended], None)
     assert await by_itself.clean(later) == ["open"]
     assert await ids(by_itself) == set()
 

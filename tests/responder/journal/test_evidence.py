@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from responder.journal import Database, evidence, executions
+from responder.services import rollbacks
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.examples import accepted, alert
 
@@ -34,7 +35,7 @@ async def test_from_wanted_to_deleted(journal: Database) -> None:  # noqa: F811
     assert await journal.read(evidence.needed) == {"e1"}
     done = {**where, "execution": None, "state": "kept", "at": now, "size": 5 << 32, "manifest": "{}"}
     await journal.transaction(evidence.record, "e1", **done)
-    await journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
+    await journal.transaction(rollbacks.accept, "r1", accepted(at=now, received_at=now))
     await journal.transaction(evidence.record, "r1", **{**done, "execution": "r1"})
     assert (await journal.read(evidence.find, "r1"))["bytes"] == 5 << 32
     assert await journal.read(evidence.needed) == {"r1"}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from responder.backends.alertmanager.alerts import Alert, UndatedAlert, fingerprint
+from responder.decisions.recording import record_decision
 from responder.errors import ConfigError, Conflict, JournalUnavailable, LeaseLost, Unknown
 from responder.journal import (
     Database,
@@ -29,6 +30,7 @@ from responder.journal.decisions import RecordedDecision
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Accepted, ApprovalRequested, Closed, Planned, Resumed, StepFailed, StopRequested
 from responder.rollback.execution import Execution
+from responder.services import registry, rollbacks
 from tests.responder.examples import plan
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
@@ -57,7 +59,7 @@ def accepted(service: str = "shop", *, alerts: tuple[Alert, ...] = (), at: datet
 
 async def accept(journal: Database, service: str = "shop", **more: Any) -> Execution:
     event = accepted(service, **more)
-    return await journal.transaction(executions.accept, executions.new_id(event.at), event)
+    return await journal.transaction(rollbacks.accept, executions.new_id(event.at), event)
 
 
 async def worker(journal: Database, name: str = "w1", lease: float = 60.0) -> str:
@@ -87,13 +89,13 @@ async def test_one_live_execution_a_service(journal: Database) -> None:
         await accept(journal)
     await accept(journal, "other")
     done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
-    await journal.transaction(executions.append, first, [done], None)
+    await journal.transaction(rollbacks.append, first, [done], None)
     await accept(journal)
 
 
 async def test_a_stuck_one_keeps_the_lock(journal: Database) -> None:
     first = await accept(journal)
-    await journal.transaction(executions.append, first, [StepFailed(at=NOW, reason="drift", freeze=True)], None)
+    await journal.transaction(rollbacks.append, first, [StepFailed(at=NOW, reason="drift", freeze=True)], None)
     with pytest.raises(Conflict):
         await accept(journal)
 
@@ -101,7 +103,7 @@ async def test_a_stuck_one_keeps_the_lock(journal: Database) -> None:
 async def test_an_alert_opens_one_rollback(journal: Database) -> None:
     first = await accept(journal, alerts=(alert(),))
     done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
-    await journal.transaction(executions.append, first, [done], None)
+    await journal.transaction(rollbacks.append, first, [done], None)
     with pytest.raises(Conflict, match="opened a rollback"):
         await accept(journal, alerts=(alert(instance="new"), alert()))
     # What was refused left nothing behind: neither the execution nor the other alert's episode.
@@ -126,9 +128,9 @@ async def test_racing_submissions_are_accepted_once_each(journal: Database) -> N
 async def test_the_fence(journal: Database) -> None:
     execution = await accept(journal)
     first = Resumed(at=NOW, worker="a")
-    await journal.transaction(executions.append, execution, [first], None)
+    await journal.transaction(rollbacks.append, execution, [first], None)
     with pytest.raises(LeaseLost, match="event 1"):
-        await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker="b")], None)
+        await journal.transaction(rollbacks.append, execution, [Resumed(at=NOW, worker="b")], None)
     assert [e.type for e in await journal.read(executions.events_of, execution.id)] == ["accepted", "resumed"]
 
 
@@ -137,8 +139,8 @@ async def test_only_the_owner_appends(journal: Database) -> None:
     owner = await worker(journal)
     await claim(journal, owner)
     with pytest.raises(LeaseLost, match="another worker"):
-        await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker="x")], "somebody else")
-    await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker=owner)], owner)
+        await journal.transaction(rollbacks.append, execution, [Resumed(at=NOW, worker="x")], "somebody else")
+    await journal.transaction(rollbacks.append, execution, [Resumed(at=NOW, worker=owner)], owner)
 
 
 async def test_claims_are_limited_over_all_workers(journal: Database) -> None:
@@ -160,7 +162,7 @@ async def test_a_lapsed_lease_lets_another_go_on(journal: Database) -> None:
     assert (resumed.id, times) == (execution.id, 1)
     assert not await journal.transaction(executions.renew, dead, 60.0)
     with pytest.raises(LeaseLost):
-        await journal.transaction(executions.append, execution, [Resumed(at=NOW, worker=dead)], dead)
+        await journal.transaction(rollbacks.append, execution, [Resumed(at=NOW, worker=dead)], dead)
 
 
 async def test_an_interrupted_execution_is_resumed_before_a_new_one_begins(journal: Database) -> None:
@@ -175,7 +177,7 @@ async def test_an_interrupted_execution_is_resumed_before_a_new_one_begins(journ
     assert [x.id for x, _ in await claim(journal, heir, concurrent=1)] == [interrupted.id]
     done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
     resumed = await journal.read(executions.load, interrupted.id)
-    await journal.transaction(executions.append, resumed, [done], heir)
+    await journal.transaction(rollbacks.append, resumed, [done], heir)
     assert [x.id for x, _ in await claim(journal, heir, concurrent=1)] == [waiting.id]
 
 
@@ -203,11 +205,11 @@ async def test_a_lease_is_renewed_while_it_stands(journal: Database) -> None:
 
 async def test_what_fails_leaves_nothing_and_disturbs_nobody(journal: Database) -> None:
     async def fails(tx: Transaction) -> None:
-        await deployments.record(tx, deployment("9"))
+        await registry.record(tx, deployment("9"))
         raise LookupError("half way")
 
     async def works(n: int) -> None:
-        await journal.transaction(deployments.record, deployment(str(n)))
+        await journal.transaction(registry.record, deployment(str(n)))
 
     results = await asyncio.gather(
         *(works(n) for n in range(20)),
@@ -324,7 +326,7 @@ async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
         )
 
     for n, guard in enumerate(("cooldown", "cooldown", "mode", "cooldown")):
-        await journal.transaction(decisions.record, decision(n, guard))
+        await journal.transaction(record_decision, decision(n, guard))
     rows = await journal.read(decisions.find, service="shop", since=None, most=10)
     assert [(r["guard"], r["times"], r["reason"]) for r in rows] == [
         ("cooldown", 3, "reason 3"),
@@ -336,21 +338,21 @@ async def test_decisions_are_counted_not_repeated(journal: Database) -> None:
 
 
 async def test_deployments_and_what_becomes_of_versions(journal: Database) -> None:
-    assert await journal.transaction(deployments.record, deployment("1"), "good")
-    assert await journal.transaction(deployments.record, deployment("2", 1))
-    assert not await journal.transaction(deployments.record, deployment("2", 1))
+    assert await journal.transaction(registry.record, deployment("1"), "good")
+    assert await journal.transaction(registry.record, deployment("2", 1))
+    assert not await journal.transaction(registry.record, deployment("2", 1))
     [running] = await journal.read(deployments.running)
     assert (running.version, running.status) == ("2", "candidate")
     with pytest.raises(Unknown):
-        await journal.transaction(deployments.mark, "shop", "test", "7", "good", "no reason", NOW)
+        await journal.transaction(registry.mark, "shop", "test", "7", "good", "no reason", NOW)
 
 
 async def test_a_success_marks_both_versions_in_the_same_transaction(journal: Database) -> None:
-    await journal.transaction(deployments.record, deployment("1", -20), "good")
-    await journal.transaction(deployments.record, deployment("2", -10))
+    await journal.transaction(registry.record, deployment("1", -20), "good")
+    await journal.transaction(registry.record, deployment("2", -10))
     execution = await accept(journal)
     done = Closed(at=NOW, outcome="succeeded", by="responder", reason="")
-    await journal.transaction(executions.append, execution, [done], None)
+    await journal.transaction(rollbacks.append, execution, [done], None)
     [running] = await journal.read(deployments.running)
     assert (running.version, running.rolled_back_by, running.status) == ("1", execution.id, "good")
 
@@ -383,7 +385,7 @@ async def test_stopping(journal: Database) -> None:
     with pytest.raises(Unknown):
         await journal.transaction(executions.request_stop, "nobody", "x", "y")
     done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
-    await journal.transaction(executions.append, execution, [done], None)
+    await journal.transaction(rollbacks.append, execution, [done], None)
     with pytest.raises(Conflict, match="closed"):
         await journal.transaction(executions.request_stop, execution.id, "x", "y")
 
@@ -449,7 +451,7 @@ async def test_the_views_tell_what_happened_and_what_each_event_came_to(journal:
         StopRequested(at=NOW, by="alice", reason="mine"),
         Closed(at=NOW, outcome="cancelled", by="responder", reason=""),
     ]
-    await journal.transaction(executions.append, first, events, None)
+    await journal.transaction(rollbacks.append, first, events, None)
     found = sorted(await rows(journal, "rollback_events"), key=lambda row: row["seq"])
     assert [(row["type"], row["state"], row["note"]) for row in found] == [
         ("accepted", "accepted", "a test"),
@@ -471,7 +473,7 @@ async def test_the_views_tell_the_alerts_that_opened_a_rollback(journal: Databas
 
 async def test_the_views_tell_the_versions_that_run_and_where_a_rollback_would_go(journal: Database) -> None:
     for minutes, version, status in ((0, "1", "good"), (1, "2", "good"), (2, "3", "bad"), (3, "4", "good")):
-        await journal.transaction(deployments.record, deployment(version, minutes), status)
+        await journal.transaction(registry.record, deployment(version, minutes), status)
     found = {row["version"]: (row["status"], bool(row["runs"])) for row in await rows(journal, "service_versions")}
     assert found == {"1": ("good", False), "2": ("good", False), "3": ("bad", False), "4": ("good", True)}
     targets = await journal.read(_ask("targets"))
@@ -617,7 +619,7 @@ async def test_how_far_each_has_come(journal: Database) -> None:
     live = await accept(journal, "live", at=NOW - timedelta(days=2))
     for execution in (old, closed):
         ended = [StepFailed(at=NOW, reason="x"), Closed(at=NOW, outcome="failed", by="tests", reason="")]
-        await journal.transaction(executions.append, execution, ended, None)
+        await journal.transaction(rollbacks.append, execution, ended, None)
     found = await journal.read(executions.heads, NOW)
     assert {i: (row["seq"], row["ended_at"]) for i, row in found.items()} == {closed.id: (2, NOW), live.id: (0, None)}
     found = await journal.read(executions.heads, NOW, old.id, "none")
@@ -632,7 +634,7 @@ async def test_how_far_each_has_come(journal: Database) -> None:
 async def test_what_a_report_asks(journal: Database) -> None:
     first = await accept(journal)
     await journal.transaction(
-        executions.append, first, [Closed(at=NOW, outcome="failed", by="tests", reason="over")], None
+        rollbacks.append, first, [Closed(at=NOW, outcome="failed", by="tests", reason="over")], None
     )
     second = await accept(journal, at=NOW + timedelta(minutes=1))
     fields = {"at": NOW, "last_at": NOW, "policy": "p", "service": "shop", "environment": "test", "reason": "r"}
@@ -646,7 +648,7 @@ async def test_what_a_report_asks(journal: Database) -> None:
     ):
         execution = second.id if result == "allow" else None
         more = {"id": f"d{n}", "incident": f"i{n}", "result": result, "guard": guard, "forced": forced, "body": "{}"}
-        await journal.transaction(decisions.record, RecordedDecision(**fields, **more, execution=execution))
+        await journal.transaction(record_decision, RecordedDecision(**fields, **more, execution=execution))
 
     async def ask(tx: Transaction, query: str, **params: Any) -> list[Any]:
         return await tx.all(query, **params)
@@ -675,7 +677,7 @@ async def test_text_that_no_database_stores_costs_only_its_odd_characters(journa
         body=json.dumps({"text": "a\0b"}),
         **fields,
     )
-    await journal.transaction(decisions.record, odd)
+    await journal.transaction(record_decision, odd)
     (row,) = await journal.read(decisions.find, service="shop", since=None, most=9)
     assert (row["reason"], json.loads(row["body"])) == ("a\ufffdb \ufffdc Zoë", {"text": "a\ufffdb"})
 

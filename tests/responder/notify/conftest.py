@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from responder.decisions.policies import PolicySet
-from responder.journal import Database, deployments, executions
+from responder.journal import Database, executions
 from responder.notify import Dispatcher, Notify
 from responder.notify.notification import Notification
 from responder.notify.render import notification_of
@@ -27,6 +27,7 @@ from responder.rollback.events import (
 )
 from responder.rollback.execution import fold
 from responder.rollback.stages import Stage, stage_of
+from responder.services import registry, rollbacks
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.examples import NOW, accepted, alert, deployment, plan, policy_set
 
@@ -113,15 +114,15 @@ class DispatcherBench:
         begun = critical(**{"at": self.clock(), **other})
         for version in (begun.to_version, begun.from_version):
             deployed = deployment(id=f"{begun.service}-{version}", service=begun.service, version=version)
-            await self.journal.transaction(deployments.record, deployed)
-        await self.journal.transaction(executions.accept, name, begun)
+            await self.journal.transaction(registry.record, deployed)
+        await self.journal.transaction(rollbacks.accept, name, begun)
         return name
 
     async def append(self, *events: Event, name: str = "e-1") -> None:
         """As if they happened now."""
         known = await self.journal.read(executions.load, name)
         events = tuple(event.model_copy(update={"at": self.clock()}) for event in events)
-        await self.journal.transaction(executions.append, known, events, None)
+        await self.journal.transaction(rollbacks.append, known, events, None)
 
     async def deliver(self, dispatcher: Dispatcher, *, after: float = 0) -> None:
         """One round, to its end."""

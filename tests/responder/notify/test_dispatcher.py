@@ -11,10 +11,12 @@ import pytest
 from aiohttp import web
 
 from responder.decisions.policies import Policy
+from responder.decisions.recording import record_decision
 from responder.journal import decisions, executions, outbox
 from responder.notify import Notify
 from responder.notify.channels.webhook import Webhook
 from responder.operations.respond import note_told
+from responder.services import rollbacks
 from tests.responder.examples import alert, policy, policy_set
 from tests.responder.notify.conftest import (
     APPROVED,
@@ -82,7 +84,7 @@ async def test_a_failed_transaction_leaves_no_notification(bench: DispatcherBenc
 
     async def breaks(tx: Any) -> None:
         known = await executions.load(tx, "e-1")
-        await executions.append(tx, known, [PLANNED, STARTED], None)
+        await rollbacks.append(tx, known, [PLANNED, STARTED], None)
         raise RuntimeError("the power fails")
 
     with pytest.raises(RuntimeError):
@@ -470,7 +472,7 @@ async def test_a_decision_without_an_execution_is_delivered_once(
             "policy": "backend-down", "service": "backend", "environment": "production", "result": "deny",
             "reason": "not now", "body": json.dumps(body), **other,
         }  # fmt: skip
-        await bench.journal.transaction(decisions.record, decisions.RecordedDecision.model_validate(facts))
+        await bench.journal.transaction(record_decision, decisions.RecordedDecision.model_validate(facts))
         await bench.deliver(dispatcher)
     assert stages(sink) == delivered
     for _, raw in sink.taken:

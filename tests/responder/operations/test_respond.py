@@ -13,8 +13,9 @@ from responder.backends.alertmanager.alerts import Alert, fingerprint
 from responder.backends.connections import Connections
 from responder.decisions.policies import Incident, PolicySet
 from responder.errors import JournalUnavailable
-from responder.journal import Database, decisions, deployments, executions
+from responder.journal import Database, decisions, executions
 from responder.operations.respond import Claimer, Decided, explain, note_unwanted, respond
+from responder.services import registry
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy, policy_set, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
 
@@ -31,7 +32,7 @@ async def everything_speaks_for_it(
             deployed = deployment(
                 id=f"{name}-{version}", service=name, version=version, at=ago(seconds, now), artifact="sha"
             )
-            await journal.transaction(deployments.record, deployed, status)
+            await journal.transaction(registry.record, deployed, status)
     alertmanager.fires(LABELS, FINGERPRINT)
     prometheus.sees(LABELS)
 

@@ -11,6 +11,7 @@ from prometheus_client.core import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from responder.decisions.guards import decide
+from responder.decisions.recording import record_decision
 from responder.journal import Database, decisions
 from responder.operations.respond import Decided
 from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepFailed, StepStarted
@@ -264,7 +265,7 @@ async def test_one_refusal_a_service_pages_and_only_if_a_human_has_to_take_over(
             "environment": "production", "result": result, "guard": guard, "reason": "x", "body": "{}",
         }  # fmt: skip
         decision = decisions.RecordedDecision.model_validate({**fields, "needs_human": needs_human})
-        await journal.transaction(decisions.record, decision)
+        await journal.transaction(record_decision, decision)
     found = await journal.read(take_snapshot, policy_set(), at(60))
     assert [row["guard"] for row in found.refused] == paged
     assert (await journal.read(take_snapshot, policy_set(), at(60 + 900 + 60))).refused == [], (

@@ -11,11 +11,13 @@ from responder.backends.connections import Connections
 from responder.decisions.facts import WATCHDOG
 from responder.decisions.limits import Watchdog
 from responder.decisions.policies import PolicySet
+from responder.decisions.recording import record_decision
 from responder.journal import Database, decisions, deployments
 from responder.journal.decisions import RecordedDecision
 from responder.journal.deployments import Status
 from responder.rollback.gateway import Gateway
 from responder.runtime.promotion import promote
+from responder.services import registry
 from tests.responder.examples import NOW, ago, deployment, policy, policy_set, service
 from tests.responder.outside import FakePrometheus
 
@@ -42,7 +44,7 @@ async def deploy(
     journal: Database, seconds_ago: float = 600, version: str = "2.1", known: Status | None = None
 ) -> None:
     deployed = deployment(id=f"d-{version}", version=version, at=ago(seconds_ago))
-    await journal.transaction(deployments.record, deployed, known)
+    await journal.transaction(registry.record, deployed, known)
 
 
 async def judged(journal: Database, seconds_ago: float, result: str = "deny", **other: Any) -> None:
@@ -60,7 +62,7 @@ async def judged(journal: Database, seconds_ago: float, result: str = "deny", **
         "body": "{}",
         **other,
     }
-    await journal.transaction(decisions.record, RecordedDecision(**fields))
+    await journal.transaction(record_decision, RecordedDecision(**fields))
 
 
 async def test_it_has_earned_it(journal: Database, connections: Connections) -> None:
@@ -157,7 +159,7 @@ async def test_what_was_said_while_the_checks_were_asked_stands(
 
     class Slow(Gateway):
         async def holds(self, check: Any) -> Any:
-            await journal.transaction(deployments.mark, "backend", "production", "2.1", "bad", "leaks", NOW, "alice")
+            await journal.transaction(registry.mark, "backend", "production", "2.1", "bad", "leaks", NOW, "alice")
             return await super().holds(check)
 
     assert await promote(journal, policy_set(services=(BACKEND,)), Slow(connections), NOW) == []
@@ -222,6 +224,6 @@ async def test_a_sick_service_does_not_keep_a_healthy_one_from_its_due(
 ) -> None:
     await deploy(journal)
     deployed = deployment(id="o", service="other", version="7", at=NOW - timedelta(hours=1))
-    await journal.transaction(deployments.record, deployed, None)
+    await journal.transaction(registry.record, deployed, None)
     both = policy_set(services=(service("other", soak=600.0), BACKEND))
     assert await promoted(journal, connections, both) == ["2.1"]

@@ -12,9 +12,10 @@ import pytest
 from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.connections import Connections
 from responder.decisions.policies import Incident
-from responder.journal import Database, decisions, deployments, executions, open_journal
+from responder.journal import Database, decisions, executions, open_journal
 from responder.operations.respond import Decided, respond
 from responder.runtime.waiting import Due, Waiting
+from responder.services import registry
 from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy_set
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
@@ -30,7 +31,7 @@ async def replicas(postgres_server: Any) -> AsyncIterator[Replicas]:  # noqa: F8
     now = datetime.now(UTC)
     for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 600, None)):
         deployed = deployment(id=version, service="backend", version=version, at=ago(seconds, now), artifact="sha")
-        await opened[0].transaction(deployments.record, deployed, status)
+        await opened[0].transaction(registry.record, deployed, status)
     yield opened
     for journal in opened:
         await journal.close()

@@ -16,14 +16,15 @@ from responder.backends.host.client import Local
 from responder.backends.http.client import Http
 from responder.decisions.limits import Watchdog
 from responder.decisions.policies import PolicySet
-from responder.errors import JournalUnavailable, LeaseLost
-from responder.journal import Database, decisions, deployments, executions
+from responder.errors import JournalUnavailable
+from responder.journal import Database, decisions, executions
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Approved, Event
 from responder.rollback.execution import Execution
 from responder.rollback.version_change import VersionChange
 from responder.runtime import worker as worker_module
-from responder.runtime.worker import Lease, Worker
+from responder.runtime.worker import Worker
+from responder.services import registry, rollbacks
 from responder.services.service import Service
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.examples import accepted
@@ -138,7 +139,7 @@ async def test_it_tells_the_strategy_what_the_versions_are_made_of(
             at=datetime.now(UTC),
             recorded_by="ci",
         )
-        await pool.drill.journal.transaction(deployments.record, deployed)
+        await pool.drill.journal.transaction(registry.record, deployed)
     pool.worker()
     await pool.until(in_the_gate)
     assert seen[0].artifacts == {"android": f"versionCode of {stage.to_version}"}
@@ -298,7 +299,7 @@ async def test_an_execution_that_cannot_be_read_here_keeps_no_other_from_being_c
     pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of a newer version, on a journal that both share."""
-    newer = await pool.drill.journal.transaction(executions.accept, "0-newer", accepted(service="other"))
+    newer = await pool.drill.journal.transaction(rollbacks.accept, "0-newer", accepted(service="other"))
     real = executions.load
 
     async def load(tx: Any, execution_id: str) -> Execution:
@@ -380,7 +381,7 @@ async def test_approval(pool: WorkerPool) -> None:
     assert held.plan is not None
     assert pool.drill.stage.outside() == pool.drill.stage.before
     approved = Approved(at=datetime.now(UTC), by="alice", plan_hash=held.plan.hash)
-    await pool.drill.journal.transaction(executions.append, held, [approved], None)
+    await pool.drill.journal.transaction(rollbacks.append, held, [approved], None)
     await pool.until(in_the_gate)
     assert pool.drill.stage.outside() == pool.drill.stage.rolled_back
 
@@ -404,60 +405,16 @@ def _policy(**more: Any) -> Any:
 
 async def _accept_held(pool: WorkerPool) -> None:
     """Accepted on the condition that somebody approves."""
-    original = executions.accept
+    original = rollbacks.accept
 
     async def with_approval(tx: Any, execution_id: str, accepted: Any) -> Any:
         return await original(tx, execution_id, accepted.model_copy(update={"approval_reason": "the policy asks"}))
 
-    executions.accept = with_approval  # type: ignore[assignment]
+    rollbacks.accept = with_approval  # type: ignore[assignment]
     try:
         await pool.drill.accept()
     finally:
-        executions.accept = original
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-async def test_the_guard_knows_that_it_was_paused(journal: Database) -> None:  # noqa: F811
-    clock = _Clock()
-    lease = Lease(journal, 10.0, clock)
-    with pytest.raises(LeaseLost):
-        lease.guard()  # never taken
-    await lease.take()
-    lease.guard()
-    clock.now += 7.4
-    lease.guard()
-    clock.now += 0.2
-    with pytest.raises(LeaseLost, match="lease has run out"):
-        lease.guard()
-
-
-async def test_a_lost_lease_ends_the_keeping(journal: Database) -> None:  # noqa: F811
-    lease = Lease(journal, 0.2)
-    await lease.take()
-
-    async def end(tx: Any) -> None:
-        await tx.all("end_lease", worker=lease.id)
-
-    await journal.transaction(end)
-    async with asyncio.timeout(60):
-        await lease.keep()
-
-
-async def test_a_lease_that_cannot_be_renewed_is_given_up(journal: Database) -> None:  # noqa: F811
-    clock, broken = _Clock(), _Broken(journal)
-    lease = Lease(broken, 0.2, clock)  # type: ignore[arg-type]
-    await lease.take()
-    broken.broken = True
-    clock.now += 1.0
-    async with asyncio.timeout(60):
-        await lease.keep()
+        rollbacks.accept = original
 
 
 async def test_what_the_gate_under_way_waits_for_can_be_seen_where_it_is_carried_out(pool: WorkerPool) -> None:

@@ -17,11 +17,12 @@ from pydantic import SecretStr
 from responder.backends.connections import Connections
 from responder.decisions.policies import PolicySet
 from responder.evidence.keeper import Keeper
-from responder.journal import Database, deployments, executions
+from responder.journal import Database, executions
 from responder.rollback.events import Event
 from responder.rollback.execution import Execution
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
+from responder.services import registry, rollbacks
 from responder.transport.signing import ClientSettings
 from responder.web.access.access import Access
 from responder.web.access.settings import Token, Web
@@ -87,7 +88,7 @@ class ResponderServer:
     async def deployed(self, version: str = "2.1", seconds_ago: float = 600, status: Any = None, **other: Any) -> None:
         at = ago(seconds_ago, datetime.now(UTC))
         reported = deployment(version=version, at=at, id=f"deploy-{version}", **other)
-        await self.journal.transaction(deployments.record, reported, status)
+        await self.journal.transaction(registry.record, reported, status)
 
     async def good_then_new(self) -> None:
         """2.0 was known good, and 2.1 was deployed a minute ago."""
@@ -102,7 +103,7 @@ class ResponderServer:
 
     async def append(self, execution_id: str, *events: Event) -> Execution:
         execution = await self.journal.read(executions.load, execution_id)
-        return await self.journal.transaction(executions.append, execution, events, None)
+        return await self.journal.transaction(rollbacks.append, execution, events, None)
 
     def break_journal(self) -> None:
         """As a disk does that lost a page: statements fail from here on."""

@@ -13,6 +13,7 @@ from responder.backends.alertmanager.alerts import fingerprint
 from responder.decisions.guards import GUARDS
 from responder.journal import executions
 from responder.rollback.events import ApprovalRequested, Closed, Planned, RetriesExhausted, StepCompleted, StepStarted
+from responder.services import rollbacks
 from tests.responder.examples import (
     LABELS,
     accepted,
@@ -39,7 +40,7 @@ async def counts(responder: ResponderServer) -> tuple[int, ...]:
 async def begun(responder: ResponderServer, state: str) -> str:
     """An execution in that state; its id."""
     now = datetime.now(UTC)
-    execution = await responder.journal.transaction(executions.accept, "r1", accepted(at=now, received_at=now))
+    execution = await responder.journal.transaction(rollbacks.accept, "r1", accepted(at=now, received_at=now))
     events: list[Any] = {
         "accepted": [],
         "running": [Planned(at=now, plan=plan()), StepStarted(at=now, step=0, title="x")],
@@ -284,7 +285,7 @@ async def test_history_is_newest_first_and_can_be_narrowed(responder: ResponderS
     now = datetime.now(UTC)
     for number, name in enumerate(("a", "b", "c")):
         event = accepted(service=name, alerts=(), at=now - timedelta(hours=number), received_at=now)
-        await responder.journal.transaction(executions.accept, f"r-{name}", event)
+        await responder.journal.transaction(rollbacks.accept, f"r-{name}", event)
     await responder.append("r-c", Closed(at=now, outcome="failed", by="x", reason="y"))
 
     async def ids(query: str) -> list[str]:

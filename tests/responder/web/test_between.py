@@ -12,11 +12,12 @@ import pytest
 
 from responder.backends.check import Finding
 from responder.backends.connections import Connections
-from responder.journal import Database, deployments, executions, open_journal
+from responder.journal import Database, open_journal
 from responder.operations.respond import Claimer, Decided, respond
 from responder.rollback.events import Closed, Planned, StepCompleted, StepStarted
 from responder.rollback.gateway import Gateway
 from responder.runtime.promotion import promote
+from responder.services import registry, rollbacks
 from tests.responder.examples import accepted, ago, by_hand, deployment, plan, policy_set, service
 from tests.responder.web.conftest import ResponderServer
 
@@ -93,7 +94,7 @@ async def test_nobody_overwrites_a_promotion_that_they_have_not_read(
 
     await responder.deployed("2.1", 86400)
     seen = await etag(responder, "2.1")
-    monkeypatch.setattr(deployments, "promote", held.after(deployments.promote))
+    monkeypatch.setattr(registry, "promote", held.after(registry.promote))
     promoted, (status, body) = await held.while_it_waits(
         promote(responder.journal, responder.policy_set, Healthy(Connections()), datetime.now(UTC)),
         lambda: responder.post("/api/v1/versions/backend/2.1", {"status": "retired"}, headers={"If-Match": seen}),
@@ -118,7 +119,7 @@ async def test_nothing_is_said_between_a_decision_and_the_rollback_that_follows(
     path: str, payload: dict[str, Any], responder: ResponderServer, held: DelayedCommit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await responder.good_then_new()
-    monkeypatch.setattr(executions, "accept", held.after(executions.accept))
+    monkeypatch.setattr(rollbacks, "accept", held.after(rollbacks.accept))
     (status, decided), (payload_status, _) = await held.while_it_waits(
         responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
         lambda: responder.post(path, payload),
@@ -131,7 +132,7 @@ async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
 ) -> None:
     """Not the version that ran before it together with that it is over: that would be rolled back once more."""
     await responder.good_then_new()
-    begun = await responder.journal.transaction(executions.accept, "r1", accepted())
+    begun = await responder.journal.transaction(rollbacks.accept, "r1", accepted())
     at = ago(1, datetime.now(UTC))
     steps = [
         Planned(at=at, plan=plan()),
@@ -139,9 +140,9 @@ async def test_what_follows_from_a_rollback_is_seen_whole_by_the_next_decision(
         StepCompleted(at=at, step=0, changed=True),
     ]
     over = Closed(at=datetime.now(UTC), outcome="succeeded", by="responder", reason="over")
-    monkeypatch.setattr(deployments, "record_back", held.after(deployments.record_back))
+    monkeypatch.setattr(registry, "record_reverted_platforms", held.after(registry.record_reverted_platforms))
     _, (status, decided) = await held.while_it_waits(
-        responder.journal.transaction(executions.append, begun, [*steps, over], None),
+        responder.journal.transaction(rollbacks.append, begun, [*steps, over], None),
         lambda: responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "errors"}),
     )
     assert (status, decided["guard"]) == (409, "target_version"), decided
@@ -156,7 +157,7 @@ async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
         for version, seconds, status in (("2.0", 86400, "good"), ("2.1", 60, None)):
             at = ago(seconds, datetime.now(UTC))
             deployed = deployment(id=f"{name}-{version}", service=name, version=version, at=at)
-            await responder.journal.transaction(deployments.record, deployed, status)
+            await responder.journal.transaction(registry.record, deployed, status)
 
     async def ask(*services: str) -> list[Decided]:
         incidents = [by_hand(service=name, received_at=datetime.now(UTC)) for name in services]
@@ -165,7 +166,7 @@ async def test_two_bodies_with_one_service_in_both_do_not_wait_for_each_other(
             incidents, policy_set=by, journal=responder.journal, connections=connections, claimer=claimer
         )
 
-    monkeypatch.setattr(executions, "accept", held.after(executions.accept))
+    monkeypatch.setattr(rollbacks, "accept", held.after(rollbacks.accept))
     first, second = await held.while_it_waits(ask("backend", "frontend"), lambda: ask("frontend"))
     assert [result.claimed for result in first] == [True, True]
     assert [result.decision.deciding.guard for result in second] == ["in_progress"]

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from responder.backends.check import Finding
 from responder.journal import Database, executions, open_journal
 from responder.rollback.events import Closed, Planned, RetriesExhausted, StepCompleted, StepFailed, StepStarted
+from responder.services import rollbacks
 from responder.web.access.access import Access
 from responder.web.access.settings import Token, Web
 from responder.web.broadcast import ExecutionBroadcast
@@ -35,7 +36,7 @@ def now() -> datetime:
 
 async def begin(responder: ResponderServer, name: str = "r1", service: str = "backend", **other: Any) -> str:
     event = accepted(**{"service": service, "at": now(), "received_at": now(), "alerts": (), **other})
-    await responder.journal.transaction(executions.accept, name, event)
+    await responder.journal.transaction(rollbacks.accept, name, event)
     return name
 
 
@@ -231,7 +232,7 @@ class IdleWorker:
 
 
 async def test_silence_is_no_death(journal: Database) -> None:
-    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     async with serving(journal, IdleWorker(), heartbeat=0.05) as (server, _), aiohttp.ClientSession() as session:
         async with session.get(server.make_url(ONE)) as response:
             reader = Reader(response)
@@ -251,7 +252,7 @@ async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatc
         return await real(*args)
 
     monkeypatch.setattr(executions, "heads", heads)
-    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     with (broadcast := ExecutionBroadcast(journal, poll=0.02, on_error=on_error.append)).watch("r1") as watcher:
         watcher.wake.clear()
         assert await watcher.changed(10)
@@ -263,14 +264,14 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
     """It is not kept for it: what it has not read stays in the journal."""
     long = "x" * 12_000
     event = accepted(alerts=(), reason=long)
-    await journal.transaction(executions.accept, "r1", event)
+    await journal.transaction(rollbacks.accept, "r1", event)
     execution = await journal.read(executions.load, "r1")
     steps = [change(str(n), str(n + 1)) for n in range(400)]
-    execution = await journal.transaction(executions.append, execution, [Planned(at=now(), plan=plan(*steps))], None)
+    execution = await journal.transaction(rollbacks.append, execution, [Planned(at=now(), plan=plan(*steps))], None)
     many = []
     for n in range(400):
         many += [StepStarted(at=now(), step=n, title=long), StepCompleted(at=now(), step=n, changed=True, note=long)]
-    await journal.transaction(executions.append, execution, many, None)
+    await journal.transaction(rollbacks.append, execution, many, None)
     async with serving(journal, IdleWorker(), write_within=0.3) as (server, broadcast):
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -293,7 +294,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
 
 
 async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: Database) -> None:
-    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     async with contextlib.AsyncExitStack() as stack:
         server, _ = await stack.enter_async_context(serving(journal, IdleWorker()))
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -310,10 +311,10 @@ async def test_who_watches_is_sent_away_at_once_when_the_process_ends(journal: D
 
 async def test_what_the_checks_say_is_told_between_the_events(journal: Database) -> None:
     worker = IdleWorker()
-    await journal.transaction(executions.accept, "r1", accepted(alerts=()))
+    await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
     execution = await journal.read(executions.load, "r1")
     begun = [Planned(at=now(), plan=plan()), StepStarted(at=now(), step=0, title="one")]
-    await journal.transaction(executions.append, execution, begun, None)
+    await journal.transaction(rollbacks.append, execution, begun, None)
     async with (
         serving(journal, worker, look=0.05) as (server, _),
         aiohttp.ClientSession() as session,
@@ -346,7 +347,7 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
     state = await postgres_server.database("events_on_two")
     writer, follower = await open_journal(state), await open_journal(state)
     event = accepted(alerts=(), at=now(), received_at=now())
-    execution = await writer.transaction(executions.accept, "r1", event)
+    execution = await writer.transaction(rollbacks.accept, "r1", event)
     await writer.transaction(executions.claim, "w1", now(), concurrent=1, running=())
     try:
         async with (
@@ -359,11 +360,11 @@ async def test_it_is_heard_from_a_replica_that_does_not_carry_it_out(postgres_se
             await reader.take(1)
             await all_of_them.take(1)
             events = [Planned(at=now(), plan=plan()), StepStarted(at=now(), step=0, title="one")]
-            execution = await writer.transaction(executions.append, execution, events, "w1")
+            execution = await writer.transaction(rollbacks.append, execution, events, "w1")
             assert [e["event"] for e in await reader.take(2)] == ["planned", "step_started"]
             assert [e["event"] for e in await all_of_them.take(2)] == ["planned", "step_started"]
             ended = [StepFailed(at=now(), step=0, reason="x"), Closed(at=now(), outcome="failed", by="r", reason="")]
-            await writer.transaction(executions.append, execution, ended, "w1")
+            await writer.transaction(rollbacks.append, execution, ended, "w1")
             assert [e["event"] async for e in reader] == ["step_failed", "closed"]
             assert [e["event"] for e in await all_of_them.take(2)] == ["step_failed", "closed"]
     finally:

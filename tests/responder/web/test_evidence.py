@@ -14,7 +14,8 @@ from responder.backends.connections import Connections
 from responder.decisions.policies import PolicySet
 from responder.evidence.keeper import Keeper
 from responder.evidence.settings import EvidenceSettings
-from responder.journal import evidence, executions
+from responder.journal import evidence
+from responder.services import rollbacks
 from tests.responder.evidence.conftest import sources
 from tests.responder.examples import accepted, service
 from tests.responder.web.conftest import ResponderServer
@@ -33,7 +34,7 @@ async def kept(responder: ResponderServer, connections: Connections, tmp_path: P
     responder.keeper = Keeper(settings, responder.journal, PolicySet(services=(backend,)), connections)
     now = datetime.now(UTC)
     event = accepted(at=now, received_at=now, deployment_id="deploy-21", onset_at=now)
-    execution = await responder.journal.transaction(executions.accept, "r1", event)
+    execution = await responder.journal.transaction(rollbacks.accept, "r1", event)
     assert (await responder.keeper.of_rollback(execution, guard)).files
     return "r1"
 

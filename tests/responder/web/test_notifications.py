@@ -17,6 +17,7 @@ from responder.decisions.policies import Policy, Verify
 from responder.journal import executions
 from responder.notify import Dispatcher, Notify
 from responder.rollback.events import Closed, EvidenceCollected, Planned, StepFailed, StepStarted
+from responder.services import rollbacks
 from tests.responder.examples import NOW, accepted, plan, policy, sent_alert, sent_body
 from tests.responder.notify.peers import TOKEN, Github, Sink
 from tests.responder.web.conftest import SECRETS, ResponderServer
@@ -90,7 +91,7 @@ async def test_pending_notifications_are_shown(responder: ResponderServer, sink:
     sink.trouble = [web.Response(status=500, text="down")] * 50
     now = datetime.now(UTC)
     await responder.good_then_new()
-    execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
+    execution = await responder.journal.transaction(rollbacks.accept, executions.new_id(now), accepted(at=now))
     async with dispatching(responder, hook(sink)) as dispatcher:
         async with asyncio.timeout(60):
             while not (shown := (await responder.get("/api/v1/status"))[1]["notifications"]) or not shown[0]["error"]:
@@ -107,7 +108,7 @@ async def test_pending_notifications_are_shown(responder: ResponderServer, sink:
 async def test_the_issue_names_the_location_of_the_evidence(responder: ResponderServer) -> None:
     now = datetime.now(UTC)
     await responder.good_then_new()
-    execution = await responder.journal.transaction(executions.accept, executions.new_id(now), accepted(at=now))
+    execution = await responder.journal.transaction(rollbacks.accept, executions.new_id(now), accepted(at=now))
     kept = EvidenceCollected(at=now, note="4 files, 12 kB", location="file:///var/lib/responder/evidence/d/e", files=4)
     await responder.append(execution.id, kept)
     async with Github().up() as github:
@@ -204,7 +205,7 @@ async def test_an_approval_link_does_not_stop(guarded_responder: ResponderServer
 
 async def test_a_closed_execution_cannot_be_stopped(guarded_responder: ResponderServer) -> None:
     now = datetime.now(UTC)
-    begun = await guarded_responder.journal.transaction(executions.accept, "e-1", accepted(at=now))
+    begun = await guarded_responder.journal.transaction(rollbacks.accept, "e-1", accepted(at=now))
     link = stop_link(guarded_responder, begun)
     await guarded_responder.append("e-1", Planned(at=now, plan=plan()), StepStarted(at=now, step=0, title="x"))
     after = await guarded_responder.append("e-1", StepFailed(at=now, step=0, reason="down"))
@@ -214,6 +215,6 @@ async def test_a_closed_execution_cannot_be_stopped(guarded_responder: Responder
 
 
 async def test_without_tokens_links_are_rejected(responder: ResponderServer) -> None:
-    begun = await responder.journal.transaction(executions.accept, "e-1", accepted(at=datetime.now(UTC)))
+    begun = await responder.journal.transaction(rollbacks.accept, "e-1", accepted(at=datetime.now(UTC)))
     assert responder.links.both(begun) == ("", "")
     assert (await page(responder, "GET", "/stop/e-1?until=99999999999&signature="))[0] == 403

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from responder.journal import executions
 from responder.rollback.events import Closed, Planned, StepCompleted, StepStarted
+from responder.services import rollbacks
 from tests.responder.examples import accepted, change, gate, plan, policy, policy_set, sent_body, service
 from tests.responder.outside import many_series
 from tests.responder.web.conftest import ResponderServer
@@ -28,7 +28,7 @@ async def a_rollback(responder: ResponderServer, **other: Any) -> None:
     await responder.good_then_new()
     began = now() - timedelta(seconds=30)
     fields = {"at": began, "received_at": began, "onset_at": began - timedelta(seconds=20), "alerts": (), **other}
-    await responder.journal.transaction(executions.accept, "r1", accepted(**fields))
+    await responder.journal.transaction(rollbacks.accept, "r1", accepted(**fields))
     await responder.append(
         "r1",
         Planned(at=began, plan=plan(change("2.1", "2.0"), gate(otherwise="freeze"))),

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from responder.decisions.policies import Policy
-from responder.journal import executions
 from responder.rollback.events import ApprovalRequested, Closed, Planned, RetriesExhausted, StepFailed
+from responder.services import rollbacks
 from tests.responder.examples import accepted, alert, plan, policy, policy_set, service
 from tests.responder.web.conftest import ResponderServer
 
@@ -90,7 +90,7 @@ async def test_the_same_in_the_words_of_the_seed_for_one_deployment(responder: R
     _, body = await responder.get("/api/v1/status")
     assert (body["deployment_id"], body["environment"]) == (None, None)
     event = accepted(alerts=(), at=datetime.now(UTC), received_at=datetime.now(UTC))
-    await responder.journal.transaction(executions.accept, "r1", event)
+    await responder.journal.transaction(rollbacks.accept, "r1", event)
     _, body = await responder.get("/api/v1/status?service=backend&environment=production")
     assert (body["deployment_id"], body["environment"]) == ("deploy-2.1", "production")
     assert (body["active_rollbacks"], body["total_rollbacks"], len(body["services"])) == (1, 1, 1)
@@ -159,7 +159,7 @@ async def test_what_is_open_is_told_by_what_it_needs(responder: ResponderServer)
         ("three", [RetriesExhausted(at=now, reason="too often")]),
     ):
         event = accepted(service=name, alerts=(), at=now, received_at=now)
-        await responder.journal.transaction(executions.accept, f"r-{name}", event)
+        await responder.journal.transaction(rollbacks.accept, f"r-{name}", event)
         if events:
             await responder.append(f"r-{name}", *events)
     _, body = await responder.get("/api/v1/status")

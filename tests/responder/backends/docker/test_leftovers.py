@@ -14,6 +14,7 @@ from responder.errors import LeaseLost
 from responder.journal import Database, Transaction, executions
 from responder.rollback.events import Accepted, Closed
 from responder.runtime.leftovers import remove_leftovers
+from responder.services import rollbacks
 from responder.services.service import Service
 from responder.transport.acting import acting
 from tests.engine import Engine
@@ -49,9 +50,9 @@ async def executed(journal: Database, service: str, *, closed: bool) -> str:
     )  # fmt: skip
 
     async def act(tx: Transaction) -> str:
-        execution = await executions.accept(tx, executions.new_id(NOW), accepted)
+        execution = await rollbacks.accept(tx, executions.new_id(NOW), accepted)
         if closed:
-            await executions.append(tx, execution, (Closed(at=NOW, outcome="failed", by="test", reason="over"),), None)
+            await rollbacks.append(tx, execution, (Closed(at=NOW, outcome="failed", by="test", reason="over"),), None)
         return execution.id
 
     return await journal.transaction(act)

@@ -22,7 +22,7 @@ from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Plan
 from responder.rollback.ports import KeepEvidence, Ports, StopRequest, keep_nothing
 from responder.rollback.version_change import VersionChange
-from responder.services import planner
+from responder.services import planner, registry, rollbacks
 from tests.responder.rollback.crash.stages import RollbackScenario
 
 
@@ -166,7 +166,7 @@ class CrashDrill:
                         at=now.replace(microsecond=n),
                         recorded_by="drill",
                     )
-                    await deployments.record(tx, deployment, status)  # type: ignore[arg-type]
+                    await registry.record(tx, deployment, status)  # type: ignore[arg-type]
             versions = {"from_version": stage.from_version, "to_version": stage.to_version}
             accepted = Accepted(
                 at=now,
@@ -186,7 +186,7 @@ class CrashDrill:
                 reason="a drill",
                 received_at=now,
             )
-            self.id = (await executions.accept(tx, executions.new_id(now), accepted)).id
+            self.id = (await rollbacks.accept(tx, executions.new_id(now), accepted)).id
 
         await self.journal.transaction(act)
 
@@ -268,7 +268,7 @@ class _Record:
 
     async def append(self, execution: Execution, *events: Event) -> Execution:
         async def write() -> Execution:
-            return await self._journal.transaction(executions.append, execution, events, self._worker)
+            return await self._journal.transaction(rollbacks.append, execution, events, self._worker)
 
         result: Execution = await self._point.around("append", write)
         return result

@@ -11,8 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from responder.decisions.limits import Watchdog
+from responder.decisions.recording import record_decision
 from responder.journal import decisions, evidence, executions
 from responder.rollback.events import Closed, StepFailed
+from responder.services import rollbacks
 from responder.web.access.settings import Scope, Token, Web
 from responder.web.links.approval import Links
 from responder.web.receiver import WATCHDOG
@@ -68,9 +70,9 @@ async def filled(make_responder: Any) -> Filled:
             await responder.deployed(version, ago, "good" if version == "2.0" else None, **where)
         execution_id = f"{name}-{environment}"
         event = accepted(at=now, alerts=(), **where)
-        await responder.journal.transaction(executions.accept, execution_id, event)
+        await responder.journal.transaction(rollbacks.accept, execution_id, event)
         await responder.append(execution_id, StepFailed(at=now, reason="x", freeze=True))
-        await responder.journal.transaction(decisions.record, decision(f"d-{execution_id}", execution_id, **where))
+        await responder.journal.transaction(record_decision, decision(f"d-{execution_id}", execution_id, **where))
         more = {**where, "policy": "p", "deployment_id": "", "execution": execution_id, "state": "failed", "at": now}
         await responder.journal.transaction(evidence.record, execution_id, **more)
         known[name, environment] = execution_id
@@ -83,14 +85,14 @@ async def _together(responder: ResponderServer, now: datetime) -> str:
     for execution_id in ("backend-production", "web-production"):
         await responder.journal.transaction(_close, execution_id)
     event = accepted(at=now, alerts=(), also=(other,))
-    await responder.journal.transaction(executions.accept, "together", event)
+    await responder.journal.transaction(rollbacks.accept, "together", event)
     await responder.append("together", StepFailed(at=now, reason="x", freeze=True))
     return "together"
 
 
 async def _close(tx: Any, execution_id: str) -> None:
     execution = await executions.load(tx, execution_id)
-    await executions.append(tx, execution, [_closed()], None)
+    await rollbacks.append(tx, execution, [_closed()], None)
 
 
 def decision(decision_id: str, execution: str, **where: str) -> decisions.RecordedDecision:

@@ -11,6 +11,7 @@ import pytest
 from responder.journal import executions
 from responder.rollback.events import ApprovalRequested, Planned, StopRequested
 from responder.rollback.plan import Mitigation, Plan
+from responder.services import rollbacks
 from tests.responder.examples import accepted, change, gate, plan
 from tests.responder.web.conftest import SECRETS, ResponderServer
 
@@ -21,7 +22,7 @@ READER = {"Authorization": f"Bearer {SECRETS['read']}"}
 async def held(responder: ResponderServer, *, waits: float = 600, with_plan: Plan | None = None, **fields: Any) -> str:
     now = datetime.now(UTC)
     execution = await responder.journal.transaction(
-        executions.accept, executions.new_id(now), accepted(at=now, **fields)
+        rollbacks.accept, executions.new_id(now), accepted(at=now, **fields)
     )
     await responder.append(
         execution.id,

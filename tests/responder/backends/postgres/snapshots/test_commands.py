@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from responder.cli import main
-from responder.journal import executions, open_journal
+from responder.journal import open_journal
 from responder.rollback.events import Closed, StepFailed
+from responder.services import rollbacks
 from tests import parts
 from tests.journals import state  # noqa: F401
 from tests.responder.backends.postgres.snapshots.conftest import SourceDatabase, source_database
@@ -217,12 +218,12 @@ async def test_a_snapshot_of_an_open_rollback_is_not_pruned(run: Run, tmp_path: 
     assert "nothing was removed: the journal /nowhere/state.db cannot be read" in err
     file.write_text(yaml.safe_dump({**config, "state": state}))
     journal = await open_journal(state)  # another process has it open
-    stuck = await journal.transaction(executions.accept, old.split("/")[1], accepted())
-    stuck = await journal.transaction(executions.append, stuck, [StepFailed(at=NOW, reason="x", freeze=True)], None)
+    stuck = await journal.transaction(rollbacks.accept, old.split("/")[1], accepted())
+    stuck = await journal.transaction(rollbacks.append, stuck, [StepFailed(at=NOW, reason="x", freeze=True)], None)
     assert (await run("prune"))[1] == []
     assert {item["key"] for item in (await run("list"))[1]} == {old, new}
     done = Closed(at=NOW, outcome="failed", by="tests", reason="over")
-    await journal.transaction(executions.append, stuck, [done], None)
+    await journal.transaction(rollbacks.append, stuck, [done], None)
     await journal.close()
     assert [item["key"] for item in (await run("prune"))[1]] == [old]
 

@@ -13,7 +13,7 @@ import time_machine
 from responder.backends.check import Finding
 from responder.backends.connections import Connections
 from responder.journal import Database, Row, Transaction, client_rules, deployments, executions, open_journal
-from responder.journal.client_rules import RuleChange, Rules
+from responder.journal.client_rules import Rules
 from responder.journal.database import load_statements
 from responder.journal.deployments import Deployment, Status
 from responder.rollback.events import Accepted, Closed, Planned, StepCompleted, StepStarted
@@ -21,6 +21,8 @@ from responder.rollback.execution import Execution
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Mitigation, Plan, ServicePlan
 from responder.runtime.promotion import promote
+from responder.services import registry, rollbacks
+from responder.services.client_rules import RuleChange, change_rules
 from tests.responder.examples import gate, policy_set, service, version_change
 
 NOW = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
@@ -34,7 +36,7 @@ def deployment(version: str, platform: str = "", hours: float = 0, **more: Any) 
 
 async def report(journal: Database, *deployed: Deployment, status: Status | None = None) -> None:
     for reported in deployed:
-        assert await journal.transaction(deployments.record, reported, status)
+        assert await journal.transaction(registry.record, reported, status)
 
 
 async def runs(journal: Database, platform: str = "") -> str | None:
@@ -87,7 +89,7 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_platform(journal: Databas
         deployment("3.0", **same, artifact="i"),
     )
     assert (await rows(journal, "version", service="frontend", environment="production", version="3.0"))[0]["artifact"]
-    assert not await journal.transaction(deployments.record, deployment("3.0", "web", **same))
+    assert not await journal.transaction(registry.record, deployment("3.0", "web", **same))
     found = await journal.read(deployments.get, deployment("9", "android", **same))
     assert (found.version, found.platform) == ("3.0", "android")
 
@@ -98,8 +100,8 @@ async def test_one_run_of_a_pipeline_can_tell_of_every_service_and_environment(j
     for version, platform in (("3.0", ""), ("3.1", "web")):
         for hours, scope in enumerate(scopes):
             reported = deployment(version, platform, hours, **{"id": f"run-9{platform and '-p'}", **scope})
-            assert await journal.transaction(deployments.record, reported)
-            assert not await journal.transaction(deployments.record, reported), "told twice it is told once"
+            assert await journal.transaction(registry.record, reported)
+            assert not await journal.transaction(registry.record, reported), "told twice it is told once"
             found = await journal.read(deployments.get, reported)
             assert (found.service, found.environment) == (reported.service, reported.environment)
             assert found.at - reported.at < timedelta(seconds=1)
@@ -136,9 +138,9 @@ async def test_the_artifact_of_the_service_as_a_whole_is_told_apart(journal: Dat
 async def test_everything_that_was_said_of_a_version_is_kept(journal: Database) -> None:
     await report(journal, deployment("3.0"))
     where = ("frontend", "production", "3.0")
-    await journal.transaction(deployments.mark, *where, "good", "it ran", NOW + timedelta(hours=1))
-    await journal.transaction(deployments.mark_no_rollback, *where, "CVE", NOW + timedelta(hours=2), "alice")
-    await journal.transaction(deployments.mark, *where, "retired", "too old", NOW + timedelta(hours=3), "bob")
+    await journal.transaction(registry.mark, *where, "good", "it ran", NOW + timedelta(hours=1))
+    await journal.transaction(registry.mark_no_rollback, *where, "CVE", NOW + timedelta(hours=2), "alice")
+    await journal.transaction(registry.mark, *where, "retired", "too old", NOW + timedelta(hours=3), "bob")
     kept = await rows(journal, "marks", service="frontend", environment=None, most=9)
     assert [(m["revision"], m["status"], m["no_rollback"], m["marked_by"], m["reason"]) for m in kept] == [
         (4, "retired", "CVE", "bob", "too old"),
@@ -168,7 +170,7 @@ async def test_everything_that_a_version_was_told_to_work_with_is_kept(journal: 
         (4, "bob", {"backend": ">=2.1"}),
     ):
         reported = deployment("3.0").model_copy(update={"recorded_by": by})
-        await journal.transaction(deployments.require, reported, needs, NOW + timedelta(hours=hours))
+        await journal.transaction(registry.require, reported, needs, NOW + timedelta(hours=hours))
     where = {"service": "frontend", "environment": "production"}
     in_force = await rows(journal, "requirements_of", **where, version="3.0")
     assert [(row["needs"], row["versions"]) for row in in_force] == [("backend", ">=2.1"), ("search", ">=1")]
@@ -210,12 +212,12 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
     """The last look and the mark are two statements: on PostgreSQL somebody may come after the one, and waits then."""
     journal = await open_journal(await postgres_server.database("promotion"))
     await report(journal, deployment("3.0", hours=-1))
-    known, looks, marks = deployments.untroubled_since, list[None](), list[asyncio.Task[None]]()
+    known, looks, marks = registry.untroubled_since, list[None](), list[asyncio.Task[None]]()
     bad = ("frontend", "production", "3.0", "bad", "x", NOW)
 
     async def last_look(tx: Any, *args: Any) -> bool:
         if looks:
-            marks.append(asyncio.create_task(journal.transaction(deployments.mark, *bad)))
+            marks.append(asyncio.create_task(journal.transaction(registry.mark, *bad)))
             assert not (await asyncio.wait(marks, timeout=0.2))[0]
         looks.append(None)
         return await known(tx, *args)
@@ -224,7 +226,7 @@ async def test_whoever_marks_it_at_the_moment_of_its_promotion_is_not_overruled(
         async def holds(self, check: Any) -> Finding:
             return Finding(holds=True, reason="")
 
-    monkeypatch.setattr(deployments, "untroubled_since", last_look)
+    monkeypatch.setattr(registry, "untroubled_since", last_look)
     promoted = await promote(journal, policy_set(services=(service("frontend"),)), Healthy(Connections()), NOW)
     await asyncio.gather(*marks)
     [row] = await rows(journal, "version", service="frontend", environment="production", version="3.0")
@@ -239,7 +241,7 @@ async def test_only_good_ones_are_gone_back_to(journal: Database, status: Status
     await report(journal, deployment("4", hours=4))
     found = await rows(journal, "good_target", service="frontend", environment="production", running="4")
     assert [row["version"] for row in found] == ["2"]
-    await journal.transaction(deployments.record, deployment("1", hours=5, id="again"))
+    await journal.transaction(registry.record, deployment("1", hours=5, id="again"))
     found = await rows(journal, "good_target", service="frontend", environment="production", running="4")
     assert [row["version"] for row in found] == ["1"], "the one that was deployed last"
 
@@ -273,8 +275,8 @@ async def test_versions_are_counted_as_they_are_known(journal: Database) -> None
     assert await counted() == {"candidate": 3}
     where = ("frontend", "production")
     for version, status in (("1", "good"), ("2", "bad"), ("2", "bad"), ("3", "good"), ("1", "retired")):
-        await journal.transaction(deployments.mark, *where, version, status, "x", NOW)
-    await journal.transaction(deployments.mark_no_rollback, *where, "3", "CVE", NOW, "alice")
+        await journal.transaction(registry.mark, *where, version, status, "x", NOW)
+    await journal.transaction(registry.mark_no_rollback, *where, "3", "CVE", NOW, "alice")
     assert await counted() == {"bad": 1, "good": 1, "retired": 1}
 
 
@@ -310,7 +312,7 @@ async def rolled_back(journal: Database, *mitigations: Mitigation, outcome: Any 
         reason="errors",
         received_at=NOW,
     )
-    execution = await journal.transaction(executions.accept, executions.new_id(NOW), accepted)
+    execution = await journal.transaction(rollbacks.accept, executions.new_id(NOW), accepted)
     version = version_change("frontend", from_version="3.1", to_version="3.0", strategy="frontend")
     plan = Plan(parts=(ServicePlan(version=version, steps=0),), steps=(gate(),), mitigations=mitigations)
     at = NOW + timedelta(hours=10)
@@ -320,7 +322,7 @@ async def rolled_back(journal: Database, *mitigations: Mitigation, outcome: Any 
         StepCompleted(at=at, step=0, changed=False),
         Closed(at=at, outcome=outcome, by="responder", reason="over"),
     )
-    return await journal.transaction(executions.append, execution, events, None)
+    return await journal.transaction(rollbacks.append, execution, events, None)
 
 
 @pytest.fixture
@@ -366,7 +368,7 @@ async def test_where_it_is_closed_as_something_else_apps_are_told_nothing(releas
 )
 async def test_a_mitigation_asks_only_for_more(released: Database, before: str, wanted: str, after: str) -> None:
     change = RuleChange(min_version=before, block=("1.0",), flags={"search": True, "checkout": True})
-    await released.transaction(client_rules.change, *ANDROID, change, by="alice", reason="x", at=NOW)
+    await released.transaction(change_rules, *ANDROID, change, by="alice", reason="x", at=NOW)
     await rolled_back(released, MITIGATION.model_copy(update={"min_version": wanted}))
     rules = await released.read(client_rules.get, *ANDROID)
     assert rules and rules.min_version == after
@@ -384,9 +386,7 @@ async def test_of_several_services_each_mitigation_is_of_its_own(released: Datab
 
 async def test_what_apps_are_told_is_kept_change_by_change(journal: Database) -> None:
     async def change(by: str, **what: Any) -> Rules:
-        return await journal.transaction(
-            client_rules.change, *ANDROID, RuleChange(**what), by=by, reason=f"{by} said", at=NOW
-        )
+        return await journal.transaction(change_rules, *ANDROID, RuleChange(**what), by=by, reason=f"{by} said", at=NOW)
 
     await change("alice", block=("3.1", "3.0"), flags={"b": True, "a": False})
     same = await change("bob", block=("3.0",))
@@ -409,10 +409,10 @@ async def test_the_clock_of_a_replica_decides_nothing(postgres_server: Any) -> N
         ahead = await open_journal(dsn)
         of_ahead = ahead.now()
         assert datetime.now(UTC) - of_ahead > timedelta(seconds=800), "the skew can be seen"
-        await ahead.transaction(deployments.record, deployment("2").model_copy(update={"at": of_ahead}))
+        await ahead.transaction(registry.record, deployment("2").model_copy(update={"at": of_ahead}))
     right = await open_journal(dsn)
     assert abs(right.now() - of_ahead) < timedelta(seconds=60)
-    await right.transaction(deployments.record, deployment("3").model_copy(update={"at": right.now()}))
+    await right.transaction(registry.record, deployment("3").model_copy(update={"at": right.now()}))
     assert await runs(right) == await runs(ahead) == "3"
     await ahead.close()
     await right.close()
