@@ -10,7 +10,7 @@ from pathlib import Path
 from responder.app.loading import load
 from responder.app.settings import Config
 from responder.backends.connections import Connections
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import ConfigError
 from responder.evidence.keeper import Keeper
 from responder.journal import Database, open_journal

@@ -39,7 +39,8 @@ from responder.backends.sites.cdn_client import Cloudflare, CloudflareSettings, 
 from responder.config.text import meant
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.limits import Limits, Watchdog
-from responder.decisions.policies import Policy, PolicySet
+from responder.decisions.policies import Policy
+from responder.decisions.policy_set import PolicySet
 from responder.evidence.settings import EvidenceSettings
 from responder.journal import state_problem
 from responder.notify import Notify

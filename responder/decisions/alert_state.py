@@ -12,8 +12,9 @@ from responder.backends.connections import Connections
 from responder.backends.prometheus.client import Prometheus, Sample
 from responder.backends.prometheus.trouble_check import concerning, selector
 from responder.decisions.facts import Facts, LiveState
+from responder.decisions.incidents import Incident
 from responder.decisions.limits import Watchdog
-from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.decisions.trouble import (
     QUESTION,
     RECORDED,

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from responder.backends.connections import Connections
 from responder.decisions.alert_state import ask_live
-from responder.decisions.facts import Facts, LiveState, gather, look_around
-from responder.decisions.guards import GUARDS, OUTSIDE, Decision, GuardResult, decide
-from responder.decisions.log_guards import KEEPING
-from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.facts import Facts, LiveState
+from responder.decisions.fleet import look_around
+from responder.decisions.guards import GUARDS, LIVE, LOG_GUARDS, Decision, GuardResult, decide
+from responder.decisions.incidents import Incident
+from responder.decisions.journal_facts import gather
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, Transaction
 from responder.rollback.execution import Execution
 
@@ -47,7 +49,7 @@ async def collect(
 
 def evaluate(incident: Incident, situations: Sequence[Facts], now: datetime) -> Decision:
     """Of several services, each is judged by itself, and what is refused to one is refused to all."""
-    guards = GUARDS if incident.action == "roll_back" else KEEPING
+    guards = GUARDS if incident.action == "roll_back" else LOG_GUARDS
     guard_results: list[GuardResult] = []
     for member, facts in zip(incident.members, situations, strict=True):
         member_verdicts = decide(member, facts, now, guards).guard_results
@@ -109,7 +111,7 @@ async def ask_again(
     situations = await journal.read(collect, incident, lives, policy_set, now)
     for member, facts in zip(incident.members, situations, strict=True):
         for result in decide(member, facts, now).guard_results:
-            if result.result == "deny" and result.guard in OUTSIDE:
+            if result.result == "deny" and result.guard in LIVE:
                 refusal = _refusal(result, facts)
                 if not (refusal.resolved and execution.although_resolved):
                     return refusal

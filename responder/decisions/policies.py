@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from responder.backends.alertmanager.alerts import Alert
-from responder.backends.alertmanager.matchers import MatcherText, all_match
+from responder.backends.alertmanager.matchers import MatcherText
 from responder.config.durations import Duration
-from responder.decisions.freeze_windows import Freeze
-from responder.decisions.limits import Limits, Watchdog
-from responder.services.service import Name, Service
+from responder.services.service import Name
 
 Mode = Literal["observe", "approve", "auto"]
 
 Action = Literal["roll_back", "preserve_logs"]
 """What a policy can do. Each is the key under which a policy names the services to do it with."""
 
-_OF_ROLLING_BACK = ("mode", "force", "together", "deployed_within", "verify", "silence", "on_stop", "approve_within")
+_OF_ROLLING_BACK = (
+    "mode", "force", "together", "deployed_within", "verify", "silence_collateral", "on_stop", "approve_within",
+)  # fmt: skip
 
 
 class Verify(BaseModel):
@@ -185,180 +181,3 @@ BY_HAND = Policy.model_validate(
     {"name": "by-hand", "match": ['service=~".+"'], "roll_back": {"label": "service"}, "mode": "auto"}
 )
 """The policy of a rollback that a person asks for where no policy of the service says otherwise."""
-
-
-class PolicySet(BaseModel):
-    """All that the responder may do: which services it knows, on whose behalf it acts, and what holds it back."""
-
-    model_config = ConfigDict(frozen=True)
-
-    services: tuple[Service, ...] = ()
-    policies: tuple[Policy, ...] = ()
-    stop_file: Path | None = None
-    limits: Limits = Limits()
-    freezes: tuple[Freeze, ...] = ()
-    watchdog: Watchdog | None = None
-
-    def is_watchdog(self, alert: Alert) -> bool:
-        return self.watchdog is not None and all_match(self.watchdog.match, alert.labels)
-
-    def needs(self, service: Service) -> list[Service]:
-        """Everything that a service depends on, near and far. The configuration has no rings."""
-        found: list[Service] = []
-        for name in service.depends_on:
-            needed, _ = self.service(name, service.environment)
-            if needed is not None:
-                found += [dependency for dependency in (needed, *self.needs(needed)) if dependency not in found]
-        return found
-
-    def one_trouble(self, incident: Incident) -> set[str]:
-        """The service, what its policy rolls back with it, and what depends on it: a cause and its symptoms."""
-        named = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
-        service, _ = self.service(incident.service, incident.environment)
-        symptoms = {s.name for s in self.services if service is not None and service in self.needs(s)}
-        return {incident.service, *incident.together, *named, *symptoms}
-
-    def policy(self, name: str) -> Policy:
-        """The policy of that name; what a person asked for has one of its own."""
-        return next((p for p in self.policies if p.name == name), BY_HAND)
-
-    def service(self, name: str, environment: str) -> tuple[Service | None, str]:
-        """The configured service, or why there is none. Without an environment it must be the only one of its name."""
-        named = [s for s in self.services if s.name == name]
-        if not name:
-            return None, "the alert does not name a service"
-        if not named:
-            return None, f"no service {name!r} is configured"
-        if environment:
-            exact = [s for s in named if s.environment == environment]
-            return (exact[0], "") if exact else (None, f"{name} is not configured in the environment {environment!r}")
-        if len(named) > 1:
-            places = ", ".join(s.environment for s in named)
-            return None, f"no environment is named, and {name} is configured in {places}"
-        return named[0], ""
-
-    def stop_file_says(self) -> str:
-        """Why the stop file stops us; empty where there is none. Its presence is enough."""
-        return f"the stop file {self.stop_file} exists" if self.stop_file and self.stop_file.exists() else ""
-
-
-class Incident(BaseModel):
-    """One episode: a policy, a service, and the alerts that opened it; or a person who asks for the rollback."""
-
-    model_config = ConfigDict(frozen=True)
-
-    policy: Policy
-    action: Action = "roll_back"
-    service: str
-    environment: str
-    alerts: tuple[Alert, ...] = ()
-    received_at: datetime
-    truncated_alerts: int = 0
-    requested_by: str = "alertmanager"
-    reason: str = ""
-    forced: bool = False
-    version: str | None = None  # where a person names the version to go back to
-    strategy: str | None = None  # where a person names one of the service's strategies
-    together: tuple[str, ...] = ()  # every service of one rollback of several, this one too
-
-    @property
-    def members(self) -> tuple[Incident, ...]:
-        """One for each service of the rollback; this one is the first."""
-        others = [name for name in self.together if name != self.service]
-        cleared = {"version": None, "strategy": None}
-        return (self, *(self.model_copy(update={"service": name, **cleared}) for name in others))
-
-    @property
-    def by_name(self) -> bool:
-        """Whether a person asks by our own API, who is known by name; everything else must be firing now."""
-        return not self.alerts
-
-    @property
-    def id(self) -> str:
-        """The same for the same trouble however often it is sent: policy, service and the alert that came first."""
-        if not self.alerts:
-            return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
-        first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
-        parts = [self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat()]
-        parts += [] if self.action == "roll_back" else [self.action]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-
-    @property
-    def title(self) -> str:
-        """What happened, in a few words."""
-        if self.reason:
-            return self.reason
-        names = sorted({alert.name for alert in self.alerts})
-        return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} on {self.service} in {self.environment}"
-
-
-class _Key(NamedTuple):
-    policy: str
-    action: Action
-    service: str
-    environment: str
-    forced: bool
-    version: str | None
-    strategy: str | None
-    together: tuple[str, ...]
-
-
-def _reason(alerts: Iterable[Alert]) -> str:
-    """What the engineer wrote. Who it was cannot be told from an alert, so nobody is named."""
-    reasons = (alert.annotations.get("reason", "").strip() for alert in alerts)
-    return next((reason[:1000] for reason in reasons if reason), "")
-
-
-def only_told(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
-    """The firing alerts that their policy only wants told, by policy, name, service and environment."""
-    found: dict[tuple[str, ...], tuple[Policy, list[Alert]]] = {}
-    for alert in alerts:
-        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
-        if alert.status == "firing" and policy is not None and not policy.actions:
-            where = (alert.labels.get("service", ""), alert.labels.get("environment", ""))
-            found.setdefault((policy.name, alert.name, *where), (policy, []))[1].append(alert)
-    return list(found.values())
-
-
-def match_alerts(
-    alerts: Sequence[Alert], policies: Sequence[Policy], received_at: datetime, *, sender: str, truncated: int = 0
-) -> tuple[list[Incident], list[Alert]]:
-    """Incidents of the firing alerts, and the firing alerts that no policy wants. Each alert is looked at by itself."""
-    found: dict[_Key, dict[tuple[str, datetime], Alert]] = {}
-    by_name = {policy.name: policy for policy in policies}
-    unwanted = []
-    for alert in alerts:
-        if alert.status != "firing":
-            continue
-        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
-        if policy is None:
-            unwanted.append(alert)
-            continue
-        environment = alert.labels.get("environment", "")
-        for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
-            forced = policy.force and action == "roll_back"
-            requested = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
-            together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
-            if together and service != together[0]:
-                continue  # it goes with the first
-            key = _Key(policy.name, action, service, environment, forced, *requested, together)
-            found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
-    incidents = [
-        Incident(
-            policy=by_name[key.policy],
-            action=key.action,
-            service=key.service,
-            environment=key.environment,
-            alerts=tuple(members.values()),
-            received_at=received_at,
-            truncated_alerts=truncated,
-            requested_by=sender,
-            reason=_reason(members.values()) if key.forced else "",
-            forced=key.forced,
-            version=key.version,
-            strategy=key.strategy,
-            together=key.together,
-        )
-        for key, members in found.items()
-    ]
-    return incidents, unwanted

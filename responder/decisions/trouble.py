@@ -12,7 +12,8 @@ from responder.backends.prometheus.client import Prometheus, Sample
 from responder.backends.prometheus.trouble_check import EVALUATED, FRESH, NOW, concerning, selector
 from responder.config.durations import format_duration
 from responder.decisions.facts import TroubleNow
-from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.incidents import Incident
+from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed, Unavailable
 from responder.rollback.gateway import Gateway
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable, LeaseLost, ResponderError, StepFailed, Unavailable
 from responder.evidence.collect import Case, collect
 from responder.evidence.manifest import Manifest

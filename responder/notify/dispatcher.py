@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable, Unknown
 from responder.journal import Database, Row, Transaction, executions, outbox
 from responder.journal.outbox import Claimed, News

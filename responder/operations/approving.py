@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from responder.backends.connections import Connections
 from responder.config.durations import format_duration
 from responder.decisions.evaluation import Refusal, ask_again
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict
 from responder.journal import Database, Transaction, decisions, executions
 from responder.rollback.events import ApprovalRequested, Approved, Closed, Event, StopRequested

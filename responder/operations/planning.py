@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.prometheus.trouble_check import TroubleCheck
-from responder.decisions.policies import Policy, PolicySet
+from responder.decisions.policies import Policy
+from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed
 from responder.journal import Database, deployments
 from responder.rollback.gateway import Gateway

@@ -15,8 +15,10 @@ from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
 from responder.decisions.evaluation import ask_outside, collect, evaluate
 from responder.decisions.facts import Facts, LiveState
-from responder.decisions.guards import Decision, GuardResult, did_not_help, needs_human, needs_more
-from responder.decisions.policies import Incident, Policy, PolicySet
+from responder.decisions.guards import Decision, GuardResult, did_not_help, needs_human, needs_live_data
+from responder.decisions.incidents import Incident
+from responder.decisions.policies import Policy
+from responder.decisions.policy_set import PolicySet
 from responder.decisions.recording import record_decision
 from responder.errors import Conflict
 from responder.journal import Database, Transaction, decisions, deployments, evidence, executions
@@ -139,7 +141,7 @@ async def explain(
         beside = _beside(incident, incidents, policy_set)
         situations = await journal.read(collect, incident, None, policy_set, now, beside)
         decision = evaluate(incident, situations, now)
-        if needs_more(incident, decision, situations[0]):
+        if needs_live_data(incident, decision, situations[0]):
             lives = await ask_outside(incident, situations, policy_set, connections)
             situations = await journal.read(collect, incident, lives, policy_set, now, beside)
             decision = evaluate(incident, situations, now)
@@ -173,7 +175,7 @@ async def _decide(
         now = clock()
         situations = await collect(tx, incident, live, policy_set, now, _beside(incident, incidents, policy_set))
         decision = evaluate(incident, situations, now)
-        if needs_more(incident, decision, situations[0]):
+        if needs_live_data(incident, decision, situations[0]):
             open_ones.append((incident, situations))
             continue
         first, *also = situations

@@ -15,8 +15,9 @@ from responder.backends.http.http_check import HttpCheck
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.config.permitted import EVERYTHING, Permitted
 from responder.decisions.alert_state import who_muted
-from responder.decisions.facts import watchdog_missing
-from responder.decisions.policies import Policy, PolicySet, ServiceOfLabel
+from responder.decisions.journal_facts import watchdog_missing
+from responder.decisions.policies import Policy, ServiceOfLabel
+from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
 from responder.reports.facts import Asked, Cooldown, Refused, ReportInputs, Rollback, ServiceFacts

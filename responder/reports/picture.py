@@ -10,7 +10,7 @@ from responder.backends.connections import Connections
 from responder.backends.host.logs_client import in_daemon
 from responder.backends.prometheus.client import Prometheus, Series
 from responder.backends.prometheus.promql_check import PromqlCheck
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Unknown
 from responder.evidence.plots import MOST_LINES, Line, Mark, plot
 from responder.reports.record import PostMortem, Window

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from responder.backends.alertmanager.client import Alertmanager, NewSilence
 from responder.backends.alertmanager.matchers import all_match
 from responder.backends.connections import Connections
-from responder.decisions.policies import CollateralAlerts, PolicySet
+from responder.decisions.policies import CollateralAlerts
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Unavailable
 from responder.journal import Database, Transaction, executions
 from responder.logging import say

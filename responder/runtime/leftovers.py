@@ -7,7 +7,7 @@ from responder.backends.docker.client import Docker
 from responder.backends.docker.containers import EXECUTION, labels_of
 from responder.backends.docker.service_image import ServiceImage
 from responder.backends.docker.slots import waits_for_a_place
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Transaction
 from responder.rollback.strategies import resources_of

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from foundation.connections import CAUSES
 from responder.backends.registries import RESOURCES
-from responder.decisions.facts import watchdog_missing
-from responder.decisions.policies import BY_HAND, PolicySet
+from responder.decisions.journal_facts import watchdog_missing
+from responder.decisions.policies import BY_HAND
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Row, Transaction, deployments, outbox
 from responder.journal.decisions import kill_switch
 from responder.journal.deployments import Deployment

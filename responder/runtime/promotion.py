@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.config.durations import format_duration
-from responder.decisions.facts import watchdog_missing
-from responder.decisions.policies import PolicySet
+from responder.decisions.journal_facts import watchdog_missing
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, Transaction, deployments
 from responder.journal.deployments import Deployment
 from responder.rollback.gateway import Gateway

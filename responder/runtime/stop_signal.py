@@ -9,7 +9,7 @@ from collections.abc import Callable
 from responder.backends.connections import Connections
 from responder.decisions.alert_state import ask_alerts, ask_watchdog
 from responder.decisions.evaluation import ask_again, incident_of
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, Transaction, decisions
 from responder.rollback.execution import Execution
 from responder.rollback.ports import StopRequest

@@ -12,7 +12,8 @@ from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
 from responder.backends.prometheus.client import Prometheus
 from responder.decisions.alert_state import ask_alerts
-from responder.decisions.policies import Incident, PolicySet, match_alerts
+from responder.decisions.incidents import Incident, match_alerts
+from responder.decisions.policy_set import PolicySet
 from responder.decisions.trouble import Recordings, questions, visible
 from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Row, Transaction

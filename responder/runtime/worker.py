@@ -16,7 +16,7 @@ from responder.backends.connections import Connections
 from responder.backends.registries import GateCheck
 from responder.decisions.alert_state import ask_watchdog
 from responder.decisions.evaluation import others_in_trouble
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable, LeaseLost
 from responder.evidence.keeper import Keeper
 from responder.evidence.maintenance import maintain

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, StrictBool, TypeAdapter, ValidationError
 
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, Unknown
 from responder.journal import Database, Transaction, client_rules, deployments
 from responder.journal.client_rules import Rules

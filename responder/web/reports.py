@@ -11,7 +11,7 @@ from aiohttp import web
 
 from responder.backends.connections import Connections
 from responder.config.permitted import Permitted
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, StepFailed, Unavailable, Unknown
 from responder.journal import Database, Transaction, decisions, deployments, executions
 from responder.reports import health, health_text, picture, postmortem, postmortem_text, record

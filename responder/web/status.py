@@ -14,7 +14,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 from responder.config.permitted import Permitted
-from responder.decisions.policies import Policy, PolicySet
+from responder.decisions.policies import Policy
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, JournalUnavailable
 from responder.journal import Database, Row, Transaction, executions
 from responder.journal.deployments import Deployment

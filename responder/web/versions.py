@@ -12,7 +12,7 @@ from pydantic import Field
 
 from responder.backends.alertmanager.alerts import Timestamp
 from responder.config.versions import Range
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Forbidden, Invalid, Unknown
 from responder.journal import Database, Row, Transaction, deployments
 from responder.journal.deployments import Deployment, Status

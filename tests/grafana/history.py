@@ -9,8 +9,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from responder.backends.connections import Connections
+from responder.decisions.incidents import Incident
 from responder.decisions.limits import CircuitBreaker, Limits
-from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, decisions, evidence, executions
 from responder.operations.respond import Decided, note_unwanted, respond
 from responder.rollback.events import (

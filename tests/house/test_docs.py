@@ -20,7 +20,8 @@ from responder.app import serve as _with_every_page  # noqa: F401 - pages are kn
 from responder.app.loading import parse
 from responder.cli.main import _parser as responder_parser
 from responder.decisions.guards import GUARDS
-from responder.decisions.policies import BY_HAND, PolicySet
+from responder.decisions.policies import BY_HAND
+from responder.decisions.policy_set import PolicySet
 from responder.journal.database import load_migrations
 from responder.runtime.metrics import Metrics, Snapshot, State
 from responder.web.http.routes import Handlers
@@ -220,10 +221,15 @@ def test_routes_are_those_that_are_documented() -> None:
 
 
 def test_guards_are_those_that_are_asked() -> None:
-    names = [guard.__name__ for guard in GUARDS]
+    names = [guard.name for guard in GUARDS]
     text = (ROOT / "docs" / "architecture.md").read_text()
     table = text.split("## Guards", 1)[1].split("\n## ", 1)[0]
-    assert re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE) == names
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, flags=re.MULTILINE)
+    assert rows == [(guard.name, guard.question) for guard in GUARDS]
+    reference = (ROOT / "docs" / "reference" / "guards.md").read_text().split("\n## ", 1)[0]
+    bypassed = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", reference, flags=re.MULTILINE))
+    assert list(bypassed) == names
+    assert {g.name for g in GUARDS if g.bypassed} <= {name for name, who in bypassed.items() if who == "yes"}
     for page in TOLD:
         listed = re.findall(r"\bguards? ((?:`\w+`(?:, | and )?)+)", _outside_of_blocks(page))
         named = {name for some in listed for name in re.findall(r"`(\w+)`", some)}

@@ -11,7 +11,9 @@ from responder.backends.alertmanager.alerts import Alert, fingerprint
 from responder.backends.host.release import CurrentRelease
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.decisions.facts import Candidate, Facts, FleetState, LiveState, Past, TroubleNow
-from responder.decisions.policies import Incident, Policy, PolicySet
+from responder.decisions.incidents import Incident
+from responder.decisions.policies import Policy
+from responder.decisions.policy_set import PolicySet
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Accepted
 from responder.rollback.plan import Change, Gate, Plan, ServicePlan

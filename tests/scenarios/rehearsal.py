@@ -19,7 +19,7 @@ from responder.backends.connections import Connections
 from responder.backends.host.client import Local
 from responder.backends.prometheus.client import Prometheus, Sample
 from responder.config.durations import parse_duration
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, open_journal
 from responder.runtime.collateral import AUTHOR
 from responder.runtime.metrics import Metrics

@@ -39,7 +39,7 @@ def test_each_is_told_in_order() -> None:
         assert times == sorted(times), scenario.name
 
 
-@pytest.mark.parametrize("guard", [guard.__name__ for guard in GUARDS])
+@pytest.mark.parametrize("guard", [guard.name for guard in GUARDS])
 def test_every_guard_refuses_or_holds_somewhere(guard: str) -> None:
     wanted = [decision for _, scenario in SCENARIOS for decision in scenario.expect.decisions]
     assert any(d.guard == guard and d.result in ("deny", "require_approval") for d in wanted)

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from responder.backends.alertmanager.alerts import Alert
 from responder.config.permitted import Permitted
-from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.incidents import Incident
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Forbidden, Unknown
 from responder.journal import Transaction, executions
 from responder.rollback.events import Accepted

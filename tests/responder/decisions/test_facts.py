@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from responder.backends.connections import Connections
-from responder.decisions.facts import Facts, gather
-from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.facts import Facts
+from responder.decisions.incidents import Incident
+from responder.decisions.journal_facts import gather
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, Transaction, decisions
 from responder.journal.deployments import Status
 from responder.operations.respond import explain

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from responder.backends.alertmanager.alerts import Alert, read_body
-from responder.decisions.policies import BY_HAND, Incident, Policy, match_alerts
+from responder.decisions.incidents import Incident, match_alerts
+from responder.decisions.policies import BY_HAND, Policy
 from tests.responder.examples import (
     LABELS,
     NOW,

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 
 from responder.backends.connections import Connections
-from responder.decisions.policies import Policy, PolicySet
+from responder.decisions.policies import Policy
+from responder.decisions.policy_set import PolicySet
 from responder.errors import LeaseLost
 from responder.evidence.keeper import Keeper
 from responder.evidence.maintenance import maintain

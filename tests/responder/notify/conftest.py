@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, executions
 from responder.notify import Dispatcher, Notify
 from responder.notify.notification import Notification

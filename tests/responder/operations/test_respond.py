@@ -11,7 +11,8 @@ import pytest
 
 from responder.backends.alertmanager.alerts import Alert, fingerprint
 from responder.backends.connections import Connections
-from responder.decisions.policies import Incident, PolicySet
+from responder.decisions.incidents import Incident
+from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable
 from responder.journal import Database, decisions, executions
 from responder.operations.respond import Claimer, Decided, explain, note_unwanted, respond
@@ -129,7 +130,7 @@ async def test_several_services_are_judged_each_by_itself(journal: Database, con
 
 async def test_two_policies_that_want_the_same_service_begin_one(journal: Database, connections: Connections) -> None:
     found = await answered(journal, connections, trouble(), trouble(policy=policy(name="another")))
-    assert sorted(d.payload()["guard"] for d in found) == ["mode", "in_progress"]
+    assert sorted(d.payload()["guard"] for d in found) == ["in_progress", "mode"]
     assert len(await begun(journal)) == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
 from responder.backends.connections import Connections
 from responder.decisions.limits import Watchdog
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import Unavailable
 from responder.rollback.execution import Execution, begin
 from responder.runtime.collateral import AUTHOR, execution_of, keep, silences_for

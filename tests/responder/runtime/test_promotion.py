@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from responder.backends.connections import Connections
-from responder.decisions.facts import WATCHDOG
+from responder.decisions.journal_facts import WATCHDOG
 from responder.decisions.limits import Watchdog
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.decisions.recording import record_decision
 from responder.journal import Database, decisions, deployments
 from responder.journal.decisions import RecordedDecision

@@ -12,7 +12,7 @@ import pytest
 from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.connections import Connections
 from responder.decisions.limits import Watchdog
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, decisions, executions
 from responder.rollback.events import Planned, StepStarted
 from responder.rollback.execution import Execution

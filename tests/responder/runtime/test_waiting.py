@@ -11,7 +11,7 @@ import pytest
 
 from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.connections import Connections
-from responder.decisions.policies import Incident
+from responder.decisions.incidents import Incident
 from responder.journal import Database, decisions, executions, open_journal
 from responder.operations.respond import Decided, respond
 from responder.runtime.waiting import Due, Waiting

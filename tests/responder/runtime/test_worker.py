@@ -15,7 +15,7 @@ from responder.backends.connections import Connections
 from responder.backends.host.client import Local
 from responder.backends.http.client import Http
 from responder.decisions.limits import Watchdog
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable
 from responder.journal import Database, decisions, executions
 from responder.journal.deployments import Deployment

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
 from responder.backends.connections import Connections
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.evidence.keeper import Keeper
 from responder.journal import Database, executions
 from responder.rollback.events import Event

@@ -214,7 +214,7 @@ async def test_a_refusal_by_hand_is_a_409_with_all_verdicts(
     status, body = await responder.post("/api/v1/rollbacks", payload)
     assert (status, body["result"], body["guard"], body["execution"]) == (409, "deny", guard, None)
     assert says in body["reason"]
-    assert [result["guard"] for result in body["guard_results"]] == [guard.__name__ for guard in GUARDS]
+    assert [result["guard"] for result in body["guard_results"]] == [guard.name for guard in GUARDS]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from responder.backends.connections import Connections
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.evidence.keeper import Keeper
 from responder.evidence.settings import EvidenceSettings
 from responder.journal import evidence

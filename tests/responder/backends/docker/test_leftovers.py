@@ -9,7 +9,7 @@ import pytest
 
 from responder.backends.docker.client import Docker, DockerSettings
 from responder.backends.docker.service_image import ServiceImage
-from responder.decisions.policies import PolicySet
+from responder.decisions.policy_set import PolicySet
 from responder.errors import LeaseLost
 from responder.journal import Database, Transaction, executions
 from responder.rollback.events import Accepted, Closed

@@ -10,9 +10,9 @@ import pytest
 
 from responder.backends.connections import Connections
 from responder.decisions.facts import Facts, KeptLast
-from responder.decisions.guards import decide, needs_more
-from responder.decisions.log_guards import KEEPING
-from responder.decisions.policies import Policy, match_alerts
+from responder.decisions.guards import LOG_GUARDS, decide, needs_live_data
+from responder.decisions.incidents import match_alerts
+from responder.decisions.policies import Policy
 from responder.errors import Conflict
 from responder.journal import Database, decisions, evidence, executions
 from responder.operations.respond import Decided, respond
@@ -73,11 +73,11 @@ def test_a_request_of_an_engineer_forces_the_rollback_and_nothing_else() -> None
 )
 def test_what_decides_about_keeping_logs(facts: dict[str, Any], guard: str, result: str, says: str) -> None:
     case = incident(policy=keeps(), action="preserve_logs")
-    decision = decide(case, Facts(**{"service": service(), **facts}), NOW, KEEPING)
+    decision = decide(case, Facts(**{"service": service(), **facts}), NOW, LOG_GUARDS)
     deciding = decision.deciding
     assert (deciding.guard, deciding.result) == (guard, result)
     assert says in deciding.reason
-    assert not needs_more(case, decision, Facts(service=service())), "nobody outside is asked"
+    assert not needs_live_data(case, decision, Facts(service=service())), "nobody outside is asked"
 
 
 async def decided(journal: Database, connections: Connections, policy: Policy, *, at: datetime) -> list[Decided]:
@@ -118,7 +118,7 @@ async def test_the_decision_is_on_record_under_the_id_of_the_evidence(
         None,
     )
     assert decision.payload()["evidence"] == decision.evidence
-    assert [v["guard"] for v in json.loads(row["body"])["guard_results"]] == [guard.__name__ for guard in KEEPING]
+    assert [v["guard"] for v in json.loads(row["body"])["guard_results"]] == [guard.name for guard in LOG_GUARDS]
 
 
 async def test_what_is_rolled_back_keeps_its_logs_itself_and_the_rest_is_kept_beside(

@@ -9,8 +9,8 @@ import pytest
 
 from responder.decisions.facts import Candidate, Facts, FleetState, LiveState, Replaced, TroubleNow
 from responder.decisions.freeze_windows import Freeze
-from responder.decisions.guards import GUARDS, Decision, GuardResult, decide, needs_more
-from responder.decisions.policies import Incident
+from responder.decisions.guards import GUARDS, Decision, GuardResult, decide, needs_live_data
+from responder.decisions.incidents import Incident
 from tests.responder.examples import FIRES, NOW, ago, alert, by_hand, deployment, incident, make_facts, past, policy
 
 UNKNOWN = make_facts(service=None, service_problem="no service 'x' is configured", running=None, target=None, live=None)
@@ -321,7 +321,7 @@ def test_who_decides_and_why(case: Incident, facts: Facts, guard: str, result: s
 
 def test_every_guard_is_asked_even_where_an_early_one_refuses() -> None:
     decision = decide(aged("observe"), make_facts(stopped="storm", opened="r1"), NOW)
-    assert [v.guard for v in decision.guard_results] == [guard.__name__ for guard in GUARDS]
+    assert [v.guard for v in decision.guard_results] == [guard.name for guard in GUARDS]
     assert decision.deciding.guard == "kill_switch"
     assert [v.guard for v in decision.guard_results if v.result == "deny"] == [
         "kill_switch",
@@ -386,7 +386,7 @@ def test_observe_mode_is_asked_last_so_that_it_shows_what_auto_would_have_done()
 def test_alertmanager_is_asked_only_where_nothing_else_speaks_against_it(
     case: Incident, facts: Facts, needed: bool
 ) -> None:
-    assert needs_more(case, decide(case, facts, NOW), facts) is needed
+    assert needs_live_data(case, decide(case, facts, NOW), facts) is needed
 
 
 def test_a_deployment_from_the_future_is_no_negative_age() -> None:

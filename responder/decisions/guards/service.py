@@ -1,0 +1,71 @@
+"""Whether the service is free for a rollback: configured, not rolled back already, and not too often."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from responder.config.durations import format_duration
+from responder.decisions.facts import Facts
+from responder.decisions.guards.guard import Answer, guard
+from responder.decisions.incidents import Incident
+
+
+@guard("Is the service configured?", temporary=True)
+def service_configured(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Labels choose among what is configured, and nothing else."""
+    if facts.service is None:
+        return "deny", facts.service_problem
+    return "allow", f"{facts.service.name} in {facts.service.environment} is configured"
+
+
+@guard("Has this alert opened a rollback of this deployment before?")
+def duplicate_alert(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    latest = facts.latest
+    if latest and latest.ended_at and did_not_help(incident, facts, now):
+        names = ", ".join(sorted({alert.name for alert in incident.alerts})[:3])
+        since = format_duration((now - latest.ended_at).total_seconds() // 1)
+        return "deny", f"rollback {latest.id} did not help: {names} still fires {since} after it was verified"
+    if facts.opened:
+        is_over = latest is not None and latest.id == facts.opened and latest.ended_at is not None
+        ended = f" ({latest.outcome} at {latest.ended_at:%H:%M:%S} UTC)" if latest and is_over else ""
+        return "deny", f"this alert has opened the rollback {facts.opened} already{ended}"
+    return "allow", "this alert has not opened a rollback before"
+
+
+@guard("Is a rollback of the service open or stuck?", temporary=True)
+def in_progress(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """A stuck rollback locks its service until a person closes it."""
+    latest = facts.latest
+    if latest is None or latest.state == "closed":
+        return "allow", "no other rollback of it is under way"
+    if latest.state == "stuck":
+        hint = f"responder close {latest.id}"
+        return "deny", f"rollback {latest.id} is stuck and needs a human: {latest.reason} ({hint})"
+    return "deny", f"rollback {latest.id} is under way ({latest.state})"
+
+
+@guard("Did the policy's last rollback of the service end long enough ago?", bypassed=True)
+def cooldown(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Counted from the end of the rollback, whichever alert opened it."""
+    last = facts.last_of_policy
+    return cooling_down(last.id, last.ended_at, incident, now) if last and last.ended_at else NO_COOLDOWN
+
+
+NO_COOLDOWN: Answer = ("allow", "no cooldown is running")
+
+
+def cooling_down(after: str, since: datetime, incident: Incident, now: datetime) -> Answer:
+    """Denies until the policy's cooldown after that moment is over."""
+    until = since + timedelta(seconds=incident.policy.cooldown)
+    if now >= until:
+        return NO_COOLDOWN
+    left = format_duration((until - now).total_seconds() // 1)
+    return "deny", f"cooling down for another {left} after {after} (until {until:%H:%M:%S} UTC)"
+
+
+def did_not_help(incident: Incident, facts: Facts, now: datetime) -> bool:
+    """Whether an alert still fires although the rollback that it opened succeeded `resolved_within` ago."""
+    latest = facts.latest
+    if latest is None or latest.id != facts.opened or latest.outcome != "succeeded" or latest.ended_at is None:
+        return False
+    return (now - latest.ended_at).total_seconds() > incident.policy.verify.resolved_within

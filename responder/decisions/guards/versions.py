@@ -1,0 +1,107 @@
+"""Whether the running version is to blame, and whether there is a version to go back to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from responder.config.durations import format_duration
+from responder.decisions.facts import Facts
+from responder.decisions.guards.guard import Answer, guard, requested
+from responder.decisions.incidents import Incident
+from responder.services.registry import NEVER_A_TARGET
+
+
+@guard("Was it deployed recently, and did the trouble begin after that?")
+def deployed_within(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Only a recent deployment can be the cause of the trouble."""
+    running, window = facts.running, incident.policy.deployed_within
+    if running is None:
+        return "deny", "nothing to roll back: no deployment of it was ever told (responder deployed SERVICE VERSION)"
+    if incident.forced:
+        return requested(incident)
+    if running.rolled_back_by:
+        reason = f"the last change was our own rollback {running.rolled_back_by}: going back further needs a human"
+        return "deny", reason
+    age = (now - running.at).total_seconds()
+    deployed = f"{running.version} was deployed {format_duration(max(age, 0) // 1)} ago"
+    if age > window:
+        return "deny", f"nothing to roll back: {deployed}, longer than deployed_within ({format_duration(window)})"
+    if older := _older_than_deployment(incident, facts, now):
+        return "deny", f"nothing to roll back: {older}"
+    return "allow", f"{deployed}, within {format_duration(window)}"
+
+
+def _older_than_deployment(incident: Incident, facts: Facts, now: datetime) -> str:
+    """Why the trouble is older than the deployment; empty if nothing shows that it is."""
+    live, verified, came = facts.live, facts.verified_at, facts.came
+    began = [alert.starts_at for alert in incident.alerts] + ([live.began_at] if live and live.began_at else [])
+    # A rollback that was verified in between saw the service healthy: what began before that is another trouble.
+    onset = min((at for at in began if verified is None or at > verified), default=now)
+    delay = facts.service.reporting_delay if facts.service else 0.0
+    if came and (lead := (came.at - onset).total_seconds()) > delay:
+        before = f"{format_duration(lead // 1)} before {came.version} was deployed"
+        return f"the trouble began {before}: it is not the deployment"
+    return live.was_so_before if live else ""
+
+
+@guard("Does a known-good version only replace a younger one?", bypassed=True)
+def restored_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """A known good version that somebody put back is not rolled back: the trouble belongs to the younger one."""
+    running, replaced = facts.running, facts.replaced
+    if running is None or replaced is None:
+        return "allow", "the running version does not replace a younger one"
+    return (
+        "deny",
+        f"{running.version} was known good before and replaced the younger {replaced.version} at "
+        f"{running.at:%H:%M:%S} UTC: the trouble belongs to {replaced.version}; going back further needs a human",
+    )
+
+
+@guard("Is there a known-good version to roll back to?")
+def target_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """A person may name a candidate; nobody may name a version that is bad, suspect or retired."""
+    running, target = facts.running, facts.target
+    if running is None:
+        return "deny", "no version is known to run"
+    if target is None and incident.version is not None:
+        return "deny", f"version {incident.version} is not known: it was never deployed here"
+    if target is None:
+        hint = f"responder versions {incident.service}"
+        return "deny", f"no version other than {running.version} is known good ({hint})"
+    if target.version == running.version:
+        return "deny", f"{target.version} is the version that runs"
+    if target.status in NEVER_A_TARGET:
+        return "deny", f"{target.version} is {target.status}"
+    if target.status != "good" and not incident.forced:
+        return "deny", f"{target.version} is a {target.status}, not known good"
+    return "allow", f"back to {target.version}, which is {target.status}"
+
+
+@guard("Would the rollback pass a version marked `no_rollback`?")
+def protected_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """A version that somebody protected, as a security fix, is never taken away."""
+    if past := facts.no_rollback_past:
+        return "deny", f"must not be rolled back past {past} (responder mark {incident.service} VERSION --lift)"
+    return "allow", "no version is marked no_rollback since the target"
+
+
+@guard("Do the resulting versions work with each other?")
+def compatibility(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    if facts.unfit:
+        return "deny", f"it would not fit: {'; '.join(facts.unfit)} (roll them back together, or tell --requires)"
+    return "allow", "no reported requirement speaks against it"
+
+
+@guard("Was the running version rolled back before?", bypassed=True)
+def once_per_version(incident: Incident, facts: Facts, now: datetime) -> Answer:
+    """Somebody who deployed it again, or stopped a rollback, may have had a reason."""
+    before = facts.tried_before
+    if before is None:
+        return "allow", "no rollback of the running version was tried before"
+    if before.stop_requested_by:
+        history = f"{before.stop_requested_by} stopped {before.id}, which was to roll {before.from_version} back"
+    elif before.outcome != "succeeded":
+        history = f"{before.id} tried to roll {before.from_version} back before and was {before.outcome}"
+    else:
+        history = f"{before.from_version} was rolled back before by {before.id} and deployed again"
+    return "deny", f"{history}: this needs a human"

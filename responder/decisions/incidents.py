@@ -1,0 +1,136 @@
+"""The incidents that a body of alerts adds up to, or that a person asks for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from responder.backends.alertmanager.alerts import Alert
+from responder.backends.alertmanager.matchers import all_match
+from responder.decisions.policies import Action, Policy
+
+
+class Incident(BaseModel):
+    """One episode: a policy, a service, and the alerts that opened it; or a person who asks for the rollback."""
+
+    model_config = ConfigDict(frozen=True)
+
+    policy: Policy
+    action: Action = "roll_back"
+    service: str
+    environment: str
+    alerts: tuple[Alert, ...] = ()
+    received_at: datetime
+    truncated_alerts: int = 0
+    requested_by: str = "alertmanager"
+    reason: str = ""
+    forced: bool = False
+    version: str | None = None  # where a person names the version to go back to
+    strategy: str | None = None  # where a person names one of the service's strategies
+    together: tuple[str, ...] = ()  # every service of one rollback of several, this one too
+
+    @property
+    def members(self) -> tuple[Incident, ...]:
+        """One for each service of the rollback; this one is the first."""
+        others = [name for name in self.together if name != self.service]
+        cleared = {"version": None, "strategy": None}
+        return (self, *(self.model_copy(update={"service": name, **cleared}) for name in others))
+
+    @property
+    def by_name(self) -> bool:
+        """Whether a person asks by our own API, who is known by name; everything else must be firing now."""
+        return not self.alerts
+
+    @property
+    def id(self) -> str:
+        """The same for the same trouble however often it is sent: policy, service and the alert that came first."""
+        if not self.alerts:
+            return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
+        first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
+        parts = [self.policy.name, self.service, self.environment, first.fingerprint, first.starts_at.isoformat()]
+        parts += [] if self.action == "roll_back" else [self.action]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+    @property
+    def title(self) -> str:
+        """What happened, in a few words."""
+        if self.reason:
+            return self.reason
+        names = sorted({alert.name for alert in self.alerts})
+        return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} on {self.service} in {self.environment}"
+
+
+class _Key(NamedTuple):
+    policy: str
+    action: Action
+    service: str
+    environment: str
+    forced: bool
+    version: str | None
+    strategy: str | None
+    together: tuple[str, ...]
+
+
+def _reason(alerts: Iterable[Alert]) -> str:
+    """What the engineer wrote. Who it was cannot be told from an alert, so nobody is named."""
+    reasons = (alert.annotations.get("reason", "").strip() for alert in alerts)
+    return next((reason[:1000] for reason in reasons if reason), "")
+
+
+def only_told(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
+    """The firing alerts that their policy only wants told, by policy, name, service and environment."""
+    found: dict[tuple[str, ...], tuple[Policy, list[Alert]]] = {}
+    for alert in alerts:
+        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
+        if alert.status == "firing" and policy is not None and not policy.actions:
+            where = (alert.labels.get("service", ""), alert.labels.get("environment", ""))
+            found.setdefault((policy.name, alert.name, *where), (policy, []))[1].append(alert)
+    return list(found.values())
+
+
+def match_alerts(
+    alerts: Sequence[Alert], policies: Sequence[Policy], received_at: datetime, *, sender: str, truncated: int = 0
+) -> tuple[list[Incident], list[Alert]]:
+    """Incidents of the firing alerts, and the firing alerts that no policy wants. Each alert is looked at by itself."""
+    found: dict[_Key, dict[tuple[str, datetime], Alert]] = {}
+    by_name = {policy.name: policy for policy in policies}
+    unwanted = []
+    for alert in alerts:
+        if alert.status != "firing":
+            continue
+        policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
+        if policy is None:
+            unwanted.append(alert)
+            continue
+        environment = alert.labels.get("environment", "")
+        for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
+            forced = policy.force and action == "roll_back"
+            requested = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
+            together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
+            if together and service != together[0]:
+                continue  # it goes with the first
+            key = _Key(policy.name, action, service, environment, forced, *requested, together)
+            found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
+    incidents = [
+        Incident(
+            policy=by_name[key.policy],
+            action=key.action,
+            service=key.service,
+            environment=key.environment,
+            alerts=tuple(members.values()),
+            received_at=received_at,
+            truncated_alerts=truncated,
+            requested_by=sender,
+            reason=_reason(members.values()) if key.forced else "",
+            forced=key.forced,
+            version=key.version,
+            strategy=key.strategy,
+            together=key.together,
+        )
+        for key, members in found.items()
+    ]
+    return incidents, unwanted
