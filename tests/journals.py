@@ -21,7 +21,7 @@ from responder.config.private_files import FILE
 from responder.errors import JournalUnavailable
 from responder.journal import Database, Transaction, open_journal
 from responder.journal.database import load_migrations
-from responder.journal.sqlite import migrate
+from responder.journal.sqlite.schema import migrate
 from tests import parts
 
 _numbers = count()

@@ -1,4 +1,7 @@
-"""The memory of everything. History, dedup, cooldowns, locks and leases are all read from here."""
+"""The journal: history, leases and the outbox, in SQLite or PostgreSQL. It persists, and decides nothing.
+
+It may import `rollback` and below.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from responder.journal.database import Database, Row, Subscription, Transaction
 from responder.journal.open_executions import open_executions
 
 if TYPE_CHECKING:
-    from responder.journal.postgres import Postgres
+    from responder.journal.postgres.database import Postgres
 
 __all__ = [
     "Database",
@@ -26,29 +29,29 @@ __all__ = [
 
 
 def state_problem(state: str) -> str:
-    """What is wrong with a `state`; empty where it names a journal that we know."""
+    """What is wrong with the setting `state`; empty if it is valid."""
     if re.match(r"sqlite:///.|postgres(ql)?://.", state):
         return ""
     return "must be sqlite:///absolute/path or postgresql://user@host/database"
 
 
 async def open_journal(state: str, *, lease: float = 15.0, wait: bool = False) -> Database:
-    """Opens `sqlite:///absolute/path` or `postgresql://…`. Raises ConfigError, and never shows a password.
+    """Opens `sqlite:///absolute/path` or `postgresql://…`. Raises ConfigError, without the password.
 
-    `lease` bounds how long a session in PostgreSQL can hold anything. With `wait`, a PostgreSQL that is away is no
-    error: the journal raises JournalUnavailable until it can be used.
+    `lease`, in seconds, limits how long a PostgreSQL session can hold a lock. With `wait`, an unreachable PostgreSQL is
+    no error: the journal raises JournalUnavailable until PostgreSQL can be reached.
     """
     if file := _file(state):
-        from responder.journal.sqlite import Sqlite
+        from responder.journal.sqlite.database import Sqlite
 
         return await Sqlite.open(file)
     return await _postgres().open(state, lease=lease, wait=wait)
 
 
 async def check_journal(state: str) -> None:
-    """Whether the journal could be opened, with nothing made or changed. Raises ConfigError as `open_journal` does."""
+    """Raises ConfigError if the journal cannot be opened. Creates and changes nothing."""
     if file := _file(state):
-        from responder.journal.sqlite import Sqlite
+        from responder.journal.sqlite.database import Sqlite
 
         Sqlite.check(file)
     else:
@@ -63,7 +66,7 @@ def _file(state: str) -> Path | None:
 
 def _postgres() -> type[Postgres]:
     try:
-        from responder.journal.postgres import Postgres
+        from responder.journal.postgres.database import Postgres
     except ImportError:
         raise ConfigError(["state: PostgreSQL needs the extra: pip install 'rollback-responder[postgres]'"]) from None
     return Postgres

@@ -1,4 +1,4 @@
-"""What the journal asks of a database: transactions, its own clock, and a word when something changed."""
+"""The interface of the journal's database: transactions, a clock, and notifications of changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 
 def storable(text: str) -> str:
-    """The text as every database stores it: no NUL, no lone surrogate, also not escaped in JSON."""
+    """The text in a form that every database stores: without NUL and lone surrogates, even as JSON escapes."""
     if "\0" in text or "\\u0000" in text:
         text = text.replace("\0", "\ufffd").replace("\\u0000", "\\ufffd")
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -25,91 +25,91 @@ class Transaction(Protocol):
     """One transaction. Its statements are the named queries of `queries/*.sql`."""
 
     async def all(self, query: str, **params: Any) -> list[Row]:
-        """Every row."""
+        """Every row. Times are aware datetimes in UTC."""
 
     async def first(self, query: str, **params: Any) -> Row | None:
-        """The first row, None where there is none."""
+        """The first row, or None if there is none."""
 
     async def lock(self, key: str) -> None:
-        """Nobody else holds this key until the transaction ends."""
+        """Waits until no other transaction holds the lock of this key, and holds it until this one ends."""
 
     def notify(self) -> None:
-        """Once this is committed, whoever waits in `changed` wakes up, in every replica."""
+        """Wakes every subscription, in every replica, once the transaction is committed."""
 
 
 class Database(Protocol):
-    """SQLite or PostgreSQL. Where it cannot be used, every method raises `JournalUnavailable`."""
+    """SQLite or PostgreSQL. Every method raises `JournalUnavailable` if the database cannot be used."""
 
     exclusive: bool
-    """Whether no other process can have it open."""
+    """Whether no other process can open the database."""
 
     async def transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `act` returns, once all that it did is durable; where it raises, nothing of it happened.
+        """The result of `act`, once everything that it wrote is durable. If `act` raises, nothing is written.
 
-        `act` awaits nothing but the transaction that it is handed, and may be run again.
+        `act` awaits only the transaction that it receives. It may run more than once.
         """
 
     async def read(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """The same for an `act` that only reads."""
+        """Like `transaction`, for an `act` that only reads. It reads one consistent snapshot."""
 
     async def lease_transaction(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `transaction`, on a connection of its own, so that the lease is renewed however much else goes on."""
+        """Like `transaction`, on a separate connection, so that load never delays the renewal of a lease."""
 
     def now(self) -> datetime:
-        """The time by the database's clock. Nothing that several replicas compare is taken from another clock."""
+        """The clock of the database. Times that several replicas compare come only from this clock."""
 
     async def changed(self, within: float) -> bool:
-        """Waits until something was notified since the last call, or for so many seconds; tells which.
+        """Waits for a notification since the last call, at most so many seconds. Returns whether one arrived.
 
-        For one who waits; everybody else who wants to know has an ear of their own.
+        For a single caller. Others subscribe.
         """
 
     def listen(self) -> Subscription:
-        """An ear that hears every notification from now on."""
+        """A new subscription to the notifications from now on."""
 
     async def close(self) -> None: ...
 
 
 class Subscription:
-    """One who waits for notifications. Many that come while nobody waits are heard as one."""
+    """Waits for notifications. Those that arrive between two waits count as one."""
 
-    def __init__(self, bell: ChangeBroadcast) -> None:
-        self._bell, self.rang = bell, asyncio.Event()
+    def __init__(self, broadcast: Broadcast) -> None:
+        self._broadcast, self.notified = broadcast, asyncio.Event()
 
     async def changed(self, within: float) -> bool:
-        """Waits until the bell rang since the last call, or for so many seconds; tells which."""
+        """Waits for a notification since the last call, at most so many seconds. Returns whether one arrived."""
         try:
             async with asyncio.timeout(within):
-                await self.rang.wait()
+                await self.notified.wait()
         except TimeoutError:
             return False
-        self.rang.clear()
+        self.notified.clear()
         return True
 
     def close(self) -> None:
-        self._bell.ears.discard(self)
+        self._broadcast.subscriptions.discard(self)
 
 
-class ChangeBroadcast:
-    """Is rung when something was notified, and heard by all who listen."""
+class Broadcast:
+    """Sends a notification to all subscriptions."""
 
     def __init__(self) -> None:
-        self.ears: set[Subscription] = set()
+        self.subscriptions: set[Subscription] = set()
 
-    def ring(self) -> None:
-        for ear in self.ears:
-            ear.rang.set()
+    def notify(self) -> None:
+        for subscription in self.subscriptions:
+            subscription.notified.set()
 
     def listen(self) -> Subscription:
-        ear = Subscription(self)
-        self.ears.add(ear)
-        return ear
+        subscription = Subscription(self)
+        self.subscriptions.add(subscription)
+        return subscription
 
 
 def load_statements(dialect: Mapping[str, str]) -> dict[str, str]:

@@ -13,12 +13,13 @@ from pydantic import BaseModel, Field
 from responder.backends.alertmanager.alerts import AlertGroup, read_body
 from responder.backends.alertmanager.client import Alertmanager
 from responder.backends.connections import Connections
+from responder.decisions import alert_times
 from responder.decisions.evaluation import Refusal
 from responder.decisions.incidents import Incident, match_alerts, only_told
 from responder.decisions.policies import BY_HAND
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict, Invalid, StepFailed, Unavailable
-from responder.journal import Database, Transaction, alert_times, decisions, executions
+from responder.journal import Database, Transaction, decisions, executions
 from responder.operations.approving import approve, held_by
 from responder.operations.planning import plan_rollback
 from responder.operations.respond import Decided, explain, respond

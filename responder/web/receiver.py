@@ -13,12 +13,13 @@ from aiohttp import web
 from responder.backends.alertmanager.alerts import AlertGroup, UndatedAlert, read_body
 from responder.backends.alertmanager.matchers import all_match
 from responder.backends.connections import Connections
+from responder.decisions import alert_times
 from responder.decisions.incidents import match_alerts, only_told
 from responder.decisions.journal_facts import WATCHDOG
 from responder.decisions.limits import Watchdog
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict, Invalid, JournalUnavailable
-from responder.journal import Database, alert_times, decisions
+from responder.journal import Database, decisions
 from responder.logging import say
 from responder.operations.refused_alerts import note_refused
 from responder.operations.respond import Decided, note_not_permitted, note_told, note_unwanted, respond

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from responder.cli import main
-from responder.journal import postgres
+from responder.journal.postgres import database, transaction
 
-_ask = postgres.ask
+_ask = database.ask
 _after, _at = re.compile(os.environ["STRIKE_AFTER"]), int(os.environ["STRIKE_AT"])
 _armed, _struck = Path(os.environ["ARMED"]), Path(os.environ["STRUCK"])
 _strike: str | list[str] = json.loads(os.environ["STRIKE"])
@@ -43,5 +43,5 @@ async def ask(call: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> A
 
 
 if __name__ == "__main__":
-    postgres.ask = ask
+    database.ask = transaction.ask = ask
     raise SystemExit(main())

@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from responder.errors import ConfigError
-from responder.journal import check_journal, open_journal, postgres, sqlite
+from responder.journal import check_journal, open_journal
 from responder.journal.database import load_migrations
+from responder.journal.postgres import schema as postgres_schema
+from responder.journal.sqlite import schema as sqlite_schema
 
 
 async def _version(state: str) -> int:
@@ -46,7 +48,7 @@ async def test_a_journal_that_can_be_used(state: str) -> None:
 
 async def test_an_older_journal_is_left_as_it_is(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await open_journal(state)).close()
-    for module in (sqlite, postgres):
+    for module in (sqlite_schema, postgres_schema):
         monkeypatch.setattr(module, "load_migrations", lambda: [*load_migrations(), "SELECT * FROM nowhere"])
     await check_journal(state)
     assert await _version(state) == 1
@@ -55,7 +57,7 @@ async def test_an_older_journal_is_left_as_it_is(state: str, monkeypatch: pytest
 async def test_a_newer_journal_is_refused(state: str) -> None:
     await (await open_journal(state)).close()
     await _set_version(state, 99)
-    with pytest.raises(ConfigError, match="newer version"):
+    with pytest.raises(ConfigError, match="newer version of the responder"):
         await check_journal(state)
 
 
@@ -79,7 +81,7 @@ async def test_a_role_that_may_not_make_tables(postgres_server: object, monkeypa
     with pytest.raises(ConfigError, match="GRANT CREATE ON SCHEMA public TO journal_reader"):
         await check_journal(reader)
     await (await open_journal(dsn)).close()
-    monkeypatch.setattr(postgres, "load_migrations", lambda: [*load_migrations(), "SELECT * FROM nowhere"])
+    monkeypatch.setattr(postgres_schema, "load_migrations", lambda: [*load_migrations(), "SELECT * FROM nowhere"])
     await owner.execute("GRANT SELECT ON schema_version TO journal_reader")
     with pytest.raises(ConfigError, match="they belong to another role"):
         await check_journal(reader)

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 
 from responder.backends.alertmanager.alerts import Alert, UndatedAlert, fingerprint
+from responder.decisions import alert_times
 from responder.decisions.recording import record_decision
 from responder.errors import ConfigError, Conflict, JournalUnavailable, LeaseLost, Unknown
 from responder.journal import (
     Database,
     Transaction,
-    alert_times,
     decisions,
     deployments,
     executions,
     open_journal,
-    postgres,
-    sqlite,
 )
 from responder.journal.database import load_migrations
 from responder.journal.decisions import RecordedDecision
 from responder.journal.deployments import Deployment
+from responder.journal.postgres import schema as postgres_schema
+from responder.journal.sqlite import schema as sqlite_schema
 from responder.rollback.events import Accepted, ApprovalRequested, Closed, Planned, Resumed, StepFailed, StopRequested
 from responder.rollback.execution import Execution
 from responder.services import registry, rollbacks
@@ -273,7 +273,7 @@ async def test_a_newer_schema_is_refused(state: str) -> None:
         raw = await asyncpg.connect(state)
         await raw.execute("INSERT INTO schema_version VALUES (99)")
         await raw.close()
-    with pytest.raises(ConfigError, match="newer version"):
+    with pytest.raises(ConfigError, match="newer version of the responder"):
         await open_journal(state)
 
 
@@ -287,7 +287,7 @@ async def test_a_new_migration_keeps_what_is_recorded(state: str, monkeypatch: p
     opened = await open_journal(state)
     execution = await accept(opened, alerts=(alert(),))
     await opened.close()
-    for module in (sqlite, postgres):
+    for module in (sqlite_schema, postgres_schema):
         monkeypatch.setattr(module, "load_migrations", lambda: [*load_migrations(), _SECOND])
     for _ in range(2):  # the second time there is nothing to migrate
         opened = await open_journal(state)
@@ -299,7 +299,7 @@ async def test_a_new_migration_keeps_what_is_recorded(state: str, monkeypatch: p
 async def test_a_migration_that_fails_leaves_the_schema_as_it_was(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await (await open_journal(state)).close()
     with monkeypatch.context() as broken:
-        for module in (sqlite, postgres):
+        for module in (sqlite_schema, postgres_schema):
             broken.setattr(module, "load_migrations", lambda: [*load_migrations(), f"{_SECOND} SELECT * FROM nowhere"])
         with pytest.raises(ConfigError, match="nowhere"):
             await open_journal(state)
@@ -601,7 +601,7 @@ async def test_each_who_listens_hears_of_it(journal: Database) -> None:
     while await journal.changed(0.05):
         pass
     for ear in ears:
-        ear.rang.clear()
+        ear.notified.clear()
     waiting = [asyncio.create_task(listener.changed(10)) for listener in (journal, *ears[:2])]
     await asyncio.sleep(0)
     await accept(journal)

@@ -11,8 +11,8 @@ import pytest
 
 from responder.journal import Database
 from responder.journal.database import load_statements
-from responder.journal.postgres import _numbered
-from responder.journal.sqlite import _DIALECT
+from responder.journal.postgres.transaction import numbered
+from responder.journal.sqlite.schema import DIALECT
 from tests.registries import seed
 
 ONE = {"service": "s7", "environment": "production", "platform": "android"}
@@ -54,7 +54,7 @@ STOPS_SOON = ("deployments", "deployments_in", "has_dependents")
 
 
 def plan_of(state: str, query: str, params: dict[str, Any]) -> str:
-    sql = load_statements(_DIALECT)[query]
+    sql = load_statements(DIALECT)[query]
     database = sqlite3.connect(state.removeprefix("sqlite://"))
     try:
         return "\n".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", params))
@@ -64,7 +64,7 @@ def plan_of(state: str, query: str, params: dict[str, Any]) -> str:
 
 async def postgres_plan_of(connection: Any, query: str, params: dict[str, Any]) -> str:
     """The plan that has to do for all parameters: those that see them are no worse."""
-    sql, names = _numbered(load_statements({"now": "now()", "later": "now()"})[query])
+    sql, names = numbered(load_statements({"now": "now()", "later": "now()"})[query])
     await connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE asked AS {sql}")
     given = ", ".join(_literal(params[name]) for name in names)
     rows = await connection.fetch(f"EXPLAIN EXECUTE asked{f'({given})' if given else ''}")
@@ -137,5 +137,5 @@ async def test_nothing_is_read_from_end_to_end(state: str, journal: Database, se
 
 def test_every_query_about_what_grows_is_asked() -> None:
     grows = re.compile(rf"\b(?:FROM|JOIN) {BIG}\b")
-    there = {name for name, sql in load_statements(_DIALECT).items() if grows.search(sql) and sql.startswith("SELECT")}
+    there = {name for name, sql in load_statements(DIALECT).items() if grows.search(sql) and sql.startswith("SELECT")}
     assert there - set(ASKED) == set()

@@ -17,9 +17,9 @@ from asyncpg import exceptions
 
 from responder.errors import ConfigError, Conflict, Invalid, JournalUnavailable
 from responder.journal import Database, Transaction, executions, open_journal
-from responder.journal.postgres import Postgres
-from responder.journal.postgres_sessions import Timeouts
-from responder.journal.sqlite import Sqlite
+from responder.journal.postgres.database import Postgres
+from responder.journal.postgres.sessions import Timeouts
+from responder.journal.sqlite.database import Sqlite
 from tests import parts
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.journal.test_journal import accept

@@ -1,4 +1,4 @@
-"""How every session of the journal in PostgreSQL is opened, and what each error of the driver means."""
+"""The timeouts of every PostgreSQL session of the journal, and the meaning of each driver error."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ T = TypeVar("T")
 _CANCELED, _STALLED = "57014", "25P03"
 
 Kind = Literal["conflict", "connection", "other"]
-"""conflict: another session was in the way; connection: the session is gone; other: another try would not help."""
+"""conflict: with another session; connection: the session is lost; other: a retry would not help."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Bounds of one session in seconds. All are shorter than the lease, so a replica that stalls delays no other.
+    """Timeouts of one session in seconds. All are shorter than the lease, so a stalled replica delays no other.
 
-    A session that waits for a lock gives up before a session that holds the lock and stalls is ended. The waiting
-    sessions of a stalled replica therefore never get that lock one after the other.
+    A session that waits for a lock gives up before the stalled session that holds it is ended. So the sessions of a
+    stalled replica never get that lock one after the other.
     """
 
     lock: float
     idle: float
     statement: float
     connect: float
-    client: float  # the driver waits so long for an answer, in case that the network is silent
-    network: float  # unacknowledged data for so long ends the connection
-    budget: float  # a transaction is not tried again after so long
+    client: float  # the driver waits so long for an answer, if the network is silent
+    network: float  # the connection ends after so long without an acknowledgment
+    budget: float  # a transaction is not retried after so long
 
     @classmethod
     def of(cls, lease: float) -> Timeouts:
-        """The bounds that fit a lease of so many seconds."""
+        """The timeouts for a lease of so many seconds."""
         return cls(
             lock=lease / 4,
             idle=lease / 3,
@@ -51,7 +51,7 @@ class Timeouts:
 
     @property
     def server_settings(self) -> dict[str, str]:
-        """What PostgreSQL is asked to keep to in each session. Without TCP the network settings have no effect."""
+        """The settings of each session. The network settings have no effect without TCP."""
         keepalive = max(round(self.network / 3), 1)
         return {
             "application_name": "rollback-responder",
@@ -66,7 +66,7 @@ class Timeouts:
         }
 
     def watch_network(self, connection: Any) -> None:
-        """Ends the connection from our side as well when the other side falls silent."""
+        """Ends the connection from this side as well if the server does not answer."""
         found = connection._transport.get_extra_info("socket")
         if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
             return
@@ -83,7 +83,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 class DriverError(Exception):
-    """Anything that the driver raised, kept apart from what the transaction's own code raises."""
+    """An error of the driver, as opposed to an error of the code in the transaction."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
@@ -91,16 +91,16 @@ class DriverError(Exception):
 
     @property
     def session_lives(self) -> bool:
-        """Whether the server refused one statement, and the session can be rolled back and used again."""
+        """Whether the server rejected only a statement, so that the session can be rolled back and used again."""
         refused = isinstance(self.cause, asyncpg.PostgresError)
         return refused and (self._sqlstate == _CANCELED or self._sqlstate[:2] not in ("08", "57", "25", "XX"))
 
     @property
     def kind(self) -> Kind:
-        """What another try would have to expect."""
+        """Whether and why a retry could succeed."""
         if self._sqlstate[:2] in ("40", "55"):
             return "conflict"
-        # A process that stalled inside the transaction must not repeat it: what it knew is old by now.
+        # A process that stalled inside the transaction must not repeat it: its reads are outdated.
         if self._sqlstate in (_STALLED, _CANCELED) or isinstance(self.cause, TimeoutError):
             return "other"
         gone = isinstance(self.cause, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
@@ -108,7 +108,7 @@ class DriverError(Exception):
 
     @property
     def is_configuration(self) -> bool:
-        """Whether only a change of the configuration, or of the database's roles, can mend it."""
+        """Whether only a change of the configuration or of the database roles can fix it."""
         wrong = (ssl.SSLError, ValueError)
         return isinstance(self.cause, wrong) or self._sqlstate[:2] in ("28", "3D", "42", "0A", "F0")
 
@@ -117,14 +117,14 @@ class DriverError(Exception):
         return str(getattr(self.cause, "sqlstate", None) or "")
 
     def translated(self) -> ResponderError:
-        """The same in the words of the journal: a value that no database can keep is the sender's mistake."""
+        """The journal's error for it. A value that cannot be stored is the sender's error."""
         if isinstance(self.cause, asyncpg.DataError) or self._sqlstate[:2] == "22":
             return Invalid(f"the journal cannot store this value: {self}")
         return JournalUnavailable(f"the journal cannot be used: {self}")
 
 
 async def ask(call: Callable[..., Awaitable[T]], *args: Any, **more: Any) -> T:
-    """What the driver answers. Raises DriverError for every error of the driver, and nothing else."""
+    """The answer of the driver. Raises DriverError for every error of the driver."""
     try:
         return await call(*args, **more)
     except Exception as e:

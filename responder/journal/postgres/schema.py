@@ -1,0 +1,67 @@
+"""The schema of the journal in PostgreSQL: checked without a change, or migrated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from responder.errors import ConfigError
+from responder.journal.database import load_migrations
+from responder.journal.postgres.sessions import ask
+
+_MIGRATING = 0x726F6C6C  # the key of the advisory lock: an arbitrary number that others are unlikely to use, 'roll'
+_MIGRATES_WITHIN = 300.0
+"""Seconds for one statement of a migration. On a long history, an index takes longer than other statements may."""
+_VIEWS = (
+    "rollback_history",
+    "rollback_parts",
+    "rollback_steps",
+    "rollback_events",
+    "rollback_alerts",
+    "rollback_decisions",
+    "deployments",
+    "service_versions",
+    "evidence_kept",
+    "platform_deployments",
+    "version_marks",
+    "version_requirements",
+    "client_changes",
+)
+
+
+async def check_schema(connection: Any) -> None:
+    value, known = connection.fetchval, len(load_migrations())
+    role, schema = await ask(value, "SELECT current_user"), await ask(value, "SELECT current_schema()")
+    if await ask(value, "SELECT to_regclass('schema_version')") is None:
+        if not await ask(value, "SELECT has_schema_privilege(current_schema(), 'CREATE')"):
+            raise ConfigError([f"state: role {role} cannot create tables: GRANT CREATE ON SCHEMA {schema} TO {role}"])
+        return
+    done = await ask(value, "SELECT coalesce(max(version), 0) FROM schema_version")
+    _refuse_newer(done, known)
+    owns = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('schema_version')"
+    if done < known and not await ask(value, owns):
+        raise ConfigError([f"state: role {role} cannot migrate the tables: they belong to another role"])
+
+
+def _refuse_newer(done: int, known: int) -> None:
+    if done > known:
+        raise ConfigError(
+            [f"state: the journal was written by a newer version of the responder (schema {done}, known {known})"]
+        )
+
+
+async def migrate(connection: Any) -> None:
+    """Runs the missing migrations, forward only, one replica at a time, all in one transaction."""
+    migrations = load_migrations()
+    run = connection.execute
+    await ask(run, "BEGIN")
+    await ask(run, f"SET LOCAL statement_timeout = {int(_MIGRATES_WITHIN * 1000)}")
+    await ask(run, "SELECT pg_advisory_xact_lock($1)", _MIGRATING)
+    await ask(run, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+    done = await ask(connection.fetchval, "SELECT coalesce(max(version), 0) FROM schema_version")
+    _refuse_newer(done, len(migrations))
+    for number, sql in enumerate(migrations[done:], done + 1):
+        await ask(run, sql, timeout=_MIGRATES_WITHIN)
+        await ask(run, "INSERT INTO schema_version VALUES ($1)", number)
+    if await ask(connection.fetchval, "SELECT 1 FROM pg_roles WHERE rolname = 'grafana_reader'"):
+        await ask(run, f"GRANT SELECT ON {', '.join(_VIEWS)} TO grafana_reader")
+    await ask(run, "COMMIT")

@@ -1,0 +1,1 @@
+"""The journal in a SQLite file, for one process. It may import `journal.database` and below."""
