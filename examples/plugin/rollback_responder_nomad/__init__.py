@@ -1,0 +1,1 @@
+"""HashiCorp Nomad for the rollback responder."""

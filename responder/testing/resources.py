@@ -1,0 +1,91 @@
+"""The laws of a resource.
+
+async def test_laws():
+    async with stand_in() as service:
+        await check_laws(ResourceCase(resource, client, before="2", after="1", other="hotfix"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue, TypeAdapter
+
+from responder.backends.connections import Connections
+from responder.backends.registries import AnyResource
+from responder.backends.resource import Resource
+from responder.errors import Drift
+from responder.rollback.gateway import Gateway
+from responder.testing.expect import expect, expect_error
+
+_ANY: TypeAdapter[Resource] = TypeAdapter(AnyResource)
+
+
+@dataclass(frozen=True)
+class ResourceCase:
+    """A resource with a stand-in for its outside system.
+
+    `before`: the current value. `after` and `other`: two further values that it can have. `settle`: lets the outside
+    system catch up with a write.
+    """
+
+    resource: Resource
+    client: Any
+    before: JsonValue
+    after: JsonValue
+    other: JsonValue
+    settle: Callable[[], None] = lambda: None
+
+
+async def check_laws(case: ResourceCase) -> None:
+    """Checks every law. Leaves the resource at `before`. Raises AssertionError with the first law that is broken."""
+    resource, client, before, after = case.resource, case.client, case.before, case.after
+    await _expect_value(case, before, "before the first write")
+    await resource.write(client, after, expected=before)
+    await _expect_value(case, after, "after a write")
+    await _expect_converged(case, after)
+    await resource.write(client, after, expected=before)
+    await _expect_value(case, after, "after a second write of the same value")
+    await resource.write(client, before, expected=after)
+    await _expect_value(case, before, "after a write of the first value")
+    await _expect_converged(case, before)
+    await resource.write(client, case.other, expected=before)
+    with expect_error(Drift, f"a write over the value {case.other!r} of someone else did not raise Drift"):
+        await resource.write(client, after, expected=before)
+    await _expect_value(case, case.other, "after a write that raised Drift")
+    await resource.write(client, before, expected=case.other)
+    await resource.check_access(client)
+    await _expect_value(case, before, "after check_access")
+    _expect_text(resource)
+
+
+def _expect_text(resource: Resource) -> None:
+    text = str(resource)
+    expect(bool(text) and "\n" not in text, f"the resource is shown as {text!r}; expected one line")
+    expect(resource.timeout > 0, f"timeout is {resource.timeout}; expected seconds above 0")
+    read = _ANY.validate_json(resource.model_dump_json())
+    expect(read == resource, f"the journal reads the resource back as {read!r}; expected {resource!r}")
+
+
+async def _expect_value(case: ResourceCase, value: JsonValue, moment: str) -> None:
+    found = await case.resource.read(case.client)
+    expect(case.resource.same(found, value), f"{moment} the value is {found!r}; expected {value!r}")
+
+
+async def _expect_converged(case: ResourceCase, value: JsonValue) -> None:
+    case.settle()
+    gateway = Gateway(FixedConnections({case.resource.client: case.client}))
+    expect(await gateway.converged(case.resource, value), f"the resource has not converged to {value!r}")
+
+
+class FixedConnections(Connections):
+    """These clients, already connected."""
+
+    def __init__(self, clients: dict[type[Any], Any]) -> None:
+        super().__init__()
+        self._clients = clients
+
+    async def to(self, kind: Any) -> Any:
+        return self._clients[kind]

@@ -1,0 +1,40 @@
+"""examples/plugin is a distribution of its own: it installs, registers its resource, and keeps the contracts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with nothing but the installed plugin."""
+    source, target = tmp_path_factory.mktemp("source") / "plugin", tmp_path_factory.mktemp("target")
+    shutil.copytree(PLUGIN, source, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)], check=True)
+    return target
+
+
+def run(installed: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(installed), str(PLUGIN.parents[1])))}
+    environment.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run([sys.executable, *arguments], env=environment, cwd=installed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_its_resource_is_registered(installed: Path) -> None:
+    shown = run(
+        installed,
+        "-c",
+        "from responder.backends.registries import RESOURCES as r; print(r.names[-1], r.load('nomad_job').__module__)",
+    )
+    assert shown.split() == ["nomad_job", "rollback_responder_nomad.job"]
