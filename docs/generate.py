@@ -24,7 +24,7 @@ from responder.backends.resource import Resource
 from responder.cli.main import _parser as _responder
 from responder.config.durations import Duration, format_duration
 from responder.config.sizes import Size, exactly
-from responder.rollback.strategies import AnyStrategy
+from responder.rollback.strategies import STRATEGIES, AnyStrategy
 from responder.rollback.strategies.strategy import Strategy
 from responder.services.service import Name
 
@@ -42,6 +42,7 @@ WORDS: tuple[tuple[Any, str], ...] = (
     (PlainName, "file name"),
     (Argv, "command (list of text)"),
     (AnyCheck, "[check](#checks)"),
+    (Resource, "[resource](#resources)"),
     (AnyStrategy, "[strategy](#strategies)"),
     (JsonValue, "anything"),
     (SecretStr, "text, never shown"),
@@ -76,8 +77,8 @@ def configuration() -> str:
     """docs/reference/configuration.md, from the models that read responder.yml."""
     parts = [MADE, "", CONFIGURATION, "## All keys", "", *_table(_rows(Config, ""))]
     parts += ["", "## Strategies", "", "`strategy` says which one. Paths continue `services[].rollback`."]
-    for strategy in _members(AnyStrategy):
-        parts += ["", f"### {_tag(strategy, 'strategy')}", "", _told(strategy), "", *_table(_rows(strategy, ""))]
+    for name, strategy in STRATEGIES.all().items():
+        parts += ["", f"### {name}", "", _told(strategy), "", *_table(_rows(strategy, ""))]
     parts += [
         "",
         "## Resources",
@@ -104,7 +105,7 @@ def undescribed() -> list[str]:
     """Every field that says nothing of itself, as `Policy.name`: each needs a `Field(description=...)`."""
     models: list[type[BaseModel]] = [
         Config,
-        *_members(AnyStrategy),
+        *STRATEGIES.all().values(),
         *RESOURCES.all().values(),
         *CHECKS.all().values(),
         *LOG_SOURCES.all().values(),
@@ -133,7 +134,7 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, Fiel
 
 def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, str]]:
     hints = get_type_hints(model, include_extras=True)
-    for name, field in sorted(model.model_fields.items(), key=lambda pair: not _is_tag(pair[0])):
+    for name, field in sorted(model.model_fields.items(), key=lambda pair: not _is_tag(pair[0]) or pair[1].description):
         kind, key = hints[name], field.alias or name
         if (field.description or "").startswith("Set by the responder"):
             continue  # a part of plans, not of the configuration
@@ -146,10 +147,10 @@ def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, st
 
 
 def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | None) -> str:
-    if _is_tag(key):
-        return "Which resource it is; may be left out" if key == "resource" else "Which strategy it is"
     if field.description:
         return field.description
+    if _is_tag(key):
+        return "Which resource it is; may be left out" if key == "resource" else "Which strategy it is"
     if inner is not None:
         return _told(inner)
     return next((meaning for known, meaning in FALLBACK.items() if kind == known), "")

@@ -15,6 +15,7 @@ from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import StrategyPlan
 from responder.rollback.strategies import AnyStrategy, resources_of
+from responder.rollback.strategies.strategy import Strategy
 from responder.rollback.version_change import VersionChange
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
@@ -90,7 +91,7 @@ class Service(BaseModel):
         resources = [resource for way in (self.rollback, *self.alternatives) for resource in resources_of(way)]
         return next((space for resource in resources if (space := getattr(resource, "namespace", None))), None)
 
-    def strategy(self, name: str) -> AnyStrategy | None:
+    def strategy(self, name: str) -> Strategy | None:
         """The configured strategy of that name; the default one for an empty name; None if there is none."""
         strategies = (self.rollback, *self.alternatives)
         return next((candidate for candidate in strategies if name in ("", candidate.strategy)), None)

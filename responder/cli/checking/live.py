@@ -27,7 +27,7 @@ from responder.journal import check_journal
 from responder.notify import ChannelSettings, NotDelivered
 from responder.notify.channel import redact
 from responder.rollback.gateway import Gateway
-from responder.rollback.strategies import AnyStrategy
+from responder.rollback.strategies.strategy import Strategy
 from responder.services.service import Service
 
 Path = tuple[int | str, ...]
@@ -111,7 +111,7 @@ def _of_service(path: Path, service: Service, gateway: Gateway) -> Iterator[_Tar
         yield _accessible((*path, "logs", n), source, gateway)
 
 
-def _of_strategy(path: Path, strategy: AnyStrategy, gateway: Gateway) -> Iterator[_Target]:
+def _of_strategy(path: Path, strategy: Strategy, gateway: Gateway) -> Iterator[_Target]:
     for part_path, part in _within(strategy, path):
         yield _accessible(part_path, part, gateway)
     for resource in strategy.derived():

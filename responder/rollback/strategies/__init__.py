@@ -1,41 +1,55 @@
-"""The table of strategies. Adding one adds a file here and a line below."""
+"""Strategies, by name: how one service is rolled back. To add one, write its module and add one line here.
+
+Other distributions add entry points of the group `rollback_responder.strategies`. It may import `backends` and below.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
+from foundation.registry import Registry
 from responder.backends.check import Check
 from responder.backends.resource import Resource
-from responder.rollback.strategies.blue_green import BlueGreen
-from responder.rollback.strategies.database_migration import DatabaseMigration
-from responder.rollback.strategies.frontend import Frontend
-from responder.rollback.strategies.immediate import Immediate
-from responder.rollback.strategies.rolling import Rolling
+from responder.rollback.strategies.strategy import Strategy
 
-__all__ = ["AnyStrategy", "checks_of", "resources_of"]
-
-AnyStrategy = Annotated[Immediate | Rolling | BlueGreen | Frontend | DatabaseMigration, Field(discriminator="strategy")]
-"""Every strategy, told apart by `strategy`."""
+STRATEGIES: Registry[Strategy] = Registry(
+    "strategy",
+    group="rollback_responder.strategies",
+    tag="strategy",
+    builtin={
+        "immediate": "responder.rollback.strategies.immediate:Immediate",
+        "rolling": "responder.rollback.strategies.rolling:Rolling",
+        "blue_green": "responder.rollback.strategies.blue_green:BlueGreen",
+        "frontend": "responder.rollback.strategies.frontend:Frontend",
+        "database_migration": "responder.rollback.strategies.database_migration:DatabaseMigration",
+    },
+)
+AnyStrategy = Annotated[Strategy, STRATEGIES]
+"""A strategy in a configuration, by the value of its key `strategy`."""
 
 
 def checks_of(model: BaseModel) -> Iterator[Check]:
-    """Every check that a strategy's configuration names, however deep."""
-    for value in dict(model).values():
-        for item in value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,):
-            if isinstance(item, Check):
-                yield item
-            elif isinstance(item, BaseModel):
-                yield from checks_of(item)
+    """Every check that a strategy's configuration names, at any depth."""
+    return (value for value in _values(model) if isinstance(value, Check))
 
 
-def resources_of(model: BaseModel) -> Iterator[Resource]:
-    """Every resource that a strategy's configuration names, at any depth, so that all can be checked beforehand."""
-    for value in dict(model).values():
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, Resource):
-                yield item
-            elif isinstance(item, BaseModel):
-                yield from resources_of(item)
+def resources_of(model: BaseModel) -> Iterator[Resource[Any]]:
+    """Every resource that a strategy's configuration names, at any depth."""
+    return (value for value in _values(model) if isinstance(value, Resource))
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """The value, and what is inside of models, lists and mappings. Resources and checks are not searched."""
+    yield value
+    if isinstance(value, Resource | Check):
+        return
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _values(item)

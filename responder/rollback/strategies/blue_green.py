@@ -27,7 +27,7 @@ from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, StrategyPlan
 from responder.rollback.strategies.docker import containers, each_container, override_problems
 from responder.rollback.strategies.kubernetes import Workpiece, around, workpiece
-from responder.rollback.strategies.strategy import Place, Strategy, read_expecting, value_of
+from responder.rollback.strategies.strategy import OneResource, Strategy, read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
 Pointer = Annotated[
@@ -39,7 +39,7 @@ Pointer = Annotated[
 ]
 
 
-class Color(Place):
+class Color(OneResource):
     """One of the two places where the service runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -139,9 +139,9 @@ class BlueGreen(Strategy):
             if serving.docker and (now := len(await each_container(gateway, serving.docker))) > len(numbers):
                 notes = (*notes, f"{live} has {now} containers and {idle} only {len(numbers)}: none are added")
             return StrategyPlan(steps=(*changes, before, switch, after, *work.last), notes=notes)
-        to, notes = await value_of(gateway, color.resource, version)
+        to, notes = await value_of(gateway, color.chosen, version)
         notes = (*color.unfollowed, *notes)
-        first = Change(resource=color.resource, before=await gateway.read(color.resource), after=to)
+        first = Change(resource=color.chosen, before=await gateway.read(color.chosen), after=to)
         before, after = self.gates(idle, color.ready)
         return StrategyPlan(steps=(first, before, switch, after), notes=notes)
 
@@ -155,7 +155,7 @@ class BlueGreen(Strategy):
 
 async def _serves(gateway: Gateway, color: Color, version: VersionChange) -> None:
     """Raises Halt where what has the traffic is not the version that the deployments tell of."""
-    resources = [color.resource] if color.docker is None else await each_container(gateway, color.docker)
+    resources = [color.chosen] if color.docker is None else await each_container(gateway, color.docker)
     for resource in resources:
         await read_expecting(gateway, resource, version)
 

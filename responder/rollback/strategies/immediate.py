@@ -13,22 +13,24 @@ from responder.backends.kubernetes.pod_template import PodTemplate
 from responder.backends.kubernetes.rollout import RolloutSettings
 from responder.backends.kubernetes.scale import Replicas
 from responder.backends.problems import Problem
+from responder.backends.registries import AnyResource
 from responder.backends.resource import Resource
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
 from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
-from responder.rollback.strategies.strategy import Place, Strategy, read_expecting, value_of
+from responder.rollback.strategies.strategy import OneResource, Strategy, read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
 
-class Immediate(Strategy, Place):
+class Immediate(Strategy, OneResource):
     """All of it in one move, without regard to how much is unavailable meanwhile."""
 
     strategy: Literal["immediate"] = "immediate"
     release: CurrentRelease | None = Field(default=None, description="Directory of releases with a `current` link")
     kubernetes: PodTemplate | None = Field(default=None, description="Deployment, StatefulSet or DaemonSet")
     docker: ServiceImage | None = Field(default=None, description="Service of a Compose project")
+    resource: AnyResource | None = Field(default=None, description="Any other resource that has versions")
     stop: tuple[Replicas, ...] = Field(
         default=(), description="Workloads that must not run on, scaled to 0 before anything else"
     )
@@ -49,7 +51,7 @@ class Immediate(Strategy, Place):
             work = await containers(gateway, self.docker, version)
             (changes,) = work.changes(len(work.resources))
             return StrategyPlan(steps=(*stops, *changes, *work.last), notes=work.notes)
-        resource = self.resource
+        resource = self.chosen
         before = await read_expecting(gateway, resource, version)
         to, notes = await value_of(gateway, resource, version)
         return StrategyPlan(

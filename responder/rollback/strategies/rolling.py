@@ -24,11 +24,11 @@ from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, Step, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
 from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
-from responder.rollback.strategies.strategy import Place, Strategy
+from responder.rollback.strategies.strategy import OneResource, Strategy
 from responder.rollback.version_change import VersionChange
 
 
-class Rolling(Strategy, Place):
+class Rolling(Strategy, OneResource):
     """Batch by batch; what is not replaced yet goes on serving."""
 
     strategy: Literal["rolling"] = "rolling"

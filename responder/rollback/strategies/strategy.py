@@ -1,10 +1,10 @@
-"""What every strategy is: a frozen model whose fields a user writes in YAML, with one verb."""
+"""What every strategy is: a frozen model whose fields a user writes in YAML, with one verb, `plan`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
@@ -17,58 +17,58 @@ from responder.rollback.version_change import VersionChange
 
 
 class Strategy(BaseModel, ABC):
-    """How one service is rolled back. It only reads: what is to be done is the plan that it returns."""
+    """How one service is rolled back. A strategy only reads: what is to be done is the plan that it returns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    strategy: str  # its name; each strategy narrows it to a literal
+
     @abstractmethod
     async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
-        """The steps, without the final verification, which is the same for all. Raises Halt where there is no way."""
+        """The steps, without the final verification, which is the same for all. Raises StepFailed if there are none."""
 
-    def derived(self) -> Iterator[Resource]:
+    def derived(self) -> Iterator[Resource[Any]]:
         """The resources that its plans use besides those that its configuration names."""
         yield from ()
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
-        """What its plans ask besides what each resource is asked by itself, and what is wrong there. Raises Halt."""
+        """What would keep its plans from working, beyond the access to each resource. Raises StepFailed."""
         return []
 
 
-class Place(BaseModel):
-    """Where the service runs: exactly one of the fields that are optional resources is set."""
+_CHOICES = ("release", "kubernetes", "docker", "resource")
+
+
+class OneResource(BaseModel):
+    """Where the service runs: exactly one of the fields that name a resource is set."""
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if len(self._places) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(_place_fields(type(self)))}")
+    def _has_exactly_one(self) -> Self:
+        if len(self._chosen) != 1:
+            choices = [name for name in _CHOICES if name in type(self).model_fields]
+            raise ValueError(f"needs exactly one of {', '.join(choices)}")
         return self
 
     @property
-    def _places(self) -> list[Resource]:
-        return [resource for name in _place_fields(type(self)) if (resource := getattr(self, name)) is not None]
+    def _chosen(self) -> list[Resource[Any]]:
+        return [found for name in _CHOICES if (found := getattr(self, name, None)) is not None]
 
     @property
-    def resource(self) -> Resource:
-        return self._places[0]
+    def chosen(self) -> Resource[Any]:
+        """The resource that is set."""
+        return self._chosen[0]
 
     @property
     def unfollowed(self) -> tuple[str, ...]:
-        """What people must know if a pointer moves and no command makes the service follow."""
-        followed = getattr(self.resource, "restart", True)
-        return () if followed else (self.resource.nothing_follows,)  # type: ignore[attr-defined]
+        """What people must know if a pointer moves and no command makes the service follow it."""
+        followed = getattr(self.chosen, "restart", True)
+        return () if followed else (self.chosen.nothing_follows,)  # type: ignore[attr-defined]
 
 
-_PLACES = ("release", "kubernetes", "docker")
+async def read_expecting(gateway: Gateway, resource: Resource[Any], version: VersionChange) -> JsonValue:
+    """The resource's value, which must be the version that was deployed last.
 
-
-def _place_fields(model: type[BaseModel]) -> list[str]:
-    return [name for name in _PLACES if name in model.model_fields]
-
-
-async def read_expecting(gateway: Gateway, resource: Resource, version: VersionChange) -> JsonValue:
-    """The resource's value, where it is the version that the last deployment told of.
-
-    Raises Halt otherwise: what runs is then not what was judged, and whoever put it there knows more than we do.
+    Raises UnexpectedVersion otherwise: the decision was about another version than the one that runs.
     """
     found = await gateway.read(resource)
     if not await gateway.ask(resource, lambda c: resource.runs(c, found, version.from_version, version.from_artifact)):
@@ -79,9 +79,12 @@ async def read_expecting(gateway: Gateway, resource: Resource, version: VersionC
     return found
 
 
-async def value_of(gateway: Gateway, resource: Resource, version: VersionChange) -> tuple[JsonValue, tuple[str, ...]]:
-    """The value that stands for the version to go back to, and what people should know. Raises Halt where there is
-    none, or where something would keep it from being set.
+async def value_of(
+    gateway: Gateway, resource: Resource[Any], version: VersionChange
+) -> tuple[JsonValue, tuple[str, ...]]:
+    """The resource's value for the version to go back to, and notes for people.
+
+    Raises StepFailed if there is no such value, or if something keeps it from being set.
     """
     value = await gateway.ask(resource, lambda c: resource.value_of(c, version.to_version, version.artifact))
     return value, await gateway.ask(resource, lambda c: resource.preflight(c, value))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from responder.backends.connections import Connections
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, Plan
-from responder.rollback.strategies import resources_of
+from responder.rollback.strategies import STRATEGIES, AnyStrategy, resources_of
 from responder.rollback.version_change import VersionChange
 from responder.services import planner
 from tests.responder.rollback.crash.stages import STAGES, RollbackScenario, blue_green, immediate
+
+STRATEGY: TypeAdapter[Any] = TypeAdapter(AnyStrategy)
 
 
 async def plan_of(stage: RollbackScenario, from_version: str = "2", to_version: str = "1") -> Plan:
@@ -75,6 +79,32 @@ async def test_a_color_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "live").write_text("red\n")
     with pytest.raises(StepFailed, match="neither blue nor green"):
         await plan_of(stage)
+
+
+async def test_any_resource_can_be_rolled_back_at_once(tmp_path: Path) -> None:
+    """So can one of another distribution: `resource` takes whatever is registered."""
+    file = tmp_path / "version"
+    file.write_text("2\n")
+    strategy = STRATEGY.validate_python(
+        {"strategy": "immediate", "resource": {"resource": "pointer_file", "file": str(file)}}
+    )
+    version = VersionChange(service="shop", environment="test", from_version="2", to_version="1")
+    (step,) = (await strategy.plan(Gateway(Connections()), version)).steps
+    assert str(step) == f"pointer in {file}: 2 → 1"
+
+
+@pytest.mark.parametrize(
+    "also", [{}, {"release": {"root": "/srv/shop"}, "resource": {"resource": "pointer_file", "file": "/srv/version"}}]
+)
+def test_exactly_one_resource_is_rolled_back(also: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="needs exactly one of release, kubernetes, docker, resource"):
+        STRATEGY.validate_python({"strategy": "immediate", **also})
+
+
+def test_each_strategy_is_registered_under_its_name() -> None:
+    assert {name: model.model_fields["strategy"].default for name, model in STRATEGIES.all().items()} == {
+        name: name for name in STRATEGIES.names
+    }
 
 
 def test_every_resource_of_a_strategy_is_found(tmp_path: Path) -> None:
