@@ -134,7 +134,9 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str, Fiel
 
 def _rows(model: type[BaseModel], path: str) -> Iterator[tuple[str, str, str, str]]:
     hints = get_type_hints(model, include_extras=True)
-    for name, field in sorted(model.model_fields.items(), key=lambda pair: not _is_tag(pair[0]) or pair[1].description):
+    for name, field in sorted(
+        model.model_fields.items(), key=lambda pair: not _is_tag(pair[0]) or bool(pair[1].description)
+    ):
         kind, key = hints[name], field.alias or name
         if (field.description or "").startswith("Set by the responder"):
             continue  # a part of plans, not of the configuration
