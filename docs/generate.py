@@ -78,7 +78,7 @@ def configuration() -> str:
     parts = [MADE, "", CONFIGURATION, "## All keys", "", *_table(_rows(Config, ""))]
     parts += ["", "## Strategies", "", "`strategy` says which one. Paths continue `services[].rollback`."]
     for name, strategy in STRATEGIES.all().items():
-        parts += ["", f"### {name}", "", _told(strategy), "", *_table(_rows(strategy, ""))]
+        parts += ["", f"### {name}", "", _summary(strategy), "", *_table(_rows(strategy, ""))]
     parts += [
         "",
         "## Resources",
@@ -86,10 +86,10 @@ def configuration() -> str:
         "What a strategy sets back. Paths continue the key of the strategy that names the resource.",
     ]
     for name, resource in RESOURCES.all().items():
-        parts += ["", f"### {name}", "", _told(resource), "", *_table(_rows(resource, ""))]
+        parts += ["", f"### {name}", "", _summary(resource), "", *_table(_rows(resource, ""))]
     parts += ["", "## Checks", "", "Which one is meant is told by its first key."]
     for name, check in CHECKS.all().items():
-        parts += ["", f"### {name}", "", _told(check), "", *_table(_rows(check, ""))]
+        parts += ["", f"### {name}", "", _summary(check), "", *_table(_rows(check, ""))]
     parts += [
         "",
         "## Log sources",
@@ -97,7 +97,7 @@ def configuration() -> str:
         "Where the logs of a service are. Which one is meant is told by its first key. [How](../how-to/evidence.md)",
     ]
     for name, source in LOG_SOURCES.all().items():
-        parts += ["", f"### {name}", "", _told(source), "", *_table(_rows(source, ""))]
+        parts += ["", f"### {name}", "", _summary(source), "", *_table(_rows(source, ""))]
     return "\n".join(parts) + "\n"
 
 
@@ -154,7 +154,7 @@ def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | Non
     if _is_tag(key):
         return "Which resource it is; may be left out" if key == "resource" else "Which strategy it is"
     if inner is not None:
-        return _told(inner)
+        return _summary(inner)
     return next((meaning for known, meaning in FALLBACK.items() if kind == known), "")
 
 
@@ -228,7 +228,7 @@ def _default(kind: Any, field: FieldInfo, key: str) -> str:
     if value in (None, (), ""):
         return "none"
     if isinstance(value, tuple):
-        return f"`[{', '.join(str(one) for one in value)}]`"
+        return f"`[{', '.join(str(item) for item in value)}]`"
     if isinstance(value, BaseModel):
         return "as below"
     if kind == Duration:
@@ -265,7 +265,7 @@ def _tag(model: type[BaseModel], key: str) -> str:
     return str(model.model_fields[key].default)
 
 
-def _told(model: type[BaseModel]) -> str:
+def _summary(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").split())
 
 
@@ -300,7 +300,7 @@ def cli() -> str:
         for dest in _EVERYWHERE[1:]:
             if dest in common:
                 without = [name for name, c in commands.items() if dest not in {a.dest for a in c._actions}]
-                less = f" (not of {', '.join(f'`{one}`' for one in without)})" if without else ""
+                less = f" (not of {', '.join(f'`{name}`' for name in without)})" if without else ""
                 parts.append(f"| {_usage(common[dest])} | {_cell(_help(common[dest]) + less)} |")
         for name, command in commands.items():
             parts += ["", f"### {parser.prog} {name}", "", command.description or ""]

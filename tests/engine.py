@@ -109,9 +109,9 @@ class Engine:
                 entry = tarfile.TarInfo(name)
                 entry.size, entry.mode = len(content), 0o644
                 archive.addfile(entry, io.BytesIO(content))
-        said_by_engine = self.call("POST", "/build", tar.getvalue(), t=tag, q="true")
+        engine_output = self.call("POST", "/build", tar.getvalue(), t=tag, q="true")
         found = self.call("GET", f"/images/{tag}/json")
-        assert found["Id"], said_by_engine
+        assert found["Id"], engine_output
         return str(found["Id"])
 
     def compose(

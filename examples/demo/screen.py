@@ -44,7 +44,7 @@ class Screen:
     def __init__(self, out: Console) -> None:
         self.out = out
         self._live = Live(console=out, auto_refresh=False) if out.is_terminal and not out.is_dumb_terminal else None
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self._last_line = 0.0
 
     def __enter__(self) -> Screen:
@@ -81,14 +81,14 @@ class Screen:
         return Group(*parts)
 
     def _lines(self, now: str, traffic: Traffic | None, timeline: Timeline | None) -> None:
-        if now not in self._told:
-            self._told.add(now)
+        if now not in self._printed:
+            self._printed.add(now)
             self.out.print(now)
         if timeline:
             began = timeline.stages[0].at or 0.0
             for stage in timeline.stages:
-                if stage.at is not None and stage.name not in self._told:
-                    self._told.add(stage.name)
+                if stage.at is not None and stage.name not in self._printed:
+                    self._printed.add(stage.name)
                     self.out.print(f"{stage.at - began:6.2f} s  {stage.name:<19} {stage.detail}", soft_wrap=True)
         latest = traffic.latest(1) if traffic else []
         if latest and time() - self._last_line >= 2:

@@ -140,7 +140,7 @@ def _judged(guard_results: tuple[dict[str, str], ...], version: str, to: str) ->
         return "every guard is asked, and Alertmanager whether it still fires"
     against = [v for v in guard_results if v["result"] != "allow"]
     if against:
-        return f"{against[0]['verdict']} by {against[0]['guard']}: {against[0]['reason']}"
+        return f"{against[0]['result']} by {against[0]['guard']}: {against[0]['reason']}"
     return f"{len(guard_results)} guards were asked, all allow it: {version} → {to}"
 
 

@@ -142,7 +142,7 @@ def refused(guard: str, *words: str) -> Expectation:
 
     async def look(stage: Installation) -> tuple[bool, str]:
         found = (await stage.responder.get("/api/v1/decisions")).body["decisions"]
-        summary = [f"{decision['verdict']} by {decision['guard']}: {decision['reason']}" for decision in found]
+        summary = [f"{decision['result']} by {decision['guard']}: {decision['reason']}" for decision in found]
         hit = [
             decision
             for decision in found

@@ -175,7 +175,7 @@ async def test_paused_for_longer_than_its_lease(stage_with: SetUp, under_way) ->
     )
 
 
-async def test_told_to_go_while_it_verifies(stage_with: SetUp) -> None:
+async def test_terminated_while_it_verifies(stage_with: SetUp) -> None:
     await play(
         # Longer than the grace that it gives what is under way.
         await stage_with(verify_for="7s", verify_within="40s"),
@@ -188,7 +188,7 @@ async def test_told_to_go_while_it_verifies(stage_with: SetUp) -> None:
     )
 
 
-async def test_told_to_go_while_it_restarts_the_service(stage: Installation) -> None:
+async def test_terminated_while_it_restarts_the_service(stage: Installation) -> None:
     stage.shop.restart_takes(1.0)
     await play(
         stage,

@@ -284,7 +284,7 @@ async def test_a_replica_killed_in_a_transaction_delays_the_other_by_no_more_tha
         assert await pair.drill("SIGKILL", after, at, surely=True), what
 
 
-async def test_a_replica_whose_network_falls_silent_delays_the_other_by_no_more_than_the_lease(
+async def test_a_replica_without_network_delays_the_other_by_at_most_the_lease(
     parted: ReplicaPair,
 ) -> None:
     for answers_only, places in ((False, CUT_OFF_AFTER), (True, ANSWERS_LOST_AFTER)):

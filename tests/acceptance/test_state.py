@@ -109,7 +109,7 @@ async def test_it_starts_while_postgres_is_away_and_acts_when_it_comes(stage_wit
     )
 
 
-async def test_alertmanager_is_told_to_come_back_while_the_journal_is_away(stage_with: SetUp) -> None:
+async def test_alertmanager_gets_503_while_the_journal_is_away(stage_with: SetUp) -> None:
     await play(
         await stage_with(postgres=True),
         deploy(at(0)),

@@ -51,9 +51,9 @@ class Api:
         manifest = self.workload(kind=kind, **more)
         status, answer = await self("POST", kind, manifest)
         assert status == 201, answer
-        return await self.settled(f"{kind}/{manifest['metadata']['name']}")
+        return await self.converged(f"{kind}/{manifest['metadata']['name']}")
 
-    async def settled(self, resource: str) -> dict[str, Any]:
+    async def converged(self, resource: str) -> dict[str, Any]:
         """The workload once its controller has made all that it asks for."""
 
         async def look() -> dict[str, Any]:
@@ -268,7 +268,7 @@ async def test_a_rollback(way: str, api: Api) -> None:
         template["spec"]["containers"][0]["image"] = IMAGES[1]
         body = [{"op": "replace", "path": "/spec/template", "value": template}]
         assert (await api("PATCH", f"{resource}/backend", body, content_type=JSON))[0] == 200
-        await api.settled(f"{resource}/backend")
+        await api.converged(f"{resource}/backend")
     healthy = [{"pods": {"namespace": api.namespace, "labels": {"app": "backend"}, "at_least": 2}}]
     good, bad = (image.rpartition(":")[2] for image in IMAGES)
     strategy = json.loads(json.dumps(strategy).replace("NAMESPACE", api.namespace))
@@ -297,7 +297,7 @@ async def test_kubectl_is_content_with_it(api: Api) -> None:
         )  # fmt: skip
         output, _ = await process.communicate()
         assert process.returncode == 0, output
-        await api.settled("deployments/backend")
+        await api.converged("deployments/backend")
     assert b"successfully rolled out" in output
     assert (await api("GET", "deployments/backend"))[1]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGES[
         0

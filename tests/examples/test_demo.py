@@ -134,7 +134,7 @@ def test_ctrl_c_in_the_middle_stops_and_removes_everything(tmp_path: Path) -> No
     running.assert_nothing_is_left()
 
 
-def test_kept_up_it_tells_what_to_try_and_ends_when_told(tmp_path: Path) -> None:
+def test_kept_up_it_prints_what_to_try_and_ends_on_request(tmp_path: Path) -> None:
     need("prometheus", "prometheus-alertmanager", "amtool")
     with demo(tmp_path, KEEP="1") as running:
         lines = []

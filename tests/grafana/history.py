@@ -102,14 +102,14 @@ class History:
         await self._is_stuck(f"mail-{round_}", at + timedelta(minutes=20))
         await self._is_cancelled(f"pay-{round_}", at + timedelta(minutes=30))
         await self._waits(f"cart-{round_}", at + timedelta(minutes=40))
-        await self._asked(f"front-{round_}", at + timedelta(minutes=43))
+        await self._request(f"front-{round_}", at + timedelta(minutes=43))
         await self._refused(round_, at + timedelta(minutes=46))
 
     async def play_now(self) -> None:
         """One that is under way at this moment, because checks of `web` fail for real."""
         at = datetime.now(UTC) - timedelta(seconds=90)
         await self._deploy("web", at)
-        decided = await self._asked("web", at, policy_name="slow")
+        decided = await self._request("web", at, policy_name="slow")
         plan = _plan("web")
         first, last = plan.steps
         await self._happens(
@@ -142,7 +142,7 @@ class History:
             deployed = deployment(id=f"{name}-{version}", version=version, at=when, **fields)
             await self._journal.transaction(registry.record, deployed, status)
 
-    async def _asked(
+    async def _request(
         self, name: str, at: datetime, policy_name: str = "failing", policy_set: PolicySet | None = None
     ) -> Decided:
         chosen = POLICIES[policy_name]
@@ -181,7 +181,7 @@ class History:
         return execution
 
     async def _begun(self, name: str, at: datetime) -> tuple[Decided, Plan]:
-        decided, plan = await self._asked(name, at), _plan(name)
+        decided, plan = await self._request(name, at), _plan(name)
         await self._happens(
             decided,
             Planned(at=at + timedelta(seconds=4), plan=plan),
@@ -229,7 +229,7 @@ class History:
         await self._happens(decided, stopped, closed)
 
     async def _waits(self, name: str, at: datetime) -> None:
-        decided = await self._asked(name, at, policy_name="slow")
+        decided = await self._request(name, at, policy_name="slow")
         until = datetime.now(UTC) + timedelta(minutes=15)
         plan = Planned(at=at + timedelta(seconds=4), plan=_plan(name))
         await self._happens(
@@ -238,15 +238,15 @@ class History:
 
     async def _refused(self, round_: int, at: datetime) -> None:
         """By several guards, and by no policy."""
-        await self._asked(f"veteran-{round_}", at)
-        await self._asked(f"watched-{round_}", at, policy_name="regressed")
-        await self._asked(f"mail-{round_}", at)
+        await self._request(f"veteran-{round_}", at)
+        await self._request(f"watched-{round_}", at, policy_name="regressed")
+        await self._request(f"mail-{round_}", at)
         storm = self.policy_set.model_copy(
             update={"limits": Limits(rollbacks_per_hour=1000, circuit_breaker=CircuitBreaker(services=2))}
         )
-        await self._asked(f"watched-{round_}", at, policy_set=storm)
+        await self._request(f"watched-{round_}", at, policy_set=storm)
         await self._journal.transaction(decisions.set_kill_switch, "alice", "maintenance", at)
-        await self._asked(f"watched-{round_}", at + timedelta(seconds=1))
+        await self._request(f"watched-{round_}", at + timedelta(seconds=1))
         await self._journal.transaction(decisions.release_kill_switch)
         nobody = alert({"alertname": "Strange", "service": f"shop-{round_}"}, starts_at=at)
         await note_unwanted(self._journal, [nobody], at)

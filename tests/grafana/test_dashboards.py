@@ -176,7 +176,7 @@ def test_links_lead_to_dashboards_and_runbooks_that_are_there(dashboard: Json) -
     assert any(url.startswith("/alerting/silences") for url in urls)
 
 
-def test_commands_that_are_told_are_there(dashboard: Json) -> None:
+def test_commands_in_texts_exist(dashboard: Json) -> None:
     texts = "\n".join([*_values(dashboard, "description"), *_values(dashboard, "content")])
     for command in re.findall(r"`responder ([^`]+)`", texts):
         _parser().parse_args(shlex.split(command))

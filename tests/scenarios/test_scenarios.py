@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from responder.decisions.guards import GUARDS
-from tests.scenarios.rehearsal import SimulatedRunner
 from tests.scenarios.scenario import Scenario, load, play
+from tests.scenarios.simulated import SimulatedRunner
 from tests.scenarios.virtual import VirtualLoop, run
 
 FILES = sorted(Path(__file__).parent.glob("*.yaml"))
@@ -19,12 +19,12 @@ MEMORY = Path("/dev/shm")  # the journal waits for its disk, and a thousand comm
 
 @pytest.mark.parametrize("scenario", [s for _, s in SCENARIOS], ids=[f"{stem}: {s.name}" for stem, s in SCENARIOS])
 def test_scenario(scenario: Scenario) -> None:
-    async def rehearse(loop: VirtualLoop) -> None:
+    async def simulate(loop: VirtualLoop) -> None:
         async with SimulatedRunner(loop, Path(directory), scenario.given) as runner:
             await play(scenario, runner)
 
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
-        run(scenario.given.start, rehearse)
+        run(scenario.given.start, simulate)
 
 
 def test_there_are_enough() -> None:
@@ -33,7 +33,7 @@ def test_there_are_enough() -> None:
     assert len(set(names)) == len(names), "two scenarios of one name"
 
 
-def test_each_is_told_in_order() -> None:
+def test_each_file_is_in_order() -> None:
     for _, scenario in SCENARIOS:
         times = [step.at for step in scenario.timeline]
         assert times == sorted(times), scenario.name

@@ -70,7 +70,7 @@ def test_its_image_is_pinned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_its_health_is_asked_and_it_comes_back(name: str) -> None:
+def test_it_has_a_health_check_and_restarts(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] == "CMD"
     assert not check.get("disable")
@@ -156,7 +156,7 @@ def test_scripts_of_the_databases_are_run_by_themselves() -> None:
         assert scripts and all(os.access(script, os.X_OK) for script in scripts)
 
 
-def test_grafana_is_told_what_its_provisioning_asks_for() -> None:
+def test_grafana_gets_the_variables_of_its_provisioning() -> None:
     provisioning = ROOT / "grafana" / "provisioning"
     text = "".join(file.read_text() for file in provisioning.rglob("*.y*ml"))
     assert set(re.findall(r"\$\{([A-Z_]+)\}", text)) <= set(SERVICES["grafana"]["environment"])

@@ -14,7 +14,7 @@ from tests.stores.google_play import FakePlay
 from tests.stores.keys import app_store_settings, apple_key, pem, play_settings
 
 
-def _told(answer: Response) -> tuple[int, Mapping[str, str], str]:
+def _answer(answer: Response) -> tuple[int, Mapping[str, str], str]:
     return answer.status, answer.headers, answer.body.decode()
 
 
@@ -24,7 +24,7 @@ class StraightPlay(GooglePlay):
         self._fake, self._token = fake, fake.token()
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
-        return _told(self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode())))
+        return _answer(self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode())))
 
     async def _login(self) -> str:
         return self._token
@@ -36,4 +36,4 @@ class StraightAppStore(AppStore):
         self._fake = fake
 
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
-        return _told(self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode())))
+        return _answer(self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode())))

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from tests import parts
-from tests.scenarios.reality import play
+from tests.scenarios.real_time import play
 from tests.scenarios.test_scenarios import SCENARIOS
 
 REAL = [scenario for _, scenario in SCENARIOS if scenario.real]

@@ -22,8 +22,8 @@ from responder.config.durations import format_duration, parse_duration
 from responder.runtime.collateral import AUTHOR
 from tests import parts
 from tests.acceptance.stage import ResponderProcess
-from tests.scenarios.rehearsal import SimulatedRunner
 from tests.scenarios.scenario import Expect, Observation, Scenario, mistakes
+from tests.scenarios.simulated import SimulatedRunner
 
 FASTER = 30
 SHORTEST = {"for": 2.0, "within": 6.0, "interval": 2.0, "ready_for": 4.0}

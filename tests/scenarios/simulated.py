@@ -86,10 +86,10 @@ class SimulatedRunner:
         self._metrics = Metrics()
         self._start_worker()
         links = Links(Web())
-        receiver = Receiver(self._journal, self._mandate, self._connect, self._worker, self._metrics)
-        api = Api(self._journal, self._mandate, self._connect, self._worker, receiver, links.link)
-        reports = Reports(self._journal, self._mandate, self._connect, self._worker)
-        status = Status(self._journal, self._mandate, self._worker, self._metrics, reports)
+        receiver = Receiver(self._journal, self._policy_set, self._connect, self._worker, self._metrics)
+        api = Api(self._journal, self._policy_set, self._connect, self._worker, receiver, links.link)
+        reports = Reports(self._journal, self._policy_set, self._connect, self._worker)
+        status = Status(self._journal, self._policy_set, self._worker, self._metrics, reports)
         self._parts = (receiver, api, status, reports)
         access = Access(Web())
         pages = (
@@ -97,7 +97,7 @@ class SimulatedRunner:
             api,
             status,
             reports,
-            Registry(self._journal, self._mandate),
+            Registry(self._journal, self._policy_set),
             ApprovalPage(self._journal, api, lambda: links),
             StopPage(self._journal, lambda: links),
         )
@@ -128,7 +128,7 @@ class SimulatedRunner:
     def _start_worker(self) -> None:
         self._worker = Worker(
             self._journal,
-            self._mandate,
+            self._policy_set,
             self._connect,
             poll=5.0,
             concurrent=self._config.limits.concurrent,
@@ -142,7 +142,7 @@ class SimulatedRunner:
         while not self._worker.has_lease:
             await asyncio.sleep(0.001)
 
-    def _mandate(self) -> PolicySet:
+    def _policy_set(self) -> PolicySet:
         return self._config.policy_set
 
     def _connect(self) -> Connections:
