@@ -17,7 +17,7 @@ class Accessible(BaseModel, ABC, Generic[C]):
     """A part of an outside system. Its fields identify the part and hold no secrets.
 
     `C` is the class of the client that its methods receive, connected. A subclass names it once, as in
-    `Resource[Kubernetes, str]`; `client` is that class.
+    `Resource[Kubernetes, str]`; `client` is that class, the only argument with a `connect`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,9 +26,9 @@ class Accessible(BaseModel, ABC, Generic[C]):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        arguments = cls.__pydantic_generic_metadata__["args"]
-        if arguments and isinstance(arguments[0], type):
-            cls.client = arguments[0]
+        for argument in cls.__pydantic_generic_metadata__["args"]:
+            if hasattr(argument, "connect"):
+                cls.client = argument
 
     @abstractmethod
     async def check_access(self, client: C) -> list[Problem]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import JsonValue
 
 from responder.backends.accessible import Accessible
+from responder.backends.capabilities import Assisted, Attributed, Converges, Preflight, Versioned
 from responder.backends.check import Finding
 from responder.backends.connections import Connections
 from responder.backends.problems import Problem
@@ -49,9 +50,10 @@ class Gateway:
         """The resource's value now. Raises `Halt` where it cannot be had within the deadline."""
 
         async def once(client: Any) -> JsonValue:
-            return await resource.read(client)
+            value: JsonValue = await resource.read(client)
+            return value
 
-        return await self._insist(f"reading the {resource}", resource, once, resource.reads_within)
+        return await self._insist(f"reading the {resource}", resource, once, resource.read_timeout)
 
     async def write(self, resource: Resource, value: JsonValue, *, expected: JsonValue) -> None:
         """Sets the resource. Tried again while the other side is unavailable: writing twice is writing once."""
@@ -63,19 +65,44 @@ class Gateway:
             await self._insist(f"setting the {resource}", resource, once)
 
     async def converged(self, resource: Resource, value: JsonValue) -> bool:
-        async def look(client: Any) -> bool:
-            return await resource.converged(client, value)
+        """Whether the outside system has caught up with this value. Raises StepFailed if it never will."""
 
-        return await self._insist(f"watching the {resource}", resource, look, resource.reads_within)
+        async def check(client: Any) -> bool:
+            if isinstance(resource, Converges):
+                return await resource.converged(client, value)
+            return resource.same(await resource.read(client), value)
+
+        return await self._insist(f"watching the {resource}", resource, check, resource.read_timeout)
 
     async def assist(self, resource: Resource, value: JsonValue) -> None:
-        """Lets the resource help the world along; it may write."""
+        """Helps the outside system to converge; this may write."""
+        if not isinstance(resource, Assisted):
+            return
 
         async def once(client: Any) -> None:
             await resource.assist(client, value)
 
         with self._acting():
             await self._insist(f"following the {resource}", resource, once)
+
+    async def value_of(self, resource: Resource, version: str, artifact: str) -> JsonValue:
+        """The value for a version of the service. Raises StepFailed if it is no longer available."""
+        if not isinstance(resource, Versioned):
+            return version
+        value: JsonValue = await self.ask(resource, lambda client: resource.value_of(client, version, artifact))
+        return value
+
+    async def runs(self, resource: Resource, found: JsonValue, version: str, artifact: str) -> bool:
+        """Whether a value that was found is this version of the service."""
+        if not isinstance(resource, Versioned):
+            return found == version
+        return await self.ask(resource, lambda client: resource.runs(client, found, version, artifact))
+
+    async def preflight(self, resource: Resource, value: JsonValue) -> tuple[str, ...]:
+        """Notes for people. Raises StepFailed if the value cannot be set. Changes nothing."""
+        if not isinstance(resource, Preflight):
+            return ()
+        return await self.ask(resource, lambda client: resource.preflight(client, value))
 
     async def ask(self, resource: Resource, question: Callable[[Any], Awaitable[T]]) -> T:
         """Puts a question about the resource to its client, with the resource's patience. It changes nothing."""
@@ -99,7 +126,9 @@ class Gateway:
             return [Problem(title or str(target), str(e))]
 
     async def last_modified_by(self, resource: Resource) -> str:
-        """Who set it last; empty where nobody says so, for whatever reason."""
+        """The author of the last change; empty if unknown, for whatever reason."""
+        if not isinstance(resource, Attributed):
+            return ""
         try:
             return await resource.last_modified_by(await self._connections.to(resource.client))
         except (Unavailable, StepFailed):

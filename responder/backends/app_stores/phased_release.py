@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, JsonValue
 
@@ -13,10 +13,8 @@ from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 
 
-class PhasedRelease(Resource):
+class PhasedRelease(Resource[AppStore, JsonValue]):
     """Its state: ACTIVE and PAUSED can be set; INACTIVE has not begun, COMPLETE is for ever; None: it has none."""
-
-    client: ClassVar[type] = AppStore
 
     resource: Literal["phased_release"] = "phased_release"
     app: str = Field(pattern=r"^\d+$", description="Apple ID of the app, in quotes, as '1234567890'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -16,10 +16,8 @@ Shares = dict[str, JsonValue]
 """By versionCode: what of a release says who gets it."""
 
 
-class PlayRelease(Resource):
+class PlayRelease(Resource[GooglePlay, JsonValue]):
     """Status and share of the releases that a rollback is about; all others of the track stay as they are."""
-
-    client: ClassVar[type] = GooglePlay
 
     resource: Literal["play_release"] = "play_release"
     package: str = Field(pattern=r"^[A-Za-z]\w*(\.[A-Za-z]\w*)+$", description="The app, as com.example.shop")

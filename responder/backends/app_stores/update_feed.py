@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, Generic, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
+from responder.backends.accessible import C
 from responder.backends.app_stores.feeds import FeedFormat, version_in
 from responder.backends.host.client import Local
 from responder.backends.host.release import AbsolutePath, PlainName
@@ -26,7 +27,7 @@ class Stored(NamedTuple):
     metadata: dict[str, Any]  # how it is stored, where that is more than a file
 
 
-class _Feed(Resource):
+class _Feed(Resource[C, JsonValue], Generic[C]):
     """Its value is the version that the feed offers. Files beside it, as its signature, go with it: before it.
 
     Between them and the feed there is a moment in which a client finds a signature that does not fit, and waits.
@@ -35,11 +36,11 @@ class _Feed(Resource):
     format: FeedFormat = Field(description="Sparkle's appcast, Squirrel's RELEASES or electron-updater's latest.yml")
     beside: tuple[PlainName, ...] = Field(default=(), description="Files beside the feed that belong to it")
 
-    async def read(self, client: Any) -> JsonValue:
+    async def read(self, client: C) -> JsonValue:
         found = await self._get(client, self._live(self.name))
         return None if found is None else self._offered(found.body)
 
-    async def write(self, client: Any, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, client: C, value: JsonValue, *, expected: JsonValue) -> None:
         wanted = await self.kept_feed(client, str(value))
         found = await self.read(client)
         self.must_be(found, expected, value)
@@ -52,7 +53,7 @@ class _Feed(Resource):
             if there is None or there.body != wanted[name].body:
                 await self._put(client, self._live(name), wanted[name], there)
 
-    async def converged(self, client: Any, value: JsonValue) -> bool:
+    async def converged(self, client: C, value: JsonValue) -> bool:
         wanted = await self._kept_files(client, str(value))
         for name, kept in wanted.items():
             there = await self._get(client, self._live(name))
@@ -60,7 +61,7 @@ class _Feed(Resource):
                 return False
         return True
 
-    async def check_access(self, client: Any) -> list[Problem]:
+    async def check_access(self, client: C) -> list[Problem]:
         live, found = self._live(self.name), await self.read(client)
         if found is None:
             return [Problem(live, "does not exist", "put the feed of the live version there")]
@@ -68,11 +69,11 @@ class _Feed(Resource):
             return [Problem(live, str(found)[7:], f"correct the feed, or format: {self.format}")]
         return await self._write_problems(client)
 
-    async def _write_problems(self, client: Any) -> list[Problem]:
+    async def _write_problems(self, client: C) -> list[Problem]:
         """Why nothing can be written beside the live feed, as far as that shows without writing."""
         return []
 
-    async def preflight(self, client: Any, value: JsonValue) -> tuple[str, ...]:
+    async def preflight(self, client: C, value: JsonValue) -> tuple[str, ...]:
         await self.kept_feed(client, str(value))
         if problems := await self._write_problems(client):
             raise StepFailed(joined(problems))
@@ -83,7 +84,7 @@ class _Feed(Resource):
         note = f"the feed kept for {self._offered(now.body)} differs from the live one"
         return (f"{note}: should this be turned back, the kept one is what is put back",)
 
-    async def kept_feed(self, client: Any, version: str) -> dict[str, Stored]:
+    async def kept_feed(self, client: C, version: str) -> dict[str, Stored]:
         """The feed of a version and what goes with it, by name. Raises Halt where it is not kept, or another's."""
         files = await self._kept_files(client, version)
         if missing := [name for name, file in files.items() if file is None]:
@@ -93,11 +94,11 @@ class _Feed(Resource):
             raise StepFailed(f"{self._kept(version, self.name)} offers {offered}, not {version}")
         return found
 
-    async def _kept_files(self, client: Any, version: str) -> dict[str, Stored | None]:
+    async def _kept_files(self, client: C, version: str) -> dict[str, Stored | None]:
         names = (*self.beside, self.name)
         return {name: await self._get(client, self._kept(version, name)) for name in names}
 
-    async def _keep(self, client: Any, version: str) -> None:
+    async def _keep(self, client: C, version: str) -> None:
         """The live feed, where nobody kept it: else there would be no way back. The feed comes last, as its mark."""
         if version.startswith("other: ") or await self._get(client, self._kept(version, self.name)) is not None:
             return
@@ -123,16 +124,14 @@ class _Feed(Resource):
     def _kept(self, version: str, name: str) -> str: ...
 
     @abstractmethod
-    async def _get(self, client: Any, location: str) -> Stored | None: ...
+    async def _get(self, client: C, location: str) -> Stored | None: ...
 
     @abstractmethod
-    async def _put(self, client: Any, location: str, what: Stored, there: Stored | None) -> None: ...
+    async def _put(self, client: C, location: str, what: Stored, there: Stored | None) -> None: ...
 
 
-class UpdateFeed(_Feed):
+class UpdateFeed(_Feed[Local]):
     """The feed in a directory of the host that the responder runs on."""
-
-    client: ClassVar[type] = Local
 
     resource: Literal["update_feed"] = "update_feed"
     file: AbsolutePath = Field(description="The live feed, as /srv/updates/appcast.xml")
@@ -164,10 +163,8 @@ class UpdateFeed(_Feed):
         return f"update feed {self.file}"
 
 
-class UpdateFeedObject(_Feed):
+class UpdateFeedObject(_Feed[Aws]):
     """The feed in S3, where whoever was too late looks again instead of writing over it."""
-
-    client: ClassVar[type] = Aws
 
     resource: Literal["update_feed_object"] = "update_feed_object"
     object: S3Url = Field(description="The live feed, as s3://shop/updates/appcast.xml")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from responder.backends.host.client import Local
 from responder.backends.host.release import AbsolutePath
@@ -17,20 +17,18 @@ from responder.errors import StepFailed
 _HEAD = "# Written by the rollback responder. Remove it once the images of the other Compose files are good again.\n"
 
 
-class ComposeOverride(Resource):
+class ComposeOverride(Resource[Local, str | None]):
     """One service's image in an override file; None where the file does not name it."""
-
-    client: ClassVar[type] = Local
 
     resource: Literal["compose_override"] = "compose_override"
     file: AbsolutePath = Field(description="The file, which has nothing else in it")
     service: str = Field(min_length=1, description="The service")
 
-    async def read(self, local: Local) -> JsonValue:
+    async def read(self, local: Local) -> str | None:
         image = (await self._images(local)).get(self.service)
         return image if isinstance(image, str) else None
 
-    async def write(self, local: Local, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, local: Local, value: str | None, *, expected: str | None) -> None:
         images = await self._images(local)
         self.must_be(images.get(self.service), expected, value)
         images[self.service] = value
@@ -57,7 +55,7 @@ class ComposeOverride(Resource):
         await self._images(local)
         return await local.replacement_problems(self.file)
 
-    async def preflight(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+    async def preflight(self, local: Local, value: str | None) -> tuple[str, ...]:
         if problems := await self.check_access(local):
             raise StepFailed(joined(problems))
         return ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -30,10 +30,8 @@ from responder.errors import LeaseLost, StepFailed
 from responder.transport.acting import acting
 
 
-class ServiceImage(Resource):
+class ServiceImage(Resource[Docker, Any]):
     """The image that one container of a Compose service is made from. Its value is the image's ID, never a tag."""
-
-    client: ClassVar[type] = Docker
 
     resource: Literal["service_image"] = "service_image"
     project: str = Field(min_length=1, description="Compose project")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from responder.backends.host.client import Local
 from responder.backends.host.nginx_access import include_problems
@@ -33,7 +33,7 @@ class NginxInclude(_Pointer):
     def _pointer(self) -> Path:
         return self.nginx
 
-    async def read(self, local: Local) -> JsonValue:
+    async def read(self, local: Local) -> str | None:
         text = await local.text(self.nginx)
         return next((color for color, content in self.servers.items() if content.strip() == text), text)
 
@@ -83,13 +83,11 @@ class NginxInclude(_Pointer):
         return f"servers in {self.nginx}"
 
 
-class HaproxyServers(Resource):
+class HaproxyServers(Resource[Local, str | None]):
     """Which servers of a backend take traffic, set through HAProxy's runtime socket.
 
     HAProxy forgets this when it is reloaded, unless it keeps a `server-state-file`.
     """
-
-    client: ClassVar[type] = Local
 
     resource: Literal["haproxy_servers"] = "haproxy_servers"
     haproxy: AbsolutePath = Field(description="The runtime socket, at level admin")
@@ -107,14 +105,14 @@ class HaproxyServers(Resource):
             raise ValueError("servers: each one belongs to one color")
         return self
 
-    async def read(self, local: Local) -> JsonValue:
+    async def read(self, local: Local) -> str | None:
         """The color that has the traffic; several joined by `+` in the middle of a switch."""
         return "+".join(await self._taking(local)) or None
 
-    def same(self, found: JsonValue, value: JsonValue) -> bool:
+    def same(self, found: str | None, value: str | None) -> bool:
         return isinstance(found, str) and value in found.split("+")
 
-    async def write(self, local: Local, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, local: Local, value: str | None, *, expected: str | None) -> None:
         self.must_be(await self.read(local), expected, value)
         if value not in self.servers:
             raise StepFailed(f"{self} knows no {value}")
@@ -125,7 +123,7 @@ class HaproxyServers(Resource):
             for name in names if color != value else ():
                 await self._say(local, f"set server {self.backend}/{name} state drain")
 
-    async def converged(self, local: Local, value: JsonValue) -> bool:
+    async def converged(self, local: Local, value: str | None) -> bool:
         return await self.read(local) == value
 
     async def check_access(self, local: Local) -> list[Problem]:
@@ -136,7 +134,7 @@ class HaproxyServers(Resource):
             found.append(Problem(str(self), f"{live or 'no color'} has the traffic, not one of its colors", fix))
         return found
 
-    async def preflight(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+    async def preflight(self, local: Local, value: str | None) -> tuple[str, ...]:
         found = await self._level_problems(local)
         if value not in self.servers:
             found.append(Problem(str(self), f"knows no {value}", f"add {value} to servers"))

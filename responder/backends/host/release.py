@@ -7,7 +7,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field
 
 from responder.backends.host.client import Local
 from responder.backends.host.restart import restart_problems
@@ -34,14 +34,13 @@ PlainName = Annotated[str, AfterValidator(_plain_name)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class _Pointer(Resource):
+class _Pointer(Resource[Local, str | None]):
     """A pointer and the command that makes the service follow it.
 
     The two cannot change in one instant. A note beside the pointer is written before it moves and removed when the
     command has ended, so that after a crash between the two the pointer is known not to be followed yet.
     """
 
-    client: ClassVar[type] = Local
     _is_link: ClassVar[bool] = False
 
     restart: Argv | None = Field(default=None, description="Command that makes the service follow, as a list")
@@ -79,7 +78,7 @@ class _Pointer(Resource):
             found += await restart_problems(local, self.restart, self._pointer.parent)
         return found
 
-    async def preflight(self, local: Local, value: JsonValue) -> tuple[str, ...]:
+    async def preflight(self, local: Local, value: str | None) -> tuple[str, ...]:
         if problems := [*await self._target_problems(local, str(value)), *await self._move_problems(local)]:
             raise StepFailed(joined(problems))
         return ()
@@ -88,7 +87,7 @@ class _Pointer(Resource):
     def _note(self) -> Path:
         return self._pointer.with_name(f".{self._pointer.name}.not-followed-yet")
 
-    async def write(self, local: Local, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, local: Local, value: str | None, *, expected: str | None) -> None:
         if not isinstance(value, str):
             raise StepFailed(f"{self} cannot be set to {value!r}")
         self.must_be(found := await self.read(local), expected, value)
@@ -108,7 +107,7 @@ class _Pointer(Resource):
         """What people must know if no command makes the service follow."""
         return f"no `restart` for the {self}: a process that runs keeps serving the old version until it is restarted"
 
-    async def converged(self, local: Local, value: JsonValue) -> bool:
+    async def converged(self, local: Local, value: str | None) -> bool:
         return await self.read(local) == value and await local.text(self._note) is None
 
 
@@ -126,7 +125,7 @@ class CurrentRelease(_Pointer):
     def _pointer(self) -> Path:
         return self.root / self.link
 
-    async def read(self, local: Local) -> JsonValue:
+    async def read(self, local: Local) -> str | None:
         target = await local.link_target(self._pointer)
         if target is not None and target.parent == self.root / self.releases:
             return target.name
@@ -171,7 +170,7 @@ class PointerFile(_Pointer):
     def _pointer(self) -> Path:
         return self.file
 
-    async def read(self, local: Local) -> JsonValue:
+    async def read(self, local: Local) -> str | None:
         return await local.text(self.file)
 
     async def _point(self, local: Local, value: str) -> None:

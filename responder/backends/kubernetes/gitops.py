@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from responder.backends.kubernetes.answers import Forbidden
 from responder.backends.kubernetes.client import Kubernetes
@@ -18,7 +18,7 @@ _FLUX = "kustomize.toolkit.fluxcd.io"
 _HELM = "helm.toolkit.fluxcd.io"
 
 
-class Reconciliation(PartOfObject):
+class Reconciliation(PartOfObject[str]):
     """Whether Argo CD or Flux may put back what Git says: `on` or `off`. Off is what a rollback leaves behind."""
 
     resource: Literal["reconciliation"] = "reconciliation"
@@ -42,7 +42,7 @@ class Reconciliation(PartOfObject):
         annotations = found["metadata"].get("annotations") or {}
         return "off" if annotations.get(f"{_FLUX}/reconcile") == "disabled" else "on"
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, kube: Kubernetes, value: str | None, *, expected: str | None) -> None:
         await super().write(kube, value, expected=expected)
         if (present := await self.read(kube)) != value:
             raise StepFailed(f"{self} stays {present}: this version of it does not know how to be suspended")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Generic
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from responder.backends.kubernetes.access import Right, missing_rights
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.objects import Name, Object, annotate
 from responder.backends.problems import Problem
-from responder.backends.resource import Resource
+from responder.backends.resource import Resource, V
 from responder.errors import StepFailed
 
 
-class PartOfObject(Resource, ABC):
+class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
     """Says which object, what its value is in there, and which operations change it."""
-
-    client: ClassVar[type] = Kubernetes
 
     namespace: Name = Field(description="Its namespace")
 
@@ -28,11 +26,11 @@ class PartOfObject(Resource, ABC):
         """Kind and name of the object."""
 
     @abstractmethod
-    async def _value(self, kube: Kubernetes, found: Object) -> Any:
+    async def _value(self, kube: Kubernetes, found: Object) -> V | None:
         """The resource's value in the object as it was found."""
 
     @abstractmethod
-    async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
+    async def _change(self, kube: Kubernetes, found: Object, present: V | None, value: V | None) -> list[Object]:
         """The operations of a JSON patch that set it. Raises Halt where it cannot be set to that."""
 
     @property
@@ -55,7 +53,7 @@ class PartOfObject(Resource, ABC):
         if problems := await missing_rights(kube, self.namespace, self.rights):
             raise StepFailed("; ".join(problem.found for problem in problems))
 
-    async def preflight(self, kube: Kubernetes, value: JsonValue) -> tuple[str, ...]:
+    async def preflight(self, kube: Kubernetes, value: V | None) -> tuple[str, ...]:
         await self.object(kube)
         await self.need_rights(kube)
         return ()
@@ -79,13 +77,12 @@ class PartOfObject(Resource, ABC):
                 )
         return problems
 
-    async def read(self, kube: Kubernetes) -> JsonValue:
+    async def read(self, kube: Kubernetes) -> V | None:
         kind, name = self._address
         found = await kube.get(kind, self.namespace, name)
-        value: JsonValue = None if found is None else await self._value(kube, found)
-        return value
+        return None if found is None else await self._value(kube, found)
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, kube: Kubernetes, value: V | None, *, expected: V | None) -> None:
         found = await self.object(kube)
         present = await self._value(kube, found)
         self.must_be(present, expected, value)

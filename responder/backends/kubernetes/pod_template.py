@@ -44,7 +44,7 @@ from responder.config.durations import Duration
 from responder.errors import Drift, StepFailed, Unavailable
 
 
-class PodTemplate(Workload):
+class PodTemplate(Workload[Any]):
     """The pod template of a Deployment, StatefulSet or DaemonSet.
 
     Its value is a ReplicaSet or ControllerRevision and the images in it, never "the previous one": that would be the

@@ -23,7 +23,7 @@ from responder.config.durations import Duration
 from responder.errors import Drift, StepFailed
 
 
-class RolloutSettings(Workload):
+class RolloutSettings(Workload[Any]):
     """The update strategy and `minReadySeconds`, as they stand in the object. A plan puts back what it found."""
 
     resource: Literal["rollout_settings"] = "rollout_settings"
@@ -49,7 +49,7 @@ class RolloutSettings(Workload):
         return f"rollout settings of {self.what}"
 
 
-class RolloutPaused(Workload):
+class RolloutPaused(Workload[bool]):
     """Whether a Deployment's rollout is paused. None is to leave it as it is.
 
     In a pause a template is set and nothing follows. So it is resumed after the good template was set, and on the way
@@ -71,7 +71,7 @@ class RolloutPaused(Workload):
     async def _value(self, kube: Kubernetes, found: Object) -> bool:
         return bool(found["spec"].get("paused"))
 
-    def same(self, found: JsonValue, value: JsonValue) -> bool:
+    def same(self, found: bool | None, value: bool | None) -> bool:
         return value is None or found == value
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
@@ -83,7 +83,7 @@ class RolloutPaused(Workload):
             raise Drift(f"{mismatch}: {who or 'somebody else'} moved it", by=who)
         return [{"op": "add", "path": "/spec/paused", "value": bool(value)}]
 
-    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+    async def converged(self, kube: Kubernetes, value: bool | None) -> bool:
         if value is None:
             return True
         found = await self.object(kube)
@@ -92,14 +92,14 @@ class RolloutPaused(Workload):
         template = PodTemplate(**self.where)
         return await template.converged(kube, self.brings or await template.read(kube))
 
-    def describe(self, value: JsonValue) -> str:
+    def describe(self, value: bool | None) -> str:
         return "as it is" if value is None else "paused" if value else "resumed"
 
     def __str__(self) -> str:
         return f"pause of {self.what}"
 
 
-class Partition(Workload):
+class Partition(Workload[int]):
     """From which ordinal on a StatefulSet's pods are updated: lowered batch by batch, it is a rollout in steps."""
 
     resource: Literal["partition"] = "partition"
@@ -116,7 +116,7 @@ class Partition(Workload):
         rolling = {**(found["spec"]["updateStrategy"].get("rollingUpdate") or {}), "partition": value}
         return [{"op": "add", "path": "/spec/updateStrategy/rollingUpdate", "value": rolling}]
 
-    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+    async def converged(self, kube: Kubernetes, value: int | None) -> bool:
         """Whether all pods from that ordinal on are of the newest revision, and ready."""
         found = await self.object(kube)
         status = found.get("status", {})
@@ -130,7 +130,7 @@ class Partition(Workload):
         wanted = int(found["spec"].get("replicas", 1)) - partition_of(found)
         return sum(map(is_ready, updated)) >= wanted
 
-    async def assist(self, kube: Kubernetes, value: JsonValue) -> None:
+    async def assist(self, kube: Kubernetes, value: int | None) -> None:
         found = await self.object(kube)
         status = found.get("status", {})
         current = found["metadata"]["generation"] <= status.get("observedGeneration", 0)

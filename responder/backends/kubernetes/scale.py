@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
@@ -17,7 +17,7 @@ from responder.errors import StepFailed
 _ALL = 2**31 - 1  # Kubernetes counts in 32 bits
 
 
-class Replicas(Workload):
+class Replicas(Workload[int]):
     """How many replicas are wanted."""
 
     resource: Literal["replicas"] = "replicas"
@@ -45,12 +45,12 @@ class Replicas(Workload):
     async def _value(self, kube: Kubernetes, found: Object) -> int:
         return int(found["spec"].get("replicas", 1))
 
-    def same(self, found: JsonValue, value: JsonValue) -> bool:
-        if self.autoscaled and value and isinstance(found, int) and isinstance(value, int):
+    def same(self, found: int | None, value: int | None) -> bool:
+        if self.autoscaled and value and found is not None:
             return found >= value
         return found == value
 
-    def equivalent(self, found: JsonValue, value: JsonValue) -> bool:
+    def equivalent(self, found: int | None, value: int | None) -> bool:
         # An autoscaler moves it as the load goes, and only from and to 0 somebody else does.
         return bool(found) == bool(value) if self.autoscaled else found == value
 
@@ -60,7 +60,7 @@ class Replicas(Workload):
         annotations = annotate(found, execution=self.mark, **{"replicas-before": str(present)})
         return [{"op": "add", "path": "/spec/replicas", "value": value}, *annotations]
 
-    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+    async def converged(self, kube: Kubernetes, value: int | None) -> bool:
         found = await self.object(kube)
         status, wanted = found.get("status", {}), int(found["spec"].get("replicas", 1))
         if not self.equivalent(wanted, value) or not isinstance(value, int):
@@ -91,7 +91,7 @@ class Replicas(Workload):
         return f"replicas of {self.what}"
 
 
-class AutoscalerFloor(PartOfObject):
+class AutoscalerFloor(PartOfObject[int]):
     """The fewest pods that a HorizontalPodAutoscaler leaves. A color without traffic has no load: it would lose its
     pods to the autoscaler just before they are needed.
     """
@@ -115,7 +115,7 @@ class AutoscalerFloor(PartOfObject):
         return f"fewest pods of {self.what}"
 
 
-class KeptPods(Workload):
+class KeptPods(Workload[str]):
     """Pods of a failed version that are taken out of their ReplicaSet, so that they stay as they are for study.
 
     The value is the mark that they carry, which is on the workload as well once that is done. Nothing puts them back.
@@ -134,7 +134,7 @@ class KeptPods(Workload):
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
         return annotate(found, kept=str(value))
 
-    async def write(self, kube: Kubernetes, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, kube: Kubernetes, value: str | None, *, expected: str | None) -> None:
         # The pods first: the mark on the workload says that all of them are out.
         found = await self.object(kube)
         self.must_be(await self._value(kube, found), expected, value)

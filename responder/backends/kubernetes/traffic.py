@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
@@ -13,7 +13,7 @@ from responder.backends.kubernetes.objects import Name, Object, annotate, escape
 from responder.backends.problems import Problem
 
 
-class ServiceSelector(PartOfObject):
+class ServiceSelector(PartOfObject[str]):
     """One label in a Service's selector, as the color that has the traffic."""
 
     resource: Literal["service_selector"] = "service_selector"
@@ -43,7 +43,7 @@ class ServiceSelector(PartOfObject):
             problems.append(Problem(self.what, found, f"select the live color by {self.key}, or correct pointer.key"))
         return problems
 
-    async def converged(self, kube: Kubernetes, value: JsonValue) -> bool:
+    async def converged(self, kube: Kubernetes, value: str | None) -> bool:
         """Whether its endpoints are exactly the ready pods that it selects, and there is at least one."""
         if await self.read(kube) != value:
             return False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
-from typing import Any
+from typing import Any, Generic
 
 from pydantic import Field, model_validator
 
@@ -11,11 +10,12 @@ from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
 from responder.backends.kubernetes.objects import Name, Object, is_ready, owned_by
+from responder.backends.resource import V
 
 _KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset": "DaemonSet"}
 
 
-class Workload(PartOfObject, ABC):
+class Workload(PartOfObject[V], Generic[V]):
     """A resource on one of the three; exactly one is named."""
 
     deployment: Name | None = Field(default=None, description="Name of the Deployment")

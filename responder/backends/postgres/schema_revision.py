@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -73,10 +73,8 @@ class Way(BaseModel):
         return (*parts, Part(statements=tuple(together))) if together else tuple(parts)
 
 
-class SchemaRevision(Resource):
+class SchemaRevision(Resource[Schemas, JsonValue]):
     """The revision that a migration tool has brought a database to. A version of the service is one of them."""
-
-    client: ClassVar[type] = Schemas
 
     resource: Literal["schema_revision"] = "schema_revision"
     database: str = Field(min_length=1, description="Name of one of `databases`")

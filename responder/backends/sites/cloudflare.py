@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -13,10 +13,8 @@ from responder.config.durations import Duration
 from responder.errors import StepFailed
 
 
-class CloudflarePurge(RememberedPurge):
+class CloudflarePurge(RememberedPurge[Cloudflare]):
     """A purge of one zone: of everything, or of what is named in one way."""
-
-    client: ClassVar[type] = Cloudflare
 
     resource: Literal["cloudflare_purge"] = "cloudflare_purge"
     cloudflare: str = Field(pattern="^[0-9a-f]{32}$", description="Id of the zone")

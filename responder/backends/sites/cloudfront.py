@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -27,8 +27,6 @@ _LATELY = timedelta(days=1)
 
 class CloudfrontKey(BesideReleases):
     """A key of a KeyValueStore, read by a function before the cache is asked: so no cache has to be emptied."""
-
-    client: ClassVar[type] = Aws
 
     resource: Literal["cloudfront_key"] = "cloudfront_key"
     kvs: str = Field(
@@ -68,8 +66,6 @@ class CloudfrontKey(BesideReleases):
 
 class OriginPath(BesideReleases):
     """The path that a distribution puts before every request to its origin. The cache does not know it."""
-
-    client: ClassVar[type] = Aws
 
     resource: Literal["origin_path"] = "origin_path"
     origin_path: VersionText = Field(pattern="^/.*[^/]$", description="The path, as /releases/{version}")
@@ -122,10 +118,8 @@ class OriginPath(BesideReleases):
         return f"origin path of CloudFront's {self.distribution}"
 
 
-class CloudfrontInvalidation(Purge):
+class CloudfrontInvalidation(Purge[Aws]):
     """What CloudFront's edges hold. One invalidation for one rollback: its reference is made of what it is for."""
-
-    client: ClassVar[type] = Aws
 
     resource: Literal["cloudfront_invalidation"] = "cloudfront_invalidation"
     cloudfront: str = Field(pattern=r"^\w+$", description="Id of the distribution")
@@ -139,7 +133,7 @@ class CloudfrontInvalidation(Purge):
         return self.within
 
     @property
-    def reads_within(self) -> float:
+    def read_timeout(self) -> float:
         return 30.0
 
     @property

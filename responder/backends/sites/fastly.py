@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -15,10 +15,8 @@ from responder.errors import StepFailed
 _ID = r"^[0-9A-Za-z]+$"
 
 
-class FastlyVersion(Resource):
+class FastlyVersion(Resource[Fastly, JsonValue]):
     """The active version of a service, by Fastly's number. Which release a number is, its comment says."""
-
-    client: ClassVar[type] = Fastly
 
     resource: Literal["fastly_version"] = "fastly_version"
     fastly: str = Field(pattern=_ID, description="Id of the service; the comment of each version is the release")
@@ -66,10 +64,8 @@ class FastlyVersion(Resource):
         return f"active version of Fastly's service {self.fastly}"
 
 
-class FastlyPurge(RememberedPurge):
+class FastlyPurge(RememberedPurge[Fastly]):
     """What Fastly holds under surrogate keys, marked as stale; without keys all of it goes."""
-
-    client: ClassVar[type] = Fastly
 
     resource: Literal["fastly_purge"] = "fastly_purge"
     fastly: str = Field(pattern=_ID, description="Id of the service")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from contextlib import suppress
 from itertools import groupby
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -28,8 +28,6 @@ class LivePrefix(BesideReleases):
     written before the first copy and removed after the last, so that after a crash between it is known to be half done.
     It keeps what was found there, so that whoever goes on knows our own copies from what somebody else put there since.
     """
-
-    client: ClassVar[type] = Aws
 
     resource: Literal["live_prefix"] = "live_prefix"
     live: S3Url = Field(description="What the site is served from, as s3://shop/live")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -33,8 +33,6 @@ async def acl_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
 
 class PointerObject(BesideReleases):
     """Read by whatever chooses the release: an edge function, a server, the page's own loader."""
-
-    client: ClassVar[type] = Aws
 
     resource: Literal["pointer_object"] = "pointer_object"
     object: S3Url = Field(description="The object, as s3://shop/current.json")

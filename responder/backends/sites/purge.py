@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from typing import Any
+from typing import Generic, TypeVar
 
 from pydantic import Field, JsonValue
 
+from responder.backends.accessible import C
 from responder.backends.resource import Resource
+from responder.backends.sites.cdn_client import Cdn
+
+D = TypeVar("D", bound=Cdn)
 
 
-class Purge(Resource):
+class Purge(Resource[C, JsonValue], Generic[C]):
     """Its value is the reference of the request that emptied it; None means that this one was not needed.
 
     Once done it stays done, so there is nothing to drift from: every value is the same, and only `settled` tells
@@ -47,19 +51,19 @@ class Purge(Resource):
         return f"{self._name}{', should this be turned back' if self.on_way_back else ''}"
 
 
-class RememberedPurge(Purge):
+class RememberedPurge(Purge[D], Generic[D]):
     """Where nobody keeps books of purges: our own connection remembers, and after a crash it is done once more."""
 
-    async def read(self, client: Any) -> JsonValue:
+    async def read(self, client: D) -> JsonValue:
         return self.reference if self.reference in client.purged else None
 
-    async def converged(self, client: Any, value: JsonValue) -> bool:
+    async def converged(self, client: D, value: JsonValue) -> bool:
         return value is None or value in client.purged
 
-    async def write(self, client: Any, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, client: D, value: JsonValue, *, expected: JsonValue) -> None:
         if value is not None:
             await self._purge(client)
             client.purged.add(str(value))
 
     @abstractmethod
-    async def _purge(self, client: Any) -> None: ...
+    async def _purge(self, client: D) -> None: ...

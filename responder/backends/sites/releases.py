@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
@@ -76,7 +76,7 @@ class Release(NamedTuple):
     stored: dict[str, Stored]
 
 
-class BesideReleases(Resource):
+class BesideReleases(Resource[Aws, JsonValue]):
     """A resource that is also asked whether a release of many thousand files is whole."""
 
     @property
@@ -84,7 +84,7 @@ class BesideReleases(Resource):
         return 180.0
 
     @property
-    def reads_within(self) -> float:
+    def read_timeout(self) -> float:
         return 30.0
 
 

@@ -120,7 +120,7 @@ def _of_strategy(path: Path, strategy: Strategy, gateway: Gateway) -> Iterator[_
 
 
 def _accessible(path: Path, part: Any, gateway: Gateway) -> _Target:
-    within = min(part.reads_within, _LONGEST) if isinstance(part, Resource) else _WITHIN
+    within = min(part.read_timeout, _LONGEST) if isinstance(part, Resource) else _WITHIN
     title = _title(part)
     return _Target(path, title, within + 1.0, lambda: gateway.check_access(part, title=title, within=within))
 

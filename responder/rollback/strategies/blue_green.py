@@ -108,7 +108,7 @@ class BlueGreen(Strategy):
                 if scaler := await gateway.ask(replicas, replicas.autoscaler):
                     name, namespace = scaler["metadata"]["name"], color.kubernetes.namespace
                     floor = AutoscalerFloor(namespace=namespace, autoscaler=name)
-                    found += await gateway.check_access(floor, within=floor.reads_within)
+                    found += await gateway.check_access(floor, within=floor.read_timeout)
         return found
 
     async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:

@@ -71,7 +71,7 @@ async def read_expecting(gateway: Gateway, resource: Resource[Any], version: Ver
     Raises UnexpectedVersion otherwise: the decision was about another version than the one that runs.
     """
     found = await gateway.read(resource)
-    if not await gateway.ask(resource, lambda c: resource.runs(c, found, version.from_version, version.from_artifact)):
+    if not await gateway.runs(resource, found, version.from_version, version.from_artifact):
         raise UnexpectedVersion(
             f"the {resource} is {resource.describe(found)}, but the deployments say that {version.from_version} runs; "
             f"nothing was touched (tell of it with: responder deployed {version.service} VERSION)"
@@ -86,5 +86,5 @@ async def value_of(
 
     Raises StepFailed if there is no such value, or if something keeps it from being set.
     """
-    value = await gateway.ask(resource, lambda c: resource.value_of(c, version.to_version, version.artifact))
-    return value, await gateway.ask(resource, lambda c: resource.preflight(c, value))
+    value = await gateway.value_of(resource, version.to_version, version.artifact)
+    return value, await gateway.preflight(resource, value)

@@ -36,8 +36,7 @@ class Switch:
         return answer
 
 
-class SwitchLever(Resource):
-    client: ClassVar[type] = Switch
+class SwitchLever(Resource[Switch, JsonValue]):
     worth: float = 5.0
 
     @property
@@ -145,7 +144,7 @@ class SlowSwitch(SwitchLever):
     worth: float = 3600.0
 
     @property
-    def reads_within(self) -> float:
+    def read_timeout(self) -> float:
         return 0.05
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
@@ -18,10 +18,8 @@ from responder.errors import StepFailed, Unavailable
 _LOOKED_FOR_WITHIN = 30.0
 
 
-class Snapshot(Resource):
+class Snapshot(Resource[Snapshots, JsonValue]):
     """A snapshot that is taken before a database is touched. Its value is the key that it lies under, or None."""
-
-    client: ClassVar[type] = Snapshots
 
     resource: Literal["snapshot"] = "snapshot"
     database: str = Field(description="Name of one of `databases`")

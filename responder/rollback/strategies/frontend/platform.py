@@ -94,7 +94,7 @@ async def emptied(gateway: Gateway, target: VersionChange, cache: Purge | None, 
     mark = f"{target.execution} {changes[0].resource}"
     back = cache.model_copy(update={"mark": mark, "on_way_back": True})
     on = cache.model_copy(update={"mark": mark, "on_way_back": False})
-    notes = await gateway.ask(on, lambda client: on.preflight(client, on.reference))
+    notes = await gateway.preflight(on, on.reference)
     steps: tuple[Step, ...] = (
         Change(resource=back, before=back.reference, after=None),
         *changes,

@@ -18,7 +18,7 @@ from responder.errors import Drift, StepFailed, Unavailable
 from responder.transport.aws import Aws
 from tests.cdns import Amazon
 from tests.cdns.straight import StraightAws
-from tests.responder.backends.resource_law import keeps_the_laws
+from tests.responder.backends.resource_law import has_converged, keeps_the_laws
 from tests.stores import FakeAppStore, FakePlay, app_store, feeds, google_play
 from tests.stores.google_play import release
 
@@ -47,7 +47,7 @@ async def test_the_laws_of_a_phased_release(apple: Apple) -> None:
     resource = PHASED
     await resource.write(client, "PAUSED", expected="ACTIVE")
     await resource.write(client, "PAUSED", expected="ACTIVE")
-    assert await resource.converged(client, "PAUSED")
+    assert await has_converged(resource, client, "PAUSED")
     await resource.write(client, "ACTIVE", expected="PAUSED")
     assert await resource.read(client) == "ACTIVE"
     with pytest.raises(StepFailed, match="cannot be set to COMPLETE"):
@@ -70,7 +70,7 @@ async def test_a_full_release_is_halted_and_resumed_though_google_lists_the_one_
     resource = RELEASE.model_copy(update={"codes": ("42",)})
     await resource.write(client, {"42": {"status": "halted"}}, expected={"42": FULL})
     assert fake.shares() == {"42": ("halted", None), "41": ("completed", None)}
-    assert await resource.converged(client, {"42": {"status": "halted"}})
+    assert await has_converged(resource, client, {"42": {"status": "halted"}})
     await resource.write(client, {"42": FULL}, expected={"42": {"status": "halted"}})
     assert fake.shares() == {"42": ("completed", None)}
     await client.close()
@@ -87,7 +87,7 @@ async def test_what_does_not_show_yet_is_waited_for(play: Play, apple: Apple) ->
                 await resource.write(client, to, expected=before)
         fake.takes = 0.0
         await resource.write(client, to, expected=before)
-        assert await resource.converged(client, to)
+        assert await has_converged(resource, client, to)
     assert len(play[0].commits) == 2
     assert len(apple[0].states) == 2
 

@@ -16,7 +16,7 @@ from responder.errors import StepFailed, Unavailable
 from tests.apiserver import Cluster, Image
 from tests.apiserver.client import InProcess
 from tests.apiserver.manifests import autoscaler, deployment, service, statefulset, workload
-from tests.responder.backends.resource_law import keeps_the_laws
+from tests.responder.backends.resource_law import has_converged, keeps_the_laws
 
 BACKEND = {"namespace": "shop", "deployment": "backend"}
 
@@ -78,7 +78,7 @@ async def test_the_laws(
     for value, before in ((to, expected), (to, expected), (expected, to)):
         await resource.write(kube, value, expected=before)
         assert await resource.read(kube) == value
-        assert await resource.converged(kube, value)
+        assert await has_converged(resource, kube, value)
 
 
 def application(**automated: Any) -> dict[str, Any]:

@@ -90,7 +90,7 @@ async def test_a_check_of_the_batch_turns_back_too(bad: Cluster, clock: Any) -> 
     strategy = rolling(batch_delay="30s", health_check_interval="10s", batch_healthy=[sick])
     ended = await rollback(bad, strategy, clock).run()
     assert ended.outcome == "reverted"
-    assert "while the pod template of Deployment shop/backend followed: 0 of 0 pods" in ended.reason
+    assert "while the pod template of Deployment shop/backend converged: 0 of 0 pods" in ended.reason
     assert image(bad) == "shop:2"
 
 
@@ -704,7 +704,7 @@ async def test_a_rollout_that_refers_to_the_deployment_is_noticed(bad: Cluster, 
 async def test_a_control_plane_that_is_away_meanwhile_is_no_reason_to_revert(
     bad: Cluster, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Resource, "patience", property(lambda resource: 0.05))
+    monkeypatch.setattr(Resource, "timeout", property(lambda resource: 0.05))
     bad.images["shop:1"] = Image(ready_after=60.0)
     harness = rollback(bad, immediate(), clock)
     handle = bad.handle

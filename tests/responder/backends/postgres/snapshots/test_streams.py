@@ -45,7 +45,7 @@ async def _gone(pid: int) -> bool:
 async def test_it_is_left_while_its_pipe_is_full(
     tmp_path: Path, starts: Callable[[Path], AsyncGenerator[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(end, "__kwdefaults__", {"patience": 3600.0})  # nothing below is the end of our patience
+    monkeypatch.setattr(end, "__kwdefaults__", {"timeout": 3600.0})  # nothing below reaches the deadline
     file = tmp_path / "pid"
     async with asyncio.timeout(60), contextlib.aclosing(starts(file)) as chunks:
         async for _ in chunks:
