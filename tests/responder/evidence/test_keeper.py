@@ -30,12 +30,13 @@ from responder.runtime.lease import Lease
 from responder.runtime.worker import Worker
 from responder.services import registry, rollbacks
 from responder.services.service import Service
+from responder.testing.faults import Crash, Point
 from responder.transport.aws import Aws
 from tests.journals import forget_everything
 from tests.responder.evidence.conftest import aws_at, sources
 from tests.responder.examples import LABELS, accepted, ago, alert, deployment, service
 from tests.responder.outside import serving
-from tests.responder.rollback.crash.drill import Crash, CrashDrill, Point
+from tests.responder.rollback.crash.drill import CrashDrill
 from tests.responder.rollback.crash.stages import immediate
 
 KEEPS = Policy(name="keep-logs", match=('alertname="Overload"',), preserve_logs=("backend",))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from responder.journal import Database
+from responder.testing.faults import Point
 from tests.journals import journal, state  # noqa: F401
 from tests.responder.rollback.crash import stores
-from tests.responder.rollback.crash.drill import CrashDrill, Point
+from tests.responder.rollback.crash.drill import CrashDrill
 
 
 async def test_an_app_ends_as_mitigated(journal: Database, tmp_path: Path) -> None:  # noqa: F811

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
-from responder.backends.connections import Connections
 from responder.backends.http.client import Http
-from responder.errors import LeaseLost
 from responder.journal import Database, Transaction, deployments, executions
 from responder.journal.deployments import Deployment
 from responder.rollback.events import Accepted, Event
@@ -23,70 +18,8 @@ from responder.rollback.plan import Plan
 from responder.rollback.ports import KeepEvidence, Ports, StopRequest, keep_nothing
 from responder.rollback.version_change import VersionChange
 from responder.services import planner, registry, rollbacks
+from responder.testing.faults import Effects, FaultyRecord, Point, WatchedConnections
 from tests.responder.rollback.crash.stages import RollbackScenario
-
-
-class Crash(BaseException):
-    """The process is gone: nothing catches it, nothing is cleaned up by our code."""
-
-
-@dataclass
-class Point:
-    """Counts what is done to the outside and to the journal, and acts at one chosen moment."""
-
-    at: int | None = None  # the number of the call, from 0; None: never
-    after: bool = False  # once the call has had its effect, or before
-    act: Callable[[], Awaitable[None]] | None = None  # what happens then; None: a crash
-    seen: int = 0
-    names: list[str] = field(default_factory=list)
-
-    async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        mine, self.seen = self.seen == self.at, self.seen + 1
-        self.names.append(name)
-        if mine and not self.after:
-            await self._happen()
-        try:
-            return await call()
-        finally:  # it has had its effect, also where it says that it could not
-            if mine and self.after:
-                await self._happen()
-
-    async def _happen(self) -> None:
-        if self.act is None:
-            raise Crash
-        await self.act()
-
-
-class Effects:
-    """How often the outside really changed by our hand, counted over all crashes and workers of one rollback."""
-
-    def __init__(self, written: Callable[[], Any]) -> None:
-        self.writes = 0
-        self._written = written
-
-    async def counted(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        before = self._written()
-        try:
-            return await call()
-        finally:
-            self.writes += self._written() != before
-
-
-class _Watched:
-    """A client every call of which passes through the point, and is seen to change a resource or not."""
-
-    def __init__(self, client: Any, point: Point, effects: Effects) -> None:
-        self._client, self._point, self._effects = client, point, effects
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        if not inspect.iscoroutinefunction(method):
-            return method
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            return await self._point.around(name, lambda: self._effects.counted(lambda: method(*args, **kwargs)))
-
-        return call
 
 
 class HealthOf:
@@ -105,16 +38,6 @@ class HealthOf:
 
     async def digest(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
         return 200, hashlib.sha256(self._served(url)).hexdigest()
-
-
-class _Connections(Connections):
-    def __init__(self, stage: RollbackScenario, point: Point, health: HealthOf, effects: Effects) -> None:
-        super().__init__()
-        clients = {**stage.clients, Http: health}
-        self._watched = {kind: _Watched(client, point, effects) for kind, client in clients.items()}
-
-    async def to(self, kind: Any) -> Any:
-        return self._watched[kind]
 
 
 class StopSignal:
@@ -213,7 +136,11 @@ class CrashDrill:
     async def go_on(
         self, worker: str, execution: Execution, point: Point, *, guard: Callable[[], None] = lambda: None
     ) -> Execution:
-        gateway = Gateway(_Connections(self.stage, point, self.health, self.effects), guard=guard, retry_every=0.0)
+        gateway = Gateway(
+            WatchedConnections({**self.stage.clients, Http: self.health}, point, self.effects),
+            guard=guard,
+            retry_every=0.0,
+        )
 
         async def plan_for(planned: Execution) -> Plan:
             services = {item.name: item for item in (self.stage.service, *self.stage.beside)}
@@ -228,7 +155,7 @@ class CrashDrill:
                 ),
             )
 
-        record = _Record(self.journal, worker, point)
+        record = FaultyRecord(self.journal, worker, point)
         ports = Ports(
             record=record,
             gateway=gateway,
@@ -260,20 +187,3 @@ class CrashDrill:
     async def running(self) -> list[Deployment]:
         every = await self.journal.read(deployments.running)
         return [deployment for deployment in every if deployment.service == self.stage.service.name]
-
-
-class _Record:
-    def __init__(self, journal: Database, worker: str, point: Point) -> None:
-        self._journal, self._worker, self._point = journal, worker, point
-
-    async def append(self, execution: Execution, *events: Event) -> Execution:
-        async def write() -> Execution:
-            return await self._journal.transaction(rollbacks.append, execution, events, self._worker)
-
-        result: Execution = await self._point.around("append", write)
-        return result
-
-
-def lapsed() -> None:
-    """The guard of a worker whose lease has run out."""
-    raise LeaseLost("the lease has run out")

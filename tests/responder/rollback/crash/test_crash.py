@@ -14,9 +14,10 @@ from responder.errors import LeaseLost
 from responder.journal import Database
 from responder.rollback.events import StepFailed, StepStarted
 from responder.rollback.plan import Change, Gate
+from responder.testing.faults import Crash, Point, lapsed
 from tests.journals import forget_everything
 from tests.responder.rollback.crash import databases, docker, frontend, kubernetes, stores
-from tests.responder.rollback.crash.drill import Crash, CrashDrill, Point, lapsed
+from tests.responder.rollback.crash.drill import CrashDrill
 from tests.responder.rollback.crash.stages import STAGES as PLAIN
 from tests.responder.rollback.crash.stages import RollbackScenario
 

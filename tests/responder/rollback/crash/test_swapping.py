@@ -7,8 +7,9 @@ import pytest
 from responder.backends.sites.cloudfront import CloudfrontKey, OriginPath
 from responder.backends.sites.pointer_object import PointerObject
 from responder.rollback.plan import Change
+from responder.testing.faults import Point
 from tests.responder.rollback.crash import frontend
-from tests.responder.rollback.crash.drill import CrashDrill, Point
+from tests.responder.rollback.crash.drill import CrashDrill
 from tests.responder.rollback.crash.test_crash import DrillFactory, drills  # noqa: F401
 
 _SWAPPED = (CloudfrontKey, OriginPath, PointerObject)
