@@ -1,1 +1,1 @@
-"""Tells Prometheus whether each service answers and what the host has left; decides nothing."""
+"""Exporters: checks of services and resources of the host, as Prometheus series. Imports only `foundation`."""

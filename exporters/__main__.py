@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from exporters import interrupt
+from foundation import interrupt
 
 
 def main() -> int:
-    """Runs the command of sys.argv and returns its exit code."""
-    interrupt.install()  # before the imports, which take most of the start
+    """Runs the command in sys.argv. Returns its exit code."""
+    interrupt.install()  # first: the imports take most of the startup time, and Ctrl-C must work meanwhile
     from exporters.cli import main as command
 
     return command()

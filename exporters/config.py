@@ -1,186 +1,213 @@
-"""Turns `exporters.yml` into a frozen value, or names every mistake in it with file, line and path."""
+"""The configuration `exporters.yml`: its model, and loading it with every mistake named by file, line and path."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, to_json
 
-from exporters.document import Document, Place, read
+from exporters.clients.address import Address
 from exporters.errors import ConfigError, Problem
-from exporters.probes import TYPES, AnyCheck
-from exporters.probes.tcp import host_and_port
-from exporters.redaction import Redactor
+from exporters.probes import PROBES, AnyCheck
+from exporters.probes.check import Check
+from exporters.resources.collector import READERS
+from foundation.documents import Document, DocumentError, KeyPath, expand, format_path, read_document
+from foundation.redaction import Redactor
 from foundation.secret_files import is_reference, must_be_secret
 
-Resource = Literal["cpu", "memory", "swap", "disk", "network", "load", "pressure", "processes", "files", "cgroup"]
-ALL_RESOURCES: tuple[Resource, ...] = (
-    *("cpu", "memory", "swap", "disk", "network"),
-    *("load", "pressure", "processes", "files", "cgroup"),
-)
-SECRET_FILES = ("dsn_file", "password_file", "bearer_token_file")
-IN_OTHER_WORDS = {"check_id": "id", "endpoint_url": "url", "check_type": "type", "threshold_critical": "at_most"}
+SECRETS_IN_FILES = ("dsn", "password", "bearer_token")
+"""Keys that may be given as `<key>_file` instead."""
+
+PUBLIC = {"id", "service", "environment", "labels", "listen", "advertise"}
+"""Keys whose values become labels and addresses. A variable of the environment used there is not a secret."""
+
+SYNONYMS = {"check_id": "id", "endpoint_url": "url", "check_type": "type", "threshold_critical": "at_most"}
 
 
-def _address(text: str) -> str:
-    host_and_port(text)
-    return text
+def _known(name: str) -> str:
+    if name not in READERS:
+        raise ValueError(f"must be one of {', '.join(READERS)}")
+    return name
 
 
-Address = Annotated[str, AfterValidator(_address)]
+Resource = Annotated[str, AfterValidator(_known)]
 
 
 class Config(BaseModel):
-    """Everything that a user may write."""
+    """The whole configuration file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     listen: Address = "127.0.0.1:9469"
     advertise: Address | None = None
-    checks: Annotated[tuple[AnyCheck, ...], Field(strict=False)] = ()
-    resources: Annotated[tuple[Resource, ...], Field(strict=False)] = ALL_RESOURCES
+    checks: tuple[AnyCheck, ...] = ()
+    resources: tuple[Resource, ...] = tuple(READERS)
 
     @cached_property
-    def by_id(self) -> dict[str, AnyCheck]:
-        """The checks by their id."""
+    def by_id(self) -> dict[str, Check]:
+        """The checks by their ID."""
         return {check.id: check for check in self.checks}
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A configuration and what must be hidden of it."""
+    """A configuration, and the redactor that masks its secrets."""
 
     config: Config
     redact: Redactor
 
 
-def load(path: Path, environment: Mapping[str, str] | None = None) -> Loaded:
-    """The configuration in that file; relative `*_file` paths start at its folder. ConfigError with all mistakes."""
-    document = read(path, environment)
-    _read_secret_files(document, path.parent)
-    _duplicate_ids(document)
-    config = None
-    try:
-        config = Config.model_validate({} if document.data is None else document.data)
-    except ValidationError as error:
-        for details in error.errors(include_url=False):
-            document.mistake(*_path_and_message(details, document))
-    if config is None or document.problems:
-        raise ConfigError(_tidied(document))
-    secrets = {secret for check in config.checks for secret in check.secrets()}
-    return Loaded(config, Redactor(document.secrets | secrets))
+def load(file: Path, environment: Mapping[str, str] | None = None) -> Loaded:
+    """Loads a file. Paths in `*_file` are relative to its directory. Raises ConfigError with every mistake."""
+    return _Loading(file, os.environ if environment is None else environment).load()
 
 
-def _read_secret_files(document: Document, folder: Path) -> None:
-    checks = document.data.get("checks") if isinstance(document.data, dict) else None
-    for index, check in enumerate(checks if isinstance(checks, list) else ()):
-        _with_files(document, check, ("checks", index), folder)
+@dataclass
+class _Loading:
+    file: Path
+    environment: Mapping[str, str]
+    document: Document = field(default_factory=Document)
+    data: Any = None
+    problems: list[Problem] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set)
 
-
-def _with_files(document: Document, values: Any, path: Place, folder: Path) -> None:
-    if not isinstance(values, dict):
-        return
-    for name in (key.removesuffix("_file") for key in SECRET_FILES):
-        if isinstance(values.get(name), str) and is_reference(values[name]):
-            why = "is an unexpanded reference: only ${NAME} is filled in from the environment"
-            document.mistake((*path, name), why)
-    for key in [key for key in values if key in SECRET_FILES]:
-        name, written, key_path = key.removesuffix("_file"), values.pop(key), (*path, key)
-        if name in values:
-            document.mistake(key_path, f"give either {name} or {key}")
-            continue
-        # A placeholder keeps the second opinion "dsn is missing" out of the list.
-        values[name] = "postgresql://" if name == "dsn" else ""
-        if not isinstance(written, str):
-            document.mistake(key_path, "must be the path of a file")
-            continue
+    def load(self) -> Loaded:
         try:
-            secret = must_be_secret(folder / written).read_text(encoding="utf-8").rstrip("\r\n")
+            self.document = read_document(self.file)
+        except DocumentError as error:
+            raise ConfigError([Problem(str(self.file), error.line, "", error.message)]) from error
+        for path, _ in self.document.repeated:
+            self._mistake(path, "is given twice")
+        self.data = {} if self.document.data is None else expand(self.document.data, self._variable)
+        self._visit_checks()
+        config = None
+        try:
+            # As JSON: a bare 30 must not become a duration, and a list is a tuple.
+            config = Config.model_validate_json(to_json(self.data, inf_nan_mode="constants", fallback=str))
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                path, message = _path_and_message(details, self.data)
+                self._mistake(path, Redactor(self.secrets)(message))
+        if config is None or self.problems:
+            raise ConfigError(_tidy(self.problems))
+        return Loaded(config, Redactor(self.secrets | {text for check in config.checks for text in check.secrets()}))
+
+    def _mistake(self, path: KeyPath, message: str) -> None:
+        line = self.document.line(path) if path else None
+        self.problems.append(Problem(str(self.file), line, format_path(path), message))
+
+    def _variable(self, path: KeyPath, name: str) -> str:
+        value = self.environment.get(name, "")
+        if not value:
+            self._mistake(path, f"${{{name}}} is not set in the environment")
+        elif not PUBLIC.intersection(path):
+            self.secrets.add(value)
+        return value
+
+    def _visit_checks(self) -> None:
+        checks = self.data.get("checks") if isinstance(self.data, dict) else None
+        first: dict[str, int] = {}
+        for index, check in enumerate(checks if isinstance(checks, list) else ()):
+            if not isinstance(check, dict):
+                continue
+            path: KeyPath = ("checks", index)
+            self._read_secret_files(check, path)
+            if isinstance(basic_auth := check.get("basic_auth"), dict):
+                self._read_secret_files(basic_auth, (*path, "basic_auth"))
+            if isinstance(tls := check.get("tls"), dict):
+                tls |= {key: str(self.file.parent / tls[key]) for key in _TLS_FILES if isinstance(tls.get(key), str)}
+            if isinstance(name := check.get("id"), str) and first.setdefault(name, index) != index:
+                self._mistake((*path, "id"), f"{name!r} is already the ID of checks[{first[name]}]")
+
+    def _read_secret_files(self, values: dict[str, Any], path: KeyPath) -> None:
+        for key in SECRETS_IN_FILES:
+            if isinstance(values.get(key), str) and is_reference(values[key]):
+                why = "is an unexpanded reference: only ${NAME} is filled in from the environment"
+                self._mistake((*path, key), why)
+            if (file_key := f"{key}_file") not in values:
+                continue
+            written, file_path = values.pop(file_key), (*path, file_key)
+            if key in values:
+                self._mistake(file_path, f"give either {key} or {file_key}")
+                continue
+            # A placeholder, so that "dsn is required" is not reported as well.
+            values[key] = self._secret_in(written, file_path) or ("postgresql://" if key == "dsn" else "")
+
+    def _secret_in(self, written: object, path: KeyPath) -> str:
+        if not isinstance(written, str):
+            self._mistake(path, "must be the path of a file")
+            return ""
+        try:
+            secret = must_be_secret(self.file.parent / written).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            document.mistake(key_path, f"cannot read {written}: {error.strerror}")
+            self._mistake(path, f"cannot read {written}: {error.strerror}")
         except UnicodeDecodeError:
-            document.mistake(key_path, f"{written} is not UTF-8 text")
+            self._mistake(path, f"{written} is not UTF-8 text")
         except ValueError as error:
-            document.mistake(key_path, str(error))
+            self._mistake(path, str(error))
         else:
             if not secret:
-                document.mistake(key_path, f"{written} is empty")
-            values[name] = secret or values[name]
-            document.secrets.add(secret)
-    if "basic_auth" in values:
-        _with_files(document, values["basic_auth"], (*path, "basic_auth"), folder)
-    if isinstance(tls := values.get("tls"), dict):
-        for key in ("ca_file", "cert_file", "key_file"):
-            if isinstance(tls.get(key), str):
-                tls[key] = str(folder / tls[key])
+                self._mistake(path, f"{written} is empty")
+            self.secrets.add(secret)
+            return secret
+        return ""
 
 
-def _duplicate_ids(document: Document) -> None:
-    checks = document.data.get("checks") if isinstance(document.data, dict) else None
-    first: dict[str, int] = {}
-    for index, check in enumerate(checks if isinstance(checks, list) else ()):
-        name = check.get("id") if isinstance(check, dict) else None
-        if not isinstance(name, str):
-            continue
-        if name in first:
-            document.mistake(("checks", index, "id"), f"{name!r} is the id of checks[{first[name]}] already")
-        first.setdefault(name, index)
+_TLS_FILES = ("ca_file", "cert_file", "key_file")
+_MESSAGES = {
+    "missing": "is required",
+    "model_type": "must be a mapping of keys and values",
+    "model_attributes_type": "must be a mapping of keys and values",
+    "dict_type": "must be a mapping of keys and values",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+}
 
 
-def _path_and_message(details: ErrorDetails, document: Document) -> tuple[Place, str]:
-    path: Place = tuple(details["loc"])
-    model: Any = Config
-    if path[:1] == ("checks",) and len(path) > 2 and path[2] in TYPES:
-        # pydantic puts the tag of the union into the path; nobody has written it there.
-        model, path = TYPES[str(path[2])], (*path[:2], *path[3:])
-    message = details["msg"].removeprefix("Value error, ")
+def _path_and_message(details: ErrorDetails, data: Any) -> tuple[KeyPath, str]:
+    path: KeyPath = tuple(details["loc"])
+    context = details.get("ctx", {})
     match details["type"]:
         case "extra_forbidden":
-            written = str(path[-1])
-            near = IN_OTHER_WORDS.get(written)
-            guesses = get_close_matches(written, list(model.model_fields) if len(path) < 4 else [], n=1)
-            meant = near if near in model.model_fields else next(iter(guesses), None)
-            message = f"unknown key; did you mean {meant}?" if meant else "unknown key"
-        case "missing":
-            message = "is required"
-        case "union_tag_invalid" if details.get("ctx", {}).get("tag") == "system_resource":
-            path = (*path, "type")
-            message = (
-                "system_resource is not a check: resources are always published on /metrics, "
-                "are selected under `resources` and held to limits by alert rules"
+            return path, _unknown_key(path, data)
+        case "union_tag_invalid" if context.get("tag") == "system_resource":
+            return (*path, "type"), (
+                "system_resource is not a check: resources are always published on /metrics, selected under "
+                "`resources`, and compared with limits by alert rules"
             )
         case "union_tag_invalid":
-            path, message = (*path, "type"), f"must be one of {', '.join(TYPES)}"
+            return (*path, "type"), f"must be one of {', '.join(PROBES.names)}"
         case "union_tag_not_found":
-            path, message = (*path, "type"), f"is required: one of {', '.join(TYPES)}"
+            return (*path, "type"), f"is required: one of {', '.join(PROBES.names)}"
         case "string_pattern_mismatch":
-            message = f"does not match {details.get('ctx', {}).get('pattern')}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            message = "must be a mapping of keys and values"
-        case "tuple_type" | "list_type":
-            message = "must be a list"
-        case _:
-            message = message[0].lower() + message[1:]
+            return path, f"does not match {context.get('pattern')}"
+    message = details["msg"].removeprefix("Value error, ")
+    message = _MESSAGES.get(details["type"], message[0].lower() + message[1:])
     if message.startswith("input should be"):
         message = "must be" + message.removeprefix("input should be")
-    if path[-1:] == ("[key]",):
-        path = path[:-1]
-    return path, Redactor(document.secrets)(message)
+    return (path[:-1] if path[-1:] == ("[key]",) else path), message
 
 
-def _tidied(document: Document) -> list[Problem]:
-    # Where a value could not be filled in, what pydantic thinks of the gap is noise.
-    paths: set[str] = set()
-    tidy = []
-    for problem in document.problems:
-        if problem.path and problem.path in paths:
-            continue
-        paths.add(problem.path)
-        tidy.append(problem)
-    return sorted(tidy, key=lambda problem: (problem.line or 0, problem.path))
+def _unknown_key(path: KeyPath, data: Any) -> str:
+    model: type[BaseModel] = Config
+    if path[0] == "checks" and len(path) > 1:
+        model = PROBES.load(str(PROBES.name_of(data["checks"][path[1]])))
+    fields = list(model.model_fields) if len(path) in (1, 3) else []
+    key = str(path[-1])
+    meant = [SYNONYMS[key]] if SYNONYMS.get(key) in fields else get_close_matches(key, fields, n=1)
+    return f"unknown key; did you mean {meant[0]}?" if meant else "unknown key"
+
+
+def _tidy(problems: list[Problem]) -> list[Problem]:
+    """The first mistake of each path: where a value could not be filled in, what follows from the gap is noise."""
+    first: dict[str, Problem] = {}
+    for number, problem in enumerate(problems):
+        first.setdefault(problem.path or str(number), problem)
+    return sorted(first.values(), key=lambda problem: (problem.line or 0, problem.path))

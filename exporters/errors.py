@@ -1,4 +1,4 @@
-"""Three ways to say no: the target failed, the probe could not be made, the configuration is wrong."""
+"""Errors: the target failed, the probe could not be made, or the configuration is wrong."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import errno
 import socket
 from dataclasses import dataclass
 
-OUR_OWN_LIMITS = frozenset(
+LOCAL_LIMITS = frozenset(
     {
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL),
-        *(errno.ENETDOWN, errno.ENETUNREACH),  # no way out of here, to anybody
+        *(errno.ENETDOWN, errno.ENETUNREACH),  # this host has no route to any target
         socket.EAI_AGAIN,  # no name server answers
     }
 )
 
 
 class Failed(Exception):
-    """The target did not hold. `reason` is one of the check type's `reasons` and ends in a series name."""
+    """The target failed the check. `reason` is one of the check type's `reasons`, and the end of a series name."""
 
     def __init__(self, why: str, *, reason: str) -> None:
         super().__init__(why)
@@ -25,14 +25,14 @@ class Failed(Exception):
 
 
 class Unable(Exception):
-    """The probe could not be made through no fault of the target: answered 503, so the sample is missing, not failed.
+    """The probe could not be made, and the target is not at fault. Answered with 503: the sample is missing, not 0.
 
-    Out of file handles, every service would look down at once, and a fleet would be rolled back for it.
+    Otherwise an exporter that is out of file handles would report every service down, and all would be rolled back.
     """
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` names every mistake with its place."""
+    """The configuration cannot be used. `problems` has every mistake with its location."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -41,7 +41,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: the file, its line where known, the path of the value and what is wrong with it."""
+    """One mistake: the file, its line where known, the path of the value, and what is wrong with it."""
 
     file: str
     line: int | None
@@ -53,10 +53,10 @@ class Problem:
         return f"{location}: {self.path}: {self.message}" if self.path else f"{location}: {self.message}"
 
 
-def spare_the_target(error: BaseException) -> None:
-    """Raise Unable if this error, or what caused it, is a limit of this host and says nothing about the target."""
+def raise_if_local(error: BaseException) -> None:
+    """Raises Unable if the error or one of its causes is a limit of this host, which says nothing about the target."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in OUR_OWN_LIMITS:
-            raise Unable(f"this exporter's own host does not let it: {cause.strerror}") from error
+        if isinstance(cause, OSError) and cause.errno in LOCAL_LIMITS:
+            raise Unable(f"a limit of the exporter's own host: {cause.strerror}") from error
         cause = cause.__cause__ or cause.__context__

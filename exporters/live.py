@@ -1,4 +1,4 @@
-"""Holds the configuration in use: a reload swaps the whole value, or the old one stays and the series says so."""
+"""The configuration in use. A reload replaces all of it, or keeps the old one and reports the failure."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporters.clients.connections import Connections
 from exporters.config import Config, load
-from exporters.connections import Connections
 from exporters.errors import ConfigError, Problem
+from exporters.history import History
 from exporters.metrics import OwnMetrics
-from exporters.probing import History
+from foundation.logging import say
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Value:
-    """One configuration with its connections, alive until replaced and the last of its probes is done."""
+class Generation:
+    """One configuration with its connections. Stays open until it is replaced and its last probe has ended."""
 
     config: Config
-    reach: Connections
+    connections: Connections
     in_use: int = 0
     retired: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Live:
-    """The value in use, and the only way to change it. Make it inside the event loop."""
+    """The current configuration. Needs a running event loop. Raises ConfigError if the file cannot be used."""
 
     def __init__(self, path: Path, metrics: OwnMetrics, *, listen: str | None = None) -> None:
         loaded = load(path)
@@ -37,59 +38,65 @@ class Live:
         self.metrics = metrics
         self.history = History()
         self.listen = listen or loaded.config.listen
-        self._given = listen is not None
+        self._listen_overridden = listen is not None
         self._closing: set[asyncio.Task[None]] = set()
-        self.value = Value(loaded.config, Connections(loaded.redact))
+        self.current = Generation(loaded.config, Connections(loaded.redact))
         metrics.loaded(len(loaded.config.checks))
 
     @property
+    def config(self) -> Config:
+        """The current configuration."""
+        return self.current.config
+
+    @property
     def advertised(self) -> str:
-        """The address under which Prometheus finds this exporter."""
-        return self.value.config.advertise or self.listen
+        """The address under which Prometheus reaches this exporter."""
+        return self.config.advertise or self.listen
 
     @contextmanager
-    def borrowed(self) -> Iterator[Value]:
-        """The value in use; it stays open for as long as it is borrowed, through any reload."""
-        value = self.value
-        value.in_use += 1
+    def borrowed(self) -> Iterator[Generation]:
+        """The current generation, which stays open until the end of the block, also after a reload."""
+        generation = self.current
+        generation.in_use += 1
         try:
-            yield value
+            yield generation
         finally:
-            value.in_use -= 1
-            if value is not self.value and not value.in_use:
-                value.retired.set()
+            generation.in_use -= 1
+            if generation is not self.current and not generation.in_use:
+                generation.retired.set()
 
     async def reload(self) -> None:
-        """Load the file again. ConfigError if it cannot be used: then everything stays as it was."""
+        """Loads the file again. Raises ConfigError, and changes nothing, if it cannot be used."""
         try:
-            # Reading certificates takes milliseconds that the probes under way should not feel.
+            # In a thread: reading certificates takes milliseconds, which would delay running probes.
             loaded = await asyncio.to_thread(load, self.path)
-            if not self._given and loaded.config.listen != self.listen:
+            if not self._listen_overridden and loaded.config.listen != self.listen:
                 why = f"cannot change from {self.listen} while running: restart the exporter"
                 raise ConfigError([Problem(str(self.path), None, "listen", why)])
         except ConfigError as error:
             self.metrics.reloaded.set(0)
-            log.error("configuration not reloaded, the old one stays", extra={"problems": [*map(str, error.problems)]})
+            problems = [*map(str, error.problems)]
+            say(log, "configuration reload failed", level=logging.ERROR, problems=problems)
             raise
-        before, self.value = self.value, Value(loaded.config, Connections(loaded.redact))
-        self.history.forget_all_but(self.value.config.by_id)
+        before, self.current = self.current, Generation(loaded.config, Connections(loaded.redact))
+        self.history.forget_all_but(self.config.by_id)
         self.metrics.loaded(len(loaded.config.checks))
-        task = asyncio.create_task(_close_when_done(before))
+        task = asyncio.create_task(_close_when_unused(before))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-        log.info("configuration reloaded", extra={"checks": len(loaded.config.checks)})
+        say(log, "configuration reloaded", checks=len(loaded.config.checks))
 
     async def close(self) -> None:
-        """Close the connections of the value in use and of those that still wait for their last probe."""
+        """Closes the connections of every generation."""
         for task in [*self._closing]:
             task.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
-        await self.value.reach.close()
+        await self.current.connections.close()
 
 
-async def _close_when_done(value: Value) -> None:
+async def _close_when_unused(generation: Generation) -> None:
     try:
-        if value.in_use:
-            await value.retired.wait()
+        if generation.in_use:
+            await generation.retired.wait()
     finally:
-        await value.reach.close()
+        await generation.connections.close()

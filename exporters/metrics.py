@@ -1,4 +1,4 @@
-"""The exporter's own series: what it did, how long that took of its own time, and whether it kept up."""
+"""The exporter's own series: probes by outcome, overhead, event loop lag and the state of the configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from exporters.probes import TYPES
+from exporters.probes import PROBES
 from foundation.connections import CAUSES
 
 OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -20,34 +20,34 @@ LAG_INTERVAL = 0.5
 
 
 class OwnMetrics:
-    """Counters and histograms of one exporter, in a registry of its own."""
+    """Series of one exporter, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.probes = Counter(
             "exporter_probes",
-            "Probes by check type and outcome: success, failure, unable (not the target's fault), bug.",
+            "Probes by check type and outcome: success, failure, unable (fault of the exporter or its host), bug.",
             ["type", "outcome"],
             registry=self.registry,
         )
-        for kind, outcome in product(TYPES, ("success", "failure", "unable", "bug")):
-            self.probes.labels(kind, outcome)  # from 0, or a rate would not see the first
+        for kind, outcome in product(PROBES.names, ("success", "failure", "unable", "bug")):
+            self.probes.labels(kind, outcome)  # starts at 0: otherwise a rate misses the first probe
         self.overhead = Histogram(
             "exporter_overhead_seconds",
-            "Time to answer /probe less the time of the probe itself.",
+            "Time to answer /probe, without the probe itself.",
             buckets=OVERHEAD_BUCKETS,
             registry=self.registry,
         )
         self.lag = Histogram(
             "exporter_event_loop_lag_seconds",
-            "How late the event loop wakes up: the more, the less durations and timeouts of probes mean.",
+            "Delay of event loop wakeups; it makes durations and timeouts of probes inaccurate.",
             buckets=OVERHEAD_BUCKETS,
             registry=self.registry,
         )
         self.connections_ended = Counter(
             "exporter_http_connections_ended",
-            "Connections ended early: too_many, headers that did not arrive, malformed, hang_up.",
+            "Connections closed early: too_many, headers (incomplete request), malformed, hang_up.",
             ["cause"],
             registry=self.registry,
         )
@@ -57,7 +57,7 @@ class OwnMetrics:
         self.checks = Gauge("exporter_checks", "Configured checks.", registry=self.registry)
         self.reloaded = Gauge(
             "exporter_config_last_reload_successful",
-            "1 if the last attempt to load the configuration succeeded.",
+            "1 if the last load of the configuration succeeded.",
             registry=self.registry,
         )
         self.reloaded_at = Gauge(
@@ -67,13 +67,13 @@ class OwnMetrics:
         )
 
     def loaded(self, checks: int) -> None:
-        """The configuration was loaded."""
+        """Records a successful load of the configuration."""
         self.checks.set(checks)
         self.reloaded.set(1)
         self.reloaded_at.set(time())
 
     async def watch_lag(self) -> None:
-        """Measure the lag of this event loop until cancelled."""
+        """Measures the lag of this event loop until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LAG_INTERVAL
@@ -82,11 +82,11 @@ class OwnMetrics:
 
 
 class Collected(Collector):
-    """Families that were collected elsewhere, in a thread for instance."""
+    """Families that were already collected, for example in a thread."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
+        """Yields the families."""
         yield from self._families

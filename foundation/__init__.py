@@ -1,1 +1,1 @@
-"""What the responder and the exporters share: it imports neither of them."""
+"""Code that the responder and the exporters share. Imports neither of them."""

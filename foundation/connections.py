@@ -1,4 +1,4 @@
-"""A listener whose connections cannot hold each other up: who says nothing, or only half a request, makes way."""
+"""An HTTP listener with limits: idle and incomplete connections make room for new ones."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from aiohttp.http_exceptions import HttpProcessingError
 from foundation.handshake import Handshake
 
 Cause: TypeAlias = Literal["too_many", "headers", "tls", "malformed", "hang_up"]
-"""Why a connection was ended early."""
+"""Why a connection was closed early."""
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 HEADERS_WITHIN = 10.0
-"""Seconds for the whole head of a request to arrive, and for the handshake of TLS."""
+"""Seconds for the complete head of a request to arrive, and for the TLS handshake."""
 
 MOST_OF_ONE_PEER = 512
-"""Open connections of one address; one more ends the oldest of them that waits for a request."""
+"""Open connections of one address. One more closes the oldest of them that waits for a request."""
 
 MOST = 1536
 """Open connections of all addresses together."""
 
 RESERVED = 16
-"""Connections beyond that, where all that are open carry a request: they serve health checks alone."""
+"""More connections, accepted while all others carry a request. They serve only health checks."""
 
 HEALTH = frozenset({"/-/healthy", "/-/ready"})
 
@@ -50,12 +50,12 @@ class Open:
         self._peers: dict[str, dict[Connection | Handshake, None]] = {}
 
     def add(self, new: Connection | Handshake) -> None:
-        """Makes room for a new one. Where all that are open carry a request, the new one serves health checks."""
+        """Adds a connection and makes room for it. If all others carry a request, it serves only health checks."""
         of_peer = self._peers.setdefault(new.peer, {})
         self._open[new] = of_peer[new] = None
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         more = self._room_for()
-        most = min(MOST + more, max(soft // 2, 16))  # the other half is for files, databases and the outside
+        most = min(MOST + more, max(soft // 2, 16))  # the other half is for files, databases and outgoing connections
         for candidates, limit in ((of_peer, min(MOST_OF_ONE_PEER + more, most)), (self._open, most)):
             if len(candidates) <= limit or new not in self._open:
                 continue
@@ -67,14 +67,14 @@ class Open:
                 self.end(new, "too_many")
 
     def end(self, connection: Connection | Handshake, cause: Cause) -> None:
-        """Ends one now, and counts why."""
+        """Closes a connection now, and counts the cause."""
         self.ended(cause)
         self.remove(connection)
         if connection.transport is not None:
             connection.transport.abort()
 
     def remove(self, connection: Connection | Handshake) -> bool:
-        """Forgets one that has ended; whether it was open until now."""
+        """Removes a closed connection. Returns whether it was registered."""
         of_peer = self._peers.get(connection.peer, {})
         of_peer.pop(connection, None)
         if not of_peer:
@@ -82,13 +82,13 @@ class Open:
         return self._open.pop(connection, self) is None
 
     def end_handshakes(self) -> None:
-        """Ends those of which the server does not know yet."""
+        """Cancels the handshakes, which the server does not know yet."""
         for connection in [connection for connection in self._open if isinstance(connection, Handshake)]:
             connection.end()
 
 
 def _least_needed(candidates: Iterable[Connection | Handshake], *, but: object) -> Connection | Handshake | None:
-    """The oldest one that never brought a request, else the oldest one that waits for its next request."""
+    """The oldest connection without any request, else the oldest one that waits for its next request."""
     idle = [connection for connection in candidates if not connection.busy and connection is not but]
     return next((connection for connection in idle if not connection.served), idle[0] if idle else None)
 
@@ -98,14 +98,14 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("__weakref__", "_deadline", "_early", "_registry", "busy", "peer", "reserved", "served")
 
-    def __init__(self, registry: Open, manager: web.Server, **how: Any) -> None:
-        super().__init__(manager, **how)
+    def __init__(self, registry: Open, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
         self._registry, self.busy, self.peer, self.reserved, self.served = registry, 0, "", False, False
         self._deadline: asyncio.TimerHandle | None = None
         self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As Protocol.connection_made."""
+        """See Protocol.connection_made."""
         super().connection_made(transport)
         name = transport.get_extra_info("peername")
         self.peer = str(name[0]) if isinstance(name, tuple) else ""
@@ -115,7 +115,7 @@ class Connection(web.RequestHandler):
             super().data_received(self._early)
 
     def data_received(self, data: bytes) -> None:
-        """As Protocol.data_received; also what came together with the end of a handshake."""
+        """See Protocol.data_received. Bytes that arrive with the end of a handshake are kept until it is over."""
         if self.transport is None:
             self._early += data
             return
@@ -124,13 +124,13 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """As Protocol.connection_lost."""
+        """See Protocol.connection_lost."""
         self.head_arrived()
         self._registry.remove(self)
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """What strangers can cause at will is counted, never logged with a traceback."""
+        """Counts errors that any client can cause, instead of logging a traceback."""
         cause = kw.get("exc_info")
         if isinstance(cause, HttpProcessingError):
             self._registry.ended("malformed")
@@ -140,7 +140,7 @@ class Connection(web.RequestHandler):
             super().log_exception(*args, **kw)
 
     def head_arrived(self) -> None:
-        """Ends the deadline."""
+        """Cancels the deadline of the request head."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -153,7 +153,7 @@ class Connection(web.RequestHandler):
 async def under_way(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Tells the connection that its request has arrived, and when it is answered. To be the outermost middleware."""
+    """Marks the connection as busy while its request is handled. Must be the outermost middleware."""
     connection = request.protocol
     if not isinstance(connection, Connection):
         return await handler(request)
@@ -169,17 +169,17 @@ async def under_way(
 
 
 def _overloaded() -> web.Response:
-    why = "too many requests are under way; only health checks are answered now"
-    answer = web.json_response({"error": why}, status=503, headers={"Retry-After": "5"})
-    answer.force_close()
-    return answer
+    why = "too many requests; only health checks are answered now"
+    response = web.json_response({"error": why}, status=503, headers={"Retry-After": "5"})
+    response.force_close()
+    return response
 
 
 class Site(web.BaseSite):
-    """Listens on an address, and hands its connections to the runner.
+    """Listens on an address, and passes its connections to the runner.
 
-    `ended` is told why each connection was ended early. `room_for` says how many connections clients that are known
-    need beyond what anybody may have.
+    `ended` is called with the cause of each connection that is closed early. `room_for` returns how many connections
+    known clients need on top of the limits.
     """
 
     def __init__(
@@ -190,31 +190,31 @@ class Site(web.BaseSite):
         tls: ssl.SSLContext | None = None,
         ended: Callable[[Cause], None] = lambda cause: None,
         room_for: Callable[[], int] = lambda: 0,
-        **how: Any,
+        **options: Any,
     ) -> None:
         super().__init__(runner, ssl_context=tls, backlog=1024)
-        self._address, self._how, self._open = (host, port), how, Open(ended, room_for)
+        self._address, self._options, self._open = (host, port), options, Open(ended, room_for)
 
     @property
     def name(self) -> str:
-        """As BaseSite.name."""
+        """See BaseSite.name."""
         return f"{'https' if self._ssl_context else 'http'}://{self._address[0]}:{self._address[1]}"
 
     async def start(self) -> None:
-        """As BaseSite.start."""
+        """See BaseSite.start."""
         await super().start()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, *self._address, backlog=self._backlog)
 
     async def stop(self) -> None:
-        """As BaseSite.stop."""
+        """See BaseSite.stop."""
         await super().stop()
         self._open.end_handshakes()
 
     def _accept(self) -> asyncio.Protocol:
         manager = self._runner.server
-        assert manager is not None  # noqa: S101 - BaseSite has asked that
-        connection = Connection(self._open, manager, loop=asyncio.get_running_loop(), **self._how)
+        assert manager is not None  # noqa: S101 - checked by BaseSite
+        connection = Connection(self._open, manager, loop=asyncio.get_running_loop(), **self._options)
         if self._ssl_context is None:
             return connection
         return Handshake(self._open, connection, self._ssl_context, within=HEADERS_WITHIN)

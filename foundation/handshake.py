@@ -1,4 +1,4 @@
-"""A TLS handshake under way: it counts as a connection, and one that fails or does not end is counted as such."""
+"""TLS handshakes of new connections, with a deadline. Handshakes count as connections."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ class _Registry(Protocol):
 
 
 class Handshake(asyncio.Protocol):
-    """Agrees on TLS with a new peer, and hands the connection over.
+    """Runs the TLS handshake of a new connection, then passes the connection on.
 
-    asyncio's own listener tells of a connection once its handshake has ended. Until then nobody could bound those that
-    never end it.
+    The listener of asyncio reports a connection after its handshake, so handshakes that never end could not be limited.
     """
 
     busy, served, reserved = 0, False, False
@@ -33,7 +32,7 @@ class Handshake(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As Protocol.connection_made."""
+        """See Protocol.connection_made."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a listener for streams
         transport.pause_reading()  # the first bytes are for TLS
         self.transport, name = transport, transport.get_extra_info("peername")
@@ -42,7 +41,7 @@ class Handshake(asyncio.Protocol):
         self._task = asyncio.get_running_loop().create_task(self._agree(transport))
 
     def end(self) -> None:
-        """Ends it, as at the end of the process."""
+        """Cancels the handshake."""
         if self._task is not None:
             self._task.cancel()
 
@@ -53,8 +52,8 @@ class Handshake(asyncio.Protocol):
                 transport, self._connection, self._context, server_side=True, ssl_handshake_timeout=self._within
             )
         except (ConnectionResetError, BrokenPipeError):
-            pass  # the peer hung up, as probes do that look for an open port
-        except OSError:  # no TLS, no version in common, no certificate that is wanted, or too late
+            pass  # the peer disconnected, as port probes do
+        except OSError:  # not TLS, no common version, no client certificate, or the deadline has passed
             failed = True
         finally:
             was_open = self._registry.remove(self)

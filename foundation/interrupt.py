@@ -1,9 +1,9 @@
-"""Ctrl-C ends a command within a second, wherever it strikes.
+"""Ctrl-C ends a command within a second, whatever the command does at that moment.
 
 Python runs signal handlers between two bytecodes of the main thread. A main thread that sleeps in the event loop, joins
-another thread or fills a pipe can reach the next bytecode late or never: asyncio's own handler loses a signal that
-arrives just before the loop sleeps. An exception that a handler raises can also end where nothing sees it. Therefore
-the signal wakes a thread, and that thread ends the process.
+another thread or fills a pipe may reach the next bytecode late or never. The handler of asyncio loses a signal that
+arrives just before the loop sleeps. An exception raised by a handler can be swallowed. Therefore the signal wakes a
+thread, and that thread ends the process.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ import select
 import signal
 import time
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:  # asyncio takes long to import, and Ctrl-C must already work while it does
+if TYPE_CHECKING:  # asyncio is slow to import, and Ctrl-C must already work meanwhile
     import asyncio
 
+T = TypeVar("T")
+
 EXIT_CODE = 130
-"""What shells report for a command that SIGINT ended."""
+"""The exit code that shells report for a command ended by SIGINT."""
 
 GRACE = 0.5
-"""Seconds for a command that works from the configuration file to drop what it made, as a scratch database."""
+"""Seconds for a command to clean up, such as to drop a scratch database or to end a child process."""
 
 _running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
-_last_words = ""
+_message = ""
 _interrupted = False
 
 
 def install() -> None:
-    """Ends the process on SIGINT, unless whoever started it ignores SIGINT. Only for the main thread of a program."""
+    """Ends the process on SIGINT, unless the parent process ignores SIGINT. Call it in the main thread."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
     reader, writer = os.pipe()
@@ -43,16 +45,16 @@ def install() -> None:
 
 
 def on_leaving(message: str) -> None:
-    """Sets the line that SIGINT prints on stderr from now on; empty for none."""
-    global _last_words
-    _last_words = message
+    """Sets the line that SIGINT prints on stderr from now on. Empty for none."""
+    global _message
+    _message = message
 
 
-def run(command: Coroutine[Any, Any, int]) -> int:
-    """As asyncio.run, for a command that has something to clean up: SIGINT cancels it and gives it GRACE seconds."""
+def run(command: Coroutine[Any, Any, T]) -> T:
+    """Runs like asyncio.run, for a command that cleans up: SIGINT cancels it and gives it GRACE seconds."""
     import asyncio
 
-    async def cancellable() -> int:
+    async def cancellable() -> T:
         global _running
         task = asyncio.current_task()
         if task is not None:
@@ -61,7 +63,7 @@ def run(command: Coroutine[Any, Any, int]) -> int:
 
     try:
         return asyncio.run(cancellable())
-    except BaseException:  # whatever the cancellation caused
+    except BaseException:  # any effect of the cancellation
         if _interrupted:
             _leave()
         raise
@@ -88,13 +90,13 @@ def _wait(reader: int) -> None:
 def _leave() -> None:
     if os.isatty(1):
         _write(1, "\x1b[?25h")  # the live view hides the cursor
-    if _last_words:
-        _write(2, f"\n{_last_words}\n")
+    if _message:
+        _write(2, f"\n{_message}\n")
     os._exit(EXIT_CODE)
 
 
 def _write(descriptor: int, text: str) -> None:
-    """Writes without waiting: nobody may be reading."""
+    """Writes without blocking on a reader."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     if any(event & select.POLLOUT for _, event in poll.poll(0)):

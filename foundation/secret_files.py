@@ -1,4 +1,4 @@
-"""Files that hold a secret: refused where every user of the host can read them, or where nobody filled it in."""
+"""Files that hold a secret: refused if every user of the host can read them, or if they hold a placeholder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic import AfterValidator
 _OTHERS_READ, _OTHERS_ENTER = 0o004, 0o001
 
 _REFERENCE = re.compile(r"\$\w+|\$\{.*|\$\(.*|%\w+%|\{\{.*")
-"""What a secret is that nobody filled in: `$NAME`, `${NAME`, `$(command)`, `%NAME%`, `{{ name }}`."""
+"""Placeholders: `$NAME`, `${NAME`, `$(command)`, `%NAME%`, `{{ name }}`."""
 
 
 def must_be_secret(file: Path) -> Path:
-    """The path itself. Raises ValueError, with the fix, where what the file holds is no secret.
+    """Returns the path. Raises ValueError, with the fix, if the file is public or holds a placeholder.
 
-    What is not a regular file is left to its reader: a missing file has a better error there, and a pipe can be read
-    only once.
+    Anything but a regular file passes: a missing file gets a better error from its reader, and a pipe can be read only
+    once.
     """
     try:
         if file.is_file():
@@ -32,14 +32,14 @@ def must_be_secret(file: Path) -> Path:
 
 
 SecretFile = Annotated[Path, AfterValidator(must_be_secret)]
-"""The type of every field that names a file with a secret."""
+"""The type of a field that names a file with a secret."""
 
 
 def refuse_public(secret: Path) -> None:
-    """Raises ValueError if every user of this host can read the file: it and all directories above it are open.
+    """Raises ValueError if every user of this host can read the file and enter all directories above it.
 
-    Not for what the platform mounts, whose modes are not ours: files under /run/secrets (Compose) and on read-only
-    file systems (Kubernetes, Swarm, systemd). Raises OSError if the file cannot be looked at.
+    Files that the platform mounts pass, because it sets their modes: under /run/secrets (Compose) and on read-only
+    file systems (Kubernetes, Swarm, systemd). Raises OSError if the file cannot be examined.
     """
     file = secret.resolve()
     is_open = file.stat().st_mode & _OTHERS_READ and all(up.stat().st_mode & _OTHERS_ENTER for up in file.parents)
@@ -49,6 +49,6 @@ def refuse_public(secret: Path) -> None:
 
 
 def is_reference(text: str) -> bool:
-    """Whether a reference is the text, a word of it or a part of a URL. A password may have a dollar sign in it."""
+    """Returns whether the text, a word of it or a part of a URL is a placeholder. A password may contain `$`."""
     parts = re.split(r"[\s/?&=:@]" if "://" in text else r"\s", text)
     return any(_REFERENCE.fullmatch(part.strip("\"',}")) for part in parts)

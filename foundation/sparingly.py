@@ -1,4 +1,4 @@
-"""Logs what strangers can cause at will, without letting them fill the log."""
+"""Rate-limited logging of events that any client can cause."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class Sparingly:
-    """Of each kind of event one line a minute, with how many were left out before it.
+    """Writes one line a minute for each kind of event, with the number of lines left out before it.
 
-    `write` is given the event and its fields.
+    `write` takes the event and its fields.
     """
 
     def __init__(
@@ -19,7 +19,7 @@ class Sparingly:
         self._last: dict[str, tuple[float | None, int]] = {}
 
     def warn(self, event: str, kind: str, /, **fields: object) -> None:
-        """One line, unless there was one of this event and kind within the last minute. Kinds must be bounded."""
+        """Writes a line, unless one of this event and kind was written within the last minute. Kinds must be few."""
         now, (last, left_out) = self._clock(), self._last.get(f"{event} {kind}", (None, 0))
         if last is not None and now - last < self._every:
             self._last[f"{event} {kind}"] = (last, left_out + 1)

@@ -1,15 +1,23 @@
-"""The table of check types: a new one is a file beside this and a line in the union."""
+"""Check types. Each is one file here and one line in PROBES. May import `exporters.clients` and `foundation`."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from exporters.probes.check import Check
+from foundation.registry import Registry
 
-from exporters.probes.custom import Custom
-from exporters.probes.database_connection import DatabaseConnection
-from exporters.probes.http_response import HttpResponse
-from exporters.probes.tcp import Tcp
+PROBES: Registry[Check] = Registry(
+    "check",
+    group="rollback_responder.probes",
+    tag="type",
+    builtin={
+        "http_response": "exporters.probes.http_response:HttpResponse",
+        "database_connection": "exporters.probes.database_connection:DatabaseConnection",
+        "tcp": "exporters.probes.tcp:Tcp",
+        "custom": "exporters.probes.custom:Custom",
+    },
+)
+"""Check types by the value of `type`. Other distributions add theirs as entry points."""
 
-AnyCheck = Annotated[HttpResponse | DatabaseConnection | Tcp | Custom, Field(discriminator="type")]
-TYPES = {"http_response": HttpResponse, "database_connection": DatabaseConnection, "tcp": Tcp, "custom": Custom}
+AnyCheck = Annotated[Check, PROBES]

@@ -1,4 +1,4 @@
-"""Runs a configured command, never a shell, and leaves no process of its group behind."""
+"""The check type `custom`: runs a command without a shell, and kills its whole process group afterwards."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from exporters.check import Check
-from exporters.connections import Connections
+from exporters.clients.connections import Connections
 from exporters.errors import Failed, Unable
-from exporters.json_path import JsonPath, pick
-from exporters.notes import Notes
+from exporters.output import ProbeOutput
+from exporters.probes.check import Check
+from exporters.probes.json_path import JsonPath, pick
 
 LONGEST_OUTPUT = 65536
-BUFFERED = 0.1  # seconds: what a command that has ended wrote is in the pipe already
-REAPING = 0.2  # seconds, less than the half second kept back from the scrape
+DRAIN_TIMEOUT = 0.1  # seconds: the output of a command that has ended is already in the pipe
+REAP_TIMEOUT = 0.2  # seconds: less than the margin that the runner keeps of the scrape timeout
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Custom(Check):
-    """A command whose exit code 0 is success, and from whose output one number may be read and held to bounds.
+    """A command that must exit with 0, and optionally print a number within bounds.
 
-    `value: number` reads all of stdout as a number, `json` the value at `json_path`, `prometheus` the one sample
-    that `sample` selects, such as `queue_depth{queue="mail"}`.
+    `value: number` reads stdout as a number. `json` reads the value at `json_path`. `prometheus` reads the one
+    sample that `sample` selects, such as `queue_depth{queue="mail"}`.
     """
 
     type: Literal["custom"]
-    command: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
     env: dict[str, SecretStr] = Field(default_factory=dict)
     cwd: str = "/"
     value: Literal["number", "json", "prometheus"] | None = None
@@ -51,25 +51,25 @@ class Custom(Check):
     @classmethod
     def _is_argv(cls, command: object) -> object:
         if isinstance(command, str):
-            raise ValueError("must be a list, one item per argument: no shell reads it")
+            raise ValueError("must be a list with one item per argument: there is no shell")
         return command
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.value == "json") != (self.json_path is not None):
-            raise ValueError("json_path goes with value: json, and value: json needs it")
+            raise ValueError("json_path and value: json must be set together")
         if (self.value == "prometheus") != (self.sample is not None):
-            raise ValueError("sample goes with value: prometheus, and value: prometheus needs it")
+            raise ValueError("sample and value: prometheus must be set together")
         if self.sample is not None:
             _selector(self.sample)
         if self.value is None and (self.at_least is not None or self.at_most is not None):
-            raise ValueError("at_least and at_most need a value to be read from the output")
+            raise ValueError("at_least and at_most need value, which says how to read the output")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            raise ValueError("at_least is above at_most: nothing could pass")
+            raise ValueError("at_least is above at_most, so the check could never succeed")
         if not Path(self.cwd).is_dir():
             raise ValueError(f"cwd {self.cwd} is not a directory")
         if self._executable is None:
-            raise ValueError(f"there is no command {self.command[0]!r} that can be run")
+            raise ValueError(f"command {self.command[0]!r} is not an executable file")
         return self
 
     @property
@@ -79,48 +79,47 @@ class Custom(Check):
 
     @property
     def _environment(self) -> dict[str, str]:
-        # Ours holds the secrets of other checks.
-        given = {name: secret.get_secret_value() for name, secret in self.env.items()}
-        return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", **given}
+        # Not the exporter's environment, which holds the secrets of other checks.
+        configured = {name: secret.get_secret_value() for name, secret in self.env.items()}
+        return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", **configured}
 
     @property
     def shown_target(self) -> str:
-        """The program without its arguments, which may hold secrets."""
+        """The program. Its arguments may hold secrets."""
         return self.command[0]
 
-    async def probe(self, out: Notes, reach: Connections) -> None:
-        """As Check.probe."""
+    async def probe(self, out: ProbeOutput, connections: Connections) -> None:
+        """See Check.probe."""
         async with self._running() as (process, stdout, stderr):
-            output, complaint = bytearray(), bytearray()
-            reading = asyncio.gather(_read_into(output, stdout), _read_into(complaint, stderr))
+            output, errors = bytearray(), bytearray()
+            reading = asyncio.gather(_read_into(output, stdout), _read_into(errors, stderr))
             ending = asyncio.ensure_future(process.wait())
             try:
                 first: list[asyncio.Future[Any]] = [reading, ending]
                 await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
                 if reading.done():
-                    reading.result()  # raises for a flood while the command still runs
+                    reading.result()  # raises if there is too much output while the command still runs
                 code = await ending
-                # What it left running would hold its output open for ever.
-                _kill(process)
-                with suppress(TimeoutError):  # what left the group may hold the output open for as long as it likes
-                    await asyncio.wait_for(asyncio.shield(reading), BUFFERED)
+                _kill(process)  # a child in the background would keep the output open
+                with suppress(TimeoutError):  # as does a process that has left the group
+                    await asyncio.wait_for(asyncio.shield(reading), DRAIN_TIMEOUT)
             finally:
                 reading.cancel()
                 ending.cancel()
                 await asyncio.gather(reading, ending, return_exceptions=True)
-        out.gauge("probe_custom_exit_code", "Exit code of the command; negative is the signal that ended it.", code)
-        out.say(f"exit code {code}, {len(output)} bytes of output")
-        if complaint:
-            out.say(f"stderr: {bytes(complaint[:1024]).decode(errors='replace')}")
+        out.gauge("probe_custom_exit_code", "Exit code of the command; negative for the signal that ended it.", code)
+        out.log(f"exit code {code}, {len(output)} bytes of output")
+        if errors:
+            out.log(f"stderr: {bytes(errors[:1024]).decode(errors='replace')}")
         if code != 0:
             raise Failed(f"the command ended with exit code {code}", reason="exit")
         if self.value is not None:
             self._judge(self._read(bytes(output).decode(errors="replace")), out)
 
-    def _judge(self, value: float, out: Notes) -> None:
-        out.gauge("probe_custom_value", "The number that the command gave.", value)
-        out.say(f"the value is {value:g}")
-        # Written so that NaN, which is neither above nor below anything, fails both.
+    def _judge(self, value: float, out: ProbeOutput) -> None:
+        out.gauge("probe_custom_value", "The number that the command printed.", value)
+        out.log(f"the value is {value:g}")
+        # `not >=` instead of `<`: NaN must fail both.
         if self.at_least is not None and not value >= self.at_least:
             raise Failed(f"{value:g} is not at least {self.at_least:g}", reason="threshold")
         if self.at_most is not None and not value <= self.at_most:
@@ -135,7 +134,7 @@ class Custom(Check):
                         raise ValueError(f"{self.json_path} is not a number")
                     return float(found)
                 case "prometheus":
-                    return _sampled(output, self.sample or "")
+                    return _sample_value(output, self.sample or "")
                 case _:
                     return float(output)
         except (ValueError, LookupError, RecursionError, OverflowError) as error:
@@ -146,7 +145,7 @@ class Custom(Check):
     async def _running(
         self,
     ) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamReader]]:
-        # Pipes of our own: asyncio's stay open, and Process.wait() waits, while any escaped grandchild holds them.
+        # Own pipes: with those of asyncio, Process.wait() waits while any grandchild holds them open.
         pipes: list[asyncio.ReadTransport] = []
         process: asyncio.subprocess.Process | None = None
         try:
@@ -176,9 +175,8 @@ class Custom(Check):
                 pipe.close()
             if process is not None:
                 _kill(process)
-                # A process in the middle of I/O dies when that is over, which may be never: the sample cannot wait.
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(process.wait(), REAPING)
+                with suppress(TimeoutError):  # a process that is blocked in I/O may never end
+                    await asyncio.wait_for(process.wait(), REAP_TIMEOUT)
 
 
 async def _pipe(opened: list[asyncio.ReadTransport]) -> tuple[asyncio.StreamReader, int]:
@@ -200,7 +198,7 @@ async def _read_into(read: bytearray, stream: asyncio.StreamReader) -> None:
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
-    # The session leader's pid is the group's id, and the kernel keeps it taken while any member lives.
+    # The PID of the session leader is the ID of the group. The kernel does not reuse it while a member lives.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -215,8 +213,8 @@ def _selector(text: str) -> tuple[str, dict[str, str]]:
     return samples[0].name, samples[0].labels
 
 
-def _sampled(output: str, wanted: str) -> float:
-    name, labels = _selector(wanted)
+def _sample_value(output: str, selector: str) -> float:
+    name, labels = _selector(selector)
     found = [
         sample.value
         for family in text_string_to_metric_families(output)
@@ -224,5 +222,5 @@ def _sampled(output: str, wanted: str) -> float:
         if sample.name == name and labels.items() <= sample.labels.items()
     ]
     if len(found) != 1:
-        raise ValueError(f"{len(found)} samples match {wanted}, not one")
+        raise ValueError(f"{len(found)} samples match {selector}, expected one")
     return math.nan if found[0] is None else float(found[0])

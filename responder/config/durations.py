@@ -1,49 +1,5 @@
-"""Durations as Prometheus writes them (`30s`, `5m`, `1h30m`), seconds as a float inside the code."""
+"""Durations, from the foundation."""
 
-from __future__ import annotations
+from foundation.durations import Duration, format_duration, parse_duration
 
-import re
-from typing import Annotated
-
-from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
-
-_UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
-_DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS))
-
-
-def parse_duration(text: object) -> float:
-    """Seconds of a Prometheus duration; `0` is the only number that needs no unit. Raises ValueError.
-
-    The grammar is Prometheus' `model.ParseDuration`: units in falling order, whole numbers, each unit once.
-    """
-    if text == "0" or (text == 0 and not isinstance(text, bool)):
-        return 0.0
-    if not isinstance(text, str):
-        raise ValueError(f"a duration needs a unit, such as 30s or 5m, not {text!r}")
-    found = _DURATION.fullmatch(text)
-    if not found or not any(found.groups()):
-        raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
-    return float(sum(int(n) * unit for n, unit in zip(found.groups(), _UNITS.values(), strict=True) if n))
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest Prometheus duration of whole milliseconds, such as `1h30m`."""
-    left, out = round(seconds * 1000), ""
-    for unit, size in _UNITS.items():
-        if unit in ("y", "w"):  # nobody reads cooldowns in weeks
-            continue
-        count, left = divmod(left, round(size * 1000))
-        out += f"{count}{unit}" if count else ""
-    return out or "0s"
-
-
-def _given(value: object, info: ValidationInfo) -> float:
-    # Our own code hands over seconds. A user's text, and what comes back from the journal, is read as JSON: there a
-    # bare number is a mistake, because nobody could tell its unit.
-    if info.mode == "python" and isinstance(value, float):
-        return value
-    return parse_duration(value)
-
-
-Duration = Annotated[float, BeforeValidator(_given), PlainSerializer(format_duration, return_type=str)]
-"""A field in YAML as `30s`, in the code in seconds."""
+__all__ = ["Duration", "format_duration", "parse_duration"]

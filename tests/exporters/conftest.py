@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
-from exporters.check import Check
-from exporters.connections import Connections
+from exporters.clients.connections import Connections
 from exporters.probes import AnyCheck
-from exporters.probing import Result
-from exporters.redaction import Redactor
-from tests.exporters.awake import run_awake
+from exporters.probes.check import Check
+from exporters.runner import Result
+from foundation.redaction import Redactor
+from tests.exporters.not_stalled import run_not_stalled
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -47,31 +48,30 @@ def make() -> Callable[..., Check]:
     """Makes a check of the given fields, as from YAML."""
 
     def made(**fields: Any) -> Check:
-        return ADAPTER.validate_python(
-            {"id": "it", "service": "shop", "environment": "test", "timeout": "5s", "interval": "5s", **fields}
-        )
+        defaults = {"id": "it", "service": "shop", "environment": "test", "timeout": "5s", "interval": "5s"}
+        return ADAPTER.validate_json(to_json(defaults | fields))
 
     return made
 
 
 @pytest.fixture
-async def reach() -> AsyncIterator[Connections]:
+async def connections() -> AsyncIterator[Connections]:
     connections = Connections(Redactor())
     yield connections
     await connections.close()
 
 
 @pytest.fixture
-def ask(make: Callable[..., Check], reach: Connections) -> Callable[..., Awaitable[Asked]]:
+def ask(make: Callable[..., Check], connections: Connections) -> Callable[..., Awaitable[Asked]]:
     """Runs a check of the given fields once; gives the result and the series by `name` or `name{label value}`."""
 
     async def run_check(**fields: Any) -> Asked:
         check = make(**fields)
-        reach.redact = Redactor(check.secrets())
-        result, notes = await run_awake(check, reach)
+        connections.redact = Redactor(check.secrets())
+        result, output = await run_not_stalled(check, connections)
         series = {
             sample.name + "".join(f"{{{value}}}" for value in sample.labels.values()): sample.value
-            for family in notes.collect()
+            for family in output.collect()
             for sample in family.samples
         }
         assert series["probe_success"] == float(result.success)

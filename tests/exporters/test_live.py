@@ -36,23 +36,23 @@ def series(live: Live, name: str) -> float:
 
 
 async def test_a_reload_swaps_the_whole_value(live: Live, path: Path) -> None:
-    before = live.value
+    before = live.current
     path.write_text(TWO)
     await live.reload()
-    assert list(live.value.config.by_id) == ["two"]
+    assert list(live.current.config.by_id) == ["two"]
     await asyncio.sleep(0.01)
-    assert before.reach.http.closed
+    assert before.connections.http.closed
     assert series(live, "exporter_config_last_reload_successful") == 1
 
 
 @pytest.mark.parametrize("text", ["checks: [", "nonsense: 1", TWO.replace("h:1", "h"), f"listen: '127.0.0.1:1'\n{TWO}"])
 async def test_a_mistake_keeps_the_old_value_and_is_told(live: Live, path: Path, text: str) -> None:
-    before, at = live.value, series(live, "exporter_config_last_reload_success_timestamp_seconds")
+    before, at = live.current, series(live, "exporter_config_last_reload_success_timestamp_seconds")
     path.write_text(text)
     with pytest.raises(ConfigError):
         await live.reload()
-    assert live.value is before
-    assert not before.reach.http.closed
+    assert live.current is before
+    assert not before.connections.http.closed
     assert series(live, "exporter_config_last_reload_successful") == 0
     assert series(live, "exporter_config_last_reload_success_timestamp_seconds") == at
     path.write_text(TWO)
@@ -65,9 +65,9 @@ async def test_a_probe_under_way_keeps_its_connections(live: Live, path: Path) -
         path.write_text(TWO)
         await live.reload()
         await asyncio.sleep(0.01)
-        assert not value.reach.http.closed
+        assert not value.connections.http.closed
     await asyncio.sleep(0.01)
-    assert value.reach.http.closed
+    assert value.connections.http.closed
 
 
 async def test_closing_does_not_wait_for_probes_of_an_old_value(live: Live, path: Path) -> None:
@@ -75,4 +75,4 @@ async def test_closing_does_not_wait_for_probes_of_an_old_value(live: Live, path
         await live.reload()
         await asyncio.sleep(0)
         await live.close()
-        assert value.reach.http.closed
+        assert value.connections.http.closed

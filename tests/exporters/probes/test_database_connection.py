@@ -12,9 +12,9 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from exporters.connections import Connections
-from exporters.probing import run
-from tests.exporters.awake import run_awake
+from exporters.clients.connections import Connections
+from exporters.runner import run
+from tests.exporters.not_stalled import run_not_stalled
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +83,7 @@ async def test_a_server_that_accepts_and_never_speaks(ask: Any, talk: Any, schem
 
 
 async def test_reading_the_systems_certificates_holds_up_no_other_probe(
-    make: Any, reach: Connections, talk: Any, monkeypatch: pytest.MonkeyPatch
+    make: Any, connections: Connections, talk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slowly(*_: Any) -> ssl.SSLContext:
         time.sleep(0.5)
@@ -91,7 +91,9 @@ async def test_reading_the_systems_certificates_holds_up_no_other_probe(
 
     monkeypatch.setattr(ssl, "create_default_context", slowly)
     check = make(type="database_connection", dsn=f"rediss://127.0.0.1:{await talk(silent)}/0", timeout="2s")
-    result, _ = await run_awake(check, reach)  # would be Unable every time: 0.5 s of 2 s is more than may be lost
+    result, _ = await run_not_stalled(
+        check, connections
+    )  # would be Unable every time: 0.5 s of 2 s is more than may be lost
     assert result.reason == "timeout"
 
 
@@ -103,28 +105,30 @@ async def test_a_server_that_speaks_something_else(ask: Any, answer: Any, scheme
     assert result.reason in ("connect", "timeout")
 
 
-async def test_kept_connections_and_every_kth_fresh(make: Any, reach: Connections, postgres: Any) -> None:
+async def test_kept_connections_and_every_kth_fresh(make: Any, connections: Connections, postgres: Any) -> None:
     check = make(type="database_connection", dsn=postgres.dsn, query="SELECT pg_backend_pid()", fresh_every=3)
     fresh = []
     for _ in range(7):
-        result, notes = await run(check, reach)
+        result, output = await run(check, connections)
         assert result.success, result.why
-        fresh.append("probe_database_connect_seconds" in {family.name for family in notes.collect()})
+        fresh.append("probe_database_connect_seconds" in {family.name for family in output.collect()})
     assert fresh == [True, False, False, True, False, False, True]
 
 
-async def test_two_scrapes_at_once_do_not_share_a_connection(make: Any, reach: Connections, postgres: Any) -> None:
+async def test_two_scrapes_at_once_do_not_share_a_connection(
+    make: Any, connections: Connections, postgres: Any
+) -> None:
     check = make(type="database_connection", dsn=postgres.dsn, query="SELECT pg_sleep(0.05)", fresh_every=100)
-    results = await asyncio.gather(*(run(check, reach) for _ in range(4)))
+    results = await asyncio.gather(*(run(check, connections) for _ in range(4)))
     assert all(result.success for result, _ in results)
 
 
-async def test_a_server_that_stops_and_comes_back(make: Any, reach: Connections, postgres: Any) -> None:
+async def test_a_server_that_stops_and_comes_back(make: Any, connections: Connections, postgres: Any) -> None:
     kept = make(id="kept", type="database_connection", dsn=postgres.dsn, fresh_every=100)
     fresh = make(id="fresh", type="database_connection", dsn=postgres.dsn)
 
     async def holds() -> list[bool]:
-        return [(await run(check, reach))[0].success for check in (kept, fresh)]
+        return [(await run(check, connections))[0].success for check in (kept, fresh)]
 
     assert await holds() == [True, True]
     await asyncio.to_thread(postgres.stop)
@@ -159,9 +163,9 @@ async def test_redis_fails(ask: Any, redis_port: int, password: str, query: str,
     assert password not in repr(result) + repr(result.log)
 
 
-async def test_redis_kept(make: Any, reach: Connections, redis_port: int) -> None:
+async def test_redis_kept(make: Any, connections: Connections, redis_port: int) -> None:
     check = make(type="database_connection", dsn=f"redis://:s3cret-pw@127.0.0.1:{redis_port}/0", fresh_every=2)
-    assert [(await run(check, reach))[0].success for _ in range(4)] == [True] * 4
+    assert [(await run(check, connections))[0].success for _ in range(4)] == [True] * 4
 
 
 def backends(asking: str) -> list[psutil.Process]:

@@ -1,0 +1,1 @@
+"""Clients that probes share: HTTP, TLS, names, databases. May import `exporters.errors` and `foundation`."""

@@ -1,0 +1,1 @@
+"""Resources of the host, read from the kernel and published as series. Imports no other part of the exporters."""

@@ -1,0 +1,48 @@
+"""Durations as Prometheus writes them (`30s`, `5m`, `1h30m`); seconds as a float inside the code."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
+
+_UNITS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+_DURATION = re.compile("".join(f"(?:([0-9]+){unit})?" for unit in _UNITS))
+
+
+def parse_duration(text: object) -> float:
+    """Returns the seconds of a Prometheus duration. `0` is the only number that needs no unit. Raises ValueError.
+
+    The grammar is that of `model.ParseDuration` in Prometheus: whole numbers, each unit once, larger units first.
+    """
+    if text == "0" or (text == 0 and not isinstance(text, bool)):
+        return 0.0
+    if not isinstance(text, str):
+        raise ValueError(f"a duration needs a unit, such as 30s or 5m, not {text!r}")
+    match = _DURATION.fullmatch(text)
+    if not match or not any(match.groups()):
+        raise ValueError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
+    return float(sum(int(n) * unit for n, unit in zip(match.groups(), _UNITS.values(), strict=True) if n))
+
+
+def format_duration(seconds: float) -> str:
+    """Returns the shortest Prometheus duration of whole milliseconds, such as `1h30m`. Days are the largest unit."""
+    left, out = round(seconds * 1000), ""
+    for unit, size in _UNITS.items():
+        if unit in ("y", "w"):
+            continue
+        count, left = divmod(left, round(size * 1000))
+        out += f"{count}{unit}" if count else ""
+    return out or "0s"
+
+
+def _seconds(value: object, info: ValidationInfo) -> float:
+    # Our own code passes seconds. Configuration and journal are validated as JSON, where a bare number has no unit.
+    if info.mode == "python" and isinstance(value, float):
+        return value
+    return parse_duration(value)
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), PlainSerializer(format_duration, return_type=str)]
+"""The type of a field that is `30s` in YAML and seconds in the code."""

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp.abc import ResolveResult
+
+from exporters.clients.connections import CoalescingResolver, Connections
+
+
+async def test_one_lookup_at_a_time_for_each_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: list[str] = []
+    gate = asyncio.Event()
+
+    async def resolve(host: str, port: int, family: int) -> list[ResolveResult]:
+        resolved.append(host)
+        await gate.wait()
+        return []
+
+    resolver = CoalescingResolver()
+    monkeypatch.setattr(resolver._system, "resolve", resolve)
+    lookups = [asyncio.create_task(resolver.resolve("a")) for _ in range(50)]
+    await asyncio.sleep(0)
+    lookups[0].cancel()  # the first to ask gives up: the others still get their answer
+    await asyncio.sleep(0)
+    gate.set()
+    results = await asyncio.gather(*lookups, return_exceptions=True)
+    assert resolved == ["a"]
+    assert results[1:] == [[]] * 49
+    await resolver.resolve("a")
+    assert resolved == ["a", "a"], "nothing is cached"
+    await resolver.close()
+
+
+class CountingSession:
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def ask(self, query: str) -> str | None:
+        return query
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        self.closed += 1
+
+    drop = close
+
+
+async def test_no_kept_session_is_lost(connections: Connections) -> None:
+    sessions = [CountingSession() for _ in range(5)]
+    assert await connections.take("it", fresh_every=9) is None
+    await asyncio.gather(*(connections.keep("it", session) for session in sessions))
+    assert [session.closed for session in sessions] == [1, 1, 1, 1, 0]
+    assert await connections.take("it", fresh_every=9) is sessions[-1]
+    assert await connections.take("it", fresh_every=9) is None
