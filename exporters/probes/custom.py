@@ -36,7 +36,7 @@ class Custom(Check):
     """
 
     type: Literal["custom"]
-    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    command: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
     env: dict[str, SecretStr] = Field(default_factory=dict)
     cwd: str = "/"
     value: Literal["number", "json", "prometheus"] | None = None

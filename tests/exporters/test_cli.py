@@ -41,17 +41,17 @@ def test_probe(path: Path, capsys: Any, check: str, code: int) -> None:
     assert main(["probe", check, "--config", str(path)]) == code
     assert main(["probe", check, "--config", str(path), "--output", "json"]) == code
     out = capsys.readouterr().out
-    assert {0: '"success": true', 1: '"reason": "exit"', 2: "there are: good, bad"}[code] in out
+    assert {0: '"success": true', 1: '"reason": "exit"', 2: "configured: good, bad"}[code] in out
 
 
 def test_a_probe_that_cannot_be_made(path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("exporters.probes.custom.Custom._executable", "/nowhere/at/all")
     assert main(["probe", "good", "--config", str(path)]) == 1
-    assert "cannot tell: the command cannot be started" in capsys.readouterr().out
+    assert "inconclusive: the command cannot be started" in capsys.readouterr().out
 
 
 def test_no_file(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("exporters.cli.log_to_stderr", lambda: None)
+    monkeypatch.setattr("exporters.cli.set_up", lambda *_: None)
     assert main(["serve", "--config", str(tmp_path / "gone.yml")]) == 2
     assert "cannot be read: No such file" in capsys.readouterr().err
 

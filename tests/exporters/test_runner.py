@@ -12,9 +12,10 @@ import pytest
 
 from exporters.clients.connections import Connections
 from exporters.errors import Failed, Unable, raise_if_local
+from exporters.history import History
 from exporters.output import ProbeOutput
 from exporters.probes.check import Check
-from exporters.runner import History, Result, allowed_time, run
+from exporters.runner import Result, allowed_time, run
 from tests.exporters.not_stalled import run_not_stalled
 
 

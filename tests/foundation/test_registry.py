@@ -98,9 +98,11 @@ def test_mistakes_name_their_place(settings: Any, where: tuple[Any, ...], messag
 
 
 def test_the_schema_describes_every_model() -> None:
-    properties = Settings.model_json_schema()["properties"]
-    assert [model["title"] for model in properties["release"]["anyOf"]] == ["Link", "Beacon"]
-    assert [model["title"] for model in properties["checks"]["items"]["anyOf"]] == ["Query"]
+    schema = Settings.model_json_schema()
+    release, checks = schema["properties"]["release"], schema["properties"]["checks"]["items"]
+    assert [model["$ref"] for model in release["anyOf"]] == ["#/$defs/Link", "#/$defs/Beacon"]
+    assert {"$ref": "#/$defs/Query"} in checks["anyOf"]
+    assert {"Link", "Beacon", "Query"} <= schema["$defs"].keys()
 
 
 def test_an_unknown_name_is_a_key_error() -> None:

@@ -91,9 +91,8 @@ async def test_reading_the_systems_certificates_holds_up_no_other_probe(
 
     monkeypatch.setattr(ssl, "create_default_context", slowly)
     check = make(type="database_connection", dsn=f"rediss://127.0.0.1:{await talk(silent)}/0", timeout="2s")
-    result, _ = await run_not_stalled(
-        check, connections
-    )  # would be Unable every time: 0.5 s of 2 s is more than may be lost
+    # On the event loop it would be Unable every time: 0.5 s of 2 s is more than may be lost.
+    result, _ = await run_not_stalled(check, connections)
     assert result.reason == "timeout"
 
 
@@ -197,8 +196,8 @@ async def test_a_backend_that_freezes_in_the_midst_of_a_query(ask: Any, postgres
     ("dsn", "message"),
     [
         ("postgresql://u:12#34secret@h/db", "write %23"),
-        ("postgresql://h/db?sslmode=bogus", "'bogus', which is none of disable"),
-        ("postgresql://h/db?sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem, which is not there"),
+        ("postgresql://h/db?sslmode=bogus", "'bogus', expected one of disable"),
+        ("postgresql://h/db?sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem, which does not exist"),
         ("redis://h/0?foo=bar", "an option that the driver does not know"),
         ("redis://h/abc", "a database that is not a number"),
     ],

@@ -30,7 +30,7 @@ async def test_a_wrong_answer(ask: Any, talk: Any) -> None:
         await writer.drain()
 
     result, _ = await ask(type="tcp", address=f"127.0.0.1:{await talk(rude)}", answer_matches="^220")
-    assert (result.reason, "closed after 9 bytes" in result.why) == ("answer", True)
+    assert (result.reason, "closed the connection after 9 bytes" in result.why) == ("answer", True)
 
 
 async def test_a_flood_is_cut_off(ask: Any, talk: Any) -> None:

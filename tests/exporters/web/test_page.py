@@ -3,7 +3,8 @@ from __future__ import annotations
 import html.parser
 from typing import Any
 
-from exporters.runner import History, Result
+from exporters.history import History
+from exporters.runner import Result
 from exporters.web import page
 
 
@@ -18,7 +19,7 @@ def test_failures_come_first_with_their_reason(make: Any) -> None:
     checks = [make(id=name, type="tcp", address="h:1") for name in ("fine", "unseen", "sick")]
     text = page.overview(checks, history, 160.0)
     assert text.index("/?check=sick") < text.index("/?check=fine") < text.index("/?check=unseen")
-    assert "3 checks, 1 failing, 1 not asked for yet" in text
+    assert "3 checks, 1 failing, 1 not probed yet" in text
     assert "status is 500" in text
     html.parser.HTMLParser().feed(text)
 

@@ -16,12 +16,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters import probing
+from exporters import runner
 from exporters.errors import Unable
 from exporters.live import Live
 from exporters.metrics import OwnMetrics
 from exporters.probes.tcp import Tcp
-from exporters.web.routes import MOST_AT_ONCE, MOST_COLLECTIONS, SCRAPE_TIMEOUT
+from exporters.web.routes import MOST_AT_ONCE, MOST_COLLECTIONS, SCRAPE_TIMEOUT, Routes
 
 Client = TestClient[Any, Any]
 Serve = Callable[..., Awaitable[Client]]
@@ -30,7 +30,7 @@ Serve = Callable[..., Awaitable[Client]]
 @pytest.fixture(autouse=True)
 def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hung targets count as hung here, however long this machine did not let the exporter run meanwhile."""
-    monkeypatch.setattr(probing, "STALLED", float("inf"))
+    monkeypatch.setattr(runner, "STALLED", float("inf"))
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ async def test_discovery(serve: Serve) -> None:
             "__metrics_path__": "/probe",
             "__param_check": "it",
             "__scrape_interval__": "30s",
-            "__scrape_timeout__": "2500ms",
+            "__scrape_timeout__": "2s500ms",
             "service": "shop",
             "environment": "test",
             "check_id": "it",
@@ -226,7 +226,7 @@ async def test_a_disk_that_never_answers_does_not_take_all_threads(
         answers.wait(5)
         return iter(())
 
-    monkeypatch.setattr("exporters.resources.Resources.collect", collect)
+    monkeypatch.setattr("exporters.resources.collector.Resources.collect", collect)
     client = await serve({"type": "tcp", "address": "h:1"})
     stuck = [asyncio.create_task(client.get("/metrics")) for _ in range(MOST_COLLECTIONS)]
     for _ in stuck:
