@@ -87,7 +87,7 @@ def test_an_error_cannot_forge_a_line_either(
 def test_a_value_cannot_pass_itself_off_as_another_field(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("console", "info")
     say(log, "decision", reason='x" result=allow', result="deny")
-    assert lines(capsys)[0].endswith(r'decision reason="x\" result=allow" result=refuse')
+    assert lines(capsys)[0].endswith(r'decision reason="x\" result=allow" result=deny')
 
 
 def test_a_field_cannot_take_the_place_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:

@@ -508,7 +508,7 @@ async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, mon
     )
     (tmp_path / "responder.yml").write_text(text)
     assert (await run("check"))[0] == 0
-    monkeypatch.setattr("responder.clients.find_spec", lambda package: None)
+    monkeypatch.setattr("responder.backends.connections.find_spec", lambda package: None)
     code, out, _ = await run("check")
     assert code == 2
     assert out.splitlines() == [

@@ -52,7 +52,7 @@ async def go_on(responder: ResponderServer, outcome: Any = "succeeded", pause: f
         [StepCompleted(at=now(), step=0, changed=True), Closed(at=now(), outcome=outcome, by="responder", reason="")],
     ):
         await asyncio.sleep(pause)
-        responder.feed.happened(await responder.append("r1", *events), tuple(events))
+        responder.broadcast.happened(await responder.append("r1", *events), tuple(events))
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("succeeded", 0), ("failed", 1), ("reverted", 1)])
@@ -97,7 +97,7 @@ async def test_a_plan_that_waits_is_waited_for_but_by_no_script(ask: Run, respon
         await asyncio.sleep(0.3)
         assert not following.done()
         ended = (StepFailed(at=now(), reason="nobody"), Closed(at=now(), outcome="cancelled", by="r", reason=""))
-        responder.feed.happened(await responder.append(execution.id, *ended), ended)
+        responder.broadcast.happened(await responder.append(execution.id, *ended), ended)
         assert await asyncio.wait_for(following, 60) == 1
 
 

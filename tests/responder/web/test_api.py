@@ -470,7 +470,7 @@ async def test_the_kill_switch(responder: ResponderServer) -> None:
     (decision,) = (await responder.post("/api/v1/alerts", sent_body()))[1]["decisions"]
     assert (decision["guard"], decision["reason"]) == ("kill_switch", "automation is off: stopped by bob: storm")
     status, body = await responder.post("/api/v1/rollbacks", ASK)
-    assert (status, body["guard"]) == (409, "stopped"), "a person is stopped as well"
+    assert (status, body["guard"]) == (409, "kill_switch"), "a person is stopped as well"
     assert (await responder.get("/api/v1/status"))[1]["armed"] is False
     assert "responder_armed 0.0" in await responder.series()
 
@@ -534,7 +534,7 @@ async def test_what_a_person_knows_of_a_version(responder: ResponderServer) -> N
     status, body = await responder.post(path, {"no_rollback": "fixes CVE-2026-1", "by": "alice"})
     assert (status, body["version"]["no_rollback"]) == (200, "fixes CVE-2026-1 (alice)")
     status, body = await responder.post("/api/v1/rollbacks", {"service": "backend", "reason": "x"})
-    assert (status, body["guard"], "CVE-2026-1" in body["reason"]) == (409, "no_rollback", True)
+    assert (status, body["guard"], "CVE-2026-1" in body["reason"]) == (409, "protected_version", True)
     status, body = await responder.post(path, {"no_rollback": "", "status": "bad", "reason": "eats rows", "by": "bob"})
     version = body["version"]
     assert (version["status"], version["reason"], version["no_rollback"]) == ("bad", "bob: eats rows", "")
@@ -562,7 +562,7 @@ async def test_a_preview_begins_nothing(responder: ResponderServer) -> None:
     query = "/api/v1/preview?alertname=BackendDown&service=backend&environment=production"
     status, body = await responder.get(query)
     [incident] = body["incidents"]
-    assert (status, incident["result"], incident["guard"]) == (200, "deny", "firing"), "nothing fires"
+    assert (status, incident["result"], incident["guard"]) == (200, "deny", "still_firing"), "nothing fires"
     responder.alertmanager.fires({**LABELS, "pod": "p"}, fingerprint({**LABELS, "pod": "p"}))
     responder.prometheus.sees({**LABELS, "pod": "p"})
     [incident] = (await responder.get(query))[1]["incidents"]

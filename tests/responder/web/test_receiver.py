@@ -76,12 +76,12 @@ async def test_the_same_alert_again_opens_nothing_and_is_counted(ready: Responde
     for _ in range(2):
         again = (await ready.post(ALERTS, body))[1]["decisions"][0]
         assert (again["guard"], again["reason"]) == (
-            "episode",
+            "duplicate_alert",
             f"this alert has opened the rollback {first['execution']} already",
         )
     assert len(await executions_of(ready)) == 1
     kept = (await ready.get("/api/v1/decisions"))[1]["decisions"]
-    assert sorted((d["guard"], d["times"]) for d in kept) == [("episode", 2), ("mode", 1)]
+    assert sorted((d["guard"], d["times"]) for d in kept) == [("duplicate_alert", 2), ("mode", 1)]
 
 
 async def test_many_copies_at_the_same_moment_open_one(ready: ResponderServer) -> None:
@@ -164,13 +164,13 @@ async def test_a_silence_stops_it(
     responder.alertmanager.fires(LABELS, FINGERPRINT, state=state, silenced_by=silenced_by)
     responder.alertmanager.silences["s1"] = {"id": "s1", "createdBy": "bob", "comment": "deploying"}
     (decision,) = (await responder.post(ALERTS, sent_body()))[1]["decisions"]
-    assert (decision["result"], decision["guard"], decision["reason"]) == ("deny", "firing", reason)
+    assert (decision["result"], decision["guard"], decision["reason"]) == ("deny", "still_firing", reason)
 
 
 async def test_a_forged_alert_alone_does_nothing(responder: ResponderServer) -> None:
     await responder.good_then_new()
     (decision,) = (await responder.post(ALERTS, sent_body()))[1]["decisions"]
-    assert (decision["result"], decision["guard"]) == ("deny", "firing")
+    assert (decision["result"], decision["guard"]) == ("deny", "still_firing")
     assert "neither Alertmanager nor Prometheus has it firing now" in decision["reason"]
 
 
@@ -183,7 +183,7 @@ async def test_where_alertmanager_cannot_be_asked_nothing_is_done_and_it_is_said
     status, answer = await responder.post(ALERTS, sent_body())
     assert status == 202
     (decision,) = answer["decisions"]
-    assert (decision["result"], decision["guard"]) == ("deny", "firing")
+    assert (decision["result"], decision["guard"]) == ("deny", "still_firing")
     assert "cannot tell whether it still fires" in decision["reason"]
 
 
@@ -213,7 +213,7 @@ async def test_each_alert_of_a_body_is_answered(ready: ResponderServer) -> None:
     _, answer = await ready.post(ALERTS, sent_body(sent_alert(), nobody, unheard))
     assert answer["alerts"] == 3
     decisions = {(d["environment"], d["result"], d["guard"]) for d in answer["decisions"]}
-    assert decisions == {("production", "allow", "mode"), ("moon", "deny", "known"), ("", "ignore", "policy")}
+    assert decisions == {("production", "allow", "mode"), ("moon", "deny", "service_configured"), ("", "ignore", "policy")}
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ async def test_an_alert_without_a_beginning_is_the_same_episode_when_it_is_sent_
     assert first["result"] == "allow"
     for again in ({"labels": LABELS}, {"labels": LABELS, "startsAt": None}):
         (decision,) = (await ready.post("/api/v2/alerts", [again]))[1]["decisions"]
-        assert (decision["guard"], first["execution"] in decision["reason"]) == ("episode", True)
+        assert (decision["guard"], first["execution"] in decision["reason"]) == ("duplicate_alert", True)
 
 
 async def test_once_it_has_ended_it_is_another_episode(ready: ResponderServer) -> None:
@@ -428,7 +428,7 @@ async def test_every_outcome_is_counted(ready: ResponderServer) -> None:
     assert 'responder_webhooks_total{outcome="accepted"} 1.0' in series
     assert 'responder_webhooks_total{outcome="invalid"} 2.0' in series
     assert 'responder_alerts_total{status="firing"} 1.0' in series
-    assert 'responder_decisions_total{guard="mode",policy="backend-down",verdict="allow"} 1.0' in series
+    assert 'responder_decisions_total{guard="mode",policy="backend-down",result="allow"} 1.0' in series
 
 
 async def test_the_time_of_the_sender_is_not_trusted_for_the_record(ready: ResponderServer) -> None:

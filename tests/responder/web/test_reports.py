@@ -112,7 +112,7 @@ async def test_what_was_refused_and_what_stands_in_the_way_is_in_it(responder: R
         "moving house",
         "polices: unknown key",
         "holds no lease",
-        "target refused it once",
+        "target_version refused it once",
         "nothing to go back to",
     ):
         assert any(part in fact for fact in facts), part

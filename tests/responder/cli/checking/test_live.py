@@ -433,7 +433,7 @@ services:
 """
     )
     code = (
-        "import sys; from responder.cli import preflight; preflight._LONGEST = 1.0; preflight._WITHIN = 1.0;"
+        "import sys; from responder.cli.checking import live; live._LONGEST = 1.0; live._WITHIN = 1.0;"
         "from responder.cli import main; sys.exit(main())"
     )
     argv = ("-c", code, "check", "--live", "--config", str(tmp_path / "responder.yml"))

@@ -142,7 +142,7 @@ async def test_after_the_100_the_body_is_read(ready: ResponderServer) -> None:  
     writer.close()
     await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 202")
-    assert b'"verdict": "allow"' in answer
+    assert b'"result": "allow"' in answer
 
 
 # --- no text is a 5xx ---
