@@ -5,14 +5,25 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from foundation import logging as foundation
 from foundation.logging import say
 
-__all__ = ["say", "set_up"]
+__all__ = ["LogSettings", "say", "set_up"]
 
 
-def set_up(style: Literal["console", "json"], level: str) -> None:
+class LogSettings(BaseModel):
+    """The log on standard error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    style: Literal["console", "json"] = Field(default="console", description="console for people, json for machines")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level to log")
+
+
+def set_up(settings: LogSettings) -> None:
     """Sends logs to standard error. Libraries that repeat what the responder logs itself are quieter."""
-    foundation.set_up(style, level)
+    foundation.set_up(settings.style, settings.level)
     logging.getLogger("aiohttp.access").setLevel("WARNING")
     logging.getLogger("asyncpg").setLevel("ERROR")

@@ -12,7 +12,7 @@ from examples.demo import screen
 from examples.demo.stack import SHOP, Stack
 from examples.demo.timeline import Timeline
 from examples.demo.traffic import Traffic
-from responder.cli.display import show
+from responder.cli.display import rollbacks as show
 
 STYLES = ("red", "red", "yellow", "yellow", "cyan", "green")
 SPANS = {

@@ -21,17 +21,19 @@ from responder.rollback.execution import Execution
 from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.web.access.access import Access
-from responder.web.api import Api
 from responder.web.broadcast import ExecutionBroadcast
 from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
+from responder.web.executions import Executions
 from responder.web.http.server import listen, routes
-from responder.web.links.approval import ApprovalPage, Links
-from responder.web.links.stopping import StopPage
+from responder.web.links.approve import ApprovalPage
+from responder.web.links.signing import Links
+from responder.web.links.stop import StopPage
 from responder.web.receiver import Receiver
 from responder.web.reload import Reload
 from responder.web.reports import Reports
+from responder.web.rollbacks import Rollbacks
 from responder.web.status import Status
 from responder.web.versions import Registry
 
@@ -99,17 +101,20 @@ class App:
             judged=self._metrics.decided,
         )
         receiver = Receiver(journal, self.policy_set, self.connections, worker, self._metrics)
-        api = Api(journal, self.policy_set, self.connections, worker, receiver, lambda held: self._links.link(held))
+        steering = Executions(
+            journal, self.policy_set, self.connections, worker, lambda execution: self._links.approve_link(execution)
+        )
         reports = Reports(journal, self.policy_set, self.connections, worker, lambda: self._mistakes)
         handlers = (
             receiver,
-            api,
+            Rollbacks(journal, self.policy_set, self.connections, worker, receiver),
+            steering,
             reports,
             Registry(journal, self.policy_set),
             Status(
                 journal, self.policy_set, worker, self._metrics, reports, lambda: tuple(self._config.notify.channels)
             ),
-            ApprovalPage(journal, api, lambda: self._links),
+            ApprovalPage(journal, steering, lambda: self._links),
             StopPage(journal, lambda: self._links),
             Events(broadcast, worker, lambda request: self._access.allows(request, "read")),
             Evidence(journal, self.keeper),
@@ -212,5 +217,5 @@ def _tell(execution: Execution, events: tuple[Event, ...]) -> None:
 async def serve(file: Path) -> None:
     """Reads the configuration and serves. Raises ConfigError."""
     config = load(file)
-    set_up(config.log.style, config.log.level)
+    set_up(config.log)
     await App(config, file).run()

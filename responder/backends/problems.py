@@ -9,12 +9,12 @@ from typing import NamedTuple
 class Problem(NamedTuple):
     """One obstacle to a rollback. `fix` is empty where `found` says it already."""
 
-    looked_at: str
+    target: str
     found: str
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.looked_at}: {self.found}" + (f"; {self.fix}" if self.fix else "")
+        return f"{self.target}: {self.found}" + (f"; {self.fix}" if self.fix else "")
 
 
 def joined(problems: Iterable[Problem]) -> str:

@@ -1,4 +1,4 @@
-"""The command line's way to a running responder: the same HTTP that everybody else uses."""
+"""The HTTP client of the command line. It uses the public API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from responder.transport.bodies import body_of, json_object
 
 
 class Refused(ResponderError):
-    """The responder understood, and said no. `body` is what it answered."""
+    """The responder answered with an error status. `body` is its answer."""
 
     def __init__(self, message: str, body: dict[str, Any], status: int) -> None:
         super().__init__(message)
@@ -29,9 +29,9 @@ class Refused(ResponderError):
 
 
 def address(url: str | None, config: Path) -> str:
-    """Where the responder listens: as asked, from RESPONDER_URL, or from `web` in the configuration file.
+    """The address of the responder: `url`, RESPONDER_URL, or `web` in the configuration file.
 
-    Raises ResponderError where a file that was named cannot be read: another responder may be at the default address.
+    Raises ResponderError if `--config` names a file that cannot be read: the default address may be another responder.
     """
     if found := url or os.environ.get("RESPONDER_URL"):
         return found.rstrip("/")
@@ -40,7 +40,7 @@ def address(url: str | None, config: Path) -> str:
         listen, scheme = web.get("listen", LISTENS), "https" if _has_tls(web.get("config_file")) else "http"
     except OSError as e:
         if config != CONFIG:
-            raise ResponderError(f"{config}: cannot be read: {e.strerror} (--url names the address instead)") from None
+            raise ResponderError(f"{config}: cannot be read: {e.strerror} (or pass the address with --url)") from None
         listen, scheme = LISTENS, "http"
     except (yaml.YAMLError, AttributeError):
         listen, scheme = LISTENS, "http"
@@ -51,15 +51,15 @@ def _has_tls(file: str | None) -> bool:
     return file is not None and bool((yaml.safe_load(Path(file).read_text()) or {}).get("tls_server_config"))
 
 
-def place_of(execution: str) -> str:
-    """The address of a rollback, whatever was typed as its id."""
-    if execution in ("", ".", ".."):
-        raise ResponderError(f"{execution!r} is no id")
-    return f"/api/v1/executions/{quote(execution, safe='')}"
+def execution_path(execution_id: str) -> str:
+    """The path of an execution in the API. Raises ResponderError for an ID that would name another path."""
+    if execution_id in ("", ".", ".."):
+        raise ResponderError(f"invalid execution ID {execution_id!r}")
+    return f"/api/v1/executions/{quote(execution_id, safe='')}"
 
 
 def bearer(token_file: Path | None) -> str | None:
-    """The token from the file, or from RESPONDER_TOKEN. Raises ResponderError where the file cannot be read."""
+    """The token from the file or from RESPONDER_TOKEN. Raises ResponderError if it is not readable or not a token."""
     if token_file is None:
         token, where = os.environ.get("RESPONDER_TOKEN", "").strip(), "RESPONDER_TOKEN"
     else:
@@ -69,26 +69,26 @@ def bearer(token_file: Path | None) -> str | None:
         except (OSError, UnicodeDecodeError) as e:
             raise ResponderError(f"{token_file} cannot be read: {e}") from None
     if not token.isascii() or not token.isprintable():
-        raise ResponderError(f"{where} holds something other than one token")
+        raise ResponderError(f"{where} must hold one token of printable ASCII characters")
     return token
 
 
 TLS_FILES = (
-    ("ca-file", "RESPONDER_CA_FILE", "whom to trust where it speaks https, else whom the system does"),
+    ("ca-file", "RESPONDER_CA_FILE", "CA certificates to trust for https (default: those of the system)"),
     ("cert-file", "RESPONDER_CERT_FILE", "client certificate"),
-    ("key-file", "RESPONDER_KEY_FILE", "its key"),
+    ("key-file", "RESPONDER_KEY_FILE", "key of the client certificate"),
 )
-"""Options, the variables that stand in for them, and what they are."""
+"""TLS options: name, environment variable, help."""
 
 
 def trust(*given: Path | None) -> ssl.SSLContext | bool:
-    """TLS by the three files of TLS_FILES. Raises ResponderError where one cannot be used."""
+    """The TLS context for the files of TLS_FILES. Raises ResponderError if one of them cannot be used."""
     files = [file or os.environ.get(variable) or None for file, (_, variable, _) in zip(given, TLS_FILES, strict=True)]
     ca_file, cert_file, key_file = files
     if not any(files):
         return True
     if key_file and not cert_file:
-        raise ResponderError("--key-file is of no use without --cert-file")
+        raise ResponderError("--key-file needs --cert-file")
     try:
         made = ssl.create_default_context(cafile=ca_file)
         if cert_file:
@@ -101,15 +101,15 @@ def trust(*given: Path | None) -> ssl.SSLContext | bool:
 LISTENS = "127.0.0.1:9095"
 CONFIG = Path("responder.yml")
 
-FIRST_WORD = 5.0
-"""Seconds within which a stream says something, if nothing between us and the responder holds it back."""
+FIRST_BYTES = 5.0
+"""Seconds until the first bytes of a stream. A proxy that buffers takes longer."""
 
 _SILENCE = 40.0
 """Seconds without even a heartbeat after which a stream is dead."""
 
 
 class NoStream(ResponderError):
-    """The responder answers, but not with a stream: it has to be asked from time to time."""
+    """The responder cannot stream to this client. Poll instead."""
 
 
 class Client:
@@ -117,7 +117,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | bool = True) -> None:
         self._url = url
-        self.ahead = timedelta()  # by how much the responder's clock is ahead of ours, where it is worth telling
+        self.ahead = timedelta()  # how far the responder's clock is ahead; zero below two seconds
         headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._session = aiohttp.ClientSession(
             headers=headers, timeout=aiohttp.ClientTimeout(total=30), connector=aiohttp.TCPConnector(ssl=tls)
@@ -133,7 +133,7 @@ class Client:
         return await self._ask("GET", path, params={k: str(v) for k, v in query.items() if v is not None})
 
     async def download(self, path: str) -> bytes:
-        """A file as it is, not unpacked."""
+        """A file, not decompressed."""
         try:
             async with self._session.get(self._url + path, auto_decompress=False) as response:
                 data = await body_of(response)
@@ -148,36 +148,33 @@ class Client:
         return await self._ask("POST", path, **data, headers={"Content-Type": "application/json"})
 
     async def text(self, path: str) -> str:
-        """What is no JSON, as a plot."""
+        """An answer that is not JSON, such as a plot."""
         try:
             async with self._session.get(self._url + path, headers={"Accept": "*/*"}) as response:
-                self._know(response)
+                self._inspect(response)
                 if response.status < 400:
                     return await response.text()
                 raise _refused(json_object(await body_of(response)), response.status, self._url)
         except (aiohttp.ClientError, TimeoutError) as e:
-            raise self._nobody(e) from None
+            raise self._unreachable(e) from None
 
     async def events(self, path: str, after: int) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Server-sent events after that number, each with its kind, until the responder or the way ends the stream.
-
-        Raises NoStream where there is none to be had.
-        """
+        """Server-sent events after number `after`, each with its type, until the stream ends. Raises NoStream."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(after)} if after >= 0 else {})}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_SILENCE)
         try:
             async with self._session.get(self._url + path, headers=headers, timeout=timeout) as response:
-                self._know(response)
+                self._inspect(response)
                 if response.status == 503:
-                    raise NoStream("as many watch as may")
+                    raise NoStream("the responder has too many streams")
                 if response.content_type != "text/event-stream":
                     raise _refused(json_object(await body_of(response)), response.status, self._url)
                 chunks = response.content.iter_any().__aiter__()
                 try:
-                    async with asyncio.timeout(FIRST_WORD):
+                    async with asyncio.timeout(FIRST_BYTES):
                         left = await anext(chunks, b"")
                 except TimeoutError:
-                    raise NoStream("something between holds the stream back") from None
+                    raise NoStream("a proxy buffers the stream") from None
                 while left:
                     *frames, left = left.replace(b"\r\n", b"\n").split(b"\n\n")
                     for frame in frames:
@@ -187,43 +184,43 @@ class Client:
                         return
                     left += more
         except (aiohttp.ClientError, TimeoutError) as e:
-            raise self._nobody(e) from None
+            raise self._unreachable(e) from None
 
     async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         try:
             async with self._session.request(method, self._url + path, **how) as response:
-                self._know(response)
+                self._inspect(response)
                 raw, status = await body_of(response), response.status
         except (aiohttp.ClientError, TimeoutError) as e:
-            raise self._nobody(e) from None
+            raise self._unreachable(e) from None
         body = json_object(raw)
         if status >= 400:
             raise _refused(body, status, self._url)
         if not body and raw.strip() != b"{}":
-            raise ResponderError(f"{self._url}{path} answered {status} with something else than a JSON object")
+            raise ResponderError(f"{self._url}{path} answered {status}, but not with a JSON object")
         return body
 
-    def _know(self, response: aiohttp.ClientResponse) -> None:
-        # A proxy between us has its own `Server`.
+    def _inspect(self, response: aiohttp.ClientResponse) -> None:
+        # A proxy sets its own `Server`.
         if "rollback-responder" not in (response.headers.get("X-Responder"), response.headers.get("Server")):
             raise ResponderError(f"{self._url} answered {response.status}, but it is not a responder")
         try:
             ahead = parsedate_to_datetime(response.headers["Date"]) - datetime.now(UTC)
         except (KeyError, ValueError, TypeError):
             ahead = timedelta()
-        self.ahead = ahead if abs(ahead.total_seconds()) > 2 else timedelta()  # the header knows whole seconds
+        self.ahead = ahead if abs(ahead.total_seconds()) > 2 else timedelta()  # the header has whole seconds
 
-    def _nobody(self, e: Exception) -> ResponderError:
+    def _unreachable(self, e: Exception) -> ResponderError:
         reason = str(e) or type(e).__name__
-        if type(e) is aiohttp.ClientConnectorError and e.os_error.errno:  # its own text has Python's internals in it
+        if type(e) is aiohttp.ClientConnectorError and e.os_error.errno:  # its text contains Python internals
             reason = os.strerror(e.os_error.errno)
         return ResponderError(
-            f"no responder answers at {self._url}: {reason} (--url or RESPONDER_URL says where it is)"
+            f"no responder answers at {self._url}: {reason} (set its address with --url or RESPONDER_URL)"
         )
 
 
-NOT_LET_IN = (401, 403, 415)
-"""The command is wrong, not the answer: no token, a wrong one, one that may not, or an address that is not known."""
+WRONG_USE = (401, 403, 415)
+"""Statuses of a wrong command: the token is missing, wrong or lacks a scope, or the address is not allowed."""
 
 
 def _refused(body: dict[str, Any], status: int, url: str) -> Refused:
@@ -234,6 +231,6 @@ def _refused(body: dict[str, Any], status: int, url: str) -> Refused:
 
 
 def _event(text: str) -> tuple[str, dict[str, Any]] | None:
-    """Kind and data of one event of a stream; None for a comment, or an empty one."""
+    """Type and data of one event of a stream; None for a comment or an empty event."""
     fields = dict(line.partition(": ")[::2] for line in text.split("\n") if line and not line.startswith(":"))
     return (fields["event"], json.loads(fields["data"])) if "event" in fields and "data" in fields else None

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from foundation import interrupt
-from responder.cli.commands import NO, OK
-from responder.cli.display import show
+from responder.cli.command import NO, OK
+from responder.cli.display.terminal import console
 
 if TYPE_CHECKING:
     from responder.backends.postgres.schemas import Schemas
@@ -84,7 +84,7 @@ async def _list(args: argparse.Namespace, schemas: Schemas) -> int:
     if args.output == "json":
         print(json.dumps(kept, default=str, indent=2))
         return OK
-    out = show.console()
+    out = console()
     for entry in kept:
         columns = f" ({', '.join(entry['columns'])})" if entry["columns"] else ""
         where = f" in rollback_keep.{entry['keep']}" if entry["keep"] else ""
@@ -101,7 +101,7 @@ async def _restore(args: argparse.Namespace, schemas: Schemas) -> int:
     if args.output == "json":
         print(json.dumps(done, default=str, indent=2))
         return OK if done else NO
-    out = show.console()
+    out = console()
     for entry in done:
         rows = f"{entry['rows']} rows" if entry["rows"] is not None else "nothing that can be put back by itself"
         by_hand = f": {entry['back']}" if entry["what"] == "view" else ""

@@ -1,4 +1,4 @@
-"""`responder evidence`: what was kept of a rollback, and its files, each compared with its hash."""
+"""`evidence`: shows the evidence of a rollback and downloads its files; each must match its checksum."""
 
 from __future__ import annotations
 
@@ -11,24 +11,37 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from responder.cli.client import Client, place_of
-from responder.cli.commands import NO, OK
-from responder.cli.display import show
+from responder.cli.client import Client, execution_path
+from responder.cli.command import NO, OK, Commands
+from responder.cli.display import evidence as display
+from responder.cli.display.terminal import console
 from responder.config.private_files import make_directory, open_file
 from responder.errors import ResponderError
 from responder.evidence.manifest import is_plain
 
 
+def add_to(commands: Commands) -> None:
+    """Declares the command."""
+    parser = commands.add(
+        "evidence",
+        "the evidence of a rollback, or the logs that a decision preserved",
+        "evidence 20261123-231500-4f2a9c1b --fetch /tmp/evidence",
+        evidence,
+    )
+    parser.add_argument("id")
+    parser.add_argument("--fetch", type=Path, metavar="DIR", help="download the files, and verify every checksum")
+
+
 async def evidence(args: argparse.Namespace, client: Client) -> int:
-    path = f"{place_of(args.id)}/evidence"
+    path = f"{execution_path(args.id)}/evidence"
     body = await client.get(path)
     fetched = await _fetch(client, path, body, args.fetch) if args.fetch else []
     if args.output == "json":
         print(json.dumps({**body, "fetched": fetched} if args.fetch else body, indent=2))
     else:
-        show.console().print(show.evidence(body), markup=False)
+        console().print(display.evidence(body), markup=False)
         if args.fetch:
-            show.console().print(f"{len(fetched)} files are in {args.fetch}, each with the hash of the manifest")
+            console().print(f"{len(fetched)} files in {args.fetch}, all checksums match")
     return OK if body["state"] == "kept" else NO
 
 
@@ -41,10 +54,10 @@ async def _fetch(client: Client, path: str, body: dict[str, Any], into: Path) ->
         for file in body["manifest"]["files"]:
             name = str(file["name"])
             if not is_plain(name):
-                raise ResponderError(f"{name!r} is no name that a file of evidence has")
+                raise ResponderError(f"{name!r} is not a valid name of an evidence file")
             data = await client.download(f"{path}/{quote(name)}")
             if hashlib.sha256(data).hexdigest() != file["sha256"]:
-                raise ResponderError(f"{name} is not what was kept: its hash is another than in the manifest")
+                raise ResponderError(f"{name} does not match its checksum in the manifest")
             await asyncio.to_thread(_write, into / name, data)
             fetched.append(name)
         manifest = json.dumps(body["manifest"], indent=1).encode()
@@ -55,6 +68,6 @@ async def _fetch(client: Client, path: str, body: dict[str, Any], into: Path) ->
 
 
 def _write(file: Path, data: bytes) -> None:
-    # Not through a link, as somebody may have laid into a directory for all, and for nobody else to read.
+    # Private, and not through a link: in a shared directory somebody else may have created one.
     with os.fdopen(open_file(file, os.O_WRONLY | os.O_TRUNC), "wb") as f:
         f.write(data)

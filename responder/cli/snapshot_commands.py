@@ -19,7 +19,7 @@ from responder.backends.postgres.snapshots.restore import restore as put_back
 from responder.backends.postgres.snapshots.retention import due
 from responder.backends.postgres.snapshots.store import Kept, Shelf
 from responder.backends.postgres.snapshots.verify import compare_restored, read_back
-from responder.cli.display import show
+from responder.cli.display.terminal import clean, clock, console, table
 from responder.errors import JournalUnavailable, ResponderError, StepFailed, Unavailable
 from responder.journal import open_executions
 
@@ -30,7 +30,7 @@ def _out(args: argparse.Namespace, body: Any, shown: Any) -> None:
     if args.output == "json":
         print(json.dumps(body, indent=2))
     else:
-        show.console().print(show.clean(shown) if isinstance(shown, str) else shown, markup=False, soft_wrap=True)
+        console().print(clean(shown) if isinstance(shown, str) else shown, markup=False, soft_wrap=True)
 
 
 def _shelves(args: argparse.Namespace, snapshots: Snapshots) -> list[Shelf]:
@@ -60,7 +60,7 @@ async def list_kept(args: argparse.Namespace, snapshots: Snapshots) -> int:
         (
             entry["key"],
             entry["store"],
-            show.clock(entry.get("made_at")),
+            clock(entry.get("made_at")),
             f"{entry.get('size', 0) / 2**20:.1f}",
             "all" if entry.get("tables", ()) is None else str(len(entry.get("tables", ()))),
             entry.get("verified", "-"),
@@ -68,7 +68,7 @@ async def list_kept(args: argparse.Namespace, snapshots: Snapshots) -> int:
         )
         for entry in body
     ]
-    _out(args, body, show.table("snapshots", columns, rows))
+    _out(args, body, table("snapshots", columns, rows))
     return NO if any(kept.wrong for _, kept in found) else OK
 
 

@@ -1,4 +1,4 @@
-"""What each command about versions, and about what apps are told of them, asks of a running responder."""
+"""Commands for versions and for the documents that apps poll: `deployed`, `mark`, `versions`, `clients`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,94 @@ import re
 from urllib.parse import quote
 
 from responder.cli.client import Client
-from responder.cli.commands import OK, me, out
-from responder.cli.display import show
+from responder.cli.command import OK, Commands, out, user_name
+from responder.cli.display import versions as display
 from responder.errors import ResponderError
+
+_ENVIRONMENT = "required if the service is in more than one"
+
+
+def add_to(commands: Commands) -> None:
+    """Declares the commands."""
+    _add_deployed(commands)
+    parser = commands.add(
+        "mark",
+        "mark a version by what you know about it",
+        'mark backend 2.1.0 --no-rollback "fixes CVE-2026-1234"',
+        mark,
+    )
+    parser.add_argument("service")
+    parser.add_argument("version")
+    parser.add_argument("status", nargs="?", choices=("candidate", "good", "suspect", "bad", "retired"))
+    parser.add_argument("--environment", help=_ENVIRONMENT)
+    parser.add_argument("--no-rollback", metavar="WHY", help="deny rollbacks past this version, as for a security fix")
+    parser.add_argument("--lift", action="store_true", help="allow rollbacks past this version again")
+    parser.add_argument("--reason", default="", help="for the record")
+    parser = commands.add("versions", "the known versions of a service", "versions backend", versions)
+    parser.add_argument("service")
+    parser.add_argument("--environment", help="with --platform: required if the service is in more than one")
+    parser.add_argument("--platform", help="the versions on this platform, the running one, and their artifacts")
+    parser.add_argument("--history", action="store_true", help="every mark, and every reported requirement")
+    _add_clients(commands)
+
+
+def _add_deployed(commands: Commands) -> None:
+    parser = commands.add(
+        "deployed", "report a deployment", "deployed backend 2.1.0 --artifact repo@sha256:…", deployed
+    )
+    parser.add_argument("service")
+    parser.add_argument("version")
+    parser.add_argument("--environment", help=_ENVIRONMENT)
+    parser.add_argument("--platform", help="the only platform that it reached, such as android (the whole service)")
+    parser.add_argument("--artifact", help="what the version consists of, such as an image digest or versionCode=1234")
+    parser.add_argument("--provenance", metavar="URL", help="address of the pipeline run that built it")
+    parser.add_argument(
+        "--requires",
+        action="append",
+        default=[],
+        metavar="RANGE",
+        help="versions of another service that it works with, such as 'backend>=2.1'; repeatable",
+    )
+    parser.add_argument("--good", action="store_true", help="already known to be good, as for the first report")
+    parser.add_argument("--id", help="ID of the deployment; reporting it again changes nothing")
+    parser.add_argument("--at", metavar="TIME", help="time of the deployment, such as 2026-11-23T22:00:00Z (now)")
+
+
+def _add_clients(commands: Commands) -> None:
+    parser = commands.add(
+        "clients",
+        "show or change the document that the apps of a platform poll",
+        'clients frontend android --block 3.0 --flag checkout=false --reason "charges twice"',
+        clients,
+    )
+    parser.add_argument("service")
+    parser.add_argument("platform")
+    parser.add_argument("--environment", help=_ENVIRONMENT)
+    parser.add_argument("--min-version", metavar="VERSION", help="lowest version that may be used ('' removes it)")
+    parser.add_argument(
+        "--block", action="append", default=[], metavar="VERSION", help="version that must not be used; repeatable"
+    )
+    parser.add_argument("--unblock", action="append", default=[], metavar="VERSION", help="undo --block; repeatable")
+    parser.add_argument(
+        "--flag",
+        action="append",
+        default=[],
+        metavar="NAME=false",
+        help="switch that apps obey (name=true, name=false; name= removes it); repeatable",
+    )
+    parser.add_argument("--reason", default="", help="for the record; required for a change")
+    parser.add_argument("--limit", type=int, default=20, help="number of changes to show (20)")
 
 
 async def versions(args: argparse.Namespace, client: Client) -> int:
     path = f"/api/v1/versions/{quote(args.service)}" + (f"/{quote(args.platform)}" if args.platform else "")
     body = await client.get(path, environment=args.environment, history="true" if args.history else None)
     if args.history:
-        out(args, [*body["marks"], *body["requirements"]], show.version_history(body["marks"], body["requirements"]))
+        out(args, [*body["marks"], *body["requirements"]], display.version_history(body["marks"], body["requirements"]))
     elif args.platform:
-        out(args, body, show.platform(body))
+        out(args, body, display.platform(body))
     else:
-        out(args, body["versions"], show.versions(body["versions"]))
+        out(args, body["versions"], display.versions(body["versions"]))
     return OK
 
 
@@ -36,11 +110,11 @@ async def deployed(args: argparse.Namespace, client: Client) -> int:
         "id": args.id,
         "at": args.at,
         "requires": dict(_requirement(argument) for argument in args.requires),
-        "by": me(),
+        "by": user_name(),
     }
     body = await client.post("/api/v1/deployments", payload)
     deployment = body["deployment"]
-    new = "recorded" if body["new"] else "was recorded before"
+    new = "recorded" if body["new"] else "already recorded"
     where = (
         f"{deployment['environment']} on {deployment['platform']}"
         if deployment.get("platform")
@@ -52,17 +126,17 @@ async def deployed(args: argparse.Namespace, client: Client) -> int:
 
 async def mark(args: argparse.Namespace, client: Client) -> int:
     if not (args.status or args.no_rollback or args.lift):
-        raise ResponderError("name a status, or --no-rollback WHY, or --lift")
+        raise ResponderError("needs a status, --no-rollback WHY or --lift")
     payload = {
         "environment": args.environment,
         "status": args.status,
         "no_rollback": "" if args.lift else args.no_rollback,
         "reason": args.reason,
-        "by": me(),
+        "by": user_name(),
     }
     body = await client.post(f"/api/v1/versions/{quote(args.service)}/{quote(args.version)}", payload)
     version = body["version"]
-    stays = f", must not be rolled back past: {version['no_rollback']}" if version["no_rollback"] else ""
+    stays = f"; rollbacks past it are denied: {version['no_rollback']}" if version["no_rollback"] else ""
     out(
         args,
         body,
@@ -81,28 +155,30 @@ async def clients(args: argparse.Namespace, client: Client) -> int:
     }
     if args.min_version is not None or args.block or args.unblock or args.flag:
         if not args.reason:
-            raise ResponderError("a change needs --reason, for the record")
-        payload = {**changed, "environment": args.environment, "reason": args.reason, "by": me()}
+            raise ResponderError("a change needs --reason")
+        payload = {**changed, "environment": args.environment, "reason": args.reason, "by": user_name()}
         await client.post(path, payload)
     elif args.reason:
-        raise ResponderError("--reason for what? name a change: --min-version, --block, --unblock or --flag")
+        raise ResponderError("--reason without a change: add --min-version, --block, --unblock or --flag")
     body = await client.get(f"{path}/history", environment=args.environment, limit=args.limit)
-    out(args, body, show.clients(body))
+    out(args, body, display.clients(body))
     return OK
 
 
 def _requirement(argument: str) -> tuple[str, str]:
-    """`backend>=2.1` is a name and a range of its versions."""
+    """The service and the range in `backend>=2.1`."""
     found = re.fullmatch(r"([a-z0-9][-a-z0-9_.]*?)\s*([<>=!~].*)", argument)
     if found is None:
-        raise ResponderError(f"--requires {argument}: needs a service and a range of its versions, as 'backend>=2.1'")
+        raise ResponderError(
+            f"--requires {argument}: must be a service and a range of its versions, such as 'backend>=2.1'"
+        )
     return found[1], found[2]
 
 
 def _flag(argument: str) -> tuple[str, bool | None]:
-    """`name=true`, `name=false`, or `name=` for one that is not told any more."""
+    """`name=true`, `name=false`, or `name=` to remove the flag."""
     name, _, value = argument.partition("=")
     known = {"true": True, "false": False, "": None}
     if not name or "=" not in argument or value not in known:
-        raise ResponderError(f"--flag {argument}: needs name=true or name=false, or name= to tell it no more")
+        raise ResponderError(f"--flag {argument}: must be name=true or name=false, or name= to remove it")
     return name, known[value]

@@ -1,4 +1,4 @@
-"""`responder watch`: follows a rollback through restarts of the responder, and leaves it alone when it goes away."""
+"""Follows a rollback in the terminal, also through restarts of the responder. Ending it does not stop the rollback."""
 
 from __future__ import annotations
 
@@ -14,36 +14,32 @@ from typing import Any
 from rich.live import Live
 
 from foundation import interrupt
-from responder.cli.client import Client, NoStream, Refused, place_of
-from responder.cli.display import show
+from responder.cli.client import Client, NoStream, Refused, execution_path
 from responder.cli.display.progress import Progress, line
+from responder.cli.display.rollbacks import approval_hint
+from responder.cli.display.terminal import console
 from responder.errors import ResponderError
 
 OVER = frozenset(("closed", "stuck"))
 AGAIN = 1.0
-"""Seconds until it is asked again."""
+"""Seconds between two requests."""
 
 AWAY = 120.0
-"""Seconds without any answer after which the responder counts as gone, once it has answered."""
-
-
-async def watch(args: argparse.Namespace, client: Client) -> int:
-    """Until it is closed or stuck; a plan that waits for approval is waited for."""
-    return await show_until(args, client, args.id, OVER)
+"""Seconds without an answer after which a responder that has answered before counts as gone."""
 
 
 async def show_until(args: argparse.Namespace, client: Client, execution: str, over: frozenset[str]) -> int:
-    """Shows a rollback until it is in one of these states. 0 where it succeeded, 1 otherwise."""
+    """Shows a rollback until it is in one of the states `over`. Returns 0 if it succeeded, 1 otherwise."""
     progress = Progress(execution)
-    console = show.console()
-    live = args.output == "text" and console.is_terminal
-    interrupt.on_leaving(f"the rollback goes on by itself; see it again with: responder watch {execution}")
+    terminal = console()
+    live = args.output == "text" and terminal.is_terminal
+    interrupt.on_leaving(f"the rollback continues; follow it again: responder watch {execution}")
     async with contextlib.aclosing(follow(client, execution)) as events:
         if live:
             await _draw(progress, events, client, over)
         else:
             async for kind, event in events:
-                if kind == "looked":
+                if kind == "checks":
                     continue
                 sentence = progress.take(event)
                 if args.output == "text":
@@ -51,23 +47,23 @@ async def show_until(args: argparse.Namespace, client: Client, execution: str, o
                 if _is_over(progress, event, over):
                     break
     interrupt.on_leaving("")
-    body = await client.get(place_of(execution))
+    body = await client.get(execution_path(execution))
     if args.output == "json":
         print(json.dumps(body, indent=2))
     elif body["state"] == "awaiting_approval":
-        console.print(show.waits(body))
+        terminal.print(approval_hint(body))
     return 0 if body["outcome"] == "succeeded" else 1
 
 
 def _is_over(progress: Progress, event: dict[str, Any], over: frozenset[str]) -> bool:
-    # What is told again from the beginning was in such a state before, and may have gone on from there.
+    # Events that are sent again may show a state that the rollback has left since.
     return progress.state in over and event["seq"] >= event["last"]
 
 
 async def _draw(
     progress: Progress, events: AsyncIterator[tuple[str, dict[str, Any]]], client: Client, over: frozenset[str]
 ) -> None:
-    with Live(console=show.console(), auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
 
         def draw() -> None:
             live.update(progress.picture(datetime.now(UTC) + client.ahead), refresh=True)
@@ -80,8 +76,8 @@ async def _draw(
         ticking = asyncio.create_task(tick())
         try:
             async for kind, event in events:
-                if kind == "looked":
-                    progress.looked(event["findings"])
+                if kind == "checks":
+                    progress.show_findings(event["findings"])
                     continue
                 progress.take(event)
                 if _is_over(progress, event, over):
@@ -92,29 +88,31 @@ async def _draw(
 
 
 async def follow(client: Client, execution: str) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
-    """Every event once, in order, as it happens, and `looked` between: by a stream, which is taken up again where it
-    was cut, or where there is none by asking each second. Raises ResponderError where nobody answers for long.
+    """Every event once, in order, and `checks` between them.
+
+    Reads the event stream and reconnects where it broke; without a stream it polls once a second. Raises ResponderError
+    if the responder does not answer for AWAY seconds.
     """
-    path = f"{place_of(execution)}/events"
-    after, streams, looked = -1, True, None
-    heard: float | None = None
+    path = f"{execution_path(execution)}/events"
+    after, streams, findings = -1, True, None
+    answered_at: float | None = None
     while True:
         try:
-            if heard is None or not streams:
+            if answered_at is None or not streams:
                 body = await client.get(path, after=after)
-                heard = time.monotonic()
+                answered_at = time.monotonic()
                 for event in body["events"]:
                     after = event["seq"]
                     yield event["type"], {**event, "last": body["events"][-1]["seq"]}
                 if body["state"] == "closed":
                     return
-                if body["looked"] and body["looked"] != looked:
-                    looked = body["looked"]
-                    yield "looked", {"findings": looked}
+                if body["checks"] and body["checks"] != findings:
+                    findings = body["checks"]
+                    yield "checks", {"findings": findings}
             if streams:
                 async for kind, event in client.events(path, after):
-                    heard = time.monotonic()
-                    if kind == "looked":
+                    answered_at = time.monotonic()
+                    if kind == "checks":
                         yield kind, event
                     elif event["seq"] > after:
                         after = event["seq"]
@@ -125,6 +123,6 @@ async def follow(client: Client, execution: str) -> AsyncGenerator[tuple[str, di
             streams = False
         except ResponderError as e:
             away = not isinstance(e, Refused) or e.status >= 500
-            if not away or heard is None or time.monotonic() - heard > AWAY:
+            if not away or answered_at is None or time.monotonic() - answered_at > AWAY:
                 raise
         await asyncio.sleep(AGAIN)

@@ -1,1 +1,1 @@
-"""What people and alerts can ask for, each once: used by web, command line and worker alike."""
+"""What people and alerts can request: each operation once, for web, cli and runtime. May import reports and below."""

@@ -21,7 +21,7 @@ from responder.journal import Row, Transaction, deployments, outbox
 from responder.journal.decisions import kill_switch
 from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
-from responder.operations.respond import Decided
+from responder.operations.decided import Decided
 from responder.rollback.events import Closed, Event, StepCompleted, StepStarted
 from responder.rollback.execution import Execution
 from responder.rollback.plan import Change, Gate

@@ -22,9 +22,10 @@ from responder.evidence.keeper import Keeper
 from responder.evidence.maintenance import maintain
 from responder.journal import Database, Transaction, executions
 from responder.logging import say
-from responder.operations.approving import after_waiting
+from responder.operations.approve import end_approval
+from responder.operations.decided import Decided
 from responder.operations.planning import plan_rollback
-from responder.operations.respond import Claimer, Decided, respond
+from responder.operations.respond import Claimer, respond
 from responder.rollback.events import (
     Event,
     EvidenceCollected,
@@ -340,7 +341,7 @@ class Worker:
             stop = await self.journal.read(stop_request_of, execution.id)
             if stop is None and (execution.approve_before is None or now < execution.approve_before):
                 continue
-            events = await after_waiting(
+            events = await end_approval(
                 execution, stop, policy_set=policy_set, journal=self.journal, connections=self.connections(), now=now
             )
             with contextlib.suppress(LeaseLost):  # approved at this very moment

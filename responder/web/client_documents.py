@@ -49,10 +49,9 @@ class ClientDocuments(Handlers):
     def __init__(
         self, journal: Database, policy_set: Callable[[], PolicySet], settings: Callable[[], ClientSettings | None]
     ) -> None:
-        self._journal, self._mandate, self._settings = journal, policy_set, settings
+        self._journal, self._policy_set, self._settings = journal, policy_set, settings
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         path = "/api/v1/clients/{service}/{platform}"
         return (
             get("/api/v1/clients/keys", "read", self.keys, self.public),
@@ -122,7 +121,7 @@ class ClientDocuments(Handlers):
         return settings
 
     def _service(self, request: web.Request, environment: str | None) -> Service:
-        return service_of(request, self._mandate(), request.match_info["service"], environment)
+        return service_of(request, self._policy_set(), request.match_info["service"], environment)
 
     def _where(self, request: web.Request, environment: str | None) -> tuple[str, str, str]:
         service = self._service(request, environment)

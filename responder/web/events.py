@@ -45,7 +45,7 @@ def event_body(execution: Execution, event: Event) -> dict[str, Any]:
             "notes": list(plan.notes),
         }
     if isinstance(event, Accepted):
-        body["alerts_in_all"] = len(event.alerts) + event.truncated_alerts
+        body["total_alerts"] = len(event.alerts) + event.truncated_alerts
     return body
 
 
@@ -76,7 +76,6 @@ class Events(Handlers):
         self._heartbeat, self._look, self._write_within = heartbeat, look, write_within
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         return get(f"{EXECUTION}/events", "read", self.execution), get("/api/v1/events", "read", self.everything)
 
     async def shutdown(self, app: web.Application) -> None:
@@ -94,7 +93,7 @@ class Events(Handlers):
         new = [event_body(*pair) for pair in pairs if pair[0].seq > after]
         if request.headers.get("Accept") == "application/json":
             state = {"execution": execution_id, "state": execution.state, "outcome": execution.outcome}
-            return answer({**state, "events": new, "looked": self._looked(execution)})
+            return answer({**state, "events": new, "checks": self._looked(execution)})
 
         async def follow(out: _Stream, watcher: Watcher) -> None:
             nonlocal execution
@@ -105,7 +104,7 @@ class Events(Handlers):
                     for execution, event in await self._after(execution_id, execution):  # noqa: B020
                         await out.send([(str(execution.seq), event.type, event_body(execution, event))])
                 if (now := self._looked(execution)) != looked and now:
-                    await out.send([(None, "looked", {"execution": execution_id, "findings": now})])
+                    await out.send([(None, "checks", {"execution": execution_id, "findings": now})])
                 looked = now
 
         return await self._stream(request, execution_id, follow)

@@ -30,7 +30,6 @@ class Evidence(Handlers):
         self._journal, self._keeper = journal, keeper
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         return (
             get(f"{EXECUTION}/evidence", "read", self.show),
             get(f"{EXECUTION}/evidence/{{name}}", "read", self.file),

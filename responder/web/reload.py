@@ -18,7 +18,6 @@ class Reload(Handlers):
         self._reload = reload
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         return (post("/-/reload", "operate", self.reload, body="none"),)
 
     async def reload(self, request: web.Request) -> web.Response:

@@ -42,13 +42,12 @@ class Reports(Handlers):
         *,
         within: float = 5.0,
     ) -> None:
-        self._journal, self._mandate, self._connections = journal, policy_set, connections
+        self._journal, self._policy_set, self._connections = journal, policy_set, connections
         self._worker, self._mistakes, self._within = worker, mistakes, within
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._last: dict[tuple[tuple[str | None, str | None], Permitted], tuple[health.Status, datetime]] = {}
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         return (
             get("/api/v1/report", "read", self.report),
             get(f"{EXECUTION}/report", "read", self.execution),
@@ -67,7 +66,7 @@ class Reports(Handlers):
         self, request: web.Request, start: datetime | None = None, within: float | None = None
     ) -> health.Report:
         """Of what is asked for and permitted. Raises Unknown where the configuration has no such service."""
-        requested, allowed, policy_set = scope(request), permitted(request), narrowed(request, self._mandate())
+        requested, allowed, policy_set = scope(request), permitted(request), narrowed(request, self._policy_set())
         services = services_of(policy_set, *requested)
         async with self._turn:
             now = self._journal.now()
@@ -106,7 +105,7 @@ class Reports(Handlers):
         known = await self._journal.read(_permitted_record, request, request.match_info["id"])
         made = postmortem.make_postmortem(known)
         try:
-            drawn = await picture.draw(made, self._mandate(), self._connections(), self._journal.now())
+            drawn = await picture.draw(made, self._policy_set(), self._connections(), self._journal.now())
         except (Unavailable, StepFailed) as e:
             return error(502, str(e))
         headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}

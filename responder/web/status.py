@@ -59,11 +59,10 @@ class Status(Handlers):
         reports: Reports,
         channels: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        self._journal, self._mandate, self._worker, self._metrics = journal, policy_set, worker, metrics
+        self._journal, self._policy_set, self._worker, self._metrics = journal, policy_set, worker, metrics
         self._reports, self._channels = reports, channels
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         return (
             get("/api/v1/status", "read", self.status),
             get("/metrics", "read", self.metrics, any_host=True),
@@ -78,7 +77,7 @@ class Status(Handlers):
     async def ready(self, request: web.Request) -> web.Response:
         """`GET /-/ready`: the journal answers and this process may act."""
         try:
-            await self._journal.read(take_snapshot, self._mandate(), self._journal.now())
+            await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
         except JournalUnavailable as e:
             return web.Response(text=f"{e}\n", status=503)
         if not self._worker.has_lease:
@@ -88,7 +87,7 @@ class Status(Handlers):
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
         demand_unlimited(request, "/metrics")
-        policy_set = self._mandate()
+        policy_set = self._policy_set()
         began = time.monotonic()
         snapshot = await self._snapshot()
         read_in = time.monotonic() - began
@@ -102,7 +101,7 @@ class Status(Handlers):
         """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not and why, what is under way, and every
         service's versions. It reads the journal and asks nobody, but for `health=now`.
         """
-        policy_set, requested, allowed = narrowed(request, self._mandate()), scope(request), permitted(request)
+        policy_set, requested, allowed = narrowed(request, self._policy_set()), scope(request), permitted(request)
         services = services_of(policy_set, *requested)
         if request.query.get("health", "last") not in ("now", "last"):
             raise Invalid("must be now or last", "health")
@@ -166,7 +165,7 @@ class Status(Handlers):
 
     async def _snapshot(self) -> Snapshot | None:
         try:
-            return await self._journal.read(take_snapshot, self._mandate(), self._journal.now())
+            return await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
         except JournalUnavailable:
             return None
 

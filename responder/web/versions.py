@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -16,7 +15,7 @@ from responder.decisions.policy_set import PolicySet
 from responder.errors import Forbidden, Invalid, Unknown
 from responder.journal import Database, Row, Transaction, deployments
 from responder.journal.deployments import Deployment, Status
-from responder.services import registry
+from responder.operations.versions import deployment_time, mark_version, report_deployment, version_row
 from responder.services.service import Name
 from responder.web.access.access import WHO, who_asks
 from responder.web.access.permission import demand, narrowed, permitted, service_of
@@ -32,8 +31,6 @@ from responder.web.http.requests import (
     unless_known,
 )
 from responder.web.http.routes import Handlers, Route, get, post
-
-_SKEW = timedelta(minutes=5)
 
 
 class _Deployed(ApiRequest):
@@ -56,23 +53,13 @@ class _Mark(ApiRequest):
     reason: str = Field(default="", max_length=1000)
 
 
-def _not_in_the_future(reported_at: datetime | None, now: datetime) -> datetime:
-    """A pipeline's clock may be a little ahead of ours: trouble would seem to have begun before the deployment."""
-    if reported_at is None or now < reported_at <= now + _SKEW:
-        return now
-    if reported_at > now:
-        raise Invalid(f"is {reported_at - now} in the future: whose clock is wrong?", "at")
-    return reported_at
-
-
 class Registry(Handlers):
     """Deployments and versions."""
 
     def __init__(self, journal: Database, policy_set: Callable[[], PolicySet]) -> None:
-        self._journal, self._mandate = journal, policy_set
+        self._journal, self._policy_set = journal, policy_set
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         return (
             get("/api/v1/deployments", "read", self.deployments),
             post("/api/v1/deployments", ("deploy", "operate"), self.deployed),
@@ -84,7 +71,7 @@ class Registry(Handlers):
     async def deployed(self, request: web.Request) -> web.Response:
         """`POST /api/v1/deployments`: a version was put into place."""
         body = await read(request, _Deployed)
-        service = service_of(request, self._mandate(), body.service, body.environment)
+        service = service_of(request, self._policy_set(), body.service, body.environment)
         if body.status not in (None, "good") and "operate" not in request[WHO].scopes:
             raise Forbidden(f"{request[WHO].name} has not the scope operate: only that marks a version {body.status}")
         now = self._journal.now()
@@ -96,19 +83,12 @@ class Registry(Handlers):
             platform=body.platform or "",
             artifact=body.artifact,
             provenance=body.provenance,
-            at=_not_in_the_future(body.at, now),
+            at=deployment_time(body.at, now),
             reported_at=body.at,
             recorded_by=who_asks(request, body.model_dump()),
         )
-
-        async def act(tx: Transaction) -> bool:
-            await registry.require(tx, deployment, body.requires, now)
-            return await registry.record(tx, deployment, body.status)
-
-        new = await self._journal.transaction(act)
-        # What was told first stands; and its id may be one of its own.
-        known = await self._journal.read(deployments.get, deployment)
-        return answer({"deployment": known.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
+        recorded, new = await report_deployment(deployment, body.status, body.requires, journal=self._journal)
+        return answer({"deployment": recorded.model_dump(exclude={"status"}), "new": new}, status=201 if new else 200)
 
     async def deployments(self, request: web.Request) -> web.Response:
         """`GET /api/v1/deployments[?service=&environment=&limit=]`, newest first."""
@@ -137,14 +117,16 @@ class Registry(Handlers):
 
         found = await self._journal.read(find)
         if not found["versions"] and all(
-            service.name != name for service in narrowed(request, self._mandate()).services
+            service.name != name for service in narrowed(request, self._policy_set()).services
         ):
             raise Unknown(f"no service {name!r} is configured, and no version of it was ever told")
         return _tagged(request, found)
 
     async def platform(self, request: web.Request) -> web.Response:
         """`GET /api/v1/versions/{service}/{platform}[?environment=&history=true]`: what is known of it there."""
-        service = service_of(request, self._mandate(), request.match_info["service"], request.query.get("environment"))
+        service = service_of(
+            request, self._policy_set(), request.match_info["service"], request.query.get("environment")
+        )
         name, environment, most = service.name, service.environment, limit(request)
         platform = request.match_info["platform"]
 
@@ -176,37 +158,26 @@ class Registry(Handlers):
         nobody else has said more of it meanwhile.
         """
         body = await read(request, _Mark)
-        service = service_of(request, self._mandate(), request.match_info["service"], body.environment)
+        service = service_of(request, self._policy_set(), request.match_info["service"], body.environment)
         if body.status is None and body.no_rollback is None:
             raise Invalid("needs status or no_rollback", "body")
-        by, now = who_asks(request, body.model_dump()), self._journal.now()
-        where = (service.name, service.environment, request.match_info["version"])
-
-        async def act(tx: Transaction) -> Row:
-            await deployments.hold(tx, where[:2])
-            if before := await _version(tx, *where):
-                must_match(request, _tag(before))
-            if body.status is not None:
-                note = f"{by}: {body.reason}" if body.reason else f"marked by {by}"
-                await registry.mark(tx, *where, body.status, note, now, by)
-            if body.no_rollback is not None:
-                why = f"{body.no_rollback} ({by})" if body.no_rollback else ""
-                await registry.mark_no_rollback(tx, *where, why, now, by)
-            return await _version(tx, *where) or {}
-
-        row = await self._journal.transaction(act)
+        row = await mark_version(
+            service.name,
+            service.environment,
+            request.match_info["version"],
+            **body.model_dump(include={"status", "no_rollback", "reason"}),
+            by=who_asks(request, body.model_dump()),
+            journal=self._journal,
+            check=lambda known: must_match(request, _tag(known)),
+        )
         response = answer({"version": {**row, "etag": _tag(row)}})
         response.headers["ETag"] = f'"{_tag(row)}"'
         return response
 
 
-async def _version(tx: Transaction, service: str, environment: str, version: str) -> Row | None:
-    return await tx.first("version", service=service, environment=environment, version=version)
-
-
 async def _no_platform(tx: Transaction, service: str, environment: str, platform: str, known: list[str]) -> str:
     message = f"nothing was told of {service} on a platform {platform!r} in {environment}"
-    if await _version(tx, service, environment, platform):
+    if await version_row(tx, service, environment, platform):
         return f"{message}; {platform} is one of its versions: ask for /api/v1/versions/{service}"
     return f"{message}; it is on {', '.join(known)}" if known else f"{message}, nor on any other"
 

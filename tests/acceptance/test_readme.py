@@ -215,7 +215,7 @@ async def test_readme_works_as_pasted(readme: tuple[Readme, contextlib.AsyncExit
     setup, leaving = readme
     await setup.prometheus.until('min_over_time(probe_success{service="backend"}[30s]) >= 1')
     check = await setup.run(lines(block("Configuration", number=0))[0])
-    assert (check.code, check.out.splitlines()[-1]) == (0, "all is well"), check.out
+    assert (check.code, check.out.splitlines()[-1]) == (0, "no problems found"), check.out
     assert "1 service; policies: forced (force), after-deploy (observe)" in check.out
 
     await setup.serve(leaving)

@@ -13,7 +13,9 @@ from responder.decisions.incidents import Incident
 from responder.decisions.limits import CircuitBreaker, Limits
 from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, decisions, evidence, executions
-from responder.operations.respond import Decided, note_unwanted, respond
+from responder.operations.decided import Decided
+from responder.operations.respond import respond
+from responder.operations.undecided import record_unmatched
 from responder.rollback.events import (
     ApprovalRequested,
     Approved,
@@ -249,7 +251,7 @@ class History:
         await self._request(f"watched-{round_}", at + timedelta(seconds=1))
         await self._journal.transaction(decisions.release_kill_switch)
         nobody = alert({"alertname": "Strange", "service": f"shop-{round_}"}, starts_at=at)
-        await note_unwanted(self._journal, [nobody], at)
+        await record_unmatched(self._journal, [nobody], at)
 
 
 def _plan(name: str) -> Plan:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from responder.logging import say, set_up
+from responder.logging import LogSettings, say, set_up
 
 log = logging.getLogger("responder.test")
 FORGED = "12:00:00.000 INFO    decision result=allow"
@@ -34,7 +34,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_the_console_tells_time_level_event_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up("console", "info")
+    set_up(LogSettings(style="console", level="info"))
     say(log, "decision", service="backend", reason="no data", n=3, nothing=None, empty="", ok=True)
     (line,) = lines(capsys)
     time, _, rest = line.partition(" ")
@@ -43,7 +43,7 @@ def test_the_console_tells_time_level_event_and_fields(capsys: pytest.CaptureFix
 
 
 def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up("json", "debug")
+    set_up(LogSettings(style="json", level="debug"))
     say(log, "decision", level=logging.WARNING, service="backend", mistakes=["a", "b"], nothing=None)
     (line,) = lines(capsys)
     entry = json.loads(line)
@@ -62,7 +62,7 @@ def test_json_has_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_a_sender_wrote_stays_within_its_line(
     style: Literal["console", "json"], evil: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    set_up(style, "info")
+    set_up(LogSettings(style=style, level="info"))
     say(log, f"webhook{evil}{FORGED}", reason=f"x{evil}{FORGED}", labels={"a": f"x{evil}{FORGED}"}, n=[evil])
     (line,) = lines(capsys)
     assert line.isprintable()
@@ -72,7 +72,7 @@ def test_what_a_sender_wrote_stays_within_its_line(
 def test_an_error_cannot_forge_a_line_either(
     style: Literal["console", "json"], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    set_up(style, "info")
+    set_up(LogSettings(style=style, level="info"))
     try:
         raise ValueError(f"bad label\n{FORGED}\x1b[2J")
     except ValueError:
@@ -85,26 +85,26 @@ def test_an_error_cannot_forge_a_line_either(
 
 
 def test_a_value_cannot_pass_itself_off_as_another_field(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up("console", "info")
+    set_up(LogSettings(style="console", level="info"))
     say(log, "decision", reason='x" result=allow', result="deny")
     assert lines(capsys)[0].endswith(r'decision reason="x\" result=allow" result=deny')
 
 
 def test_a_field_cannot_take_the_place_of_the_event(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up("json", "info")
+    set_up(LogSettings(style="json", level="info"))
     log.info("real", extra={"fields": {"event": "forged", "level": "debug", "at": "never"}})
     entry = json.loads(lines(capsys)[0])
     assert (entry["event"], entry["level"]) == ("real", "info")
 
 
 def test_a_value_that_is_too_long_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up("console", "info")
+    set_up(LogSettings(style="console", level="info"))
     say(log, "decision", reason="x" * 100_000)
     assert len(lines(capsys)[0]) < 2100
 
 
 def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
-    set_up("console", "warning")
+    set_up(LogSettings(style="console", level="warning"))
     say(log, "quiet")
     say(log, "loud", level=logging.WARNING)
     assert [line.split()[-1] for line in lines(capsys)] == ["loud"]
@@ -113,7 +113,7 @@ def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(), st.text())
 def test_any_text_is_one_printable_line(capsys: pytest.CaptureFixture[str], event: str, value: str) -> None:
-    set_up("console", "info")
+    set_up(LogSettings(style="console", level="info"))
     say(log, "event", value=value, more={"k": event})
     (line,) = lines(capsys)
     assert line.isprintable()

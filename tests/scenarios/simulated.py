@@ -26,12 +26,14 @@ from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.web.access.access import Access
 from responder.web.access.settings import Web
-from responder.web.api import Api
+from responder.web.executions import Executions
 from responder.web.http.server import routes
-from responder.web.links.approval import ApprovalPage, Links
-from responder.web.links.stopping import StopPage
+from responder.web.links.approve import ApprovalPage
+from responder.web.links.signing import Links
+from responder.web.links.stop import StopPage
 from responder.web.receiver import Receiver
 from responder.web.reports import Reports
+from responder.web.rollbacks import Rollbacks
 from responder.web.status import Status
 from responder.web.versions import Registry
 from tests.journals import in_file
@@ -87,18 +89,20 @@ class SimulatedRunner:
         self._start_worker()
         links = Links(Web())
         receiver = Receiver(self._journal, self._policy_set, self._connect, self._worker, self._metrics)
-        api = Api(self._journal, self._policy_set, self._connect, self._worker, receiver, links.link)
+        executions = Executions(self._journal, self._policy_set, self._connect, self._worker, links.approve_link)
+        rollbacks = Rollbacks(self._journal, self._policy_set, self._connect, self._worker, receiver)
         reports = Reports(self._journal, self._policy_set, self._connect, self._worker)
         status = Status(self._journal, self._policy_set, self._worker, self._metrics, reports)
-        self._parts = (receiver, api, status, reports)
+        self._parts = (receiver, rollbacks, executions, status, reports)
         access = Access(Web())
         pages = (
             receiver,
-            api,
+            rollbacks,
+            executions,
             status,
             reports,
             Registry(self._journal, self._policy_set),
-            ApprovalPage(self._journal, api, lambda: links),
+            ApprovalPage(self._journal, executions, lambda: links),
             StopPage(self._journal, lambda: links),
         )
         app = routes(lambda: access, pages)

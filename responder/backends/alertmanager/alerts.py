@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from responder.config.yaml_document import path_text
 from responder.errors import Invalid
 
 # The limits of one body; docs/limits.md lists them.
@@ -114,14 +115,6 @@ class _Odd(Exception):
         self.path = path
 
 
-def path_of(location: tuple[int | str, ...]) -> str:
-    """A location in JSON as people write it: `alerts[3].labels`."""
-    out = ""
-    for part in location:
-        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else part
-    return out
-
-
 def readable(text: str) -> str:
     """The text without what no database stores: as Go does, what is not Unicode becomes U+FFFD, and so does NUL."""
     return _unicode(text).replace("\0", "\ufffd")
@@ -184,7 +177,7 @@ def read_body(body: bytes, now: datetime) -> AlertGroup:
 
 def _group(items: list[Any], at: tuple[str, ...], now: datetime) -> AlertGroup:
     if items and not any(isinstance(item, dict) for item in items):
-        raise Invalid(f"an alert is a JSON object, not {_kind(items[0])}", path_of((*at, 0)))
+        raise Invalid(f"an alert is a JSON object, not {_kind(items[0])}", path_text((*at, 0)))
     alerts, refused = [], []
     for index, item in enumerate(items[:MAX_ALERTS]):
         try:
@@ -192,7 +185,7 @@ def _group(items: list[Any], at: tuple[str, ...], now: datetime) -> AlertGroup:
         except _Odd as e:
             refused.append(
                 RefusedAlert(
-                    where=path_of((*at, index, *(_shown(p) if isinstance(p, str) else p for p in e.path))),
+                    where=path_text((*at, index, *(_shown(p) if isinstance(p, str) else p for p in e.path))),
                     reason=str(e),
                     labels=_labels_of(item),
                     resolved=isinstance(item, dict) and item.get("status") == "resolved",
@@ -200,7 +193,7 @@ def _group(items: list[Any], at: tuple[str, ...], now: datetime) -> AlertGroup:
             )
     if beyond := len(items[MAX_ALERTS:]):
         reason = f"{beyond} alerts beyond the limit of {MAX_ALERTS} were not read"
-        refused.append(RefusedAlert(where=path_of((*at, MAX_ALERTS)), reason=reason))
+        refused.append(RefusedAlert(where=path_text((*at, MAX_ALERTS)), reason=reason))
     return AlertGroup(alerts=tuple(alerts), refused=tuple(refused), truncated_alerts=beyond)
 
 

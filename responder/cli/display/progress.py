@@ -1,4 +1,4 @@
-"""How a rollback under way looks: every step with its state, what is waited for, and how long it has taken."""
+"""A running rollback in the terminal: every step with its state, its duration and the findings of its checks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from responder.cli.display.show import clean, clock, word
+from responder.cli.display.terminal import clean, clock, word
 from responder.config.durations import format_duration
 
 _MARKS = {
     "todo": ("·", "dim"),
     "running": ("▸", "bold cyan"),
     "done": ("✓", "green"),
-    "halted": ("✗", "bold red"),
+    "failed": ("✗", "bold red"),
     "stopped": ("✗", "yellow"),
-    "left out": ("-", "dim"),
+    "skipped": ("-", "dim"),
 }
 _MOST_LINES = 12
-"""Steps that are shown at once: a terminal cuts off the end, which is where it happens."""
+"""Lines for steps. A terminal cuts off the end of a longer picture, where the current step is."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Step:
 
 
 class Progress:
-    """What the events so far add up to, for eyes."""
+    """The state of a rollback, from its events so far."""
 
     def __init__(self, execution: str) -> None:
         self.execution = execution
@@ -48,20 +48,20 @@ class Progress:
         self._head = ""
         self._began: datetime | None = None
         self._ended: datetime | None = None
-        self._forward: list[Step] = []
-        self._back: list[Step] = []
+        self._steps: list[Step] = []
+        self._revert_steps: list[Step] = []
         self._findings: list[dict[str, Any]] = []
 
     @property
     def steps(self) -> list[Step]:
-        return [*self._forward, *self._back]
+        return [*self._steps, *self._revert_steps]
 
-    def looked(self, findings: list[dict[str, Any]]) -> None:
-        """What the checks of the step under way said last."""
+    def show_findings(self, findings: list[dict[str, Any]]) -> None:
+        """Sets the latest findings of the checks of the current step."""
         self._findings = findings
 
     def take(self, event: dict[str, Any]) -> str:
-        """Takes one event in, and returns the sentence that tells it."""
+        """Applies one event; returns the text that describes it."""
         at, kind = datetime.fromisoformat(event["at"]), event["type"]
         reason = event.get("reason") or event.get("note") or ""
         self.state = event["state"]
@@ -75,7 +75,7 @@ class Progress:
             case "planned":
                 plan = event["plan"]
                 self.plan_hash = plan["hash"]
-                self._forward = [Step(title) for title in plan["steps"]]
+                self._steps = [Step(title) for title in plan["steps"]]
                 return f"plan {plan['hash']} with {len(plan['steps'])} steps"
             case "step_started":
                 self._findings = []
@@ -83,33 +83,33 @@ class Progress:
             case "step_completed":
                 return f"done in {self._end('done', at, event['note'])}"
             case "step_failed":
-                self._end("halted", at, reason)
+                self._end("failed", at, reason)
             case "stop_requested":
                 self._end("stopped", at, f"stopped by {event['by']}: {reason}")
                 reason = f"by {event['by']}: {reason}"
             case "approved":
                 reason = f"by {event['by']}: plan {event['plan_hash']}"
             case "resumed":
-                reason = f"another worker goes on: {event['worker']}"
+                reason = f"resumed by worker {event['worker']}"
             case "closed":
                 self.outcome, self._ended = event["outcome"], at
                 reason = f"{event['outcome']}{f': {reason}' if reason else ''}"
         if self.state in ("reverting", "stuck", "closed"):
             for step in self.steps:
-                step.state = "left out" if step.state == "todo" else step.state
+                step.state = "skipped" if step.state == "todo" else step.state
         return reason
 
     def _start(self, title: str, at: datetime) -> str:
         if self.state == "reverting":
-            same = self._back[-1] if self._back and self._back[-1].state == "running" else None
+            same = self._revert_steps[-1] if self._revert_steps and self._revert_steps[-1].state == "running" else None
             step = same or Step(title)
-            self._back += [] if same else [step]
+            self._revert_steps += [] if same else [step]
             step.state, step.began = "running", at
-            return f"back: {title}"
-        for n, step in enumerate(self._forward, 1):
-            if step.state in ("todo", "running"):  # a running one is begun again after a crash
+            return f"revert: {title}"
+        for n, step in enumerate(self._steps, 1):
+            if step.state in ("todo", "running"):  # after a crash, a running step starts again
                 step.state, step.began = "running", at
-                return f"{n}/{len(self._forward)} {title}"
+                return f"{n}/{len(self._steps)} {title}"
         return title
 
     def _end(self, state: str, at: datetime, note: str) -> str:
@@ -120,7 +120,7 @@ class Progress:
         return ""
 
     def picture(self, now: datetime) -> RenderableType:
-        """All of it at this moment."""
+        """The picture at the time `now`."""
         head = Text.assemble(
             (self.execution, "bold"),
             f"  {clean(self._head)}  ",
@@ -134,20 +134,22 @@ class Progress:
         for row in self._rows(now):
             grid.add_row(*row)
         parts: list[RenderableType] = [head, Text(clean(self.reason), style="dim"), grid]
-        if self._forward:
-            done = sum(step.state == "done" for step in self._forward)
+        if self._steps:
+            done = sum(step.state == "done" for step in self._steps)
             color = "green" if self.outcome == "succeeded" else "cyan" if self.state == "running" else "yellow"
             bar = Table.grid(padding=(0, 1))
             bar.add_row(
-                ProgressBar(total=len(self._forward), completed=done, width=40, complete_style=color,
+                ProgressBar(total=len(self._steps), completed=done, width=40, complete_style=color,
                             finished_style=color),
-                Text(f"{done} of {len(self._forward)}", style="dim"),
+                Text(f"{done} of {len(self._steps)}", style="dim"),
             )  # fmt: skip
             parts.append(bar)
         if self.state == "awaiting_approval":
             parts.append(Text(f"responder approve {self.execution} --plan {self.plan_hash}", style="yellow"))
         if self.state == "stuck":
-            parts.append(Text(f'it needs a human; then: responder close {self.execution} --reason "…"', style="yellow"))
+            parts.append(
+                Text(f'a person is needed; then: responder close {self.execution} --reason "…"', style="yellow")
+            )
         return Group(*parts)
 
     def _rows(self, now: datetime) -> Iterator[tuple[Text, Text, Text]]:
@@ -156,25 +158,25 @@ class Progress:
         first = max(0, min(last - _MOST_LINES * 2 // 3, len(steps) - _MOST_LINES))
         if first:
             done = sum(step.state == "done" for step in steps[:first])
-            yield Text("✓", style="green"), Text(f"{done} steps before", style="dim"), Text("")
+            yield Text("✓", style="green"), Text(f"{done} earlier steps", style="dim"), Text("")
         for step in steps[first : first + _MOST_LINES]:
             mark, style = _MARKS[step.state]
             took = _seconds(step.began, step.ended or now) if step.began else ""
-            title = clean(step.title) + (" (on the way back)" if step in self._back else "")
-            dim = "dim" if step.state in ("todo", "left out") else ""
+            title = clean(step.title) + (" (revert)" if step in self._revert_steps else "")
+            dim = "dim" if step.state in ("todo", "skipped") else ""
             yield Text(mark, style=style), Text(title, style=dim), Text(took, style="dim")
-            if step.note and step.state in ("halted", "stopped"):
+            if step.note and step.state in ("failed", "stopped"):
                 yield Text(""), Text(clean(step.note), style=style), Text("")
             if step.state == "running":
                 for finding in self._findings:
                     good = finding["holds"]
                     yield Text(""), Text(clean(finding["reason"]), style="green" if good else "yellow"), Text("")
         if (left := len(steps) - first - _MOST_LINES) > 0:
-            yield Text(""), Text(f"{left} steps after", style="dim"), Text("")
+            yield Text(""), Text(f"{left} more steps", style="dim"), Text("")
 
 
 def line(event: dict[str, Any], sentence: str) -> str:
-    """One event for a log, or a terminal that is none."""
+    """One event as a line, for output that is not a terminal."""
     return f"{clock(event['at'])}  {event['type']:<9} {clean(sentence)}".rstrip()
 
 

@@ -5,13 +5,9 @@ A rollback of several services is permitted only where all of them are: otherwis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from aiohttp import web
 
-from responder.backends.alertmanager.alerts import Alert
 from responder.config.permitted import Permitted
-from responder.decisions.incidents import Incident
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Forbidden, Unknown
 from responder.journal import Transaction, executions
@@ -68,26 +64,7 @@ def sees(who: Who, accepted: Accepted) -> bool:
     return all(who.permitted.includes(part.service, accepted.environment) for part in accepted.parts)
 
 
-def permits(who: Who, alert: Alert) -> bool:
-    """Whether an alert is about something permitted, by its own labels."""
-    return who.permitted.includes(alert.labels.get("service", ""), alert.labels.get("environment", ""))
-
-
 async def demand_execution(tx: Transaction, request: web.Request, execution_id: str) -> None:
     """Raises Unknown, as for one that does not exist, where it is not permitted."""
     if permitted(request).limited and not sees(request[WHO], await executions.accepted(tx, execution_id)):
         raise Unknown(f"there is no execution {execution_id}")
-
-
-def sort_out(who: Who, incidents: Iterable[Incident], policy_set: PolicySet) -> tuple[list[Incident], list[Incident]]:
-    """The incidents of which every service is permitted, and the others."""
-    good: list[Incident] = []
-    bad: list[Incident] = []
-    for incident in incidents:
-        (good if all(_may(who, member, policy_set) for member in incident.members) else bad).append(incident)
-    return good, bad
-
-
-def _may(who: Who, incident: Incident, policy_set: PolicySet) -> bool:
-    service, _ = policy_set.service(incident.service, incident.environment)
-    return who.permitted.includes(incident.service, service.environment if service else incident.environment)

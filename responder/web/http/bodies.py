@@ -11,7 +11,8 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from responder.backends.alertmanager.alerts import path_of, readable
+from responder.backends.alertmanager.alerts import readable
+from responder.config.yaml_document import path_text
 from responder.errors import Invalid
 
 MOST_BYTES = 4 << 20
@@ -101,7 +102,7 @@ def must_be_text(value: Any, *path: int | str) -> None:
     """Raises `Invalid` with the place of a text that no database stores: with NUL, or with half of a character."""
     if isinstance(value, str):
         if readable(value) != value:
-            raise Invalid("must be text without NUL characters and lone surrogates", path_of(path) or "body")
+            raise Invalid("must be text without NUL characters and lone surrogates", path_text(path) or "body")
     elif isinstance(value, dict):
         for name, item in value.items():
             must_be_text(name, *path)

@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from responder.backends.alertmanager.alerts import path_of
 from responder.config.durations import parse_duration
+from responder.config.yaml_document import path_text
 from responder.errors import Changed, Invalid
 from responder.web.http.bodies import body_of, must_be_text
 
@@ -77,7 +77,7 @@ async def read(request: web.Request, model: type[M]) -> M:
         found = model.model_validate_json(await body_of(request) or b"{}")
     except ValidationError as e:
         first = e.errors(include_url=False, include_context=False)[0]
-        raise Invalid(first["msg"], path_of(first["loc"]) or "body") from None
+        raise Invalid(first["msg"], path_text(first["loc"]) or "body") from None
     must_be_text(found.model_dump())
     return found
 

@@ -20,7 +20,7 @@ from tests.responder.web.conftest import ResponderServer
 
 ROOT = Path(__file__).parents[3]
 STRIKE = Path(__file__).with_name("strike.py")
-LAST_WORDS = "\nthe rollback goes on by itself; see it again with: responder watch r1\n"
+LAST_WORDS = "\nthe rollback continues; follow it again: responder watch r1\n"
 CONFIG = """\
 state: sqlite:///{directory}/state.db
 prometheus: {{url: "{silent}"}}

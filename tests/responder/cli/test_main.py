@@ -188,7 +188,7 @@ async def test_an_id_that_cannot_be_one(ask: Run, command: str, name: str) -> No
 @pytest.mark.parametrize("name", ["", ".", ".."])
 async def test_an_id_that_is_a_way_elsewhere(ask: Run, name: str) -> None:
     for command in ("watch", "evidence", "approve", "stop"):
-        assert await ask(command, name) == (2, "", f"responder: {name!r} is no id\n")
+        assert await ask(command, name) == (2, "", f"responder: invalid execution ID {name!r}\n")
 
 
 async def test_what_is_copied_is_in_one_piece(
@@ -240,7 +240,7 @@ async def test_a_service_that_is_not_permitted(run: Run, make_responder: Any, mo
 
 async def test_a_token_that_is_none(run: Run, responder: ResponderServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESPONDER_TOKEN", "two\nlines")
-    message = "responder: RESPONDER_TOKEN holds something other than one token\n"
+    message = "responder: RESPONDER_TOKEN must hold one token of printable ASCII characters\n"
     assert await run("status", "--url", str(responder.client.make_url(""))) == (2, "", message)
 
 
@@ -264,7 +264,7 @@ async def test_status(ask: Run, responder: ResponderServer) -> None:
     assert json.loads((await ask("status", "--output", "json")).out)["armed"] is True
     await begin(responder, RetriesExhausted(at=datetime.now(UTC), reason="too often"))
     code, out, _ = await ask("status")
-    assert (code, "Stuck: needs a human" in out) == (1, True)
+    assert (code, "Stuck: needs a person" in out) == (1, True)
 
 
 async def test_stop_all_and_close_all(ask: Run) -> None:
@@ -281,21 +281,21 @@ async def test_stop_all_and_close_all(ask: Run) -> None:
 async def test_stop_and_close_want_one_or_all(ask: Run, command: tuple[str, ...]) -> None:
     for argv in (command, (*command, "r1", "--all")):
         code, _, err = await ask(*argv)
-        assert (code, err) == (2, "responder: name an execution, or --all\n")
+        assert (code, err) == (2, "responder: needs either the ID of a rollback or --all\n")
 
 
 async def test_only_the_option_throws_and_releases_the_kill_switch(ask: Run) -> None:
     code, _, err = await ask("stop", "all", "--reason", "x")
-    assert (code, "no rollback is called all; the kill switch is thrown by: responder stop --all" in err) == (2, True)
+    assert (code, "If you mean the kill switch, throw it with: responder stop --all" in err) == (2, True)
     assert (await ask("status")).code == 0, "it is armed as before"
     await ask("stop", "--all", "--reason", "x")
     code, _, err = await ask("close", "all", "--reason", "x")
-    assert (code, "the kill switch is released by: responder close --all --reason" in err) == (2, True)
+    assert (code, "release it with: responder close --all --reason" in err) == (2, True)
     assert (await ask("status")).code == 1, "it is stopped as before"
 
 
 async def test_deployed_and_versions(ask: Run) -> None:
-    for word in ("recorded", "was recorded before"):
+    for word in ("recorded", "already recorded"):
         code, out, _ = await ask("deployed", "backend", "2.0", "--good", "--id", "d1")
         assert (code, out) == (0, f"2.0 of backend in production: {word} as d1\n")
     code, out, _ = await ask("versions", "backend")
@@ -311,7 +311,7 @@ async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> Non
     assert (code, out) == (0, "3.0 of backend in production on android: recorded as d1\n")
     code, out, _ = await ask("versions", "backend", "--platform", "android")
     assert code == 0
-    for word in ("3.0 (runs)", "candidate", "versionCode=1234", "https://ci.example/run/9"):
+    for word in ("3.0 (running)", "candidate", "versionCode=1234", "https://ci.example/run/9"):
         assert word in out
     code, out, _ = await ask("mark", "backend", "3.0", "retired", "--reason", "its store is gone")
     assert (code, out) == (0, "3.0 of backend in production is retired\n")
@@ -319,10 +319,10 @@ async def test_versions_of_a_platform_and_what_was_said_of_them(ask: Run) -> Non
         code, out, _ = await ask("versions", "backend", "--history", *more)
         assert (code, "its store is gone" in out, "newly deployed" in out) == (0, True, True)
     assert json.loads((await ask("versions", "backend", "--history", "--output", "json")).out)[0]["status"] == "retired"
-    assert "works with" not in out
+    assert "requires" not in out
     code, _, _ = await ask("deployed", "backend", "3.0", "--id", "d2", "--requires", "database>=2")
     code, out, _ = await ask("versions", "backend", "--history")
-    assert (code, "its store is gone" in out, "works with" in out, "database >=2" in out) == (0, True, True, True)
+    assert (code, "its store is gone" in out, "requires" in out, "database >=2" in out) == (0, True, True, True)
     rows = json.loads((await ask("versions", "backend", "--history", "--output", "json")).out)
     assert [row.get("versions") for row in rows] == [None, None, ">=2"], "after all marks"
     code, _, err = await ask("versions", "backend", "--platform", "tv")
@@ -358,11 +358,11 @@ async def test_what_apps_are_told(ask: Run) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (("--block", "3.0"), "a change needs --reason, for the record"),
-        (("--reason", "x"), "--reason for what? name a change"),
-        (("--flag", "checkout", "--reason", "x"), "--flag checkout: needs name=true or name=false"),
-        (("--flag", "checkout=off", "--reason", "x"), "--flag checkout=off: needs name=true or name=false"),
-        (("--flag", "=true", "--reason", "x"), "--flag =true: needs name=true or name=false"),
+        (("--block", "3.0"), "a change needs --reason"),
+        (("--reason", "x"), "--reason without a change"),
+        (("--flag", "checkout", "--reason", "x"), "--flag checkout: must be name=true or name=false"),
+        (("--flag", "checkout=off", "--reason", "x"), "--flag checkout=off: must be name=true or name=false"),
+        (("--flag", "=true", "--reason", "x"), "--flag =true: must be name=true or name=false"),
     ],
 )
 async def test_a_change_of_what_apps_are_told_is_meant(ask: Run, argv: tuple[str, ...], says: str) -> None:
@@ -401,13 +401,13 @@ async def test_approve(ask: Run, responder: ResponderServer) -> None:
     code, _, err = await ask("approve", execution_id)
     assert (code, "approve with --although-resolved" in err) == (1, True)
     code, out, _ = await ask("approve", execution_id, "--although-resolved")
-    message = f"r1: plan {plan().hash} is approved, and nothing else holds it: it is executed now\n"
+    message = f"r1: plan {plan().hash} approved; execution continues\n"
     assert (code, out) == (0, message)
     assert (await ask("approve", execution_id)).code == 1
 
 
 async def test_what_a_stop_does_to_traffic_is_shown_before_and_said_after(ask: Run, responder: ResponderServer) -> None:
-    now, effect = datetime.now(UTC), "backend runs 2.0 now; stopping puts 2.1 back into traffic"
+    now, effect = datetime.now(UTC), "backend runs 2.0 now; a stop puts 2.1 back into traffic"
     moved = (
         Planned(at=now, plan=plan()),
         StepStarted(at=now, step=0, title="x"),
@@ -469,7 +469,7 @@ async def test_what_was_not_told_is_shown(ask: Run, responder: ResponderServer) 
 
     await responder.journal.transaction(hand_out)
     out = (await ask("status")).out
-    assert "Not told yet" in out
+    assert "Undelivered notifications" in out
     assert "slack" in out
     out = (await ask("history", execution)).out
     assert "pending" in out
@@ -480,10 +480,10 @@ async def test_check(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "responder.yml"
     file.write_text(CONFIG.format(state=tmp_path / "state.db"))
     code, out, _ = await run("check")
-    assert (code, "all is well" in out) == (0, True)
+    assert (code, "no problems found" in out) == (0, True)
     file.write_text(CONFIG.format(state=tmp_path / "state.db") + "polices: []\n")
     code, out, _ = await run("check")
-    assert (code, out) == (2, "responder.yml:4: polices: unknown key; did you mean policies?\n")
+    assert (code, out) == (2, "responder.yml:4 polices: unknown key; did you mean policies?\n")
     code, out, _ = await run("check", "--output", "json")
     assert (code, len(json.loads(out)["mistakes"])) == (2, 1)
     code, out, _ = await run("check", "--config", "none.yml")
@@ -492,7 +492,7 @@ async def test_check(run: Run, tmp_path: Path) -> None:
 
 async def test_a_configuration_that_is_named_and_missing_leads_to_no_other_responder(run: Run) -> None:
     code, _, err = await run("stop", "--all", "--reason", "r", "--config", "none.yml")
-    message = "responder: none.yml: cannot be read: No such file or directory (--url names the address instead)\n"
+    message = "responder: none.yml: cannot be read: No such file or directory (or pass the address with --url)\n"
     assert (code, err) == (2, message)
 
 
@@ -512,8 +512,8 @@ async def test_check_says_which_package_is_missing(run: Run, tmp_path: Path, mon
     code, out, _ = await run("check")
     assert code == 2
     assert out.splitlines() == [
-        "responder.yml:5: services[0]: needs the package aiodocker: pip install 'rollback-responder[docker]'",
-        "responder.yml:5: services[0]: needs the package kubernetes: pip install 'rollback-responder[kubernetes]'",
+        "responder.yml:5 services[0]: needs the package aiodocker: pip install 'rollback-responder[docker]'",
+        "responder.yml:5 services[0]: needs the package kubernetes: pip install 'rollback-responder[kubernetes]'",
     ]
 
 
@@ -522,9 +522,9 @@ async def test_check_live_tells_what_does_not_answer(run: Run, tmp_path: Path, f
     (tmp_path / "responder.yml").write_text(text)
     code, out, _ = await run("check", "--live", "--output", "json")
     found = json.loads(out)["problems"]
-    assert (code, [problem["place"] for problem in found]) == (
+    assert (code, [problem["location"] for problem in found]) == (
         1,
-        ["responder.yml:2: prometheus", "responder.yml:3: alertmanager"],
+        ["responder.yml:2 prometheus", "responder.yml:3 alertmanager"],
     )
 
 
@@ -543,7 +543,7 @@ async def test_check_live_calls_checks_by_name_or_address(run: Run, tmp_path: Pa
 """
     )
     found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
-    called = {problem["looked_at"] for problem in found if "health_checks" in problem["place"]}
+    called = {problem["target"] for problem in found if "health_checks" in problem["location"]}
     assert called == {"probes", "up == 1", f"{url}/health"}
 
 
@@ -555,10 +555,10 @@ async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_por
         )
         (tmp_path / "responder.yml").write_text(text)
         found = json.loads((await run("check", "--live", "--output", "json"))[1])["problems"]
-        assert [problem["looked_at"] for problem in found if "notify" in problem["place"]] == ["email"]
+        assert [problem["target"] for problem in found if "notify" in problem["location"]] == ["email"]
         assert slack.messages == {}, "nothing is sent"
         code, out, _ = await run("notify", "slack")
-        assert (code, out) == (0, "slack has taken it; look there\n")
+        assert (code, out) == (0, "slack: test notification delivered\n")
         assert ["test of this channel" in message["text"] for message in slack.messages.values()] == [True]
         slack.broken = "invalid_auth"
         code, _, err = await run("notify", "slack")
@@ -588,7 +588,7 @@ async def test_report(ask: Run, responder: ResponderServer) -> None:
     await responder.good_then_new()
     responder.prometheus.vectors[UP] = [({}, "0")]
     code, out, _ = await ask("report")
-    assert (code, out.startswith("It is unhealthy at ")) == (1, True)
+    assert (code, out.startswith("unhealthy at ")) == (1, True)
     assert f"{UP} is 0, wanted at least 1" in out
     assert "roll back to 2.0: responder rollback backend" in out
     code, out, _ = await ask("report", "--service", "backend", "--since", "1h", "--output", "json")

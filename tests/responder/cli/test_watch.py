@@ -140,7 +140,7 @@ async def test_leaving_leaves_the_rollback_alone_and_says_so(responder: Responde
         process.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 130
-    assert err.decode().strip() == "the rollback goes on by itself; see it again with: responder watch r1"
+    assert err.decode().strip() == "the rollback continues; follow it again: responder watch r1"
     assert (await responder.journal.read(executions.load, "r1")).state == "accepted"
 
 
@@ -180,7 +180,7 @@ async def scripted_responder(stream: Answer, known: int = 1) -> AsyncIterator[tu
             return await stream(request)
         requests.append("poll")
         after = int(request.query["after"])
-        body = {"events": EVENTS[after + 1 : known], "state": EVENTS[known - 1]["state"], "looked": []}
+        body = {"events": EVENTS[after + 1 : known], "state": EVENTS[known - 1]["state"], "checks": []}
         known = min(known + 1, 3)
         return web.json_response(body, headers={"Server": "rollback-responder"})
 
@@ -266,5 +266,5 @@ async def test_what_the_checks_say_comes_by_either_way(responder: ResponderServe
     responder.worker.findings = lambda execution_id: [Finding(holds=False, reason="0 of 2")]  # type: ignore[method-assign]
     async with Client(url, None) as client, contextlib.aclosing(follow(client, "r1")) as events:
         found = [await anext(events) for _ in range(5)]
-    assert [kind for kind, _ in found] == ["accepted", "planned", "step_started", "looked", "looked"]
+    assert [kind for kind, _ in found] == ["accepted", "planned", "step_started", "checks", "checks"]
     assert found[3][1]["findings"] == found[4][1]["findings"] == [{"holds": False, "reason": "0 of 2"}]

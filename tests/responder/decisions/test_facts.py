@@ -15,7 +15,7 @@ from responder.decisions.journal_facts import gather
 from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, Transaction, decisions
 from responder.journal.deployments import Status
-from responder.operations.respond import explain
+from responder.operations.explain import explain
 from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepStarted, StopRequested
 from responder.services import registry, rollbacks
 from tests.responder.examples import (

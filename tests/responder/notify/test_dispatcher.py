@@ -15,7 +15,7 @@ from responder.decisions.recording import record_decision
 from responder.journal import decisions, executions, outbox
 from responder.notify import Notify
 from responder.notify.channels.webhook import Webhook
-from responder.operations.respond import note_told
+from responder.operations.undecided import record_notification
 from responder.services import rollbacks
 from tests.responder.examples import alert, policy, policy_set
 from tests.responder.notify.conftest import (
@@ -380,7 +380,7 @@ async def test_a_policy_that_only_notifies_delivers_once(bench: DispatcherBench,
     )
     for _ in range(3):
         found = [alert({"alertname": "Overload", "service": "backend", "environment": "production"})]
-        await note_told(bench.journal, only, found, bench.clock())
+        await record_notification(bench.journal, only, found, bench.clock())
         await bench.deliver(dispatcher)
     assert [json.loads(raw)["title"] for _, raw in sink.taken] == ["Alert: Overload on backend in production"]
 

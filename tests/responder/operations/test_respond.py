@@ -15,7 +15,10 @@ from responder.decisions.incidents import Incident
 from responder.decisions.policy_set import PolicySet
 from responder.errors import JournalUnavailable
 from responder.journal import Database, decisions, executions
-from responder.operations.respond import Claimer, Decided, explain, note_unwanted, respond
+from responder.operations.decided import Decided
+from responder.operations.explain import explain
+from responder.operations.respond import Claimer, respond
+from responder.operations.undecided import record_unmatched
 from responder.services import registry
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy, policy_set, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
@@ -158,7 +161,7 @@ async def test_of_a_refused_flood_only_some_alerts_are_kept_and_the_number_is_to
     flood = tuple(now_firing(labels={**LABELS, "pod": str(n)}) for n in range(50))
     await answered(journal, connections, trouble(alerts=flood, policy=policy(deployed_within=1.0)))
     body = json.loads((await kept(journal))[0]["body"])
-    assert (len(body["alerts"]), body["alerts_in_all"]) == (20, 50)
+    assert (len(body["alerts"]), body["total_alerts"]) == (20, 50)
 
 
 async def test_the_worker_of_this_process_gets_it_in_the_same_transaction(
@@ -194,14 +197,14 @@ async def test_explaining_is_judging_without_a_trace(journal: Database, connecti
 async def test_nobody_wants_it(journal: Database) -> None:
     now = datetime.now(UTC)
     strangers = [alert({"alertname": f"A{n}", "service": "x", "environment": "y"}) for n in range(7)]
-    payload = await note_unwanted(journal, strangers, now)
+    payload = await record_unmatched(journal, strangers, now)
     assert payload["reason"] == "no policy matches A0, A1, A2, A3, A4 …"
     assert (payload["service"], payload["environment"], payload["result"]) == ("x", "y", "ignore")
-    await note_unwanted(journal, strangers, now)
+    await record_unmatched(journal, strangers, now)
     (record,) = await kept(journal)
     assert record["times"] == 2
 
 
 async def test_strangers_of_several_services_belong_to_none(journal: Database) -> None:
     strangers = [alert({"alertname": "A", "service": "x"}), alert({"alertname": "A", "service": "z"})]
-    assert (await note_unwanted(journal, strangers, datetime.now(UTC)))["service"] == ""
+    assert (await record_unmatched(journal, strangers, datetime.now(UTC)))["service"] == ""

@@ -107,7 +107,7 @@ NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {"disarmed": "silenced by bob"}, "it is disarmed: silenced by bob", "arm-with-a-watchdog"),
     ({}, {"has_lease": False}, "this process holds no lease", "ResponderJournalDown"),
     ({}, {"journal_took": 2.5}, "reading the journal took 2.5 s", "ResponderJournalDown"),
-    ({}, {"mistake": "r.yml:4: polices: unknown key"}, "r.yml:4: polices: unknown key", "responder check"),
+    ({}, {"mistake": "r.yml:4 polices: unknown key"}, "r.yml:4 polices: unknown key", "responder check"),
     ({"open": under_way("stuck", reason="drift")}, {}, "is stuck: drift", "responder close r1"),
     (
         {"open": under_way("awaiting_approval", reason="ask")},

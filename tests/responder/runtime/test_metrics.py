@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from responder.decisions.guards import decide
 from responder.decisions.recording import record_decision
 from responder.journal import Database, decisions
-from responder.operations.respond import Decided
+from responder.operations.decided import Decided
 from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepFailed, StepStarted
 from responder.rollback.execution import Execution, begin
 from responder.runtime.metrics import Metrics, Snapshot, State, take_snapshot

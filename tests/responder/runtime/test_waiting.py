@@ -13,7 +13,8 @@ from responder.backends.alertmanager.alerts import fingerprint
 from responder.backends.connections import Connections
 from responder.decisions.incidents import Incident
 from responder.journal import Database, decisions, executions, open_journal
-from responder.operations.respond import Decided, respond
+from responder.operations.decided import Decided
+from responder.operations.respond import respond
 from responder.runtime.waiting import Due, Waiting
 from responder.services import registry
 from tests.journals import postgres_server  # noqa: F401

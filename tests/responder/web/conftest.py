@@ -26,17 +26,19 @@ from responder.services import registry, rollbacks
 from responder.transport.signing import ClientSettings
 from responder.web.access.access import Access
 from responder.web.access.settings import Token, Web
-from responder.web.api import Api
 from responder.web.broadcast import ExecutionBroadcast
 from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
+from responder.web.executions import Executions
 from responder.web.http.server import routes
-from responder.web.links.approval import ApprovalPage, Links
-from responder.web.links.stopping import StopPage
+from responder.web.links.approve import ApprovalPage
+from responder.web.links.signing import Links
+from responder.web.links.stop import StopPage
 from responder.web.receiver import Receiver
 from responder.web.reload import Reload
 from responder.web.reports import Reports
+from responder.web.rollbacks import Rollbacks
 from responder.web.status import Status
 from responder.web.versions import Registry
 from tests.responder.examples import ago, alert, deployment, policy_set, service
@@ -139,9 +141,10 @@ async def make_responder(
         worker = Worker(journal, lambda: responder.policy_set, lambda: connections, poll=0.02, listeners=listeners)
         receiver = Receiver(journal, lambda: responder.policy_set, lambda: connections, worker, metrics)
         links = Links(Web(tokens=tokens))
-        api = Api(journal, lambda: responder.policy_set, lambda: connections, worker, receiver, links.link)
+        rollbacks = Rollbacks(journal, lambda: responder.policy_set, lambda: connections, worker, receiver)
+        steering = Executions(journal, lambda: responder.policy_set, lambda: connections, worker, links.approve_link)
         registry = Registry(journal, lambda: responder.policy_set)
-        approval = ApprovalPage(journal, api, lambda: links)
+        approval = ApprovalPage(journal, steering, lambda: links)
         reports = Reports(
             journal, lambda: responder.policy_set, lambda: connections, worker, lambda: responder.mistakes, within=1.0
         )
@@ -152,7 +155,7 @@ async def make_responder(
         events = Events(broadcast, worker, lambda request: responder.access.allows(request, "read"), look=0.05)
         evidence = Evidence(journal, lambda: responder.keeper)
         clients = ClientDocuments(journal, lambda: responder.policy_set, lambda: responder.clients)
-        handlers = (receiver, api, registry, status, approval, events, reports, evidence, clients)
+        handlers = (receiver, rollbacks, steering, registry, status, approval, events, reports, evidence, clients)
         app = routes(
             lambda: responder.access, (*handlers, StopPage(journal, lambda: links), Reload(list)), metrics.refused
         )

@@ -240,7 +240,7 @@ async def test_a_dry_run_shows_the_plan_and_changes_nothing(responder: Responder
     before = await counts(responder)
     status, body = await responder.post("/api/v1/rollbacks", {**ASK, "dry_run": True})
     assert (status, body["result"], body["execution"]) == (200, "allow", None)
-    assert body["plan"]["steps_told"][0] == f"current release of {responder.shop}: 2.1 → 2.0"
+    assert body["plan"]["step_descriptions"][0] == f"current release of {responder.shop}: 2.1 → 2.0"
     assert len(body["plan"]["hash"]) == 12
     assert await counts(responder) == before
     assert "responder_decisions_total{" not in await responder.series()
@@ -343,7 +343,7 @@ async def test_an_approval_is_for_the_plan_that_was_read(responder: ResponderSer
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
     assert (status, body["state"], body["reason"]) == (200, "running", "approved by alice")
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", payload)
-    assert (status, body["error"]) == (409, f"execution {execution_id} is running: nothing waits for approval")
+    assert (status, body["error"]) == (409, f"execution {execution_id} is running: no plan awaits approval")
 
 
 async def test_an_approval_of_what_is_resolved_says_so(responder: ResponderServer) -> None:
@@ -374,10 +374,10 @@ async def test_an_approval_under_a_silence_names_who_holds_the_plan(responder: R
 @pytest.mark.parametrize(
     ("state", "effect"),
     [
-        ("accepted", "nothing has been changed: backend stays on 2.1"),
-        ("awaiting_approval", "nothing has been changed: backend stays on 2.1"),
+        ("accepted", "nothing has changed yet: backend stays on 2.1"),
+        ("awaiting_approval", "nothing has changed yet: backend stays on 2.1"),
         ("running", "the changes made so far are reverted: backend goes back to 2.1"),
-        ("verifying", "backend runs 2.0 now; stopping puts 2.1 back into traffic"),
+        ("verifying", "backend runs 2.0 now; a stop puts 2.1 back into traffic"),
     ],
 )
 async def test_a_stop_says_what_happens_to_traffic(responder: ResponderServer, state: str, effect: str) -> None:
@@ -397,7 +397,7 @@ async def test_an_approval_that_comes_too_late(responder: ResponderServer) -> No
 async def test_only_what_waits_can_be_approved(responder: ResponderServer, state: str) -> None:
     execution_id = await begun(responder, state)
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": plan().hash})
-    assert (status, "nothing waits for approval" in body["error"]) == (409, True)
+    assert (status, "no plan awaits approval" in body["error"]) == (409, True)
 
 
 async def test_an_approval_names_its_plan(responder: ResponderServer) -> None:
@@ -452,7 +452,10 @@ async def test_what_a_human_closes_is_counted_as_well(responder: ResponderServer
 async def test_only_a_stuck_one_is_closed_by_hand(responder: ResponderServer, state: str) -> None:
     execution_id = await begun(responder, state)
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/close", {"reason": "x"})
-    assert (status, body["error"]) == (409, f"execution {execution_id} is {state}: only a stuck one is closed by hand")
+    assert (status, body["error"]) == (
+        409,
+        f"execution {execution_id} is {state}: only a stuck execution can be closed",
+    )
 
 
 async def test_closing_needs_a_reason(responder: ResponderServer) -> None:
@@ -580,4 +583,4 @@ async def test_a_deployment_from_a_clock_that_is_ahead(responder: ResponderServe
     assert datetime.fromisoformat(body["deployment"]["at"]) <= datetime.now(UTC)
     far = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
     status, body = await responder.post("/api/v1/deployments", {**payload, "at": far})
-    assert (status, body["where"], "whose clock is wrong" in body["error"]) == (400, "at", True)
+    assert (status, body["where"], "check the clock of the sender" in body["error"]) == (400, "at", True)

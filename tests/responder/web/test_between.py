@@ -13,7 +13,8 @@ import pytest
 from responder.backends.check import Finding
 from responder.backends.connections import Connections
 from responder.journal import Database, open_journal
-from responder.operations.respond import Claimer, Decided, respond
+from responder.operations.decided import Decided
+from responder.operations.respond import Claimer, respond
 from responder.rollback.events import Closed, Planned, StepCompleted, StepStarted
 from responder.rollback.gateway import Gateway
 from responder.runtime.promotion import promote

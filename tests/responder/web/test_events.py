@@ -91,7 +91,7 @@ async def test_what_was_is_told_first_and_then_what_happens_and_it_ends_when_it_
         assert (first["id"], first["event"]) == ("0", "accepted")
         data = first["data"]
         assert (data["execution"], data["seq"], data["state"], data["service"]) == ("r1", 0, "accepted", "backend")
-        assert ("alerts" in data, data["alerts_in_all"]) == (False, 1)
+        assert ("alerts" in data, data["total_alerts"]) == (False, 1)
         await responder.append("r1", Planned(at=now(), plan=plan()), StepStarted(at=now(), step=0, title="one"))
         planned, started = await reader.take(2)
         assert planned["data"]["plan"]["steps"] == [str(step) for step in plan().steps]
@@ -141,7 +141,7 @@ async def test_without_a_stream_it_is_told_what_is_known(responder: ResponderSer
     await responder.append("r1", Planned(at=now(), plan=plan()))
     status, body = await responder.get(ONE + "?after=0", headers={"Accept": "application/json"})
     assert (status, [event["type"] for event in body.pop("events")]) == (200, ["planned"])
-    assert body == {"execution": "r1", "state": "running", "outcome": None, "looked": []}
+    assert body == {"execution": "r1", "state": "running", "outcome": None, "checks": []}
 
 
 async def test_all_rollbacks_in_one_stream(responder: ResponderServer) -> None:
@@ -325,7 +325,7 @@ async def test_what_the_checks_say_is_told_between_the_events(journal: Database)
         for reason in ("0 of 2", "1 of 2"):
             worker.current = (Finding(holds=False, reason=reason),)
             (event,) = await reader.take(1)
-            assert (event["event"], event.get("id")) == ("looked", None), "it is no event: nobody resumes after it"
+            assert (event["event"], event.get("id")) == ("checks", None), "it is no event: nobody resumes after it"
             assert event["data"] == {"execution": "r1", "findings": [{"holds": False, "reason": reason}]}
 
 

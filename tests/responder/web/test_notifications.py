@@ -143,7 +143,7 @@ async def test_a_policy_that_only_notifies(responder: ResponderServer, sink: Sin
     (taken,) = [json.loads(raw) for _, raw in sink.taken]
     assert (taken["stage"], taken["title"]) == ("alert", "Alert: Overload on backend in production")
     _, body = await responder.post("/api/v1/explain", sent_body(sent_alert(labels)))
-    assert [row["policy"] for row in body["only_told"]] == ["tell"]
+    assert [row["policy"] for row in body["notify_only"]] == ["tell"]
 
 
 # the page that stops
@@ -167,7 +167,7 @@ async def test_only_the_button_of_the_page_stops(guarded_responder: ResponderSer
     link = stop_link(guarded_responder, await guarded_responder.journal.read(executions.load, execution_id))
     for _ in range(2):
         status, text = await page(guarded_responder, "GET", link)
-        assert (status, "2.1 → 2.0" in text, "nothing has been changed: backend stays on 2.1" in text) == (
+        assert (status, "2.1 → 2.0" in text, "nothing has changed yet: backend stays on 2.1" in text) == (
             200,
             True,
             True,
@@ -197,7 +197,7 @@ async def test_a_changed_stop_link_is_rejected(guarded_responder: ResponderServe
 
 async def test_an_approval_link_does_not_stop(guarded_responder: ResponderServer) -> None:
     execution = await guarded_responder.journal.read(executions.load, await held(guarded_responder))
-    approve = guarded_responder.links.link(execution)
+    approve = guarded_responder.links.approve_link(execution)
     assert approve is not None
     as_stop = approve[approve.index("/approve/") :].replace("/approve/", "/stop/")
     assert (await page(guarded_responder, "POST", as_stop, data={"name": "eve"}))[0] == 409

@@ -213,7 +213,11 @@ async def test_each_alert_of_a_body_is_answered(ready: ResponderServer) -> None:
     _, answer = await ready.post(ALERTS, sent_body(sent_alert(), nobody, unheard))
     assert answer["alerts"] == 3
     decisions = {(d["environment"], d["result"], d["guard"]) for d in answer["decisions"]}
-    assert decisions == {("production", "allow", "mode"), ("moon", "deny", "service_configured"), ("", "ignore", "policy")}
+    assert decisions == {
+        ("production", "allow", "mode"),
+        ("moon", "deny", "service_configured"),
+        ("", "ignore", "policy"),
+    }
 
 
 @pytest.mark.parametrize(

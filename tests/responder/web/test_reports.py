@@ -105,7 +105,7 @@ async def test_what_was_refused_and_what_stands_in_the_way_is_in_it(responder: R
     await responder.deployed("2.1", 60)
     await responder.post("/api/v1/alerts", sent_body())
     await responder.post("/api/v1/executions/all/stop", {"reason": "moving house"})
-    responder.mistakes.append("responder.yml:4: polices: unknown key")
+    responder.mistakes.append("responder.yml:4 polices: unknown key")
     _, body = await responder.get("/api/v1/report")
     facts = [w["fact"] for w in body["warnings"]]
     for part in (

@@ -382,11 +382,11 @@ async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.C
     async with serving(play.answer) as google, serving(apple.answer) as connect:
         file = _configured(tmp_path, google, connect)
         report = await _checked(file, capsys, "--live")
-        assert not [problem for problem in report["problems"] if "rollback" in problem["place"]]
+        assert not [problem for problem in report["problems"] if "rollback" in problem["location"]]
         play.rights = {"view"}
         (tmp_path / "apple.p8").write_text("none")
         report = await _checked(file, capsys, "--live")
-        found = [problem["found"] for problem in report["problems"] if "services[0].rollback" in problem["place"]]
+        found = [problem["found"] for problem in report["problems"] if "services[0].rollback" in problem["location"]]
         assert "Google Play does not let us (403)" in found[0]
         assert "no private key of App Store Connect" in found[1]
     assert len(play.commits) == len(apple.states) == 1

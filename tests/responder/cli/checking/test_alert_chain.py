@@ -37,7 +37,7 @@ def _groups(**labels: str) -> list[dict[str, Any]]:
 )
 def test_rules_that_no_policy_takes(match: list[str], labels: dict[str, str], reached: bool) -> None:
     found = list(unmatched_rules(_groups(**labels), [_policy(*match)]))
-    assert [problem.looked_at for problem in found] == ([] if reached else ["rule HighErrorRate in group errors"])
+    assert [problem.target for problem in found] == ([] if reached else ["rule HighErrorRate in group errors"])
 
 
 def _recorded(name: str) -> dict[str, Any]:

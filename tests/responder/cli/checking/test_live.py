@@ -133,7 +133,7 @@ async def test_nothing_that_cannot_be_used_passes(
     finally:
         await connections.close()
     assert found, f"{target} has no real check of its access"
-    assert all(problem.looked_at and problem.found for problem in found)
+    assert all(problem.target and problem.found for problem in found)
 
 
 async def test_the_log_of_a_host_without_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +272,7 @@ async def test_a_unit_that_systemd_does_not_know(tmp_path: Path) -> None:
     assert await resource.check_access(Local()) == []
     resource = resource.model_copy(update={"restart": (str(systemctl), "restart", "bakend")})
     (problem,) = await resource.check_access(Local())
-    assert (problem.looked_at, problem.found) == ("unit bakend", "systemd says not-found")
+    assert (problem.target, problem.found) == ("unit bakend", "systemd says not-found")
 
 
 async def test_what_sudo_does_not_allow(tmp_path: Path) -> None:
@@ -444,7 +444,7 @@ services:
     output = out.decode()
     assert process.returncode == 1, output
     assert f"pointer in {tmp_path}/live: did not answer within" in output
-    assert "responder.yml:11: services[0].rollback.colors.blue.release: directory /nowhere/releases" in output
+    assert "responder.yml:11 services[0].rollback.colors.blue.release: directory /nowhere/releases" in output
     assert "program /nosuch: does not exist" in output
     assert "services[0].rollback.colors.green.release: directory" in output
     assert "checked as " in output

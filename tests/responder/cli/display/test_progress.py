@@ -65,24 +65,24 @@ FORWARD = [PLANNED, started(0, 1), done(0, 2), started(1, 2)]
         ([PLANNED], "running", ["todo", "todo", "todo"]),
         (FORWARD, "running", ["done", "running", "todo"]),
         ([*FORWARD, Resumed(at=at(3), worker="w"), started(2, 3)], "running", ["done", "running", "todo"]),
-        ([*FORWARD, StepFailed(at=at(3), step=1, reason="x")], "reverting", ["done", "halted", "left out"]),
+        ([*FORWARD, StepFailed(at=at(3), step=1, reason="x")], "reverting", ["done", "failed", "skipped"]),
         (
             [*FORWARD, StepFailed(at=at(3), step=1, reason="x"), started(2, 4, "back")],
             "reverting",
-            ["done", "halted", "left out", "running"],
+            ["done", "failed", "skipped", "running"],
         ),
         (
             [*FORWARD, StepFailed(at=at(3), step=1, reason="x"), started(2, 4, "back"), started(3, 5, "back")],
             "reverting",
-            ["done", "halted", "left out", "running"],
+            ["done", "failed", "skipped", "running"],
         ),
         (
             [*FORWARD, StopRequested(at=at(3), by="alice", reason="mine"), started(2, 4, "back"), done(2, 5)],
             "reverting",
-            ["done", "stopped", "left out", "done"],
+            ["done", "stopped", "skipped", "done"],
         ),
-        ([*FORWARD, StopRequested(at=at(3), by="a", reason="", hold=True)], "stuck", ["done", "stopped", "left out"]),
-        ([*FORWARD, RetriesExhausted(at=at(3), reason="x")], "stuck", ["done", "running", "left out"]),
+        ([*FORWARD, StopRequested(at=at(3), by="a", reason="", hold=True)], "stuck", ["done", "stopped", "skipped"]),
+        ([*FORWARD, RetriesExhausted(at=at(3), reason="x")], "stuck", ["done", "running", "skipped"]),
         ([PLANNED, ApprovalRequested(at=at(1), reason="ask", until=at(60))], "awaiting_approval", ["todo"] * 3),
         (
             [
@@ -103,7 +103,7 @@ def test_every_step_has_its_state(events: list[Event], state: str, steps: list[s
 
 def test_the_picture() -> None:
     progress, _ = seen(*FORWARD)
-    progress.looked([{"holds": False, "reason": "up is 0, wanted at least 1"}])
+    progress.show_findings([{"holds": False, "reason": "up is 0, wanted at least 1"}])
     assert drawn(progress).splitlines() == [
         "r1  backend in production  2.1 → 2.0  running  10.0s",
         "BackendDown on backend in production",
@@ -133,7 +133,7 @@ def test_time_stands_still_once_it_is_over() -> None:
     assert drawn(progress, 1000).splitlines()[-1].endswith("3 of 3")
 
 
-@pytest.mark.parametrize(("finished", "first", "last"), [(0, "step 0", "28 steps after"), (25, "17 steps before", "")])
+@pytest.mark.parametrize(("finished", "first", "last"), [(0, "step 0", "28 more steps"), (25, "17 earlier steps", "")])
 def test_a_long_plan_is_shown_where_it_happens(finished: int, first: str, last: str) -> None:
     steps = [gate(name=f"step {n}") for n in range(40)]
     events: list[Event] = [Planned(at=NOW, plan=plan(*steps))]
@@ -157,7 +157,7 @@ def test_sentences_for_a_log() -> None:
         "done in 1.0s",
         "2/3 ready, within 1m",
         "not ready",
-        "back: 2.0 → 2.1",
+        "revert: 2.0 → 2.1",
         "done in 1.0s",
         "reverted: not ready",
     ]
@@ -166,7 +166,7 @@ def test_sentences_for_a_log() -> None:
 def test_what_a_label_says_cannot_command_the_terminal() -> None:
     evil = "\x1b[2J[red]down"
     progress, sentences = seen(PLANNED, started(0, 1, evil), first=accepted(reason=evil))
-    progress.looked([{"holds": False, "reason": evil}])
+    progress.show_findings([{"holds": False, "reason": evil}])
     assert "\x1b" not in drawn(progress)
     assert "\x1b" not in line(event_body(*unfold("r1", [accepted(reason=evil)])[0]), sentences[0])
     assert "[red]down" in drawn(progress), "and nothing of it is taken for colors"

@@ -15,7 +15,8 @@ from responder.decisions.incidents import match_alerts
 from responder.decisions.policies import Policy
 from responder.errors import Conflict
 from responder.journal import Database, decisions, evidence, executions
-from responder.operations.respond import Decided, respond
+from responder.operations.decided import Decided
+from responder.operations.respond import respond
 from responder.services import registry
 from tests.responder.examples import LABELS, NOW, ago, alert, deployment, incident, past, policy, policy_set, service
 from tests.responder.outside import FakeAlertmanager, FakePrometheus

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, get_args
 import pytest
 from pydantic import SecretStr
 
+from responder.decisions.journal_facts import WATCHDOG
 from responder.decisions.limits import Watchdog
 from responder.decisions.recording import record_decision
 from responder.journal import decisions, evidence, executions
 from responder.rollback.events import Closed, StepFailed
 from responder.services import rollbacks
 from responder.web.access.settings import Scope, Token, Web
-from responder.web.links.approval import Links
-from responder.web.receiver import WATCHDOG
+from responder.web.links.signing import Links
 from tests.responder.examples import accepted, policy, policy_set, sent_alert, sent_body, service, version_change
 from tests.responder.web.access.test_access import ROUTES
 from tests.responder.web.conftest import ResponderServer

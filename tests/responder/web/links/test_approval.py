@@ -34,7 +34,7 @@ async def held(responder: ResponderServer, *, waits: float = 600, with_plan: Pla
 
 async def link_of(responder: ResponderServer, execution: str) -> str:
     """As whoever may approve and read sees it; relative to the server."""
-    found = responder.links.link(await responder.journal.read(executions.load, execution))
+    found = responder.links.approve_link(await responder.journal.read(executions.load, execution))
     assert found is not None
     return str(found.partition("/approve/")[1] + found.partition("/approve/")[2])
 
@@ -145,15 +145,15 @@ async def test_no_link_stands_for_a_name_where_the_name_matters(guarded_responde
     lost = plan(change(irreversible="12 rows of orders are lost"), gate(otherwise="freeze"))
     execution_id = await held(guarded_responder, with_plan=lost, requested_by="approve-only")
     found = await guarded_responder.journal.read(executions.load, execution_id)
-    assert guarded_responder.links.link(found) is None
+    assert guarded_responder.links.approve_link(found) is None
     status, body = await guarded_responder.post(
         f"/api/v1/executions/{execution_id}/approve", {"plan_hash": lost.hash}, headers=APPROVER
     )
-    assert (status, "12 rows of orders are lost: that cannot be undone" in body["error"]) == (409, True)
+    assert (status, "12 rows of orders are lost (irreversible)" in body["error"]) == (409, True)
 
 
 async def test_without_tokens_there_are_no_links(responder: ResponderServer) -> None:
     execution_id = await held(responder)
-    assert responder.links.link(await responder.journal.read(executions.load, execution_id)) is None
+    assert responder.links.approve_link(await responder.journal.read(executions.load, execution_id)) is None
     status, _ = await page(responder, "GET", f"/approve/{execution_id}?plan={plan().hash}&signature=")
     assert status == 403

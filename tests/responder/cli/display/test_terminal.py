@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from responder.cli.display.show import clock
+from responder.cli.display.terminal import clock
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Stopping by a link: it shows what is under way, and only its button stops it, at the next safe point."""
+"""`/stop/{id}`: the page behind a stop link. It shows the rollback; a button stops it at the next safe point."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from aiohttp import web
 
 from responder.errors import Conflict, ResponderError
 from responder.journal import Database, executions
-from responder.operations.stopping import STOPPABLE, effect_of_stop
+from responder.operations.stop import STOPPABLE, effect_of_stop, stop
 from responder.rollback.execution import Execution
 from responder.web.http.bodies import form_of
 from responder.web.http.routes import Handlers, Route, get, post
-from responder.web.links.approval import Links, page
+from responder.web.links.page import page
+from responder.web.links.signing import Links
 
 
 class StopPage(Handlers):
@@ -23,7 +24,6 @@ class StopPage(Handlers):
         self._journal, self._links = journal, links
 
     def routes(self) -> Iterable[Route]:
-        """As Page.places."""
         # The signed link is the permission.
         return get("/stop/{id}", None, self.show), post("/stop/{id}", None, self.stop, body="form")
 
@@ -51,15 +51,15 @@ class StopPage(Handlers):
             form = await form_of(request)
             name, reason = (str(form.get(key, "")).strip() for key in ("name", "reason"))
             if not name:
-                raise Conflict("a name is needed, for the record")
-            by, why = f"{name[:80]} (by link)", reason[:500] or "no reason was given"
-            await self._journal.transaction(executions.request_stop, execution.id, by, why)
+                raise Conflict("enter your name, for the record")
+            by = f"{name[:80]} (by link)"
+            _, effect = await stop(execution.id, by, reason[:500], journal=self._journal)
         except ResponderError as e:
             return page("This rollback cannot be stopped", f"<p>{escape(str(e))}</p>", status=409)
         return page(
             "Stopping",
             f"<p>{escape(by)} requested it. Rollback {escape(execution.id)} stops between two steps. "
-            f"If it stops now: {escape(effect_of_stop(execution))}.</p>",
+            f"If it stops now: {escape(effect)}.</p>",
         )
 
     async def _execution(self, request: web.Request) -> Execution:

@@ -1,4 +1,4 @@
-"""Approving a plan: for the plan that was read, and only while nothing but the approval is missing."""
+"""Approves a plan: exactly the plan that was read, and only if nothing but the approval is missing."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ async def approve(
     connections: Connections,
     now: datetime,
 ) -> tuple[Execution, Event]:
-    """Records the approval. The worker asks the same guards once more before the first change.
+    """Records the approval. The worker evaluates the same guards again before the first change.
 
-    Raises Unknown; and Conflict if the plan is another one, does not wait, waits for others, or a guard holds it.
+    `although_resolved`: approve also if the trouble is no longer visible.
+    Raises Unknown, and Conflict if the plan has another hash, does not await approval or needs another approver, or if
+    a guard blocks it.
     """
     execution = await journal.read(executions.load, execution_id)
     _check(execution, plan_hash, by, now)
     changed = execution.model_copy(update={"although_resolved": although_resolved})
-    if refusal := await held_by(changed, policy_set=policy_set, journal=journal, connections=connections, now=now):
+    if refusal := await blocked_by(changed, policy_set=policy_set, journal=journal, connections=connections, now=now):
         raise Conflict(_not_approved(refusal, execution, now))
     event = Approved(at=now, by=by, plan_hash=plan_hash, although_resolved=although_resolved)
 
@@ -46,17 +48,17 @@ async def approve(
     return await journal.transaction(append), event
 
 
-async def held_by(
+async def blocked_by(
     execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
 ) -> Refusal | None:
-    """What else than the approval keeps a plan from being executed now; None if nothing does."""
+    """The guard that blocks an execution now, apart from the missing approval; None if no guard does."""
     switch = await journal.read(decisions.kill_switch)
     if why := policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else ""):
         return Refusal("kill_switch", f"automation is off: {why}")
     return await ask_again(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
 
 
-async def after_waiting(
+async def end_approval(
     execution: Execution,
     stop: StopRequest | None,
     *,
@@ -65,13 +67,14 @@ async def after_waiting(
     connections: Connections,
     now: datetime,
 ) -> tuple[Event, ...]:
-    """What becomes of a plan that somebody stopped (`stop`) or that nobody approved in time.
+    """The events that follow when an execution awaiting approval is stopped (`stop`) or its time is over (None).
 
-    While the trouble goes on it waits on quietly: people were asked once. Otherwise it is cancelled.
+    While the trouble continues, the time to approve is renewed without another notification. Otherwise the execution
+    is cancelled.
     """
-    by, reason, guard = stop or StopRequest("responder", "nobody approved it in time", guard=True)
+    by, reason, guard = stop or StopRequest("responder", "not approved in time", guard=True)
     if stop is None and execution.accepted.alerts and not execution.accepted.forced:
-        refusal = await held_by(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
+        refusal = await blocked_by(execution, policy_set=policy_set, journal=journal, connections=connections, now=now)
         if refusal is None or refusal.unknown:
             until = now + timedelta(seconds=policy_set.policy(execution.accepted.policy).approve_within)
             return (ApprovalRequested(at=now, reason=execution.reason, until=until, renewed=True),)
@@ -82,21 +85,23 @@ async def after_waiting(
 
 def _check(execution: Execution, plan_hash: str, by: str, now: datetime) -> None:
     if execution.state != "awaiting_approval" or execution.plan is None:
-        raise Conflict(f"execution {execution.id} is {execution.state}: nothing waits for approval")
+        raise Conflict(f"execution {execution.id} is {execution.state}: no plan awaits approval")
     if execution.approve_before and now >= execution.approve_before:
-        raise Conflict(f"the time to approve execution {execution.id} is over")
+        raise Conflict(f"execution {execution.id}: the time to approve it is over")
     if execution.plan.hash != plan_hash:
-        raise Conflict(f"the plan is {execution.plan.hash}, not {plan_hash}: read it again")
+        raise Conflict(f"the plan has hash {execution.plan.hash}, not {plan_hash}: read it again")
     if execution.plan.irreversible and by == execution.accepted.requested_by:
         raise Conflict(
-            f"{execution.plan.irreversible}: that cannot be undone, so somebody else than {by}, who asked for it, has "
-            "to approve it"
+            f"{execution.plan.irreversible} (irreversible): {by} requested the rollback, so another person must "
+            "approve it"
         )
 
 
 def _not_approved(refusal: Refusal, execution: Execution, now: datetime) -> str:
     if refusal.resolved:
-        return f"not approved: {refusal.reason}. To roll back all the same, approve with --although-resolved"
+        return f"not approved: {refusal.reason}. To roll back nevertheless, approve with --although-resolved"
     left = (execution.approve_before - now).total_seconds() // 1 if execution.approve_before else 0
-    waits = f"the plan waits for another {format_duration(left)}"
-    return f"not approved: the guard {refusal.guard} holds it: {refusal.reason}; {waits}"
+    return (
+        f"not approved: guard {refusal.guard} blocks it: {refusal.reason}; the plan awaits approval for another "
+        f"{format_duration(left)}"
+    )

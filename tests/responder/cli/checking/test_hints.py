@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from responder.cli.checking.check import SHIPPED, check
+from responder.cli.checking.check import check
+from responder.cli.checking.hints import SHIPPED
 
-RULES = Path(__file__).parents[3] / "alert_rules"
+RULES = Path(__file__).parents[4] / "alert_rules"
 CONFIG = """\
 state: sqlite://{state}
 prometheus: {{url: "http://127.0.0.1:1"}}
@@ -79,7 +80,7 @@ async def test_alerts_of_other_rules_do_and_the_hint_names_the_line(
     match: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (hint,) = await hints(tmp_path, capsys, match=match)
-    assert hint.startswith("11: policies[0].expression: policy one has none")
+    assert hint.startswith("11 policies[0].expression: policy one has none")
     assert "only while a health or traffic check of the service fails" in hint
     assert await hints(tmp_path, capsys, match=match, end="    expression: errors > 1\n") == []
 
@@ -88,7 +89,7 @@ async def test_every_hint_has_its_line(tmp_path: Path, capsys: pytest.CaptureFix
     web = "web: {listen: '0.0.0.0:9095', tokens: [{name: am, scopes: [alerts], token: 0123456789abcdef}]}"
     end = f"    verify: {{for: 10s, within: 1m}}\n{web}\n"
     found = await hints(tmp_path, capsys, mode="auto", more="", end=end)
-    assert [hint.partition(": ")[0] for hint in found] == ["16", "8", "15"], found
+    assert [hint.partition(" ")[0] for hint in found] == ["16", "8", "15"], found
 
 
 def test_the_shipped_rules_are_those_that_record_what_is_so_now() -> None:

@@ -1,0 +1,62 @@
+"""What all commands share: how they are declared, their exit codes and their output."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from responder.cli.client import CONFIG, TLS_FILES
+from responder.cli.display.terminal import clean, console
+
+OK, NO, WRONG = 0, 1, 2
+"""Exit codes: done; understood, but the answer is no; the command or the configuration is wrong."""
+
+
+class Commands:
+    """The subcommands of a program. Each has a summary and an example."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.subparsers: Any = parser.add_subparsers(metavar="COMMAND", required=True)
+        self.local = argparse.ArgumentParser(add_help=False)
+        self.local.add_argument("--config", type=Path, default=CONFIG, help="configuration file (responder.yml)")
+        self.local.add_argument("--output", choices=("text", "json"), default="text", help="format of the answer")
+        self._remote = argparse.ArgumentParser(add_help=False, parents=[self.local])
+        self._remote.add_argument(
+            "--url", help="address of the responder (RESPONDER_URL, else web.listen of the configuration file)"
+        )
+        self._remote.add_argument("--token-file", type=Path, help="file with the bearer token (else RESPONDER_TOKEN)")
+        for option, variable, what in TLS_FILES:
+            self._remote.add_argument(f"--{option}", type=Path, help=f"{what} ({variable})")
+
+    def add(self, name: str, summary: str, example: str, run: Any, *, local: bool = False) -> argparse.ArgumentParser:
+        """Declares a command. A `local` one uses only the configuration file; the others get a client."""
+        made: argparse.ArgumentParser = self.subparsers.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"example: responder {example}",
+            parents=[self.local if local else self._remote],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(act=run)
+        return made
+
+
+def out(args: argparse.Namespace, body: Any, shown: Any) -> None:
+    """Prints the answer: with `--output json` as it came, else as people read it."""
+    if args.output == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        console().print(clean(shown) if isinstance(shown, str) else shown, markup=False)
+
+
+def user_name() -> str:
+    """The name on record if no token names the user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,63 @@
+"""`explain`: why the responder acted or not, and what it would do with a webhook body."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from responder.cli.client import Client
+from responder.cli.command import NO, OK, Commands, out
+from responder.cli.display import rollbacks as display
+from responder.cli.display.terminal import clean, console
+from responder.errors import ResponderError
+
+
+def add_to(commands: Commands) -> None:
+    """Declares the command."""
+    parser = commands.add(
+        "explain",
+        "why the responder acted or not, or what it would do with a webhook body",
+        "explain --last",
+        explain,
+    )
+    parser.add_argument("file", nargs="?", metavar="FILE|-", help="webhook body to decide on; nothing is changed")
+    parser.add_argument(
+        "--last", action="store_true", help="the last decisions with all guard results (default without FILE)"
+    )
+    parser.add_argument("--service")
+    parser.add_argument("--limit", type=int, default=3)
+
+
+async def explain(args: argparse.Namespace, client: Client) -> int:
+    if args.last or args.file is None:
+        body = await client.get("/api/v1/decisions", service=args.service, limit=args.limit)
+        out(args, body["decisions"], display.decisions(body["decisions"]))
+        return OK
+    try:
+        text = sys.stdin.buffer.read() if args.file == "-" else await asyncio.to_thread(Path(args.file).read_bytes)
+    except OSError as e:
+        raise ResponderError(f"{args.file} cannot be read: {e.strerror}") from None
+    body = await client.post("/api/v1/explain", text)
+    if args.output == "json":
+        print(json.dumps(body, indent=2))
+    else:
+        _show(body)
+    return OK if body["incidents"] else NO
+
+
+def _show(body: dict[str, Any]) -> None:
+    terminal = console()
+    for incident in body["incidents"]:
+        terminal.print(display.explained(incident))
+    for labels in body["unmatched"]:
+        terminal.print(f"no policy matches {labels}", markup=False)
+    for match in body["notify_only"]:
+        channels = ", ".join(match["notify"])
+        line = f"policy {match['policy']} only sends notifications to {channels} for {match['alerts']}"
+        terminal.print(clean(line), markup=False)
+    if not body["incidents"] and not body["unmatched"] and not body["notify_only"]:
+        terminal.print("no alert in the body fires")

@@ -1,0 +1,152 @@
+"""Commands for rollbacks: `rollback`, `watch`, `approve`, `stop`, `close`, `history`."""
+
+from __future__ import annotations
+
+import argparse
+
+from responder.cli.client import Client, Refused, execution_path
+from responder.cli.command import NO, OK, Commands, out, user_name
+from responder.cli.display import rollbacks as display
+from responder.cli.watch import OVER, show_until
+from responder.errors import ResponderError
+
+_STATES = ("accepted", "awaiting_approval", "running", "reverting", "stuck", "closed")
+
+
+def add_to(commands: Commands) -> None:
+    """Declares the commands."""
+    parser = commands.add(
+        "rollback", "roll a service back by hand", 'rollback backend --reason "errors after 2.1" --wait', rollback
+    )
+    parser.add_argument("service")
+    parser.add_argument("--environment", help="required if the service is in more than one")
+    parser.add_argument("--to", metavar="VERSION", help="a version that was deployed before (last known-good version)")
+    parser.add_argument(
+        "--with", dest="also", action="append", default=[], metavar="SERVICE", help="in the same rollback; repeatable"
+    )
+    parser.add_argument("--strategy", help="one of the service's alternatives (its usual strategy)")
+    parser.add_argument("--reason", required=True, help="for the record")
+    parser.add_argument("--dry-run", action="store_true", help="show the guard results and the plan; change nothing")
+    parser.add_argument("--wait", action="store_true", help="follow the rollback to its end; exit 1 unless it succeeds")
+    parser = commands.add(
+        "watch",
+        "follow a rollback; exit 0 if it succeeds, 1 otherwise",
+        "watch 20261123-231500-4f2a9c1b",
+        watch,
+    )
+    parser.add_argument("id")
+    parser = commands.add("approve", "approve a plan that awaits approval", "approve 20261123-231500-4f2a9c1b", approve)
+    parser.add_argument("id")
+    parser.add_argument("--plan", metavar="HASH", help="hash of the plan that you have read (the current plan)")
+    parser.add_argument(
+        "--although-resolved", action="store_true", help="roll back although the trouble is no longer visible"
+    )
+    parser = commands.add(
+        "stop",
+        "stop a rollback at its next safe point, or all automation",
+        'stop --all --reason "maintenance"',
+        stop,
+    )
+    parser.add_argument("id", nargs="?")
+    parser.add_argument("--all", action="store_true", help="throw the kill switch; `close --all` releases it")
+    parser.add_argument("--reason", default="", help="for the record")
+    parser = commands.add(
+        "close",
+        "close a stuck rollback, or release the kill switch",
+        'close 20261123-231500-4f2a9c1b --reason "fixed by hand"',
+        close,
+    )
+    parser.add_argument("id", nargs="?")
+    parser.add_argument("--all", action="store_true", help="release the kill switch")
+    parser.add_argument("--outcome", choices=("failed", "succeeded", "reverted", "cancelled"), default="failed")
+    parser.add_argument("--reason", required=True, help="for the record")
+    parser = commands.add(
+        "history", "past rollbacks, or one rollback with its events", "history --service backend", history
+    )
+    parser.add_argument("id", nargs="?")
+    parser.add_argument("--service")
+    parser.add_argument("--state", choices=_STATES)
+    parser.add_argument("--since", metavar="TIME", help="such as 2026-11-23T22:00:00Z or 24h")
+    parser.add_argument("--limit", type=int, default=20)
+
+
+async def rollback(args: argparse.Namespace, client: Client) -> int:
+    payload = {
+        "service": args.service,
+        "environment": args.environment,
+        "version": args.to,
+        "strategy": args.strategy,
+        "reason": args.reason,
+        "dry_run": args.dry_run,
+        "also": args.also,
+        "by": user_name(),
+    }
+    try:
+        body = await client.post("/api/v1/rollbacks", payload)
+    except Refused as e:
+        if "guard_results" not in e.body:
+            raise
+        out(args, e.body, display.explained(e.body))
+        return NO
+    if args.dry_run:
+        out(args, body, display.explained(body))
+        return NO if body["result"] == "deny" or "no_plan" in body else OK
+    if args.wait:
+        # A script must not hang until a person approves.
+        return await show_until(args, client, body["execution"], OVER | {"awaiting_approval"})
+    out(args, body, f"rollback {body['execution']} accepted; follow it: responder watch {body['execution']}")
+    return OK
+
+
+async def watch(args: argparse.Namespace, client: Client) -> int:
+    """Follows a rollback until it is closed or stuck, also while it awaits approval."""
+    return await show_until(args, client, args.id, OVER)
+
+
+async def approve(args: argparse.Namespace, client: Client) -> int:
+    path = execution_path(args.id)
+    plan_hash = args.plan or (await client.get(path))["plan_hash"]
+    payload = {"plan_hash": plan_hash or "none", "by": user_name(), "although_resolved": args.although_resolved}
+    body = await client.post(f"{path}/approve", payload)
+    out(args, body, f"{args.id}: plan {plan_hash} approved; execution continues")
+    return OK
+
+
+async def stop(args: argparse.Namespace, client: Client) -> int:
+    target = _execution_or_all(args, "throw it with: responder stop --all")
+    body = await client.post(f"{execution_path(target)}/stop", {"reason": args.reason, "by": user_name()})
+    message = (
+        "all automation is stopped; start it again: responder close --all --reason ..."
+        if args.all
+        else f"{target} stops at its next safe point: {body['effect']}"
+    )
+    out(args, body, message)
+    return OK
+
+
+async def close(args: argparse.Namespace, client: Client) -> int:
+    target = _execution_or_all(args, "release it with: responder close --all --reason ...")
+    payload = {"reason": args.reason, "outcome": args.outcome, "by": user_name()}
+    body = await client.post(f"{execution_path(target)}/close", payload)
+    out(args, body, "automation is armed again" if args.all else f"{target} closed as {args.outcome}")
+    return OK
+
+
+def _execution_or_all(args: argparse.Namespace, kill_switch: str) -> str:
+    if args.all == (args.id is not None):
+        raise ResponderError("needs either the ID of a rollback or --all")
+    if args.id == "all":  # in the API that ID is the kill switch, which the user may not have meant
+        raise ResponderError(f"'all' is not the ID of a rollback. If you mean the kill switch, {kill_switch}")
+    return "all" if args.all else str(args.id)
+
+
+async def history(args: argparse.Namespace, client: Client) -> int:
+    if args.id:
+        body = await client.get(execution_path(args.id))
+        out(args, body, display.execution(body))
+        return OK
+    body = await client.get(
+        "/api/v1/executions", service=args.service, state=args.state, since=args.since, limit=args.limit
+    )
+    out(args, body["executions"], display.history(body["executions"]))
+    return OK
