@@ -183,8 +183,8 @@ def test_what_is_written_is_what_is_used() -> None:
         # Strategies and resources.
         (
             put("immediate", "imediate"),
-            'r.yml:7 services[0].rollback: unknown value "imediate": must be one of "immediate", "rolling", "blue_green", '
-            '"frontend", "database_migration"',
+            'r.yml:7 services[0].rollback: unknown value "imediate": must be one of "immediate", "rolling", '
+            '"blue_green", "frontend", "database_migration"',
         ),
         (
             put("strategy: immediate, ", "strategy: immediate, batch_size: 3, "),
@@ -355,7 +355,7 @@ def test_a_key_that_cannot_sign_is_told_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "clients.pem"
     file.write_text("no key")
     [mistake] = mistakes_in(HEAD + f"clients: {{signing_key_file: {file}}}\n")
-    assert mistake.endswith(f": clients: {file} holds no private key in PEM that has no passphrase")
+    assert mistake.endswith(f" clients: {file} holds no private key in PEM that has no passphrase")
 
 
 def test_no_secret_is_ever_shown() -> None:

@@ -238,7 +238,7 @@ async def held_back(request: web.Request) -> web.StreamResponse:
 
 @pytest.mark.parametrize("stream", [too_many, held_back])
 async def test_without_a_stream_it_asks_from_time_to_time(stream: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "FIRST_WORD", 0.1)
+    monkeypatch.setattr(client_module, "FIRST_BYTES", 0.1)
     async with scripted_responder(stream) as (client, requests):
         assert [event["seq"] async for _, event in follow(client, "r1")] == [0, 1, 2]
     assert requests == ["poll", "stream", "poll", "poll"]

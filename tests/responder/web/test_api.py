@@ -390,7 +390,7 @@ async def test_a_stop_says_what_happens_to_traffic(responder: ResponderServer, s
 async def test_an_approval_that_comes_too_late(responder: ResponderServer) -> None:
     execution_id = await begun(responder, "expired")
     status, body = await responder.post(f"/api/v1/executions/{execution_id}/approve", {"plan_hash": plan().hash})
-    assert (status, body["error"]) == (409, f"the time to approve execution {execution_id} is over")
+    assert (status, body["error"]) == (409, f"execution {execution_id}: the time to approve it is over")
 
 
 @pytest.mark.parametrize("state", ["accepted", "running", "stuck", "closed"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from responder.rollback.version_change import VersionChange
+from responder.services import planner
 from tests.responder.examples import policy_set, service
 from tests.responder.web.conftest import ResponderServer
 
@@ -158,22 +161,20 @@ async def test_the_preview_knows_what_a_version_is_made_of(
 ) -> None:
     for version, at in (("2.0", "09:00"), ("2.1", "10:00")):
         await tell(responder, version, "android", at, artifact=f"versionCode={version}", status="good")
-    seen: list[Any] = []
+    planned: list[VersionChange] = []
 
-    async def draft(self: Any, gateway: Any, target: Any, strategy: Any = None) -> Any:
-        seen.append(target)
-        return await true_draft(self, gateway, target, strategy)
+    async def plan(versions: Sequence[VersionChange], *args: Any) -> Any:
+        planned.extend(versions)
+        return await real_plan(versions, *args)
 
-    from responder.services.service import Service
-
-    true_draft = Service.draft
-    monkeypatch.setattr(Service, "draft", draft)
+    real_plan = planner.plan
+    monkeypatch.setattr(planner, "plan", plan)
     payload = {"service": "backend", "reason": "x", "dry_run": True}
     _, body = await responder.post("/api/v1/rollbacks", payload)
     assert "plan" in body, body
-    [target] = seen
-    assert target.artifacts == {"android": "versionCode=2.0"}
-    assert target.from_artifacts == {"android": "versionCode=2.1"}
+    [version] = planned
+    assert version.artifacts["android"] == "versionCode=2.0"
+    assert version.from_artifacts["android"] == "versionCode=2.1"
 
 
 async def test_each_environment_has_its_own(responder: ResponderServer) -> None:

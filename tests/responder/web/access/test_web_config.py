@@ -225,7 +225,7 @@ def test_who_can_log_in_may_do_something(tmp_path: Path, users: list[str], mista
     }
     with pytest.raises(ConfigError) as caught:
         parse(yaml.safe_dump(config), "r.yml", {})
-    assert [line.split(": ", 1)[1] for line in caught.value.mistakes] == [mistake]
+    assert [line.split(" ", 1)[1] for line in caught.value.mistakes] == [mistake]
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
