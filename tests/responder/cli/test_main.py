@@ -562,7 +562,7 @@ async def test_channels_are_checked_and_tried(run: Run, tmp_path: Path, free_por
         assert ["test of this channel" in message["text"] for message in slack.messages.values()] == [True]
         slack.broken = "invalid_auth"
         code, _, err = await run("notify", "slack")
-        assert (code, err) == (1, "slack: Slack refuses chat.postMessage: invalid_auth\n")
+        assert (code, err) == (1, "slack: Slack rejected chat.postMessage: invalid_auth\n")
         code, _, err = await run("notify", "slck")
         assert (code, "did you mean slack?" in err) == (2, True)
 

@@ -297,7 +297,7 @@ async def test_an_odd_alert_is_told_to_people_once_and_a_resolved_one_is_not(rea
     with sqlite3.connect(ready.file) as connection:
         stages = connection.execute("SELECT stage FROM outbox").fetchall()
     connection.close()
-    assert stages == [("refused",)]
+    assert stages == [("denied",)]
 
 
 @pytest.mark.parametrize(
