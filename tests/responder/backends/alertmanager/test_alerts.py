@@ -26,7 +26,6 @@ from responder.backends.alertmanager.alerts import (
     Alert,
     UndatedAlert,
     fingerprint,
-    path_of,
     read_body,
 )
 from responder.errors import Invalid
@@ -368,12 +367,6 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
         read_body(json.dumps(value).encode(), NOW)
     except Invalid as refused:
         assert refused.where
-
-
-def test_a_place_is_written_as_people_write_it() -> None:
-    assert path_of(("alerts", 3, "labels")) == "alerts[3].labels"
-    assert path_of((0, "labels")) == "[0].labels"
-    assert path_of(()) == ""
 
 
 def test_two_thousand_alerts_are_read_within_reason() -> None:
