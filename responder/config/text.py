@@ -17,3 +17,13 @@ def one_line(text: object, most: int = 500) -> str:
     full = str(text)
     clean = "".join(c if c.isprintable() else " " for c in full[:most])  # of megabytes only what is shown
     return clean if len(full) <= most else f"{clean[: most - 1]}…"
+
+
+def readable(text: str) -> str:
+    """The text without characters that no database stores: lone surrogates and NUL become U+FFFD, as in Go."""
+    return without_surrogates(text).replace("\0", "\ufffd")
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

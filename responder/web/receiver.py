@@ -10,7 +10,8 @@ from datetime import datetime
 
 from aiohttp import web
 
-from responder.backends.alertmanager.alerts import AlertGroup, read_body
+from responder.backends.alertmanager.alerts import AlertGroup
+from responder.backends.alertmanager.webhook import read_body
 from responder.backends.connections import Connections
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict, Invalid, JournalUnavailable

@@ -10,8 +10,9 @@ from typing import Any
 from aiohttp import web
 from pydantic import Field
 
-from responder.backends.alertmanager.alerts import AlertGroup, read_body
+from responder.backends.alertmanager.alerts import AlertGroup
 from responder.backends.alertmanager.client import Alertmanager
+from responder.backends.alertmanager.webhook import read_body
 from responder.backends.connections import Connections
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Invalid, Unavailable

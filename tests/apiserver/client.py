@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from responder.backends.kubernetes.answers import decoded, good
+from responder.backends.kubernetes.api import decoded, good
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.transport.acting import acting
 from tests.apiserver.cluster import Cluster, Object

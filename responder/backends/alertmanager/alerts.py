@@ -1,41 +1,15 @@
-"""Alerts as senders post them: the webhook of Alertmanager and Grafana, and the lists of Alertmanager's own API."""
+"""Alerts and the groups that they arrive in."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from responder.config.yaml_document import path_text
-from responder.errors import Invalid
 
-# The limits of one body; docs/limits.md lists them.
-MAX_ALERTS = 2000
-MAX_LABELS = 64
-MAX_NAME = 128
-MAX_VALUE = 1024
-MAX_ANNOTATIONS = 64
-MAX_ANNOTATION = 16384
-MAX_URL = 8192
-MAX_DEPTH = 8
-"""Levels of nesting; Alertmanager's own bodies have four."""
-
-CUT = "… [cut]"
-"""Ends a text that was longer than its limit."""
-
-_OUTSIDE_BRACKETS = re.compile(rb'[^][{}"]+|"(?:[^"\\]+|\\.)*"', re.DOTALL)
-_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d+))?)?(?:([Zz])|([+-]\d{2}):?(\d{2}))?", re.ASCII
-)
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-_SHOWN_FIRST = ("summary", "description", "reason")  # annotations that messages and forced rollbacks use
-
-
-def _aware(when: datetime) -> datetime:
+def aware(when: datetime) -> datetime:
+    """The time in UTC. Raises ValueError if it has no time zone."""
     if when.tzinfo is None:
         raise ValueError("a timestamp needs a time zone")
     try:
@@ -44,7 +18,7 @@ def _aware(when: datetime) -> datetime:
         raise ValueError("this time is past the end of the calendar") from None
 
 
-Timestamp = Annotated[datetime, AfterValidator(_aware)]
+Timestamp = Annotated[datetime, AfterValidator(aware)]
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """Go's zero time, which a firing alert carries as `endsAt`."""
@@ -60,7 +34,7 @@ def fingerprint(labels: dict[str, str]) -> str:
 
 
 class Alert(BaseModel):
-    """One alert of a body, judged by itself: neither the group's status nor its common labels say anything about it."""
+    """One alert, independent of the group: neither the status nor the common labels of the group apply to it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -74,16 +48,16 @@ class Alert(BaseModel):
 
     @property
     def name(self) -> str:
-        """The `alertname` label, empty where a sender left it out."""
+        """The `alertname` label; empty if it is missing."""
         return self.labels.get("alertname", "")
 
 
 class UndatedAlert(Alert):
-    """An alert whose sender left `startsAt` out; `starts_at` is when it arrived."""
+    """An alert without `startsAt` in its body; `starts_at` is the time of arrival."""
 
 
 class RefusedAlert(BaseModel):
-    """An alert that cannot be judged: where and what is wrong, and those of its labels that can be read."""
+    """An alert that cannot be used: the location and reason of the error, and the labels that are readable."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,9 +68,9 @@ class RefusedAlert(BaseModel):
 
 
 class AlertGroup(BaseModel):
-    """One body: the alerts that can be judged, and the others. Unknown fields are accepted, unknown versions refused.
+    """The usable and the refused alerts of one body.
 
-    `receiver` arrives regexp-quoted and `groupKey` changes with the route tree: neither identifies anything.
+    `receiver` arrives regexp-quoted and `groupKey` changes with the route tree, so neither is an identity.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -105,216 +79,3 @@ class AlertGroup(BaseModel):
     refused: tuple[RefusedAlert, ...] = ()
     receiver: str = ""
     truncated_alerts: int = 0
-
-
-class _Odd(Exception):
-    """What is wrong with one alert, and where in it."""
-
-    def __init__(self, reason: str, *path: int | str) -> None:
-        super().__init__(reason)
-        self.path = path
-
-
-def readable(text: str) -> str:
-    """The text without what no database stores: as Go does, what is not Unicode becomes U+FFFD, and so does NUL."""
-    return _unicode(text).replace("\0", "\ufffd")
-
-
-def _unicode(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _too_deep(body: bytes) -> bool:
-    """Whether brackets nest deeper than MAX_DEPTH, in time linear in the body. The body is JSON."""
-    left = _OUTSIDE_BRACKETS.sub(b"", body)
-    for _ in range(MAX_DEPTH):
-        left = left.replace(b"{}", b"").replace(b"[]", b"")
-    return b"{" in left or b"[" in left
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _parsed(body: bytes) -> Any:
-    """The JSON value of a body. Bytes that are not UTF-8 and lone surrogates cost only the text that they are in."""
-    try:
-        data = json.loads(body.decode(errors="replace"), parse_constant=_no_number)
-    except RecursionError:
-        raise Invalid(f"nested deeper than {MAX_DEPTH} levels", "body") from None
-    except ValueError as e:
-        raise Invalid(f"Invalid JSON: {e}"[:200], "body") from None
-    if _too_deep(body):
-        raise Invalid(f"nested deeper than {MAX_DEPTH} levels", "body")
-    return data
-
-
-def read_body(body: bytes, now: datetime) -> AlertGroup:
-    """The alerts of a request body. Raises `Invalid` where the body as a whole makes no sense.
-
-    A JSON object is Alertmanager's or Grafana's webhook; a list is what vmalert (or a Prometheus) posts to its
-    notifiers, so that either can also be pointed here without an Alertmanager between. What is wrong with one alert
-    refuses that one and no other.
-    """
-    data = _parsed(body)
-    if isinstance(data, list):
-        return _group(data, (), now)
-    if not isinstance(data, dict):
-        raise Invalid(f"a JSON object or a list of alerts was expected, not {_kind(data)}", "body")
-    version = data.get("version")
-    if version not in ("4", "1"):  # "1" is Grafana Alerting's, which has the same fields
-        raise Invalid(f"this is not Alertmanager's webhook version 4: got {version!r:.80}", "version")
-    if not isinstance(data.get("alerts"), list):
-        raise Invalid(f"required: an array of alerts, not {_kind(data.get('alerts'))}", "alerts")
-    truncated = data.get("truncatedAlerts") or 0
-    if isinstance(truncated, bool) or not isinstance(truncated, int) or truncated < 0:
-        raise Invalid(f"must be a whole number greater than or equal to 0, not {truncated!r:.40}", "truncatedAlerts")
-    receiver = data.get("receiver")
-    group = _group(data["alerts"], ("alerts",), now)
-    fields = {"receiver": readable(receiver) if isinstance(receiver, str) else ""}
-    return group.model_copy(update={**fields, "truncated_alerts": group.truncated_alerts + truncated})
-
-
-def _group(items: list[Any], at: tuple[str, ...], now: datetime) -> AlertGroup:
-    if items and not any(isinstance(item, dict) for item in items):
-        raise Invalid(f"an alert is a JSON object, not {_kind(items[0])}", path_text((*at, 0)))
-    alerts, refused = [], []
-    for index, item in enumerate(items[:MAX_ALERTS]):
-        try:
-            alerts.append(_alert(item, now, posted=not at))
-        except _Odd as e:
-            refused.append(
-                RefusedAlert(
-                    where=path_text((*at, index, *(_shown(p) if isinstance(p, str) else p for p in e.path))),
-                    reason=str(e),
-                    labels=_labels_of(item),
-                    resolved=isinstance(item, dict) and item.get("status") == "resolved",
-                )
-            )
-    if beyond := len(items[MAX_ALERTS:]):
-        reason = f"{beyond} alerts beyond the limit of {MAX_ALERTS} were not read"
-        refused.append(RefusedAlert(where=path_text((*at, MAX_ALERTS)), reason=reason))
-    return AlertGroup(alerts=tuple(alerts), refused=tuple(refused), truncated_alerts=beyond)
-
-
-def _alert(item: Any, now: datetime, *, posted: bool) -> Alert:
-    """One alert. `posted`: as Prometheus posts it to an Alertmanager, without a status."""
-    if not isinstance(item, dict):
-        raise _Odd(f"an alert is a JSON object, not {_kind(item)}")
-    labels = _labels(item.get("labels"))
-    starts_at, ends_at = (_time(item.get(key), key, local=posted) for key in ("startsAt", "endsAt"))
-    if posted:
-        status: Any = "resolved" if ends_at is not None and ends_at <= now else "firing"
-        if starts_at and ends_at and starts_at > ends_at:
-            raise _Odd("is after endsAt", "startsAt")
-    else:
-        status = item.get("status")
-    if status not in ("firing", "resolved"):
-        raise _Odd(f"required: firing or resolved, not {_shown(status)}", "status")
-    alert_fingerprint = item.get("fingerprint") or ""
-    if posted or not alert_fingerprint:
-        alert_fingerprint = fingerprint(labels)
-    elif not isinstance(alert_fingerprint, str) or not _FINGERPRINT.fullmatch(alert_fingerprint):
-        raise _Odd(f"does not match 16 hexadecimal digits: {_shown(alert_fingerprint)}", "fingerprint")
-    return (Alert if starts_at else UndatedAlert)(
-        status=status,
-        labels={name: readable(value) for name, value in labels.items()},
-        annotations=_annotations(item.get("annotations")),
-        starts_at=starts_at or now,
-        ends_at=ends_at or NEVER,
-        generator_url=_cut(_text(item.get("generatorURL"), "generatorURL"), MAX_URL),
-        fingerprint=alert_fingerprint,
-    )
-
-
-def _labels(value: Any) -> dict[str, str]:
-    """The labels as they identify the alert. As for Alertmanager, one without a value is none."""
-    if not isinstance(value, dict):
-        raise _Odd(f"required: an object, not {_kind(value)}", "labels")
-    if len(value) > MAX_LABELS:
-        raise _Odd(f"{len(value)} labels, at most {MAX_LABELS} are read", "labels")
-    labels = {}
-    for name, raw in value.items():
-        if not 1 <= len(name) <= MAX_NAME or readable(name) != name:
-            raise _Odd(f"the name of a label is 1 to {MAX_NAME} characters of text", "labels", name)
-        text = _unicode(_text(raw, "labels", name))
-        if len(text) > MAX_VALUE:
-            raise _Odd(f"{len(text)} characters, at most {MAX_VALUE} are read", "labels", name)
-        if text:
-            labels[name] = text
-    if not labels:
-        raise _Odd("an alert needs at least one label", "labels")
-    return labels
-
-
-def _labels_of(item: Any) -> dict[str, str]:
-    """Those labels of an odd alert that say which one it is."""
-    labels = item.get("labels") if isinstance(item, dict) else None
-    labels = labels if isinstance(labels, dict) else {}
-    pairs = ((name, labels.get(name)) for name in ("alertname", "service", "environment", "severity"))
-    return {name: _cut(readable(value), 200) for name, value in pairs if isinstance(value, str) and value}
-
-
-def _annotations(value: Any) -> dict[str, str]:
-    """Annotations identify nothing: what is too long, or too much, is cut, and a mark says so."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise _Odd(f"must be an object, not {_kind(value)}", "annotations")
-    annotations = {
-        _cut(readable(n), MAX_NAME): _cut(readable(_text(v, "annotations", n)), MAX_ANNOTATION)
-        for n, v in value.items()
-    }
-    if len(annotations) <= MAX_ANNOTATIONS:
-        return annotations
-    kept = _first(annotations, MAX_ANNOTATIONS - 1)
-    return {**kept, CUT: f"{len(annotations) - len(kept)} more annotations were left out"}
-
-
-def _first(annotations: dict[str, str], most: int) -> dict[str, str]:
-    names: Iterable[str] = sorted(annotations, key=lambda name: name not in _SHOWN_FIRST)  # stable: else as they came
-    return {name: annotations[name] for name in list(names)[:most]}
-
-
-def _text(value: Any, *path: str) -> str:
-    if value is None:  # Go reads null as an empty string
-        return ""
-    if not isinstance(value, str):
-        raise _Odd(f"must be a string, not {_kind(value)}", *path)
-    return value
-
-
-def _time(value: Any, key: str, *, local: bool) -> datetime | None:
-    """The time; None where it is left out, or is Go's zero time. Without a zone it is UTC where `local` allows that."""
-    text = _text(value, key)
-    found = _TIME.fullmatch(text)
-    if not text:
-        return None
-    if not found:
-        raise _Odd(f"is no datetime such as 2026-11-23T22:00:00Z: {_shown(text)}", key)
-    day, minute, second, fraction, utc, hours, minutes = found.groups()
-    if not utc and not hours and not local:
-        raise _Odd("a timestamp needs a time zone", key)
-    zone = f"{hours}:{minutes}" if hours else "+00:00"
-    try:
-        when = _aware(datetime.fromisoformat(f"{day}T{minute}:{second or '00'}.{(fraction or '0')[:6]:0<6}{zone}"))
-    except ValueError as e:
-        raise _Odd(f"is no datetime: {e}", key) from None
-    return None if when.year == 1 else when
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - len(CUT)] + CUT
-
-
-def _shown(value: Any) -> str:
-    """Something odd, for a sentence of ours."""
-    text = readable(value) if isinstance(value, str) else json.dumps(value)
-    return _cut("".join(c if c.isprintable() else "\ufffd" for c in text), 60)
-
-
-def _kind(value: Any) -> str:
-    for kind, name in ((bool, "a boolean"), (int | float, "a number"), (str, "a string"), (list, "an array")):
-        if isinstance(value, kind):
-            return name
-    return "nothing" if value is None else "an object"

@@ -15,8 +15,17 @@ import aiohttp
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from responder.backends.kubernetes.answers import decoded, failure, good, is_temporary, items
-from responder.backends.kubernetes.kinds import ALWAYS, HOMES, path_of, plural
+from responder.backends.kubernetes.api import (
+    ALWAYS,
+    HOMES,
+    decoded,
+    failure,
+    good,
+    is_temporary,
+    items,
+    path_of,
+    plural,
+)
 from responder.backends.kubernetes.objects import Object
 from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from responder.backends.kubernetes.answers import Forbidden
+from responder.backends.kubernetes.api import Forbidden
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
 from responder.backends.kubernetes.objects import Name, Object, annotate, escape, writer_of
@@ -83,36 +84,56 @@ _ARGOCD = "argocd"
 
 
 async def owners_of(kube: Kubernetes, workload: Workload) -> list[Owner]:
-    """Everybody who manages this workload and is not a person with kubectl."""
+    """Everything that manages this workload, except people with kubectl."""
     found = await workload.object(kube)
-    meta = found["metadata"]
-    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-    owners: list[Owner] = []
-    for ref in meta.get("ownerReferences", ()):
+    return [
+        *_controllers(found),
+        *await _progressive_delivery(kube, workload),
+        *await _gitops(kube, workload, found["metadata"]),
+    ]
+
+
+def _controllers(found: Object) -> Iterator[Owner]:
+    for ref in found["metadata"].get("ownerReferences", ()):
         if ref["kind"] in ("Rollout", "Canary"):
             who = "Argo Rollouts" if ref["kind"] == "Rollout" else "Flagger"
-            owners.append(
-                Owner(who=f"{who} ({ref['kind']} {ref['name']})", mend=f"abort {ref['name']} there", fights=True)
-            )
+            yield Owner(who=f"{who} ({ref['kind']} {ref['name']})", mend=f"abort {ref['name']} there", fights=True)
         elif ref.get("controller"):
             controller = f"{ref['kind']} {ref['name']}"
-            owners.append(Owner(who=controller, mend=f"roll {controller} back with what controls it", fights=True))
+            yield Owner(who=controller, mend=f"roll {controller} back with what controls it", fights=True)
+
+
+async def _progressive_delivery(kube: Kubernetes, workload: Workload) -> list[Owner]:
     canaries, rollouts = await asyncio.gather(
         _list(kube, "Canary", workload.namespace), _list(kube, "Rollout", workload.namespace)
     )
-    for kind, found_there in (("Canary", canaries), ("Rollout", rollouts)):
-        if found_there is None:
-            owners.append(Owner(who=f"a {kind} that refers to {workload.what}", mend="", unseen=True))
-    for rollout in rollouts or ():
-        refers = rollout["spec"].get("workloadRef") or {}
-        if (refers.get("kind"), refers.get("name")) == (workload.kind, workload.name):
-            name = rollout["metadata"]["name"]
-            owners.append(Owner(who=f"Argo Rollouts (Rollout {name})", mend=f"abort {name} there", fights=True))
-    for canary in canaries or ():
-        target = canary["spec"].get("targetRef", {})
-        if (target.get("kind"), target.get("name")) == (workload.kind, workload.name):
-            name = canary["metadata"]["name"]
-            owners.append(Owner(who=f"Flagger (Canary {name})", mend=f"let Flagger roll {name} back", fights=True))
+    owners = [
+        Owner(who=f"a {kind} that refers to {workload.what}", mend="", unseen=True)
+        for kind, found in (("Canary", canaries), ("Rollout", rollouts))
+        if found is None
+    ]
+    owners += [
+        Owner(who=f"Argo Rollouts (Rollout {name})", mend=f"abort {name} there", fights=True)
+        for name in _referring(rollouts, "workloadRef", workload)
+    ]
+    owners += [
+        Owner(who=f"Flagger (Canary {name})", mend=f"let Flagger roll {name} back", fights=True)
+        for name in _referring(canaries, "targetRef", workload)
+    ]
+    return owners
+
+
+def _referring(found: list[Object] | None, key: str, workload: Workload) -> Iterator[str]:
+    """The names of the objects that refer to the workload."""
+    for item in found or ():
+        reference = item["spec"].get(key) or {}
+        if (reference.get("kind"), reference.get("name")) == (workload.kind, workload.name):
+            yield item["metadata"]["name"]
+
+
+async def _gitops(kube: Kubernetes, workload: Workload, meta: Object) -> list[Owner]:
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    owners: list[Owner] = []
     if tracked := annotations.get("argocd.argoproj.io/tracking-id") or labels.get("argocd.argoproj.io/instance"):
         application = tracked.partition(":")[0]
         home, _, name = application.rpartition("_")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from responder.backends.images import digest_of
-from responder.backends.kubernetes.answers import Forbidden
+from responder.backends.kubernetes.api import Forbidden
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.gitops import owners_of
 from responder.backends.kubernetes.objects import (

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from responder.backends.alertmanager.alerts import readable
+from responder.config.text import readable
 from responder.config.yaml_document import path_text
 from responder.errors import Invalid
 

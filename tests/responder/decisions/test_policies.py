@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from responder.backends.alertmanager.alerts import Alert, read_body
+from responder.backends.alertmanager.alerts import Alert
+from responder.backends.alertmanager.webhook import read_body
 from responder.decisions.incidents import Incident, match_alerts
 from responder.decisions.policies import BY_HAND, Policy
 from tests.responder.examples import (

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.backends.alertmanager.alerts import (
+from responder.backends.alertmanager.alerts import NEVER, Alert, UndatedAlert, fingerprint
+from responder.backends.alertmanager.webhook import (
     CUT,
     MAX_ALERTS,
     MAX_ANNOTATION,
@@ -22,10 +23,6 @@ from responder.backends.alertmanager.alerts import (
     MAX_LABELS,
     MAX_URL,
     MAX_VALUE,
-    NEVER,
-    Alert,
-    UndatedAlert,
-    fingerprint,
     read_body,
 )
 from responder.errors import Invalid

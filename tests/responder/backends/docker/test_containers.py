@@ -20,7 +20,7 @@ from tests.parts import free_port
 from tests.responder.backends.resource_law import keeps_the_laws
 from tests.responder.harness import Rollback
 
-LEVER = ServiceImage(project="shop", service="backend", number=1)
+IMAGE = ServiceImage(project="shop", service="backend", number=1)
 
 
 def immediate(**more: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ async def ended(docker: Docker, port: int, rollback: dict[str, Any] | None = Non
 async def test_the_laws(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     first, second, third = [await value(docker, tag) for tag in "123"]
-    await keeps_the_laws(LEVER, docker, expected=second, to=first, stranger=third)
+    await keeps_the_laws(IMAGE, docker, expected=second, to=first, stranger=third)
 
 
 async def test_a_rollback_keeps_the_old_container_and_everything_but_the_image(engine: Engine, docker: Docker) -> None:
@@ -129,11 +129,11 @@ async def test_an_image_that_is_gone_is_said_so_and_nothing_is_touched(engine: E
 async def test_a_tag_that_was_moved_is_not_the_version_that_was_good(engine: Engine, docker: Docker) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     good = await value(docker, "1")
-    found = await LEVER.value_of(docker, "1", good["image"])
+    found = await IMAGE.value_of(docker, "1", good["image"])
     assert isinstance(found, dict)
     assert found["image"] == good["image"]
     with pytest.raises(StepFailed, match="neither on this host"):
-        await LEVER.value_of(docker, "1", f"sha256:{'0' * 64}")
+        await IMAGE.value_of(docker, "1", f"sha256:{'0' * 64}")
 
 
 async def test_what_runs_is_not_what_was_told(engine: Engine, docker: Docker) -> None:

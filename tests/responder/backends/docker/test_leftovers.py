@@ -22,7 +22,7 @@ from tests.parts import free_port
 from tests.responder.examples import NOW
 from tests.responder.harness import FixedConnections
 
-LEVER = ServiceImage(project="shop", service="backend", number=1)
+IMAGE = ServiceImage(project="shop", service="backend", number=1)
 OURS = "io.rollback-responder."
 
 
@@ -109,7 +109,7 @@ async def test_a_process_that_was_superseded_while_it_made_one_leaves_none(engin
     token = acting.set(superseded_after_the_first_change)
     try:
         with pytest.raises(LeaseLost):
-            await LEVER.write(docker, await value(docker, "1"), expected=await value(docker, "2"))
+            await IMAGE.write(docker, await value(docker, "1"), expected=await value(docker, "2"))
     finally:
         acting.reset(token)
     assert engine.containers().keys() == {"shop-backend-1"}
@@ -120,10 +120,10 @@ async def test_one_that_comes_while_the_new_container_starts_does_not_turn_the_r
 ) -> None:
     engine.compose("backend", "shop:2", port=free_port())
     good = await value(docker, "1")
-    await LEVER.write(docker, good, expected=await value(docker, "2"))
+    await IMAGE.write(docker, good, expected=await value(docker, "2"))
     late(engine, "x")
-    assert not await LEVER.converged(docker, good)
-    await LEVER.assist(docker, good)
+    assert not await IMAGE.converged(docker, good)
+    await IMAGE.assist(docker, good)
     assert engine.containers().keys() == {"shop-backend-1"}
 
 

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from responder.backends.kubernetes import client as kubernetes_client
-from responder.backends.kubernetes.answers import Forbidden
+from responder.backends.kubernetes.api import Forbidden
 from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
 from responder.errors import LeaseLost, StepFailed, Unavailable
 from responder.transport.acting import acting
@@ -67,7 +67,7 @@ async def test_what_changed_meanwhile_is_not_overwritten(kubernetes: Kubernetes,
     assert found
     change = [{"op": "replace", "path": "/spec/replicas", "value": 2}]
     await kubernetes.patch(found, change)
-    with pytest.raises(Unavailable, match="changed while we looked"):
+    with pytest.raises(Unavailable, match="was changed at the same time"):
         await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 9}])
     assert cluster.get("Deployment", "shop", "backend")["spec"]["replicas"] == 2
 
@@ -93,7 +93,7 @@ async def test_rights(kubernetes: Kubernetes, cluster: Cluster) -> None:
     assert await kubernetes.may("get", "Pod", "shop")
     found = await kubernetes.get("Deployment", "shop", "backend")
     assert found
-    with pytest.raises(Forbidden, match="does not let us"):
+    with pytest.raises(Forbidden, match="the cluster denies access"):
         await kubernetes.patch(found, [{"op": "replace", "path": "/spec/replicas", "value": 2}])
 
 
@@ -229,8 +229,8 @@ async def test_discovery_decides_once_which_kinds_exist(monkeypatch: pytest.Monk
 _IMPORTS = """
 import asyncio, sys, threading
 from pathlib import Path
-from responder.clients.kubernetes import Kubernetes, KubernetesSettings
-from responder.errors import Halt
+from responder.backends.kubernetes.client import Kubernetes, KubernetesSettings
+from responder.errors import StepFailed
 
 threads = []
 
@@ -245,7 +245,7 @@ async def ask():
     client = await Kubernetes.connect(KubernetesSettings(kubeconfig=Path(sys.argv[1])))
     try:
         await client.get("Pod", "shop", "one")
-    except Halt:
+    except StepFailed:
         pass
 
 asyncio.run(ask())

@@ -47,7 +47,7 @@ async def test_the_laws_of_the_pod_template(kind: str, key: str, cluster: Cluste
 
 
 @pytest.mark.parametrize(
-    ("resource", "was", "to", "stranger"),
+    ("resource", "expected", "to", "stranger"),
     [
         (Replicas(**BACKEND), 4, 2, 7),
         (AutoscalerFloor(namespace="shop", autoscaler="backend"), 1, 4, 7),

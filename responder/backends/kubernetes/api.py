@@ -1,5 +1,7 @@
-"""What an answer of the Kubernetes API means. The status decides, whatever the body is: a proxy between us may write
-the body, and the server itself answers `404 page not found` in plain text for an API group that is not installed.
+"""The HTTP API of Kubernetes: the paths of its kinds, and the meaning of its answers.
+
+The status alone decides: a proxy may write the body, and for an API group that is not installed the server answers
+`404 page not found` in plain text.
 """
 
 from __future__ import annotations
@@ -11,12 +13,45 @@ from responder.backends.kubernetes.objects import Object
 from responder.config.text import one_line
 from responder.errors import StepFailed, Unavailable
 
+HOMES = {
+    "Pod": "api/v1",
+    "Event": "api/v1",
+    "Service": "api/v1",
+    "ConfigMap": "api/v1",
+    "Secret": "api/v1",
+    "ServiceAccount": "api/v1",
+    "PersistentVolumeClaim": "api/v1",
+    "Deployment": "apis/apps/v1",
+    "ReplicaSet": "apis/apps/v1",
+    "StatefulSet": "apis/apps/v1",
+    "DaemonSet": "apis/apps/v1",
+    "ControllerRevision": "apis/apps/v1",
+    "EndpointSlice": "apis/discovery.k8s.io/v1",
+    "HorizontalPodAutoscaler": "apis/autoscaling/v2",
+    "Application": "apis/argoproj.io/v1alpha1",
+    "Rollout": "apis/argoproj.io/v1alpha1",
+    "HelmRelease": "apis/helm.toolkit.fluxcd.io/v2",
+    "Canary": "apis/flagger.app/v1beta1",
+}
+_PLURALS = {"Canary": "canaries"}
+ALWAYS = ("api/v1", "apis/apps/v1", "apis/discovery.k8s.io/v1", "apis/autoscaling/v2")
+"""API groups that every cluster serves. The other kinds exist only where they are installed."""
+
+
+def plural(kind: str) -> str:
+    return _PLURALS.get(kind, f"{kind.lower()}s")
+
+
+def path_of(kind: str, namespace: str, name: str = "") -> str:
+    return f"/{HOMES[kind]}/namespaces/{namespace}/{plural(kind)}{'/' + name if name else ''}"
+
+
 _SHOWN = 200
 """Characters of a body that is not JSON."""
 
 
 class Forbidden(StepFailed):
-    """The API server knows us and says no."""
+    """The API server denies a request of this account."""
 
 
 def decoded(body: bytes) -> Any:
@@ -29,7 +64,7 @@ def decoded(body: bytes) -> Any:
 
 
 def failure(status: int, answer: Object, retry_after: float = 0.0) -> Unavailable:
-    """The error for a status that another try may mend."""
+    """The error for a status that a retry may resolve."""
     return Unavailable(f"the Kubernetes API answered {status}: {_message(answer)}", retry_after=retry_after)
 
 
@@ -38,9 +73,9 @@ def is_temporary(status: int) -> bool:
 
 
 def good(status: int, answer: Object, what: str, /, **shape: type) -> Object:
-    """The answer of a request that succeeded, with the keys that it must have and their types.
+    """Returns the answer of a successful request. `shape`: keys that it must have, with their types.
 
-    Raises `Forbidden`, `Unavailable` where another try may succeed, else `Halt`.
+    Raises Forbidden, Unavailable if a retry may succeed, else StepFailed.
     """
     if 200 <= status < 300:
         if missing := [key for key, kind in shape.items() if not isinstance(answer.get(key), kind)]:
@@ -50,9 +85,9 @@ def good(status: int, answer: Object, what: str, /, **shape: type) -> Object:
     message = _message(answer)
     match status:
         case 401 | 403:
-            raise Forbidden(f"{what}: the cluster does not let us ({status}): {message}")
+            raise Forbidden(f"{what}: the cluster denies access ({status}): {message}")
         case 409:
-            raise Unavailable(f"{what} changed while we looked at it (409): {message}")
+            raise Unavailable(f"{what} was changed at the same time (409): {message}")
         case 410:
             raise Unavailable(f"{what}: the list expired while it was read (410): {message}")
     if is_temporary(status):
@@ -66,8 +101,8 @@ def _message(answer: Object) -> str:
 
 
 def items(status: int, answer: Object, what: str) -> list[Object]:
-    """The objects of a list. Raises as `good` does."""
+    """Returns the objects of a list. Raises like `good`."""
     found = good(status, answer, what, items=list)["items"]
     if not all(isinstance(item, dict) for item in found):
-        raise Unavailable(f"{what}: the Kubernetes API answered {status} with items that are no objects")
+        raise Unavailable(f"{what}: the Kubernetes API answered {status} with items that are not objects")
     return list(found)
