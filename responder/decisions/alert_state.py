@@ -1,4 +1,4 @@
-"""What the outside says now, asked where nothing in the journal speaks against a rollback, and before every act."""
+"""The live state of an incident, asked of Alertmanager and Prometheus before a decision and before each change."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from responder.services.service import Service
 
 
 async def ask_live(incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections) -> LiveState:
-    """Everything that only the outside knows. What cannot be learned says so, and allows nothing."""
+    """The live state of the incident, its service and the watchdog. What cannot be determined allows nothing."""
     alerts, past, disarmed, failing = await asyncio.gather(
         ask_alerts(incident, policy_set, connections, facts.returned_at),
         _past(incident, facts, policy_set, connections),
@@ -103,7 +103,7 @@ async def _prometheus_says(labels: dict[str, str], connections: Connections) -> 
 def _others_in_trouble(
     alerts: Iterable[LiveAlert], incident: Incident, policy_set: PolicySet, returned_at: datetime | None
 ) -> tuple[str, ...]:
-    """Other services that policies would roll back for alerts that began at about the same time, silenced or not."""
+    """Other services that policies would roll back for alerts that began close to these, silenced or not."""
     began = min(alert.starts_at for alert in incident.alerts)
     moments = [began, *([returned_at] if returned_at else [])]
     found: set[str] = set()
@@ -120,7 +120,7 @@ def _others_in_trouble(
 
 
 async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> LiveState:
-    """Whether somebody silenced the watchdog: the kill switch that every on-call engineer has at hand."""
+    """Whether the watchdog is silenced, which disarms automation."""
     exact = {m.name: m.value for m in watchdog.match if m.op == "="}
     try:
         alertmanager = await connections.to(Alertmanager)
@@ -141,7 +141,7 @@ async def _disarmed(incident: Incident, policy_set: PolicySet, connections: Conn
 
 
 async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: list[LiveAlert]) -> str:
-    """Who silenced or what inhibits these alerts: authors, comments and ends of silences, inhibiting alerts by name."""
+    """Why these alerts are muted: author, comment and end of each silence, and the names of inhibiting alerts."""
     why = [str(await alertmanager.silence(i)) for alert in alerts[:3] for i in alert.silenced_by[:2]]
     inhibiting = {i for alert in alerts[:3] for i in alert.inhibited_by[:2]}
     if inhibiting - {alert.fingerprint for alert in known}:  # of another environment, or of none
@@ -155,7 +155,7 @@ async def who_muted(alerts: list[LiveAlert], alertmanager: Alertmanager, known: 
 
 
 def _named(alert: LiveAlert) -> str:
-    """By its name, and where it says so its service and environment."""
+    """The alert by name, with service and environment if it has them."""
     labels = alert.labels
     return " ".join(
         [
@@ -207,7 +207,7 @@ async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connect
 
 
 def _just_before(facts: Facts, came_at: datetime) -> datetime:
-    """The last moment that the new version cannot have spoiled; not before the service was seen healthy."""
+    """The last moment before the deployment can have had an effect; not before the service was verified healthy."""
     delay = facts.service.reporting_delay if facts.service else 0.0
     at = came_at - timedelta(seconds=delay)
     return max(at, facts.verified_at) if facts.verified_at else at
@@ -222,7 +222,7 @@ def _fired_before(sample: Sample) -> str:
 async def _needs_failing(
     incident: Incident, service: Service | None, policy_set: PolicySet, connections: Connections
 ) -> tuple[str, ...]:
-    """Services that this one depends on and that are not seen to be healthy: what cannot be seen is not healthy."""
+    """Dependencies with a health check that does not hold, or does not answer, each with the reason."""
     gateway = Gateway(connections)
     needed = policy_set.needs(service) if service and not incident.forced else []
     needed = [dependency for dependency in needed if dependency.name not in incident.together]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from responder.backends.connections import Connections
 from responder.decisions.alert_state import ask_live
 from responder.decisions.facts import Facts, LiveState
-from responder.decisions.fleet import look_around
+from responder.decisions.fleet import collect_fleet_state
 from responder.decisions.guards import GUARDS, LIVE, LOG_GUARDS, Decision, GuardResult, decide
 from responder.decisions.incidents import Incident
 from responder.decisions.journal_facts import gather
@@ -21,10 +21,10 @@ from responder.rollback.execution import Execution
 
 
 async def ask_outside(
-    incident: Incident, situations: Sequence[Facts], policy_set: PolicySet, connections: Connections
+    incident: Incident, facts_of_each: Sequence[Facts], policy_set: PolicySet, connections: Connections
 ) -> tuple[LiveState, ...]:
-    """What only the outside knows, for each service of the incident."""
-    pairs = zip(incident.members, situations, strict=True)
+    """The live state for each service of the incident."""
+    pairs = zip(incident.members, facts_of_each, strict=True)
     return tuple(await asyncio.gather(*(ask_live(member, facts, policy_set, connections) for member, facts in pairs)))
 
 
@@ -36,25 +36,25 @@ async def collect(
     now: datetime,
     beside: frozenset[str] = frozenset(),
 ) -> tuple[Facts, ...]:
-    """The situation of each service of the incident; what others do only where the outside was asked."""
-    situations = []
+    """The facts about each service of the incident. The state of the fleet is included only with live states."""
+    facts_of_each = []
     for member, live in zip_longest(incident.members, lives or ()):
         facts = await gather(tx, member, policy_set, now, incident)
         if live is not None and facts.service:
-            around = await look_around(tx, member, facts.service, policy_set, now, beside)
-            facts = facts.model_copy(update={"live": live, "fleet": around})
-        situations.append(facts)
-    return tuple(situations)
+            fleet = await collect_fleet_state(tx, member, facts.service, policy_set, now, beside)
+            facts = facts.model_copy(update={"live": live, "fleet": fleet})
+        facts_of_each.append(facts)
+    return tuple(facts_of_each)
 
 
-def evaluate(incident: Incident, situations: Sequence[Facts], now: datetime) -> Decision:
-    """Of several services, each is judged by itself, and what is refused to one is refused to all."""
+def evaluate(incident: Incident, facts_of_each: Sequence[Facts], now: datetime) -> Decision:
+    """Asks the guards about each service of the incident. A denial for one service denies all."""
     guards = GUARDS if incident.action == "roll_back" else LOG_GUARDS
     guard_results: list[GuardResult] = []
-    for member, facts in zip(incident.members, situations, strict=True):
-        member_verdicts = decide(member, facts, now, guards).guard_results
-        of = f"{member.service}: " if guard_results else ""
-        guard_results += [result.model_copy(update={"reason": f"{of}{result.reason}"}) for result in member_verdicts]
+    for member, facts in zip(incident.members, facts_of_each, strict=True):
+        results = decide(member, facts, now, guards).guard_results
+        prefix = f"{member.service}: " if guard_results else ""
+        guard_results += [result.model_copy(update={"reason": f"{prefix}{result.reason}"}) for result in results]
     return Decision(guard_results=tuple(guard_results))
 
 
@@ -76,7 +76,7 @@ def incident_of(execution: Execution, policy_set: PolicySet) -> Incident:
 async def others_in_trouble(
     tx: Transaction, execution: Execution, policy_set: PolicySet, now: datetime
 ) -> tuple[str, ...]:
-    """Other services of the environment that alerts wanted to roll back since shortly before this rollback began."""
+    """Other services of the environment in trouble since `verify.within` before this rollback was accepted."""
     accepted = execution.accepted
     within = timedelta(seconds=policy_set.policy(accepted.policy).verify.within)
     where = {"service": accepted.service, "environment": accepted.environment}
@@ -87,18 +87,18 @@ async def others_in_trouble(
 
 
 class Refusal(NamedTuple):
-    """What refuses a rollback that was accepted before."""
+    """Why a rollback that was accepted before is denied now."""
 
     guard: str
     reason: str
-    resolved: bool = False  # only because the trouble is not visible any more
-    unknown: bool = False  # only because somebody did not answer
+    resolved: bool = False  # only because the trouble is no longer visible
+    unknown: bool = False  # only because a system did not answer
 
 
 async def ask_again(
     execution: Execution, *, policy_set: PolicySet, journal: Database, connections: Connections, now: datetime
 ) -> Refusal | None:
-    """The first guard that looks outside and refuses now; None if none does.
+    """The first guard with live data that denies now; None if none does.
 
     Asked before the first change, before an approval is taken, and when the time to approve a plan is over. It does
     not ask about what a person requested, nor for the trouble if a person approved the plan although it is resolved.
@@ -106,10 +106,10 @@ async def ask_again(
     incident = incident_of(execution, policy_set)
     if incident.forced or incident.by_name:
         return None
-    situations = await journal.read(collect, incident, None, policy_set, now)
-    lives = await ask_outside(incident, situations, policy_set, connections)
-    situations = await journal.read(collect, incident, lives, policy_set, now)
-    for member, facts in zip(incident.members, situations, strict=True):
+    facts_of_each = await journal.read(collect, incident, None, policy_set, now)
+    lives = await ask_outside(incident, facts_of_each, policy_set, connections)
+    facts_of_each = await journal.read(collect, incident, lives, policy_set, now)
+    for member, facts in zip(incident.members, facts_of_each, strict=True):
         for result in decide(member, facts, now).guard_results:
             if result.result == "deny" and result.guard in LIVE:
                 refusal = _refusal(result, facts)

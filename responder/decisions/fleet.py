@@ -17,7 +17,7 @@ _RECOVERING = timedelta(seconds=30)
 """How long a service may take to recover after one that it depends on was rolled back: two scrapes at 15 s."""
 
 
-async def look_around(
+async def collect_fleet_state(
     tx: Transaction,
     incident: Incident,
     service: Service,
@@ -25,7 +25,7 @@ async def look_around(
     now: datetime,
     beside: Collection[str] = (),
 ) -> FleetState:
-    """What the journal knows of others. `beside` are services that are told to be in trouble in the same breath."""
+    """The state of the fleet. `beside`: services that are in trouble by other alerts of the same webhook body."""
     begun = await tx.first("accepted_since", since=now - _HOUR)
     return FleetState(
         also_in_trouble=await also_in_trouble(tx, incident, service, policy_set, now, beside),
@@ -43,11 +43,13 @@ async def also_in_trouble(
     now: datetime,
     beside: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Measured from when this incident was heard first: being told again later does not make it another trouble.
-    Trouble that was gone in between is another one, and measured from its return as well.
+    """Other services that got into trouble within `limits.circuit_breaker.within` of this incident.
+
+    It counts from the first time that this incident was decided, not from repetitions. Trouble that was invisible for a
+    while also counts from its return.
     """
-    first_heard = await tx.first("first_decided", incident=incident.id)
-    began = [first_heard["at"] if first_heard and first_heard["at"] else now, await returned_at(tx, incident, now)]
+    first = await tx.first("first_decided", incident=incident.id)
+    began = [first["at"] if first and first["at"] else now, await returned_at(tx, incident, now)]
     within = timedelta(seconds=policy_set.limits.circuit_breaker.within)
     where = {"service": service.name, "environment": service.environment}
     rows = [
@@ -60,6 +62,7 @@ async def also_in_trouble(
 
 
 async def returned_at(tx: Transaction, incident: Incident, now: datetime) -> datetime | None:
+    """When the incident's trouble came back after it had been invisible; None if it had not."""
     row = await tx.first("trouble_returned", incident=incident.id)
     return (row["at"] or now) if row else None
 

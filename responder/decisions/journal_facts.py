@@ -22,9 +22,9 @@ WATCHDOG = "watchdog"
 async def gather(
     tx: Transaction, incident: Incident, policy_set: PolicySet, now: datetime, parent: Incident | None = None
 ) -> Facts:
-    """Everything that the journal knows of the service, in the transaction that will also record the verdict.
+    """What the journal knows about the service, in the transaction that also records the decision.
 
-    `parent`: of what the incident is a member, where several services go together.
+    `parent`: the incident of the whole rollback, if several services are rolled back together.
     """
     switch = await decisions.kill_switch(tx)
     stopped = policy_set.stop_file_says() or (f"stopped by {switch.set_by}: {switch.reason}" if switch else "")
@@ -38,7 +38,7 @@ async def gather(
     name, environment = service.name, service.environment
     where = {"service": name, "environment": environment}
     running = await deployments.newest(tx, name, environment)
-    # Told again, it is no new deployment: what counts is since when this version runs, and who put it there.
+    # A repeated report is no new deployment: what counts is since when this version runs, and who deployed it.
     since = await tx.first("version_runs_since", **where, version=running.version) if running else None
     running = running.model_copy(update=dict(since)) if running and since else running
     replaced = await tx.first("replaced_version", **where, **_restored(running)) if _restored(running) else None
@@ -86,7 +86,7 @@ async def _gather_for_logs(tx: Transaction, incident: Incident, service: Service
 
 
 def _restored(running: Deployment | None) -> dict[str, Any]:
-    """What to ask for the version that the running one replaced; empty where the running one is not known good."""
+    """Parameters of the query for the version that the running one replaced; empty if that is not known good."""
     if running is None or running.status != "good" or running.rolled_back_by:
         return {}
     return {"version": running.version, "at": running.at}
@@ -103,7 +103,7 @@ async def _verified_before(
 async def _opened(
     tx: Transaction, incident: Incident, name: str, environment: str, running: Deployment | None
 ) -> str | None:
-    """The rollback that an alert of the incident opened before, from the deployment that still runs or to it."""
+    """The rollback of the running deployment, or to it, that an alert of the incident opened before."""
     if not incident.alerts:
         return None
     rows = await tx.all(
@@ -118,12 +118,12 @@ async def _opened(
 
 
 def _is_about(episode: Row, running: Deployment | None) -> bool:
-    """An episode ends with the deployment that it is about; ours, which ended it, belongs to it."""
+    """Whether an opening alert is about the running deployment, or about the one that its rollback replaced."""
     return running is None or running.at == episode["deployed_at"] or running.rolled_back_by == episode["execution"]
 
 
 async def watchdog_missing(tx: Transaction, policy_set: PolicySet, now: datetime) -> str:
-    """Why automation is disarmed, where the watchdog has not come in time; empty where it has, or none is wanted."""
+    """Why automation is disarmed: the watchdog alert is late. Empty if it is not, or none is configured."""
     if policy_set.watchdog is None:
         return ""
     allowed = 2 * policy_set.watchdog.interval

@@ -1,4 +1,4 @@
-"""Events of one rollback: what happened, in the past tense. They are appended to the journal and never changed."""
+"""Events of one rollback, in the past tense. They are appended to the journal and never modified."""
 
 from __future__ import annotations
 
@@ -52,47 +52,51 @@ class Accepted(_Event):
 
 
 class Planned(_Event):
+    """The plan was made. It is journaled before the first change."""
+
     type: Literal["planned"] = "planned"
     plan: Plan
 
 
 class EvidenceCollected(_Event):
-    """Evidence was kept, or could not be. It was looked for before anything was touched, and never stops anything."""
+    """Evidence was kept before the first change, or could not be. Neither stops a rollback."""
 
     type: Literal["evidence_collected"] = "evidence_collected"
     note: str
-    location: str = ""  # empty where nothing could be kept
+    location: str = ""  # URL or directory; empty if nothing was kept
     files: int = 0
     bytes: int = 0
-    missing: int = 0
+    missing: int = 0  # sources that gave nothing
     seconds: float = 0.0
 
 
 class ApprovalRequested(_Event):
-    """The plan waits for a human."""
+    """The plan waits for a person."""
 
     type: Literal["approval_requested"] = "approval_requested"
     reason: str
     until: Timestamp
-    renewed: bool = False  # the same plan waits on, because the trouble goes on
+    renewed: bool = False  # the same plan waits longer, because the trouble continues
 
 
 class Approved(_Event):
+    """A person approved exactly this plan."""
+
     type: Literal["approved"] = "approved"
     by: str
     plan_hash: str
-    although_resolved: bool = False  # whoever approved it knew that the trouble was not visible any more
+    although_resolved: bool = False  # approved although the trouble is no longer visible
 
 
 class Resumed(_Event):
-    """Another worker, or the same one after a crash, goes on from here."""
+    """Another worker, or the same one after a crash, continues from here."""
 
     type: Literal["resumed"] = "resumed"
     worker: str
 
 
 class StepStarted(_Event):
-    """Written before a step is taken. Its (execution, seq) is the fence: of two workers the second fails here."""
+    """Written before each step. Its key (execution, seq) is the fence: the second of two workers fails here."""
 
     type: Literal["step_started"] = "step_started"
     step: int
@@ -100,40 +104,46 @@ class StepStarted(_Event):
 
 
 class StepCompleted(_Event):
+    """The step had its effect, or found it there already."""
+
     type: Literal["step_completed"] = "step_completed"
     step: int
-    changed: bool
+    changed: bool  # whether this step changed anything
     note: str = ""
 
 
 class StepFailed(_Event):
-    """A step could not be done. `freeze` leaves everything as it is for a human."""
+    """A step failed, or planning did. What was done is reverted; with `freeze` it is left as it is for a person."""
 
     type: Literal["step_failed"] = "step_failed"
-    step: int | None = None  # None: it never came to a plan
+    step: int | None = None  # None: planning failed
     reason: str
     freeze: bool = False
-    drift: bool = False  # somebody else moved a resource: that says nothing about the versions
-    inconclusive: bool = False  # nobody could say how it is: that says nothing about the versions either
-    reverted_by: str = ""  # who did, where the outside keeps books of that, as `argocd-controller`
+    drift: bool = False  # somebody else moved a resource: says nothing about the versions
+    inconclusive: bool = False  # no check answered: says nothing about the versions either
+    reverted_by: str = ""  # who moved it, if known, as `argocd-controller`
 
 
 class StopRequested(_Event):
-    """Somebody asked it to stop, and it did at the next safe point: between two steps, never inside one."""
+    """It was stopped at a safe point: between two steps, or while one was waiting."""
 
     type: Literal["stop_requested"] = "stop_requested"
     by: str
     reason: str
-    hold: bool = False  # leave what was done so far as it is, and call a human
-    guard: bool = False  # until a guard allows it, the kill switch included: the same alert may open another rollback
+    hold: bool = False  # leave what was done as it is, and call a person
+    guard: bool = False  # stopped by a guard or the kill switch: the same alert may open another rollback later
 
 
 class RetriesExhausted(_Event):
+    """It was resumed `limits.max_resumptions` times and never completed."""
+
     type: Literal["retries_exhausted"] = "retries_exhausted"
     reason: str
 
 
 class Closed(_Event):
+    """It is over, by itself or by a person."""
+
     type: Literal["closed"] = "closed"
     outcome: Outcome
     by: str

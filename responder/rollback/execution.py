@@ -1,4 +1,4 @@
-"""What happened to one rollback: events in the past tense, and the execution as the pure fold of them."""
+"""The state of one rollback, as the pure fold of its events."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ from responder.rollback.plan import Change, Gate, Plan, Step, revert_steps
 from responder.rollback.version_change import VersionChange
 
 State = Literal["accepted", "awaiting_approval", "running", "reverting", "stuck", "closed"]
-"""Every state but `closed` locks its service and environment; `stuck` stays locked until a human closes it."""
-
+"""Every state but `closed` locks its service and environment; a person has to close a stuck one."""
 
 Position = Literal["before", "between", "after"]
 """Where a service is on its way from one version to the other."""
 
 
 class Execution(BaseModel):
-    """One rollback, as its events tell it."""
+    """One rollback after the events so far."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,13 +44,13 @@ class Execution(BaseModel):
     state: State
     accepted: Accepted
     plan: Plan | None = None
-    evidence: EvidenceCollected | None = None  # what became of the evidence
+    evidence: EvidenceCollected | None = None
     todo: tuple[Step, ...] = ()
     taken: tuple[Step, ...] = ()
-    current: Step | None = None  # started and neither done nor halted
-    reached: dict[str, JsonValue] = {}  # the value to which each resource was set last
-    current_since: Timestamp | None = None  # when it was started first, however often it was resumed
-    steps_started: int = 0  # how many steps have been started; the next one gets this number
+    current: Step | None = None  # started, and neither completed nor failed
+    reached: dict[str, JsonValue] = {}  # the last value of each resource, by the resource as JSON
+    current_since: Timestamp | None = None  # first start of the current step, however often it was resumed
+    steps_started: int = 0  # also the number of the next step
     changed: bool = False  # whether any write had an effect
     cancelled: bool = False
     cancelled_by_guard: bool = False
@@ -64,11 +63,11 @@ class Execution(BaseModel):
 
     @property
     def live(self) -> bool:
-        """Whether a worker has something to do for it now."""
+        """Whether a worker has something to do for it."""
         return self.state in ("accepted", "running", "reverting")
 
     def after(self, event: Event) -> Execution:
-        """The execution once this event has happened."""
+        """The execution after this event."""
         return self.model_copy(update={"seq": self.seq + 1, **self._change(event)})
 
     def _change(self, event: Event) -> dict[str, object]:
@@ -78,18 +77,22 @@ class Execution(BaseModel):
             case EvidenceCollected():
                 return {"evidence": event}
             case ApprovalRequested():
-                # Who approved an earlier plan, and what they knew then, counts for that plan alone.
-                forgotten = {"approved_by": None, "although_resolved": False}
+                # An approval is for one plan only.
+                cleared = {"approved_by": None, "although_resolved": False}
                 return {
                     "state": "awaiting_approval",
                     "reason": event.reason,
                     "approve_before": event.until,
-                    **forgotten,
+                    **cleared,
                 }
             case Approved():
-                approval = {"reason": f"approved by {event.by}", "approved_by": event.by}
-                more = {"approve_before": None, "although_resolved": event.although_resolved}
-                return {"state": "running", **more, **approval}
+                return {
+                    "state": "running",
+                    "reason": f"approved by {event.by}",
+                    "approve_before": None,
+                    "approved_by": event.by,
+                    "although_resolved": event.although_resolved,
+                }
             case StepStarted():
                 since = self.current_since if self.current else event.at
                 return {"current": self.todo[0], "current_since": since, "steps_started": event.step + 1}
@@ -98,7 +101,7 @@ class Execution(BaseModel):
                 reached = {_key(step): step.after} if isinstance(step, Change) else {}
                 return {
                     "reached": {**self.reached, **reached},
-                    "taken": (*self.taken, self.todo[0]),
+                    "taken": (*self.taken, step),
                     "todo": self.todo[1:],
                     "current": None,
                     "changed": self.changed or event.changed,
@@ -106,11 +109,11 @@ class Execution(BaseModel):
             case StepFailed() if event.freeze or self.state == "reverting":
                 return self._stuck(event.reason)
             case StepFailed():
-                return self._turned_back(event.reason)
+                return self._reverting(event.reason)
             case StopRequested():
                 reason = f"stopped by {event.by}: {event.reason}"
-                how = {"cancelled": True, "cancelled_by_guard": event.guard and not self.accepted.forced}
-                return {**(self._stuck(reason) if event.hold else self._turned_back(reason)), **how}
+                by = {"cancelled": True, "cancelled_by_guard": event.guard and not self.accepted.forced}
+                return {**(self._stuck(reason) if event.hold else self._reverting(reason)), **by}
             case RetriesExhausted():
                 return self._stuck(event.reason)
             case Closed():
@@ -118,9 +121,9 @@ class Execution(BaseModel):
                 return {"state": "closed", "outcome": event.outcome, "reason": reason, "ended_at": event.at, "todo": ()}
         return {}
 
-    def _turned_back(self, reason: str) -> dict[str, object]:
-        # The step that was under way may have had its effect before it failed, so it is turned round as well: where it
-        # had none, its resource is found where it should be and nothing is written.
+    def _reverting(self, reason: str) -> dict[str, object]:
+        # The current step may have had its effect before it failed, so it is reverted as well. If it had none, its
+        # resource still has the value before it, and nothing is written.
         taken = (*self.taken, *((self.current,) if self.current else ()))
         return {"state": "reverting", "todo": revert_steps(taken), "taken": (), "current": None, "reason": reason}
 
@@ -130,9 +133,9 @@ class Execution(BaseModel):
 
     @property
     def has_begun(self) -> bool:
-        """Whether a move that has to be undone had an effect, or may have had one before a crash."""
-        undone = any(isinstance(step, Change) and not step.one_way for step in self.taken)
-        return (self.changed and undone) or (isinstance(self.current, Change) and not self.current.one_way)
+        """Whether a change that would have to be reverted had an effect, or may have had one before a crash."""
+        revertible = any(isinstance(step, Change) and not step.one_way for step in self.taken)
+        return (self.changed and revertible) or (isinstance(self.current, Change) and not self.current.one_way)
 
     @property
     def progress(self) -> str:
@@ -148,7 +151,7 @@ class Execution(BaseModel):
     def _position(self, changes: list[Change]) -> Position:
         before = {_key(change): change.before for change in reversed(changes)}
         after = {_key(change): change.after for change in changes}
-        now = {key: self.reached.get(key, before) for key, before in before.items()}
+        now = {key: self.reached.get(key, value) for key, value in before.items()}
         under_way = isinstance(self.current, Change) and _key(self.current) in before
         if now == before and not under_way:
             return "before"
@@ -156,14 +159,14 @@ class Execution(BaseModel):
 
     @property
     def in_place(self) -> list[Change]:
-        """The moves taken so far that nothing later has overridden: their resources must be where they were put."""
+        """The last change of each resource so far: the resource must still be where it was put."""
         changes = [step for step in self.taken if isinstance(step, Change) and not step.one_way]
         last = {_key(change): change for change in changes}
         return list(last.values())
 
     @property
     def ending(self) -> Outcome | None:
-        """The outcome that it has come to, where no step is left and only `Closed` is missing."""
+        """The outcome, if no step is left and only `Closed` is missing; else None."""
         if self.todo or (self.plan is None and self.state != "reverting"):
             return None
         if self.state == "running":
@@ -174,7 +177,7 @@ class Execution(BaseModel):
 
     @property
     def verification_failed(self) -> bool:
-        """Whether all was set back and the service still did not recover: then neither version is to be trusted."""
+        """Whether every change was made and the service still did not recover: then both versions are suspect."""
         if self.plan is None or self.state not in ("stuck", "closed") or self.outcome == "succeeded":
             return False
         last = self.plan.steps[-1]
@@ -201,7 +204,7 @@ def begin(execution_id: str, accepted: Accepted) -> Execution:
 
 
 def fold(execution_id: str, events: list[Event]) -> Execution:
-    """The execution that these events tell of. Raises ValueError where the first is not `Accepted`."""
+    """The execution after these events. Raises ValueError if the first is not `Accepted`."""
     first, *rest = events
     if not isinstance(first, Accepted):
         raise ValueError(f"execution {execution_id} begins with {first.type}, not accepted")
@@ -212,4 +215,5 @@ def fold(execution_id: str, events: list[Event]) -> Execution:
 
 
 def seconds_between(start: datetime, end: datetime) -> float:
+    """The seconds from start to end."""
     return (end - start).total_seconds()

@@ -1,4 +1,4 @@
-"""The one door to the outside: whatever is read, written or asked goes through here, with a deadline and retries."""
+"""The only way to the outside: reads, writes and checks, each with a deadline and retries."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ T = TypeVar("T")
 
 
 class Gateway:
-    """Reads and writes resources, and asks checks.
+    """Reads and writes resources, and evaluates checks.
 
-    `guard` is called by the clients right before everything that changes something: it raises `LeaseLost` where this
-    process may no longer act. A process that was paused for longer than its lease finds out there, before it does harm.
-    `saw` is told what every check found, for people who watch.
+    `guard`: called by the clients right before every change. It raises LeaseLost if this process may no longer act, as
+    after a pause longer than its lease. `saw`: called with every finding, for people who watch.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Gateway:
         self._retry_every = retry_every
 
     async def read(self, resource: Resource) -> JsonValue:
-        """The resource's value now. Raises `Halt` where it cannot be had within the deadline."""
+        """The resource's value now. Raises Inconclusive if it cannot be read within the deadline."""
 
         async def once(client: Any) -> JsonValue:
             value: JsonValue = await resource.read(client)
@@ -56,7 +55,7 @@ class Gateway:
         return await self._insist(f"reading the {resource}", resource, once, resource.read_timeout)
 
     async def write(self, resource: Resource, value: JsonValue, *, expected: JsonValue) -> None:
-        """Sets the resource. Tried again while the other side is unavailable: writing twice is writing once."""
+        """Sets the resource. Retries while the system is unavailable; a repeated write has no further effect."""
 
         async def once(client: Any) -> None:
             await resource.write(client, value, expected=expected)
@@ -105,13 +104,13 @@ class Gateway:
         return await self.ask(resource, lambda client: resource.preflight(client, value))
 
     async def ask(self, resource: Resource, question: Callable[[Any], Awaitable[T]]) -> T:
-        """Puts a question about the resource to its client, with the resource's patience. It changes nothing."""
+        """The answer of the resource's client, within the resource's timeout. Changes nothing."""
         return await self._insist(f"looking at the {resource}", resource, question)
 
     async def check_access(self, target: Accessible, *, title: str = "", within: float) -> list[Problem]:
-        """What keeps a rollback from using it, under that title.
+        """Everything that keeps a rollback from using the target, under that title.
 
-        A target that is unavailable is asked a second time, then reported.
+        `within`: seconds. A target that is unavailable is asked a second time, then reported.
         """
         try:
             async with asyncio.timeout(within):
@@ -135,7 +134,7 @@ class Gateway:
             return ""
 
     async def holds(self, check: GateCheck) -> Finding:
-        """One look, without retries: a gate looks again by itself. No answer does not hold."""
+        """One look, without retries: a gate looks again by itself. A check that does not answer does not hold."""
         try:
             client: Any = await self._connections.to(check.client)
             finding: Finding = await check.holds(client)
@@ -145,7 +144,7 @@ class Gateway:
         return finding
 
     async def held(self, check: PromqlCheck, at: datetime) -> Finding:
-        """The same look at an earlier time, of which Prometheus keeps books."""
+        """What the check would have found at an earlier time."""
         try:
             return await check.holds(await self._connections.to(Prometheus), at)
         except (Unavailable, StepFailed) as e:

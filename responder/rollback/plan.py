@@ -1,4 +1,4 @@
-"""A rollback as data: which resources are set back, in which order, with which gates between."""
+"""A rollback as data: changes of resources, in order, with gates between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from responder.rollback.version_change import VersionChange
 
 
 class Change(BaseModel):
-    """One resource, from `was` to `to`. Undoing it is the same move turned round."""
+    """One resource, from `before` to `after`. It is reverted by its inverse."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,15 +21,20 @@ class Change(BaseModel):
     resource: AnyResource
     before: JsonValue
     after: JsonValue
-    one_way: bool = Field(default=False, description="Has no way back and needs none, as a snapshot or an invalidation")
-    irreversible: str = Field(default="", description="What is lost for good by it; then somebody else has to consent")
-    meanwhile: tuple[AnyCheck, ...] = Field(
-        default=(), description="Must hold at every look while the world follows; where one does not, it is turned back"
+    one_way: bool = Field(
+        default=False, description="Is never reverted, and need not be, as a snapshot or an invalidation"
     )
-    every: Duration = Field(default=0.5, gt=0, description="Pause between two looks while the world follows")
-    reverting: bool = Field(default=False, description="On the way back: what was there before need not be healthy")
+    irreversible: str = Field(
+        default="", description="What is lost for good; if anything is, another person has to approve"
+    )
+    meanwhile: tuple[AnyCheck, ...] = Field(
+        default=(), description="Must hold at every look until the resource has converged; else the plan is reverted"
+    )
+    every: Duration = Field(default=0.5, gt=0, description="Longest pause between two looks at convergence, in seconds")
+    reverting: bool = Field(default=False, description="Part of a revert: what was there before need not be healthy")
 
     def inverse(self) -> Change:
+        """The change that reverts this one."""
         return self.model_copy(
             update={"before": self.after, "after": self.before, "meanwhile": (), "reverting": not self.reverting}
         )
@@ -39,16 +44,16 @@ class Change(BaseModel):
 
 
 class Gate(BaseModel):
-    """Checks that must all hold, for a while, before going on."""
+    """Checks that must all hold before the next step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["gate"] = "gate"
     name: str
     checks: Annotated[tuple[GateCheck, ...], Field(min_length=1)]
-    hold_for: Duration = Field(default=0.0, description="How long they must hold without a break")
-    within: Duration = Field(default=60.0, description="Deadline for all of it")
-    every: Duration = Field(default=1.0, gt=0, description="Pause between two looks")
+    hold_for: Duration = Field(default=0.0, description="How long they must hold without a break, in seconds")
+    within: Duration = Field(default=60.0, description="Deadline for that, in seconds")
+    every: Duration = Field(default=1.0, gt=0, description="Pause between two looks, in seconds")
     otherwise: Literal["revert", "freeze"] = "revert"
 
     def __str__(self) -> str:
@@ -60,14 +65,14 @@ Step = Annotated[Change | Gate, Field(discriminator="kind")]
 
 
 class Mitigation(BaseModel):
-    """Where what users have cannot be taken back from them, as an app on their phone: what they and we are told."""
+    """What limits the damage of a version that users cannot be made to give up, such as an app on their phones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    service: str = ""  # whose apps; filled in where plans are put together
+    service: str = ""  # set by the planner
     platform: str
-    blocked_versions: tuple[str, ...] = ()  # clients of these must not go on
-    min_version: str = ""  # clients below it must not go on; empty leaves it as it is
+    blocked_versions: tuple[str, ...] = ()  # clients of these versions must stop
+    min_version: str = ""  # clients below it must stop; empty: unchanged
     flags: dict[str, bool] = {}  # kill switches that clients obey
     remains: str  # what a person has to do
 
@@ -128,5 +133,5 @@ class Plan(BaseModel):
 
 
 def revert_steps(taken: tuple[Step, ...]) -> tuple[Step, ...]:
-    """The way back over what was taken: the moves in reverse, each turned round. A gate has nothing to undo."""
+    """The inverse changes, last step first. A gate needs no reverting."""
     return tuple(step.inverse() for step in reversed(taken) if isinstance(step, Change) and not step.one_way)

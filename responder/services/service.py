@@ -1,4 +1,4 @@
-"""What can be rolled back: one thing that has versions, in one environment, and what its health looks like."""
+"""A service: what has versions in one environment, how it is rolled back, and when it is healthy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.backends.log_source import LogSource
 from responder.backends.registries import AnyCheck, AnyLogSource
+from responder.backends.resource import Resource
 from responder.config.durations import Duration
 from responder.config.versions import Range
 from responder.errors import StepFailed
@@ -19,11 +20,11 @@ from responder.rollback.strategies.strategy import Strategy
 from responder.rollback.version_change import VersionChange
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?$")]
-"""Lower-case letters, digits, `-`, `_` and `.`: a name is a label value, a file name and a part of a URL."""
+"""Lower-case letters, digits, `-`, `_` and `.`, at most 63: also a label value, a file name and part of a URL."""
 
 
 class Service(BaseModel):
-    """Says how it is rolled back and when it is healthy. Its identity is name and environment."""
+    """One service in one environment. Name and environment identify it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,12 +33,12 @@ class Service(BaseModel):
     depends_on: tuple[Name, ...] = Field(default=(), description="Services of the same environment that it needs")
     requires: dict[Name, Range] = Field(
         default_factory=dict,
-        description="Versions of other services that it works with, as {backend: '>=2.1'}; what a version told of "
-        "one of them stands for that one",
+        description="Versions of other services that it works with, as {backend: '>=2.1'}. A requirement that was "
+        "reported for a version replaces it",
     )
-    rollback: AnyStrategy = Field(description="How the last good version is put back")
+    rollback: AnyStrategy = Field(description="How the last known-good version is restored")
     alternatives: tuple[AnyStrategy, ...] = Field(
-        default=(), description="Other ways to do it, which only a person takes by naming the strategy"
+        default=(), description="Further strategies, used only if a person names one"
     )
     health_checks: Annotated[
         tuple[AnyCheck, ...],
@@ -45,42 +46,41 @@ class Service(BaseModel):
     ]
     traffic_checks: tuple[AnyCheck, ...] = Field(
         default=(),
-        description="What shows that it is used and its targets are up: health without traffic proves nothing",
+        description="What shows that it has traffic and its targets are up. Health without traffic proves nothing",
     )
     logs: tuple[AnyLogSource, ...] = Field(
-        default=(), description="Where its logs are, to be kept before a rollback; needs `evidence`"
+        default=(), description="Where its logs are. They are kept before a rollback; needs `evidence`"
     )
     reporting_delay: Duration = Field(
         default=30.0,
-        description="How long a deployment may be under way before it is told: older trouble is not of its making",
+        description="How long after its start a deployment may be reported. Trouble older than that has another cause",
     )
     soak: Duration = Field(
-        default=600.0, description="A version that has run this long, healthy and without trouble, is known good"
+        default=600.0, description="A version that has run for this long, healthy and without trouble, is known good"
     )
 
     @model_validator(mode="after")
-    def _each_way_once(self) -> Service:
-        names = [way.strategy for way in (self.rollback, *self.alternatives)]
+    def _each_strategy_once(self) -> Service:
+        names = [strategy.strategy for strategy in self._strategies]
         if len(set(names)) < len(names):
-            raise ValueError("alternatives: each strategy can be configured once, as it is asked for by its name")
+            raise ValueError("alternatives: a strategy is configured twice; requests name it, so configure each once")
         return self
 
     @model_validator(mode="after")
-    def _knows_where_its_pods_are(self) -> Service:
+    def _knows_the_namespace_of_its_pods(self) -> Service:
         for i, source in enumerate(self.logs):
             if isinstance(source, PodLogs) and source.kubernetes.namespace is None and self._namespace is None:
-                raise ValueError(f"logs[{i}].kubernetes.namespace is missing: the rollback names none either")
+                raise ValueError(f"logs[{i}].kubernetes.namespace is missing, and the rollback names none either")
         return self
 
     @property
     def clients(self) -> set[type[Any]]:
-        """Every kind of world that it is rolled back in and asked about."""
-        resources = [resource for way in (self.rollback, *self.alternatives) for resource in resources_of(way)]
-        return {item.client for item in (*resources, *self.health_checks, *self.traffic_checks, *self.logs)}
+        """The client types that its rollbacks, checks and logs need."""
+        return {item.client for item in (*self._resources, *self.health_checks, *self.traffic_checks, *self.logs)}
 
     @property
     def sources(self) -> tuple[LogSource, ...]:
-        """Its logs, each with its place filled in where that is the one of the rollback."""
+        """Its log sources; pods without a namespace are in that of the rollback."""
         return tuple(
             source.in_namespace(self._namespace) if isinstance(source, PodLogs) and self._namespace else source
             for source in self.logs
@@ -88,13 +88,20 @@ class Service(BaseModel):
 
     @property
     def _namespace(self) -> str | None:
-        resources = [resource for way in (self.rollback, *self.alternatives) for resource in resources_of(way)]
-        return next((space for resource in resources if (space := getattr(resource, "namespace", None))), None)
+        found = (getattr(resource, "namespace", None) for resource in self._resources)
+        return next((namespace for namespace in found if namespace), None)
+
+    @property
+    def _strategies(self) -> tuple[Strategy, ...]:
+        return (self.rollback, *self.alternatives)
+
+    @property
+    def _resources(self) -> list[Resource[Any]]:
+        return [resource for strategy in self._strategies for resource in resources_of(strategy)]
 
     def strategy(self, name: str) -> Strategy | None:
         """The configured strategy of that name; the default one for an empty name; None if there is none."""
-        strategies = (self.rollback, *self.alternatives)
-        return next((candidate for candidate in strategies if name in ("", candidate.strategy)), None)
+        return next((strategy for strategy in self._strategies if name in ("", strategy.strategy)), None)
 
     async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         """The strategy's steps, without the verification. Raises StepFailed if there is no such strategy or no plan."""
