@@ -1,4 +1,4 @@
-"""Bodies of HTTP answers, read so that a status counts whatever its body is."""
+"""Bodies of HTTP answers. The status of a failure counts whatever its body is."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from typing import Any
 
 import aiohttp
 
+LONGEST = 64 << 20
+"""Bytes of an answer that are read at most."""
 
-async def body_of(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body. Of a failure the status is known, also where the body does not arrive: then it is empty."""
+
+async def body_of(response: aiohttp.ClientResponse, longest: int = LONGEST) -> bytes:
+    """Returns the body; empty if the body of a failure does not arrive. Raises aiohttp.ClientError."""
+    body = bytearray()
     try:
-        return await response.read()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > longest:
+                raise aiohttp.ClientPayloadError(f"answered {response.status} with more than {longest >> 20} MiB")
     except aiohttp.ClientPayloadError:
         if response.status < 300:
             raise
         return b""
+    return bytes(body)
 
 
 def json_object(body: bytes | str) -> dict[str, Any]:
-    """The JSON object that a body is; empty where it is anything else."""
+    """Returns the JSON object in a body; empty if the body is anything else."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -133,9 +134,9 @@ class StraightCloudflare(Cloudflare):
         super().__init__(cloudflare_settings("http://cloudflare.test"))
         self._fake = fake
 
-    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
+    async def _send(self, method: str, path: str, body: Any, headers: Any) -> tuple[int, Mapping[str, str], str]:
         response = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
-        return response.status, response.body.decode()
+        return response.status, response.headers, response.body.decode()
 
 
 class StraightFastly(Fastly):
@@ -143,6 +144,6 @@ class StraightFastly(Fastly):
         super().__init__(fastly_settings("http://fastly.test"))
         self._fake = fake
 
-    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
+    async def _send(self, method: str, path: str, body: Any, headers: Any) -> tuple[int, Mapping[str, str], str]:
         response = self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode()))
-        return response.status, response.body.decode()
+        return response.status, response.headers, response.body.decode()

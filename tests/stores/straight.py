@@ -26,7 +26,7 @@ class StraightPlay(GooglePlay):
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         return _answer(self._fake.answer(Request.of(method, path, headers, json.dumps(body).encode())))
 
-    async def _login(self) -> str:
+    async def _bearer_token(self) -> str:
         return self._token
 
 

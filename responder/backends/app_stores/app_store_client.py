@@ -13,10 +13,11 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from foundation.secret_files import SecretFile
-from responder.backends.app_stores.client import Store, StoreRefused, key_text
+from responder.backends.app_stores.client import Store, key_text
 from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
+from responder.transport.json_api import ApiRefused
 
 _HOLDS = 900
 """Seconds that a token of ours holds; Apple takes none of more than 20 minutes."""
@@ -92,12 +93,12 @@ class AppStore(Store):
         body = {"data": {"type": _PHASED, "id": phased, "attributes": {"phasedReleaseState": state}}}
         try:
             await self._ask("PATCH", f"/v1/{_PHASED}/{phased}", body)
-        except StoreRefused as refused:
+        except ApiRefused as refused:
             if refused.status == 409:
                 raise Unavailable(str(refused)) from refused
             raise
 
-    async def _login(self) -> str:
+    async def _bearer_token(self) -> str:
         jwt: Any = await asyncio.to_thread(import_module, "jwt")
         now = time.time()
         if now > self._holds_until - _RENEWED_BEFORE:
@@ -116,7 +117,7 @@ class AppStore(Store):
     def _forget_login(self) -> None:
         self._holds_until = 0.0
 
-    def _said(self, body: dict[str, Any]) -> tuple[str, str]:
+    def _error(self, body: dict[str, Any]) -> tuple[str, str]:
         listed = body.get("errors")
         errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
         sentences = (f"{error.get('detail') or error.get('title')} ({error.get('code')})" for error in errors)

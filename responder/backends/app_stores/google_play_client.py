@@ -14,10 +14,11 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from foundation.secret_files import SecretFile
-from responder.backends.app_stores.client import Store, StoreRefused, key_text
+from responder.backends.app_stores.client import Store, key_text
 from responder.config.durations import Duration
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.transport.acting import acting
+from responder.transport.json_api import ApiRefused
 
 Release = dict[str, Any]
 """As the API has it: `versionCodes`, `status`, `userFraction`, `name` and what else somebody gave it."""
@@ -82,7 +83,7 @@ class GooglePlay(Store):
             return await self._releases(edit, track)
 
     async def rehearse(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
-        """Everything but the commit. Raises StoreRefused where the store would not take it."""
+        """Everything but the commit. Raises ApiRefused where the store would not take it."""
         await self._change(app, track, change, sent_for_review, commit=False)
 
     async def write(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
@@ -127,7 +128,7 @@ class GooglePlay(Store):
     async def _in(self, edit: _Edit, method: str, path: str, body: Any = None) -> Any:
         try:
             return await self._ask(method, edit.path + path, body)
-        except StoreRefused as refused:
+        except ApiRefused as refused:
             about_edit = "edit" in str(refused).partition("): ")[2].lower()
             gone = refused.reason == "FAILED_PRECONDITION" or refused.status == 404
             if refused.status == 409 or (gone and about_edit):
@@ -135,7 +136,7 @@ class GooglePlay(Store):
                 raise Unavailable(f"our edit was ended by another one: {refused}") from refused
             raise
 
-    async def _login(self) -> str:
+    async def _bearer_token(self) -> str:
         async with self._logging_in:
             if not self._credentials.valid:
                 await asyncio.to_thread(_refresh, self._credentials, self._timeout)
@@ -144,7 +145,7 @@ class GooglePlay(Store):
     def _forget_login(self) -> None:
         self._credentials.token = None
 
-    def _said(self, body: dict[str, Any]) -> tuple[str, str]:
+    def _error(self, body: dict[str, Any]) -> tuple[str, str]:
         error = body.get("error")
         if not isinstance(error, dict):
             return "", ""

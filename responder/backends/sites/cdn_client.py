@@ -1,157 +1,118 @@
-"""Cloudflare's and Fastly's APIs: a token that stays here, and answers that say whether another try is worth it."""
+"""Clients of the APIs of Cloudflare and Fastly."""
 
 from __future__ import annotations
 
-import json
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Self
 
-import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
-from responder.config.durations import Duration
-from responder.errors import StepFailed, Unavailable
+from foundation.durations import Duration
+from responder.errors import StepFailed
 from responder.transport.acting import acting
-from responder.transport.bodies import body_of
+from responder.transport.json_api import ApiRefused, JsonApi
 
 
-class CloudflareSettings(BaseModel):
-    """How Cloudflare is reached."""
+class CdnSettings(BaseModel):
+    """Access to the API of a CDN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token: SecretStr
+    url: HttpUrl
+    timeout: Duration = Field(default=15.0, gt=0, description="Deadline of one request")
+
+
+class CloudflareSettings(CdnSettings):
+    """Access to Cloudflare."""
 
     token: SecretStr = Field(description="API token that may purge the cache of the zones, as ${CLOUDFLARE_TOKEN}")
-    url: HttpUrl = Field(default=HttpUrl("https://api.cloudflare.com/client/v4"), description="Where its API is")
-    timeout: Duration = Field(default=15.0, gt=0, description="Longest wait for one answer")
+    url: HttpUrl = Field(default=HttpUrl("https://api.cloudflare.com/client/v4"), description="URL of the API")
 
 
-class FastlySettings(BaseModel):
-    """How Fastly is reached."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class FastlySettings(CdnSettings):
+    """Access to Fastly."""
 
     token: SecretStr = Field(description="API token that may activate versions and purge, as ${FASTLY_TOKEN}")
-    url: HttpUrl = Field(default=HttpUrl("https://api.fastly.com"), description="Where its API is")
-    timeout: Duration = Field(default=15.0, gt=0, description="Longest wait for one answer")
+    url: HttpUrl = Field(default=HttpUrl("https://api.fastly.com"), description="URL of the API")
 
 
-class CdnRefused(StepFailed):
-    """An answer that another try would not change."""
+class Cdn(JsonApi):
+    """The API of one CDN. `purged` has the references of the purges of this connection: the CDN keeps no record."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+    setting: ClassVar[str]
 
-
-class Cdn(ABC):
-    """One CDN's API, JSON over HTTP. Purges leave no trace there, so those of this connection are remembered here."""
-
-    name: ClassVar[str]
-
-    def __init__(self, settings: CloudflareSettings | FastlySettings) -> None:
+    def __init__(self, settings: CdnSettings) -> None:
+        super().__init__(str(settings.url), settings.timeout)
         self.purged: set[str] = set()
-        self._settings = settings
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        self._token = settings.token.get_secret_value()
 
     @classmethod
-    async def connect(cls, settings: CloudflareSettings | FastlySettings | None) -> Self:
+    async def connect(cls, settings: CdnSettings | None) -> Self:
+        """Returns a client. Raises StepFailed without settings."""
         if settings is None:
-            raise StepFailed(f"there is no token for {cls.name}: configure cdn.{cls.name.lower()}")
+            raise StepFailed(f"no token for {cls.name}: configure cdn.{cls.setting}")
         return cls(settings)
 
-    async def close(self) -> None:
-        await self._session.close()
-
     async def read(self, path: str) -> Any:
-        return await self._call("GET", path, None, {})
+        """Sends a GET request. See JsonApi.request."""
+        return await self.request("GET", path)
 
     async def write(
         self, method: str, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
     ) -> Any:
-        """A call that changes something: only while we may act."""
+        """Sends a request that changes something, after checking the lease. See JsonApi.request."""
         acting.get()()
-        return await self._call(method, path, body, headers or {})
-
-    async def _call(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
-        """Raises Unavailable where it does not answer or asks us to wait, and Halt where it refuses."""
-        status, text = await self._send(method, path, body, {**headers, **self._login()})
-        if status in (408, 429) or status >= 500:
-            raise Unavailable(f"{self.name} answered {status}: {_said(text)}")
-        if not 200 <= status < 300:
-            raise CdnRefused(f"{self.name} refuses {method} {path} ({status}): {_said(text)}", status)
-        try:
-            answer = json.loads(text) if text else None
-        except ValueError as e:
-            raise Unavailable(f"{self.name} answered {status} with something else than JSON: {_said(text)}") from e
-        if isinstance(answer, dict) and answer.get("success") is False:
-            raise StepFailed(f"{self.name} refuses {method} {path}: {_said(text)}")
-        return answer
-
-    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
-        url = str(self._settings.url).rstrip("/") + path
-        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
-        try:
-            async with self._session.request(
-                method, url, json=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as answer:
-                return answer.status, (await body_of(answer)).decode(errors="replace")
-        except TimeoutError:
-            raise Unavailable(f"{self.name} did not answer within {self._settings.timeout:g} s") from None
-        except (aiohttp.ClientError, OSError) as e:
-            raise Unavailable(f"{self.name}: {e or type(e).__name__}") from e
-
-    @property
-    def _token(self) -> str:
-        return self._settings.token.get_secret_value()
-
-    @abstractmethod
-    def _login(self) -> dict[str, str]: ...
+        return await self.request(method, path, body, headers)
 
 
 class Cloudflare(Cdn):
-    """Cloudflare's API v4."""
+    """API v4 of Cloudflare."""
 
-    name = "Cloudflare"
+    name, setting = "Cloudflare", "cloudflare"
 
     async def knows_zone(self, zone: str) -> bool | None:
-        """Whether there is such a zone; None where the token may not see it, as one that may only purge."""
+        """Returns whether the zone exists. None if the token may not see zones, only purge them."""
         try:
             await self.read(f"/zones/{zone}")
-        except CdnRefused as refused:
+        except ApiRefused as refused:
             return None if refused.status in (401, 403) else False
         return True
 
     async def verify_token(self) -> None:
-        """Raises CdnRefused where the token is not valid or not active."""
+        """Raises ApiRefused if the token is invalid or inactive."""
         await self.read("/user/tokens/verify")
 
-    def _login(self) -> dict[str, str]:
+    async def _login(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"}
+
+    def _document(self, status: int, text: str) -> Any:
+        answer = super()._document(status, text)
+        if isinstance(answer, dict) and answer.get("success") is False:
+            raise StepFailed(f"{self.name} answered {status}, but refuses: {self._error(answer)[1] or text[:200]}")
+        return answer
+
+    def _error(self, body: dict[str, Any]) -> tuple[str, str]:
+        listed = body.get("errors")
+        errors = [error for error in listed if isinstance(error, dict)] if isinstance(listed, list) else []
+        text = "; ".join(f"{error.get('message')} ({error.get('code')})" for error in errors)
+        return next((str(error.get("code")) for error in errors), ""), text
 
 
 class Fastly(Cdn):
-    """Fastly's API."""
+    """The API of Fastly."""
 
-    name = "Fastly"
+    name, setting = "Fastly", "fastly"
 
     async def purge_refused(self, service: str) -> str:
-        """Why the token cannot purge the service; empty where it can."""
+        """Returns why the token cannot purge the service; empty if it can."""
         token = await self.read("/tokens/self")
         services, scopes = token.get("services") or [], str(token.get("scope", "global")).split()
         if services and service not in services:
             return f"it is for {', '.join(services)}"
         return "" if {"global", "purge_all", "purge_select"} & set(scopes) else f"it has the scope {' '.join(scopes)}"
 
-    def _login(self) -> dict[str, str]:
+    async def _login(self) -> dict[str, str]:
         return {"Fastly-Key": self._token}
 
-
-def _said(text: str) -> str:
-    """Cloudflare's `errors` or Fastly's `msg`, or the beginning of whatever else it is."""
-    try:
-        body = json.loads(text)
-        if errors := body.get("errors"):
-            return "; ".join(f"{error.get('message')} ({error.get('code')})" for error in errors)
-        return f"{body['msg']} {body.get('detail', '')}".strip()
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        return text.strip()[:200] or "(nothing)"
+    def _error(self, body: dict[str, Any]) -> tuple[str, str]:
+        return "", f"{body['msg']} {body.get('detail', '')}".strip() if "msg" in body else ""

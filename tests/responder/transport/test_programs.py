@@ -93,8 +93,8 @@ def spawning(file: Path) -> list[str]:
 
 def test_processes_are_started_in_one_place() -> None:
     assert sorted(line for file in (ROOT / "responder").rglob("*.py") for line in spawning(file)) == [
-        "responder/clients/programs.py: asyncio.create_subprocess_exec",
-        "responder/clients/programs.py: subprocess.run",
+        "responder/transport/programs.py: asyncio.create_subprocess_exec",
+        "responder/transport/programs.py: subprocess.run",
     ]
     assert [line for file in (ROOT / "exporters").rglob("*.py") for line in spawning(file)] == [
         "exporters/probes/custom.py: asyncio.create_subprocess_exec"

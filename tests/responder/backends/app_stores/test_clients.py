@@ -12,13 +12,13 @@ from typing import Any
 import jwt
 import pytest
 
-from responder.backends.app_stores import client as store_module
 from responder.backends.app_stores.app_store_client import AppStore, Phased
-from responder.backends.app_stores.client import StoreRefused
 from responder.backends.app_stores.google_play_client import GooglePlay, Release
 from responder.backends.connections import missing_package
 from responder.errors import LeaseLost, StepFailed, Unavailable
+from responder.transport import json_api
 from responder.transport.acting import acting
+from responder.transport.json_api import ApiRefused
 from tests.cdns.wire import Response, serving
 from tests.stores import FakeAppStore, FakePlay, app_store, google_play
 from tests.stores.google_play import refused, release
@@ -117,23 +117,23 @@ async def test_nothing_is_committed_by_who_may_no_longer_act(play: Play) -> None
 )
 async def test_what_the_store_does_not_take(change: Any, message: str, play: Play) -> None:
     fake, client = play
-    with pytest.raises(StoreRefused, match=message):
+    with pytest.raises(ApiRefused, match=message):
         await client.write(*TRACK, change)
     assert len(fake.commits) == 1
 
 
 async def test_a_track_or_an_app_that_is_not_there_is_no_lost_edit(play: Play) -> None:
     _, client = play
-    with pytest.raises(StoreRefused, match="Track not found"):
+    with pytest.raises(ApiRefused, match="Track not found"):
         await client.read(google_play.APP, "beta")
-    with pytest.raises(StoreRefused, match=r"Package not found: com\.example\.other"):
+    with pytest.raises(ApiRefused, match=r"Package not found: com\.example\.other"):
         await client.read("com.example.other", "production")
 
 
 async def test_an_app_whose_changes_a_person_sends_for_review(play: Play) -> None:
     fake, client = play
     fake.demands_manual_review = True
-    with pytest.raises(StoreRefused, match="changesNotSentForReview to true"):
+    with pytest.raises(ApiRefused, match="changesNotSentForReview to true"):
         await client.write(*TRACK, halted)
     await client.write(*TRACK, halted, sent_for_review=False)
     assert fake.shares()["42"] == ("halted", 0.2)
@@ -209,11 +209,11 @@ async def test_a_store_that_asks_us_to_wait_is_left_alone(no: Response, play: Pl
     with pytest.raises(Unavailable, match="Quota exceeded"):
         await client.read(*TRACK)
     count = len(fake.requests)
-    with pytest.raises(Unavailable, match="wants to be asked again in"):
+    with pytest.raises(Unavailable, match="retry in"):
         await client.read(*TRACK)
     assert len(fake.requests) == count
     later = time.monotonic() + 3601
-    monkeypatch.setattr(store_module.time, "monotonic", lambda: later)
+    monkeypatch.setattr(json_api.time, "monotonic", lambda: later)
     assert await client.read(*TRACK)
 
 
@@ -244,8 +244,8 @@ async def test_a_new_token_before_the_old_one_ends(apple: Apple, monkeypatch: py
     await client.read(*SEEN)
     then = time.time() + 800
     with monkeypatch.context() as later:
-        later.setattr(store_module.time, "time", lambda: then)
-        await client._login()
+        later.setattr(json_api.time, "time", lambda: then)
+        await client._bearer_token()
     assert client._token not in fake.tokens
 
 
@@ -254,7 +254,7 @@ async def test_another_key_or_issuer(update: Any, status: int, apple: Apple) -> 
     fake, _ = apple
     async with serving(fake.answer) as url:
         client = await AppStore.connect(app_store_settings(url).model_copy(update=update))
-        with pytest.raises(StepFailed, match=rf"does not let us \({status}\): Provide a properly .* Users and Access"):
+        with pytest.raises(StepFailed, match=rf"\({status}\): Provide a properly .* Users and Access"):
             await client.read(*SEEN)
         await client.close()
 
@@ -292,7 +292,7 @@ async def test_an_hour_that_is_used_up(apple: Apple) -> None:
     with pytest.raises(Unavailable, match="RATE_LIMIT_EXCEEDED"):
         await client.read(*SEEN)
     fake.left = 10
-    with pytest.raises(Unavailable, match="asked again in"):
+    with pytest.raises(Unavailable, match="retry in"):
         await client.read(*SEEN)
 
 
@@ -303,18 +303,18 @@ async def test_versions_that_are_not_there(apple: Apple) -> None:
     assert await client.read(app_store.APP, "IOS", "") is not None  # the newest
     fake.states = [(-1e9, None)]
     assert await client.read(*SEEN) == Phased("READY_FOR_DISTRIBUTION")
-    with pytest.raises(StoreRefused, match="There is no resource"):
+    with pytest.raises(ApiRefused, match="There is no resource"):
         await client.read("99", "IOS", "2")
 
 
 async def test_answers_that_are_none(apple: Apple) -> None:
     fake, client = apple
     fake.answers = [Response(200, b"<html>"), Response(502, b"<html>Bad gateway"), Response(418, b"")]
-    with pytest.raises(Unavailable, match="something else than JSON"):
+    with pytest.raises(Unavailable, match="expected JSON"):
         await client.read(*SEEN)
     with pytest.raises(Unavailable, match="answered 502: <html>Bad gateway"):
         await client.read(*SEEN)
-    with pytest.raises(StoreRefused, match=r"\(418\): \(nothing\)"):
+    with pytest.raises(ApiRefused, match=r"\(418\): \(no text\)"):
         await client.read(*SEEN)
 
 
