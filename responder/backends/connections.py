@@ -1,4 +1,4 @@
-"""The only code that talks to the outside, and the place where its errors become ours."""
+"""Clients of outside systems, connected on first use and shared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 
 class Client(Protocol):
-    """One connection to one kind of world. Opening is cheap: an SDK is imported when it is first needed."""
+    """A client of one outside system. Connecting is cheap: an SDK is imported on first use."""
 
     @classmethod
     async def connect(cls, settings: Any) -> Self: ...
@@ -20,7 +20,7 @@ C = TypeVar("C", bound=Client)
 
 
 def missing_package(kind: type[Any]) -> str:
-    """What has to be installed before this kind can be connected; empty where nothing is missing."""
+    """Returns what to install before this client can be used; empty if nothing is missing."""
     package: str | None = getattr(kind, "package", None)
     if package is None or _is_there(package):
         return ""
@@ -36,7 +36,7 @@ def _is_there(package: str) -> bool:
 
 
 class Connections:
-    """Each kind of client, connected when it is first asked for and shared from then on."""
+    """One client per class, connected on first use and shared."""
 
     def __init__(self, settings: dict[type[Any], Any] | None = None) -> None:
         self._settings = settings or {}

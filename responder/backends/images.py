@@ -1,16 +1,16 @@
-"""The parts of an image reference. Pure."""
+"""The parts of an image reference. Pure functions."""
 
 from __future__ import annotations
 
 
 def digest_of(image: str) -> str:
-    """`sha256:…` of an image reference, an image ID or a bare digest; empty where there is none."""
+    """`sha256:…` of an image reference, an image ID or a bare digest; empty if there is none."""
     _, found, digest = image.rpartition("sha256:")
     return f"sha256:{digest}" if found else ""
 
 
 def tag_of(image: str) -> str:
-    """`2.1` of `registry:5000/shop:2.1`; empty where there is none."""
+    """`2.1` of `registry:5000/shop:2.1`; empty if there is none."""
     return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
 
 

@@ -1,4 +1,4 @@
-"""What `check --live` reports: what was looked at, what was found there, and what to do."""
+"""Problems that `check --live` reports: location, finding and fix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Problem(NamedTuple):
-    """One obstacle to a rollback. `fix` is empty where `found` says it already."""
+    """An obstacle to a rollback. `fix` is empty if `found` already implies it."""
 
     target: str
     found: str
@@ -18,5 +18,5 @@ class Problem(NamedTuple):
 
 
 def joined(problems: Iterable[Problem]) -> str:
-    """All of them as one reason."""
+    """The problems as one text."""
     return "; ".join(map(str, problems))

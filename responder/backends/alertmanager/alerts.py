@@ -21,7 +21,7 @@ def aware(when: datetime) -> datetime:
 Timestamp = Annotated[datetime, AfterValidator(aware)]
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
-"""Go's zero time, which a firing alert carries as `endsAt`."""
+"""Go's zero time: `endsAt` of a firing alert."""
 
 
 def fingerprint(labels: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Alertmanager's API v2: what is firing, silenced or inhibited at this moment, asked of every peer."""
+"""A client of Alertmanager's API v2 that asks every peer for live alerts and silences."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from responder.transport.bodies import body_of
 
 
 class AlertmanagerSettings(BaseModel):
-    """Every Alertmanager of the cluster: alerts are not gossiped between peers, so each of them is asked."""
+    """All Alertmanagers of the cluster. Peers do not share alerts, so each one is asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    urls: Annotated[tuple[HttpUrl, ...], Field(min_length=1, description="Base URLs, as [http://localhost:9093]")]
-    token: SecretStr | None = Field(default=None, description="Bearer token, as ${ALERTMANAGER_TOKEN}")
-    timeout: Duration = Field(default=3.0, gt=0, description="Longest wait for an answer")
+    urls: Annotated[tuple[HttpUrl, ...], Field(min_length=1, description="Base URLs, such as [http://localhost:9093]")]
+    token: SecretStr | None = Field(default=None, description="Bearer token, such as ${ALERTMANAGER_TOKEN}")
+    timeout: Duration = Field(default=3.0, gt=0, description="Deadline for one answer")
 
 
 class Silence(BaseModel):
-    """Who silenced, until when, and why."""
+    """A silence: author, end and comment."""
 
     id: str
     created_by: str = Field(alias="createdBy")
@@ -44,7 +44,7 @@ class Silence(BaseModel):
 
 
 class _ListedMatcher(BaseModel):
-    """A matcher of a silence, as API v2 writes it."""
+    """A matcher of a silence in the format of API v2."""
 
     name: str
     value: str
@@ -58,7 +58,7 @@ class _ListedMatcher(BaseModel):
 
 
 class _Listed(Silence):
-    """One of all silences, with the state that it is in."""
+    """A listed silence with its state."""
 
     status: dict[str, str] = Field(default_factory=dict)
     matchers: tuple[_ListedMatcher, ...] = ()
@@ -73,7 +73,7 @@ class _Listed(Silence):
 
 
 class NewSilence(BaseModel):
-    """A silence to be made. Its comment is its identity, and says whose it is."""
+    """A silence to create. Its comment is its identity."""
 
     matchers: tuple[MatcherText, ...]
     comment: str
@@ -90,7 +90,7 @@ class NewSilence(BaseModel):
 
 
 class LiveAlert(BaseModel):
-    """One alert as an Alertmanager has it now."""
+    """The live state of one alert."""
 
     fingerprint: str
     state: Literal["active", "suppressed", "unprocessed"]
@@ -100,7 +100,7 @@ class LiveAlert(BaseModel):
     inhibited_by: tuple[str, ...] = ()
 
     def as_alert(self, now: datetime) -> Alert:
-        """As it would come in a webhook body."""
+        """The alert in the form of a webhook body."""
         return Alert(status="firing", labels=self.labels, starts_at=self.starts_at or now, fingerprint=self.fingerprint)
 
 
@@ -111,7 +111,7 @@ class _Status(BaseModel):
 
 
 class _Raw(BaseModel):
-    """An alert as API v2 tells it."""
+    """An alert in the format of API v2."""
 
     fingerprint: str
     labels: dict[str, str] = Field(default_factory=dict)
@@ -139,7 +139,7 @@ T = TypeVar("T")
 
 
 class Alertmanager:
-    """Asks all peers at once. One answer is enough; none is `Unavailable`."""
+    """Asks all peers at once. One answer is enough; raises Unavailable without any."""
 
     def __init__(self, settings: AlertmanagerSettings) -> None:
         self._settings = settings
@@ -154,7 +154,7 @@ class Alertmanager:
         await self._session.close()
 
     async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
-        """Alerts that carry these labels, whatever their state, each as the strictest of the peers sees it.
+        """Alerts with these labels in any state, each in the strictest state of all peers.
 
         A silence reaches the peers by gossip, one after the other: what one of them suppresses counts as suppressed.
         """
@@ -168,7 +168,7 @@ class Alertmanager:
         return list(found.values())
 
     async def configurations(self) -> dict[str, str | Unavailable]:
-        """The configuration that each peer has loaded, as YAML without secrets; or why it does not answer."""
+        """The loaded configuration of each peer as YAML without secrets, or its error."""
         urls = [str(url).rstrip("/") for url in self._settings.urls]
         requests = (self._get(f"{url}/api/v2/status", [], _LOADED) for url in urls)
         answers = await asyncio.gather(*requests, return_exceptions=True)
@@ -180,7 +180,7 @@ class Alertmanager:
         return found
 
     async def silence(self, silence_id: str) -> Silence:
-        """Author and comment of a silence; one that has gone by now still explains a refusal, and is told as such."""
+        """Author and comment of a silence; a placeholder if it no longer exists."""
         try:
             return (await self._all(f"/api/v2/silence/{quote(silence_id, safe='')}", [], _SILENCE))[0]
         except Unavailable:
@@ -197,7 +197,7 @@ class Alertmanager:
             raise Unavailable(f"a silence in Alertmanager cannot be read: {e}") from e
 
     async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
-        """Makes those that are wanted and not there yet, and expires the author's others, on every peer by itself.
+        """Creates missing silences and expires the author's others, on every peer separately.
 
         They are known by their comments: one that is there in any state, also run out, is never made again. `live`
         tells by its comment whether a silence may stay. Returns what was done, a sentence each. Raises Unavailable
@@ -251,5 +251,5 @@ class Alertmanager:
 
 
 def _shown(body: bytes) -> str:
-    """Whatever a proxy between us may say."""
+    """A body for an error message; a proxy may have written it."""
     return one_line(body.decode(errors="replace").strip(), 200) or "(nothing)"

@@ -1,4 +1,4 @@
-"""Alertmanager's matcher grammar: the same text selects the same alerts here as in a route or a silence."""
+"""Alertmanager's matchers: a text selects the same alerts as in a route or a silence."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _escaped(text: str) -> str:
 
 @dataclass(frozen=True)
 class Matcher:
-    """One condition on one label. A missing label has the empty value, and regular expressions match the whole value.
+    """A condition on one label. A missing label has the empty value; expressions match the entire value.
 
     Source: prometheus/alertmanager `pkg/labels` and `matcher/parse`; RE2 is Go's own expression language.
     """

@@ -1,1 +1,1 @@
-"""Docker Engine and Compose: the containers of a service, kept so that each can be put back."""
+"""Docker Engine and Compose: the containers of a service, kept so that each can be restored."""

@@ -1,4 +1,4 @@
-"""What an answer of the Docker Engine means, whatever its body: a socket proxy between us may write it."""
+"""The meaning of a Docker Engine answer. The status decides, because a socket proxy may write the body."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from responder.config.text import one_line
 from responder.errors import StepFailed, Unavailable
 
 answered: ContextVar[tuple[int, str]] = ContextVar("answered", default=(0, ""))
-"""Status and content type of the last answer in this task. aiodocker loses both where it cannot read the body."""
+"""Status and content type of the last answer in this task. aiodocker loses both if the body is unreadable."""
 
 _NO_CONNECTION = 900
-"""aiodocker's word for a connection that could not be made."""
+"""aiodocker's status for a failed connection."""
 
 _TEMPORARY = (408, 429, 502, 503, 504, _NO_CONNECTION)
 
 
 def statuses() -> aiohttp.TraceConfig:
-    """For the session of aiodocker: keeps `answered` up to date."""
+    """A trace for aiodocker's session that keeps `answered` up to date."""
 
     async def keep(session: Any, context: Any, params: aiohttp.TraceRequestEndParams) -> None:
         answered.set((params.response.status, params.response.content_type))
@@ -32,7 +32,7 @@ def statuses() -> aiohttp.TraceConfig:
 
 
 def meaning(doing: str, status: int, message: str) -> StepFailed | Unavailable:
-    """The error for a failure. The engine says 500 to what it refuses for good, but it says so in JSON."""
+    """The error for a failed request. The engine answers 500 in JSON to what it refuses permanently."""
     message = one_line(message.strip() or "(no message)", 600) + (f" ({status})" if status != _NO_CONNECTION else "")
     if status in _TEMPORARY or (status >= 500 and answered.get()[1] != "application/json"):
         return Unavailable(f"{doing}: the Docker Engine: {message}")

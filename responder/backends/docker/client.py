@@ -1,4 +1,4 @@
-"""The Docker Engine, one step at a time: each verb is one request, so that a crash falls between two of them."""
+"""A Docker Engine client. Each method is one request, so a crash falls between two requests."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 _SAID = 600
-"""Characters kept of what a failed container said last."""
+"""Characters kept of the end of a failed container's log."""
 
 
 class DockerSettings(BaseModel):
-    """Where the engine listens. Its socket is as good as root on that host: give a socket proxy where you can."""
+    """How to reach the engine. Its socket grants root on that host: prefer a socket proxy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str | None = Field(
         default=None,
         pattern=r"^(unix|tcp|https?)://",
-        description="As unix:///var/run/docker.sock; by default $DOCKER_HOST, or the usual sockets",
+        description="URL such as unix:///var/run/docker.sock; the default is $DOCKER_HOST or the usual sockets",
     )
-    timeout: Duration = Field(default=30.0, gt=0, description="Longest wait for one answer, past what a stop may take")
-    pull_within: Duration = Field(default=300.0, gt=0, description="Longest time for pulling an image")
+    timeout: Duration = Field(
+        default=30.0, gt=0, description="Deadline for one answer, in addition to the stop timeout of a container"
+    )
+    pull_within: Duration = Field(default=300.0, gt=0, description="Deadline for pulling an image")
 
 
 class Docker:
-    """Containers and images of one engine."""
+    """Reads and changes the containers and images of one engine."""
 
     package = "aiodocker"
 
@@ -56,11 +58,11 @@ class Docker:
             self._engine = None
 
     async def container(self, name: str) -> Object | None:
-        """What `docker inspect` says of a container; None where there is none."""
+        """The container in the format of `docker inspect`; None if there is none."""
         return await self._maybe(self._api().containers.container(name).show(), f"container {name}")
 
     async def containers(self, labels: dict[str, str]) -> list[Object]:
-        """Every container with these labels, stopped ones too, as `docker inspect` says it."""
+        """All containers with these labels, also stopped, in the format of `docker inspect`."""
         label_filters = [f"{key}={value}" for key, value in labels.items()]
         found = await self._ask(
             self._api().containers.list(all=True, filters={"label": label_filters}), "the containers"
@@ -69,18 +71,18 @@ class Docker:
         return [container for container in shown if container is not None]
 
     async def never_started(self, label: str, named: str) -> list[Object]:
-        """Every container with that label and that text in its name which was made and never started since."""
+        """All containers with this label and this text in the name that were never started."""
         filters = {"label": [label], "name": [named], "status": ["created"]}
         found = await self._ask(self._api().containers.list(all=True, filters=filters), "the containers")
         shown = await asyncio.gather(*(self.container(container.id) for container in found))
         return [container for container in shown if container is not None]
 
     async def image(self, name: str) -> Object | None:
-        """What `docker image inspect` says; None where it is not on this host."""
+        """The image in the format of `docker image inspect`; None if it is not on this host."""
         return await self._maybe(self._api().images.inspect(name), f"image {name}")
 
     async def pull(self, name: str) -> None:
-        """Gets an image from its registry. Raises `Halt` where the registry does not have it."""
+        """Pulls an image. Raises StepFailed if the registry does not have it."""
         await self._ask(self._api().images.pull(name), f"pulling {name}", within=self._settings.pull_within)
 
     async def create(self, name: str, config: Object) -> str:
@@ -106,7 +108,7 @@ class Docker:
         await self._ask(self._api().containers.container(name).start(), f"starting {name}")
 
     async def stop(self, name: str, *, within: float) -> None:
-        """Asks the container to end, and kills it after so many seconds."""
+        """Stops the container and kills it after `within` seconds."""
         acting.get()()
         stopping = self._api().containers.container(name).stop(t=round(within))
         await self._ask(stopping, f"stopping {name}", within=within + self._settings.timeout)
@@ -148,7 +150,7 @@ class Docker:
         return await self._ask(api._query_json(f"containers/{name}/changes"), f"the changes in {name}") or []
 
     async def stat(self, name: str, path: str) -> Object | None:
-        """Name, size, mode and time of a file in a container, stopped or not; None where there is none."""
+        """Name, size, mode and time of a file in a container, stopped or not; None if there is none."""
         api = self._api()
 
         async def head() -> Object:
@@ -161,7 +163,7 @@ class Docker:
             return None
 
     async def archive(self, name: str, path: str) -> bytes | None:
-        """A file in a container, stopped or not, as a tar archive; None where there is none."""
+        """A file in a container, stopped or not, as a tar archive; None if there is none."""
         api = self._api()
 
         async def get() -> bytes:
@@ -185,7 +187,7 @@ class Docker:
         await self._ask(put(), f"copying files into {name}")
 
     async def write_refused(self) -> str:
-        """Why changes are refused, as by a proxy of the socket that only lets reads pass; empty where they are not.
+        """Why changes are refused, as by a proxy of the socket that only lets reads pass; empty if they are not.
 
         Asks to start a container that does not exist.
         """

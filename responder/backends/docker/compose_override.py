@@ -1,4 +1,4 @@
-"""The image of a service in a Compose file of our own, so that the next `docker compose up` keeps the good version."""
+"""The image of a service in the responder's Compose file, so that `docker compose up` keeps the good version."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _HEAD = "# Written by the rollback responder. Remove it once the images of the o
 
 
 class ComposeOverride(Resource[Local, str | None]):
-    """One service's image in an override file; None where the file does not name it."""
+    """The image of one service in an override file; None if the file does not name it."""
 
     resource: Literal["compose_override"] = "compose_override"
-    file: AbsolutePath = Field(description="The file, which has nothing else in it")
+    file: AbsolutePath = Field(description="File of the responder; it contains nothing else")
     service: str = Field(min_length=1, description="The service")
 
     async def read(self, local: Local) -> str | None:
@@ -39,7 +39,7 @@ class ComposeOverride(Resource[Local, str | None]):
             await local.remove(self.file)
 
     async def _images(self, local: Local) -> dict[str, Any]:
-        """The images by service. Raises Halt where the file is not ours."""
+        """The images by service. Raises StepFailed if the file is not ours."""
         text = await local.text(self.file)
         if not text:
             return {}

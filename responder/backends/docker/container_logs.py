@@ -14,14 +14,16 @@ from responder.errors import StepFailed
 
 
 class ContainerSelector(BaseModel):
-    """A Compose service, or one container by its name."""
+    """A Compose service, or one container by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     project: str | None = Field(default=None, min_length=1, description="Compose project")
-    service: str | None = Field(default=None, min_length=1, description="Service of it")
+    service: str | None = Field(default=None, min_length=1, description="Service in the project")
     container: str | None = Field(
-        default=None, pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Instead: a container's name"
+        default=None,
+        pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="Name of a container, instead of project and service",
     )
 
     @model_validator(mode="after")
@@ -32,7 +34,7 @@ class ContainerSelector(BaseModel):
 
 
 class ContainerLogs(LogSource[Docker]):
-    """What containers wrote, also those that have ended, and the state that each is in."""
+    """Logs and states of containers, running or stopped."""
 
     docker: ContainerSelector = Field(description="{project: shop, service: backend}, or {container: name}")
 

@@ -10,17 +10,17 @@ from responder.backends.problems import Problem
 
 
 class Containers(BaseModel):
-    """Which containers."""
+    """The containers of a check."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     project: str = Field(min_length=1, description="Compose project")
-    service: str = Field(min_length=1, description="Service in it")
-    numbers: tuple[int, ...] = Field(default=(), description="Which of its containers; none means all")
+    service: str = Field(min_length=1, description="Service in the project")
+    numbers: tuple[int, ...] = Field(default=(), description="Numbers of its containers; empty means all")
 
 
 class ContainersCheck(Check[Docker]):
-    """Containers of a Compose service run, and are healthy where they have a HEALTHCHECK."""
+    """The containers of a Compose service run, and those with a HEALTHCHECK are healthy."""
 
     containers: Containers = Field(description="The containers that must be healthy")
 

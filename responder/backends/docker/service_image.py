@@ -1,4 +1,4 @@
-"""Containers of a Compose service on one Docker Engine, replaced so that the old one can always be put back."""
+"""Containers of a Compose service on one Docker Engine, replaced so that the old one can be restored."""
 
 from __future__ import annotations
 
@@ -31,18 +31,20 @@ from responder.transport.acting import acting
 
 
 class ServiceImage(Resource[Docker, Any]):
-    """The image that one container of a Compose service is made from. Its value is the image's ID, never a tag."""
+    """The image of one container of a Compose service. Its value is the image ID, never a tag."""
 
     resource: Literal["service_image"] = "service_image"
     project: str = Field(min_length=1, description="Compose project")
-    service: str = Field(min_length=1, description="Service in it")
+    service: str = Field(min_length=1, description="Service in the project")
     number: int | None = Field(default=None, ge=1, description="Set by the responder: which of its containers")
-    within: Duration = Field(default=120.0, gt=0, description="Deadline until a new container is healthy")
-    min_uptime: Duration = Field(default=3.0, description="Counts as healthy after that long without a HEALTHCHECK")
+    within: Duration = Field(default=120.0, gt=0, description="Deadline for a new container to become healthy")
+    min_uptime: Duration = Field(
+        default=3.0, description="Uptime after which a container without a HEALTHCHECK counts as healthy"
+    )
     override: str | None = Field(
         default=None,
         pattern="^/",
-        description="Compose file of the responder's own, among those of the project, that keeps the good image",
+        description="The responder's own Compose file, one of the project's files, that keeps the good image",
     )
     wait_for: tuple[int, ...] = Field(default=(), description="Set by the responder: what must be healthy then")
     mark: str = Field(default="", description="Set by the responder: the execution, for the labels")
@@ -58,7 +60,7 @@ class ServiceImage(Resource[Docker, Any]):
         return self.within
 
     async def slots(self, docker: Docker, *, kept: bool = False) -> list[Slot]:
-        """The service's containers, by number. Raises Halt where there are none."""
+        """The containers of the service, by number. Raises StepFailed if there are none."""
         slots = await slots_of(docker, self.project, self.service, self.number, kept=kept)
         if not slots:
             raise StepFailed(f"there is no container of {self.project}/{self.service}")
@@ -154,7 +156,7 @@ class ServiceImage(Resource[Docker, Any]):
             await docker.remove(container["Id"])
 
     async def is_well(self, docker: Docker, slot: Slot, *, healthy: bool = True) -> bool:
-        """Whether it runs, and where asked is healthy. Raises Halt where it will not be by waiting."""
+        """Whether it runs, and where asked is healthy. Raises StepFailed if it will not be by waiting."""
         if slot.current is None:
             return False
         state = slot.current["State"]

@@ -1,4 +1,4 @@
-"""Whether this host lets the current user do what a rollback does. Each test leaves everything as it was."""
+"""Whether the current user may do what a rollback does on this host. The tests leave everything unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def user() -> str:
 
 
 def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
-    """Why `path` cannot be replaced by a rename. Makes an entry beside it, renames it and removes it.
+    """Why `path` cannot be replaced by a rename. Creates, renames and removes an entry beside it.
 
     `link`: it is a symbolic link; some file systems have none.
     """
@@ -54,7 +54,7 @@ def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
 
 
 def _foreign_in_sticky(path: Path) -> Iterator[Problem]:
-    """In a sticky directory, as /tmp, only the owner of an entry or of the directory may replace it."""
+    """In a sticky directory such as /tmp, only the owner of the entry or the directory may replace it."""
     with contextlib.suppress(OSError):
         directory, entry, uid = path.parent.stat(), path.lstat(), os.geteuid()
         if directory.st_mode & stat.S_ISVTX and uid not in (0, entry.st_uid, directory.st_uid):
@@ -89,7 +89,7 @@ def _from(name: str, cwd: Path | None) -> str:
 
 
 def _interpreter_problems(script: Path) -> Iterator[Problem]:
-    """The first line of a script may name a program that is not there."""
+    """The first line of a script may name a missing program."""
     with contextlib.suppress(OSError), script.open("rb") as file:
         line = file.readline(256)
         if line.startswith(b"#!") and (words := line[2:].decode(errors="replace").split()):

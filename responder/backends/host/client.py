@@ -1,4 +1,4 @@
-"""This host: links and small files that change atomically, and commands that end by their deadline."""
+"""This host: atomic changes of links and small files, and commands with a deadline."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from responder.transport.acting import acting
 from responder.transport.programs import end, environment, program, spawn
 
 _SAID = 2000
-"""Characters kept of what a failing command said last."""
+"""Characters kept of the output of a failed command."""
 
 _SHARED = 0o644
-"""Mode of a new file of a service, which others read; a stricter umask counts, a wider one does not."""
+"""Mode of a new file of a service, which others read. The umask can only restrict it."""
 
 _LISTEN_ON = 0.2
-"""Seconds that we listen on after a command has ended, for what is still in the pipe."""
+"""Seconds to read the rest of the pipe after a command ended."""
 
 
 class Local:
@@ -35,14 +35,14 @@ class Local:
 
     @classmethod
     async def connect(cls, settings: Any) -> Self:
-        """`settings`: the names of environment variables that commands get besides the usual ones."""
+        """`settings`: names of further environment variables that commands receive."""
         return cls(settings or ())
 
     async def close(self) -> None:
         """Nothing is held open."""
 
     async def link_target(self, link: Path) -> Path | None:
-        """Where a symbolic link points, as an absolute path; None where there is no link. A plain file is a `Halt`."""
+        """The absolute target of a symbolic link; None if there is no link. Raises StepFailed for a plain file."""
 
         def read() -> Path | None:
             try:
@@ -55,7 +55,7 @@ class Local:
         return await asyncio.to_thread(read)
 
     async def text(self, file: Path) -> str | None:
-        """What a small file says, without surrounding white space; None where there is none."""
+        """The text of a small file without surrounding white space; None if there is none."""
 
         def read() -> str | None:
             try:
@@ -68,7 +68,7 @@ class Local:
         return await asyncio.to_thread(read)
 
     async def content(self, file: Path) -> bytes | None:
-        """A small file, byte by byte; None where there is none."""
+        """The bytes of a small file; None if there is none."""
 
         def read() -> bytes | None:
             try:
@@ -81,7 +81,7 @@ class Local:
         return await asyncio.to_thread(read)
 
     async def digests(self, directory: Path, names: tuple[str, ...]) -> dict[str, str]:
-        """The SHA-256 of files below a directory; empty for what is not there or cannot be read."""
+        """The SHA-256 of files below a directory; empty for a missing or unreadable file."""
 
         def digest(name: str) -> str:
             try:
@@ -96,7 +96,7 @@ class Local:
         return await asyncio.to_thread(path.is_dir)
 
     async def directories(self, path: Path) -> list[str]:
-        """The names of the directories in a directory. Raises Halt where it cannot be listed."""
+        """The names of the directories in a directory. Raises StepFailed if it cannot be listed."""
 
         def read() -> list[str]:
             try:
@@ -107,15 +107,15 @@ class Local:
         return await asyncio.to_thread(read)
 
     async def replacement_problems(self, path: Path, *, link: bool = False) -> list[Problem]:
-        """Why a file or link cannot be replaced by a rename; empty where it can."""
+        """Why a file or link cannot be replaced by a rename; empty if it can."""
         return await asyncio.to_thread(lambda: replacement_problems(path, link=link))
 
     async def program_problems(self, argv: tuple[str, ...], cwd: Path | None = None) -> list[Problem]:
-        """Why a command cannot be started; empty where it can."""
+        """Why a command cannot be started; empty if it can."""
         return await asyncio.to_thread(program_problems, argv, cwd)
 
     async def switch_link(self, link: Path, target: Path) -> None:
-        """Points the link to the target in one rename: whoever looks sees the old or the new, never none."""
+        """Points the link to the target in one rename, so that it always exists."""
         acting.get()()
         await asyncio.to_thread(_replace, link, lambda new: new.symlink_to(os.path.relpath(target, link.parent)))
 
@@ -127,7 +127,7 @@ class Local:
         await self.write(file, (text + "\n").encode(), private=private)
 
     async def write(self, file: Path, content: bytes, *, parents: bool = False, private: bool = False) -> None:
-        """The same, byte by byte; with `parents` its directory is made where there is none."""
+        """Like `write_text`, for bytes. `parents`: creates missing directories."""
 
         def put(new: Path) -> None:
             mode = FILE if private or file.is_file() else _SHARED  # of what is there, `_replace` restores the mode
@@ -146,7 +146,7 @@ class Local:
         await asyncio.to_thread(lambda: file.unlink(missing_ok=True))
 
     async def converse(self, socket: Path, command: str, *, within: float) -> str:
-        """Says one line to a Unix socket, and returns all that comes back. Raises `Unavailable` and `Halt`."""
+        """Sends one line to a Unix socket and returns the answer. Raises Unavailable and StepFailed."""
         acting.get()()
         try:
             async with asyncio.timeout(within):
@@ -165,10 +165,10 @@ class Local:
             raise StepFailed(f"{socket}: {e.strerror or e}") from e
 
     async def run(self, argv: tuple[str, ...], *, within: float, cwd: Path | None = None) -> str:
-        """Runs a command to its end and returns the tail of what it said.
+        """Runs a command to its end and returns the tail of its output.
 
-        At the deadline, or when we are cancelled, its whole process group is killed. Raises `Halt` where it exits
-        other than 0 and `Unavailable` where it did not end in time.
+        At the deadline, or when we are cancelled, its whole process group is killed. Raises StepFailed if it exits
+        other than 0 and Unavailable where it did not end in time.
         """
         # A pipe of our own: asyncio's would make `wait` wait for every daemon that the command leaves behind.
         reading_end, writing_end = os.pipe()
@@ -201,7 +201,7 @@ class Local:
         return text
 
     async def output(self, argv: tuple[str, ...], *, within: float) -> str:
-        """All that a command that changes nothing writes to its standard output. Raises as `run` does."""
+        """The standard output of a command that changes nothing. Raises like `run`."""
         code, out, stderr = await program(argv, within=within, cwd=None, env=environment())
         if code:
             raise StepFailed(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_SAID:] or '(it said nothing)'}")
@@ -209,7 +209,7 @@ class Local:
 
 
 async def _listen(pipe: int, output: bytearray) -> None:
-    """Keeps the tail of what comes out of the pipe, and closes it in the end."""
+    """Keeps the tail of the output in the pipe, and closes it at the end."""
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(pipe, "rb", 0))

@@ -19,18 +19,19 @@ _HEADER_BYTES = 64
 
 
 class JournaldUnit(BaseModel):
-    """Which part of the systemd journal."""
+    """A unit in the systemd journal."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     unit: str = Field(
-        pattern=r"^[A-Za-z0-9:_.@\\][-A-Za-z0-9:_.@\\*]*$", description="As backend.service; * for several"
+        pattern=r"^[A-Za-z0-9:_.@\\][-A-Za-z0-9:_.@\\*]*$",
+        description="Unit such as backend.service; * matches several",
     )
     user: bool = Field(default=False, description="A unit of a user's own service manager")
 
 
 class JournaldLogs(LogSource[Host]):
-    """What a systemd unit of this host wrote. The user that runs the responder is in the group systemd-journal."""
+    """Journal entries of a systemd unit. The responder's user must be in the group systemd-journal."""
 
     journald: JournaldUnit = Field(description="{unit: backend.service}")
 
@@ -52,7 +53,7 @@ class JournaldLogs(LogSource[Host]):
 
 
 class SystemLogs(LogSource[Host]):
-    """The log of this whole host, kernel included: the journal, or where there is none the usual files."""
+    """The log of this host, kernel included: the journal, or the usual files if there is none."""
 
     system: Literal[True] = Field(description="true")
 

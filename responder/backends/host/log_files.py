@@ -15,9 +15,11 @@ from responder.errors import StepFailed
 
 
 class FileLogs(LogSource[Host]):
-    """Files of this host. Of each that was written in the time of interest the end is kept, of `.gz` unpacked."""
+    """Log files of this host. The end of each recently written file is kept; `.gz` is unpacked."""
 
-    file: str = Field(description="Absolute path, with * ? [] and ** for rotated ones, as /var/log/backend/*.log*")
+    file: str = Field(
+        description="Absolute path, with * ? [] and ** for rotated files, such as /var/log/backend/*.log*"
+    )
 
     @field_validator("file")
     @classmethod

@@ -1,4 +1,4 @@
-"""What this host has logged: the end of files, and what a command prints; a disk that hangs holds nobody up.
+"""The logs of this host: the end of files, and the output of commands. A hanging disk blocks nothing else.
 
 Reading happens in threads of its own that are left behind where nobody waits any more: one that hangs in a read of a
 dead file system cannot be stopped, and must neither starve the others nor hold up the end of the process.
@@ -28,7 +28,7 @@ _MOST_FILES = 1000
 
 
 class LogFile(NamedTuple):
-    """One file that a pattern matches. `problem` says why it is not read; empty where it can be."""
+    """A file that matches a pattern. `problem`: why it cannot be read; empty if it can."""
 
     path: Path  # as the pattern found it
     real: Path  # without links
@@ -49,7 +49,7 @@ class End(NamedTuple):
 
 
 async def in_daemon(work: Callable[..., T], *args: Any) -> T:
-    """Runs blocking work in a thread that nobody has to wait for."""
+    """Runs blocking work in a thread that can be abandoned."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -85,13 +85,13 @@ class Host:
         """Nothing is held open."""
 
     async def files(self, pattern: str) -> list[LogFile]:
-        """What a glob matches, newest first; `**` goes deeper."""
+        """The files that match a glob, newest first; `**` matches any depth."""
         return await in_daemon(_matching, pattern)
 
     async def tail(self, file: LogFile, most: int) -> End:
         """The end of a file; of one that ends in .gz, of what is in it.
 
-        Raises Halt where it cannot be read.
+        Raises StepFailed if it cannot be read.
         """
         given_up = threading.Event()
         try:
@@ -111,7 +111,7 @@ class Host:
                     yield chunk
 
     async def stream_output(self, *argv: str) -> AsyncGenerator[bytes, None]:
-        """What a command prints, as it comes; whoever stops listening kills it. Raises Halt where it fails."""
+        """Streams the output of a command and kills it if the reader stops. Raises StepFailed if it fails."""
         try:
             process = await spawn(argv, environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
         except OSError as e:

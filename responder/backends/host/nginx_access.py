@@ -1,4 +1,4 @@
-"""Whether the nginx that serves reads the file of a pointer: by its own dump of its configuration, and by what runs."""
+"""Whether the serving nginx reads a given file, by its configuration dump and its running processes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MASTER = "nginx: master process "
 
 
 class _Settings(NamedTuple):
-    """Which configuration an nginx was started with; empty for the one that was compiled in."""
+    """The configuration that an nginx was started with; empty for the compiled-in default."""
 
     config: str
     prefix: str
 
 
 async def include_problems(local: Local, include: Path, test: tuple[str, ...], *, within: float) -> list[Problem]:
-    """What is wrong where `test` is `nginx -t`. Nothing can be said of the test of another kind."""
+    """Returns problems if `test` is `nginx -t`; empty for other test commands."""
     if "-t" not in test:
         return []
     dump = tuple("-T" if word == "-t" else word for word in test)
@@ -48,7 +48,7 @@ def _problems(include: Path, test: tuple[str, ...], files: list[str]) -> list[Pr
 
 
 def _other_master(test: tuple[str, ...]) -> list[Problem]:
-    """Where nginx runs on this host, one of them must have the configuration that the test looks at."""
+    """If nginx runs on this host, one of its masters must use the configuration of the test."""
     running = [found for process in _PROCESSES.glob("[0-9]*") if (found := _title(process)) is not None]
     wanted = _settings(test[1:])
     if wanted in [_settings(tuple(title.split())) for title in running]:

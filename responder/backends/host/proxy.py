@@ -1,4 +1,4 @@
-"""Which color a proxy in front of plain servers or containers sends its traffic to."""
+"""The color that a proxy sends its traffic to."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class NginxInclude(_Pointer):
     """
 
     resource: Literal["nginx_include"] = "nginx_include"
-    nginx: AbsolutePath = Field(description="The included file")
-    servers: Colors = Field(description="What the file says for each color, as {blue: 'server 127.0.0.1:8081;'}")
-    test: Argv = Field(default=("nginx", "-t"), description="Command that says whether the configuration is good")
-    restart: Argv | None = Field(default=("nginx", "-s", "reload"), description="Command that makes nginx read it")
+    nginx: AbsolutePath = Field(description="File that nginx includes")
+    servers: Colors = Field(description="Content of the file for each color, such as {blue: 'server 127.0.0.1:8081;'}")
+    test: Argv = Field(default=("nginx", "-t"), description="Command that tests the configuration")
+    restart: Argv | None = Field(default=("nginx", "-s", "reload"), description="Command that reloads nginx")
 
     @property
     def _pointer(self) -> Path:
@@ -90,13 +90,13 @@ class HaproxyServers(Resource[Local, str | None]):
     """
 
     resource: Literal["haproxy_servers"] = "haproxy_servers"
-    haproxy: AbsolutePath = Field(description="The runtime socket, at level admin")
-    backend: str = Field(min_length=1, pattern=r"^[-\w.:]+$", description="The backend")
+    haproxy: AbsolutePath = Field(description="Runtime socket with `level admin`")
+    backend: str = Field(min_length=1, pattern=r"^[-\w.:]+$", description="Name of the HAProxy backend")
     servers: Annotated[
         dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
-        Field(min_length=2, description="The servers of each color, as {blue: [blue1, blue2], green: [green1]}"),
+        Field(min_length=2, description="Servers of each color, such as {blue: [blue1, blue2], green: [green1]}"),
     ]
-    within: Duration = Field(default=5.0, gt=0, description="Longest wait for one answer")
+    within: Duration = Field(default=5.0, gt=0, description="Deadline for one answer")
 
     @model_validator(mode="after")
     def _each_once(self) -> HaproxyServers:
@@ -106,7 +106,7 @@ class HaproxyServers(Resource[Local, str | None]):
         return self
 
     async def read(self, local: Local) -> str | None:
-        """The color that has the traffic; several joined by `+` in the middle of a switch."""
+        """The color that receives traffic; several joined by `+` during a switch."""
         return "+".join(await self._taking(local)) or None
 
     def same(self, found: str | None, value: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Releases on an ordinary server: a link or a small file that says which one is live, and a command to make it so."""
+"""Releases on a server: a link or file that names the live one, and a command that activates it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class _Pointer(Resource[Local, str | None]):
 
     _is_link: ClassVar[bool] = False
 
-    restart: Argv | None = Field(default=None, description="Command that makes the service follow, as a list")
-    restart_within: Duration = Field(default=60.0, gt=0, description="Longest time for that command")
+    restart: Argv | None = Field(default=None, description="Command that restarts the service, as a list")
+    restart_within: Duration = Field(default=60.0, gt=0, description="Deadline for that command")
 
     @property
     def timeout(self) -> float:
@@ -66,7 +66,7 @@ class _Pointer(Resource[Local, str | None]):
         """What is wrong with the pointer as it is now."""
 
     async def _move_problems(self, local: Local) -> list[Problem]:
-        """Why the pointer could not be moved, or nothing could be made to follow it."""
+        """Why the pointer cannot be moved, or the service cannot be restarted."""
         found = await local.replacement_problems(self._pointer, link=self._is_link)
         if self.restart:
             found += await local.program_problems(self.restart, self._pointer.parent)
@@ -104,7 +104,7 @@ class _Pointer(Resource[Local, str | None]):
 
     @property
     def nothing_follows(self) -> str:
-        """What people must know if no command makes the service follow."""
+        """The note for people if no command restarts the service."""
         return f"no `restart` for the {self}: a process that runs keeps serving the old version until it is restarted"
 
     async def converged(self, local: Local, value: str | None) -> bool:
@@ -112,12 +112,12 @@ class _Pointer(Resource[Local, str | None]):
 
 
 class CurrentRelease(_Pointer):
-    """The release that a directory's `current` link points to, as Capistrano and many others lay it out."""
+    """The release that the `current` link of a directory points to, as with Capistrano."""
 
     _is_link: ClassVar[bool] = True
 
     resource: Literal["current_release"] = "current_release"
-    root: AbsolutePath = Field(description="Directory that holds the releases and the link")
+    root: AbsolutePath = Field(description="Directory that contains the releases and the link")
     link: PlainName = Field(default="current", description="Name of the link")
     releases: PlainName = Field(default="releases", description="Name of the directory with one directory per version")
 
@@ -161,10 +161,10 @@ class CurrentRelease(_Pointer):
 
 
 class PointerFile(_Pointer):
-    """A small file that names what is live, as the color that a proxy sends its traffic to."""
+    """A small file that names the live version or color."""
 
     resource: Literal["pointer_file"] = "pointer_file"
-    file: AbsolutePath = Field(description="File whose only word is the name of what is live")
+    file: AbsolutePath = Field(description="File that contains only the name of the live version or color")
 
     @property
     def _pointer(self) -> Path:

@@ -1,4 +1,4 @@
-"""Whether a restart command would work: what sudo and systemd say about it, without restarting anything."""
+"""Whether a restart command would work, according to sudo and systemd. Restarts nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WITH_A_VALUE = ("-u", "-g", "--user", "--group")
 
 
 async def restart_problems(local: Local, argv: tuple[str, ...], cwd: Path) -> list[Problem]:
-    """What sudo does not allow, and units that systemd does not know; empty for commands of other programs."""
+    """Commands that sudo denies and unknown systemd units; empty for other programs."""
     command = argv
     if Path(argv[0]).name == "sudo":
         options, command = _without_options(argv)

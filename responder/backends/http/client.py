@@ -1,4 +1,4 @@
-"""Plain HTTP, for the checks that ask a service itself."""
+"""An HTTP client for checks of the service itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from yarl import URL
 from responder.errors import Unavailable
 
 _MOST = 1 << 20
-"""Bytes of a body that are looked at."""
+"""Maximum bytes read of a body."""
 
 
 class Http:
-    """Fetches what the configuration names, never what a label or an annotation says."""
+    """Requests URLs of the configuration, never of a label or an annotation."""
 
     def __init__(self) -> None:
         # A new connection each time: a kept one goes on talking to the old process after a switch.
@@ -37,7 +37,7 @@ class Http:
         await self._session.close()
 
     async def addresses(self, url: str, *, timeout: float) -> list[str]:
-        """Every address that the name in it has. Raises `Unavailable` where it has none."""
+        """All addresses of the host of a URL. Raises Unavailable if it has none."""
         host, port = URL(url).host or "", URL(url).port
         with contextlib.suppress(ValueError):
             return [str(ip_address(host))]
@@ -51,7 +51,7 @@ class Http:
             raise Unavailable(f"{host}: {e.strerror or e}") from e
 
     async def reach(self, url: str, *, timeout: float) -> None:
-        """Connects, with TLS where the URL has it, and asks nothing. Raises `Unavailable` where the name does not
+        """Connects, with TLS where the URL has it, and asks nothing. Raises Unavailable if the name does not
         resolve or the host does not answer; one that refuses the connection has answered.
         """
         parsed = URL(url)
@@ -68,14 +68,14 @@ class Http:
             raise Unavailable(f"{url}: {e.strerror or e}") from e
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
-        """Status and body, without following redirects; `at` one of its addresses, or any. Raises `Unavailable` where
+        """Status and body, without following redirects; `at` one of its addresses, or any. Raises Unavailable if
         there is no answer.
         """
         status, body = await self._get(url, headers, timeout, at, _MOST)
         return status, body.decode(errors="replace")
 
     async def digest(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
-        """Status and the SHA-256 of the whole body, as `get` asks for it."""
+        """Status and the SHA-256 of the complete body. Raises like `get`."""
         status, body = await self._get(url, headers, timeout, at, None)
         return status, hashlib.sha256(body).hexdigest()
 

@@ -19,19 +19,20 @@ _ABSENT = object()
 
 
 class HttpCheck(Check[Http]):
-    """A GET that answers with the status, and where asked with the body or JSON fields. Redirects are not followed."""
+    """A GET request returns the expected status, body and JSON fields. Redirects are not followed."""
 
     http: HttpUrl = Field(description="URL to GET")
-    status: int = Field(default=200, ge=100, le=599, description="The status that means healthy")
+    status: int = Field(default=200, ge=100, le=599, description="Expected status")
     body: str | None = Field(default=None, description="RE2 expression that the body must contain")
     fields: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Fields that the JSON body must have, as {version: '2.1'}; dots go deeper"
+        default_factory=dict,
+        description="Fields of the JSON body with their values, such as {version: '2.1'}; a dot separates levels",
     )
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 that the body must have")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="Expected SHA-256 of the body")
     headers: dict[str, str] = Field(default_factory=dict, description="Request headers")
-    timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for the whole answer")
+    timeout: Duration = Field(default=5.0, gt=0, description="Deadline for the complete answer")
     every_address: bool = Field(
-        default=False, description="Whether each address that the host has is asked, as far as it answers; else any"
+        default=False, description="Check every address of the host that answers; otherwise any one"
     )
 
     @field_validator("body")
@@ -47,7 +48,7 @@ class HttpCheck(Check[Http]):
         return value
 
     async def check_access(self, http: Http) -> list[Problem]:
-        """Raises Unavailable where it cannot be reached. Nothing may listen at the moment: that is for `holds`."""
+        """Raises Unavailable if it cannot be reached. Nothing may listen at the moment: that is for `holds`."""
         await http.reach(str(self.http), timeout=self.timeout)
         return []
 

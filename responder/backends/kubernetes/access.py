@@ -1,4 +1,4 @@
-"""The rights that our account lacks in a namespace, by SelfSubjectAccessReview."""
+"""The rights that this account lacks in a namespace, by SelfSubjectAccessReview."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.problems import Problem
 
 Right = tuple[str, str] | tuple[str, str, str]
-"""A verb, a kind, and where it is one, the subresource."""
+"""A verb, a kind and, if it applies, a subresource."""
 
 
 async def missing_rights(kube: Kubernetes, namespace: str, rights: tuple[Right, ...]) -> list[Problem]:
-    """One problem that names all of them; empty where none is missing. Raises Halt and Unavailable."""
+    """One problem that names all missing rights; empty if none is missing. Raises StepFailed and Unavailable."""
     allowed = await asyncio.gather(*(kube.may(right[0], right[1], namespace, *right[2:]) for right in rights))
     missing = [
         f"{right[0]} {right[1]}s{''.join(f'/{sub}' for sub in right[2:])}"

@@ -1,4 +1,4 @@
-"""Kubernetes, spoken as raw JSON: fields that this client has never heard of survive every patch."""
+"""A Kubernetes client that handles objects as raw JSON, so unknown fields survive every patch."""
 
 from __future__ import annotations
 
@@ -34,21 +34,23 @@ from responder.transport.bodies import body_of
 from responder.transport.retry_after import retry_after
 
 _DISCOVERED_FOR = 60.0
-"""Seconds that an answer of discovery counts. Somebody may install Flagger while we run."""
+"""Seconds until discovery is repeated: a kind may be installed while the responder runs."""
 
 
 class KubernetesSettings(BaseModel):
-    """How the API server is reached. By default as any tool does: the pod's service account, or the kubeconfig."""
+    """How to reach the API server. The default is the pod's service account, or the kubeconfig."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kubeconfig: Path | None = Field(default=None, description="File to use in place of $KUBECONFIG or ~/.kube/config")
-    context: str | None = Field(default=None, description="Its context, where not the current one")
-    timeout: Duration = Field(default=10.0, gt=0, description="Longest wait for one answer")
+    kubeconfig: Path | None = Field(default=None, description="File that replaces $KUBECONFIG and ~/.kube/config")
+    context: str | None = Field(
+        default=None, description="Context in the kubeconfig; the default is its current context"
+    )
+    timeout: Duration = Field(default=10.0, gt=0, description="Deadline for one answer")
 
 
 class Kubernetes:
-    """A few verbs on any object. Every write says which `resourceVersion` it was decided on."""
+    """Reads and writes objects of any kind. Every write carries the `resourceVersion` that it is based on."""
 
     package = "kubernetes"
 
@@ -79,14 +81,14 @@ class Kubernetes:
                 await client.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        """The object; None where there is none. Raises `Forbidden`, `Halt` and `Unavailable`."""
+        """The object; None if there is none. Raises Forbidden, StepFailed and Unavailable."""
         if not await self.serves(kind):
             return None
         status, answer = await self.request("GET", path_of(kind, namespace, name))
         return None if status == 404 else good(status, answer, f"{kind} {namespace}/{name}", metadata=dict)
 
     async def serves(self, kind: str) -> bool:
-        """Whether the cluster has this kind at all, by discovery. Raises `Halt` and `Unavailable`."""
+        """Whether the cluster serves this kind, by discovery. Raises StepFailed and Unavailable."""
         home = HOMES[kind]
         if home in ALWAYS:
             return True
@@ -102,7 +104,7 @@ class Kubernetes:
         return plural(kind) in names
 
     async def events(self, namespace: str, *, most: int = 5000) -> list[Object]:
-        """What the cluster says has happened in a namespace lately; it forgets after about an hour."""
+        """The recent events of a namespace; a cluster keeps them for about an hour."""
         found: list[Object] = []
         query = {"limit": "500"}
         while True:
@@ -117,7 +119,7 @@ class Kubernetes:
     async def list(
         self, kind: str, namespace: str, labels: dict[str, str] | None = None, *, selector: str = ""
     ) -> list[Object]:
-        """The objects of a namespace, by labels; none where the cluster does not know the kind."""
+        """The objects of a namespace, by labels; empty if the cluster does not serve the kind."""
         if not await self.serves(kind):
             return []
         selector = selector or ",".join(f"{k}={v}" for k, v in (labels or {}).items())
@@ -139,9 +141,9 @@ class Kubernetes:
                 yield chunk
 
     async def patch(self, found: Object, operations: Iterable[Object], *, dry_run: bool = False) -> Object:
-        """Changes the object as it was found, with a JSON patch, and returns it as it is now.
+        """Applies a JSON patch to this version of the object and returns the new version.
 
-        Raises `Unavailable` where it has changed since: whoever asks looks again, and decides anew.
+        Raises Unavailable if it has changed since: whoever asks looks again, and decides anew.
         """
         kind, meta = found["kind"], found["metadata"]
         # `replace`, not `test`: a stale version is then a 409, while a failed test is a 422 like any mistake of ours.
@@ -156,7 +158,7 @@ class Kubernetes:
         return good(status, answer, f"{kind} {meta['namespace']}/{meta['name']}", metadata=dict)
 
     async def delete_pod(self, pod: Object) -> None:
-        """Deletes this very pod; one of the same name that came after it stays."""
+        """Deletes this pod, but not a newer pod of the same name."""
         meta = pod["metadata"]
         status, answer = await self.request(
             "DELETE",
@@ -167,7 +169,7 @@ class Kubernetes:
             good(status, answer, f"pod {meta['namespace']}/{meta['name']}")
 
     async def may(self, verb: str, kind: str, namespace: str, subresource: str = "") -> bool:
-        """Whether our account has this right in the namespace."""
+        """Whether this account has the right in the namespace."""
         home = HOMES[kind].split("/")
         attributes = {
             "verb": verb,
@@ -194,7 +196,7 @@ class Kubernetes:
         body: Any = None,
         content_type: str = "application/json",
     ) -> tuple[int, Object]:
-        """Status and answer. Raises `Unavailable` where there is none, and where it is the server's own trouble.
+        """Status and answer. Raises Unavailable if there is none, and where it is the server's own trouble.
 
         An answer that is no JSON object has only a `message`: what the status says counts all the same.
         """
@@ -240,7 +242,7 @@ class Kubernetes:
         return await api.call_api(method, url, headers, body=body, _request_timeout=timeout)
 
     async def _stream(self, path: str, query: dict[str, str]) -> AsyncGenerator[bytes, None]:
-        """The text of an answer as it comes. Raises as `request` does."""
+        """Streams the text of an answer. Raises like `request`."""
         try:
             response = (await self._call(await self._connected(), "GET", path, query, None, "text/plain")).response
             try:
@@ -282,7 +284,7 @@ class Kubernetes:
 
 
 async def _read(response: aiohttp.ClientResponse) -> Object:
-    """The answer. Raises `Unavailable` where another try may mend it, with the pause that the server asks for."""
+    """The answer. Raises Unavailable, with the pause that the server requests, if a retry may succeed."""
     found: Object = decoded(await body_of(response))
     if is_temporary(response.status):
         raise failure(response.status, found, retry_after(response.headers) or 0.0)
@@ -290,7 +292,7 @@ async def _read(response: aiohttp.ClientResponse) -> Object:
 
 
 def _sdk() -> tuple[Any, Any]:
-    """The SDK. Its import takes half a second and more: neither at our start nor on the event loop."""
+    """The SDK. Its import takes half a second or more, so it happens late and off the event loop."""
     from kubernetes.aio import client, config
 
     return config, client

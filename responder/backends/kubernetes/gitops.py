@@ -1,4 +1,4 @@
-"""Who else writes to a workload, and how the narrowest part of it is told to leave it alone."""
+"""Other writers of a workload, and how to suspend each as narrowly as possible."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HELM = "helm.toolkit.fluxcd.io"
 
 
 class Reconciliation(PartOfObject[str]):
-    """Whether Argo CD or Flux may put back what Git says: `on` or `off`. Off is what a rollback leaves behind."""
+    """Whether Argo CD or Flux reconciles with Git: `on` or `off`. A rollback leaves it `off`."""
 
     resource: Literal["reconciliation"] = "reconciliation"
     kind: Literal["Application", "HelmRelease", "Deployment", "StatefulSet", "DaemonSet"] = Field(
-        description="Kind of the object that says so"
+        description="Kind of the object that controls the reconciliation"
     )
-    name: Name = Field(description="Its name")
+    name: Name = Field(description="Name of the object")
 
     @property
     def _address(self) -> tuple[str, str]:
@@ -68,7 +68,7 @@ class Reconciliation(PartOfObject[str]):
 
 
 class Owner(BaseModel):
-    """Who would put the bad version back, what stops that, and who has to mend what."""
+    """A system that would restore the bad version, how to suspend it, and what to fix by hand."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,7 +80,7 @@ class Owner(BaseModel):
 
 
 _ARGOCD = "argocd"
-"""Where Argo CD usually lives; only applications elsewhere are tracked with their namespace."""
+"""The usual namespace of Argo CD. Only the tracking ID of an application elsewhere contains its namespace."""
 
 
 async def owners_of(kube: Kubernetes, workload: Workload) -> list[Owner]:
@@ -155,7 +155,7 @@ async def _gitops(kube: Kubernetes, workload: Workload, meta: Object) -> list[Ow
 
 
 def _resource(kind: str, namespace: str, name: str) -> Reconciliation | None:
-    """None where a label names what cannot be: people write them too."""
+    """None if a label contains an invalid name: people write labels too."""
     try:
         return Reconciliation.model_validate({"kind": kind, "namespace": namespace, "name": name})
     except ValidationError:
@@ -167,7 +167,7 @@ def _by_git(who: str, name: str, suspend: Reconciliation | None) -> Owner:
 
 
 async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[Owner]:
-    """Argo CD tracks by this label where it is older than 3.0; but plain Helm charts write it as well."""
+    """Argo CD before 3.0 tracks by this label, but plain Helm charts write it as well."""
     who, resource = f"Argo CD (application {name})", _resource("Application", _ARGOCD, name)
     if resource is None:
         return []

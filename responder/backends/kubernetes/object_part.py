@@ -1,4 +1,4 @@
-"""What every resource in a cluster is: a part of one object, read from it, and set by a patch of that version of it."""
+"""The base of resources in a cluster: a part of one object, set by a patch of the version that was read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from responder.errors import StepFailed
 
 
 class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
-    """Says which object, what its value is in there, and which operations change it."""
+    """A value in one object. A subclass defines the object, the value in it, and the patch that changes it."""
 
-    namespace: Name = Field(description="Its namespace")
+    namespace: Name = Field(description="Namespace of the object")
 
     @property
     @abstractmethod
@@ -27,11 +27,11 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
 
     @abstractmethod
     async def _value(self, kube: Kubernetes, found: Object) -> V | None:
-        """The resource's value in the object as it was found."""
+        """The value in the object that was read."""
 
     @abstractmethod
     async def _change(self, kube: Kubernetes, found: Object, present: V | None, value: V | None) -> list[Object]:
-        """The operations of a JSON patch that set it. Raises Halt where it cannot be set to that."""
+        """The JSON patch operations that set the value. Raises StepFailed if it cannot be set."""
 
     @property
     def what(self) -> str:
@@ -39,7 +39,7 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
         return f"{kind} {self.namespace}/{name}"
 
     async def object(self, kube: Kubernetes) -> Object:
-        """The object now. Raises Halt where it is not there, or on its way out."""
+        """The current object. Raises StepFailed if it does not exist or is being deleted."""
         kind, name = self._address
         found = await kube.get(kind, self.namespace, name)
         if found is None:
@@ -49,7 +49,7 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
         return found
 
     async def need_rights(self, kube: Kubernetes) -> None:
-        """Raises Halt where our account lacks one."""
+        """Raises StepFailed if this account lacks a right."""
         if problems := await missing_rights(kube, self.namespace, self.rights):
             raise StepFailed("; ".join(problem.found for problem in problems))
 
@@ -60,7 +60,7 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
 
     @property
     def rights(self) -> tuple[Right, ...]:
-        """What a plan and its execution do with the object and what belongs to it, as (verb, kind)."""
+        """The rights that a plan and its execution need, as (verb, kind)."""
         kind, _ = self._address
         return ("get", kind), ("patch", kind)
 

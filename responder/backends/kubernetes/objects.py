@@ -1,4 +1,4 @@
-"""What Kubernetes objects say, read the way that Kubernetes' own tools read them. Pure."""
+"""Reads Kubernetes objects the way that Kubernetes' own tools do. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import Field
 from responder.backends.images import digest_of, tag_of
 
 Object = dict[str, Any]
-"""One of them, as the API server sent it."""
+"""An object as the API server sent it."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-"""A name as Kubernetes allows it; it becomes a part of a URL."""
+"""A valid Kubernetes name; it becomes a part of a URL."""
 
 PREFIX = "rollback-responder.io"
-"""Of every annotation and label that we write."""
+"""The prefix of every annotation and label that the responder writes."""
 
 _HOPELESS = {
     "ImagePullBackOff": "its image cannot be pulled",
@@ -28,11 +28,11 @@ _HOPELESS = {
     "CreateContainerError": "it cannot be created",
     "CreateContainerConfigError": "something that it needs is missing",
 }
-"""Reasons why a container waits for what will not come by waiting, in plain words."""
+"""Reasons of a waiting container that waiting does not resolve, with an explanation."""
 
 
 def owned_by(owner: Object, found: list[Object]) -> list[Object]:
-    """Those whose controller is this very object: a name alone may have been used before."""
+    """The objects that this object controls, by UID: a name may be reused."""
     uid = owner["metadata"]["uid"]
     return [
         item
@@ -42,7 +42,7 @@ def owned_by(owner: Object, found: list[Object]) -> list[Object]:
 
 
 def template_of(revision: Object) -> Object:
-    """The pod template that a ReplicaSet or ControllerRevision keeps, without what their controllers put into it."""
+    """The pod template in a ReplicaSet or ControllerRevision, without the additions of their controllers."""
     if revision["kind"] == "ReplicaSet":
         template = dict(revision["spec"]["template"])
         meta = dict(template.get("metadata", {}))
@@ -52,7 +52,7 @@ def template_of(revision: Object) -> Object:
 
 
 def number_of(revision: Object) -> int:
-    """Its revision number: the highest is the newest."""
+    """The revision number; the highest is the newest."""
     if revision["kind"] == "ReplicaSet":
         return int(revision["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision", 0))
     return int(revision["revision"])
@@ -74,7 +74,7 @@ def images_of(template: Object) -> dict[str, str]:
 
 
 def main_image(template: Object, container: str | None) -> str:
-    """The image of the container that the version is about: the one that is named, or as `kubectl logs` chooses it."""
+    """The image of the named container, or of the container that `kubectl logs` selects."""
     meta = template.get("metadata") or {}
     name = container or (meta.get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
     containers = template["spec"]["containers"]
@@ -82,7 +82,7 @@ def main_image(template: Object, container: str | None) -> str:
 
 
 def runs(template: Object, version: str, artifact: str, container: str | None) -> bool:
-    """Whether this template is that version: by the artifact, by the recommended label, or by the image's tag."""
+    """Whether a template is this version: by the artifact, the recommended label, or the tag of the image."""
     image = main_image(template, container)
     if artifact and (image == artifact or (digest_of(artifact) and digest_of(image) == digest_of(artifact))):
         return True
@@ -93,7 +93,7 @@ def runs(template: Object, version: str, artifact: str, container: str | None) -
 
 
 def references_of(template: Object) -> Iterator[tuple[str, str]]:
-    """What the pods cannot start without, as kind and name."""
+    """The objects that the pods require to start, as kind and name."""
     spec = template["spec"]
     if account := spec.get("serviceAccountName"):
         yield "ServiceAccount", account
@@ -124,7 +124,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def trouble_of(pod: Object) -> str:
-    """Why this pod will not become ready by waiting, in plain words; empty where it still may."""
+    """Why this pod will not become ready; empty if it still may."""
     status = pod.get("status", {})
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = container.get("state", {}).get("waiting") or {}
@@ -139,7 +139,7 @@ def trouble_of(pod: Object) -> str:
 
 
 def other_image(pod: Object, container: str, digest: str) -> str:
-    """What this container runs, where that is another image than the digest says; empty where nobody can tell."""
+    """The image of this container if it differs from the digest; empty if it does not, or is unknown."""
     for container_status in pod.get("status", {}).get("containerStatuses", ()):
         if container_status["name"] == container and (
             runs_now := digest_of(container_status.get("imageID", ""))
@@ -154,7 +154,7 @@ def condition(workload: Object, kind: str) -> Object:
 
 
 def unfinished(workload: Object) -> str:
-    """What a rollout still waits for, as `kubectl rollout status` says it; empty where it is complete."""
+    """What a rollout still waits for, as in `kubectl rollout status`; empty if it is complete."""
     spec, status = workload["spec"], workload.get("status", {})
     if workload["metadata"]["generation"] > status.get("observedGeneration", 0):
         return "the controller has not seen the change yet"
@@ -174,11 +174,11 @@ def unfinished(workload: Object) -> str:
 
 
 _SKEW = timedelta(seconds=2)
-"""What the clocks of the API server and of the controllers may differ by; both write whole seconds."""
+"""Tolerated difference between the clocks of the API server and the controllers; both write whole seconds."""
 
 
 def failure_of(deployment: Object, revision: Object) -> str:
-    """Why the rollout of this ReplicaSet, which is the current one, has failed; empty where it has not.
+    """Why the rollout of this current ReplicaSet failed; empty if it did not.
 
     Conditions outlive what they are about: for some hundred milliseconds, and longer where nothing moves, a Deployment
     shows those of the ReplicaSet before. Only a condition counts that names this one and is newer than its template.
@@ -202,7 +202,7 @@ def failure_of(deployment: Object, revision: Object) -> str:
 
 
 def names(workload: Object, revision: str) -> bool:
-    """Whether the condition Progressing is about this ReplicaSet."""
+    """Whether the condition Progressing names this ReplicaSet."""
     return f'"{revision}"' in str(condition(workload, "Progressing").get("message"))
 
 
@@ -219,12 +219,12 @@ def _time(text: str) -> datetime | None:
 
 
 def writer_of(workload: Object, *path: str) -> str:
-    """Who changed a field last, by the object's own books (`managedFields`); empty where they do not say."""
+    """The last writer of a field, from `managedFields`; empty if unknown."""
     return _last_write(workload, *path)[1]
 
 
 def _last_write(workload: Object, *path: str) -> tuple[str, str]:
-    """When a field was changed last, and by whom."""
+    """Time and author of the last change of a field."""
     latest = ("", "")
     for entry in workload["metadata"].get("managedFields", ()):
         fields: Any = entry.get("fieldsV1", {})
@@ -241,7 +241,7 @@ def escape(key: str) -> str:
 
 
 def annotate(found: Object, **annotations: str) -> list[Object]:
-    """The operations of a JSON patch that set these of our annotations, one by one, and leave all others."""
+    """The JSON patch operations that set these annotations of the responder and keep all others."""
     nothing_yet = not found["metadata"].get("annotations")
     first = [{"op": "add", "path": "/metadata/annotations", "value": {}}] if nothing_yet else []
     return [

@@ -15,21 +15,21 @@ from responder.backends.problems import Problem
 
 
 class PodSelector(BaseModel):
-    """Pods by their labels."""
+    """Pods by label."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: Name | None = Field(default=None, description="By default the one that the service is rolled back in")
+    namespace: Name | None = Field(default=None, description="Namespace; the default is the one of the rollback")
     selector: str = Field(
         pattern=r"^[-A-Za-z0-9_./]+(=[-A-Za-z0-9_.]*)?(,[-A-Za-z0-9_./]+(=[-A-Za-z0-9_.]*)?)*$",
-        description="Labels, as app=backend,tier=web",
+        description="Label selector, such as app=backend,tier=web",
     )
-    previous: bool = Field(default=True, description="Also what a container said before it was restarted")
-    events: bool = Field(default=True, description="Also the events of these pods and of what owns them")
+    previous: bool = Field(default=True, description="Also keep the log from before the last restart of a container")
+    events: bool = Field(default=True, description="Also keep the events of these pods and of their owners")
 
 
 class PodLogs(LogSource[Kubernetes]):
-    """What the containers of pods wrote, also before their last restart, with the pods' states and events."""
+    """Logs of the containers of pods, also from before their last restart, with the states and events of the pods."""
 
     kubernetes: PodSelector = Field(description="{selector: app=backend}")
 
@@ -37,7 +37,7 @@ class PodLogs(LogSource[Kubernetes]):
         return f"kubernetes {self.kubernetes.selector}"
 
     def in_namespace(self, namespace: str) -> PodLogs:
-        """The same with a namespace, unless it has one of its own."""
+        """This source with the namespace as its default."""
         if self.kubernetes.namespace is not None:
             return self
         return self.model_copy(update={"kubernetes": self.kubernetes.model_copy(update={"namespace": namespace})})
@@ -88,7 +88,7 @@ def _restarts(pod: Object) -> int:
 
 
 def _state_of(pod: Object) -> Object:
-    """Without its environment and arguments, which may hold secrets."""
+    """The state of a pod, without environment and arguments, which may contain secrets."""
     meta, spec = pod["metadata"], pod.get("spec", {})
     kept = {
         key: meta.get(key) for key in ("name", "labels", "creationTimestamp", "deletionTimestamp", "ownerReferences")
@@ -97,7 +97,7 @@ def _state_of(pod: Object) -> Object:
 
 
 def _concerned(pods: list[Object]) -> set[str]:
-    """Names of the pods, of what owns them, and of the workload whose ReplicaSets those owners are."""
+    """Names of the pods, of their owners, and of the workload that owns those."""
     names = {pod["metadata"]["name"] for pod in pods}
     for pod in pods:
         for owner in pod["metadata"].get("ownerReferences", ()):

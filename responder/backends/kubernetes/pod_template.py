@@ -1,4 +1,4 @@
-"""The pod template: what a workload's pods are made from, named by the revision that the cluster keeps of it."""
+"""The pod template of a workload, identified by the revision that the cluster keeps."""
 
 from __future__ import annotations
 
@@ -53,14 +53,17 @@ class PodTemplate(Workload[Any]):
 
     resource: Literal["pod_template"] = "pod_template"
     container: str | None = Field(
-        default=None, description="Container whose image is the version; else the one that `kubectl logs` shows"
+        default=None,
+        description="Container whose image is the version; the default is the one that `kubectl logs` selects",
     )
-    within: Duration = Field(default=600.0, gt=0, description="Deadline for one rollout; progressDeadlineSeconds too")
+    within: Duration = Field(
+        default=600.0, gt=0, description="Deadline for one rollout, in addition to progressDeadlineSeconds"
+    )
     gitops: Literal["refuse", "suspend"] = Field(
-        default="refuse", description="Where Argo CD, Flux or Helm own it: leave it, or stop them and go on"
+        default="refuse", description="If Argo CD, Flux or Helm own the workload: refuse, or suspend them"
     )
     when_paused: Literal["refuse", "resume"] = Field(
-        default="refuse", description="Where somebody has paused the rollout: leave it, or resume it with the good one"
+        default="refuse", description="If the rollout is paused: refuse, or resume it with the good version"
     )
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
     with_settings: tuple[str, ...] = Field(
@@ -105,7 +108,7 @@ class PodTemplate(Workload[Any]):
             )
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
-        """The operations that put the template of a revision back. Nothing else of the object is touched."""
+        """The operations that restore the template of a revision. The rest of the object stays."""
         name = value["revision"]
         revision = next((r for r in await self.revisions(kube, found) if r["metadata"]["name"] == name), None)
         if revision is None:
@@ -154,7 +157,7 @@ class PodTemplate(Workload[Any]):
         return "" if waits else failed
 
     def _same_images(self, pods: list[Object], value: dict[str, Any]) -> None:
-        """A tag may have been moved since: what counts is the digest of what runs. Raises Halt."""
+        """Compares the digests of running images, because a tag may have moved. Raises StepFailed if they differ."""
         if not (digest := value.get("digest")):
             return
         for pod in pods:
@@ -162,7 +165,7 @@ class PodTemplate(Workload[Any]):
                 raise StepFailed(f"{other}: {value['images'][value['container']]} names another image by now")
 
     async def assist(self, kube: Kubernetes, value: Any) -> None:
-        """Deletes the pod that its controller would wait for for ever, one at a time."""
+        """Deletes pods for which the controller would wait forever, one at a time."""
         if self.deployment:
             return
         found = await self.object(kube)
@@ -240,7 +243,7 @@ class PodTemplate(Workload[Any]):
         return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
 
     async def check_access(self, kube: Kubernetes) -> list[Problem]:
-        """Also who else writes to the workload: a plan refuses where they would bring the bad version back."""
+        """Also reports other writers of the workload: a plan is refused if they would restore the bad version."""
         problems = await super().check_access(kube)
         for owner in await owners_of(kube, self):
             if owner.unseen:
@@ -254,7 +257,7 @@ class PodTemplate(Workload[Any]):
         return problems
 
     def _was_rolled_out(self, found: Any) -> None:
-        """Raises Halt where no revision is kept of what is there: there would be no way back to it."""
+        """Raises StepFailed if no revision of the current template is kept, so that it could not be restored."""
         if found is not None and not found["revision"]:
             images = ", ".join(found["images"].values())
             raise StepFailed(f"{self.what} is paused, with a template that was never rolled out ({images})")

@@ -12,16 +12,18 @@ from responder.backends.problems import Problem
 
 
 class Pods(BaseModel):
-    """Which pods, and how many of them."""
+    """The pods of a check and how many must be ready."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    namespace: Name = Field(description="Their namespace")
-    labels: dict[str, str] = Field(min_length=1, description="Labels that they all have")
-    at_least: int = Field(default=1, ge=0, description="How many must be ready")
-    container: str = Field(default="", description="The container that `digest` is about")
+    namespace: Name = Field(description="Namespace of the pods")
+    labels: dict[str, str] = Field(min_length=1, description="Labels that all of the pods have")
+    at_least: int = Field(default=1, ge=0, description="Number of pods that must be ready")
+    container: str = Field(default="", description="Container that `digest` refers to")
     digest: str = Field(
-        default="", pattern="^(sha256:[0-9a-f]{64})?$", description="Image that it must run in all of them"
+        default="",
+        pattern="^(sha256:[0-9a-f]{64})?$",
+        description="Image digest that this container must run in every pod",
     )
 
     @model_validator(mode="after")
@@ -32,9 +34,9 @@ class Pods(BaseModel):
 
 
 class PodsCheck(Check[Kubernetes]):
-    """Pods are ready: at least so many, and none of them is in trouble that waiting does not mend."""
+    """Enough pods are ready, and none is in a state that waiting does not resolve."""
 
-    pods: Pods = Field(description="The pods of Kubernetes that must be ready")
+    pods: Pods = Field(description="The Kubernetes pods that must be ready")
 
     async def check_access(self, kube: Kubernetes) -> list[Problem]:
         found = await missing_rights(kube, self.pods.namespace, (("list", "Pod"),))

@@ -1,4 +1,4 @@
-"""How a workload rolls out: how many pods at a time, and whether it is paused."""
+"""Rollout settings: the update strategy, the pause, and the partition of a StatefulSet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from responder.errors import Drift, StepFailed
 
 
 class RolloutSettings(Workload[Any]):
-    """The update strategy and `minReadySeconds`, as they stand in the object. A plan puts back what it found."""
+    """The update strategy and `minReadySeconds`. A plan restores the values that it found."""
 
     resource: Literal["rollout_settings"] = "rollout_settings"
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
@@ -50,16 +50,14 @@ class RolloutSettings(Workload[Any]):
 
 
 class RolloutPaused(Workload[bool]):
-    """Whether a Deployment's rollout is paused. None is to leave it as it is.
+    """Whether the rollout of a Deployment is paused. None leaves it unchanged.
 
     In a pause a template is set and nothing follows. So it is resumed after the good template was set, and on the way
     back paused once more only after what was there before has been rolled out: two moves, each of them one way only.
     """
 
     resource: Literal["rollout_paused"] = "rollout_paused"
-    within: Duration = Field(
-        default=600.0, gt=0, description="Deadline for the rollout that follows when it is resumed"
-    )
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for the rollout after it is resumed")
     brings: JsonValue = Field(
         default=None, description="Set by the responder: the pod template that is rolled out then"
     )
@@ -100,7 +98,7 @@ class RolloutPaused(Workload[bool]):
 
 
 class Partition(Workload[int]):
-    """From which ordinal on a StatefulSet's pods are updated: lowered batch by batch, it is a rollout in steps."""
+    """The lowest ordinal of a StatefulSet's pods that is updated. It is lowered batch by batch."""
 
     resource: Literal["partition"] = "partition"
     within: Duration = Field(default=600.0, gt=0, description="Deadline for one batch")
@@ -117,7 +115,7 @@ class Partition(Workload[int]):
         return [{"op": "add", "path": "/spec/updateStrategy/rollingUpdate", "value": rolling}]
 
     async def converged(self, kube: Kubernetes, value: int | None) -> bool:
-        """Whether all pods from that ordinal on are of the newest revision, and ready."""
+        """Whether all pods from that ordinal on run the newest revision and are ready."""
         found = await self.object(kube)
         status = found.get("status", {})
         if partition_of(found) != value or found["metadata"]["generation"] > status.get("observedGeneration", 0):

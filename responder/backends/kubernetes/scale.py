@@ -1,4 +1,4 @@
-"""How many pods there are, and those of a failed version that are kept for study."""
+"""The number of pods, and pods of a failed version that are kept for study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ALL = 2**31 - 1  # Kubernetes counts in 32 bits
 
 
 class Replicas(Workload[int]):
-    """How many replicas are wanted."""
+    """The desired number of replicas."""
 
     resource: Literal["replicas"] = "replicas"
     autoscaled: bool = Field(
@@ -27,7 +27,7 @@ class Replicas(Workload[int]):
     unready: int = Field(
         default=0, ge=0, description="Set by the responder: down to so many of a failed version need not be ready"
     )
-    within: Duration = Field(default=600.0, gt=0, description="Deadline until they are all ready")
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for all replicas to become ready")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
 
     @model_validator(mode="before")
@@ -80,7 +80,7 @@ class Replicas(Workload[int]):
         return (*super().rights, ("list", "HorizontalPodAutoscaler"))
 
     async def autoscaler(self, kube: Kubernetes) -> Object | None:
-        """The HorizontalPodAutoscaler that scales this workload; with 0 replicas it is switched off."""
+        """The HorizontalPodAutoscaler of this workload; with 0 replicas it is inactive."""
         for scaler in await kube.list("HorizontalPodAutoscaler", self.namespace):
             target = scaler["spec"]["scaleTargetRef"]
             if (target["kind"], target["name"]) == (self.kind, self.name):
@@ -116,13 +116,13 @@ class AutoscalerFloor(PartOfObject[int]):
 
 
 class KeptPods(Workload[str]):
-    """Pods of a failed version that are taken out of their ReplicaSet, so that they stay as they are for study.
+    """Pods of a failed version that are removed from their ReplicaSet and kept unchanged for study.
 
     The value is the mark that they carry, which is on the workload as well once that is done. Nothing puts them back.
     """
 
     resource: Literal["kept_pods"] = "kept_pods"
-    count: int = Field(ge=1, le=20, description="How many pods are kept, where there are that many")
+    count: int = Field(ge=1, le=20, description="Number of pods to keep; fewer if there are fewer")
 
     @property
     def rights(self) -> tuple[Right, ...]:
@@ -159,7 +159,7 @@ def _out_of_the_way(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _out_of_service(pod: Object, selector: dict[str, str], mark: str) -> list[dict[str, Any]]:
-    """Moves the labels that its ReplicaSet and its Services know it by out of the way, and keeps their values."""
+    """Renames the labels that its ReplicaSet and Services select, and keeps their values."""
     labels = pod["metadata"].get("labels", {})
     ours = _out_of_the_way({key: value for key, value in labels.items() if key in selector})
     return [

@@ -1,4 +1,4 @@
-"""Where a Service sends its traffic."""
+"""The traffic of a Service."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from responder.backends.problems import Problem
 
 
 class ServiceSelector(PartOfObject[str]):
-    """One label in a Service's selector, as the color that has the traffic."""
+    """One label in the selector of a Service: the color that receives the traffic."""
 
     resource: Literal["service_selector"] = "service_selector"
     service: Name = Field(description="Name of the Service")
-    key: str = Field(default="color", min_length=1, description="Label that tells the colors apart")
+    key: str = Field(default="color", min_length=1, description="Label whose value is the color")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
 
     @property
@@ -44,7 +44,7 @@ class ServiceSelector(PartOfObject[str]):
         return problems
 
     async def converged(self, kube: Kubernetes, value: str | None) -> bool:
-        """Whether its endpoints are exactly the ready pods that it selects, and there is at least one."""
+        """Whether the endpoints are exactly the ready selected pods, at least one."""
         if await self.read(kube) != value:
             return False
         wanted = {p["metadata"]["name"] for p in await self.selected(kube, str(value)) if is_ready(p)}
@@ -58,7 +58,7 @@ class ServiceSelector(PartOfObject[str]):
         return bool(wanted) and ready == wanted
 
     async def selected(self, kube: Kubernetes, value: str) -> list[Object]:
-        """The pods that it selects with this value."""
+        """The pods that the Service selects with this value."""
         found = await self.object(kube)
         return await kube.list("Pod", self.namespace, {**(found["spec"].get("selector") or {}), self.key: value})
 

@@ -1,4 +1,4 @@
-"""What a Deployment, a StatefulSet and a DaemonSet have in common."""
+"""The common base of resources on a Deployment, StatefulSet or DaemonSet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "daemonset":
 
 
 class Workload(PartOfObject[V], Generic[V]):
-    """A resource on one of the three; exactly one is named."""
+    """A resource on a workload; exactly one of the three is named."""
 
     deployment: Name | None = Field(default=None, description="Name of the Deployment")
     statefulset: Name | None = Field(default=None, description="Name of the StatefulSet")
@@ -30,7 +30,7 @@ class Workload(PartOfObject[V], Generic[V]):
 
     @property
     def where(self) -> dict[str, Any]:
-        """The fields that say which workload it is, for another resource on the same one."""
+        """The fields that identify the workload, for another resource on it."""
         named = {key: getattr(self, key) for key in _KINDS if getattr(self, key) is not None}
         return {"namespace": self.namespace, **named}
 
@@ -48,7 +48,7 @@ class Workload(PartOfObject[V], Generic[V]):
 
     @property
     def usual_settings(self) -> tuple[str, ...]:
-        """The fields of its spec that say how it rolls out."""
+        """The fields of its spec that control the rollout."""
         return ("strategy" if self.deployment else "updateStrategy", "minReadySeconds")
 
     @property
@@ -58,25 +58,25 @@ class Workload(PartOfObject[V], Generic[V]):
         return (*super().rights, ("list", revisions), ("list", "Pod"), *freed)
 
     async def revisions(self, kube: Kubernetes, found: Object) -> list[Object]:
-        """What the cluster remembers of earlier templates."""
+        """The revisions that the cluster keeps: ReplicaSets or ControllerRevisions."""
         kind = "ReplicaSet" if self.deployment else "ControllerRevision"
         return owned_by(found, await kube.list(kind, self.namespace, labels_of(found)))
 
     async def pods(self, kube: Kubernetes, found: Object) -> list[Object]:
-        """Its own pods: others may carry the same labels, as one that somebody started to look around."""
+        """The pods that the workload owns; others may carry the same labels."""
         owners = await self.revisions(kube, found) if self.deployment else [found]
         pods = await kube.list("Pod", self.namespace, labels_of(found))
         return [pod for owner in owners for pod in owned_by(owner, pods)]
 
     def is_of(self, pod: Object, revision: str) -> bool:
-        """Whether a pod was made from that ReplicaSet or ControllerRevision."""
+        """Whether a pod belongs to that ReplicaSet or ControllerRevision."""
         labels = pod["metadata"].get("labels", {})
         made_from = labels.get("pod-template-hash" if self.deployment else "controller-revision-hash")
         return made_from in (revision, revision.removeprefix(f"{self.name}-"))
 
 
 def settings_of(workload: Object, fields: tuple[str, ...]) -> dict[str, Any]:
-    """These fields of its spec, as the API server fills them in."""
+    """These fields of its spec, with the defaults of the API server."""
     defaults = {"minReadySeconds": 0, "progressDeadlineSeconds": 600}
     return {field: workload["spec"].get(field, defaults.get(field, {})) for field in fields}
 

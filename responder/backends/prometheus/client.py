@@ -1,4 +1,4 @@
-"""Prometheus' query API, asked off the event loop and with a deadline."""
+"""A client of the Prometheus query API, off the event loop and with a deadline."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from requests import Response
 
 _MOST = 4 << 20
-"""Bytes of an answer. While they are understood, a tenth of a second, nothing else runs, on whichever thread."""
+"""Maximum bytes of an answer. Parsing them blocks all threads for about a tenth of a second."""
 _TOLD = 500
-"""Characters of an error: it goes into reasons, and a proxy may answer with a page."""
+"""Maximum characters of an error text; a proxy may answer with a page."""
 
 
 class PrometheusSettings(BaseModel):
-    """Where Prometheus, or anything with its query API, answers."""
+    """How to reach Prometheus, or a server with its query API."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: HttpUrl = Field(description="Base URL, as http://localhost:9090")
-    token: SecretStr | None = Field(default=None, description="Bearer token, as ${PROMETHEUS_TOKEN}")
-    timeout: Duration = Field(default=5.0, gt=0, description="Longest wait for one query")
+    url: HttpUrl = Field(description="Base URL, such as http://localhost:9090")
+    token: SecretStr | None = Field(default=None, description="Bearer token, such as ${PROMETHEUS_TOKEN}")
+    timeout: Duration = Field(default=5.0, gt=0, description="Deadline for one query")
 
 
 class TooMuch(Unavailable):
-    """More was answered than is taken."""
+    """The answer is larger than the limit."""
 
 
 class Sample(BaseModel):
@@ -46,14 +46,14 @@ class Sample(BaseModel):
 
 
 class Series(BaseModel):
-    """One series over a time: seconds since 1970, and values."""
+    """One series of a range: points of (Unix time in seconds, value)."""
 
     labels: dict[str, str]
     points: list[tuple[float, float]]
 
 
 class Prometheus:
-    """Queries. No answer is `Unavailable`, more than is taken `TooMuch`; what Prometheus refuses is a `Halt`."""
+    """Queries. Raises Unavailable without an answer, TooMuch above the size limit, StepFailed if Prometheus refuses."""
 
     def __init__(self, settings: PrometheusSettings) -> None:
         self._settings = settings
@@ -72,7 +72,7 @@ class Prometheus:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def query(self, promql: str, *, at: datetime | None = None) -> list[Sample]:
-        """The instant vector (a scalar counts as one sample without labels), at a time or now; empty where no data."""
+        """The instant vector now or at a time; empty without data. A scalar is one sample without labels."""
         params = {"time": at.timestamp()} if at else None
         found: list[Sample] = await self._in_time(
             promql, lambda connect: _samples(promql, connect.custom_query(promql, params=params))
@@ -80,7 +80,7 @@ class Prometheus:
         return found
 
     async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
-        """Every series of the query over a time, at steps of so many seconds."""
+        """All series of a range query. `step`: seconds."""
         # As a plain number: a duration of Prometheus knows no fractions.
         found: list[Series] = await self._in_time(
             promql, lambda connect: _series(promql, connect.custom_query_range(promql, start, end, f"{step:g}"))
@@ -88,12 +88,12 @@ class Prometheus:
         return found
 
     async def rules(self) -> list[dict[str, Any]]:
-        """The groups of rules that are loaded, alerting and recording."""
+        """The loaded groups of alerting and recording rules."""
         found: list[dict[str, Any]] = (await self._api("rules")).get("groups") or []
         return found
 
     async def alertmanagers(self) -> list[str]:
-        """The addresses that alerts are sent to."""
+        """The URLs of the active Alertmanagers."""
         return [
             str(alertmanager.get("url", ""))
             for alertmanager in (await self._api("alertmanagers")).get("activeAlertmanagers") or ()
@@ -156,11 +156,11 @@ class Prometheus:
 
 
 class _Longer(Exception):
-    """The answer has no end within what is taken."""
+    """The answer exceeds the limit."""
 
 
 def _bounded(response: Response, **_: Any) -> None:
-    """Reads the body, and no more of it than is taken; whoever looks at the response finds it read."""
+    """Reads the body up to the limit; later readers of the response get the read body."""
     from urllib3.exceptions import HTTPError
 
     body = io.BytesIO()

@@ -13,10 +13,10 @@ from responder.backends.prometheus.client import Prometheus, Sample
 
 
 class PromqlCheck(Check[Prometheus]):
-    """Every series of an instant query is within the bounds. No data, and NaN, never hold: silence is not health."""
+    """Every series of an instant query is within the bounds. No data and NaN never hold."""
 
-    promql: str = Field(min_length=1, description="Instant query; every series of the answer must be within the bounds")
-    name: str = Field(default="", max_length=100, description="What messages call it instead of the query")
+    promql: str = Field(min_length=1, description="Instant query; every series of the result must be within the bounds")
+    name: str = Field(default="", max_length=100, description="Name of the check in messages; the default is the query")
     at_least: float | None = Field(default=None, description="Lower bound, included")
     at_most: float | None = Field(default=None, description="Upper bound, included")
     above: float | None = Field(default=None, description="Lower bound, excluded")
@@ -37,7 +37,7 @@ class PromqlCheck(Check[Prometheus]):
         )
 
     async def check_access(self, prometheus: Prometheus) -> list[Problem]:
-        """Raises Halt where Prometheus refuses the query. Whether it has data is for `holds`."""
+        """Raises StepFailed if Prometheus refuses the query. Whether it has data is for `holds`."""
         await prometheus.query(self.promql)
         return []
 

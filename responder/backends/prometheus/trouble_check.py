@@ -1,4 +1,4 @@
-"""Whether what opened a rollback is gone: asked by the last gate, beside the health of the service."""
+"""Whether the trouble that caused a rollback is gone; the last gate checks it beside the service's health."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IDENTIFYING = ("alertname", "service", "environment")
 
 
 class TroubleCheck(Check[Prometheus]):
-    """None of these alerts' trouble is visible in the last scrapes. Plans have it, no configuration.
+    """The trouble behind these alerts is not visible in the last scrapes. Plans use it, not configurations.
 
     It asks the policy's `expression` if there is one, else what the shipped rules record. Alerts of other rules hold:
     nothing shows their trouble but the alert, whose window rings on after the service has recovered.
