@@ -52,11 +52,11 @@ STUCK = stat(
 )
 BRAKE = stat(
     "Circuit breaker",
-    "Services in trouble within the brake's time, as a share of the number at which it holds all rollbacks of an "
-    "environment: at 100 % nothing is rolled back by itself.",
+    "Services in trouble within limits.circuit_breaker.within, as a share of the limit of an environment: at 100 % it "
+    "denies all automatic rollbacks.",
     promql(
         'max by (environment) (responder_services_in_trouble{environment=~"$environment"})'
-        " / on () group_left () max(responder_brake_services)",
+        " / on () group_left () max(responder_circuit_breaker_services)",
         "{{environment}}",
         now=True,
     ),

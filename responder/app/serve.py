@@ -12,7 +12,7 @@ from responder.app.settings import Config
 from responder.backends.connections import Connections
 from responder.decisions.policy_set import PolicySet
 from responder.errors import ConfigError
-from responder.evidence.keeper import Keeper
+from responder.evidence.collector import EvidenceCollector
 from responder.journal import Database, open_journal
 from responder.logging import say, set_up
 from responder.notify import Dispatcher
@@ -67,12 +67,12 @@ class App:
     def connections(self) -> Connections:
         return self._connections
 
-    def keeper(self) -> Keeper | None:
+    def evidence_collector(self) -> EvidenceCollector | None:
         """Who keeps evidence; None where the configuration wants none."""
         settings = self._config.evidence
         if settings is None or self._journal is None:
             return None
-        return Keeper(settings, self._journal, self._mandate, self._connections, self._metrics.kept)
+        return EvidenceCollector(settings, self._journal, self._mandate, self._connections, self._metrics.kept)
 
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
         """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
@@ -94,11 +94,11 @@ class App:
             self.connections,
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
-            resume_at_most=config.limits.max_resumptions,
+            max_resumptions=config.limits.max_resumptions,
             listeners=(self._metrics.happened, _tell, broadcast.happened, lambda execution, events: dispatcher.wake()),
-            keeper=self.keeper,
+            evidence_collector=self.evidence_collector,
             on_error=on_error,
-            judged=self._metrics.decided,
+            on_decided=self._metrics.decided,
         )
         receiver = Receiver(journal, self.policy_set, self.connections, worker, self._metrics)
         steering = Executions(
@@ -117,7 +117,7 @@ class App:
             ApprovalPage(journal, steering, lambda: self._links),
             StopPage(journal, lambda: self._links),
             Events(broadcast, worker, lambda request: self._access.allows(request, "read")),
-            Evidence(journal, self.keeper),
+            Evidence(journal, self.evidence_collector),
             ClientDocuments(journal, self.policy_set, lambda: self._config.clients),
             Reload(self.reload),
         )

@@ -1,1 +1,1 @@
-"""What is known of a service in trouble, kept before anything is touched, and never at the cost of the rollback."""
+"""Collects logs and context before the first change of a rollback. It may import `decisions` and below."""

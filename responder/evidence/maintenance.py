@@ -1,4 +1,4 @@
-"""The worker's loop over evidence: what policies ask for is kept soon, and what is too old is deleted once an hour."""
+"""The worker's evidence loop: collects what policies request, and deletes expired evidence once an hour."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import logging
 from collections.abc import Callable
 
 from responder.errors import StepFailed, Unavailable
-from responder.evidence.keeper import Keeper
+from responder.evidence.collector import EvidenceCollector
 from responder.logging import say
 from responder.transport.background import OnError, run_loop
 
 log = logging.getLogger("responder.evidence")
 
-_CLEAN_EVERY = 3600.0
+_DELETE_EVERY = 3600.0
 _AFTER_FAILURE = 30.0
 
 
 async def maintain(
-    keeper: Callable[[], Keeper | None],
+    collector: Callable[[], EvidenceCollector | None],
     *,
     worker: str,
     guard: Callable[[], None],
@@ -26,25 +26,25 @@ async def maintain(
     on_error: OnError = lambda loop: None,
 ) -> None:
     """Runs until cancelled, or until `guard` raises `LeaseLost`."""
-    clock, clean_at = asyncio.get_running_loop().time, 0.0
+    clock, delete_at = asyncio.get_running_loop().time, 0.0
 
     async def turn() -> float | None:
-        nonlocal clean_at
-        current = keeper()
+        nonlocal delete_at
+        current = collector()
         if current is None:
             return None
-        became = await current.next_wanted(worker, guard)
-        if clock() >= clean_at:
-            clean_at = clock() + _CLEAN_EVERY
-            await _clean(current)
-        return {"done": 0.0, "later": _AFTER_FAILURE}.get(became)
+        result = await current.collect_next_request(worker, guard)
+        if clock() >= delete_at:
+            delete_at = clock() + _DELETE_EVERY
+            await _delete_expired(current)
+        return {"done": 0.0, "later": _AFTER_FAILURE}.get(result)
 
     await run_loop("evidence", turn, every=poll, on_error=on_error)
 
 
-async def _clean(keeper: Keeper) -> None:
+async def _delete_expired(collector: EvidenceCollector) -> None:
     try:
-        if gone := await keeper.clean():
-            say(log, "old evidence deleted", ids=gone)
+        if deleted := await collector.delete_expired():
+            say(log, "expired evidence deleted", ids=deleted)
     except (StepFailed, Unavailable) as e:
-        say(log, "old evidence could not be deleted", level=logging.WARNING, reason=str(e))
+        say(log, "expired evidence not deleted", level=logging.WARNING, reason=str(e))

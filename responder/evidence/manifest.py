@@ -1,4 +1,4 @@
-"""What was kept and what was not, with the hash of every file: written last, so what has one is whole."""
+"""The manifest: what was collected, with the hash of each file, and what is missing. It is written last."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 class Where(NamedTuple):
-    """The place of one execution's evidence within its store. Both parts are plain names."""
+    """The folder of one execution in its store. Both parts are plain names."""
 
     deployment: str
     id: str
 
 
 def where(deployment_id: str, evidence_id: str) -> Where:
-    """Deployments are named by whoever tells of them: what is no plain name is made one, and stays told apart."""
+    """The folder for these IDs. Pipelines choose the deployment ID, so it is converted to a unique plain name."""
     return Where(plain(deployment_id or "no-deployment"), plain(evidence_id))
 
 
 def plain(text: str) -> str:
-    """A file name for any text: no separators, no dots in front, not too long."""
+    """A unique file name for any text: no separators, no leading dot, at most 200 characters."""
     if is_plain(text):
         return text
     shown = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:150]
@@ -41,7 +41,7 @@ def is_plain(text: str) -> bool:
 
 
 class KeptFile(BaseModel):
-    """One file, as it lies in the store: packed with gzip. `sha256` and `bytes` are of that."""
+    """One stored file, compressed with gzip. `sha256` and `bytes` refer to the compressed file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,13 +50,13 @@ class KeptFile(BaseModel):
     sha256: str
     bytes: int
     unpacked_bytes: int
-    skipped_bytes: int = 0  # passed over before the end that is kept
-    cut_off: str = ""  # why reading it ended before its end
+    skipped_bytes: int = 0  # at the start, because only the end is kept
+    cut_off: str = ""  # why reading stopped early
     redacted: int = 0
 
 
 class Missing(BaseModel):
-    """Something that should be here, and why it is not."""
+    """Something that could not be collected, and why."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,7 +65,7 @@ class Missing(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything about what was kept."""
+    """Everything about one collection."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,7 +77,7 @@ class Manifest(BaseModel):
     policy: str
     deployment_id: str
     reason: str
-    kept_on: str  # the host of the responder that kept it
+    kept_on: str  # the host of the responder
     logs_since: Timestamp
     began_at: Timestamp
     ended_at: Timestamp
@@ -94,10 +94,10 @@ class Manifest(BaseModel):
         return (self.ended_at - self.began_at).total_seconds()
 
     def summary(self) -> str:
-        """In a sentence, for history."""
+        """One line for the history."""
         redacted = sum(file.redacted for file in self.files)
         parts = [f"{len(self.files)} files, {format_size(self.bytes)}, in {self.seconds:.1f} s"]
-        parts += [f"{redacted} secrets taken out"] if redacted else []
+        parts += [f"{redacted} secrets redacted"] if redacted else []
         cut = [f"{file.origin} ({file.cut_off})" for file in self.files if file.cut_off]
         gone = [f"{gap.origin} ({gap.reason})" for gap in self.missing]
         for what, items in (("cut off", cut), ("missing", gone)):

@@ -1,4 +1,4 @@
-"""Series as a picture: SVG text in which a human sees what the responder saw, and when."""
+"""Draws series as SVG: what the responder saw, and when."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 MOST_LINES = 8
-"""More than these nobody tells apart."""
+"""More lines cannot be distinguished."""
 
-_LINE_COLOURS = ("#1f77b4", "#9467bd", "#17a2b8", "#e7a500", "#5c4033", "#bcbd22", "#e377c2", "#7f7f7f")
-_MARK_COLOURS = ("#d62728", "#ff7f0e", "#8c564b", "#444444", "#2ca02c", "#777777")
+_LINE_COLORS = ("#1f77b4", "#9467bd", "#17a2b8", "#e7a500", "#5c4033", "#bcbd22", "#e377c2", "#7f7f7f")
+_MARK_COLORS = ("#d62728", "#ff7f0e", "#8c564b", "#444444", "#2ca02c", "#777777")
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 _CSS = "inline:.line.reactive{stroke-width:inherit!important;stroke-opacity:1!important}"
 
 
 class Line(BaseModel):
-    """One series. Where points are farther apart than usual, nothing is drawn between them."""
+    """One series. Gaps between points are not drawn."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class Line(BaseModel):
 
 
 class Mark(BaseModel):
-    """A moment that matters."""
+    """An important time."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,10 +42,11 @@ class Mark(BaseModel):
 def plot(
     title: str, lines: Sequence[Line], marks: Sequence[Mark], start: datetime, end: datetime, *, step: float
 ) -> str:
-    """The lines over the time from start to end, with a dashed upright at every mark. `step` is how far two points
-    are apart. It loads nothing from elsewhere and runs no script.
+    """The lines from start to end, with a dashed vertical line at every mark. `step`: seconds between two points.
+
+    The SVG loads nothing and runs no script.
     """
-    title = _shown(title)  # what XML has no place for would spoil the whole picture
+    title = _shown(title)  # characters that XML does not allow would break the SVG
     shown = [
         drawable
         for line in lines[:MOST_LINES]
@@ -79,7 +80,7 @@ def plot(
         x_value_formatter=lambda seconds: f"{datetime.fromtimestamp(seconds, UTC):%H:%M:%S}",
         value_formatter=lambda value: f"{value:.6g}",
         show_x_guides=False,
-        margin_right=90,  # for the name of a moment at the end
+        margin_right=90,  # for the name of a mark at the end
         include_x_axis=False,
     )
     for line in shown:
@@ -87,7 +88,7 @@ def plot(
     if not shown:
         chart.add("no data", [(start.timestamp(), low), (end.timestamp(), low)], stroke_style={"width": 0})
     for n, mark in enumerate(inside):
-        # Each name at a height of its own: moments that are close must not write over each other.
+        # Names at different heights: marks that are close must not overlap.
         top = high - (high - low) * 0.08 * (n % 5)
         foot, head = (
             {"value": (mark.at.timestamp(), low)},
@@ -103,7 +104,7 @@ def _shown(text: str) -> str:
 
 
 def _finite(line: Line) -> tuple[tuple[datetime, float], ...]:
-    # Beyond what can be squared there is no axis; nothing that is measured is there.
+    # The axis cannot show larger values, and nothing measures them.
     return tuple((at, value) for at, value in line.points if abs(value) < 1e100)
 
 
@@ -119,7 +120,7 @@ def _with_gaps(line: Line, step: float) -> list[tuple[float, float] | None]:
 
 
 def _reach(values: Sequence[float]) -> tuple[float, float]:
-    """From nought where that is near, so that a small wobble does not look like an outage; with room above."""
+    """The range of the axis: from 0 if no value is negative, so that small changes look small; with space above."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     low = 0.0 if 0 <= low <= high else low
     room = (high - low) * 0.3 or abs(high) * 0.3 or 1.0
@@ -151,12 +152,12 @@ def _style(lines: int, marks: int) -> dict[str, Any]:
         "opacity_hover": ".1",
         "value_colors": ("#333333",) * (lines + marks),
         "value_label_font_size": 12,
-        "colors": (*_LINE_COLOURS[:lines], *_MARK_COLOURS[:marks]),
+        "colors": (*_LINE_COLORS[:lines], *_MARK_COLORS[:marks]),
     }
 
 
 def _pygal() -> Any:
-    """Imported when it is first needed. It hooks itself into all later imports, in a way that Python warns of."""
+    """Imports it when first needed, without its import hook, about which Python warns."""
     import pygal
     import pygal.style
 

@@ -1,4 +1,4 @@
-"""Takes secrets out of what is kept, before it is written anywhere. Pure."""
+"""Redacts secrets before evidence is written anywhere. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GONE = b"[redacted]"
 _NAMES = "passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credentials?"
 
 USUAL: tuple[str, ...] = (
-    # The whole header: its scheme does not say where the secret begins.
+    # The entire header: the scheme does not show where the secret starts.
     r"(?i)\b(?:proxy-)?authorization\\*[\"']?\s*[:=]\s*\\*[\"']?([^\r\n\"'\\]+)",
     r"(?i)\b(?:set-)?cookie\\*[\"']?\s*[:=]\s*\\*[\"']?([^\r\n\"'\\]+)",
     r"(?i)\bbearer\s+([A-Za-z0-9._~+/=-]{8,})",
@@ -22,26 +22,26 @@ USUAL: tuple[str, ...] = (
     r"\b(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeprs]-[A-Za-z0-9-]{10,})",
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----([\s\S]+?)(?:-----END |\z)",
 )
-"""Headers, passwords by their names, passwords in URLs, keys by their looks."""
+"""Headers, passwords by name, passwords in URLs, and keys by format."""
 
 
 def problem_of(pattern: str) -> str:
-    """Why it cannot be used; empty where it can."""
+    """What is wrong with a regular expression; empty if it can be used."""
     try:
         found = _compiled(pattern)
     except (re2.error, UnicodeEncodeError):
-        return f"{pattern!r} is not a regular expression of RE2"
-    return f"{pattern!r} matches where nothing is" if found.search(b"") else ""
+        return f"{pattern!r} is not an RE2 regular expression"
+    return f"{pattern!r} matches the empty text" if found.search(b"") else ""
 
 
 class Redactor:
-    """The usual patterns and those of the configuration. Of a match its groups go, or all of it where it has none."""
+    """Redacts the groups of each match, or the entire match if the pattern has no groups."""
 
     def __init__(self, more: Iterable[str] = ()) -> None:
         self._patterns = [_compiled(pattern) for pattern in (*USUAL, *more)]
 
     def clean(self, text: bytes) -> tuple[bytes, int]:
-        """The text without secrets, and how many there were."""
+        """The text without secrets, and how many were redacted."""
         count = 0
         for pattern in self._patterns:
             parts, end = [], 0

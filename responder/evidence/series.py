@@ -1,4 +1,4 @@
-"""The series that decided: which queries they are, and what they were around the onset, as data and as a small plot."""
+"""The decisive series around the onset: which queries they are, and their values as data and as a plot."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _MOST_QUERIES = 12
 _MOST_SERIES = 200
 _LONGEST = 4096
 _POINTS = (240, 30, 6)
-"""So many of each series; fewer where that is more than is taken of Prometheus."""
+"""Points per series: fewer if the response of Prometheus is too large."""
 _BEFORE = timedelta(minutes=30)
 _LONGEST_TITLE = 90
 _LONGEST_LEGEND = 60
 
 
 class Query(NamedTuple):
-    """A PromQL expression, and whose it is."""
+    """A PromQL expression, and where it comes from."""
 
     name: str
     promql: str
 
 
 def queries_of(services: Sequence[Service], policy: Policy, alerts: Iterable[Alert]) -> list[Query]:
-    """The policy's, those behind the alerts, and those of the service's health; each once."""
+    """The queries of the policy, of the alerts and of the health checks, without duplicates."""
     found = [Query("policy", policy.expression)] if policy.expression else []
     found += [Query(f"alert {a.name}", promql) for a in alerts if (promql := expression_of(a.generator_url))]
     checks = [check for service in services for check in service.health_checks]
@@ -45,7 +45,7 @@ def queries_of(services: Sequence[Service], policy: Policy, alerts: Iterable[Ale
 
 
 def expression_of(generator_url: str) -> str:
-    """What a link to Prometheus' graph page shows; empty where it is none. The link itself is never followed."""
+    """The PromQL in a link to the graph page of Prometheus; empty if there is none. The link is never followed."""
     try:
         expression = parse_qs(urlsplit(generator_url).query).get("g0.expr", [""])[0]
     except ValueError:
@@ -56,7 +56,7 @@ def expression_of(generator_url: str) -> str:
 async def look_back(
     prometheus: Prometheus, query: Query, *, onset: datetime, now: datetime, marks: Iterable[Mark]
 ) -> list[tuple[str, bytes]]:
-    """What the query was from half an hour before the onset until now: suffix and content of the files."""
+    """The values from half an hour before the onset until now, as suffix and content of each file."""
     start = onset - _BEFORE
     for points in _POINTS:
         step = max(round((now - start).total_seconds() / points), 5)
@@ -66,7 +66,7 @@ async def look_back(
         except TooMuch:
             if points == _POINTS[-1]:
                 raise
-    # Neither at our start nor on the loop: what draws takes a while to be imported, and so do many series.
+    # In a thread: the plot library takes long to import, and many series take long to draw.
     return await in_daemon(_files, query, found, list(marks), start, now, step)
 
 
@@ -86,8 +86,8 @@ def _files(
         ],
     }
     files = [("json", json.dumps(data, indent=1).encode())]
-    if shown := worth_a_look(found, MOST_LINES):
-        with contextlib.suppress(ArithmeticError, ValueError):  # what cannot be drawn is kept as data
+    if shown := most_changing(found, MOST_LINES):
+        with contextlib.suppress(ArithmeticError, ValueError):  # values that cannot be drawn are in the data
             more = f" ({len(shown)} of {len(found)} series)" if len(shown) < len(found) else ""
             title = _short(f"{query.name}: {query.promql}", _LONGEST_TITLE) + more
             lines = [Line(name=_legend(series), points=_dated(series)) for series in shown]
@@ -112,12 +112,12 @@ def _short(text: str, most: int) -> str:
 
 
 def _point(at: float, value: float) -> list[Any]:
-    # JSON has no NaN and no infinity: as Prometheus itself writes them.
+    # As text, like Prometheus: JSON has no NaN and no infinity.
     return [datetime.fromtimestamp(at, UTC).isoformat(), repr(value)]
 
 
-def worth_a_look(found: list[Series], most: int) -> list[Series]:
-    """Those that change most, of those that have a value: of a hundred flat lines nobody needs a picture."""
+def most_changing(found: list[Series], most: int) -> list[Series]:
+    """The series with the largest change: a hundred flat lines need no plot."""
 
     def spread(series: Series) -> float:
         values = [value for _, value in series.points if is_number(value)]

@@ -1,4 +1,4 @@
-"""Where evidence is kept, for how long, and what it may cost."""
+"""Settings: where evidence is stored, for how long, and its limits."""
 
 from __future__ import annotations
 
@@ -16,32 +16,38 @@ _BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[A-Za-z0-9!_.*'(
 
 
 class EvidenceSettings(BaseModel):
-    """What is kept of a service in trouble before anything is touched."""
+    """Evidence that is collected before the first change of a rollback."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_directory: Path | None = Field(
-        default=None, description="Absolute path; each execution gets {deployment_id}/{execution}/ in it"
+        default=None, description="Absolute path of a directory; each execution gets {deployment_id}/{execution}/ in it"
     )
-    s3: str | None = Field(default=None, description="Instead, s3://bucket/prefix; reached as `aws` says")
+    s3: str | None = Field(
+        default=None, description="Instead of base_directory: s3://bucket/prefix, accessed with the settings of `aws`"
+    )
     within: Duration = Field(
-        default=10.0, gt=0, le=300, description="The most that it delays a rollback, storing included"
+        default=10.0, gt=0, le=300, description="Maximum delay of a rollback, including storage; in seconds or as 10s"
     )
-    before: Duration = Field(default=600.0, description="Logs are kept from so long before the trouble began")
+    before: Duration = Field(default=600.0, description="How far before the onset logs are collected")
     total: Size = Field(
-        default=200 << 20, ge=1 << 20, description="Cap on all that is kept of one execution, before packing"
+        default=200 << 20, ge=1 << 20, description="Maximum total size per execution, before compression"
     )
     redact: Annotated[
         tuple[str, ...],
-        Field(description="RE2 expressions besides the usual ones. Of a match its groups are taken out, or all of it"),
+        Field(
+            description="RE2 expressions besides the built-in ones; of a match, its groups are redacted, or all of it"
+        ),
     ] = ()
-    retention: Duration = Field(default=30 * 86400.0, gt=0, description="Deleted after that, unless it is still open")
+    retention: Duration = Field(
+        default=30 * 86400.0, gt=0, description="How long evidence is kept; that of open rollbacks is kept longer"
+    )
 
     @field_validator("base_directory")
     @classmethod
     def _is_absolute(cls, value: Path | None) -> Path | None:
         if value is not None and (not value.is_absolute() or value == Path("/")):
-            raise ValueError(f"{value} must be an absolute path of a directory of its own")
+            raise ValueError(f"{value} must be the absolute path of a directory that is used for evidence only")
         return value
 
     @field_validator("s3")
@@ -61,7 +67,7 @@ class EvidenceSettings(BaseModel):
     @model_validator(mode="after")
     def _is_somewhere(self) -> EvidenceSettings:
         if (self.base_directory is None) == (self.s3 is None):
-            raise ValueError("needs exactly one of base_directory, s3")
+            raise ValueError("set exactly one of base_directory and s3")
         return self
 
     @property

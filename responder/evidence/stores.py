@@ -1,4 +1,4 @@
-"""Where evidence lies: a directory or a bucket, the same names in both, each with its manifest last."""
+"""Evidence stores: a directory or an S3 bucket, with the same names in both. The manifest is written last."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GONE = ("NoSuchKey", "404", "NotFound")
 
 
 class Stored(NamedTuple):
-    """What a store has of one execution, whole or only begun."""
+    """The stored evidence of one execution, complete or not."""
 
     where: Where
     at: datetime
@@ -33,25 +33,25 @@ class Stored(NamedTuple):
 
 
 class Store(Protocol):
-    """Raises `Unavailable` and `Halt`."""
+    """Every method raises `Unavailable` and `StepFailed`."""
 
     def location(self, where: Where) -> str:
-        """Its address, for people."""
+        """The URL, for people."""
 
     async def begin(self, where: Where, begun: bytes) -> None:
-        """Takes away what a try before a crash has left, and marks the place as ours."""
+        """Deletes what an attempt before a crash left, and marks the folder as evidence."""
 
     async def put(self, where: Where, name: str, data: bytes) -> None:
-        """All of the file is there under its name, or none."""
+        """Writes a file atomically."""
 
     async def finish(self, where: Where, manifest: bytes) -> None:
-        """Writes the manifest: only now it counts as kept."""
+        """Writes the manifest, which makes the evidence complete."""
 
     async def get(self, where: Where, name: str) -> bytes | None:
-        """None where there is no such file."""
+        """The content; None if there is no such file."""
 
     async def stored(self) -> list[Stored]:
-        """All that looks as if we have put it there; only what is in it says for certain."""
+        """Every folder that looks like evidence. `is_evidence` confirms it."""
 
     async def remove(self, where: Where) -> None: ...
 
@@ -63,7 +63,7 @@ def store_of(settings: EvidenceSettings, connections: Connections) -> Store:
 
 
 class Directory:
-    """Files that only we can read. Every access is in a thread of its own: the directory may be on a network."""
+    """Files that only the responder can read. Every access runs in a thread: the directory may be on a network."""
 
     def __init__(self, base: Path) -> None:
         self._base = base
@@ -114,11 +114,11 @@ class Directory:
     async def remove(self, where: Where) -> None:
         def work() -> None:
             home = self._home(where)
-            # The manifest last: what is half removed is still known to be ours.
+            # The manifest last: a partly deleted folder is still known as evidence.
             for file in sorted(home.iterdir(), key=lambda path: path.name in (MANIFEST, BEGUN)):
                 file.unlink()
             home.rmdir()
-            with contextlib.suppress(OSError):  # others of this deployment are still there
+            with contextlib.suppress(OSError):  # other evidence of this deployment
                 home.parent.rmdir()
 
         await self._try(work)
@@ -138,7 +138,7 @@ class Directory:
 
 def _checked(name: str) -> str:
     if not is_plain(name):
-        raise StepFailed(f"{name!r} is not a plain name")
+        raise StepFailed(f"{name!r} is not a plain file name")
     return name
 
 
@@ -174,7 +174,7 @@ def _found_in(base: Path) -> Iterator[Stored]:
 
 
 class Bucket:
-    """Objects under `prefix/{deployment_id}/{execution}/`; large ones go up in parts."""
+    """Objects under `prefix/{deployment_id}/{execution}/`. Large ones are uploaded in parts."""
 
     def __init__(self, bucket: str, prefix: str, connections: Connections) -> None:
         self._bucket, self._prefix, self._connections = bucket, prefix, connections
@@ -260,21 +260,21 @@ class Bucket:
         try:
             return await asking
         except (StepFailed, Unavailable) as e:
-            raise type(e)(*_with_place(e, self._bucket)) from e
+            raise type(e)(*_with_bucket(e, self._bucket)) from e
 
 
-def _with_place(e: Exception, bucket: str) -> tuple[str, ...]:
+def _with_bucket(e: Exception, bucket: str) -> tuple[str, ...]:
     message = f"s3://{bucket}: {e}"
     return (message, e.code) if isinstance(e, AwsRefused) else (message,)
 
 
-async def is_ours(store: Store, stored: Stored) -> bool:
-    """Whether a file in it says so: somebody else's may lie there, and must never be deleted."""
+async def is_evidence(store: Store, stored: Stored) -> bool:
+    """Whether a file in the folder says so. Files of others must never be deleted."""
     return FORMAT.encode() in (await store.get(stored.where, MANIFEST if stored.complete else BEGUN) or b"")[:200]
 
 
 async def try_out(store: Store) -> None:
-    """Raises where nothing can be written there. What it writes it takes away again."""
+    """Raises if the store is not writable. Deletes what it writes."""
     where = Where("responder-check", f"{os.getpid()}-{asyncio.get_running_loop().time():.6f}".replace(".", "-"))
     await store.begin(where, f'{{"format": "{FORMAT}"}}'.encode())
     await store.remove(where)

@@ -10,12 +10,11 @@ from responder.backends.alertmanager.alerts import AlertGroup, UndatedAlert
 from responder.backends.alertmanager.matchers import all_match
 from responder.backends.connections import Connections
 from responder.config.permitted import Permitted
-from responder.decisions import alert_times
 from responder.decisions.incidents import match_alerts, only_told
 from responder.decisions.journal_facts import WATCHDOG
 from responder.decisions.limits import Watchdog
 from responder.decisions.policy_set import PolicySet
-from responder.journal import Database, decisions
+from responder.journal import Database, alert_times, decisions
 from responder.logging import say
 from responder.operations.decided import Decided
 from responder.operations.permitted import permits, split_by_permission

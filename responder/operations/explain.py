@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 from responder.backends.alertmanager.alerts import Alert, AlertGroup
 from responder.backends.connections import Connections
 from responder.config.permitted import Permitted
-from responder.decisions import alert_times
 from responder.decisions.evaluation import ask_outside, collect, evaluate
 from responder.decisions.guards import needs_live_data
 from responder.decisions.incidents import Incident, match_alerts, only_told
 from responder.decisions.policies import Policy
 from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed
-from responder.journal import Database
+from responder.journal import Database, alert_times
 from responder.operations.decided import Decided
 from responder.operations.permitted import split_by_permission
 from responder.operations.planning import plan_rollback

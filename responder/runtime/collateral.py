@@ -1,4 +1,4 @@
-"""Silences the noise that a rollback causes, for as long as it lasts, and never what it is judged by."""
+"""Silences collateral alerts: those that a rollback itself causes, until it is over."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from responder.journal import Database, Transaction, executions
 from responder.logging import say
 from responder.rollback.execution import Execution
 
-log = logging.getLogger("responder.noise")
+log = logging.getLogger("responder.collateral")
 
 AUTHOR = "rollback-responder"
 
 
 def silences_for(execution: Execution, policy_set: PolicySet, now: datetime) -> Iterator[NewSilence]:
-    """What the policy wants silenced. One that would hide the rollback's own alerts or the watchdog is left out."""
+    """The silences of the policy, without any that would hide the rollback's own alerts or the watchdog."""
     accepted = execution.accepted
     for number, collateral in enumerate(policy_set.policy(accepted.policy).silence_collateral):
         if _hides(collateral, execution, policy_set):
             continue
         yield NewSilence(
             matchers=collateral.match,
-            comment=f"rollback {execution.id}: noise {number} of {accepted.service} in {accepted.environment}",
+            comment=f"rollback {execution.id}: collateral {number} of {accepted.service} in {accepted.environment}",
             starts_at=now,
             ends_at=now + timedelta(seconds=collateral.longest),
         )
@@ -42,51 +42,53 @@ def _hides(collateral: CollateralAlerts, execution: Execution, policy_set: Polic
 
 
 def execution_of(comment: str) -> str:
-    """The execution that a silence of ours belongs to, by its comment; empty where it is none of ours."""
+    """The ID of the execution that a silence belongs to, by its comment; empty for the silences of others."""
     word, _, rest = comment.partition(" ")
     return rest.partition(":")[0] if word == "rollback" else ""
 
 
-async def keep(
+async def update_silences(
     executions: Iterable[Execution],
     live: frozenset[str],
     policy_set: PolicySet,
     connections: Connections,
     now: datetime,
 ) -> list[str]:
-    """Makes the silences of the rollbacks that are ours, and expires those of rollbacks that are over, whoever made
-    them: so they end after a crash as well. Returns what was done. Raises Unavailable.
+    """Creates the silences of `executions`, and expires those of rollbacks that are not `live`.
+
+    The latter may come from another replica, so silences also end after a crash. Returns one line per action. Raises
+    Unavailable.
     """
-    wanted = [silence for execution in executions for silence in silences_for(execution, policy_set, now)]
+    new = [silence for execution in executions for silence in silences_for(execution, policy_set, now)]
     alertmanager = await connections.to(Alertmanager)
-    return await alertmanager.keep_silences(wanted, lambda comment: execution_of(comment) in live, AUTHOR)
+    return await alertmanager.keep_silences(new, lambda comment: execution_of(comment) in live, AUTHOR)
 
 
-class Quiet:
-    """Looks after the silences from time to time, and asks Alertmanager only where something may have to be done."""
+class CollateralSilences:
+    """Keeps the silences up to date. It asks Alertmanager only when the set of live rollbacks changes."""
 
     def __init__(self, journal: Database) -> None:
         self._journal = journal
-        self._settled: frozenset[str] | None = None  # None: a crash may have left silences behind
+        self._updated_for: frozenset[str] | None = None  # None: a crash may have left silences behind
 
-    async def keep(self, running: Collection[str], policy_set: PolicySet, connections: Connections) -> None:
-        """`running` are the executions that this process carries out. A rollback never waits for this."""
+    async def maintain(self, running: Collection[str], policy_set: PolicySet, connections: Connections) -> None:
+        """Updates the silences for the executions `running` in this process. No rollback waits for it."""
         if not any(policy.silence_collateral for policy in policy_set.policies):
             return
-        found = await self._journal.read(_under_way)
+        found = await self._journal.read(_live)
         live = frozenset(execution.id for execution in found)
-        if live == self._settled:
+        if live == self._updated_for:
             return
         executions = [execution for execution in found if execution.id in running]
         try:
-            for action in await keep(executions, live, policy_set, connections, self._journal.now()):
-                say(log, "noise", what=action)
-            self._settled = live
+            for action in await update_silences(executions, live, policy_set, connections, self._journal.now()):
+                say(log, "silences updated", action=action)
+            self._updated_for = live
         except Unavailable as e:
-            say(log, "noise cannot be silenced", level=logging.WARNING, reason=str(e))
-            self._settled = None  # the next round tries again
+            say(log, "collateral alerts not silenced", level=logging.WARNING, reason=str(e))
+            self._updated_for = None  # the next call retries
 
 
-async def _under_way(tx: Transaction) -> list[Execution]:
+async def _live(tx: Transaction) -> list[Execution]:
     rows = await tx.all("open_executions")
     return [await executions.load(tx, row["id"]) for row in rows if row["state"] in ("running", "reverting")]

@@ -1,4 +1,4 @@
-"""Removes what a replica made for a rollback after another replica had closed it."""
+"""Removes what a stalled replica created for a rollback that another replica has closed meanwhile."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from responder.rollback.strategies import resources_of
 
 
 async def remove_leftovers(journal: Database, policy_set: PolicySet, connections: Connections) -> list[str]:
-    """Removes containers that never took their place, of rollbacks that are closed; returns their names.
+    """Removes never-started replacement containers of closed rollbacks, and returns their names.
 
-    A replica that stalls right before it makes one, for longer than its lease, can make it when all is over, and be
-    killed before it removes it. Compose counts it as one of its service. What this journal does not know is not ours,
-    and the engine itself refuses to remove one that somebody has started. An engine that cannot be asked is asked
-    again at the next turn.
+    A replica that stalls for longer than its lease right before it creates a container can create it after the end of
+    the rollback, and die before it removes it. Compose would count the container as one of the service. Containers of
+    rollbacks that are not in this journal stay, and Docker refuses to remove a running one. If Docker does not answer,
+    the next call retries.
     """
     strategies = (strategy for service in policy_set.services for strategy in (service.rollback, *service.alternatives))
     if not any(isinstance(resource, ServiceImage) for strategy in strategies for resource in resources_of(strategy)):

@@ -1,4 +1,4 @@
-"""Incidents that are judged again without a webhook, for Alertmanager repeats an alert only after minutes or hours."""
+"""Incidents to decide again without a webhook: Alertmanager repeats an alert only after minutes or hours."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ from responder.decisions.trouble import Recordings, questions, visible
 from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Row, Transaction
 
-_REMEMBERED = timedelta(hours=1)
-"""How long an incident is looked after, since it was judged last."""
+_DROPPED_AFTER = timedelta(hours=1)
+"""An incident is dropped this long after its last decision."""
 
-_AGAIN = 15.0
-"""Seconds until an incident whose trouble stays visible is judged once more: a guard may have been lifted."""
+_REVISIT_EVERY = 15.0
+"""Seconds between two decisions on an incident whose trouble stays visible: a guard may allow it by now."""
 
-_MOST = 200
-"""Incidents looked after at once. In a larger storm the brake holds all of them anyway."""
+_MAX_INCIDENTS = 200
+"""The number of waiting incidents. In a larger alert storm, the circuit breaker denies all of them anyway."""
 
-_NOT_AGAIN = ("service_configured", "mode")
-"""What these refuse only another configuration allows, and then Alertmanager's next repeat is soon enough."""
+_NOT_REVISITED = ("service_configured", "mode")
+"""Guards whose denial only a new configuration lifts. Then the next repeat of the alert is soon enough."""
 
 
 class Due(NamedTuple):
-    """Incidents to be judged again now."""
+    """Incidents to decide again now."""
 
-    visible: tuple[Incident, ...] = ()  # they fire, and their trouble has become visible or has been for a while
-    unresolved: tuple[Incident, ...] = ()  # they fire `resolved_within` after the rollback that they opened
+    visible: tuple[Incident, ...] = ()  # firing, and their trouble became visible or stays visible
+    unresolved: tuple[Incident, ...] = ()  # still firing `resolved_within` after their rollback
 
 
-class _Remembered(NamedTuple):
+class _Waiting(NamedTuple):
     incident: Incident
-    late: bool  # it opened a rollback, and was not judged since it had to be resolved
+    late: bool  # opened a rollback, and not decided since it had to be resolved
 
 
-class Waiting:
-    """Reads from the journal what was refused or is over, so that it survives a restart and every replica knows it."""
+class WaitingIncidents:
+    """Finds them in the journal, so that they survive a restart and are known to every replica."""
 
     def __init__(
         self, journal: Database, policy_set: Callable[[], PolicySet], connections: Callable[[], Connections]
     ) -> None:
-        self._journal, self._mandate, self._connections = journal, policy_set, connections
-        self._judged: dict[str, float] = {}  # incidents whose trouble was visible at the last look, and when judged
-        self._resolved: set[str] = set()  # incidents of which Alertmanager said so when they had to be
+        self._journal, self._policy_set, self._connections = journal, policy_set, connections
+        self._decided: dict[str, float] = {}  # when each incident whose trouble is visible was decided last
+        self._resolved: set[str] = set()  # incidents that Alertmanager reported as resolved in time
 
     async def due(self) -> Due:
-        """Those to be judged again now. None while Prometheus does not answer: what nobody can tell is no trouble."""
-        policy_set = self._mandate()
-        remembered = await self._journal.read(_remembered, policy_set, self._journal.now())
-        if not remembered:
-            self._judged.clear()
+        """The incidents to decide again now. None if Prometheus does not answer: no data is no trouble."""
+        policy_set = self._policy_set()
+        waiting = await self._journal.read(_waiting, policy_set, self._journal.now())
+        if not waiting:
+            self._decided.clear()
             return Due()
         try:
             prometheus = await self._connections().to(Prometheus)
             recordings = Recordings(await prometheus.query(" or ".join(questions({}))))
         except (Unavailable, StepFailed):
             return Due()
-        visible = await self._visible([entry.incident for entry in remembered], recordings, policy_set)
-        late = [entry.incident for entry in remembered if entry.late and _only_rings(entry.incident, recordings)]
+        visible = await self._visible([entry.incident for entry in waiting], recordings, policy_set)
+        late = [entry.incident for entry in waiting if entry.late and _only_alert_shows_it(entry.incident, recordings)]
         self._resolved &= {incident.id for incident in late}
         pending = [incident for incident in late if incident.id not in self._resolved and incident not in visible]
         states = await self._states(pending, policy_set)
@@ -84,9 +84,11 @@ class Waiting:
             incident for incident, result in zip(incidents, results, strict=True) if result.state == "visible"
         ]
         now, ids = asyncio.get_running_loop().time(), {incident.id for incident in in_trouble}
-        self._judged = {name: at for name, at in self._judged.items() if name in ids}
-        due = [incident for incident in in_trouble if now - self._judged.get(incident.id, float("-inf")) >= _AGAIN]
-        self._judged |= {incident.id: now for incident in due}
+        self._decided = {name: at for name, at in self._decided.items() if name in ids}
+        due = [
+            incident for incident in in_trouble if now - self._decided.get(incident.id, float("-inf")) >= _REVISIT_EVERY
+        ]
+        self._decided |= {incident.id: now for incident in due}
         states = await self._states(due, policy_set)
         return [incident for incident, state in zip(due, states, strict=True) if state == "firing"]
 
@@ -95,38 +97,38 @@ class Waiting:
         return [live.state for live in lives]
 
 
-async def _remembered(tx: Transaction, policy_set: PolicySet, now: datetime) -> list[_Remembered]:
-    rows = await tx.all("decisions_to_revisit", since=now - _REMEMBERED, most=_MOST * 4)
+async def _waiting(tx: Transaction, policy_set: PolicySet, now: datetime) -> list[_Waiting]:
+    rows = await tx.all("decisions_to_revisit", since=now - _DROPPED_AFTER, most=_MAX_INCIDENTS * 4)
     newest: dict[str, Row] = {}
     opened: dict[str, Row] = {}
     for row in rows:
         newest.setdefault(row["incident"], row)
         if row["outcome"] == "succeeded":
             opened.setdefault(row["incident"], row)
-    found: list[_Remembered] = []
+    found: list[_Waiting] = []
     for name, row in newest.items():
-        if row["outcome"] is None and (row["result"] != "deny" or row["guard"] in _NOT_AGAIN):
+        if row["outcome"] is None and (row["result"] != "deny" or row["guard"] in _NOT_REVISITED):
             continue
-        if len(found) >= _MOST:
+        if len(found) >= _MAX_INCIDENTS:
             break
         for incident in _incidents(row, policy_set, now):
             late = name in opened and _is_late(incident, opened[name]["ended_at"], row["last_at"], now)
-            found.append(_Remembered(incident, late))
+            found.append(_Waiting(incident, late))
     return found
 
 
-def _only_rings(incident: Incident, recordings: Recordings) -> bool:
-    """Whether nothing but its alert tells how it is; a window may be longer than `resolved_within`."""
+def _only_alert_shows_it(incident: Incident, recordings: Recordings) -> bool:
+    """Whether only its alert shows the trouble. The window of that alert may be longer than `resolved_within`."""
     return not incident.policy.expression and recordings.of(incident.alerts, incident.service) is None
 
 
-def _is_late(incident: Incident, ended_at: datetime, judged_at: datetime, now: datetime) -> bool:
+def _is_late(incident: Incident, ended_at: datetime, decided_at: datetime, now: datetime) -> bool:
     resolved_by = ended_at + timedelta(seconds=incident.policy.verify.resolved_within)
-    return judged_at <= resolved_by < now
+    return decided_at <= resolved_by < now
 
 
 def _incidents(row: Row, policy_set: PolicySet, now: datetime) -> Iterable[Incident]:
-    """The incident that a decision was about, as the configuration of today sees its alerts."""
+    """The incident of a decision, matched by the current configuration."""
     alerts = [Alert(status="firing", **fields) for fields in json.loads(row["body"]).get("alerts", ())]
     found, _ = match_alerts(alerts, policy_set.policies, now, sender="alertmanager")
     return [incident for incident in found if incident.id == row["incident"] and not incident.forced]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from aiohttp import web
 
 from responder.errors import StepFailed, Unavailable, Unknown
-from responder.evidence.keeper import Keeper
+from responder.evidence.collector import EvidenceCollector
 from responder.evidence.manifest import MANIFEST, Manifest, where
 from responder.journal import Database, Row, Transaction, evidence
 from responder.web.access.access import error
@@ -26,8 +26,8 @@ _SHOWN = (
 class Evidence(Handlers):
     """The manifest is in the journal, so every replica knows it; the files are where they were kept."""
 
-    def __init__(self, journal: Database, keeper: Callable[[], Keeper | None]) -> None:
-        self._journal, self._keeper = journal, keeper
+    def __init__(self, journal: Database, collector: Callable[[], EvidenceCollector | None]) -> None:
+        self._journal, self._collector = journal, collector
 
     def routes(self) -> Iterable[Route]:
         return (
@@ -74,11 +74,11 @@ class Evidence(Handlers):
         raise Unknown(f"no evidence of {row['id']} could be kept: {row['problem']}")
 
     async def _data(self, row: Row, manifest: Manifest, name: str) -> bytes:
-        keeper, folder = self._keeper(), where(row["deployment_id"], row["id"])
-        location = keeper.store.location(folder) if keeper else "nowhere"
-        if keeper is None or location != row["location"]:
+        collector, folder = self._collector(), where(row["deployment_id"], row["id"])
+        location = collector.store.location(folder) if collector else "nowhere"
+        if collector is None or location != row["location"]:
             raise Unknown(f"it was kept in {row['location']}, and evidence is kept in {location} by now")
-        data = await keeper.store.get(folder, name)
+        data = await collector.store.get(folder, name)
         if data is None:
             raise Unknown(f"{name} is not in {row['location']} of this host; it was kept by {manifest.kept_on}")
         return data

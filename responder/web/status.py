@@ -22,7 +22,8 @@ from responder.journal.deployments import Deployment
 from responder.journal.outbox import Undelivered
 from responder.reports.inspection import covers
 from responder.rollback.execution import State as ExecutionState
-from responder.runtime.metrics import Metrics, Snapshot, State, take_snapshot
+from responder.runtime.journal_metrics import JournalMetrics, Snapshot, take_snapshot
+from responder.runtime.metrics import Metrics
 from responder.runtime.worker import Worker
 from responder.services.service import Service
 from responder.web.access.permission import demand_unlimited, narrowed, permitted
@@ -33,7 +34,7 @@ from responder.web.reports import Reports, scope, services_of
 class _Both:
     """What was counted and what the journal holds now, as one exposition."""
 
-    def __init__(self, metrics: Metrics, state: State) -> None:
+    def __init__(self, metrics: Metrics, state: JournalMetrics) -> None:
         self._parts = (metrics.registry, state)
 
     def collect(self) -> Iterator[Metric]:
@@ -93,7 +94,7 @@ class Status(Handlers):
         read_in = time.monotonic() - began
         disarmed, channels = self._worker.disarmed, self._channels()
         skew = (datetime.now(UTC) - self._journal.now()).total_seconds()
-        state = State(snapshot, policy_set, disarmed=disarmed, read_in=read_in, channels=channels, skew=skew)
+        state = JournalMetrics(snapshot, policy_set, disarmed=disarmed, read_in=read_in, channels=channels, skew=skew)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
 

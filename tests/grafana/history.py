@@ -31,7 +31,8 @@ from responder.rollback.events import (
 )
 from responder.rollback.execution import Execution
 from responder.rollback.plan import Plan, ServicePlan
-from responder.runtime.metrics import Metrics, State, take_snapshot
+from responder.runtime.journal_metrics import JournalMetrics, take_snapshot
+from responder.runtime.metrics import Metrics
 from responder.services import registry, rollbacks
 from tests.responder.examples import alert, change, deployment, gate, policy, service, version_change
 from tests.responder.outside import FakeAlertmanager, FakePrometheus
@@ -85,7 +86,7 @@ class History:
         now = datetime.now(UTC)
         registry = CollectorRegistry()
         snapshot = await self._journal.read(take_snapshot, self.policy_set, now)
-        registry.register(State(snapshot, self.policy_set, read_in=0.002))  # type: ignore[arg-type]
+        registry.register(JournalMetrics(snapshot, self.policy_set, read_in=0.002))  # type: ignore[arg-type]
         return web.Response(body=generate_latest(self.metrics.registry) + generate_latest(registry))
 
     async def play(self, round_: int) -> None:

@@ -23,7 +23,8 @@ from responder.decisions.guards import GUARDS
 from responder.decisions.policies import BY_HAND
 from responder.decisions.policy_set import PolicySet
 from responder.journal.database import load_migrations
-from responder.runtime.metrics import Metrics, Snapshot, State
+from responder.runtime.journal_metrics import JournalMetrics, Snapshot
+from responder.runtime.metrics import Metrics
 from responder.web.http.routes import Handlers
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +178,7 @@ def _anchor(heading: str) -> str:
 
 def test_series_are_those_of_the_exposition() -> None:
     nothing = Snapshot(stopped="", open_executions=[], ends=[], running=[], targets=[], statuses=[], troubled=[])
-    parts = (Metrics().registry, State(nothing, PolicySet(), disarmed=""))
+    parts = (Metrics().registry, JournalMetrics(nothing, PolicySet(), disarmed=""))
     families = [family for part in parts for family in part.collect()]
     there = {f"{f.name}_total" if f.type == "counter" else f.name for f in families if f.name.startswith("responder_")}
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text()

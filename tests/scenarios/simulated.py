@@ -136,9 +136,9 @@ class SimulatedRunner:
             self._connect,
             poll=5.0,
             concurrent=self._config.limits.concurrent,
-            resume_at_most=self._config.limits.max_resumptions,
+            max_resumptions=self._config.limits.max_resumptions,
             listeners=(self._metrics.happened,),
-            judged=self._metrics.decided,
+            on_decided=self._metrics.decided,
         )
         self._working = asyncio.create_task(self._worker.run())
 

@@ -115,7 +115,7 @@ async def test_a_name_never_leaves_its_place(settings: EvidenceSettings, store: 
     assert where("a/b", "x") != where("a-b", "x"), "two deployments never share a place"
     assert manifest.deployment_id == case.deployment_id, "but what it is called is told as it is"
     for name in ("../manifest.json", "a/b", "", ".", "..", ".hidden", "x" * 300):
-        with pytest.raises(StepFailed, match="is not a plain name"):
+        with pytest.raises(StepFailed, match="is not a plain file name"):
             await store.get(where("d", "i"), name)
 
 
@@ -163,7 +163,7 @@ async def test_a_file_that_is_not_there_is_said_to_be_missing(
         "none": "no file matches",
         "old": "1 files match, none written since 2026-11-23 21:49:00 UTC",
         "directory": "no file matches",
-        "empty": "it is empty",
+        "empty": "the log is empty",
         "fifo": "is not a file",
         "outside": f"is a link to {tmp_path}/secret, outside of {logs}",
         "broken_gz": "cannot be read: Not a gzipped file",
@@ -206,7 +206,7 @@ async def test_all_of_it_has_a_cap_as_well(directory: EvidenceSettings, around: 
     manifest = await kept(a_case({"file": f"{tmp_path}/*.log"}), small, around)
     assert len([file for file in manifest.files if file.name.endswith(".log.gz")]) == 1
     assert len(manifest.missing) == 2
-    assert "more than the 1.0 MB in all" in manifest.missing[0].reason
+    assert "exceed the total of 1.0 MB" in manifest.missing[0].reason
 
 
 async def test_what_has_no_room_takes_none_from_the_others(
@@ -304,7 +304,7 @@ async def test_a_store_that_hangs_costs_no_more_than_all_may(around: Connections
     async with serving(**{"{any:.*}": hang}) as url:
         connections = Connections({**around._settings, Aws: aws_at(url)})
         started = time.monotonic()
-        with pytest.raises(Unavailable, match="nothing could be stored within 500ms"):
+        with pytest.raises(Unavailable, match="evidence was not stored within 500ms"):
             await kept(a_case(), EvidenceSettings(s3="s3://bucket/x", within=0.5), connections)
         assert time.monotonic() - started < 50
         await connections.close()
@@ -429,7 +429,7 @@ async def test_a_journal_without_entries_is_empty(
 ) -> None:
     fake_journalctl(tmp_path, 'echo "-- No entries --"', monkeypatch)
     manifest = await kept(a_case({"journald": {"unit": "backend.service"}}), directory, around)
-    assert missing(manifest) == {"journald backend.service": "it is empty"}
+    assert missing(manifest) == {"journald backend.service": "the log is empty"}
 
 
 async def test_where_there_is_no_engine_that_is_said(

@@ -76,7 +76,7 @@ async def test_each_container_says_what_it_said_since_then(
         name, container = pod["metadata"]["name"], pod["spec"]["containers"][0]["name"]
         assert inside[f"pod-{name}-{container}.log"].decode() == f"2026-11-23T21:58:00Z I am {name}\n"
     assert not [name for name in inside if "other" in name]
-    assert gone(manifest) == {"the events of app=backend": "it is empty"}
+    assert gone(manifest) == {"the events of app=backend": "the log is empty"}
 
 
 async def test_what_was_said_before_a_restart_is_kept_whenever_that_was(

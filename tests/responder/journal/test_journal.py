@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from responder.backends.alertmanager.alerts import Alert, UndatedAlert, fingerprint
-from responder.decisions import alert_times
 from responder.decisions.recording import record_decision
 from responder.errors import ConfigError, Conflict, JournalUnavailable, LeaseLost, Unknown
 from responder.journal import (
     Database,
     Transaction,
+    alert_times,
     decisions,
     deployments,
     executions,

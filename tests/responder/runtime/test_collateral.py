@@ -15,15 +15,15 @@ from responder.decisions.limits import Watchdog
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Unavailable
 from responder.rollback.execution import Execution, begin
-from responder.runtime.collateral import AUTHOR, execution_of, keep, silences_for
+from responder.runtime.collateral import AUTHOR, execution_of, silences_for, update_silences
 from tests import parts
 from tests.responder.examples import NOW, accepted, policy, policy_set
 
-NOISE = {"match": ['alertname="Restarting"', 'service=~"back.*"'], "for": "5m"}
+RESTARTING = {"match": ['alertname="Restarting"', 'service=~"back.*"'], "for": "5m"}
 
 
-def noisy(*collateral: dict[str, Any]) -> PolicySet:
-    return policy_set(policy(silence_collateral=collateral or (NOISE,)))
+def with_collateral(*collateral: dict[str, Any]) -> PolicySet:
+    return policy_set(policy(silence_collateral=collateral or (RESTARTING,)))
 
 
 def execution(name: str = "r1") -> Execution:
@@ -49,9 +49,13 @@ async def standing(real: parts.Alertmanager) -> dict[str, str]:
 async def test_it_lasts_as_long_as_the_rollback(real: parts.Alertmanager) -> None:
     by_hand = await real.silence({"alertname": "Other"}, author="bob", comment="mine")
     connections, now = connected(real.url), datetime.now(UTC)
-    comment = "rollback r1: noise 0 of backend in production"
-    assert await keep([execution()], frozenset({"r1"}), noisy(), connections, now) == [f"silenced: {comment}"]
-    assert await keep([execution()], frozenset({"r1"}), noisy(), connections, now) == [], "it is there already"
+    comment = "rollback r1: collateral 0 of backend in production"
+    assert await update_silences([execution()], frozenset({"r1"}), with_collateral(), connections, now) == [
+        f"silenced: {comment}"
+    ]
+    assert await update_silences([execution()], frozenset({"r1"}), with_collateral(), connections, now) == [], (
+        "it is there already"
+    )
     await real.alert({"alertname": "Restarting", "service": "backend"})
     await real.alert({"alertname": "Restarting", "service": "frontend"})
 
@@ -62,10 +66,12 @@ async def test_it_lasts_as_long_as_the_rollback(real: parts.Alertmanager) -> Non
     assert await parts.until(muted) == ["backend"]
     # Another process, which never made it, sees that the rollback is over.
     other = connected(real.url)
-    assert await keep([], frozenset(), noisy(), other, now) == [f"expired: {comment}"]
+    assert await update_silences([], frozenset(), with_collateral(), other, now) == [f"expired: {comment}"]
     await other.close()
     assert await standing(real) == {comment: "expired", "mine": "active"}
-    assert await keep([execution()], frozenset({"r1"}), noisy(), connections, now) == [], "never a second time"
+    assert await update_silences([execution()], frozenset({"r1"}), with_collateral(), connections, now) == [], (
+        "never a second time"
+    )
     await real.expire(by_hand)
     await connections.close()
 
@@ -75,7 +81,7 @@ async def test_every_peer_that_answers_gets_it_and_the_next_round_goes_on(
 ) -> None:
     connections = connected(real.url, f"http://127.0.0.1:{free_port}")
     with pytest.raises(Unavailable):
-        await keep([execution()], frozenset({"r1"}), noisy(), connections, datetime.now(UTC))
+        await update_silences([execution()], frozenset({"r1"}), with_collateral(), connections, datetime.now(UTC))
     assert list((await standing(real)).values()) == ["active"]
     await connections.close()
 
@@ -84,12 +90,12 @@ async def test_every_peer_that_answers_gets_it_and_the_next_round_goes_on(
     "match", [['service="backend"'], ['alertname=~"Backend.*"'], ['alertname="RollbackAutomationArmed"']]
 )
 def test_what_it_is_judged_by_is_never_silenced(match: list[str]) -> None:
-    by = noisy({"match": match}).model_copy(update={"watchdog": Watchdog()})
+    by = with_collateral({"match": match}).model_copy(update={"watchdog": Watchdog()})
     assert list(silences_for(execution(), by, NOW)) == []
 
 
 def test_it_ends_by_itself() -> None:
-    [silence] = silences_for(execution(), noisy(), NOW)
+    [silence] = silences_for(execution(), with_collateral(), NOW)
     assert (silence.ends_at - silence.starts_at).total_seconds() == 300
     posted = silence.posted(AUTHOR)
     assert posted["matchers"][1] == {"name": "service", "value": "back.*", "isRegex": True, "isEqual": True}
@@ -97,7 +103,7 @@ def test_it_ends_by_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("comment", "name"), [("rollback r1: noise 0 of x in y", "r1"), ("I rollback: all", ""), ("", "")]
+    ("comment", "name"), [("rollback r1: collateral 0 of x in y", "r1"), ("I rollback: all", ""), ("", "")]
 )
 def test_whose_it_is(comment: str, name: str) -> None:
     assert execution_of(comment) == name

@@ -16,7 +16,8 @@ from responder.journal import Database, decisions
 from responder.operations.decided import Decided
 from responder.rollback.events import Closed, Event, Outcome, Planned, StepCompleted, StepFailed, StepStarted
 from responder.rollback.execution import Execution, begin
-from responder.runtime.metrics import Metrics, Snapshot, State, take_snapshot
+from responder.runtime.journal_metrics import JournalMetrics, Snapshot, take_snapshot
+from responder.runtime.metrics import Metrics
 from tests.responder.examples import NOW, accepted, ago, deployment, incident, make_facts, plan, policy_set
 
 CONTRACT = {
@@ -40,7 +41,7 @@ CONTRACT = {
     "responder_rollback_refused": {"service", "environment", "policy", "guard"},
     "responder_service_locked": {"service", "environment", "state"},
     "responder_services_in_trouble": {"environment"},
-    "responder_brake_services": set(),
+    "responder_circuit_breaker_services": set(),
     "responder_target_info": {"service", "environment", "version"},
     "responder_versions": {"service", "environment", "status"},
 }
@@ -87,7 +88,7 @@ def whole(outcome: Outcome = "succeeded") -> list[Event]:
 
 def state(snapshot: Snapshot | None, *, disarmed: str = "") -> list[Any]:
     registry = CollectorRegistry()
-    registry.register(State(snapshot, policy_set(), disarmed=disarmed))  # type: ignore[arg-type]
+    registry.register(JournalMetrics(snapshot, policy_set(), disarmed=disarmed))  # type: ignore[arg-type]
     return samples(registry)
 
 
@@ -103,7 +104,7 @@ def snapshot(**other: Any) -> Snapshot:
         "targets": [{"service": "backend", "environment": "production", "version": "2.0"}],
         "statuses": [{"service": "backend", "environment": "production", "status": "bad", "n": 3}],
         "troubled": [{"environment": "production", "n": 2}],
-        "refused": [{"service": "backend", "environment": "production", "policy": "backend-down", "guard": "cooldown"}],
+        "denied": [{"service": "backend", "environment": "production", "policy": "backend-down", "guard": "cooldown"}],
         **other,
     }
     return Snapshot(**fields)
@@ -173,7 +174,7 @@ def test_a_step_on_the_way_back_is_counted_apart() -> None:
         StepCompleted(at=at(6), step=1, changed=True),
         Closed(at=at(6), outcome="reverted", by="responder", reason=""),
     )
-    assert value(metrics, "responder_step_duration_seconds_sum", resource="back") == 2.0
+    assert value(metrics, "responder_step_duration_seconds_sum", resource="revert") == 2.0
 
 
 def test_a_clock_that_went_backwards_makes_no_negative_time() -> None:
@@ -208,7 +209,7 @@ def test_what_the_journal_says() -> None:
     assert found[("responder_armed",)] == 1
     assert found[("responder_service_locked", "backend", "production", "stuck")] == 1
     assert found[("responder_services_in_trouble", "production")] == 2
-    assert found[("responder_brake_services",)] == 3
+    assert found[("responder_circuit_breaker_services",)] == 3
     assert found[("responder_target_info", "2.0", "backend", "production")] == 1
     assert found[("responder_versions", "backend", "bad", "production")] == 3
     assert found[("responder_rollback_refused", "backend", "backend-down", "cooldown", "production")] == 1
@@ -267,7 +268,7 @@ async def test_one_refusal_a_service_pages_and_only_if_a_human_has_to_take_over(
         decision = decisions.RecordedDecision.model_validate({**fields, "needs_human": needs_human})
         await journal.transaction(record_decision, decision)
     found = await journal.read(take_snapshot, policy_set(), at(60))
-    assert [row["guard"] for row in found.refused] == paged
-    assert (await journal.read(take_snapshot, policy_set(), at(60 + 900 + 60))).refused == [], (
+    assert [row["guard"] for row in found.denied] == paged
+    assert (await journal.read(take_snapshot, policy_set(), at(60 + 900 + 60))).denied == [], (
         "it rests after 15 minutes"
     )

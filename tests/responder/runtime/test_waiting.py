@@ -15,7 +15,7 @@ from responder.decisions.incidents import Incident
 from responder.journal import Database, decisions, executions, open_journal
 from responder.operations.decided import Decided
 from responder.operations.respond import respond
-from responder.runtime.waiting import Due, Waiting
+from responder.runtime.waiting import Due, WaitingIncidents
 from responder.services import registry
 from tests.journals import postgres_server  # noqa: F401
 from tests.responder.examples import LABELS, ago, alert, deployment, incident, policy_set
@@ -70,7 +70,7 @@ async def test_trouble_that_returns_is_seen_by_every_replica(
     prometheus.evaluates(LABELS)
     (refused,) = await judged(replicas[0], connections, trouble())
     assert refused.decision.deciding.guard == "trouble_now"
-    waiting = [Waiting(journal, policy_set, lambda: connections) for journal in replicas]
+    waiting = [WaitingIncidents(journal, policy_set, lambda: connections) for journal in replicas]
     assert await asyncio.gather(*(replica.due() for replica in waiting)) == [Due()] * 3
 
     prometheus.sees(LABELS)

@@ -194,7 +194,7 @@ async def test_it_gives_up_after_so_many_resumptions(pool: WorkerPool) -> None:
         await tx.all("end_all_leases")
 
     await pool.drill.journal.transaction(end_leases)
-    pool.worker(resume_at_most=2)
+    pool.worker(max_resumptions=2)
     stuck = await pool.until(lambda x: x.state == "stuck")
     assert "was resumed 3 times" in stuck.reason
     assert pool.drill.stage.outside() == pool.drill.stage.before
@@ -208,9 +208,9 @@ async def test_a_bug_is_tried_again_and_ends_as_stuck(pool: WorkerPool, monkeypa
 
     pool.drill.health.get = explode  # type: ignore[method-assign]
     monkeypatch.setattr(executions, "_HANDING_OVER", timedelta())
-    pool.worker(resume_at_most=2)
+    pool.worker(max_resumptions=2)
     stuck = await pool.until(lambda x: x.state == "stuck")
-    assert "never came to an end" in stuck.reason
+    assert "did not end" in stuck.reason
 
 
 class _Bug:
@@ -233,9 +233,9 @@ ALWAYS = 1 << 30
 @pytest.mark.parametrize(
     ("loop", "owner", "name"),
     [
-        ("expiry", worker_module, "_held"),
+        ("expiry", worker_module, "_awaiting_approval"),
         ("promotion", worker_module, "promote"),
-        ("collateral", worker_module.Quiet, "keep"),
+        ("collateral", worker_module.CollateralSilences, "maintain"),
         ("watchdog", worker_module, "ask_watchdog"),
     ],
 )
@@ -263,12 +263,12 @@ async def test_a_bug_beside_the_rollbacks_is_counted_and_hinders_none(
 
 
 async def test_a_bug_where_evidence_is_kept_hinders_no_rollback(pool: WorkerPool) -> None:
-    def keeper() -> Any:
+    def collector() -> Any:
         if pool.heard:
             return None
         raise ZeroDivisionError("a bug")
 
-    pool.worker(keeper=keeper)
+    pool.worker(evidence_collector=collector)
     async with asyncio.timeout(60):
         while pool.on_error.count("evidence") < 2:
             await asyncio.sleep(0.01)
@@ -365,7 +365,7 @@ async def test_a_journal_that_goes_away_and_comes_back(
     broken.broken = True
     pool.drill.health.sick = set()
     async with asyncio.timeout(60):
-        while "interrupted" not in caplog.messages:
+        while "execution interrupted" not in caplog.messages:
             await asyncio.sleep(0.01)
     broken.broken = False
     async with asyncio.timeout(60):

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from responder.backends.connections import Connections
 from responder.decisions.policy_set import PolicySet
-from responder.evidence.keeper import Keeper
+from responder.evidence.collector import EvidenceCollector
 from responder.journal import Database, executions
 from responder.rollback.events import Event
 from responder.rollback.execution import Execution
@@ -63,7 +63,7 @@ class ResponderServer:
     prometheus: FakePrometheus
     broadcast: ExecutionBroadcast
     access: Access
-    keeper: Keeper | None = None
+    collector: EvidenceCollector | None = None
     clients: ClientSettings | None = None
     mistakes: list[str] = field(default_factory=list)
 
@@ -153,7 +153,7 @@ async def make_responder(
         settings = Web(tokens=tokens)
         access = Access(settings)
         events = Events(broadcast, worker, lambda request: responder.access.allows(request, "read"), look=0.05)
-        evidence = Evidence(journal, lambda: responder.keeper)
+        evidence = Evidence(journal, lambda: responder.collector)
         clients = ClientDocuments(journal, lambda: responder.policy_set, lambda: responder.clients)
         handlers = (receiver, rollbacks, steering, registry, status, approval, events, reports, evidence, clients)
         app = routes(

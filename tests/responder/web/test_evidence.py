@@ -12,7 +12,7 @@ import pytest
 
 from responder.backends.connections import Connections
 from responder.decisions.policy_set import PolicySet
-from responder.evidence.keeper import Keeper
+from responder.evidence.collector import EvidenceCollector
 from responder.evidence.settings import EvidenceSettings
 from responder.journal import evidence
 from responder.services import rollbacks
@@ -31,11 +31,11 @@ async def kept(responder: ResponderServer, connections: Connections, tmp_path: P
     (tmp_path / "app.log").write_text("it said <b>this</b>\n")
     backend = service().model_copy(update={"logs": sources({"file": str(tmp_path / "app.log")})})
     settings = EvidenceSettings(base_directory=tmp_path / "evidence")
-    responder.keeper = Keeper(settings, responder.journal, PolicySet(services=(backend,)), connections)
+    responder.collector = EvidenceCollector(settings, responder.journal, PolicySet(services=(backend,)), connections)
     now = datetime.now(UTC)
     event = accepted(at=now, received_at=now, deployment_id="deploy-21", onset_at=now)
     execution = await responder.journal.transaction(rollbacks.accept, "r1", event)
-    assert (await responder.keeper.of_rollback(execution, guard)).files
+    assert (await responder.collector.collect_for_rollback(execution, guard)).files
     return "r1"
 
 
@@ -73,19 +73,19 @@ async def test_only_what_the_manifest_names_can_be_had(responder: ResponderServe
 async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer, kept: str, tmp_path: Path) -> None:
     home = f"/api/v1/executions/{kept}/evidence"
     assert await responder.get("/api/v1/executions/none/evidence") == (404, {"error": "no evidence is kept under none"})
-    keeper = responder.keeper
-    assert keeper
+    collector = responder.collector
+    assert collector
 
-    responder.keeper = None
+    responder.collector = None
     status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, "is kept in nowhere by now" in body["error"]) == (404, True)
 
     elsewhere = EvidenceSettings(base_directory=tmp_path / "other")
-    responder.keeper = Keeper(elsewhere, responder.journal, PolicySet(), keeper._connections)
+    responder.collector = EvidenceCollector(elsewhere, responder.journal, PolicySet(), collector._connections)
     status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, f"file://{tmp_path}/evidence" in body["error"]) == (404, True)
 
-    responder.keeper = keeper
+    responder.collector = collector
     next(tmp_path.rglob("app.log.gz")).unlink()
     status, body = await responder.get(f"{home}/app.log.gz")
     assert (status, "of this host; it was kept by " in body["error"]) == (404, True)

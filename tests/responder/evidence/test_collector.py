@@ -18,7 +18,7 @@ from responder.backends.connections import Connections
 from responder.decisions.policies import Policy
 from responder.decisions.policy_set import PolicySet
 from responder.errors import LeaseLost
-from responder.evidence.keeper import Keeper
+from responder.evidence.collector import EvidenceCollector
 from responder.evidence.maintenance import maintain
 from responder.evidence.manifest import MANIFEST, where
 from responder.evidence.settings import EvidenceSettings
@@ -59,7 +59,7 @@ class _Through:
         return call
 
 
-class _Interrupted(Keeper):
+class _Interrupted(EvidenceCollector):
     point: Point
 
     @property
@@ -78,13 +78,13 @@ def with_logs(base: Service, log: Path) -> Service:
     return base.model_copy(update={"logs": sources({"file": str(log)})})
 
 
-def keeper_of(
+def collector_of(
     drill: CrashDrill, settings: EvidenceSettings, around: Connections, point: Point, log: Path
 ) -> _Interrupted:
     policy_set = PolicySet(services=(with_logs(drill.stage.service, log),))
-    keeper = _Interrupted(settings, _Through(drill.journal, point), policy_set, around)  # type: ignore[arg-type]
-    keeper.point = point
-    return keeper
+    collector = _Interrupted(settings, _Through(drill.journal, point), policy_set, around)  # type: ignore[arg-type]
+    collector.point = point
+    return collector
 
 
 def guard() -> None:
@@ -95,7 +95,9 @@ async def test_it_is_on_record_before_the_first_step(
     drill: CrashDrill, directory: EvidenceSettings, around: Connections, tmp_path: Path
 ) -> None:
     log = next(tmp_path.rglob("followed"))  # which the restart of the rollback overwrites
-    drill.keep = lambda point: lambda e: keeper_of(drill, directory, around, point, log).of_rollback(e, guard)
+    drill.keep = lambda point: (
+        lambda e: collector_of(drill, directory, around, point, log).collect_for_rollback(e, guard)
+    )
     ended = await drill.run_to_the_end()
     assert ended.outcome == "succeeded"
     events = await drill.events()
@@ -119,7 +121,9 @@ async def test_wherever_it_crashes_it_is_kept_once_and_before_the_rollback(
         drill = CrashDrill(immediate(home), journal)
         await drill.accept()
         log = next(home.rglob("followed"))
-        drill.keep = lambda point: lambda e: keeper_of(drill, settings, around, point, log).of_rollback(e, guard)
+        drill.keep = lambda point: (
+            lambda e: collector_of(drill, settings, around, point, log).collect_for_rollback(e, guard)
+        )
         with contextlib.suppress(Crash):
             await drill.run(point)
         await drill.run_to_the_end()
@@ -156,12 +160,12 @@ async def test_a_rollback_goes_on_where_nothing_can_be_kept(
     nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
     log = tmp_path / "followed"
     outcomes: list[tuple[str, float, int]] = []
-    keeper = keeper_of(drill, nowhere, around, Point(), log)
-    keeper._on_collected = lambda *outcome: outcomes.append(outcome)
-    drill.keep = lambda point: lambda e: keeper.of_rollback(e, guard)
+    collector = collector_of(drill, nowhere, around, Point(), log)
+    collector._on_collected = lambda *outcome: outcomes.append(outcome)
+    drill.keep = lambda point: lambda e: collector.collect_for_rollback(e, guard)
     assert (await drill.run_to_the_end()).outcome == "succeeded"
     (kept,) = [event for event in await drill.events() if isinstance(event, EvidenceCollected)]
-    assert kept.note.startswith("no evidence was kept: ")
+    assert kept.note.startswith("no evidence was collected: ")
     assert kept.location == ""
     row = await drill.journal.read(evidence.find, drill.id)
     assert (row["state"], "File exists" in row["problem"]) == ("failed", True)
@@ -174,9 +178,9 @@ async def test_who_lost_the_lease_writes_no_manifest(
     def lapsed() -> None:
         raise LeaseLost("the lease has run out")
 
-    keeper = keeper_of(drill, directory, around, Point(), tmp_path / "followed")
+    collector = collector_of(drill, directory, around, Point(), tmp_path / "followed")
     with pytest.raises(LeaseLost):
-        await keeper.of_rollback(await drill.load(), lapsed)
+        await collector.collect_for_rollback(await drill.load(), lapsed)
     assert not list(tmp_path.rglob(MANIFEST))
 
 
@@ -230,17 +234,21 @@ async def wanted(journal: Database, evidence_id: str = "20261123-220000-bbbb0000
 
 
 @pytest.fixture
-def by_itself(journal: Database, settings: EvidenceSettings, around: Connections, tmp_path: Path) -> Keeper:
+def by_itself(journal: Database, settings: EvidenceSettings, around: Connections, tmp_path: Path) -> EvidenceCollector:
     log = tmp_path / "app.log"
     log.write_text("overloaded\n")
-    return Keeper(settings, journal, PolicySet(services=(with_logs(service(), log),), policies=(KEEPS,)), around)
+    return EvidenceCollector(
+        settings, journal, PolicySet(services=(with_logs(service(), log),), policies=(KEEPS,)), around
+    )
 
 
-async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, journal: Database, worker_id: str) -> None:
+async def test_logs_that_a_policy_asks_for_are_kept_once(
+    by_itself: EvidenceCollector, journal: Database, worker_id: str
+) -> None:
     await journal.transaction(registry.record, deployment(), "good")
     evidence_id = await wanted(journal)
-    assert await by_itself.next_wanted(worker_id, guard) == "done"
-    assert await by_itself.next_wanted(worker_id, guard) == "nothing"
+    assert await by_itself.collect_next_request(worker_id, guard) == "done"
+    assert await by_itself.collect_next_request(worker_id, guard) == "nothing"
     row = await journal.read(evidence.find, evidence_id)
     assert (row["state"], row["execution"], row["deployment_id"], row["worker"]) == ("kept", None, "deploy-21", None)
     manifest = json.loads(row["manifest"])
@@ -248,7 +256,9 @@ async def test_logs_that_a_policy_asks_for_are_kept_once(by_itself: Keeper, jour
     assert "app.log.gz" in [file["name"] for file in manifest["files"]]
 
 
-async def test_what_a_dead_worker_took_is_kept_by_another(by_itself: Keeper, journal: Database, worker_id: str) -> None:
+async def test_what_a_dead_worker_took_is_kept_by_another(
+    by_itself: EvidenceCollector, journal: Database, worker_id: str
+) -> None:
     evidence_id = await wanted(journal)
     assert await journal.transaction(evidence.claim, worker_id)
 
@@ -257,9 +267,9 @@ async def test_what_a_dead_worker_took_is_kept_by_another(by_itself: Keeper, jou
 
     other = Lease(journal, 60.0)
     await other.take()
-    assert await by_itself.next_wanted(other.id, guard) == "nothing", "it lives, and keeps it"
+    assert await by_itself.collect_next_request(other.id, guard) == "nothing", "it lives, and keeps it"
     await journal.transaction(dies)
-    assert await by_itself.next_wanted(other.id, guard) == "done"
+    assert await by_itself.collect_next_request(other.id, guard) == "done"
     assert (await journal.read(evidence.find, evidence_id))["tries"] == 2
 
 
@@ -268,16 +278,18 @@ async def test_a_store_that_is_away_is_tried_again_and_given_up(
 ) -> None:
     (tmp_path / "file").touch()
     nowhere = EvidenceSettings(base_directory=tmp_path / "file" / "evidence")
-    keeper = Keeper(nowhere, journal, PolicySet(services=(service(),), policies=(KEEPS,)), around)
+    collector = EvidenceCollector(nowhere, journal, PolicySet(services=(service(),), policies=(KEEPS,)), around)
     evidence_id = await wanted(journal)
-    seen = [await keeper.next_wanted(worker_id, guard) for _ in range(6)]
+    seen = [await collector.collect_next_request(worker_id, guard) for _ in range(6)]
     assert seen == ["later"] * 4 + ["done", "nothing"]
     assert (await journal.read(evidence.find, evidence_id))["state"] == "failed"
 
 
-async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Database, around: Connections) -> None:
+async def test_the_worker_keeps_what_is_asked_for(
+    by_itself: EvidenceCollector, journal: Database, around: Connections
+) -> None:
     evidence_id = await wanted(journal)
-    worker = Worker(journal, PolicySet, lambda: around, poll=0.02, keeper=lambda: by_itself)
+    worker = Worker(journal, PolicySet, lambda: around, poll=0.02, evidence_collector=lambda: by_itself)
     running = asyncio.create_task(worker.run())
     try:
         async with asyncio.timeout(60):
@@ -290,82 +302,84 @@ async def test_the_worker_keeps_what_is_asked_for(by_itself: Keeper, journal: Da
 
 
 # --- retention ---
-async def aged(keeper: Keeper, evidence_id: str, days: float, *, complete: bool = True) -> None:
+async def aged(collector: EvidenceCollector, evidence_id: str, days: float, *, complete: bool = True) -> None:
     """Evidence that was kept so long ago, by the clock of whoever cleans."""
     folder = where("deploy-21", evidence_id)
     begun = b'{"format": "rollback-responder/evidence/1"}'
-    await keeper.store.begin(folder, begun)
-    await keeper.store.put(folder, "app.log.gz", b"x")
+    await collector.store.begin(folder, begun)
+    await collector.store.put(folder, "app.log.gz", b"x")
     if complete:
-        await keeper.store.finish(folder, begun)
+        await collector.store.finish(folder, begun)
 
 
-async def ids(keeper: Keeper) -> set[str]:
-    return {stored.where.id for stored in await keeper.store.stored()}
+async def ids(collector: EvidenceCollector) -> set[str]:
+    return {stored.where.id for stored in await collector.store.stored()}
 
 
 async def test_what_is_older_than_the_retention_is_deleted_and_what_is_open_is_not(
-    by_itself: Keeper, journal: Database, worker_id: str
+    by_itself: EvidenceCollector, journal: Database, worker_id: str
 ) -> None:
     kept = await wanted(journal)
-    assert await by_itself.next_wanted(worker_id, guard) == "done"
+    assert await by_itself.collect_next_request(worker_id, guard) == "done"
     now = datetime.now(UTC)
     await journal.transaction(rollbacks.accept, "open", accepted(at=now, received_at=now))
     for name in ("open", "closed"):
         await aged(by_itself, name, 0)
-    assert await by_itself.clean(now + timedelta(days=29)) == []
+    assert await by_itself.delete_expired(now + timedelta(days=29)) == []
     later = now + timedelta(days=31)
-    assert sorted(await by_itself.clean(later)) == sorted([kept, "closed"])
+    assert sorted(await by_itself.delete_expired(later)) == sorted([kept, "closed"])
     assert await ids(by_itself) == {"open"}
     assert (await journal.read(evidence.find, kept))["state"] == "deleted"
     execution = await journal.read(executions.load, "open")
     ended = Closed(at=now, outcome="failed", by="alice", reason="x")
     await journal.transaction(rollbacks.append, execution, [ended], None)
-    assert await by_itself.clean(later) == ["open"]
+    assert await by_itself.delete_expired(later) == ["open"]
     assert await ids(by_itself) == set()
 
 
-async def test_what_a_crash_left_half_written_is_deleted_after_a_while(by_itself: Keeper) -> None:
+async def test_what_a_crash_left_half_written_is_deleted_after_a_while(by_itself: EvidenceCollector) -> None:
     await aged(by_itself, "half", 0, complete=False)
     now = datetime.now(UTC)
-    assert await by_itself.clean(now + timedelta(minutes=50)) == []
-    assert await by_itself.clean(now + timedelta(minutes=70)) == ["half"]
+    assert await by_itself.delete_expired(now + timedelta(minutes=50)) == []
+    assert await by_itself.delete_expired(now + timedelta(minutes=70)) == ["half"]
     assert await ids(by_itself) == set()
 
 
-async def test_what_is_not_ours_is_never_deleted(by_itself: Keeper, settings: EvidenceSettings) -> None:
-    folder = where("somebody", "elses")
-    await by_itself.store.put(
-        where("deploy-21", "x"), MANIFEST, b'{"name": "another program\'s"}'
-    ) if settings.s3 else None
-    if settings.base_directory:
-        home = settings.base_directory / "somebody" / "elses"
-        home.mkdir(parents=True)
-        (home / MANIFEST).write_text("{}")
-        (settings.base_directory / "nginx").mkdir()
-        (settings.base_directory / "nginx" / "access.log").write_text("x")
+async def test_files_of_others_are_never_deleted(by_itself: EvidenceCollector, settings: EvidenceSettings) -> None:
+    store, foreign, content = by_itself.store, where("somebody", "elses"), b'{"name": "of another program"}'
+    base = settings.base_directory
+    if base:
+        (base / "somebody" / "elses").mkdir(parents=True)
+        (base / "nginx").mkdir()
+        (base / "nginx" / "access.log").write_text("x")
+    await store.put(foreign, MANIFEST, content)
+    if base:
         old = ago(86400 * 900).timestamp()
-        os.utime(home / MANIFEST, (old, old))
-    assert await by_itself.clean(datetime.now(UTC) + timedelta(days=900)) == []
-    assert folder not in [stored.where for stored in await by_itself.store.stored()] or settings.base_directory
+        os.utime(base / "somebody" / "elses" / MANIFEST, (old, old))
+    assert [stored.where for stored in await store.stored()] == [foreign], "by its name it looks like evidence"
+    assert await by_itself.delete_expired(datetime.now(UTC) + timedelta(days=900)) == []
+    assert await store.get(foreign, MANIFEST) == content
+    assert base is None or (base / "nginx" / "access.log").read_text() == "x"
 
 
-async def test_what_cannot_be_deleted_keeps_nothing_else(by_itself: Keeper, settings: EvidenceSettings) -> None:
+async def test_a_folder_that_cannot_be_deleted_does_not_stop_the_others(
+    by_itself: EvidenceCollector, settings: EvidenceSettings
+) -> None:
     for name in ("a", "b", "c"):
         await aged(by_itself, name, 0)
     if settings.base_directory:
         (settings.base_directory / "deploy-21" / "b" / "notes").mkdir()
-    stays = {"b"} if settings.base_directory else set()
-    assert set(await by_itself.clean(datetime.now(UTC) + timedelta(days=31))) == {"a", "b", "c"} - stays
-    assert await ids(by_itself) == stays
+    undeletable = {"b"} if settings.base_directory else set()
+    assert set(await by_itself.delete_expired(datetime.now(UTC) + timedelta(days=31))) == {"a", "b", "c"} - undeletable
+    assert await ids(by_itself) == undeletable
 
 
 async def test_it_is_private(
     journal: Database, directory: EvidenceSettings, around: Connections, worker_id: str
 ) -> None:
-    keeper = Keeper(directory, journal, PolicySet(services=(service(),), policies=(KEEPS,)), around)
+    collector = EvidenceCollector(directory, journal, PolicySet(services=(service(),), policies=(KEEPS,)), around)
     await wanted(journal)
-    await keeper.next_wanted(worker_id, guard)
+    await collector.collect_next_request(worker_id, guard)
     base = Path(str(directory.base_directory))
     for path in (base, *base.rglob("*")):
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
@@ -380,8 +394,8 @@ async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
 
     async with serving(bucket=nonsense) as url:
         around = Connections({Aws: aws_at(url)})
-        keeper = Keeper(EvidenceSettings(s3="s3://bucket"), journal, PolicySet(), around)
-        upkeep = asyncio.create_task(maintain(lambda: keeper, worker=worker_id, guard=guard, poll=0.01))
+        collector = EvidenceCollector(EvidenceSettings(s3="s3://bucket"), journal, PolicySet(), around)
+        upkeep = asyncio.create_task(maintain(lambda: collector, worker=worker_id, guard=guard, poll=0.01))
         try:
             async with asyncio.timeout(60):
                 while "NextContinuationToken" not in caplog.text and not upkeep.done():
@@ -393,7 +407,7 @@ async def test_a_store_that_answers_nonsense_does_not_end_the_worker(
             await around.close()
 
 
-async def test_upkeep_ends_with_the_lease(by_itself: Keeper, journal: Database, worker_id: str) -> None:
+async def test_upkeep_ends_with_the_lease(by_itself: EvidenceCollector, journal: Database, worker_id: str) -> None:
     def lapsed() -> None:
         raise LeaseLost("the lease has run out")
 

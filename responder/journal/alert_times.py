@@ -1,4 +1,4 @@
-"""When alerts began whose sender leaves `startsAt` out, so that sending one again is the same episode."""
+"""When alerts started whose sender omits `startsAt`, so that a repeated alert counts as the same one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from responder.backends.alertmanager.alerts import NEVER, Alert, UndatedAlert
 from responder.journal.database import Transaction
 
 ENDS_AFTER = timedelta(minutes=5)
-"""An alert without `endsAt` that is not sent again within this time is over: Alertmanager's `resolve_timeout`."""
+"""An alert without `endsAt` that is not repeated for this long has ended: Alertmanager's default `resolve_timeout`."""
 
-_KEPT = timedelta(days=1)
+_KEPT_FOR = timedelta(days=1)
 
 
 async def remember(tx: Transaction, alerts: Sequence[Alert], now: datetime) -> list[Alert]:
-    """The alerts, those without a time of their own dated by the first time that they were sent."""
-    await tx.all("forget_undated_alerts", before=now - _KEPT)
+    """The alerts, with a start for each that has none: its first arrival since it last ended, which is recorded."""
+    await tx.all("forget_undated_alerts", before=now - _KEPT_FOR)
     dated = []
     for alert in alerts:
         if isinstance(alert, UndatedAlert):
@@ -28,7 +28,7 @@ async def remember(tx: Transaction, alerts: Sequence[Alert], now: datetime) -> l
 
 
 async def known(tx: Transaction, alerts: Sequence[Alert], now: datetime) -> list[Alert]:
-    """The same without remembering anything."""
+    """Like `remember`, without recording anything."""
     dated = []
     for alert in alerts:
         if isinstance(alert, UndatedAlert):
@@ -38,5 +38,5 @@ async def known(tx: Transaction, alerts: Sequence[Alert], now: datetime) -> list
     return dated
 
 
-def _dated(alert: Alert, when: datetime) -> Alert:
-    return Alert(**{**dict(alert), "starts_at": when})
+def _dated(alert: Alert, starts_at: datetime) -> Alert:
+    return Alert(**{**dict(alert), "starts_at": starts_at})

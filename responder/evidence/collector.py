@@ -1,4 +1,4 @@
-"""Keeps evidence of each rollback before it touches anything, and of what policies ask for; and not for ever."""
+"""Collects evidence before each rollback and on request of a policy, and deletes it after its retention."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -18,7 +18,7 @@ from responder.evidence.collect import Case, collect
 from responder.evidence.manifest import Manifest
 from responder.evidence.series import queries_of
 from responder.evidence.settings import EvidenceSettings
-from responder.evidence.stores import Store, is_ours, store_of
+from responder.evidence.stores import Store, is_evidence, store_of
 from responder.journal import Database, Row, deployments, evidence
 from responder.journal.deployments import Deployment
 from responder.logging import say
@@ -28,16 +28,16 @@ from responder.rollback.execution import Execution
 log = logging.getLogger("responder.evidence")
 
 _ALERTS: TypeAdapter[tuple[Alert, ...]] = TypeAdapter(tuple[Alert, ...])
-_TRIES = 5
-_HALF_WRITTEN_FOR = timedelta(hours=1)
-"""So old, what has no manifest is the rest of a crash: nothing is collected for that long."""
+_MAX_TRIES = 5
+_UNFINISHED_FOR = timedelta(hours=1)
+"""Evidence without a manifest that is older is left over from a crash: no collection takes that long."""
 
 OnCollected = Callable[[str, float, int], None]
-"""Is told of each case: outcome (`complete`, `partial`, `failed`), seconds, bytes."""
+"""Receives the outcome of each collection (`complete`, `partial` or `failed`), its seconds and its bytes."""
 
 
-class Keeper:
-    """One configuration's way to keep evidence."""
+class EvidenceCollector:
+    """Collects evidence as one configuration says."""
 
     def __init__(
         self,
@@ -47,19 +47,19 @@ class Keeper:
         connections: Connections,
         on_collected: OnCollected = lambda outcome, seconds, size: None,
     ) -> None:
-        self.settings, self._journal, self._mandate, self._connections = settings, journal, policy_set, connections
+        self.settings, self._journal, self._policy_set, self._connections = settings, journal, policy_set, connections
         self._on_collected = on_collected
 
     @property
     def store(self) -> Store:
         return store_of(self.settings, self._connections)
 
-    async def of_rollback(self, execution: Execution, guard: Callable[[], None]) -> EvidenceCollected:
-        """What was kept before the first step. It raises nothing but `LeaseLost` and `JournalUnavailable`."""
+    async def collect_for_rollback(self, execution: Execution, guard: Callable[[], None]) -> EvidenceCollected:
+        """The event that says what was collected. Raises only `LeaseLost` and `JournalUnavailable`."""
         accepted, now = execution.accepted, self._journal.now()
-        parts = (self._mandate.service(part.service, accepted.environment)[0] for part in accepted.parts)
+        parts = (self._policy_set.service(part.service, accepted.environment)[0] for part in accepted.parts)
         services = [service for service in parts if service]
-        policy = self._mandate.policy(accepted.policy)
+        policy = self._policy_set.policy(accepted.policy)
         case = Case(
             id=execution.id,
             execution=execution.id,
@@ -76,12 +76,12 @@ class Keeper:
             queries=tuple(queries_of(services, policy, accepted.alerts)),
         )
         try:
-            manifest = await self._keep(case, guard)
+            manifest = await self._collect(case, guard)
         except (StepFailed, Unavailable) as e:
             await self._failed(case, str(e))
-            return EvidenceCollected(
-                at=self._journal.now(), note=f"no evidence was kept: {e}", seconds=_since(now, self._journal.now())
-            )
+            ended_at = self._journal.now()
+            took = (ended_at - now).total_seconds()
+            return EvidenceCollected(at=ended_at, note=f"no evidence was collected: {e}", seconds=took)
         return EvidenceCollected(
             at=self._journal.now(),
             note=manifest.summary(),
@@ -92,49 +92,50 @@ class Keeper:
             seconds=manifest.seconds,
         )
 
-    async def next_wanted(self, worker: str, guard: Callable[[], None]) -> Literal["nothing", "done", "later"]:
-        """Keeps what a policy has asked for by itself. `later`: the store did not take it; it is tried some times."""
+    async def collect_next_request(self, worker: str, guard: Callable[[], None]) -> Literal["nothing", "done", "later"]:
+        """Collects what a policy requested. Returns `later` if storing failed and is to be retried."""
         row = await self._journal.transaction(evidence.claim, worker)
         if row is None:
             return "nothing"
         running = await self._journal.read(deployments.newest, row["service"], row["environment"])
         case = self._case_of(row, running)
         try:
-            manifest = await self._keep(case, guard)
-            say(log, "evidence kept", id=case.id, service=case.service, summary=manifest.summary())
+            manifest = await self._collect(case, guard)
+            say(log, "evidence collected", id=case.id, service=case.service, summary=manifest.summary())
         except (StepFailed, Unavailable) as e:
-            if row["tries"] + 1 < _TRIES:
-                say(log, "evidence not kept yet", level=logging.WARNING, id=case.id, reason=str(e))
+            if row["tries"] + 1 < _MAX_TRIES:
+                say(log, "evidence not stored yet", level=logging.WARNING, id=case.id, reason=str(e))
                 return "later"
             await self._failed(case, str(e))
         return "done"
 
-    async def clean(self, now: datetime | None = None) -> list[str]:
-        """Deletes what is older than the retention, and what a crash has left half written; not what is still open."""
+    async def delete_expired(self, now: datetime | None = None) -> list[str]:
+        """Deletes evidence after its retention and what a crash left unfinished, and returns the IDs.
+
+        Evidence of open rollbacks stays.
+        """
         now = now or self._journal.now()
         gone = []
         needed = await self._journal.read(evidence.needed)
         oldest = now - timedelta(seconds=self.settings.retention)
         for stored in await self.store.stored():
-            due = stored.at < (oldest if stored.complete else now - _HALF_WRITTEN_FOR)
+            due = stored.at < (oldest if stored.complete else now - _UNFINISHED_FOR)
             if not due or stored.where.id in needed:
                 continue
             try:
-                if not await is_ours(self.store, stored):
+                if not await is_evidence(self.store, stored):
                     continue
                 await self.store.remove(stored.where)
-            except (
-                StepFailed
-            ) as e:  # as where somebody has put a directory of his own there: the others go all the same
-                say(log, "old evidence could not be deleted", level=logging.WARNING, id=stored.where.id, reason=str(e))
+            except StepFailed as e:  # for example, a foreign directory is in it; the others are deleted all the same
+                say(log, "expired evidence not deleted", level=logging.WARNING, id=stored.where.id, reason=str(e))
                 continue
             await self._journal.transaction(evidence.mark_deleted, stored.where.id)
             gone.append(stored.where.id)
         return gone
 
     def _case_of(self, row: Row, running: Deployment | None) -> Case:
-        service, _ = self._mandate.service(row["service"], row["environment"])
-        policy = self._mandate.policy(row["policy"])
+        service, _ = self._policy_set.service(row["service"], row["environment"])
+        policy = self._policy_set.policy(row["policy"])
         alerts = _ALERTS.validate_python(json.loads(row["alerts"]))
         names = sorted({alert.name for alert in alerts})
         return Case(
@@ -152,56 +153,32 @@ class Keeper:
             queries=tuple(queries_of([service] if service else [], policy, alerts)),
         )
 
-    async def _keep(self, case: Case, guard: Callable[[], None]) -> Manifest:
+    async def _collect(self, case: Case, guard: Callable[[], None]) -> Manifest:
         try:
             manifest = await collect(
                 case, settings=self.settings, store=self.store, connections=self._connections, guard=guard
             )
         except (LeaseLost, JournalUnavailable, StepFailed, Unavailable):
             raise
-        except (ResponderError, Exception) as e:  # a bug of ours is no reason to leave a service as it is
-            log.exception("evidence", extra={"fields": {"id": case.id}})
+        except (ResponderError, Exception) as e:  # a bug here must not prevent the rollback
+            log.exception("evidence failed with a bug", extra={"fields": {"id": case.id}})
             raise StepFailed(f"{type(e).__name__}: {e}") from e
-        await self._journal.transaction(
-            evidence.record,
-            case.id,
-            execution=case.execution,
-            policy=case.policy,
-            service=case.service,
-            environment=case.environment,
-            deployment_id=case.deployment_id,
-            state="kept",
-            at=manifest.ended_at,
-            location=manifest.location,
-            files=len(manifest.files),
-            missing=len(manifest.missing),
-            size=manifest.bytes,
-            manifest=manifest.model_dump_json(),
-        )
+        counts = {"files": len(manifest.files), "missing": len(manifest.missing), "size": manifest.bytes}
+        result = {"at": manifest.ended_at, "location": manifest.location, "manifest": manifest.model_dump_json()}
+        await self._record(case, state="kept", **counts, **result)
         cut = any(file.cut_off for file in manifest.files)
         self._on_collected("partial" if manifest.missing or cut else "complete", manifest.seconds, manifest.bytes)
         return manifest
 
     async def _failed(self, case: Case, problem: str) -> None:
-        say(log, "no evidence", level=logging.ERROR, id=case.id, service=case.service, reason=problem)
+        say(log, "evidence not collected", level=logging.ERROR, id=case.id, service=case.service, reason=problem)
         self._on_collected("failed", self.settings.within, 0)
-        await self._journal.transaction(
-            evidence.record,
-            case.id,
-            execution=case.execution,
-            policy=case.policy,
-            service=case.service,
-            environment=case.environment,
-            deployment_id=case.deployment_id,
-            state="failed",
-            at=self._journal.now(),
-            problem=problem,
-        )
+        await self._record(case, state="failed", at=self._journal.now(), problem=problem)
+
+    async def _record(self, case: Case, **result: Any) -> None:
+        where = case.model_dump(include={"execution", "policy", "service", "environment", "deployment_id"})
+        await self._journal.transaction(evidence.record, case.id, **where, **result)
 
 
 def _onset(alerts: tuple[Alert, ...], otherwise: datetime) -> datetime:
     return min([otherwise, *(alert.starts_at for alert in alerts)])
-
-
-def _since(began: datetime, now: datetime) -> float:
-    return (now - began).total_seconds()
