@@ -18,9 +18,10 @@ from exporters.errors import ConfigError, Problem
 from exporters.probes import PROBES, AnyCheck
 from exporters.probes.check import Check
 from exporters.resources.collector import READERS
-from foundation.documents import Document, DocumentError, KeyPath, expand, format_path, read_document
 from foundation.redaction import Redactor
 from foundation.secret_files import is_reference, must_be_secret
+from foundation.yaml_document import Path as KeyPath
+from foundation.yaml_document import UnreadableYaml, YamlDocument, expand, path_text
 
 SECRETS_IN_FILES = ("dsn", "password", "bearer_token")
 """Keys that may be given as `<key>_file` instead."""
@@ -73,18 +74,14 @@ def load(file: Path, environment: Mapping[str, str] | None = None) -> Loaded:
 class _Loading:
     file: Path
     environment: Mapping[str, str]
-    document: Document = field(default_factory=Document)
     data: Any = None
     problems: list[Problem] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
 
     def load(self) -> Loaded:
-        try:
-            self.document = read_document(self.file)
-        except DocumentError as error:
-            raise ConfigError([Problem(str(self.file), error.line, "", error.message)]) from error
-        for path, _ in self.document.repeated:
-            self._mistake(path, "is given twice")
+        self.document = self._read()
+        for path, message in self.document.duplicates:
+            self._mistake(path, message)
         self.data = {} if self.document.data is None else expand(self.document.data, self._variable)
         self._visit_checks()
         config = None
@@ -99,9 +96,19 @@ class _Loading:
             raise ConfigError(_tidy(self.problems))
         return Loaded(config, Redactor(self.secrets | {text for check in config.checks for text in check.secrets()}))
 
+    def _read(self) -> YamlDocument:
+        try:
+            return YamlDocument(self.file.read_text(encoding="utf-8"), str(self.file))
+        except OSError as error:
+            raise ConfigError([Problem(str(self.file), None, "", f"cannot be read: {error.strerror}")]) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError([Problem(str(self.file), None, "", f"not UTF-8 ({error.reason})")]) from error
+        except UnreadableYaml as error:
+            raise ConfigError([Problem(str(self.file), error.line, "", error.problem)]) from error
+
     def _mistake(self, path: KeyPath, message: str) -> None:
         line = self.document.line(path) if path else None
-        self.problems.append(Problem(str(self.file), line, format_path(path), message))
+        self.problems.append(Problem(str(self.file), line, path_text(path), message))
 
     def _variable(self, path: KeyPath, name: str) -> str:
         value = self.environment.get(name, "")

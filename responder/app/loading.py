@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from foundation.secret_files import is_reference
+from foundation.yaml_document import Mistake, UnreadableYaml, YamlDocument, expand
+from foundation.yaml_document import Path as KeyPath
 from responder.app.settings import Config
-from responder.config import yaml_document
 from responder.config.mistakes import mistakes_of, unexpanded, written_path
 from responder.config.text import meant
-from responder.config.yaml_document import Mistake, UnreadableYaml, YamlDocument
 from responder.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def load(file: Path, environment: Mapping[str, str] | None = None) -> Config:
     return parse(text, str(file), os.environ if environment is None else environment)
 
 
-def locator(file: Path) -> Callable[[yaml_document.Path], str]:
+def locator(file: Path) -> Callable[[KeyPath], str]:
     """A function from the path of a setting to `file:line path`, for a file that `load` accepts."""
     return YamlDocument(file.read_text(), str(file)).locate
 
@@ -43,8 +43,14 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
         raise ConfigError([str(e)]) from None
     if not isinstance(document.data, dict):
         raise ConfigError([f"{name}: must be a mapping with state, prometheus, alertmanager, services and policies"])
-    data, unset = yaml_document.expand(document.data, environment)
-    mistakes = [*document.duplicates, *unset]
+    mistakes = [*document.duplicates]
+
+    def variable(path: KeyPath, name: str) -> str:
+        if name not in environment:
+            mistakes.append((path, f"${{{name}}} is not set in the environment"))
+        return environment.get(name, "")
+
+    data = expand(document.data, variable)
     if not mistakes:
         try:
             # As JSON, so that text stays text: a bare `30` must not become a duration, nor `no` a version.

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from foundation.secret_files import SecretFile
+from foundation.yaml_document import Mistake
 from responder.backends.alertmanager.client import Alertmanager, AlertmanagerSettings
 from responder.backends.app_stores.app_store_client import AppStore
 from responder.backends.app_stores.google_play_client import GooglePlay
@@ -34,7 +35,6 @@ from responder.backends.postgres.snapshots.store import ShelfSettings
 from responder.backends.prometheus.client import Prometheus, PrometheusSettings
 from responder.backends.sites.cdn_client import Cloudflare, Fastly
 from responder.backends.sites.settings import CdnSettings
-from responder.config.yaml_document import Mistake
 from responder.decisions.contradictions import freeze_contradictions, policy_contradictions
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.limits import Limits, Watchdog

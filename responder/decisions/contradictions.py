@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from foundation.yaml_document import Mistake
 from responder.backends.alertmanager.matchers import all_match
 from responder.config.text import meant
-from responder.config.yaml_document import Mistake
 from responder.decisions.freeze_windows import Freeze
 from responder.decisions.policies import Policy
 from responder.services.service import Service

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from foundation.yaml_document import Mistake
 from responder.backends.postgres.checks import asks
 from responder.backends.postgres.schema_revision import SchemaRevision
 from responder.backends.postgres.snapshots.resource import Snapshot
 from responder.config.text import meant
-from responder.config.yaml_document import Mistake
 from responder.rollback.strategies import checks_of, resources_of
 from responder.services.service import Service
 

@@ -22,7 +22,7 @@ MISTAKES = [
     ("cheks: []", "f.yml:1: cheks: unknown key; did you mean checks?"),
     ("listen: nowhere", "f.yml:1: listen: must be written host:port, or [address]:port for IPv6"),
     ("listen: 'h:99999'", "f.yml:1: listen: the port must be between 1 and 65535"),
-    ("listen: 'h:1'\nlisten: 'h:2'", "f.yml:2: listen: is given twice"),
+    ("listen: 'h:1'\nlisten: 'h:2'", "f.yml:2: listen: duplicate key (first in line 1)"),
     ("resources: [cpu, gpu]", "f.yml:1: resources[1]: must be one of cpu, memory, "),
     ("checks:\n- {service: s}", "f.yml:2: checks[0].type: is required: one of http_response, database_connection"),
     (

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NoReturn
 
+from foundation.yaml_document import path_text
 from responder.backends.alertmanager.alerts import (
     NEVER,
     Alert,
@@ -18,7 +19,6 @@ from responder.backends.alertmanager.alerts import (
     fingerprint,
 )
 from responder.config.text import readable, without_surrogates
-from responder.config.yaml_document import path_text
 from responder.errors import Invalid
 
 # The limits of one body; docs/limits.md lists them.

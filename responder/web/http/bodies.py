@@ -11,8 +11,8 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from foundation.yaml_document import path_text
 from responder.config.text import readable
-from responder.config.yaml_document import path_text
 from responder.errors import Invalid
 
 MOST_BYTES = 4 << 20
