@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
 
+from responder.backends.capabilities import Assisted, Attributed, Preflight
 from responder.backends.connections import Connections
 from responder.backends.registries import AnyResource
 from responder.backends.resource import Resource
@@ -56,9 +57,24 @@ async def check_laws(case: ResourceCase) -> None:
         await resource.write(client, after, expected=before)
     await _expect_value(case, case.other, "after a write that raised Drift")
     await resource.write(client, before, expected=case.other)
+    await _expect_capabilities(case)
+    _expect_text(resource)
+
+
+async def _expect_capabilities(case: ResourceCase) -> None:
+    """What a resource can do besides reading and writing changes nothing."""
+    resource, client, before = case.resource, case.client, case.before
     await resource.check_access(client)
     await _expect_value(case, before, "after check_access")
-    _expect_text(resource)
+    if isinstance(resource, Preflight):
+        await resource.preflight(client, case.after)
+        await _expect_value(case, before, "after preflight")
+    if isinstance(resource, Attributed):
+        await resource.last_modified_by(client)
+        await _expect_value(case, before, "after last_modified_by")
+    if isinstance(resource, Assisted):
+        await resource.assist(client, before)
+        await _expect_value(case, before, "after assist")
 
 
 def _expect_text(resource: Resource) -> None:
@@ -76,8 +92,12 @@ async def _expect_value(case: ResourceCase, value: JsonValue, moment: str) -> No
 
 async def _expect_converged(case: ResourceCase, value: JsonValue) -> None:
     case.settle()
-    gateway = Gateway(FixedConnections({case.resource.client: case.client}))
-    expect(await gateway.converged(case.resource, value), f"the resource has not converged to {value!r}")
+    expect(await has_converged(case.resource, case.client, value), f"the resource has not converged to {value!r}")
+
+
+async def has_converged(resource: Resource, client: Any, value: JsonValue) -> bool:
+    """Whether the resource has converged, as the gateway asks: not every resource can tell by itself."""
+    return await Gateway(FixedConnections({resource.client: client})).converged(resource, value)
 
 
 class FixedConnections(Connections):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,3 +39,10 @@ def test_its_resource_is_registered(installed: Path) -> None:
         "from responder.backends.registries import RESOURCES as r; print(r.names[-1], r.load('nomad_job').__module__)",
     )
     assert shown.split() == ["nomad_job", "rollback_responder_nomad.job"]
+
+
+def test_it_keeps_the_contracts_and_rolls_a_job_back(installed: Path) -> None:
+    """Its own tests: the laws of a resource, and rollbacks by the strategy `immediate` with crashes at any call."""
+    options = ["-q", "-p", "no:cacheprovider", "-c", str(PLUGIN / "pyproject.toml")]
+    shown = run(installed, "-m", "pytest", *options, str(PLUGIN))
+    assert re.fullmatch(r"\d+ passed in .*", shown.splitlines()[-1]), shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
@@ -16,14 +16,13 @@ from rollback_responder_nomad.client import Nomad
 _ENDED = ("failed", "cancelled")
 
 
-class NomadJob(Resource[Nomad]):
+class NomadJob(Resource[Nomad, str | None]):
     """The version of a Nomad job, as its `meta` names it.
 
     Nomad numbers a reverted job anew, so a number would not be the same after a revert. The value is the version in the
     job's `meta`; None if the job is stopped. A change of the job that keeps this version is not detected.
     """
 
-    client = Nomad
     resource: Literal["nomad_job"] = "nomad_job"
     job: str = Field(min_length=1, description="ID of the job")
     meta_key: str = Field(default="version", description="Key of the job's `meta` that holds the version")
@@ -34,11 +33,11 @@ class NomadJob(Resource[Nomad]):
         """As Resource.converge_timeout."""
         return self.converge_within
 
-    async def read(self, client: Nomad) -> JsonValue:
+    async def read(self, client: Nomad) -> str | None:
         """The version of the job; None if the job is stopped."""
         return self._version(await client.job(self.job))
 
-    async def write(self, client: Nomad, value: JsonValue, *, expected: JsonValue) -> None:
+    async def write(self, client: Nomad, value: str | None, *, expected: str | None) -> None:
         """Reverts the job to the newest stable Nomad version with this value; to an unstable one if none is stable."""
         job = await client.job(self.job)
         if (found := self._version(job)) == value:
@@ -50,7 +49,7 @@ class NomadJob(Resource[Nomad]):
         target = next((version for version in candidates if version["Stable"]), candidates[0])
         await client.revert(self.job, to=target["Version"], current=job["Version"])
 
-    async def converged(self, client: Nomad, value: JsonValue) -> bool:
+    async def converged(self, client: Nomad, value: str | None) -> bool:
         """Whether the deployment of this version is successful. Raises StepFailed if it failed."""
         job = await client.job(self.job)
         if self._version(job) != value:
@@ -64,13 +63,13 @@ class NomadJob(Resource[Nomad]):
             raise StepFailed(f"{self}: deployment {deployment['Status']}: {deployment['StatusDescription']}")
         return bool(deployment["Status"] == "successful")
 
-    async def value_of(self, client: Nomad, version: str, artifact: str) -> JsonValue:
+    async def value_of(self, client: Nomad, version: str, artifact: str) -> str | None:
         """The version itself. Raises StepFailed unless Nomad keeps a stable version of the job with it."""
         if not any(candidate["Stable"] for candidate in self._of(version, await client.versions(self.job))):
             raise StepFailed(f"{self}: Nomad keeps no stable version {version}; tag versions that you need to keep")
         return version
 
-    async def runs(self, client: Nomad, found: JsonValue, version: str, artifact: str) -> bool:
+    async def runs(self, client: Nomad, found: str | None, version: str, artifact: str) -> bool:
         """Whether the job is at this version."""
         return found == version
 
@@ -89,5 +88,5 @@ class NomadJob(Resource[Nomad]):
     def _version(self, job: dict[str, Any]) -> str | None:
         return None if job.get("Stop") else (job.get("Meta") or {}).get(self.meta_key)
 
-    def _of(self, value: JsonValue, versions: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    def _of(self, value: str | None, versions: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
         return (version for version in versions if self._version(version) == value)
