@@ -67,7 +67,7 @@ HALTED_AT: Any = {"status": "halted", "userFraction": 0.2}
 
 
 @pytest.mark.parametrize(
-    ("releases", "more", "was", "to"),
+    ("releases", "more", "expected", "to"),
     [
         (STAGED, {}, {"42": STAGED_AT, "41": COMPLETED}, {"42": HALTED_AT, "41": COMPLETED}),
         (FULL, {}, {"42": COMPLETED}, {"42": {"status": "halted"}}),
@@ -172,8 +172,8 @@ async def test_missing_rights_hold_up_nothing_else_and_are_told(right: str) -> N
 
 
 async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("responder.strategies.frontend.android.PLANNED_WITHIN", 0.2)
-    monkeypatch.setattr("responder.strategies.frontend.ios.PLANNED_WITHIN", 0.2)
+    monkeypatch.setattr("responder.rollback.strategies.frontend.android.PLANNED_WITHIN", 0.2)
+    monkeypatch.setattr("responder.rollback.strategies.frontend.ios.PLANNED_WITHIN", 0.2)
     play, apple = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
     play._wait_until = apple._wait_until = 1e12
     draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
@@ -214,7 +214,7 @@ async def test_changes_that_wait_for_a_person() -> None:
 
 # --- iOS
 @pytest.mark.parametrize(
-    ("state", "moves", "note"),
+    ("state", "changes", "note"),
     [
         ("ACTIVE", [("ACTIVE", "PAUSED")], "whoever looks for 2 in the App Store still gets it, paused or not"),
         ("PAUSED", [], "is paused already"),

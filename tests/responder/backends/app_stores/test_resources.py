@@ -44,14 +44,9 @@ async def test_the_laws_of_a_release(play: Play) -> None:
 
 async def test_the_laws_of_a_phased_release(apple: Apple) -> None:
     _, client = apple
-    resource = PHASED
-    await resource.write(client, "PAUSED", expected="ACTIVE")
-    await resource.write(client, "PAUSED", expected="ACTIVE")
-    assert await has_converged(resource, client, "PAUSED")
-    await resource.write(client, "ACTIVE", expected="PAUSED")
-    assert await resource.read(client) == "ACTIVE"
+    await keeps_the_laws(PHASED, client, expected="ACTIVE", to="PAUSED", stranger=None)
     with pytest.raises(StepFailed, match="cannot be set to COMPLETE"):
-        await resource.write(client, "COMPLETE", expected="ACTIVE")
+        await PHASED.write(client, "COMPLETE", expected="ACTIVE")
 
 
 async def test_what_apple_has_completed_is_never_fought(apple: Apple) -> None:
