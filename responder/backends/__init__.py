@@ -1,4 +1,4 @@
 """One folder per outside system: client, resources, checks, log source, preflight.
 
-It may import `transport` and `config`.
+It may import `transport`, `config` and `errors`.
 """

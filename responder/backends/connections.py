@@ -31,7 +31,7 @@ def missing_package(kind: type[Any]) -> str:
 def _is_there(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # of a package in another one
+    except ModuleNotFoundError:  # a package inside a missing package
         return False
 
 
@@ -49,7 +49,7 @@ class Connections:
             return await asyncio.shield(self._open[kind])
         except BaseException:
             if self._open[kind].done():
-                del self._open[kind]  # the next who asks tries anew
+                del self._open[kind]  # the next call connects again
             raise
 
     async def close(self) -> None:

@@ -156,7 +156,7 @@ class Alertmanager:
     async def alerts(self, labels: dict[str, str]) -> list[LiveAlert]:
         """Alerts with these labels in any state, each in the strictest state of all peers.
 
-        A silence reaches the peers by gossip, one after the other: what one of them suppresses counts as suppressed.
+        Peers receive a silence one after the other, so an alert that one of them suppresses counts as suppressed.
         """
         filters = [("filter", f"{name}={json.dumps(value, ensure_ascii=False)}") for name, value in labels.items()]
         found: dict[str, LiveAlert] = {}
@@ -196,19 +196,21 @@ class Alertmanager:
         except ValueError as e:
             raise Unavailable(f"a silence in Alertmanager cannot be read: {e}") from e
 
-    async def keep_silences(self, wanted: Sequence[NewSilence], live: Callable[[str], bool], author: str) -> list[str]:
+    async def keep_silences(
+        self, silences: Sequence[NewSilence], live: Callable[[str], bool], author: str
+    ) -> list[str]:
         """Creates missing silences and expires the author's others, on every peer separately.
 
-        They are known by their comments: one that is there in any state, also run out, is never made again. `live`
-        tells by its comment whether a silence may stay. Returns what was done, a sentence each. Raises Unavailable
-        where a peer does not answer; what was done on others stays done, and the next call goes on.
+        The comment identifies a silence: an existing one, even expired, is never created again. `live` returns by the
+        comment whether a silence stays. Returns one sentence per action. Raises Unavailable if a peer does not answer;
+        the actions on other peers remain, and the next call continues.
         """
         done = []
         for base in (str(url).rstrip("/") for url in self._settings.urls):
             own = [s for s in await self._get(f"{base}/api/v2/silences", [], _SILENCES) if s.created_by == author]
-            there = {silence.comment for silence in own}
-            for new in wanted:
-                if new.comment not in there:
+            existing = {silence.comment for silence in own}
+            for new in silences:
+                if new.comment not in existing:
                     await self._send("POST", f"{base}/api/v2/silences", new.posted(author))
                     done.append(f"silenced: {new.comment}")
             for old in own:

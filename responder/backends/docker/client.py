@@ -19,7 +19,7 @@ from responder.transport.acting import acting
 Object = dict[str, Any]
 T = TypeVar("T")
 
-_SAID = 600
+_MAX_LOG_TAIL = 600
 """Characters kept of the end of a failed container's log."""
 
 
@@ -159,7 +159,7 @@ class Docker:
 
         try:
             return await self._maybe(head(), f"looking at {path} in {name}")
-        except ValueError:  # a refusal of HEAD has no body, which aiodocker reads all the same
+        except ValueError:  # a refused HEAD has no body, but aiodocker reads one
             return None
 
     async def archive(self, name: str, path: str) -> bytes | None:
@@ -187,9 +187,9 @@ class Docker:
         await self._ask(put(), f"copying files into {name}")
 
     async def write_refused(self) -> str:
-        """Why changes are refused, as by a proxy of the socket that only lets reads pass; empty if they are not.
+        """Why changes are refused, for example by a read-only socket proxy; empty if they are allowed.
 
-        Asks to start a container that does not exist.
+        Tries to start a container that does not exist.
         """
         try:
             await self._maybe(self._api().containers.container("rollback-responder-check").start(), "a change")
@@ -202,7 +202,7 @@ class Docker:
         lines = await self._maybe(
             self._api().containers.container(name).log(stdout=True, stderr=True, tail=10), f"the log of {name}"
         )
-        return "".join(lines or ()).strip()[-_SAID:]
+        return "".join(lines or ()).strip()[-_MAX_LOG_TAIL:]
 
     async def log(self, container: str, *, since: datetime, lines: int) -> AsyncGenerator[bytes, None]:
         """The newest lines of a container since then, stopped or not, with their times, as they come."""
@@ -229,7 +229,7 @@ class Docker:
             try:
                 self._engine = Engine(url=self._settings.host)
                 self._engine.session.trace_configs.append(statuses())
-            except (ValueError, OSError, AssertionError) as e:  # the last where there is no socket at all
+            except (ValueError, OSError, AssertionError) as e:  # AssertionError: no socket exists
                 raise StepFailed(f"no Docker Engine is configured: {e or 'none of the usual sockets is there'}") from e
         return self._engine
 

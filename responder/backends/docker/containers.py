@@ -53,11 +53,11 @@ def config_like(
     networks: dict[str, Object],
     sources: Iterable[Object] = (),
 ) -> Object:
-    """The body for a container with the same settings, but of another image.
+    """The body for a container with the same settings and another image.
 
-    `container` and `its_image` are what `docker inspect` returns; `sources` are the containers of its `VolumesFrom`
-    that still exist. Settings that come from the image are left out: otherwise the good image would run with the bad
-    one's environment, command and health check.
+    `container` and `its_image` come from `docker inspect`; `sources` are the existing containers of its `VolumesFrom`.
+    Settings of the image are left out. Otherwise the good image would run with the environment, command and health
+    check of the bad one.
     """
     config = _own_settings(container)
     inherited: Object = (its_image or {}).get("Config") or {}
@@ -95,9 +95,9 @@ def copy_of(
     sources: Iterable[Object],
     mark: str,
 ) -> Object:
-    """The body for a copy that is kept for study: never started, and not a container of the project for Compose.
+    """The body for a copy that is kept for study. It is never started, and Compose does not count it.
 
-    `service` is the Compose project and service, as `shop/backend`; `image` is what the copy is made from.
+    `service`: Compose project and service, such as `shop/backend`. `image`: the image of the copy.
     """
     labels = labels_of(container)
     ours = {
@@ -161,9 +161,9 @@ def _first_of(networks: dict[str, Object]) -> Object:
 
 
 def _same_mounts(container: Object, sources: Iterable[Object]) -> Object:
-    """`Binds`, `Mounts` and `VolumesFrom` that mount the very volumes of the container, also those without a name.
+    """`Binds`, `Mounts` and `VolumesFrom` that mount the same volumes as the container, also anonymous ones.
 
-    An anonymous volume has no source in the settings. Mounted as they say, it would be a new and empty one.
+    The settings have no source for an anonymous volume, so the engine would create a new and empty one.
     """
     host, actual = container["HostConfig"], container.get("Mounts") or ()
     volumes = {normpath(m["Destination"]): m["Name"] for m in actual if m["Type"] == "volume"}

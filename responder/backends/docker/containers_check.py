@@ -37,13 +37,13 @@ class ContainersCheck(Check[Docker]):
 
     async def holds(self, docker: Docker) -> Finding:
         found = [c for c in await docker.containers(self._labels) if c["State"]["Running"]]
-        wanted = self.containers.numbers
-        if wanted:
-            found = [c for c in found if int(c["Config"]["Labels"]["com.docker.compose.container-number"]) in wanted]
+        numbers = self.containers.numbers
+        if numbers:
+            found = [c for c in found if int(c["Config"]["Labels"]["com.docker.compose.container-number"]) in numbers]
         states = {c["Name"].lstrip("/"): (c["State"].get("Health") or {}).get("Status", "running") for c in found}
         bad = [f"{name} is {state}" for name, state in states.items() if state not in ("healthy", "running", "none")]
-        enough = len(found) >= max(len(wanted), 1)
-        few = f"{len(found)} of {len(wanted) or 'its'} containers run"
+        enough = len(found) >= max(len(numbers), 1)
+        few = f"{len(found)} of {len(numbers) or 'its'} containers run"
         return Finding(
             holds=enough and not bad, reason="; ".join(bad) or (few if not enough else f"{', '.join(states)} run")
         )

@@ -1,4 +1,4 @@
-"""Takes a replaced container out of Compose's sight, and loses nothing of it: its files, its log and its volumes."""
+"""Hides a replaced container from Compose, and keeps its files, log and volumes."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _INJECTED_AT_MOST = 1 << 20
 """Bytes of one file that Compose copies into a container; a secret or a config of Swarm has at most half of it."""
 
 _LOOKED_AT = 1000
-"""Changed files of a container, those nearest to the root, that are looked at."""
+"""Maximum number of changed files that are examined, those nearest to the root first."""
 _REMOVED = 2
 
 
 async def put_away(docker: Docker, slot: Slot, service: str, mark: str) -> None:
-    """Leaves one container in the slot that Compose sees. Run again after a crash, it goes on where it was.
+    """Leaves one container in the slot that Compose sees. It can be called again after a crash.
 
-    Compose counts every container with its labels, by whatever name and also stopped ones, and labels cannot be
-    changed. So what was replaced is kept as a copy without those labels.
+    Compose counts every container with its labels, whatever its name and state, and labels cannot be changed. So a
+    replaced container is kept as a copy without those labels.
     """
     for container in slot.next:
         await docker.remove(container["Id"])
@@ -48,14 +48,14 @@ async def put_away(docker: Docker, slot: Slot, service: str, mark: str) -> None:
             continue
         try:
             await _keep(docker, slot, container, service, mark)
-        except StepFailed as failure:  # it is only for study: no reason to turn a good rollback back
+        except StepFailed as failure:  # a copy for study is no reason to revert a rollback
             log.warning(
                 "container not copied", extra={"container": container["Name"].lstrip("/"), "reason": str(failure)}
             )
             await docker.set_restart_policy(container["Id"], {"Name": "no"})
             await docker.rename(container["Id"], slot.named("left", container))
     for copy in slot.kept:
-        if slot.current and labels_of(copy)[ORIGINAL] == slot.current["Id"]:  # turned back before it was removed
+        if slot.current and labels_of(copy)[ORIGINAL] == slot.current["Id"]:  # reverted before it was removed
             await docker.remove(copy["Id"])
 
 
@@ -94,15 +94,15 @@ async def reference(docker: Docker, container: Object) -> str:
 async def injected(docker: Docker, container: Object, changes: list[Object] | None = None) -> list[str]:
     """The paths of files that Compose copied into the container: secrets and configs with inline content.
 
-    Nothing in the container's settings names them. They are files of its writable layer that came by the engine's
-    archive call, which keeps whole seconds of their time, between its creation and its last start.
+    The settings of the container do not name them. They are files of its writable layer with a time in whole seconds
+    between its creation and its last start, because the engine's archive call wrote them.
     """
     if container["HostConfig"].get("ReadonlyRootfs"):
         return []  # Compose refuses to copy into those
     known = carried_files(container)
     changes = await docker.changes(container["Id"]) if changes is None else changes
     paths = [change["Path"] for change in changes if change["Kind"] != _REMOVED and change["Path"] not in known]
-    paths = sorted(paths, key=lambda path: path.count("/"))[:_LOOKED_AT]  # by default they are at the root
+    paths = sorted(paths, key=lambda path: path.count("/"))[:_LOOKED_AT]  # by default these files are in the root
     stats = await asyncio.gather(*(docker.stat(container["Id"], path) for path in paths))
     return known + [path for path, stat in zip(paths, stats, strict=True) if stat and _is_injected(container, stat)]
 

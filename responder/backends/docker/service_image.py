@@ -109,7 +109,7 @@ class ServiceImage(Resource[Docker, Any]):
             if container["Id"] in (pattern["Id"], replaced) and image_of(container) == value["image"]:
                 return container
         files = await injected(docker, pattern)
-        for leftover in slot.next:  # made by an earlier try, or by a replica that may yet remove it itself
+        for leftover in slot.next:  # of an earlier try, or of another replica that may remove it itself
             await docker.remove(leftover["Id"])
         made = await _create(docker, slot.next_name(), await self._body(docker, slot, value, files))
         await carry_over(docker, pattern, files, made)
@@ -128,7 +128,7 @@ class ServiceImage(Resource[Docker, Any]):
             raise StepFailed(
                 f"the image {value['name']} ({value['image'][:19]}) is gone from this host: was it pruned?"
             )
-        # By its name, so that people see which version it is; by its ID where the name means another one by now.
+        # By name, so that people see the version; by ID if the name points to another image now.
         named = await docker.image(value["name"])
         name = value["name"] if named and named["Id"] == value["image"] else value["image"]
         its_image = await docker.image(image_of(pattern))
@@ -142,11 +142,11 @@ class ServiceImage(Resource[Docker, Any]):
         if not self.same(await self.read(docker), value):
             return False
         resource = self.model_copy(update={"number": None})
-        wanted = {self.number, *self.wait_for}
+        numbers = {self.number, *self.wait_for}
         for slot in await resource.slots(docker):
             if slot.number == self.number and not slot.tidy:
                 return False
-            if slot.number in wanted and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
+            if slot.number in numbers and not await self.is_well(docker, slot, healthy=slot.number in self.wait_for):
                 return False
         return True
 

@@ -20,10 +20,10 @@ class Slot:
     name: str
     number: int
     current: Object | None = None
-    before: list[Object] = field(default_factory=list)  # taken out by us, on its way to a kept copy; the latest last
-    next: list[Object] = field(default_factory=list)  # made by us, and not yet in place
-    left: list[Object] = field(default_factory=list)  # taken out by us, and no copy of it could be made
-    kept: list[Object] = field(default_factory=list)  # copies for study, which Compose does not see
+    before: list[Object] = field(default_factory=list)  # replaced, not yet copied; the latest last
+    next: list[Object] = field(default_factory=list)  # created by the responder, not yet in place
+    left: list[Object] = field(default_factory=list)  # replaced, and it could not be copied
+    kept: list[Object] = field(default_factory=list)  # copies for study, invisible to Compose
 
     @property
     def pattern(self) -> Object:
@@ -55,9 +55,9 @@ class Slot:
 async def slots_of(
     docker: Docker, project: str, service: str, number: int | None = None, *, kept: bool = False
 ) -> list[Slot]:
-    """The service's containers, by number; of one number only, where it is given. Empty where there are none.
+    """The containers of the service by number, or only the given number; empty if there are none.
 
-    `kept`: whether to look for kept copies as well.
+    `kept`: also find kept copies.
     """
     labels = {f"{COMPOSE}.project": project, f"{COMPOSE}.service": service, f"{COMPOSE}.oneoff": "False"}
     slots: dict[str, Slot] = {}

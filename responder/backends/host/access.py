@@ -28,7 +28,7 @@ def user() -> str:
 def replacement_problems(path: Path, *, link: bool = False) -> list[Problem]:
     """Why `path` cannot be replaced by a rename. Creates, renames and removes an entry beside it.
 
-    `link`: it is a symbolic link; some file systems have none.
+    `link`: `path` is a symbolic link; some file systems do not support them.
     """
     directory = path.parent
     if not directory.is_dir():

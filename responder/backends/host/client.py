@@ -17,13 +17,13 @@ from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.programs import end, environment, program, spawn
 
-_SAID = 2000
+_MAX_OUTPUT = 2000
 """Characters kept of the output of a failed command."""
 
 _SHARED = 0o644
 """Mode of a new file of a service, which others read. The umask can only restrict it."""
 
-_LISTEN_ON = 0.2
+_PIPE_TIMEOUT = 0.2
 """Seconds to read the rest of the pipe after a command ended."""
 
 
@@ -122,7 +122,7 @@ class Local:
     async def write_text(self, file: Path, text: str, *, private: bool = False) -> None:
         """Replaces a small file in one rename, on disk before this returns.
 
-        Its mode stays as it is. A new file can be written by its owner only, and where it is `private` also be read.
+        Its mode stays unchanged. Only the owner can write a new file, and only the owner can read a `private` one.
         """
         await self.write(file, (text + "\n").encode(), private=private)
 
@@ -130,7 +130,7 @@ class Local:
         """Like `write_text`, for bytes. `parents`: creates missing directories."""
 
         def put(new: Path) -> None:
-            mode = FILE if private or file.is_file() else _SHARED  # of what is there, `_replace` restores the mode
+            mode = FILE if private or file.is_file() else _SHARED  # `_replace` restores the mode of an existing file
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as f:
                 f.write(content)
                 f.flush()
@@ -167,10 +167,10 @@ class Local:
     async def run(self, argv: tuple[str, ...], *, within: float, cwd: Path | None = None) -> str:
         """Runs a command to its end and returns the tail of its output.
 
-        At the deadline, or when we are cancelled, its whole process group is killed. Raises StepFailed if it exits
-        other than 0 and Unavailable where it did not end in time.
+        Kills its process group at the deadline and on cancellation. Raises StepFailed if the exit code is not 0, and
+        Unavailable if it does not end within the deadline.
         """
-        # A pipe of our own: asyncio's would make `wait` wait for every daemon that the command leaves behind.
+        # With a pipe of asyncio, `wait` would wait for every daemon that the command starts.
         reading_end, writing_end = os.pipe()
         try:
             acting.get()()
@@ -184,17 +184,17 @@ class Local:
         finally:
             os.close(writing_end)
         output = bytearray()
-        listening = asyncio.create_task(_listen(reading_end, output))
+        reading = asyncio.create_task(_read_tail(reading_end, output))
         try:
             async with asyncio.timeout(within):
                 await process.wait()
-                await asyncio.wait([listening], timeout=_LISTEN_ON)
+                await asyncio.wait([reading], timeout=_PIPE_TIMEOUT)
         except TimeoutError:
             raise Unavailable(f"{' '.join(argv)} did not end within {within:g} s") from None
         finally:
             await end(process)
-            listening.cancel()
-            await asyncio.wait([listening])
+            reading.cancel()
+            await asyncio.wait([reading])
         text = output.decode(errors="replace").strip()
         if process.returncode:
             raise StepFailed(f"{' '.join(argv)} exited with {process.returncode}: {text or '(it said nothing)'}")
@@ -204,11 +204,13 @@ class Local:
         """The standard output of a command that changes nothing. Raises like `run`."""
         code, out, stderr = await program(argv, within=within, cwd=None, env=environment())
         if code:
-            raise StepFailed(f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_SAID:] or '(it said nothing)'}")
+            raise StepFailed(
+                f"{' '.join(argv)} exited with {code}: {stderr.strip()[-_MAX_OUTPUT:] or '(it said nothing)'}"
+            )
         return out
 
 
-async def _listen(pipe: int, output: bytearray) -> None:
+async def _read_tail(pipe: int, output: bytearray) -> None:
     """Keeps the tail of the output in the pipe, and closes it at the end."""
     reader = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(reader)
@@ -216,7 +218,7 @@ async def _listen(pipe: int, output: bytearray) -> None:
     try:
         while chunk := await reader.read(4096):
             output.extend(chunk)
-            del output[:-_SAID]
+            del output[:-_MAX_OUTPUT]
     finally:
         transport.close()
 
@@ -232,7 +234,7 @@ def _replace(path: Path, make: Any) -> None:
         new.unlink(missing_ok=True)
         make(new)
         if path.is_file() and not path.is_symlink():
-            new.chmod(path.stat().st_mode & 0o7777)  # whoever could read it before can read it afterwards
+            new.chmod(path.stat().st_mode & 0o7777)  # the readers of the file stay the same
         new.replace(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -79,7 +79,7 @@ class SystemLogs(LogSource[Host]):
             ends = [await client.tail(file, self.cap // len(usual) - _HEADER_BYTES) for file in usual]
             if left_out := sum(end.size - len(end.data) for end in ends):
                 yield Skipped(left_out)
-                yield b"\n"  # the first line of what is not whole is left out
+                yield b"\n"  # so that the incomplete first line is dropped
             for file, end in zip(usual, ends, strict=True):
                 yield f"==> {file.path} <==\n".encode() + end.data
 

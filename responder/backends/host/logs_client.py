@@ -1,7 +1,7 @@
 """The logs of this host: the end of files, and the output of commands. A hanging disk blocks nothing else.
 
-Reading happens in threads of its own that are left behind where nobody waits any more: one that hangs in a read of a
-dead file system cannot be stopped, and must neither starve the others nor hold up the end of the process.
+Reads run in daemon threads. A read of a dead file system cannot be stopped, so its thread is abandoned: it must not
+block other reads or the end of the process.
 """
 
 from __future__ import annotations
@@ -23,25 +23,23 @@ from responder.transport.programs import end, environment, spawn
 
 T = TypeVar("T")
 _CHUNK = 1 << 18
-_SAID = 500
+_MAX_ERROR = 500
 _MOST_FILES = 1000
 
 
 class LogFile(NamedTuple):
     """A file that matches a pattern. `problem`: why it cannot be read; empty if it can."""
 
-    path: Path  # as the pattern found it
-    real: Path  # without links
-    at: datetime  # when it was last written
+    path: Path  # as matched by the pattern
+    real: Path  # with links resolved
+    at: datetime  # time of the last write
     problem: str = ""
     node: tuple[int, int] = (0, 0)
     size: int = 0
 
 
 class End(NamedTuple):
-    """The last bytes of a file, and how many it has in all. `renewed` where it is not the one that was found, or has
-    become shorter since: it was rotated meanwhile.
-    """
+    """The last bytes of a file, and its size. `renewed`: the file was rotated since it was found."""
 
     data: bytes
     size: int
@@ -67,7 +65,7 @@ async def in_daemon(work: Callable[..., T], *args: Any) -> T:
             result = work(*args)
         except BaseException as e:
             error = e
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, daemon=True, name="host-reading").start()
@@ -89,7 +87,7 @@ class Host:
         return await in_daemon(_matching, pattern)
 
     async def tail(self, file: LogFile, most: int) -> End:
-        """The end of a file; of one that ends in .gz, of what is in it.
+        """The end of a file; of a `.gz` file, the end of its content.
 
         Raises StepFailed if it cannot be read.
         """
@@ -107,7 +105,7 @@ class Host:
         argv = ("journalctl", "--no-pager", "--output=short-iso-precise", when, f"--lines={lines}", *more)
         async with contextlib.aclosing(self.stream_output(*argv)) as chunks:
             async for chunk in chunks:
-                if chunk.strip() != b"-- No entries --":  # --quiet would keep from us why there are none
+                if chunk.strip() != b"-- No entries --":  # --quiet would hide the reason
                     yield chunk
 
     async def stream_output(self, *argv: str) -> AsyncGenerator[bytes, None]:
@@ -117,29 +115,29 @@ class Host:
         except OSError as e:
             raise StepFailed(f"{argv[0]} cannot be started: {e.strerror}") from e
         assert process.stdout and process.stderr  # noqa: S101 - asked for above
-        complaining = asyncio.create_task(_complaint(process.stderr))
+        reading_errors = asyncio.create_task(_error_tail(process.stderr))
         try:
             while chunk := await process.stdout.read(_CHUNK):
                 yield chunk
             code = await process.wait()
-            stderr = await complaining
+            stderr = await reading_errors
             if code:
                 raise StepFailed(f"{argv[0]} exited with {code}: {stderr or '(it said nothing)'}")
         finally:
             await end(process, process.stdout, timeout=1.0)
-            complaining.cancel()
+            reading_errors.cancel()
 
 
-async def _complaint(stream: asyncio.StreamReader) -> str:
+async def _error_tail(stream: asyncio.StreamReader) -> str:
     tail = bytearray()
     while chunk := await stream.read(4096):
         tail.extend(chunk)
-        del tail[:-_SAID]
+        del tail[:-_MAX_ERROR]
     return tail.decode(errors="replace").strip()
 
 
 def _matching(pattern: str) -> list[LogFile]:
-    # Whoever may write into a log directory must not make us read files of others through a link there.
+    # A writer of the log directory must not make the responder read other files through a link.
     home = Path(os.path.realpath(_before_the_glob(pattern)))
     found = []
     for name in glob.glob(pattern, recursive=True):  # noqa: PTH207 - pathlib has no absolute patterns

@@ -37,7 +37,7 @@ async def include_problems(local: Local, include: Path, test: tuple[str, ...], *
 
 
 def _problems(include: Path, test: tuple[str, ...], files: list[str]) -> list[Problem]:
-    # Behind another program, as `docker exec`, paths are those of another file system: only the name is the same.
+    # Through another program such as `docker exec`, paths belong to another file system: only the name is comparable.
     own = Path(test[0]).name == "nginx"
     read = {Path(file).resolve() for file in files} if own else {Path(file).name for file in files}
     if (include.resolve() if own else include.name) not in read:
@@ -50,13 +50,13 @@ def _problems(include: Path, test: tuple[str, ...], files: list[str]) -> list[Pr
 def _other_master(test: tuple[str, ...]) -> list[Problem]:
     """If nginx runs on this host, one of its masters must use the configuration of the test."""
     running = [found for process in _PROCESSES.glob("[0-9]*") if (found := _title(process)) is not None]
-    wanted = _settings(test[1:])
-    if wanted in [_settings(tuple(title.split())) for title in running]:
+    tested = _settings(test[1:])
+    if tested in [_settings(tuple(title.split())) for title in running]:
         return []
     if not running and not (_PROCESSES / "1").exists():
         return []  # processes of other users are hidden from this one
     listed = ", ".join(running) or "none"
-    found = f"looks at {wanted.config or 'the default configuration'}, but no nginx that runs here uses that: {listed}"
+    found = f"looks at {tested.config or 'the default configuration'}, but no nginx that runs here uses that: {listed}"
     fix = "give test and restart the -c and -p of the nginx that serves"
     return [Problem(f"test {' '.join(test)}", found, fix)]
 
@@ -64,7 +64,7 @@ def _other_master(test: tuple[str, ...]) -> list[Problem]:
 def _title(process: Path) -> str | None:
     try:
         title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the process has ended
         return None
     return title.removeprefix(_MASTER) if title.startswith(_MASTER) else None
 

@@ -19,8 +19,9 @@ Colors = Annotated[dict[str, str], Field(min_length=2)]
 
 
 class NginxInclude(_Pointer):
-    """A file that nginx includes, with the servers of one color. It is tested before nginx reads it, and put back
-    where nginx does not like it.
+    """A file that nginx includes, with the servers of one color.
+
+    The configuration is tested before nginx reloads it; if the test fails, the file is restored.
     """
 
     resource: Literal["nginx_include"] = "nginx_include"
@@ -74,7 +75,7 @@ class NginxInclude(_Pointer):
         except StepFailed as failure:
             if before is not None:
                 await local.write_text(self.nginx, before)
-                await local.remove(self._note)  # nothing has moved: the way back must not reload nginx
+                await local.remove(self._note)  # nothing changed: a revert must not reload nginx
             raise StepFailed(
                 f"nginx does not like the configuration for {value}, so it was put back: {failure}"
             ) from failure
@@ -84,9 +85,9 @@ class NginxInclude(_Pointer):
 
 
 class HaproxyServers(Resource[Local, str | None]):
-    """Which servers of a backend take traffic, set through HAProxy's runtime socket.
+    """The servers of a backend that receive traffic, set through HAProxy's runtime socket.
 
-    HAProxy forgets this when it is reloaded, unless it keeps a `server-state-file`.
+    A reload of HAProxy resets this, unless it has a `server-state-file`.
     """
 
     resource: Literal["haproxy_servers"] = "haproxy_servers"
@@ -116,7 +117,7 @@ class HaproxyServers(Resource[Local, str | None]):
         self.must_be(await self.read(local), expected, value)
         if value not in self.servers:
             raise StepFailed(f"{self} knows no {value}")
-        # First the new ones, then the old ones: there is no moment without any, and drain lets requests end.
+        # First the new servers, then the old ones, so that some are always ready; drain lets requests finish.
         for name in self.servers[str(value)]:
             await self._say(local, f"set server {self.backend}/{name} state ready")
         for color, names in self.servers.items():

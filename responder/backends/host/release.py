@@ -35,10 +35,10 @@ Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class _Pointer(Resource[Local, str | None]):
-    """A pointer and the command that makes the service follow it.
+    """A pointer and the command that restarts the service.
 
-    The two cannot change in one instant. A note beside the pointer is written before it moves and removed when the
-    command has ended, so that after a crash between the two the pointer is known not to be followed yet.
+    Both cannot happen atomically. A note beside the pointer is written before the change and removed after the
+    command, so that after a crash in between the command is known to be missing.
     """
 
     _is_link: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class _Pointer(Resource[Local, str | None]):
             raise StepFailed(f"{self} cannot be set to {value!r}")
         self.must_be(found := await self.read(local), expected, value)
         if found != value and (problems := await self._target_problems(local, value)):
-            raise StepFailed(joined(problems))  # before the note, which would make the way back restart what runs
+            raise StepFailed(joined(problems))  # before the note, because with it a revert would restart the service
         if self.restart:
             await local.write_text(self._note, json.dumps({"was": expected, "to": value}), private=True)
         if found != value:
@@ -129,7 +129,7 @@ class CurrentRelease(_Pointer):
         target = await local.link_target(self._pointer)
         if target is not None and target.parent == self.root / self.releases:
             return target.name
-        return None if target is None else str(target)  # nothing of ours: drift, told with its full path
+        return None if target is None else str(target)  # not a release: reported as drift with its full path
 
     async def _point(self, local: Local, value: str) -> None:
         await local.switch_link(self._pointer, self.root / self.releases / _plain_name(value))

@@ -28,7 +28,7 @@ async def restart_problems(local: Local, argv: tuple[str, ...], cwd: Path) -> li
             "--",
             *command,
         )
-        found += await _said_no(
+        found += await _denied(
             local,
             (argv[0], *listed),
             cwd,
@@ -67,7 +67,7 @@ async def _unknown_units(local: Local, argv: tuple[str, ...], cwd: Path) -> list
     return found
 
 
-async def _said_no(local: Local, argv: tuple[str, ...], cwd: Path, *, fix: str) -> list[Problem]:
+async def _denied(local: Local, argv: tuple[str, ...], cwd: Path, *, fix: str) -> list[Problem]:
     try:
         await local.run(argv, within=_WITHIN, cwd=cwd)
     except (StepFailed, Unavailable) as e:

@@ -23,8 +23,8 @@ class Http:
     """Requests URLs of the configuration, never of a label or an annotation."""
 
     def __init__(self) -> None:
-        # A new connection each time: a kept one goes on talking to the old process after a switch.
-        # And no cookies: they would pin us to the instance that answered first.
+        # A new connection per request: a kept one would still reach the old process after a switch.
+        # No cookies: they would pin the requests to one instance.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True, limit=0), cookie_jar=aiohttp.DummyCookieJar()
         )
@@ -51,8 +51,9 @@ class Http:
             raise Unavailable(f"{host}: {e.strerror or e}") from e
 
     async def reach(self, url: str, *, timeout: float) -> None:
-        """Connects, with TLS where the URL has it, and asks nothing. Raises Unavailable if the name does not
-        resolve or the host does not answer; one that refuses the connection has answered.
+        """Connects, with TLS for https, without a request. A refused connection counts as an answer.
+
+        Raises Unavailable if the name does not resolve or the host does not answer.
         """
         parsed = URL(url)
         try:
@@ -68,8 +69,9 @@ class Http:
             raise Unavailable(f"{url}: {e.strerror or e}") from e
 
     async def get(self, url: str, *, headers: dict[str, str], timeout: float, at: str = "") -> tuple[int, str]:
-        """Status and body, without following redirects; `at` one of its addresses, or any. Raises Unavailable if
-        there is no answer.
+        """Status and body, without following redirects. `at`: one of the addresses of the host; the default is any.
+
+        Raises Unavailable without an answer.
         """
         status, body = await self._get(url, headers, timeout, at, _MOST)
         return status, body.decode(errors="replace")
@@ -83,7 +85,7 @@ class Http:
         self, url: str, headers: dict[str, str], timeout: float, at: str, most: int | None
     ) -> tuple[int, bytes]:
         parsed, more = URL(url), dict[str, Any]()
-        if at:  # under its own name all the same, for the server and for its certificate
+        if at:  # the server and its certificate still see the host name
             headers = {"Host": parsed.raw_authority.rpartition("@")[2], **headers}
             more = {"server_hostname": parsed.host} if parsed.scheme == "https" else {}
             parsed = parsed.with_host(at)

@@ -58,7 +58,7 @@ class HttpCheck(Check[Http]):
                 return await self._look(http, "")
             found = await http.addresses(str(self.http), timeout=self.timeout)
             findings = await asyncio.gather(*(self._look_at(http, at) for at in found))
-        except Unavailable as e:  # it is the service itself that is asked: its silence is an answer
+        except Unavailable as e:  # a service that does not answer is unhealthy, not unknown
             return Finding(holds=False, reason=str(e))
         answers = [finding for finding in findings if finding.answered] or findings
         return next((finding for finding in answers if not finding.holds), answers[0])
@@ -92,7 +92,7 @@ class HttpCheck(Check[Http]):
                 found = _field(document, path)
                 if found is _ABSENT:
                     return Finding(holds=False, reason=f"{wrong} without {path}, wanted {json.dumps(value)}")
-                # As JSON: in Python `True == 1`, but a service that says true did not say 1.
+                # Compared as JSON, because in Python `True == 1`.
                 if json.dumps(found, sort_keys=True) != json.dumps(value, sort_keys=True):
                     mismatch = f"{path}={json.dumps(found)}, wanted {json.dumps(value)}"
                     return Finding(holds=False, reason=f"{wrong} with {mismatch}")

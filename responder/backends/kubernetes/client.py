@@ -57,9 +57,9 @@ class Kubernetes:
     def __init__(self, settings: KubernetesSettings) -> None:
         self._settings = settings
         self._api: Any = None
-        self._connecting = asyncio.Lock()  # of several who ask first, one connects
+        self._connecting = asyncio.Lock()  # concurrent first requests connect once
         self._retired: list[Any] = []
-        self._served: dict[str, tuple[float, frozenset[str]]] = {}  # by API group: when asked, and its resources
+        self._served: dict[str, tuple[float, frozenset[str]]] = {}  # by API group: time of discovery, and its resources
 
     @classmethod
     async def connect(cls, settings: KubernetesSettings | None) -> Self:
@@ -72,8 +72,9 @@ class Kubernetes:
                 await client.close()
 
     async def _retire(self, api: Any) -> None:
-        """The next who asks connects anew. Others may be in the middle of a request on this connection, so it is closed
-        only when the next one retires.
+        """Makes the next request connect again.
+
+        Running requests may still use this connection, so it is closed when the next connection retires.
         """
         if self._api is api:
             earlier, self._api, self._retired = self._retired, None, [api]
@@ -97,7 +98,7 @@ class Kubernetes:
         if home not in self._served or now - discovered_at > _DISCOVERED_FOR:
             status, answer = await self.request("GET", f"/{home}")
             if status in (401, 403):
-                return True  # we may not see what there is: the kind itself answers for it
+                return True  # discovery is forbidden: the request for the kind itself decides
             found = [] if status == 404 else good(status, answer, f"what /{home} serves", resources=list)["resources"]
             names = frozenset(str(resource.get("name")) for resource in found if isinstance(resource, dict))
             self._served[home] = now, names
@@ -126,13 +127,14 @@ class Kubernetes:
         query = {"labelSelector": selector} if selector else {}
         status, answer = await self.request("GET", path_of(kind, namespace), query)
         found = [] if status == 404 else items(status, answer, f"the {kind}s of {namespace}")
-        return [{"kind": kind, **item} for item in found]  # in a list they do not say what they are
+        return [{"kind": kind, **item} for item in found]  # items of a list have no kind
 
     async def log(
         self, namespace: str, pod: str, container: str, *, since: datetime, lines: int, previous: bool = False
     ) -> AsyncGenerator[bytes, None]:
-        """The newest lines of a container since then, with their times, as they come; `previous`: before its restart,
-        whenever that was.
+        """Streams the newest lines of a container since that time, with timestamps.
+
+        `previous`: from before its restart, regardless of the time.
         """
         query = {"container": container, "timestamps": "true", "tailLines": str(lines)}
         query |= {"previous": "true"} if previous else {"sinceTime": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
@@ -143,10 +145,10 @@ class Kubernetes:
     async def patch(self, found: Object, operations: Iterable[Object], *, dry_run: bool = False) -> Object:
         """Applies a JSON patch to this version of the object and returns the new version.
 
-        Raises Unavailable if it has changed since: whoever asks looks again, and decides anew.
+        Raises Unavailable if the object was changed since; the caller reads and decides again.
         """
         kind, meta = found["kind"], found["metadata"]
-        # `replace`, not `test`: a stale version is then a 409, while a failed test is a 422 like any mistake of ours.
+        # `replace`, not `test`: a stale version is then a 409, while a failed test is a 422 like any other error.
         version = {"op": "replace", "path": "/metadata/resourceVersion", "value": meta["resourceVersion"]}
         status, answer = await self.request(
             "PATCH",
@@ -196,9 +198,9 @@ class Kubernetes:
         body: Any = None,
         content_type: str = "application/json",
     ) -> tuple[int, Object]:
-        """Status and answer. Raises Unavailable if there is none, and where it is the server's own trouble.
+        """Returns status and answer. Raises Unavailable without an answer, and for an error that a retry may resolve.
 
-        An answer that is no JSON object has only a `message`: what the status says counts all the same.
+        An answer that is not a JSON object becomes an object with only a `message`.
         """
         status, answer = await self._send(method, path, query, body, content_type)
         if is_temporary(status):
@@ -210,7 +212,7 @@ class Kubernetes:
     ) -> tuple[int, Object]:
         api = await self._connected()
         status, answer = await self._send_over(api, method, path, query, body, content_type)
-        if status == 401:  # a token that has run out: an exec plugin or the mounted file has a new one
+        if status == 401:  # an expired token: an exec plugin or the mounted file has a new one
             await self._retire(api)
             status, answer = await self._send_over(await self._connected(), method, path, query, body, content_type)
         return status, answer
@@ -279,7 +281,7 @@ class Kubernetes:
                 )
         except (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError) as e:
             raise StepFailed(f"no Kubernetes cluster is configured: {e}") from e
-        configuration.retries = None  # whoever asks knows how long it is worth asking
+        configuration.retries = None  # the gateway retries, within its own deadline
         return client.ApiClient(configuration)
 
 

@@ -75,8 +75,8 @@ class Owner(BaseModel):
     who: str
     mend: str
     suspend: Reconciliation | None = None
-    fights: bool = False  # nothing that we know of keeps it from doing so
-    unseen: bool = False  # whether there is one could not be seen
+    fights: bool = False  # it cannot be suspended
+    unseen: bool = False  # whether it exists is unknown
 
 
 _ARGOCD = "argocd"
@@ -182,5 +182,5 @@ async def _by_instance(kube: Kubernetes, workload: Workload, name: str) -> list[
 async def _list(kube: Kubernetes, kind: str, namespace: str) -> list[Object] | None:
     try:
         return await kube.list(kind, namespace)
-    except Forbidden:  # no right to look: then the labels on the workload itself have to tell
+    except Forbidden:  # without this right, only the labels of the workload are known
         return None

@@ -69,7 +69,7 @@ class PartOfObject(Resource[Kubernetes, V | None], Generic[V]):
         found = await self.object(kube)
         await self._value(kube, found)
         if not problems:
-            try:  # admission webhooks have their say as well
+            try:  # admission webhooks can refuse as well
                 await kube.patch(found, annotate(found, execution="check"), dry_run=True)
             except StepFailed as failure:
                 problems.append(

@@ -63,7 +63,7 @@ def same_template(template: Object, other: Object) -> bool:
 
 
 def _plain(template: Object) -> Object:
-    # An API server fills `creationTimestamp: null` and empty maps in on some paths and not on others.
+    # On some paths an API server adds `creationTimestamp: null` and empty maps.
     meta = {k: v for k, v in (template.get("metadata") or {}).items() if v not in (None, {}, "")}
     return {**template, "metadata": meta}
 
@@ -87,7 +87,7 @@ def runs(template: Object, version: str, artifact: str, container: str | None) -
     if artifact and (image == artifact or (digest_of(artifact) and digest_of(image) == digest_of(artifact))):
         return True
     if artifact and digest_of(artifact) and digest_of(image):
-        return False  # both say exactly what they are, and it is not the same
+        return False  # two different digests
     labels = (template.get("metadata") or {}).get("labels") or {}
     return version in (labels.get("app.kubernetes.io/version"), tag_of(image))
 
@@ -159,15 +159,15 @@ def unfinished(workload: Object) -> str:
     if workload["metadata"]["generation"] > status.get("observedGeneration", 0):
         return "the controller has not seen the change yet"
     if workload["kind"] == "DaemonSet":
-        wanted = status.get("desiredNumberScheduled", 0)
+        desired = status.get("desiredNumberScheduled", 0)
         updated, available = status.get("updatedNumberScheduled", 0), status.get("numberAvailable", 0)
         total = updated
     else:
-        wanted = spec.get("replicas", 1)
+        desired = spec.get("replicas", 1)
         updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
         total = status.get("replicas", 0)
-    if updated < wanted:
-        return f"{updated} of {wanted} pods are updated"
+    if updated < desired:
+        return f"{updated} of {desired} pods are updated"
     if total > updated:
         return f"{total - updated} old pods are still there"
     return f"{available} of {updated} updated pods are available" if available < updated else ""
@@ -180,8 +180,8 @@ _SKEW = timedelta(seconds=2)
 def failure_of(deployment: Object, revision: Object) -> str:
     """Why the rollout of this current ReplicaSet failed; empty if it did not.
 
-    Conditions outlive what they are about: for some hundred milliseconds, and longer where nothing moves, a Deployment
-    shows those of the ReplicaSet before. Only a condition counts that names this one and is newer than its template.
+    Conditions are stale for some hundred milliseconds, and longer without progress: a Deployment then shows those of
+    the previous ReplicaSet. Only a condition that names this ReplicaSet and is newer than its template counts.
     """
     name, since = revision["metadata"]["name"], _time(_last_write(deployment, "spec", "template")[0])
     progress = condition(deployment, "Progressing")
@@ -195,7 +195,7 @@ def failure_of(deployment: Object, revision: Object) -> str:
     if not failure and f'"{name}-' in str(condition(deployment, "ReplicaFailure").get("message")):
         failure = condition(deployment, "ReplicaFailure")
     if status.get("replicas", 0) >= revision["spec"].get("replicas", 1):
-        return ""  # every pod has been made since; the Deployment's own condition goes only with its next sync
+        return ""  # all pods exist; the Deployment's condition disappears with its next sync
     if failure.get("status") == "True" and _is_new(failure, since):
         return f"no pod can be made: {failure.get('message', '')}"
     return ""

@@ -68,8 +68,8 @@ class PodLogs(LogSource[Kubernetes]):
 
     async def check_access(self, client: Kubernetes) -> list[Problem]:
         settings, namespace = self.kubernetes, self.kubernetes.namespace or ""
-        wanted: tuple[Right, ...] = ("list", "Pod"), ("get", "Pod", "log")
-        rights = (*wanted, *((("list", "Event"),) if settings.events else ()))
+        needed: tuple[Right, ...] = ("list", "Pod"), ("get", "Pod", "log")
+        rights = (*needed, *((("list", "Event"),) if settings.events else ()))
         if problems := await missing_rights(client, namespace, rights):
             return problems
         if not await client.list("Pod", namespace, selector=settings.selector):

@@ -47,8 +47,8 @@ from responder.errors import Drift, StepFailed, Unavailable
 class PodTemplate(Workload[Any]):
     """The pod template of a Deployment, StatefulSet or DaemonSet.
 
-    Its value is a ReplicaSet or ControllerRevision and the images in it, never "the previous one": that would be the
-    bad version after the first rollback.
+    Its value is a ReplicaSet or ControllerRevision and the images in it, never "the previous revision": after the
+    first rollback that would be the bad version.
     """
 
     resource: Literal["pod_template"] = "pod_template"
@@ -82,7 +82,7 @@ class PodTemplate(Workload[Any]):
         revision = next((candidate for candidate in kept if same_template(template_of(candidate), template)), None)
         if revision is None and not found["spec"].get("paused"):
             raise Unavailable(f"{self.what} has a template that its controller has not seen yet")
-        # What was put there in a pause is of no revision yet.
+        # A template that was set during a pause has no revision yet.
         name = revision["metadata"]["name"] if revision else ""
         settings = {"settings": settings_of(found, self.with_settings)} if self.with_settings else {}
         return {"revision": name, "images": dict(images_of(template)), **settings}
@@ -93,7 +93,7 @@ class PodTemplate(Workload[Any]):
         return self.equivalent(found, value) and found.get("settings") == value.get("settings")
 
     def equivalent(self, found: Any, value: Any) -> bool:
-        # The settings are put back before all is over.
+        # The settings are temporary: they are restored before the rollback ends.
         if found is None or value is None:
             return found is value
         return (found["revision"], found["images"]) == (value["revision"], value["images"])
@@ -127,7 +127,7 @@ class PodTemplate(Workload[Any]):
         if not self.equivalent(await self._value(kube, found), value):
             return False
         if found["spec"].get("paused"):
-            return True  # nothing follows until somebody resumes it
+            return True  # no rollout until it is resumed
         if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
             return False
         every = await self.pods(kube, found)
@@ -138,9 +138,9 @@ class PodTemplate(Workload[Any]):
             raise StepFailed(f"{self.what}: {failed}")
         if self.statefulset and partition_of(found):
             first = partition_of(found)
-            wanted = int(found["spec"].get("replicas", 1)) - first
-            return sum(is_ready(pod) and ordinal_of(pod) >= first for pod in pods) >= wanted
-        # What the workload counts may lag behind what its ReplicaSets did: the pods themselves decide.
+            expected = int(found["spec"].get("replicas", 1)) - first
+            return sum(is_ready(pod) and ordinal_of(pod) >= first for pod in pods) >= expected
+        # The counts of the workload may lag behind its ReplicaSets, so the pods decide.
         if unfinished(found) or (not self.daemonset and sum(map(is_ready, pods)) < found["spec"].get("replicas", 1)):
             return False
         self._same_images(pods, value)
@@ -150,8 +150,8 @@ class PodTemplate(Workload[Any]):
         kept = await self.revisions(kube, found)
         revision = next((candidate for candidate in kept if candidate["metadata"]["name"] == name), None)
         failed = failure_of(found, revision) if revision else ""
-        # A quota is exceeded for a moment where new pods come before the old ones are gone: it says nothing while there
-        # are fewer pods than wanted, or more, or some that have to go.
+        # A quota may be exceeded while old pods terminate. It counts only if the number of pods is as specified and no
+        # pod is about to be removed.
         leaving = any(len(owned_by(candidate, pods)) > candidate["spec"].get("replicas", 1) for candidate in kept)
         waits = "exceeded quota" in failed and (leaving or len(pods) != found["spec"].get("replicas", 1))
         return "" if waits else failed
@@ -174,7 +174,7 @@ class PodTemplate(Workload[Any]):
         if not (strategy == "OnDelete" or ordered) or not self.same(await self._value(kube, found), value):
             return
         if found["metadata"]["generation"] > found.get("status", {}).get("observedGeneration", 0):
-            return  # it would be made anew from the bad template
+            return  # the controller would recreate it from the bad template
         pods = await self.pods(kube, found)
         updated = [pod for pod in pods if self.is_of(pod, str(value["revision"]))]
         if strategy != "OnDelete":
@@ -234,12 +234,16 @@ class PodTemplate(Workload[Any]):
         self._was_rolled_out(present)
         change = await self._change(kube, found, present, value)
         needed = sorted(set(references_of(change[0]["value"])))
-        there = await asyncio.gather(*(self._is_there(kube, kind, name) for kind, name in needed))
-        gone = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is False]
-        unseen = [f"{kind} {name}" for (kind, name), is_there in zip(needed, there, strict=True) if is_there is None]
+        found_references = await asyncio.gather(*(self._exists(kube, kind, name) for kind, name in needed))
+        gone = [
+            f"{kind} {name}" for (kind, name), exists in zip(needed, found_references, strict=True) if exists is False
+        ]
+        unseen = [
+            f"{kind} {name}" for (kind, name), exists in zip(needed, found_references, strict=True) if exists is None
+        ]
         if gone:
             raise StepFailed(f"the good version of {self.what} needs what is not there any more: {', '.join(gone)}")
-        await kube.patch(found, change, dry_run=True)  # admission webhooks have their say before we begin
+        await kube.patch(found, change, dry_run=True)  # admission webhooks can refuse before the first change
         return (f"whether {', '.join(unseen)} are still there could not be seen: no right to",) if unseen else ()
 
     async def check_access(self, kube: Kubernetes) -> list[Problem]:
@@ -262,7 +266,7 @@ class PodTemplate(Workload[Any]):
             images = ", ".join(found["images"].values())
             raise StepFailed(f"{self.what} is paused, with a template that was never rolled out ({images})")
 
-    async def _is_there(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
+    async def _exists(self, kube: Kubernetes, kind: str, name: str) -> bool | None:
         try:
             return await kube.get(kind, self.namespace, name) is not None
         except Forbidden:

@@ -52,8 +52,8 @@ class RolloutSettings(Workload[Any]):
 class RolloutPaused(Workload[bool]):
     """Whether the rollout of a Deployment is paused. None leaves it unchanged.
 
-    In a pause a template is set and nothing follows. So it is resumed after the good template was set, and on the way
-    back paused once more only after what was there before has been rolled out: two moves, each of them one way only.
+    A paused Deployment does not roll a new template out. So it is resumed after the good template is set. A revert
+    pauses it again after the original template is rolled out. These are two changes, both without an inverse.
     """
 
     resource: Literal["rollout_paused"] = "rollout_paused"
@@ -125,8 +125,8 @@ class Partition(Workload[int]):
         updated = [pod for pod in pods if self.is_of(pod, newest)]
         if trouble := next(filter(None, map(trouble_of, updated)), ""):
             raise StepFailed(trouble)
-        wanted = int(found["spec"].get("replicas", 1)) - partition_of(found)
-        return sum(map(is_ready, updated)) >= wanted
+        expected = int(found["spec"].get("replicas", 1)) - partition_of(found)
+        return sum(map(is_ready, updated)) >= expected
 
     async def assist(self, kube: Kubernetes, value: int | None) -> None:
         found = await self.object(kube)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
@@ -13,8 +13,6 @@ from responder.backends.kubernetes.objects import PREFIX, Name, Object, annotate
 from responder.backends.kubernetes.workload import Workload, labels_of
 from responder.config.durations import Duration
 from responder.errors import StepFailed
-
-_ALL = 2**31 - 1  # Kubernetes counts in 32 bits
 
 
 class Replicas(Workload[int]):
@@ -30,14 +28,6 @@ class Replicas(Workload[int]):
     within: Duration = Field(default=600.0, gt=0, description="Deadline for all replicas to become ready")
     mark: str = Field(default="", description="Set by the responder: the execution, for the annotations")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _as_in_older_journals(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and "ready" in fields:  # it was: false for a version that never is
-            fields = {**fields, "unready": 0 if fields["ready"] else _ALL}
-            del fields["ready"]
-        return fields
-
     @property
     def converge_timeout(self) -> float:
         return self.within
@@ -51,7 +41,7 @@ class Replicas(Workload[int]):
         return found == value
 
     def equivalent(self, found: int | None, value: int | None) -> bool:
-        # An autoscaler moves it as the load goes, and only from and to 0 somebody else does.
+        # An autoscaler changes it with the load, but never from or to 0.
         return bool(found) == bool(value) if self.autoscaled else found == value
 
     async def _change(self, kube: Kubernetes, found: Object, present: Any, value: Any) -> list[Object]:
@@ -62,14 +52,14 @@ class Replicas(Workload[int]):
 
     async def converged(self, kube: Kubernetes, value: int | None) -> bool:
         found = await self.object(kube)
-        status, wanted = found.get("status", {}), int(found["spec"].get("replicas", 1))
-        if not self.equivalent(wanted, value) or not isinstance(value, int):
+        status, desired = found.get("status", {}), int(found["spec"].get("replicas", 1))
+        if not self.equivalent(desired, value) or not isinstance(value, int):
             return False
         if found["metadata"]["generation"] > status.get("observedGeneration", 0):
             return False
         if value <= self.unready:
             return bool(status.get("replicas", 0) <= value)
-        if status.get("readyReplicas", 0) >= min(value, wanted):
+        if status.get("readyReplicas", 0) >= min(value, desired):
             return True
         if trouble := next(filter(None, map(trouble_of, await self.pods(kube, found))), ""):
             raise StepFailed(trouble)
@@ -92,8 +82,9 @@ class Replicas(Workload[int]):
 
 
 class AutoscalerFloor(PartOfObject[int]):
-    """The fewest pods that a HorizontalPodAutoscaler leaves. A color without traffic has no load: it would lose its
-    pods to the autoscaler just before they are needed.
+    """The minimum number of pods of a HorizontalPodAutoscaler.
+
+    A color without traffic has no load, so the autoscaler would remove its pods just before they are needed.
     """
 
     resource: Literal["autoscaler_floor"] = "autoscaler_floor"
@@ -118,7 +109,7 @@ class AutoscalerFloor(PartOfObject[int]):
 class KeptPods(Workload[str]):
     """Pods of a failed version that are removed from their ReplicaSet and kept unchanged for study.
 
-    The value is the mark that they carry, which is on the workload as well once that is done. Nothing puts them back.
+    The value is the mark on these pods; it is set on the workload when all of them are out. Nothing restores them.
     """
 
     resource: Literal["kept_pods"] = "kept_pods"
@@ -135,13 +126,13 @@ class KeptPods(Workload[str]):
         return annotate(found, kept=str(value))
 
     async def write(self, kube: Kubernetes, value: str | None, *, expected: str | None) -> None:
-        # The pods first: the mark on the workload says that all of them are out.
+        # The pods first: the mark on the workload means that all of them are out.
         found = await self.object(kube)
         self.must_be(await self._value(kube, found), expected, value)
-        known = _out_of_the_way(labels_of(found))
-        kept = await kube.list("Pod", self.namespace, {**known, f"{PREFIX}/kept": str(value)})
-        there = sorted(await self.pods(kube, found), key=_ready_last)
-        for pod in there[: max(self.count - len(kept), 0)]:
+        renamed = _renamed(labels_of(found))
+        kept = await kube.list("Pod", self.namespace, {**renamed, f"{PREFIX}/kept": str(value)})
+        pods = sorted(await self.pods(kube, found), key=_ready_last)
+        for pod in pods[: max(self.count - len(kept), 0)]:
             await kube.patch(pod, _out_of_service(pod, labels_of(found), str(value)))
         await super().write(kube, value, expected=expected)
 
@@ -150,18 +141,18 @@ class KeptPods(Workload[str]):
 
 
 def _ready_last(pod: Object) -> tuple[bool, str]:
-    # A pod that fails tells more than one that works.
+    # A failing pod is more useful for study than a working one.
     return is_ready(pod), pod["metadata"]["name"]
 
 
-def _out_of_the_way(labels: dict[str, str]) -> dict[str, str]:
+def _renamed(labels: dict[str, str]) -> dict[str, str]:
     return {f"{PREFIX}/was-{key.replace('/', '.')}": value for key, value in labels.items()}
 
 
 def _out_of_service(pod: Object, selector: dict[str, str], mark: str) -> list[dict[str, Any]]:
     """Renames the labels that its ReplicaSet and Services select, and keeps their values."""
     labels = pod["metadata"].get("labels", {})
-    ours = _out_of_the_way({key: value for key, value in labels.items() if key in selector})
+    ours = _renamed({key: value for key, value in labels.items() if key in selector})
     return [
         {"op": "replace", "path": "/metadata/labels", "value": {**ours, f"{PREFIX}/kept": mark}},
         *annotate(pod, labels=",".join(f"{k}={v}" for k, v in sorted(labels.items()))),

@@ -47,7 +47,7 @@ class ServiceSelector(PartOfObject[str]):
         """Whether the endpoints are exactly the ready selected pods, at least one."""
         if await self.read(kube) != value:
             return False
-        wanted = {p["metadata"]["name"] for p in await self.selected(kube, str(value)) if is_ready(p)}
+        selected = {p["metadata"]["name"] for p in await self.selected(kube, str(value)) if is_ready(p)}
         slices = await kube.list("EndpointSlice", self.namespace, {"kubernetes.io/service-name": self.service})
         ready = {
             endpoint["targetRef"]["name"]
@@ -55,7 +55,7 @@ class ServiceSelector(PartOfObject[str]):
             for endpoint in part.get("endpoints") or ()
             if endpoint.get("conditions", {}).get("ready") and endpoint.get("targetRef")
         }
-        return bool(wanted) and ready == wanted
+        return bool(selected) and ready == selected
 
     async def selected(self, kube: Kubernetes, value: str) -> list[Object]:
         """The pods that the Service selects with this value."""

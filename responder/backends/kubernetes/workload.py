@@ -94,8 +94,8 @@ def tell_settings(settings: dict[str, Any]) -> str:
 
 
 async def free(kube: Kubernetes, statefulset: Object, pods: list[Object], updated: list[Object]) -> None:
-    """Deletes the pod of another revision that an ordered StatefulSet would wait for for ever
-    (kubernetes/kubernetes#67250). It waits for the lowest that is not ready, and makes none above it before.
+    """Deletes the pod of another revision for which an ordered StatefulSet would wait forever
+    (kubernetes/kubernetes#67250). It waits for the lowest pod that is not ready before it creates a higher one.
     """
     unready = sorted((pod for pod in pods if not is_ready(pod)), key=ordinal_of)
     if unready and unready[0] not in updated and ordinal_of(unready[0]) >= partition_of(statefulset):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MOST = 4 << 20
 """Maximum bytes of an answer. Parsing them blocks all threads for about a tenth of a second."""
-_TOLD = 500
+_MAX_ERROR = 500
 """Maximum characters of an error text; a proxy may answer with a page."""
 
 
@@ -58,8 +58,8 @@ class Prometheus:
     def __init__(self, settings: PrometheusSettings) -> None:
         self._settings = settings
         self._connect: Any = None
-        # prometheus-api-client is synchronous, and a thread that hangs in it cannot be stopped: it must not starve the
-        # default executor, which files and name resolution need.
+        # prometheus-api-client is synchronous, and a hanging thread cannot be stopped. It must not block the default
+        # executor, which serves files and name resolution.
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="prometheus")
 
     @classmethod
@@ -81,7 +81,7 @@ class Prometheus:
 
     async def range(self, promql: str, start: datetime, end: datetime, step: float) -> list[Series]:
         """All series of a range query. `step`: seconds."""
-        # As a plain number: a duration of Prometheus knows no fractions.
+        # A plain number, because a Prometheus duration has no fractions.
         found: list[Series] = await self._in_time(
             promql, lambda connect: _series(promql, connect.custom_query_range(promql, start, end, f"{step:g}"))
         )
@@ -122,7 +122,7 @@ class Prometheus:
             ) from None
 
     def _ask(self, promql: str, ask: Callable[[Any], Any]) -> Any:
-        from prometheus_api_client import PrometheusConnect  # imports requests and dateparser: not at our start
+        from prometheus_api_client import PrometheusConnect  # imports requests and dateparser, so not at startup
         from prometheus_api_client.exceptions import PrometheusApiClientException
         from requests import RequestException, Session
         from urllib3.exceptions import HTTPError
@@ -130,13 +130,13 @@ class Prometheus:
 
         if self._connect is None:
             token, session = self._settings.token, Session()
-            session.hooks["response"] = [_bounded]  # runs before anything is read
+            session.hooks["response"] = [_bounded]  # runs before the body is read
             self._connect = PrometheusConnect(
                 str(self._settings.url).rstrip("/"),
                 headers={"Authorization": f"Bearer {token.get_secret_value()}"} if token else None,
                 timeout=self._settings.timeout,
                 session=session,
-                retry=Retry(total=0),  # whoever asks knows how long it is worth asking
+                retry=Retry(total=0),  # the gateway retries, within its own deadline
                 method="GET",
             )
         try:
@@ -149,8 +149,10 @@ class Prometheus:
             raise Unavailable(f"Prometheus at {self._settings.url} did not answer: {type(e).__name__}") from e
         except PrometheusApiClientException as e:
             if "HTTP Status Code 4" in str(e) and "HTTP Status Code 429" not in str(e):
-                raise StepFailed(f"Prometheus refuses {promql!r}: {str(e)[:_TOLD]}") from e
-            raise Unavailable(f"Prometheus at {self._settings.url} answered with an error: {str(e)[:_TOLD]}") from e
+                raise StepFailed(f"Prometheus refuses {promql!r}: {str(e)[:_MAX_ERROR]}") from e
+            raise Unavailable(
+                f"Prometheus at {self._settings.url} answered with an error: {str(e)[:_MAX_ERROR]}"
+            ) from e
         except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise Unavailable(f"Prometheus at {self._settings.url} answered with something else") from e
 
@@ -172,13 +174,13 @@ def _bounded(response: Response, **_: Any) -> None:
             body.write(chunk)
     except HTTPError:
         if response.ok:
-            raise  # else the status says it all
+            raise  # otherwise the status is enough
     body.seek(0)
     response.raw = body
 
 
 def _series(promql: str, result: Any) -> list[Series]:
-    # In the thread that has asked: thousands of series are a second of work.
+    # Runs in the thread of the query, because thousands of series take a second.
     try:
         return [
             Series(labels=item["metric"], points=[(float(at), float(value)) for at, value in item["values"]])

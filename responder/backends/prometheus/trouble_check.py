@@ -29,8 +29,8 @@ _IDENTIFYING = ("alertname", "service", "environment")
 class TroubleCheck(Check[Prometheus]):
     """The trouble behind these alerts is not visible in the last scrapes. Plans use it, not configurations.
 
-    It asks the policy's `expression` if there is one, else what the shipped rules record. Alerts of other rules hold:
-    nothing shows their trouble but the alert, whose window rings on after the service has recovered.
+    It evaluates the `expression` of the policy, or else the series that the shipped rules record. For alerts of other
+    rules it holds: only the alert shows their trouble, and it lasts longer than the trouble itself.
     """
 
     trouble_of: tuple[dict[str, str], ...] = Field(
