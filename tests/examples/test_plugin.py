@@ -13,6 +13,19 @@ import pytest
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
 
+CONFIGURATION = """
+state: sqlite:///{directory}/state.db
+prometheus: {{url: http://localhost:9090}}
+alertmanager: {{urls: [http://localhost:9093]}}
+services:
+  - name: shop
+    environment: production
+    rollback: {{strategy: immediate, resource: {{resource: nomad_job, job: shop}}}}
+    health_checks: [{{http: "http://localhost/health"}}]
+policies:
+  - {{name: shop-down, match: ['alertname="ShopDown"'], roll_back: [shop]}}
+"""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,6 +52,12 @@ def test_its_resource_is_registered(installed: Path) -> None:
         "from responder.backends.registries import RESOURCES as r; print(r.names[-1], r.load('nomad_job').__module__)",
     )
     assert shown.split() == ["nomad_job", "rollback_responder_nomad.job"]
+
+
+def test_a_configuration_can_name_it(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "responder.yml").write_text(CONFIGURATION.format(directory=tmp_path))
+    shown = run(installed, "-m", "responder", "check", "--config", str(tmp_path / "responder.yml"))
+    assert "1 service" in shown
 
 
 def test_it_keeps_the_contracts_and_rolls_a_job_back(installed: Path) -> None:

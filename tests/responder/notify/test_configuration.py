@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from foundation import registry
 from responder.app.loading import parse
 from responder.app.settings import Config
 from responder.errors import ConfigError
-from responder.notify import Notify
+from responder.notify import Channel, ChannelSettings, Notify
 from responder.notify.notification import VARIABLES
+from responder.notify.routing import channels_model
 from tests.responder.notify.conftest import PLANNED, STARTED, notification
 
 BASE = """
@@ -135,6 +140,26 @@ def test_one_or_several_of_a_kind() -> None:
     assert several.channels_for("stuck", "", None) == ("slack", "oncall")
     assert several.channels_for("stuck", "critical", ("oncall",)) == ("oncall",)
     assert several.channels_for("denied", "critical", None) == ()
+
+
+class Pager(ChannelSettings):
+    """Pages people."""
+
+    team: str
+
+    def open(self) -> Channel:
+        raise NotImplementedError
+
+
+def test_a_channel_of_another_distribution_has_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("pager", f"{__name__}:Pager", "rollback_responder.channels")
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Pager.__module__])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    channels = channels_model(registry.Registry("channel", group="rollback_responder.channels", builtin={}))
+    (pager,) = channels.model_validate({"pager": {"team": "shop"}}).pager  # type: ignore[attr-defined]
+    assert (type(pager).__name__, pager.name, pager.team) == ("Pager", "pager", "shop")
+    with pytest.raises(ValidationError, match=r"pager\.0\.team"):
+        channels.model_validate({"pager": {}})
 
 
 def test_secrets_do_not_show() -> None:
