@@ -116,7 +116,7 @@ def _others_in_trouble(
         if policy and near and not policy.force and not policy_set.is_watchdog(alert):
             named = [policy_set.service(n, alert.labels.get("environment", ""))[0] for n in policy.services_of(alert)]
             found |= {service.name for service in named if service}
-    return tuple(sorted(found - policy_set.one_trouble(incident)))
+    return tuple(sorted(found - policy_set.connected_services(incident)))
 
 
 async def ask_watchdog(watchdog: Watchdog, connections: Connections) -> LiveState:

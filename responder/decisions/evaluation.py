@@ -82,7 +82,9 @@ async def others_in_trouble(
     where = {"service": accepted.service, "environment": accepted.environment}
     rows = await tx.all("services_in_trouble", **where, since=accepted.at - within, until=now)
     return tuple(
-        sorted({str(row["service"]) for row in rows} - policy_set.one_trouble(incident_of(execution, policy_set)))
+        sorted(
+            {str(row["service"]) for row in rows} - policy_set.connected_services(incident_of(execution, policy_set))
+        )
     )
 
 

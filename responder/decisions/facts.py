@@ -15,7 +15,7 @@ from responder.services.service import Service
 
 
 class Candidate(BaseModel):
-    """A version to go back to, as the registry has it."""
+    """A version to go back to, as in the version registry."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,7 +42,7 @@ class Past(BaseModel):
 
 
 class Replaced(BaseModel):
-    """The younger version that the running one, which ran before, was put back in place of."""
+    """The younger version that the running one replaced, if the running one was known good before."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -52,7 +52,7 @@ class Replaced(BaseModel):
 
 
 class KeptLast(BaseModel):
-    """Evidence that a policy kept by itself."""
+    """Evidence that a policy kept without a rollback."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,7 +61,7 @@ class KeptLast(BaseModel):
 
 
 class TroubleNow(BaseModel):
-    """Whether the trouble of an incident's alerts is visible in the last scrapes, in words that a guard repeats."""
+    """Whether the trouble of an incident's alerts is visible in the last scrapes, with the guard's reason."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,58 +70,58 @@ class TroubleNow(BaseModel):
 
 
 class LiveState(BaseModel):
-    """What the outside says at this moment: of the incident's alerts, of the watchdog, of what the service needs."""
+    """What other systems say at this moment about the incident's alerts, the watchdog and dependencies."""
 
     model_config = ConfigDict(frozen=True)
 
     state: Literal["firing", "suppressed", "gone", "unknown"]
     reason: str
-    disarmed: str = ""  # why, where the watchdog is silenced or nobody can tell
-    began_at: datetime | None = None  # when the alerts' expressions first became true, before their `for`
+    disarmed: str = ""  # why: the watchdog is silenced, or its state is unknown
+    began_at: datetime | None = None  # when the alerts' expressions became true, before their `for`
     was_so_before: str = ""  # what shows that the trouble is older than the deployment
     trouble_now: TroubleNow | None = None  # None: not asked
-    also_in_trouble: tuple[str, ...] = ()  # other services, by alerts that began at about the same time
-    needs_failing: tuple[str, ...] = ()  # services that it depends on and that are not healthy, each with its reason
+    also_in_trouble: tuple[str, ...] = ()  # other services, by alerts that began close to these
+    needs_failing: tuple[str, ...] = ()  # unhealthy dependencies, each with its reason
 
 
 class FleetState(BaseModel):
-    """What goes on with other services. In a storm of alerts this is the dear part: it is asked for what is left."""
+    """The state of other services. It is expensive to collect in a storm of alerts, so it is collected last."""
 
     model_config = ConfigDict(frozen=True)
 
-    also_in_trouble: tuple[str, ...] = ()  # other services of the environment, at about the same time
-    begun_lately: int = 0  # rollbacks of all services begun in the last hour
-    next_place_at: datetime | None = None  # when one of them is an hour ago
-    needs_locked: tuple[str, ...] = ()  # services that it depends on and that are being rolled back or stuck
+    also_in_trouble: tuple[str, ...] = ()  # other services of the environment, close in time
+    begun_lately: int = 0  # rollbacks of all services that started in the last hour
+    next_place_at: datetime | None = None  # when the first of them is an hour ago
+    needs_locked: tuple[str, ...] = ()  # dependencies that are being rolled back, stuck or recovering
 
 
 class Facts(BaseModel):
-    """All facts about one incident at one moment. What could not be learned says so; nothing is assumed."""
+    """All facts about one incident at one moment. What could not be determined says so; nothing is assumed."""
 
     model_config = ConfigDict(frozen=True)
 
     service: Service | None = None
-    service_problem: str = ""  # why there is none
+    service_problem: str = ""  # why there is no service
     stopped: str = ""  # who stopped all automation, and why
-    disarmed: str = ""  # why, where the watchdog has not been heard in time
+    disarmed: str = ""  # why: the watchdog is late
     opened: str | None = None  # the execution that an alert of this incident has opened before
     running: Deployment | None = None  # the newest deployment
     replaced: Replaced | None = None  # only where the running version was known good before
-    returned_at: datetime | None = None  # when the trouble came back, after it had not been visible
-    verified_at: datetime | None = None  # when a rollback before the running deployment was verified: healthy then
+    returned_at: datetime | None = None  # when the trouble came back after it had been invisible
+    verified_at: datetime | None = None  # when a rollback before the running deployment was verified
     target: Candidate | None = None
     unfit: tuple[
         str, ...
     ] = ()  # pairs of versions that would not work with each other afterwards, each with its reason
-    no_rollback_past: str = ""  # the version between the target and now that must stay, and why
-    tried_before: Past | None = None  # the rollback of the running version that there was before
-    kept_for: str | None = None  # the evidence that was kept by itself for an alert of this incident before
-    kept_last: KeptLast | None = None  # the newest that the incident's policy kept by itself
+    no_rollback_past: str = ""  # a protected version since the target, and why it is protected
+    tried_before: Past | None = None  # an earlier rollback of the running version
+    kept_for: str | None = None  # the evidence that was kept for an alert of this incident without a rollback
+    kept_last: KeptLast | None = None  # the newest evidence that the policy kept without a rollback
     latest: Past | None = None  # the newest rollback of the service; a live or stuck one is always the newest
-    last_of_policy: Past | None = None  # the newest of the incident's policy that ended and had changed something
+    last_of_policy: Past | None = None  # the newest of the policy that ended with a change
     limits: Limits = Limits()
     freezes: tuple[Freeze, ...] = ()
-    fleet: FleetState | None = None  # both None: not asked, because something else speaks against it already
+    fleet: FleetState | None = None  # this and `live` are None if something else denies the rollback already
     live: LiveState | None = None
 
     def version_change(self, strategy: str | None) -> VersionChange | None:
@@ -140,7 +140,7 @@ class Facts(BaseModel):
 
     @property
     def came(self) -> Deployment | Replaced | None:
-        """The deployment that the trouble may belong to: the running one, or the younger one that it replaced."""
+        """The deployment to which the trouble may belong: the running one, or the younger one that it replaced."""
         return self.replaced or self.running
 
 

@@ -58,7 +58,7 @@ async def also_in_trouble(
         if at is not None
         for row in await tx.all("services_in_trouble", **where, since=at - within, until=at + within)
     ]
-    return tuple(sorted({*(row["service"] for row in rows), *beside} - policy_set.one_trouble(incident)))
+    return tuple(sorted({*(row["service"] for row in rows), *beside} - policy_set.connected_services(incident)))
 
 
 async def returned_at(tx: Transaction, incident: Incident, now: datetime) -> datetime | None:

@@ -1,4 +1,4 @@
-"""When automation asks first: freeze windows in Alertmanager's `time_intervals` grammar, with their time zones."""
+"""Freeze windows, in which rollbacks need approval: Alertmanager's `time_intervals` grammar, with time zones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 _WEEKDAYS = {name.lower(): n for n, name in enumerate(calendar.day_name)}
 _MONTHS = {name.lower(): n for n, name in enumerate(calendar.month_name) if name}
 _DAY = 24 * 60
-_NONE = -9999  # is in no range
+_NONE = -9999  # within no range
 
 
 def _minute(value: Any) -> Any:
     if not isinstance(value, str):  # YAML reads a bare 22:00 as the number 1320
-        raise ValueError(f'a time of day is written in quotes, as "22:00", not {value!r}')
+        raise ValueError(f'{value!r} is not a time of day; write it in quotes, as "22:00"')
     found = re.fullmatch(r"([01][0-9]|2[0-4]):([0-5][0-9])", value)
     minutes = int(found[1]) * 60 + int(found[2]) if found else _DAY + 1
     if minutes > _DAY:
@@ -41,8 +41,8 @@ def _ranges(least: int, most: int, names: dict[str, int] | None = None) -> Calla
     def check(text: str) -> str:
         first, last = _range(text, names or {})
         known = range(least, most + 1)
-        round_the_end = names is None and first > last and (first > 0) == (last > 0)
-        if first not in known or last not in known or round_the_end or (least < 0 and 0 in (first, last)):
+        reversed_range = names is None and first > last and (first > 0) == (last > 0)
+        if first not in known or last not in known or reversed_range or (least < 0 and 0 in (first, last)):
             allowed = ", ".join(names) if names else f"{least} to {most}"
             raise ValueError(f"{text!r} is neither one of {allowed} nor a range of them such as a:b")
         return text
@@ -73,7 +73,7 @@ _Clock = Annotated[str, BeforeValidator(_minute)]
 
 
 class TimeRange(BaseModel):
-    """A part of a day, the end not included. One that runs past midnight is written as two."""
+    """A part of a day, without its end. Write a range past midnight as two ranges."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,12 +83,12 @@ class TimeRange(BaseModel):
     @model_validator(mode="after")
     def _in_order(self) -> TimeRange:
         if self.start_time >= self.end_time:
-            raise ValueError("start_time must be before end_time; past midnight is written as two ranges")
+            raise ValueError("start_time must be before end_time; write a range past midnight as two ranges")
         return self
 
 
 class TimeInterval(BaseModel):
-    """As in Alertmanager's `time_intervals`: whatever is given must hold; what is left out always holds."""
+    """As in Alertmanager's `time_intervals`: every key that is set must match."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,10 +100,11 @@ class TimeInterval(BaseModel):
     months: _entries(1, 12, _MONTHS) = Field(default=(), description="Months or ranges, as [december, 1:3]")  # type: ignore[valid-type]
     years: _entries(1970, 9999) = Field(default=(), description='Years or ranges, as [2026, "2027:2030"]')  # type: ignore[valid-type]
     location: Annotated[str, AfterValidator(_location)] = Field(
-        default="UTC", description="Time zone in which all of it is meant, as Europe/Zurich"
+        default="UTC", description="Time zone of the interval, as Europe/Zurich"
     )
 
     def covers(self, now: datetime) -> bool:
+        """Whether that moment is within the interval."""
         local = now.astimezone(ZoneInfo(self.location))
         last = calendar.monthrange(local.year, local.month)[1]
         clock = f"{local:%H:%M}"
@@ -118,7 +119,7 @@ class TimeInterval(BaseModel):
 
 def _within(entries: tuple[str, ...], names: dict[str, int], value: int) -> bool:
     ranges = [_range(text, names) for text in entries]
-    # saturday:monday goes round the end of the week.
+    # saturday:monday spans the end of the week.
     return not entries or any(a <= value <= b if a <= b else value >= a or value <= b for a, b in ranges)
 
 
@@ -128,18 +129,20 @@ def _in_month(text: str, day: int, last: int) -> bool:
 
 
 class Freeze(BaseModel):
-    """While it lasts, nothing is rolled back without somebody's approval. What a person asks for is not held up."""
+    """While it lasts, a rollback needs approval. A rollback that a person requests does not."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, description="What engineers call it, as end-of-year")
+    name: str = Field(min_length=1, description="Its name, as end-of-year")
     time_intervals: Annotated[
-        tuple[TimeInterval, ...], Field(min_length=1, description="When; one of them is enough. Alertmanager's grammar")
+        tuple[TimeInterval, ...],
+        Field(min_length=1, description="When it lasts: any of these intervals, in Alertmanager's grammar"),
     ]
-    services: tuple[str, ...] = Field(default=(), description="Services that it holds for; none named: all")
-    environments: tuple[str, ...] = Field(default=(), description="Environments that it holds for; none named: all")
+    services: tuple[str, ...] = Field(default=(), description="Services that it is for; default: all")
+    environments: tuple[str, ...] = Field(default=(), description="Environments that it is for; default: all")
 
     def holds(self, service: str, environment: str, now: datetime) -> bool:
+        """Whether the service is frozen at that moment."""
         return (
             (not self.services or service in self.services)
             and (not self.environments or environment in self.environments)

@@ -15,7 +15,7 @@ from responder.decisions.policies import Action, Policy
 
 
 class Incident(BaseModel):
-    """One episode: a policy, a service, and the alerts that opened it; or a person who asks for the rollback."""
+    """A policy, a service, and the alerts that match; or a person's request for a rollback."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,25 +29,25 @@ class Incident(BaseModel):
     requested_by: str = "alertmanager"
     reason: str = ""
     forced: bool = False
-    version: str | None = None  # where a person names the version to go back to
-    strategy: str | None = None  # where a person names one of the service's strategies
-    together: tuple[str, ...] = ()  # every service of one rollback of several, this one too
+    version: str | None = None  # the version to go back to, if a person names one
+    strategy: str | None = None  # one of the service's strategies, if a person names one
+    together: tuple[str, ...] = ()  # all services of a rollback of several, including this one
 
     @property
     def members(self) -> tuple[Incident, ...]:
-        """One for each service of the rollback; this one is the first."""
+        """One incident per service of the rollback; this one is the first."""
         others = [name for name in self.together if name != self.service]
         cleared = {"version": None, "strategy": None}
         return (self, *(self.model_copy(update={"service": name, **cleared}) for name in others))
 
     @property
     def by_name(self) -> bool:
-        """Whether a person asks by our own API, who is known by name; everything else must be firing now."""
+        """Whether a person requested it by the API; an incident with alerts must be firing."""
         return not self.alerts
 
     @property
     def id(self) -> str:
-        """The same for the same trouble however often it is sent: policy, service and the alert that came first."""
+        """The same for repetitions: a hash of policy, service and the alert that started first."""
         if not self.alerts:
             return f"by-hand-{self.received_at:%Y%m%d%H%M%S%f}"
         first = min(self.alerts, key=lambda alert: (alert.starts_at, alert.fingerprint))
@@ -57,7 +57,7 @@ class Incident(BaseModel):
 
     @property
     def title(self) -> str:
-        """What happened, in a few words."""
+        """The reason, or the names of the alerts with service and environment."""
         if self.reason:
             return self.reason
         names = sorted({alert.name for alert in self.alerts})
@@ -76,13 +76,13 @@ class _Key(NamedTuple):
 
 
 def _reason(alerts: Iterable[Alert]) -> str:
-    """What the engineer wrote. Who it was cannot be told from an alert, so nobody is named."""
+    """The annotation `reason` of the request, at most 1000 characters."""
     reasons = (alert.annotations.get("reason", "").strip() for alert in alerts)
     return next((reason[:1000] for reason in reasons if reason), "")
 
 
-def only_told(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
-    """The firing alerts that their policy only wants told, by policy, name, service and environment."""
+def notify_only(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple[Policy, list[Alert]]]:
+    """The firing alerts whose policy only notifies, grouped by policy, name, service and environment."""
     found: dict[tuple[str, ...], tuple[Policy, list[Alert]]] = {}
     for alert in alerts:
         policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
@@ -95,16 +95,16 @@ def only_told(alerts: Sequence[Alert], policies: Sequence[Policy]) -> list[tuple
 def match_alerts(
     alerts: Sequence[Alert], policies: Sequence[Policy], received_at: datetime, *, sender: str, truncated: int = 0
 ) -> tuple[list[Incident], list[Alert]]:
-    """Incidents of the firing alerts, and the firing alerts that no policy wants. Each alert is looked at by itself."""
+    """Incidents of the firing alerts, and the firing alerts that match no policy. Each alert is matched by itself."""
     found: dict[_Key, dict[tuple[str, datetime], Alert]] = {}
     by_name = {policy.name: policy for policy in policies}
-    unwanted = []
+    unmatched = []
     for alert in alerts:
         if alert.status != "firing":
             continue
         policy = next((p for p in policies if all_match(p.match, alert.labels)), None)
         if policy is None:
-            unwanted.append(alert)
+            unmatched.append(alert)
             continue
         environment = alert.labels.get("environment", "")
         for action, service in ((a, s) for a in policy.actions for s in policy.services_of(alert, a)):
@@ -112,7 +112,7 @@ def match_alerts(
             requested = (alert.labels.get("version"), alert.labels.get("strategy")) if forced else (None, None)
             together = policy.services_of(alert) if policy.together and action == "roll_back" else ()
             if together and service != together[0]:
-                continue  # it goes with the first
+                continue  # it belongs to the incident of the first
             key = _Key(policy.name, action, service, environment, forced, *requested, together)
             found.setdefault(key, {})[alert.fingerprint, alert.starts_at] = alert
     incidents = [
@@ -133,4 +133,4 @@ def match_alerts(
         )
         for key, members in found.items()
     ]
-    return incidents, unwanted
+    return incidents, unmatched

@@ -1,4 +1,4 @@
-"""How much may go on at once, and what must be seen before anything goes on by itself."""
+"""Limits of automation, and the watchdog that it needs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,44 @@ from responder.config.durations import Duration
 
 
 class CircuitBreaker(BaseModel):
-    """Many services in trouble at once is not the deployment of one of them: then nobody is rolled back."""
+    """No rollback if many services are in trouble at once: the cause is not the deployment of one of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     services: int = Field(
-        default=3, ge=2, le=10_000, description="So many services of one environment in trouble: it holds all of them"
+        default=3,
+        ge=2,
+        le=10_000,
+        description="Number of services of one environment in trouble at which no service is rolled back",
     )
-    within: Duration = Field(default=120.0, gt=0, description="How close together their troubles begin")
+    within: Duration = Field(default=120.0, gt=0, description="How close together their trouble must begin")
 
 
 class Limits(BaseModel):
-    """How much may go on at once."""
+    """How many rollbacks may run, start and be resumed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    concurrent: int = Field(default=1, ge=1, le=100, description="Rollbacks carried out at once, over all replicas")
+    concurrent: int = Field(
+        default=1, ge=1, le=100, description="Rollbacks that run at the same time, over all replicas"
+    )
     rollbacks_per_hour: int = Field(
-        default=6, ge=1, le=1_000_000, description="Rollbacks begun in an hour, over all services"
+        default=6, ge=1, le=1_000_000, description="Rollbacks that start within an hour, over all services"
     )
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     max_resumptions: int = Field(
-        default=5, ge=0, le=1000, description="How often one is taken up again after a crash before it is stuck"
+        default=5, ge=0, le=1000, description="How often a rollback is resumed after a crash before it is stuck"
     )
     lease: Duration = Field(
-        default=15.0, ge=2, le=300, description="How soon another replica goes on after this one died; the same on all"
+        default=15.0,
+        ge=2,
+        le=300,
+        description="How soon another replica takes over after this one died. Use the same value on all replicas",
     )
 
 
 class Watchdog(BaseModel):
-    """An alert that always fires, by way of Prometheus and Alertmanager: without it, or silenced, nothing is begun."""
+    """An alert that always fires. If it does not arrive through Alertmanager, or is silenced, no rollback starts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,5 +58,5 @@ class Watchdog(BaseModel):
     interval: Duration = Field(
         default=60.0,
         gt=0,
-        description="How often it is told again (repeat_interval of its route); missing for twice as long disarms",
+        description="`repeat_interval` of its route. If it is missing for twice as long, automation is disarmed",
     )

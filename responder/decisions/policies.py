@@ -1,4 +1,4 @@
-"""Which services to roll back for which alerts, in which mode; and the incidents that a body of alerts adds up to."""
+"""Policies: which services to roll back for which alerts, in which mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Mode = Literal["observe", "approve", "auto"]
 Action = Literal["roll_back", "preserve_logs"]
 """What a policy can do. Each is the key under which a policy names the services to do it with."""
 
-_OF_ROLLING_BACK = (
+_ROLLBACK_KEYS = (
     "mode", "force", "together", "deployed_within", "verify", "silence_collateral", "on_stop", "approve_within",
 )  # fmt: skip
 
@@ -29,18 +29,18 @@ class Verify(BaseModel):
     bake: Duration = Field(
         default=120.0, alias="for", description="How long the service must be healthy without a break"
     )
-    within: Duration = Field(default=600.0, gt=0, description="Deadline for that, counted from the last move")
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for that, from the last change")
     resolved_within: Duration = Field(
         default=900.0,
         gt=0,
-        description="Longest time after a verified rollback until the alerts that opened it must have resolved; else "
-        "it did not help. Longer than the windows of your rules",
+        description="How long after a verified rollback its alerts may still fire. After that, the rollback did not "
+        "help. Must be longer than the windows of your rules",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> Verify:
         if self.bake > self.within:
-            raise ValueError("`for` is longer than `within`: it could never be met")
+            raise ValueError("`for` is longer than `within`: no rollback could be verified; make `within` longer")
         return self
 
 
@@ -52,41 +52,43 @@ class ServiceOfLabel(BaseModel):
     label: str = Field(min_length=1, description="Name of the label, as service")
 
 
-def _one_of(value: object) -> str:
+def _kind_of(value: object) -> str:
     return "<label>" if isinstance(value, dict | ServiceOfLabel) else "<names>"
 
 
-Wanted = Annotated[
-    Annotated[ServiceOfLabel, Tag("<label>")] | Annotated[tuple[Name, ...], Tag("<names>")], Discriminator(_one_of)
+Services = Annotated[
+    Annotated[ServiceOfLabel, Tag("<label>")] | Annotated[tuple[Name, ...], Tag("<names>")], Discriminator(_kind_of)
 ]
 """Names of services, or the label that names one."""
 
 
 class CollateralAlerts(BaseModel):
-    """Alerts that a rollback of the service causes; they are silenced while it is carried out, and no longer."""
+    """Alerts that a rollback of the service causes. They are silenced while it runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     match: Annotated[
         tuple[MatcherText, ...],
-        Field(min_length=1, description="Matchers of the noise; it must not match what the policy itself acts on"),
+        Field(
+            min_length=1, description="Matchers of these alerts. They must not match the alerts of the policy itself"
+        ),
     ]
     longest: Duration = Field(
-        default=900.0, alias="for", gt=0, le=6 * 3600, description="It ends by itself after that, whatever happens"
+        default=900.0, alias="for", gt=0, le=6 * 3600, description="Longest time that they are silenced"
     )
 
 
 class Together(BaseModel):
-    """Another order than the one that follows from `depends_on`, and why."""
+    """An order other than that of `depends_on`, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     order: Annotated[tuple[Name, ...], Field(min_length=2, description="The services of `roll_back`, first to last")]
-    because: str = Field(min_length=1, description="Why; it is in every plan")
+    because: str = Field(min_length=1, description="The reason, shown in every plan")
 
 
 class Policy(BaseModel):
-    """First match wins, for each alert by itself."""
+    """What to do for an alert. The first policy that matches an alert decides."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,90 +96,96 @@ class Policy(BaseModel):
     match: Annotated[
         tuple[MatcherText, ...], Field(min_length=1, description="Matchers as in Alertmanager; all must match")
     ]
-    roll_back: Wanted | None = Field(
+    roll_back: Services | None = Field(
         default=None,
-        description="Names of services, or {label: service}: the one that the label names, in its environment",
+        description="Names of services, or {label: service}: the service that the label names, in its environment",
     )
     together: bool | Together = Field(
         default=False,
-        description="All services of `roll_back` in one rollback, what needs others first; all of them or none",
+        description="Roll back all services of `roll_back` by one plan, dependents first: all of them or none",
     )
-    preserve_logs: Wanted | None = Field(
-        default=None, description="Services whose logs are kept, whether they are rolled back or not; named likewise"
+    preserve_logs: Services | None = Field(
+        default=None,
+        description="Services whose logs are kept, with or without a rollback; named like those of `roll_back`",
     )
-    mode: Mode = Field(default="observe", description="observe: only say what it would do; approve: ask first; auto")
+    mode: Mode = Field(
+        default="observe",
+        description="observe: only report what it would do; approve: wait for approval; auto: roll back",
+    )
     force: bool = Field(
         default=False,
-        description="Its alert is an engineer's request: passes what a person passes; labels version, strategy",
+        description="Its alert is a person's request and bypasses the same guards; labels: version, strategy",
     )
-    cooldown: Duration = Field(default=1800.0, description="Rest after a rollback, from its end, or after keeping logs")
-    deployed_within: Duration = Field(default=3600.0, description="Only what changed lately can be rolled back")
+    cooldown: Duration = Field(default=1800.0, description="Pause after the end of a rollback, or after logs were kept")
+    deployed_within: Duration = Field(
+        default=3600.0, description="Longest time since a deployment in which it can be rolled back"
+    )
     expression: str = Field(
         default="",
-        description="PromQL that has a result for the service while the trouble lasts; where it had one before the "
-        "deployment already, the deployment is not the cause",
+        description="PromQL that has a result for the service while the trouble lasts. If it had one before the "
+        "deployment, the deployment is not the cause",
     )
     verify: Verify = Verify()
     silence_collateral: tuple[CollateralAlerts, ...] = Field(
-        default=(), description="CollateralAlerts to silence in Alertmanager while it works"
+        default=(), description="Alerts to silence in Alertmanager while a rollback runs"
     )
     notify: tuple[Name, ...] | None = Field(
-        default=None, description="Channels that hear of it, of those that want to; default: all"
+        default=None, description="Names of the channels that are notified; default: all"
     )
-    on_stop: Literal["revert", "hold"] = Field(
-        default="revert", description="What a stop does with what was done so far"
-    )
+    on_stop: Literal["revert", "hold"] = Field(default="revert", description="What a stop does with the changes so far")
     approve_within: Duration = Field(default=900.0, gt=0, description="How long a plan waits for approval")
 
     @field_validator("roll_back", "preserve_logs")
     @classmethod
-    def _names_something(cls, value: Wanted | None) -> Wanted | None:
+    def _names_something(cls, value: Services | None) -> Services | None:
         if value == ():
-            raise ValueError("names no service")
+            raise ValueError("is empty: name at least one service")
         return value
 
     @model_validator(mode="after")
     def _does_something(self) -> Policy:
         if not self.actions and not self.notify:
-            raise ValueError(f"does nothing: needs one of {', '.join(get_args(Action))}, notify")
-        idle = [key for key in _OF_ROLLING_BACK if key in self.model_fields_set]
+            raise ValueError(f"has no effect: set one of {', '.join(get_args(Action))}, notify")
+        idle = [key for key in _ROLLBACK_KEYS if key in self.model_fields_set]
         if idle and self.roll_back is None:
-            raise ValueError(f"rolls nothing back: {', '.join(idle)} would have no effect")
+            raise ValueError(f"has no `roll_back`, so {', '.join(idle)} would have no effect")
         return self
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Policy:
+    def _orders_all_services(self) -> Policy:
         named = self.roll_back if isinstance(self.roll_back, tuple) else ()
         if self.together and len(set(named)) < 2:
-            raise ValueError("together: `roll_back` must name the services, two at least")
+            raise ValueError("together: `roll_back` must name at least two services")
         if isinstance(self.together, Together) and sorted(self.together.order) != sorted(set(named)):
             raise ValueError(f"together: the order must name each of {', '.join(dict.fromkeys(named))} once")
         return self
 
     @property
     def order(self) -> tuple[tuple[str, ...], str]:
-        """The order that is wanted, and why; empty where it follows from `depends_on`."""
+        """The order that is services, and why; empty where it follows from `depends_on`."""
         return (self.together.order, self.together.because) if isinstance(self.together, Together) else ((), "")
 
     @property
     def actions(self) -> tuple[Action, ...]:
+        """What the policy does besides notifying."""
         return tuple(action for action in get_args(Action) if getattr(self, action) is not None)
 
     @property
     def manner(self) -> str:
-        """How it acts, in a word: its mode, or what it does where it rolls nothing back."""
+        """`force` or the mode; without `roll_back`, the actions."""
         if self.roll_back is None:
             return ", ".join((*self.actions, *(["notify"] if self.notify else [])))
         return "force" if self.force else self.mode
 
     def services_of(self, alert: Alert, action: Action = "roll_back") -> tuple[str, ...]:
-        wanted: ServiceOfLabel | tuple[str, ...] | None = getattr(self, action)
-        if isinstance(wanted, ServiceOfLabel):
-            return (alert.labels.get(wanted.label, ""),)
-        return tuple(dict.fromkeys(wanted or ()))
+        """The services to act on for this alert. A label that the alert lacks names the service `""`."""
+        services: ServiceOfLabel | tuple[str, ...] | None = getattr(self, action)
+        if isinstance(services, ServiceOfLabel):
+            return (alert.labels.get(services.label, ""),)
+        return tuple(dict.fromkeys(services or ()))
 
 
 BY_HAND = Policy.model_validate(
     {"name": "by-hand", "match": ['service=~".+"'], "roll_back": {"label": "service"}, "mode": "auto"}
 )
-"""The policy of a rollback that a person asks for where no policy of the service says otherwise."""
+"""The policy of a manual rollback of a service without a policy of its own."""

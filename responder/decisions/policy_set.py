@@ -16,7 +16,7 @@ from responder.services.service import Service
 
 
 class PolicySet(BaseModel):
-    """All that the responder may do: which services it knows, on whose behalf it acts, and what holds it back."""
+    """Services, policies, limits, freeze windows and the watchdog of one configuration."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,7 +31,7 @@ class PolicySet(BaseModel):
         return self.watchdog is not None and all_match(self.watchdog.match, alert.labels)
 
     def needs(self, service: Service) -> list[Service]:
-        """Everything that a service depends on, near and far. The configuration has no rings."""
+        """All direct and indirect dependencies of a service. The configuration has no cycles."""
         found: list[Service] = []
         for name in service.depends_on:
             needed, _ = self.service(name, service.environment)
@@ -39,19 +39,19 @@ class PolicySet(BaseModel):
                 found += [dependency for dependency in (needed, *self.needs(needed)) if dependency not in found]
         return found
 
-    def one_trouble(self, incident: Incident) -> set[str]:
-        """The service, what its policy rolls back with it, and what depends on it: a cause and its symptoms."""
+    def connected_services(self, incident: Incident) -> set[str]:
+        """Services whose trouble has the same cause: this one, those that its policy names, and its dependents."""
         named = incident.policy.roll_back if isinstance(incident.policy.roll_back, tuple) else ()
         service, _ = self.service(incident.service, incident.environment)
         symptoms = {s.name for s in self.services if service is not None and service in self.needs(s)}
         return {incident.service, *incident.together, *named, *symptoms}
 
     def policy(self, name: str) -> Policy:
-        """The policy of that name; what a person asked for has one of its own."""
+        """The policy of that name; BY_HAND if there is none."""
         return next((p for p in self.policies if p.name == name), BY_HAND)
 
     def service(self, name: str, environment: str) -> tuple[Service | None, str]:
-        """The configured service, or why there is none. Without an environment it must be the only one of its name."""
+        """The configured service, or why there is none. Without an environment, the name must be unique."""
         named = [s for s in self.services if s.name == name]
         if not name:
             return None, "the alert does not name a service"
@@ -61,10 +61,10 @@ class PolicySet(BaseModel):
             exact = [s for s in named if s.environment == environment]
             return (exact[0], "") if exact else (None, f"{name} is not configured in the environment {environment!r}")
         if len(named) > 1:
-            places = ", ".join(s.environment for s in named)
-            return None, f"no environment is named, and {name} is configured in {places}"
+            environments = ", ".join(s.environment for s in named)
+            return None, f"no environment is named, and {name} is configured in {environments}"
         return named[0], ""
 
     def stop_file_says(self) -> str:
-        """Why the stop file stops us; empty where there is none. Its presence is enough."""
+        """Why the stop file stops automation; empty if it does not exist."""
         return f"the stop file {self.stop_file} exists" if self.stop_file and self.stop_file.exists() else ""

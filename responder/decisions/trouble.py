@@ -21,10 +21,10 @@ RECORDED = "service_environment:trouble"
 """Recorded by the shipped rules: the condition of an alert over its whole window, without the deployment."""
 
 QUESTION = "question"
-"""The label that tells apart, in one answer, what each part of a query asked for."""
+"""The label that says, in the result of a joined query, to which part a sample belongs."""
 
 _SAME = 0.5
-"""Seconds by which samples of one evaluation may differ."""
+"""Seconds by which the samples of one evaluation may differ."""
 
 
 class Recordings:
@@ -39,13 +39,13 @@ class Recordings:
         self._clock = max((sample.value for sample in found.get("clock", [])), default=0.0)
 
     def of(self, alerts: Sequence[Alert], service: str) -> TroubleNow | None:
-        """Whether the trouble of any of the alerts is visible; None where no rule records it."""
+        """Whether the trouble of any of the alerts is visible; None if no rule records it."""
         now = [sample for sample in self._now if _concerns(sample, alerts)]
         evaluated = [sample for sample in self._evaluated if _is_of(sample, alerts)]
         if not now and not evaluated and not any(_concerns(sample, alerts) for sample in self._recorded):
             return None
         if visible := sorted({s.labels.get("alertname", "") for s in now if self._is_fresh(s, evaluated)}):
-            return TroubleNow(state="visible", reason=f"{', '.join(visible)}: visible in the last scrapes{_asked()}")
+            return TroubleNow(state="visible", reason=f"{', '.join(visible)}: visible in the last scrapes{_asked_at()}")
         last = max((sample.value for sample in (*evaluated, *now)), default=None)
         if last is None:
             update = f"no rule records it as {NOW}: load the alert rules of this release"
@@ -55,18 +55,18 @@ class Recordings:
             why = f"Prometheus evaluated its rule {age} ago, longer than {format_duration(FRESH)}"
             return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(alerts)} lasts: {why}")
         reason = (
-            f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_asked()}"
+            f"{_names(alerts)} still fires, but nothing of it is visible in the last scrapes of {service}{_asked_at()}"
         )
         return TroubleNow(state="gone", reason=reason)
 
     def _is_fresh(self, sample: Sample, evaluated: Sequence[Sample]) -> bool:
-        """Whether it is from the last evaluation of its rule, and that is not long ago."""
+        """Whether it is from the last evaluation of its rule, and that was recent."""
         same = [other.value for other in evaluated if _rule_of(other) == _rule_of(sample)]
         return self._clock - sample.value <= FRESH and all(sample.value >= last - _SAME for last in same)
 
 
 def questions(labels: Mapping[str, str]) -> list[str]:
-    """The parts of a query, to be joined by `or`, whose answer `Recordings` reads: of all alerts with these labels."""
+    """Queries about all alerts with these labels, to be joined by `or`; `Recordings` reads the result."""
     of_rule = {name: value for name, value in labels.items() if name == "alertname"}
     queries = {
         "now": f"timestamp({selector(NOW, labels)})",
@@ -80,8 +80,10 @@ def questions(labels: Mapping[str, str]) -> list[str]:
 async def visible(
     incident: Incident, recordings: Recordings, policy_set: PolicySet, connections: Connections
 ) -> TroubleNow:
-    """By what the rules of its alerts record; for alerts of other rules by the `expression` of its policy, or else by
-    the service's own checks: at least one of them must answer, and not hold. Any of its alerts is enough.
+    """Whether the trouble of any of its alerts is visible.
+
+    It counts what the rules record. For alerts of other rules it counts the `expression` of the policy, or else the
+    service's own checks: at least one must answer and not hold.
     """
     recorded = recordings.of(incident.alerts, incident.service)
     others = tuple(alert for alert in incident.alerts if recordings.of((alert,), incident.service) is None)
@@ -96,7 +98,7 @@ async def visible(
 
 
 async def ask_trouble(incident: Incident, policy_set: PolicySet, connections: Connections) -> TroubleNow:
-    """The same, asked on its own. No answer is `unknown`."""
+    """The same, with a query of its own. Without an answer it is `unknown`."""
     try:
         prometheus = await connections.to(Prometheus)
         samples = await prometheus.query(" or ".join(questions(common_labels(incident.alerts))))
@@ -112,9 +114,9 @@ async def _by_expression(incident: Incident, connections: Connections) -> Troubl
     except (Unavailable, StepFailed) as e:
         return TroubleNow(state="unknown", reason=f"cannot tell whether {_names(incident.alerts)} lasts: {e}")
     if concerning(found, incident.service, incident.environment):
-        return TroubleNow(state="visible", reason=f"{expression} has a result{_asked()}")
+        return TroubleNow(state="visible", reason=f"{expression} has a result{_asked_at()}")
     why = f"{expression} has no result for {incident.service}"
-    return TroubleNow(state="gone", reason=f"{_names(incident.alerts)} still fires, but {why}{_asked()}")
+    return TroubleNow(state="gone", reason=f"{_names(incident.alerts)} still fires, but {why}{_asked_at()}")
 
 
 async def _by_checks(incident: Incident, policy_set: PolicySet, connections: Connections) -> TroubleNow:
@@ -124,19 +126,20 @@ async def _by_checks(incident: Incident, policy_set: PolicySet, connections: Con
     checks = [check for service in services for check in (*service.health_checks, *service.traffic_checks)]
     findings = await asyncio.gather(*map(gateway.holds, checks))
     if bad := [finding.reason for finding in findings if finding.answered and not finding.holds]:
-        return TroubleNow(state="visible", reason=f"{'; '.join(bad[:3])}{_asked()}")
+        return TroubleNow(state="visible", reason=f"{'; '.join(bad[:3])}{_asked_at()}")
     if unknown := [finding.reason for finding in findings if not finding.answered]:
         return TroubleNow(state="unknown", reason=f"cannot tell whether {name} lasts: {'; '.join(unknown[:3])}")
     names = ", ".join(service.name for service in services)
     return TroubleNow(
         state="gone",
-        reason=f"{name} still fires, but all health and traffic checks of {names} hold{_asked()}. Nothing else shows "
-        f"whether the trouble of this alert lasts: add an `expression` to policy {incident.policy.name}",
+        reason=f"{name} still fires, but all health and traffic checks of {names} hold{_asked_at()}. "
+        "Nothing else shows whether the trouble of this alert lasts: "
+        f"add an `expression` to policy {incident.policy.name}",
     )
 
 
 def common_labels(alerts: Sequence[Alert]) -> dict[str, str]:
-    """The labels that all of the alerts share, of those that survive relabelling and external labels on both sides."""
+    """The common values of the labels that survive relabelling: alertname, service and environment."""
     first = alerts[0].labels
     return {
         name: first[name]
@@ -146,7 +149,7 @@ def common_labels(alerts: Sequence[Alert]) -> dict[str, str]:
 
 
 def marked(query: str, question: str) -> str:
-    """The query with a label on each of its series that says which question it answers."""
+    """The query with the label `question` on each of its series."""
     return f'label_replace({query}, "{QUESTION}", "{question}", "", "")'
 
 
@@ -162,7 +165,7 @@ def _is_of(sample: Sample, alerts: Sequence[Alert]) -> bool:
 
 
 def _rule_of(sample: Sample) -> dict[str, str]:
-    """What names the rule, and the Prometheus where there are several: all labels but those of the service."""
+    """What identifies the rule, and its Prometheus: all labels but those of the service."""
     return {k: v for k, v in sample.labels.items() if k not in ("service", "environment", QUESTION, "__name__")}
 
 
@@ -170,5 +173,5 @@ def _names(alerts: Sequence[Alert]) -> str:
     return ", ".join(sorted({alert.name for alert in alerts})[:3])
 
 
-def _asked() -> str:
+def _asked_at() -> str:
     return f" (asked at {datetime.now(UTC):%H:%M:%S} UTC)"

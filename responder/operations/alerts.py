@@ -10,7 +10,7 @@ from responder.backends.alertmanager.alerts import AlertGroup, UndatedAlert
 from responder.backends.alertmanager.matchers import all_match
 from responder.backends.connections import Connections
 from responder.config.permitted import Permitted
-from responder.decisions.incidents import match_alerts, only_told
+from responder.decisions.incidents import match_alerts, notify_only
 from responder.decisions.journal_facts import WATCHDOG
 from responder.decisions.limits import Watchdog
 from responder.decisions.policy_set import PolicySet
@@ -59,7 +59,7 @@ async def receive_alerts(
     answers += [await record_unmatched(journal, unmatched, now)] if unmatched else []
     answers += [await record_not_permitted(journal, incident, sender, now) for incident in foreign]
     visible = [alert for alert in alerts if permits(permitted, alert)]
-    for policy, found in only_told(visible, policy_set.policies):
+    for policy, found in notify_only(visible, policy_set.policies):
         answers.append(await record_notification(journal, policy, found, now))
     if not incidents:
         return [], answers

@@ -11,7 +11,7 @@ from responder.backends.connections import Connections
 from responder.config.permitted import Permitted
 from responder.decisions.evaluation import ask_outside, collect, evaluate
 from responder.decisions.guards import needs_live_data
-from responder.decisions.incidents import Incident, match_alerts, only_told
+from responder.decisions.incidents import Incident, match_alerts, notify_only
 from responder.decisions.policies import Policy
 from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed
@@ -97,7 +97,7 @@ async def explain_alerts(
     incidents, unmatched = match_alerts(alerts, policy_set.policies, now, sender="explain")
     incidents, _ = split_by_permission(permitted, incidents, policy_set)
     explained = await explain_with_plan(incidents, policy_set=policy_set, journal=journal, connections=connections)
-    return ExplainedAlerts(explained, unmatched, only_told(alerts, policy_set.policies), alerts)
+    return ExplainedAlerts(explained, unmatched, notify_only(alerts, policy_set.policies), alerts)
 
 
 async def _plan(decided: Decided, *, policy_set: PolicySet, journal: Database, connections: Connections) -> Explained:

@@ -1,4 +1,4 @@
-"""Sends traffic back to the color that served before, and leaves the failed one as it is for study."""
+"""Switches traffic back to the other color, and leaves the failed color as it is for study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, StrategyPlan
 from responder.rollback.strategies.docker import containers, each_container, override_problems
-from responder.rollback.strategies.kubernetes import Workpiece, around, workpiece
+from responder.rollback.strategies.kubernetes import Workpiece, also_changed, workpiece
 from responder.rollback.strategies.strategy import OneResource, Strategy, read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
@@ -40,24 +40,24 @@ Pointer = Annotated[
 
 
 class Color(OneResource):
-    """One of the two places where the service runs."""
+    """One of the two sets of pods, containers or releases."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     release: CurrentRelease | None = Field(default=None, description="The releases of this color")
     kubernetes: PodTemplate | None = Field(default=None, description="The Deployment of this color")
     docker: ServiceImage | None = Field(default=None, description="The Compose service of this color")
-    ready: tuple[AnyCheck, ...] = Field(default=(), description="What must hold of this color by itself")
+    ready: tuple[AnyCheck, ...] = Field(default=(), description="Checks of this color alone; required for `release`")
 
     @model_validator(mode="after")
-    def _can_be_asked(self) -> Color:
+    def _can_be_checked(self) -> Color:
         if not self.ready and self.release is not None:
-            raise ValueError("ready: is missing: only pods and containers can be asked without it")
+            raise ValueError("ready: is missing; a release needs at least one check")
         return self
 
 
 class Colors(BaseModel):
-    """Both of them."""
+    """Both colors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,35 +66,37 @@ class Colors(BaseModel):
 
 
 class BlueGreen(Strategy):
-    """The idle color is brought to the good version and proven ready before any traffic goes there."""
+    """The idle color gets the known-good version and must be ready before the traffic is switched to it."""
 
     strategy: Literal["blue_green"] = "blue_green"
-    pointer: Pointer = Field(description="What says which color has the traffic")
+    pointer: Pointer = Field(description="The resource that names the color with the traffic")
     colors: Colors = Field(description="Both colors, by their names")
     ready_for: Duration = Field(default=2.0, description="How long the idle color must be ready before the switch")
     ready_within: Duration = Field(default=60.0, gt=0, description="Deadline for that")
-    keep_pods: int = Field(default=1, ge=0, le=20, description="Failed pods that are taken out and kept for study")
+    keep_pods: int = Field(
+        default=1, ge=0, le=20, description="Failed pods that are taken out of service and kept for study"
+    )
     failed_replicas: int | None = Field(
-        default=None, ge=0, description="What the failed color is scaled to after the switch; else left as it is"
+        default=None, ge=0, description="Replicas of the failed color after the switch; default: unchanged"
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> BlueGreen:
         selector = isinstance(self.pointer, ServiceSelector)
         if any((color.kubernetes is not None) != selector for color in (self.colors.blue, self.colors.green)):
-            raise ValueError("pointer: a Service switches between colors in Kubernetes, and only it does")
+            raise ValueError("pointer: colors in `kubernetes` need a `service` as pointer, and only they can have one")
         return self
 
     def derived(self) -> Iterator[Resource]:
         for color in (self.colors.blue, self.colors.green):
             if color.kubernetes is not None:
-                yield from around(color.kubernetes)
+                yield from also_changed(color.kubernetes)
                 yield Replicas(**color.kubernetes.where)
                 if self.keep_pods:
                     yield KeptPods(**color.kubernetes.where, count=self.keep_pods)
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
-        """The pointer names one of the colors, and each color has what its plans ask for."""
+        """Checks that the pointer names a color, and what the plans of each color need."""
         found: list[Problem] = []
         live = await gateway.read(self.pointer)
         if live not in ("blue", "green"):
@@ -125,8 +127,8 @@ class BlueGreen(Strategy):
         await _serves(gateway, serving, version)
         await gateway.ask(pointer, lambda c: pointer.preflight(c, idle))
         if serving.kubernetes is not None and color.kubernetes is not None:
-            draft = _InKubernetes(self, pointer, live, idle, serving.kubernetes, color.kubernetes, color.ready)
-            return await draft.made(gateway, version)
+            switching = _InKubernetes(self, pointer, live, idle, serving.kubernetes, color.kubernetes, color.ready)
+            return await switching.plan(gateway, version)
         switch = Change(resource=pointer, before=live, after=idle)
         if color.docker is not None:
             work = await containers(gateway, color.docker, version, running=False)
@@ -154,7 +156,7 @@ class BlueGreen(Strategy):
 
 
 async def _serves(gateway: Gateway, color: Color, version: VersionChange) -> None:
-    """Raises Halt where what has the traffic is not the version that the deployments tell of."""
+    """Raises UnexpectedVersion if the color with the traffic does not run the reported version."""
     resources = [color.chosen] if color.docker is None else await each_container(gateway, color.docker)
     for resource in resources:
         await read_expecting(gateway, resource, version)
@@ -162,9 +164,9 @@ async def _serves(gateway: Gateway, color: Color, version: VersionChange) -> Non
 
 @dataclass(frozen=True)
 class _InKubernetes:
-    """Two Deployments and the Service in front of them."""
+    """Two Deployments behind one Service."""
 
-    way: BlueGreen
+    strategy: BlueGreen
     pointer: Any
     live: str
     idle: str
@@ -172,27 +174,27 @@ class _InKubernetes:
     good: PodTemplate
     ready: tuple[AnyCheck, ...]
 
-    async def made(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
+    async def plan(self, gateway: Gateway, version: VersionChange) -> StrategyPlan:
         piece = await workpiece(gateway, self.good, version, running=False)
         if not piece.template.same(piece.before, piece.after):
-            await self._nobody_rolls_out(gateway, piece)
+            await self._require_no_rollout(gateway, piece)
         serving = Replicas(**self.failed.where, mark=version.execution)
         wanted, scaled, held = await self._scaled_up(gateway, piece, await _count(gateway, serving) or 1)
         service = await gateway.ask(self.pointer, self.pointer.object)
         labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
         exactly = {key: piece.after[key] for key in ("container", "digest") if key in piece.after}
         selector = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted, **exactly}
-        before, after = self.way.gates(self.idle, (PodsCheck.model_validate({"pods": selector}), *self.ready))
+        before, after = self.strategy.gates(self.idle, (PodsCheck.model_validate({"pods": selector}), *self.ready))
         switch = Change(resource=self.pointer, before=self.live, after=self.idle)
         steps = (*piece.first, piece.change(), *piece.last, *scaled, before, switch, after)
         left, notes = await self._left_behind(gateway, serving, version)
         return StrategyPlan(steps=(*steps, *left), notes=(*piece.notes, *held, *notes))
 
-    async def _nobody_rolls_out(self, gateway: Gateway, piece: Workpiece) -> None:
-        """Raises Halt where somebody is just putting another version there: they mean to send traffic to it."""
+    async def _require_no_rollout(self, gateway: Gateway, piece: Workpiece) -> None:
+        """Raises StepFailed if somebody is rolling another version out to the idle color."""
         found: Any = await gateway.ask(piece.template, piece.template.object)
         pods = await gateway.ask(piece.template, lambda kube: piece.template.pods(kube, found))
-        # A condition that is about the revision before says nothing of this one.
+        # A condition about an earlier revision says nothing about this one.
         known = names(found, piece.before["revision"])
         under_way = not known or condition(found, "Progressing").get("reason") in _UNDER_WAY
         under_way = under_way and not any(map(trouble_of, pods))
@@ -203,23 +205,23 @@ class _InKubernetes:
     async def _scaled_up(
         self, gateway: Gateway, piece: Workpiece, wanted: int
     ) -> tuple[int, tuple[Change, ...], tuple[str, ...]]:
-        """As many as the other color has now, not as its manifest says, and no more than its autoscaler allows."""
+        """As many replicas as the other color has now, and no more than the autoscaler allows."""
         resource = Replicas(**self.good.where, mark=piece.template.mark, within=self.good.within)
         changes: list[Change] = []
         notes: tuple[str, ...] = ()
         if scaler := await gateway.ask(resource, resource.autoscaler):
             resource = resource.model_copy(update={"autoscaled": True})
             wanted = min(wanted, int(scaler["spec"]["maxReplicas"]))
-            changes, notes = await self._held_up(gateway, scaler, piece.template.mark, wanted)
+            changes, notes = await self._raised_floor(gateway, scaler, piece.template.mark, wanted)
         there = await _count(gateway, resource)
         if there < wanted:
             changes.append(Change(resource=resource, before=there, after=wanted))
         return wanted, tuple(changes), notes
 
-    async def _held_up(
+    async def _raised_floor(
         self, gateway: Gateway, scaler: Any, mark: str, wanted: int
     ) -> tuple[list[Change], tuple[str, ...]]:
-        """The autoscaler must not take the pods away again; it sees the load only some time after the switch."""
+        """Keeps the autoscaler from removing the pods: it sees their load only some time after the switch."""
         name, namespace = scaler["metadata"]["name"], self.good.namespace
         floor = AutoscalerFloor(namespace=namespace, autoscaler=name, mark=mark)
         now = await gateway.read(floor)
@@ -237,14 +239,16 @@ class _InKubernetes:
     ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
         changes: list[Change] = []
         notes: list[str] = []
-        kept = KeptPods(**self.failed.where, count=max(self.way.keep_pods, 1))
-        # What is only for study must not be a reason to turn a good rollback back.
-        if self.way.keep_pods and not await gateway.ask(kept, lambda kube: kube.may("patch", "Pod", kept.namespace)):
+        kept = KeptPods(**self.failed.where, count=max(self.strategy.keep_pods, 1))
+        # What is only for study must not make a good rollback fail.
+        if self.strategy.keep_pods and not await gateway.ask(
+            kept, lambda kube: kube.may("patch", "Pod", kept.namespace)
+        ):
             notes.append(f"no pod is kept for study: our account may not patch pods in {kept.namespace}")
-        elif self.way.keep_pods:
+        elif self.strategy.keep_pods:
             mark = version.execution or "by-hand"
             changes.append(Change(resource=kept, before=await gateway.read(kept), after=mark, one_way=True))
-        now, then = await _count(gateway, serving), self.way.failed_replicas
+        now, then = await _count(gateway, serving), self.strategy.failed_replicas
         if then is not None and then != now:
             scaler: Any = await gateway.ask(serving, serving.autoscaler)
             if then and scaler:
@@ -257,7 +261,7 @@ class _InKubernetes:
 
 _HPA = "HorizontalPodAutoscaler"
 _UNDER_WAY = ("NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated")
-"""Reasons of the condition Progressing while a rollout goes on that nobody has given up."""
+"""Reasons of the condition Progressing during a rollout that has not failed."""
 
 
 async def _count(gateway: Gateway, resource: Replicas) -> int:

@@ -1,4 +1,4 @@
-"""What every strategy does with the containers of a Compose service: one move each, and a file that remembers it."""
+"""What all strategies do with the containers of a Compose service: one change each, and an override file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from responder.rollback.version_change import VersionChange
 
 
 class Containers(BaseModel):
-    """The containers of one service on their way to the good image."""
+    """The containers of one service, with their images before and after."""
 
     model_config = ConfigDict(frozen=True)
 
     resources: tuple[ServiceImage, ...]
     before: tuple[Any, ...]
     after: Any
-    last: tuple[Change, ...] = ()  # afterwards: what the next `docker compose up` reads
+    last: tuple[Change, ...] = ()  # the override file that the next `docker compose up` reads
     notes: tuple[str, ...] = ()
 
     def changes(self, size: int) -> list[tuple[Change, ...]]:
-        """Batches of so many containers; after the last move of each, all of it is healthy."""
-        every = list(zip(self.resources, self.before, strict=True))
-        batches = [every[at : at + size] for at in range(0, len(every), size)]
+        """Batches of at most `size` containers. The last change of a batch waits until the whole batch is healthy."""
+        pairs = list(zip(self.resources, self.before, strict=True))
+        batches = [pairs[at : at + size] for at in range(0, len(pairs), size)]
         return [tuple(self._batch(batch)) for batch in batches]
 
     def _batch(self, batch: list[tuple[ServiceImage, Any]]) -> list[Change]:
@@ -56,13 +56,13 @@ async def each_container(gateway: Gateway, resource: ServiceImage) -> list[Servi
 async def containers(
     gateway: Gateway, resource: ServiceImage, version: VersionChange, *, running: bool = True
 ) -> Containers:
-    """The containers as they are and the image that they shall have. Raises Halt."""
+    """The containers with the image that each has and that it shall have. Raises StepFailed."""
     slots = await gateway.ask(resource, resource.slots)
     resources = await each_container(gateway, resource.model_copy(update={"mark": version.execution}))
     before = [await (read_expecting(gateway, item, version) if running else gateway.read(item)) for item in resources]
     to, notes = await value_of(gateway, resource, version)
     labels = slots[0].pattern["Config"]["Labels"]
-    last, last_notes = await _remembered(
+    last, last_notes = await _override_change(
         gateway, resource, labels, await gateway.ask(resource, lambda docker: resource.lasting(docker, to))
     )
     return Containers(
@@ -71,13 +71,13 @@ async def containers(
 
 
 def _override(resource: ServiceImage, labels: dict[str, str]) -> tuple[list[str], Path | None]:
-    """The project's Compose files, and the one that can keep the good image."""
+    """The project's Compose files, and the one that can hold the restored image."""
     files = [name for name in labels.get("com.docker.compose.project.config_files", "").split(",") if name]
     return files, Path(resource.override) if resource.override else override_beside(files)
 
 
 async def override_problems(gateway: Gateway, resource: ServiceImage) -> list[Problem]:
-    """Why no file would keep the next `docker compose up` on the good image. Raises Halt."""
+    """Why the next `docker compose up` would not use the restored image. Raises StepFailed."""
     slots = await gateway.ask(resource, resource.slots)
     files, file = _override(resource, slots[0].pattern["Config"]["Labels"])
     if not files and not resource.override:
@@ -91,7 +91,7 @@ async def override_problems(gateway: Gateway, resource: ServiceImage) -> list[Pr
     return await gateway.check_access(ComposeOverride(file=file, service=resource.service), within=resource.timeout)
 
 
-async def _remembered(
+async def _override_change(
     gateway: Gateway, resource: ServiceImage, labels: dict[str, str], image: str
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     files, file = _override(resource, labels)

@@ -1,4 +1,4 @@
-"""Puts the good version back at once, everywhere: for what must not run a minute longer."""
+"""Restores the known-good version everywhere at once."""
 
 from __future__ import annotations
 
@@ -18,26 +18,24 @@ from responder.backends.resource import Resource
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
-from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
+from responder.rollback.strategies.kubernetes import Workpiece, also_changed, with_settings, workpiece
 from responder.rollback.strategies.strategy import OneResource, Strategy, read_expecting, value_of
 from responder.rollback.version_change import VersionChange
 
 
 class Immediate(Strategy, OneResource):
-    """All of it in one move, without regard to how much is unavailable meanwhile."""
+    """One change for the whole service, without regard to how much is unavailable meanwhile."""
 
     strategy: Literal["immediate"] = "immediate"
     release: CurrentRelease | None = Field(default=None, description="Directory of releases with a `current` link")
     kubernetes: PodTemplate | None = Field(default=None, description="Deployment, StatefulSet or DaemonSet")
     docker: ServiceImage | None = Field(default=None, description="Service of a Compose project")
     resource: AnyResource | None = Field(default=None, description="Any other resource that has versions")
-    stop: tuple[Replicas, ...] = Field(
-        default=(), description="Workloads that must not run on, scaled to 0 before anything else"
-    )
+    stop: tuple[Replicas, ...] = Field(default=(), description="Workloads that are scaled to 0 before anything else")
 
     def derived(self) -> Iterator[Resource]:
         if self.kubernetes is not None:
-            yield from around(self.kubernetes)
+            yield from also_changed(self.kubernetes)
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
         return await override_problems(gateway, self.docker) if self.docker else []
@@ -67,7 +65,7 @@ async def _stopped(gateway: Gateway, resource: Replicas, version: VersionChange)
 
 
 async def _all_at_once(gateway: Gateway, piece: Workpiece) -> tuple[Change, ...]:
-    """Everything may be unavailable at once; `Recreate` says so already, and two versions may then never overlap."""
+    """Lets every pod be unavailable at once. With `Recreate` the settings stay: two versions must never overlap."""
     template = piece.template
     settings = await gateway.read(RolloutSettings(**template.where))
     if template.statefulset or (template.deployment and _is_recreate(settings)):

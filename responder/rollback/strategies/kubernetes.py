@@ -1,4 +1,4 @@
-"""What every strategy does around a pod template: who else writes to it, and how it rolls out meanwhile."""
+"""What all strategies do around a pod template: GitOps controllers, paused rollouts and rollout settings."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from responder.rollback.version_change import VersionChange
 
 
 class Workpiece(BaseModel):
-    """One pod template on its way to the good version."""
+    """One pod template, with its value before and after."""
 
     model_config = ConfigDict(frozen=True)
 
     template: PodTemplate
     before: Any
     after: Any
-    first: tuple[Change, ...] = ()  # before it is touched
+    first: tuple[Change, ...] = ()  # before the template changes
     last: tuple[Change, ...] = ()  # afterwards
     notes: tuple[str, ...] = ()
 
@@ -38,7 +38,7 @@ class Workpiece(BaseModel):
 async def workpiece(
     gateway: Gateway, template: PodTemplate, version: VersionChange, *, running: bool = True
 ) -> Workpiece:
-    """The template as it is and as it shall be. `running`: it must be what the deployments say. Raises Halt."""
+    """The template as it is and as it shall be. `running`: it must be the reported version. Raises StepFailed."""
     template = template.model_copy(update={"mark": version.execution})
     before = await read_expecting(gateway, template, version) if running else await gateway.read(template)
     if before is None:
@@ -80,18 +80,18 @@ async def _suspended(gateway: Gateway, template: PodTemplate) -> tuple[tuple[Cha
     return tuple(changes), tuple(notes)
 
 
-def around(template: PodTemplate) -> Iterator[Resource]:
-    """The resources that a plan may use around the template."""
+def also_changed(template: PodTemplate) -> Iterator[Resource]:
+    """The resources that a plan may change besides the template."""
     yield RolloutSettings(**template.where)
     if not template.daemonset:
         yield RolloutPaused(**template.where)
 
 
 async def with_settings(gateway: Gateway, piece: Workpiece, wanted: dict[str, Any], **how: Any) -> tuple[Change, ...]:
-    """The moves, under other rollout settings, and the settings as they were before at the end. Raises Halt.
+    """The changes under other rollout settings, which are restored at the end. Raises StepFailed.
 
-    One patch sets the template and the settings, and on the way back both as they were: while the bad template is
-    there, the pods of the good version are the old ones, and the controller removes as many as the settings let it.
+    One patch sets the template and the settings, and one patch reverts both. With the bad template back first, the
+    controller would remove as many pods of the good version as the other settings allow.
     """
     resource = RolloutSettings(**piece.template.where, mark=piece.template.mark, fields=tuple(wanted))
     found = await gateway.read(resource)

@@ -1,4 +1,4 @@
-"""Puts the good version back a few at a time, and turns round as soon as a batch is not well."""
+"""Restores the known-good version batch by batch, and reverts as soon as a batch is unhealthy."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, Step, StrategyPlan
 from responder.rollback.strategies.docker import containers, override_problems
-from responder.rollback.strategies.kubernetes import Workpiece, around, with_settings, workpiece
+from responder.rollback.strategies.kubernetes import Workpiece, also_changed, with_settings, workpiece
 from responder.rollback.strategies.strategy import OneResource, Strategy
 from responder.rollback.version_change import VersionChange
 
 
 class Rolling(Strategy, OneResource):
-    """Batch by batch; what is not replaced yet goes on serving."""
+    """Batch by batch; what is not replaced yet keeps serving."""
 
     strategy: Literal["rolling"] = "rolling"
     kubernetes: PodTemplate | None = Field(default=None, description="Deployment, StatefulSet or DaemonSet")
     docker: ServiceImage | None = Field(default=None, description="Service of a Compose project")
-    batch_size: int = Field(default=1, ge=1, description="How many are replaced at a time")
-    batch_delay: Duration = Field(default=0.0, description="How long a batch must be well before the next one")
+    batch_size: int = Field(default=1, ge=1, description="How many pods or containers are replaced at a time")
+    batch_delay: Duration = Field(default=0.0, description="How long a batch must be healthy before the next one")
     health_check_interval: Duration = Field(default=2.0, gt=0, description="Pause between two looks at a batch")
     batch_healthy: tuple[AnyCheck, ...] = Field(
         default=(),
-        description="What must hold at every look, besides readiness; of the new ones, not the whole service",
+        description="Checks of the new pods or containers that must hold at every look, besides readiness",
     )
     surge: bool = Field(
-        default=True, description="New ones come before old ones go; false where there is no room for more"
+        default=True, description="Start new pods before old ones stop; false if there is no capacity for more"
     )
 
     @model_validator(mode="after")
     def _looks_at_each_batch(self) -> Rolling:
         if self.batch_healthy and self.batch_delay < self.health_check_interval:
-            raise ValueError("batch_delay: shorter than health_check_interval, so that a batch would not be looked at")
+            raise ValueError("batch_delay: shorter than health_check_interval, so no batch would be checked")
         return self
 
     def derived(self) -> Iterator[Resource]:
         if self.kubernetes is not None:
-            yield from around(self.kubernetes)
+            yield from also_changed(self.kubernetes)
             if self.kubernetes.statefulset:
                 yield Partition(**self.kubernetes.where)
 
@@ -64,7 +64,7 @@ class Rolling(Strategy, OneResource):
         if self.docker is not None:
             return await self._by_container(gateway, version, self.docker)
         if self.kubernetes is None:
-            raise StepFailed("nothing is named that could be rolled back batch by batch")
+            raise StepFailed("neither `kubernetes` nor `docker` is configured, so there are no batches")
         if self.kubernetes.statefulset:
             return await self._by_partition(gateway, await workpiece(gateway, self.kubernetes, version))
         whole = self.kubernetes.within + self.batch_delay * await self._batches(gateway, self.kubernetes)
@@ -80,9 +80,8 @@ class Rolling(Strategy, OneResource):
         ready_for = round(self.batch_delay)
         wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
         deadline = found.get("progressDeadlineSeconds") if isinstance(found, dict) else None
-        if (
-            piece.template.deployment and isinstance(deadline, int) and deadline <= ready_for
-        ):  # Kubernetes wants it longer than that
+        if piece.template.deployment and isinstance(deadline, int) and deadline <= ready_for:
+            # Kubernetes requires a longer deadline.
             wanted["progressDeadlineSeconds"] = deadline + ready_for
         looks = {"meanwhile": self.batch_healthy, "every": self.health_check_interval}
         resumed = tuple(change.model_copy(update=looks) for change in piece.last)
@@ -90,7 +89,7 @@ class Rolling(Strategy, OneResource):
         return StrategyPlan(steps=await with_settings(gateway, piece, wanted, **looks), notes=piece.notes)
 
     async def _batches(self, gateway: Gateway, template: PodTemplate) -> int:
-        """How many there are at most; each of them takes `batch_delay` by itself."""
+        """The number of batches at most; each takes `batch_delay`."""
         found: dict[str, Any] = await gateway.ask(template, template.object)
         wanted = found.get("status", {}).get("desiredNumberScheduled", 0)
         return math.ceil(int(wanted if template.daemonset else found["spec"].get("replicas", 1)) / self.batch_size)
@@ -104,7 +103,7 @@ class Rolling(Strategy, OneResource):
             selector = {"project": resource.project, "service": resource.service, "numbers": numbers}
             steps.append(
                 Gate(
-                    name=f"{resource.project}-{resource.service}-{'+'.join(map(str, numbers))} is well",
+                    name=f"{resource.project}-{resource.service}-{'+'.join(map(str, numbers))} is healthy",
                     checks=(ContainersCheck.model_validate({"containers": selector}), *self.batch_healthy),
                     hold_for=self.batch_delay,
                     within=self.batch_delay + resource.within,
@@ -114,7 +113,7 @@ class Rolling(Strategy, OneResource):
         return StrategyPlan(steps=(*steps, *work.last), notes=work.notes)
 
     async def _by_partition(self, gateway: Gateway, piece: Workpiece) -> StrategyPlan:
-        """All pods are held by a partition, and let go from the highest ordinal down, as StatefulSets are updated."""
+        """A partition holds all pods and is lowered step by step: StatefulSets update from the highest ordinal down."""
         template = piece.template
         found: dict[str, Any] = await gateway.ask(template, template.object)
         pods = await gateway.ask(template, lambda kube: template.pods(kube, found))
@@ -122,8 +121,8 @@ class Rolling(Strategy, OneResource):
             raise StepFailed(f"{template.what} has the strategy OnDelete, which has no batches: use immediate")
         ordered = found["spec"].get("podManagementPolicy", "OrderedReady") == "OrderedReady"
         if ordered and not all(map(is_ready, pods)):
-            # An ordered StatefulSet goes on past a pod that is not ready only once that pod is deleted, and a held one
-            # would come back bad.
+            # An ordered StatefulSet proceeds past an unready pod only once that is deleted, and a pod held by the
+            # partition would come back with the bad version.
             note = f"{template.what} has pods that are not ready, and waits for each of them: no batches"
             change = piece.change(every=self.health_check_interval)
             return StrategyPlan(steps=(*piece.first, change, *piece.last), notes=(*piece.notes, note))
@@ -141,7 +140,7 @@ class Rolling(Strategy, OneResource):
             )
             steps.append(
                 Gate(
-                    name=f"{template.name}-{at} and above are well",
+                    name=f"{template.name}-{at} and above are healthy",
                     checks=(ready, *self.batch_healthy),
                     hold_for=self.batch_delay,
                     within=self.batch_delay + template.within,

@@ -138,7 +138,8 @@ def test_what_is_written_is_what_is_used() -> None:
         (HEAD + "limits: {lease: 1s}\n", "r.yml:4 limits.lease: must be greater than or equal to 2, not '1s'"),
         (
             ALL + "    verify:\n      for: 10m\n      within: 1m\n",
-            "r.yml:14 policies[0].verify: `for` is longer than `within`: it could never be met",
+            "r.yml:14 policies[0].verify: `for` is longer than `within`: no rollback could be verified; "
+            "make `within` longer",
         ),
         # Matchers and expressions.
         (
@@ -179,7 +180,10 @@ def test_what_is_written_is_what_is_used() -> None:
             ALL + POLICIES.removeprefix("policies:\n"),
             "r.yml:14 policies[1].name: duplicate name down",
         ),
-        (put("roll_back: [backend]", "roll_back: []"), "r.yml:13 policies[0].roll_back: names no service"),
+        (
+            put("roll_back: [backend]", "roll_back: []"),
+            "r.yml:13 policies[0].roll_back: is empty: name at least one service",
+        ),
         # Strategies and resources.
         (
             put("immediate", "imediate"),

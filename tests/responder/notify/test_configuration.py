@@ -125,7 +125,7 @@ def test_a_mistake_has_its_path(notify: dict[str, Any], mistake: str) -> None:
 
 def test_a_policy_does_something() -> None:
     base = BASE.replace(", notify: [slack]}\n  - {name: only", "}\n  - {name: only").replace(", notify: [slack]", "")
-    assert "does nothing: needs one of roll_back, preserve_logs, notify" in mistakes({"slack": SLACK}, base)
+    assert "has no effect: set one of roll_back, preserve_logs, notify" in mistakes({"slack": SLACK}, base)
 
 
 def test_one_or_several_of_a_kind() -> None:

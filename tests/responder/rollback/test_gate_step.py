@@ -39,6 +39,7 @@ async def wait(
         (AT_ONCE, "--+", 2),
         (GATE, "+", 3),
         (GATE, "-+", 4),
+        (gate(hold_for=3.0, within=10.0, every=2.0), "+", 4),  # the first look after `hold_for`
         # A failed look restarts `hold_for`, and so does one without an answer.
         (GATE, "++-+", 6),
         (GATE, "+++-+", 7),

@@ -1,0 +1,122 @@
+"""What follows from a decision: who is asked next, and whether a person has to take over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from responder.decisions.facts import Facts
+from responder.decisions.guards import GUARDS, LIVE, GuardResult, decide, did_not_help, needs_human
+from responder.decisions.incidents import Incident
+from tests.responder.examples import FIRES, NOW, ago, by_hand, incident, make_facts, past
+
+TEMPORARY = {"service_configured", "in_progress", "still_firing", "trouble_now", "freeze_window", "mode"}
+REQUESTED = incident(forced=True)
+RESOLVED_WITHIN = timedelta(seconds=incident().policy.verify.resolved_within)
+
+
+def denied(guard: str) -> GuardResult:
+    return GuardResult(guard=guard, result="deny", reason="x")
+
+
+@pytest.mark.parametrize("guard", [guard.name for guard in GUARDS if guard.name != "duplicate_alert"])
+@pytest.mark.parametrize(
+    ("case", "visible", "counts"),
+    [
+        (incident(), True, True),
+        (incident(), False, False),
+        (REQUESTED, False, True),
+        (REQUESTED, True, True),
+        (by_hand(), True, False),  # the person has the answer
+        (incident(action="preserve_logs"), True, False),
+    ],
+)
+def test_a_denial_that_no_time_lifts_leaves_visible_trouble_to_people(
+    guard: str, case: Incident, visible: bool, counts: bool
+) -> None:
+    needed = needs_human(case, denied(guard), make_facts(), NOW, trouble_visible=visible)
+    assert needed is (counts and guard not in TEMPORARY)
+
+
+@pytest.mark.parametrize("result", ["allow", "require_approval"])
+def test_what_is_not_denied_needs_nobody(result: Any) -> None:
+    deciding = GuardResult(guard="cooldown", result=result, reason="x")
+    assert not needs_human(REQUESTED, deciding, make_facts(), NOW, trouble_visible=True)
+
+
+def opened(outcome: str | None, *, ended: float = 60) -> Facts:
+    """The alert has opened a rollback that ended so many seconds ago."""
+    state = "closed" if outcome else "running"
+    latest = past(id="r1", state=state, outcome=outcome, ended_at=ago(ended) if outcome else None)
+    return make_facts(opened="r1", latest=latest)
+
+
+@pytest.mark.parametrize(
+    ("facts", "visible", "needed"),
+    [
+        (make_facts(opened="r1"), True, False),
+        (opened(None), True, False),
+        (opened("succeeded"), True, True),
+        (opened("succeeded"), False, False),
+        (opened("cancelled"), True, True),
+        (opened("cancelled"), False, False),
+        (opened("failed"), True, False),  # it calls people itself
+        (opened("succeeded", ended=RESOLVED_WITHIN.total_seconds() + 1), False, True),  # it did not help
+    ],
+)
+def test_a_duplicate_needs_people_if_its_rollback_left_the_trouble(facts: Facts, visible: bool, needed: bool) -> None:
+    assert needs_human(incident(), denied("duplicate_alert"), facts, NOW, trouble_visible=visible) is needed
+
+
+@pytest.mark.parametrize(
+    ("facts", "after", "helped"),
+    [
+        (opened("succeeded", ended=0), RESOLVED_WITHIN, True),
+        (opened("succeeded", ended=0), RESOLVED_WITHIN + timedelta(seconds=1), False),
+        (opened("reverted", ended=0), RESOLVED_WITHIN * 2, True),
+        (opened(None), RESOLVED_WITHIN * 2, True),
+        (opened("succeeded", ended=0).model_copy(update={"opened": "r0"}), RESOLVED_WITHIN * 2, True),
+        (make_facts(opened="r1"), RESOLVED_WITHIN * 2, True),
+    ],
+)
+def test_a_rollback_did_not_help_if_its_alert_outlasts_it(facts: Facts, after: timedelta, helped: bool) -> None:
+    assert did_not_help(incident(), facts, NOW + after) is not helped
+
+
+def test_guards_that_are_asked_again_before_the_first_change() -> None:
+    assert {"armed", "circuit_breaker", "dependencies", "still_firing", "trouble_now"} == LIVE
+
+
+@pytest.mark.parametrize("case", [by_hand(), REQUESTED])
+def test_a_bypassed_guard_names_who_requested_it(case: Incident) -> None:
+    reasons = {result.guard: result.reason for result in decide(case, make_facts(live=None), NOW).guard_results}
+    bypassed = {guard.name for guard in GUARDS if guard.bypassed} | {"deployed_within", "still_firing"}
+    assert {guard for guard, reason in reasons.items() if reason.startswith("not asked")} == bypassed
+    assert {reasons[guard] for guard in bypassed} == {f"not asked: requested by {case.requested_by}"}
+
+
+def test_guards_without_their_facts_are_not_asked() -> None:
+    results = decide(incident(), make_facts(live=None, fleet=None), NOW).guard_results
+    not_asked = {"circuit_breaker", "rate_limit", "dependencies", "still_firing", "trouble_now"}
+    assert {result.guard for result in results if result.reason.startswith("not asked")} == not_asked
+    assert {result.reason for result in results if result.guard in not_asked} == {
+        "not asked: something else speaks against it"
+    }
+
+
+@pytest.mark.parametrize(
+    ("others", "reason"),
+    [
+        (1, "1 other services are in trouble"),
+        (2, "3 services are in trouble within 2m (also s0, s1): that is not the deployment of one of them"),
+        (5, "6 services are in trouble within 2m (also s0, s1, s2, s3, s4): that"),
+        (6, "7 services are in trouble within 2m (also s0, s1, s2, s3, s4 …): that"),
+    ],
+)
+def test_the_circuit_breaker_names_the_first_services(others: int, reason: str) -> None:
+    live = FIRES.model_copy(update={"also_in_trouble": tuple(f"s{n}" for n in range(others))})
+    results = decide(incident(), make_facts(live=live), NOW).guard_results
+    (found,) = [result for result in results if result.guard == "circuit_breaker"]
+    assert found.reason.startswith(reason)
