@@ -1,4 +1,4 @@
-"""What the apps on people's devices are told: what is too old, what is blocked, which switches to obey."""
+"""The rules that apps on devices read: the minimum version, blocked versions and flags."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from responder.journal.database import Row, Transaction
 
 
 class Rules(BaseModel):
-    """All that the apps of one platform are told at one time."""
+    """The rules for the apps of one platform."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    revision: int = 0  # grows with every change, so that an app can tell an old document from a new one
+    revision: int = 0  # increases with every change, so that an app can recognize an outdated document
     min_version: str = ""
     blocked_versions: tuple[str, ...] = ()
     flags: dict[str, bool] = {}
 
 
 async def get(tx: Transaction, service: str, environment: str, platform: str) -> Rules | None:
-    """None where nobody ever said anything."""
+    """The current rules; None if there never were any."""
     row = await tx.first("client_rules", service=service, environment=environment, platform=platform)
     return _rules(row) if row else None
 
 
 async def lock(tx: Transaction, service: str, environment: str, platform: str) -> None:
-    """Nobody else changes it until the transaction ends."""
+    """Locks the rules until the transaction ends."""
     await tx.lock(f"clients/{service}/{environment}/{platform}")
 
 
 async def history(tx: Transaction, service: str, environment: str, platform: str, most: int) -> list[dict[str, Any]]:
-    """Every change with what was told from then on, newest first."""
+    """Every change with the rules from then on, newest first."""
     where = {"service": service, "environment": environment, "platform": platform}
     rows = await tx.all("client_rule_changes", **where, most=most)
     fields = ("at", "changed_by", "reason")

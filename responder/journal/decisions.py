@@ -1,4 +1,4 @@
-"""Why it acted and why it did not: every verdict with its reasons, and the switch that stops everything."""
+"""Decisions with their reasons, the kill switch, and heartbeats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KILL_SWITCH = "kill_switch"
 
 
 class RecordedDecision(BaseModel):
-    """One verdict on one incident, as it is kept. `body` holds all that it rests on, as JSON."""
+    """A decision on an incident. `body` is a JSON document with everything that it is based on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -22,7 +22,7 @@ class RecordedDecision(BaseModel):
     incident: str
     at: Timestamp
     last_at: Timestamp
-    times: int = 1  # how often the same verdict was given on the same incident
+    times: int = 1  # how often the incident had this result by this guard
     action: str = "roll_back"
     policy: str
     service: str
@@ -31,13 +31,13 @@ class RecordedDecision(BaseModel):
     guard: str
     reason: str
     execution: str | None = None
-    forced: bool = False  # a person asked for it
-    needs_human: bool = False  # a guard refused that no time lifts by itself, and the trouble was visible
+    forced: bool = False  # a person requested it
+    needs_human: bool = False  # time alone does not lift the denial, and the trouble was visible
     body: str
 
 
 class KillSwitch(BaseModel):
-    """Who stopped all automation, when and why."""
+    """Who turned the kill switch on, when and why."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,7 +64,7 @@ async def find(
 
 
 async def record_heartbeat(tx: Transaction, name: str, at: datetime) -> None:
-    """Something that is told again and again was heard; the newest time is kept."""
+    """Records that a periodic signal arrived. The latest time is kept."""
     await tx.all("record_heartbeat", name=name, at=at)
 
 
@@ -79,13 +79,13 @@ async def kill_switch(tx: Transaction) -> KillSwitch | None:
 
 
 async def set_kill_switch(tx: Transaction, by: str, reason: str, at: datetime) -> None:
-    """Throws the kill switch: nothing new is begun, and what is under way stops at its next safe point."""
+    """Turns the kill switch on: nothing starts, and running executions stop at their next safe point."""
     await tx.all("set_switch", name=KILL_SWITCH, by=by, reason=reason, at=at)
     tx.notify()
 
 
 async def release_kill_switch(tx: Transaction) -> bool:
-    """Releases the kill switch; False where it was not thrown."""
+    """Turns the kill switch off. Returns False if it was not on."""
     released = await tx.first("release_switch", name=KILL_SWITCH) is not None
     tx.notify()
     return released

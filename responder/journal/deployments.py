@@ -1,4 +1,4 @@
-"""What was deployed where and when, and what is known of each version."""
+"""Deployments in the journal: what was deployed where and when, and what runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from responder.journal.database import Row, Transaction
 from responder.rollback.version_change import VersionChange
 
 Status = Literal["candidate", "good", "suspect", "bad", "retired"]
-"""candidate: new; good: ran its time without trouble; suspect: a rollback did not help; bad: rolled back from; retired:
-no longer to be had, which is no fault of its own.
+"""candidate: new; good: ran for the soak time without trouble; suspect: a rollback did not help; bad: was rolled back;
+retired: no longer available.
 """
 
 
 class Deployment(BaseModel):
-    """One version put into one environment of a service, or onto one of its platforms."""
+    """One deployment of a version to an environment of a service, or to one of its platforms."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -29,18 +29,18 @@ class Deployment(BaseModel):
     version: str
     platform: str = ""  # empty: the service as a whole
     artifact: str = ""
-    provenance: str = ""  # who built it, as the address of a pipeline's run
-    at: Timestamp  # by the database's clock, and later than every deployment of the service that was recorded before
-    reported_at: Timestamp | None = None  # what the reporter said, for information
+    provenance: str = ""  # the URL of the pipeline run that built it
+    at: Timestamp  # by the clock of the database; later than every earlier deployment of the service
+    reported_at: Timestamp | None = None  # the reporter's own time, for information
     recorded_by: str
-    rolled_back_by: str | None = None  # the execution, where we put it there
-    status: Status | None = Field(default=None, description="of its version, where it is known")
+    rolled_back_by: str | None = None  # the execution that made it, if any
+    status: Status | None = Field(default=None, description="of its version, if known")
 
 
 async def hold(tx: Transaction, *places: tuple[str, str]) -> None:
-    """Until the transaction ends nobody else deploys these services, says anything of their versions, or decides.
+    """Locks services until the transaction ends: no other deployment, mark or decision about them gets in between.
 
-    Each is a service and its environment. Who needs several names them at once: they are taken in one order.
+    Each is a service and its environment. Lock several in one call, which always uses the same order.
     """
     for service, environment in sorted(set(places)):
         await tx.lock(f"{service}/{environment}")
@@ -52,35 +52,35 @@ def possible_ids(reported: str, service: str, environment: str) -> tuple[str, st
 
 
 async def history(tx: Transaction, service: str, environment: str | None, most: int) -> dict[str, list[Row]]:
-    """Everything that was said of the versions of a service, newest first."""
+    """All marks and requirements of the versions of a service, newest first."""
     where = {"service": service, "environment": environment, "most": most}
     return {"marks": await tx.all("marks", **where), "requirements": await tx.all("requirement_changes", **where)}
 
 
 async def running(tx: Transaction) -> list[Deployment]:
-    """The newest deployment of every service, with the status of its version."""
+    """The latest deployment of every service, with the status of its version."""
     return [Deployment.model_validate(row) for row in await tx.all("running")]
 
 
 async def running_candidates(tx: Transaction) -> list[Deployment]:
-    """Those of them whose version has not shown yet what it is."""
+    """Those of them whose version is a candidate."""
     return [Deployment.model_validate(row) for row in await tx.all("running_candidates")]
 
 
 async def newest(tx: Transaction, service: str, environment: str, platform: str = "") -> Deployment | None:
-    """The deployment that runs, as far as anybody told us."""
+    """The deployment that was recorded last; None if none was reported."""
     row = await tx.first("running_deployment", service=service, environment=environment, platform=platform)
     return Deployment.model_validate(row) if row else None
 
 
 async def on_platforms(tx: Transaction, service: str, environment: str) -> list[Deployment]:
-    """What runs on each platform that anybody told us of."""
+    """The latest deployment on each platform that was reported."""
     found = await tx.all("running_on_platforms", service=service, environment=environment)
     return [Deployment.model_validate(row) for row in found]
 
 
 async def artifacts(tx: Transaction, service: str, environment: str, version: str) -> dict[str, str]:
-    """What the version is made of on each platform that it was told to be on."""
+    """The artifact of a version on each platform that was reported."""
     found = await tx.all("artifacts_of_version", service=service, environment=environment, version=version)
     return {row["platform"]: row["artifact"] for row in found}
 
@@ -96,18 +96,18 @@ async def with_platforms(tx: Transaction, version: VersionChange) -> VersionChan
     return version.model_copy(update=found)
 
 
-async def get(tx: Transaction, wanted: Deployment) -> Deployment:
-    """The deployment as it was told first. Raises Unknown."""
-    where = {"service": wanted.service, "environment": wanted.environment, "platform": wanted.platform}
-    for known_as in possible_ids(wanted.id, wanted.service, wanted.environment):
-        row = await tx.first("platform_deployment" if wanted.platform else "deployment", **where, id=known_as)
-        if row and (row["service"], row["environment"]) == (wanted.service, wanted.environment):
+async def get(tx: Transaction, deployment: Deployment) -> Deployment:
+    """The recorded deployment with this ID. Raises Unknown."""
+    where = {"service": deployment.service, "environment": deployment.environment, "platform": deployment.platform}
+    for known_as in possible_ids(deployment.id, deployment.service, deployment.environment):
+        row = await tx.first("platform_deployment" if deployment.platform else "deployment", **where, id=known_as)
+        if row and (row["service"], row["environment"]) == (deployment.service, deployment.environment):
             return Deployment.model_validate(row)
-    raise Unknown(f"there is no deployment {wanted.id}")
+    raise Unknown(f"there is no deployment {deployment.id}")
 
 
 async def find(tx: Transaction, service: str | None, environment: str | None, most: int) -> list[Row]:
-    """Newest first; of a service, of an environment, or of all."""
+    """Deployments, newest first; of one service, of one environment, or all."""
     if service is None:
         query = "deployments" if environment is None else "deployments_in"
         return await tx.all(query, environment=environment, most=most)
@@ -123,7 +123,7 @@ async def find(tx: Transaction, service: str | None, environment: str | None, mo
 async def find_permitted(
     tx: Transaction, service: str | None, environment: str | None, most: int, permitted: Permitted
 ) -> list[Row]:
-    """As `find`, of what is permitted alone."""
+    """Like `find`, limited to permitted services and environments."""
     services: list[str | None] = [service] if service else [*sorted(permitted.services or ())] or [None]
     environments: list[str | None] = [environment] if environment else [*sorted(permitted.environments or ())] or [None]
     found = [row for name in services for where in environments for row in await find(tx, name, where, most)]

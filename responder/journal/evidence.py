@@ -1,4 +1,4 @@
-"""What is kept of a service in trouble: asked for once, taken by one worker, found again by its id."""
+"""Evidence in the journal: requested once, claimed by one worker, and found by its ID."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ async def request(
     alerts: Sequence[Alert],
     at: datetime,
 ) -> None:
-    """Asks for the logs of a service by themselves. Raises Conflict where an alert has had them kept before."""
+    """Requests the logs of a service without a rollback. Raises Conflict if an alert has requested them before."""
     where = {"policy": policy, "service": service, "environment": environment}
     as_json = json.dumps([alert.model_dump(mode="json") for alert in alerts])
     await tx.all("request_evidence", id=evidence_id, **where, deployment_id=deployment_id, at=at, alerts=as_json)
     for alert in alerts:
         episode = {"fingerprint": alert.fingerprint, "starts_at": alert.starts_at, "evidence": evidence_id}
         if not await tx.first("insert_evidence_alert", **where, **episode):
-            raise Conflict(f"logs were kept for the alert {alert.name} already")
+            raise Conflict(f"logs were collected for the alert {alert.name} already")
     tx.notify()
 
 
 async def claim(tx: Transaction, worker: str) -> Row | None:
-    """The oldest that nobody keeps, for this worker; None where there is none."""
+    """Claims the oldest open request; None if there is none."""
     await tx.lock("evidence")
     row = await tx.first("next_evidence_request", worker=worker)
     if row is not None:
@@ -60,7 +60,7 @@ async def record(
     problem: str = "",
     manifest: str | None = None,
 ) -> None:
-    """Puts down what became of it: `kept`, or `failed` and why."""
+    """Records the result: state `kept`, or `failed` with the problem."""
     where = {"policy": policy, "service": service, "environment": environment, "deployment_id": deployment_id}
     counted = {"files": files, "missing": missing, "bytes": size, "problem": problem, "manifest": manifest}
     await tx.all(
@@ -79,12 +79,12 @@ async def find(tx: Transaction, evidence_id: str) -> Row:
     """Raises Unknown."""
     row = await tx.first("evidence", id=evidence_id)
     if row is None:
-        raise Unknown(f"no evidence is kept under {evidence_id}")
+        raise Unknown(f"there is no evidence {evidence_id}")
     return row
 
 
 async def needed(tx: Transaction) -> set[str]:
-    """Whose evidence must not be deleted, however old it is."""
+    """The IDs whose evidence must not be deleted, whatever its age."""
     return {str(row["id"]) for row in await tx.all("evidence_needed")}
 
 

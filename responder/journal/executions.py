@@ -1,4 +1,4 @@
-"""Executions in the journal: accepted once, appended to behind a fence, claimed under a lease."""
+"""Executions in the journal: inserted once, appended to behind a fence, and claimed under a lease."""
 
 from __future__ import annotations
 
@@ -32,13 +32,12 @@ from responder.rollback.execution import Execution, begin, fold, seconds_between
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
-
 _HANDING_OVER = timedelta(seconds=5)
-"""How long whoever accepted an execution on a worker's behalf has to hand it over before the worker looks for it."""
+"""A worker does not claim an execution that was accepted for it until this time has passed: it is handed over."""
 
 
 def new_id(at: datetime) -> str:
-    """An id that sorts by time and says on sight when it was: `20261123-231500-4f2a9c1b`."""
+    """A new ID that starts with the time and sorts by it, for example `20261123-231500-4f2a9c1b`."""
     return f"{at:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
@@ -135,16 +134,16 @@ async def append_event(tx: Transaction, execution: Execution, event: Event) -> N
         body=event.model_dump_json(),
     )
     if written is None:
-        raise LeaseLost(f"somebody else has written event {execution.seq} of execution {execution.id}")
+        raise LeaseLost(f"another worker has written event {execution.seq} of execution {execution.id}")
 
 
 def _text(text: str) -> str:
-    """Without the one character that PostgreSQL cannot keep: what an alert says must not prevent a rollback."""
+    """The text without NUL, which PostgreSQL cannot store: the text of an alert must not prevent a rollback."""
     return text.replace("\0", "")
 
 
 def _note(event: Event) -> str | None:
-    """What a list of the events says of it."""
+    """The text of the event in the view rollback_events."""
     match event:
         case Accepted() | StepFailed() | RetriesExhausted():
             return event.reason
@@ -166,7 +165,7 @@ def _note(event: Event) -> str | None:
 
 
 async def load(tx: Transaction, execution_id: str) -> Execution:
-    """The execution as its events tell it. Raises Unknown."""
+    """The state of an execution, from its events. Raises Unknown."""
     return fold(execution_id, await events_of(tx, execution_id))
 
 
@@ -178,13 +177,13 @@ async def events_of(tx: Transaction, execution_id: str) -> list[Event]:
 
 
 async def events_after(tx: Transaction, execution_id: str, seq: int, most: int = 1000) -> list[Event]:
-    """What happened after that number."""
+    """The events after that number, at most `most`."""
     rows = await tx.all("events_after", execution=execution_id, seq=seq, most=most)
     return [_EVENT.validate_json(row["body"]) for row in rows]
 
 
 async def heads(tx: Transaction, since: datetime, *more: str) -> dict[str, Row]:
-    """`seq` and `ended_at` of every execution that is not over, was accepted since then, or is named."""
+    """`seq` and `ended_at` of every execution that is open, was accepted since then, or is in `more`."""
     found = {row["id"]: row for row in await tx.all("execution_heads", since=since)}
     for execution_id in more:
         if execution_id not in found and (row := await tx.first("execution", id=execution_id)):
@@ -197,7 +196,7 @@ async def ended_since(tx: Transaction, since: datetime, most: int = 1000) -> lis
 
 
 async def accepted(tx: Transaction, execution_id: str) -> Accepted:
-    """How it began. Raises Unknown."""
+    """The first event. Raises Unknown."""
     row = await tx.first("first_event", execution=execution_id)
     if row is None:
         raise Unknown(f"there is no execution {execution_id}")
@@ -207,11 +206,11 @@ async def accepted(tx: Transaction, execution_id: str) -> Accepted:
 async def claim(
     tx: Transaction, worker: str, at: datetime, *, concurrent: int, running: Collection[str]
 ) -> tuple[list[tuple[Execution, int]], dict[str, ValueError]]:
-    """Takes every interrupted execution, and as many new ones as `concurrent` allows over all replicas.
+    """Claims every interrupted execution, and as many new ones as `concurrent` allows across all replicas.
 
-    Returns each with how often it has been resumed. What another boot had begun gets a `Resumed` event, whose number
-    is at once the fence against that boot, should it still live. Those that cannot be read here are left alone, and
-    returned with the reason: a replica of a newer version may have written them, and takes them.
+    Returns each with the number of its resumptions. An interrupted one gets a `Resumed` event, whose number is the
+    fence against the worker that ran it before, if that one is still alive. Executions that this version cannot read
+    stay unclaimed and are returned with the error: a replica of a newer version may have written them.
     """
     await tx.lock("claim")
     counted = await tx.first("count_claimed")
@@ -225,9 +224,9 @@ async def claim(
             execution = await load(tx, row["id"])
         except ValueError as e:
             unreadable[row["id"]] = e
-            free += int(again)  # it must not keep others waiting for a replica that may never come
+            free += int(again)  # it must not block others until a newer replica starts
             continue
-        if not again:  # an interrupted one has kept its place
+        if not again:  # an interrupted one has kept its slot
             if free <= 0:
                 break
             free -= 1
@@ -242,7 +241,7 @@ async def claim(
 
 
 async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concurrent: int) -> bool:
-    """Claims an execution in the transaction that accepts it, where there is room: nothing has to look for it then."""
+    """Claims an execution in the transaction that accepts it. Returns False if no slot is free."""
     await tx.lock("claim")
     counted = await tx.first("count_claimed")
     if counted and counted["n"] >= concurrent:
@@ -252,7 +251,7 @@ async def claim_new(tx: Transaction, execution: Execution, worker: str, *, concu
 
 
 async def request_stop(tx: Transaction, execution_id: str, by: str, reason: str) -> None:
-    """Asks whoever carries it out to stop at the next safe point. Raises Conflict where there is nothing to stop."""
+    """Requests a stop at the next safe point. Raises Unknown, and Conflict if there is nothing to stop."""
     if not await tx.first("request_stop", id=execution_id, by=by, reason=reason):
         row = await tx.first("execution", id=execution_id)
         if row is None:
@@ -267,7 +266,7 @@ async def register(tx: Transaction, worker: str, lease: float, at: datetime) -> 
 
 
 async def renew(tx: Transaction, worker: str, lease: float) -> bool:
-    """Whether the lease still stood and stands for another while."""
+    """Renews a lease. Returns False if it has expired."""
     return await tx.first("renew_lease", worker=worker, lease=lease) is not None
 
 
@@ -280,6 +279,6 @@ async def find(
     most: int = 100,
     permitted: Permitted = EVERYTHING,
 ) -> list[Row]:
-    """History rows, newest first: of the executions of which every service is permitted."""
+    """History rows, newest first, of the executions whose services are all permitted."""
     where = {"service": service, "state": state, "since": since, "most": most}
     return await tx.all("executions", **where, **permitted.parameters)

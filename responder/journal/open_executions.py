@@ -1,4 +1,4 @@
-"""Which executions are open, read without opening the journal: commands ask this beside a responder that runs."""
+"""The open executions, for commands that run beside the responder, which has the journal open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from responder.journal.database import load_statements
 
 
 async def open_executions(state: str) -> frozenset[str]:
-    """IDs of all executions that are not closed. Raises JournalUnavailable where that cannot be read."""
+    """The IDs of all executions that are not closed. Raises JournalUnavailable."""
     sql = load_statements({})["open_execution_ids"]
     if state.startswith("sqlite:///"):
         return await asyncio.to_thread(_of_file, Path(state.removeprefix("sqlite://")), sql)

@@ -1,4 +1,4 @@
-"""What people are to be told: written with what happened, told at least once, in order, by one replica at a time."""
+"""The outbox: notifications are delivered at least once, in order, and by one replica at a time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from responder.rollback.stages import CALLS, Stage
 
 
 class News(NamedTuple):
-    """Something to be told of a subject: an execution, or a decision that led to none."""
+    """A notification to route. Its subject is an execution, or a decision that opened none."""
 
     subject: str
-    seq: int  # of the event that led to it; 0 for a decision
+    seq: int  # of the event; 0 for a decision
     stage: Stage
     at: datetime
 
 
 class Claimed(NamedTuple):
-    """What one channel has not been told of one subject; it is ours until the claim ends."""
+    """The pending messages of one thread. No other replica delivers them until the claim ends."""
 
     subject: str
-    reference: str  # what the subject is known by there; empty where nothing was told yet
-    again: bool  # an earlier try may have come through
+    reference: str  # the ID of the subject in the channel; empty before the first delivery
+    again: bool  # an earlier attempt may have been delivered
     attempts: int
     messages: tuple[Row, ...]
 
@@ -34,32 +34,33 @@ async def add(tx: Transaction, news: News) -> None:
     await tx.all("add_to_outbox", **news._asdict())
 
 
-HeardBy = Callable[[Transaction, News], Awaitable[Collection[str]]]
+ChannelsFor = Callable[[Transaction, News], Awaitable[Collection[str]]]
+"""The channels that receive a notification, by name."""
 
 
-async def distribute(tx: Transaction, heard_by: HeardBy) -> bool:
-    """Hands what is new to the channels that `heard_by` names. Returns whether there was any."""
+async def distribute(tx: Transaction, channels_for: ChannelsFor) -> bool:
+    """Routes new notifications to their channels. Returns whether there were any."""
     await tx.lock("outbox")
     rows = [News(**row) for row in await tx.all("outbox", most=100)]
     for news in rows:
-        for channel in await heard_by(tx, news):
+        for channel in await channels_for(tx, news):
             await address(tx, news, channel, str(news.seq))
         await tx.all("delete_from_outbox", subject=news.subject, seq=news.seq)
     return bool(rows)
 
 
 async def address(tx: Transaction, news: News, channel: str, occasion: str) -> bool:
-    """Leaves one message for one channel; False where it is there already."""
+    """Adds a message for one channel. Returns False if it exists already."""
     where = {"subject": news.subject, "channel": channel}
     await tx.all("open_thread", **where, at=news.at)
     added = await tx.first("add_message", channel=channel, occasion=occasion, **news._asdict()) is not None
-    if added and news.stage in CALLS:  # who calls for a human does not wait for what failed before
+    if added and news.stage in CALLS:  # a call for a human does not wait for the retry of an earlier message
         await tx.all("expedite_thread", **where, at=news.at)
     return added
 
 
 async def claim(tx: Transaction, channel: str, by: str, now: datetime, seconds: float) -> Claimed | None:
-    """Takes what a channel has waited for longest; None where there is nothing to tell."""
+    """Claims the thread of a channel that has waited longest; None if nothing is due."""
     await tx.lock(f"threads of {channel}")
     row = await tx.first("claimable_thread", channel=channel, now=now)
     if row is None:
@@ -97,28 +98,28 @@ async def failed(
 
 
 async def give_up(tx: Transaction, now: datetime, after: float) -> list[Row]:
-    """Lets go of what could not be told for so many seconds; returns it."""
+    """Gives up messages that are older than so many seconds, and returns them."""
     return await tx.all("give_up_messages", now=now, before=now - timedelta(seconds=after))
 
 
 async def release(tx: Transaction, by: str | None) -> None:
-    """Ends the claims of one dispatcher, or of all where nobody else can have the journal open."""
+    """Ends the claims of one dispatcher, or all claims if no other process can open the journal."""
     await tx.all("release_threads", by=by)
 
 
 class Undelivered(NamedTuple):
-    """One channel that not everything has reached."""
+    """A channel with undelivered messages."""
 
     channel: str
     pending: int
     since: datetime | None
-    given_up: int  # within the last day
+    given_up: int  # within one day
     error: str
     error_at: datetime | None
 
 
 async def undelivered(tx: Transaction, now: datetime) -> list[Undelivered]:
-    """The channels with something pending, or given up within a day, and why."""
+    """The channels with messages that are pending, or were given up within a day, and the last error of each."""
     pending = {row["channel"]: row for row in await tx.all("undelivered")}
     lost = {row["channel"]: row["n"] for row in await tx.all("given_up_since", since=now - timedelta(days=1))}
     errors = {row["channel"]: row for row in await tx.all("last_errors")} if pending or lost else {}

@@ -47,7 +47,7 @@ async def test_what_was_changed_since_is_refused(ask: Run, kept: str, tmp_path: 
 
 async def test_none_is_no(ask: Run, kept: str, responder: ResponderServer) -> None:
     code, _, err = await ask("evidence", "none")
-    assert (code, err) == (1, "responder: no evidence is kept under none\n")
+    assert (code, err) == (1, "responder: there is no evidence none\n")
 
 
 # --- the configuration ---

@@ -393,7 +393,7 @@ async def test_what_nobody_approves_is_cancelled(pool: WorkerPool) -> None:
     )
     pool.worker()
     ended = await pool.until(over)
-    assert (ended.outcome, ended.reason) == ("cancelled", "nobody approved it in time")
+    assert (ended.outcome, ended.reason) == ("cancelled", "not approved in time")
     assert pool.drill.stage.outside() == pool.drill.stage.before
 
 

@@ -151,7 +151,7 @@ async def test_a_route_about_a_service_opens_where_the_service_is_permitted(fill
                 assert "there is no execution" not in answer, (method, url)
             elif "/executions/" in url:
                 missing = f"there is no execution {name}-{environment}"
-                kept = f"no evidence is kept under {name}-{environment}"
+                kept = f"there is no evidence {name}-{environment}"
                 assert (status, json.loads(answer)["error"]) in ((404, missing), (404, kept)), (method, url)
             else:
                 assert (status, "is not permitted for" in answer) == (403, True), (method, url)
