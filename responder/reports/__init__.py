@@ -1,1 +1,1 @@
-"""What people read afterwards and meanwhile: how it is now, and what happened in one rollback."""
+"""Status, health reports, post-mortems and their plots. It may import `evidence`, `notify` and below."""

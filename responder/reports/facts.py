@@ -1,4 +1,4 @@
-"""Everything that a report on how it is now rests on."""
+"""The facts that a health report is based on."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class _Fact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Asked(_Fact):
-    """One check of a service, asked a moment ago."""
+class CheckResult(_Fact):
+    """The result of one check of a service, just now."""
 
-    kind: Literal["healthy", "traffic"]
+    kind: Literal["health", "traffic"]
     check: str
     state: Literal["holds", "fails", "unknown"]
     reason: str
 
 
 class Rollback(_Fact):
-    """A rollback as its row has it."""
+    """One row of the history."""
 
     id: str
     service: str
@@ -46,8 +46,8 @@ class Cooldown(_Fact):
     until: datetime
 
 
-class Refused(_Fact):
-    """Alerts that wanted a rollback, and the guard that decided against it."""
+class Denial(_Fact):
+    """Alerts that requested a rollback, and the guard that denied it."""
 
     guard: str
     reason: str
@@ -62,26 +62,26 @@ class ServiceFacts(_Fact):
     environment: str
     depends_on: tuple[str, ...] = ()
     running: Deployment | None = None
-    target: str | None = None  # the known-good version that it would go back to
-    must_stay: str = ""  # the version that it must not go back past, and why
-    checks: tuple[Asked, ...] = ()
-    silenced: str = ""  # which of its alerts are muted while it fails, and by whom
+    target: str | None = None  # the version that a rollback would restore
+    protected: str = ""  # the version that no rollback can go past, and why
+    checks: tuple[CheckResult, ...] = ()
+    silenced: str = ""  # which of its alerts are silenced while it fails, and by whom
     open: Rollback | None = None
-    last: Rollback | None = None  # the newest that ended
+    last: Rollback | None = None  # the latest closed one
     cooldowns: tuple[Cooldown, ...] = ()
-    modes: dict[str, Mode | Literal["force"]] = Field(default_factory=dict)  # of the policies that may roll it back
-    refused: tuple[Refused, ...] = ()
+    modes: dict[str, Mode | Literal["force"]] = Field(default_factory=dict)  # of the policies that can roll it back
+    refused: tuple[Denial, ...] = ()
 
 
 class ReportInputs(_Fact):
-    """Everything that the report rests on."""
+    """All facts of one report."""
 
     at: datetime
     since: datetime
     stopped: str = ""  # who stopped all automation, and why
-    disarmed: str = ""  # why, where the watchdog stays away or is silenced
+    disarmed: str = ""  # why, if the watchdog is missing or silenced
     has_lease: bool = True
     journal_took: float = 0.0
-    mistake: str = ""  # the first one in the configuration file that was refused at the last reload
+    mistake: str = ""  # the first error of the last reload
     services: tuple[ServiceFacts, ...] = ()
-    rollbacks: tuple[Rollback, ...] = ()  # begun since then, newest first
+    rollbacks: tuple[Rollback, ...] = ()  # accepted since then, newest first

@@ -1,4 +1,4 @@
-"""How it is now, what stands out and what to do about it: every recommendation names the fact behind it."""
+"""The health report: the status, warnings and recommendations, each with the fact behind it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from responder.config.durations import format_duration
-from responder.reports.facts import Asked, ReportInputs, Rollback, ServiceFacts
+from responder.reports.facts import CheckResult, ReportInputs, Rollback, ServiceFacts
 
 Status = Literal["healthy", "degraded", "unknown", "unhealthy"]
 _WORST: tuple[Status, ...] = ("unhealthy", "unknown", "degraded", "healthy")
@@ -19,7 +19,7 @@ _JOURNAL_SLOW = 1.0
 
 
 class Check(BaseModel):
-    """A check that does not hold, or that nobody could answer."""
+    """A check that fails, or that had no answer."""
 
     service: str
     environment: str
@@ -28,8 +28,8 @@ class Check(BaseModel):
     reason: str
 
 
-class Warned(BaseModel):
-    """Something that stands out."""
+class HealthWarning(BaseModel):
+    """Something that needs attention."""
 
     about: str
     fact: str
@@ -37,7 +37,7 @@ class Warned(BaseModel):
 
 
 class Recommendation(BaseModel):
-    """What to do, why, and where to go."""
+    """What to do, why, and the command or page for it."""
 
     because: str
     do: str
@@ -49,16 +49,16 @@ class ServiceReport(BaseModel):
     environment: str
     status: Status
     version: str | None
-    known_as: str | None
+    version_status: str | None
     deployed_at: datetime | None
-    can_go_back_to: str | None
+    rollback_target: str | None
     last_rollback: Rollback | None
-    checks: list[Asked]
-    silenced: str = ""  # which of its alerts are muted while it fails, and by whom
+    checks: list[CheckResult]
+    silenced: str = ""  # which of its alerts are silenced while it fails, and by whom
 
 
 class Report(BaseModel):
-    """The seed's health report: overall status, failed checks, warnings, recommendations."""
+    """The status of all services and of the responder."""
 
     status: Status
     at: datetime
@@ -66,22 +66,22 @@ class Report(BaseModel):
     services: list[ServiceReport]
     failed_checks: list[Check]
     unanswered_checks: list[Check]
-    warnings: list[Warned]
+    warnings: list[HealthWarning]
     recommendations: list[Recommendation]
     rollbacks: list[Rollback]
 
 
 def make_report(facts: ReportInputs) -> Report:
-    """The same report for the same facts."""
+    """The report on these facts. Pure."""
     services = [
         ServiceReport(
             service=service.service,
             environment=service.environment,
             status=status_of(service),
             version=service.running.version if service.running else None,
-            known_as=service.running.status if service.running else None,
+            version_status=service.running.status if service.running else None,
             deployed_at=service.running.at if service.running else None,
-            can_go_back_to=service.target,
+            rollback_target=service.target,
             last_rollback=service.last,
             checks=list(service.checks),
             silenced=service.silenced,
@@ -103,10 +103,10 @@ def make_report(facts: ReportInputs) -> Report:
 
 
 def status_of(service: ServiceFacts) -> Status:
-    """`unhealthy`: a check of `healthy` fails. `unknown`: one got no answer. `degraded`: `traffic` does not hold, a
-    rollback is open, or a version runs that is bad or suspect. Else `healthy`.
+    """`unhealthy`: a health check fails. `unknown`: one had no answer. `degraded`: a traffic check does not hold, a
+    rollback is open, or the running version is bad or suspect. Otherwise `healthy`.
     """
-    healthy = {check.state for check in service.checks if check.kind == "healthy"}
+    healthy = {check.state for check in service.checks if check.kind == "health"}
     if "fails" in healthy:
         return "unhealthy"
     if "unknown" in healthy or not healthy:
@@ -117,8 +117,9 @@ def status_of(service: ServiceFacts) -> Status:
 
 
 def overall(facts: ReportInputs, services: Iterable[Status]) -> Status:
-    """The worst of the services, and no better than the responder itself: a stuck rollback is `unhealthy`, automation
-    that cannot act `degraded`. Without services there is nothing to know.
+    """The worst status of the services and the responder; `unknown` without services.
+
+    A stuck rollback is `unhealthy`. Automation that cannot act is `degraded`.
     """
     found: set[Status] = set(services) or {"unknown"}
     if any(service.open and service.open.state == "stuck" for service in facts.services):
@@ -136,39 +137,40 @@ def _checks(facts: ReportInputs, state: str) -> Iterator[Check]:
                 yield Check(service=service.service, environment=service.environment, **fields)
 
 
-_Note = tuple[Warned | None, Recommendation | None]
+_Note = tuple[HealthWarning | None, Recommendation | None]
 
 
 def _note(about: str, fact: str, do: str = "", see: str = "", since: datetime | None = None) -> _Note:
     advice = Recommendation(because=f"{about}: {fact}", do=do, see=see) if do else None
-    return Warned(about=about, fact=fact, since=since), advice
+    return HealthWarning(about=about, fact=fact, since=since), advice
 
 
 def _of_the_responder(facts: ReportInputs) -> Iterator[_Note]:
     me = "the responder"
     if facts.stopped:
         yield _note(
-            me, f"it does not act: {facts.stopped}", "let it act again once the reason is gone",
+            me, f"automation is off: {facts.stopped}", "turn it on again once the reason is gone",
             'responder close --all --reason "…", or remove the stop file',
         )  # fmt: skip
     if facts.disarmed:
         yield _note(
-            me, f"it is disarmed: {facts.disarmed}", "look for the silence, or for what is broken between",
+            me, f"automation is disarmed: {facts.disarmed}",
+            "find the silence, or the failure between Prometheus and the responder",
             "docs/how-to/arm-with-a-watchdog.md",
         )  # fmt: skip
     if not facts.has_lease:
         yield _note(
-            me, "this process holds no lease and carries nothing out", "look into its log, and at the journal",
+            me, "this process has no lease and executes nothing", "check its log and the journal",
             "docs/runbooks/ResponderJournalDown.md",
         )  # fmt: skip
     if facts.journal_took > _JOURNAL_SLOW:
         yield _note(
-            me, f"reading the journal took {facts.journal_took:.1f} s", "look at the disk, or at PostgreSQL",
+            me, f"reading the journal took {facts.journal_took:.1f} s", "check the disk or PostgreSQL",
             "docs/runbooks/ResponderJournalDown.md",
         )  # fmt: skip
     if facts.mistake:
-        fact = f"the new configuration was refused, the old one is in use: {facts.mistake}"
-        yield _note(me, fact, "mend it", "responder check")
+        fact = f"the new configuration was rejected, the old one is in use: {facts.mistake}"
+        yield _note(me, fact, "correct it", "responder check")
 
 
 def _of_a_service(service: ServiceFacts, facts: ReportInputs) -> Iterator[_Note]:
@@ -179,31 +181,31 @@ def _of_a_service(service: ServiceFacts, facts: ReportInputs) -> Iterator[_Note]
     for check in service.checks:
         if check.state == "unknown":
             yield _note(
-                about, f"a check got no answer: {check.reason}", "see whether Prometheus answers and has the series",
+                about, f"a check had no answer: {check.reason}", "check whether Prometheus answers and has the series",
                 "responder check --live",
             )  # fmt: skip
         elif check.state == "fails" and check.kind == "traffic":
             yield _note(
-                about, f"nothing shows that it is used: {check.reason}", "see whether traffic reaches it",
+                about, f"there is no traffic: {check.reason}", "check whether traffic reaches it",
                 "docs/reference/configuration.md",
             )  # fmt: skip
     if service.silenced:
         yield _note(
-            about, f"it is not healthy while its alerts are muted: {service.silenced}",
-            "expire the silence to let it act", "amtool silence expire ID",
+            about, f"it is unhealthy while its alerts are silenced: {service.silenced}",
+            "expire the silence to allow rollbacks", "amtool silence expire ID",
         )  # fmt: skip
     yield from _versions(about, service)
     for cooldown in service.cooldowns:
         if cooldown.until > facts.at:
             left = format_duration((cooldown.until - facts.at).total_seconds() // 1)
-            yield _note(about, f"the policy {cooldown.policy} cools down for another {left}")
+            yield _note(about, f"the cooldown of policy {cooldown.policy} lasts another {left}")
     if service.modes and not service.open and all(mode == "observe" for mode in service.modes.values()):
-        yield _note(about, "every policy of it only observes")
+        yield _note(about, "all its policies are in observe mode")
     for refused in service.refused:
         times = f"{refused.n} times" if refused.n > 1 else "once"
         yield _note(
-            about, f"alerts wanted a rollback and {refused.guard} refused it {times}: {refused.reason}",
-            "see what every guard said", f"responder explain --last --service {service.service}", refused.last_at,
+            about, f"alerts requested a rollback and {refused.guard} denied it {times}: {refused.reason}",
+            "see the result of every guard", f"responder explain --last --service {service.service}", refused.last_at,
         )  # fmt: skip
 
 
@@ -213,29 +215,29 @@ def _open(about: str, rollback: Rollback, now: datetime) -> _Note:
     match rollback.state:
         case "stuck":
             return _note(
-                about, f"rollback {named} is stuck: {rollback.reason}", "look at it, then close it by hand",
+                about, f"rollback {named} is stuck: {rollback.reason}", "find the cause, then close it",
                 f'responder history {rollback.id}, then: responder close {rollback.id} --reason "…"',
                 rollback.accepted_at,
             )  # fmt: skip
         case "awaiting_approval":
             return _note(
-                about, f"rollback {named} waits for approval: {rollback.reason}", "read its plan; approve or stop it",
+                about, f"rollback {named} awaits approval: {rollback.reason}", "read its plan, then approve or stop it",
                 f"responder approve {rollback.id} --plan {rollback.plan_hash}", rollback.accepted_at,
             )  # fmt: skip
         case "accepted" if now - rollback.accepted_at > _WAITING_LONG:
             return _note(
-                about, f"rollback {named} has waited for its turn for {waited}", "see what else is under way",
+                about, f"rollback {named} has been queued for {waited}", "see what else is running",
                 "responder status", rollback.accepted_at,
             )  # fmt: skip
-    fact = f"rollback {named} is under way for {waited}"
+    fact = f"rollback {named} has been running for {waited}"
     return _note(about, fact, "watch it", f"responder watch {rollback.id}", rollback.accepted_at)
 
 
 def _failing(about: str, service: ServiceFacts, facts: ReportInputs) -> Iterator[_Note]:
-    failing = [check.reason for check in service.checks if check.kind == "healthy" and check.state == "fails"]
+    failing = [check.reason for check in service.checks if check.kind == "health" and check.state == "fails"]
     if not failing or service.open:
         return
-    fact = f"it is not healthy: {failing[0]}"
+    fact = f"it is unhealthy: {failing[0]}"
     sick = {
         other.service
         for other in facts.services
@@ -243,14 +245,14 @@ def _failing(about: str, service: ServiceFacts, facts: ReportInputs) -> Iterator
     }
     if causes := sorted(sick & set(service.depends_on)):
         do, see = (
-            f"look at {', '.join(causes)} first, which it needs and which is not healthy either",
+            f"look at {', '.join(causes)} first: it depends on it, and it is unhealthy too",
             "responder report",
         )
     elif service.running is None or service.target is None:
-        do, see = "mend it by hand: there is nothing to go back to", "responder explain --last"
+        do, see = "fix it manually: there is no rollback target", "responder explain --last"
     elif service.running.rolled_back_by:
         do, see = (
-            "look for another cause: the last change was our own rollback",
+            "look for another cause: the last change was a rollback",
             f"responder report {service.running.rolled_back_by}",
         )
     else:
@@ -265,23 +267,24 @@ def _versions(about: str, service: ServiceFacts) -> Iterator[_Note]:
     command = f"responder deployed {service.service} VERSION --environment {service.environment}"
     if running is None:
         yield _note(
-            about, "no deployment of it was ever told: it cannot be rolled back",
-            "let the pipeline tell them; the first one as known good", f"{command} --good",
+            about, "no deployment was reported: it cannot be rolled back",
+            "report deployments from the pipeline, the first one as good", f"{command} --good",
         )  # fmt: skip
         return
     if running.status in ("bad", "suspect"):
         yield _note(
-            about, f"{running.version} runs, which is {running.status}", "deploy another one, or mark it once you know",
+            about, f"the running version {running.version} is {running.status}",
+            "deploy another one, or mark it if it is good",
             f"responder mark {service.service} {running.version} good --environment {service.environment}", running.at,
         )  # fmt: skip
     if service.target is None:
         yield _note(
-            about, f"no version other than {running.version} is known good: there is nothing to go back to",
-            "say of an earlier one that it is good", f"responder versions {service.service}",
+            about, f"no version other than {running.version} is known good: there is no rollback target",
+            "mark an earlier version as good", f"responder versions {service.service}",
         )  # fmt: skip
-    elif service.must_stay:
-        version = service.must_stay.partition(":")[0]
+    elif service.protected:
+        version = service.protected.partition(":")[0]
         yield _note(
-            about, f"it must not be rolled back past {service.must_stay}", "lift that once it does not matter any more",
+            about, f"no rollback can go past {service.protected}", "remove the protection once it is not needed",
             f"responder mark {service.service} {version} --lift --environment {service.environment}",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A report as Markdown, for a ticket or a channel."""
+"""The health report as Markdown, for a ticket or a channel."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ def markdown(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     yield f"# Health report: {report.status}"
     yield ""
-    yield f"As of {moment(report.at)}; what happened is counted since {moment(report.since)}."
+    yield f"As of {moment(report.at)}. Period: since {moment(report.since)}."
     yield ""
     yield "## Services"
     yield from table(
-        ("service", "environment", "status", "version", "known as", "deployed", "can go back to", "last rollback"),
+        ("service", "environment", "status", "version", "known as", "deployed", "rollback target", "last rollback"),
         (
             (
-                service.service, service.environment, service.status, service.version or "not told",
-                service.known_as or "", moment(service.deployed_at), service.can_go_back_to or "nothing",
+                service.service, service.environment, service.status, service.version or "not reported",
+                service.version_status or "", moment(service.deployed_at), service.rollback_target or "none",
                 _last(service.last_rollback),
             )
             for service in report.services
         ),
     )  # fmt: skip
-    for title, checks in (("Failed checks", report.failed_checks), ("Checks without answer", report.unanswered_checks)):
+    for title, checks in (
+        ("Failed checks", report.failed_checks),
+        ("Checks without an answer", report.unanswered_checks),
+    ):
         yield ""
         yield f"## {title}"
         yield from _checks(checks)
@@ -65,7 +68,7 @@ def _checks(checks: list[Check]) -> Iterator[str]:
         yield "None."
         return
     rows = ((c.service, c.environment, c.kind, c.reason) for c in checks)
-    yield from table(("service", "environment", "of", "what it found"), rows)
+    yield from table(("service", "environment", "kind", "result"), rows)
 
 
 def _last(rollback: Rollback | None) -> str:

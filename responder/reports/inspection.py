@@ -1,4 +1,4 @@
-"""Gathers what a report rests on: the journal in one read, and every check of every service asked now."""
+"""Collects the facts of a report: the journal in one read, and the current result of every check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from responder.decisions.policies import Policy, ServiceOfLabel
 from responder.decisions.policy_set import PolicySet
 from responder.errors import StepFailed, Unavailable
 from responder.journal import Database, Row, Transaction, decisions, deployments, executions
-from responder.reports.facts import Asked, Cooldown, Refused, ReportInputs, Rollback, ServiceFacts
+from responder.reports.facts import CheckResult, Cooldown, Denial, ReportInputs, Rollback, ServiceFacts
 from responder.rollback.gateway import Gateway
 from responder.services.service import Service
 
@@ -40,7 +40,7 @@ async def inspect(
     within: float = 5.0,
     permitted: Permitted = EVERYTHING,
 ) -> ReportInputs:
-    """Facts about these services. A check that has not answered within so many seconds is unknown, not well.
+    """The facts about these services. A check that does not answer within so many seconds is unknown.
 
     Raises JournalUnavailable.
     """
@@ -66,8 +66,10 @@ async def inspect(
     )
 
 
-async def ask_checks(services: Sequence[Service], connections: Connections, within: float) -> list[tuple[Asked, ...]]:
-    """What every check of each service finds now, all of them within so many seconds, a few at once."""
+async def ask_checks(
+    services: Sequence[Service], connections: Connections, within: float
+) -> list[tuple[CheckResult, ...]]:
+    """The current result of every check of each service, within so many seconds, a few at once."""
     gateway, turn = Gateway(connections), asyncio.Semaphore(_AT_ONCE)
 
     async def ask(check: Check) -> Finding:
@@ -75,7 +77,7 @@ async def ask_checks(services: Sequence[Service], connections: Connections, with
             return await gateway.holds(check)
 
     checks = [
-        [*(("healthy", c) for c in s.health_checks), *(("traffic", c) for c in s.traffic_checks)] for s in services
+        [*(("health", c) for c in s.health_checks), *(("traffic", c) for c in s.traffic_checks)] for s in services
     ]
     started = [[(kind, check, asyncio.create_task(ask(check))) for kind, check in of_service] for of_service in checks]
     tasks = [task for of_service in started for _, _, task in of_service]
@@ -95,7 +97,7 @@ async def ask_checks(services: Sequence[Service], connections: Connections, with
 async def ask_silences(
     services: Sequence[Service], connections: Connections, within: float
 ) -> dict[tuple[str, str], str]:
-    """Of each service with muted alerts, which they are and who muted them. Empty if Alertmanager does not answer."""
+    """The silenced alerts of each service, and who silenced them. Empty if Alertmanager does not answer."""
 
     async def ask(service: Service) -> str:
         try:
@@ -116,15 +118,15 @@ async def ask_silences(
     return {(service.name, service.environment): why for service, why in zip(services, reasons, strict=False) if why}
 
 
-def _asked(kind: Any, check: Check, finding: Finding) -> Asked:
+def _asked(kind: Any, check: Check, finding: Finding) -> CheckResult:
     name = name_of(check)
     reason = finding.reason if name in finding.reason or finding.answered else f"{name}: {finding.reason}"
     state: Any = "holds" if finding.holds else "fails" if finding.answered else "unknown"
-    return Asked(kind=kind, check=name, state=state, reason=reason)
+    return CheckResult(kind=kind, check=name, state=state, reason=reason)
 
 
 def name_of(check: Check) -> str:
-    """What a check asks, without what it may send along to be let in."""
+    """The name of a check, without credentials."""
     match check:
         case PromqlCheck():
             return check.promql
@@ -162,7 +164,7 @@ async def _known(
                 depends_on=tuple(needed.name for needed in policy_set.needs(service)),
                 running=runs,
                 target=target["version"] if target else None,
-                must_stay=f"{stays['version']}: {stays['no_rollback']}" if stays else "",
+                protected=f"{stays['version']}: {stays['no_rollback']}" if stays else "",
                 open=_rollback(still_open.get(key)),
                 last=_rollback(last),
                 cooldowns=tuple(_cooldowns(policy_set, ends, key)),
@@ -183,7 +185,7 @@ async def _known(
 
 
 def covers(policy: Policy, service: str) -> bool:
-    """Whether a policy may roll it back; one that takes the service from a label may be about any."""
+    """Whether a policy can roll the service back. A policy that takes the service from a label covers any."""
     return isinstance(policy.roll_back, ServiceOfLabel) or service in (policy.roll_back or ())
 
 
@@ -201,11 +203,11 @@ def _cooldowns(policy_set: PolicySet, ends: Sequence[Row], key: tuple[str, str])
     ]
 
 
-def _refused(rows: Any) -> list[Refused]:
-    """By guard, with the newest reason."""
-    found: dict[str, Refused] = {}
+def _refused(rows: Any) -> list[Denial]:
+    """The number of denials per guard, with the latest reason."""
+    found: dict[str, Denial] = {}
     for row in rows:
         known = found.get(row["guard"])
         values = {name: row[name] for name in ("guard", "reason", "last_at")}
-        found[row["guard"]] = known.model_copy(update={"n": known.n + 1}) if known else Refused(n=1, **values)
+        found[row["guard"]] = known.model_copy(update={"n": known.n + 1}) if known else Denial(n=1, **values)
     return list(found.values())

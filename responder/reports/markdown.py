@@ -1,4 +1,4 @@
-"""Text that others wrote, put into Markdown in which it stays text."""
+"""Escapes text from outside, so that it stays text in Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str
 
 
 def cell(text: str) -> str:
-    """What came from a label is text, on one line: no table, link, image, tag or mention of its own."""
+    """The text on one line, without any Markdown of its own: no table, link, image, tag or mention."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return "".join(_ESCAPED.get(c, c) for c in clean)
 

@@ -1,4 +1,4 @@
-"""The series that decided, over the time of one rollback, asked of Prometheus and drawn."""
+"""Draws the decisive series of a rollback, from Prometheus."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROOM = 0.15
 
 
 async def draw(postmortem: PostMortem, policy_set: PolicySet, connections: Connections, now: datetime) -> str:
-    """SVG. Raises Unknown where no PromQL is configured that could show it, and what Prometheus raises."""
+    """The plot as SVG. Raises Unknown if no PromQL is configured for it, and the errors of Prometheus."""
     query = deciding(postmortem, policy_set)
     start, end = span(postmortem.window, now)
     step = max((end - start).total_seconds() / _POINTS, 1.0)
@@ -30,14 +30,14 @@ async def draw(postmortem: PostMortem, policy_set: PolicySet, connections: Conne
     def work() -> str:
         found = [series for series in everything if _concerns(series, postmortem)]
         shown = [Line(name=_name(series, found, query), points=_dated(series)) for series in found[:MOST_LINES]]
-        rest = [Line(name="", points=())] * (len(found) - len(shown))  # that are only counted
+        rest = [Line(name="", points=())] * (len(found) - len(shown))  # only counted
         return plot(query, [*shown, *rest], marks(postmortem), start, end, step=step)
 
-    return await in_daemon(work)  # drawing takes a while, and so do many series: rollbacks do not wait for it
+    return await in_daemon(work)  # in a thread: drawing must not delay rollbacks
 
 
 def deciding(postmortem: PostMortem, policy_set: PolicySet) -> str:
-    """The policy's expression, or the service's own first PromQL check."""
+    """The expression of the policy, or the first PromQL check of the service. Raises Unknown."""
     policy = next((known for known in policy_set.policies if known.name == postmortem.policy), None)
     if policy and policy.expression:
         return policy.expression
@@ -51,7 +51,7 @@ def deciding(postmortem: PostMortem, policy_set: PolicySet) -> str:
 
 
 def span(window: Window, now: datetime) -> tuple[datetime, datetime]:
-    """From before it was deployed, where that was lately, until after it ended; with some room on both sides."""
+    """From before the deployment, if it was recent, until after the end, with a margin on both sides."""
     end = window.ended_at or now
     began = min(at for at in (window.onset_at, window.firing_at, window.received_at) if at)
     long_ago = began - max(timedelta(minutes=15), end - began)
@@ -84,6 +84,6 @@ def _dated(series: Series) -> tuple[tuple[datetime, float], ...]:
 
 
 def _name(series: Series, every: Sequence[Series], query: str) -> str:
-    """By the labels in which it differs from the others."""
+    """The labels by which it differs from the other series."""
     differ = {n: v for n, v in series.labels.items() if any(other.labels.get(n) != v for other in every)}
     return ", ".join(f"{name}={json.dumps(value)}" for name, value in sorted(differ.items())) or query

@@ -1,4 +1,4 @@
-"""What happened in one rollback: a draft for the meeting afterwards, from what is on record and nothing else."""
+"""The post-mortem draft of one rollback, from the journal only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SLOW_TO_FIRE = 60.0
 
 
 def make_postmortem(record: Record) -> PostMortem:
-    """Raises ValueError where the first event is not `Accepted`."""
+    """The draft. Raises ValueError if the first event is not `Accepted`."""
     execution = fold(record.id, list(record.events))
     accepted, window = execution.accepted, _window(record, execution)
     began = window.onset_at or window.firing_at
@@ -72,7 +72,7 @@ def _window(record: Record, execution: Execution) -> Window:
 
 
 def _begun(record: Record) -> Iterator[tuple[datetime, object]]:
-    """When each step was begun, and what it was."""
+    """When each step started, and the step."""
     execution: Execution | None = None
     for event in record.events:
         if execution is None:
@@ -101,16 +101,16 @@ def _stages(window: Window, execution: Execution) -> Iterator[Stage]:
 def _summary(execution: Execution, window: Window) -> str:
     accepted = execution.accepted
     versions = f"from {accepted.from_version} to {accepted.to_version}"
-    who = f"{accepted.requested_by} asked" if accepted.forced else f"the policy {accepted.policy} asked"
+    who = accepted.requested_by if accepted.forced else f"policy {accepted.policy}"
     took = ""
     if window.ended_at:
         took = f" within {format_duration((window.ended_at - window.accepted_at).total_seconds() // 1)}"
-    head = f"{accepted.reason}: {who} for {accepted.service} in {accepted.environment} to be rolled back {versions}."
+    head = f"{accepted.reason}: {who} requested a rollback of {accepted.service} in {accepted.environment} {versions}."
     match execution.outcome or execution.state:
         case "succeeded":
-            return f"{head} It was, and was verified{took}."
+            return f"{head} It succeeded and was verified{took}."
         case "reverted":
-            return f"{head} That failed, and what was done was turned back{took}: {execution.reason}"
+            return f"{head} It failed, and its changes were reverted{took}: {execution.reason}"
         case "cancelled":
             return f"{head} It was cancelled{took}: {execution.reason}"
         case "failed":
@@ -118,14 +118,14 @@ def _summary(execution: Execution, window: Window) -> str:
         case "stuck":
             return f"{head} It is stuck and needs a human: {execution.reason}"
         case "awaiting_approval":
-            return f"{head} The plan waits for approval: {execution.reason}"
-    return f"{head} It is not over."
+            return f"{head} The plan awaits approval: {execution.reason}"
+    return f"{head} It is in progress."
 
 
 def _timeline(record: Record, window: Window) -> Iterator[Moment]:
     if record.deployed:
         deployed = record.deployed
-        detail = f"{deployed.version} ({deployed.id}, told by {deployed.recorded_by})"
+        detail = f"{deployed.version} ({deployed.id}, reported by {deployed.recorded_by})"
         yield Moment(at=deployed.at, what="deployed", detail=detail)
     if window.onset_at:
         yield Moment(at=window.onset_at, what="onset", detail="the alert's expression became true")
@@ -134,15 +134,15 @@ def _timeline(record: Record, window: Window) -> Iterator[Moment]:
     yield Moment(at=window.received_at, what="received", detail="by the responder")
     for decision in record.decisions:
         if decision.execution == record.id:
-            continue  # told as `accepted`
+            continue  # shown as `accepted`
         times = f", {decision.times} times" if decision.times > 1 else ""
         detail = f"policy {decision.policy or '(none)'}, by {decision.guard}{times}: {decision.reason}"
         yield Moment(at=decision.at, what=f"decided: {decision.result}", detail=detail)
     for event in record.events:
-        yield Moment(at=event.at, what=event.type.replace("_", " "), detail=_told(event))
+        yield Moment(at=event.at, what=event.type.replace("_", " "), detail=_detail(event))
 
 
-def _told(event: Event) -> str:
+def _detail(event: Event) -> str:
     match event:
         case Accepted():
             return event.approval_reason or event.reason
@@ -156,7 +156,7 @@ def _told(event: Event) -> str:
             return f"step {event.step + 1}: {event.title}"
         case StepCompleted():
             note = f": {event.note}" if event.note else ""
-            return f"step {event.step + 1}{'' if event.changed else ', nothing had to be changed'}{note}"
+            return f"step {event.step + 1}{'' if event.changed else ', nothing to change'}{note}"
         case StepFailed():
             who = f" (by {event.reverted_by})" if event.reverted_by else ""
             return f"{'' if event.step is None else f'step {event.step + 1}: '}{event.reason}{who}"
@@ -172,7 +172,7 @@ def _told(event: Event) -> str:
 
 
 def _changes(record: Record) -> Iterator[ReportedChange]:
-    """Every move that was begun, with what became of it."""
+    """Every change that started, with its result."""
     ends = [
         event for event in record.events if isinstance(event, StepCompleted | StepFailed) and event.step is not None
     ]
@@ -185,7 +185,7 @@ def _changes(record: Record) -> Iterator[ReportedChange]:
             resource=str(change.resource),
             before=change.resource.describe(change.before),
             after=change.resource.describe(change.after),
-            way_back=change.reverting,
+            reverting=change.reverting,
             effect=end.changed if isinstance(end, StepCompleted) else None,
         )
 
@@ -193,7 +193,7 @@ def _changes(record: Record) -> Iterator[ReportedChange]:
 def _left(record: Record, execution: Execution) -> Iterator[str]:
     accepted = execution.accepted
     if execution.state == "stuck":
-        yield f'Bring {accepted.service} to a state that you want, then: responder close {record.id} --reason "…"'
+        yield f'Bring {accepted.service} into the intended state, then: responder close {record.id} --reason "…"'
     if execution.state == "awaiting_approval":
         yield f"Approve or stop it: responder approve {record.id}"
     for version in record.versions:
@@ -201,11 +201,11 @@ def _left(record: Record, execution: Execution) -> Iterator[str]:
             continue
         if version.status == "bad":
             yield (
-                f"Mend or withdraw {version.version}, which is bad ({version.reason}): deployed again, it is not "
-                "rolled back a second time by itself"
+                f"Fix or withdraw {version.version}, which is bad ({version.reason}): if it is deployed again, it is "
+                "not rolled back automatically a second time"
             )
         elif version.status == "suspect":
-            yield f"Find out whether {version.version} is any good: it is suspect ({version.reason})"
+            yield f"Find out whether {version.version} works: it is suspect ({version.reason})"
     if execution.plan:
         yield from execution.plan.notes
         if execution.plan.irreversible and execution.changed:
@@ -214,33 +214,42 @@ def _left(record: Record, execution: Execution) -> Iterator[str]:
 
 def _questions(record: Record, execution: Execution, window: Window) -> Iterator[str]:
     accepted = execution.accepted
-    if execution.outcome == "succeeded":
-        yield f"What was wrong with {accepted.from_version}, and why did nothing notice it before it was deployed?"
-    elif execution.verification_failed and any(isinstance(e, StepFailed) and e.inconclusive for e in record.events):
-        yield f"Nobody could say whether {accepted.service} recovered: why had its checks no answer?"
-    elif execution.verification_failed:
-        yield f"All was set back and {accepted.service} did not recover: what else had changed?"
-    elif execution.outcome in ("failed", "reverted"):
-        yield f"Why could it not be rolled back ({execution.reason}), and how was the trouble ended instead?"
-    yield f"What did {accepted.from_version} do that no rollback undoes: data that it wrote, messages that it sent?"
-    yield "Who was affected, how many, and have they been told?"
-    if accepted.forced:
-        yield "Why did no policy act by itself, and should one?"
-    elif window.onset_at is None:
-        yield "When did the trouble begin? Prometheus could not tell."
-    elif window.firing_at and (window.firing_at - window.onset_at).total_seconds() > _SLOW_TO_FIRE:
-        late = format_duration((window.firing_at - window.onset_at).total_seconds() // 1)
-        yield f"It took {late} from the onset until the alert fired: can it fire sooner?"
-    if waited := _waited_for_approval(record.events):
-        yield f"It waited {format_duration(waited // 1)} for approval: is the policy trusted enough to act by itself?"
+    yield from _about_the_outcome(record, execution)
+    yield f"What did {accepted.from_version} do that a rollback does not undo, such as written data or sent messages?"
+    yield "Who was affected, how many, and were they informed?"
+    yield from _about_the_detection(record, accepted, window)
     for event in record.events:
         match event:
             case StopRequested():
                 yield f"Why did {event.by} stop it ({event.reason})?"
             case StepFailed(drift=True):
-                yield f"Who moved what the rollback had set, and why ({event.reason})?"
+                yield f"Who changed what the rollback had set, and why ({event.reason})?"
     if resumed := sum(isinstance(event, Resumed) for event in record.events):
         yield f"Why was the responder interrupted ({resumed} times)?"
+
+
+def _about_the_outcome(record: Record, execution: Execution) -> Iterator[str]:
+    accepted = execution.accepted
+    if execution.outcome == "succeeded":
+        yield f"What was wrong with {accepted.from_version}, and why was it not found before the deployment?"
+    elif execution.verification_failed and any(isinstance(e, StepFailed) and e.inconclusive for e in record.events):
+        yield f"Why did the checks of {accepted.service} not answer? It is unknown whether it recovered."
+    elif execution.verification_failed:
+        yield f"{accepted.service} did not recover after all changes were made: what else had changed?"
+    elif execution.outcome in ("failed", "reverted"):
+        yield f"Why did the rollback fail ({execution.reason}), and what ended the trouble instead?"
+
+
+def _about_the_detection(record: Record, accepted: Accepted, window: Window) -> Iterator[str]:
+    if accepted.forced:
+        yield "Why did no policy act automatically, and should one?"
+    elif window.onset_at is None:
+        yield "When did the trouble begin? Prometheus has no data."
+    elif window.firing_at and (window.firing_at - window.onset_at).total_seconds() > _SLOW_TO_FIRE:
+        late = format_duration((window.firing_at - window.onset_at).total_seconds() // 1)
+        yield f"The alert fired {late} after the onset: can it fire sooner?"
+    if waited := _waited_for_approval(record.events):
+        yield f"It waited {format_duration(waited // 1)} for approval: can the policy act automatically?"
 
 
 def _waited_for_approval(events: Sequence[Event]) -> float:

@@ -1,4 +1,4 @@
-"""A post-mortem draft as Markdown, to be edited by those who were there."""
+"""A post-mortem draft as Markdown, to be edited by people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def markdown(postmortem: PostMortem, plot: str | None = None) -> str:
 def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     yield f"# Post-mortem draft: {cell(postmortem.service)} in {cell(postmortem.environment)}, {cell(postmortem.id)}"
     yield ""
-    yield "> A draft from the responder's journal. What only people know is asked at the end."
+    yield "> A draft from the responder's journal. The questions at the end are for people."
     yield ""
     yield "## Summary"
     yield cell(postmortem.summary)
@@ -35,9 +35,9 @@ def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     yield ""
     yield "## Impact"
     if postmortem.impact_seconds is not None:
-        yield f"{_duration(postmortem.impact_seconds)} from the onset, or the first alert, until it was over."
+        yield f"{_duration(postmortem.impact_seconds)} from the onset, or the first alert, until the end."
     else:
-        yield "How long it lasted is not on record."
+        yield "The duration is not recorded."
     yield ""
     window = postmortem.window
     moments = {
@@ -53,30 +53,30 @@ def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     yield from table(("stage", "took"), ((stage.name, _duration(stage.seconds)) for stage in postmortem.stages))
     if plot:
         yield ""
-        yield f"![What was measured, with the moments above](<{plot}>)"
+        yield f"![The decisive series, with the times above](<{plot}>)"
     yield ""
-    yield "## Time line"
+    yield "## Timeline"
     yield from table(
         ("at (UTC)", "what", ""), ((f"{m.at:%Y-%m-%d %H:%M:%S.%f}"[:-3], m.what, m.detail) for m in postmortem.timeline)
     )
     yield ""
-    yield "## What was changed"
+    yield "## Changes"
     if postmortem.changes:
         rows = (
-            (c.resource, c.before, c.after, "back" if c.way_back else "forward", _EFFECT[c.effect])
+            (c.resource, c.before, c.after, "revert" if c.reverting else "forward", _EFFECT[c.effect])
             for c in postmortem.changes
         )
-        yield from table(("what", "was", "to", "way", "effect"), rows)
+        yield from table(("resource", "before", "after", "direction", "effect"), rows)
     else:
         yield "Nothing."
     yield ""
-    yield "## Why it was allowed"
+    yield "## Guards"
     if postmortem.guard_results:
         yield from table(
-            ("guard", "said", "because"), ((v.guard, v.result, v.reason) for v in postmortem.guard_results)
+            ("guard", "result", "reason"), ((v.guard, v.result, v.reason) for v in postmortem.guard_results)
         )
     else:
-        yield "The decision is not on record."
+        yield "The decision is not recorded."
     yield ""
     yield "## Alerts"
     for alert in postmortem.alerts[:_MOST_ALERTS]:
@@ -86,7 +86,7 @@ def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     if (left := len(postmortem.alerts) - _MOST_ALERTS) > 0:
         yield f"- and {left} more"
     if not postmortem.alerts:
-        yield "None: a person asked for it."
+        yield "None: a person requested it."
     yield ""
     yield "## Left to do"
     yield from _list(postmortem.left_to_do)
@@ -95,16 +95,12 @@ def _lines(postmortem: PostMortem, plot: str | None) -> Iterator[str]:
     yield from _list(postmortem.questions)
 
 
-_EFFECT = {True: "changed", False: "was there already", None: "not known"}
+_EFFECT = {True: "changed", False: "no change needed", None: "unknown"}
 
 
 def _list(texts: Iterable[str]) -> Iterator[str]:
-    there = False
-    for text in texts:
-        there = True
-        yield f"- [ ] {cell(text)}"
-    if not there:
-        yield "Nothing that is on record."
+    items = [f"- [ ] {cell(text)}" for text in texts]
+    yield from items or ["None."]
 
 
 def _duration(seconds: float) -> str:

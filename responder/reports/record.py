@@ -1,4 +1,4 @@
-"""What is on record about one rollback, and what a post-mortem says of it."""
+"""The record of one rollback, and the post-mortem made from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from responder.rollback.events import Event
 
 
 class ReportedDecision(BaseModel):
-    """One verdict on an alert of the service, around that time."""
+    """One decision about the service at about that time."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -27,7 +27,7 @@ class ReportedDecision(BaseModel):
 
 
 class Version(BaseModel):
-    """What is known of a version by now."""
+    """The current status of a version."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -37,7 +37,7 @@ class Version(BaseModel):
 
 
 class Record(BaseModel):
-    """Everything on record about one rollback."""
+    """Everything that the journal has about one rollback."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,7 +50,7 @@ class Record(BaseModel):
 
 
 class Window(BaseModel):
-    """The moments that matter; null where nobody knows."""
+    """The important times; null if unknown."""
 
     deployed_at: datetime | None
     onset_at: datetime | None
@@ -75,17 +75,17 @@ class Moment(BaseModel):
 
 
 class ReportedChange(BaseModel):
-    """A move, and whether it had an effect; `effect` is null where it was begun and its end is not on record."""
+    """A change, and whether it had an effect; `effect` is null if its end is not recorded."""
 
     resource: str
     before: str
     after: str
-    way_back: bool
+    reverting: bool
     effect: bool | None
 
 
 class PostMortem(BaseModel):
-    """A draft: `questions` are for humans to answer."""
+    """The draft. People answer its `questions`."""
 
     id: str
     service: str

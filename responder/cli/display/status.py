@@ -84,9 +84,9 @@ def report(body: dict[str, Any]) -> RenderableType:
             s["environment"],
             word(s["status"]),
             s["version"] or "unknown",
-            word(s["known_as"]),
+            word(s["version_status"]),
             clock(s["deployed_at"]),
-            s["can_go_back_to"] or "nothing",
+            s["rollback_target"] or "nothing",
             _last(s["last_rollback"]),
         )
         for s in body["services"]

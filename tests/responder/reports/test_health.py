@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from responder.reports.facts import Asked, Cooldown, Refused, ReportInputs, Rollback, ServiceFacts
+from responder.reports.facts import CheckResult, Cooldown, Denial, ReportInputs, Rollback, ServiceFacts
 from responder.reports.health import Report, make_report, status_of
 from responder.reports.health_text import markdown
 from tests.responder.examples import NOW, ago, deployment
 
 
-def check(state: Any = "holds", kind: Any = "healthy", reason: str = "up is 1") -> Asked:
-    return Asked(kind=kind, check="up", state=state, reason=reason)
+def check(state: Any = "holds", kind: Any = "health", reason: str = "up is 1") -> CheckResult:
+    return CheckResult(kind=kind, check="up", state=state, reason=reason)
 
 
 def rollback(**other: Any) -> Rollback:
@@ -103,46 +103,51 @@ def test_without_services_there_is_nothing_to_know() -> None:
 
 # what is so, what the warning says, where the recommendation leads to (nothing: there is none)
 NOTES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
-    ({}, {"stopped": "stopped by alice: move"}, "it does not act: stopped by alice: move", "responder close --all"),
-    ({}, {"disarmed": "silenced by bob"}, "it is disarmed: silenced by bob", "arm-with-a-watchdog"),
-    ({}, {"has_lease": False}, "this process holds no lease", "ResponderJournalDown"),
+    ({}, {"stopped": "stopped by alice: move"}, "automation is off: stopped by alice: move", "responder close --all"),
+    ({}, {"disarmed": "silenced by bob"}, "automation is disarmed: silenced by bob", "arm-with-a-watchdog"),
+    ({}, {"has_lease": False}, "this process has no lease", "ResponderJournalDown"),
     ({}, {"journal_took": 2.5}, "reading the journal took 2.5 s", "ResponderJournalDown"),
     ({}, {"mistake": "r.yml:4 polices: unknown key"}, "r.yml:4 polices: unknown key", "responder check"),
     ({"open": under_way("stuck", reason="drift")}, {}, "is stuck: drift", "responder close r1"),
     (
         {"open": under_way("awaiting_approval", reason="ask")},
         {},
-        "waits for approval: ask",
+        "awaits approval: ask",
         "responder approve r1 --plan abc",
     ),
-    ({"open": under_way("accepted")}, {}, "has waited for its turn for 2m", "responder status"),
-    ({"open": under_way("accepted", accepted_at=ago(5))}, {}, "is under way for 5s", "responder watch r1"),
-    ({"open": under_way("running")}, {}, "is under way for 2m", "responder watch r1"),
-    ({"open": under_way("reverting")}, {}, "is under way for 2m", "responder watch r1"),
+    ({"open": under_way("accepted")}, {}, "has been queued for 2m", "responder status"),
+    ({"open": under_way("accepted", accepted_at=ago(5))}, {}, "has been running for 5s", "responder watch r1"),
+    ({"open": under_way("running")}, {}, "has been running for 2m", "responder watch r1"),
+    ({"open": under_way("reverting")}, {}, "has been running for 2m", "responder watch r1"),
     (
         {"silenced": "Failing: silence s1 of bob: mine"},
         {},
-        "muted: Failing: silence s1 of bob",
+        "silenced: Failing: silence s1 of bob",
         "amtool silence expire",
     ),
-    ({"checks": (check("unknown", reason="up has no data"),)}, {}, "got no answer: up has no data", "check --live"),
+    ({"checks": (check("unknown", reason="up has no data"),)}, {}, "had no answer: up has no data", "check --live"),
     (
         {"checks": (check(), check("fails", "traffic", "rate is 0"))},
         {},
-        "nothing shows that it is used: rate is 0",
+        "there is no traffic: rate is 0",
         "configuration.md",
     ),
-    ({"running": None, "target": None}, {}, "no deployment of it was ever told", "responder deployed backend"),
-    ({"running": deployment(status="bad")}, {}, "2.1 runs, which is bad", "responder mark backend 2.1 good"),
-    ({"running": deployment(status="suspect")}, {}, "2.1 runs, which is suspect", "responder mark backend 2.1"),
+    ({"running": None, "target": None}, {}, "no deployment was reported", "responder deployed backend"),
+    ({"running": deployment(status="bad")}, {}, "the running version 2.1 is bad", "responder mark backend 2.1 good"),
+    ({"running": deployment(status="suspect")}, {}, "the running version 2.1 is suspect", "responder mark backend 2.1"),
     ({"target": None}, {}, "no version other than 2.1 is known good", "responder versions backend"),
-    ({"must_stay": "2.1: CVE"}, {}, "must not be rolled back past 2.1: CVE", "responder mark backend 2.1 --lift"),
-    ({"cooldowns": (Cooldown(policy="p", until=NOW + timedelta(minutes=7)),)}, {}, "p cools down for another 7m", ""),
-    ({"modes": {"p": "observe", "q": "observe"}}, {}, "every policy of it only observes", ""),
+    ({"protected": "2.1: CVE"}, {}, "no rollback can go past 2.1: CVE", "responder mark backend 2.1 --lift"),
     (
-        {"refused": (Refused(guard="cooldown", reason="cooling", n=3, last_at=ago(5)),)},
+        {"cooldowns": (Cooldown(policy="p", until=NOW + timedelta(minutes=7)),)},
         {},
-        "cooldown refused it 3 times: cooling",
+        "the cooldown of policy p lasts another 7m",
+        "",
+    ),
+    ({"modes": {"p": "observe", "q": "observe"}}, {}, "all its policies are in observe mode", ""),
+    (
+        {"refused": (Denial(guard="cooldown", reason="cooling", n=3, last_at=ago(5)),)},
+        {},
+        "cooldown denied it 3 times: cooling",
         "responder explain --last --service backend",
     ),
 ]
@@ -183,11 +188,11 @@ FAILS = (check("fails", reason="up is 0"),)
             "if 2.1, deployed 10m ago, is the cause, roll back to 2.0",
             "responder rollback backend",
         ),
-        ((service(checks=FAILS, target=None),), "there is nothing to go back to", "responder explain"),
-        ((service(checks=FAILS, running=None, target=None),), "there is nothing to go back to", "responder explain"),
+        ((service(checks=FAILS, target=None),), "there is no rollback target", "responder explain"),
+        ((service(checks=FAILS, running=None, target=None),), "there is no rollback target", "responder explain"),
         (
             (service(checks=FAILS, running=deployment(rolled_back_by="r0")),),
-            "the last change was our own rollback",
+            "the last change was a rollback",
             "responder report r0",
         ),
         ((service(checks=FAILS, depends_on=("sick",)), SICK), "look at sick first", "responder report"),
@@ -205,7 +210,7 @@ FAILS = (check("fails", reason="up is 0"),)
 )
 def test_what_to_do_about_a_sick_service(services: tuple[ServiceFacts, ...], do: str, see: str) -> None:
     made = report(*services)
-    (advice,) = [a for a in made.recommendations if a.because == "backend in production: it is not healthy: up is 0"]
+    (advice,) = [a for a in made.recommendations if a.because == "backend in production: it is unhealthy: up is 0"]
     assert do in advice.do
     assert see in advice.see
 
@@ -221,8 +226,8 @@ def test_as_markdown() -> None:
     text = markdown(made)
     assert text.startswith("# Health report: unhealthy\n\nAs of 2026-11-23 22:00:00 UTC")
     assert "| backend | production | unhealthy | 2.1 | candidate |" in text
-    assert "- **the responder**: it does not act: stopped by alice: move" in text
-    assert "1. Let it act again once the reason is gone: `responder close --all" in text
+    assert "- **the responder**: automation is off: stopped by alice: move" in text
+    assert "1. Turn it on again once the reason is gone: `responder close --all" in text
     assert "| r1 | backend | production | 2.1 → 2.0 | succeeded | down |" in text
 
 

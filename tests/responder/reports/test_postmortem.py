@@ -72,7 +72,7 @@ def test_the_window_and_its_stages() -> None:
         ("acted → verified", 121),
     ]
     assert postmortem.impact_seconds == 212
-    assert postmortem.summary.endswith("It was, and was verified within 2m2s.")
+    assert postmortem.summary.endswith("It succeeded and was verified within 2m2s.")
 
 
 def test_what_nobody_knows_is_null_and_asked() -> None:
@@ -83,11 +83,11 @@ def test_what_nobody_knows_is_null_and_asked() -> None:
         None,
     )
     assert (postmortem.impact_seconds, postmortem.outcome, postmortem.guard_results) == (None, None, [])
-    assert "Why did no policy act by itself, and should one?" in postmortem.questions
-    assert postmortem.summary.endswith("It is not over.")
+    assert "Why did no policy act automatically, and should one?" in postmortem.questions
+    assert postmortem.summary.endswith("It is in progress.")
     text = markdown(postmortem)
-    assert "How long it lasted is not on record." in text
-    assert "None: a person asked for it." in text
+    assert "The duration is not recorded." in text
+    assert "None: a person requested it." in text
     assert "| onset | unknown |" in text
 
 
@@ -120,19 +120,19 @@ def test_the_time_line_is_in_order_and_has_everything() -> None:
     ],
 )
 def test_what_was_changed(events: list[Event], changes: list[Any]) -> None:
-    assert [(c.before, c.after, c.way_back, c.effect) for c in made(*events).changes] == changes
+    assert [(c.before, c.after, c.reverting, c.effect) for c in made(*events).changes] == changes
 
 
 @pytest.mark.parametrize(
     ("events", "says"),
     [
-        (TURNED_BACK, "That failed, and what was done was turned back within 4s: disk full"),
-        ([StepFailed(at=at(1), reason="no plan")], "It is not over."),
+        (TURNED_BACK, "It failed, and its changes were reverted within 4s: disk full"),
+        ([StepFailed(at=at(1), reason="no plan")], "It is in progress."),
         (
             [StepFailed(at=at(1), reason="no"), Closed(at=at(1), outcome="failed", by="r", reason="no")],
             "It failed within 1s: no",
         ),
-        ([PLANNED, ApprovalRequested(at=at(1), reason="ask", until=at(9))], "The plan waits for approval: ask"),
+        ([PLANNED, ApprovalRequested(at=at(1), reason="ask", until=at(9))], "The plan awaits approval: ask"),
         (
             [*MOVED, RetriesExhausted(at=at(9), reason="resumed 6 times")],
             "It is stuck and needs a human: resumed 6 times",
@@ -155,22 +155,22 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
     [
         (SUCCEEDED, {}, "What was wrong with 2.1"),
         (SUCCEEDED, {"onset_at": None}, "When did the trouble begin?"),
-        (SUCCEEDED, {"onset_at": ago(360)}, "It took 5m from the onset until the alert fired"),
-        (TURNED_BACK, {}, "Why could it not be rolled back (disk full)"),
+        (SUCCEEDED, {"onset_at": ago(360)}, "The alert fired 5m after the onset"),
+        (TURNED_BACK, {}, "Why did the rollback fail (disk full)"),
         (
             [*MOVED, StepFailed(at=at(9), step=1, reason="sick", freeze=True)],
             {},
-            "did not recover: what else had changed?",
+            "did not recover after all changes were made: what else had changed?",
         ),
         (
             [*MOVED, StepFailed(at=at(9), step=1, reason="no data", freeze=True, inconclusive=True)],
             {},
-            "Nobody could say whether backend recovered: why had its checks no answer?",
+            "Why did the checks of backend not answer?",
         ),
         (
             [*MOVED, StepFailed(at=at(9), reason="moved", freeze=True, drift=True)],
             {},
-            "Who moved what the rollback had set",
+            "Who changed what the rollback had set",
         ),
         ([*MOVED, StopRequested(at=at(9), by="bob", reason="mine")], {}, "Why did bob stop it (mine)?"),
         ([*MOVED, Resumed(at=at(9), worker="w")], {}, "Why was the responder interrupted (1 times)?"),
@@ -188,7 +188,7 @@ def test_the_summary_says_how_it_stands(events: list[Event], says: str) -> None:
 def test_humans_are_asked_what_only_they_know(events: list[Event], first: dict[str, Any], question: str) -> None:
     questions = made(*events, first=first).questions
     assert any(question in known for known in questions), questions
-    assert "What did 2.1 do that no rollback undoes: data that it wrote, messages that it sent?" in questions
+    assert "What did 2.1 do that a rollback does not undo, such as written data or sent messages?" in questions
 
 
 def test_what_is_left_to_do() -> None:
@@ -200,8 +200,8 @@ def test_what_is_left_to_do() -> None:
     )
     left = made(noted, RetriesExhausted(at=at(1), reason="x"), versions=versions).left_to_do
     assert "responder close r1" in left[0]
-    assert left[1].startswith("Mend or withdraw 2.1, which is bad (rolled back by r1)")
-    assert left[2].startswith("Find out whether 2.0 is any good")
+    assert left[1].startswith("Fix or withdraw 2.1, which is bad (rolled back by r1)")
+    assert left[2].startswith("Find out whether 2.0 works")
     assert left[3:] == ["pin 2.0 in the manifest"]
     assert made(*SUCCEEDED).left_to_do == []
 
@@ -211,7 +211,7 @@ def test_as_markdown_with_its_plot() -> None:
     postmortem = made(*SUCCEEDED, deployed=deployment(at=ago(300)), guard_results=guard_results)
     text = markdown(postmortem, "plots/r 1.svg")
     assert text.startswith("# Post-mortem draft: backend in production, r1\n")
-    assert "![What was measured, with the moments above](<plots/r 1.svg>)" in text
+    assert "![The decisive series, with the times above](<plots/r 1.svg>)" in text
     assert "| mode | allow | auto mode |" in text
     assert "| acted → verified | 2m1s |" in text
     assert "| current release of /srv/backend | 2.1 | 2.0 | forward | changed |" in text

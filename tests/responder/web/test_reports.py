@@ -46,7 +46,7 @@ async def test_every_check_is_asked_now(responder: ResponderServer) -> None:
     status, body = await responder.get("/api/v1/report")
     assert (status, body["status"]) == (200, "unhealthy")
     assert [(c["check"], c["reason"]) for c in body["failed_checks"]] == [(UP, f"{UP} is 0, wanted at least 1")]
-    assert (body["services"][0]["version"], body["services"][0]["can_go_back_to"]) == ("2.1", "2.0")
+    assert (body["services"][0]["version"], body["services"][0]["rollback_target"]) == ("2.1", "2.0")
     assert any("roll back to 2.0" in advice["do"] for advice in body["recommendations"])
     responder.prometheus.vectors[UP] = [({}, "1")]
     _, body = await responder.get("/api/v1/report")
@@ -111,9 +111,9 @@ async def test_what_was_refused_and_what_stands_in_the_way_is_in_it(responder: R
     for part in (
         "moving house",
         "polices: unknown key",
-        "holds no lease",
-        "target_version refused it once",
-        "nothing to go back to",
+        "has no lease",
+        "target_version denied it once",
+        "no rollback target",
     ):
         assert any(part in fact for fact in facts), part
 
