@@ -130,7 +130,7 @@ class Email:
 
     async def check_access(self) -> None:
         """Connects and logs in."""
-        async with self._translated(), self._session():
+        async with self._session():
             pass
 
     async def deliver(self, notification: Notification, reference: str, *, retry: bool) -> str:
@@ -139,7 +139,7 @@ class Email:
         left = known["left"] if known.get("of") == notification.occasion else list(self._settings.to)
         message = self.message(notification, root)
         root = root or message["Message-ID"]
-        async with self._translated(), self._session() as smtp:
+        async with self._session() as smtp:
             refused, _ = await smtp.sendmail(self._settings.sender, left, message.as_bytes(), mail_options=[])
         if refused:
             left = [recipient for recipient in left if recipient in refused]
@@ -171,6 +171,7 @@ class Email:
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiosmtplib.SMTP]:
+        """A session in which errors are NotDelivered."""
         settings = self._settings
         if settings.security != "none" and self._tls is None:
             # Once and in a thread: loading the system certificates blocks.
@@ -188,31 +189,24 @@ class Email:
             if settings.username:
                 await smtp.login(settings.username, settings.credential)
             yield smtp
+        except (aiosmtplib.SMTPException, OSError, ValueError) as e:
+            raise NotDelivered(_reason(settings.host, e)) from None
         finally:
             smtp.close()  # without QUIT: a QUIT that hangs must not cause a second delivery
 
-    def _translated(self) -> _Translated:
-        return _Translated(self._settings.host)
 
-
-class _Translated:
-    def __init__(self, host: str) -> None:
-        self._host = host
-
-    async def __aenter__(self) -> None: ...
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+def _reason(host: str, error: Exception) -> str:
+    match error:
+        case aiosmtplib.SMTPRecipientsRefused():
             refused = "; ".join(
                 f"{refusal.recipient}: {refusal.code} {refusal.message}" for refusal in error.recipients
             )
-            raise NotDelivered(f"{self._host} rejected every recipient: {one_line(refused, 200)}") from None
-        if isinstance(error, aiosmtplib.SMTPResponseException):
-            raise NotDelivered(f"{self._host} answered {error.code}: {one_line(error.message, 200)}") from None
-        if isinstance(error, TimeoutError):
-            raise NotDelivered(f"{self._host} did not answer in time") from None
-        if isinstance(error, aiosmtplib.SMTPException | OSError | ValueError):
-            raise NotDelivered(f"{self._host}: {type(error).__name__}: {one_line(error, 200)}") from None
+            return f"{host} rejected every recipient: {one_line(refused, 200)}"
+        case aiosmtplib.SMTPResponseException():
+            return f"{host} answered {error.code}: {one_line(error.message, 200)}"
+        case TimeoutError():
+            return f"{host} did not answer in time"
+    return f"{host}: {type(error).__name__}: {one_line(error, 200)}"
 
 
 def _plain(text: str) -> str:
