@@ -93,6 +93,7 @@ async def test_the_last_pause_ends_at_the_deadline() -> None:
         (4.0, "+", 3, True),  # `hold_for` begins anew
         (4.0, "-", 6, False),  # and the deadline does not
         (9.0, "+", 3, True),  # checks that hold may show it even past the deadline
+        (9.5, "+", 3.5, True),  # a look at the deadline, and the rest of `hold_for` after it
         (99.0, "+", 3, True),
         (99.0, "-", 0, False),
         (99.0, "+-", 1, False),  # the first look that does not hold ends the wait then

@@ -85,6 +85,23 @@ def test_a_rollback_did_not_help_if_its_alert_outlasts_it(facts: Facts, after: t
     assert did_not_help(incident(), facts, NOW + after) is not helped
 
 
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (opened("succeeded"), "this alert has opened the rollback r1 already (succeeded at 21:59:00 UTC)"),
+        (opened(None), "this alert has opened the rollback r1 already"),
+        (opened("failed").model_copy(update={"opened": "r0"}), "this alert has opened the rollback r0 already"),
+        (
+            opened("succeeded", ended=RESOLVED_WITHIN.total_seconds() + 1),
+            "rollback r1 did not help: BackendDown still fires 15m1s after it was verified",
+        ),
+    ],
+)
+def test_a_duplicate_says_what_became_of_its_rollback(facts: Facts, reason: str) -> None:
+    (found,) = [r for r in decide(incident(), facts, NOW).guard_results if r.guard == "duplicate_alert"]
+    assert (found.result, found.reason) == ("deny", reason)
+
+
 def test_guards_that_are_asked_again_before_the_first_change() -> None:
     assert {"armed", "circuit_breaker", "dependencies", "still_firing", "trouble_now"} == LIVE
 
