@@ -80,7 +80,7 @@ async def test_drift_while_it_converges() -> None:
     with pytest.raises(Drift) as raised:
         await apply(fake)
     assert str(raised.value) == f"the {RESOURCE} was set to 2.0 and is 9.9 now: kubectl-edit moved it"
-    assert raised.value.by == "kubectl-edit"
+    assert (raised.value.by, fake.stop_signal.pauses) == ("kubectl-edit", []), "it is seen at the first look"
 
 
 async def test_pauses_grow_up_to_that_of_the_change() -> None:

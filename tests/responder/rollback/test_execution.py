@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from responder.rollback.events import (
     Approved,
     Closed,
     Event,
+    EvidenceCollected,
     Outcome,
     Planned,
     Resumed,
@@ -23,7 +25,7 @@ from responder.rollback.events import (
     StopRequested,
 )
 from responder.rollback.execution import Execution, State, begin, fold
-from responder.rollback.plan import Change, Gate, Plan, revert_steps
+from responder.rollback.plan import Change, Gate, Mitigation, Plan, revert_steps
 from tests.responder.examples import NOW, accepted, change, gate, plan, release
 
 FIRST, SECOND, LAST = change(), change("blue", "green", resource=release("/srv/pointer")), gate(otherwise="freeze")
@@ -168,6 +170,84 @@ def test_what_is_closed_knows_when_and_how() -> None:
 def test_a_fold_begins_with_accepted() -> None:
     with pytest.raises(ValueError, match="begins with planned, not accepted"):
         fold("x", [planned()])
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def test_an_approval_is_for_one_plan() -> None:
+    waiting = after(planned(), HELD)
+    assert (waiting.approve_before, waiting.approved_by, waiting.although_resolved) == (NOW, None, False)
+    approved = waiting.after(Approved(at=NOW, by="alice", plan_hash=PLAN.hash, although_resolved=True))
+    assert (approved.approve_before, approved.approved_by, approved.although_resolved) == (None, "alice", True)
+    again = approved.after(planned()).after(ApprovalRequested(at=NOW, reason="it changed", until=later(60)))
+    assert (again.approve_before, again.approved_by, again.although_resolved) == (later(60), None, False)
+    assert again.reason == "it changed"
+
+
+def test_a_resumed_step_keeps_the_time_of_its_first_start() -> None:
+    resumed = after(planned(), started(0), RESUMED, StepStarted(at=later(60), step=1, title=""))
+    assert resumed.current_since == NOW
+    following = resumed.after(done(1)).after(StepStarted(at=later(90), step=2, title=""))
+    assert following.current_since == later(90)
+
+
+def test_evidence_is_kept_with_the_execution() -> None:
+    evidence = EvidenceCollected(at=NOW, note="3 files")
+    assert after(evidence, planned()).evidence == evidence
+
+
+ONE_WAY = change("on", "off", resource=release("/srv/snapshot"), one_way=True)
+
+
+@pytest.mark.parametrize(
+    ("steps", "events", "begun"),
+    [
+        ((FIRST, LAST), [], False),
+        ((FIRST, LAST), [started(0)], True),  # it may have had its effect before a crash
+        ((FIRST, LAST), [started(0), done(0)], True),
+        ((FIRST, LAST), [started(0), done(0, changed=False)], False),
+        ((ONE_WAY, FIRST), [started(0)], False),
+        ((ONE_WAY, FIRST), [started(0), done(0)], False),
+        ((ONE_WAY, FIRST), [started(0), done(0), started(1)], True),
+        ((LAST, FIRST), [started(0)], False),
+        ((LAST, FIRST), [started(0), done(0, changed=False)], False),
+    ],
+)
+def test_it_has_begun_with_the_first_change_that_would_be_reverted(
+    steps: tuple[Change | Gate, ...], events: list[Event], begun: bool
+) -> None:
+    assert after(planned(plan(*steps)), *events).has_begun is begun
+
+
+def test_the_last_change_of_each_resource_is_in_place() -> None:
+    onward = change("2.0", "1.9")
+    execution = after(planned(plan(FIRST, ONE_WAY, SECOND, onward, LAST)), started(0), done(0), started(1), done(1))
+    assert execution.in_place == [FIRST]
+    execution = execution.after(started(2)).after(done(2)).after(started(3)).after(done(3))
+    assert execution.in_place == [onward, SECOND]
+
+
+@pytest.mark.parametrize(
+    ("guard", "forced", "reopens"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_only_a_guard_that_stops_automation_lets_the_alert_open_another(
+    guard: bool, forced: bool, reopens: bool
+) -> None:
+    stop = StopRequested(at=NOW, by="still_firing", reason="resolved by now", guard=guard)
+    execution = fold("x", [accepted(forced=forced), planned(), stop])
+    assert (execution.cancelled, execution.cancelled_by_guard) == (True, reopens)
+
+
+@pytest.mark.parametrize(
+    ("mitigations", "ending"), [((), "succeeded"), ((Mitigation(platform="ios", remains="submit 3"),), "mitigated")]
+)
+def test_a_plan_with_mitigations_mitigates(mitigations: tuple[Mitigation, ...], ending: str) -> None:
+    of = plan(LAST).model_copy(update={"mitigations": mitigations})
+    assert after(planned(of), started(0)).ending is None
+    assert after(planned(of), started(0), done(0)).ending == ending
+    assert after(planned(of), started(0), halted(0, freeze=True)).ending is None
 
 
 # --- any legal sequence ---
