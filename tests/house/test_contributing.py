@@ -1,0 +1,89 @@
+"""The worked examples of CONTRIBUTING.md, each performed on a copy of the tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+STEP = re.compile(
+    r"^(Create|In) `([^`]+)`(?:, add (to|above) `(\w+)`)?:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+EXAMPLES = {
+    "Add a probe": ["tests/exporters/probes/test_unix_socket.py"],
+    "Add a notification channel": [
+        "tests/responder/notify/test_contract.py",
+        "tests/responder/cli/checking/test_live.py::test_no_channel_that_cannot_be_used_passes",
+    ],
+    "Add a backend": [
+        "tests/responder/backends/consul",
+        "tests/responder/cli/checking/test_live.py::test_nothing_that_cannot_be_used_passes",
+    ],
+}
+
+
+def steps(heading: str) -> list[tuple[str, str, str, str, str]]:
+    section = PAGE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return STEP.findall(section)
+
+
+def perform(tree: Path, verb: str, path: str, where: str, name: str, text: str) -> None:
+    """One step: a new file, or lines in an existing one."""
+    file = tree / path
+    if verb == "Create":
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return
+    lines = file.read_text().splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines) if re.match(rf"(def )?{name}\b", line))
+    if where == "to":
+        at = next(n for n in range(at, len(lines)) if lines[n].rstrip().endswith("{")) + 1
+    file.write_text("".join((*lines[:at], text, *lines[at:])))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """What the examples touch, and what it takes to check and test it."""
+    for name in ("responder", "exporters", "foundation", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    if (ROOT / ".mypy_cache").exists():  # of `make lint`: without it mypy reads everything again
+        shutil.copytree(ROOT / ".mypy_cache", tmp_path / ".mypy_cache")
+    return tmp_path
+
+
+def run(tree: Path, *argv: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    ran = subprocess.run(
+        [sys.executable, "-m", *argv], cwd=tree, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, f"{ran.stdout[-4000:]}\n{ran.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("heading", EXAMPLES)
+def test_an_example_works_as_it_is_written(heading: str, tree: Path) -> None:
+    for step in steps(heading):
+        perform(tree, *step)
+    written = [path for _, path, *_ in steps(heading)]
+    run(tree, "ruff", "check", "-q", "--ignore", "I001", *written)
+    run(tree, "ruff", "format", "-q", "--check", *written)
+    run(tree, "mypy", *(path for path in written if not path.startswith("tests")))
+    run(tree, "pytest", "-q", "-p", "no:cacheprovider", *EXAMPLES[heading])
+
+
+def test_a_forgotten_part_is_named(tree: Path) -> None:
+    """The channel without its case in the contract."""
+    for step in steps("Add a notification channel"):
+        if not step[1].startswith("tests"):
+            perform(tree, *step)
+    with pytest.raises(AssertionError, match="add a case for the channel pagerduty"):
+        run(
+            tree, "pytest", "-q", "-p", "no:cacheprovider", "tests/responder/notify/test_contract.py", "-k", "pagerduty"
+        )
