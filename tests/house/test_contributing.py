@@ -45,6 +45,8 @@ def perform(tree: Path, verb: str, path: str, where: str, name: str, text: str) 
     at = next(n for n, line in enumerate(lines) if re.match(rf"(def )?{name}\b", line))
     if where == "to":
         at = next(n for n in range(at, len(lines)) if lines[n].rstrip().endswith("{")) + 1
+    elif name != "import":
+        text += "\n\n"
     file.write_text("".join((*lines[:at], text, *lines[at:])))
 
 
