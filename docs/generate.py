@@ -76,25 +76,26 @@ it with comments; `responder check` finds every mistake and names its line and p
 def configuration() -> str:
     """docs/reference/configuration.md, from the models that read responder.yml."""
     parts = [MADE, "", CONFIGURATION, "## All keys", "", *_table(_rows(Config, ""))]
-    parts += ["", "## Strategies", "", "`strategy` says which one. Paths continue `services[].rollback`."]
+    parts += ["", "## Strategies", "", "`strategy` selects the strategy. Paths continue `services[].rollback`."]
     for name, strategy in STRATEGIES.all().items():
         parts += ["", f"### {name}", "", _summary(strategy), "", *_table(_rows(strategy, ""))]
     parts += [
         "",
         "## Resources",
         "",
-        "What a strategy sets back. Paths continue the key of the strategy that names the resource.",
+        "What a strategy restores. Paths continue the key of the strategy that contains the resource.",
     ]
     for name, resource in RESOURCES.all().items():
         parts += ["", f"### {name}", "", _summary(resource), "", *_table(_rows(resource, ""))]
-    parts += ["", "## Checks", "", "Which one is meant is told by its first key."]
+    parts += ["", "## Checks", "", "The key that only one kind has selects the kind."]
     for name, check in CHECKS.all().items():
         parts += ["", f"### {name}", "", _summary(check), "", *_table(_rows(check, ""))]
     parts += [
         "",
         "## Log sources",
         "",
-        "Where the logs of a service are. Which one is meant is told by its first key. [How](../how-to/evidence.md)",
+        "Locations of the logs of a service. The key that only one kind has selects the kind. "
+        "[Keep logs](../how-to/evidence.md)",
     ]
     for name, source in LOG_SOURCES.all().items():
         parts += ["", f"### {name}", "", _summary(source), "", *_table(_rows(source, ""))]
@@ -102,7 +103,7 @@ def configuration() -> str:
 
 
 def undescribed() -> list[str]:
-    """Every field that says nothing of itself, as `Policy.name`: each needs a `Field(description=...)`."""
+    """Fields without a description, as `Policy.name`. Each needs a `Field(description=...)`."""
     models: list[type[BaseModel]] = [
         Config,
         *STRATEGIES.all().values(),
@@ -152,7 +153,7 @@ def _meaning(kind: Any, field: FieldInfo, key: str, inner: type[BaseModel] | Non
     if field.description:
         return field.description
     if _is_tag(key):
-        return "Which resource it is; may be left out" if key == "resource" else "Which strategy it is"
+        return "Selects the resource; optional" if key == "resource" else "Selects the strategy"
     if inner is not None:
         return _summary(inner)
     return next((meaning for known, meaning in FALLBACK.items() if kind == known), "")
@@ -197,7 +198,7 @@ def _type(kind: Any, field: FieldInfo | None = None) -> str:
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         keys = [field.alias or name for name, field in bare.model_fields.items()]
         return "`{" + ", ".join(keys) + "}`"
-    raise TypeError(f"{kind} has no word yet: add it to WORDS in docs/generate.py")
+    raise TypeError(f"{kind} has no name: add it to WORDS in docs/generate.py")
 
 
 def _number(value: float) -> str:
@@ -250,7 +251,7 @@ def _bare(kind: Any) -> Any:
 
 
 def _model_of(kind: Any) -> type[BaseModel] | None:
-    """The one model that a field holds, alone or in a list; None where there is none, or a choice of several."""
+    """The model of a field, alone or in a list; None for other types and for a choice of several models."""
     bare = _bare(kind)
     if get_origin(bare) is tuple:
         bare = _bare(get_args(bare)[0])
@@ -352,7 +353,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def stale() -> list[str]:
-    """The pages that are not what the code would write."""
+    """The pages that differ from the generated text."""
     return [name for name, make in PAGES.items() if not _same(DOCS / name, make())]
 
 
@@ -361,9 +362,9 @@ def _same(file: Path, text: str) -> bool:
 
 
 def main() -> int:
-    """Writes the pages, or with `--check` tells which are stale (exit code 1)."""
+    """Writes the pages; with `--check` only lists stale ones, with exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m docs.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a page is stale")
     if parser.parse_args().check:
         for name in (found := stale()):
             print(f"docs/{name} is stale: python -m docs.generate")
