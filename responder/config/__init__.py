@@ -1,1 +1,1 @@
-"""Foundation, part one: durations, sizes, unions by key, text. It imports no other room."""
+"""Types of configuration fields, and reports of configuration mistakes. May import only `foundation`."""

@@ -1,4 +1,4 @@
-"""The services and environments that a token or a user is limited to."""
+"""The services and environments that a token or a user may access."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Permitted:
-    """None stands for all of them."""
+    """Names of services and environments. None means all."""
 
     services: frozenset[str] | None = None
     environments: frozenset[str] | None = None
@@ -31,7 +31,7 @@ class Permitted:
 
     @property
     def parameters(self) -> dict[str, str | None]:
-        """For SQL that both databases read: `|a|b|`, in which `|a|` is looked for; names have no `|`."""
+        """Parameters for SQL: the names as `|a|b|`, in which a query searches for `|a|`. Names contain no `|`."""
         return {"services": _joined(self.services), "environments": _joined(self.environments)}
 
 

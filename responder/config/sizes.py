@@ -1,4 +1,7 @@
-"""Sizes as people write them (`8MiB`, `200kB`), bytes as a whole number inside the code."""
+"""Sizes such as `8MiB` and `200kB`; bytes as a whole number inside the code.
+
+Not `pydantic.ByteSize`: that accepts a bare number, whose unit nobody can tell, and its errors do not name the units.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ _UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1 << 10, "MiB
 
 
 def parse_size(text: object) -> int:
-    """Bytes of a size with its unit. Raises ValueError."""
+    """Returns the bytes of a size with its unit. Raises ValueError."""
     found = re.fullmatch(r"([0-9]{1,9})\s?([A-Za-z]{1,3})", text) if isinstance(text, str) else None
     if not found or found[2] not in _UNITS:
         raise ValueError(f"{text!r} is not a size such as {', '.join(f'8{unit}' for unit in _UNITS)}")
@@ -19,7 +22,7 @@ def parse_size(text: object) -> int:
 
 
 def format_size(size: int) -> str:
-    """For people: `340 kB`, `4.2 MB`."""
+    """Returns a rounded size for people: `340 kB`, `4.2 MB`."""
     for unit in ("GB", "MB", "kB"):
         if size >= _UNITS[unit]:
             amount = size / _UNITS[unit]
@@ -27,18 +30,18 @@ def format_size(size: int) -> str:
     return f"{size} B"
 
 
-def _given(value: object, info: ValidationInfo) -> int:
-    # As with durations: our own code hands over bytes, and a user's bare number is a mistake.
+def _bytes(value: object, info: ValidationInfo) -> int:
+    # As with durations: our own code passes bytes, and a bare number in the configuration is a mistake.
     if info.mode == "python" and isinstance(value, int) and not isinstance(value, bool):
         return value
     return parse_size(value)
 
 
 def exactly(size: int) -> str:
-    """As it may be written in the configuration."""
+    """Returns an exact size as it is written in the configuration: `8MiB`."""
     unit = next(u for u in ("GiB", "MiB", "KiB", "B") if size % _UNITS[u] == 0)
     return f"{size // _UNITS[unit]}{unit}"
 
 
-Size = Annotated[int, BeforeValidator(_given), PlainSerializer(exactly, return_type=str)]
-"""A field in YAML as `8MiB`, in the code in bytes."""
+Size = Annotated[int, BeforeValidator(_bytes), PlainSerializer(exactly, return_type=str)]
+"""The type of a field that is `8MiB` in YAML and bytes in the code."""

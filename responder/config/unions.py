@@ -1,4 +1,4 @@
-"""Which of several models a mapping means is told by the one key that only this model has."""
+"""Unions of models: a mapping belongs to the model whose own key it has."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pydantic import Discriminator
 
 
 def union_by_key(what: str, *keys: str, plain: type | None = None) -> Discriminator:
-    """For a union whose members are tagged `<key>`. Where none of the keys is there, the mistake names all of them.
+    """Returns the discriminator of a union whose members have the tags `<key>`. The error names all keys.
 
-    `plain`: a type that may stand there too, tagged `<its name>`.
+    `plain`: a type that is also a member, with its name as its tag.
     """
 
     def which(value: Any) -> str | None:

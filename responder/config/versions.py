@@ -1,4 +1,4 @@
-"""Which versions of another service a version works with, in the words of Python's packages: `>=2.1,<3`."""
+"""Version ranges such as `>=2.1,<3`, as defined by PEP 440."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def _range(text: str) -> str:
     try:
         return str(SpecifierSet(text))
     except InvalidSpecifier:
-        raise ValueError(f"{text!r} is not a range of versions such as >=2.1,<3") from None
+        raise ValueError(f"{text!r} is not a version range such as >=2.1,<3") from None
 
 
 Range = Annotated[str, AfterValidator(_range)]
-"""Specifiers of PEP 440, all of which must hold."""
+"""PEP 440 specifiers. A version must satisfy all of them."""
 
 
 def within(version: str, versions: str) -> bool | None:
-    """Whether a version is in the range; None where it is no version that has an order, as a commit's hash."""
+    """Returns whether a version is in the range. None if it has no order, such as a commit hash."""
     try:
         return Version(version) in SpecifierSet(versions, prereleases=True)
     except InvalidVersion:
@@ -29,7 +29,7 @@ def within(version: str, versions: str) -> bool | None:
 
 
 def is_newer(version: str, other: str) -> bool | None:
-    """Whether a version is newer than another; None where one of them is no version that has an order."""
+    """Returns whether a version is newer than another. None if one of them has no order."""
     try:
         return Version(version) > Version(other)
     except InvalidVersion:

@@ -1,1 +1,1 @@
-"""Foundation, part two: AWS, object stores, child processes, streams and background loops. It may import `config`."""
+"""JSON APIs, AWS, object stores, child processes and background loops. May import `config` and `foundation`."""

@@ -1,4 +1,4 @@
-"""The check that every client makes right before it changes something."""
+"""The check of the lease that every client makes before each change."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 acting: ContextVar[Callable[[], None]] = ContextVar("acting", default=lambda: None)
-"""Called by every verb that changes something, right before it does. Raises `LeaseLost` where we may no longer act.
+"""Called right before each request that changes something. Raises LeaseLost if this replica may no longer act.
 
-A resource reads before it writes, so a check before the resource would leave room for a pause in between. If a value
-goes there and back within one plan, a late reader would find the expected value.
+A check before the resource would be too early: a resource reads before it writes, and the process may pause in between.
+If a plan changes a value and later restores it, a delayed write would find the expected value.
 """

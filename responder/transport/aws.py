@@ -1,4 +1,4 @@
-"""Amazon's services, and others that speak like them: off the event loop, with errors that say what to do next."""
+"""AWS services and compatible ones, called in threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 
-_WORTH_ANOTHER_TRY = {
+_TEMPORARY = {
     "InternalError",
     "InternalFailure",
     "OperationAborted",
@@ -29,28 +29,29 @@ _WORTH_ANOTHER_TRY = {
 
 
 class AwsSettings(BaseModel):
-    """How Amazon, or a store that speaks S3, is reached. Credentials come from where boto3 finds them, or from here."""
+    """Access to AWS, or to another store with the S3 API. Without keys here, boto3 looks for its usual credentials."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: str = Field(default="us-east-1", description="Region of the buckets and functions")
     endpoint_url: HttpUrl | None = Field(
         default=None,
-        description="Of all services, as another store that speaks S3 (MinIO, Ceph); for single ones `endpoints`",
+        description="Endpoint of all services, for another store with the S3 API such as MinIO or Ceph",
     )
     endpoints: dict[str, HttpUrl] = Field(
         default_factory=dict,
-        description="The same for single services, by boto3's names, as {cloudfront: …}",
+        description="Endpoints of single services by their boto3 names, as {cloudfront: …}",
     )
-    access_key_id: str | None = Field(default=None, description="Where the usual places (environment, role) have none")
-    secret_access_key: SecretStr | None = Field(default=None, description="As ${AWS_SECRET_ACCESS_KEY}")
-    timeout: Duration = Field(default=30.0, gt=0, description="Longest silence on one connection")
-    connections: int = Field(default=32, ge=1, le=512, description="Requests at once")
+    access_key_id: str | None = Field(default=None, description="Access key, if environment and role have none")
+    secret_access_key: SecretStr | None = Field(default=None, description="Its secret, as ${AWS_SECRET_ACCESS_KEY}")
+    timeout: Duration = Field(default=30.0, gt=0, description="Longest time without data on a connection")
+    connections: int = Field(default=32, ge=1, le=512, description="Requests at the same time")
 
 
 class AwsRefused(StepFailed):
-    """An answer that another try would not change. `code` is Amazon's, as `NoSuchKey` or `PreconditionFailed`; where
-    something else wrote the body, it is the status.
+    """AWS refused a request, and a retry would not help.
+
+    `code` is the error code of AWS, such as `NoSuchKey`, or the status if a proxy wrote the body.
     """
 
     def __init__(self, message: str, code: str, status: int = 0) -> None:
@@ -59,12 +60,12 @@ class AwsRefused(StepFailed):
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no such object. A bucket that is missing is a mistake."""
+        """Whether the object does not exist. A missing bucket is another error."""
         return self.code in ("NoSuchKey", "NotFound") or (self.status == 404 and self.code in ("404", "Unknown", ""))
 
 
 class Aws:
-    """One client for each of Amazon's services, made when it is first asked for."""
+    """Clients of AWS services, each made on first use."""
 
     package = "boto3"
 
@@ -85,20 +86,20 @@ class Aws:
 
     @property
     def connections(self) -> int:
-        """How many requests there can be at once."""
+        """Requests at the same time."""
         return self._settings.connections
 
     async def read(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
-        """A call that changes nothing, as `read("s3", "head_object", Bucket=…)`. Raises Unavailable and AwsRefused."""
+        """Calls a read-only operation: `read("s3", "head_object", Bucket=…)`. Raises Unavailable and AwsRefused."""
         return await self._call(service, operation, params)
 
     async def write(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
-        """A call that changes something: only while we may act."""
+        """Calls an operation that changes something, after checking the lease."""
         acting.get()()
         return await self._call(service, operation, params)
 
     async def content(self, bucket: str, key: str) -> tuple[bytes, dict[str, Any]] | None:
-        """A small object of S3, and how it is stored; None where there is none."""
+        """Returns the content of an S3 object and its metadata, or None if it does not exist."""
 
         def get() -> tuple[bytes, dict[str, Any]]:
             answer = self.client("s3").get_object(Bucket=bucket, Key=key)
@@ -113,14 +114,14 @@ class Aws:
         return found
 
     async def in_thread(self, work: Any, *args: Any) -> Any:
-        """Blocking work with what `client` hands out, with the same errors."""
+        """Runs blocking work with a client of `client`. Raises the same errors."""
         wrong: Any = await asyncio.to_thread(import_module, "botocore.exceptions")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
         except wrong.ClientError as e:
             error = e.response.get("Error", {})
             code, status = error.get("Code", ""), e.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if (status >= 500 and code != "NotImplemented") or status in (408, 429) or code in _WORTH_ANOTHER_TRY:
+            if (status >= 500 and code != "NotImplemented") or status in (408, 429) or code in _TEMPORARY:
                 raise Unavailable(f"{e} ({status})") from e
             raise AwsRefused(str(e) if code else f"{e.operation_name}: answered {status}", code, status) from e
         except (wrong.NoCredentialsError, wrong.PartialCredentialsError, wrong.ParamValidationError) as e:
@@ -129,7 +130,7 @@ class Aws:
             raise Unavailable(str(e)) from e
 
     def client(self, service: str) -> Any:
-        """The boto3 client of a service, safe to use from several threads. Made slowly: ask for it in a thread."""
+        """Returns the thread-safe boto3 client of a service. Slow on first use: call it in a thread."""
         with self._making:
             if service not in self._clients:
                 self._clients[service] = self._made(service)
@@ -152,7 +153,7 @@ class Aws:
                 read_timeout=settings.timeout,
                 max_pool_connections=settings.connections,
                 retries={"mode": "standard", "total_max_attempts": 2},
-                request_checksum_calculation="when_required",  # stores that are not Amazon's know no others
+                request_checksum_calculation="when_required",  # other stores do not support the default
                 response_checksum_validation="when_required",
             ),
         )

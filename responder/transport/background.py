@@ -1,4 +1,4 @@
-"""What goes round for ever goes on after a bug: that is logged and counted, and tried again, later each time."""
+"""Background loops: unexpected errors are logged, counted and retried with exponential backoff."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Loop: TypeAlias = Literal[
 ]
 LOOPS: tuple[Loop, ...] = get_args(Loop)
 OnError: TypeAlias = Callable[[Loop], None]
-"""Is told of each bug in a loop."""
+"""Called after each unexpected error in a loop."""
 
 LONGEST = 60.0
 
@@ -40,9 +40,9 @@ async def run_loop(
     wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
     longest: float = LONGEST,
 ) -> None:
-    """Acts and waits, in turn, until it is cancelled or `act` raises `LeaseLost`.
+    """Runs `act` every `every` seconds until cancelled, or until `act` raises LeaseLost.
 
-    `act` may say in how many seconds it wants its next turn. A journal that is away is no bug, and not told here.
+    `act` may return the seconds until its next run. An unavailable journal is not an unexpected error.
     """
     in_a_row = 0
     while True:
@@ -52,12 +52,12 @@ async def run_loop(
             pause, in_a_row = every if delay is None else delay, 0
         except (Exception, asyncio.CancelledError) as e:
             task = asyncio.current_task()
-            # Not being cancelled, it has waited for somebody else who was.
+            # A CancelledError without a cancelled task comes from another task that `act` has awaited.
             if isinstance(e, LeaseLost) or task is None or task.cancelling():
                 raise
             if not isinstance(e, JournalUnavailable):
                 pause = min(every * 2.0 ** min(in_a_row, 16), longest)
                 in_a_row += 1
                 on_error(loop)
-                log.exception("a bug; the rest goes on", extra={"fields": {"loop": loop, "again_in": pause}})
+                log.exception("background loop failed", extra={"fields": {"loop": loop, "retry_in": pause}})
         await wait(pause)

@@ -1,4 +1,4 @@
-"""Where large streams are kept: nothing can be read under its name before it is whole, and memory stays constant."""
+"""Object stores for large streams: an object appears when it is complete, and memory use is constant."""
 
 from __future__ import annotations
 
@@ -29,34 +29,33 @@ class Stored(NamedTuple):
 
 
 class Store(Protocol):
-    """Names are paths with `/`. Raises `Unavailable` where another try may help, else `Halt`."""
+    """Objects by name; names are paths with `/`. Raises Unavailable if a retry may help, else StepFailed."""
 
     async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
-        """Keeps the stream; returns the names that it lies under, one after the other. Where the stream raises,
-        nothing of it is kept.
-        """
+        """Stores a stream. Returns the names of its parts in order. Stores nothing if the stream raises."""
 
     def get(self, name: str) -> AsyncGenerator[bytes]:
-        """What lies under a name, in blocks. Raises `Missing` where there is nothing."""
+        """Yields an object in blocks. Raises Missing if it does not exist."""
 
     async def list(self, prefix: str) -> list[Stored]:
-        """What is whole under a prefix that ends with `/`, or everywhere under ``."""
+        """Returns the complete objects under a prefix that ends with `/`; all of them for an empty prefix."""
 
-    async def delete(self, names: tuple[str, ...]) -> None: ...
+    async def delete(self, names: tuple[str, ...]) -> None:
+        """Deletes objects. Missing ones are ignored."""
 
     async def clear(self, prefix: str) -> None:
-        """Removes all under a prefix that ends with `/`, also what was never finished."""
+        """Deletes everything under a prefix that ends with `/`, including unfinished objects."""
 
     async def room(self) -> int | None:
-        """Bytes that are free; None where nobody knows. Raises where it cannot be reached or written to."""
+        """Returns the free bytes, or None if unknown. Raises if the store cannot be reached or written to."""
 
 
 class Missing(StepFailed):
-    """There is nothing under that name."""
+    """There is no object with that name."""
 
 
 class DirectoryStore:
-    """A directory of this host, or one that is mounted on it."""
+    """A directory of this host, local or mounted."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -65,20 +64,20 @@ class DirectoryStore:
         return str(self._root)
 
     async def put(self, name: str, blocks: AsyncIterator[bytes]) -> tuple[str, ...]:
-        whole = self._root / name
-        partial = whole.with_name(f"{whole.name}{_UNFINISHED}")
+        complete = self._root / name
+        partial = complete.with_name(f"{complete.name}{_UNFINISHED}")
         acting.get()()
-        with _told(partial):
-            await asyncio.to_thread(make_directory, whole.parent)
+        with _translated(partial):
+            await asyncio.to_thread(make_directory, complete.parent)
             file = await asyncio.to_thread(_open, partial)
         try:
             async for block in blocks:
                 acting.get()()
-                with _told(partial):
+                with _translated(partial):
                     await asyncio.to_thread(_write_all, file, block)
             acting.get()()
-            with _told(partial):
-                await asyncio.to_thread(_finish, file, partial, whole, self._root)
+            with _translated(partial):
+                await asyncio.to_thread(_finish, file, partial, complete, self._root)
         except BaseException:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -90,7 +89,7 @@ class DirectoryStore:
 
     async def get(self, name: str) -> AsyncGenerator[bytes]:
         path = self._root / name
-        with _told(path):
+        with _translated(path):
             file = await asyncio.to_thread(path.open, "rb")
             try:
                 while block := await asyncio.to_thread(file.read, BLOCK):
@@ -109,13 +108,13 @@ class DirectoryStore:
                         found.append(Stored(str(path.relative_to(self._root)), status.st_size, at))
             return found
 
-        with _told(self._root):
+        with _translated(self._root):
             return await asyncio.to_thread(look)
 
     async def delete(self, names: tuple[str, ...]) -> None:
         for name in names:
             acting.get()()
-            with _told(path := self._root / name):
+            with _translated(path := self._root / name):
                 await asyncio.to_thread(path.unlink, True)
         for directory in {parent for name in names for parent in (self._root / name).parents}:
             if directory != self._root and directory.is_relative_to(self._root):
@@ -125,13 +124,13 @@ class DirectoryStore:
     async def clear(self, prefix: str) -> None:
         directory = self._root / prefix
         acting.get()()
-        with _told(directory), contextlib.suppress(FileNotFoundError):
+        with _translated(directory), contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(shutil.rmtree, directory)
 
     async def room(self) -> int | None:
-        with _told(self._root):
+        with _translated(self._root):
             if not os.access(self._root, os.W_OK | os.X_OK) or not self._root.is_dir():
-                raise StepFailed(f"{self._root} is not a directory that we may write to")
+                raise StepFailed(f"{self._root} is not a writable directory")
             return shutil.disk_usage(self._root).free
 
 
@@ -145,10 +144,10 @@ def _write_all(file: int, block: bytes) -> None:
         left = left[os.write(file, left) :]
 
 
-def _finish(file: int, partial: Path, whole: Path, root: Path) -> None:
+def _finish(file: int, partial: Path, complete: Path, root: Path) -> None:
     os.fsync(file)
-    partial.replace(whole)
-    for directory in whole.parents:  # new directories are entries, too
+    partial.replace(complete)
+    for directory in complete.parents:  # a new directory is an entry of its parent
         entry = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(entry)
@@ -159,11 +158,11 @@ def _finish(file: int, partial: Path, whole: Path, root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as e:
-        raise Missing(f"{path} is not there") from e
+        raise Missing(f"{path} does not exist") from e
     except (PermissionError, NotADirectoryError, IsADirectoryError) as e:
         raise StepFailed(f"{path}: {e.strerror}") from e
     except OSError as e:

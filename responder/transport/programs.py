@@ -1,4 +1,7 @@
-"""The only place that starts processes: with an allow-listed environment, and ended with us or at their deadline."""
+"""Child processes: an allow-listed environment, and an end with the responder or at a deadline.
+
+No other module starts processes.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ KEPT = frozenset(
         *("SSL_CERT_FILE", "SSL_CERT_DIR"),
     )
 )
-"""Variables that every program gets, besides LC_*. All others of ours may hold secrets."""
+"""Variables that every program gets, besides LC_*. Other variables may hold secrets."""
 
 
 def environment(passed: Collection[str] = (), **extra: str) -> dict[str, str]:
-    """The environment of a child process: what is allowed, what the configuration passes on, and `extra`."""
+    """Returns the environment of a child process: KEPT, the names in `passed`, and `extra`."""
     kept = {n: v for n, v in os.environ.items() if n in KEPT or n.startswith("LC_") or n in passed}
     return {"PATH": os.defpath, **kept, **extra}
 
@@ -42,14 +45,14 @@ async def spawn(
     cwd: Path | None = None,
     limit: int = 1 << 16,
 ) -> asyncio.subprocess.Process:
-    """Starts a program in a process group of its own. Raises OSError and ValueError."""
+    """Starts a program in its own process group. Raises OSError and ValueError."""
     return await asyncio.create_subprocess_exec(
         *argv, env=dict(env), stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, limit=limit, start_new_session=True
     )
 
 
-def version_said(program: str) -> str:
-    """What an installed program prints when it is asked for its version."""
+def version_output(program: str) -> str:
+    """Returns the output of a program with `--version`."""
     argv = [program, "--version"]
     return subprocess.run(
         argv, env=environment(), check=False, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL
@@ -59,7 +62,10 @@ def version_said(program: str) -> str:
 async def program(
     argv: tuple[str, ...], *, within: float, cwd: Path | None, env: Mapping[str, str]
 ) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error. Its whole process group is killed at the deadline or when we stop."""
+    """Runs a program. Returns exit code, standard output and standard error.
+
+    Kills its process group after `within` seconds and on cancellation. Raises StepFailed and Unavailable.
+    """
     try:
         process = await spawn(argv, env, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     except (OSError, ValueError) as e:
@@ -75,10 +81,10 @@ async def program(
 
 
 async def end(process: asyncio.subprocess.Process, *pipes: asyncio.StreamReader | None, timeout: float = 5.0) -> None:
-    """Kills its process group, where it has not ended by itself, and waits until it is gone, for so many seconds.
+    """Kills the process group of a process that still runs, and waits up to `timeout` seconds until it has ended.
 
-    Until Python 3.13 `wait` also waits for the end of every pipe, and a full one that nobody reads never has one
-    (cpython#119710): so what is left in these is read. What hangs in the kernel may never go.
+    Until Python 3.13 `wait` also waits for the end of every pipe, which a full, unread pipe never reaches
+    (cpython#119710). So the rest of the pipes is read. A process that hangs in the kernel may never end.
     """
     if process.returncode is not None:
         return

@@ -1,4 +1,4 @@
-"""The header `Retry-After`, as RFC 9110 defines it."""
+"""The header `Retry-After` (RFC 9110, section 10.2.3)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _LONGEST = 3600.0
-"""Seconds. A longer pause is cut to this: the other side may have a wrong clock."""
+"""Seconds. Longer pauses are cut to this, because the clock of the server may be wrong."""
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait before the next request; None where the header is missing or malformed."""
+    """Returns the seconds to wait before the next request, or None if the header is missing or malformed."""
     value = headers.get("Retry-After", "")
     try:
         if value.isdecimal():

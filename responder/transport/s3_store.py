@@ -1,4 +1,4 @@
-"""Streams of unknown length in S3: in parts of one size and, past 10,000 of them, in one object after the other."""
+"""Streams of unknown length in S3: parts of one size, and a further object after every 10,000 parts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from responder.transport.object_store import Missing, Stored
 PART = 16 << 20
 PARTS_OF_AN_OBJECT = 10_000
 PARTS_AT_ONCE = 2
-"""Of one stream, on their way. With the next one and the one that is being filled, four are in memory."""
+"""Uploads of one stream at a time. With the next part and the one being filled, four parts are in memory."""
 
 _TRIES = 4
 _ABORT_WITHIN = 15.0
 
 
 class S3Store:
-    """A bucket, under a prefix. What another try may mend is tried again for each part by itself."""
+    """A prefix of a bucket. Each part is retried by itself."""
 
     def __init__(
         self, aws: Aws, bucket: str, prefix: str, *, part: int = PART, parts_of_an_object: int = PARTS_OF_AN_OBJECT
@@ -51,11 +51,11 @@ class S3Store:
         return tuple(names)
 
     async def _object(self, key: str, first: bytes | bytearray, parts: AsyncIterator[bytearray]) -> bytes | bytearray:
-        """Fills one object, beginning with a part; returns the first part that it had no more place for."""
+        """Stores one object from its first part on. Returns the first part that belongs to the next object."""
         if not (second := await anext(parts, b"")):
             await self._send("put_object", first, Key=key)
             return b""
-        upload = (await self._insist("create_multipart_upload", Key=key))["UploadId"]
+        upload = (await self._retry("create_multipart_upload", Key=key))["UploadId"]
         sending: list[asyncio.Task[str]] = []
         try:
             number, part, left = 1, first, second
@@ -68,11 +68,11 @@ class S3Store:
                     break
                 number, part, left = number + 1, left, await anext(parts, b"")
             sent = [{"PartNumber": n, "ETag": await task} for n, task in enumerate(sending, start=1)]
-            await self._insist("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": sent})
+            await self._retry("complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload={"Parts": sent})
         except BaseException:
             with contextlib.suppress(TimeoutError, ResponderError):
                 async with asyncio.timeout(_ABORT_WITHIN):
-                    # A part that arrives after the end of the upload would stay for ever.
+                    # A part that arrives after the abort would be stored forever.
                     await asyncio.gather(*sending, return_exceptions=True)
                     await self._aws.write("s3", "abort_multipart_upload", Bucket=self._bucket, Key=key, UploadId=upload)
             for task in sending:
@@ -81,10 +81,10 @@ class S3Store:
         return left
 
     async def _send(self, operation: str, part: bytes | bytearray, **params: Any) -> str:
-        """Returns the ETag. The other side compares the hash, and refuses what changed on the way."""
+        """Uploads one part. Returns its ETag. S3 rejects it if its MD5 differs."""
         hashed = await asyncio.to_thread(hashlib.md5, part, usedforsecurity=False)
         content_md5 = base64.b64encode(hashed.digest()).decode()
-        return str((await self._insist(operation, Body=part, ContentMD5=content_md5, **params))["ETag"])
+        return str((await self._retry(operation, Body=part, ContentMD5=content_md5, **params))["ETag"])
 
     async def _parts(self, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         part = bytearray()
@@ -97,7 +97,7 @@ class S3Store:
             yield part
 
     async def get(self, name: str) -> AsyncGenerator[bytes]:
-        """In ranges, the next one asked for while this one is used. It must stay the same object all the time."""
+        """Yields an object in ranges, and fetches the next one meanwhile. The object must not change."""
         key = self._prefix + name
         head = await self._find(key)
         size, etag = int(head["ContentLength"]), head["ETag"]
@@ -105,19 +105,19 @@ class S3Store:
         coming: asyncio.Task[bytes] | None = None
         try:
             for i, span in enumerate(ranges):
-                here = await (coming or self._range(key, etag, *span))
+                block = await (coming or self._range(key, etag, *span))
                 coming = asyncio.create_task(self._range(key, etag, *ranges[i + 1])) if i + 1 < len(ranges) else None
-                yield here
+                yield block
         finally:
             if coming is not None:
                 coming.cancel()
 
     async def _find(self, key: str) -> Any:
         try:
-            return await self._insist("head_object", change=False, Key=key)
+            return await self._retry("head_object", change=False, Key=key)
         except AwsRefused as e:
-            if e.code in ("404", "NoSuchKey", "NotFound"):
-                raise Missing(f"s3://{self._bucket}/{key} is not there") from e
+            if e.is_missing:
+                raise Missing(f"s3://{self._bucket}/{key} does not exist") from e
             raise
 
     async def _range(self, key: str, etag: str, first: int, last: int) -> bytes:
@@ -142,7 +142,7 @@ class S3Store:
         found: list[Stored] = []
         token: dict[str, str] = {}
         while True:
-            page = await self._insist("list_objects_v2", change=False, Prefix=self._prefix + prefix, **token)
+            page = await self._retry("list_objects_v2", change=False, Prefix=self._prefix + prefix, **token)
             for entry in page.get("Contents", ()):
                 at: datetime = entry["LastModified"]
                 found.append(Stored(entry["Key"].removeprefix(self._prefix), entry["Size"], at))
@@ -152,26 +152,26 @@ class S3Store:
 
     async def delete(self, names: tuple[str, ...]) -> None:
         for name in names:
-            await self._insist("delete_object", Key=self._prefix + name)
+            await self._retry("delete_object", Key=self._prefix + name)
 
     async def clear(self, prefix: str) -> None:
         after: dict[str, str] = {}
         while True:
-            page = await self._insist("list_multipart_uploads", change=False, Prefix=self._prefix + prefix, **after)
+            page = await self._retry("list_multipart_uploads", change=False, Prefix=self._prefix + prefix, **after)
             for upload in page.get("Uploads", ()):
-                if upload["Key"].startswith(self._prefix + prefix):  # not every store looks at the prefix
-                    with contextlib.suppress(AwsRefused):  # somebody else was faster
-                        await self._insist("abort_multipart_upload", Key=upload["Key"], UploadId=upload["UploadId"])
+                if upload["Key"].startswith(self._prefix + prefix):  # some stores ignore the prefix
+                    with contextlib.suppress(AwsRefused):  # already aborted by another replica
+                        await self._retry("abort_multipart_upload", Key=upload["Key"], UploadId=upload["UploadId"])
             if not page.get("IsTruncated"):
                 break
             after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
         await self.delete(tuple(stored.name for stored in await self.list(prefix)))
 
     async def room(self) -> int | None:
-        await self._insist("list_objects_v2", change=False, Prefix=self._prefix, MaxKeys=1)
+        await self._retry("list_objects_v2", change=False, Prefix=self._prefix, MaxKeys=1)
         return None
 
-    async def _insist(self, operation: str, *, change: bool = True, **params: Any) -> Any:
+    async def _retry(self, operation: str, *, change: bool = True, **params: Any) -> Any:
         call = self._aws.write if change else self._aws.read
         for tried in range(_TRIES - 1):
             try:

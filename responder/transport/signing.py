@@ -1,4 +1,4 @@
-"""Ed25519 signatures over what apps are told: the same text always has the same signature, so that it can be cached."""
+"""Ed25519 signatures of the documents for apps. They are deterministic, so they can be cached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foundation.secret_files import SecretFile
 
 
 class Signer:
-    """One private key, and how its public half is called and published."""
+    """A private key, and the ID and JWK of its public key. Raises ValueError for an unusable key."""
 
     def __init__(self, pem: bytes) -> None:
         try:
@@ -21,13 +21,13 @@ class Signer:
             from cryptography.hazmat.primitives.serialization import load_pem_private_key
             from jwt.algorithms import OKPAlgorithm
         except ImportError:
-            raise ValueError("needs the extra: pip install 'rollback-responder[clients]'") from None
+            raise ValueError("needs a package: pip install 'rollback-responder[clients]'") from None
         try:
             self._key: Any = load_pem_private_key(pem, password=None)
         except (TypeError, ValueError):
-            raise ValueError("holds no private key in PEM that has no passphrase") from None
+            raise ValueError("must hold a PEM private key without a passphrase") from None
         if not isinstance(self._key, Ed25519PrivateKey):
-            raise ValueError("holds another key than one of Ed25519 (openssl genpkey -algorithm ed25519)")
+            raise ValueError("must hold an Ed25519 key (openssl genpkey -algorithm ed25519)")
         public: dict[str, str] = json.loads(OKPAlgorithm.to_jwk(self._key.public_key()))
         needed = json.dumps({name: public[name] for name in ("crv", "kty", "x")}, separators=(",", ":"))
         self.kid = hashlib.sha256(needed.encode()).hexdigest()[:16]
@@ -41,7 +41,7 @@ class Signer:
 
 
 class ClientSettings(BaseModel):
-    """What apps can poll: which versions are too old or blocked, and which switches to obey."""
+    """The signed documents that apps poll: minimum and blocked versions, and kill switches."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class ClientSettings(BaseModel):
         description="File with the private key that signs the documents (openssl genpkey -algorithm ed25519)"
     )
     public: bool = Field(
-        default=False, description="Whether anybody may read the documents; else a token with the scope read is needed"
+        default=False, description="Whether the documents need no token; otherwise a token with scope read"
     )
     _signer: Signer = PrivateAttr()
 

@@ -1,4 +1,4 @@
-"""App Store Connect's API: how far the phased release of a version is, and its pausing."""
+"""The client of App Store Connect: reads, pauses and resumes phased releases."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
 
-_HOLDS = 900
-"""Seconds that a token of ours holds; Apple takes none of more than 20 minutes."""
+_LIFETIME = 900
+"""Lifetime of a token in seconds. Apple accepts at most 20 minutes."""
 
 _RENEWED_BEFORE = 120
+"""Seconds before the end of a token in which it is renewed."""
+
 _PHASED = "appStoreVersionPhasedReleases"
 
 
 class AppStoreSettings(BaseModel):
-    """How App Store Connect is reached: by a team key of the role App Manager."""
+    """Access to App Store Connect with a team key that has the role App Manager."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key_id: str = Field(min_length=1, description="Id of the key, as 2X9R4HXF34")
-    issuer_id: str = Field(min_length=1, description="Issuer id of the team, as 57246542-96fe-1a63-e053-0824d011072a")
+    key_id: str = Field(min_length=1, description="ID of the key, as 2X9R4HXF34")
+    issuer_id: str = Field(min_length=1, description="Issuer ID of the team, as 57246542-96fe-1a63-e053-0824d011072a")
     key_file: SecretFile | None = Field(default=None, description="The key, as AuthKey_2X9R4HXF34.p8")
-    key: SecretStr | None = Field(default=None, description="The same, as ${APP_STORE_KEY}")
-    url: HttpUrl = Field(default=HttpUrl("https://api.appstoreconnect.apple.com"), description="Where its API is")
-    timeout: Duration = Field(default=30.0, gt=0, description="Longest wait for one answer")
+    key: SecretStr | None = Field(default=None, description="The key itself, as ${APP_STORE_KEY}")
+    url: HttpUrl = Field(default=HttpUrl("https://api.appstoreconnect.apple.com"), description="URL of the API")
+    timeout: Duration = Field(default=30.0, gt=0, description="Deadline of one request")
 
     @model_validator(mode="after")
     def _has_one_key(self) -> AppStoreSettings:
@@ -46,7 +48,7 @@ class AppStoreSettings(BaseModel):
 
 
 class Phased(NamedTuple):
-    """A version in the store, and its phased release; `id` and `state` are empty where it has none."""
+    """A version in the store, and its phased release. `id` and `state` are empty without one."""
 
     version_state: str
     id: str = ""
@@ -55,28 +57,28 @@ class Phased(NamedTuple):
 
 
 class AppStore(Store):
-    """Reads versions, and sets what is the only thing that can be set about a released one."""
+    """Reads versions, and sets the state of a phased release, which is all that can be set after the release."""
 
     name = "App Store Connect"
     package = "jwt"
     rights = (
-        "In App Store Connect under Users and Access, Integrations, the key must be active, a team key of the role App "
-        "Manager, and key_id and issuer_id those of it; the clock of this host must be right"
+        "Check in App Store Connect under Users and Access, Integrations: the key must be active, a team key with the "
+        "role App Manager, and match key_id and issuer_id. The clock of this host must be right"
     )
 
     def __init__(self, settings: AppStoreSettings, key: str) -> None:
         super().__init__(str(settings.url), settings.timeout)
         self._settings, self._key = settings, key
-        self._token, self._holds_until = "", 0.0
+        self._token, self._expires_at = "", 0.0
 
     @classmethod
     async def connect(cls, settings: AppStoreSettings | None) -> Self:
         if settings is None:
-            raise StepFailed("there is no key for App Store Connect: configure stores.app_store")
+            raise StepFailed("no key for App Store Connect: configure stores.app_store")
         return cls(settings, await key_text(settings.key, settings.key_file, "stores.app_store"))
 
     async def read(self, app: str, platform: str, version: str) -> Phased | None:
-        """None where the app has no such version; the newest one where none is named."""
+        """Returns a version; the newest one for an empty `version`. None if the app has no such version."""
         query = {
             **({"filter[versionString]": version} if version else {}),
             "filter[platform]": platform,
@@ -88,7 +90,7 @@ class AppStore(Store):
             return _phased(answer)
 
     async def write(self, phased: str, state: str) -> None:
-        """Raises Unavailable where the state that it is in does not allow that: it is other than we have seen."""
+        """Sets the state of a phased release. Raises Unavailable if its current state, changed since, forbids it."""
         acting.get()()
         body = {"data": {"type": _PHASED, "id": phased, "attributes": {"phasedReleaseState": state}}}
         try:
@@ -101,21 +103,19 @@ class AppStore(Store):
     async def _bearer_token(self) -> str:
         jwt: Any = await asyncio.to_thread(import_module, "jwt")
         now = time.time()
-        if now > self._holds_until - _RENEWED_BEFORE:
-            claims = {"iss": self._settings.issuer_id, "iat": int(now), "exp": int(now) + _HOLDS}
+        if now > self._expires_at - _RENEWED_BEFORE:
+            claims = {"iss": self._settings.issuer_id, "iat": int(now), "exp": int(now) + _LIFETIME}
             claims |= {"aud": "appstoreconnect-v1"}
             try:
                 head = {"kid": self._settings.key_id, "typ": "JWT"}
                 self._token = jwt.encode(claims, self._key, algorithm="ES256", headers=head)
             except (ValueError, TypeError, jwt.PyJWTError):
-                raise StepFailed(
-                    "stores.app_store: that is no private key of App Store Connect (AuthKey_….p8)"
-                ) from None
-            self._holds_until = now + _HOLDS
+                raise StepFailed("stores.app_store: not a private key of App Store Connect (AuthKey_….p8)") from None
+            self._expires_at = now + _LIFETIME
         return self._token
 
     def _forget_login(self) -> None:
-        self._holds_until = 0.0
+        self._expires_at = 0.0
 
     def _error(self, body: dict[str, Any]) -> tuple[str, str]:
         listed = body.get("errors")
@@ -124,7 +124,8 @@ class AppStore(Store):
         return next((str(error.get("code")) for error in errors), ""), "; ".join(sentences)
 
     def _usual_pause(self, headers: Mapping[str, str]) -> float:
-        """Its limit is for a rolling hour, and it says what is left of it."""
+        """See JsonApi. The limit is per rolling hour, and a header has the remaining requests."""
+
         return 60.0 if re.search(r"user-hour-rem:0*;", headers.get("X-Rate-Limit", "")) else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Which version an update feed offers, in the ways in which Sparkle, Squirrel and electron-updater write them. Pure."""
+"""The version in an update feed of Sparkle, Squirrel or electron-updater. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ _FULL = re.compile(r"^[0-9A-Fa-f]{40}\s+\S*?-(\d\S*)-full\.nupkg\s+\d+", re.MULT
 
 
 def version_in(form: FeedFormat, feed: bytes) -> str:
-    """The version that a client would update to. Raises Halt where it is no such feed."""
+    """Returns the version to which a client would update. Raises StepFailed for anything but a valid feed."""
     if len(feed) > _LARGEST:
-        raise StepFailed(f"it has {len(feed)} bytes, more than an update feed ever has")
+        raise StepFailed(f"it has {len(feed)} bytes, expected at most {_LARGEST}")
     try:
         text = feed.decode("utf-8-sig")
         found = {"sparkle": _sparkle, "squirrel": _squirrel, "electron": _electron}[form](text)
     except (ValueError, ET.ParseError, yaml.YAMLError, AttributeError, TypeError) as e:
         raise StepFailed(
-            f"it is no feed of the format {form}: {str(e).splitlines()[0] if str(e) else 'malformed'}"
+            f"it is not a feed in {form} format: {str(e).splitlines()[0] if str(e) else 'malformed'}"
         ) from None
     if not found:
-        raise StepFailed(f"it is no feed of the format {form} that offers a version")
+        raise StepFailed(f"it is a feed in {form} format that offers no version")
     return found
 
 
 def _sparkle(text: str) -> str:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("it declares entities, which no appcast needs")
-    root = ET.fromstring(text)  # noqa: S314 - size and entities are looked at above
+        raise ValueError("it declares entities, which are not allowed")
+    root = ET.fromstring(text)  # noqa: S314 - size and entities are checked above
     best: tuple[list[tuple[int, int | str]], str] | None = None
     for item in root.iter("item"):
         if item.find(f"{_SPARKLE}channel") is not None:
-            continue  # a beta, which only some ask for
-        build, short = (_told(item, name) for name in ("version", "shortVersionString"))
+            continue  # a beta, offered only to clients that request its channel
+        build, short = (_value(item, name) for name in ("version", "shortVersionString"))
         if build and (best is None or _order(build) > best[0]):
             best = _order(build), short or build
     return best[1] if best else ""
 
 
-def _told(item: ET.Element, name: str) -> str:
-    """As an element, or as the attribute of its enclosure that it was before."""
+def _value(item: ET.Element, name: str) -> str:
+    """Returns the value of an element, or of the older attribute of the enclosure."""
     enclosure = item.find("enclosure")
     text = item.findtext(f"{_SPARKLE}{name}") or (enclosure.get(f"{_SPARKLE}{name}") if enclosure is not None else "")
     return (text or "").strip()
@@ -64,6 +64,6 @@ def _electron(text: str) -> str:
 
 
 def _order(version: str) -> list[tuple[int, int | str]]:
-    """Numbers by their value; a pre-release, as 2.0-beta, before what it leads to."""
+    """Returns a sort key: numbers by value, a pre-release such as 2.0-beta before its release."""
     parts = re.findall(r"\d+|[A-Za-z]+", version)
     return [(1, int(part)) if part.isdigit() else (-1, part) for part in parts] + [(0, 0)]

@@ -1,4 +1,4 @@
-"""Google Play's Developer API: what a track has, and changes that are validated before they are committed."""
+"""The client of the Google Play Developer API: reads tracks, and validates changes before it commits them."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused
 
 Release = dict[str, Any]
-"""As the API has it: `versionCodes`, `status`, `userFraction`, `name` and what else somebody gave it."""
+"""A release in the JSON of the API: `versionCodes`, `status`, `userFraction`, `name` and others."""
 
 Change = Callable[[list[Release]], list[Release] | None]
-"""From all releases of a track to all that it should have; None where it has them."""
+"""A function from all releases of a track to all that it should have, or to None if nothing changes."""
 
 _QUOTA = {"quotaExceeded", "rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "RESOURCE_EXHAUSTED"}
 _SCOPE = "https://www.googleapis.com/auth/androidpublisher"
 
 
 class GooglePlaySettings(BaseModel):
-    """How Google Play is reached: as a service account of our own, since an account has one open edit at a time."""
+    """Access to Google Play. Use a separate service account, because an account has one open edit at a time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key_file: SecretFile | None = Field(default=None, description="JSON key of the service account")
-    key: SecretStr | None = Field(default=None, description="The same, as ${GOOGLE_PLAY_KEY}")
-    url: HttpUrl = Field(default=HttpUrl("https://androidpublisher.googleapis.com"), description="Where its API is")
-    token_uri: HttpUrl | None = Field(default=None, description="Where tokens are made; default: as the key says")
-    timeout: Duration = Field(default=30.0, gt=0, description="Longest wait for one answer")
+    key: SecretStr | None = Field(default=None, description="The key itself, as ${GOOGLE_PLAY_KEY}")
+    url: HttpUrl = Field(default=HttpUrl("https://androidpublisher.googleapis.com"), description="URL of the API")
+    token_uri: HttpUrl | None = Field(default=None, description="URL for tokens; default: as in the key")
+    timeout: Duration = Field(default=30.0, gt=0, description="Deadline of one request")
 
     @model_validator(mode="after")
     def _has_one_key(self) -> GooglePlaySettings:
@@ -55,14 +55,14 @@ class _Edit:
 
 
 class GooglePlay(Store):
-    """Each look and each change is an edit of its own. One at a time: a new one ends the account's edit before it."""
+    """Each read and each change is an edit of its own. Edits run one at a time: a new one ends the previous one."""
 
     name = "Google Play"
     package = "google.oauth2"
     rights = (
-        "In the Play Console under Users and permissions the service account needs, for this app, 'View app "
-        "information' and 'Release to production' (or 'to testing tracks'); at first that takes some hours. Is its key "
-        "still in use?"
+        "Check in the Play Console under Users and permissions: for this app the service account needs 'View app "
+        "information' and 'Release to production' (or 'to testing tracks'), effective after some hours. Its key must "
+        "still be active"
     )
 
     def __init__(self, settings: GooglePlaySettings, credentials: Any) -> None:
@@ -73,30 +73,30 @@ class GooglePlay(Store):
     @classmethod
     async def connect(cls, settings: GooglePlaySettings | None) -> Self:
         if settings is None:
-            raise StepFailed("there is no key for Google Play: configure stores.google_play")
+            raise StepFailed("no key for Google Play: configure stores.google_play")
         text = await key_text(settings.key, settings.key_file, "stores.google_play")
         return cls(settings, await asyncio.to_thread(_credentials, text, settings))
 
     async def read(self, app: str, track: str) -> list[Release]:
-        """All releases that the track lists."""
+        """Returns all releases of the track."""
         async with self._edit(app) as edit:
             return await self._releases(edit, track)
 
     async def rehearse(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
-        """Everything but the commit. Raises ApiRefused where the store would not take it."""
+        """Makes and validates a change without the commit. Raises ApiRefused if the store would refuse it."""
         await self._change(app, track, change, sent_for_review, commit=False)
 
     async def write(self, app: str, track: str, change: Change, *, sent_for_review: bool = True) -> None:
-        """Raises Unavailable where somebody else committed meanwhile: whoever tries again begins by reading."""
+        """Makes a change. Raises Unavailable if another commit came first; the retry reads the track again."""
         await self._change(app, track, change, sent_for_review, commit=True)
 
     async def _change(self, app: str, track: str, change: Change, sent_for_review: bool, *, commit: bool) -> None:
         async with self._edit(app) as edit:
             found = await self._releases(edit, track)
-            if (wanted := change(found)) is None:
+            if (releases := change(found)) is None:
                 return
-            await self._in(edit, "PUT", f"/tracks/{quote(track, safe='')}", {"track": track, "releases": wanted})
-            if sent_for_review:  # else validating would refuse just that: it takes no such parameter
+            await self._in(edit, "PUT", f"/tracks/{quote(track, safe='')}", {"track": track, "releases": releases})
+            if sent_for_review:  # :validate lacks the parameter, and would refuse the change
                 await self._in(edit, "POST", ":validate")
             if commit:
                 acting.get()()
@@ -118,7 +118,7 @@ class GooglePlay(Store):
             try:
                 yield edit
             except asyncio.CancelledError:
-                edit.over = True  # there is no time left: it expires by itself
+                edit.over = True  # there is no time left to delete it; it expires
                 raise
             finally:
                 if not edit.over:
@@ -133,7 +133,7 @@ class GooglePlay(Store):
             gone = refused.reason == "FAILED_PRECONDITION" or refused.status == 404
             if refused.status == 409 or (gone and about_edit):
                 edit.over = True
-                raise Unavailable(f"our edit was ended by another one: {refused}") from refused
+                raise Unavailable(f"another edit replaced ours: {refused}") from refused
             raise
 
     async def _bearer_token(self) -> str:
@@ -170,7 +170,7 @@ def _credentials(text: str, settings: GooglePlaySettings) -> Any:
         return made.from_service_account_info(info, scopes=[_SCOPE])
     except (ValueError, TypeError, KeyError):
         raise StepFailed(
-            "stores.google_play: that is no JSON key of a service account (Google Cloud: IAM, Service accounts, Keys)"
+            "stores.google_play: not a JSON key of a service account (Google Cloud: IAM, Service accounts, Keys)"
         ) from None
 
 
@@ -184,13 +184,13 @@ def _refresh(credentials: Any, timeout: float) -> None:
             credentials.refresh(functools.partial(Request(session), timeout=timeout))
     except exceptions.TransportError as e:
         raise Unavailable(f"Google's token server: {e}") from None
-    except (TypeError, AttributeError, ValueError) as e:  # where it succeeds with a body that is no token
-        raise Unavailable(f"Google's token server answered with something else: {e}") from None
+    except (TypeError, AttributeError, ValueError) as e:  # a success whose body is not a token
+        raise Unavailable(f"Google's token server answered with an unexpected body: {e}") from None
     except exceptions.RefreshError as e:
         reason = str(e.args[0]) if e.args else "no reason"
-        if e.retryable or reason.startswith("No access token"):  # the latter where it succeeds with another body
+        if e.retryable or reason.startswith("No access token"):  # the latter for a success with another body
             raise Unavailable(f"Google's token server: {reason}") from None
         raise StepFailed(
-            f"Google does not take the key of the service account: {reason}. Was it deleted, or is the clock of this "
-            "host wrong? Make a new key in Google Cloud, and put it where stores.google_play says"
+            f"Google refuses the key of the service account: {reason}. The key may be deleted, or the clock of this "
+            "host wrong. Create a new key in Google Cloud for stores.google_play"
         ) from None

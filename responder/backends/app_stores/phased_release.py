@@ -1,4 +1,4 @@
-"""Whether the phased release of a version in the App Store goes on by itself, day after day."""
+"""The phased release of a version in the App Store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from responder.errors import StepFailed, Unavailable
 
 
 class PhasedRelease(Resource[AppStore, JsonValue]):
-    """Its state: ACTIVE and PAUSED can be set; INACTIVE has not begun, COMPLETE is for ever; None: it has none."""
+    """The value is its state: ACTIVE and PAUSED can be set, INACTIVE has not begun, COMPLETE is final. None: none."""
 
     resource: Literal["phased_release"] = "phased_release"
     app: str = Field(pattern=r"^\d+$", description="Apple ID of the app, in quotes, as '1234567890'")
-    platform: Literal["IOS", "MAC_OS", "TV_OS", "VISION_OS"] = Field(default="IOS", description="Which of its apps")
-    within: Duration = Field(default=300.0, gt=0, description="Deadline, waiting until it shows included")
-    version: str = Field(default="", description="Set by the responder: the version's string in the store")
+    platform: Literal["IOS", "MAC_OS", "TV_OS", "VISION_OS"] = Field(default="IOS", description="Platform of the app")
+    within: Duration = Field(default=300.0, gt=0, description="Deadline until the store shows the change")
+    version: str = Field(default="", description="Set by the responder: the version string in the store")
 
     @property
     def timeout(self) -> float:
@@ -35,11 +35,11 @@ class PhasedRelease(Resource[AppStore, JsonValue]):
         state = found.state or None if found else None
         self.must_be(state, expected, value)
         if found is None or value not in ("ACTIVE", "PAUSED"):
-            raise StepFailed(f"the {self} cannot be set to {value}")
+            raise StepFailed(f"the {self} cannot be set to {value}, only to ACTIVE or PAUSED")
         if state != value:
             await store.write(found.id, value)
             if await self.read(store) != value:
-                raise Unavailable(f"the {self} does not show yet what was set")
+                raise Unavailable(f"the {self} does not show the new state yet")
 
     async def check_access(self, store: AppStore) -> list[Problem]:
         if await store.read(self.app, self.platform, "") is None:

@@ -1,4 +1,4 @@
-"""The feed that tells desktop apps what to update to: the one of the good version, put in the place of the live one."""
+"""The update feed of a desktop app. A rollback replaces the live feed with the one kept for the good version."""
 
 from __future__ import annotations
 
@@ -24,53 +24,53 @@ from responder.transport.aws import Aws
 
 class Stored(NamedTuple):
     body: bytes
-    metadata: dict[str, Any]  # how it is stored, where that is more than a file
+    metadata: dict[str, Any]  # of S3; empty for a file
 
 
 class _Feed(Resource[C, JsonValue], Generic[C]):
-    """Its value is the version that the feed offers. Files beside it, as its signature, go with it: before it.
+    """The value is the version that the feed offers. Files beside it, such as its signature, are written before it.
 
-    Between them and the feed there is a moment in which a client finds a signature that does not fit, and waits.
+    For a moment a client may see a signature that does not match the feed. It then waits.
     """
 
-    format: FeedFormat = Field(description="Sparkle's appcast, Squirrel's RELEASES or electron-updater's latest.yml")
-    beside: tuple[PlainName, ...] = Field(default=(), description="Files beside the feed that belong to it")
+    format: FeedFormat = Field(description="Appcast of Sparkle, RELEASES of Squirrel or latest.yml of electron-updater")
+    beside: tuple[PlainName, ...] = Field(default=(), description="Files that belong to the feed, in its directory")
 
     async def read(self, client: C) -> JsonValue:
         found = await self._get(client, self._live(self.name))
         return None if found is None else self._offered(found.body)
 
     async def write(self, client: C, value: JsonValue, *, expected: JsonValue) -> None:
-        wanted = await self.kept_feed(client, str(value))
+        files = await self.kept_feed(client, str(value))
         found = await self.read(client)
         self.must_be(found, expected, value)
         if found != value and isinstance(found, str):
             await self._keep(client, found)
         for name in (*self.beside, self.name):
-            there = await self._get(client, self._live(name))
+            live = await self._get(client, self._live(name))
             if name == self.name:
-                self.must_be(None if there is None else self._offered(there.body), expected, value)
-            if there is None or there.body != wanted[name].body:
-                await self._put(client, self._live(name), wanted[name], there)
+                self.must_be(None if live is None else self._offered(live.body), expected, value)
+            if live is None or live.body != files[name].body:
+                await self._put(client, self._live(name), files[name], live)
 
     async def converged(self, client: C, value: JsonValue) -> bool:
-        wanted = await self._kept_files(client, str(value))
-        for name, kept in wanted.items():
-            there = await self._get(client, self._live(name))
-            if kept is None or there is None or there.body != kept.body:
+        files = await self._kept_files(client, str(value))
+        for name, kept in files.items():
+            live = await self._get(client, self._live(name))
+            if kept is None or live is None or live.body != kept.body:
                 return False
         return True
 
     async def check_access(self, client: C) -> list[Problem]:
         live, found = self._live(self.name), await self.read(client)
         if found is None:
-            return [Problem(live, "does not exist", "put the feed of the live version there")]
+            return [Problem(live, "does not exist", "write the feed of the live version to it")]
         if str(found).startswith("other: "):
             return [Problem(live, str(found)[7:], f"correct the feed, or format: {self.format}")]
         return await self._write_problems(client)
 
     async def _write_problems(self, client: C) -> list[Problem]:
-        """Why nothing can be written beside the live feed, as far as that shows without writing."""
+        """Returns obstacles to writing beside the live feed that can be detected without writing."""
         return []
 
     async def preflight(self, client: C, value: JsonValue) -> tuple[str, ...]:
@@ -82,13 +82,13 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
         if now is None or kept is None or kept.body == now.body:
             return ()
         note = f"the feed kept for {self._offered(now.body)} differs from the live one"
-        return (f"{note}: should this be turned back, the kept one is what is put back",)
+        return (f"{note}: reverting restores the kept one",)
 
     async def kept_feed(self, client: C, version: str) -> dict[str, Stored]:
-        """The feed of a version and what goes with it, by name. Raises Halt where it is not kept, or another's."""
+        """Returns the files of a version's feed by name. Raises StepFailed if one is missing or of another version."""
         files = await self._kept_files(client, version)
         if missing := [name for name, file in files.items() if file is None]:
-            raise StepFailed(f"there is no {self._kept(version, missing[0])}: keep each version's feed there")
+            raise StepFailed(f"{self._kept(version, missing[0])} does not exist: keep the feed of each version there")
         found = {name: file for name, file in files.items() if file is not None}
         if (offered := self._offered(found[self.name].body)) != version:
             raise StepFailed(f"{self._kept(version, self.name)} offers {offered}, not {version}")
@@ -99,7 +99,7 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
         return {name: await self._get(client, self._kept(version, name)) for name in names}
 
     async def _keep(self, client: C, version: str) -> None:
-        """The live feed, where nobody kept it: else there would be no way back. The feed comes last, as its mark."""
+        """Keeps the live feed for a revert, unless it is kept already. The feed is written last."""
         if version.startswith("other: ") or await self._get(client, self._kept(version, self.name)) is not None:
             return
         for name in (*self.beside, self.name):
@@ -131,12 +131,12 @@ class _Feed(Resource[C, JsonValue], Generic[C]):
 
 
 class UpdateFeed(_Feed[Local]):
-    """The feed in a directory of the host that the responder runs on."""
+    """A feed in a directory of the responder's host."""
 
     resource: Literal["update_feed"] = "update_feed"
     file: AbsolutePath = Field(description="The live feed, as /srv/updates/appcast.xml")
     kept: Annotated[VersionText, Field(pattern="^/")] = Field(
-        description="Directory of the feed of each version, as /srv/updates/{version}; files have the same names there"
+        description="Directory with the feed of each version, as /srv/updates/{version}; same file names"
     )
 
     @property
@@ -164,12 +164,12 @@ class UpdateFeed(_Feed[Local]):
 
 
 class UpdateFeedObject(_Feed[Aws]):
-    """The feed in S3, where whoever was too late looks again instead of writing over it."""
+    """A feed in S3. Concurrent changes are detected and never overwritten."""
 
     resource: Literal["update_feed_object"] = "update_feed_object"
     object: S3Url = Field(description="The live feed, as s3://shop/updates/appcast.xml")
     kept: VersionText = Field(
-        pattern="^s3://", description="What each version's feed is kept under, as s3://shop/updates/{version}"
+        pattern="^s3://", description="Prefix with the feed of each version, as s3://shop/updates/{version}"
     )
 
     @property

@@ -1,4 +1,4 @@
-"""What Cloudflare holds of a site."""
+"""The cache of a Cloudflare zone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from responder.errors import StepFailed
 
 
 class CloudflarePurge(RememberedPurge[Cloudflare]):
-    """A purge of one zone: of everything, or of what is named in one way."""
+    """A purge of one zone: everything, or by prefixes, tags or files."""
 
     resource: Literal["cloudflare_purge"] = "cloudflare_purge"
     cloudflare: str = Field(pattern="^[0-9a-f]{32}$", description="Id of the zone")
     prefixes: tuple[str, ...] = Field(default=(), max_length=30, description="URL prefixes, as shop.example/app")
     tags: tuple[str, ...] = Field(default=(), max_length=30, description="Cache-Tags")
-    files: tuple[str, ...] = Field(default=(), max_length=30, description="Whole URLs")
-    within: Duration = Field(default=60.0, gt=0, description="Deadline, waiting for the rate limit included")
+    files: tuple[str, ...] = Field(default=(), max_length=30, description="Complete URLs")
+    within: Duration = Field(default=60.0, gt=0, description="Deadline, including waits for the rate limit")
 
     @model_validator(mode="after")
-    def _in_one_way(self) -> CloudflarePurge:
+    def _has_one_scope(self) -> CloudflarePurge:
         if sum(map(bool, (self.prefixes, self.tags, self.files))) > 1:
-            raise ValueError("prefixes, tags, files: Cloudflare takes one of them at a time")
+            raise ValueError("prefixes, tags, files: set only one of them")
         return self
 
     @property
@@ -34,7 +34,7 @@ class CloudflarePurge(RememberedPurge[Cloudflare]):
         return self.within
 
     @property
-    def _what(self) -> JsonValue:
+    def _scope(self) -> JsonValue:
         return [self.cloudflare, self._body()]
 
     def _body(self) -> dict[str, JsonValue]:
@@ -54,9 +54,9 @@ class CloudflarePurge(RememberedPurge[Cloudflare]):
 
     async def preflight(self, client: Cloudflare, value: JsonValue) -> tuple[str, ...]:
         if await client.knows_zone(self.cloudflare) is False:
-            raise StepFailed(f"Cloudflare has no zone {self.cloudflare}: correct its id")
+            raise StepFailed(f"Cloudflare has no zone {self.cloudflare}: correct its ID")
         return ()
 
     @property
     def _name(self) -> str:
-        return f"cache of Cloudflare's zone {self.cloudflare[:8]}"
+        return f"cache of Cloudflare zone {self.cloudflare[:8]}"

@@ -1,4 +1,4 @@
-"""Which release CloudFront serves, by the key that its function reads or by its origin's path; and its cache."""
+"""The release that CloudFront serves: the key that a function reads, or the origin path. Also its cache."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from responder.errors import StepFailed, Unavailable
 from responder.transport.aws import Aws, AwsRefused
 
 _LOOKED_AT = 30
-"""Invalidations of a distribution that are looked through for ours, the newest first. Where ours is not among them it
-is asked for again, and CloudFront answers with the one that it has.
+"""The number of invalidations that are searched, newest first. If ours is missing, it is requested again, and
+CloudFront returns the existing one.
 """
 
 _LATELY = timedelta(days=1)
-"""Older ones are not looked at: each is a request."""
+"""Older invalidations are not searched: each takes a request."""
 
 
 class CloudfrontKey(BesideReleases):
-    """A key of a KeyValueStore, read by a function before the cache is asked: so no cache has to be emptied."""
+    """A key of a KeyValueStore. A function reads it before the cache lookup, so no purge is needed."""
 
     resource: Literal["cloudfront_key"] = "cloudfront_key"
     kvs: str = Field(
         pattern=r"^arn:aws[-a-z]*:cloudfront::\d{12}:key-value-store/[-\w]+$", description="ARN of the KeyValueStore"
     )
-    key: str = Field(min_length=1, description="The key that says which release is live")
-    text: VersionText = Field(default="{version}", description="What it says")
+    key: str = Field(min_length=1, description="The key whose value names the live release")
+    text: VersionText = Field(default="{version}", description="Its value, with {version} for the version")
 
     async def read(self, aws: Aws) -> JsonValue:
         try:
@@ -61,17 +61,17 @@ class CloudfrontKey(BesideReleases):
         return pointer_problems(str(self), await self.read(aws), self.text)
 
     def __str__(self) -> str:
-        return f"key {self.key} of CloudFront's store {self.kvs.rpartition('/')[2][:8]}"
+        return f"key {self.key} of CloudFront store {self.kvs.rpartition('/')[2][:8]}"
 
 
 class OriginPath(BesideReleases):
-    """The path that a distribution puts before every request to its origin. The cache does not know it."""
+    """The path that a distribution adds to every request to its origin. It is not part of the cache key."""
 
     resource: Literal["origin_path"] = "origin_path"
     origin_path: VersionText = Field(pattern="^/.*[^/]$", description="The path, as /releases/{version}")
-    distribution: str = Field(pattern=r"^\w+$", description="Id of the CloudFront distribution")
-    origin: str = Field(default="", description="Id of its origin, where it has several")
-    within: Duration = Field(default=1800.0, gt=0, description="Deadline until every edge has it")
+    distribution: str = Field(pattern=r"^\w+$", description="ID of the CloudFront distribution")
+    origin: str = Field(default="", description="ID of its origin, if it has several")
+    within: Duration = Field(default=1800.0, gt=0, description="Deadline until every edge uses it")
 
     @property
     def converge_timeout(self) -> float:
@@ -97,8 +97,8 @@ class OriginPath(BesideReleases):
         return self._version(found["DistributionConfig"]) == value and found["Status"].lower() == "deployed"
 
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
-        note = "where Terraform, CDK or the like keep it, tell them: else their next run brings the bad version back"
-        return (f"{self} is set by hand: {note}",)
+        note = "if Terraform, CDK or a similar tool manages it, change it there too, or the bad version returns"
+        return (f"{self} is changed directly: {note}",)
 
     async def check_access(self, aws: Aws) -> list[Problem]:
         return pointer_problems(str(self), await self.read(aws), self.origin_path)
@@ -111,22 +111,22 @@ class OriginPath(BesideReleases):
         if self.origin in origins or (not self.origin and len(origins) == 1):
             found: dict[str, Any] = origins[self.origin] if self.origin else next(iter(origins.values()))
             return found
-        wrong = f"no origin {self.origin}" if self.origin else "several origins: name one of them as `origin`"
+        wrong = f"no origin {self.origin}" if self.origin else "several origins: set `origin` to one of them"
         raise StepFailed(f"the distribution {self.distribution} has {wrong} ({', '.join(origins)})")
 
     def __str__(self) -> str:
-        return f"origin path of CloudFront's {self.distribution}"
+        return f"origin path of CloudFront distribution {self.distribution}"
 
 
 class CloudfrontInvalidation(Purge[Aws]):
-    """What CloudFront's edges hold. One invalidation for one rollback: its reference is made of what it is for."""
+    """An invalidation of the caches of CloudFront, once for a rollback: its reference is derived from it."""
 
     resource: Literal["cloudfront_invalidation"] = "cloudfront_invalidation"
-    cloudfront: str = Field(pattern=r"^\w+$", description="Id of the distribution")
+    cloudfront: str = Field(pattern=r"^\w+$", description="ID of the distribution")
     paths: tuple[str, ...] = Field(
-        default=("/*",), min_length=1, description="What is emptied; each begins with /, `/*` counts as one"
+        default=("/*",), min_length=1, description="Paths to invalidate, each beginning with /; `/*` counts as one"
     )
-    within: Duration = Field(default=900.0, gt=0, description="Deadline, waiting for others' invalidations included")
+    within: Duration = Field(default=900.0, gt=0, description="Deadline, including waits for other invalidations")
 
     @property
     def timeout(self) -> float:
@@ -137,7 +137,7 @@ class CloudfrontInvalidation(Purge[Aws]):
         return 30.0
 
     @property
-    def _what(self) -> JsonValue:
+    def _scope(self) -> JsonValue:
         return [self.cloudfront, *sorted(self.paths)]
 
     async def read(self, aws: Aws) -> JsonValue:
@@ -159,7 +159,7 @@ class CloudfrontInvalidation(Purge[Aws]):
             await aws.write("cloudfront", "create_invalidation", **request)
         except AwsRefused as refused:
             if refused.code == "TooManyInvalidationsInProgress":
-                raise Unavailable(f"{self.cloudfront} has as many invalidations under way as it may have") from refused
+                raise Unavailable(f"{self.cloudfront} is at its limit of running invalidations") from refused
             raise
 
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
@@ -184,4 +184,4 @@ class CloudfrontInvalidation(Purge[Aws]):
 
     @property
     def _name(self) -> str:
-        return f"cache of CloudFront's {self.cloudfront}"
+        return f"cache of CloudFront distribution {self.cloudfront}"

@@ -1,4 +1,4 @@
-"""Which version of a Fastly service is active, and what Fastly holds of it."""
+"""The active version of a Fastly service, and its cache."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ID = r"^[0-9A-Za-z]+$"
 
 
 class FastlyVersion(Resource[Fastly, JsonValue]):
-    """The active version of a service, by Fastly's number. Which release a number is, its comment says."""
+    """The number of the active version of a service. The comment of a version names its release."""
 
     resource: Literal["fastly_version"] = "fastly_version"
-    fastly: str = Field(pattern=_ID, description="Id of the service; the comment of each version is the release")
+    fastly: str = Field(pattern=_ID, description="ID of the service; the comment of each version is the release")
 
     async def read(self, fastly: Fastly) -> JsonValue:
         return next((version["number"] for version in await self._versions(fastly) if version["active"]), None)
@@ -34,7 +34,7 @@ class FastlyVersion(Resource[Fastly, JsonValue]):
             candidate["number"] for candidate in await self._versions(fastly) if candidate.get("comment") == version
         ]
         if not named:
-            raise StepFailed(f"no version of Fastly's service {self.fastly} has the comment {version!r}")
+            raise StepFailed(f"no version of Fastly service {self.fastly} has the comment {version!r}")
         return int(max(named))
 
     async def runs(self, fastly: Fastly, found: JsonValue, version: str, artifact: str) -> bool:
@@ -51,9 +51,9 @@ class FastlyVersion(Resource[Fastly, JsonValue]):
         versions = await self._versions(fastly)
         live = next((version for version in versions if version["active"]), None)
         if live is None:
-            return [Problem(str(self), "no version is active", "activate the one that users should get")]
+            return [Problem(str(self), "no version is active", "activate the version that users should get")]
         if not live.get("comment"):
-            found = f"version {live['number']} has no comment, so nobody knows which release it is"
+            found = f"version {live['number']} has no comment, so its release is unknown"
             return [Problem(str(self), found, "write the release into the comment of each version")]
         return []
 
@@ -61,20 +61,20 @@ class FastlyVersion(Resource[Fastly, JsonValue]):
         return "none" if value is None else f"number {value}"
 
     def __str__(self) -> str:
-        return f"active version of Fastly's service {self.fastly}"
+        return f"active version of Fastly service {self.fastly}"
 
 
 class FastlyPurge(RememberedPurge[Fastly]):
-    """What Fastly holds under surrogate keys, marked as stale; without keys all of it goes."""
+    """A soft purge by surrogate keys, or a purge of everything without keys."""
 
     resource: Literal["fastly_purge"] = "fastly_purge"
-    fastly: str = Field(pattern=_ID, description="Id of the service")
+    fastly: str = Field(pattern=_ID, description="ID of the service")
     keys: tuple[str, ...] = Field(
-        default=(), max_length=256, description="Surrogate keys, purged softly: stale is served while it is fetched"
+        default=(), max_length=256, description="Surrogate keys; stale content is served while it is refreshed"
     )
 
     @property
-    def _what(self) -> JsonValue:
+    def _scope(self) -> JsonValue:
         return [self.fastly, *sorted(self.keys)]
 
     async def _purge(self, client: Fastly) -> None:
@@ -90,9 +90,9 @@ class FastlyPurge(RememberedPurge[Fastly]):
 
     async def preflight(self, client: Fastly, value: JsonValue) -> tuple[str, ...]:
         if reason := await client.purge_refused(self.fastly):
-            raise StepFailed(f"the token of Fastly cannot purge {self.fastly}: {reason}")
+            raise StepFailed(f"the Fastly token cannot purge {self.fastly}: {reason}")
         return ()
 
     @property
     def _name(self) -> str:
-        return f"cache of Fastly's service {self.fastly}"
+        return f"cache of Fastly service {self.fastly}"

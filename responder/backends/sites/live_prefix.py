@@ -1,4 +1,4 @@
-"""A release that is copied to where the site is served from, so that whoever looks meanwhile finds whole pages."""
+"""A release that is copied to the prefix from which the site is served. Visitors see complete pages meanwhile."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from responder.transport.aws import Aws, AwsRefused
 
 
 class LivePrefix(BesideReleases):
-    """The version that the live prefix is at, as its version document says, which is the last thing that is copied.
+    """The version of the live prefix, according to its version document, which is copied last.
 
-    Nothing is deleted, so open pages find what they load later. Copying takes its time: a note beside the releases is
-    written before the first copy and removed after the last, so that after a crash between it is known to be half done.
-    It keeps what was found there, so that whoever goes on knows our own copies from what somebody else put there since.
+    Nothing is deleted, because open pages still load old files. A note beside the releases exists from the first copy
+    to the last, so that an interrupted copy is detected after a crash. It lists the files found at the start, which
+    tells our own copies from those of another writer.
     """
 
     resource: Literal["live_prefix"] = "live_prefix"
-    live: S3Url = Field(description="What the site is served from, as s3://shop/live")
+    live: S3Url = Field(description="Prefix from which the site is served, as s3://shop/live")
     releases: Releases = Field(description="The releases that are copied there")
-    version: str = Field(default="version.json", min_length=1, description="The document that says the version")
-    field: str = Field(default="version", min_length=1, description="Its field that does")
-    within: Duration = Field(default=600.0, gt=0, description="Deadline for copying all of it")
+    version: str = Field(default="version.json", min_length=1, description="JSON document with the version")
+    field: str = Field(default="version", min_length=1, description="Field of the document with the version")
+    within: Duration = Field(default=600.0, gt=0, description="Deadline for copying all files")
 
     @property
     def timeout(self) -> float:
@@ -56,11 +56,11 @@ class LivePrefix(BesideReleases):
         return await self.read(aws) == value and await aws.content(*self._note) is None
 
     async def write(self, aws: Aws, value: JsonValue, *, expected: JsonValue) -> None:
-        release = await self.whole(aws, str(value))
+        release = await self.complete(aws, str(value))
         try:
             await self._copy_all(aws, release, expected, value)
         except Drift:
-            # A human decides now: whoever begins anew after that begins with how it is then.
+            # A human decides now. The next attempt starts from the state at that time.
             with suppress(StepFailed):
                 if await aws.content(*self._note):
                     await self._take_note(aws, expected, value, None)
@@ -73,7 +73,7 @@ class LivePrefix(BesideReleases):
         if before is None:
             before = {path: there[path] for path in release.files if path in there}
             await self._take_note(aws, expected, value, before)
-        # What no page names yet harms nobody; what is replaced under its own name comes next, the pages last.
+        # New files first, because no page refers to them yet; then replaced files; pages last.
         acl = await acl_of(aws, self._place.bucket, self._place.key(self.version))
         rank = self.releases.rank
         assets = [path for path in release.files if not rank(path) and path != self.version]
@@ -81,13 +81,13 @@ class LivePrefix(BesideReleases):
         await self._copy(aws, release, [path for path in assets if path in there], there, before, acl)
         there = await listing(aws, self._place)
         if lost := [path for path in assets if path not in there or there[path].size != release.files[path].size]:
-            raise StepFailed(f"{self.live} lacks {lost[0]} although it was copied: somebody else deletes there")
-        # A deployment may have come meanwhile: its pages are not written over.
+            raise StepFailed(f"{self.live} lacks {lost[0]}, which was copied: another process deletes files there")
+        # A deployment may have started meanwhile. Its pages are not overwritten.
         self.must_be(await self.read(aws), expected, value)
         pages = sorted((path for path in release.files if rank(path) and path != self.version), key=rank)
         for _, alike in groupby(pages, key=rank):
             await self._copy(aws, release, list(alike), there, before, acl)
-        await self._say_version(aws, release, expected, value, acl)
+        await self._write_version(aws, release, expected, value, acl)
         bucket, key = self._note
         await aws.write("s3", "delete_object", Bucket=bucket, Key=key)
 
@@ -99,7 +99,7 @@ class LivePrefix(BesideReleases):
         await aws.write("s3", "put_object", Bucket=bucket, Key=key, Body=body)
 
     async def _found_before(self, aws: Aws, expected: JsonValue, value: JsonValue) -> dict[str, Stored] | None:
-        """What an earlier try of the same found there; None where there was none."""
+        """Returns the files that an earlier attempt of the same change found, or None without one."""
         if (found := await aws.content(*self._note)) is None:
             return None
         try:
@@ -107,7 +107,7 @@ class LivePrefix(BesideReleases):
             same = (note["live"], note["was"], note["to"]) == (self.live, expected, value)
             return {path: Stored(*stored) for path, stored in note["before"].items()} if same else None
         except (ValueError, LookupError, TypeError, AttributeError):
-            return None  # there was an older responder, or a human has looked since
+            return None  # written by an older responder, or cleared after drift
 
     async def _copy(
         self,
@@ -118,9 +118,9 @@ class LivePrefix(BesideReleases):
         before: dict[str, Stored],
         acl: dict[str, Any],
     ) -> None:
-        """Copies what differs, from bucket to bucket; type, caching and other metadata go with it.
+        """Copies files that differ, with their metadata, inside S3.
 
-        Of the same content it is asked how it is stored, for what is compared to the byte as well.
+        Of files that are compared by SHA-256, the metadata is compared as well.
         """
 
         async def copy_file(path: str) -> None:
@@ -132,10 +132,10 @@ class LivePrefix(BesideReleases):
                 try:
                     await aws.write("s3", "copy_object", **target, CopySource=source, **only)
                 except AwsRefused as refused:
-                    if refused.code not in TOO_LATE | {"NoSuchKey"}:  # what is to be replaced may be gone
+                    if refused.code not in TOO_LATE | {"NoSuchKey"}:  # the file to replace may have been deleted
                         raise
                     if await stored_at(aws, self._place, path) == known:
-                        raise  # what somebody else began came to nothing
+                        raise  # a concurrent write that failed
                     await self._must_be_ours(aws, release, path)
 
         async def is_stored_alike(path: str) -> bool:
@@ -148,20 +148,20 @@ class LivePrefix(BesideReleases):
         await each(aws, copy_file, [path for path in paths if path not in same or not alike.get(path, True)])
 
     async def _must_be_ours(self, aws: Aws, release: Release, path: str) -> None:
-        """Raises Drift where a file that was changed meanwhile is not what we copy there.
+        """Raises Drift if a file changed meanwhile and is not our copy.
 
-        It is, where an earlier try of ours is heard late: one whose answer was lost, or of a process that died.
+        It is our copy if an earlier request took effect late, after its answer was lost or its process had died.
         """
-        found, wanted = await stored_at(aws, self._place, path), release.files[path]
-        if found is not None and found.size == wanted.size:
+        found, file = await stored_at(aws, self._place, path), release.files[path]
+        if found is not None and found.size == file.size:
             if found == release.stored[path]:
                 return
             content = await aws.content(self._place.bucket, self._place.key(path))
-            if content is not None and hashlib.sha256(content[0]).hexdigest() == wanted.sha256:
+            if content is not None and hashlib.sha256(content[0]).hexdigest() == file.sha256:
                 return
-        raise Drift(f"{self.live}/{path} was changed while {self.live} was written to: somebody else works there")
+        raise Drift(f"{self.live}/{path} was changed by another process during the copy to {self.live}")
 
-    async def _say_version(
+    async def _write_version(
         self, aws: Aws, release: Release, expected: JsonValue, value: JsonValue, acl: dict[str, Any]
     ) -> None:
         found, etag = await self._version(aws)
@@ -177,32 +177,30 @@ class LivePrefix(BesideReleases):
             await aws.write("s3", "put_object", Bucket=self._place.bucket, Key=key, Body=body, **kept, **only)
 
     async def _version(self, aws: Aws) -> tuple[str | None, str]:
-        """What the live version document says, and its ETag."""
+        """Returns the version in the live version document, and its ETag."""
         found = await aws.content(self._place.bucket, self._place.key(self.version))
-        return (None, "") if found is None else (self._said(found[0]), str(found[1]["ETag"]))
+        return (None, "") if found is None else (self._version_in(found[0]), str(found[1]["ETag"]))
 
-    def _said(self, body: bytes) -> str:
+    def _version_in(self, body: bytes) -> str:
         try:
             return str(json.loads(body)[self.field])
         except (ValueError, KeyError, TypeError):
             return f"other: {body[:80].decode(errors='replace')}"
 
-    async def whole(self, aws: Aws, version: str) -> Release:
-        """The release, which has to say itself which version it is. Raises Halt."""
-        release = await self.releases.whole(aws, version)
+    async def complete(self, aws: Aws, version: str) -> Release:
+        """Returns the complete release, whose version document must name the version. Raises StepFailed."""
+        release = await self.releases.complete(aws, version)
         found = await aws.content(release.location.bucket, release.location.key(self.version))
-        says = None if found is None else self._said(found[0])
-        if self.version not in release.files or says != version:
-            raise StepFailed(
-                f"{self.releases.s3}/{version}/{self.version} says {says!r}: it must be there and say {version!r}"
-            )
+        named = None if found is None else self._version_in(found[0])
+        if self.version not in release.files or named != version:
+            raise StepFailed(f"{self.releases.s3}/{version}/{self.version} has version {named!r}, expected {version!r}")
         return release
 
     async def preflight(self, aws: Aws, value: JsonValue) -> tuple[str, ...]:
         try:
-            await self.whole(aws, str(now := await self.read(aws)))
+            await self.complete(aws, str(now := await self.read(aws)))
         except StepFailed as failure:
-            return (f"there is no way back to {now}: {failure}",)
+            return (f"reverting to {now} is not possible: {failure}",)
         return ()
 
     async def check_access(self, aws: Aws) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""A small object in S3 that says which release is live."""
+"""A small object in S3 that names the live release."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from responder.backends.sites.version_text import VersionText, pointer_problems,
 from responder.transport.aws import Aws, AwsRefused
 
 KEPT = ("ContentType", "CacheControl", "ContentEncoding", "ContentDisposition", "ContentLanguage", "Metadata")
-"""What an object that is written anew keeps of the one before."""
+"""Metadata that a rewritten object keeps."""
 
 _EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
 
 
 async def acl_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
-    """What makes an object that is written anew as public as the one before: by itself it is private.
+    """Returns the parameters that keep a rewritten object public. Without them it becomes private.
 
-    Only for what everybody can read by its own ACL. Where nobody may look, or the store knows none, it stays unsaid.
+    Empty if its ACL does not grant everyone access, cannot be read, or is not supported by the store.
     """
     try:
         grants = (await aws.read("s3", "get_object_acl", Bucket=bucket, Key=key))["Grants"]
@@ -32,11 +32,11 @@ async def acl_of(aws: Aws, bucket: str, key: str) -> dict[str, Any]:
 
 
 class PointerObject(BesideReleases):
-    """Read by whatever chooses the release: an edge function, a server, the page's own loader."""
+    """An object that chooses the release for its reader: an edge function, a server or the loader of a page."""
 
     resource: Literal["pointer_object"] = "pointer_object"
     object: S3Url = Field(description="The object, as s3://shop/current.json")
-    text: VersionText = Field(default='{"version": "{version}"}', description="What it says")
+    text: VersionText = Field(default='{"version": "{version}"}', description="Its content, with {version}")
 
     async def read(self, aws: Aws) -> JsonValue:
         found = await aws.content(*self._where)

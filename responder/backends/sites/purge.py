@@ -1,4 +1,4 @@
-"""Emptying what a CDN holds: a move that nobody can take back, and that is made again whenever it is in doubt."""
+"""Purges of a CDN cache. A purge cannot be reverted, and is repeated if its outcome is unknown."""
 
 from __future__ import annotations
 
@@ -17,42 +17,41 @@ D = TypeVar("D", bound=Cdn)
 
 
 class Purge(Resource[C, JsonValue], Generic[C]):
-    """Its value is the reference of the request that emptied it; None means that this one was not needed.
+    """The value is the reference of the purge; None: no purge is needed.
 
-    Once done it stays done, so there is nothing to drift from: every value is the same, and only `settled` tells
-    whether it is still to be done.
+    A purge cannot drift: all values are the same, and only `converged` says whether it still has to be made.
     """
 
     mark: str = Field(default="", description="Set by the responder: the execution")
-    on_way_back: bool = Field(default=False, description="Set by the responder: done only where all is turned back")
+    on_way_back: bool = Field(default=False, description="Set by the responder: purge only when reverting")
 
     @property
     @abstractmethod
-    def _what(self) -> JsonValue:
-        """What is emptied, for the reference."""
+    def _scope(self) -> JsonValue:
+        """The part of the cache that is purged, for the reference."""
 
     @property
     def reference(self) -> str:
-        """The same for the same purge of the same rollback, whoever asks and however often."""
-        identity = [self.mark, self.on_way_back, self._what]
+        """An ID that is the same for the same purge in the same rollback, on every replica."""
+        identity = [self.mark, self.on_way_back, self._scope]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:40]
 
     def same(self, found: JsonValue, value: JsonValue) -> bool:
         return True
 
     def describe(self, value: JsonValue) -> str:
-        return "as it is" if value is None else "emptied"
+        return "unchanged" if value is None else "purged"
 
     @property
     @abstractmethod
     def _name(self) -> str: ...
 
     def __str__(self) -> str:
-        return f"{self._name}{', should this be turned back' if self.on_way_back else ''}"
+        return f"{self._name}{', when reverting' if self.on_way_back else ''}"
 
 
 class RememberedPurge(Purge[D], Generic[D]):
-    """Where nobody keeps books of purges: our own connection remembers, and after a crash it is done once more."""
+    """A purge that the CDN keeps no record of. The client remembers it; after a crash it is repeated."""
 
     async def read(self, client: D) -> JsonValue:
         return self.reference if self.reference in client.purged else None

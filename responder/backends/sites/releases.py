@@ -1,4 +1,4 @@
-"""Releases in S3, one prefix each, and whether one is whole: by the list of files that was made when it was built."""
+"""Releases in S3, each under its own prefix with a manifest of its files, which shows whether it is complete."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from responder.errors import StepFailed
 from responder.transport.aws import Aws
 
 ENTRY = ("*.html", "asset-manifest.json", "*.webmanifest", "service-worker.js", "sw.js")
-"""Service workers after the pages: an old one that still found a new page would keep that page for good."""
+"""Entry documents in the order in which they are restored. Service workers come after the pages: an old worker that
+still found a new page would cache that page forever.
+"""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_TOLD = 5
-"""Names that a message tells at most."""
+_LISTED = 5
+"""The number of names in a message."""
 
 
 def _inside(path: str) -> str:
     if not all(part not in ("", ".", "..") for part in path.split("/")):
-        raise ValueError(f"{path!r} is no path inside the release")
+        raise ValueError(f"{path!r} is not a path inside the release")
     return path
 
 
@@ -42,7 +44,7 @@ class File(BaseModel):
 
 
 class Manifest(BaseModel):
-    """`manifest.json` of a release: what belongs to it."""
+    """The `manifest.json` of a release: its files."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -50,26 +52,26 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, text: str | bytes | None, where: str) -> Manifest:
-        """Raises Halt where there is none, or it is something else."""
+        """Parses a manifest. Raises StepFailed if it is missing or malformed."""
         if text is None:
-            raise StepFailed(f"there is no {where}: nobody can say whether that release is whole")
+            raise StepFailed(f"{where} does not exist, so it is unknown whether the release is complete")
         try:
             return cls.model_validate_json(text)
         except ValidationError as e:
             first = e.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise StepFailed(f"{where} is no list of files: {field}: {first['msg']}") from None
+            raise StepFailed(f"{where} is not a manifest: {field}: {first['msg']}") from None
 
 
 class Stored(NamedTuple):
-    """What a listing tells of an object; the same content may have two ETags, but never one ETag two contents."""
+    """An object in a listing. One content may have two ETags, but one ETag never has two contents."""
 
     size: int
     etag: str
 
 
 class Release(NamedTuple):
-    """One whole release."""
+    """One complete release."""
 
     location: S3Place
     files: dict[str, File]
@@ -89,30 +91,30 @@ class BesideReleases(Resource[Aws, JsonValue]):
 
 
 class Releases(BaseModel):
-    """Where the releases are: `<s3>/<version>/`, each with the list of its files."""
+    """Releases at `<s3>/<version>/`, each with its manifest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    s3: S3Url = Field(description="What has one directory per version, as s3://shop/releases")
-    manifest: str = Field(default="manifest.json", min_length=1, description="The list of files in each of them")
+    s3: S3Url = Field(description="Parent of one directory per version, as s3://shop/releases")
+    manifest: str = Field(default="manifest.json", min_length=1, description="Name of the manifest in each of them")
     entry: tuple[str, ...] = Field(
         default=ENTRY,
-        description="Files that name others, as patterns in the order in which they are put back, after all others",
+        description="Patterns of files that refer to others, in the order in which they are restored, after all others",
     )
     checksums: Literal["entry", "all"] = Field(
         default="entry",
-        description="Whose SHA-256, and what they are stored with, is compared: entry documents, or all (one request "
-        "for each file, and two where it is live already)",
+        description="Files whose SHA-256 and metadata are compared: entry documents, or all (one request per file, "
+        "two if it is live already)",
     )
 
     def location(self, version: str) -> S3Place:
         if version in ("", ".", "..") or "/" in version:
-            raise StepFailed(f"{version!r} is no name of a release")
+            raise StepFailed(f"{version!r} is not a valid release name")
         root = S3Place.of(self.s3)
         return S3Place(root.bucket, root.key(version))
 
     def rank(self, path: str) -> int:
-        """0 for what no other file needs to be there before; higher, later."""
+        """Returns 0 for files that refer to no others. Files of a higher rank are restored later."""
         name = path.rpartition("/")[2]
         return next(
             (i for i, pattern in enumerate(self.entry, 1) if fnmatchcase(path, pattern) or fnmatchcase(name, pattern)),
@@ -120,51 +122,53 @@ class Releases(BaseModel):
         )
 
     def compares(self, path: str) -> bool:
-        """Whether a file is looked at by itself, and not only by what a listing tells of it."""
+        """Returns whether a file is compared by a request of its own, not only in the listing."""
         return self.checksums == "all" or bool(self.rank(path))
 
-    async def whole(self, aws: Aws, version: str) -> Release:
-        """The release, with nothing missing and nothing that is not as it was built. Raises Halt with the names."""
+    async def complete(self, aws: Aws, version: str) -> Release:
+        """Returns a release whose files all exist as they were built. Raises StepFailed with the names of others."""
         location = self.location(version)
         where = f"{self.s3}/{version}"
         found = await aws.content(location.bucket, location.key(self.manifest))
         files = Manifest.read(found[0] if found else None, f"{where}/{self.manifest}").files
         stored = await listing(aws, location)
         if missing := sorted(files.keys() - stored.keys()):
-            raise StepFailed(f"{where} is not whole: {_names(missing)} missing")
+            raise StepFailed(f"{where} is incomplete: {_names(missing)} missing")
         if other := sorted(path for path, file in files.items() if stored[path].size != file.size):
-            raise StepFailed(f"{where} is not what was built: {_names(other)} of another size than in {self.manifest}")
+            raise StepFailed(f"{where} differs from its build: size of {_names(other)} not as in {self.manifest}")
         compared = [path for path in files if self.compares(path)]
 
         async def differs(path: str) -> bool:
-            key, wanted = location.key(path), files[path].sha256
-            if not self.rank(path) and await _vouched(aws, location.bucket, key) == wanted:
+            key, expected = location.key(path), files[path].sha256
+            if not self.rank(path) and await _s3_sha256(aws, location.bucket, key) == expected:
                 return False
             found = await aws.content(location.bucket, key)
-            return found is None or hashlib.sha256(found[0]).hexdigest() != wanted
+            return found is None or hashlib.sha256(found[0]).hexdigest() != expected
 
         other = [path for path, wrong in zip(compared, await each(aws, differs, compared), strict=True) if wrong]
         if other:
-            raise StepFailed(f"{where} is not what was built: {_names(sorted(other))} with another SHA-256")
+            raise StepFailed(
+                f"{where} differs from its build: SHA-256 of {_names(sorted(other))} not as in the manifest"
+            )
         return Release(location, files, {path: stored[path] for path in files})
 
     async def problems(self, aws: Aws, live: str) -> list[Problem]:
-        """What is wrong with the releases, by a short listing and the manifest of the one that is live."""
+        """Returns problems of the releases, found in a short listing and in the manifest of the live one."""
         root = S3Place.of(self.s3)
         page = await aws.read("s3", "list_objects_v2", Bucket=root.bucket, Prefix=root.key(""), MaxKeys=1)
         if not page.get("Contents"):
-            return [Problem(self.s3, "contains nothing", "put each release there, or correct releases.s3")]
+            return [Problem(self.s3, "is empty", "upload each release there, or correct releases.s3")]
         location = self.location(live)
         found = await aws.content(location.bucket, location.key(self.manifest))
         try:
             Manifest.read(found[0] if found else None, f"{self.s3}/{live}/{self.manifest}")
         except StepFailed as failure:
-            return [Problem(f"{self.s3}/{live}", str(failure), "write it when the release is built")]
+            return [Problem(f"{self.s3}/{live}", str(failure), "write the manifest when the release is built")]
         return []
 
 
 async def listing(aws: Aws, location: S3Place) -> dict[str, Stored]:
-    """All that lies there, by its path below."""
+    """Returns all objects under a location by their relative path."""
     found: dict[str, Stored] = {}
     before = location.key("")
     more: dict[str, Any] = {}
@@ -178,46 +182,47 @@ async def listing(aws: Aws, location: S3Place) -> dict[str, Stored]:
 
 
 async def stored_at(aws: Aws, location: S3Place, path: str) -> Stored | None:
-    """The same of one of them; None where there is nothing."""
+    """Returns one object under a location, or None if it does not exist."""
     key = location.key(path)
     page = await aws.read("s3", "list_objects_v2", Bucket=location.bucket, Prefix=key, MaxKeys=1)
     return next((Stored(item["Size"], item["ETag"]) for item in page.get("Contents", ()) if item["Key"] == key), None)
 
 
 async def each(aws: Aws, act: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
-    """Acts on all of them, as many at once as there are connections.
+    """Returns the results of `act` for all items, run on all connections.
 
-    After a mistake nothing more is begun, and it is raised once what was under way has ended: what comes next must
-    not meet a late echo of it.
+    After an error no further item is started. The error is raised when the running ones have ended, so that no late
+    write follows.
     """
-    todo, done, wrong = iter(enumerate(items)), dict[int, Result](), list[BaseException]()
+    todo, done, errors = iter(enumerate(items)), dict[int, Result](), list[BaseException]()
 
     async def work() -> None:
         for number, item in todo:
-            if wrong:
+            if errors:
                 return
             try:
                 done[number] = await act(item)
             except BaseException as e:
-                wrong.append(e)
+                errors.append(e)
                 raise
 
     workers = (work() for _ in range(min(aws.connections, len(items))))
     await asyncio.gather(*workers, return_exceptions=True)
-    if wrong:
-        raise wrong[0]
+    if errors:
+        raise errors[0]
     return [done[number] for number in range(len(items))]
 
 
-async def _vouched(aws: Aws, bucket: str, key: str) -> str:
-    """The SHA-256 that S3 vouches for, where it was uploaded with that checksum: it spares fetching all of it."""
+async def _s3_sha256(aws: Aws, bucket: str, key: str) -> str:
+    """Returns the SHA-256 that S3 stores for an object, or an empty text. It saves reading the object."""
     head = await aws.read("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
     try:
         return b64decode(head.get("ChecksumSHA256", ""), validate=True).hex()
     except ValueError:
-        return ""  # of an upload in parts: not of the whole
+        return ""  # of a multipart upload: not the SHA-256 of the content
 
 
 def _names(paths: list[str]) -> str:
-    listed = ", ".join(paths[:_TOLD]) + (f" and {len(paths) - _TOLD} more" if len(paths) > _TOLD else "")
+    listed = ", ".join(paths[:_LISTED]) + (f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else "")
+
     return f"{listed} {'is' if len(paths) == 1 else 'are'}"

@@ -1,4 +1,4 @@
-"""Places in S3, as `s3://bucket/prefix`."""
+"""Locations in S3, such as `s3://bucket/prefix`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 S3Url = Annotated[str, Field(pattern=r"^s3://[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](/[^/\s]+)*$")]
-"""A bucket and what its keys begin with, without a slash at the end."""
+"""A bucket and a key prefix, without a trailing slash."""
 
 
 class S3Place(NamedTuple):

@@ -1,4 +1,4 @@
-"""Compare and swap by the other side's own means: who was too late looks again instead of writing over it."""
+"""Conditional writes in AWS: a concurrent change is never overwritten."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ TOO_LATE = {"ConditionalRequestConflict", "ConflictException", "InvalidIfMatchVe
 
 @contextmanager
 def swapping(what: object) -> Iterator[None]:
-    """Raises Unavailable where somebody else wrote since we read: the resource then begins anew by reading."""
+    """Raises Unavailable if the value changed since it was read. The retry reads it again."""
     try:
         yield
     except AwsRefused as refused:
         if refused.code in TOO_LATE:
-            raise Unavailable(f"somebody else was writing to the {what} at the same moment") from refused
+            raise Unavailable(f"the {what} was changed at the same time") from refused
         raise

@@ -359,7 +359,7 @@ def test_a_key_that_cannot_sign_is_told_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "clients.pem"
     file.write_text("no key")
     [mistake] = mistakes_in(HEAD + f"clients: {{signing_key_file: {file}}}\n")
-    assert mistake.endswith(f" clients: {file} holds no private key in PEM that has no passphrase")
+    assert mistake.endswith(f" clients: {file} must hold a PEM private key without a passphrase")
 
 
 def test_no_secret_is_ever_shown() -> None:

@@ -11,7 +11,7 @@ import pytest
 from responder.backends.host.client import Local
 from responder.backends.host.logs_client import Host
 from responder.backends.postgres.snapshots.streams import given_by
-from responder.transport.programs import KEPT, environment, program, version_said
+from responder.transport.programs import KEPT, environment, program, version_output
 
 ROOT = Path(__file__).parents[3]
 OURS = ("PG", "AWS_", "RESPONDER_")
@@ -66,11 +66,11 @@ async def test_what_the_configuration_passes_is_passed() -> None:
     assert (env["DEPLOY_ENV"], env.get("NOT_SET"), env.get("RESPONDER_TOKEN")) == ("production", None, None)
 
 
-def test_the_version_of_a_program_is_asked_without_secrets(tmp_path: Path) -> None:
+def test_the_version_output_a_program_is_asked_without_secrets(tmp_path: Path) -> None:
     program = tmp_path / "asked"
     program.write_text("#!/bin/sh\nenv\n")
     program.chmod(0o755)
-    assert "a-secret" not in version_said(str(program))
+    assert "a-secret" not in version_output(str(program))
 
 
 def test_without_a_path_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,8 +224,8 @@ async def test_who_may_read_them(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "holds no private key in PEM"),
-        (pem(generate_private_key(SECP256R1())), "holds another key than one of Ed25519"),
+        (b"", "must hold a PEM private key"),
+        (pem(generate_private_key(SECP256R1())), "must hold an Ed25519 key"),
         (pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"x")), "that has no passphrase"),
         (None, "cannot be read"),
     ],

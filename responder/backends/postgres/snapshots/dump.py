@@ -23,7 +23,7 @@ from responder.backends.postgres.snapshots.streams import given_by
 from responder.backends.postgres.snapshots.verify import compare_restored, read_back
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
-from responder.transport.programs import version_said
+from responder.transport.programs import version_output
 
 _LOCK_WAIT_MS = 5000
 _NAMED_AT_MOST = 2000
@@ -217,7 +217,7 @@ def version_of(program: str) -> tuple[int, str]:
     """The major version of an installed program of PostgreSQL, and all of it. Raises Halt where it is not there."""
     if shutil.which(program) is None:
         raise StepFailed(f"{program} is not installed: apt-get install postgresql-client")
-    output = version_said(program)
+    output = version_output(program)
     found = re.search(r"(\d+)(\.\d+)?", output)
     if not found:
         raise StepFailed(f"{program} --version says {output!r}")

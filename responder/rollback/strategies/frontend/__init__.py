@@ -1,4 +1,4 @@
-"""Puts back what users see: on each platform that is named, and proven where they see it. A platform is a line here."""
+"""The strategy `frontend`: rolls back sites and apps, and checks what users get."""
 
 from __future__ import annotations
 
@@ -38,76 +38,77 @@ Caches = Annotated[
 
 
 class Frontend(Strategy):
-    """Platform after platform; where one of them does not come to the good version, all are turned back."""
+    """Rolls back one platform after the other. If one of them does not reach the good version, all are reverted."""
 
     strategy: Literal["frontend"] = "frontend"
     platforms: tuple[str, ...] = Field(
-        default=(), description="Which there are; may be left out, as the keys of the platforms say it too"
+        default=(), description="Names of the platforms; optional, because each platform has a key of its own"
     )
-    web: Web | None = Field(default=None, description="A site, behind a CDN or not")
+    web: Web | None = Field(default=None, description="A site, with or without a CDN")
     android: Android | None = Field(default=None, description="An app on Google Play")
     ios: Ios | None = Field(default=None, description="An app in the App Store")
     desktop: Desktop | None = Field(default=None, description="An app that updates itself")
     app_store_rollback: bool = Field(
         default=True,
-        description="Whether releases are halted in stores, and phased ones paused; false: only the apps are told",
+        description="Whether store releases are halted and phased ones paused; false: only the documents for apps "
+        "change",
     )
     cdn_invalidation: Caches | None = Field(
         default=None,
-        description="The CDN whose cache is emptied; true: that of the distribution whose origin path is switched, "
-        "which is the default there; false: none",
+        description="The CDN whose cache is purged; true: the distribution whose origin path is switched, which is "
+        "the default for it; false: none",
     )
     health_check_urls: tuple[HttpUrl, ...] = Field(
         default=(), description="Must answer 200 once every platform is at the good version"
     )
-    healthy_within: Duration = Field(default=60.0, gt=0, description="Deadline for that")
+    healthy_within: Duration = Field(default=60.0, gt=0, description="Deadline for health_check_urls")
 
     @property
-    def _there(self) -> dict[str, Platform]:
-        """The platforms by the name of their key, in the order in which they are rolled back."""
+    def _configured(self) -> dict[str, Platform]:
+        """The platforms by key, in the order in which they are rolled back."""
         found = ((name, getattr(self, name)) for name in type(self).model_fields)
         return {name: value for name, value in found if isinstance(value, Platform)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Frontend:
-        there = self._there
-        if not there:
-            raise ValueError("names no platform: needs at least one key such as web")
-        if self.platforms and set(self.platforms) != set(there):
-            mismatch = f"{', '.join(self.platforms)} are named, but {', '.join(there)} configured"
-            raise ValueError(f"platforms: {mismatch}: each one that is named has a key of its own")
-        if self.cdn_invalidation is True and not any(platform.own_cache for platform in there.values()):
-            raise ValueError("cdn_invalidation: name the CDN, as {cloudfront: E1ABC}: nothing else here says which")
+        configured = self._configured
+        if not configured:
+            raise ValueError("no platform: add at least one key such as web")
+        if self.platforms and set(self.platforms) != set(configured):
+            mismatch = f"{', '.join(self.platforms)} are listed, but configured: {', '.join(configured)}"
+            raise ValueError(f"platforms: {mismatch}: add a key for each platform in the list")
+        if self.cdn_invalidation is True and not any(platform.own_cache for platform in configured.values()):
+            raise ValueError("cdn_invalidation: no platform names a CDN: write it as {cloudfront: E1ABC}")
         return self
 
     def caches(self, platform: Platform) -> Purge | None:
-        """What is emptied when that platform changes."""
+        """Returns the purge for a change of that platform, or None."""
         if self.cdn_invalidation is None or self.cdn_invalidation is True:
             return platform.own_cache
         return None if self.cdn_invalidation is False else self.cdn_invalidation
 
     def derived(self) -> Iterator[Resource]:
         if self.cdn_invalidation in (None, True):
-            yield from (cache for platform in self._there.values() if (cache := platform.own_cache))
+            yield from (cache for platform in self._configured.values() if (cache := platform.own_cache))
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
         return await self.web.problems(gateway) if self.web else []
 
     async def plan(self, gateway: Gateway, target: VersionChange) -> StrategyPlan:
-        looks = [self._part(gateway, target, name, platform) for name, platform in self._there.items()]
+        planning = [self._part(gateway, target, name, platform) for name, platform in self._configured.items()]
         found: list[tuple[StrategyPlan, bool]] = []
-        for look in await asyncio.gather(*looks, return_exceptions=True):  # of several mistakes the first is told
-            if isinstance(look, BaseException):
-                raise look
-            found.append(look)
-        notes = [note for draft, _ in found for note in draft.notes]
-        if not (parts := [draft for draft, there in found if there]):
+        for result in await asyncio.gather(*planning, return_exceptions=True):  # raises the first of several errors
+            if isinstance(result, BaseException):
+                raise result
+            found.append(result)
+        notes = [note for part, _ in found for note in part.notes]
+        if not (parts := [part for part, is_affected in found if is_affected]):
             raise StepFailed(f"none of its platforms is at {target.from_version}: {'; '.join(notes)}")
-        parts += [draft for draft, there in found if not there]
+        parts += [part for part, is_affected in found if not is_affected]
         steps = [step for part in parts for step in part.steps]
         if self.health_check_urls:
             checks = tuple(HttpCheck(http=url) for url in self.health_check_urls)
-            steps.append(Gate(name="the frontend answers", checks=checks, within=self.healthy_within))
+            steps.append(Gate(name="frontend answers", checks=checks, within=self.healthy_within))
         return StrategyPlan(
             steps=tuple(steps),
             notes=tuple(note for part in parts for note in part.notes),
@@ -117,12 +118,12 @@ class Frontend(Strategy):
     async def _part(
         self, gateway: Gateway, target: VersionChange, name: str, platform: Platform
     ) -> tuple[StrategyPlan, bool]:
-        """What is done on it, and whether the version that is rolled back has reached it at all.
+        """Returns the plan of a platform, and whether the version that is rolled back has reached it.
 
-        A platform that was told to be elsewhere and is holds up no other: a store takes days.
+        A platform at another reported version does not stop the others: a store takes days.
         """
         runs = target.platform_versions.get(name, target.from_version)
-        left = f"{name} is left as it is, at {runs}"
+        left = f"{name} is unchanged, at {runs}"
         if isinstance(platform, StorePlatform) and not (self.app_store_rollback and platform.has_store):
             elsewhere = runs != target.from_version
             return (

@@ -1,4 +1,4 @@
-"""An app on Google Play: nobody new gets the bad version; who has it keeps it until a higher versionCode is there."""
+"""The platform `android`: halts a release on Google Play. Its users keep it until a higher versionCode is published."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from responder.backends.sites.version_text import VersionText, text_for
 from responder.errors import StepFailed, UnexpectedVersion
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, StrategyPlan
-from responder.rollback.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
+from responder.rollback.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, value_in
 from responder.rollback.version_change import VersionChange
 
 
 class Android(StorePlatform):
-    """Its release is halted, staged or full. Google Play then serves the one before it to whoever has not updated."""
+    """Halts a staged or full release. Google Play then serves the previous one to users who have not updated."""
 
-    google_play: PlayRelease | None = Field(default=None, description="Which app, on which track")
+    google_play: PlayRelease | None = Field(default=None, description="The app and its track on Google Play")
     name: VersionText = Field(
         default="{version}",
-        description="Name of a version's release on the track, where no artefact tells its versionCode; the usual "
-        "`41 (2.0)` of the Play Console is known as well",
+        description="Name of the release on the track, if no artifact has its versionCode; `41 (2.0)`, the default of "
+        "the Play Console, is recognized as well",
     )
 
     @property
     def has_store(self) -> bool:
-        """As StorePlatform.has_store."""
+        """See StorePlatform.has_store."""
         return self.google_play is not None
 
     @property
@@ -37,8 +37,8 @@ class Android(StorePlatform):
     def republish(self, target: VersionChange) -> str:
         code = self._code(target.from_artifacts)
         return (
-            f"publish {target.to_version} again on Google Play, built anew with a versionCode above "
-            f"{code or f'that of {target.from_version}'}: it serves nothing lower to whoever has {target.from_version}"
+            f"publish {target.to_version} again on Google Play, rebuilt with a versionCode above "
+            f"{code or f'that of {target.from_version}'}: users of {target.from_version} get no lower one"
         )
 
     async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
@@ -51,19 +51,17 @@ class Android(StorePlatform):
                 play.model_copy(update=brief), lambda client: client.read(play.package, play.track)
             )
         except StepFailed as failure:
-            return self.untouched(
-                target, "android", f"Google Play could not be asked, so it was left as it is: {failure}"
-            )
+            return self.untouched(target, "android", f"Google Play could not be read, so it was not changed: {failure}")
         bad, bad_code = self._find(releases, target.from_artifacts, target.from_version)
         if bad is None or bad.get("status") == "draft":
             wrong = "is a draft there" if bad else f"is not on it; {self._listed(releases)}"
             raise UnexpectedVersion(
-                f"the {play}: the deployments say that {target.from_version} runs, but it {wrong}; nothing was touched"
+                f"the {play}: the reported version is {target.from_version}, but it {wrong}; nothing was changed"
             )
         above = [release for release in releases if _has_users(release) and highest(release) > highest(bad)]
         if above:
             newer = f"{above[0].get('name') or highest(above[0])} is {above[0].get('status')} above {bad_code}"
-            raise StepFailed(f"the {play}: {newer}: somebody published since; nothing was touched")
+            raise StepFailed(f"the {play}: {newer}: a newer release was published; nothing was changed")
         known = target.model_copy(update={"from_artifacts": {**target.from_artifacts, "android": bad_code}})
         good, good_code = self._find(releases, target.artifacts, target.to_version)
         codes = (bad_code, good_code) if good else (bad_code,)
@@ -76,13 +74,13 @@ class Android(StorePlatform):
         mitigation = self.mitigation(known, "android")
         if to == before:
             return StrategyPlan(
-                steps=(), notes=(*notes, f"the {resource} is halted already"), mitigations=(mitigation,)
+                steps=(), notes=(*notes, f"the {resource} is already halted"), mitigations=(mitigation,)
             )
         try:
             notes += await gateway.ask(resource.model_copy(update=brief), lambda client: resource.preflight(client, to))
         except StepFailed as failure:
-            note = f"Google Play would not halt {target.from_version}, so it was left as it is: {failure}"
-            mitigation = self.mitigation(known, "android", f"{self.hint}, should that be possible")
+            note = f"Google Play refuses to halt {target.from_version}, so it was not changed: {failure}"
+            mitigation = self.mitigation(known, "android", f"{self.hint}, if possible")
             return StrategyPlan(steps=(), notes=(note,), mitigations=(mitigation,))
         return StrategyPlan(
             steps=(Change(resource=resource, before=before, after=to, every=_EVERY),),
@@ -91,9 +89,9 @@ class Android(StorePlatform):
         )
 
     def _find(self, releases: list[Release], artifacts: dict[str, str], version: str) -> tuple[Release | None, str]:
-        """The version's release and its versionCode; by its name where no artefact tells the code.
+        """Returns the release of a version and its versionCode, found by name if no artifact has the code.
 
-        Of several builds of that name the one with the highest code that is more than a draft.
+        Of several builds with that name, returns the highest one that is not a draft.
         """
         if code := self._code(artifacts):
             return listed(releases, code), code
@@ -110,14 +108,14 @@ class Android(StorePlatform):
 
     @staticmethod
     def _code(artifacts: dict[str, str]) -> str:
-        return told_in(artifacts.get("android", ""), "versionCode", r"\d+")
+        return value_in(artifacts.get("android", ""), "versionCode", r"\d+")
 
     @staticmethod
     def _listed(releases: list[Release]) -> str:
         text = ", ".join(
             f"{release.get('name', '(no name)')} ({highest(release)}, {release.get('status')})" for release in releases
         )
-        return f"it lists {text or 'nothing'}; tell its versionCode with the deployment, or set `name`"
+        return f"it lists {text or 'nothing'}; report its versionCode with the deployment, or set `name`"
 
 
 def _has_users(release: Release) -> bool:
@@ -130,7 +128,7 @@ def _halted(release: Release) -> JsonValue:
 
 
 def _served(release: Release) -> JsonValue:
-    """The share that it had: where somebody halted it, it gets that back."""
+    """Returns the share of the release. A halted one resumes with the share that it had."""
     share = share_of(release)
     if not isinstance(share, dict) or share["status"] != "halted":
         return share
@@ -138,13 +136,13 @@ def _served(release: Release) -> JsonValue:
 
 
 def _what_users_get(bad: Release, good: Release | None, target: VersionChange) -> str:
-    kept = f"whoever has {target.from_version} keeps it"
+    kept = f"users of {target.from_version} keep it"
     if good is not None:
         return f"{kept}; all others get {target.to_version}, as far as it was rolled out"
     if bad.get("status") == "completed":
-        return f"{kept}; all others get what Google Play served before it, which the track does not list"
-    return f"{kept}; all others get what the track lists besides: {target.to_version} is not among it"
+        return f"{kept}; all others get the previous release, which the track does not list"
+    return f"{kept}; all others get the other releases of the track, but {target.to_version} is not among them"
 
 
 _EVERY = 10.0
-"""Seconds between two looks: each is an edit, and their number is limited."""
+"""Seconds between two reads. Each read is an edit, and their number is limited."""

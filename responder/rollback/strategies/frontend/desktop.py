@@ -1,4 +1,4 @@
-"""A desktop app that updates itself: its feed offers the good version again, and is believed once clients get it."""
+"""The platform `desktop`: an app that updates itself from a feed. The feed offers the good version again."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Feed = Annotated[
 
 
 class Desktop(Platform):
-    """Whoever has updated keeps the bad version, unless the app itself goes down; nobody else gets it any more."""
+    """No further client gets the bad version. Updated clients keep it, unless the app downgrades itself."""
 
-    feed: Feed = Field(description="What the app asks for updates")
-    urls: tuple[HttpUrl, ...] = Field(min_length=1, description="Where clients get the feed: it must be the good one")
-    hold_for: Duration = Field(default=5.0, description="How long all of them must be so without a break")
-    within: Duration = Field(default=300.0, gt=0, description="Deadline for that")
+    feed: Feed = Field(description="The update feed of the app")
+    urls: tuple[HttpUrl, ...] = Field(min_length=1, description="URLs of the feed, which must serve the good one")
+    hold_for: Duration = Field(default=5.0, description="How long all URLs must serve it without a break")
+    within: Duration = Field(default=300.0, gt=0, description="Deadline until all URLs serve it")
 
     async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
         feed = self.feed
@@ -40,10 +40,10 @@ class Desktop(Platform):
         sha256 = hashlib.sha256(kept[feed.name].body).hexdigest()
         changes = await emptied(gateway, target, cache, Change(resource=feed, before=before, after=to))
         gate = Gate(
-            name=f"clients get the feed of {to}",
+            name=f"clients get feed {to}",
             checks=tuple(HttpCheck(http=url, sha256=sha256, every_address=True) for url in self.urls),
             hold_for=self.hold_for,
             within=self.within,
         )
-        stays = f"desktop apps that have updated to {target.from_version} keep it: the feed offers them nothing higher"
-        return StrategyPlan(steps=(*changes.steps, gate), notes=(*notes, stays, *changes.notes))
+        remains = f"desktop apps that have updated to {target.from_version} keep it: the feed offers no higher version"
+        return StrategyPlan(steps=(*changes.steps, gate), notes=(*notes, remains, *changes.notes))

@@ -1,4 +1,4 @@
-"""An app in the App Store: its phased release is paused; the rest is told to the apps, and done by people."""
+"""The platform `ios`: pauses a phased release in the App Store. People and the documents for apps do the rest."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from responder.backends.sites.version_text import VersionText, text_for
 from responder.errors import StepFailed, UnexpectedVersion
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, StrategyPlan
-from responder.rollback.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, told_in
+from responder.rollback.strategies.frontend.platform import PLANNED_WITHIN, StorePlatform, value_in
 from responder.rollback.version_change import VersionChange
 
 _PAUSE_AT_MOST = 30
-"""Days that a phased release may be paused in all; then it goes on by itself."""
+"""Days that a phased release may be paused in total. Then it continues by itself."""
 
 
 class Ios(StorePlatform):
-    """Apple takes no version back. A paused phased release brings it to nobody; who looks for it still gets it."""
+    """Apple cannot withdraw a version. A paused phased release stops automatic updates; manual ones still work."""
 
-    app_store: PhasedRelease | None = Field(default=None, description="Which app")
+    app_store: PhasedRelease | None = Field(default=None, description="The app in the App Store")
     version: VersionText = Field(
-        default="{version}", description="A version's string in the store, where no artefact tells it (version=2.0)"
+        default="{version}", description="Version string in the store, if no artifact has it (version=2.0)"
     )
 
     @property
     def has_store(self) -> bool:
-        """As StorePlatform.has_store."""
+        """See StorePlatform.has_store."""
         return self.app_store is not None
 
     @property
@@ -35,17 +35,17 @@ class Ios(StorePlatform):
         return "pause its phased release in App Store Connect"
 
     def blocked(self, target: VersionChange) -> tuple[str, ...]:
-        """As StorePlatform.blocked: also as the store has it."""
+        """See StorePlatform.blocked; also the version string in the store."""
         return tuple(dict.fromkeys((target.from_version, self._string(target))))
 
     def republish(self, target: VersionChange) -> str:
         return (
             f"submit a version above {self._string(target)} to the App Store, built from {target.to_version}, and ask "
-            f"for an expedited review: whoever has {target.from_version} keeps it until then"
+            f"for an expedited review: users of {target.from_version} keep it until then"
         )
 
     def _string(self, target: VersionChange) -> str:
-        version = told_in(target.from_artifacts.get("ios", ""), "version", r"\d+(?:\.\d+)*")
+        version = value_in(target.from_artifacts.get("ios", ""), "version", r"\d+(?:\.\d+)*")
         return version or text_for(self.version, target.from_version)
 
     async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
@@ -58,33 +58,33 @@ class Ios(StorePlatform):
                 brief, lambda client: client.read(resource.app, resource.platform, resource.version)
             )
         except StepFailed as failure:
-            why = f"App Store Connect could not be asked, so it was left as it is: {failure}"
+            why = f"App Store Connect could not be read, so it was not changed: {failure}"
             return self.untouched(target, "ios", why)
         if found is None:
             raise UnexpectedVersion(
                 f"the app {resource.app} has no version {resource.version} in the App Store ({resource.platform}), "
-                f"but the deployments say that {target.from_version} runs; nothing was touched"
+                f"but the reported version is {target.from_version}; nothing was changed"
             )
         match found.state:
             case "ACTIVE":
                 left = max(_PAUSE_AT_MOST - found.paused_days, 0)
-                hint = f"before {left} days of pause are over: the phased release then goes on by itself"
-                note = f"whoever looks for {resource.version} in the App Store still gets it, paused or not"
+                hint = f"within {left} days: then the pause ends and the phased release continues"
+                note = f"users who search for {resource.version} in the App Store still get it, paused or not"
                 return StrategyPlan(
                     steps=(Change(resource=resource, before="ACTIVE", after="PAUSED", every=_EVERY),),
                     notes=(note,),
                     mitigations=(self.mitigation(target, "ios", hint),),
                 )
             case "PAUSED":
-                note = f"the {resource} is paused already"
+                note = f"the {resource} is already paused"
             case "COMPLETE":
-                note = f"the {resource} is complete: everybody gets {resource.version}, and Apple takes nothing back"
+                note = f"the {resource} is complete: all users get {resource.version}, and it cannot be withdrawn"
             case "INACTIVE":
                 note = f"the {resource} has not begun ({found.version_state}): do not release {resource.version}"
             case _:
-                note = f"{resource.version} has no phased release ({found.version_state}): there is nothing to pause"
+                note = f"{resource.version} has no phased release ({found.version_state}): nothing to pause"
         return StrategyPlan(steps=(), notes=(note,), mitigations=(self.mitigation(target, "ios"),))
 
 
 _EVERY = 5.0
-"""Seconds between two looks; their number in an hour is limited."""
+"""Seconds between two reads. Their number per hour is limited."""

@@ -1,4 +1,4 @@
-"""What every platform of a frontend is: it says how it is put back, and how that shows where users are."""
+"""The base of every platform of a frontend: its plan, and the gate that checks what users get."""
 
 from __future__ import annotations
 
@@ -14,56 +14,57 @@ from responder.rollback.version_change import VersionChange
 
 
 class Platform(BaseModel, ABC):
-    """One of the ways by which a frontend comes to its users."""
+    """One way in which a frontend reaches its users."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     @property
     def own_cache(self) -> Purge | None:
-        """The cache that has to be emptied where nobody names another; None where there is none."""
+        """The cache that is purged unless the configuration names another; None if there is none."""
         return None
 
     @abstractmethod
     async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
-        """Its steps, ending with the gate that shows the good version to be with the users. Raises Halt."""
+        """Returns its steps. The last one is a gate that checks that users get the good version. Raises StepFailed."""
 
 
 class StorePlatform(Platform):
-    """An app that a store brings to its users. What they have is not taken back: the apps themselves are told."""
+    """An app from a store. Installed versions stay; the documents that apps poll tell them what to do."""
 
     min_version: str = Field(
         default="",
-        description="Told to the apps with a rollback: below it they ask for an update. {version} stands for the one "
-        "that is gone back to; empty: it stays as it is",
+        description="Minimum version published to the apps by a rollback; older ones ask for an update. {version} is "
+        "the good version; empty: unchanged",
     )
     kill_switches: dict[str, bool] = Field(
-        default_factory=dict, description="Flags told to the apps with a rollback, as {checkout_v3: false}"
+        default_factory=dict, description="Flags published to the apps by a rollback, as {checkout_v3: false}"
     )
 
     def untouched(self, target: VersionChange, name: str, why: str = "") -> StrategyPlan:
-        """Where the store is left alone, and only the apps are told. A store that is away holds nothing else up."""
-        mitigation = self.mitigation(target, name, f"the store was left alone: {self.hint}")
+        """Returns a plan that changes only the documents for apps. An unavailable store does not stop the others."""
+        mitigation = self.mitigation(target, name, f"the store was not changed: {self.hint}")
         return StrategyPlan(steps=(), notes=(why,) if why else (), mitigations=(mitigation,))
 
     @property
     @abstractmethod
     def has_store(self) -> bool:
-        """Whether there is a store that says itself what it has; else what was told is all that is known."""
+        """Whether a store reports its versions. Otherwise only reported deployments are known."""
 
     @property
     @abstractmethod
     def hint(self) -> str:
-        """What a person does in the store who does by hand what we leave."""
+        """What a person does in the store if the responder does not change it."""
 
     def blocked(self, target: VersionChange) -> tuple[str, ...]:
-        """What apps of the bad version may know themselves as."""
+        """Returns the version strings that apps of the bad version may report."""
         return (target.from_version,)
 
     @abstractmethod
     def republish(self, target: VersionChange) -> str:
-        """What has to be published, in words."""
+        """Returns what a person must publish."""
 
     def mitigation(self, target: VersionChange, name: str, *more: str) -> Mitigation:
+        """Returns what is published to the apps, and what remains to be done by people."""
         return Mitigation(
             platform=name,
             blocked_versions=self.blocked(target),
@@ -73,24 +74,24 @@ class StorePlatform(Platform):
         )
 
 
-def told_in(artifact: str, key: str, form: str) -> str:
-    """What an artefact such as `versionCode=41` tells of the key, or `41` alone; empty for others, as a digest."""
+def value_in(artifact: str, key: str, form: str) -> str:
+    """Returns the value of a key in an artifact such as `versionCode=41` or `41`. Empty for others, such as digests."""
     found = re.search(rf"(?:^|[\s,;&]){key}=({form})(?=$|[\s,;&])", artifact) or re.fullmatch(f"({form})", artifact)
     return found[1] if found else ""
 
 
 PLANNED_WITHIN = 30.0
-"""Seconds that a plan waits for a store: what else is rolled back waits with it."""
+"""Seconds that a plan waits for a store. The other services of the rollback wait as well."""
 
 
 async def emptied(gateway: Gateway, target: VersionChange, cache: Purge | None, *changes: Change) -> StrategyPlan:
-    """The moves, and the cache emptied after them: going forward, and after the last of them on the way back too.
+    """Returns the changes with a purge after them, in both directions.
 
-    The first step does that. Forward it has nothing to do, so turned round it is the last one that is done.
+    The first step is the purge for a revert: it does nothing forward, and comes last when the plan is reverted.
     """
     if cache is None:
         return StrategyPlan(steps=changes)
-    # One purge for each platform: two that share a cache change at different moments.
+    # One purge for each platform: two platforms that share a cache change at different times.
     mark = f"{target.execution} {changes[0].resource}"
     back = cache.model_copy(update={"mark": mark, "on_way_back": True})
     on = cache.model_copy(update={"mark": mark, "on_way_back": False})
@@ -104,4 +105,4 @@ async def emptied(gateway: Gateway, target: VersionChange, cache: Purge | None, 
 
 
 _EVERY = 3.0
-"""Seconds between two looks at an invalidation: they take some minutes, and looking is limited."""
+"""Seconds between two checks of an invalidation, which takes minutes. The requests are rate-limited."""

@@ -1,4 +1,4 @@
-"""A site goes back to a release that is whole, and nobody believes it before the edge serves it."""
+"""The platform `web`: a site returns to a complete release, and a gate checks what the edge serves."""
 
 from __future__ import annotations
 
@@ -35,44 +35,44 @@ Pointer = Annotated[
 
 
 class Edge(BaseModel):
-    """What visitors get, asked where they get it: best from more than one place."""
+    """What visitors get. Use URLs in more than one location if possible."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: tuple[HttpUrl, ...] = Field(default=(), description="JSON documents that say the version")
-    field: str = Field(default="version", description="Their field that does; dots go deeper")
+    version: tuple[HttpUrl, ...] = Field(default=(), description="URLs of JSON documents with the version")
+    field: str = Field(default="version", description="Field with the version; dots for nested fields")
     pages: dict[HttpUrl, str] = Field(
         default_factory=dict,
-        description="Pages, and the files of the release that they must be, as {https://shop.example/: index.html}",
+        description="Pages and the release file that each must equal, as {https://shop.example/: index.html}",
     )
-    hold_for: Duration = Field(default=5.0, description="How long all of them must be so without a break")
-    within: Duration = Field(default=300.0, gt=0, description="Deadline for that")
+    hold_for: Duration = Field(default=5.0, description="How long all of them must hold without a break")
+    within: Duration = Field(default=300.0, gt=0, description="Deadline until all of them hold")
 
     @model_validator(mode="after")
-    def _asks_something(self) -> Edge:
+    def _has_urls(self) -> Edge:
         if not self.version and not self.pages:
-            raise ValueError("needs at least one URL in version or pages: else nobody knows what users get")
+            raise ValueError("needs at least one URL in version or pages, to check what users get")
         return self
 
     def gate(self, version: str, files: dict[str, File]) -> Gate:
-        """Raises Halt where a page is no file of the release."""
+        """Returns the gate for a version. Raises StepFailed if a page is not a file of the release."""
         checks = [HttpCheck(http=url, fields={self.field: version}, every_address=True) for url in self.version]
         for url, path in self.pages.items():
             if path not in files:
-                raise StepFailed(f"{path} is no file of the release {version}, so {url} cannot be compared with it")
+                raise StepFailed(f"{path} is not a file of release {version}, so {url} cannot be compared with it")
             checks.append(HttpCheck(http=url, sha256=files[path].sha256, every_address=True))
-        name = f"the edge serves {version}"
+        name = f"edge serves {version}"
         return Gate(name=name, checks=tuple(checks), hold_for=self.hold_for, within=self.within)
 
 
 class Web(Platform):
-    """One of three ways: a pointer is switched, a release is copied, or a link on this host is switched."""
+    """Switches a pointer, copies a release in S3, or switches a link on this host."""
 
-    pointer: Pointer | None = Field(default=None, description="What says which release is served")
-    copied: LivePrefix | None = Field(default=None, alias="copy", description="Where a release is copied to in S3")
+    pointer: Pointer | None = Field(default=None, description="Pointer to the release that is served")
+    copied: LivePrefix | None = Field(default=None, alias="copy", description="S3 prefix to which a release is copied")
     local: CurrentRelease | None = Field(default=None, description="Directory of releases with a `current` link")
-    releases: Releases | None = Field(default=None, description="Beside a pointer: where in S3 the releases are")
-    edge: Edge = Field(description="What visitors get, and how that shows the version")
+    releases: Releases | None = Field(default=None, description="Location of the releases in S3, for a pointer")
+    edge: Edge = Field(description="URLs that show which version visitors get")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Web:
@@ -80,11 +80,11 @@ class Web(Platform):
             raise ValueError("needs exactly one of pointer, copy, local")
         in_s3 = isinstance(self.pointer, CloudfrontKey | OriginPath | PointerObject)
         if in_s3 and self.releases is None:
-            raise ValueError("releases: is missing: nobody could say whether the good release is whole")
+            raise ValueError("releases: is missing, so it could not be checked whether the good release is complete")
         if not in_s3 and self.releases is not None:
-            raise ValueError("releases: belongs to a pointer of Amazon's; copy and local have their own")
+            raise ValueError("releases: belongs to a pointer in AWS; copy and local have their own")
         if self.edge.pages and isinstance(self.pointer, FastlyVersion):
-            raise ValueError("edge.pages: the files of Fastly's versions are not known; use edge.version")
+            raise ValueError("edge.pages: the files of a Fastly version are unknown; use edge.version")
         return self
 
     @property
@@ -101,7 +101,7 @@ class Web(Platform):
         )
 
     async def problems(self, gateway: Gateway) -> list[Problem]:
-        """Whether the releases beside a pointer are there, and whether the one that is live is whole."""
+        """Returns problems of the releases of a pointer, and of the live one."""
         releases, resource = self.releases, self.resource
         if releases is None:
             return []
@@ -111,33 +111,36 @@ class Web(Platform):
     async def plan(self, gateway: Gateway, target: VersionChange, cache: Purge | None) -> StrategyPlan:
         before = await read_expecting(gateway, self.resource, target)
         to, notes = await value_of(gateway, self.resource, target)
-        files, file_notes = await self._whole(gateway, target.to_version)
+        files, file_notes = await self._complete(gateway, target.to_version)
         changes = await emptied(
             gateway, target, cache, Change(resource=self.resource, before=before, after=to, every=3.0)
         )
         gate = self.edge.gate(target.to_version, files)
         return StrategyPlan(steps=(*changes.steps, gate), notes=(*notes, *file_notes, *changes.notes))
 
-    async def _whole(self, gateway: Gateway, version: str) -> tuple[dict[str, File], tuple[str, ...]]:
-        """The files of the release, all of them there as they were built, and what people should know. Raises Halt."""
+    async def _complete(self, gateway: Gateway, version: str) -> tuple[dict[str, File], tuple[str, ...]]:
+        """Returns the files of a complete release, and notes. Raises StepFailed if it differs from its build."""
         if self.local is not None:
-            return await self._whole_here(gateway, self.local, version)
+            return await self._complete_on_host(gateway, self.local, version)
         holder = self.copied or self.releases
         if holder is None:
             return {}, ()
-        return (await gateway.ask(self.resource, lambda aws: holder.whole(aws, version))).files, ()
+        return (await gateway.ask(self.resource, lambda aws: holder.complete(aws, version))).files, ()
 
-    async def _whole_here(
+    async def _complete_on_host(
         self, gateway: Gateway, release: CurrentRelease, version: str
     ) -> tuple[dict[str, File], tuple[str, ...]]:
-        where = release.root / release.releases / version
-        text = await gateway.ask(release, lambda local: local.text(where / "manifest.json"))
+        directory = release.root / release.releases / version
+        text = await gateway.ask(release, lambda local: local.text(directory / "manifest.json"))
         if text is None:
             if self.edge.pages:
-                raise StepFailed(f"there is no {where}/manifest.json to compare pages with")
-            return {}, (f"nobody can say whether {where} is whole: it has no manifest.json",)
-        files = Manifest.read(text, f"{where}/manifest.json").files
-        found = await gateway.ask(release, lambda local: local.digests(where, tuple(files)))
+                raise StepFailed(f"{directory}/manifest.json does not exist, so pages cannot be compared")
+            return {}, (f"{directory} has no manifest.json, so it is unknown whether it is complete",)
+        files = Manifest.read(text, f"{directory}/manifest.json").files
+        found = await gateway.ask(release, lambda local: local.digests(directory, tuple(files)))
         if wrong := sorted(path for path, file in files.items() if found[path] != file.sha256):
-            raise StepFailed(f"{where} is not what was built: {wrong[0]} is missing or another ({len(wrong)} in all)")
+            raise StepFailed(
+                f"{directory} differs from its build: {wrong[0]} is missing or different ({len(wrong)} files)"
+            )
+
         return files, ()

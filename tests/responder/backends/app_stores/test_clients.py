@@ -73,7 +73,7 @@ async def test_somebody_else_commits_meanwhile(moment: str, play: Play) -> None:
     fake.answer = answer  # type: ignore[method-assign]
     async with serving(lambda request: fake.answer(request)) as url:
         other = await GooglePlay.connect(play_settings(url))
-        with pytest.raises(Unavailable, match="our edit was ended by another one"):
+        with pytest.raises(Unavailable, match="another edit replaced ours"):
             await other.write(*TRACK, halted)
         assert fake.shares() == {"42": ("inProgress", 0.5)}
         await other.write(*TRACK, halted)
@@ -143,7 +143,7 @@ async def test_an_app_whose_changes_a_person_sends_for_review(play: Play) -> Non
 async def test_missing_rights_say_who_has_to_give_them(right: str, play: Play) -> None:
     fake, client = play
     fake.rights -= {right}
-    with pytest.raises(StepFailed, match=r"\(403\): The caller does not have permission\. In the Play Console"):
+    with pytest.raises(StepFailed, match=r"\(403\): The caller does not have permission\. Check in the Play Console"):
         await client.rehearse(*TRACK, halted)
 
 
@@ -166,7 +166,7 @@ async def test_a_key_that_is_none(of: str, play: Play, tmp_path: Path) -> None:
         file = tmp_path / "key.json"
         file.write_text("{" if of == "no JSON" else json.dumps(key))
         settings = settings.model_copy(update={"key": None, "key_file": file})
-        with pytest.raises(StepFailed, match=r"does not take the key|no JSON key of a service account") as failure:
+        with pytest.raises(StepFailed, match=r"refuses the key|not a JSON key of a service account") as failure:
             client = await GooglePlay.connect(settings)
             try:
                 await client.read(*TRACK)
@@ -265,7 +265,7 @@ async def test_a_text_that_is_no_key(tmp_path: Path) -> None:
         update={"key": None, "key_file": tmp_path / "key.p8"}
     )
     client = await AppStore.connect(settings)
-    with pytest.raises(StepFailed, match="no private key of App Store Connect"):
+    with pytest.raises(StepFailed, match="not a private key of App Store Connect"):
         await client.read(*SEEN)
     await client.close()
 

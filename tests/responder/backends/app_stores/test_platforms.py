@@ -87,10 +87,7 @@ async def test_a_release_is_halted(releases: Any, more: Any, expected: Any, to: 
     assert moved(draft) == [(expected, to)]
     (mitigation,) = draft.mitigations
     assert (mitigation.platform, mitigation.blocked_versions) == ("android", ("2",))
-    assert (
-        f"with a versionCode above {max(expected, key=int)}: it serves nothing lower to whoever has 2"
-        in mitigation.remains
-    )
+    assert f"with a versionCode above {max(expected, key=int)}: users of 2 get no lower one" in mitigation.remains
 
 
 async def test_a_version_code_that_an_artefact_tells() -> None:
@@ -103,7 +100,7 @@ async def test_a_version_code_that_an_artefact_tells() -> None:
     assert len(moved(await android(*unnamed, target=bare))) == 1
     for silent in ("sha256:abc", "versionCode=42b", "minVersionCode=42"):
         other = target.model_copy(update={"from_artifacts": {"android": silent}})
-        with pytest.raises(StepFailed, match="tell its versionCode with the deployment, or set `name`"):
+        with pytest.raises(StepFailed, match="report its versionCode with the deployment, or set `name`"):
             await android(*unnamed, target=other)
         assert len(moved(await android(*STAGED, target=other))) == 1  # by its name
 
@@ -112,15 +109,18 @@ async def test_what_the_apps_are_told() -> None:
     draft = await android(*FULL, min_version="{version}", kill_switches={"checkout_v3": False})
     (mitigation,) = draft.mitigations
     assert (mitigation.min_version, mitigation.flags) == ("1", {"checkout_v3": False})
-    assert draft.notes == ("whoever has 2 keeps it; all others get what Google Play served before it, which the track "
+    assert draft.notes == ("users of 2 keep it; all others get the previous release, which the track "
                            "does not list",)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("releases", "message"),
     [
-        ((release(41, "1", "completed"),), "2 runs, but it is not on it; it lists 41 (1) (41, completed)"),
-        ((), "it lists nothing; tell its versionCode with the deployment, or set `name`"),
+        (
+            (release(41, "1", "completed"),),
+            "the reported version is 2, but it is not on it; it lists 41 (1) (41, completed)",
+        ),
+        ((), "it lists nothing; report its versionCode with the deployment, or set `name`"),
         ((release(42, "2", "draft"),), "is a draft there"),
         ((*FULL, release(43, "3", "inProgress", 0.1)), "43 (3) is inProgress above 42: somebody published since"),
     ],
@@ -149,16 +149,16 @@ async def test_of_two_builds_of_one_version_the_later_one_is_meant() -> None:
 async def test_halted_already() -> None:
     draft = await android(release(41, "1", "completed"), release(42, "2", "halted", 0.2))
     assert draft.steps == ()
-    assert draft.notes[-1].endswith("is halted already")
+    assert draft.notes[-1].endswith("is already halted")
     assert draft.mitigations
 
 
 async def test_a_release_that_the_store_does_not_halt_is_left_to_people() -> None:
     draft = await android(*FULL, first=True)
     assert draft.steps == ()
-    assert draft.notes[0].startswith("Google Play would not halt 2, so it was left as it is: ")
+    assert draft.notes[0].startswith("Google Play refuses to halt 2, so it was not changed: ")
     assert "The first release of a track cannot be halted." in draft.notes[0]
-    assert draft.mitigations[0].remains.endswith("halt its release in the Play Console, should that be possible")
+    assert draft.mitigations[0].remains.endswith("halt its release in the Play Console, if possible")
 
 
 @pytest.mark.parametrize("right", ["view", "release"])
@@ -167,7 +167,7 @@ async def test_missing_rights_hold_up_nothing_else_and_are_told(right: str) -> N
     fake.rights -= {right}
     draft = await drafted({"android": ANDROID, "ios": IOS}, StraightPlay(fake), StraightAppStore(apple))
     assert moved(draft) == [("ACTIVE", "PAUSED")]
-    assert "so it was left as it is: Google Play does not let us (403)" in draft.notes[0]
+    assert "so it was not changed: Google Play refuses" in draft.notes[0]
     assert "halt its release in the Play Console" in draft.mitigations[0].remains
 
 
@@ -216,11 +216,11 @@ async def test_changes_that_wait_for_a_person() -> None:
 @pytest.mark.parametrize(
     ("state", "changes", "note"),
     [
-        ("ACTIVE", [("ACTIVE", "PAUSED")], "whoever looks for 2 in the App Store still gets it, paused or not"),
-        ("PAUSED", [], "is paused already"),
-        ("COMPLETE", [], "is complete: everybody gets 2, and Apple takes nothing back"),
+        ("ACTIVE", [("ACTIVE", "PAUSED")], "users who search for 2 in the App Store still get it, paused or not"),
+        ("PAUSED", [], "is already paused"),
+        ("COMPLETE", [], "is complete: all users get 2, and it cannot be withdrawn"),
         ("INACTIVE", [], "has not begun (READY_FOR_DISTRIBUTION): do not release 2"),
-        (None, [], "2 has no phased release (READY_FOR_DISTRIBUTION): there is nothing to pause"),
+        (None, [], "2 has no phased release (READY_FOR_DISTRIBUTION): nothing to pause"),
     ],
 )
 async def test_a_phased_release(state: str | None, changes: Any, note: str) -> None:
@@ -258,13 +258,13 @@ async def test_a_feed_is_believed_once_clients_get_it(tmp_path: Path) -> None:
     draft = await drafted(options, Local())
     assert [str(step) for step in draft.steps] == [
         f"update feed {tmp_path}/latest.yml: 2 → 1",
-        "clients get the feed of 1 for 5s, within 5m",
+        "clients get feed 1 for 5s, within 5m",
     ]
     assert draft.mitigations == ()
     assert draft.notes[0].startswith("desktop apps that have updated to 2 keep it")
     with pytest.raises(StepFailed, match="but the deployments say that 3 runs"):
         await drafted(options, Local(), target=TARGET.model_copy(update={"from_version": "3"}))
-    with pytest.raises(StepFailed, match="keep each version's feed there"):
+    with pytest.raises(StepFailed, match="keep the feed of each version there"):
         await drafted(options, Local(), target=TARGET.model_copy(update={"to_version": "0"}))
 
 
@@ -286,12 +286,12 @@ async def test_a_platform_that_the_bad_version_has_not_reached_holds_up_no_other
     draft = await drafted(options, *clients(), target=behind)
     assert moved(draft) == [("2", "1")] and draft.mitigations == ()
     android, ios = draft.notes[-2:]
-    assert android.startswith("android is left as it is, at 1: the track production of ")
-    assert ios.startswith("ios is left as it is, at 1: the app ")
+    assert android.startswith("android is unchanged, at 1: the track production of ")
+    assert ios.startswith("ios is unchanged, at 1: the app ")
     left = {"web": web, "android": {}, "ios": IOS, "app_store_rollback": False}
     draft = await drafted(left, Local(), target=behind)
     assert moved(draft) == [("2", "1")] and draft.mitigations == (), "nobody has what was never published"
-    with pytest.raises(StepFailed, match="2 runs, but it is not on it"):
+    with pytest.raises(StepFailed, match="the reported version is 2, but it is not on it"):
         await drafted(options, *clients(), target=TARGET)  # nobody told otherwise
     with pytest.raises(StepFailed, match="none of its platforms is at 2"):
         await drafted({"android": ANDROID}, *clients(), target=behind)
@@ -307,7 +307,7 @@ async def test_stores_are_left_alone_where_nobody_wants_them_touched() -> None:
     assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
     remains = draft.mitigations[0].remains
     assert "a versionCode above that of 2" in remains
-    assert remains.endswith("the store was left alone: halt its release in the Play Console")
+    assert remains.endswith("the store was not changed: halt its release in the Play Console")
 
 
 async def test_a_store_that_nobody_named_is_left_alone() -> None:
@@ -340,7 +340,7 @@ async def test_a_cache_in_front_of_two_platforms_is_emptied_for_each(tmp_path: P
 
 
 def test_a_platform_that_is_named_has_a_key() -> None:
-    with pytest.raises(ValidationError, match="web, ios are named, but android configured"):
+    with pytest.raises(ValidationError, match="web, ios are listed, but configured: android"):
         Frontend.model_validate({"platforms": ["web", "ios"], "android": ANDROID})
 
 
@@ -388,7 +388,7 @@ async def test_check_live_finds_what_is_missing(tmp_path: Path, capsys: pytest.C
         report = await _checked(file, capsys, "--live")
         found = [problem["found"] for problem in report["problems"] if "services[0].rollback" in problem["location"]]
         assert "Google Play does not let us (403)" in found[0]
-        assert "no private key of App Store Connect" in found[1]
+        assert "not a private key of App Store Connect" in found[1]
     assert len(play.commits) == len(apple.states) == 1
 
 

@@ -50,11 +50,11 @@ def at(url: str, **more: Any) -> dict[str, Any]:
 async def test_the_plan(aws: Aws, amazon: Amazon) -> None:
     rollback = Rollback(frontend(health_check_urls=["http://127.0.0.1:1/health"]), {Aws: aws})
     assert await rollback.steps() == [
-        "cache of CloudFront's E1, should this be turned back: emptied → as it is",
-        "origin path of CloudFront's E1: 2 → 1",
-        "cache of CloudFront's E1: as it is → emptied",
-        "the edge serves 1, within 3s",
-        "the frontend answers, within 1m",
+        "cache of CloudFront distribution E1, when reverting: purged → unchanged",
+        "origin path of CloudFront distribution E1: 2 → 1",
+        "cache of CloudFront distribution E1: unchanged → purged",
+        "edge serves 1, within 3s",
+        "frontend answers, within 1m",
         "shop is healthy, within 5s",
     ]
     plan = await rollback.plan()
@@ -70,7 +70,7 @@ async def test_a_page_is_compared_with_the_release(aws: Aws, amazon_url: str) ->
     version, page = (check.model_dump(exclude_defaults=True, mode="json") for check in gate.checks)
     assert version["fields"] == {"version": "1"}
     assert page["sha256"] == hashlib.sha256(released("1")["index.html"]).hexdigest()
-    with pytest.raises(StepFailed, match=r"other\.html is no file of the release 1"):
+    with pytest.raises(StepFailed, match=r"other\.html is not a file of release 1"):
         edge = at(amazon_url, pages={"http://127.0.0.1:1/": "other.html"})
         await Rollback(frontend(web={"edge": edge}), {Aws: aws}).plan()
 
@@ -133,7 +133,7 @@ async def test_nothing_moves_to_a_release_that_is_not_whole(aws: Aws, amazon: Am
     for pointer in (PATH, KVS, {"object": "s3://shop/current.json"}):
         ended = await Rollback(frontend(web={"pointer": pointer}), {Aws: aws}).run()
         assert ended.outcome == "failed"
-        assert "s3://shop/releases/1 is not whole: sw.js is missing" in ended.reason
+        assert "s3://shop/releases/1 is incomplete: sw.js is missing" in ended.reason
     assert not [request for request in amazon.requests if request.method in ("PUT", "POST", "DELETE")]
 
 
@@ -158,19 +158,19 @@ async def test_a_link_on_this_host(tmp_path: Path) -> None:
     rollback = Rollback(local(tmp_path), {})
     assert (await rollback.steps())[:2] == [
         f"current release of {tmp_path}: 2 → 1",
-        "the edge serves 1, within 3s",
+        "edge serves 1, within 3s",
     ]
     (tmp_path / "releases" / "1" / "sw.js").write_text("// another")
     (tmp_path / "releases" / "1" / "index.html").unlink()
     with pytest.raises(
-        StepFailed, match=r"releases/1 is not what was built: index\.html is missing or another \(2 in all\)"
+        StepFailed, match=r"releases/1 differs from its build: index\.html is missing or different \(2 files\)"
     ):
         await rollback.plan()
     (tmp_path / "releases" / "1" / "manifest.json").unlink()
     (note,) = (await rollback.plan()).notes
-    assert note == f"nobody can say whether {tmp_path}/releases/1 is whole: it has no manifest.json"
+    assert note == f"{tmp_path}/releases/1 has no manifest.json, so it is unknown whether it is complete"
     (tmp_path / "releases" / "1" / "manifest.json").write_text(manifest({"../../secret": b""}).decode())
-    with pytest.raises(StepFailed, match="is no list of files"):
+    with pytest.raises(StepFailed, match="is not a manifest"):
         await rollback.plan()
 
 
@@ -216,17 +216,17 @@ async def _say(version: str, request: web.Request) -> web.Response:
 @pytest.mark.parametrize(
     ("options", "mistake"),
     [
-        ({"strategy": "frontend"}, "names no platform"),
-        (frontend(platforms=["web", "ios"]), "web, ios are named, but web configured"),
+        ({"strategy": "frontend"}, "no platform"),
+        (frontend(platforms=["web", "ios"]), "web, ios are listed, but configured: web"),
         (frontend(web={"pointer": None, "releases": None}), "needs exactly one of pointer, copy, local"),
         (frontend(web={"local": {"root": "/srv"}}), "needs exactly one of pointer, copy, local"),
         (frontend(web={"releases": None}), "releases: is missing"),
-        (frontend(web={"pointer": {"fastly": "S"}}), "releases: belongs to a pointer of Amazon's"),
-        (frontend(web={"pointer": KVS}, cdn_invalidation=True), "name the CDN, as"),
+        (frontend(web={"pointer": {"fastly": "S"}}), "releases: belongs to a pointer in AWS"),
+        (frontend(web={"pointer": KVS}, cdn_invalidation=True), "no platform names a CDN"),
         (frontend(cdn_invalidation={"akamai": "x"}), "a CDN has one of the keys cloudfront, cloudflare, fastly"),
         (frontend(web={"pointer": {"url": "x"}}), "a pointer has one of the keys kvs, origin_path, object, fastly"),
         (frontend(web={"edge": {}}), "needs at least one URL in version or pages"),
-        (frontend(web={"pointer": {**PATH, "origin_path": "/releases"}}), "must have {version} in it, once"),
+        (frontend(web={"pointer": {**PATH, "origin_path": "/releases"}}), "must contain {version} exactly once"),
         (frontend(web={"releases": {"s3": "shop/releases"}}), "String should match pattern"),
     ],
 )
@@ -241,7 +241,7 @@ def test_the_seeds_words(caches: Any) -> None:
     more = {} if caches is None else {"cdn_invalidation": caches}
     made = Frontend.model_validate(frontend(platforms=["web"], health_check_urls=["https://shop.example/"], **more))
     assert made.web is not None
-    assert str(made.caches(made.web)) == "cache of CloudFront's E1"
+    assert str(made.caches(made.web)) == "cache of CloudFront distribution E1"
     off = Frontend.model_validate(frontend(cdn_invalidation=False))
     assert off.web is not None and off.caches(off.web) is None
 
