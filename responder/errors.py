@@ -1,36 +1,36 @@
-"""The few ways in which things go wrong, each named by what happens next."""
+"""The errors of the responder. Each class stands for what happens next."""
 
 from __future__ import annotations
 
 
 class ResponderError(Exception):
-    """Anything that we understand well enough to say in one sentence."""
+    """An expected error. Its message is for people."""
 
 
 class StepFailed(ResponderError):
-    """This step cannot be done: what was done before it is turned back."""
+    """A step failed. The steps before it are reverted."""
 
 
 class UnexpectedVersion(StepFailed):
-    """What runs there is not the version that the deployments tell of."""
+    """The running version is not the last reported one."""
 
 
 class Drift(StepFailed):
-    """A resource is neither `was` nor `to`: somebody else moved it. Nothing more is touched; a human decides."""
+    """A resource is neither `before` nor `after`: somebody else changed it. The rollback freezes; a person decides."""
 
     def __init__(self, message: str, by: str = "") -> None:
         super().__init__(message)
-        self.by = by  # who, where the outside keeps books of that
+        self.by = by  # who changed it, if the system records that
 
 
 class Inconclusive(StepFailed):
-    """Nobody could say how it is until the deadline. That is no reason to think ill of anything."""
+    """No check answered before the deadline. This is no evidence against any version."""
 
 
 class Unavailable(ResponderError):
-    """The other side did not answer properly. Worth another try before the deadline; then it is a `Halt`.
+    """A system did not answer correctly. Retried until the deadline of the step, which then fails.
 
-    `retry_after`: seconds that the other side asks to be left alone before that.
+    `retry_after`: seconds that the system asks to wait before the next request; 0 if it does not.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
@@ -39,31 +39,31 @@ class Unavailable(ResponderError):
 
 
 class LeaseLost(ResponderError):
-    """This process no longer owns the execution. It stops at once and writes nothing more, not even that it stopped."""
+    """This process no longer owns the execution. It stops at once and writes nothing more."""
 
 
 class JournalUnavailable(ResponderError):
-    """The journal could not be read or written, so nothing was accepted. The sender should come back (503)."""
+    """The journal cannot be read or written, so nothing was accepted. The sender should retry (503)."""
 
 
 class Unknown(ResponderError):
-    """Something was named that does not exist (404)."""
+    """A name that does not exist (404)."""
 
 
 class Forbidden(ResponderError):
-    """The token or the user is not permitted for this (403)."""
+    """The token or user lacks the permission (403)."""
 
 
 class Conflict(ResponderError):
-    """Well understood, but not in this state (409)."""
+    """Not possible in the current state (409)."""
 
 
 class Changed(ResponderError):
-    """Somebody else changed it since whoever asks has read it (412)."""
+    """Changed by somebody else since the caller read it (412)."""
 
 
 class Invalid(ResponderError):
-    """The input makes no sense. `where` names the place in it, as `alerts[3].labels` (400)."""
+    """Invalid input (400). `where` is its path, such as `alerts[3].labels`."""
 
     def __init__(self, message: str, where: str = "") -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ class Invalid(ResponderError):
 
 
 class ConfigError(ResponderError):
-    """The configuration cannot be used. Holds every mistake found, each as `file:line: path: what is wrong`."""
+    """The configuration cannot be used. `mistakes` has every one as `file:line path: what is wrong`."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(mistakes))

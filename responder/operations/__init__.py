@@ -1,1 +1,1 @@
-"""What people and alerts can request: each operation once, for web, cli and runtime. May import reports and below."""
+"""What people and alerts can request, each operation once. It may import `reports` and below."""

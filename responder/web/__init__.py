@@ -1,1 +1,1 @@
-"""HTTP: alerts in, and everything that is known out."""
+"""HTTP: webhook receiver, API, streams and metrics. It may import `runtime`, `operations` and below."""

@@ -1,4 +1,4 @@
-"""Wakes whoever watches a rollback, whichever replica carries it out, at the cost of one short read a second."""
+"""Wakes the subscribers of a rollback that any replica executes. Costs one short read per second."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from responder.transport.background import OnError, run_loop
 T = TypeVar("T")
 P = ParamSpec("P")
 
-LATELY = timedelta(minutes=5)
-"""How far back a rollback is looked for that began and ended between two looks, by clocks that may differ."""
+RECENTLY = timedelta(minutes=5)
+"""How far back to look for rollbacks that started and ended between two reads. Clocks of replicas may differ."""
 
 
-class TooMany(Exception):
-    """As many watch as may."""
+class TooManySubscribers(Exception):
+    """The limit of subscribers is reached."""
 
 
-class Watcher:
-    """One who watches one rollback, or all of them. Nothing is kept for it: the journal has what it has not read."""
+class Subscription:
+    """A subscription to one execution (None: to all). Nothing is buffered: missed events are in the journal."""
 
     def __init__(self, execution: str | None) -> None:
         self.execution = execution
         self.wake = asyncio.Event()
-        self.wake.set()  # between what it has read and now something may have happened
+        self.wake.set()  # events may have happened since the last read
 
     async def changed(self, within: float) -> bool:
-        """Waits until something may have happened, or for so many seconds; tells which."""
+        """Waits up to `within` seconds; returns whether events may have happened."""
         try:
             async with asyncio.timeout(within):
                 await self.wake.wait()
@@ -45,7 +45,7 @@ class Watcher:
 
 
 class ExecutionBroadcast:
-    """Knows how far every rollback has come. It looks only while somebody watches."""
+    """Knows the last event of every rollback. Reads the journal only while there are subscriptions."""
 
     def __init__(
         self,
@@ -55,70 +55,70 @@ class ExecutionBroadcast:
         most: int = 64,
         on_error: OnError = lambda loop: None,
     ) -> None:
-        self._journal, self._poll, self._most, self._stumbled = journal, poll, most, on_error
-        self._watchers: set[Watcher] = set()
-        self._looking: asyncio.Task[None] | None = None
-        # All who watch take turns at the journal: the rollbacks' own reads and writes never wait for a crowd.
-        self._turn = asyncio.Lock()
+        self._journal, self._poll, self._most, self._on_error = journal, poll, most, on_error
+        self._subscriptions: set[Subscription] = set()
+        self._reader: asyncio.Task[None] | None = None
+        # Subscribers read one at a time, so that rollbacks do not wait for them.
+        self._read_lock = asyncio.Lock()
         self.heads: dict[str, int] = {}
         self.closing = False
 
     @contextmanager
-    def watch(self, execution: str | None) -> Iterator[Watcher]:
-        """Raises TooMany."""
-        if len(self._watchers) >= self._most or self.closing:
-            raise TooMany
-        watcher = Watcher(execution)
-        self._watchers.add(watcher)
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look(), name="feed")
+    def subscribe(self, execution: str | None) -> Iterator[Subscription]:
+        """Subscribes to one execution, or to all. Raises TooManySubscribers."""
+        if len(self._subscriptions) >= self._most or self.closing:
+            raise TooManySubscribers
+        subscription = Subscription(execution)
+        self._subscriptions.add(subscription)
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._run(), name="broadcast")
         try:
-            yield watcher
+            yield subscription
         finally:
-            self._watchers.discard(watcher)
-            if not self._watchers and self._looking is not None:
-                self._looking.cancel()
-                self._looking = None
+            self._subscriptions.discard(subscription)
+            if not self._subscriptions and self._reader is not None:
+                self._reader.cancel()
+                self._reader = None
                 self.heads.clear()
 
     async def read(
         self, act: Callable[Concatenate[Transaction, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """One read at a time for all who watch."""
-        async with self._turn:
+        """Reads from the journal, one subscriber at a time."""
+        async with self._read_lock:
             return await self._journal.read(act, *args, **kwargs)
 
     def now(self) -> datetime:
-        """The time by the journal's clock."""
+        """The time of the journal."""
         return self._journal.now()
 
     def happened(self, execution: Execution, events: tuple[Event, ...]) -> None:
-        """What this process committed itself is heard at once."""
-        if self._watchers:
-            self._stir({execution.id: execution.seq})
+        """Wakes the subscribers at once for events that this process committed."""
+        if self._subscriptions:
+            self._wake({execution.id: execution.seq})
 
     def close(self) -> None:
-        """Everybody who watches is sent away, as the process ends."""
+        """Ends all subscriptions before the process ends."""
         self.closing = True
-        for watcher in self._watchers:
-            watcher.wake.set()
+        for subscription in self._subscriptions:
+            subscription.wake.set()
 
-    async def _look(self) -> None:
-        with contextlib.closing(self._journal.listen()) as ear:
-            await run_loop("progress", self._look_once, every=self._poll, on_error=self._stumbled, wait=ear.changed)
+    async def _run(self) -> None:
+        with contextlib.closing(self._journal.listen()) as feed:
+            await run_loop("progress", self._read_heads, every=self._poll, on_error=self._on_error, wait=feed.changed)
 
-    async def _look_once(self) -> None:
-        lately = self._journal.now() - LATELY
-        watched = {w.execution for w in self._watchers if w.execution}
-        found = await self.read(executions.heads, lately, *(watched | self.heads.keys()))
-        self._stir({execution_id: row["seq"] for execution_id, row in found.items()})
+    async def _read_heads(self) -> None:
+        recently = self._journal.now() - RECENTLY
+        watched = {w.execution for w in self._subscriptions if w.execution}
+        found = await self.read(executions.heads, recently, *(watched | self.heads.keys()))
+        self._wake({execution_id: row["seq"] for execution_id, row in found.items()})
         for execution_id, row in found.items():
-            if row["ended_at"] and row["ended_at"] < lately:
+            if row["ended_at"] and row["ended_at"] < recently:
                 self.heads.pop(execution_id, None)
 
-    def _stir(self, found: dict[str, int]) -> None:
-        moved = {execution_id for execution_id, seq in found.items() if seq > self.heads.get(execution_id, -1)}
-        self.heads.update({execution_id: found[execution_id] for execution_id in moved})
-        for watcher in self._watchers:
-            if moved and watcher.execution in (None, *moved):
-                watcher.wake.set()
+    def _wake(self, heads: dict[str, int]) -> None:
+        advanced = {execution_id for execution_id, seq in heads.items() if seq > self.heads.get(execution_id, -1)}
+        self.heads.update({execution_id: heads[execution_id] for execution_id in advanced})
+        for subscription in self._subscriptions:
+            if advanced and subscription.execution in (None, *advanced):
+                subscription.wake.set()

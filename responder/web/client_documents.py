@@ -1,4 +1,4 @@
-"""What apps poll: one signed document a platform, the same byte for byte until somebody changes what it says."""
+"""The signed documents that apps poll, one per platform. A document changes only with its content."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _MAX_AGE = 60
 _MOST_BLOCKED = 1000
 _PLATFORM: TypeAdapter[str] = TypeAdapter(Name)
 _GONE = ("bad", "retired")
-_LOOKED_AT = 50
-"""So many good versions are looked at for one that is not blocked."""
+_MOST_CANDIDATES = 50
+"""Good versions to search for one that is not blocked."""
 
 
 _Named = Annotated[Version, Field(min_length=1)]
@@ -44,7 +44,7 @@ class _Change(ApiRequest):
 
 
 class ClientDocuments(Handlers):
-    """Serves them, and lets people change what they say."""
+    """`/api/v1/clients`."""
 
     def __init__(
         self, journal: Database, policy_set: Callable[[], PolicySet], settings: Callable[[], ClientSettings | None]
@@ -61,17 +61,17 @@ class ClientDocuments(Handlers):
         )
 
     def public(self) -> bool:
-        """Whether no token is needed to read them."""
+        """Whether the documents can be read without a token."""
         settings = self._settings()
         return settings is not None and settings.public
 
     async def document(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/clients/{service}/{platform}[?environment=]`: a JWT. Asked again, mostly 304."""
+        """`GET /api/v1/clients/{service}/{platform}[?environment=]`: a JWT, or 304 if unchanged."""
         service, platform = self._service(request, request.query.get("environment")), request.match_info["platform"]
         settings = self._configured()
         content = await self._journal.read(_content, service.name, service.environment, platform)
         if content is None:
-            raise Unknown(f"nothing was ever told of {service.name} on {platform} in {service.environment}")
+            raise Unknown(f"no deployment of {service.name} on {platform} in {service.environment} was reported")
         payload = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         tag = tag_of(settings.signer.kid.encode() + payload)
         return unless_known(
@@ -84,7 +84,7 @@ class ClientDocuments(Handlers):
         return unless_known(request, tag_of(body), lambda: body, "application/json", **self._headers())
 
     async def history(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/clients/{service}/{platform}/history[?environment=&limit=]`: who said what, newest first."""
+        """`GET /api/v1/clients/{service}/{platform}/history[?environment=&limit=]`: every change, newest first."""
         where = self._where(request, request.query.get("environment"))
         most = limit(request)
 
@@ -96,11 +96,11 @@ class ClientDocuments(Handlers):
         return _as_answer(where, rules, changes=changes)
 
     async def change(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/clients/{service}/{platform}`: what apps are told from now on."""
+        """`POST /api/v1/clients/{service}/{platform}`: changes the document."""
         body = await read(request, _Change)
         where = self._where(request, body.environment)
         if both := set(body.block) & set(body.unblock):
-            raise Invalid(f"{', '.join(sorted(both))} cannot be both", "block, unblock")
+            raise Invalid(f"{', '.join(sorted(both))} cannot be blocked and unblocked at once", "block, unblock")
         wanted = RuleChange(**body.model_dump(include={"min_version", "block", "unblock", "flags"}))
         by, now = who_asks(request, body.model_dump()), self._journal.now()
 
@@ -117,7 +117,7 @@ class ClientDocuments(Handlers):
     def _configured(self) -> ClientSettings:
         settings = self._settings()
         if settings is None:
-            raise Unknown("no documents for apps are configured (clients.signing_key_file)")
+            raise Unknown("no documents for apps are served: configure clients.signing_key_file")
         return settings
 
     def _service(self, request: web.Request, environment: str | None) -> Service:
@@ -137,7 +137,7 @@ def _platform(request: web.Request) -> str:
     try:
         return _PLATFORM.validate_python(request.match_info["platform"])
     except ValidationError:
-        raise Invalid("a platform is a name in lower case, as android", "platform") from None
+        raise Invalid("a platform is a lower-case name such as android", "platform") from None
 
 
 async def _content(tx: Transaction, service: str, environment: str, platform: str) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ async def _content(tx: Transaction, service: str, environment: str, platform: st
     version = runs.version if runs else ""
     if runs and (runs.status in _GONE or version in rules.blocked_versions):
         where = {"service": service, "environment": environment, "platform": platform}
-        found = await tx.all("good_on_platform", **where, running=version, most=_LOOKED_AT)
+        found = await tx.all("good_on_platform", **where, running=version, most=_MOST_CANDIDATES)
         version = next((row["version"] for row in found if row["version"] not in rules.blocked_versions), "")
     who = {"service": service, "platform": platform, "environment": environment}
     return {**who, "version": version, **rules.model_dump()}

@@ -24,7 +24,7 @@ _SHOWN = (
 
 
 class Evidence(Handlers):
-    """The manifest is in the journal, so every replica knows it; the files are where they were kept."""
+    """Shows manifests from the journal, and files from the store of evidence."""
 
     def __init__(self, journal: Database, collector: Callable[[], EvidenceCollector | None]) -> None:
         self._journal, self._collector = journal, collector
@@ -36,19 +36,19 @@ class Evidence(Handlers):
         )
 
     async def show(self, request: web.Request) -> web.Response:
-        """`GET …/evidence`: its row, and the manifest once there is one."""
+        """`GET …/evidence`: its row, and its manifest if there is one."""
         row = await self._journal.read(_row, request)
         manifest = json.loads(row["manifest"]) if row["manifest"] else None
         return answer({**{name: row[name] for name in _SHOWN}, "manifest": manifest})
 
     async def file(self, request: web.Request) -> web.Response:
-        """`GET …/evidence/{name}`: a file as it lies in the store; without its `.gz`, unpacked by the browser."""
+        """`GET …/evidence/{name}`: a file as stored. Without its suffix `.gz`, the browser decompresses it."""
         row, requested = await self._journal.read(_row, request), request.match_info["name"]
         manifest = self._kept(row)
         names = {MANIFEST, *(file.name for file in manifest.files)}
         name = requested if requested in names else f"{requested}.gz"
         if name not in names:
-            raise Unknown(f"no {requested!r} was kept for {row['id']}")
+            raise Unknown(f"the evidence of {row['id']} has no file {requested!r}")
         try:
             data = await self._data(row, manifest, name)
         except (StepFailed, Unavailable) as e:
@@ -56,7 +56,7 @@ class Evidence(Handlers):
         kind = _TYPES.get(requested.rpartition(".")[2], "application/gzip")
         headers = {
             "Content-Type": kind,
-            # What a service has logged is somebody else's text: it is shown, and runs nothing.
+            # Logs are untrusted text: the browser must not run anything in them.
             "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
             "X-Content-Type-Options": "nosniff",
         }
@@ -68,26 +68,26 @@ class Evidence(Handlers):
             case "kept":
                 return Manifest.model_validate_json(row["manifest"])
             case "requested":
-                raise Unknown(f"the evidence of {row['id']} is still being kept")
+                raise Unknown(f"the evidence of {row['id']} is still being collected")
             case "deleted":
-                raise Unknown(f"the evidence of {row['id']} was deleted when it had been kept for long enough")
-        raise Unknown(f"no evidence of {row['id']} could be kept: {row['problem']}")
+                raise Unknown(f"the evidence of {row['id']} was deleted at the end of its retention")
+        raise Unknown(f"the evidence of {row['id']} could not be collected: {row['problem']}")
 
     async def _data(self, row: Row, manifest: Manifest, name: str) -> bytes:
         collector, folder = self._collector(), where(row["deployment_id"], row["id"])
         location = collector.store.location(folder) if collector else "nowhere"
         if collector is None or location != row["location"]:
-            raise Unknown(f"it was kept in {row['location']}, and evidence is kept in {location} by now")
+            raise Unknown(f"it was stored in {row['location']}, but the configured store is now {location}")
         data = await collector.store.get(folder, name)
         if data is None:
-            raise Unknown(f"{name} is not in {row['location']} of this host; it was kept by {manifest.kept_on}")
+            raise Unknown(f"{name} is not in {row['location']} on this host; {manifest.kept_on} stored it")
         return data
 
 
 async def _row(tx: Transaction, request: web.Request) -> Row:
     row = await evidence.find(tx, request.match_info["id"])
     if not permitted(request).includes(row["service"], row["environment"]):
-        raise Unknown(f"no evidence is kept under {row['id']}")
+        raise Unknown(f"no evidence has the ID {row['id']}")
     if row["execution"]:
         await demand_execution(tx, request, row["execution"])
     return row

@@ -1,4 +1,4 @@
-"""Reading the configuration again, as SIGHUP does."""
+"""Reloads the configuration, as SIGHUP does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from responder.web.http.routes import Handlers, Route, post
 
 
 class Reload(Handlers):
-    """Says what was wrong with the file, where it was not taken."""
+    """`/-/reload`."""
 
     def __init__(self, reload: Callable[[], list[str]]) -> None:
         self._reload = reload
@@ -21,7 +21,7 @@ class Reload(Handlers):
         return (post("/-/reload", "operate", self.reload, body="none"),)
 
     async def reload(self, request: web.Request) -> web.Response:
-        """`POST /-/reload`."""
+        """`POST /-/reload`: 400 with every mistake if the file was rejected."""
         demand_unlimited(request, "reloading the configuration")
         if mistakes := self._reload():
             return error(400, "; ".join(mistakes))

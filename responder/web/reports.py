@@ -1,4 +1,4 @@
-"""Reports: how it is now, and what happened in one rollback, as JSON, Markdown and a picture."""
+"""Health reports, and the post-mortem of one rollback, as JSON, Markdown and SVG."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from responder.web.http.routes import EXECUTION, Handlers, Route, get
 _DAY = timedelta(days=1)
 
 _AT_ONCE = 4
-"""Reports that are made at once: the services are asked by each, and a crowd must not become a load."""
+"""Concurrent health reports. Each queries all services, which must not become a load."""
 
 
 class Reports(Handlers):
-    """`GET /api/v1/report`, and of one rollback its report and its plot."""
+    """`GET /api/v1/report`, and the post-mortem and the plot of one rollback."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Reports(Handlers):
     async def make(
         self, request: web.Request, start: datetime | None = None, within: float | None = None
     ) -> health.Report:
-        """Of what is asked for and permitted. Raises Unknown where the configuration has no such service."""
+        """The report for the requested and permitted services. Raises Unknown if no such service is configured."""
         requested, allowed, policy_set = scope(request), permitted(request), narrowed(request, self._policy_set())
         services = services_of(policy_set, *requested)
         async with self._turn:
@@ -88,7 +88,7 @@ class Reports(Handlers):
         return report
 
     def last(self, request: web.Request) -> tuple[health.Status | None, datetime | None]:
-        """Of the newest report of the same services that this process made."""
+        """Status and time of the last report that this process made for the same services."""
         return self._last.get((scope(request), permitted(request)), (None, None))
 
     async def execution(self, request: web.Request) -> web.Response:
@@ -101,7 +101,7 @@ class Reports(Handlers):
         return answer(made.model_dump(mode="json"))
 
     async def plot(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/executions/{id}/plot`: the series that decided, as SVG."""
+        """`GET /api/v1/executions/{id}/plot`: the series that the rollback was decided on, as SVG."""
         known = await self._journal.read(_permitted_record, request, request.match_info["id"])
         made = postmortem.make_postmortem(known)
         try:
@@ -113,14 +113,14 @@ class Reports(Handlers):
 
 
 def scope(request: web.Request) -> tuple[str | None, str | None]:
-    """The service and the environment that are asked for. Raises Forbidden where one is not permitted."""
+    """The requested service and environment. Raises Forbidden if one is not permitted."""
     requested = request.query.get("service"), request.query.get("environment")
     demand(request, *requested)
     return requested
 
 
 def services_of(policy_set: PolicySet, name: str | None, environment: str | None) -> list[Service]:
-    """The configured services of that name and environment, or all. Raises Unknown where one is named and is none."""
+    """The configured services with this name and environment (None: any). Raises Unknown if there is none."""
     found = [s for s in policy_set.services if name in (None, s.name) and environment in (None, s.environment)]
     if not found and (name or environment):
         where = f" in {environment}" if environment else ""
@@ -129,10 +129,10 @@ def services_of(policy_set: PolicySet, name: str | None, environment: str | None
 
 
 def _markdown(request: web.Request) -> bool:
-    wanted = request.query.get("format", "json")
-    if wanted not in ("json", "markdown"):
-        raise Invalid("must be json or markdown", "format")
-    return wanted == "markdown"
+    form = request.query.get("format", "json")
+    if form not in ("json", "markdown"):
+        raise Invalid(f"must be json or markdown, not {form!r:.50}", "format")
+    return form == "markdown"
 
 
 async def _permitted_record(tx: Transaction, request: web.Request, execution_id: str) -> record.Record:
@@ -153,7 +153,7 @@ async def _record(tx: Transaction, execution_id: str) -> record.Record:
     deployed = deployments.Deployment.model_validate(before[0]) if before else None
     start = min(at for at in (deployed and deployed.at, accepted.onset_at, accepted.received_at) if at)
     end = max(events[-1].at, accepted.at)
-    around = [
+    nearby = [
         row
         for row in await decisions.find(tx, service=accepted.service, since=start, most=1000)
         if row["environment"] == accepted.environment and row["at"] <= end
@@ -167,7 +167,7 @@ async def _record(tx: Transaction, execution_id: str) -> record.Record:
             "events": events,
             "deployed": deployed,
             "guard_results": guard_results,
-            "decisions": [record.ReportedDecision.model_validate(row) for row in around],
+            "decisions": [record.ReportedDecision.model_validate(row) for row in nearby],
             "versions": [record.Version.model_validate(row) for row in versions],
         }
     )

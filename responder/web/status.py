@@ -1,4 +1,4 @@
-"""How it is now, for people, for Prometheus, and for whoever restarts us."""
+"""Current state: for people, for Prometheus, and for health probes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from responder.web.http.routes import Handlers, Route, get
 from responder.web.reports import Reports, scope, services_of
 
 
-class _Both:
-    """What was counted and what the journal holds now, as one exposition."""
+class _Exposition:
+    """Counters of this process and the state of the journal, as one exposition."""
 
     def __init__(self, metrics: Metrics, state: JournalMetrics) -> None:
         self._parts = (metrics.registry, state)
@@ -43,13 +43,13 @@ class _Both:
 
 
 _HEALTH_WITHIN = 3.0
-"""Seconds that `health=now` waits for the checks: whoever asks for the status wants to know it soon."""
+"""Seconds that `health=now` waits for checks."""
 
 _SHOWN = ("id", "service", "environment", "state", "from_version", "to_version", "reason", "accepted_at", "plan_hash")
 
 
 class Status(Handlers):
-    """Reads the journal, and says so where it cannot."""
+    """`/api/v1/status`, `/metrics`, `/-/healthy` and `/-/ready`."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class Status(Handlers):
         )
 
     async def healthy(self, request: web.Request) -> web.Response:
-        """`GET /-/healthy`: the process runs. A broken journal is no reason to restart it."""
+        """`GET /-/healthy`: the process runs. A restart does not repair a broken journal."""
         return web.Response(text="healthy\n")
 
     async def ready(self, request: web.Request) -> web.Response:
-        """`GET /-/ready`: the journal answers and this process may act."""
+        """`GET /-/ready`: the journal answers, and this process has a lease."""
         try:
             await self._journal.read(take_snapshot, self._policy_set(), self._journal.now())
         except JournalUnavailable as e:
@@ -96,11 +96,12 @@ class Status(Handlers):
         skew = (datetime.now(UTC) - self._journal.now()).total_seconds()
         state = JournalMetrics(snapshot, policy_set, disarmed=disarmed, read_in=read_in, channels=channels, skew=skew)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(_Both(self._metrics, state)), headers={"Content-Type": content_type})
+        return web.Response(body=encode(_Exposition(self._metrics, state)), headers={"Content-Type": content_type})
 
     async def status(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not and why, what is under way, and every
-        service's versions. It reads the journal and asks nobody, but for `health=now`.
+        """`GET /api/v1/status[?service=&environment=&health=now]`: armed or not, open rollbacks, services and policies.
+
+        Reads only the journal; `health=now` also evaluates the checks.
         """
         policy_set, requested, allowed = narrowed(request, self._policy_set()), scope(request), permitted(request)
         services = services_of(policy_set, *requested)
@@ -203,7 +204,7 @@ async def _last_rollbacks(tx: Transaction, services: Sequence[Service]) -> dict[
 
 
 def _notifications(snapshot: Snapshot, channels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every channel that is configured, or that something is undelivered of."""
+    """Every channel that is configured or has undelivered notifications."""
     known = {backlog.channel: backlog for backlog in snapshot.undelivered}
     rows = []
     for name in sorted({*channels, *known}):
@@ -214,7 +215,7 @@ def _notifications(snapshot: Snapshot, channels: tuple[str, ...]) -> list[dict[s
 
 
 async def _open_ids(tx: Transaction, allowed: Permitted) -> set[str]:
-    """Of the open executions that are permitted."""
+    """The permitted open executions."""
     states = [state for state in get_args(ExecutionState) if state != "closed"]
     found = [row for state in states for row in await executions.find(tx, state=state, most=1000, permitted=allowed)]
     return {row["id"] for row in found}
@@ -236,6 +237,6 @@ async def _observed(tx: Transaction) -> list[Row]:
 
 
 def _policy(policy: Policy, observed: Row | None) -> dict[str, Any]:
-    """With what it would have done in observe mode: the evidence for letting it act."""
+    """A policy, and how often it would have acted in observe mode."""
     summary = {"name": policy.name, "mode": policy.manner, "would_have_acted": observed["n"] if observed else 0}
     return {**summary, "last_at": observed["last_at"].isoformat() if observed else None}

@@ -1,4 +1,4 @@
-"""What pipelines and people tell of versions: where they were deployed, and what is known of them."""
+"""The version registry: reports of deployments, and marks by people."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class _Deployed(ApiRequest):
 class _Mark(ApiRequest):
     environment: str | None = None
     status: Status | None = None
-    no_rollback: str | None = Field(default=None, max_length=1000)  # why it must stay; empty lifts it
+    no_rollback: str | None = Field(default=None, max_length=1000)  # reason to deny rollbacks past it; empty removes it
     reason: str = Field(default="", max_length=1000)
 
 
 class Registry(Handlers):
-    """Deployments and versions."""
+    """`/api/v1/deployments` and `/api/v1/versions`."""
 
     def __init__(self, journal: Database, policy_set: Callable[[], PolicySet]) -> None:
         self._journal, self._policy_set = journal, policy_set
@@ -69,11 +69,11 @@ class Registry(Handlers):
         )
 
     async def deployed(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/deployments`: a version was put into place."""
+        """`POST /api/v1/deployments`: reports a deployment."""
         body = await read(request, _Deployed)
         service = service_of(request, self._policy_set(), body.service, body.environment)
         if body.status not in (None, "good") and "operate" not in request[WHO].scopes:
-            raise Forbidden(f"{request[WHO].name} has not the scope operate: only that marks a version {body.status}")
+            raise Forbidden(f"{request[WHO].name} lacks scope operate, which is required for status {body.status}")
         now = self._journal.now()
         deployment = Deployment(
             id=body.id or f"{body.version}-{uuid4().hex[:8]}",
@@ -119,11 +119,11 @@ class Registry(Handlers):
         if not found["versions"] and all(
             service.name != name for service in narrowed(request, self._policy_set()).services
         ):
-            raise Unknown(f"no service {name!r} is configured, and no version of it was ever told")
+            raise Unknown(f"no service {name!r} is configured, and no deployment of it was reported")
         return _tagged(request, found)
 
     async def platform(self, request: web.Request) -> web.Response:
-        """`GET /api/v1/versions/{service}/{platform}[?environment=&history=true]`: what is known of it there."""
+        """`GET /api/v1/versions/{service}/{platform}[?environment=&history=true]`: its versions on one platform."""
         service = service_of(
             request, self._policy_set(), request.match_info["service"], request.query.get("environment")
         )
@@ -154,9 +154,7 @@ class Registry(Handlers):
         return _tagged(request, await self._journal.read(find))
 
     async def mark(self, request: web.Request) -> web.Response:
-        """`POST /api/v1/versions/{service}/{version}`: what a person knows of a version; with If-Match, only where
-        nobody else has said more of it meanwhile.
-        """
+        """`POST /api/v1/versions/{service}/{version}`: marks a version; with If-Match only if it is unchanged."""
         body = await read(request, _Mark)
         service = service_of(request, self._policy_set(), request.match_info["service"], body.environment)
         if body.status is None and body.no_rollback is None:
@@ -176,14 +174,14 @@ class Registry(Handlers):
 
 
 async def _no_platform(tx: Transaction, service: str, environment: str, platform: str, known: list[str]) -> str:
-    message = f"nothing was told of {service} on a platform {platform!r} in {environment}"
+    message = f"no deployment of {service} on platform {platform!r} in {environment} was reported"
     if await version_row(tx, service, environment, platform):
-        return f"{message}; {platform} is one of its versions: ask for /api/v1/versions/{service}"
-    return f"{message}; it is on {', '.join(known)}" if known else f"{message}, nor on any other"
+        return f"{message}; {platform} is one of its versions: request /api/v1/versions/{service}"
+    return f"{message}; its platforms are {', '.join(known)}" if known else f"{message}; it has no platforms"
 
 
 def _tag(version: Row) -> str:
-    """Of what was said of a version; not of where it is deployed."""
+    """The ETag of the marks of a version, without its deployments."""
     return tag_of("\0".join(str(version[n]) for n in ("service", "environment", "version", "revision")).encode())
 
 

@@ -1,1 +1,1 @@
-"""Who may do what: TLS, tokens, passwords, browser protection."""
+"""Access control: TLS, tokens, passwords, scopes, and protection against other web sites."""

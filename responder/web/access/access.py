@@ -1,4 +1,4 @@
-"""Who may say what, decided before a body is read; and every error as JSON with its place."""
+"""Authentication, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Who:
-    """The name that goes on record, and what it may do."""
+    """An authenticated client: its name for the record, its scopes and its limits."""
 
     name: str
     scopes: frozenset[Scope]
@@ -33,7 +33,7 @@ class Who:
 
 
 ANYONE = Who("anyone on this host", frozenset(get_args(Scope)))
-"""Without tokens the listener is on a loopback address: whoever reaches it has a shell here."""
+"""Used without tokens. The listener is then on a loopback address: only users of this host reach it."""
 
 WHO: web.RequestKey[Who] = web.RequestKey("who", Who)
 
@@ -44,7 +44,7 @@ def _who(settings: Token | User) -> Who:
 
 
 class Access:
-    """Bearer tokens, kept as digests and compared in constant time; and names with passwords."""
+    """Bearer tokens, stored as digests and compared in constant time, and users with passwords."""
 
     def __init__(self, settings: Web) -> None:
         self._known = [(hashlib.sha256(token.secret.encode()).digest(), _who(token)) for token in settings.tokens]
@@ -52,16 +52,16 @@ class Access:
         self.hosts = OwnHosts(settings)
         self._passwords = Passwords(settings.served.basic_auth_users)
         passwords = bool(self._users)
-        self.wanted = "a bearer token or a password" if passwords else "a bearer token"
+        self.required = "a bearer token or a password" if passwords else "a bearer token"
         self.wrong = "the bearer token or the password is wrong" if passwords else "the bearer token is wrong"
         self.challenge = 'Bearer, Basic realm="rollback responder"' if passwords else "Bearer"
 
     async def prove(self, request: web.Request) -> None:
-        """To be awaited once before `who` is asked: passwords take their time."""
+        """Verifies a password in the request. Await it before `who`, because bcrypt is slow."""
         await self._passwords.prove(request)
 
     def who(self, request: web.Request) -> Who | None:
-        """The bearer of the request's token, or who was proven to know a password; None for a stranger."""
+        """The owner of the token, or the user whose password was verified; None if there is neither."""
         if not self._known and not self._users:
             return ANYONE
         if (name := self._passwords.name(request)) is not None:
@@ -77,7 +77,7 @@ class Access:
         return found
 
     async def identify(self, request: web.Request) -> web.Response | None:
-        """Notes who asks in the request; for a stranger, the answer."""
+        """Authenticates the request. Returns the answer 401 if it fails."""
         await self.prove(request)
         who = self.who(request)
         if who is not None:
@@ -85,21 +85,22 @@ class Access:
             return None
         if "Authorization" in request.headers:
             return error(401, self.wrong, **{"WWW-Authenticate": f'{self.challenge}, error="invalid_token"'})
-        return error(401, f"{self.wanted} is needed", **{"WWW-Authenticate": self.challenge})
+        return error(401, f"{self.required} is required", **{"WWW-Authenticate": self.challenge})
 
     def allows(self, request: web.Request, scope: Scope) -> bool:
-        """Whether the request would still be answered as it was, after a reload too."""
+        """Whether the client still has the scope and the same limits, also after a reload."""
         who = self.who(request)
         return who is not None and scope in who.scopes and who.permitted == request[WHO].permitted
 
 
 def error(status: int, message: str, where: str = "", **headers: str) -> web.Response:
+    """The answer `{"error": message, "where": path in the input}`."""
     body = {"error": message, "where": where} if where else {"error": message}
     return web.json_response(body, status=status, headers=headers)
 
 
 async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What the handler answers; its errors as answers."""
+    """The answer of the handler, with errors turned into answers."""
     try:
         return await handler(request)
     except web.HTTPException as e:
@@ -119,16 +120,16 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         return error(503, str(e), **{"Retry-After": "5"})
     except ConnectionError as e:
         if request.transport is None or request.transport.is_closing():
-            raise  # the client hung up
+            raise  # the client disconnected
         log.exception("request failed", extra={"fields": {"path": request.path}})
-        return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
+        return error(500, f"{type(e).__name__}: this is a bug; see the log")
     except Exception as e:
         log.exception("request failed", extra={"fields": {"path": request.path}})
-        return error(500, f"{type(e).__name__}: this is a bug; the log has the rest")
+        return error(500, f"{type(e).__name__}: this is a bug; see the log")
 
 
 def who_asks(request: web.Request, body: dict[str, Any]) -> str:
-    """The name for the record. Only where there are no tokens does it matter who somebody says that they are."""
+    """The name for the record. `by` in the body counts only if no tokens are configured."""
     who = request[WHO]
     if who is ANYONE and body.get("by"):
         return str(body["by"])[:100]

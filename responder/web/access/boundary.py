@@ -1,4 +1,4 @@
-"""The one way in: every request, to whatever address, is judged here before its handler sees it."""
+"""Checks every request before its handler: authentication, origin, scope, content type."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ from responder.web.access.cross_site import SAFE, Refusal, wrong_content_type
 from responder.web.http.routes import Route
 
 Refused = Callable[[str], None]
-"""Counts a refused request by its cause."""
+"""Counts a denied request by its cause."""
 
 
 class Boundary:
-    """Who asks, from where, and whether they may: in this order, and without reading a body.
-
-    A route that is not in the table is not served at all.
-    """
+    """Denies requests without reading their body. A route that is not declared is not served."""
 
     def __init__(
         self,
@@ -34,7 +31,7 @@ class Boundary:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._access, self._refused = access, refused
-        self._places: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in routes}
+        self._routes: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in routes}
         self._log = Sparingly(partial(say, logging.getLogger("responder.web"), level=logging.WARNING), clock)
 
     @property
@@ -46,31 +43,31 @@ class Boundary:
         return decide
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
-        route, access = self._place(request), self._access()
+        route, access = self._route(request), self._access()
         public = route is not None and route.public()
         if route is not None and route.scopes:
             if public:
                 request[WHO] = Who("anybody", frozenset(route.scopes))
-            elif (stranger := await access.identify(request)) is not None:
-                why = access.wrong if "Authorization" in request.headers else f"{access.wanted} is needed"
+            elif (denial := await access.identify(request)) is not None:
+                why = access.wrong if "Authorization" in request.headers else f"{access.required} is required"
                 self._note(request, "unauthenticated", why)
-                return stranger
+                return denial
         if foreign := self._foreign(request, access, anywhere=public or (route is not None and route.any_host)):
             return self._answer(request, route, foreign)
         if route is None:
-            # The router answers that there is nothing. A route past the table would be open to everybody.
+            # The router answers 404. An undeclared route would be open to everybody.
             known = request.match_info.http_exception is None
-            return error(500, f"{request.path} is in no table of routes: this is a bug") if known else None
+            return error(500, f"{request.path} is not a declared route: this is a bug") if known else None
         if route.scopes and request[WHO].scopes.isdisjoint(route.scopes):
-            return error(403, f"{request[WHO].name} has not the scope {route.scopes[0]}")
+            return error(403, f"{request[WHO].name} lacks scope {route.scopes[0]}")
         if request.method not in SAFE and (wrong := wrong_content_type(request, route.body)):
             return self._answer(request, route, wrong)
         return None
 
-    def _place(self, request: web.Request) -> Route | None:
+    def _route(self, request: web.Request) -> Route | None:
         resource = request.match_info.route.resource
         method = "GET" if request.method == "HEAD" else request.method
-        return self._places.get((method, resource.canonical)) if resource else None
+        return self._routes.get((method, resource.canonical)) if resource else None
 
     def _foreign(self, request: web.Request, access: Access, *, anywhere: bool) -> Refusal | None:
         if request.method not in SAFE:
@@ -85,4 +82,4 @@ class Boundary:
 
     def _note(self, request: web.Request, cause: str, reason: str) -> None:
         self._refused(cause)
-        self._log.warn("request refused", cause, path=request.path, peer=request.remote, reason=reason)
+        self._log.warn("request denied", cause, path=request.path, peer=request.remote, reason=reason)

@@ -1,8 +1,8 @@
-"""Refuses what a foreign web page can make a browser send: unknown Host, foreign Origin, form and text bodies.
+"""Denies requests that a foreign web page can make a browser send: unknown Host, foreign Origin, form and text bodies.
 
 Browsers let any page send "simple" requests to any address, and DNS rebinding lets a page read the answers as well.
-Tokens do not protect passwords that a browser adds by itself, nor a listener without tokens. The rules and why they are
-enough: docs/decisions/0033-cross-site-requests.md.
+Tokens do not help with passwords that a browser adds by itself, or without tokens. The rules, and why they suffice:
+docs/decisions/0033-cross-site-requests.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiohttp import web
 from responder.web.access.settings import Web, split_host
 
 Body = Literal["json", "form", "none"]
-"""What a request carries; `none` is JSON or nothing."""
+"""The body of a request; `none` is JSON or nothing."""
 
 Cause = Literal["host", "origin", "content_type"]
 
@@ -25,14 +25,14 @@ SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 """Methods that change nothing."""
 
 _JSON, _FORM = "application/json", "application/x-www-form-urlencoded"
-_UNNAMED = "application/octet-stream"  # what no content type stands for; some clients write it out
+_UNNAMED = "application/octet-stream"  # the same as no content type; some clients send it
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is refused, with the status of the answer."""
+    """Why a request is denied, and the status of the answer."""
 
     cause: Cause
     message: str
@@ -40,7 +40,7 @@ class Refusal:
 
 
 class OwnHosts:
-    """The names and ports under which this responder is known; everything else in `Host` is foreign."""
+    """The names and ports of this responder. Any other `Host` is foreign."""
 
     def __init__(self, settings: Web) -> None:
         self._any_port: set[str] = set()
@@ -59,7 +59,7 @@ class OwnHosts:
         self._known = {form for name, port in own for form in _forms(name, port)}
 
     def refusal(self, request: web.Request) -> Refusal | None:
-        """Of a request that reads: why its Host is foreign, or None."""
+        """Why the Host of a reading request is foreign, or None."""
         hosts = request.headers.getall("Host", [])
         if len(hosts) == 1 and self._knows(hosts[0], request.get_extra_info("sockname")):
             return None
@@ -71,7 +71,7 @@ class OwnHosts:
         )
 
     def refusal_of_change(self, request: web.Request) -> Refusal | None:
-        """Of a request that changes something: why it comes from a foreign web page, or None."""
+        """Why a changing request comes from a foreign web page, or None."""
         if foreign := self.refusal(request):
             return foreign
         sites = request.headers.getall("Sec-Fetch-Site", [])
@@ -93,7 +93,7 @@ class OwnHosts:
             return False
         if name in self._any_port or (name, port) in self._known:
             return True
-        # An address of ours, as curl and Prometheus use it. Foreign pages cannot have one as their own Host.
+        # An address of this host, as curl and Prometheus use it. A foreign page cannot have it as its own Host.
         return isinstance(local, tuple) and (name, port) in _local_forms(*local[:2])
 
     def _is_own(self, origin: str, request: web.Request) -> bool:
@@ -107,24 +107,24 @@ class OwnHosts:
         host, host_port = split_host(request.headers["Host"])
         if (name, port) != (host, host_port or _DEFAULT_PORTS[scheme]):
             return False
-        # Where people reach us by https, a page that came by http may have been tampered with.
+        # If people use https, a page that came by http may have been tampered with.
         by_tls = request.secure or (self._external is not None and self._external[:2] == ("https", name))
         return scheme == "https" or not by_tls
 
 
 def wrong_content_type(request: web.Request, body: Body) -> Refusal | None:
-    """A page may send forms and text anywhere; for JSON the browser asks first, and is not allowed."""
-    wanted = _FORM if body == "form" else _JSON
+    """Why the content type is denied, or None. Browsers send forms and text to any site, but JSON only if allowed."""
+    expected = _FORM if body == "form" else _JSON
     if body == "none" and not request.body_exists and request.content_type == _UNNAMED:
         return None
-    if request.content_type == wanted and len(request.headers.getall("Content-Type", [])) == 1:
+    if request.content_type == expected and len(request.headers.getall("Content-Type", [])) == 1:
         return None
     sent = request.headers.get("Content-Type", "")[:100]
-    return Refusal("content_type", f"Content-Type must be {wanted}, not {sent or 'missing'}", status=415)
+    return Refusal("content_type", f"Content-Type must be {expected}, not {sent or 'missing'}", status=415)
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port. Raises ValueError where it has none of them, as the origin `null`."""
+    """Scheme, host and port of an origin. Raises ValueError if it lacks one, such as the origin `null`."""
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError(f"{url!r} is not an origin")
@@ -133,7 +133,7 @@ def origin_of(url: str) -> tuple[str, str, int]:
 
 
 def _forms(name: str, port: int) -> set[tuple[str, int | None]]:
-    """With its port, and without where a client leaves it out."""
+    """With the port, and also without it if it is a default port."""
     return {(name, port), (name, None)} if port in _DEFAULT_PORTS.values() else {(name, port)}
 
 
@@ -144,7 +144,7 @@ def _local_forms(address: str, port: int) -> set[tuple[str, int | None]]:
 
 
 def _plain(address: str) -> str:
-    """As `split_host` writes it: an IPv4 address that arrived over IPv6 is one."""
+    """As `split_host` returns it; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

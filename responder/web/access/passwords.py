@@ -1,4 +1,4 @@
-"""Basic auth by the bcrypt hashes of the web configuration file; nobody can keep the loop or all threads busy."""
+"""Basic authentication by the bcrypt hashes of the web configuration file, with bounded concurrency."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _AT_ONCE = 2
 
 
 class Passwords:
-    """bcrypt is slow on purpose: who was once found to be right is known again, by a digest that dies with the process.
+    """Verifies passwords in threads, a few at a time, because bcrypt is slow on purpose.
 
-    What is wrong is tried in a thread, and only a few at once.
+    Correct passwords are remembered as digests with a key of this process.
     """
 
     def __init__(self, users: Mapping[str, str]) -> None:
@@ -28,18 +28,18 @@ class Passwords:
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def prove(self, request: web.Request) -> None:
-        """Finds out whether the request's password is right, for `name` to know; does nothing for other requests."""
+        """Verifies the password of a request for `name`. Does nothing for a request without one."""
         if (credentials := self._credentials(request)) is None or self._digest(credentials) in self._right:
             return
         name, password = credentials
         known = name in self._users
-        hashed = self._users[name if known else next(iter(self._users))]  # an unknown name takes as long
+        hashed = self._users[name if known else next(iter(self._users))]  # an unknown name takes the same time
         async with self._turn:
             if await asyncio.to_thread(_fits, password, hashed) and known:
                 self._right.add(self._digest(credentials))
 
     def name(self, request: web.Request) -> str | None:
-        """Who was proven to have sent the request."""
+        """The user whose password was verified, or None."""
         credentials = self._credentials(request)
         return credentials[0] if credentials is not None and self._digest(credentials) in self._right else None
 
@@ -60,5 +60,5 @@ class Passwords:
 def _fits(password: str, hashed: str) -> bool:
     try:
         return bcrypt.checkpw(password.encode(), hashed.encode())
-    except ValueError:  # bytes that bcrypt does not take, or too many of them
+    except ValueError:  # bytes that bcrypt does not accept, or too many
         return False

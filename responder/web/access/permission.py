@@ -1,6 +1,6 @@
-"""What the limits of a token or a user mean for a request: one answer for every route.
+"""Applies the limits of a token or user to a request, the same for every route.
 
-A rollback of several services is permitted only where all of them are: otherwise it is neither shown nor steered.
+A rollback of several services needs permission for all of them, to be shown and to be steered.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from responder.web.access.access import WHO, Who
 
 
 def permitted(request: web.Request) -> Permitted:
+    """The services and environments that the client may see and control."""
     return request[WHO].permitted
 
 
 def demand_unlimited(request: web.Request, what: str) -> None:
-    """Raises Forbidden for a token with limits: what concerns everything is not for it."""
+    """Raises Forbidden for a token with limits."""
     if permitted(request).limited:
         raise Forbidden(
             f"{request[WHO].name} is limited to some services or environments: {what} needs a token without limits"
@@ -29,7 +30,7 @@ def demand_unlimited(request: web.Request, what: str) -> None:
 
 
 def demand(request: web.Request, service: str | None, environment: str | None) -> None:
-    """Raises Forbidden where a service or an environment is named that is not permitted, whether it exists or not."""
+    """Raises Forbidden for a service or environment that is not permitted, whether it exists or not."""
     who = request[WHO]
     for name, allowed, kind in (
         (service, who.permitted.services, "service"),
@@ -40,7 +41,7 @@ def demand(request: web.Request, service: str | None, environment: str | None) -
 
 
 def narrowed(request: web.Request, policy_set: PolicySet) -> PolicySet:
-    """With the permitted services alone."""
+    """The policy set with only the permitted services."""
     allowed = permitted(request)
     if not allowed.limited:
         return policy_set
@@ -50,7 +51,7 @@ def narrowed(request: web.Request, policy_set: PolicySet) -> PolicySet:
 
 
 def service_of(request: web.Request, policy_set: PolicySet, name: str, environment: str | None) -> Service:
-    """The configured service. Raises Forbidden where it is not permitted, Unknown where there is none."""
+    """The configured service. Raises Forbidden if it is not permitted, Unknown if it does not exist."""
     demand(request, name, environment)
     service, problem = narrowed(request, policy_set).service(name, environment or "")
     if service is None and permitted(request).limited and any(s.name == name for s in policy_set.services):
@@ -61,10 +62,11 @@ def service_of(request: web.Request, policy_set: PolicySet, name: str, environme
 
 
 def sees(who: Who, accepted: Accepted) -> bool:
+    """Whether every service of the rollback is permitted."""
     return all(who.permitted.includes(part.service, accepted.environment) for part in accepted.parts)
 
 
 async def demand_execution(tx: Transaction, request: web.Request, execution_id: str) -> None:
-    """Raises Unknown, as for one that does not exist, where it is not permitted."""
+    """Raises Unknown if the execution is not permitted, as if it did not exist."""
     if permitted(request).limited and not sees(request[WHO], await executions.accepted(tx, execution_id)):
         raise Unknown(f"there is no execution {execution_id}")

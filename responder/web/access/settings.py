@@ -1,4 +1,4 @@
-"""Where the responder listens, and who may say what."""
+"""Configuration of the listener, of tokens and of users."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Scopes = Annotated[
     tuple[Scope, ...],
     Field(
         min_length=1,
-        description="alerts: send them; deploy: report deployments, nothing else; read: see everything; "
-        "operate: report deployments, roll back, stop, close, mark; approve",
+        description="alerts: send alerts; deploy: report deployments; read: see everything; "
+        "operate: report deployments, roll back, stop, close, mark; approve: approve plans",
     ),
 ]
 Limit = Annotated[
@@ -34,13 +34,11 @@ _HOST = re.compile(
 
 
 def split_host(host: str) -> tuple[str, int | None]:
-    """The name or address in lower case, and the port, of a `Host` such as `[::1]:9095`. Raises ValueError."""
+    """The name or address in lower case and the port of a `Host` such as `[::1]:9095`. Raises ValueError."""
     found = _HOST.fullmatch(host)
     port = int(found["port"]) if found and found["port"] else None
     if found is None or (port or 0) > 65535:
-        raise ValueError(
-            f"{host!r} is not a host such as responder.example:9095: a name or address, and a port or none"
-        )
+        raise ValueError(f"{host!r} is not a name or address with an optional port, such as responder.example:9095")
     if found["v6"]:
         ip = ipaddress.IPv6Address(found["v6"])
         return str(ip.ipv4_mapped or ip), port
@@ -48,7 +46,7 @@ def split_host(host: str) -> tuple[str, int | None]:
 
 
 class Bearer(BaseModel):
-    """What somebody may do, and to what."""
+    """Scopes and limits of a token or user."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,11 +56,11 @@ class Bearer(BaseModel):
 
     @property
     def limited(self) -> bool:
-        """Whether it is for some services or environments alone."""
+        """Whether it is limited to some services or environments."""
         return self.services is not None or self.environments is not None
 
-    def limits_of_nothing(self, services: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[int | str, ...], str]]:
-        """Names that nothing configured has: such a limit does not do what was meant."""
+    def unknown_limits(self, services: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        """Limits with names that are not configured, which would never match."""
         for key, named, known in (
             ("services", self.services, {name for name, _ in services}),
             ("environments", self.environments, {environment for _, environment in services}),
@@ -73,12 +71,10 @@ class Bearer(BaseModel):
 
 
 class Token(Bearer):
-    """One bearer token. Several of one name let it be changed without a gap; the name is on record as who did it."""
+    """A bearer token. Its name is on record for every action. Two tokens may share a name during a rotation."""
 
-    name: str = Field(min_length=1, description="Who it is, for the record")
-    file: SecretFile | None = Field(
-        default=None, description="File that holds the token, as a secret mounted by Kubernetes"
-    )
+    name: str = Field(min_length=1, description="Name for the record")
+    file: SecretFile | None = Field(default=None, description="File with the token, such as a mounted secret")
     token: SecretStr | None = Field(default=None, description="The token itself, as ${RESPONDER_TOKEN}")
     _secret: str = PrivateAttr(default="")
 
@@ -93,11 +89,9 @@ class Token(Bearer):
                 raise ValueError(f"{self.file} cannot be read: {e.strerror}") from None
         else:
             secret = self.token.get_secret_value() if self.token else ""
-        # A reference that nobody filled in is reported as one, not for its length.
+        # An unexpanded reference is reported as one, not for its length.
         if len(secret) < _SHORTEST_TOKEN and not is_reference(secret):
-            raise ValueError(
-                f"a token has at least {_SHORTEST_TOKEN} characters (openssl rand -hex 32 makes a good one)"
-            )
+            raise ValueError(f"a token needs at least {_SHORTEST_TOKEN} characters (create one: openssl rand -hex 32)")
         self._secret = secret
         return self
 
@@ -107,34 +101,35 @@ class Token(Bearer):
 
 
 class User(Bearer):
-    """Who logs in with a password; the name is on record as who did it."""
+    """A user with a password. The name is on record for every action."""
 
-    name: str = Field(min_length=1, description="As in `basic_auth_users` of the web configuration file")
+    name: str = Field(min_length=1, description="Name in `basic_auth_users` of the web configuration file")
 
 
 class Web(BaseModel):
-    """Where the responder listens, and who may say what."""
+    """Configuration of the listener, of tokens and of users."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     listen: str = Field(
-        default="127.0.0.1:9095", description="Address and port; without tokens only a loopback address"
+        default="127.0.0.1:9095", description="Address and port; without tokens it must be a loopback address"
     )
     external_url: HttpUrl | None = Field(
-        default=None, description="How people reach it, for links in messages; else the address that it listens on"
+        default=None, description="URL for people, used in links; default: the listen address"
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
-        description="More names under which clients reach it, as responder.monitoring.svc or 10.0.0.5:9095; without a "
-        "port any port. The listen address and external_url are always known",
+        description="Further hosts in requests, such as responder.monitoring.svc or 10.0.0.5:9095; without a port: "
+        "any port. The listen address and external_url are always allowed",
     )
     tokens: tuple[Token, ...] = Field(
-        default=(), description="Bearer tokens; none is allowed on a loopback address only"
+        default=(), description="Bearer tokens; required unless the listen address is a loopback address"
     )
     config_file: Path | None = Field(
-        default=None, description="Prometheus' web configuration file: TLS, client certificates, passwords, headers"
+        default=None,
+        description="Web configuration file of Prometheus: TLS, client certificates, passwords, headers",
     )
-    users: tuple[User, ...] = Field(default=(), description="What those may do who log in with a password")
+    users: tuple[User, ...] = Field(default=(), description="Scopes and limits of users with passwords")
     _served: WebConfig = PrivateAttr(default=WebConfig())
 
     @field_validator("listen")
@@ -161,40 +156,40 @@ class Web(BaseModel):
     def contradictions(
         self, services: Collection[tuple[str, str]], *, watchdog: bool
     ) -> Iterator[tuple[tuple[int | str, ...], str]]:
-        """What one token or user cannot see of the rest: the place below `web`, and what is wrong."""
+        """Mistakes that no token or user can see alone, with their path below `web`."""
         if not self.tokens and not self.users and not self.loopback:
-            yield ("tokens",), f"{self.listen} can be reached from outside: tokens are needed"
+            yield ("tokens",), f"{self.listen} can be reached from other hosts: tokens are required"
         secrets: dict[str, int] = {}
         for i, token in enumerate(self.tokens):
             first = secrets.setdefault(token.secret, i)
             if first != i:
-                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): make one of its own"
+                problem = f"has the same secret as tokens[{first}] ({self.tokens[first].name}): create its own"
                 yield ("tokens", i), f"{problem} (openssl rand -hex 32)"
         logins = self._served.basic_auth_users
         for i, user in enumerate(self.users):
             if user.name not in logins:
                 yield ("users", i, "name"), f"{user.name} has no password in basic_auth_users of web.config_file"
             if any(user.name == earlier.name for earlier in self.users[:i]):
-                yield ("users", i, "name"), f"{user.name} is the name of an earlier one"
+                yield ("users", i, "name"), f"duplicate name {user.name}"
         for name in sorted(logins.keys() - {user.name for user in self.users}):
-            yield ("config_file",), f"{name} can log in but may do nothing: web.users says who may do what"
+            yield ("config_file",), f"{name} has a password but no scopes: add it to web.users"
         every: list[tuple[str, int, Bearer]] = [
             *(("tokens", i, token) for i, token in enumerate(self.tokens)),
             *(("users", i, user) for i, user in enumerate(self.users)),
         ]
         for key, i, bearer in every:
-            yield from (((key, i, *path), wrong) for path, wrong in bearer.limits_of_nothing(services))
+            yield from (((key, i, *path), wrong) for path, wrong in bearer.unknown_limits(services))
         if watchdog and every and not any("alerts" in bearer.scopes and not bearer.limited for _, _, bearer in every):
-            yield ("tokens",), "the watchdog needs a token with the scope alerts and without services or environments"
+            yield ("tokens",), "the watchdog needs a token with scope alerts and without limits"
 
     @property
     def served(self) -> WebConfig:
-        """What the web configuration file says."""
+        """The content of the web configuration file."""
         return self._served
 
     @property
     def url(self) -> str:
-        """How people reach it."""
+        """The URL for people."""
         scheme = "https" if self._served.tls_server_config else "http"
         return str(self.external_url or f"{scheme}://{self.listen}").rstrip("/")
 

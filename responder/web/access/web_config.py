@@ -1,6 +1,6 @@
-"""Prometheus' web configuration file, for our own listener: TLS, client certificates, passwords, headers.
+"""The web configuration file of Prometheus, for our listener: TLS, client certificates, passwords, headers.
 
-https://prometheus.io/docs/prometheus/latest/configuration/https/ is its reference.
+Reference: https://prometheus.io/docs/prometheus/latest/configuration/https/
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _AUTH = {
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-_GOS_OWN = frozenset(
+_GO_ONLY = frozenset(
     ("cipher_suites", "prefer_server_cipher_suites", "curve_preferences", "cert", "key", "client_ca", "rate_limit")
 )
 _BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
@@ -37,7 +37,7 @@ class _Part(BaseModel):
 
 
 class TlsServer(_Part):
-    """`tls_server_config`. Files are PEM; relative ones lie beside the web configuration file."""
+    """`tls_server_config`. Files are PEM; relative paths start at the web configuration file."""
 
     cert_file: Path
     key_file: Path
@@ -56,9 +56,9 @@ class TlsServer(_Part):
     def _fits_together(self) -> Self:
         verifies = self.client_auth_type != "NoClientCert"
         if verifies and self.client_ca_file is None:
-            raise ValueError(f"{self.client_auth_type} needs a client_ca_file to verify by")
+            raise ValueError(f"{self.client_auth_type} needs client_ca_file")
         if not verifies and (self.client_ca_file or self.client_allowed_sans):
-            raise ValueError("client_ca_file and client_allowed_sans are of no use with NoClientCert")
+            raise ValueError("client_ca_file and client_allowed_sans have no effect with NoClientCert")
         if self.client_allowed_sans and self.client_auth_type != "RequireAndVerifyClientCert":
             raise ValueError("client_allowed_sans needs RequireAndVerifyClientCert")
         if self.min_version > self.max_version:
@@ -67,9 +67,9 @@ class TlsServer(_Part):
         return self
 
     def context(self) -> ssl.SSLContext:
-        """For a listener. Takes a certificate that was renewed in the files without a restart or a reload.
+        """The TLS context of a listener. It picks up renewed certificates without a restart or reload.
 
-        Raises ValueError where the files cannot be used.
+        Raises ValueError if the files cannot be used.
         """
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made.minimum_version, made.maximum_version = _VERSIONS[self.min_version], _VERSIONS[self.max_version]
@@ -84,7 +84,7 @@ class TlsServer(_Part):
         self._load(made)
 
         def renewed(connection: object, name: object, context: ssl.SSLContext) -> None:
-            # Asked at each handshake, as Prometheus does. What is loaded now serves from the next connection on.
+            # Runs at each handshake, as in Prometheus. A certificate loaded now serves from the next connection on.
             nonlocal used
             if (now := self._age()) == used:
                 return
@@ -92,8 +92,8 @@ class TlsServer(_Part):
                 self._load(made)
                 used = now
                 say(log, "certificate renewed", file=str(self.cert_file))
-            except ValueError as e:  # half written: the next connection looks again
-                say(log, "certificate not renewed; the old one stays in use", level=logging.ERROR, reason=str(e))
+            except ValueError as e:  # partly written: the next connection tries again
+                say(log, "certificate not renewed, old one stays in use", level=logging.ERROR, reason=str(e))
 
         made.sni_callback = renewed
         return made
@@ -106,7 +106,7 @@ class TlsServer(_Part):
 
     def _load(self, context: ssl.SSLContext) -> None:
         def no_password() -> str:
-            raise ValueError(f"key_file {self.key_file} is encrypted")  # else OpenSSL asks on the terminal
+            raise ValueError(f"key_file {self.key_file} is encrypted")  # otherwise OpenSSL prompts on the terminal
 
         try:
             context.load_cert_chain(self.cert_file, self.key_file, no_password)
@@ -117,7 +117,7 @@ class TlsServer(_Part):
 
 
 class HttpServer(_Part):
-    """`http_server_config`. Version 1.1 of HTTP is spoken, whatever `http2` says."""
+    """`http_server_config`. The listener uses HTTP/1.1, whatever `http2` says."""
 
     http2: bool = True
     headers: dict[
@@ -133,7 +133,7 @@ class HttpServer(_Part):
 
 
 class WebConfig(_Part):
-    """The file as a whole; empty, it changes nothing."""
+    """The whole file. An empty one changes nothing."""
 
     tls_server_config: TlsServer | None = None
     http_server_config: HttpServer = HttpServer()
@@ -147,12 +147,12 @@ class WebConfig(_Part):
             if ":" in name:
                 raise ValueError(f"{name!r} has a colon, which no basic auth can send")
             if not _BCRYPT.fullmatch(hashed):
-                raise ValueError(f"what {name} has is not a bcrypt hash ($2y$10$…; htpasswd -nBC 10 {name} makes one)")
+                raise ValueError(f"{name} needs a bcrypt hash ($2y$10$…; create one: htpasswd -nBC 10 {name})")
         return users
 
 
 def read(file: Path) -> WebConfig:
-    """The file's content. Raises ValueError with all that is wrong in it, each with its place."""
+    """The content of the file. Raises ValueError with every mistake and its path."""
     try:
         data = yaml.safe_load(file.read_text())
     except OSError as e:
@@ -172,8 +172,8 @@ def _message(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"] if part != "[key]")
     key = str(error["loc"][-1]) if error["loc"] else ""
     match error["type"]:
-        case "extra_forbidden" if key in _GOS_OWN:
-            return f"{path}: is not to be had here"
+        case "extra_forbidden" if key in _GO_ONLY:
+            return f"{path}: not supported here"
         case "extra_forbidden":
             return f"{path}: unknown key{meant(key, _keys())}"
         case "missing":

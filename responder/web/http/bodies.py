@@ -1,4 +1,4 @@
-"""Reads request bodies: with a deadline, a bound on their unpacked size, and only once the sender is known."""
+"""Reads request bodies with a deadline and a size limit, after authentication."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from responder.config.text import readable
 from responder.errors import Invalid
 
 MOST_BYTES = 4 << 20
-"""Of a body, packed and unpacked; Alertmanager's are about 800 bytes an alert."""
+"""Limit of a body, compressed and decompressed. Alertmanager needs about 800 bytes per alert."""
 
 READ_WITHIN = 5.0
-"""Seconds for the whole body to arrive."""
+"""Seconds until the whole body must have arrived."""
 
 MOST_MEMBERS = 16
-"""Streams that one gzip body may consist of; each costs work even when it is empty."""
+"""Streams in one gzip body. Each costs time even if it is empty."""
 
 _CONTINUE = "100-continue"
 _OFF_THE_LOOP = 1 << 16
@@ -30,13 +30,13 @@ _HUNG_UP = (ConnectionError, web.RequestPayloadError, aiohttp.ClientPayloadError
 
 
 async def await_body(request: web.Request) -> None:
-    """The handler of `Expect`. Asks for nothing yet: `body_of` does, once the sender is known and allowed."""
+    """Handles `Expect`. `body_of` requests the body later, after authentication."""
     if request.headers.get("Expect", "").lower() != _CONTINUE:
         raise web.HTTPExpectationFailed(text=f"Expect: only {_CONTINUE} is supported")
 
 
 async def body_of(request: web.Request, within: float = READ_WITHIN) -> bytes:
-    """The unpacked body. Raises the HTTP error that fits, and `Invalid` for gzip data that is damaged."""
+    """The decompressed body. Raises HTTP errors, and Invalid for damaged gzip data."""
     packed = _is_packed(request)
     if (request.content_length or 0) > MOST_BYTES:
         raise _too_large()
@@ -44,12 +44,12 @@ async def body_of(request: web.Request, within: float = READ_WITHIN) -> bytes:
         async with asyncio.timeout(within):
             if "Expect" in request.headers:
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                request.writer.output_size = 0  # nothing of the answer itself is sent yet
+                request.writer.output_size = 0  # the answer itself has not started
             body = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not arrive within {within:g} s") from None
     except _HUNG_UP:
-        raise web.HTTPBadRequest(text="the body broke off") from None
+        raise web.HTTPBadRequest(text="the connection closed before the whole body arrived") from None
     if not packed:
         return body
     return unpacked(body) if len(body) < _OFF_THE_LOOP else await asyncio.to_thread(unpacked, body)
@@ -69,7 +69,7 @@ def _too_large() -> web.HTTPRequestEntityTooLarge:
 
 
 def unpacked(body: bytes) -> bytes:
-    """What the gzip data holds. Inflates at most MOST_BYTES, whatever is in it."""
+    """The decompressed gzip data. Decompresses at most MOST_BYTES."""
     out, members = bytearray(), 0
     while body:
         members += 1
@@ -99,7 +99,7 @@ async def form_of(request: web.Request) -> dict[str, str]:
 
 
 def must_be_text(value: Any, *path: int | str) -> None:
-    """Raises `Invalid` with the place of a text that no database stores: with NUL, or with half of a character."""
+    """Raises Invalid with the path of a text that databases cannot store: with NUL or a lone surrogate."""
     if isinstance(value, str):
         if readable(value) != value:
             raise Invalid("must be text without NUL characters and lone surrogates", path_text(path) or "body")

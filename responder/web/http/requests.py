@@ -1,4 +1,4 @@
-"""How a request is read and an answer written, the same for every address."""
+"""Reads requests and writes answers, the same for every route."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class ApiRequest(BaseModel):
-    """A body; `by` counts only where there are no tokens to tell who asks."""
+    """A request body. `by` counts only if no tokens are configured."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,9 +30,9 @@ class ApiRequest(BaseModel):
 
 
 def _version(text: str) -> str:
-    # It may become the name of a directory, and it is shown in terminals.
+    # It may become a directory name, and terminals show it.
     if text in (".", "..") or not text.isprintable() or any(c.isspace() or c == "/" for c in text):
-        raise ValueError("a version is one printable word without slashes")
+        raise ValueError("must be one printable word without slashes")
     return text
 
 
@@ -51,14 +51,14 @@ def answer(data: Any, status: int = 200) -> web.Response:
 
 
 def tag_of(content: bytes) -> str:
-    """What stands between the quotes of a strong ETag."""
+    """The value of a strong ETag, without quotes."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 def unless_known(
     request: web.Request, tag: str, body: Callable[[], bytes], content_type: str, **headers: str
 ) -> web.Response:
-    """304 for whoever has it already; only for the others is the body made."""
+    """304 if the client has the content already; otherwise the body, which is created only then."""
     headers = {"ETag": f'"{tag}"', **headers}
     if any(etag.value in (tag, "*") for etag in request.if_none_match or ()):
         return web.Response(status=304, headers=headers)
@@ -66,13 +66,14 @@ def unless_known(
 
 
 def must_match(request: web.Request, tag: str) -> None:
-    """Raises Changed where whoever asks says what it has read, and that is not what is there."""
-    wanted = request.if_match
-    if wanted is not None and not any(etag.value in (tag, "*") and not etag.is_weak for etag in wanted):
-        raise Changed("somebody else has changed it meanwhile: read it again")
+    """Raises Changed if the request has If-Match and the tag is another."""
+    expected = request.if_match
+    if expected is not None and not any(etag.value in (tag, "*") and not etag.is_weak for etag in expected):
+        raise Changed("somebody else changed it: read it again")
 
 
 async def read(request: web.Request, model: type[M]) -> M:
+    """The body as a model. Raises Invalid with the path of the first mistake."""
     try:
         found = model.model_validate_json(await body_of(request) or b"{}")
     except ValidationError as e:
@@ -83,13 +84,15 @@ async def read(request: web.Request, model: type[M]) -> M:
 
 
 def limit(request: web.Request) -> int:
+    """The query parameter `limit`, 1 to 1000; default 100."""
     text = request.query.get("limit", "100")
     if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= 1000:
-        raise Invalid("must be a number from 1 to 1000", "limit")
+        raise Invalid(f"must be a number from 1 to 1000, not {text!r:.50}", "limit")
     return int(text)
 
 
 def since(request: web.Request) -> datetime | None:
+    """The query parameter `since`, a time or how long ago; None without it."""
     text = request.query.get("since")
     if text is None:
         return None
@@ -99,4 +102,4 @@ def since(request: web.Request) -> datetime | None:
         when = datetime.fromisoformat(text)
         return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise Invalid("must be a time such as 2026-11-23T22:00:00Z, or how long ago, such as 24h", "since") from None
+        raise Invalid("must be a time such as 2026-11-23T22:00:00Z, or a duration such as 24h", "since") from None

@@ -1,4 +1,4 @@
-"""Every page brings its addresses along, with what one must be allowed to do to use them."""
+"""Routes: each declares its method, path, handler and required scopes."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ def _nothing() -> None: ...
 
 @dataclass(frozen=True)
 class Route:
-    """An address and who answers there. Without scopes the handler itself knows whom it lets in."""
+    """One route. Without scopes, the handler controls access itself."""
 
     method: Literal["GET", "POST"]
     path: str
     scopes: tuple[Scope, ...]
-    """Any of them opens it."""
+    """One of them is required."""
     handler: Handler
     public: Callable[[], bool] = _never
-    """Whether it needs no token at the moment."""
+    """Whether it currently needs no token."""
     body: Body = "json"
-    """What a request that changes something must send."""
+    """The body of a changing request."""
     refused: Callable[[], None] = _nothing
-    """Called when a request to it is refused for where it comes from or for its content type."""
+    """Called when a request is denied for its origin or content type."""
     any_host: bool = False
-    """Whether it is answered whatever `Host` says: probes and scrapes come by address."""
+    """Whether any `Host` is accepted: probes and scrapes use addresses."""
 
 
 class Handlers(ABC):
-    """What is served under some addresses."""
+    """A group of handlers with their routes."""
 
     @abstractmethod
     def routes(self) -> Iterable[Route]:
-        """All its addresses; asked once, when the application is put together."""
+        """All routes. Called once, when the application is created."""
 
-    async def shutdown(self, app: web.Application) -> None:  # noqa: B027 - most pages have nothing to end
-        """End what would never end by itself, such as a stream."""
+    async def shutdown(self, app: web.Application) -> None:  # noqa: B027 - most have nothing to end
+        """Ends what would not end by itself, such as a stream."""
 
 
 def get(
     path: str, scope: Scope | None, handler: Handler, public: Callable[[], bool] = _never, *, any_host: bool = False
 ) -> Route:
-    """An address to read."""
+    """A reading route."""
     return Route("GET", path, (scope,) if scope else (), handler, public, any_host=any_host)
 
 
@@ -68,6 +68,6 @@ def post(
     body: Body = "json",
     refused: Callable[[], None] = _nothing,
 ) -> Route:
-    """An address to change something."""
+    """A changing route."""
     scopes = scope if isinstance(scope, tuple) else (scope,) if scope else ()
     return Route("POST", path, scopes, handler, body=body, refused=refused)

@@ -1,4 +1,4 @@
-"""The routes, and the listener with its limits."""
+"""The application with its routes, and the listener with its limits."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from responder.web.http.routes import Handlers
 
 
 @web.middleware
-async def _no_such_place(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers as JSON what no handler is asked: unknown addresses and methods."""
+async def _not_found(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers unknown paths and methods as JSON."""
     try:
         return await handler(request)
     except web.HTTPException as e:
@@ -33,7 +33,7 @@ async def _no_such_place(request: web.Request, handler: Handler) -> web.StreamRe
 
 @web.middleware
 async def _storable(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses addresses with text that no database stores."""
+    """Denies paths and queries with text that databases cannot store."""
     must_be_text(dict(request.match_info), "path")
     for name, value in request.query.items():
         must_be_text(name, "query")
@@ -42,21 +42,21 @@ async def _storable(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    # So that the command line can tell a responder from whatever else answers at a mistyped address.
+    # The command line recognizes a responder by it, if somebody mistypes the address.
     response.headers["Server"] = response.headers["X-Responder"] = "rollback-responder"
     if "Expect" in request.headers and request.can_read_body and not request.content.total_bytes:
-        response.force_close()  # the body was not asked for: what comes next could be taken for it
+        response.force_close()  # the body was not read: the next bytes could be taken for a request
         response.headers["Connection"] = "close"
 
 
 def routes(
     access: Callable[[], Access], handlers: Iterable[Handlers], refused: Refused = lambda cause: None
 ) -> web.Application:
-    """The application."""
+    """The application with the routes of all handlers. `refused` counts denied requests."""
     handlers = tuple(handlers)
     routes = tuple(route for page in handlers for route in page.routes())
     boundary = Boundary(access, routes, refused)
-    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_no_such_place, boundary.middleware, _storable])
+    app = web.Application(client_max_size=MOST_BYTES, middlewares=[_not_found, boundary.middleware, _storable])
     app.on_response_prepare.append(_sign)
     for page in handlers:
         app.on_shutdown.append(page.shutdown)
@@ -67,7 +67,7 @@ def routes(
 
 
 def _secured(app: web.Application, served: WebConfig) -> ssl.SSLContext | None:
-    """What the web configuration file wants of every connection and every answer."""
+    """Applies the web configuration file to every connection and answer."""
     tls = served.tls_server_config
     if tls is not None and tls.client_allowed_sans:
         allowed = frozenset(tls.client_allowed_sans)
@@ -76,14 +76,14 @@ def _secured(app: web.Application, served: WebConfig) -> ssl.SSLContext | None:
         async def known_clients(request: web.Request, handler: Handler) -> web.StreamResponse:
             certificate = (request.transport and request.transport.get_extra_info("peercert")) or {}
             if allowed.isdisjoint(name for _, name in certificate.get("subjectAltName", ())):
-                return error(403, "the client certificate names nobody in client_allowed_sans")
+                return error(403, "the client certificate has no name in client_allowed_sans")
             return await handler(request)
 
         app.middlewares.insert(0, known_clients)
 
     async def headed(request: web.Request, response: web.StreamResponse) -> None:
         for name, value in served.http_server_config.headers.items():
-            response.headers.setdefault(name, value)  # pages that say it themselves are stricter
+            response.headers.setdefault(name, value)  # headers that a page sets itself are stricter
 
     app.on_response_prepare.append(headed)
     return tls.context() if tls else None
@@ -92,7 +92,7 @@ def _secured(app: web.Application, served: WebConfig) -> ssl.SSLContext | None:
 async def listen(
     app: web.Application, settings: Web, ended: Callable[[Cause], None] = lambda cause: None
 ) -> web.AppRunner:
-    """Opens the listener. Raises ConfigError where the address is taken."""
+    """Opens the listener. Raises ConfigError if the address is in use."""
     tls = _secured(app, settings.served)
     allow_many_files()
     app.middlewares.insert(0, under_way)
@@ -105,7 +105,7 @@ async def listen(
     how: dict[str, Any] = {
         "access_log": None,
         "keepalive_timeout": 75,  # between two requests
-        "auto_decompress": False,  # nothing is unpacked before its sender is known (CVE-2026-54278)
+        "auto_decompress": False,  # decompress only after authentication (CVE-2026-54278)
     }
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=5, **how)
     await runner.setup()
@@ -113,5 +113,5 @@ async def listen(
         await Site(runner, settings.host, settings.port, tls, note_end, **how).start()
     except OSError as e:
         await runner.cleanup()
-        raise ConfigError([f"web.listen: {settings.listen} cannot be listened on: {e.strerror}"]) from e
+        raise ConfigError([f"web.listen: {settings.listen} cannot listen: {e.strerror}"]) from e
     return runner

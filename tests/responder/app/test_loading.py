@@ -199,11 +199,11 @@ def test_what_is_written_is_what_is_used() -> None:
         # Who may reach it.
         (
             HEAD + 'web: {listen: "0.0.0.0:9095"}\n',
-            "r.yml:4 web.tokens: 0.0.0.0:9095 can be reached from outside: tokens are needed",
+            "r.yml:4 web.tokens: 0.0.0.0:9095 can be reached from other hosts: tokens are required",
         ),
         (
             HEAD + 'web:\n  listen: "[::]:9095"\n',
-            "r.yml:4 web.tokens: [::]:9095 can be reached from outside: tokens are needed",
+            "r.yml:4 web.tokens: [::]:9095 can be reached from other hosts: tokens are required",
         ),
         (
             HEAD + 'web: {listen: "9095"}\n',
@@ -211,7 +211,7 @@ def test_what_is_written_is_what_is_used() -> None:
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read], token: short}]}\n",
-            "r.yml:4 web.tokens[0]: a token has at least 16 characters (openssl rand -hex 32 makes a good one)",
+            "r.yml:4 web.tokens[0]: a token needs at least 16 characters (create one: openssl rand -hex 32)",
         ),
         (
             HEAD + "web: {tokens: [{name: a, scopes: [read], file: /no/such/file}]}\n",

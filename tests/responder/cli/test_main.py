@@ -219,13 +219,13 @@ async def test_tokens(
 ) -> None:
     url = str(guarded_responder.client.make_url(""))
     code, _, err = await run("status", "--url", url)
-    assert (code, err) == (2, "responder: a bearer token is needed\n")
+    assert (code, err) == (2, "responder: a bearer token is required\n")
     (tmp_path / "token").write_text(SECRETS["read"] + "\n")
     assert (await run("status", "--url", url, "--token-file", "token")).code == 0
     monkeypatch.setenv("RESPONDER_TOKEN", SECRETS["read"])
     assert (await run("status", "--url", url)).code == 0
     code, _, err = await run("stop", "--all", "--url", url)
-    assert (code, err) == (2, "responder: read-only has not the scope operate\n")
+    assert (code, err) == (2, "responder: read-only lacks scope operate\n")
     monkeypatch.setenv("RESPONDER_TOKEN", "a token that nobody has")
     assert await run("status", "--url", url) == (2, "", "responder: the bearer token is wrong\n")
 

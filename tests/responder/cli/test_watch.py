@@ -227,7 +227,7 @@ async def test_an_event_that_is_told_twice_is_shown_once() -> None:
 
 async def too_many(request: web.Request) -> web.StreamResponse:
     headers = {"Server": "rollback-responder"}
-    return web.json_response({"error": "as many watch as may"}, status=503, headers=headers)
+    return web.json_response({"error": "too many streams"}, status=503, headers=headers)
 
 
 async def held_back(request: web.Request) -> web.StreamResponse:

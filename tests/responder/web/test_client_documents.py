@@ -191,7 +191,7 @@ async def test_there_is_an_end_to_what_is_blocked(android_house: ResponderServer
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/api/v1/clients/backend/tv", "nothing was ever told of backend on tv"),
+        ("/api/v1/clients/backend/tv", "no deployment of backend on tv"),
         ("/api/v1/clients/nobody/android", "no service 'nobody'"),
         ("/api/v1/clients/backend/android?environment=moon", "moon"),
     ],
@@ -204,7 +204,7 @@ async def test_of_what_nobody_told_there_is_no_document(android_house: Responder
 @pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
 async def test_without_a_key_there_are_none(responder: ResponderServer, path: str) -> None:
     status, body = await responder.get(path)
-    assert (status, body["error"]) == (404, "no documents for apps are configured (clients.signing_key_file)")
+    assert (status, body["error"]) == (404, "no documents for apps are served (clients.signing_key_file)")
 
 
 @pytest.mark.parametrize("public", [True, False])

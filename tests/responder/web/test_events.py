@@ -188,7 +188,7 @@ async def test_only_so_many_watch_and_a_place_becomes_free(responder: ResponderS
         for reader in readers:
             await reader.take(1)
         status, body = await responder.get(ONE)
-        assert (status, body["error"]) == (503, "as many watch as may: look at it from time to time")
+        assert (status, body["error"]) == (503, "too many streams: look at it from time to time")
         status, body = await responder.get(ONE, headers={"Accept": "application/json"})
         assert (status, len(body["events"])) == (200, 1)
         readers[0].response.close()
@@ -240,7 +240,7 @@ async def test_silence_is_no_death(journal: Database) -> None:
                 async with asyncio.timeout(0.3):
                     async for _ in reader:
                         pass
-        assert reader.comments.count(": nothing new") >= 3
+        assert reader.comments.count(": heartbeat") >= 3
 
 
 async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ async def test_whoever_watches_goes_on_after_a_bug(journal: Database, monkeypatc
 
     monkeypatch.setattr(executions, "heads", heads)
     await journal.transaction(rollbacks.accept, "r1", accepted(alerts=()))
-    with (broadcast := ExecutionBroadcast(journal, poll=0.02, on_error=on_error.append)).watch("r1") as watcher:
+    with (broadcast := ExecutionBroadcast(journal, poll=0.02, on_error=on_error.append)).subscribe("r1") as watcher:
         watcher.wake.clear()
         assert await watcher.changed(10)
     assert on_error == ["progress"] * 2
@@ -282,7 +282,7 @@ async def test_a_reader_that_takes_nothing_is_dropped_and_others_are_served(jour
             taken = await Reader(response).take(802)
             assert [int(received["id"]) for received in taken] == list(range(802))
         async with asyncio.timeout(60):
-            while broadcast._watchers:
+            while broadcast._subscriptions:
                 await asyncio.sleep(0.05)
         with contextlib.suppress(ConnectionError):
             got = 0

@@ -78,7 +78,7 @@ async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer
 
     responder.collector = None
     status, body = await responder.get(f"{home}/app.log.gz")
-    assert (status, "is kept in nowhere by now" in body["error"]) == (404, True)
+    assert (status, "the configured store is now nowhere" in body["error"]) == (404, True)
 
     elsewhere = EvidenceSettings(base_directory=tmp_path / "other")
     responder.collector = EvidenceCollector(elsewhere, responder.journal, PolicySet(), collector._connections)
@@ -103,7 +103,7 @@ async def test_a_decision_to_keep_logs_has_its_evidence_too(responder: Responder
     status, body = await responder.get("/api/v1/executions/d1/evidence")
     assert (status, body["state"], body["manifest"]) == (200, "requested", None)
     status, body = await responder.get("/api/v1/executions/d1/evidence/app.log.gz")
-    assert (status, body["error"]) == (404, "the evidence of d1 is still being kept")
+    assert (status, body["error"]) == (404, "the evidence of d1 is still being collected")
     more = {
         **where,
         "execution": None,

@@ -61,7 +61,7 @@ async def test_a_platform_is_a_name(responder: ResponderServer, platform: Any) -
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("backend/tv", "nothing was told of backend on a platform 'tv' in production; it is on android"),
+        ("backend/tv", "no deployment of backend on a platform 'tv' in production; it is on android"),
         ("backend/3.0", "3.0 is one of its versions: ask for /api/v1/versions/backend"),
         ("nobody/android", "no service 'nobody' is configured"),
         ("backend/android?environment=moon", "not configured in the environment 'moon'"),
@@ -111,7 +111,7 @@ async def test_nobody_overwrites_what_they_have_not_read(responder: ResponderSer
     status, body, tag = await mark("good", **{"If-Match": f'"{seen["etag"]}"'})
     assert (status, tag) == (200, f'"{body["version"]["etag"]}"')
     status, body, _ = await mark("bad", **{"If-Match": f'"{seen["etag"]}"'})
-    assert (status, body["error"]) == (412, "somebody else has changed it meanwhile: read it again")
+    assert (status, body["error"]) == (412, "somebody else changed it: read it again")
     [now] = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert (now["status"], f'"{now["etag"]}"') == ("good", tag)
     assert (await mark("bad", **{"If-Match": f"W/{tag}"}))[0] == 412

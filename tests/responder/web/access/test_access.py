@@ -62,7 +62,7 @@ async def test_a_route_opens_to_its_scope_alone(
     async with guarded_responder.client.request(method, path) as response:
         assert response.status == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
-        assert await response.json() == {"error": "a bearer token is needed"}
+        assert await response.json() == {"error": "a bearer token is required"}
     for other in SECRETS:
         async with guarded_responder.client.request(method, path, headers=bearer(other)) as response:
             if other in (scope, OR.get((method, path))):
@@ -70,7 +70,7 @@ async def test_a_route_opens_to_its_scope_alone(
             else:
                 assert (response.status, await response.json()) == (
                     403,
-                    {"error": f"{other}-only has not the scope {scope}"},
+                    {"error": f"{other}-only lacks scope {scope}"},
                 )
 
 
@@ -83,9 +83,9 @@ async def test_strangers_are_counted_and_do_not_fill_the_log(
                 assert response.status == 401
     async with guarded_responder.client.get("/metrics", headers=bearer("read")) as response:
         assert 'responder_http_requests_refused_total{cause="unauthenticated"} 100.0' in await response.text()
-    warnings = [record.fields for record in caplog.records if record.message == "request refused"]  # type: ignore[attr-defined]
+    warnings = [record.fields for record in caplog.records if record.message == "request denied"]  # type: ignore[attr-defined]
     assert [(fields["path"], fields["reason"]) for fields in warnings] == [
-        ("/api/v1/status", "a bearer token is needed")
+        ("/api/v1/status", "a bearer token is required")
     ]
 
 

@@ -150,7 +150,7 @@ def test_the_documented_file_can_be_used(tmp_path: Path, authority: Authority) -
         ),
         (
             {"tls_server_config": {**SERVER, "client_ca_file": "test-authority.crt"}},
-            "tls_server_config: client_ca_file and client_allowed_sans are of no use with NoClientCert",
+            "tls_server_config: client_ca_file and client_allowed_sans have no effect with NoClientCert",
         ),
         (
             {"tls_server_config": {**SERVER, "client_auth_type": "RequireAndVerifyClientCert"}},
@@ -166,7 +166,7 @@ def test_the_documented_file_can_be_used(tmp_path: Path, authority: Authority) -
         ),
         ({"tls_server_config": {**SERVER, "min_version": "TLS10"}}, "tls_server_config.min_version: input should be"),
         ({"tls_server_config": {**SERVER, "certfile": "x"}}, "certfile: unknown key; did you mean cert_file?"),
-        ({"tls_server_config": {**SERVER, "cipher_suites": []}}, "cipher_suites: is not to be had here"),
+        ({"tls_server_config": {**SERVER, "cipher_suites": []}}, "cipher_suites: not supported here"),
         ({"basic_auth_users": {"alice": PASSWORD}}, "basic_auth_users: what alice has is not a bcrypt hash"),
         ({"basic_auth_users": {"al:ice": HASHED}}, "basic_auth_users: 'al:ice' has a colon"),
         ({"http_server_config": {"headers": {"X-Powered-By": "us"}}}, "http_server_config.headers.X-Powered-By"),
@@ -205,9 +205,9 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | None, mistake: str) -> 
 @pytest.mark.parametrize(
     ("users", "mistake"),
     [
-        ([], "web.config_file: alice can log in but may do nothing: web.users says who may do what"),
+        ([], "web.config_file: alice has a password but no scopes: add it to web.users"),
         (["alice", "bob"], "web.users[1].name: bob has no password in basic_auth_users of web.config_file"),
-        (["alice", "alice"], "web.users[1].name: alice is the name of an earlier one"),
+        (["alice", "alice"], "web.users[1].name: duplicate name alice"),
     ],
 )
 def test_who_can_log_in_may_do_something(tmp_path: Path, users: list[str], mistake: str) -> None:
@@ -262,7 +262,7 @@ async def test_a_client_certificate_is_asked_for(tmp_path: Path, authority: Auth
         status, text = await ask(f"{url}/hello", ssl=other)
         assert (status, json.loads(text)["error"]) == (
             403,
-            "the client certificate names nobody in client_allowed_sans",
+            "the client certificate has no name in client_allowed_sans",
         )
 
 
@@ -301,7 +301,7 @@ async def test_a_password_opens_what_its_scopes_allow(tmp_path: Path, monkeypatc
             assert (await ask(hello, headers=login(*wrong)))[0] == 401
         async with aiohttp.ClientSession() as session, session.get(hello) as answer:
             assert answer.headers["WWW-Authenticate"] == 'Bearer, Basic realm="rollback responder"'
-            assert await answer.json() == {"error": "a bearer token or a password is needed"}
+            assert await answer.json() == {"error": "a bearer token or a password is required"}
 
 
 @pytest.mark.parametrize(
