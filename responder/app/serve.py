@@ -1,4 +1,4 @@
-"""The only place where all parts meet: start, reload and stop."""
+"""Starts, reloads and stops the responder. The only module that knows all parts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from responder.web.client_documents import ClientDocuments
 from responder.web.events import Events
 from responder.web.evidence import Evidence
 from responder.web.executions import Executions
+from responder.web.http.routes import Handlers
 from responder.web.http.server import listen, routes
 from responder.web.links.approve import ApprovalPage
 from responder.web.links.signing import Links
@@ -41,7 +42,7 @@ log = logging.getLogger("responder")
 
 
 class App:
-    """One responder process. What it works with is one value, swapped whole or not at all."""
+    """One responder process. A reload replaces the whole configuration, or nothing."""
 
     def __init__(self, config: Config, file: Path | None = None) -> None:
         self._file = file
@@ -53,7 +54,7 @@ class App:
 
     def _use(self, config: Config, connections: Connections) -> None:
         self._config = config
-        self._mandate = config.policy_set
+        self._policy_set = config.policy_set
         self._connections = connections
         self._access = Access(config.web)
         self._links = Links(config.web)
@@ -62,31 +63,30 @@ class App:
         self._metrics.reload_at.set(config.loaded_at.timestamp())
 
     def policy_set(self) -> PolicySet:
-        return self._mandate
+        return self._policy_set
 
     def connections(self) -> Connections:
         return self._connections
 
     def evidence_collector(self) -> EvidenceCollector | None:
-        """Who keeps evidence; None where the configuration wants none."""
+        """The collector of evidence; None if none is configured."""
         settings = self._config.evidence
         if settings is None or self._journal is None:
             return None
-        return EvidenceCollector(settings, self._journal, self._mandate, self._connections, self._metrics.kept)
+        return EvidenceCollector(settings, self._journal, self._policy_set, self._connections, self._metrics.kept)
 
     async def run(self, *, ready: asyncio.Event | None = None) -> None:
-        """Serves until SIGTERM or SIGINT. Raises ConfigError where it cannot begin."""
+        """Serves until SIGTERM or SIGINT. Raises ConfigError if it cannot start."""
         config = self._config
         journal = self._journal = await open_journal(config.journal, lease=config.limits.lease, wait=True)
-        on_error = self._metrics.on_error
-        broadcast = ExecutionBroadcast(journal, on_error=on_error)
+        broadcast = ExecutionBroadcast(journal, on_error=self._metrics.on_error)
         dispatcher = Dispatcher(
             journal,
             lambda: self._config.notify,
             self.policy_set,
             links=lambda execution: self._links.both(execution),
             counted=self._metrics.notified,
-            on_error=on_error,
+            on_error=self._metrics.on_error,
         )
         worker = Worker(
             journal,
@@ -95,45 +95,20 @@ class App:
             concurrent=config.limits.concurrent,
             lease=config.limits.lease,
             max_resumptions=config.limits.max_resumptions,
-            listeners=(self._metrics.happened, _tell, broadcast.happened, lambda execution, events: dispatcher.wake()),
+            listeners=(self._metrics.happened, _log, broadcast.happened, lambda execution, events: dispatcher.wake()),
             evidence_collector=self.evidence_collector,
-            on_error=on_error,
+            on_error=self._metrics.on_error,
             on_decided=self._metrics.decided,
         )
-        receiver = Receiver(journal, self.policy_set, self.connections, worker, self._metrics)
-        steering = Executions(
-            journal, self.policy_set, self.connections, worker, lambda execution: self._links.approve_link(execution)
-        )
-        reports = Reports(journal, self.policy_set, self.connections, worker, lambda: self._mistakes)
-        handlers = (
-            receiver,
-            Rollbacks(journal, self.policy_set, self.connections, worker, receiver),
-            steering,
-            reports,
-            Registry(journal, self.policy_set),
-            Status(
-                journal, self.policy_set, worker, self._metrics, reports, lambda: tuple(self._config.notify.channels)
-            ),
-            ApprovalPage(journal, steering, lambda: self._links),
-            StopPage(journal, lambda: self._links),
-            Events(broadcast, worker, lambda request: self._access.allows(request, "read")),
-            Evidence(journal, self.evidence_collector),
-            ClientDocuments(journal, self.policy_set, lambda: self._config.clients),
-            Reload(self.reload),
-        )
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
-        runner = working = telling = None
+        stop = self._on_signals()
+        runner = working = dispatching = None
         try:
             working = asyncio.create_task(worker.run(), name="worker")
-            telling = asyncio.create_task(dispatcher.run(), name="dispatcher")  # nobody waits for it
-            telling.add_done_callback(self._told_no_more)
-            runner = await listen(
-                routes(lambda: self._access, handlers, self._metrics.refused), config.web, self._metrics.ended
-            )
+            dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")  # rollbacks do not wait for it
+            dispatching.add_done_callback(self._dispatcher_ended)
+            handlers = self._handlers(journal, worker, broadcast)
+            app = routes(lambda: self._access, handlers, self._metrics.refused)
+            runner = await listen(app, config.web, self._metrics.ended)
             say(
                 log,
                 "listening",
@@ -147,43 +122,73 @@ class App:
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
-            if working.done():  # for whatever reason: without it nothing is rolled back, and a restart may help
+            if working.done():  # without a worker nothing is rolled back, and a restart may help
                 working.result()
                 raise RuntimeError("the worker has ended")
             say(log, "stopping")
         finally:
             if runner is not None:
-                await runner.cleanup()  # no new requests; those under way are answered
+                await runner.cleanup()  # accepts no new requests, and answers the running ones
             await worker.close()
-            tasks = [task for task in (working, telling) if task is not None]
+            tasks = [task for task in (working, dispatching) if task is not None]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)  # one that failed has been told of
+            await asyncio.gather(*tasks, return_exceptions=True)  # errors have been logged
             await dispatcher.close()
             await journal.close()
             for connections in (self._connections, *self._retired):
                 await connections.close()
 
-    def _told_no_more(self, telling: asyncio.Task[None]) -> None:
-        """Its loop goes on after every bug, so this is one in the loop itself. Rollbacks need nobody who tells."""
-        if not telling.cancelled():
+    def _handlers(self, journal: Database, worker: Worker, broadcast: ExecutionBroadcast) -> tuple[Handlers, ...]:
+        receiver = Receiver(journal, self.policy_set, self.connections, worker, self._metrics)
+        executions = Executions(
+            journal, self.policy_set, self.connections, worker, lambda execution: self._links.approve_link(execution)
+        )
+        reports = Reports(journal, self.policy_set, self.connections, worker, lambda: self._mistakes)
+        channels = lambda: tuple(self._config.notify.channels)  # noqa: E731
+        return (
+            receiver,
+            Rollbacks(journal, self.policy_set, self.connections, worker, receiver),
+            executions,
+            reports,
+            Registry(journal, self.policy_set),
+            Status(journal, self.policy_set, worker, self._metrics, reports, channels),
+            ApprovalPage(journal, executions, lambda: self._links),
+            StopPage(journal, lambda: self._links),
+            Events(broadcast, worker, lambda request: self._access.allows(request, "read")),
+            Evidence(journal, self.evidence_collector),
+            ClientDocuments(journal, self.policy_set, lambda: self._config.clients),
+            Reload(self.reload),
+        )
+
+    def _on_signals(self) -> asyncio.Event:
+        """Reloads on SIGHUP; returns the event that SIGTERM and SIGINT set."""
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        return stop
+
+    def _dispatcher_ended(self, dispatching: asyncio.Task[None]) -> None:
+        """The dispatcher survives errors in notifications, so this is a bug in its loop. Rollbacks continue."""
+        if not dispatching.cancelled():
             self._metrics.on_error("notifications")
-            log.error("nobody is told any more until a restart", exc_info=telling.exception())
+            log.error("notification dispatcher crashed; restart required", exc_info=dispatching.exception())
 
     def reload(self) -> list[str]:
-        """Reads the file again and uses it whole, or keeps what is in use; returns the mistakes."""
+        """Reads the file again and uses it; with mistakes the old configuration stays. Returns the mistakes."""
         try:
             if self._file is None:
-                raise ConfigError(["there is no file to read again"])
+                raise ConfigError(["reload is not possible without a configuration file"])
             new = load(self._file)
             if fixed := self._changed(new):
                 raise ConfigError([f"{self._file}: {name} cannot change without a restart" for name in fixed])
         except ConfigError as e:
             self._mistakes = e.mistakes
             self._metrics.reload_ok.set(0)
-            say(log, "reload refused; the old configuration stays in use", level=logging.ERROR, mistakes=e.mistakes)
+            say(log, "reload failed, old configuration stays in use", level=logging.ERROR, mistakes=e.mistakes)
             return e.mistakes
-        self._retired.append(self._connections)  # a rollback under way may still hold it: closed at the end
+        self._retired.append(self._connections)  # running rollbacks may still use them: closed at the end
         self._use(new, new.connections())
         say(log, "reloaded", services=len(new.services), policies=len(new.policies))
         return []
@@ -204,8 +209,8 @@ class App:
         ]
 
 
-def _tell(execution: Execution, events: tuple[Event, ...]) -> None:
-    """One line an event."""
+def _log(execution: Execution, events: tuple[Event, ...]) -> None:
+    """Logs every event."""
     accepted = execution.accepted
     for event in events:
         fields = event.model_dump(mode="json", exclude={"at", "type", "plan", "alerts"}, exclude_none=True)
@@ -215,7 +220,7 @@ def _tell(execution: Execution, events: tuple[Event, ...]) -> None:
 
 
 async def serve(file: Path) -> None:
-    """Reads the configuration and serves. Raises ConfigError."""
+    """Reads the configuration and serves until SIGTERM or SIGINT. Raises ConfigError."""
     config = load(file)
     set_up(config.log)
     await App(config, file).run()

@@ -21,6 +21,9 @@ from responder.cli.display.terminal import console
 from responder.errors import ResponderError
 
 OVER = frozenset(("closed", "stuck"))
+_Event = tuple[str, dict[str, Any]]
+"""Type and data of an event, or `checks` and the latest findings."""
+
 AGAIN = 1.0
 """Seconds between two requests."""
 
@@ -60,9 +63,7 @@ def _is_over(progress: Progress, event: dict[str, Any], over: frozenset[str]) ->
     return progress.state in over and event["seq"] >= event["last"]
 
 
-async def _draw(
-    progress: Progress, events: AsyncIterator[tuple[str, dict[str, Any]]], client: Client, over: frozenset[str]
-) -> None:
+async def _draw(progress: Progress, events: AsyncIterator[_Event], client: Client, over: frozenset[str]) -> None:
     with Live(console=console(), auto_refresh=False) as live:
 
         def draw() -> None:
@@ -87,42 +88,68 @@ async def _draw(
             draw()
 
 
-async def follow(client: Client, execution: str) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
+async def follow(client: Client, execution: str) -> AsyncGenerator[_Event]:
     """Every event once, in order, and `checks` between them.
 
     Reads the event stream and reconnects where it broke; without a stream it polls once a second. Raises ResponderError
     if the responder does not answer for AWAY seconds.
     """
-    path = f"{execution_path(execution)}/events"
-    after, streams, findings = -1, True, None
-    answered_at: float | None = None
+    reader = _Reader(client, execution)
     while True:
         try:
-            if answered_at is None or not streams:
-                body = await client.get(path, after=after)
-                answered_at = time.monotonic()
-                for event in body["events"]:
-                    after = event["seq"]
-                    yield event["type"], {**event, "last": body["events"][-1]["seq"]}
-                if body["state"] == "closed":
-                    return
-                if body["checks"] and body["checks"] != findings:
-                    findings = body["checks"]
-                    yield "checks", {"findings": findings}
-            if streams:
-                async for kind, event in client.events(path, after):
-                    answered_at = time.monotonic()
-                    if kind == "checks":
-                        yield kind, event
-                    elif event["seq"] > after:
-                        after = event["seq"]
-                        yield kind, {**event, "last": after}
-                        if event["state"] == "closed":
-                            return
+            if reader.answered_at is None or not reader.streams:
+                async with contextlib.aclosing(reader.poll()) as events:
+                    async for event in events:
+                        yield event
+            if reader.streams and not reader.closed:
+                async with contextlib.aclosing(reader.stream()) as events:
+                    async for event in events:
+                        yield event
         except NoStream:
-            streams = False
+            reader.streams = False
         except ResponderError as e:
-            away = not isinstance(e, Refused) or e.status >= 500
-            if not away or answered_at is None or time.monotonic() - answered_at > AWAY:
+            if not reader.may_return(e):
                 raise
+        if reader.closed:
+            return
         await asyncio.sleep(AGAIN)
+
+
+class _Reader:
+    """Reads the events of one execution, and remembers the last one."""
+
+    def __init__(self, client: Client, execution: str) -> None:
+        self._client, self._path = client, f"{execution_path(execution)}/events"
+        self._after, self._findings = -1, None
+        self.streams, self.closed = True, False
+        self.answered_at: float | None = None
+
+    async def poll(self) -> AsyncGenerator[_Event]:
+        """The new events so far, and the latest findings if they changed."""
+        body = await self._client.get(self._path, after=self._after)
+        self.answered_at = time.monotonic()
+        for event in body["events"]:
+            self._after = event["seq"]
+            yield event["type"], {**event, "last": body["events"][-1]["seq"]}
+        self.closed = body["state"] == "closed"
+        if not self.closed and body["checks"] and body["checks"] != self._findings:
+            self._findings = body["checks"]
+            yield "checks", {"findings": self._findings}
+
+    async def stream(self) -> AsyncGenerator[_Event]:
+        """Events as they happen, until the stream ends or the execution is closed."""
+        async for kind, event in self._client.events(self._path, self._after):
+            self.answered_at = time.monotonic()
+            if kind == "checks":
+                yield kind, event
+            elif event["seq"] > self._after:
+                self._after = event["seq"]
+                yield kind, {**event, "last": self._after}
+                if event["state"] == "closed":
+                    self.closed = True
+                    return
+
+    def may_return(self, error: ResponderError) -> bool:
+        """Whether the responder may answer again: it has answered before, and not too long ago."""
+        away = not isinstance(error, Refused) or error.status >= 500
+        return away and self.answered_at is not None and time.monotonic() - self.answered_at <= AWAY

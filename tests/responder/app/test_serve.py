@@ -56,7 +56,7 @@ async def test_that_nobody_tells_any_more_is_noticed_and_ends_nothing(
         await asyncio.wait([task], timeout=0.3)
         assert not task.done()
         assert on_error(app) == 1
-        assert "nobody is told any more until a restart" in caplog.messages
+        assert "notification dispatcher crashed; restart required" in caplog.messages
 
 
 async def test_a_bug_while_telling_is_counted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
