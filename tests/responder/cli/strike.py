@@ -196,6 +196,8 @@ def main() -> None:
     program, where, first, step, most, *arguments = sys.argv[1:]
     if where != "import":  # they are no part of it, and take the most time
         importlib.import_module(f"{program}.cli")
+        if (program, arguments[0]) == ("responder", "check"):
+            importlib.import_module("responder.cli.checking.check")
     for nth in range(int(first), int(most) + 1, int(step)):
         answer = run(program, where, nth, arguments)
         print(json.dumps(answer), flush=True)

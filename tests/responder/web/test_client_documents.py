@@ -204,7 +204,7 @@ async def test_of_what_nobody_told_there_is_no_document(android_house: Responder
 @pytest.mark.parametrize("path", [PATH, "/api/v1/clients/keys"])
 async def test_without_a_key_there_are_none(responder: ResponderServer, path: str) -> None:
     status, body = await responder.get(path)
-    assert (status, body["error"]) == (404, "no documents for apps are served (clients.signing_key_file)")
+    assert (status, body["error"]) == (404, "no documents for apps are served: configure clients.signing_key_file")
 
 
 @pytest.mark.parametrize("public", [True, False])

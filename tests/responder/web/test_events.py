@@ -188,7 +188,7 @@ async def test_only_so_many_watch_and_a_place_becomes_free(responder: ResponderS
         for reader in readers:
             await reader.take(1)
         status, body = await responder.get(ONE)
-        assert (status, body["error"]) == (503, "too many streams: look at it from time to time")
+        assert (status, body["error"]) == (503, "too many streams: poll with Accept: application/json")
         status, body = await responder.get(ONE, headers={"Accept": "application/json"})
         assert (status, len(body["events"])) == (200, 1)
         readers[0].response.close()
@@ -336,7 +336,7 @@ async def test_a_journal_that_is_away_ends_the_stream_and_is_said_to_who_comes_b
         with sqlite3.connect(responder.file) as connection:
             connection.execute("ALTER TABLE events RENAME TO lost")
         connection.close()
-        responder.broadcast._stir({"r1": 5})
+        responder.broadcast._wake({"r1": 5})
         assert [event async for event in reader] == []
     status, body = await responder.get(ONE)
     assert (status, "the journal cannot be used" in body["error"]) == (503, True)

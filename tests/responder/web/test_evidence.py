@@ -67,7 +67,7 @@ async def test_a_file_comes_as_it_lies_there_or_unpacked(responder: ResponderSer
 @pytest.mark.parametrize("name", ["none.log", "..%2F..%2Fmanifest.json", ".hidden", "%2Fetc%2Fpasswd", "begun.json"])
 async def test_only_what_the_manifest_names_can_be_had(responder: ResponderServer, kept: str, name: str) -> None:
     status, body = await responder.get(f"/api/v1/executions/{kept}/evidence/{name}")
-    assert (status, "was kept for r1" in body["error"]) == (404, True)
+    assert (status, "the evidence of r1 has no file" in body["error"]) == (404, True)
 
 
 async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer, kept: str, tmp_path: Path) -> None:
@@ -113,4 +113,4 @@ async def test_a_decision_to_keep_logs_has_its_evidence_too(responder: Responder
     }
     await responder.journal.transaction(evidence.record, "d1", **more)
     status, body = await responder.get("/api/v1/executions/d1/evidence/app.log.gz")
-    assert (status, body["error"]) == (404, "no evidence of d1 could be kept: the disk is full")
+    assert (status, body["error"]) == (404, "the evidence of d1 could not be collected: the disk is full")

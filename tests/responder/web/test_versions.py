@@ -61,8 +61,11 @@ async def test_a_platform_is_a_name(responder: ResponderServer, platform: Any) -
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("backend/tv", "no deployment of backend on a platform 'tv' in production; it is on android"),
-        ("backend/3.0", "3.0 is one of its versions: ask for /api/v1/versions/backend"),
+        (
+            "backend/tv",
+            "no deployment of backend on platform 'tv' in production was reported; its platforms are android",
+        ),
+        ("backend/3.0", "3.0 is one of its versions: request /api/v1/versions/backend"),
         ("nobody/android", "no service 'nobody' is configured"),
         ("backend/android?environment=moon", "not configured in the environment 'moon'"),
     ],
@@ -75,7 +78,7 @@ async def test_what_is_no_platform_is_told_what_there_is(responder: ResponderSer
 
 async def test_a_service_without_platforms_notices_nothing(responder: ResponderServer) -> None:
     await tell(responder, "3.0")
-    assert (await responder.get("/api/v1/versions/backend/web"))[1]["error"].endswith("nor on any other")
+    assert (await responder.get("/api/v1/versions/backend/web"))[1]["error"].endswith("it has no platforms")
     [version] = (await responder.get("/api/v1/versions/backend"))[1]["versions"]
     assert version["version"] == "3.0"
 
