@@ -88,7 +88,7 @@ async def test_where_there_is_none_the_reason_is_said(responder: ResponderServer
     responder.collector = collector
     next(tmp_path.rglob("app.log.gz")).unlink()
     status, body = await responder.get(f"{home}/app.log.gz")
-    assert (status, "of this host; it was kept by " in body["error"]) == (404, True)
+    assert (status, " on this host; " in body["error"]) == (404, True)
 
     await responder.journal.transaction(evidence.mark_deleted, kept)
     status, body = await responder.get(f"{home}/app.log.gz")
