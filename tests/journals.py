@@ -1,4 +1,4 @@
-"""The same tests on SQLite and on PostgreSQL: fixtures that hand out a fresh journal of either kind."""
+"""Fixtures with an empty journal, for tests that run on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from tests import parts
 
 _numbers = count()
 _emptied: list[str] = []
-"""Databases that a test has left, to be used again."""
+"""Emptied databases, for reuse."""
 _migrated: list[str] = []
-"""A database with the tables of the journal: to copy it is several times faster than to make them again."""
+"""A migrated database: copying it is several times faster than migrating another one."""
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One PostgreSQL for the whole session; every journal gets a database of its own in it.
+    """One PostgreSQL for the session, with one database per journal.
 
-    Only the outermost conftest.py imports it: each place that does so would start another one.
+    Only the outermost conftest.py imports it: every other import would start another server.
     """
     yield from served(tmp_path_factory.mktemp("postgres"), durable=False)
 
@@ -44,7 +44,7 @@ def served(directory: Path, *, durable: bool) -> Iterator[parts.Postgres]:
     """A PostgreSQL for many tests."""
     parts.need("postgres")
     server = parts.postgres(directory, durable=durable)
-    loop = asyncio.new_event_loop()  # of its own, in a thread: each test has another one, which ends with it
+    loop = asyncio.new_event_loop()  # in a thread of its own: the loop of a test ends with the test
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     started = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
@@ -56,7 +56,7 @@ def served(directory: Path, *, durable: bool) -> Iterator[parts.Postgres]:
 
 
 def in_file(directory: Path) -> str:
-    """The `state:` of a configuration: a fresh file with the tables of the journal."""
+    """The `state:` of a configuration: a new file with an empty journal."""
     file = directory / "state.db"
     file.write_bytes(_file())
     file.chmod(FILE)
@@ -65,7 +65,7 @@ def in_file(directory: Path) -> str:
 
 @cache
 def _file() -> bytes:
-    """To copy it is several times faster than to make the tables again."""
+    """A migrated file: copying it is several times faster than migrating another one."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "state.db")
         migrate(file)
@@ -74,7 +74,7 @@ def _file() -> bytes:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The `state:` of a configuration: a fresh file, or a database of its own with fresh tables."""
+    """The `state:` of a configuration: a new file or database with an empty journal."""
     if request.param == "sqlite":
         return in_file(tmp_path)
     server = request.getfixturevalue("postgres_server")
@@ -90,7 +90,7 @@ async def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def journal(request: pytest.FixtureRequest, state: str) -> AsyncIterator[Database]:
     opened = await open_journal(state)
     yield opened
-    # A test that is handed the `state` may do anything to it.
+    # A test with the fixture `state` may do anything to the database.
     if not state.startswith("sqlite:") and "state" not in inspect.signature(request.function).parameters:
         with contextlib.suppress(JournalUnavailable):
             await opened.transaction(forget_everything)
@@ -99,10 +99,10 @@ async def journal(request: pytest.FixtureRequest, state: str) -> AsyncIterator[D
 
 
 async def forget_everything(tx: Transaction) -> None:
-    """Empties the journal, which is far cheaper than a new one."""
-    connection: Any = tx._connection  # type: ignore[attr-defined]  # no statement of the journal forgets
+    """Empties the journal, which is much faster than a new one."""
+    connection: Any = tx._connection  # type: ignore[attr-defined]  # no query of the journal does this
     tables = re.findall(r"^CREATE TABLE (\w+)", "".join(load_migrations()), flags=re.MULTILINE)
-    statements = [f"DELETE FROM {table}" for table in reversed(tables)]  # what refers to others was made after them
+    statements = [f"DELETE FROM {table}" for table in reversed(tables)]  # referencing tables are created later
     if isinstance(connection, sqlite3.Connection):
         for statement in statements:
             connection.execute(statement)

@@ -89,7 +89,7 @@ async def ask_checks(
         await asyncio.gather(*late, return_exceptions=True)
     silence = Finding(holds=False, answered=False, reason=f"no answer within {within:g} s")
     return [
-        tuple(_asked(kind, check, silence if task.cancelled() else task.result()) for kind, check, task in of_service)
+        tuple(_result(kind, check, silence if task.cancelled() else task.result()) for kind, check, task in of_service)
         for of_service in started
     ]
 
@@ -118,7 +118,7 @@ async def ask_silences(
     return {(service.name, service.environment): why for service, why in zip(services, reasons, strict=False) if why}
 
 
-def _asked(kind: Any, check: Check, finding: Finding) -> CheckResult:
+def _result(kind: Any, check: Check, finding: Finding) -> CheckResult:
     name = name_of(check)
     reason = finding.reason if name in finding.reason or finding.answered else f"{name}: {finding.reason}"
     state: Any = "holds" if finding.holds else "fails" if finding.answered else "unknown"
@@ -149,7 +149,7 @@ async def _known(
     ends = await tx.all("last_ends")
     refused = await tx.all("denied_since", since=since, most=_MOST)
     begun = await executions.find(tx, since=since, most=_MOST, permitted=permitted)
-    wanted = {(service.name, service.environment) for service in services}
+    reported = {(service.name, service.environment) for service in services}
     found = []
     for service in services:
         key = (service.name, service.environment)
@@ -179,7 +179,7 @@ async def _known(
         disarmed=await watchdog_missing(tx, policy_set, now),
         services=tuple(found),
         rollbacks=tuple(
-            Rollback.model_validate(row) for row in begun if (row["service"], row["environment"]) in wanted
+            Rollback.model_validate(row) for row in begun if (row["service"], row["environment"]) in reported
         ),
     )
 

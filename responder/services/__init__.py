@@ -1,1 +1,1 @@
-"""The service model and the planner for one or several services. It may import `journal` and below."""
+"""The service model, the version registry and the planner. It may import `journal` and below."""
