@@ -108,7 +108,7 @@ def _problem(name: str, version: str, needed: str, found: str | None, versions: 
     """Why the requirement is not met; empty if it is."""
     requirement = f"{name} {version} works with {needed} {versions}"
     if found is None:
-        return f"{requirement}, and nobody told which version of {needed} runs"
+        return f"{requirement}, and the running version of {needed} is unknown"
     match within(found, versions):
         case True:
             return ""

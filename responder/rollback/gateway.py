@@ -143,7 +143,7 @@ class Gateway:
         self._saw(check, finding)
         return finding
 
-    async def held(self, check: PromqlCheck, at: datetime) -> Finding:
+    async def held_at(self, check: PromqlCheck, at: datetime) -> Finding:
         """What the check would have found at an earlier time."""
         try:
             return await check.holds(await self._connections.to(Prometheus), at)

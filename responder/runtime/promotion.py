@@ -46,7 +46,7 @@ async def _had_traffic(service: Service, gateway: Gateway, now: datetime) -> boo
             continue
         for sample in range(1, _TRAFFIC_SAMPLES):
             at = now - timedelta(seconds=service.soak * sample / _TRAFFIC_SAMPLES)
-            if not (await gateway.held(check, at)).holds:
+            if not (await gateway.held_at(check, at)).holds:
                 return False
     return True
 

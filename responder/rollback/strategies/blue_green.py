@@ -179,11 +179,11 @@ class _InKubernetes:
         if not piece.template.same(piece.before, piece.after):
             await self._require_no_rollout(gateway, piece)
         serving = Replicas(**self.failed.where, mark=version.execution)
-        wanted, scaled, held = await self._scaled_up(gateway, piece, await _count(gateway, serving) or 1)
+        desired, scaled, held = await self._scaled_up(gateway, piece, await _count(gateway, serving) or 1)
         service = await gateway.ask(self.pointer, self.pointer.object)
         labels = {**service["spec"]["selector"], self.pointer.key: self.idle}
         exactly = {key: piece.after[key] for key in ("container", "digest") if key in piece.after}
-        selector = {"namespace": self.pointer.namespace, "labels": labels, "at_least": wanted, **exactly}
+        selector = {"namespace": self.pointer.namespace, "labels": labels, "at_least": desired, **exactly}
         before, after = self.strategy.gates(self.idle, (PodsCheck.model_validate({"pods": selector}), *self.ready))
         switch = Change(resource=self.pointer, before=self.live, after=self.idle)
         steps = (*piece.first, piece.change(), *piece.last, *scaled, before, switch, after)
@@ -203,7 +203,7 @@ class _InKubernetes:
             raise StepFailed(f"somebody is rolling {image} out to {self.idle}, {piece.template.what}: {waits}")
 
     async def _scaled_up(
-        self, gateway: Gateway, piece: Workpiece, wanted: int
+        self, gateway: Gateway, piece: Workpiece, desired: int
     ) -> tuple[int, tuple[Change, ...], tuple[str, ...]]:
         """As many replicas as the other color has now, and no more than the autoscaler allows."""
         resource = Replicas(**self.good.where, mark=piece.template.mark, within=self.good.within)
@@ -211,28 +211,28 @@ class _InKubernetes:
         notes: tuple[str, ...] = ()
         if scaler := await gateway.ask(resource, resource.autoscaler):
             resource = resource.model_copy(update={"autoscaled": True})
-            wanted = min(wanted, int(scaler["spec"]["maxReplicas"]))
-            changes, notes = await self._raised_floor(gateway, scaler, piece.template.mark, wanted)
-        there = await _count(gateway, resource)
-        if there < wanted:
-            changes.append(Change(resource=resource, before=there, after=wanted))
-        return wanted, tuple(changes), notes
+            desired = min(desired, int(scaler["spec"]["maxReplicas"]))
+            changes, notes = await self._raised_floor(gateway, scaler, piece.template.mark, desired)
+        current = await _count(gateway, resource)
+        if current < desired:
+            changes.append(Change(resource=resource, before=current, after=desired))
+        return desired, tuple(changes), notes
 
     async def _raised_floor(
-        self, gateway: Gateway, scaler: Any, mark: str, wanted: int
+        self, gateway: Gateway, scaler: Any, mark: str, desired: int
     ) -> tuple[list[Change], tuple[str, ...]]:
         """Keeps the autoscaler from removing the pods: it sees their load only some time after the switch."""
         name, namespace = scaler["metadata"]["name"], self.good.namespace
         floor = AutoscalerFloor(namespace=namespace, autoscaler=name, mark=mark)
         now = await gateway.read(floor)
-        if not isinstance(now, int) or now >= wanted:
+        if not isinstance(now, int) or now >= desired:
             return [], ()
         controllers = [ref["kind"] for ref in scaler["metadata"].get("ownerReferences", ()) if ref.get("controller")]
         if controllers or not await gateway.ask(floor, lambda kube: kube.may("patch", _HPA, namespace)):
             why = f"a {controllers[0]} writes it" if controllers else f"our account may not patch {_HPA}s"
             return [], (f"{floor.what} may take pods of {self.good.what} away before the switch: {why}",)
-        note = f"{floor.what} stays at no fewer than {wanted} pods afterwards (before: {now})"
-        return [Change(resource=floor, before=now, after=wanted)], (f"{note}: set it back once it has seen the load",)
+        note = f"{floor.what} stays at no fewer than {desired} pods afterwards (before: {now})"
+        return [Change(resource=floor, before=now, after=desired)], (f"{note}: set it back once it has seen the load",)
 
     async def _left_behind(
         self, gateway: Gateway, serving: Replicas, version: VersionChange

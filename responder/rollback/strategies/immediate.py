@@ -72,8 +72,8 @@ async def _all_at_once(gateway: Gateway, piece: Workpiece) -> tuple[Change, ...]
         return (*piece.first, piece.change(), *piece.last)
     key = "strategy" if template.deployment else "updateStrategy"
     rolling = {"maxUnavailable": "100%", "maxSurge": 0}
-    wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 0}
-    return await with_settings(gateway, piece, wanted)
+    desired = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": 0}
+    return await with_settings(gateway, piece, desired)
 
 
 def _is_recreate(settings: object) -> bool:

@@ -87,21 +87,21 @@ def also_changed(template: PodTemplate) -> Iterator[Resource]:
         yield RolloutPaused(**template.where)
 
 
-async def with_settings(gateway: Gateway, piece: Workpiece, wanted: dict[str, Any], **how: Any) -> tuple[Change, ...]:
+async def with_settings(gateway: Gateway, piece: Workpiece, desired: dict[str, Any], **how: Any) -> tuple[Change, ...]:
     """The changes under other rollout settings, which are restored at the end. Raises StepFailed.
 
     One patch sets the template and the settings, and one patch reverts both. With the bad template back first, the
     controller would remove as many pods of the good version as the other settings allow.
     """
-    resource = RolloutSettings(**piece.template.where, mark=piece.template.mark, fields=tuple(wanted))
+    resource = RolloutSettings(**piece.template.where, mark=piece.template.mark, fields=tuple(desired))
     found = await gateway.read(resource)
-    if found == wanted:
+    if found == desired:
         return (*piece.first, piece.change(**how), *piece.last)
-    await gateway.ask(resource, lambda kube: resource.preflight(kube, wanted))
+    await gateway.ask(resource, lambda kube: resource.preflight(kube, desired))
     both = Workpiece(
-        template=piece.template.model_copy(update={"with_settings": tuple(wanted)}),
+        template=piece.template.model_copy(update={"with_settings": tuple(desired)}),
         before={**piece.before, "settings": found},
-        after={**piece.after, "settings": wanted},
+        after={**piece.after, "settings": desired},
     )
-    restored = Change(resource=resource, before=wanted, after=found, one_way=True)
+    restored = Change(resource=resource, before=desired, after=found, one_way=True)
     return (*piece.first, both.change(**how), *piece.last, restored)

@@ -67,8 +67,8 @@ class Rolling(Strategy, OneResource):
             raise StepFailed("neither `kubernetes` nor `docker` is configured, so there are no batches")
         if self.kubernetes.statefulset:
             return await self._by_partition(gateway, await workpiece(gateway, self.kubernetes, version))
-        whole = self.kubernetes.within + self.batch_delay * await self._batches(gateway, self.kubernetes)
-        piece = await workpiece(gateway, self.kubernetes.model_copy(update={"within": whole}), version)
+        within = self.kubernetes.within + self.batch_delay * await self._batches(gateway, self.kubernetes)
+        piece = await workpiece(gateway, self.kubernetes.model_copy(update={"within": within}), version)
         key = "strategy" if piece.template.deployment else "updateStrategy"
         found = await gateway.read(RolloutSettings(**piece.template.where, fields=(key, "progressDeadlineSeconds")))
         how = found[key] if isinstance(found, dict) else {}
@@ -78,21 +78,21 @@ class Rolling(Strategy, OneResource):
         surge = self.surge and bool(piece.template.deployment)
         rolling = {"maxSurge": self.batch_size if surge else 0, "maxUnavailable": 0 if surge else self.batch_size}
         ready_for = round(self.batch_delay)
-        wanted = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
+        desired = {key: {"type": "RollingUpdate", "rollingUpdate": rolling}, "minReadySeconds": ready_for}
         deadline = found.get("progressDeadlineSeconds") if isinstance(found, dict) else None
         if piece.template.deployment and isinstance(deadline, int) and deadline <= ready_for:
             # Kubernetes requires a longer deadline.
-            wanted["progressDeadlineSeconds"] = deadline + ready_for
+            desired["progressDeadlineSeconds"] = deadline + ready_for
         looks = {"meanwhile": self.batch_healthy, "every": self.health_check_interval}
         resumed = tuple(change.model_copy(update=looks) for change in piece.last)
         piece = piece.model_copy(update={"last": resumed})
-        return StrategyPlan(steps=await with_settings(gateway, piece, wanted, **looks), notes=piece.notes)
+        return StrategyPlan(steps=await with_settings(gateway, piece, desired, **looks), notes=piece.notes)
 
     async def _batches(self, gateway: Gateway, template: PodTemplate) -> int:
         """The number of batches at most; each takes `batch_delay`."""
         found: dict[str, Any] = await gateway.ask(template, template.object)
-        wanted = found.get("status", {}).get("desiredNumberScheduled", 0)
-        return math.ceil(int(wanted if template.daemonset else found["spec"].get("replicas", 1)) / self.batch_size)
+        desired = found.get("status", {}).get("desiredNumberScheduled", 0)
+        return math.ceil(int(desired if template.daemonset else found["spec"].get("replicas", 1)) / self.batch_size)
 
     async def _by_container(self, gateway: Gateway, version: VersionChange, resource: ServiceImage) -> StrategyPlan:
         work = await containers(gateway, resource, version)

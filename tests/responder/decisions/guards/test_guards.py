@@ -112,6 +112,14 @@ def aged(mode: str = "auto", **other: Any) -> Incident:
             "deny",
             "before 2.1 was deployed",
         ),
+        (
+            incident(),
+            live(began_at=ago(700)).model_copy(update={"verified_at": ago(700)}),
+            "mode",
+            "allow",
+            "auto mode",
+        ),
+        (incident(), make_facts(target=Candidate(version="9.9", status="good")), "mode", "allow", "auto mode"),
         (incident(), make_facts(target=None), "target_version", "deny", "no version other than 2.1 is known good"),
         (
             incident(),

@@ -161,5 +161,5 @@ async def test_the_schema_refuses_a_second_keeping_for_the_same_alert(journal: D
         await evidence.request(tx, evidence_id, **fields)
 
     await journal.transaction(want, "e1")
-    with pytest.raises(Conflict, match="were kept for the alert BackendDown already"):
+    with pytest.raises(Conflict, match="were collected for the alert BackendDown already"):
         await journal.transaction(want, "e2")
