@@ -122,7 +122,7 @@ async def test_what_the_apps_are_told() -> None:
         ),
         ((), "it lists nothing; report its versionCode with the deployment, or set `name`"),
         ((release(42, "2", "draft"),), "is a draft there"),
-        ((*FULL, release(43, "3", "inProgress", 0.1)), "43 (3) is inProgress above 42: somebody published since"),
+        ((*FULL, release(43, "3", "inProgress", 0.1)), "43 (3) is inProgress above 42: a newer release was published"),
     ],
     ids=["another", "nothing", "draft", "a later one"],
 )
@@ -130,7 +130,7 @@ async def test_what_runs_is_not_what_was_told(releases: Any, message: str) -> No
     with pytest.raises(StepFailed) as failure:
         await android(*releases)
     assert message in str(failure.value)
-    assert "nothing was touched" in str(failure.value)
+    assert "nothing was changed" in str(failure.value)
 
 
 @pytest.mark.parametrize("status", ["draft", "halted"])
@@ -175,10 +175,10 @@ async def test_a_store_that_is_away_holds_up_nothing_else(monkeypatch: pytest.Mo
     monkeypatch.setattr("responder.rollback.strategies.frontend.android.PLANNED_WITHIN", 0.2)
     monkeypatch.setattr("responder.rollback.strategies.frontend.ios.PLANNED_WITHIN", 0.2)
     play, apple = StraightPlay(FakePlay(*FULL)), StraightAppStore(FakeAppStore())
-    play._wait_until = apple._wait_until = 1e12
+    play._paused_until = apple._paused_until = 1e12
     draft = await drafted({"android": ANDROID, "ios": IOS}, play, apple)
     assert draft.steps == ()
-    assert [note.partition(" could not be asked")[0] for note in draft.notes] == ["Google Play", "App Store Connect"]
+    assert [note.partition(" could not be read")[0] for note in draft.notes] == ["Google Play", "App Store Connect"]
     assert [mitigation.platform for mitigation in draft.mitigations] == ["android", "ios"]
 
 
@@ -209,7 +209,7 @@ async def test_changes_that_wait_for_a_person() -> None:
     fake.demands_manual_review = True
     options = {"google_play": {"package": google_play.APP, "changes_not_sent_for_review": True}}
     draft = await drafted({"android": options}, StraightPlay(fake))
-    assert "until a person sends it for review" in draft.notes[-1]
+    assert "a person must send the change for review" in draft.notes[-1]
 
 
 # --- iOS
@@ -232,7 +232,7 @@ async def test_a_phased_release(state: str | None, changes: Any, note: str) -> N
     assert mitigation.remains.startswith(
         "submit a version above 2 to the App Store, built from 1, and ask for an exped"
     )
-    assert ("before 27 days of pause are over" in mitigation.remains) == (state == "ACTIVE")
+    assert ("within 27 days: then the pause ends" in mitigation.remains) == (state == "ACTIVE")
 
 
 async def test_the_version_string_of_the_store() -> None:
