@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from docs.rooms import architecture
 from exporters.cli import _parser as _exporters
+from foundation.durations import Duration, format_duration
 from responder.app.settings import Config
 from responder.backends.accessible import Accessible
 from responder.backends.alertmanager.matchers import MatcherText
@@ -22,7 +23,6 @@ from responder.backends.host.release import AbsolutePath, Argv, PlainName
 from responder.backends.registries import CHECKS, LOG_SOURCES, RESOURCES, AnyCheck, AnyLogSource
 from responder.backends.resource import Resource
 from responder.cli.main import _parser as _responder
-from responder.config.durations import Duration, format_duration
 from responder.config.sizes import Size, exactly
 from responder.rollback.strategies import STRATEGIES, AnyStrategy
 from responder.rollback.strategies.strategy import Strategy

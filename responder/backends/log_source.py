@@ -11,9 +11,9 @@ from typing import Any, Generic, NamedTuple
 
 from pydantic import Field
 
+from foundation.durations import Duration
 from responder.backends.accessible import Accessible, C
 from responder.backends.problems import Problem
-from responder.config.durations import Duration
 from responder.config.sizes import Size
 from responder.errors import StepFailed, Unavailable
 

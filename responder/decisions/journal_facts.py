@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from responder.config.durations import format_duration
+from foundation.durations import format_duration
 from responder.decisions.facts import Facts, KeptLast, Past, Replaced
 from responder.decisions.fleet import returned_at
 from responder.decisions.incidents import Incident

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from foundation.durations import Duration
 from responder.backends.alertmanager.matchers import MatcherText, parse_matcher
-from responder.config.durations import Duration
 
 
 class CircuitBreaker(BaseModel):

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from foundation.durations import Duration
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.alertmanager.matchers import MatcherText
-from responder.config.durations import Duration
 from responder.services.service import Name
 
 Mode = Literal["observe", "approve", "auto"]

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from foundation.durations import format_duration
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
 from responder.backends.prometheus.client import Prometheus, Sample
 from responder.backends.prometheus.trouble_check import EVALUATED, FRESH, NOW, concerning, selector
-from responder.config.durations import format_duration
 from responder.decisions.facts import TroubleNow
 from responder.decisions.incidents import Incident
 from responder.decisions.policy_set import PolicySet

@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from foundation.durations import format_duration
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.connections import Connections
 from responder.backends.registries import AnyLogSource
-from responder.config.durations import format_duration
 from responder.errors import Unavailable
 from responder.evidence.collection import Collection
 from responder.evidence.manifest import FORMAT, MANIFEST, Manifest, where

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from foundation.durations import format_duration
 from responder.backends.connections import Connections
 from responder.backends.host.logs_client import in_daemon
 from responder.backends.log_source import MAX_LOGS, Log, LogSource, Skipped
 from responder.backends.prometheus.client import Prometheus
-from responder.config.durations import format_duration
 from responder.config.sizes import format_size
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.evidence.manifest import KeptFile, Missing, plain

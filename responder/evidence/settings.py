@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from responder.config.durations import Duration
+from foundation.durations import Duration
 from responder.config.sizes import Size
 from responder.evidence.redaction import problem_of
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
 
-from responder.config.durations import Duration
+from foundation.durations import Duration
 from responder.config.text import one_line
 from responder.errors import ResponderError
 from responder.notify.notification import Notification

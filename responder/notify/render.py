@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from responder.config.durations import format_duration
+from foundation.durations import format_duration
 from responder.config.text import one_line
 from responder.notify.notification import Line, Notification, NotifiedAlert, NotifiedGuardResult, NotifiedStep
 from responder.rollback.events import (

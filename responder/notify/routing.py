@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from foundation.durations import Duration, format_duration
 from foundation.registry import Registry
-from responder.config.durations import Duration, format_duration
 from responder.config.text import meant
 from responder.decisions.policies import Policy
 from responder.notify.channel import ChannelSettings

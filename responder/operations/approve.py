@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from foundation.durations import format_duration
 from responder.backends.connections import Connections
-from responder.config.durations import format_duration
 from responder.decisions.evaluation import Refusal, ask_again
 from responder.decisions.policy_set import PolicySet
 from responder.errors import Conflict

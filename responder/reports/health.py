@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from responder.config.durations import format_duration
+from foundation.durations import format_duration
 from responder.reports.facts import CheckResult, ReportInputs, Rollback, ServiceFacts
 
 Status = Literal["healthy", "degraded", "unknown", "unhealthy"]

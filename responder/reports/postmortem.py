@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 
-from responder.config.durations import format_duration
+from foundation.durations import format_duration
 from responder.reports.record import Moment, PostMortem, Record, ReportedChange, Stage, Window
 from responder.rollback.events import (
     Accepted,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from responder.config.durations import format_duration
+from foundation.durations import format_duration
 from responder.reports.markdown import cell, code, moment, table
 from responder.reports.record import PostMortem
 

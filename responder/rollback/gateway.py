@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import JsonValue
 
+from foundation.durations import format_duration
 from responder.backends.accessible import Accessible
 from responder.backends.capabilities import Assisted, Attributed, Converges, Preflight, Versioned
 from responder.backends.check import Finding
@@ -19,7 +20,6 @@ from responder.backends.prometheus.client import Prometheus
 from responder.backends.prometheus.promql_check import PromqlCheck
 from responder.backends.registries import GateCheck
 from responder.backends.resource import Resource
-from responder.config.durations import format_duration
 from responder.errors import Inconclusive, StepFailed, Unavailable
 from responder.transport.acting import acting
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from foundation.durations import Duration, format_duration
 from responder.backends.registries import AnyCheck, AnyResource, GateCheck
-from responder.config.durations import Duration, format_duration
 from responder.rollback.version_change import VersionChange
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from foundation.durations import format_duration
 from responder.backends.prometheus.promql_check import PromqlCheck
-from responder.config.durations import format_duration
 from responder.decisions.journal_facts import watchdog_missing
 from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, Transaction, deployments

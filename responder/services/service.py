@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from foundation.durations import Duration
 from responder.backends.kubernetes.pod_logs import PodLogs
 from responder.backends.log_source import LogSource
 from responder.backends.registries import AnyCheck, AnyLogSource
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.config.versions import Range
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
-from responder.config.durations import Duration
+from foundation.durations import Duration
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 

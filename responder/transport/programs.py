@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from responder.config.durations import format_duration
+from foundation.durations import format_duration
 from responder.errors import StepFailed, Unavailable
 
 _Output = int | IO[bytes]

@@ -17,8 +17,8 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from foundation.durations import format_duration, parse_duration
 from responder.backends.alertmanager.matchers import parse_matcher
-from responder.config.durations import format_duration, parse_duration
 from responder.runtime.collateral import AUTHOR
 from tests import parts
 from tests.acceptance.stage import ResponderProcess

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from responder.config.durations import Duration, parse_duration
+from foundation.durations import Duration, parse_duration
 
 START = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
 

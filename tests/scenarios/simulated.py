@@ -12,13 +12,13 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from foundation.durations import parse_duration
 from responder.app.settings import Config
 from responder.backends.alertmanager.client import Alertmanager
 from responder.backends.alertmanager.matchers import parse_matcher
 from responder.backends.connections import Connections
 from responder.backends.host.client import Local
 from responder.backends.prometheus.client import Prometheus, Sample
-from responder.config.durations import parse_duration
 from responder.decisions.policy_set import PolicySet
 from responder.journal import Database, open_journal
 from responder.runtime.collateral import AUTHOR

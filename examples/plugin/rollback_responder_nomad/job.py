@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 from rollback_responder_nomad.client import Nomad
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, TypeAdapter
 
+from foundation.durations import Duration
 from responder.backends.alertmanager.alerts import Alert, Timestamp
 from responder.backends.alertmanager.matchers import Matcher, MatcherText, all_match
-from responder.config.durations import Duration
 from responder.config.text import one_line
 from responder.errors import Unavailable
 from responder.transport.bodies import body_of

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
+from foundation.durations import Duration
 from foundation.secret_files import SecretFile
 from responder.backends.app_stores.client import Store, key_text
-from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused

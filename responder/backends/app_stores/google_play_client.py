@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
+from foundation.durations import Duration
 from foundation.secret_files import SecretFile
 from responder.backends.app_stores.client import Store, key_text
-from responder.config.durations import Duration
 from responder.errors import ResponderError, StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.json_api import ApiRefused

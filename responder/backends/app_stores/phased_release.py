@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration
 from responder.backends.app_stores.app_store_client import AppStore
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 
 

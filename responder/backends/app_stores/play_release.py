@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration
 from responder.backends.app_stores.google_play_client import GooglePlay, Release
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import Unavailable
 
 Shares = dict[str, JsonValue]

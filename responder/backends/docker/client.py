@@ -11,8 +11,8 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from foundation.durations import Duration
 from responder.backends.docker.answers import answered, meaning, statuses
-from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 

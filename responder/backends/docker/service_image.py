@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration
 from responder.backends.docker.client import Docker, Object
 from responder.backends.docker.containers import (
     EXECUTION,
@@ -25,7 +26,6 @@ from responder.backends.docker.slots import COMPOSE, Slot, slots_of
 from responder.backends.images import digest_of, repository_of, tag_of
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import LeaseLost, StepFailed
 from responder.transport.acting import acting
 

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from foundation.durations import Duration
 from responder.backends.host.client import Local
 from responder.backends.host.nginx_access import include_problems
 from responder.backends.host.release import AbsolutePath, Argv, _Pointer
 from responder.backends.problems import Problem, joined
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 
 Colors = Annotated[dict[str, str], Field(min_length=2)]

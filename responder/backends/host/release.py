@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from foundation.durations import Duration
 from responder.backends.host.client import Local
 from responder.backends.host.restart import restart_problems
 from responder.backends.problems import Problem, joined
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 
 

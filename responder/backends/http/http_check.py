@@ -9,10 +9,10 @@ from typing import Any
 import re2
 from pydantic import Field, HttpUrl, JsonValue, field_validator
 
+from foundation.durations import Duration
 from responder.backends.check import Check, Finding
 from responder.backends.http.client import Http
 from responder.backends.problems import Problem
-from responder.config.durations import Duration
 from responder.errors import Unavailable
 
 _ABSENT = object()

@@ -15,6 +15,7 @@ import aiohttp
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from foundation.durations import Duration
 from responder.backends.kubernetes.api import (
     ALWAYS,
     HOMES,
@@ -27,7 +28,6 @@ from responder.backends.kubernetes.api import (
     plural,
 )
 from responder.backends.kubernetes.objects import Object
-from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 from responder.transport.acting import acting
 from responder.transport.bodies import body_of

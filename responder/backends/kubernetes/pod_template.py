@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration
 from responder.backends.images import digest_of
 from responder.backends.kubernetes.api import Forbidden
 from responder.backends.kubernetes.client import Kubernetes
@@ -40,7 +41,6 @@ from responder.backends.kubernetes.workload import (
     tell_settings,
 )
 from responder.backends.problems import Problem
-from responder.config.durations import Duration
 from responder.errors import Drift, StepFailed, Unavailable
 
 

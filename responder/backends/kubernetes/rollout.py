@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.objects import Object, annotate, is_ready, trouble_of
 from responder.backends.kubernetes.pod_template import PodTemplate
@@ -19,7 +20,6 @@ from responder.backends.kubernetes.workload import (
     settings_of,
     tell_settings,
 )
-from responder.config.durations import Duration
 from responder.errors import Drift, StepFailed
 
 

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from foundation.durations import Duration
 from responder.backends.kubernetes.access import Right
 from responder.backends.kubernetes.client import Kubernetes
 from responder.backends.kubernetes.object_part import PartOfObject
 from responder.backends.kubernetes.objects import PREFIX, Name, Object, annotate, is_ready, trouble_of
 from responder.backends.kubernetes.workload import Workload, labels_of
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 
 

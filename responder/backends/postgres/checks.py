@@ -6,11 +6,11 @@ from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from foundation.durations import Duration
 from responder.backends.check import Check, Finding
 from responder.backends.postgres.catalog import FINGERPRINT, UNSOUND
 from responder.backends.postgres.schemas import Schemas
 from responder.backends.problems import Problem
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 
 

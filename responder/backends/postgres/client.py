@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from foundation.durations import Duration
 from foundation.secret_files import SecretFile
-from responder.config.durations import Duration
 from responder.config.private_files import FILE
 from responder.errors import StepFailed, Unavailable
 from responder.transport.programs import environment as allowed

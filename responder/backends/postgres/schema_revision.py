@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from foundation.durations import Duration
 from responder.backends.postgres.access import role_problems
 from responder.backends.postgres.checks import fingerprint
 from responder.backends.postgres.migrations import (
@@ -23,7 +24,6 @@ from responder.backends.postgres.script_runs import Limits, Part
 from responder.backends.postgres.sql import repeatable
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import Drift, StepFailed
 
 _TOOLS = ("alembic", "django", "sql", "command", "pgroll")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
-from responder.config.durations import Duration
+from foundation.durations import Duration
 from responder.config.sizes import format_size
 from responder.errors import StepFailed, Unavailable
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import Field
 
+from foundation.durations import format_duration
 from responder.backends.alertmanager.alerts import Alert
 from responder.backends.check import Check, Finding
 from responder.backends.problems import Problem
 from responder.backends.prometheus.client import Prometheus, Sample
-from responder.config.durations import format_duration
 
 NOW = "service_environment:trouble:now"
 """Recorded by the shipped rules: the condition of an alert over the last scrapes."""

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.sites.cdn_client import Cloudflare
 from responder.backends.sites.purge import RememberedPurge
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 
 

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.sites.purge import Purge
 from responder.backends.sites.releases import BesideReleases
 from responder.backends.sites.swapping import swapping
 from responder.backends.sites.version_text import VersionText, pointer_problems, text_for, version_in
-from responder.config.durations import Duration
 from responder.errors import StepFailed, Unavailable
 from responder.transport.aws import Aws, AwsRefused
 

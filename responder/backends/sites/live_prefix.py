@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration
 from responder.backends.problems import Problem
 from responder.backends.sites.pointer_object import KEPT, acl_of
 from responder.backends.sites.releases import BesideReleases, Release, Releases, Stored, each, listing, stored_at
 from responder.backends.sites.s3_url import S3Place, S3Url
 from responder.backends.sites.swapping import TOO_LATE, swapping
 from responder.backends.sites.version_text import pointer_problems
-from responder.config.durations import Duration
 from responder.errors import Drift, StepFailed
 from responder.transport.aws import Aws, AwsRefused
 

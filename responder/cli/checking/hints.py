@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from foundation.durations import format_duration
 from responder.app.settings import Config
 from responder.backends.alertmanager.matchers import all_match
 from responder.backends.host.release import CurrentRelease, PointerFile
 from responder.backends.prometheus.trouble_check import NOW
-from responder.config.durations import format_duration
 from responder.decisions.policies import Policy
 from responder.rollback.strategies import resources_of
 from responder.services.service import Service

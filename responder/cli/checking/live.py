@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, HttpUrl
 
+from foundation.durations import format_duration
 from responder.app.settings import Config
 from responder.backends.accessible import Accessible
 from responder.backends.alertmanager.client import Alertmanager
@@ -20,7 +21,6 @@ from responder.backends.problems import Problem
 from responder.backends.prometheus.client import Prometheus
 from responder.backends.resource import Resource
 from responder.cli.checking.alert_chain import unmatched_rules, unrecorded_rules, without_route
-from responder.config.durations import format_duration
 from responder.errors import ConfigError, ResponderError
 from responder.evidence.stores import store_of, try_out
 from responder.journal import check_journal

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from foundation.durations import format_duration
 from responder.cli.display.terminal import clean, clock, word
-from responder.config.durations import format_duration
 
 _MARKS = {
     "todo": ("·", "dim"),

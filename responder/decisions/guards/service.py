@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from responder.config.durations import format_duration
+from foundation.durations import format_duration
 from responder.decisions.facts import Facts
 from responder.decisions.guards.guard import Answer, guard
 from responder.decisions.incidents import Incident

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Tag, model_validator
 
+from foundation.durations import Duration
 from responder.backends.docker.containers_check import ContainersCheck
 from responder.backends.docker.service_image import ServiceImage
 from responder.backends.host.proxy import HaproxyServers, NginxInclude
@@ -20,7 +21,6 @@ from responder.backends.kubernetes.traffic import ServiceSelector
 from responder.backends.problems import Problem
 from responder.backends.registries import AnyCheck
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway

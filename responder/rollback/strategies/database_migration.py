@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from foundation.durations import Duration, format_duration
 from responder.backends.postgres.catalog import BLOCKERS, FOLLOWERS, KEEP
 from responder.backends.postgres.checks import Intact, IntactCheck, fingerprint, unsound
 from responder.backends.postgres.migrations import started_by_pgroll
@@ -17,7 +18,6 @@ from responder.backends.postgres.schemas import Schemas
 from responder.backends.postgres.snapshots.resource import Snapshot
 from responder.backends.postgres.sql import one_line, shortened, without_literals
 from responder.backends.registries import AnyCheck
-from responder.config.durations import Duration, format_duration
 from responder.errors import Drift, StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, Step, StrategyPlan

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from foundation.durations import Duration
 from responder.backends.docker.containers_check import ContainersCheck
 from responder.backends.docker.service_image import ServiceImage
 from responder.backends.kubernetes.objects import is_ready
@@ -18,7 +19,6 @@ from responder.backends.kubernetes.workload import labels_of, partition_of
 from responder.backends.problems import Problem
 from responder.backends.registries import AnyCheck
 from responder.backends.resource import Resource
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, Step, StrategyPlan

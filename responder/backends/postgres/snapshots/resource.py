@@ -8,11 +8,11 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
+from foundation.durations import Duration, format_duration
 from responder.backends.postgres.snapshots.client import Snapshots
 from responder.backends.postgres.snapshots.dump import Wanted
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
-from responder.config.durations import Duration, format_duration
 from responder.errors import StepFailed, Unavailable
 
 _LOOKED_FOR_WITHIN = 30.0

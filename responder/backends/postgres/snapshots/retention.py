@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from foundation.durations import format_duration
 from responder.backends.postgres.snapshots.manifest import NAME
 from responder.backends.postgres.snapshots.store import Kept
-from responder.config.durations import format_duration
 
 UNFINISHED_FOR = 86400.0
 """Seconds after which nobody goes on with what was begun and not finished: no execution is resumed that late."""

@@ -11,11 +11,11 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from foundation.durations import Duration
 from foundation.secret_files import SecretFile
 from responder.backends.connections import missing_package
 from responder.backends.postgres.snapshots.encryption import Key, Opening, Sealing
 from responder.backends.postgres.snapshots.manifest import NAME, Archive, Manifest, read_manifest
-from responder.config.durations import Duration
 from responder.errors import StepFailed
 from responder.transport.aws import Aws
 from responder.transport.object_store import DirectoryStore, Missing, Store

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, Tag, model_validator
 
+from foundation.durations import Duration
 from responder.backends.http.http_check import HttpCheck
 from responder.backends.problems import Problem
 from responder.backends.resource import Resource
@@ -15,7 +16,6 @@ from responder.backends.sites.cloudflare import CloudflarePurge
 from responder.backends.sites.cloudfront import CloudfrontInvalidation
 from responder.backends.sites.fastly import FastlyPurge
 from responder.backends.sites.purge import Purge
-from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed, UnexpectedVersion
 from responder.rollback.gateway import Gateway

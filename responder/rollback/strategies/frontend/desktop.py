@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import Field, HttpUrl, Tag
 
+from foundation.durations import Duration
 from responder.backends.app_stores.update_feed import UpdateFeed, UpdateFeedObject
 from responder.backends.http.http_check import HttpCheck
 from responder.backends.sites.purge import Purge
-from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.rollback.gateway import Gateway
 from responder.rollback.plan import Change, Gate, StrategyPlan

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, Tag, model_validator
 
+from foundation.durations import Duration
 from responder.backends.host.release import CurrentRelease
 from responder.backends.http.http_check import HttpCheck
 from responder.backends.problems import Problem
@@ -16,7 +17,6 @@ from responder.backends.sites.live_prefix import LivePrefix
 from responder.backends.sites.pointer_object import PointerObject
 from responder.backends.sites.purge import Purge
 from responder.backends.sites.releases import File, Manifest, Releases
-from responder.config.durations import Duration
 from responder.config.unions import union_by_key
 from responder.errors import StepFailed
 from responder.rollback.gateway import Gateway
