@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from responder.errors import Drift, Inconclusive, LeaseLost, StepFailed, Unavailable
-from responder.rollback.events import Approved, Closed, EvidenceCollected, Planned, StepCompleted
+from responder.rollback.events import Approved, Closed, EvidenceCollected, Planned, StepCompleted, StepStarted
 from responder.rollback.events import StepFailed as StepFailedEvent
 from responder.rollback.execution import Execution, begin, fold
 from responder.rollback.executor import HANDLERS, execute
@@ -152,8 +152,14 @@ async def test_evidence_that_was_not_kept_before_the_approval_is_kept_after_it()
     assert types(fakes)[:2] == ["evidence_collected", "step_started"]
 
 
-async def test_an_approval_is_not_for_another_plan() -> None:
-    other = plan(change(to="1.9"), VERIFY)
+OTHERS = [plan(change(to=version), VERIFY) for version in ("1.5", "1.6", "1.7", "1.8", "1.9")]
+
+
+@pytest.mark.parametrize(
+    "other", [min(OTHERS, key=lambda other: other.hash), max(OTHERS, key=lambda other: other.hash)]
+)
+async def test_an_approval_is_not_for_another_plan(other: Plan) -> None:
+    assert other.hash != PLAN.hash
     fakes, execution = await approved(PLAN, other)
     ended = await run(fakes, execution)
     assert (ended.state, ended.plan, ended.approved_by) == ("awaiting_approval", other, None)
@@ -162,10 +168,13 @@ async def test_an_approval_is_not_for_another_plan() -> None:
     assert fakes.gateway.writes == []
 
 
-async def test_an_approved_plan_that_cannot_be_made_any_more_changes_nothing() -> None:
-    fakes, execution = await approved(PLAN, StepFailed("2.0 is bad by now"))
+@pytest.mark.parametrize(
+    ("failure", "state"), [(StepFailed("2.0 is bad by now"), "closed"), (Drift("2.0 is bad by now"), "stuck")]
+)
+async def test_an_approved_plan_that_cannot_be_made_any_more_changes_nothing(failure: StepFailed, state: str) -> None:
+    fakes, execution = await approved(PLAN, failure)
     ended = await run(fakes, execution)
-    assert (ended.outcome, ended.reason) == ("failed", "no plan could be made: 2.0 is bad by now")
+    assert (ended.state, ended.reason) == (state, "no plan could be made: 2.0 is bad by now")
     assert fakes.gateway.writes == []
 
 
@@ -335,6 +344,28 @@ async def test_an_error_of_the_code_is_no_result_of_a_step() -> None:
 
 
 # --- resumption ---
+def resumed_at(seconds: float, of: Plan, gateway: FakeGateway) -> tuple[FakePorts, Execution]:
+    """An execution whose first step was started and then interrupted by a crash, so many seconds ago."""
+    fakes = FakePorts(of, gateway=gateway)
+    fakes.time.seconds = seconds
+    return fakes, fold("x", [accepted(), Planned(at=NOW, plan=of), StepStarted(at=NOW, step=0, title="")])
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_what_a_resumed_step_finds_there_is_its_own_change(resumed: bool) -> None:
+    gateway = FakeGateway({A: "2.0", B: "blue"})
+    fakes, execution = resumed_at(5.0, plan(FIRST, VERIFY), gateway)
+    ended = await run(fakes, execution if resumed else None)
+    assert (ended.outcome, ended.changed, gateway.writes) == ("succeeded", resumed, [])
+
+
+@pytest.mark.parametrize(("elapsed", "left"), [(1.0, 2.0), (3.0, 0.0), (99.0, 0.0)])
+async def test_a_resumed_gate_has_what_is_left_of_its_deadline(elapsed: float, left: float) -> None:
+    fakes, execution = resumed_at(elapsed, plan(READY, FIRST), untouched(looks="-"))
+    ended = await run(fakes, execution)
+    assert (ended.outcome, fakes.time.seconds) == ("failed", elapsed + left)
+
+
 @pytest.mark.parametrize("lost", range(8))
 async def test_whatever_commit_fails_another_run_comes_to_the_same_end(lost: int) -> None:
     gateway = untouched()
