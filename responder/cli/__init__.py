@@ -1,4 +1,4 @@
-"""The command line: what an engineer types at 3 a.m., with an example in every `--help` and no stack trace."""
+"""The command line: one module per noun, with an example in every `--help`. It may import every room."""
 
 from responder.cli.main import main
 

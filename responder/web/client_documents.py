@@ -101,16 +101,16 @@ class ClientDocuments(Handlers):
         where = self._where(request, body.environment)
         if both := set(body.block) & set(body.unblock):
             raise Invalid(f"{', '.join(sorted(both))} cannot be blocked and unblocked at once", "block, unblock")
-        wanted = RuleChange(**body.model_dump(include={"min_version", "block", "unblock", "flags"}))
+        rule_change = RuleChange(**body.model_dump(include={"min_version", "block", "unblock", "flags"}))
         by, now = who_asks(request, body.model_dump()), self._journal.now()
 
         async def act(tx: Transaction) -> Rules:
             await client_rules.lock(tx, *where)
             before = await client_rules.get(tx, *where) or Rules()
             must_match(request, _tag(where, before))
-            if len(wanted.apply(before).blocked_versions) > _MOST_BLOCKED:
+            if len(rule_change.apply(before).blocked_versions) > _MOST_BLOCKED:
                 raise Invalid(f"more than {_MOST_BLOCKED} versions would be blocked: raise min_version", "block")
-            return await change_rules(tx, *where, wanted, by=by, reason=body.reason, at=now)
+            return await change_rules(tx, *where, rule_change, by=by, reason=body.reason, at=now)
 
         return _as_answer(where, await self._journal.transaction(act))
 

@@ -1,4 +1,4 @@
-"""`/api/v1/executions/{id}/evidence`: what was kept, for whoever may read; `{id}` is a rollback's or a decision's."""
+"""`/api/v1/executions/{id}/evidence`: the evidence of a rollback, or the logs that a decision preserved."""
 
 from __future__ import annotations
 

@@ -147,10 +147,10 @@ class Status(Handlers):
             "notifications": [] if allowed.limited else _notifications(snapshot, self._channels()),
             "at": self._journal.now().isoformat(),
         }
-        return web.json_response({**body, **self._in_short(body, policies, request)})
+        return web.json_response({**body, **self._summary(body, policies, request)})
 
-    def _in_short(self, body: dict[str, Any], policies: Sequence[Policy], request: web.Request) -> dict[str, Any]:
-        """The same in the words of the seed. What is not one thing, or not known, is null."""
+    def _summary(self, body: dict[str, Any], policies: Sequence[Policy], request: web.Request) -> dict[str, Any]:
+        """A short summary. A value is null if it is unknown or differs between services."""
         services = body["services"]
         environments = {service["environment"] for service in services}
         health, at = self._reports.last(request)

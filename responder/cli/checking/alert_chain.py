@@ -1,4 +1,4 @@
-"""Whether what Prometheus and Alertmanager have loaded leads to a policy. Pure."""
+"""Checks whether the loaded alert rules and routes lead to a policy. Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _OURS = ("/api/v1/alerts", "/api/v2/alerts")
 
 
 def unmatched_rules(groups: Iterable[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
-    """The alerting rules that offer a rollback and that no policy takes, whatever labels their series have."""
+    """The alerting rules that offer a rollback and that no policy can match."""
     for where, _, labels in _offering(groups):
         if not any(policy.actions and _may_match(policy.match, labels) for policy in policies):
-            fix = "match it with a policy, as by match: ['rollback=\"true\"'], or take the label away"
+            fix = "match it with a policy, as by match: ['rollback=\"true\"'], or remove the label"
             yield Problem(where, 'has the label rollback="true", and no policy matches it', fix)
 
 
 def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Iterator[Problem]:
-    """The alerting rules that offer a rollback and whose trouble nothing shows as it is in the last scrapes."""
+    """The alerting rules that offer a rollback, but whose current trouble is not recorded."""
     rules = [rule for group in groups for rule in group.get("rules", ()) if rule.get("name") in (NOW, EVALUATED)]
     recorded = {(rule["name"], rule.get("labels", {}).get("alertname")) for rule in rules}
     for where, rule, labels in _offering(groups):
@@ -45,7 +45,7 @@ def unrecorded_rules(groups: Sequence[Any], policies: Sequence[Policy]) -> Itera
 
 
 def _offering(groups: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
-    """Each alerting rule that offers a rollback: where it is, itself, and the labels that its alerts have."""
+    """Each alerting rule that offers a rollback: its location, the rule, and the labels of its alerts."""
     for group in groups:
         for rule in group.get("rules", ()):
             labels = {"alertname": str(rule.get("name", "")), **rule.get("labels", {})}
@@ -54,13 +54,13 @@ def _offering(groups: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any], dict
 
 
 def _may_match(matchers: Sequence[Matcher], labels: dict[str, str]) -> bool:
-    """Whether they can hold: labels that come from the series, or from a template, can have any value."""
+    """Whether the matchers can match. Labels from the series or from a template can have any value."""
     known = {name: value for name, value in labels.items() if "{{" not in value}
     return all_match([matcher for matcher in matchers if matcher.name in known], known)
 
 
 def without_route(configuration: str) -> bool:
-    """Whether an Alertmanager certainly has no route to a webhook of ours. It may hide the addresses of webhooks."""
+    """Whether an Alertmanager has no route to this responder. False if unknown: it may hide webhook URLs."""
     try:
         loaded = yaml.safe_load(configuration)
         named = {receiver["name"]: receiver.get("webhook_configs") or () for receiver in loaded.get("receivers") or ()}

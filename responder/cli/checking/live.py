@@ -1,4 +1,4 @@
-"""`check --live`: asks everything that a plan and its execution will ask, all at once, each within its own time."""
+"""`check --live`: queries everything that a plan and its execution use, concurrently, each with a deadline."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from responder.services.service import Service
 Path = tuple[int | str, ...]
 _WITHIN = 15.0
 _LONGEST = 30.0
-"""Seconds for one target: a resource of many requests, as of an app store, takes longer than one request."""
+"""Seconds for one target. A resource with many requests, such as an app store, needs more than one request does."""
 
 _AT_ONCE = 64
 
 
 class Found(NamedTuple):
-    """A problem, and the place in the configuration that it belongs to."""
+    """A problem, and the path in the configuration that it belongs to."""
 
     path: Path
     problem: Problem
@@ -53,8 +53,8 @@ class _Target(NamedTuple):
 
 
 async def preflight(config: Config) -> list[Found]:
-    """All that would keep a rollback from working now, in the order of the configuration."""
-    asyncio.get_running_loop().set_default_executor(_LeftBehind())
+    """Everything that would make a rollback fail now, in the order of the configuration."""
+    asyncio.get_running_loop().set_default_executor(_DaemonThreads())
     connections = config.connections()
     at_once = asyncio.Semaphore(_AT_ONCE)
 
@@ -80,7 +80,7 @@ async def _problems(target: _Target) -> list[Problem]:
         return [Problem(target.name, f"did not answer within {format_duration(target.within)}")]
     except ResponderError as e:
         return [Problem(target.name, str(e))]
-    except Exception as e:  # whatever is wrong with one target hides no other
+    except Exception as e:  # a bug in one target must not hide the others
         return [Problem(target.name, f"could not be checked: {type(e).__name__}: {e}")]
 
 
@@ -126,7 +126,7 @@ def _accessible(path: Path, part: Any, gateway: Gateway) -> _Target:
 
 
 def _within(value: Any, path: Path) -> Iterator[tuple[Path, Accessible]]:
-    """Every resource and check of a part of the configuration, each with its place."""
+    """Every resource and check of a part of the configuration, with its path."""
     if isinstance(value, Resource | Check):
         yield path, value
     elif isinstance(value, BaseModel):
@@ -157,7 +157,7 @@ async def _prometheus(config: Config, connections: Connections) -> list[Problem]
 
 
 async def _alertmanager(config: Config, connections: Connections) -> list[Problem]:
-    """Each peer by itself: in a rollback one answer is enough, and then the others are not missed."""
+    """Checks every peer. A rollback needs only one answer, so it would not notice that others are missing."""
     found = []
     acting = any(policy.actions for policy in config.policies)
     for url, loaded in (await (await connections.to(Alertmanager)).configurations()).items():
@@ -170,7 +170,7 @@ async def _alertmanager(config: Config, connections: Connections) -> list[Proble
 
 
 async def _posts_directly(config: Config, connections: Connections) -> bool:
-    """Whether Prometheus sends its alerts also to something that is none of the configured Alertmanagers."""
+    """Whether Prometheus also sends alerts to something other than the configured Alertmanagers."""
     known = {str(url).rstrip("/") for url in config.alertmanager.urls}
     active = await (await connections.to(Prometheus)).alertmanagers()
     return any(url.removesuffix("/api/v2/alerts").rstrip("/") not in known for url in active)
@@ -205,10 +205,8 @@ async def _holds(check: Check, gateway: Gateway) -> list[Problem]:
     return [] if finding.holds else [Problem(_title(check), f"does not hold now: {finding.reason}")]
 
 
-class _LeftBehind(ThreadPoolExecutor):
-    """A thread for each call. One that hangs in a dead file system cannot be stopped: it holds up neither the others
-    nor the end of the process.
-    """
+class _DaemonThreads(ThreadPoolExecutor):
+    """A thread for each call. A call that hangs in a dead file system delays neither the others nor the exit."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
