@@ -79,7 +79,7 @@ class Release(NamedTuple):
 
 
 class BesideReleases(Resource[Aws, JsonValue]):
-    """A resource that is also asked whether a release of many thousand files is whole."""
+    """A resource with longer timeouts, because a release may have many thousand files."""
 
     @property
     def timeout(self) -> float:
