@@ -43,7 +43,7 @@ async def ask_live(incident: Incident, facts: Facts, policy_set: PolicySet, conn
         update={
             "disarmed": disarmed,
             "began_at": past.began_at,
-            "was_so_before": past.was_so_before,
+            "older_trouble": past.older_trouble,
             "trouble_now": past.trouble_now,
             "needs_failing": failing,
         }
@@ -53,11 +53,11 @@ async def ask_live(incident: Incident, facts: Facts, policy_set: PolicySet, conn
 async def ask_alerts(
     incident: Incident, policy_set: PolicySet, connections: Connections, returned_at: datetime | None = None
 ) -> LiveState:
-    """Whether the incident's alerts fire now and nobody silenced them, and which other services are in trouble.
+    """Whether the incident's alerts fire and are not muted, and which other services are in trouble.
 
-    Asked of Alertmanager, which knows all of a storm when it sends the first of its bodies. What it does not know
-    (vmalert and Grafana may send past it) is asked of Prometheus' `ALERTS`. No answer is `unknown`, which never allows
-    anything.
+    Alertmanager answers first: it knows all alerts of a storm when it sends the first webhook. For alerts that it does
+    not know, as those that vmalert and Grafana send directly, Prometheus' `ALERTS` counts. Without an answer the state
+    is `unknown`, which never allows a rollback.
     """
     if not incident.alerts:
         return LiveState(state="firing", reason=f"requested by {incident.requested_by}")
@@ -73,7 +73,7 @@ async def ask_alerts(
         if present:
             return LiveState(state="firing", reason="Alertmanager says that it fires", also_in_trouble=others)
         if reason := await _prometheus_says(labels, connections):
-            # Alertmanager may have lost the alert, as after a restart; who silenced it has still silenced it.
+            # Alertmanager may have lost the alert, as after a restart. A silence for it still counts.
             silences = [await alertmanager.silencing(alert.labels) for alert in incident.alerts]
             if all(silences):
                 reasons = dict.fromkeys(str(silence) for found in silences for silence in found)
@@ -85,19 +85,19 @@ async def ask_alerts(
 
 
 async def _prometheus_says(labels: dict[str, str], connections: Connections) -> str:
-    """How Prometheus shows that it fires; empty where it does not.
+    """How Prometheus shows that the alert fires; empty if it does not.
 
-    An alert is joined with the deployment that the responder publishes, and breaks off when that cannot be scraped.
-    Its recorded trouble does not.
+    The shipped alerts are joined with the deployments that the responder exports, and stop firing while the responder
+    cannot be scraped. The recorded trouble remains.
     """
     prometheus = await connections.to(Prometheus)
     firing, recorded = selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)
     found = await prometheus.query(f"{firing} or {recorded}")
     if any("alertstate" in sample.labels for sample in found):
         return "Prometheus says that it fires; Alertmanager does not know it"
-    return "its trouble is still recorded; only the alert broke off, as where the responder is not scraped" * bool(
-        found
-    )
+    if found:
+        return "its trouble is still recorded; only the alert broke off, as where the responder is not scraped"
+    return ""
 
 
 def _others_in_trouble(
@@ -167,19 +167,20 @@ def _named(alert: LiveAlert) -> str:
 
 
 async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connections: Connections) -> LiveState:
-    """Since when it fires (`activeAt` of the oldest alert like these; Prometheus may not know it, as with vmalert),
-    whether something shows that it was so before the deployment, and whether the trouble is visible now.
+    """When the alerts became active, what shows older trouble, and whether the trouble is visible now.
+
+    Prometheus may not know when they became active, as with vmalert.
     """
-    running, came = facts.running, facts.came
+    running, suspected = facts.running, facts.suspected
     if incident.forced or facts.service is None:
         return LiveState(state="firing", reason="")
-    if running is None or came is None:
+    if running is None or suspected is None:
         return LiveState(state="firing", reason="", trouble_now=await ask_trouble(incident, policy_set, connections))
-    labels, at = common_labels(incident.alerts), _just_before(facts, came.at)
-    # One question: each costs as much as all the rest of a decision.
+    labels, at = common_labels(incident.alerts), _just_before(facts, suspected.at)
+    # One query: each costs as much as the rest of a decision.
     before = [selector("ALERTS", {**labels, "alertstate": "firing"}), selector(RECORDED, labels)]
     if facts.verified_at:
-        before = []  # their windows may still include what was before that rollback, which saw the service healthy
+        before = []  # their windows may include the time before that rollback, which verified the service
     past_queries = [marked(f"{what} @ {at.timestamp():.3f}", "before") for what in before]
     query = " or ".join([selector("ALERTS_FOR_STATE", labels), *past_queries, *questions(labels)])
     expression = incident.policy.expression
@@ -189,7 +190,7 @@ async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connect
             prometheus.query(query), *([prometheus.query(expression, at=at)] if expression else [])
         )
     except (Unavailable, StepFailed) as e:
-        return LiveState(state="unknown", reason=f"since when it is so cannot be told: {e}")
+        return LiveState(state="unknown", reason=f"cannot tell when the trouble began: {e}")
     since = [sample for sample in now if QUESTION not in sample.labels]
     signs = [_fired_before(sample) for sample in now if sample.labels.get(QUESTION) == "before"]
     signs += [
@@ -201,15 +202,15 @@ async def _past(incident: Incident, facts: Facts, policy_set: PolicySet, connect
         state="firing",
         reason="",
         began_at=min((datetime.fromtimestamp(s.value, UTC) for s in since), default=None),
-        was_so_before=f"{signs[0]} at {at:%H:%M:%S} UTC, before {came.version} was deployed" if signs else "",
+        older_trouble=f"{signs[0]} at {at:%H:%M:%S} UTC, before {suspected.version} was deployed" if signs else "",
         trouble_now=await visible(incident, Recordings(now), policy_set, connections),
     )
 
 
-def _just_before(facts: Facts, came_at: datetime) -> datetime:
+def _just_before(facts: Facts, deployed_at: datetime) -> datetime:
     """The last moment before the deployment can have had an effect; not before the service was verified healthy."""
     delay = facts.service.reporting_delay if facts.service else 0.0
-    at = came_at - timedelta(seconds=delay)
+    at = deployed_at - timedelta(seconds=delay)
     return max(at, facts.verified_at) if facts.verified_at else at
 
 

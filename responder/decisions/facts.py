@@ -78,7 +78,7 @@ class LiveState(BaseModel):
     reason: str
     disarmed: str = ""  # why: the watchdog is silenced, or its state is unknown
     began_at: datetime | None = None  # when the alerts' expressions became true, before their `for`
-    was_so_before: str = ""  # what shows that the trouble is older than the deployment
+    older_trouble: str = ""  # what shows that the trouble is older than the deployment
     trouble_now: TroubleNow | None = None  # None: not asked
     also_in_trouble: tuple[str, ...] = ()  # other services, by alerts that began close to these
     needs_failing: tuple[str, ...] = ()  # unhealthy dependencies, each with its reason
@@ -110,7 +110,7 @@ class Facts(BaseModel):
     returned_at: datetime | None = None  # when the trouble came back after it had been invisible
     verified_at: datetime | None = None  # when a rollback before the running deployment was verified
     target: Candidate | None = None
-    unfit: tuple[
+    incompatible: tuple[
         str, ...
     ] = ()  # pairs of versions that would not work with each other afterwards, each with its reason
     no_rollback_past: str = ""  # a protected version since the target, and why it is protected
@@ -139,7 +139,7 @@ class Facts(BaseModel):
         )
 
     @property
-    def came(self) -> Deployment | Replaced | None:
+    def suspected(self) -> Deployment | Replaced | None:
         """The deployment to which the trouble may belong: the running one, or the younger one that it replaced."""
         return self.replaced or self.running
 

@@ -58,7 +58,7 @@ async def gather(
         returned_at=await returned_at(tx, parent or incident, now),
         verified_at=verified,
         target=target,
-        unfit=await incompatibilities(tx, parent or incident, policy_set, service, target) if target else (),
+        incompatible=await incompatibilities(tx, parent or incident, policy_set, service, target) if target else (),
         no_rollback_past=f"{protected['version']}: {protected['no_rollback']}" if protected else "",
         tried_before=Past.model_validate(before) if before else None,
         latest=Past.model_validate(latest) if latest else None,

@@ -31,7 +31,7 @@ async def mark_replaced(tx: Transaction, incident: Incident, facts: Facts, now: 
     if incident.forced or not incident.alerts or replaced.status in registry.NEVER_A_TARGET:
         return
     live, delay = facts.live, timedelta(seconds=service.reporting_delay)
-    if live is None or live.trouble_now is None or live.was_so_before:
+    if live is None or live.trouble_now is None or live.older_trouble:
         return  # the state before its deployment is unknown, or was the same
     began = min([*(alert.starts_at for alert in incident.alerts), *([live.began_at] if live.began_at else [])])
     lately = replaced.at + timedelta(seconds=incident.policy.deployed_within)

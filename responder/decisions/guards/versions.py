@@ -33,15 +33,15 @@ def deployed_within(incident: Incident, facts: Facts, now: datetime) -> Answer:
 
 def _older_than_deployment(incident: Incident, facts: Facts, now: datetime) -> str:
     """Why the trouble is older than the deployment; empty if nothing shows that it is."""
-    live, verified, came = facts.live, facts.verified_at, facts.came
+    live, verified, suspected = facts.live, facts.verified_at, facts.suspected
     began = [alert.starts_at for alert in incident.alerts] + ([live.began_at] if live and live.began_at else [])
     # A rollback that was verified in between saw the service healthy: what began before that is another trouble.
     onset = min((at for at in began if verified is None or at > verified), default=now)
     delay = facts.service.reporting_delay if facts.service else 0.0
-    if came and (lead := (came.at - onset).total_seconds()) > delay:
-        before = f"{format_duration(lead // 1)} before {came.version} was deployed"
+    if suspected and (lead := (suspected.at - onset).total_seconds()) > delay:
+        before = f"{format_duration(lead // 1)} before {suspected.version} was deployed"
         return f"the trouble began {before}: it is not the deployment"
-    return live.was_so_before if live else ""
+    return live.older_trouble if live else ""
 
 
 @guard("Does a known-good version only replace a younger one?", bypassed=True)
@@ -87,8 +87,11 @@ def protected_version(incident: Incident, facts: Facts, now: datetime) -> Answer
 
 @guard("Do the resulting versions work with each other?")
 def compatibility(incident: Incident, facts: Facts, now: datetime) -> Answer:
-    if facts.unfit:
-        return "deny", f"it would not fit: {'; '.join(facts.unfit)} (roll them back together, or tell --requires)"
+    if facts.incompatible:
+        return (
+            "deny",
+            f"it would not fit: {'; '.join(facts.incompatible)} (roll them back together, or tell --requires)",
+        )
     return "allow", "no reported requirement speaks against it"
 
 

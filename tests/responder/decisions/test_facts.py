@@ -173,15 +173,15 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
     await deploy(journal, "2.1", 600)
     frontend = service("frontend", requires={"backend": ">=2.1"} if configured else {})
     by = policy_set(services=(service(), frontend))
-    unfit = "frontend 2.0 on ios works with backend >=2.1, and backend would be 2.0"
-    assert (await known(journal, by=by)).unfit == (unfit,)
+    incompatible = "frontend 2.0 on ios works with backend >=2.1, and backend would be 2.0"
+    assert (await known(journal, by=by)).incompatible == (incompatible,)
     # What is known to be bad is blocked: nobody waits for those who have it still.
     await journal.transaction(registry.mark, "frontend", "production", "2.0", "bad", "x", NOW)
-    assert (await known(journal, by=by)).unfit == ()
+    assert (await known(journal, by=by)).incompatible == ()
 
 
 @pytest.mark.parametrize(
-    ("ranges", "unfit"),
+    ("ranges", "incompatible"),
     [
         (
             {},
@@ -202,7 +202,7 @@ async def test_an_app_that_is_behind_needs_what_it_needs(journal: Database, conf
     ],
 )
 async def test_what_a_version_told_stands_for_the_service_that_it_names(
-    journal: Database, ranges: dict[str, str], unfit: tuple[str, ...]
+    journal: Database, ranges: dict[str, str], incompatible: tuple[str, ...]
 ) -> None:
     """And what is configured for all others: who adds one range does not take the others away."""
     for name, version in (("auth", "0.9"), ("search", "2"), ("kiosk", "0.1")):
@@ -211,7 +211,7 @@ async def test_what_a_version_told_stands_for_the_service_that_it_names(
     await deploy(journal, "2.1", 600)
     await journal.transaction(registry.require, deployment(version="2.0"), ranges, NOW)
     by = policy_set(services=(service(requires={"search": ">=3", "auth": ">=1"}),))
-    assert (await known(journal, by=by)).unfit == unfit
+    assert (await known(journal, by=by)).incompatible == incompatible
 
 
 @pytest.mark.parametrize(
@@ -237,5 +237,5 @@ async def test_the_others_are_judged_beside_the_version_that_was_named(
     how: Any = {"policy_set": by, "journal": journal, "connections": connections, "clock": lambda: NOW}
     [named, other] = [(d.facts, *d.also) for case in (case, usual) for d in await explain([case], **how)]
     assert [s.target.version for s in named if s.target] == ["1.9", "2.0"]
-    assert [s.unfit for s in named] == [(), ()]
-    assert all(s.unfit for s in other), "so that the table above says something"
+    assert [s.incompatible for s in named] == [(), ()]
+    assert all(s.incompatible for s in other), "so that the table above says something"

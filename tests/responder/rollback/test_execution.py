@@ -24,7 +24,7 @@ from responder.rollback.events import (
     StepStarted,
     StopRequested,
 )
-from responder.rollback.execution import Execution, State, begin, fold
+from responder.rollback.execution import Execution, State, begin, fold, seconds_between
 from responder.rollback.plan import Change, Gate, Mitigation, Plan, revert_steps
 from tests.responder.examples import NOW, accepted, change, gate, plan, release
 
@@ -248,6 +248,10 @@ def test_a_plan_with_mitigations_mitigates(mitigations: tuple[Mitigation, ...], 
     assert after(planned(of), started(0)).ending is None
     assert after(planned(of), started(0), done(0)).ending == ending
     assert after(planned(of), started(0), halted(0, freeze=True)).ending is None
+
+
+def test_seconds_between_two_moments() -> None:
+    assert seconds_between(NOW, later(1.5)) == 1.5
 
 
 # --- any legal sequence ---

@@ -319,6 +319,14 @@ async def test_a_gate_that_fails(looks: str, otherwise: Any, state: str, inconcl
     assert ended.state == state
     failed = next(event for event in fakes.record.events if isinstance(event, StepFailedEvent))
     assert (failed.freeze, failed.drift, failed.inconclusive) == (otherwise == "freeze", False, inconclusive)
+    assert fakes.time.seconds == READY.within
+
+
+async def test_a_gate_that_is_not_resumed_has_its_deadline_and_no_more() -> None:
+    never = gate(name="never", hold_for=60.0, within=3.0, every=1.0)
+    fakes = FakePorts(plan(never, FIRST), gateway=untouched())
+    ended = await run(fakes)
+    assert (ended.outcome, fakes.time.seconds) == ("failed", 3.0)
 
 
 async def test_a_step_that_fails_on_the_way_back_needs_a_human() -> None:

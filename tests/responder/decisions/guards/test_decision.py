@@ -91,6 +91,7 @@ def test_a_rollback_did_not_help_if_its_alert_outlasts_it(facts: Facts, after: t
         (opened("succeeded"), "this alert has opened the rollback r1 already (succeeded at 21:59:00 UTC)"),
         (opened(None), "this alert has opened the rollback r1 already"),
         (opened("failed").model_copy(update={"opened": "r0"}), "this alert has opened the rollback r0 already"),
+        (opened("failed").model_copy(update={"opened": "r2"}), "this alert has opened the rollback r2 already"),
         (
             opened("succeeded", ended=RESOLVED_WITHIN.total_seconds() + 1),
             "rollback r1 did not help: BackendDown still fires 15m1s after it was verified",
